@@ -105,7 +105,7 @@ class App:
         keys = Keys.open(config.data / "keys.json", worker)
         async with AsyncExitStack() as undo:
             # Before the log: a gate that is refused here leaves no log behind.
-            store = await factory.opened(config, keys)
+            store = await factory.open_store(config, keys)
             undo.push_async_callback(store.close)
             await membership.refuse_twins(store, membership.presence(config, keys.log), clock())
             log = DecisionLog.open(

@@ -204,7 +204,7 @@ def _retention_at(data: Path, now: Instant) -> Instant:
 async def _open_ledger(plan: Plan) -> AsyncIterator[LedgerAccess]:
     data = plan.gate.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = await factory.opened(plan.gate, patience=PATIENCE)
+    store = await factory.open_store(plan.gate, patience=PATIENCE)
     try:
         yield LedgerAccess(store, Keys.open(data / "keys.json"), await store.lists())
     finally:

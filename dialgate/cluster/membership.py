@@ -134,7 +134,7 @@ class Roster:
         own = self._own = structs.replace(own, config=shared_hash(config))
         try:
             muster = await self._store.muster(own)
-            self._report_replicas(await self._store.unasked())
+            self._report_replicas(await self._store.surplus_replicas())
         except StoreUnavailable:
             return
         self.problems = problems(muster, now)

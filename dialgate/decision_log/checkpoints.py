@@ -170,8 +170,8 @@ def signed_checkpoints(folder: Path) -> list[StoredCheckpoint]:
 class Checkpointer:
     """The only writer of a log's checkpoints. Runs under the lock of the log's writer.
 
-    Reads the synced entries after the last checkpoint, checks their chain and signs. Runs in threads other
-    than the one that decides.
+    Reads the synced entries after the last checkpoint, checks their chain and signs. Never runs in the thread
+    that decides.
     """
 
     def __init__(self, folder: Path, log: str, signer: Callable[[Instant], Signer], interval: int) -> None:

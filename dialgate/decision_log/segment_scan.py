@@ -64,8 +64,9 @@ class Piece(Struct):
 class SegmentScan(Struct):
     """The result of scanning a segment.
 
-    `last`: sequence of the last entry, or `first - 1` if there is none. `pieces` end at the requested marks
-    and at the end of the segment. `bytes`: how many were read. `torn`: bytes of an unfinished last line.
+    `last`: sequence of the last entry, or `first - 1` for an empty segment. `pieces` end at the requested
+    marks and at the end of the segment. `bytes`: how many were read. `torn`: bytes of an unfinished last
+    line.
     """
 
     path: Path

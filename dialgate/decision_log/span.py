@@ -45,7 +45,7 @@ def end(reader: Reader) -> int:
 
 
 def sequence(text: str) -> int | None:
-    """Return the sequence at the end of a decision's id, or None if there is none."""
+    """Return the sequence at the end of a decision's id, or None if it has no sequence."""
     digits = text.rpartition("-")[2]
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS else None
 

@@ -31,7 +31,7 @@ from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import CallList, Shared, Store
-from dialgate.store.watermark import Reached
+from dialgate.store.watermark import LedgerWatermark
 
 COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "store", "upkeep")
 # Seconds for which a round waits for background work, which is usually done by then.
@@ -108,7 +108,7 @@ class Upkeep:
         self.lacking: frozenset[str] | None = None
         self._threads = ThreadPool("upkeep", _THREADS)
         self._archiving = Background(chain)
-        self._reached = Reached(folder, self._threads.run)
+        self._watermark = LedgerWatermark(folder, self._threads.run)
         self._instants = KeptInstants(folder)
         self._health = HealthMetrics(folder, metrics)
         self._records: list[CallList] = []  # as the store held them when they were last read
@@ -221,7 +221,7 @@ class Upkeep:
 
     async def _tidy(self, now: Instant) -> None:
         """Store how far the ledger is durable, then delete old answers and attempts."""
-        await self._reached.keep(self._store)  # before `maintain`, which also cleans up after writes
+        await self._watermark.advance(self._store)  # before `maintain`, which also cleans up after writes
         remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
         await self._store.maintain(self._instants.elapsed(now, remembered))
 

@@ -243,7 +243,7 @@ async def write(store: Ledger, taken: Taken, done: Callable[[int], None]) -> int
 
 async def _new(store: Ledger, taken: Taken) -> AsyncIterator[tuple[list[Draft], int]]:
     for part in taken.parts():
-        held = list(await store.entered([draft.subject for draft in part]))
+        held = list(await store.subjects_with_entries([draft.subject for draft in part]))
         known = dict(zip(held, (await store.read(held)).known, strict=True)) if held else {}
         yield (
             [draft for draft in part if not await _entered(store, draft, known.get(draft.subject))],

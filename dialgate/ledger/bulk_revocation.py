@@ -134,7 +134,7 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
 
 async def _bound(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
     """Of whom a stop holds that is as wide. One that was lifted does not."""
-    held = list(await store.entered(subjects))
+    held = list(await store.subjects_with_entries(subjects))
     known = (await store.read(held)).known if held else []
     return {
         subject for subject, each in zip(held, known, strict=True) if binds(each, order.scope, order.campaign)

@@ -23,7 +23,7 @@ from dialgate.ledger.wrong_numbers import WrongNumbers
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import Store, factory
-from dialgate.store.watermark import Reached
+from dialgate.store.watermark import LedgerWatermark
 
 
 class Registrar:
@@ -63,7 +63,7 @@ class Registrar:
         """
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
-        store = await factory.opened(config, keys, patience=5.0)
+        store = await factory.open_store(config, keys, patience=5.0)
         return cls(config, keys, store, clock, Metrics(CollectorRegistry()))
 
     def close_threads(self) -> None:
@@ -75,7 +75,7 @@ class Registrar:
         self.close_threads()
         store = self.access.store
         with suppress(Unavailable, OSError):  # the writes are durable; a gate keeps the watermark as well
-            await Reached(self.config.data).keep(store)
+            await LedgerWatermark(self.config.data).advance(store)
         await store.close()
 
     @property

@@ -1,4 +1,4 @@
-"""Counted attempts and remembered answers: what the path of a call reads and writes."""
+"""Counted attempts and remembered answers, read and written on the path of a call."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,8 +10,11 @@ from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 
 
 class Reservation(Struct, frozen=True, gc=False):
-    """An attempt to count for `subject`, provided that no subject in `watch` has changed since it was read. `watch`: every
-    subject whose state the decision rests on (the controller's and the one for every controller)."""
+    """An attempt to count for `subject`, unless a subject in `watch` has changed since it was read.
+
+    `watch`: all subjects whose state the decision depends on (those of the controller and of all
+    controllers).
+    """
 
     subject: bytes
     attempt: Attempt
@@ -19,9 +22,11 @@ class Reservation(Struct, frozen=True, gc=False):
 
 
 class Position(Struct, frozen=True):
-    """The sequence that a decision log reaches once it holds everything committed; crash recovery starts here. `first`: the first
-    sequence of the commit; by default the one after `seq`. `durable`: the last sequence that was on the log's disk when the
-    commit began."""
+    """The sequence that a decision log reaches with everything committed. Crash recovery starts here.
+
+    `first`: the first sequence of the commit, by default the one after `seq`. `durable`: the last sequence on
+    the log's disk when the commit began.
+    """
 
     log: str
     seq: int
@@ -30,7 +35,7 @@ class Position(Struct, frozen=True):
 
 
 class Attempts(SubjectStates, Protocol):
-    """The attempts that decisions counted, the answers remembered for them, and the positions of the decision logs."""
+    """Counted attempts, remembered answers and positions of decision logs."""
 
     async def commit(
         self,
@@ -39,17 +44,23 @@ class Attempts(SubjectStates, Protocol):
         remembered: Sequence[Remembered],
         position: Position,
     ) -> bool:
-        """Count every attempt, remember the answers and note the position in one atomic step, if the watched subjects
-        are unchanged since `reading`, which contains them. Return False, with *nothing* written, if one has changed.
+        """Count the attempts, remember the answers and store the position, atomically.
 
-        Reservations of one commit do not make each other stale: the batch has already taken them into account. An
-        attempt committed twice counts once. If a decision's id returns with another attempt, the later attempt
-        replaces the earlier, which was never recorded. Of two answers under one key the later `at` is kept."""
+        Return False and write *nothing* if a watched subject has changed since `reading`, which contains them
+        all.
+
+        Reservations of one commit do not make each other stale, because the batch has taken them into
+        account. Committing the same attempt twice counts it once. A later attempt with the same decision id
+        replaces the earlier, which was never recorded. Of two answers with the same key, the later `at` is
+        kept.
+        """
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
-        """Uncount attempts whose decision could not be recorded, forget the answers remembered for them, and return to
-        `position`, because the log will reuse their sequences. If this raises, `settle` must run before the log continues:
-        the answers would be repeated."""
+        """Remove attempts and answers of decisions that could not be recorded, and restore `position`.
+
+        The log will reuse their sequences. If this raises, call `settle` before the log continues, or the
+        answers would be repeated.
+        """
 
     async def positions(self) -> dict[str, int]:
         """Return the sequence that each decision log had reached at the newest commit."""
@@ -57,20 +68,27 @@ class Attempts(SubjectStates, Protocol):
     async def settle(
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
     ) -> None:
-        """Make the store agree with `log` after a crash. Drop its attempts and answers beyond `head` (a decision's id is
-        LOG-SEQ), count and remember those that the store had lost, and note `head` as the position. Idempotent; keeps
-        recorded results."""
+        """Make the store agree with `log` after a crash. Idempotent; recorded results are kept.
+
+        Drops attempts and answers of the log after `head` (a decision id is LOG-SEQ), restores missing ones,
+        and stores `head` as the position.
+        """
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
-        """Return the attempt that a decision counted, after its subject."""
+        """Return the subject and the attempt of a decision, or None."""
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
-        """Record the result of an allowed call; of two results the later `at` is kept. Return False if no such attempt is
-        counted."""
+        """Record the result of an allowed call. Return False if no such attempt is counted.
+
+        Of two results, the later `at` is kept.
+        """
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
-        """Return how many attempts are older, and with `drop` delete them. An abandoned call is kept, however old, until a
-        later call to its subject was answered or abandoned: a rule requires an agent until then."""
+        """Count the attempts older than `before`; delete them if `drop`.
+
+        An abandoned call is kept until a later call to its subject is answered or abandoned, because a rule
+        requires an agent until then.
+        """
 
     async def maintain(self, before: Instant) -> None:
-        """Drop remembered answers older than `before`, and keep the store small and quick. Call it on a regular tick."""
+        """Drop remembered answers older than `before` and compact the store. Call it regularly."""

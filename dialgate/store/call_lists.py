@@ -8,8 +8,11 @@ from dialgate.core.model import Basis, Instant, Origin
 
 
 class CallList(Struct, frozen=True, kw_only=True):
-    """A loaded call list. `file`: the number set that holds its numbers; a tag is an index into `bases`. `stated`: for each
-    basis, whether the rows themselves said `directory`; empty for a list loaded by an earlier version."""
+    """A loaded call list.
+
+    `file`: the number set with its numbers; a tag is an index into `bases`. `stated`: for each basis, whether
+    the rows themselves said `directory`; empty if an earlier version loaded the list.
+    """
 
     id: str
     controller: str
@@ -38,21 +41,23 @@ class CallerIdProof(Struct, frozen=True, kw_only=True):
 
 
 class CallLists(Protocol):
-    """The call lists and the caller-ID proofs of every controller."""
+    """Call lists and caller-ID proofs of all controllers."""
 
     async def lists(self) -> list[CallList]: ...
 
     async def add_list(self, call_list: CallList) -> bool:
-        """Return False, with nothing written, if the controller has a list of this id, retired or not."""
+        """Add a list. Return False, with nothing written, if the controller already has this id, even retired."""
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
-        """Replace the file of the list of this controller and id, if its current file has the checksum `sha256`. The list's
-        other fields stay as they are."""
+        """Replace the file of this list if the checksum of its current file is `sha256`.
+
+        Other fields are unchanged.
+        """
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
-        """Return the list after its retirement, with the instant of the first one; None if it does not exist."""
+        """Retire a list and return it, or None if it does not exist. The first retirement sets the time."""
 
     async def proofs(self) -> list[CallerIdProof]:
-        """Return the newest proof of each (controller, caller ID)."""
+        """Return the newest proof of each controller and caller ID."""
 
     async def put_proof(self, proof: CallerIdProof) -> None: ...

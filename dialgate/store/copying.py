@@ -1,7 +1,7 @@
-"""A whole store as rows, to be copied to another engine and compared there. Each engine has its own way to give and take them.
+"""Copying of a whole store to another engine, as rows, and comparison of both.
 
-A copy is taken for a whole only at its end: until then no gate opens it. What is written twice is there once, so a copy that was
-broken off is begun again where its ledger ends.
+A copy is incomplete until its end, and no gate opens an incomplete copy. Writing a row twice has no effect, so an interrupted
+copy continues after the last ledger entry in the target.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -28,48 +28,48 @@ KINDS: Final[tuple[Kind, ...]] = (
 )
 
 
-class Counted(Struct, frozen=True):
-    """An attempt, its subject, and the instant of its result; 0 without one."""
+class CountedAttempt(Struct, frozen=True):
+    """An attempt with its subject and the time of its result, or 0."""
 
     subject: bytes
     attempt: Attempt
     result_at: Instant
 
 
-Row: TypeAlias = Entry | Counted | Remembered | Position | CallList | CallerIdProof | Delivery
+Row: TypeAlias = Entry | CountedAttempt | Remembered | Position | CallList | CallerIdProof | Delivery
 
 
 class CopyRefused(Unavailable):
-    """The copy was not made, or is not the same. The text says why."""
+    """The copy was not made or differs from the source. The message gives the reason."""
 
     component = "store"
 
 
-class End(Protocol):
-    """One end of a copy."""
+class CopyEnd(Protocol):
+    """A store as source or target of a copy."""
 
     async def newest(self) -> int:
-        """The newest sequence that the ledger ever gave."""
+        """Return the newest sequence that the ledger ever assigned."""
 
     async def count(self) -> int:
-        """About how many rows there are, for a progress bar."""
+        """Return the approximate number of rows, for a progress bar."""
 
     def rows(self, kind: Kind, after: int = 0) -> AsyncGenerator[list[Row], None]:
-        """All, some at a time; of the ledger those after a sequence, oldest first. A row may come twice."""
+        """Yield all rows in batches; for the ledger those after a sequence, oldest first. A row may be repeated."""
 
     async def begin(self) -> None:
-        """No gate opens it from here on. Raises `CopyRefused` where one has it open."""
+        """Prevent gates from opening the target. Raises `CopyRefused` if a gate has it open."""
 
     async def write(self, kind: Kind, rows: Sequence[Row]) -> None: ...
 
     async def finish(self, newest: int) -> None:
-        """It is whole; the ledger goes on after `newest`."""
+        """Mark the copy as complete. The ledger continues after `newest`."""
 
     async def close(self) -> None: ...
 
 
-class _Sum:
-    """Of rows in any order, each counted once: two stores with the same sum hold the same."""
+class _RowSet:
+    """Hashes of distinct rows, in any order. Stores with equal row sets have the same content."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
@@ -80,46 +80,48 @@ class _Sum:
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Sum) and self._seen == other._seen
+        return isinstance(other, _RowSet) and self._seen == other._seen
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __len__(self) -> int:
         return len(self._seen)
 
 
-async def copy(source: End, target: End, advance: Callable[[int], object]) -> dict[Kind, int]:
-    """Returns how many rows of each kind there are. `advance` is told of rows that were written or compared. Raises
-    `CopyRefused`, `StoreUnavailable`."""
+async def copy(source: CopyEnd, target: CopyEnd, advance: Callable[[int], object]) -> dict[Kind, int]:
+    """Copy all rows, compare both stores, and return the number of rows of each kind.
+
+    `advance` is called with the number of rows written or compared. Raises `CopyRefused`, `StoreUnavailable`.
+    """
     newest = await source.newest()
     await target.begin()
-    begun = await _common(source, target)
-    sums: dict[Kind, _Sum] = {}
+    present = await _present_up_to(source, target)
+    expected: dict[Kind, _RowSet] = {}
     for kind in KINDS:
-        total = sums[kind] = _Sum()
+        row_set = expected[kind] = _RowSet()
         async for rows in source.rows(kind):
-            total.add(rows)
-            new = [row for row in rows if not isinstance(row, Entry) or row.seq > begun]
+            row_set.add(rows)
+            new = [row for row in rows if not isinstance(row, Entry) or row.seq > present]
             await target.write(kind, new)
             advance(len(rows))
     for kind in KINDS:
-        found = _Sum()
+        copied = _RowSet()
         async for rows in target.rows(kind):
-            found.add(rows)
+            copied.add(rows)
             advance(len(rows))
-        if found != sums[kind]:
+        if copied != expected[kind]:
             raise CopyRefused(
-                f"the copy's {kind} are not those of the source ({len(found)} and {len(sums[kind])}): was the source"
-                " written to meanwhile? Stop its gates and copy again, into an empty store"
+                f"the {kind} of the copy differ from those of the source ({len(copied)} and {len(expected[kind])} rows):"
+                " the source may have been written to. Stop its gates and copy again, into an empty store"
             )
     if await source.newest() != newest:
-        raise CopyRefused("the source was written to meanwhile: stop what writes to it, and copy again")
+        raise CopyRefused("the source was written to during the copy: stop its gates and copy again")
     await target.finish(newest)
-    return {kind: len(total) for kind, total in sums.items()}
+    return {kind: len(row_set) for kind, row_set in expected.items()}
 
 
-async def _common(source: End, target: End) -> int:
-    """The sequence up to which the target has the source's ledger already, from a copy that was broken off."""
+async def _present_up_to(source: CopyEnd, target: CopyEnd) -> int:
+    """Return the sequence up to which the target already has the ledger, from an interrupted copy."""
     last: Row | None = None
     async for rows in target.rows("ledger"):
         last = rows[-1] if rows else last
@@ -130,4 +132,4 @@ async def _common(source: End, target: End) -> int:
             if rows and rows[0] == last:
                 return last.seq
             break
-    raise CopyRefused("the target holds another ledger: name an empty store")
+    raise CopyRefused("the target contains another ledger: name an empty store")

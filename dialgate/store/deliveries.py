@@ -1,4 +1,4 @@
-"""How far each webhook subscriber has received the ledger."""
+"""Position of each webhook subscriber in the ledger."""
 
 from typing import Protocol
 
@@ -8,9 +8,11 @@ from dialgate.core.model import Instant
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """The cursor of a webhook: it has received the ledger up to entry `seq`. `failing_since`: the instant of the first of
-    `tries` failed attempts to send the next message. `dead`: messages given up; the last one was about entries after
-    `dead_after`."""
+    """The cursor of a webhook, which has received the ledger up to entry `seq`.
+
+    `failing_since`: time of the first of `tries` failed attempts to send the next message. `dead`: number of
+    messages given up; the last one contained entries after `dead_after`.
+    """
 
     webhook: str
     seq: int

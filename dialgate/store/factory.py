@@ -1,4 +1,4 @@
-"""Which store a configuration names."""
+"""Opening of the store that the configuration names."""
 
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,29 +9,30 @@ from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.model import HOUR, Instant
 from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.store import Ledger, Shared, Store
-from dialgate.store.copying import End
+from dialgate.store.copying import CopyEnd
 from dialgate.store.sqlite import SqliteStore
 from dialgate.store.sqlite_copy import SqliteEnd
-from dialgate.store.watermark import Reached
+from dialgate.store.watermark import LedgerWatermark
 
-if (
-    TYPE_CHECKING
-):  # the client of Redis takes a tenth of a second to import, which most commands need not spend
+if TYPE_CHECKING:  # importing the Redis client takes 0.1 s, and most commands do not need it
     from dialgate.store.redis import RedisStore
 
-_UNHURRIED: Final = 30.0
-_SOME: Final = 100  # entries of the ledger; nearly every one holds a number
+_COPY_PATIENCE: Final = 30.0  # seconds
+_SAMPLE: Final = 100  # ledger entries; nearly all contain a sealed number
 _OTHER_KEYS: Final = (
-    "the store was written under other keys: nobody's stop would be found in it. Put a copy of its first gate's `keys.json` here,"
-    " without `log` and `months`, or name another store"
+    "the store was written under other keys, so no revocation in it would be found. Copy `keys.json` of its first gate here,"
+    " without `log` and `months`, or set `store` to another store"
 )
 
 
-async def opened(config: Config, keys: Keys | None = None, *, patience: float | None = None) -> Store:
-    """`keys`: of who will look people up in it. `patience`: seconds, where they are not those of the settings. Raises
-    `StoreUnavailable`, `ConfigError`, `KeysUnusable`, `OSError`."""
+async def open_store(config: Config, keys: Keys | None = None, *, patience: float | None = None) -> Store:
+    """Open the store of this configuration and check that it is usable.
+
+    `keys`: check that the store was written under them. `patience`: seconds, instead of the setting. Raises
+    `StoreUnavailable`, `ConfigError`, `KeysUnusable`, `OSError`.
+    """
     async with AsyncExitStack() as undo:
-        store = await _opened(config, patience)
+        store = await _open(config, patience)
         undo.push_async_callback(store.close)
         await _refuse_lost(store, config.data)
         if keys is not None:
@@ -41,16 +42,16 @@ async def opened(config: Config, keys: Keys | None = None, *, patience: float | 
 
 
 async def _refuse_lost(store: Ledger, data: Path) -> None:
-    """Where the ledger has come so far, and does not any more, stops are lost."""
-    known = Reached(data).held()
-    store.hold_to(known)
+    """Raise if the ledger is shorter than it once was: revocations are lost."""
+    known = LedgerWatermark(data).read()
+    store.require_seq(known)
     if known:
         await store.ping()
 
 
 async def _refuse_other_keys(store: Store, keys: Keys) -> None:
-    """Under other keys a person has another name there."""
-    sealed = next((entry.sealed for entry in await store.since(0, _SOME) if entry.sealed), b"")
+    """Raise if the store was written under other keys, which give data subjects different hashes."""
+    sealed = next((entry.sealed for entry in await store.since(0, _SAMPLE) if entry.sealed), b"")
     try:
         if sealed:
             keys.ledger.unseal(sealed)
@@ -60,7 +61,7 @@ async def _refuse_other_keys(store: Store, keys: Keys) -> None:
         raise KeysUnusable(_OTHER_KEYS)
 
 
-async def _opened(config: Config, patience: float | None) -> Store:
+async def _open(config: Config, patience: float | None) -> Store:
     shared = redis(config, patience)
     if shared is None:
         settings = config.settings
@@ -70,7 +71,7 @@ async def _opened(config: Config, patience: float | None) -> Store:
 
 
 def redis(config: Config, patience: float | None = None) -> "RedisStore | None":
-    """The shared store, if one is named; nothing has been asked of it yet. Raises `ConfigError`."""
+    """Return the shared store, not yet connected, or None if none is configured. Raises `ConfigError`."""
     shared = config.settings.store
     if shared is None:
         return None
@@ -86,15 +87,15 @@ def redis(config: Config, patience: float | None = None) -> "RedisStore | None":
             remember=config.settings.remember_hours * HOUR,
         )
     except (OSError, ValueError) as error:
-        raise ConfigError([f"store: {error}; write it as redis://host:6379/0"]) from error
+        raise ConfigError([f"store: {error}. Use the form `redis://host:6379/0`"]) from error
 
 
-def end(url: str, name: str, now: Instant) -> End:
-    """Of a copy. Raises `ValueError`."""
+def copy_end(url: str, name: str, now: Instant) -> CopyEnd:
+    """Return one end of a copy from its URL. Raises `ValueError`."""
     scheme, _, path = url.partition("://")
     if scheme == "sqlite":
         return SqliteEnd(Path(path))
     from dialgate.store.redis import RedisStore  # noqa: PLC0415 - see above
     from dialgate.store.redis.copy_end import RedisEnd  # noqa: PLC0415
 
-    return RedisEnd(RedisStore(url, name=name, patience=_UNHURRIED), now)
+    return RedisEnd(RedisStore(url, name=name, patience=_COPY_PATIENCE), now)

@@ -1,15 +1,14 @@
-"""The embedded store: one SQLite file with a write-ahead log, on a local disk. Its tables are in `sqlite_tables`.
+"""The embedded store: one SQLite file with a write-ahead log, on a local disk. `sqlite_tables` defines its tables.
 
-Three ways in. The *near* connection serves `read`, `recall` and `commit` on the event loop's own thread: a hop to a
-thread would cost more than the query. It never waits. The *ledger* connection writes in one thread, the *far* connection reads
-in another, so that no stop waits for reads; what has been acknowledged is on the disk.
+The *near* connection serves `read`, `recall` and `commit` on the event loop's thread, because switching to another thread would
+cost more than the query. It never waits for a lock. The *ledger* connection writes in one thread and the *far* connection reads
+in another, so that revocations do not wait for reads. Acknowledged writes are on disk.
 
-Attempts and remembered answers are gathered in memory and written thousands at a time (`recent`), by a connection and a
-thread of their own, which gives way to the one that decides: after a crash
-the decision log is the truth about them, and `settle` brings back what was lost. So they belong to the one process
-that writes the log beside this file; the ledger may be written by any process at any time, and binds at once.
+Attempts and remembered answers are collected in memory (`write_buffer`) and written thousands at a time, by a separate connection
+and thread of lower priority. After a crash `settle` restores them from the decision log. So they belong to the one process that
+writes that log. The ledger may be written by any process at any time and takes effect at once.
 
-A process that has this file open must not open it by other means: closing it would drop SQLite's locks (POSIX).
+A process that uses this store must not open the file by other means: closing it would release SQLite's locks (POSIX).
 """
 
 import asyncio
@@ -42,19 +41,19 @@ from dialgate.store import (
 from dialgate.store import sqlite_tables as tables
 from dialgate.store.sqlite_connection import WAIT, Connection, Step, StoreLocked, open_file
 from dialgate.store.sqlite_keys import StoredKeys
-from dialgate.store.write_buffer import Recent
+from dialgate.store.write_buffer import WriteBuffer
 
-RETRY = 0.002  # seconds between two tries of the near connection on a locked file
-BULK = 1_000  # entries written at once, after which the log is looked after: no gate may be there to do it
-GATHERED = (
-    65_536  # rows of attempts and answers that are written together: the more, the fewer pages for each
+RETRY = 0.002  # seconds between attempts of the near connection on a locked file
+BULK = (
+    1_000  # after appending so many entries, restart the write-ahead log: a gate may not be running to do it
 )
+BUFFER_ROWS = 65_536  # attempts and answers written together: the more, the fewer pages per row
 
-_PAUSE = 0.002  # seconds, between two statements that are written aside,
-_IN_ARREARS = 3  # unless so many gatherings wait
-_MOST = 8  # gatherings in memory, about 20 MB each
-_MUCH = 4_096  # rows that come in between two rounds of upkeep
-_TURN = 0.12  # seconds for other processes, between two parts of a gathering: who waits for a lock looks every 0.1 s
+_PAUSE = 0.002  # seconds between statements of a background write
+_MANY_BUFFERS = 3  # with more buffers to write, do not pause
+_MAX_BUFFERS = 8  # in memory, about 20 MB each
+_FEW_ROWS = 4_096  # a buffer with fewer rows is flushed during maintenance
+_YIELD = 0.12  # seconds between parts of a buffer: processes waiting for the lock poll every 0.1 s
 
 T = TypeVar("T")
 _call_list = Decoder(CallList)
@@ -63,26 +62,30 @@ _delivery = Decoder(Delivery)
 
 
 class SqliteStore:
+    """The embedded store."""
+
     def __init__(self, path: Path, patience: float) -> None:
         self._path = path
         self._patience = patience
         self._near = Connection(path, wait=0, synchronous="NORMAL")
         self._far = Connection(path, wait=WAIT, synchronous="FULL")
-        self._ledger = Connection(path, wait=WAIT, synchronous="FULL")
-        # It need not be durable, for the log is, but whole.
-        self._behind = Connection(path, wait=WAIT, synchronous="NORMAL")
-        # To restart the log is to hold the write lock while readers end: only where there is nothing to wait for.
-        self._tidy = Connection(path, wait=0, synchronous="FULL")
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-ledger")
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="store-aside", initializer=lower_priority)
-        self._one = Lock()
+        self._ledger_link = Connection(path, wait=WAIT, synchronous="FULL")
+        # Consistent but not durable: the decision log is.
+        self._buffer_link = Connection(path, wait=WAIT, synchronous="NORMAL")
+        # Restarting the write-ahead log holds the write lock while readers finish, so only without waiting.
+        self._maintenance = Connection(path, wait=0, synchronous="FULL")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._ledger_writer = ThreadPoolExecutor(1, thread_name_prefix="store-ledger")
+        self._buffer_writer = ThreadPoolExecutor(
+            1, thread_name_prefix="store-aside", initializer=lower_priority
+        )
+        self._write_lock = Lock()
         self._closed = False
-        # What the newest `read` saw, by which connection, at which of its data versions; none once that has changed.
+        # The newest reading, with its connection and data version; None once it is outdated.
         self._newest: tuple[Reading, sqlite3.Connection | None, int] | None = None
         self._nothing = Known()
-        self._reaches = 0  # the ledger, at least
-        self._recent = [Recent()]  # the newest last; elder ones are being written
+        self._required = 0  # minimum end of the ledger
+        self._buffers = [WriteBuffer()]  # newest last; the others are being written
         self._flushing = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: StoreUnavailable | None = None
@@ -90,10 +93,12 @@ class SqliteStore:
 
     @classmethod
     def open(cls, path: Path, *, patience: float = 0.1) -> Self:
-        """Makes the file (mode 0600) or brings it forward; blocks. `patience`: seconds for which a read or commit
-        waits for a lock. Raises `StoreUnavailable`."""
+        """Open the file, creating it (mode 0600) or migrating it. Blocks. Raises `StoreUnavailable`.
+
+        `patience`: seconds for which a read or commit waits for a lock.
+        """
         store = cls(path, patience)
-        # Earlier versions kept a Bloom filter there, which may still have the bits of numbers that were erased since.
+        # A Bloom filter of earlier versions, which may still contain erased numbers.
         with suppress(OSError):
             path.with_suffix(".sieve").unlink(missing_ok=True)
         open_file(path, store._far, tables.migrate)
@@ -114,22 +119,24 @@ class SqliteStore:
 
     async def _in_thread(self, step: Step[T], link: Connection | None = None) -> T:
         self._refuse_if_closed()
-        worker = {self._behind: self._aside, self._ledger: self._writer}.get(link or self._far, self._worker)
+        worker = {self._buffer_link: self._buffer_writer, self._ledger_link: self._ledger_writer}.get(
+            link or self._far, self._reader
+        )
         return await asyncio.get_running_loop().run_in_executor(worker, (link or self._far).run, step)
 
     async def _write(self, step: Step[T], link: Connection | None = None) -> T:
-        def whole(db: sqlite3.Connection) -> T:
-            # Whoever writes here waits for the other as long as it takes; for another process, no longer than `WAIT`.
-            with self._one, tables.whole(db):
+        def atomic(db: sqlite3.Connection) -> T:
+            # Writers of this process wait for each other without limit, for another process at most `WAIT`.
+            with self._write_lock, tables.transaction(db):
                 return step(db)
 
-        return await self._in_thread(whole, link or self._ledger)
+        return await self._in_thread(atomic, link or self._ledger_link)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise StoreUnavailable("the store has been closed")
 
-    # ---- in the path of every call -----------------------------------------------------------------------------------
+    # ---- on the path of every call -----------------------------------------------------------------------------------
 
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
@@ -139,18 +146,18 @@ class SqliteStore:
             return absent
 
         def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
-            with tables.whole(db, "BEGIN"):
+            with tables.transaction(db, "BEGIN"):
                 version = tables.pragma(db, "data_version")
                 known = self._all_known(db, subjects)
                 return version, known, tables.answers_of(db, self._stored.select(keys))
 
         version, known, answers = await self._inline(step)
-        self._with_recent_answers(answers, keys)
-        found = [answers.get(key) for key in keys]
+        self._add_buffered_answers(answers, keys)
+        current = [answers.get(key) for key in keys]
         reading = Reading(
             subjects=subjects,
             known=[known[subject] for subject in subjects],
-            answers=[answer if answer is not None and answer.at >= since else None for answer in found],
+            answers=[answer if answer is not None and answer.at >= since else None for answer in current],
         )
         self._newest = (reading, self._near.database, version)
         return reading
@@ -158,11 +165,11 @@ class SqliteStore:
     def _read_absent(
         self, db: sqlite3.Connection, subjects: Sequence[bytes], keys: Sequence[bytes]
     ) -> Reading | None:
-        """Return a reading without a look-up, if the filter holds none of the keys: most calls are to unknown numbers."""
+        """Return a reading without a look-up if the filter excludes all keys. Most calls are to unknown numbers."""
         seq, version = tables.state(db)
         if not self._stored.has_none(db, seq, [*subjects, *keys]):
             return None
-        refuse_if_short(seq, self._reaches)
+        refuse_if_short(seq, self._required)
         reading = Reading(
             subjects=subjects, known=[self._nothing_at(seq)] * len(subjects), answers=[None] * len(keys)
         )
@@ -170,15 +177,18 @@ class SqliteStore:
         return reading
 
     def _nothing_at(self, seq: int) -> Known:
-        """The same object for as long as it says the same: callers may then judge by it that nothing is new."""
+        """Return the empty state.
+
+        It is the same object while `seq` is unchanged, so that callers can compare by identity.
+        """
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
         return self._nothing
 
-    def _with_recent_answers(self, answers: dict[bytes, Remembered], keys: Sequence[bytes]) -> None:
-        for recent in self._recent:
-            for key in recent.answers.keys() & set(keys) if recent.answers else ():
-                answers[key] = recent.answers[key]
+    def _add_buffered_answers(self, answers: dict[bytes, Remembered], keys: Sequence[bytes]) -> None:
+        for buffer in self._buffers:
+            for key in buffer.answers.keys() & set(keys) if buffer.answers else ():
+                answers[key] = buffer.answers[key]
 
     async def commit(
         self,
@@ -189,21 +199,21 @@ class SqliteStore:
     ) -> bool:
         if self._unwritten is not None:
             raise self._unwritten
-        if len(self._recent) > _MOST:  # the disk cannot keep up, and memory is not to hold it all
-            await self._write_eldest()
-        if not await self._inline(lambda db: self._is_as_read(db, reading, reservations)):
+        if len(self._buffers) > _MAX_BUFFERS:  # the disk cannot keep up: limit memory
+            await self._write_oldest()
+        if not await self._inline(lambda db: self._is_current(db, reading, reservations)):
             return False
-        self._newest = None  # what it saw is no longer all there is
-        if self._recent[-1].rows >= GATHERED:
-            self._recent.append(Recent())  # before it is added to: `release` looks in the newest
+        self._newest = None  # outdated by this commit
+        if self._buffers[-1].rows >= BUFFER_ROWS:
+            self._buffers.append(WriteBuffer())  # before adding: `release` looks in the newest
             if self._writing is None:
-                self._writing = asyncio.create_task(self._write_recent())
-        self._recent[-1].add(reservations, remembered, position)
+                self._writing = asyncio.create_task(self._write_buffers())
+        self._buffers[-1].add(reservations, remembered, position)
         self._stored.add([reservation.subject for reservation in reservations])
         self._stored.add([answer.key for answer in remembered])
         return True
 
-    def _is_as_read(
+    def _is_current(
         self, db: sqlite3.Connection, reading: Reading, reservations: Sequence[Reservation]
     ) -> bool:
         if self._newest is not None:
@@ -212,85 +222,90 @@ class SqliteStore:
                 return True
         seen = dict(zip(reading.subjects, reading.known, strict=True))
         watched = list({subject for reservation in reservations for subject in reservation.watch})
-        with tables.whole(db, "BEGIN"):
+        with tables.transaction(db, "BEGIN"):
             current = self._all_known(db, watched)
         return all(_same(known, seen[subject]) for subject, known in current.items())
 
     def _all_known(self, db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, Known]:
-        """Call it in a transaction."""
+        """Return the states of the subjects. Call it in a transaction."""
         seq = tables.newest(db)
-        refuse_if_short(seq, self._reaches)
+        refuse_if_short(seq, self._required)
         self._stored.catch_up(db, seq)
         known = dict.fromkeys(subjects, self._nothing_at(seq))
         known.update(tables.known_of(db, self._stored.select(subjects), seq))
-        return self._with_recent(known)
+        return self._add_buffered(known)
 
-    def _with_recent(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
-        """And the attempts that are not in the database yet; one may be in both for a moment."""
-        for recent in self._recent:
-            for subject in recent.attempts.keys() & known.keys():
-                held = known[subject]
-                counted = {attempt.decision: attempt for attempt in recent.attempts[subject]}
-                counted |= {attempt.decision: attempt for attempt in held.attempts}
+    def _add_buffered(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
+        """Add attempts that are not in the database yet. For a moment an attempt may be in both."""
+        for buffer in self._buffers:
+            for subject in buffer.attempts.keys() & known.keys():
+                stored = known[subject]
+                counted = {attempt.decision: attempt for attempt in buffer.attempts[subject]}
+                counted |= {attempt.decision: attempt for attempt in stored.attempts}
                 attempts = sorted(counted.values(), key=lambda attempt: (attempt.at, attempt.decision))
-                known[subject] = structs.replace(held, attempts=tuple(attempts))
+                known[subject] = structs.replace(stored, attempts=tuple(attempts))
         return known
 
-    async def _write_recent(self) -> None:
+    async def _write_buffers(self) -> None:
         try:
-            while len(self._recent) > 1:
-                await self._write_eldest(_TURN, 0 if len(self._recent) > _IN_ARREARS else _PAUSE)
+            while len(self._buffers) > 1:
+                await self._write_oldest(_YIELD, 0 if len(self._buffers) > _MANY_BUFFERS else _PAUSE)
         except StoreUnavailable:
-            pass  # it has been noted
+            pass  # recorded in `_unwritten`
         finally:
             self._writing = None
 
     async def _flush(self) -> None:
-        """Bring what was gathered into the database. Raises `StoreUnavailable`: then it is kept for the next time, and
-        until that succeeds nothing more is committed."""
-        if self._recent[-1].rows:
-            self._recent.append(Recent())
-        last = self._recent[-2] if len(self._recent) > 1 else None
-        while last in self._recent[:-1]:
-            await self._write_eldest()
+        """Write all buffers to the database. Raises `StoreUnavailable`.
 
-    async def _flush_little(self) -> None:
-        """Where much comes in, there is soon enough for a whole gathering, which costs less a row."""
-        if self._unwritten is not None or self._recent[-1].rows < _MUCH:
+        After a failure the buffers are kept, and commits are refused until a later flush succeeds.
+        """
+        if self._buffers[-1].rows:
+            self._buffers.append(WriteBuffer())
+        last = self._buffers[-2] if len(self._buffers) > 1 else None
+        while last in self._buffers[:-1]:
+            await self._write_oldest()
+
+    async def _flush_if_few(self) -> None:
+        """Flush the buffer if it has few rows or a write failed.
+
+        A larger buffer will soon be full, and then costs less per row.
+        """
+        if self._unwritten is not None or self._buffers[-1].rows < _FEW_ROWS:
             await self._flush()
 
-    async def _write_eldest(self, turn: float = 0, pause: float = 0) -> None:
+    async def _write_oldest(self, turn: float = 0, pause: float = 0) -> None:
         async with self._flushing:
-            if len(self._recent) == 1:
+            if len(self._buffers) == 1:
                 return
-            eldest = self._recent[0]
+            oldest = self._buffers[0]
             try:
-                for part in await self._in_thread(lambda _: list(eldest.parts()), self._behind):
-                    step = partial(tables.write_down, part=part, position=eldest.position, pause=pause)
-                    await self._write(step, self._behind)
+                for part in await self._in_thread(lambda _: list(oldest.parts()), self._buffer_link):
+                    step = partial(tables.write_part, part=part, position=oldest.position, pause=pause)
+                    await self._write(step, self._buffer_link)
                     await asyncio.sleep(turn)
             except StoreUnavailable as fault:
                 self._unwritten = fault
                 raise
-            del self._recent[0]
+            del self._buffers[0]
             self._newest = None
             self._unwritten = None
 
-    # ---- the ledger and the rest, durable at return ------------------------------------------------------------------
+    # ---- the ledger and other data, durable on return ------------------------------------------------------------------
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         def step(db: sqlite3.Connection) -> list[int]:
-            refuse_if_short(tables.newest(db), self._reaches)
+            refuse_if_short(tables.newest(db), self._required)
             return tables.append(db, drafts)
 
         seqs = await self._write(step)
         if len(seqs) >= BULK:
-            await self._in_thread(tables.restart_log, self._tidy)
+            await self._in_thread(tables.restart_log, self._maintenance)
         return seqs
 
-    async def entered(self, subjects: Sequence[bytes]) -> set[bytes]:
-        # Not in the thread: there, an import writes at the same time.
-        return await self._inline(lambda db: tables.entered(db, list(dict.fromkeys(subjects))))
+    async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:
+        # On the near connection: the threads are busy during an import.
+        return await self._inline(lambda db: tables.subjects_with_entries(db, list(dict.fromkeys(subjects))))
 
     async def history(self, subject: bytes) -> list[Entry]:
         return await self._entries("WHERE subject = ? ORDER BY seq", subject)
@@ -304,16 +319,16 @@ class SqliteStore:
         )
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
-        for recent in reversed(self._recent):
-            if (held := recent.attempt(decision)) is not None:
-                return held
+        for buffer in reversed(self._buffers):
+            if (counted := buffer.attempt(decision)) is not None:
+                return counted
         query = tables.ATTEMPT + "WHERE decision = ?"
         return await self._in_thread(
             lambda db: next(map(tables.attempt_of, db.execute(query, (decision,))), None)
         )
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
-        if any(decision in recent.subjects for recent in self._recent):
+        if any(decision in buffer.subjects for buffer in self._buffers):
             await self._flush()
         values = {"decision": decision, "result": result, "at": at}
         return await self._write(lambda db: db.execute(tables.RESULT, values).rowcount == 1)
@@ -333,8 +348,8 @@ class SqliteStore:
             row = db.execute("SELECT body FROM call_list WHERE controller = ? AND id = ?", key).fetchone()
             if row is None:
                 return None
-            held = _call_list.decode(row[0])
-            retired = structs.replace(held, retired_at=held.retired_at or at)
+            call_list = _call_list.decode(row[0])
+            retired = structs.replace(call_list, retired_at=call_list.retired_at or at)
             values = (encode(retired).decode(), *key)
             db.execute("UPDATE call_list SET body = ? WHERE controller = ? AND id = ?", values)
             return retired
@@ -343,8 +358,8 @@ class SqliteStore:
 
     async def proofs(self) -> list[CallerIdProof]:
         def step(db: sqlite3.Connection) -> list[CallerIdProof]:
-            every = (_proof.decode(body) for (body,) in db.execute("SELECT body FROM proof ORDER BY at, id"))
-            return list({(each.controller, each.caller_id): each for each in every}.values())
+            proofs = (_proof.decode(body) for (body,) in db.execute("SELECT body FROM proof ORDER BY at, id"))
+            return list({(proof.controller, proof.caller_id): proof for proof in proofs}.values())
 
         return await self._in_thread(step)
 
@@ -366,20 +381,20 @@ class SqliteStore:
         return await self._in_thread(lambda db: dict(db.execute("SELECT log, seq FROM position").fetchall()))
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
-        # What was committed a moment ago is here, and gone before anything can be awaited. Elder rows may be on their
-        # way to the database, and are deleted there.
-        elder = set(decisions) - self._recent[-1].drop(decisions)
-        self._recent[-1].position = position
+        # Rows in the newest buffer are dropped before the first await. Older rows may already be written, so they are
+        # deleted from the database.
+        older = set(decisions) - self._buffers[-1].drop(decisions)
+        self._buffers[-1].position = position
         self._newest = None
-        if not elder:
+        if not older:
             return
         await self._flush()
 
         def step(db: sqlite3.Connection) -> None:
-            named = (encode(list(elder)).decode(),)
-            db.execute(tables.DROP_ATTEMPTS, named)
-            db.execute(tables.DROP_ANSWERS, named)
-            db.execute(tables.NOTE, (position.log, position.seq))  # an empty gathering would not write it
+            decision_list = (encode(list(older)).decode(),)
+            db.execute(tables.DROP_ATTEMPTS, decision_list)
+            db.execute(tables.DROP_ANSWERS, decision_list)
+            db.execute(tables.NOTE, (position.log, position.seq))  # an empty buffer would not write it
 
         await self._write(step)
 
@@ -398,11 +413,11 @@ class SqliteStore:
 
         await self._write(step)
 
-    # ---- the end of storage ------------------------------------------------------------------------------------------
+    # ---- erasure and retention ------------------------------------------------------------------------------------------
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
         def step(db: sqlite3.Connection) -> list[int]:
-            refuse_if_short(tables.newest(db), self._reaches)
+            refuse_if_short(tables.newest(db), self._required)
             return tables.remove(db, seqs, drafts)
 
         return await self._write(step)
@@ -415,48 +430,48 @@ class SqliteStore:
         if not drop:
             return await self._in_thread(lambda db: tables.attempts_before(db, before))
         dropped = 0
-        while some := await self._write(lambda db: tables.drop_attempts(db, before)):
-            dropped += some
+        while count := await self._write(lambda db: tables.drop_attempts(db, before)):
+            dropped += count
         return dropped
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def ping(self) -> int:
         newest = await self._inline(tables.newest)
-        refuse_if_short(newest, self._reaches)
-        await self._flush_little()
-        # The format written over itself: a real, synced write that changes nothing.
+        refuse_if_short(newest, self._required)
+        await self._flush_if_few()
+        # Overwrite the format version with itself: a synced write that changes nothing.
         await self._write(lambda db: db.execute(f"PRAGMA user_version={tables.pragma(db, 'user_version')}"))
         return newest
 
-    def hold_to(self, seq: int) -> None:
-        self._reaches = max(self._reaches, seq)
+    def require_seq(self, seq: int) -> None:
+        self._required = max(self._required, seq)
 
     async def maintain(self, before: Instant) -> None:
-        await self._flush_little()
+        await self._flush_if_few()
         self._stored.start_filling(self._near.database, self._unwritten_keys())
-        bounds = (before, tables.FORGOTTEN_AT_ONCE)
+        bounds = (before, tables.FORGET_ROWS)
         while await self._write(lambda db: db.execute(tables.FORGET, bounds).rowcount):
             pass
-        await self._in_thread(tables.restart_log, self._tidy)
+        await self._in_thread(tables.restart_log, self._maintenance)
 
     def _unwritten_keys(self) -> Iterator[bytes]:
-        for recent in self._recent:
-            yield from recent.attempts
-            yield from recent.answers
+        for buffer in self._buffers:
+            yield from buffer.attempts
+            yield from buffer.answers
 
     async def close(self) -> None:
         if not self._closed:
             await self._stored.close()
-            with suppress(StoreUnavailable):  # the log has it
+            with suppress(StoreUnavailable):  # the decision log has them
                 await self._flush()
             self._closed = True
-            for worker in (self._aside, self._worker, self._writer):
+            for worker in (self._buffer_writer, self._reader, self._ledger_writer):
                 await asyncio.to_thread(worker.shutdown)
-            for link in (self._tidy, self._near, self._behind, self._far, self._ledger):
+            for link in (self._maintenance, self._near, self._buffer_link, self._far, self._ledger_link):
                 link.close()
 
 
 def _same(now: Known, seen: Known) -> bool:
-    """But for the sequence, which is the whole ledger's: it moves when others' entries come."""
+    """Return whether the states are equal apart from the sequence, which entries of other subjects advance too."""
     return now is seen or structs.replace(now, seq=seen.seq) == seen

@@ -1,4 +1,4 @@
-"""A copy of a database that is in use: one state of it, whole, as SQLite's own online backup makes it."""
+"""Consistent copy of a database in use, by SQLite's online backup."""
 
 import os
 import sqlite3
@@ -8,13 +8,15 @@ from pathlib import Path
 from dialgate.store import StoreUnavailable
 from dialgate.store import sqlite_tables as tables
 
-_PAGES = 4_096  # at once, after which writers get their turn
-_WAIT = 10.0  # seconds for a lock
+_PAGES = 4_096  # pages per step; writers can run between steps
+_WAIT = 10.0  # seconds to wait for a lock
 
 
 def copy_database(path: Path, out: Path) -> None:
-    """Never in a process that has the file open: closing it would drop SQLite's locks (POSIX). Raises `FileNotFoundError`,
-    `StoreUnavailable`."""
+    """Copy the database to `out`. Raises `FileNotFoundError`, `StoreUnavailable`.
+
+    Do not call it in a process that has the file open: closing it would release SQLite's locks (POSIX).
+    """
     if not path.exists():
         raise FileNotFoundError(path)
     os.close(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -25,18 +27,18 @@ def copy_database(path: Path, out: Path) -> None:
             ) as source,
             closing(sqlite3.connect(out)) as target,
         ):
-            # From within a transaction, so that a writer in between does not make it begin anew without end.
+            # In a read transaction, or each concurrent write would restart the backup.
             source.execute("BEGIN")
             source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             source.backup(target, pages=_PAGES)
     except sqlite3.DatabaseError as fault:
-        raise StoreUnavailable(f"{path}: it cannot be copied ({fault})") from fault
+        raise StoreUnavailable(f"{path}: the database cannot be copied ({fault})") from fault
 
 
 def newest_entry(path: Path) -> int:
-    """The newest ledger sequence in a copied database. Raises `StoreUnavailable`."""
+    """Return the newest ledger sequence of a copied database. Raises `StoreUnavailable`."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             return tables.newest(db)
     except sqlite3.DatabaseError as fault:
-        raise StoreUnavailable(f"{path}: it cannot be read ({fault})") from fault
+        raise StoreUnavailable(f"{path}: the database cannot be read ({fault})") from fault

@@ -1,4 +1,4 @@
-"""A connection to an SQLite file of the data folder, opened on demand and again after a fault."""
+"""A connection to an SQLite file in the data folder, opened on demand and reopened after a fault."""
 
 import sqlite3
 from collections.abc import Callable
@@ -18,13 +18,13 @@ _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
     sqlite3.SQLITE_READONLY: "the file or its folder is read-only: make both writable for this user",
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: it must exist and be readable and writable for this user",
-    sqlite3.SQLITE_IOERR: "the disk reports an error: see the system's log",
+    sqlite3.SQLITE_IOERR: "the disk reports an I/O error: check the system log",
     sqlite3.SQLITE_CORRUPT: "the file is damaged: stop the gate and restore it from a backup",
-    sqlite3.SQLITE_NOTADB: "the file is damaged or no store: stop the gate and restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "the file is damaged or not a store: stop the gate and restore it from a backup",
 }
 _BUSY = dict.fromkeys(
     (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
-    "the store is locked by another process or a long write: let that end",
+    "the store is locked by another process or a long write: wait for it or stop it",
 )
 _REASONS |= _BUSY
 
@@ -33,12 +33,14 @@ Step: TypeAlias = Callable[[sqlite3.Connection], T]
 
 
 class StoreLocked(StoreUnavailable):
-    """Another connection holds the lock; a retry may succeed."""
+    """Another connection holds the lock. A retry may succeed."""
 
 
 class Connection:
+    """A connection that is opened on demand and reopened after a fault."""
+
     def __init__(self, path: Path, *, wait: float, synchronous: str) -> None:
-        """`wait`: seconds to wait for a lock. `synchronous`: SQLite's setting of that name."""
+        """Prepare a connection. `wait`: seconds to wait for a lock. `synchronous`: the SQLite pragma."""
         self._path = path
         self._wait = wait
         self._synchronous = synchronous
@@ -50,14 +52,14 @@ class Connection:
             return step(self._db or self._connect())
         except sqlite3.DatabaseError as fault:
             code = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-            text = f"{self._path}: {_REASONS.get(code, 'SQLite refuses')} ({fault})"
+            text = f"{self._path}: {_REASONS.get(code, 'SQLite reports an error')} ({fault})"
             if code in _BUSY:
                 raise StoreLocked(text) from fault
             self.close()
             raise StoreUnavailable(text) from fault
         except DecodeError as fault:
             raise StoreUnavailable(
-                f"{self._path}: a row that only a newer dialgate reads ({fault})"
+                f"{self._path}: a row was written by a newer dialgate: install that version ({fault})"
             ) from fault
         except StoreUnavailable:
             self.close()
@@ -65,16 +67,16 @@ class Connection:
 
     @property
     def database(self) -> sqlite3.Connection | None:
-        """The open database; another object after a fault."""
+        """The open database, or None. A different object after a fault."""
         return self._db
 
     def _connect(self) -> sqlite3.Connection:
-        # mode=rw: a file that has vanished is a fault, not an empty store.
+        # mode=rw: a missing file is a fault, not an empty store.
         uri = f"{self._path.absolute().as_uri()}?mode=rw"
         db = sqlite3.connect(uri, uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False)
         self._db = db
         db.execute(f"PRAGMA synchronous={self._synchronous}")
-        db.execute("PRAGMA wal_autocheckpoint=0")  # a commit must not pay for it; `maintain` does
+        db.execute("PRAGMA wal_autocheckpoint=0")  # not during commits; `maintain` does it
         db.execute(f"PRAGMA journal_size_limit={LONG_LOG * 4_096 * 2}")
         db.execute("PRAGMA cache_size=-32768")  # KiB
         return db
@@ -86,8 +88,10 @@ class Connection:
 
 
 def open_file(path: Path, connection: Connection, migrate: Step[None]) -> None:
-    """Create the file (mode 0600) if missing and run its migrations, one process at a time: SQLite does not wait for a lock
-    when the journal mode changes. Raises `StoreUnavailable`."""
+    """Create the file (mode 0600) if missing and migrate it, one process at a time. Raises `StoreUnavailable`.
+
+    The lock is necessary because SQLite does not wait when the journal mode changes.
+    """
     with suppress(OSError):  # SQLite reports why it cannot be created
         path.touch(mode=0o600, exist_ok=False)
     try:

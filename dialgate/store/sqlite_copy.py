@@ -1,4 +1,4 @@
-"""The embedded store as an end of a copy. A target is written beside (`NAME.copying`), and takes its name when it is whole."""
+"""The embedded store as one end of a copy. A target is write_rows to `NAME.copying` and renamed when complete."""
 
 import asyncio
 import sqlite3
@@ -12,10 +12,10 @@ from msgspec.json import Decoder, encode
 from dialgate.core.ledger_events import Entry
 from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered
 from dialgate.store import sqlite_tables as tables
-from dialgate.store.copying import CopyRefused, Counted, Kind, Row
+from dialgate.store.copying import CopyRefused, CountedAttempt, Kind, Row
 
 _T = TypeVar("_T")
-_AT_ONCE: Final = 2_000
+_BATCH_ROWS: Final = 2_000
 _list, _proof, _delivery = Decoder(CallList), Decoder(CallerIdProof), Decoder(Delivery)
 _QUERIES: Final[dict[Kind, str]] = {
     "ledger": tables.ENTRY + "WHERE seq > ? ORDER BY seq",
@@ -26,12 +26,14 @@ _QUERIES: Final[dict[Kind, str]] = {
     "proofs": "SELECT body FROM proof WHERE ? = 0 ORDER BY at, id",
     "deliveries": "SELECT body FROM delivery WHERE ? = 0",
 }
-# Only before the gate has settled them with its log after a crash.
+# Rows that the gate has not yet compared with its log after a crash.
 _UNSETTLED: Final = "SELECT log FROM position WHERE reached > seq LIMIT 1"
 _TABLES: Final = ("ledger", "attempt", "answer")
 
 
 class SqliteEnd:
+    """An SQLite file as source or target."""
+
     def __init__(self, path: Path) -> None:
         self._path, self._db = path, sqlite3.connect(":memory:")
         self._target = False
@@ -39,20 +41,20 @@ class SqliteEnd:
     def _open(self) -> sqlite3.Connection:
         path = self._path.with_name(f"{self._path.name}.copying") if self._target else self._path
         if not self._target and not path.exists():
-            raise CopyRefused(f"{path} is not there")
+            raise CopyRefused(f"{path} does not exist")
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         tables.migrate(db)
         return db
 
     async def _run(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
         def run() -> _T:
-            with self._refusing(), closing(self._open()) as db:
+            with self._database_errors(), closing(self._open()) as db:
                 return step(db)
 
         return await asyncio.to_thread(run)
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def _database_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -61,46 +63,48 @@ class SqliteEnd:
     async def newest(self) -> int:
         def newest(db: sqlite3.Connection) -> int:
             if db.execute(_UNSETTLED).fetchone() is not None:
-                raise CopyRefused(f"{self._path}: its gate was killed; start and stop it once, then copy")
+                raise CopyRefused(
+                    f"{self._path}: its gate was killed. Start and stop it once, then copy again"
+                )
             return tables.newest(db)
 
         return await self._run(newest)
 
     async def count(self) -> int:
-        def counted(db: sqlite3.Connection) -> int:
+        def count_rows(db: sqlite3.Connection) -> int:
             return sum(int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in _TABLES)  # noqa: S608 - constants
 
-        return await self._run(counted)
+        return await self._run(count_rows)
 
     async def rows(self, kind: Kind, after: int = 0) -> AsyncGenerator[list[Row], None]:
-        with self._refusing(), closing(await asyncio.to_thread(self._open)) as db:
+        with self._database_errors(), closing(await asyncio.to_thread(self._open)) as db:
             cursor = db.execute(_QUERIES[kind], (after,))
-            while found := await asyncio.to_thread(cursor.fetchmany, _AT_ONCE):
-                rows = [_row(kind, each) for each in found]
+            while batch := await asyncio.to_thread(cursor.fetchmany, _BATCH_ROWS):
+                rows = [_row(kind, columns) for columns in batch]
                 yield list(_newest_proofs(db, rows)) if kind == "proofs" else rows
 
     async def begin(self) -> None:
         if self._path.exists():
-            raise CopyRefused(f"{self._path} is there already: name a file that is not")
+            raise CopyRefused(f"{self._path} exists already: name a new file")
         self._target = True
 
-    async def write(self, kind: Kind, rows: Sequence[Row]) -> None:  # noqa: ARG002 - a row says itself what it is
-        def written(db: sqlite3.Connection) -> None:
+    async def write(self, kind: Kind, rows: Sequence[Row]) -> None:  # noqa: ARG002 - rows have their own types
+        def write_rows(db: sqlite3.Connection) -> None:
             db.execute("PRAGMA synchronous=FULL")
-            with tables.whole(db):
+            with tables.transaction(db):
                 for row in rows:
                     _insert(db, row)
 
-        await self._run(written)
+        await self._run(write_rows)
 
     async def finish(self, newest: int) -> None:
-        def finished(db: sqlite3.Connection) -> None:
-            with tables.whole(db):
+        def finish_file(db: sqlite3.Connection) -> None:
+            with tables.transaction(db):
                 db.execute("DELETE FROM sqlite_sequence WHERE name = 'ledger'")
                 db.execute("INSERT INTO sqlite_sequence VALUES ('ledger', ?)", (newest,))
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-        await self._run(finished)
+        await self._run(finish_file)
         self._path.with_name(f"{self._path.name}.copying").rename(self._path)
         self._target = False
 
@@ -108,29 +112,29 @@ class SqliteEnd:
         self._db.close()
 
 
-def _row(kind: Kind, found: Sequence[Any]) -> Row:
+def _row(kind: Kind, columns: Sequence[Any]) -> Row:
     match kind:
         case "ledger":
-            return tables.entry_of(found)
+            return tables.entry_of(columns)
         case "attempts":
-            subject, attempt = tables.attempt_of(found[:6])
-            return Counted(subject, attempt, 0 if attempt.result == "pending" else found[6])
+            subject, attempt = tables.attempt_of(columns[:6])
+            return CountedAttempt(subject, attempt, 0 if attempt.result == "pending" else columns[6])
         case "answers":
-            return Remembered(*found)
+            return Remembered(*columns)
         case "positions":
-            return Position(*found)
+            return Position(*columns)
         case "lists":
-            return _list.decode(found[0])
+            return _list.decode(columns[0])
         case "proofs":
-            return _proof.decode(found[0])
+            return _proof.decode(columns[0])
         case "deliveries":
-            return _delivery.decode(found[0])
+            return _delivery.decode(columns[0])
 
 
 def _newest_proofs(db: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[Row]:
-    """Of each caller ID the newest only: a shared store keeps no other."""
-    every = [_proof.decode(body) for (body,) in db.execute(_QUERIES["proofs"], (0,))]
-    newest = {(each.controller, each.caller_id): each for each in every}
+    """Yield only the newest proof of each caller ID, as a shared store keeps no others."""
+    proofs = [_proof.decode(body) for (body,) in db.execute(_QUERIES["proofs"], (0,))]
+    newest = {(proof.controller, proof.caller_id): proof for proof in proofs}
     yield from (row for row in rows if row in newest.values())
 
 
@@ -148,8 +152,8 @@ def _insert(db: sqlite3.Connection, row: Row) -> None:
                 row.sealed,
             )
             db.execute("INSERT INTO ledger VALUES (?,?,?,?,?,?,?,?,?)", (*values, encode(row.event).decode()))
-        case Counted(subject, attempt, at):
-            known = (
+        case CountedAttempt(subject, attempt, at):
+            attempt_row = (
                 attempt.decision,
                 subject,
                 attempt.at,
@@ -158,11 +162,11 @@ def _insert(db: sqlite3.Connection, row: Row) -> None:
                 attempt.result,
                 at,
             )
-            db.execute("INSERT OR REPLACE INTO attempt VALUES (?,?,?,?,?,?,?)", known)
+            db.execute("INSERT OR REPLACE INTO attempt VALUES (?,?,?,?,?,?,?)", attempt_row)
         case Remembered():
             db.execute("DELETE FROM answer WHERE key = ?", (row.key,))
-            told = (row.key, row.at, row.answer, row.decision)
-            db.execute("INSERT INTO answer (key, at, answer, decision) VALUES (?,?,?,?)", told)
+            answer_row = (row.key, row.at, row.answer, row.decision)
+            db.execute("INSERT INTO answer (key, at, answer, decision) VALUES (?,?,?,?)", answer_row)
         case Position():
             db.execute(tables.NOTE, (row.log, row.seq))
         case CallList():

@@ -1,8 +1,7 @@
-"""Which keys are in the SQLite store, answered without a query for most that are not (ADR 0009).
+"""The keys in the SQLite store, kept in memory so that most absent keys need no query (ADR 0009).
 
-Attempts and answers are written by this process alone, so it adds their keys here first. The ledger may be written by any
-process: a read compares its newest sequence and adds the entries that came since. In memory only: an erased number leaves no
-trace on the disk.
+Only this process writes attempts and answers, and it adds their keys here first. Any process may write the ledger, so a read
+compares its newest sequence and adds the new entries. The filter is never saved: an erased number leaves no trace on disk.
 """
 
 import asyncio
@@ -18,21 +17,23 @@ from dialgate.store import sqlite_tables as tables
 from dialgate.store.key_filter import KeyFilter
 from dialgate.store.sqlite_connection import WAIT, Connection
 
-CATCH_UP = 10_000  # ledger entries added on the event loop's thread; after more, as a bulk import, the filter is filled again
-_CHUNK = 500  # keys added while the filling thread holds the interpreter
+CATCH_UP = (
+    10_000  # ledger entries added on the event loop; after more (bulk import) the filter is filled again
+)
+_CHUNK = 500  # keys added before the filling thread releases the interpreter
 
 
 class StoredKeys:
-    """Until the filter is filled, and after a fault of the connection, any key may be stored."""
+    """Filter of the stored keys. Until it is filled, and after a fault, any key may be stored."""
 
     def __init__(self, path: Path) -> None:
         self._connection = Connection(path, wait=WAIT, synchronous="NORMAL")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-filter", initializer=lower_priority)
         self._filter: KeyFilter | None = None
-        self._seq = 0  # the ledger's entries up to here are in the filter
-        self._database: sqlite3.Connection | None = None  # for which the filter holds
+        self._seq = 0  # ledger entries up to here are in the filter
+        self._database: sqlite3.Connection | None = None  # for which the filter is valid
         self._filling: asyncio.Task[None] | None = None
-        self._added: list[bytes] = []  # while it is filled
+        self._added: list[bytes] = []  # during filling
 
     def add(self, keys: Iterable[bytes]) -> None:
         """Add keys of attempts and answers. Call it before they are written."""
@@ -43,17 +44,19 @@ class StoredKeys:
             self._added += keys
 
     def has_none(self, db: sqlite3.Connection, seq: int, keys: Sequence[bytes]) -> bool:
-        """Return whether it is certain that none of the keys is in the database or still to be written to it.
-        `seq`: the ledger's newest, as `db` reads it."""
+        """Return whether certainly none of the keys is in the database or waiting to be written to it.
+
+        `seq`: the newest ledger entry that `db` reads.
+        """
         if self._filter is None or self._seq != seq or self._database is not db:
             return False
         return not self._filter.select(keys)
 
     def catch_up(self, db: sqlite3.Connection, seq: int) -> None:
-        """Add the ledger's entries up to `seq`, its newest. Call it in the transaction that then looks keys up."""
+        """Add ledger entries up to `seq`, the newest. Call it in the transaction that looks keys up."""
         if self._filter is None or (self._seq == seq and self._database is db):
             return
-        if self._database is not db or not 0 < seq - self._seq <= CATCH_UP:  # perhaps another file
+        if self._database is not db or not 0 < seq - self._seq <= CATCH_UP:  # the file may be another one
             self._filter = None
             return
         added = db.execute("SELECT subject FROM ledger WHERE seq > ?", (self._seq,))
@@ -65,7 +68,7 @@ class StoredKeys:
         return list(dict.fromkeys(keys)) if self._filter is None else self._filter.select(keys)
 
     def start_filling(self, database: sqlite3.Connection | None, unwritten: Iterable[bytes]) -> None:
-        """Fill a new filter in a thread, if there is none or it is full. `unwritten`: keys that are still to be written."""
+        """Fill a new filter in a thread if none exists or it is full. `unwritten`: keys not yet in the database."""
         if self._filling is None and database is not None and (self._filter is None or self._filter.is_full):
             self._added = list(unwritten)
             self._filling = asyncio.create_task(self._fill(database))
@@ -79,7 +82,7 @@ class StoredKeys:
                 await run(self._thread, _add, keys, added)
             keys.add(self._added)
         except StoreUnavailable:
-            return  # the next maintenance tries again
+            return  # retried by the next maintenance
         finally:
             self._filling, self._added = None, []
         self._filter, self._seq, self._database = keys, seq, database
@@ -96,7 +99,7 @@ class StoredKeys:
 
 
 def _read_keys(db: sqlite3.Connection) -> tuple[KeyFilter, int]:
-    with tables.whole(db, "BEGIN"):
+    with tables.transaction(db, "BEGIN"):
         seq = tables.newest(db)
         counts = "SELECT (SELECT count(*) FROM ledger) + (SELECT count(*) FROM attempt) + (SELECT count(*) FROM answer)"
         keys = KeyFilter(db.execute(counts).fetchone()[0])

@@ -1,12 +1,13 @@
-"""What is kept for the people called, beside the ledger: who looked them up, what they asked for, what was restricted.
+"""Records about data subjects other than the ledger: look-ups, their requests, and restricted entries.
 
-An SQLite 3 file of its own, `subjects.db`, application id 0x64677375, whose `user_version` counts the scripts of
-`MIGRATIONS` that have run. How it may change: a released script is never edited, a change is a new script at the end; a
-newer file is refused. Numbers stand as the ledger's keyed hash (`subject`) and as a ciphertext (`sealed`); `body` is JSON
-of `dialgate.core.request_deadlines`, and of a restricted entry its ciphertext. Rows are added, and leave only when their time of storage is
-over: the file refuses to change one.
+A separate SQLite 3 file, `subjects.db`, with application id 0x64677375. Its `user_version` counts the scripts of `MIGRATIONS`
+that have run. Released scripts are never edited: a change is a new script at the end, and newer files are refused.
 
-Several processes may have it open. What was acknowledged is on the disk.
+Numbers are stored as the keyed hash of the ledger (`subject`) and as ciphertext (`sealed`). `body` is JSON of
+`dialgate.core.request_deadlines`, or the ciphertext of a restricted entry. Rows are only added, and deleted when their retention
+period is over: triggers refuse updates.
+
+Several processes may open the file. Acknowledged writes are on disk.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from msgspec import Struct, structs
 from dialgate.core.model import Instant
 from dialgate.store import StoreUnavailable
 from dialgate.store.sqlite_connection import WAIT, Connection, open_file
-from dialgate.store.sqlite_tables import run_migrations, whole
+from dialgate.store.sqlite_tables import run_migrations, transaction
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 _LOOKUP = "SELECT at, client, node, controller, subject, sealed, what, purpose, seq FROM lookup "
 _EVENT = "SELECT id, at, controller, subject, sealed, closes, body, seq FROM request "
 _OPEN = "id NOT IN (SELECT id FROM request WHERE closes)"
-# How many others a client has looked up since then, and when it last looked up the one it will first be forgiven.
+# How many other numbers a client has looked up since then, and the oldest of their latest look-ups.
 _OTHERS = """
     SELECT count(*), min(at) FROM
         (SELECT max(at) AS at FROM lookup WHERE client = ? AND at > ? AND subject <> ? GROUP BY subject)
@@ -72,7 +73,7 @@ _OLD_RESTRICTED = "FROM restricted WHERE until < ?"
 
 
 class Lookup(Struct, frozen=True):
-    """That `client` was shown `what` is held about a number, and its reason. `node`: the gate that showed it."""
+    """A look-up: `client` was shown `what` is stored about a number, for `purpose`. `node`: the gate that showed it."""
 
     at: Instant
     client: str
@@ -86,7 +87,7 @@ class Lookup(Struct, frozen=True):
 
 
 class CaseEvent(Struct, frozen=True):
-    """A step of a person's request; `closes`: after it the request is no longer open."""
+    """A step of a data-subject request. `closes`: the request is closed by it."""
 
     id: str
     at: Instant
@@ -99,7 +100,7 @@ class CaseEvent(Struct, frozen=True):
 
 
 class Restricted(Struct, frozen=True):
-    """A ledger entry (`seq` is its sequence there) that was taken out of use and is kept for legal claims alone."""
+    """A ledger entry (`seq`) that was taken out of use and is kept only for legal claims."""
 
     seq: int
     controller: str
@@ -109,6 +110,8 @@ class Restricted(Struct, frozen=True):
 
 
 class SubjectStore:
+    """The store of `subjects.db`."""
+
     def __init__(self, path: Path) -> None:
         self._connection = Connection(path, wait=WAIT, synchronous="FULL")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="subjects")
@@ -116,7 +119,7 @@ class SubjectStore:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Makes the file (mode 0600) or brings it forward; blocks. Raises `StoreUnavailable`."""
+        """Open the file, creating it (mode 0600) or migrating it. Blocks. Raises `StoreUnavailable`."""
         store = cls(path)
         open_file(path, store._connection, _migrate)
         return store
@@ -128,7 +131,7 @@ class SubjectStore:
 
     async def _write(self, step: Callable[[sqlite3.Connection], T]) -> T:
         def atomic(db: sqlite3.Connection) -> T:
-            with whole(db):
+            with transaction(db):
                 return step(db)
 
         return await self._read(atomic)
@@ -136,8 +139,11 @@ class SubjectStore:
     # ---- lookups -----------------------------------------------------------------------------------------------------
 
     async def look_up(self, lookup: Lookup, since: Instant, limit: int) -> Instant | None:
-        """Record it, unless its client has looked up `limit` other numbers after `since`. Then nothing is written, and
-        the instant of the oldest of those is returned: the client may ask again when that lies before `since`."""
+        """Record a look-up, unless its client has looked up `limit` other numbers after `since`.
+
+        In that case nothing is written, and the time of the oldest of those look-ups is returned. The client
+        may look up again when it is before `since`.
+        """
 
         def step(db: sqlite3.Connection) -> Instant | None:
             others, oldest = db.execute(_OTHERS, (lookup.client, since, lookup.subject)).fetchone()
@@ -161,9 +167,9 @@ class SubjectStore:
     async def _lookups(self, where: str, *values: bytes | int) -> list[Lookup]:
         return await self._read(lambda db: [Lookup(*row) for row in db.execute(_LOOKUP + where, values)])
 
-    # ---- requests ----------------------------------------------------------------------------------------------------
+    # ---- data-subject requests ----------------------------------------------------------------------------------------------------
 
-    async def note(self, event: CaseEvent) -> None:
+    async def add_event(self, event: CaseEvent) -> None:
         await self._write(
             lambda db: db.execute(
                 "INSERT INTO request (id, at, controller, subject, sealed, closes, body)"
@@ -188,10 +194,10 @@ class SubjectStore:
     async def _events(self, where: str, *values: bytes | str | int) -> list[CaseEvent]:
         return await self._read(lambda db: [CaseEvent(*row) for row in db.execute(_EVENT + where, values)])
 
-    # ---- what is restricted ------------------------------------------------------------------------------------------
+    # ---- restricted entries ------------------------------------------------------------------------------------------
 
     async def restrict(self, entries: Sequence[Restricted]) -> None:
-        """An entry that is there already stays as it is."""
+        """Store restricted entries. Existing entries are unchanged."""
         rows = [structs.astuple(entry) for entry in entries]
         await self._write(
             lambda db: db.executemany("INSERT OR IGNORE INTO restricted VALUES (?, ?, ?, ?, ?)", rows)
@@ -201,9 +207,9 @@ class SubjectStore:
         query = "SELECT seq, controller, subject, until, body FROM restricted WHERE subject = ? ORDER BY seq"
         return await self._read(lambda db: [Restricted(*row) for row in db.execute(query, (subject,))])
 
-    # ---- the time of storage -----------------------------------------------------------------------------------------
+    # ---- retention -------------------------------------------------------------------------------------------
 
-    async def expired(
+    async def count_expired(
         self,
         lookups: Instant,
         requests: Instant,
@@ -212,8 +218,10 @@ class SubjectStore:
         drop: bool,
         stays: Callable[[str, bytes], bool],
     ) -> dict[str, int]:
-        """How much is older than each bound; with `drop`, they are gone on return. `stays`: of a controller and subject,
-        whether what is restricted does not go."""
+        """Count the rows older than each bound; delete them if `drop`.
+
+        `stays`: returns whether the restricted entries of a controller and subject must be kept.
+        """
         kinds = {
             "lookups": ("seq", _OLD_LOOKUPS, lookups),
             "subject_requests": ("DISTINCT id", _OLD_REQUESTS, requests),
@@ -221,42 +229,42 @@ class SubjectStore:
 
         def step(db: sqlite3.Connection) -> dict[str, int]:
             db.execute("PRAGMA secure_delete=ON")
-            found = {}
-            for kind, (what, where, bound) in kinds.items():
-                (found[kind],) = db.execute(f"SELECT count({what}) {where}", (bound,)).fetchone()
-                if drop and found[kind]:
-                    with whole(db):
+            counts = {}
+            for kind, (column, where, bound) in kinds.items():
+                (counts[kind],) = db.execute(f"SELECT count({column}) {where}", (bound,)).fetchone()
+                if drop and counts[kind]:
+                    with transaction(db):
                         db.execute(f"DELETE {where}", (bound,))
             old = db.execute(f"SELECT seq, controller, subject {_OLD_RESTRICTED}", (restricted,)).fetchall()
-            gone = [(seq,) for seq, *owner in old if not stays(*owner)]
-            found["restricted"] = len(gone)
-            if drop and gone:
-                with whole(db):
-                    db.executemany("DELETE FROM restricted WHERE seq = ?", gone)
-            return found
+            expired = [(seq,) for seq, *owner in old if not stays(*owner)]
+            counts["restricted"] = len(expired)
+            if drop and expired:
+                with transaction(db):
+                    db.executemany("DELETE FROM restricted WHERE seq = ?", expired)
+            return counts
 
         return await self._read(step)
 
-    async def due(self, job: str, at: Instant, every: Instant) -> bool:
-        """Whether the job's last run, in any process, lies `every` back; then it is noted as run."""
+    async def claim_job(self, job: str, at: Instant, every: Instant) -> bool:
+        """Return whether the job's last run, in any process, is `every` ms ago, and record a run at `at` if so."""
         query = (
             "INSERT INTO job VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2 WHERE ?2 - job.at >= ?3"
         )
         return await self._write(lambda db: db.execute(query, (job, at, every)).rowcount == 1)
 
     async def note_job(self, job: str, at: Instant) -> None:
-        """That it was run at `at`, whatever stands there."""
+        """Record a run of the job at `at`, replacing the last one."""
         query = "INSERT INTO job VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2"
         await self._write(lambda db: db.execute(query, (job, at)))
 
-    async def last(self, job: str) -> Instant:
-        """When it was run, in any process; 0 if never."""
+    async def last_run(self, job: str) -> Instant:
+        """Return when the job last ran in any process, or 0."""
         query = "SELECT coalesce(max(at), 0) FROM job WHERE name = ?"
-        found: Instant = await self._read(lambda db: db.execute(query, (job,)).fetchone()[0])
-        return found
+        at: Instant = await self._read(lambda db: db.execute(query, (job,)).fetchone()[0])
+        return at
 
     async def maintain(self) -> None:
-        """Keep the write-ahead log short. For a regular tick."""
+        """Keep the write-ahead log short. Call it regularly."""
         await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
 
     async def close(self) -> None:

@@ -1,9 +1,9 @@
-"""The tables of the embedded store, and what goes in and out of them.
+"""The tables of the embedded store, and the reading and writing of their rows.
 
-The file is an SQLite 3 database, application id 0x64676174, whose `user_version` counts the scripts of `MIGRATIONS`
-that have run. Its tables are as these scripts make them; `event` and `body` hold JSON of the tagged structs of
-`dialgate.core.ledger_events` and `dialgate.store`, where a new field goes last with a default. A script once released is never
-edited: a change of the tables is a new script at the end. A newer file is refused, an older one is brought forward.
+The file is an SQLite 3 database with application id 0x64676174. Its `user_version` counts the scripts of `MIGRATIONS` that have
+run; these scripts define the tables. `event` and `body` contain JSON of the tagged structs of `dialgate.core.ledger_events` and
+`dialgate.store`, where new fields are added last, with a default. Released scripts are never edited: a change is a new script at
+the end. Newer files are refused, older ones migrated.
 """
 
 import sqlite3
@@ -21,7 +21,7 @@ from dialgate.core.abandonment import ANSWERED
 from dialgate.core.ledger_events import Draft, Entry, Event, fold
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.store import CallList, Position, Remembered, StoreUnavailable
-from dialgate.store.write_buffer import Part
+from dialgate.store.write_buffer import BufferPart
 
 APPLICATION = 0x64676174
 MIGRATIONS: tuple[str, ...] = (
@@ -49,15 +49,15 @@ MIGRATIONS: tuple[str, ...] = (
     "ALTER TABLE position ADD COLUMN reached INTEGER NOT NULL DEFAULT 0; UPDATE position SET reached = seq",
 )
 
-WIDEST = 512  # keys in one query
-_WRITTEN_AT_ONCE = 256  # rows in one statement: while they are made ready, the thread that decides waits
-FORGOTTEN_AT_ONCE = 1_000  # rows, so that commits get their turn
-_DROPPED_AT_ONCE = 20_000  # rows: each time the table is walked anew
-LONG_LOG = 16_384  # pages (64 MiB) of write-ahead log from which on it is begun anew
+MAX_KEYS = 512  # per query
+_BATCH_ROWS = 256  # rows per statement: preparing them blocks the thread that decides
+FORGET_ROWS = 1_000  # per transaction, so that commits can run in between
+_DROP_ROWS = 20_000  # per transaction; each one scans the table
+LONG_LOG = 16_384  # pages (64 MiB): a longer write-ahead log is restarted
 
 ENTRY = "SELECT seq, subject, at, controller, actor, channel, proof, sealed, event FROM ledger "
 ATTEMPT = "SELECT at, decision, campaign, basis, result, subject FROM attempt "
-# Measured: a join with literal rows takes a third less time than IN, which sorts the keys into a table first.
+# A join with literal rows is a third faster than IN (measured), which first sorts the keys into a table.
 _ENTRIES_OF = ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
 _ATTEMPTS_OF = ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
 _ENTERED = "SELECT one FROM wanted WHERE EXISTS (SELECT 1 FROM ledger WHERE subject = one)"
@@ -83,7 +83,7 @@ _ENTER = """
     INSERT INTO ledger (seq, subject, at, controller, actor, channel, proof, sealed, event)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-# Of each log: up to `seq` all is here, and beyond `reached` nothing.
+# For each log: all rows up to `seq` are in the database, and none after `reached`.
 NOTE = """
     INSERT INTO position (log, seq, reached) VALUES (?1, ?2, ?2)
     ON CONFLICT (log) DO UPDATE SET seq = excluded.seq, reached = excluded.reached
@@ -95,16 +95,16 @@ RESULT = """
     UPDATE attempt SET result = iif(:at >= result_at, :result, result), result_at = max(:at, result_at)
     WHERE decision = :decision
 """
-# LOG-SEQ with a higher sequence; "." is what comes after "-".
+# LOG-SEQ with a higher sequence; "." is the next character after "-".
 _BEYOND = "decision > ?1 || '-' AND decision < ?1 || '.' AND 0 + substr(decision, length(?1) + 2) > ?2"
 _DROP_BEYOND = tuple(f"DELETE FROM {table} WHERE {_BEYOND}" for table in ("attempt", "answer"))  # noqa: S608 - constants
-# Answers stand in the order in which their questions were first asked, so that the oldest are found without an index.
+# Answers are in order of their first request, so the oldest are found without an index.
 FORGET = """
     DELETE FROM answer WHERE id IN (
         SELECT id FROM (SELECT id, at FROM answer ORDER BY id LIMIT 20000) WHERE at < ? LIMIT ?
     )
 """
-# An abandoned call stays until a later one was answered (`abandonment.open_silence`).
+# An abandoned call is kept until a later call is answered or abandoned (`abandonment.open_silence`).
 _FOLLOWED = f"""
     EXISTS (
         SELECT 1 FROM attempt AS later WHERE later.subject = old.subject AND later.at > old.at
@@ -121,7 +121,8 @@ _event = Decoder(Event)
 
 
 @contextmanager
-def whole(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Run the block in a transaction; roll back if it or the commit fails."""
     db.execute(begin)
     try:
         yield
@@ -138,15 +139,20 @@ def migrate(db: sqlite3.Connection) -> None:
 def run_migrations(
     db: sqlite3.Connection, name: str, application: int, scripts: Sequence[Sequence[str]]
 ) -> None:
-    """Run the scripts that the file has not seen, all or none. Raises `StoreUnavailable` for a file that is not ours or newer."""
+    """Run the scripts that have not run on this file, all or none.
+
+    Raises `StoreUnavailable` if the file is newer or belongs to another program.
+    """
     (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":
-        raise StoreUnavailable("the store needs a write-ahead log: put the file on a local disk")
-    with whole(db):
+        raise StoreUnavailable(
+            "SQLite cannot use a write-ahead log here: move the data folder to a local disk"
+        )
+    with transaction(db):
         version, known = pragma(db, "user_version"), len(scripts)
         if version and pragma(db, "application_id") != application:
             raise StoreUnavailable(
-                f"the file of {name} is another program's database: move it away, or name another file"
+                f"the file of {name} is another program's database: move it, or use another data folder"
             )
         if version > known:
             raise StoreUnavailable(f"{name} has format {version}, above {known}: install a newer dialgate")
@@ -163,46 +169,49 @@ def pragma(db: sqlite3.Connection, name: str) -> int:
 
 
 def newest(db: sqlite3.Connection) -> int:
-    """Not the highest row: a sequence stays used though its entry be gone."""
+    """Return the newest sequence that the ledger ever assigned, even if its entry was erased."""
     row: tuple[int] | None = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'").fetchone()
     return row[0] if row else 0
 
 
 def state(db: sqlite3.Connection) -> tuple[int, int]:
-    """Return the ledger's newest sequence and the data version, which changes with every write by another connection."""
+    """Return the newest ledger sequence and the data version, which changes with every write of another connection."""
     row: tuple[int, int] = db.execute(_STATE).fetchone()
     return row
 
 
 @cache
-def _wanting(query: str, width: int) -> str:
+def _with_keys(query: str, width: int) -> str:
     return f"WITH wanted(one) AS (VALUES {', '.join(['(?)'] * width)}) {query}"
 
 
 def _rows_of(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
-    """The rows of different `keys`, sorted. Filled with nulls, that match none, so that few statements are prepared."""
+    """Return the rows of distinct `keys`, sorted.
+
+    Queries are padded with nulls, which match nothing, so that few statements have to be prepared.
+    """
     rows: list[tuple[Any, ...]] = []
-    for start in range(0, len(keys), WIDEST):
-        some = keys[start : start + WIDEST]
-        width = 1 << (len(some) - 1).bit_length()
-        rows += db.execute(_wanting(query, width), (*some, *repeat(None, width - len(some))))
+    for start in range(0, len(keys), MAX_KEYS):
+        batch = keys[start : start + MAX_KEYS]
+        width = 1 << (len(batch) - 1).bit_length()
+        rows += db.execute(_with_keys(query, width), (*batch, *repeat(None, width - len(batch))))
     rows.sort()
     return rows
 
 
-def entered(db: sqlite3.Connection, subjects: Sequence[bytes]) -> set[bytes]:
+def subjects_with_entries(db: sqlite3.Connection, subjects: Sequence[bytes]) -> set[bytes]:
     return {subject for (subject,) in _rows_of(db, _ENTERED, subjects)}
 
 
 def known_of(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dict[bytes, Known]:
-    """Return what is known of those of the subjects that have an entry or an attempt."""
+    """Return the state of the subjects that have an entry or an attempt."""
     entries: dict[bytes, list[Entry]] = {}
     for row in _rows_of(db, _ENTRIES_OF, subjects):
         entries.setdefault(row[1], []).append(entry_of(row))
     attempts: dict[bytes, list[Attempt]] = {}
     for subject, attempt in map(attempt_of, _rows_of(db, _ATTEMPTS_OF, subjects)):
         attempts.setdefault(subject, []).append(attempt)
-    known = {subject: Known(seq=seq, attempts=tuple(each)) for subject, each in attempts.items()}
+    known = {subject: Known(seq=seq, attempts=tuple(counted)) for subject, counted in attempts.items()}
     for subject, history in entries.items():
         known[subject] = structs.replace(fold(history), seq=seq, attempts=tuple(attempts.get(subject, ())))
     return known
@@ -213,7 +222,7 @@ def answers_of(db: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Rem
 
 
 def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
-    """The attempts and answers of decisions after `head`."""
+    """Delete the attempts and answers of decisions after `head`."""
     (reached,) = db.execute("SELECT max(reached) FROM position WHERE log = ?", (log,)).fetchone()
     if reached is not None and reached > head:
         for delete in _DROP_BEYOND:
@@ -222,8 +231,8 @@ def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
 
 def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
     at, decision, campaign, basis, result, subject = row
-    if result not in RESULT_RANK:  # else it would go into a record that nobody can read
-        raise StoreUnavailable(f"attempt {decision} has a result that only a newer dialgate knows")
+    if result not in RESULT_RANK:  # otherwise it would get into records, which could not be read
+        raise StoreUnavailable(f"attempt {decision} has a result of a newer dialgate: install that version")
     return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
 
 
@@ -245,15 +254,15 @@ def remember(db: sqlite3.Connection, answers: Iterable[Remembered], pause: float
 def _write(
     db: sqlite3.Connection, insert: str, rows: Iterable[tuple[int | str | bytes, ...]], pause: float = 0
 ) -> None:
-    left = iter(rows)
-    while some := list(islice(left, _WRITTEN_AT_ONCE)):
-        db.executemany(insert, some)
+    iterator = iter(rows)
+    while batch := list(islice(iterator, _BATCH_ROWS)):
+        db.executemany(insert, batch)
         if pause:
             time.sleep(pause)
 
 
-def write_down(db: sqlite3.Connection, part: Part, position: Position | None, pause: float) -> None:
-    """Of what was gathered up to `position`. `pause`: seconds between two statements, for who needs processor or disk sooner."""
+def write_part(db: sqlite3.Connection, part: BufferPart, position: Position | None, pause: float) -> None:
+    """Write a part of a buffer that ends at `position`. `pause`: seconds between statements, to yield CPU and disk."""
     if position is not None:
         db.execute(_REACH, (position.log, position.seq))
     count_attempts(db, part.attempts, pause)
@@ -297,12 +306,14 @@ def attempts_before(db: sqlite3.Connection, before: Instant) -> int:
 
 
 def drop_attempts(db: sqlite3.Connection, before: Instant) -> int:
-    """Drop some, and return how many. Abandoned calls go first: whether one was followed by an answered call must be seen
-    before that call goes too."""
+    """Delete some old attempts and return how many.
+
+    Abandoned calls are deleted first, while the answered call that followed them is still stored.
+    """
     for kind in _DROPPED:
         old = f"SELECT decision FROM attempt AS old WHERE at < ? AND {kind} LIMIT ?"  # noqa: S608 - constants
         delete = f"DELETE FROM attempt WHERE decision IN ({old})"  # noqa: S608 - constants
-        if dropped := db.execute(delete, (before, _DROPPED_AT_ONCE)).rowcount:
+        if dropped := db.execute(delete, (before, _DROP_ROWS)).rowcount:
             return dropped
     return 0
 
@@ -316,8 +327,11 @@ def entry_of(row: Sequence[Any]) -> Entry:
 
 
 def restart_log(db: sqlite3.Connection) -> None:
-    """Under steady load the log never ends by itself. The first step does the work beside the writers, so that the
-    second, which stops them, is short. The file keeps its length: writing over it is a third faster than extending."""
+    """Restart a long write-ahead log, which under steady load never happens by itself.
+
+    The first step copies pages while writers continue, so the second, which blocks them, is short. The file
+    keeps its size, because overwriting is a third faster than extending it.
+    """
     _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     if pages >= LONG_LOG:
         db.execute("PRAGMA wal_checkpoint(RESTART)")

@@ -1,4 +1,4 @@
-"""The state of data subjects: what their ledger entries and counted attempts amount to."""
+"""The state of data subjects, derived from their ledger entries and counted attempts."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,8 +9,11 @@ from dialgate.core.model import Instant, Known
 
 
 class Remembered(Struct, frozen=True, gc=False):
-    """A response to repeat for a day when the same request arrives again. `key`: hash of client, call id and content.
-    `answer`: the decision without its id and number. `decision`: that id."""
+    """A response to repeat for a day if the same request arrives again.
+
+    `key`: hash of client, call id and content. `answer`: the decision without its id and number. `decision`:
+    its id.
+    """
 
     key: bytes
     at: Instant
@@ -19,7 +22,10 @@ class Remembered(Struct, frozen=True, gc=False):
 
 
 class Reading(Struct, frozen=True, gc=False):
-    """What a store held of `subjects` and under the requested keys, in order. A commit names the reading it rests on."""
+    """The state of `subjects` and the answers under the requested keys, in order.
+
+    A commit refers to the reading that its decisions are based on.
+    """
 
     subjects: Sequence[bytes]
     known: Sequence[Known]
@@ -27,12 +33,14 @@ class Reading(Struct, frozen=True, gc=False):
 
 
 class SubjectStates(Protocol):
-    """The read that both a decision and a ledger write start from."""
+    """Reading of subject states, for decisions and ledger writes."""
 
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
-        """Return the state of each subject with its attempts (newest last), and the answers remembered under `keys` at or
-        after `since`. An unknown subject is `Known()` with the current sequence. An answer in the log of another process is
-        returned only if it is known to be on that log's disk: until then its gate may fail to record it. The read waits a moment
-        for that."""
+        """Return the state of each subject with its attempts (newest last), and the answers under `keys`.
+
+        Answers before `since` are not returned. An unknown subject is `Known()` with the current sequence. An
+        answer in another process's log is returned only if it is known to be on disk there: until then its
+        gate may fail to record it. The read waits briefly for that.
+        """

@@ -1,7 +1,7 @@
-"""How far the ledger is known to have come: `ledger.durable` in the data folder, one number in decimal.
+"""The watermark of the ledger: the newest sequence known to be durable, in `ledger.durable` in the data folder, in decimal.
 
-A store whose ledger ends before that has lost stops: it was emptied, an older copy was put in its place, or another store was
-named and nothing copied. Nobody opens such a one. In a backup there is none: a folder that is restored is taken as it is.
+A store whose ledger ends before the watermark has lost revocations and is refused. It was emptied, restored from an older copy,
+or replaced without copying. Backups do not contain the file, so a restored folder is accepted.
 """
 
 import asyncio
@@ -17,38 +17,43 @@ InThread: TypeAlias = Callable[[Callable[[int], None], int], Awaitable[None]]
 _DIGITS: Final = 20
 
 
-class Reached:
-    """Of one data folder, which several processes may share: what they note only grows. `in_thread`: runs what waits for the
-    disk."""
+class LedgerWatermark:
+    """The watermark in one data folder. Several processes may share it; it only grows.
+
+    `in_thread`: runs functions that wait for the disk.
+    """
 
     def __init__(self, data: Path, in_thread: InThread = asyncio.to_thread) -> None:
         self._path, self._in_thread = data / "ledger.durable", in_thread
         self._noted = 0
 
-    def held(self) -> int:
-        """Raises `StoreUnavailable`, `OSError`."""
+    def read(self) -> int:
+        """Return the watermark, or 0. Raises `StoreUnavailable`, `OSError`."""
         try:
-            return int(self._path.read_bytes() or 0)  # empty: made a moment ago, or before the power went
+            return int(self._path.read_bytes() or 0)  # empty: just created, or created before a power failure
         except FileNotFoundError:
             return 0
         except ValueError:
             raise StoreUnavailable(
-                f"{self._path}: no number; delete it if the store is the right one"
+                f"{self._path}: not a number. If `store` names the right store, delete the file"
             ) from None
 
-    async def keep(self, store: Ledger) -> None:
-        """What the ledger holds by now cannot be lost any more, and neither can that it did. Raises `StoreUnavailable`, `OSError`."""
+    async def advance(self, store: Ledger) -> None:
+        """Make all readable entries durable and set the watermark to the newest.
+
+        Raises `StoreUnavailable`, `OSError`.
+        """
         newest = await store.ping()
-        self._noted = self._noted or self.held()
+        self._noted = self._noted or self.read()
         if newest > self._noted:
-            await store.append([])  # what could be read is durable on its return
+            await store.append([])  # returns when all readable entries are durable
             await self._in_thread(self._write, newest)
             self._noted = newest
-        store.hold_to(self._noted)
+        store.require_seq(self._noted)
 
     def _write(self, seq: int) -> None:
         with hold_lock(self._path) as fd:
-            held = os.pread(fd, _DIGITS, 0)
-            if not held.isdigit() or int(held) < seq:
+            digits = os.pread(fd, _DIGITS, 0)
+            if not digits.isdigit() or int(digits) < seq:
                 os.pwrite(fd, b"%0*d" % (_DIGITS, seq), 0)
                 os.fdatasync(fd)

@@ -1,7 +1,7 @@
-"""What is decided and in the decision log, but not yet in the database.
+"""Attempts and answers that are in the decision log but not yet in the database.
 
-One attempt and one remembered answer a call, on random keys, would cost the database several pages a call. They are
-gathered here and written together, aside. Nothing hangs on it: the log has them all, and `settle` brings them back.
+Each call adds one attempt and one answer under random keys, which would cost the database several page writes per call. The
+buffer collects them and writes them together in the background. A crash loses nothing: `settle` restores them from the log.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,18 +13,20 @@ from dialgate.store import Position, Remembered, Reservation
 _PARTS = 4
 
 
-class Part(NamedTuple):
-    """Attempts by subject, and answers, to be written in one transaction."""
+class BufferPart(NamedTuple):
+    """Attempts by subject, and answers, to write in one transaction. `last`: the last part of its buffer."""
 
     attempts: Iterable[tuple[bytes, Attempt]]
     answers: Iterable[Remembered]
     last: bool
 
 
-class Recent:
+class WriteBuffer:
+    """A buffer of attempts and answers."""
+
     def __init__(self) -> None:
         self.attempts: dict[bytes, list[Attempt]] = {}
-        self.subjects: dict[str, bytes] = {}  # of the attempts, by decision
+        self.subjects: dict[str, bytes] = {}  # by decision, for the attempts
         self.answers: dict[bytes, Remembered] = {}
         self.position: Position | None = None
         self.rows = 0
@@ -32,23 +34,25 @@ class Recent:
     def add(
         self, reservations: Sequence[Reservation], remembered: Sequence[Remembered], position: Position
     ) -> None:
-        for each in reservations:
-            self.attempts.setdefault(each.subject, []).append(each.attempt)
-            self.subjects[each.attempt.decision] = each.subject
+        for reservation in reservations:
+            self.attempts.setdefault(reservation.subject, []).append(reservation.attempt)
+            self.subjects[reservation.attempt.decision] = reservation.subject
         for answer in remembered:
-            held = self.answers.get(answer.key)
-            if held is None or held.at <= answer.at:
+            earlier = self.answers.get(answer.key)
+            if earlier is None or earlier.at <= answer.at:
                 self.answers[answer.key] = answer
         self.position = position
         self.rows += len(reservations) + len(remembered)
 
     def drop(self, decisions: Iterable[str]) -> set[str]:
-        """Which of them were here."""
+        """Remove the attempts and answers of these decisions. Return the decisions that were found."""
         dropped = set(decisions)
         found = dropped & self.subjects.keys()
         for decision in found:
             subject = self.subjects.pop(decision)
-            self.attempts[subject] = [each for each in self.attempts[subject] if each.decision != decision]
+            self.attempts[subject] = [
+                attempt for attempt in self.attempts[subject] if attempt.decision != decision
+            ]
         for key, answer in list(self.answers.items()):
             if answer.decision in dropped:
                 del self.answers[key]
@@ -59,10 +63,10 @@ class Recent:
         subject = self.subjects.get(decision)
         if subject is None:
             return None
-        return subject, next(each for each in self.attempts[subject] if each.decision == decision)
+        return subject, next(attempt for attempt in self.attempts[subject] if attempt.decision == decision)
 
-    def parts(self) -> Iterator[Part]:
-        """A quarter each, sorted: in a large database each of its pages is then written once."""
+    def parts(self) -> Iterator[BufferPart]:
+        """Yield four parts, sorted by key, so that each database page is written only once."""
         subjects: list[list[bytes]] = [[] for _ in range(_PARTS)]
         keys: list[list[bytes]] = [[] for _ in range(_PARTS)]
         for subject in self.attempts:
@@ -71,7 +75,9 @@ class Recent:
             keys[key[0] * _PARTS >> 8].append(key)
         for place in range(_PARTS):
             attempts = (
-                (each, attempt) for each in sorted(subjects[place]) for attempt in self.attempts[each]
+                (subject, attempt)
+                for subject in sorted(subjects[place])
+                for attempt in self.attempts[subject]
             )
             answers = map(self.answers.__getitem__, sorted(keys[place]))
-            yield Part(attempts, answers, last=place == _PARTS - 1)
+            yield BufferPart(attempts, answers, last=place == _PARTS - 1)

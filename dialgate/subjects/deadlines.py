@@ -54,7 +54,7 @@ class Deadlines:
             closes=False,
             body=msgspec.json.encode(opening).decode(),
         )
-        await self._file.note(event)
+        await self._file.add_event(event)
         return self._info(_cases([event])[0])
 
     async def move(self, client: Client, name: str, step: CaseStep) -> CaseInfo:
@@ -99,7 +99,7 @@ class Deadlines:
             closes=isinstance(step, request_deadlines.CLOSING),
             body=msgspec.json.encode(step).decode(),
         )
-        await self._file.note(event)
+        await self._file.add_event(event)
         return event
 
     async def find_open(self, name: str, kind: str, subject: bytes) -> CaseEvent:

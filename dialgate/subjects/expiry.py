@@ -52,7 +52,7 @@ class RetentionRun:
         counts = await self._ledger(bounds, drop=drop)
         counts["lists"] = await self._lists(bounds["lists"], drop=drop)
         counts["attempts"] = await self._store.drop_attempts(bounds["attempts"], drop=drop)
-        counts |= await self._file.expired(
+        counts |= await self._file.count_expired(
             bounds["lookups"],
             bounds["subject_requests"],
             bounds["restricted"],

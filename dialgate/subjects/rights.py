@@ -88,7 +88,7 @@ class Subjects:
         """Open the services for one command, with or without a running gate. Raises `KeysUnusable`, `StoreUnavailable`."""
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
-        store = await factory.opened(config, keys, patience=5.0)
+        store = await factory.open_store(config, keys, patience=5.0)
         metrics = Metrics(CollectorRegistry())
         try:
             registrar = Registrar(config, keys, store, clock, metrics)
@@ -285,9 +285,9 @@ class Subjects:
             self._problem = ""
 
     async def _remove_daily(self, now: Instant) -> None:
-        if self._removing is None and await self._file.due("retention", now, DAY):
+        if self._removing is None and await self._file.claim_job("retention", now, DAY):
             self._removing = asyncio.create_task(self._remove(now))
-        removed = await self._file.last(_REMOVED)
+        removed = await self._file.last_run(_REMOVED)
         if not removed:  # the age counts from the first start
             await self._file.note_job(_REMOVED, now)
         self._metrics.retention_age.set((now - removed) / SECOND if removed else 0)

@@ -279,7 +279,7 @@ def test_a_log_at_rest_is_covered_by_hand_and_a_running_one_is_not(tmp_path: Pat
     folder, signer = tmp_path / "log", Signer.open(tmp_path / "signing.json", NOW)
     with closing(opened(folder)) as log:
         append(log, 9)
-        with pytest.raises(LogUnavailable, match="another process writes"):
+        with pytest.raises(LogUnavailable, match="another process is writing"):
             make_checkpoint(folder, log=LOG, signer=signer, now=NOW)
     assert make_checkpoint(folder, log=LOG, signer=signer, now=NOW) == 9
     assert checked(folder).covered == 9

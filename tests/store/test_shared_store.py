@@ -184,8 +184,8 @@ async def test_where_workers_crowd_the_processors_all_who_come_go_together(
     ("url", "told"),
     [
         ("http://127.0.0.1:6379/0", "one of the following schemes"),
-        ("redis://127.0.0.1:6379/O", "`O` is no number of a database"),
-        ("rediss://127.0.0.1:6379/0?ssl_ca_certs=nowhere.pem", "its TLS"),
+        ("redis://127.0.0.1:6379/O", "`O` is not a database number"),
+        ("rediss://127.0.0.1:6379/0?ssl_ca_certs=nowhere.pem", "TLS options are invalid"),
     ],
 )
 def test_config_check_reads_the_address_of_the_store(tmp_path: Path, url: str, told: str) -> None:
@@ -349,7 +349,7 @@ async def test_a_commit_does_not_reach_a_server_that_was_emptied_since_the_read(
     reading = await own.read([ANNA])
     ask_server(tmp_path, "SWAPDB", "0", "1")
     reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
-    with pytest.raises(StoreUnavailable, match="a commit came too late"):
+    with pytest.raises(StoreUnavailable, match="a commit arrived too late"):
         await own.commit(reading, reservations, [], Position("log", 1))
     assert ask_server(tmp_path, "DBSIZE") == "0"
     ask_server(tmp_path, "SWAPDB", "0", "1")
@@ -386,7 +386,7 @@ async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_
     client = told.settings.clients[0]
     await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
     ask_server(tmp_path, "SWAPDB", "0", "1")
-    with pytest.raises(StoreUnavailable, match="ends at 0, and is known to have come to 1"):
+    with pytest.raises(StoreUnavailable, match="ends at 0, but had reached 1"):
         await app.registrar.revocations.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
     assert (await ask(app)).reasons[0].code == "gate.unavailable"
     await app.tick()
@@ -412,7 +412,7 @@ async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *
         ask_server(tmp_path, "FLUSHALL")
     else:
         (told.data / "store.db").unlink()
-    lost = r"ends at 0, and is known to have come to 1: .*delete `ledger\.durable`"
+    lost = r"ends at 0, but had reached 1: .*delete `ledger\.durable`"
     with pytest.raises(StoreUnavailable, match=lost):
         await App.open(told, registry=CollectorRegistry(), clock=hand)
     with pytest.raises(StoreUnavailable, match=lost):
@@ -437,7 +437,7 @@ async def test_a_stop_entered_by_command_is_missed_though_no_gate_has_seen_it(tm
     )
     await writer.close()
     (told.data / "store.db").unlink()
-    with pytest.raises(StoreUnavailable, match="is known to have come to 1"):
+    with pytest.raises(StoreUnavailable, match="but had reached 1"):
         await App.open(told, registry=CollectorRegistry(), clock=Hand())
 
 
@@ -574,7 +574,7 @@ async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple
     ask_server(tmp_path, *left)
     store = RedisStore(at(tmp_path))
     for _ in range(2):  # it is not taken for one of ours by having been looked at
-        with pytest.raises(StoreUnavailable, match="written by another version; copy it with that"):
+        with pytest.raises(StoreUnavailable, match="written by another version: copy it with that"):
             await store.refuse_unless_safe()
     await store.close()
     redis_servers.ended(process)
@@ -619,7 +619,7 @@ async def test_a_ledger_that_has_lost_what_was_acknowledged_is_not_read(tmp_path
     store = RedisStore(at(tmp_path))
     await store.append([revoked(ANNA)])
     ask_server(tmp_path, "FLUSHALL")
-    with pytest.raises(StoreUnavailable, match="ends at 0, and is known to have come to 1"):
+    with pytest.raises(StoreUnavailable, match="ends at 0, but had reached 1"):
         await store.read([ANNA])
     await store.close()
     redis_servers.ended(process)
@@ -724,12 +724,12 @@ async def test_a_replica_that_was_noticed_is_waited_for_also_when_no_sentinel_an
     """They may well answer each other, and put it in the master's place."""
     watched = redis_servers.sentinels(1)
     store = RedisStore(watched.url(), name=tmp_path.name, patience=0.5)
-    assert await store.unasked() == 1
+    assert await store.surplus_replicas() == 1
     await store.append([])
     for port in watched.ports:
         ask_port(port, "SHUTDOWN")
     with pytest.raises(StoreUnavailable, match="no Sentinel says which replicas `gates` has"):
-        await store.unasked()
+        await store.surplus_replicas()
     watched.nodes[1].kill()
     with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
         await store.append([revoked(ANNA)])
@@ -743,7 +743,7 @@ async def test_a_replica_that_a_fresh_cluster_did_not_tell_of_at_the_start_is_wa
     made = redis_servers.cluster(1)
     store = RedisStore(made.url(), name=tmp_path.name)
     async with asyncio.timeout(20):
-        while await store.unasked() != 1:
+        while await store.surplus_replicas() != 1:
             await store.ping()
     await store.ping()  # which both hold then
     holding = [each for each in made.nodes if tmp_path.name in each.say("--scan")]

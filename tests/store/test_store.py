@@ -37,10 +37,10 @@ from dialgate.store import (
     sqlite_tables,
 )
 from dialgate.store.redis import RedisStore
-from dialgate.store.sqlite import _MOST, GATHERED, SqliteStore
+from dialgate.store.sqlite import _MAX_BUFFERS, BUFFER_ROWS, SqliteStore
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
-from dialgate.store.write_buffer import Recent
+from dialgate.store.write_buffer import WriteBuffer
 from tests.support import redis_servers
 from tests.support.paths import ROOT
 
@@ -217,10 +217,10 @@ async def test_a_ledger_that_ends_before_what_is_known_of_it_is_neither_read_nor
     """Stops are lost: it was emptied, or is another."""
     (newest,) = await store.append([revoked(ANNA)])
     assert await store.ping() == newest
-    store.hold_to(newest)
+    store.require_seq(newest)
     await store.read([ANNA])
-    store.hold_to(newest + 1)
-    lost = f"ends at {newest}, and is known to have come to {newest + 1}:"
+    store.require_seq(newest + 1)
+    lost = f"ends at {newest}, but had reached {newest + 1}:"
     with pytest.raises(StoreUnavailable, match=lost):
         await store.read([ANNA])
     with pytest.raises(StoreUnavailable, match=lost):
@@ -515,10 +515,10 @@ async def test_of_whom_the_ledger_holds_an_entry_is_told_of_many_at_once(store: 
     many = [place.to_bytes(16, "big") for place in range(1, 1_501)]
     await store.append([revoked(subject) for subject in many[::3]])
     await reserve(store, ANNA, "log-1")
-    assert await store.entered([*many, ANNA, ANNA, many[0]]) == set(many[::3])
+    assert await store.subjects_with_entries([*many, ANNA, ANNA, many[0]]) == set(many[::3])
     await store.remove([1])
-    assert await store.entered([many[0], many[3]]) == {many[3]}
-    assert await store.entered([]) == set()
+    assert await store.subjects_with_entries([many[0], many[3]]) == {many[3]}
+    assert await store.subjects_with_entries([]) == set()
 
 
 async def test_the_ledger_is_followed_by_sequence(store: Store) -> None:
@@ -757,11 +757,11 @@ async def test_under_a_lock_held_by_another_process_nothing_more_is_committed_un
 
 async def test_what_was_gathered_is_written_when_there_is_enough_of_it(tmp_path: Path) -> None:
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
-    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED)], Position("log", 7))
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS)], Position("log", 7))
     await store.commit(NOTHING, [], [answer(b"next")], Position("log", 8))
     while (await beside.positions()).get("log") != 7:
         await others_turn()
-    assert None not in await recalled(beside, [b"k0", b"k%d" % (GATHERED - 1)], 0)
+    assert None not in await recalled(beside, [b"k0", b"k%d" % (BUFFER_ROWS - 1)], 0)
     assert await recalled(beside, [b"next"], 0) == [None]
     await store.close()
     await beside.close()
@@ -774,11 +774,11 @@ async def test_of_what_was_half_written_at_a_crash_nothing_is_lost_or_counted_be
     await SqliteStore.open(tmp_path / "store.db").close()
     subjects = [bytes([n]) * 16 for n in range(256)]
     attempts = [Reservation(each, attempt(f"log-{n}"), (each,)) for n, each in enumerate(subjects, 1)]
-    recent = Recent()
+    recent = WriteBuffer()
     recent.add(attempts, [], Position("log", 256))
     with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
         first = next(recent.parts())
-        sqlite_tables.write_down(db, first, recent.position, 0)
+        sqlite_tables.write_part(db, first, recent.position, 0)
     store = SqliteStore.open(tmp_path / "store.db")
     assert (await store.positions()).get("log", 0) == 0
     lost = [(each.subject, each.attempt) for each in attempts[:20]]
@@ -812,15 +812,15 @@ async def test_where_the_disk_cannot_keep_up_who_decides_waits_for_it(tmp_path: 
     """Memory holds a fixed number of full gatherings. The commit after that writes the oldest one first, no earlier commit waits."""
     store = SqliteStore.open(tmp_path / "store.db")
     with closing(sqlite3.connect(tmp_path / "store.db")) as beside:  # a read here gives the writer no turn
-        for each in range(1, _MOST + 4):
-            answers = [answer(b"%d-%d" % (each, n)) for n in range(GATHERED)]
+        for each in range(1, _MAX_BUFFERS + 4):
+            answers = [answer(b"%d-%d" % (each, n)) for n in range(BUFFER_ROWS)]
             await store.commit(NOTHING, [], answers, Position("log", each))
             (written,) = beside.execute("SELECT ifnull(max(seq), 0) FROM position").fetchone()
-            if each <= _MOST + 1:
+            if each <= _MAX_BUFFERS + 1:
                 assert written == 0
             else:
-                assert written >= each - _MOST - 1
-            assert len(store._recent) <= _MOST + 1
+                assert written >= each - _MAX_BUFFERS - 1
+            assert len(store._buffers) <= _MAX_BUFFERS + 1
     await store.close()
 
 
@@ -829,7 +829,7 @@ async def test_while_much_is_written_another_process_gets_its_turn(tmp_path: Pat
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     gatherings = 6
     for each in range(gatherings):
-        answers = [answer(b"%d-%d" % (each, n)) for n in range(GATHERED)]
+        answers = [answer(b"%d-%d" % (each, n)) for n in range(BUFFER_ROWS)]
         await store.commit(NOTHING, [], answers, Position("log", each))
     await others_turn()  # the first is being written
     assert await beside.append([revoked(ANNA)]) == [1]
@@ -840,19 +840,19 @@ async def test_while_much_is_written_another_process_gets_its_turn(tmp_path: Pat
 
 async def test_upkeep_leaves_to_be_gathered_where_much_comes_in(tmp_path: Path) -> None:
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
-    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED // 2)], HERE)
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS // 2)], HERE)
     await store.ping()
     await store.maintain(0)
     assert await beside.positions() == {}
     await store.close()
-    assert None not in await recalled(beside, [b"k0", b"k%d" % (GATHERED // 2 - 1)], 0)
+    assert None not in await recalled(beside, [b"k0", b"k%d" % (BUFFER_ROWS // 2 - 1)], 0)
     await beside.close()
 
 
 async def test_what_was_committed_last_is_let_go_before_anything_can_be_awaited(tmp_path: Path) -> None:
     """Also where the gathering before it was just full: else the attempt would count until the database had been asked."""
     store = SqliteStore.open(tmp_path / "store.db")
-    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(GATHERED)], HERE)
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS)], HERE)
     await reserve(store, ANNA, "log-1")
     letting_go = store.release(["log-1"], HERE)
     with pytest.raises(StopIteration):  # it ends without having waited

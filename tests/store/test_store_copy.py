@@ -23,7 +23,7 @@ from dialgate.store import (
     StoreUnavailable,
     factory,
 )
-from dialgate.store.copying import CopyRefused, End, Kind, Row, copy
+from dialgate.store.copying import CopyEnd, CopyRefused, Kind, Row, copy
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import SqliteStore
 from tests.store.test_store import ANNA, BRUNO, attempt, revoked
@@ -84,8 +84,8 @@ async def filled(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def ends(urls: dict[str, str], source: str, target: str, name: str) -> tuple[End, End]:
-    return factory.end(urls[source], name, NOW), factory.end(urls[target], name, NOW)
+async def ends(urls: dict[str, str], source: str, target: str, name: str) -> tuple[CopyEnd, CopyEnd]:
+    return factory.copy_end(urls[source], name, NOW), factory.copy_end(urls[target], name, NOW)
 
 
 async def copied(urls: dict[str, str], source: str, target: str, name: str) -> dict[Kind, int]:
@@ -120,7 +120,7 @@ class Broken(Exception):
 class Breaking:
     """An end that breaks off at a kind of row."""
 
-    def __init__(self, end: End, at: Kind) -> None:
+    def __init__(self, end: CopyEnd, at: Kind) -> None:
         self._end, self._at = end, at
         self.newest, self.count, self.rows, self.begin = end.newest, end.count, end.rows, end.begin
         self.finish, self.close = end.finish, end.close
@@ -139,7 +139,7 @@ async def test_a_copy_that_is_not_whole_opens_for_no_gate_and_is_gone_on_with(
     with pytest.raises(Broken):
         await copy(one, Breaking(other, at), lambda _: None)
     shared = RedisStore(urls["redis"], name=filled.name, patience=5)
-    with pytest.raises(StoreUnavailable, match="a copy that is not whole"):
+    with pytest.raises(StoreUnavailable, match="an incomplete copy"):
         await shared.refuse_unless_safe()
     assert await copy(one, other, lambda _: None) == EVERYTHING
     await shared.refuse_unless_safe()
@@ -152,7 +152,7 @@ async def test_a_store_in_use_is_no_target(filled: Path, urls: dict[str, str]) -
     await shared.append([revoked(BRUNO)])
     with pytest.raises(CopyRefused, match="in use"):
         await copied(urls, "sqlite", "redis", filled.name)
-    with pytest.raises(CopyRefused, match="is there already"):
+    with pytest.raises(CopyRefused, match="exists already"):
         await copied(urls, "redis", "sqlite", filled.name)
     await shared.close()
 
@@ -205,7 +205,7 @@ async def test_a_source_that_was_written_to_meanwhile_is_no_copy(filled: Path, u
     one, other = await ends(urls, "sqlite", "redis", filled.name)
     meanwhile = Meanwhile(other, "proofs")
     meanwhile.path = str(filled / "store.db")
-    with pytest.raises(CopyRefused, match="written to meanwhile"):
+    with pytest.raises(CopyRefused, match="written to during the copy"):
         await copy(one, meanwhile, lambda _: None)
     for each in (one, other):
         await each.close()

@@ -46,7 +46,7 @@ def _index(path: Path) -> None:
         check(path)
         segment = PackedSegment(path)
         items = items_of(segment.groups(["number", "body"]))
-    except LogDamaged as error:  # the segment is searched directly; go on with the others
+    except LogDamaged as error:  # search this segment directly, and index the others
         _log.error("segment not indexed", file=str(path), problem=str(error))
         return
     if segment.rows:

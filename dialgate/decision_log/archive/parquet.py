@@ -81,7 +81,10 @@ class _ChainState:
 def write(
     path: Path, segment: Path, lines: Iterable[bytes], elsewhere: Callable[[int], bytes | None]
 ) -> None:
-    """Pack `lines`, header first, into `path`; durable on return. Raises `LogDamaged` at a line that does not follow."""
+    """Pack `lines`, header first, into `path`, durable on return.
+
+    Raises `LogDamaged` at a line that does not follow the one before.
+    """
     iterator = iter(lines)
     state = _ChainState(segment)
     first_line = next(iterator)

@@ -177,7 +177,10 @@ class Segments:
             before = first
 
     def outcomes(self, first: int) -> Iterator[Line]:
-        """Yield the outcomes from the segment of entry `first` on, oldest first, with sequence 0. Raises `LogDamaged`."""
+        """Yield the outcomes from the segment of entry `first` on, oldest first.
+
+        Their sequence is 0. Raises `LogDamaged`.
+        """
         paths = segments(self._folder)
         begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
         for _, path in paths[begin:]:

@@ -67,7 +67,7 @@ def nodes(
 
 
 async def _muster(config: Config, forget: str) -> Muster:
-    store = await factory.opened(config)
+    store = await factory.open_store(config)
     try:
         if not isinstance(store, Shared):
             raise Failure(

@@ -319,7 +319,7 @@ async def _evidence(
 ) -> dict[Path, bytes]:
     """One bundle is about one log: of numbers there is one for each worker's, `out` for the first."""
     now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
-    store = await factory.opened(config, patience=5)
+    store = await factory.open_store(config, patience=5)
     bundles: dict[Path, bytes] = {}
     try:
         for worker in _deciders(config, decision):

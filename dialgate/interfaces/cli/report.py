@@ -114,7 +114,7 @@ def _gathered(config: Config, controller: str, period: Period, now: Instant) -> 
 
 
 async def _read(config: Config, controller: str, period: Period, now: Instant) -> Report:
-    store = await factory.opened(config, patience=5.0)
+    store = await factory.open_store(config, patience=5.0)
     try:
         return await gather(config, store, controller, period, now, _shown)
     finally:

@@ -12,7 +12,7 @@ from dialgate.interfaces.cli.options import AsJson, Failure, reporting
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, OF_ROWS, progress, show_fields, show_json
 from dialgate.store import factory
-from dialgate.store.copying import End, Kind, copy
+from dialgate.store.copying import CopyEnd, Kind, copy
 
 app = typer.Typer()
 store_app = typer.Typer(no_args_is_help=True, help="The store as a whole.")
@@ -62,13 +62,13 @@ async def _copy(source: str, target: str, *, shown: bool) -> dict[Kind, int]:
             await end.close()
 
 
-def _end(text: str) -> End:
+def _end(text: str) -> CopyEnd:
     """Raises `Failure`."""
     url = Path(text[1:]).read_text("utf-8").strip() if text.startswith("@") else text
     address, _, told = url.partition("?")
     query = dict(parse_qsl(told))
     name = query.pop("name", "dialgate")
     try:
-        return factory.end(f"{address}?{urlencode(query)}" if query else address, name, wall_clock())
+        return factory.copy_end(f"{address}?{urlencode(query)}" if query else address, name, wall_clock())
     except ValueError as error:
         raise Failure("store.invalid", f"no URL of a store: {error}", status=MISUSE) from None

@@ -206,7 +206,7 @@ async def _bundle(visit: Visit, found: Found, purpose: str) -> bytes:
     async def made() -> bytes:
         path, signer = data / "keys.json", Signer.open(data / "signing.json", now)
         worker = chains.worker_of(data, Keys.open(path).log, record.id.rpartition("-")[0]) or 1
-        store = await factory.opened(app.config, patience=5)
+        store = await factory.open_store(app.config, patience=5)
         try:
             sources = evidence.Sources.of(
                 data, keys=Keys.open(path, worker), signer=signer, store=store, worker=worker

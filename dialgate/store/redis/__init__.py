@@ -3,7 +3,7 @@
 `RedisStore` combines one class for each subject. `commands` sends requests, `server` finds the master and carries one round trip.
 Each step that must be atomic is one script in `lua/`.
 
-All keys begin with `{NAME}:`, so that on a cluster they lie in one slot, where a script can see them all:
+All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where one script can use them all:
 
     {dialgate}:seq                 the ledger's newest sequence
     {dialgate}:o:N                 the subjects of its entries in order, 16 bytes each; zeros for removed entries

@@ -13,7 +13,7 @@ from dialgate.store.redis.commands import Options, pairs
 from dialgate.store.redis.recovery import ATTEMPTS_KEPT, RedisRecovery
 
 _NONE: Final = (0, b"")
-_TAKEN: Final = [-1]
+_ID_IN_USE: Final = [-1]
 _FENCED: Final = -2
 _RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
 
@@ -63,14 +63,15 @@ class RedisAttempts(RedisRecovery):
     async def _read_again(
         self, request: tuple[Any, ...], values_read: Sequence[bytes | None], answers: int
     ) -> tuple[Sequence[bytes | None], dict[str, int]]:
-        """Read once more if remembered answers, which begin at place `answers`, need it. Return also how far the logs of others are
-        durable.
+        """Read again if remembered answers need it, and read how far the logs of others are durable.
 
-        That bound is read before the answers: a log removes what it could not record before it reuses the sequences, so an
-        answer that is read later and lies within the bound is the recorded one.
+        `answers`: index of the first answer in `values_read`. The durable sequences are read before the
+        answers. A log removes what it could not record before it reuses the sequences, so an answer that is
+        read later and lies within that bound is the recorded one.
 
-        An answer beyond the bound is about to be recorded by a gate that decides the same call at this moment. Wait for it: this
-        call would otherwise be decided, and counted, twice. Its gate may have died, so not for long."""
+        An answer beyond that bound is being recorded by a gate that decides the same call at this moment. Wait for it,
+        or this call would be decided and counted twice. That gate may have died, so the wait is short.
+        """
         logs = sorted(
             {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self._own
         )
@@ -135,7 +136,10 @@ class RedisAttempts(RedisRecovery):
         )
 
     def _is_recorded(self, decision: str, durable_logs: Mapping[str, int]) -> bool:
-        """Return whether a remembered decision is in its log. What an own log could not record was removed before this reading."""
+        """Return whether a remembered decision is in its log.
+
+        Unrecorded answers of this process's own logs were removed before this reading.
+        """
         log = log_of(decision)
         return log in self._own or seq_of(decision) <= durable_logs.get(log, 0)
 
@@ -151,7 +155,7 @@ class RedisAttempts(RedisRecovery):
         command = self._commit_command(seen, reservations, remembered, position)
         try:
             outcome = await self._run_commit(position.log, command)
-            while outcome == _TAKEN:  # an unrecorded decision had this id
+            while outcome == _ID_IN_USE:  # by a decision that was not recorded
                 names = [reservation.attempt.decision for reservation in reservations] + [
                     answer.decision for answer in remembered
                 ]
@@ -168,7 +172,7 @@ class RedisAttempts(RedisRecovery):
         outcome: list[int] = (await self._run_replicated([command]))[0]
         if outcome[:1] == [_FENCED]:
             self._refuse_if_overtaken(log, outcome[1])
-            raise StoreUnavailable("Redis: a commit came too late")
+            raise StoreUnavailable("Redis: a commit arrived too late and was refused")
         return outcome
 
     def _commit_command(
@@ -187,10 +191,10 @@ class RedisAttempts(RedisRecovery):
         counted = [
             (seq_of(reservation.attempt.decision), reservation.subject) for reservation in reservations
         ]
-        given = [(seq_of(answer.decision), answer.key) for answer in remembered]
-        attempts, answers = sequence_index.runs(counted), sequence_index.runs(given)
+        answered = [(seq_of(answer.decision), answer.key) for answer in remembered]
+        attempts, answers = sequence_index.runs(counted), sequence_index.runs(answered)
         lasting = _newest(remembered)
-        highest = max(max(counted, default=_NONE)[0], max(given, default=_NONE)[0], position.seq)
+        highest = max(max(counted, default=_NONE)[0], max(answered, default=_NONE)[0], position.seq)
         known = [(at, values[subject]) for at, subject in enumerate(watched) if values[subject]]
         attempt_names, answer_names = self._names("a:", log), self._names("g:", log)
         keys = [
@@ -205,7 +209,7 @@ class RedisAttempts(RedisRecovery):
             log, position.seq, highest, min(counted)[0] if counted else "",
             self._fences.get(log, ""), position.durable, ATTEMPTS_KEPT, self.remembers,
             len(lines), len(watched), len(attempts), len(answers), len(known),
-            *[word for at, value in known for word in (at, value, int(at < len(lines) and subject_codec.mortal(value)))],
+            *[word for at, value in known for word in (at, value, int(at < len(lines) and subject_codec.may_expire(value)))],
             *lines.values(),
             *[word for run in (*attempts, *answers) for word in (run.begins, run.names)],
             *map(stored, lasting),
@@ -225,8 +229,8 @@ class RedisAttempts(RedisRecovery):
         await self.run("HSET", self._of_recorded, log, seq)
 
     async def positions(self) -> dict[str, int]:
-        held = pairs(await self.run("HGETALL", self._of_positions))
-        return {log.decode(): int(seq) for log, seq in held.items() if b" " not in log}
+        positions = pairs(await self.run("HGETALL", self._of_positions))
+        return {log.decode(): int(seq) for log, seq in positions.items() if b" " not in log}
 
     async def maintain(self, before: Instant) -> None:
         """Ignore answers older than `before` from now on. Redis deletes them a little later."""
@@ -235,19 +239,19 @@ class RedisAttempts(RedisRecovery):
 
 def _newest(remembered: Sequence[Remembered]) -> Collection[Remembered]:
     """Return the latest answer for each key."""
-    found: dict[bytes, Remembered] = {}
+    newest: dict[bytes, Remembered] = {}
     for answer in remembered:
-        held = found.get(answer.key)
-        if held is None or held.at <= answer.at:
-            found[answer.key] = answer
-    return found.values()
+        earlier = newest.get(answer.key)
+        if earlier is None or earlier.at <= answer.at:
+            newest[answer.key] = answer
+    return newest.values()
 
 
 def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -> dict[bytes, bytes]:
-    """Return the lines to append to each subject. An attempt that is counted already has its line."""
-    found: dict[bytes, bytes] = {}
+    """Return the lines to append to each subject, without those of attempts that are already counted."""
+    lines: dict[bytes, bytes] = {}
     for reservation in reservations:
         subject, line = reservation.subject, subject_codec.attempt_line(reservation.attempt)
         if line not in values[subject]:
-            found[subject] = found.get(subject, b"") + line
-    return found
+            lines[subject] = lines.get(subject, b"") + line
+    return lines

@@ -1,4 +1,4 @@
-"""Commands and scripts of the shared store: what is sent in one round trip, and which replies are good enough."""
+"""Commands and scripts of the shared store: round trips, and checks of their replies."""
 
 from collections.abc import Sequence
 from hashlib import sha1
@@ -21,8 +21,11 @@ encoded: Final = msgspec.json.Encoder().encode
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """How a store is reached and used. `patience`: seconds that one round trip may last. `replicas`: how many must have a ledger
-    entry on their disks before it is acknowledged. `remember`: milliseconds for which an answer is remembered."""
+    """Connection and limits of a store.
+
+    `patience`: seconds that one round trip may last. `replicas`: how many must have a ledger entry on disk
+    before it is acknowledged. `remember`: milliseconds for which an answer is remembered.
+    """
 
     url: str
     name: str
@@ -76,8 +79,11 @@ class RedisCommands:
         return ("WAITAOF", 1, self._replicas, int(self._disk * 1000))
 
     async def together(self, commands: list[tuple[Any, ...]], *, waits: float = 0) -> list[Any]:
-        """Run commands on the master in one round trip, on one connection. Put those that write before those that read. `waits`:
-        seconds that the server may wait for its disk or replicas."""
+        """Run commands on the master in one round trip, on one connection.
+
+        Put writing commands before reading ones. `waits`: seconds that the server may wait for its disk or
+        replicas.
+        """
         if commands[0][0] not in _READS:
             return await self._send(commands, waits)
         # This DEL deletes nothing, but only a master accepts it. A replica could return stale values.
@@ -96,19 +102,22 @@ class RedisCommands:
     def _refuse_unless_durable(self, here: int, replicas: int) -> None:
         if here < 1 or replicas < self._replicas:
             raise StoreUnavailable(
-                f"Redis: written, but not on the disk in time ({here} here, {replicas} of {self._replicas} replicas)"
+                f"Redis: written, but not on disk in time (master: {here}, replicas: {replicas} of {self._replicas})"
             )
 
     async def _run_replicated(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Run commands and wait until every replica has their writes. A replica that becomes master then has them too, and a
-        replaced master, which has no replicas any more, is detected."""
+        """Run commands and wait until every replica has their writes.
+
+        So a replica that becomes master has them too, and a replaced master, which has no replicas any more,
+        is detected.
+        """
         if not self._replicas:
             return await self.together(commands)
         wait = ("WAIT", self._replicas, int(self._patience * 1000))
         answers = await self.together([*commands, wait], waits=self._patience)
         if answers[-1] < self._replicas:
             raise StoreUnavailable(
-                f"Redis: {answers[-1]} of {self._replicas} replicas have it; it may no longer be the master"
+                f"Redis: {answers[-1]} of {self._replicas} replicas have the write; this server may no longer be the master"
             )
         return answers[:-1]
 
@@ -123,11 +132,11 @@ class RedisCommands:
             return []
         return [value or b"" for value in await self.run("MGET", *map(self._subject, subjects))]
 
-    def _refuse_unless_claimed(self, held: bytes | None) -> None:
-        if self._mark is not None and held != self._mark:
+    def _refuse_unless_claimed(self, mark: bytes | None) -> None:
+        if self._mark is not None and mark != self._mark:
             raise StoreUnavailable(
-                "Redis: it does not hold what this gate found there when it started: it was emptied, or another has taken its"
-                " place; bring back what it held"
+                "Redis: the store is not the one that this gate opened: it was emptied or replaced."
+                " Restore its data, or restart the gate with the right `store`"
             )
 
 

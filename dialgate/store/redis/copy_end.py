@@ -1,11 +1,11 @@
-"""The shared store as one end of a copy. While it is written it contains `{NAME}:copying`, and no gate opens it."""
+"""The shared store as one end of a copy. During a copy into it `{NAME}:copying` exists, and no gate opens it."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
 from dialgate.core.ledger_events import Entry
 from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered, StoreUnavailable
-from dialgate.store.copying import CopyRefused, Counted, Kind, Row
+from dialgate.store.copying import CopyRefused, CountedAttempt, Kind, Row
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import log_of, recalled, seq_of, stored
 from dialgate.store.redis.commands import encoded
@@ -18,7 +18,7 @@ _SILENT: Final = 15_000  # milliseconds
 
 
 class RedisEnd:
-    """One end of a copy. `now`: gates whose presence is recent at this instant count as running."""
+    """A shared store as source or target of a copy. `now`: gates seen recently at this time count as running."""
 
     def __init__(self, store: RedisStore, now: int) -> None:
         self._store, self._now = store, now
@@ -62,7 +62,7 @@ class RedisEnd:
     async def _attempts(self, keys: list[bytes]) -> list[Row]:
         prefix = len(self._store.key("s:"))
         return [
-            Counted(key[prefix:], attempt, at)
+            CountedAttempt(key[prefix:], attempt, at)
             for key, value in zip(keys, await self._store.run("MGET", *keys), strict=True)
             if value
             for attempt, at in subject_codec.attempts(value)
@@ -76,7 +76,7 @@ class RedisEnd:
     async def begin(self) -> None:
         present = (await self._store.muster()).present
         if any(self._now - presence.at < _SILENT for presence in present):
-            raise CopyRefused("a gate has the target open: stop it, or name another")
+            raise CopyRefused("a gate has the target open: stop the gate, or name another target")
         mark = self._store.key("copying")
         if await self._store.run("GET", mark) is None and (
             await self.newest() or await self._holds_attempts()
@@ -102,12 +102,12 @@ class RedisEnd:
             if kind == "ledger":
                 await self._restore([row for row in some if isinstance(row, Entry)])
             elif kind == "attempts":
-                await self._recount([row for row in some if isinstance(row, Counted)])
+                await self._recount([row for row in some if isinstance(row, CountedAttempt)])
             else:
                 await self._store.together([self._command(row) for row in some])
 
     async def _restore(self, rows: Sequence[Entry]) -> None:
-        """Write entries. Those that an interrupted copy has written already stay as they are."""
+        """Write entries. Entries already written by an interrupted copy are unchanged."""
         key = self._store.key
         held = await self._held([row.subject for row in rows])
         new = dict(held)
@@ -123,7 +123,7 @@ class RedisEnd:
         if rows:
             await self._store.together([*order, ("SET", key("seq"), rows[-1].seq)])
 
-    async def _recount(self, rows: Sequence[Counted]) -> None:
+    async def _recount(self, rows: Sequence[CountedAttempt]) -> None:
         key = self._store.key
         held = await self._held([row.subject for row in rows])
         new = dict(held)
@@ -150,7 +150,7 @@ class RedisEnd:
     async def _swap(self, held: dict[bytes, bytes], new: dict[bytes, bytes]) -> None:
         swaps = [(key, old, new[key]) for key, old in held.items() if new[key] != old]
         if not await self._store.swap(swaps):
-            raise StoreUnavailable("Redis: somebody writes to the target: stop that, and copy again")
+            raise StoreUnavailable("Redis: another program writes to the target: stop it and copy again")
 
     def _command(self, row: Row) -> tuple[Any, ...]:
         key = self._store.key

@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any, Final
 
 from dialgate.core.ledger_events import Draft, Entry
-from dialgate.store import cut_short
+from dialgate.store import ledger_too_short
 from dialgate.store.redis import subject_codec
 from dialgate.store.redis.commands import RedisCommands
 from dialgate.store.redis.recovery import life
@@ -41,11 +41,14 @@ class RedisLedger(RedisCommands):
                 return written
 
     async def _write(
-        self, drafts: Sequence[Draft], swaps: Mapping[bytes, tuple[bytes, bytes]], gone: Sequence[int]
+        self, drafts: Sequence[Draft], swaps: Mapping[bytes, tuple[bytes, bytes]], removed: Sequence[int]
     ) -> list[int] | None:
-        """Append drafts, replace values and remove entries in one step. Return None, with nothing written, if a value has changed."""
+        """Append drafts, replace values and remove entries in one step.
+
+        Returns None, with nothing written, if a value has changed.
+        """
         if any(len(draft.subject) != SUBJECT_BYTES for draft in drafts):
-            raise ValueError(f"a subject of the ledger has {SUBJECT_BYTES} bytes")
+            raise ValueError(f"a subject of the ledger must have {SUBJECT_BYTES} bytes")
         keys = [
             self._of_ledger,
             self._of_keys,
@@ -62,34 +65,34 @@ class RedisLedger(RedisCommands):
         ]
         for old, new in swaps.values():
             values += (old, new, life(new))
-        first = await self.script("ledger", keys, [*values, *gone], durably=True)
+        first = await self.script("ledger", keys, [*values, *removed], durably=True)
         if first is None:
             return None
         if isinstance(first, list):
-            raise cut_short(first[0], known)
+            raise ledger_too_short(first[0], known)
         self._durable = max(self._durable, first + len(drafts) - 1)
         return list(range(first, first + len(drafts)))
 
     async def _subjects_by_seq(self, seqs: Sequence[int]) -> dict[int, bytes]:
         """Return the subject of each of these entries that exists."""
-        asked = [(seq, *divmod(seq - 1, PLACES)) for seq in seqs if seq > 0]
+        places = [(seq, *divmod(seq - 1, PLACES)) for seq in seqs if seq > 0]
         pieces = await self.together(
             [
                 ("GETRANGE", self.key("o:", b"%d" % piece), at * SUBJECT_BYTES, (at + 1) * SUBJECT_BYTES - 1)
-                for _, piece, at in asked
+                for _, piece, at in places
             ]
             or [("PING",)]
         )
         return {
-            seq: subject for (seq, _, _), subject in zip(asked, pieces, strict=False) if subject.strip(b"\0")
+            seq: subject for (seq, _, _), subject in zip(places, pieces, strict=False) if subject.strip(b"\0")
         }
 
-    async def entered(self, subjects: Sequence[bytes]) -> set[bytes]:
+    async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:
         found: set[bytes] = set()
         for start in range(0, len(subjects), _AT_ONCE):
             some = subjects[start : start + _AT_ONCE]
-            told = zip(some, await self._values(some), strict=True)
-            found.update(subject for subject, value in told if subject_codec.entries(value, subject))
+            values = zip(some, await self._values(some), strict=True)
+            found.update(subject for subject, value in values if subject_codec.entries(value, subject))
         return found
 
     async def history(self, subject: bytes) -> list[Entry]:
@@ -119,5 +122,5 @@ class RedisLedger(RedisCommands):
             found |= {entry.seq: entry for entry in subject_codec.entries(value, subject)}
         return [found[seq] for seq in there if seq in found]
 
-    def hold_to(self, seq: int) -> None:
+    def require_seq(self, seq: int) -> None:
         self._durable = max(self._durable, seq)

@@ -12,7 +12,7 @@ _presence = msgspec.json.Decoder(Presence)
 
 
 class RedisMembership(RedisCommands):
-    """Which gates are present, which keys they use, and which of them leads a task."""
+    """The gates that are present, the keys that they use, and the leader of each task."""
 
     async def muster(self, presence: Presence | None = None) -> Muster:
         nodes, seen = self.key("nodes"), self.key("seen")
@@ -41,8 +41,8 @@ class RedisMembership(RedisCommands):
         await self.run("HDEL", self.key("seen"), f"node:{gate}")
 
     async def claim(self, mark: str) -> bool:
-        asked = [("SET", self._of_keys, mark, "NX"), ("GET", self._of_keys), self._wait_for_disks()]
-        _, held, durable = await self.together(asked, waits=self._disk)
+        commands = [("SET", self._of_keys, mark, "NX"), ("GET", self._of_keys), self._wait_for_disks()]
+        _, held, durable = await self.together(commands, waits=self._disk)
         self._refuse_unless_durable(*durable)
         if held != mark.encode():
             return False

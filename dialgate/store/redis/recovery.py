@@ -15,7 +15,7 @@ _AT_ONCE: Final = 512
 
 
 class RedisRecovery(RedisCommands):
-    """Undoes commits whose outcome is unknown before anything else is read."""
+    """Removal of commits whose outcome is unknown, before anything else is read."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -70,8 +70,10 @@ class RedisRecovery(RedisCommands):
     async def swap(
         self, swaps: Sequence[tuple[bytes, bytes, bytes]], names: Mapping[bytes, Sequence[int]] = {}
     ) -> bool:
-        """Replace values and clear names in one step. Return False, with nothing written, if a value is not the old one. `swaps`:
-        key, old value, new value. `names`: by piece, the sequences whose names are cleared."""
+        """Replace values and clear names in one step. Return False, with nothing written, if a value has changed.
+
+        `swaps`: key, old value, new value. `names`: by piece, the sequences whose names are cleared.
+        """
         return bool((await self._run_replicated([self._swap_command(swaps, names)]))[0])
 
     def _swap_command(
@@ -80,8 +82,8 @@ class RedisRecovery(RedisCommands):
         words: list[Any] = [len(swaps)]
         for _, old, new in swaps:
             words += (old, new, life(new))
-        for gone in names.values():
-            words += (len(gone), *map(sequence_index.place, gone))
+        for seqs in names.values():
+            words += (len(seqs), *map(sequence_index.place, seqs))
         return self._script_call("swap", [*(key for key, _, _ in swaps), *names], words)
 
     async def _drop(self, log: str, lowest: int, position: int) -> None:
@@ -92,12 +94,15 @@ class RedisRecovery(RedisCommands):
         await self._note(Position(log, position))
 
     def _doubt(self, position: Position) -> None:
-        """Note that the outcome of a commit is unknown. Its decisions are not recorded, and their ids will be used again."""
+        """Record that the outcome of a commit is unknown: its decisions are not recorded, and their ids are reused."""
         first = position.first or position.seq + 1
         self._doubtful[position.log] = min(first, self._doubtful.get(position.log, first))
 
     async def _settle_doubts(self) -> None:
-        """Undo doubtful commits before anything is read: otherwise an answer that was never recorded could be repeated."""
+        """Undo doubtful commits before anything is read.
+
+        Otherwise an answer that was never recorded could be repeated.
+        """
         async with self._settling:
             if self._doubtful:  # only the server that received the commit can be corrected
                 self._refuse_unless_claimed(await self.run("GET", self._of_keys))
@@ -118,8 +123,11 @@ class RedisRecovery(RedisCommands):
         self._ceilings.setdefault(log, raised)
 
     def _refuse_if_overtaken(self, log: str, fence: int) -> None:
-        """Raise `StoreUnavailable` if another gate raised the fence since this gate opened the log. Each would undo the attempts that
-        the other counts, so the first to open it stops until it is restarted."""
+        """Raise `StoreUnavailable` if another gate raised the fence since this gate opened the log.
+
+        Each gate would undo the attempts that the other counts, so the first to open the log stops until it
+        is restarted.
+        """
         if fence > self._ceilings.get(log, fence):
             self._overtaken = log
         self._refuse_if_log_is_shared()
@@ -127,11 +135,11 @@ class RedisRecovery(RedisCommands):
     def _refuse_if_log_is_shared(self) -> None:
         if self._overtaken:
             raise StoreUnavailable(
-                f"another gate writes a log of this name, {self._overtaken}: one data folder was copied from the other. Stop both;"
-                " let one begin with an empty folder, and in it a copy of `keys.json` without `log` and `months`"
+                f"another gate writes a log of this name, {self._overtaken}: one data folder was copied from the other. Stop both."
+                " Start one with an empty folder that contains a copy of `keys.json` without `log` and `months`"
             )
 
 
 def life(value: bytes) -> int:
     """Return the milliseconds until a subject's value expires; 0: never."""
-    return ATTEMPTS_KEPT if value and subject_codec.mortal(value) else 0
+    return ATTEMPTS_KEPT if value and subject_codec.may_expire(value) else 0

@@ -95,4 +95,6 @@ class RedisResults(RedisAttempts):
                 if attempt.decision not in counted
             ]
             if not await self.commit(reading, wanted, answers[start : start + _AT_ONCE], Position(log, head)):
-                raise StoreUnavailable("Redis: what is known of a number kept changing; start again")
+                raise StoreUnavailable(
+                    "Redis: too many concurrent updates for one number: start the gate again"
+                )

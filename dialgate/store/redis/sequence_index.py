@@ -38,7 +38,7 @@ def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
     follows = 0
     for seq, name in sorted(named):
         if len(name) != BYTES:
-            raise ValueError(f"a subject, or the key of a question, has {BYTES} bytes")
+            raise ValueError(f"a subject or the key of an answer must have {BYTES} bytes")
         if seq == follows and seq % _AT_ONCE:
             found[-1][1].append(name)
         else:
@@ -48,6 +48,6 @@ def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
 
 
 def read(value: bytes | None, seqs: Iterable[int]) -> list[bytes]:
-    """Return the names of these sequences in a piece, without those that have none."""
+    """Return the names of these sequences in a piece, leaving out missing names."""
     found = [(value or b"")[place(seq) : place(seq) + BYTES] for seq in seqs]
     return [name for name in found if name.strip(b"\0")]

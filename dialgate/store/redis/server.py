@@ -4,7 +4,7 @@
     redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE?sentinel_username=…&sentinel_password=…
     redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT/        (rediss+…:// with TLS; `?ssl_ca_certs=FILE` for a private CA)
 
-All keys of a store lie in one slot, so all three have one master at a time. It is looked up again when a connection fails or
+All keys of a store are in one slot, so in all three cases there is one master at a time. It is looked up again when a connection fails or
 the server replies that it is not the master. A request that may have been executed is never repeated: the caller gets an error.
 """
 
@@ -116,7 +116,10 @@ class _InCluster:
         pass
 
     async def _nodes(self) -> list[tuple[str, int]]:
-        """Return the master and its replicas as the first node reports that answers. The nodes found last are tried first."""
+        """Return the master and its replicas, as reported by the first node that answers.
+
+        Nodes of the last result are tried first.
+        """
         problem = RedisError("no node of the cluster answers")
         for host, port in dict.fromkeys([*self._known, *self._seeds]):
             try:
@@ -135,7 +138,7 @@ class _InCluster:
 
 
 def _addresses(split: SplitResult, port: int) -> list[tuple[str, int]]:
-    """Raises `ValueError`."""
+    """Parse the hosts and ports of a URL. Raises `ValueError`."""
     parts = [urlsplit(f"//{address}") for address in split.netloc.rpartition("@")[2].split(",")]
     return [(part.hostname or "", part.port or port) for part in parts]
 
@@ -143,7 +146,8 @@ def _addresses(split: SplitResult, port: int) -> list[tuple[str, int]]:
 class _Connections:
     """Idle connections to one server.
 
-    Not `ConnectionPool`, whose lock, events and metrics cost 9 us for each round trip. `docs/decisions/0007`."""
+    `ConnectionPool` of the library costs 9 us more per round trip (`docs/decisions/0007`).
+    """
 
     def __init__(self, create: Callable[[], AbstractConnection]) -> None:
         self._create = create
@@ -175,11 +179,14 @@ class _Connections:
 
 
 class Server:
-    """`tag` names the slot in a Cluster. `patience`: seconds for a round trip, the search for the master included. While the server
-    does not answer at all, every request but a probe's is refused at once."""
+    """The Redis of the shared store.
+
+    `tag` selects the slot in a Cluster. `patience`: seconds for a round trip, including the search for the
+    master. While the server does not respond at all, requests are refused at once and only a probe is sent.
+    """
 
     def __init__(self, url: str, patience: float, tag: bytes) -> None:
-        """Raises `ValueError`."""
+        """Parse the URL without connecting. Raises `ValueError`."""
         self._patience = patience
         self._create, self._lookup = _parse(url, patience, tag)
         self._master: _Connections | None = None
@@ -189,8 +196,11 @@ class Server:
         self._closed = False
 
     async def ask(self, commands: list[tuple[Any, ...]], *, slack: float = 0) -> list[Any]:
-        """Execute commands in one round trip, on one connection. `slack`: seconds that the server itself may wait. Raises
-        `StoreUnavailable`: then it may have been done or not. Raises `NoScriptError`."""
+        """Execute commands in one round trip, on one connection. `slack`: seconds that the server itself may wait.
+
+        Raises `StoreUnavailable`, after which the commands may or may not have been executed. Raises
+        `NoScriptError`.
+        """
         if self._closed:
             raise StoreUnavailable("the store has been closed")
         if self._probing is not None:
@@ -259,7 +269,7 @@ class Server:
             closing.add_done_callback(self._closing.discard)
 
     async def _probe(self) -> None:
-        """Return once the server answers, or can be seen to be gone: then a request costs no time."""
+        """Return when the server responds or refuses connections, so that requests fail fast without waiting."""
         while not self._closed:
             try:
                 async with asyncio.timeout(self._patience):
@@ -284,7 +294,7 @@ class Server:
 
 
 def _packed(commands: list[tuple[Any, ...]]) -> bytes:
-    """In C, as the library does where a client is used; its connections alone do it in Python."""
+    """Encode commands in C. Connections of the library would do it in Python."""
     return b"".join(map(hiredis.pack_command, commands))
 
 
@@ -300,15 +310,17 @@ def _parse(url: str, patience: float, tag: bytes) -> tuple[Callable[..., Abstrac
     if not kind:
         database = split.path.strip("/")
         if scheme != "unix" and database and not database.isdecimal():  # the library takes that for 0
-            raise ValueError(f"`{database}` is no number of a database")
+            raise ValueError(f"`{database}` is not a database number")
         parsed: dict[str, Any] = {**parse_url(url)}
     elif scheme in {"redis", "rediss"} and kind in {"sentinel", "cluster"}:
         _addresses(split, 1)
         parsed = {**parse_url(f"{scheme}://{split.netloc.split(',')[0]}/0?{split.query}")}
     else:
-        raise ValueError(f"no such kind of URL: {split.scheme}")
+        raise ValueError(
+            f"unknown URL scheme `{split.scheme}`; use redis, rediss or unix, or add +sentinel or +cluster"
+        )
     user = {name: parsed.get(name) for name in ("username", "password")}
-    # A retry could repeat what was done. RESP3 and a driver's name need rights that docs/how-to/several-nodes.md does not list.
+    # A retry could repeat executed commands. RESP3 and a driver's name need rights that docs/how-to/several-nodes.md does not list.
     common: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None}
     connection_class: type[AbstractConnection] = parsed.get("connection_class", Connection)
     options = {
@@ -333,7 +345,7 @@ def _parse(url: str, patience: float, tag: bytes) -> tuple[Callable[..., Abstrac
 
 
 class _SharedTls(SSLConnection):
-    """With a context made once: to read the system's certificate authorities takes 20 ms and more."""
+    """A TLS connection with a shared context: loading the system's certificate authorities takes 20 ms or more."""
 
     def __init__(self, *, context: RedisSSLContext, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -341,10 +353,10 @@ class _SharedTls(SSLConnection):
 
 
 def _tls_context(options: dict[str, Any]) -> RedisSSLContext:
-    """Raises `ValueError`."""
+    """Create the TLS context. Raises `ValueError`."""
     try:
         context = SSLConnection(**options).ssl_context
         context.get()
     except (OSError, RedisError, TypeError) as error:
-        raise ValueError(f"its TLS, with files named from the root: {error}") from error
+        raise ValueError(f"TLS options are invalid (use absolute paths for files): {error}") from error
     return context

@@ -14,8 +14,11 @@ LAYOUT: Final = b"2"
 
 
 class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
-    """The state that gates share. `patience`: seconds that one round trip may last. `replicas`: how many must have a ledger entry on
-    their disks before it is acknowledged. `remember`: milliseconds for which an answer is remembered."""
+    """The state that gates share.
+
+    `patience`: seconds that one round trip may last. `replicas`: how many must have a ledger entry on disk
+    before it is acknowledged. `remember`: milliseconds for which an answer is remembered.
+    """
 
     def __init__(
         self,
@@ -26,7 +29,7 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
         replicas: int = 0,
         remember: Instant = DAY,
     ) -> None:
-        """Raises `ValueError`."""
+        """Prepare the store without connecting. Raises `ValueError`."""
         super().__init__(Options(url=url, name=name, patience=patience, replicas=replicas, remember=remember))
 
     async def refuse_unless_safe(self) -> None:
@@ -43,12 +46,12 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
                     f"Redis: `{name}` is {settings.get(name)!r}; set it to {' or '.join(f'`{value}`' for value in good)}"
                 )
         if await self.run("GET", self.key("copying")) is not None:
-            raise StoreUnavailable("Redis: holds a copy that is not whole; run `dialgate store copy` again")
+            raise StoreUnavailable("Redis: the store is an incomplete copy: run `dialgate store copy` again")
         await self._refuse_another_layout()
-        if await self.unasked():
+        if await self.surplus_replicas():
             raise StoreUnavailable(
-                f"Redis: {self._replicas} replicas can take the master's place, and one that lacks an acknowledged entry"
-                f" would lose it; set `replicas` to {self._replicas}"
+                f"Redis: {self._replicas} replicas can become master, and acknowledged entries would be lost with one that"
+                f" lacks them: set `replicas` to {self._replicas}"
             )
         try:
             await self.append([])
@@ -56,19 +59,21 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
             if "unknown command" not in str(fault):
                 raise
             raise StoreUnavailable(
-                "Redis: needs version 7.2 or newer, or a Valkey: this one has no WAITAOF"
+                "Redis: this server has no WAITAOF: use Redis 7.2 or newer, or Valkey"
             ) from fault
 
     async def _refuse_another_layout(self) -> None:
-        """Raise `StoreUnavailable` for a store of another version: its subjects would look unknown, and its attempts could not be
-        removed."""
-        held = await self.run("GET", self.of_layout)
-        if held is None and not await self._is_early():
+        """Raise `StoreUnavailable` for a store of another version.
+
+        Its subjects would look unknown, and its attempts could not be removed.
+        """
+        layout = await self.run("GET", self.of_layout)
+        if layout is None and not await self._is_early():
             await self.run("SET", self.of_layout, LAYOUT, "NX")
-        elif held != LAYOUT:
+        elif layout != LAYOUT:
             raise StoreUnavailable(
-                "Redis: the store was written by another version; copy it with that to `sqlite://…`, and from there"
-                " with this one to a store of another `name`"
+                "Redis: the store was written by another version: copy it with that version to `sqlite://…`, then"
+                " with this version to a store of another `name`"
             )
 
     async def _is_early(self) -> bool:
@@ -80,12 +85,15 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
             return True
         return bool(await self.positions())
 
-    async def unasked(self) -> int:
+    async def surplus_replicas(self) -> int:
         self._replicas = max(await self._server.replicas(), self._required_replicas)
         return self._replicas - self._required_replicas
 
     async def ping(self) -> int:
-        """Write and read, with as many replicas as a commit waits for, so that a missing one is noticed before a call is refused."""
+        """Write and read, waiting for as many replicas as a commit does.
+
+        A missing replica is noticed before a call is refused.
+        """
         self._refuse_if_log_is_shared()
         durable = self._durable  # as in `read`
         _, (seq, held) = await self._run_replicated([self._ping(), ("MGET", self._of_ledger, self._of_keys)])

@@ -57,7 +57,7 @@ def _decode(value: bytes) -> list[_Line]:
         return _lines(value)
     except msgspec.DecodeError as error:
         raise StoreUnavailable(
-            f"Redis holds what a newer dialgate wrote, or nobody of ours: {error}"
+            f"Unrecognised data in Redis, written by a newer dialgate or another program: {error}"
         ) from error
 
 
@@ -132,15 +132,21 @@ def known(value: bytes, seq: int) -> Known:
     return structs.replace(folded, seq=seq, attempts=tuple(attempt for attempt, _ in _attempts(lines)))
 
 
-def mortal(value: bytes) -> bool:
-    """Return whether the value may expire: it holds no entry of the ledger, and no abandoned call without a later answer."""
+def may_expire(value: bytes) -> bool:
+    """Return whether the value may expire.
+
+    It may not if it contains a ledger entry, or an abandoned call without a later answered call.
+    """
     lines = _decode(value)
     entered = any(isinstance(line, _Written) for line in lines)
     return not entered and open_silence(attempt for attempt, _ in _attempts(lines)) is None
 
 
 def droppable(value: bytes, before: Instant) -> list[str]:
-    """Return the decisions of the attempts older than `before`, without an abandoned call that no later answer followed."""
+    """Return the decisions of the attempts older than `before`.
+
+    An abandoned call without a later answered call is left out.
+    """
     held = [attempt for attempt, _ in attempts(value)]
     silent = open_silence(held)
     return [attempt.decision for attempt in held if attempt.at < before and attempt is not silent]

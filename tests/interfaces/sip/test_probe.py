@@ -20,7 +20,7 @@ from dialgate.interfaces.sip.digest import Credentials, NoDigest, authorization
 from dialgate.interfaces.sip.outgoing_call import CallAddress, OutgoingCall, Patience
 from dialgate.interfaces.sip.transactions import Timers
 from dialgate.store import CallerIdProof
-from dialgate.store.factory import opened
+from dialgate.store.factory import open_store
 from tests.support.world import write_folder
 
 LINE = "+390612340000"
@@ -107,7 +107,7 @@ def configured(folder: Path) -> Path:
 
 
 async def proofs(config: Path) -> list[CallerIdProof]:
-    store = await opened(loader.load(config))
+    store = await open_store(loader.load(config))
     try:
         return list(await store.proofs())
     finally:
