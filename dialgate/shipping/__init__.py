@@ -1,27 +1,27 @@
-"""The decisions moved on: closed segments to a folder or to object storage, and every record to a stream, as it comes.
+"""Shipping of decisions: closed segments to a folder or to object storage, and every record to a stream.
 
-The local log is the truth. This reads its files, in a process of its own (`dialgate ship`), and nothing of it runs where calls
-are decided: however slow, full or dead a target is, no call waits for it. What could not be delivered stands in the log and
-is delivered later, from where the target says that it is.
+The local log is authoritative. Shipping reads its files in a separate process (`dialgate ship`), never where calls are decided. So
+no call waits for a slow, full or unreachable target. Undelivered records stay in the log and are delivered later, from the position
+that the target reports.
 
-At a target, NODE is the node's name and LOG that of its first worker's log:
+Layout of a target, where NODE is the node name and LOG the name of the first worker's log:
 
-    NODE/LOG/keys/<name>.pem                       the public half of each key that ever signed its checkpoints
-    NODE/LOG/log/0000000000000001.parquet          a segment, as it is packed in the gate's log folder, with
-    NODE/LOG/log/0000000000000001.sha256             its SHA-256,
-    NODE/LOG/log/0000000000000001.checkpoints        and last, what the signed checkpoints say of it: then it is complete
-    NODE/LOG/log/0000000000000042.timestamp          the time stamp of the checkpoint of entry 42, if it has one, as it comes
-    NODE/LOG/log/worker-2/…                        the same of the second worker's; and so on
+    NODE/LOG/keys/<name>.pem                       the public key of every key that signed checkpoints
+    NODE/LOG/log/0000000000000001.parquet          a segment, packed as in the log folder of the gate
+    NODE/LOG/log/0000000000000001.sha256             its SHA-256
+    NODE/LOG/log/0000000000000001.checkpoints        its signed checkpoints, written last: the segment is complete
+    NODE/LOG/log/0000000000000042.timestamp          the time stamp of the checkpoint of entry 42, if it has one
+    NODE/LOG/log/worker-2/…                        the same for the second worker, and so on
 
-so NODE/LOG is a data folder that `dialgate log verify --data` proves without anything else. A segment that was shipped before
-it was packed is a `.ndjson` there. Nothing is ever replaced: what is there already is compared, and what differs is refused.
+So NODE/LOG is a data folder that `dialgate log verify --data` can prove. A segment that was shipped unpacked is a `.ndjson` file.
+Files are never replaced: an existing file is compared, and a different one is an error.
 
-On Redis, NAME being that of the settings:
+Keys in Redis, where NAME comes from the settings:
 
-    {NAME}:decisions           a hash: the name of each log, and the node and worker that write it, as in `gate/2`
-    {NAME}:decisions:LOG       a stream for each log. The id of an entry is its sequence, `1042-0`; its fields are `hash` and
-                               `entry`, both as stored, so nothing in it shows a called number
+    {NAME}:decisions           a hash: name of each log to the node and worker that write it, as in `gate/2`
+    {NAME}:decisions:LOG       a stream per log. The id of an entry is its sequence, `1042-0`. Its fields are `hash` and `entry`,
+                               both as stored, so the stream contains no called number in clear
 
-The stream's own last id says what it has. So an entry never stands in it twice; a consumer that was cut off reads again from
-its own last id. `data/shipping/` holds how far each target has been told.
+The last id of a stream says what was delivered, so no entry appears twice. A consumer that was interrupted continues after its own
+last id. `data/shipping/` stores a cursor per target.
 """

@@ -1,9 +1,9 @@
-"""How far a target has been told, kept over a restart: one JSON object, mode 0600, always replaced whole.
+"""The cursor of a target, kept over restarts: one JSON object, mode 0600, always replaced as a whole.
 
     {"format":1,"to":"<hash of the address>","logs":{"9f2c01ab":{"seq":1042,"hash":"<that entry's>","missed":0}}}
 
-At another address everything is begun anew. It is no more than a place to begin at: a target says itself what it has, so
-without this file nothing is lost, and nothing is there twice. The format changes by a new `format` only.
+Another address starts from the beginning. The cursor is only a starting point: the target itself reports what it has. Without this
+file nothing is lost or duplicated. Any change of the format is a new `format`.
 """
 
 from hashlib import sha256
@@ -20,9 +20,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Cursor(Struct, frozen=True):
-    """`seq`: the last entry that was delivered, `hash` its hash in hex, where that is known. `missed`: entries, in all, that
-    were no longer in the log when their turn came. `stamped`: the size of the last checkpoint whose time stamp was
-    delivered."""
+    """The position of one log at a target.
+
+    `seq`: the last delivered entry, with its `hash` in hex, if known. `missed`: total of entries deleted from
+    the log before delivery. `stamped`: size of the last checkpoint whose time stamp was delivered.
+    """
 
     seq: Annotated[int, Meta(ge=0)] = 0
     hash: str = ""
@@ -37,16 +39,18 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Cursors:
-    def __init__(self, path: Path, to: str, *, anew: bool = False) -> None:
-        """`to`: the address. Raises `OSError`."""
-        self._path, self._to = path, sha256(to.encode()).hexdigest()[:16]
-        self._logs = {} if anew else _read(path, self._to)
+    """The cursors of all logs at one target."""
 
-    def of(self, log: str) -> Cursor | None:
+    def __init__(self, path: Path, to: str, *, restart: bool = False) -> None:
+        """Read the file. `to`: the address of the target. `restart`: ignore the file. Raises `OSError`."""
+        self._path, self._to = path, sha256(to.encode()).hexdigest()[:16]
+        self._logs = {} if restart else _read(path, self._to)
+
+    def get(self, log: str) -> Cursor | None:
         return self._logs.get(log)
 
-    def keep(self, log: str, cursor: Cursor) -> None:
-        """Durable on return. Raises `OSError`."""
+    def store(self, log: str, cursor: Cursor) -> None:
+        """Store a cursor durably. Raises `OSError`."""
         if self._logs.get(log) != cursor:
             self._logs[log] = cursor
             write_file(self._path, msgspec.json.encode(_File(1, self._to, self._logs)))
@@ -58,6 +62,6 @@ def _read(path: Path, to: str) -> dict[str, Cursor]:
     except FileNotFoundError:
         return {}
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _log.warning("begun anew: how far was told cannot be read", file=str(path), problem=str(error))
+        _log.warning("cursor file unreadable, starting again", file=str(path), problem=str(error))
         return {}
     return dict(stored.logs) if stored.to == to else {}

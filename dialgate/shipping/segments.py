@@ -1,4 +1,4 @@
-"""Closed segments to a target, in their order, each proved before it leaves and complete once its checkpoints are there."""
+"""Shipping of closed segments, in order. Each is verified before it is sent, and complete with its checkpoints."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -27,7 +27,10 @@ _log = structlog.get_logger(__name__)
 
 
 class SegmentShipping:
-    """Blocks for as long as a target takes, so it runs in a thread of its own. `standings`: by worker."""
+    """Shipping of segments to one target. Blocks on the target, so it runs in a separate thread.
+
+    `standings`: by worker.
+    """
 
     def __init__(self, data: Path, node: str, target: Target, cursors: Cursors, *, at_once: bool) -> None:
         self._data, self._node, self._target, self._cursors = data, node, target, cursors
@@ -37,20 +40,20 @@ class SegmentShipping:
         self.standings: dict[int, Standing] = {}
 
     def round(self) -> bool:
-        """All that is closed by now, of every worker. Whether nothing failed; what did is in `standings`."""
+        """Ship all closed segments of all workers. Return whether nothing failed; failures are in `standings`."""
         for worker, folder in chains.folders(self._data).items():
             standing = self.standings.setdefault(worker, Standing())
             try:
                 self._ship(worker, folder, standing)
-                standing.goes_on()
+                standing.succeeded()
             except (TargetFailed, OSError) as error:
                 standing.failed("segments", worker, str(error))
             except (Refused, Unavailable) as refused:
                 standing.failed("segments", worker, str(refused), refused=True)
-        return not any(each.problem for each in self.standings.values())
+        return not any(standing.problem for standing in self.standings.values())
 
     def _ship(self, worker: int, folder: Path, standing: Standing) -> None:
-        chain = self._chains.get(worker) or self._opened(worker, folder)
+        chain = self._chains.get(worker) or self._open_chain(worker, folder)
         if chain is None:
             return
         home = f"{self._node}/{self._chains[1].log}"
@@ -63,30 +66,34 @@ class SegmentShipping:
         chain.observe(standing)
 
     def _ship_closed(self, worker: int, chain: "_Chain", place: str, standing: Standing) -> None:
-        for closed in chain.due():
+        for closed in chain.unshipped():
             chain.observe(standing)
             if closed.path.suffix != PACKED and not self._at_once:
                 return
             checkpoints = chain.checkpoints(closed)
             if not checkpoints:
-                return  # the gate signs within seconds of a segment's end
+                return  # the gate signs a closed segment within seconds
             _prove(closed, checkpoints[-1])
             try:
                 for path in _files(closed.path):
                     self._target.put(f"{place}/{path.name}", path)
             except FileNotFoundError:
-                return  # it was packed meanwhile: its other files, in the next round
-            told = b"".join(chain.line(each) for each in checkpoints)
-            self._target.put(f"{place}/{closed.first:016}{PART}", told)
+                return  # packed meanwhile: ship the packed files in the next round
+            lines = b"".join(chain.line(checkpoint) for checkpoint in checkpoints)
+            self._target.put(f"{place}/{closed.first:016}{PART}", lines)
             chain.shipped(closed, checkpoints[-1], self._cursors)
             _log.info("segment shipped", worker=worker, first=closed.first, last=closed.last)
 
-    def _opened(self, worker: int, folder: Path) -> "_Chain | None":
-        """Nothing for a log without a line, or while the first worker's, after which the place is named, has none."""
+    def _open_chain(self, worker: int, folder: Path) -> "_Chain | None":
+        """Open a log, or return None if it is empty.
+
+        Also returns None while the log of the first worker is empty, because the target path contains its
+        name.
+        """
         header = first_header(folder)
         if header is None or (worker > 1 and 1 not in self._chains):
             return None
-        cursor = self._cursors.of(header.log) or Cursor(header.first - 1)
+        cursor = self._cursors.get(header.log) or Cursor(header.first - 1)
         chain = self._chains[worker] = _Chain(folder, header.log, cursor)
         return chain
 
@@ -105,20 +112,20 @@ class _Closed:
 class _Chain:
     def __init__(self, folder: Path, log: str, cursor: Cursor) -> None:
         self._folder, self.log, self._cursor = folder, log, cursor
-        self._offset = 0  # in its checkpoints: what stands before it has been shipped
-        self._stamps = 0  # as well, in its time stamps
+        self._offset = 0  # in the checkpoints file: everything before it has been shipped
+        self._stamps = 0  # the same for the time stamps file
         self._waiting: list[_Closed] = []
 
-    def due(self) -> Iterator[_Closed]:
-        """What is closed and not shipped, oldest first. Says loudly what is not there any more."""
-        found = segments_of(self._folder)
+    def unshipped(self) -> Iterator[_Closed]:
+        """Yield closed segments that were not shipped, oldest first. Logs an error for missing segments."""
+        segments = segments_of(self._folder)
         self._waiting = [
             _Closed(first, following - 1, path)
-            for (first, path), (following, _) in pairwise(found)
+            for (first, path), (following, _) in pairwise(segments)
             if first > self._cursor.seq
         ]
-        if found:
-            self._note_missing(self._waiting[0].first if self._waiting else found[-1][0])
+        if segments:
+            self._note_missing(self._waiting[0].first if self._waiting else segments[-1][0])
         while self._waiting:
             yield self._waiting[0]
 
@@ -131,8 +138,8 @@ class _Chain:
             self._cursor = replace(self._cursor, seq=oldest - 1, missed=self._cursor.missed + absent)
 
     def checkpoints(self, closed: _Closed) -> list[StoredCheckpoint]:
-        """Those of its entries; none before its last entry is covered. Raises `LogDamaged`."""
-        found = []
+        """Return the checkpoints of a segment; none until its last entry is covered. Raises `LogDamaged`."""
+        checkpoints = []
         for offset, line in checkpoint_lines(self._folder, self._offset):
             stored = parse(offset, line)
             if stored is None:
@@ -140,8 +147,8 @@ class _Chain:
             if stored.checkpoint.size > closed.last:
                 break
             if stored.checkpoint.size >= closed.first:
-                found.append(stored)
-        return found if found and found[-1].checkpoint.size == closed.last else []
+                checkpoints.append(stored)
+        return checkpoints if checkpoints and checkpoints[-1].checkpoint.size == closed.last else []
 
     def line(self, stored: StoredCheckpoint) -> bytes:
         with (self._folder / FILE).open("rb") as file:
@@ -152,10 +159,13 @@ class _Chain:
         self._waiting.pop(0)
         self._cursor = replace(self._cursor, seq=closed.last)
         self._offset = newest.offset
-        cursors.keep(self.log, self._cursor)
+        cursors.store(self.log, self._cursor)
 
     def stamps(self) -> Iterator[tuple[Stamped, bytes]]:
-        """Of checkpoints that were shipped, and not yet these. They come some time after them. Raises `LogDamaged`."""
+        """Yield the time stamps of shipped checkpoints that were not shipped yet. Raises `LogDamaged`.
+
+        A time stamp is made some time after its checkpoint.
+        """
         for path, offset, line in stamp_lines(self._folder, self._stamps):
             stamp = stamp_of(path, offset, line)
             if stamp.size > self._cursor.seq:
@@ -166,7 +176,7 @@ class _Chain:
 
     def shipped_stamp(self, stamp: Stamped, cursors: Cursors) -> None:
         self._cursor = replace(self._cursor, stamped=stamp.size)
-        cursors.keep(self.log, self._cursor)
+        cursors.store(self.log, self._cursor)
 
     def observe(self, standing: Standing) -> None:
         standing.last, standing.missed = self._cursor.seq, self._cursor.missed
@@ -176,7 +186,7 @@ class _Chain:
 
 
 def _closed_at(path: Path) -> Instant:
-    """0 where it was packed just now."""
+    """Return when the segment was last written, or 0 if it was just packed."""
     try:
         return int(path.stat().st_mtime * SECOND)
     except FileNotFoundError:
@@ -184,16 +194,16 @@ def _closed_at(path: Path) -> Instant:
 
 
 def _files(segment: Path) -> list[Path]:
-    """The segment last."""
+    """Return the files of a segment, the segment itself last."""
     return files_of(segment) if segment.suffix == PACKED else [segment]
 
 
 def _prove(closed: _Closed, signed: StoredCheckpoint) -> None:
-    """That it is, to its end, what was signed: what is damaged here must not become the copy. Raises `Refused`."""
-    walked = scan_segment(closed.path, closed.first, (), open_segment, newest=False)
-    if walked.fault is not None:
+    """Raise `Refused` unless the whole segment is what was signed, so that no damaged segment is shipped."""
+    scan = scan_segment(closed.path, closed.first, (), open_segment, newest=False)
+    if scan.fault is not None:
         raise Refused(
-            f"{walked.fault.file}, byte {walked.fault.offset}: {walked.fault.what}; see `dialgate log verify`"
+            f"{scan.fault.file}, byte {scan.fault.offset}: {scan.fault.what}. Run `dialgate log verify`"
         )
-    if walked.last != closed.last or walked.head.hex() != signed.checkpoint.head:
-        raise Refused(f"{closed.path} is not what its checkpoint signed; see `dialgate log verify`")
+    if scan.last != closed.last or scan.head.hex() != signed.checkpoint.head:
+        raise Refused(f"{closed.path} differs from its signed checkpoint. Run `dialgate log verify`")

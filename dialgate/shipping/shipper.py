@@ -1,4 +1,4 @@
-"""Both at once: segments in a thread, for a target may block; the stream; and what is told of them."""
+"""The shipper: segments in a thread, because a target may block, the stream, and metrics."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -18,29 +18,34 @@ from dialgate.shipping.status import Standing
 from dialgate.shipping.stream import StreamShipping
 from dialgate.shipping.target import Refused
 
-_LOOK: Final = 0.25  # seconds; the gate says once a second how far its log is on the disk
-_SEGMENTS: Final = 10.0
-_TELL: Final = 5.0
-_LONGEST_WAIT: Final = 60.0
+_STREAM_INTERVAL: Final = 0.25  # seconds; a gate publishes about once a second how far its log is on disk
+_SEGMENT_INTERVAL: Final = 10.0  # seconds
+_METRICS_INTERVAL: Final = 5.0  # seconds
+_MAX_WAIT: Final = 60.0  # seconds
 _log = structlog.get_logger(__name__)
 
 
 class Shipper:
-    """Of one data folder, of which it writes `shipping/` only. `clock`: for who watches."""
+    """The shipper of one data folder. It writes only to `shipping/`. `clock`: for metrics."""
 
-    def __init__(self, config: Config, clock: Callable[[], Instant], *, anew: bool = False) -> None:
-        """`anew`: compare all that a target has, not only what is new. Raises `Refused`, `OSError`."""
+    def __init__(self, config: Config, clock: Callable[[], Instant], *, compare_all: bool = False) -> None:
+        """Open the targets. Raises `Refused`, `OSError`.
+
+        `compare_all`: compare everything at the target, not only new segments.
+        """
         shipping = config.settings.shipping
         if shipping is None:
-            raise Refused("nothing is to be shipped: give `shipping` in the configuration")
+            raise Refused("`shipping` is not configured: add it to the configuration")
         folder, node = config.data / "shipping", config.settings.node
         self._clock = clock
         self._textfile = config.folder / shipping.textfile if shipping.textfile else None
         self._segments: SegmentShipping | None = None
         self._stream: StreamShipping | None = None
         if shipping.to:
-            to = target.opened(shipping, config.folder)
-            cursors = Cursors(folder / "segments.json", f"{shipping.to} {shipping.endpoint}", anew=anew)
+            to = target.open_target(shipping, config.folder)
+            cursors = Cursors(
+                folder / "segments.json", f"{shipping.to} {shipping.endpoint}", restart=compare_all
+            )
             self._segments = SegmentShipping(config.data, node, to, cursors, at_once=shipping.at_once)
         if shipping.stream is not None:
             url = _url(shipping.stream.url, shipping.stream.url_file, config.folder)
@@ -48,10 +53,10 @@ class Shipper:
                 cursors = Cursors(folder / "stream.json", url)
                 self._stream = StreamShipping(config.data, node, shipping.stream, url, cursors)
             except ValueError as error:
-                raise Refused(f"shipping: stream: {error}; write it as redis://host:6379/0") from None
+                raise Refused(f"shipping: stream: {error}. Use the form `redis://host:6379/0`") from None
 
     async def once(self) -> bool:
-        """All that is there now. Whether nothing failed."""
+        """Ship everything available now. Return whether nothing failed."""
         try:
             if self._segments is not None:
                 await asyncio.to_thread(self._segments.round)
@@ -59,13 +64,13 @@ class Shipper:
                 pass
         finally:
             await self.close()
-        return not any(each.problem for each in self.standings().values())
+        return not any(standing.problem for standing in self.standings().values())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`. What was not foreseen ends it: whoever started it starts it again, and nothing is lost."""
+        """Ship until `stop`. An unexpected error ends it; nothing is lost, and the service manager restarts it."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                background = [tasks.create_task(self._telling())]
+                background = [tasks.create_task(self._write_metrics_regularly())]
                 if self._segments is not None:
                     background.append(tasks.create_task(self._shipping(self._segments)))
                 if self._stream is not None:
@@ -77,44 +82,44 @@ class Shipper:
             await self.close()
 
     def standings(self) -> status.Standings:
-        found: dict[tuple[status.To, int], Standing] = {}
+        standings: dict[tuple[status.To, int], Standing] = {}
         if self._segments is not None:
-            found |= {("segments", worker): each for worker, each in self._segments.standings.items()}
+            standings |= {("segments", worker): item for worker, item in self._segments.standings.items()}
         if self._stream is not None:
-            found |= {("stream", worker): each for worker, each in self._stream.standings.items()}
-        return found
+            standings |= {("stream", worker): item for worker, item in self._stream.standings.items()}
+        return standings
 
     async def close(self) -> None:
         if self._stream is not None:
             await self._stream.close()
-        self._tell()
+        self._write_metrics()
 
     async def _shipping(self, segments: SegmentShipping) -> None:
-        wait = _SEGMENTS
+        wait = _SEGMENT_INTERVAL
         while True:
-            went_on = await asyncio.to_thread(segments.round)
-            wait = _SEGMENTS if went_on else min(2 * wait, _LONGEST_WAIT)
+            succeeded = await asyncio.to_thread(segments.round)
+            wait = _SEGMENT_INTERVAL if succeeded else min(2 * wait, _MAX_WAIT)
             await asyncio.sleep(wait)
 
     async def _streaming(self, stream: StreamShipping) -> None:
-        wait = _LOOK
+        wait = _STREAM_INTERVAL
         while True:
             more = await stream.round()
-            failing = any(each.problem for each in stream.standings.values())
-            wait = min(2 * wait, _LONGEST_WAIT) if failing else _LOOK
+            failing = any(standing.problem for standing in stream.standings.values())
+            wait = min(2 * wait, _MAX_WAIT) if failing else _STREAM_INTERVAL
             if failing or not more:
                 await asyncio.sleep(wait)
 
-    async def _telling(self) -> None:
+    async def _write_metrics_regularly(self) -> None:
         while True:
-            self._tell()
-            await asyncio.sleep(_TELL)
+            self._write_metrics()
+            await asyncio.sleep(_METRICS_INTERVAL)
 
-    def _tell(self) -> None:
+    def _write_metrics(self) -> None:
         if self._textfile is None:
             return
         try:
-            status.tell(self.standings(), self._clock(), self._textfile)
+            status.write_metrics(self.standings(), self._clock(), self._textfile)
         except OSError as error:
             _log.error("the metrics cannot be written", file=str(self._textfile), problem=str(error))
 
@@ -129,9 +134,9 @@ def _url(url: str, file: str, folder: Path) -> str:
 
 
 @contextmanager
-def alone(data: Path) -> Iterator[None]:
-    """Raises `Refused` where another ships this folder, `OSError`."""
+def shipping_lock(data: Path) -> Iterator[None]:
+    """Hold the lock for shipping this folder. Raises `Refused` if another process holds it, `OSError`."""
     folder = data / "shipping"
     folder.mkdir(mode=0o700, exist_ok=True)
-    with hold_lock(folder / ".lock", Refused(f"{data}: another process ships this log; let it work")):
+    with hold_lock(folder / ".lock", Refused(f"{data}: another `dialgate ship` is running for this folder")):
         yield

@@ -1,4 +1,4 @@
-"""How far each log has been moved on, for who watches: a file for the node exporter."""
+"""Progress of shipping per log, as a metrics file for the node exporter."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +15,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Standing(Struct):
-    """Of one log with one target. `last`: the last entry that is there; `behind`: entries that are not there yet and could
-    be, the oldest of them from `since`; `problem`: why it did not go on last time; `refused`: and a person must look."""
+    """The state of one log at one target.
+
+    `last`: the last entry delivered. `behind`: entries that could be delivered but are not; the oldest is
+    from `since`. `problem`: why the last attempt failed. `refused`: an operator has to act.
+    """
 
     last: int = 0
     behind: int = 0
@@ -25,11 +28,11 @@ class Standing(Struct):
     problem: str = ""
     refused: bool = False
 
-    def goes_on(self) -> None:
+    def succeeded(self) -> None:
         self.problem, self.refused = "", False
 
     def failed(self, to: To, worker: int, problem: str, *, refused: bool = False) -> None:
-        """Said once for each problem, not at every try."""
+        """Record a failure. Logs each problem once, not at every attempt."""
         if problem != self.problem:
             (_log.error if refused else _log.warning)("not shipped", to=to, worker=worker, problem=problem)
         self.problem, self.refused = problem, refused
@@ -38,38 +41,38 @@ class Standing(Struct):
 Standings: TypeAlias = Mapping[tuple[To, int], Standing]
 
 
-def measured(standings: Standings, now: Instant) -> CollectorRegistry:
+def metrics_of(standings: Standings, now: Instant) -> CollectorRegistry:
     registry = CollectorRegistry()
-    ran = "When the shipper last looked. Alarm when it is long ago."
+    ran = "Time of the last run of the shipper. Alert if it is long ago."
     Gauge("dialgate_shipping_run_timestamp_seconds", ran, registry=registry).set(now / SECOND)
     texts = {
-        "records": "Sequence of the newest record that is there.",
-        "behind_records": "Records that are not there yet: of closed files, or for the stream all.",
-        "behind_seconds": "How long the oldest of them has waited; 0 while there are none.",
-        "failing": "1 while the last attempt failed.",
-        "refused": "1 while it waits for a person: what is there, or the log, is not what it was. Alarm on it.",
-        "missed_records": "Records that were gone from the log before they were told. Alarm on any.",
+        "records": "Sequence of the newest delivered record.",
+        "behind_records": "Records not delivered yet: of closed segments, or for the stream of all.",
+        "behind_seconds": "Age of the oldest of them; 0 if none.",
+        "failing": "1 if the last attempt failed.",
+        "refused": "1 if a shipped segment or the local log was modified and an operator has to act. Alert on it.",
+        "missed_records": "Records deleted from the log before delivery. Alert on any.",
     }
     gauges = {
         name: Gauge(f"dialgate_shipping_{name}", text, ("to", "worker"), registry=registry)
         for name, text in texts.items()
     }
-    for (to, worker), each in standings.items():
+    for (to, worker), standing in standings.items():
         values = {
-            "records": each.last,
-            "behind_records": each.behind,
-            "behind_seconds": max(now - each.since, 0) / SECOND if each.behind else 0,
-            "failing": bool(each.problem),
-            "refused": each.refused,
-            "missed_records": each.missed,
+            "records": standing.last,
+            "behind_records": standing.behind,
+            "behind_seconds": max(now - standing.since, 0) / SECOND if standing.behind else 0,
+            "failing": bool(standing.problem),
+            "refused": standing.refused,
+            "missed_records": standing.missed,
         }
         for name, value in values.items():
             gauges[name].labels(to, str(worker)).set(value)
     return registry
 
 
-def tell(standings: Standings, now: Instant, textfile: Path) -> None:
-    """Raises `OSError`."""
+def write_metrics(standings: Standings, now: Instant, textfile: Path) -> None:
+    """Write the metrics file. Raises `OSError`."""
     textfile.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(textfile), measured(standings, now))
-    textfile.chmod(0o644)  # the exporter runs as somebody else; there is no number in it
+    write_to_textfile(str(textfile), metrics_of(standings, now))
+    textfile.chmod(0o644)  # readable by the exporter's user; contains no number

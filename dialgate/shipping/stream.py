@@ -1,4 +1,4 @@
-"""Every record to a Redis Stream, once it is on the disk, and as soon as it is."""
+"""Shipping of every durable record to a Redis Stream."""
 
 from collections.abc import Iterator
 from hashlib import sha1
@@ -21,19 +21,19 @@ from dialgate.shipping.target import Refused, TargetFailed
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis.server import Server
 
-_MOST: Final = 512  # records in one round trip,
-_BYTES: Final = 1 << 20  # and bytes, about
-_KEEP_EVERY: Final = 16_384  # records between two writes of the cursor while it catches up
+_BATCH_RECORDS: Final = 512  # per round trip
+_BATCH_BYTES: Final = 1 << 20  # per round trip, approximately
+_STORE_EVERY: Final = 16_384  # records between writes of the cursor while catching up
 
-# KEYS: a log's stream. ARGV: the last id that it must have, how many entries it keeps, then sequence, hash and body of each.
-# Returns the last id that it had; nothing was added where that is another. Asked and added in one step: after a failover the
-# new master may have less than was acknowledged, and what comes later could then never be put before it.
+# KEYS: the stream of a log. ARGV: the expected last id, the number of entries to keep, then sequence, hash and body of each entry.
+# Returns the last id that the stream had, and adds nothing if it is another. Check and append are atomic: after a failover the new
+# master may lack acknowledged entries, which could not be inserted before later ones.
 _APPEND: Final = """
 local had = '0'
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  local told = redis.call('XINFO', 'STREAM', KEYS[1])
-  for at = 1, #told, 2 do
-    if told[at] == 'last-generated-id' then had = string.match(told[at + 1], '^%d+') end
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for at = 1, #info, 2 do
+    if info[at] == 'last-generated-id' then had = string.match(info[at + 1], '^%d+') end
   end
 end
 if had ~= ARGV[1] then return had end
@@ -42,10 +42,8 @@ for at = 3, #ARGV, 3 do
 end
 return had
 """
-_APPEND_SHA: Final = sha1(_APPEND.encode()).hexdigest()  # noqa: S324 - Redis names scripts so
-_ADVICE: Final = (
-    "Find out why; to go on with this log, delete its stream and `shipping/stream.json` in the data folder"
-)
+_APPEND_SHA: Final = sha1(_APPEND.encode()).hexdigest()  # noqa: S324 - Redis identifies scripts by SHA-1
+_ADVICE: Final = "Find the cause. To continue with this log, delete its stream and `shipping/stream.json` in the data folder"
 _log = structlog.get_logger(__name__)
 
 
@@ -57,10 +55,10 @@ _at = msgspec.json.Decoder(_At).decode
 
 
 class StreamShipping:
-    """`standings`: by worker."""
+    """Shipping to Redis Streams, one per log. `standings`: by worker."""
 
     def __init__(self, data: Path, node: str, to: StreamTo, url: str, cursors: Cursors) -> None:
-        """Raises `ValueError`."""
+        """Prepare the connection. Raises `ValueError`."""
         self._data, self._node, self._keep, self._cursors = data, node, to.keep, cursors
         self._decisions = f"{{{to.name}}}:decisions"
         self._server = Server(url, to.patience, f"{{{to.name}}}".encode())
@@ -68,13 +66,13 @@ class StreamShipping:
         self.standings: dict[int, Standing] = {}
 
     async def round(self) -> bool:
-        """One message for each worker. Whether there is more to tell at once; what failed is in `standings`."""
+        """Send one batch per worker. Return whether delivered is more to send now; failures are in `standings`."""
         more = False
         for worker, folder in chains.folders(self._data).items():
             standing = self.standings.setdefault(worker, Standing())
             try:
-                more |= await self._tell(worker, folder, standing)
-                standing.goes_on()
+                more |= await self._send(worker, folder, standing)
+                standing.succeeded()
             except (StoreUnavailable, TargetFailed, OSError) as error:
                 standing.failed("stream", worker, str(error))
             except (Refused, Unavailable) as refused:
@@ -83,13 +81,13 @@ class StreamShipping:
 
     async def close(self) -> None:
         for chain in self._chains.values():
-            chain.keep(self._cursors)
+            chain.store_cursor(self._cursors)
         await self._server.close()
 
-    async def _tell(self, worker: int, folder: Path, standing: Standing) -> bool:
+    async def _send(self, worker: int, folder: Path, standing: Standing) -> bool:
         chain = self._chains.get(worker)
         if chain is None:
-            chain = _Chain.opened(folder, self._cursors)
+            chain = _Chain.open(folder, self._cursors)
             if chain is None:
                 return False
             node = f"{self._node}/{worker}"
@@ -98,70 +96,73 @@ class StreamShipping:
         batch = chain.batch()
         chain.observe(standing, batch)
         if not batch:
-            chain.keep(self._cursors)
+            chain.store_cursor(self._cursors)
             return False
-        words = [word for line in batch for word in (line.seq, line.hash, line.body)]
+        values = [value for line in batch for value in (line.seq, line.hash, line.body)]
         stream = f"{self._decisions}:{chain.log}"
-        append = ("EVALSHA", _APPEND_SHA, 1, stream, chain.there, self._keep, *words)
-        _, answer = await self._server.ask([("SCRIPT", "LOAD", _APPEND), append])
-        if int(answer) == chain.there:
-            chain.told(batch, self._cursors)
+        append = ("EVALSHA", _APPEND_SHA, 1, stream, chain.delivered, self._keep, *values)
+        _, last_id = await self._server.ask([("SCRIPT", "LOAD", _APPEND), append])
+        if int(last_id) == chain.delivered:
+            chain.record_sent(batch, self._cursors)
         else:
-            chain.found(int(answer), self._keep)
+            chain.resume_at(int(last_id), self._keep)
         chain.observe(standing, [])
         return True
 
 
 class _Chain:
-    """`seq`: the last entry that was dealt with; `there`: the last that the stream has, as far as is known."""
+    """One log and its stream.
 
-    def __init__(self, folder: Path, log: str, cursor: Cursor, there: int) -> None:
+    `seq`: the last entry processed. `delivered`: the last entry in the stream, as far as known.
+    """
+
+    def __init__(self, folder: Path, log: str, cursor: Cursor, delivered: int) -> None:
         self._folder, self.log = folder, log
         self._segments = Segments(folder)
-        self._cursor = self._kept = cursor
-        self.seq, self.there = cursor.seq, there
+        self._cursor = self._stored_cursor = cursor
+        self.seq, self.delivered = cursor.seq, delivered
         self._last: Line | None = None
         self._upto = cursor.seq
 
     @classmethod
-    def opened(cls, folder: Path, cursors: Cursors) -> "_Chain | None":
-        """Nothing for a log without a line. Raises `Refused` where the log is not the one that was told of."""
+    def open(cls, folder: Path, cursors: Cursors) -> "_Chain | None":
+        """Open a log, or return None if it is empty. Raises `Refused` if the log was replaced."""
         header = first_header(folder)
         if header is None:
             return None
-        cursor = cursors.of(header.log)
+        cursor = cursors.get(header.log)
         if cursor is None:
-            return cls(folder, header.log, Cursor(header.first - 1), there=0)
-        chain = cls(folder, header.log, cursor, there=cursor.seq)
-        chain.refuse_another()
+            return cls(folder, header.log, Cursor(header.first - 1), delivered=0)
+        chain = cls(folder, header.log, cursor, delivered=cursor.seq)
+        chain.refuse_if_replaced()
         return chain
 
-    def refuse_another(self) -> None:
+    def refuse_if_replaced(self) -> None:
         line = self._segments.find(self.seq) if self.seq else None
         if line is not None and self._cursor.hash and line.hash != self._cursor.hash:
             raise Refused(
-                f"{self._folder}: entry {self.seq} is not the one that was told: the log was replaced. {_ADVICE}"
+                f"{self._folder}: entry {self.seq} differs from the delivered one: the log was replaced. {_ADVICE}"
             )
 
     def batch(self) -> list[Line]:
-        """What comes next and is on the disk. Raises `LogDamaged`, `Refused`, `OSError`."""
+        """Return the next entries that are on disk. Raises `LogDamaged`, `Refused`, `OSError`."""
         self._upto = durable(self._folder) or self._upto
         if self._upto < self.seq:
             raise Refused(
-                f"{self._folder} ends with entry {self._upto}, and {self.seq} was told: it was cut. {_ADVICE}"
+                f"{self._folder} ends at entry {self._upto}, but entry {self.seq} was delivered: the log was cut. {_ADVICE}"
             )
-        found, size = [], 0
-        for line in islice(self._due(), min(self._upto - self.seq, _MOST)):
-            found.append(line)
+        batch, size = [], 0
+        for line in islice(self._next_lines(), min(self._upto - self.seq, _BATCH_RECORDS)):
+            batch.append(line)
             size += len(line.body)
-            if size > _BYTES:
+            if size > _BATCH_BYTES:
                 break
-        if found and found[0].seq > self.seq + 1:
-            self._note_missing(found[0].seq)
-        return found
+        if batch and batch[0].seq > self.seq + 1:
+            self._note_missing(batch[0].seq)
+        return batch
 
-    def _due(self) -> Iterator[Line]:
-        """Up to the first that is not where it should be."""
+    def _next_lines(self) -> Iterator[Line]:
+        """Yield consecutive durable entries, ending at the first gap."""
         due = 0
         for line in self._segments.lines(self.seq + 1, self._last):
             if line.seq > self._upto or (due and line.seq != due):
@@ -175,29 +176,34 @@ class _Chain:
         self._cursor = Cursor(first - 1, missed=self._cursor.missed + absent)
         self.seq = first - 1
 
-    def told(self, batch: list[Line], cursors: Cursors) -> None:
+    def record_sent(self, batch: list[Line], cursors: Cursors) -> None:
         self._last = batch[-1]
-        self.seq = self.there = self._last.seq
+        self.seq = self.delivered = self._last.seq
         self._cursor = Cursor(self.seq, self._last.hash, self._cursor.missed)
-        if self.seq - self._kept.seq >= _KEEP_EVERY:
-            self.keep(cursors)
+        if self.seq - self._stored_cursor.seq >= _STORE_EVERY:
+            self.store_cursor(cursors)
 
-    def found(self, there: int, keep: int) -> None:
-        """The stream ends elsewhere. Raises `Refused` where it has what the log has not."""
-        if there > self._upto:
+    def resume_at(self, delivered: int, keep: int) -> None:
+        """Continue after the last entry of the stream, which differs from the expected one.
+
+        Raises `Refused` if the stream contains entries that the log does not.
+        """
+        if delivered > self._upto:
             raise Refused(
-                f"the stream of log {self.log} ends with entry {there}, {self._folder} with {self._upto}: another log of this"
-                f" name was told, or this one was cut. {_ADVICE}"
+                f"the stream of log {self.log} ends at entry {delivered}, but {self._folder} at {self._upto}: another log of this"
+                f" name was delivered, or this one was cut. {_ADVICE}"
             )
-        if there < self.there:
-            _log.warning("the stream has lost records; told again", log=self.log, had=self.there, has=there)
-        # Of a stream that is gone as much is told again as it held.
-        self.seq = there or (max(self.there - keep, 0) if self.there else self.seq)
-        self.there, self._last = there, None
+        if delivered < self.delivered:
+            _log.warning(
+                "the stream has lost records; told again", log=self.log, had=self.delivered, has=delivered
+            )
+        # If the stream was deleted, deliver as many entries again as it kept.
+        self.seq = delivered or (max(self.delivered - keep, 0) if self.delivered else self.seq)
+        self.delivered, self._last = delivered, None
 
-    def keep(self, cursors: Cursors) -> None:
-        cursors.keep(self.log, self._cursor)
-        self._kept = self._cursor
+    def store_cursor(self, cursors: Cursors) -> None:
+        cursors.store(self.log, self._cursor)
+        self._stored_cursor = self._cursor
 
     def observe(self, standing: Standing, batch: list[Line]) -> None:
         standing.last, standing.missed = self.seq, self._cursor.missed

@@ -1,4 +1,4 @@
-"""Where closed segments go: a folder, or a bucket of object storage. Whole or not at all, and never twice under one name."""
+"""Targets of closed segments: a folder, or a bucket of object storage. Files are written whole, and never replaced."""
 
 import configparser
 import shutil
@@ -16,41 +16,49 @@ from dialgate.runtime.atomic_write import replace_file, sync_folder
 
 Content: TypeAlias = bytes | Path
 _Source: TypeAlias = BytesIO | BufferedReader
-_AT_ONCE: Final = 1 << 20
-_RETRYING: Final = timedelta(seconds=60)
+_CHUNK: Final = 1 << 20
+_RETRY_TIMEOUT: Final = timedelta(seconds=60)
 
 
 class TargetFailed(Exception):
-    """Not now; what was to be put there is not there, or whole. Tried again later."""
+    """The target failed. The file is missing or complete existing; the attempt is repeated later."""
 
 
 class Refused(Exception):
-    """It will not go on by itself: a person must look."""
+    """A problem that is not retried: an operator has to act."""
 
 
 class Target(Protocol):
+    """A place for closed segments."""
+
     def put(self, name: str, content: Content) -> bool:
-        """Whole and durable on return; False where it was there already. `name` holds slashes. Raises `TargetFailed`;
-        `Refused` where something else stands there; `FileNotFoundError` where the content's own file has gone."""
+        """Write a file, durable and complete on return. Return False if it exists already with this content.
+
+        `name` may contain slashes. Raises `TargetFailed`, `Refused` if the existing file differs, and
+        `FileNotFoundError` if the source file no longer exists.
+        """
 
 
-def opened(shipping: Shipping, config: Path) -> Target:
-    """Raises `Refused`."""
+def open_target(shipping: Shipping, config: Path) -> Target:
+    """Open the target of the settings. Raises `Refused`."""
     if shipping.to.startswith(S3):
         return Objects(shipping, config)
     return Folder(folder_of(shipping, config))
 
 
 class Folder:
-    """`root` is not made: a share that is not mounted must not be taken for an empty one. What is put there is its owner's
-    alone, as in the log's own folder."""
+    """A folder as target.
+
+    `root` is not created: an unmounted share must not be taken for an empty one. Files are readable by the
+    owner only, as in the log folder.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def put(self, name: str, content: Content) -> bool:
         path = self._root / name
-        with _opened(content) as source:
+        with _open(content) as source:
             try:
                 return self._put(path, source)
             except OSError as error:
@@ -58,14 +66,14 @@ class Folder:
 
     def _put(self, path: Path, source: _Source) -> bool:
         if not self._root.is_dir():
-            raise TargetFailed(f"{self._root} is not there: mount what it is on, or make it")
+            raise TargetFailed(f"{self._root} does not exist: mount it or create it")
         if path.exists():
-            with path.open("rb") as there:
-                _refuse_unless_same(str(path), file_digest(there, "sha256").digest(), source)
+            with path.open("rb") as existing:
+                _refuse_unless_same(str(path), file_digest(existing, "sha256").digest(), source)
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(path) as file:
-            shutil.copyfileobj(source, file, _AT_ONCE)
+            shutil.copyfileobj(source, file, _CHUNK)
         for folder in _up_to(path.parent, self._root):
             sync_folder(folder)
         return True
@@ -79,14 +87,17 @@ def _up_to(folder: Path, root: Path) -> Iterator[Path]:
 
 
 class Objects:
-    """S3, or what speaks as it does. One request for each object, which the server refuses where there is one (If-None-Match)."""
+    """An S3 bucket, or a compatible one, as target.
+
+    Each file is one conditional request (If-None-Match), which the server refuses if the object exists.
+    """
 
     def __init__(self, shipping: Shipping, config: Path) -> None:
         try:
-            import obstore  # noqa: PLC0415 - an extra, for who ships to object storage
+            import obstore  # noqa: PLC0415 - optional dependency
             from obstore.store import S3Store  # noqa: PLC0415
         except ImportError:
-            raise Refused(f"{shipping.to} needs a client: pip install 'dialgate[s3]'") from None
+            raise Refused(f"{shipping.to} needs an S3 client: run `pip install 'dialgate[s3]'`") from None
         split = urlsplit(shipping.to)
         options: dict[str, Any] = {"region": shipping.region or None, "endpoint": shipping.endpoint or None}
         if shipping.credentials_file:
@@ -96,34 +107,34 @@ class Objects:
             self._store = S3Store(
                 split.netloc,
                 prefix=split.path.strip("/") or None,
-                checksum_algorithm="SHA256",  # what object lock asks for
+                checksum_algorithm="SHA256",  # required by object lock
                 client_options={
                     "allow_http": shipping.endpoint.startswith("http://"),
                     "connect_timeout": "10s",
                     "timeout": "10m",
                 },
-                retry_config={"max_retries": 3, "retry_timeout": _RETRYING},
+                retry_config={"max_retries": 3, "retry_timeout": _RETRY_TIMEOUT},
                 **{name: value for name, value in options.items() if value},
             )
         except obstore.exceptions.BaseError as error:
-            raise Refused(f"{shipping.to}: {_words(error)}") from error
+            raise Refused(f"{shipping.to}: {_summary(error)}") from error
 
     def put(self, name: str, content: Content) -> bool:
-        with _opened(content) as source:
+        with _open(content) as source:
             try:
-                made = self._made(name, source)
-                if made and not self._proved and self._made(name, source):
+                created = self._create(name, source)
+                if created and not self._proved and self._create(name, source):
                     raise Refused(
-                        f"{name}: the server replaced it though it was told not to (If-None-Match); use another"
+                        f"{name}: the server replaced the object despite If-None-Match: use another server"
                     )
                 self._proved = True
-                if not made:
+                if not created:
                     _refuse_unless_same(name, self._digest(name), source)
             except (self._obstore.exceptions.BaseError, OSError) as error:
-                raise TargetFailed(f"{name}: {_words(error)}") from error
-        return made
+                raise TargetFailed(f"{name}: {_summary(error)}") from error
+        return created
 
-    def _made(self, name: str, source: _Source) -> bool:
+    def _create(self, name: str, source: _Source) -> bool:
         source.seek(0)
         try:
             self._obstore.put(self._store, name, source, mode="create", use_multipart=False)
@@ -133,43 +144,43 @@ class Objects:
 
     def _digest(self, name: str) -> bytes:
         digest = sha256()
-        for part in self._obstore.get(self._store, name).stream(_AT_ONCE):
+        for part in self._obstore.get(self._store, name).stream(_CHUNK):
             digest.update(part)
         return digest.digest()
 
 
 def credentials(path: Path) -> dict[str, str]:
-    """Of a file as `aws configure` writes it. Raises `Refused`; what stands in the file is never said."""
+    """Read a credentials file as written by `aws configure`. Raises `Refused`, without quoting the file."""
     read = configparser.ConfigParser(interpolation=None)
     try:
         if path.stat().st_mode & 0o077:
             raise Refused(f"{path} can be read by others than its owner: chmod 600 {path}")
         read.read_string(path.read_text("utf-8"))
         section = read["default"]
-        found = {
+        keys = {
             "access_key_id": section["aws_access_key_id"],
             "secret_access_key": section["aws_secret_access_key"],
         }
     except (OSError, ValueError, KeyError, configparser.Error):
         wanted = "a section [default] with aws_access_key_id and aws_secret_access_key"
-        raise Refused(f"{path} cannot be read, or has not {wanted}") from None
+        raise Refused(f"{path} cannot be read, or lacks {wanted}") from None
     token = section.get("aws_session_token")
-    return found | ({"session_token": token} if token else {})
+    return keys | ({"session_token": token} if token else {})
 
 
-def _opened(content: Content) -> _Source:
+def _open(content: Content) -> _Source:
     return BytesIO(content) if isinstance(content, bytes) else content.open("rb")
 
 
-def _refuse_unless_same(name: str, there: bytes, source: _Source) -> None:
+def _refuse_unless_same(name: str, existing: bytes, source: _Source) -> None:
     source.seek(0)
-    if file_digest(source, "sha256").digest() != there:
+    if file_digest(source, "sha256").digest() != existing:
         raise Refused(
-            f"{name} is there already and is not what the log holds; nothing was replaced. Find out which of the two was"
-            " changed: `dialgate log verify` here, `dialgate log verify --data` on a copy of what is there"
+            f"{name} exists at the target and differs from the local log; nothing was replaced. To find which one was modified,"
+            " run `dialgate log verify` here and `dialgate log verify --data` on a copy of the target"
         )
 
 
-def _words(error: Exception) -> str:
-    """The client's words end with its own state."""
+def _summary(error: Exception) -> str:
+    """Return the message of an error without the client's debug output."""
     return " ".join(str(error).partition("\n\nDebug source")[0].split())[:500]

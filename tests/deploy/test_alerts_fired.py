@@ -28,7 +28,7 @@ from dialgate.gate.upkeep import Pulse
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import certificates
 from dialgate.runtime.clock import wall_clock
-from dialgate.shipping.status import tell
+from dialgate.shipping.status import write_metrics
 from dialgate.shipping.target import Folder
 from tests.deploy.test_alerts import NAMES
 from tests.interfaces.webhooks.test_stop_notices import listening, telling, until
@@ -462,7 +462,9 @@ async def test_shipping_stopped_then_behind_then_missed_then_refused(tmp_path: P
         now = begun + minute * MINUTE
         if works:
             made.round()
-            tell({("segments", worker): each for worker, each in made.standings.items()}, now, textfile)
+            write_metrics(
+                {("segments", worker): each for worker, each in made.standings.items()}, now, textfile
+            )
         scrapes.textfile(now, textfile)
         scrapes.expect(*wanted)
 

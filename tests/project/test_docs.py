@@ -16,7 +16,7 @@ from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES
 from dialgate.interfaces.workers import siblings
-from dialgate.shipping.status import measured
+from dialgate.shipping.status import metrics_of
 from docs import reference_pages
 from docs.reference_pages import COMMANDS, PROGRAMS, exposed
 from registry_sync.config import Registries
@@ -52,7 +52,7 @@ def typed_commands(text: str) -> list[list[str]]:
 
 def shipping_metrics() -> set[str]:
     """Return the names of the metrics that `dialgate ship` writes."""
-    return {family.name for family in measured({}, 0).collect()}
+    return {family.name for family in metrics_of({}, 0).collect()}
 
 
 def options(name: str) -> set[str]:

@@ -32,8 +32,8 @@ from dialgate.decision_log.records import Reader
 from dialgate.interfaces.cli import main
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
-from dialgate.shipping.shipper import alone
-from dialgate.shipping.status import Standing, measured
+from dialgate.shipping.shipper import shipping_lock
+from dialgate.shipping.status import Standing, metrics_of
 from dialgate.shipping.target import Folder, Objects, Refused, Target, TargetFailed, credentials
 from tests.support import shipping_world as of
 from tests.support.damage import flip
@@ -93,7 +93,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def shipping(data: Path, target: Target, *, at_once: bool = False, anew: bool = False) -> SegmentShipping:
-    cursors = Cursors(data / "shipping" / "segments.json", "there", anew=anew)
+    cursors = Cursors(data / "shipping" / "segments.json", "there", restart=anew)
     (data / "shipping").mkdir(exist_ok=True)
     return SegmentShipping(data, "gate", target, cursors, at_once=at_once)
 
@@ -271,7 +271,7 @@ def test_what_else_stands_there_is_refused_and_left_and_the_other_worker_goes_on
     assert not made.round()
     assert taken.read_bytes() == b"of somebody else"
     assert made.standings[1].refused
-    assert "is there already" in made.standings[1].problem
+    assert "exists at the target and differs" in made.standings[1].problem
     assert made.standings[1].last == closed_end(data / "log", 1)
     assert (made.standings[2].problem, made.standings[2].behind) == ("", 0)
     taken.unlink()
@@ -498,7 +498,7 @@ def test_a_file_that_was_lost_there_is_shipped_anew_on_request(data: Path, tmp_p
 
 def test_one_process_ships_a_folder_and_the_next_is_told_so(data: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path / "config", data, **a_folder(tmp_path).to)
-    with alone(data):
+    with shipping_lock(data):
         code, told = command(config)
     assert (code, told["error"]["code"]) == (1, "shipping.refused")
     assert command(config)[0] == 0
@@ -607,7 +607,7 @@ def faults(copy: Path) -> list[dict[str, Any]]:
 
 def test_how_far_it_is_behind_is_told_in_records_and_seconds() -> None:
     behind = Standing(last=10, behind=5, since=NOW - 90_000, missed=3, problem="away")
-    registry = measured({("stream", 2): behind, ("segments", 1): Standing(last=7)}, NOW)
+    registry = metrics_of({("stream", 2): behind, ("segments", 1): Standing(last=7)}, NOW)
 
     def value(name: str, to: str, worker: str) -> float | None:
         return registry.get_sample_value(f"dialgate_shipping_{name}", {"to": to, "worker": worker})

@@ -21,7 +21,7 @@ from dialgate.interfaces.cli.options import (
 from dialgate.observability import service_log
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import NO, show_json, show_table
-from dialgate.shipping.shipper import Shipper, alone
+from dialgate.shipping.shipper import Shipper, shipping_lock
 from dialgate.shipping.status import Standings
 from dialgate.shipping.target import Refused
 
@@ -52,8 +52,8 @@ def ship(
         loaded = load_config(config)
         service_log.configure(loaded.settings.service_log)
         try:
-            with alone(loaded.data):
-                shipper = Shipper(loaded, wall_clock, anew=anew)
+            with shipping_lock(loaded.data):
+                shipper = Shipper(loaded, wall_clock, compare_all=anew)
                 well = uvloop.run(shipper.once() if once else _run(shipper, loaded))
         except Refused as refused:
             raise Failure("shipping.refused", str(refused)) from None

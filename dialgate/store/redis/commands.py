@@ -135,7 +135,7 @@ class RedisCommands:
     def _refuse_unless_claimed(self, mark: bytes | None) -> None:
         if self._mark is not None and mark != self._mark:
             raise StoreUnavailable(
-                "Redis: the store is not the one that this gate opened: it was emptied or replaced."
+                "Redis: this is not the store that the gate opened: it was emptied or replaced."
                 " Restore its data, or restart the gate with the right `store`"
             )
 

@@ -50,8 +50,8 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
         await self._refuse_another_layout()
         if await self.surplus_replicas():
             raise StoreUnavailable(
-                f"Redis: {self._replicas} replicas can become master, and acknowledged entries would be lost with one that"
-                f" lacks them: set `replicas` to {self._replicas}"
+                f"Redis: {self._replicas} replicas can become master, so all of them must have an entry before it is"
+                f" acknowledged: set `replicas` to {self._replicas}"
             )
         try:
             await self.append([])
