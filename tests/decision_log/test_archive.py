@@ -1,4 +1,4 @@
-"""Promise: an archived log is the same log. It gives back every byte, is found by number, and what is changed shows."""
+"""A packed log is equivalent to the original: byte for byte, searchable by number, and tamper-evident."""
 
 import os
 import random
@@ -51,7 +51,7 @@ def keys(tmp_path: Path) -> Keys:
 
 @pytest.fixture
 def folder(tmp_path: Path, keys: Keys) -> Path:
-    """Three segments, two of them closed, of 120 decisions about 40 numbers."""
+    """A log of three segments, two of them closed, with 120 decisions about 40 numbers."""
     said = [
         Said(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0, call_id=f"{at}.7" if at % 2 else "")
         for at in range(120)
@@ -68,8 +68,8 @@ def content(folder: Path) -> list[tuple[int, bytes]]:
     return [line for _, path in segments(folder) for line in open_segment(path)]
 
 
-def ended(background: Background) -> None:
-    """Waits for its process, and leaves it to be noticed."""
+def wait_for_process(background: Background) -> None:
+    """Wait for the packing process to end, without reaping it."""
     os.waitid(os.P_PID, background._process, os.WEXITED | os.WNOWAIT)
 
 
@@ -91,10 +91,10 @@ def about(folder: Path, keys: Keys, number: str) -> list[int]:
     return [record.seq for _, record in Reader(folder).about(keys.hashes(number).values())]
 
 
-# ---- the same log ------------------------------------------------------------------------------------------------------
+# ---- equivalence -------------------------------------------------------------------------------------------------------
 
 
-def test_every_line_is_given_back_byte_for_byte_and_the_original_goes(folder: Path) -> None:
+def test_every_line_is_rebuilt_byte_for_byte_and_the_original_is_deleted(folder: Path) -> None:
     before = content(folder)
     packed = pack_all(folder)
     assert len(packed) == 2
@@ -133,10 +133,10 @@ BODIES = st.one_of(
 
 @given(bodies=st.lists(BODIES, max_size=30), spread=st.booleans())
 @settings(max_examples=25)
-def test_whatever_an_entry_holds_it_is_given_back(
+def test_any_entry_is_rebuilt(
     tmp_path_factory: pytest.TempPathFactory, bodies: Sequence[dict[str, object]], spread: bool
 ) -> None:
-    """Fields of other lengths, any text, fields and types that this version does not know, another order or spacing."""
+    """Vary field lengths, texts, unknown fields and types, field order and spacing."""
     folder = tmp_path_factory.mktemp("log")
     with closing(DecisionLog.open(folder, log="9f2c01ab", now=NOW, gate={}, segment_bytes=1)) as log:
         for seq, body in enumerate(bodies, 1):
@@ -151,8 +151,8 @@ def test_whatever_an_entry_holds_it_is_given_back(
     assert content(folder) == before
 
 
-def test_a_segment_of_many_thousands_is_given_back_and_small(tmp_path: Path, keys: Keys) -> None:
-    """Over the ends of row groups and of stored hashes."""
+def test_a_large_segment_is_rebuilt_and_small(tmp_path: Path, keys: Keys) -> None:
+    """Cross the ends of row groups and of stored hashes."""
     draw = random.Random(1)
     said = [
         Said(f"+3906{draw.randrange(10**8):08}", NOW + at * 7, call_id=f"{NOW // 1000}.{at}")
@@ -170,7 +170,7 @@ def test_a_segment_of_many_thousands_is_given_back_and_small(tmp_path: Path, key
     assert [line.seq for line in Segments(folder).lines(9_000)] == list(range(9_000, 20_001 + len(packed)))
 
 
-def test_records_are_read_found_and_joined_as_before(folder: Path, keys: Keys) -> None:
+def test_records_are_read_searched_and_joined_as_before_packing(folder: Path, keys: Keys) -> None:
     plain = Reader(folder)
     before = [(line.seq, line.hash, record) for line, record in plain.entries()]
     named = {number: about(folder, keys, number) for number in NUMBERS}
@@ -188,7 +188,7 @@ def test_records_are_read_found_and_joined_as_before(folder: Path, keys: Keys) -
     assert list(packed.about([])) == []
 
 
-def test_a_line_found_by_number_is_where_it_says_and_what_it_says(folder: Path, keys: Keys) -> None:
+def test_a_search_by_number_returns_the_position_and_content_of_a_line(folder: Path, keys: Keys) -> None:
     pack_all(folder)
     hashes = {line.seq: line.hash for line in Segments(folder).lines()}
     found = list(Reader(folder).about(keys.hashes(NUMBERS[7]).values()))
@@ -199,7 +199,7 @@ def test_a_line_found_by_number_is_where_it_says_and_what_it_says(folder: Path, 
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"no array")])
-def test_a_lost_or_broken_index_costs_time_and_no_answer(
+def test_a_missing_or_damaged_index_loses_no_result(
     folder: Path, keys: Keys, spoil: Callable[[Path], object]
 ) -> None:
     named = about(folder, keys, NUMBERS[3])
@@ -214,10 +214,10 @@ def test_a_lost_or_broken_index_costs_time_and_no_answer(
 
 @settings(max_examples=60)
 @given(st.data())
-def test_an_index_names_every_row_of_a_number_however_its_hashes_lie(
+def test_an_index_finds_every_row_of_a_number_for_any_distribution_of_hashes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Evenly, as they do, or all in one place, where they are not looked for first."""
+    """Hashes are uniform, as in practice, or concentrated where the search does not look first."""
     draw = random.Random(data.draw(st.integers(0, 1 << 32)))
     spread, count = data.draw(st.sampled_from([1 << 4, 1 << 12, 1 << 32])), data.draw(st.integers(0, 3_000))
     start = data.draw(st.integers(0, (1 << 32) - spread))
@@ -234,14 +234,14 @@ def test_an_index_names_every_row_of_a_number_however_its_hashes_lie(
     assert not index.is_intact(only)
 
 
-def test_a_log_that_is_packed_while_it_is_verified_holds(folder: Path) -> None:
+def test_a_log_packed_during_verification_is_valid(folder: Path) -> None:
     listed = segments(folder)
     pack_all(folder)
     report = verify(folder, open_segment=open_segment, listed=listed)
     assert (report.faults, report.segments) == ([], 3)
 
 
-def test_whoever_reads_while_segments_are_packed_misses_nothing(folder: Path) -> None:
+def test_reading_during_packing_misses_no_entry(folder: Path) -> None:
     before = [line.seq for line in Segments(folder).lines()]
     reading = Segments(folder).lines()
     read = [next(reading).seq for _ in range(3)]
@@ -249,7 +249,7 @@ def test_whoever_reads_while_segments_are_packed_misses_nothing(folder: Path) ->
     assert read + [line.seq for line in reading] == before
 
 
-def test_a_last_line_that_is_being_written_is_not_there_yet(folder: Path, keys: Keys) -> None:
+def test_an_unfinished_last_line_is_not_read(folder: Path, keys: Keys) -> None:
     newest = max(folder.glob("*.ndjson"))
     whole = newest.read_bytes()
     last = [line.seq for line in Segments(folder).lines()][-1]
@@ -260,7 +260,7 @@ def test_a_last_line_that_is_being_written_is_not_there_yet(folder: Path, keys: 
     assert all(set(about(folder, keys, number)) >= set(found[number]) - {last} for number in NUMBERS)
 
 
-def test_an_auditor_reads_it_with_duckdb_and_sha256sum(folder: Path) -> None:
+def test_duckdb_and_sha256sum_read_a_packed_segment(folder: Path) -> None:
     pack_all(folder)
     counted = duckdb.execute(
         f"select controller, campaign, country, reason, count(*) from '{folder}/*.parquet'"
@@ -275,10 +275,10 @@ def test_an_auditor_reads_it_with_duckdb_and_sha256sum(folder: Path) -> None:
     )
 
 
-# ---- what does not go in -------------------------------------------------------------------------------------------------
+# ---- segments that are not packed ----------------------------------------------------------------------------------------
 
 
-def test_a_damaged_segment_is_left_as_it_is_found(folder: Path) -> None:
+def test_a_damaged_segment_is_not_packed(folder: Path) -> None:
     segment = closed_segments(folder, NOW + HOUR)[0]
     flip(segment)
     damaged = segment.read_bytes()
@@ -288,14 +288,14 @@ def test_a_damaged_segment_is_left_as_it_is_found(folder: Path) -> None:
     assert not list(folder.glob("*.parquet*"))
 
 
-def test_only_what_was_full_by_then_is_packed_and_never_the_newest(folder: Path) -> None:
+def test_only_segments_full_before_the_bound_are_packed_and_never_the_newest(folder: Path) -> None:
     assert closed_segments(folder, NOW) == []
     assert [path.name for path in closed_segments(folder, NOW + HOUR)] == sorted(
         path.name for path in folder.glob("*.ndjson")
     )[:-1]
 
 
-def test_what_somebody_has_still_to_read_is_not_packed(folder: Path) -> None:
+def test_segments_after_the_given_entry_are_not_packed(folder: Path) -> None:
     one, two = closed_segments(folder, NOW + HOUR)
     end = int(two.stem) - 1
     assert closed_segments(folder, NOW + HOUR, end - 1) == []
@@ -303,9 +303,7 @@ def test_what_somebody_has_still_to_read_is_not_packed(folder: Path) -> None:
     assert closed_segments(folder, NOW + HOUR, 10**6) == [one, two]
 
 
-def test_a_file_that_gives_back_another_line_does_not_replace_the_segment(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_packed_file_with_a_wrong_line_does_not_replace_the_segment(folder: Path, tmp_path: Path) -> None:
     one, two = closed_segments(folder, NOW + HOUR)
     shutil.copy(one, tmp_path / one.name)
     packed = pack(one).segment
@@ -314,15 +312,15 @@ def test_a_file_that_gives_back_another_line_does_not_replace_the_segment(
         packing._prove(packed, two)
 
 
-def test_one_packs_at_a_time(folder: Path) -> None:
+def test_only_one_process_packs_at_a_time(folder: Path) -> None:
     with archive_lock(folder), pytest.raises(ArchiveFailed, match="another process"), archive_lock(folder):
         pass
     with archive_lock(folder):
         pass
 
 
-def test_after_a_crash_at_any_point_it_is_packed_again(folder: Path, tmp_path: Path) -> None:
-    """A half-written file, and a segment that is there in both forms."""
+def test_packing_is_repeated_after_a_crash_at_any_point(folder: Path, tmp_path: Path) -> None:
+    """A file may be half-written, and a segment may exist in both forms."""
     before = content(folder)
     segment = closed_segments(folder, NOW + HOUR)[0]
     kept = tmp_path / segment.name
@@ -338,7 +336,7 @@ def test_after_a_crash_at_any_point_it_is_packed_again(folder: Path, tmp_path: P
     assert not list(folder.glob("*.new"))
 
 
-# ---- what is changed shows -----------------------------------------------------------------------------------------------
+# ---- tampering -----------------------------------------------------------------------------------------------------------
 
 
 def damages(data: bytes, draw: random.Random) -> Iterator[bytes]:
@@ -350,7 +348,7 @@ def damages(data: bytes, draw: random.Random) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("ending", [b"", b"\r\n", b"\n\n"])
-def test_the_last_byte_of_the_sums_is_looked_at_too(folder: Path, ending: bytes) -> None:
+def test_the_last_byte_of_the_checksums_is_checked(folder: Path, ending: bytes) -> None:
     pack_all(folder)
     path = min(folder.glob("*.sha256"))
     path.write_bytes(path.read_bytes()[:-1] + ending)
@@ -359,7 +357,7 @@ def test_the_last_byte_of_the_sums_is_looked_at_too(folder: Path, ending: bytes)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".sha256"])
-def test_any_changed_byte_of_an_archived_segment_is_found(folder: Path, suffix: str) -> None:
+def test_any_changed_byte_of_a_packed_segment_is_detected(folder: Path, suffix: str) -> None:
     pack_all(folder)
     path = min(folder.glob("*.parquet")).with_suffix(suffix)
     whole = path.read_bytes()
@@ -371,7 +369,7 @@ def test_any_changed_byte_of_an_archived_segment_is_found(folder: Path, suffix: 
     assert chain_holds(folder)
 
 
-def test_an_edited_record_breaks_the_chain_even_with_new_sums(folder: Path) -> None:
+def test_an_edited_record_breaks_the_chain_even_with_new_checksums(folder: Path) -> None:
     pack_all(folder)
     path = min(folder.glob("*.parquet"))
     metadata = {
@@ -390,23 +388,23 @@ def test_an_edited_record_breaks_the_chain_even_with_new_sums(folder: Path) -> N
     assert not chain_holds(folder)
 
 
-# ---- beside a gate ---------------------------------------------------------------------------------------------------------
+# ---- in a gate -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_gate_has_segments_packed_by_a_process_of_its_own_once_they_are_old_enough(folder: Path) -> None:
+def test_the_gate_packs_old_segments_in_a_separate_process(folder: Path) -> None:
     before, background = content(folder), Background(folder)
     background.round(NOW, HOUR)
     assert len(closed_segments(folder, NOW + HOUR)) == 2
     now = NOW + 2 * HOUR
     background.round(now, HOUR)
-    ended(background)
+    wait_for_process(background)
     assert closed_segments(folder, now) == []
     assert content(folder) == before
     background.round(now, HOUR)
     assert background._process == 0
 
 
-def test_what_cannot_be_packed_is_said_and_the_log_stays(folder: Path) -> None:
+def test_a_failure_to_pack_is_reported_and_the_log_is_unchanged(folder: Path) -> None:
     segment = closed_segments(folder, NOW + HOUR)[0]
     segment.write_bytes(segment.read_bytes()[:-20])
     done = subprocess.run(
@@ -420,10 +418,10 @@ def test_what_cannot_be_packed_is_said_and_the_log_stays(folder: Path) -> None:
     assert segment.exists()
 
 
-async def test_a_gate_archives_its_own_log_and_goes_on_from_it(tmp_path: Path) -> None:
+async def test_a_gate_packs_its_log_and_continues_it(tmp_path: Path) -> None:
     async with running(tmp_path, log_segment_mb=1, log_archive_hours=0) as world:
         client = world.app.config.settings.clients[0]
-        calls = [  # with long names, so that few fill a file
+        calls = [  # long names, so that few of them fill a file
             Call(
                 to=CLEAR,
                 from_=CALLER,
@@ -437,7 +435,7 @@ async def test_a_gate_archives_its_own_log_and_goes_on_from_it(tmp_path: Path) -
         given = [await answer for answer in [world.app.gate.check(call, client) for call in calls]]
         world.hand.at += HOUR
         await world.app.tick()
-        ended(world.app._upkeep._archiving)
+        wait_for_process(world.app._upkeep._archiving)
         data = world.app.config.data
     assert list((data / "log").glob("*.parquet"))
     keys = Keys.open(data / "keys.json")

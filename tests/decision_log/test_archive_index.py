@@ -1,4 +1,4 @@
-"""Promise: however long the log, a number is looked for in few files; and an index that is wrong is found and made anew."""
+"""A search by number reads few files however long the log, and a wrong index is detected and rebuilt."""
 
 import os
 import random
@@ -36,7 +36,7 @@ def keys(tmp_path: Path) -> Keys:
 
 @pytest.fixture
 def folder(tmp_path: Path, keys: Keys) -> Path:
-    """Some thirty segments, all but the last closed, of 300 decisions about 30 numbers."""
+    """A log of about thirty segments, all but the last closed, with 300 decisions about 30 numbers."""
     said = [Said(NUMBERS[at % 30], NOW + at, allow=at % 3 > 0) for at in range(300)]
     write(tmp_path / "log", keys, said, segment_bytes=6_000)
     return tmp_path / "log"
@@ -63,10 +63,10 @@ def kinds(folder: Path) -> list[tuple[str, int]]:
     return [(fault.kind, fault.seq) for fault in archive.verify(folder).faults]
 
 
-# ---- few -----------------------------------------------------------------------------------------------------------------
+# ---- merging -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_log_of_many_segments_has_few_indexes_that_name_all_of_it(folder: Path, keys: Keys) -> None:
+def test_a_log_of_many_segments_has_few_indexes_that_cover_it(folder: Path, keys: Keys) -> None:
     before = everything(folder, keys)
     pack_all(folder)
     count, found = len(packed(folder)), index.indexes(folder)
@@ -80,26 +80,26 @@ def test_a_log_of_many_segments_has_few_indexes_that_name_all_of_it(folder: Path
 
 @settings(max_examples=20, deadline=None)
 @given(sizes=st.lists(st.integers(0, 2_000), min_size=2, max_size=6), seed=st.integers(0, 1 << 32))
-def test_merged_indexes_are_what_one_of_all_would_have_been(
+def test_merged_indexes_equal_one_index_of_everything(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], seed: int
 ) -> None:
-    merged_is_one(tmp_path_factory.mktemp("log"), sizes, seed)
+    assert_merged_equals_one(tmp_path_factory.mktemp("log"), sizes, seed)
 
 
-def test_more_than_is_held_in_memory_is_merged_in_parts(tmp_path: Path) -> None:
-    merged_is_one(tmp_path, [700_000, 900_000, 3], 1)
+def test_large_indexes_are_merged_in_parts(tmp_path: Path) -> None:
+    assert_merged_equals_one(tmp_path, [700_000, 900_000, 3], 1)
 
 
-def merged_is_one(folder: Path, sizes: list[int], seed: int) -> None:
+def assert_merged_equals_one(folder: Path, sizes: list[int], seed: int) -> None:
     draw = np.random.default_rng(seed)
     items = np.stack(
         (draw.integers(0, 1 << 32, sum(sizes), np.uint32), np.arange(sum(sizes), dtype=np.uint32))
     )
-    items[0, : sum(sizes) // 2] //= 1 << 20  # so that many are alike
+    items[0, : sum(sizes) // 2] //= 1 << 20  # so that many keys are equal
     first, parts = 1, list[index.Items]()
     for size in sizes:
         own = items[:, first - 1 : first - 1 + size]
-        last = first + size  # an entry more, that is none of these
+        last = first + size  # one more entry, without a key
         index.write(
             folder, first + len(parts), last + len(parts), own - np.array([[0], [first - 1]], np.uint32)
         )
@@ -115,7 +115,7 @@ def merged_is_one(folder: Path, sizes: list[int], seed: int) -> None:
     assert index.is_intact(merged)
 
 
-def test_what_became_of_calls_is_found_by_the_index_too(folder: Path, keys: Keys) -> None:
+def test_the_index_finds_outcomes_too(folder: Path, keys: Keys) -> None:
     reader = Reader(folder)
     told = {each.decision: each for each in reader.outcomes()}
     asked = [f"{keys.log}-{seq}" for seq in (3, 8, 200, 301, 10**9)] + ["another-3"]
@@ -130,8 +130,8 @@ def test_what_became_of_calls_is_found_by_the_index_too(folder: Path, keys: Keys
     assert list(Reader(folder).reports(asked)) == expected
 
 
-def test_four_bytes_that_are_alike_are_told_apart(folder: Path, keys: Keys) -> None:
-    """An index that names too much costs a look, and no wrong answer."""
+def test_equal_four_byte_prefixes_are_distinguished(folder: Path, keys: Keys) -> None:
+    """An index entry too many costs a look-up but gives no wrong result."""
     before = everything(folder, keys)
     pack_all(folder)
     for each in index.indexes(folder):
@@ -141,13 +141,13 @@ def test_four_bytes_that_are_alike_are_told_apart(folder: Path, keys: Keys) -> N
     assert everything(folder, keys) == before
 
 
-# ---- whatever happens meanwhile ------------------------------------------------------------------------------------------
+# ---- concurrent changes --------------------------------------------------------------------------------------------------
 
 
-def test_a_crash_between_any_two_steps_of_a_merge_leaves_every_answer(
+def test_a_crash_between_any_two_steps_of_a_merge_loses_no_result(
     folder: Path, keys: Keys, tmp_path: Path
 ) -> None:
-    """The merged one not finished; there, and none of the others gone; or some of them."""
+    """The merged index is unfinished, or complete with all or some of the others still there."""
     before = everything(folder, keys)
     pack_all(folder)
     for path in folder.glob("*.npy"):
@@ -170,7 +170,7 @@ def test_a_crash_between_any_two_steps_of_a_merge_leaves_every_answer(
     assert everything(folder, keys) == before
 
 
-def test_whoever_reads_while_indexes_are_merged_misses_nothing(folder: Path, keys: Keys) -> None:
+def test_reading_during_a_merge_misses_no_entry(folder: Path, keys: Keys) -> None:
     before = about(folder, keys, NUMBERS[4])
     unpacked = closed_segments(folder, NOW + HOUR)
     reading = Reader(folder).about(keys.hashes(NUMBERS[4]).values())
@@ -181,7 +181,7 @@ def test_whoever_reads_while_indexes_are_merged_misses_nothing(folder: Path, key
     assert read + [record.seq for _, record in reading] == before
 
 
-def test_indexes_of_what_is_no_longer_here_go_and_the_rest_is_found(folder: Path, keys: Keys) -> None:
+def test_indexes_of_deleted_segments_are_deleted_and_the_rest_is_found(folder: Path, keys: Keys) -> None:
     pack_all(folder)
     before = everything(folder, keys)
     *gone, kept = packed(folder)
@@ -195,7 +195,7 @@ def test_indexes_of_what_is_no_longer_here_go_and_the_rest_is_found(folder: Path
     assert [each.last >= kept for each in index.indexes(folder)] == [True]
 
 
-def test_over_a_gap_nothing_is_merged_so_that_what_comes_back_is_found(
+def test_indexes_are_not_merged_over_a_gap_so_a_restored_segment_is_found(
     folder: Path, keys: Keys, tmp_path: Path
 ) -> None:
     pack_all(folder)
@@ -212,9 +212,7 @@ def test_over_a_gap_nothing_is_merged_so_that_what_comes_back_is_found(
     assert everything(folder, keys) == before
 
 
-def test_an_archive_of_an_earlier_version_is_indexed_and_proved_with_its_own(
-    folder: Path, keys: Keys
-) -> None:
+def test_an_archive_of_an_earlier_version_is_indexed_and_verified(folder: Path, keys: Keys) -> None:
     pack_all(folder)
     before = everything(folder, keys)
     for path in folder.glob("*.npy"):
@@ -233,9 +231,7 @@ def test_an_archive_of_an_earlier_version_is_indexed_and_proved_with_its_own(
     assert kinds(folder)[0] == ("unreadable_segment", packed(folder)[-1])
 
 
-def test_a_copy_made_while_indexes_are_merged_answers_as_its_original(
-    tmp_path: Path, keys: Keys, folder: Path
-) -> None:
+def test_a_copy_made_during_a_merge_gives_the_same_results(tmp_path: Path, keys: Keys, folder: Path) -> None:
     before = everything(folder, keys)
     waiting = closed_segments(folder, NOW + HOUR)
 
@@ -248,10 +244,10 @@ def test_a_copy_made_while_indexes_are_merged_answers_as_its_original(
     assert everything(tmp_path / "copy" / "log", keys) == before
 
 
-# ---- what is wrong shows -------------------------------------------------------------------------------------------------
+# ---- tampering -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_changed_byte_of_an_index_is_found_named_and_mended(folder: Path, keys: Keys) -> None:
+def test_every_changed_byte_of_an_index_is_detected_and_repaired(folder: Path, keys: Keys) -> None:
     pack_all(folder)
     before, found = everything(folder, keys), index.indexes(folder)
     draw = random.Random(1)
@@ -278,7 +274,7 @@ def test_no_changed_byte_of_an_index_hides_a_decision(folder: Path, keys: Keys) 
 
 
 @pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 30_000])
-def test_what_an_index_says_is_what_was_written_or_it_is_refused(tmp_path: Path, count: int) -> None:
+def test_an_index_returns_what_was_written_or_is_refused(tmp_path: Path, count: int) -> None:
     draw = random.Random(count)
     keys = [draw.randbytes(4) for _ in range(count)]
     index.write(tmp_path, 1, count + 1, np.array([index.prefixes(keys), np.arange(count, dtype=np.uint32)]))
@@ -298,7 +294,7 @@ def test_what_an_index_says_is_what_was_written_or_it_is_refused(tmp_path: Path,
     assert refused or not count
 
 
-def test_a_damaged_index_is_not_merged_but_made_anew(folder: Path, keys: Keys) -> None:
+def test_a_damaged_index_is_rebuilt_and_not_merged(folder: Path, keys: Keys) -> None:
     *first, last = closed_segments(folder, NOW + HOUR)
     before = everything(folder, keys)
     for segment in first:
@@ -310,7 +306,7 @@ def test_a_damaged_index_is_not_merged_but_made_anew(folder: Path, keys: Keys) -
     assert (kinds(folder), everything(folder, keys)) == ([], before)
 
 
-def test_an_index_under_another_name_is_no_index(folder: Path) -> None:
+def test_a_renamed_index_is_not_intact(folder: Path) -> None:
     pack_all(folder)
     each = index.indexes(folder)[-1]
     each.path.rename(folder / f"{each.first + 1:016}-{each.last:016}.index.npy")
@@ -318,7 +314,7 @@ def test_an_index_under_another_name_is_no_index(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [Record, OutcomeRecord])
-def test_a_record_that_an_index_does_not_name_shows_even_with_a_new_digest(
+def test_a_record_missing_from_an_index_is_detected_even_with_a_new_digest(
     folder: Path, kind: type[Record | OutcomeRecord]
 ) -> None:
     pack_all(folder)
@@ -335,14 +331,14 @@ def test_a_record_that_an_index_does_not_name_shows_even_with_a_new_digest(
     assert kinds(folder) == []
 
 
-def test_a_segment_without_an_index_is_no_fault(folder: Path) -> None:
+def test_a_segment_without_an_index_is_not_a_fault(folder: Path) -> None:
     pack_all(folder)
     for path in folder.glob("*.npy"):
         path.unlink()
     assert kinds(folder) == []
 
 
-def test_a_damaged_segment_is_left_without_an_index_and_hinders_no_other(folder: Path) -> None:
+def test_a_damaged_segment_is_not_indexed_and_others_are(folder: Path) -> None:
     pack_all(folder)
     for path in folder.glob("*.npy"):
         path.unlink()
@@ -355,7 +351,7 @@ def test_a_damaged_segment_is_left_without_an_index_and_hinders_no_other(folder:
     assert covered == [first for first in packed(folder) if first != damaged]
 
 
-def test_an_officer_is_told_what_is_wrong_with_an_index_and_makes_it_anew(tmp_path: Path, keys: Keys) -> None:
+def test_the_commands_report_and_rebuild_a_damaged_index(tmp_path: Path, keys: Keys) -> None:
     config = write_folder(tmp_path)
     folder = tmp_path / "data" / "log"
     write(folder, keys, [Said(NUMBERS[at % 30], NOW + at) for at in range(60)], segment_bytes=6_000)

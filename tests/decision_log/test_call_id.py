@@ -1,4 +1,4 @@
-"""Promise: the dialer's name for a call is stored as it was sent, unless it gives a number away that is stored nowhere in clear."""
+"""The call id of a dialer is stored as sent, unless it would reveal a number that is never stored in clear."""
 
 import pytest
 from msgspec import Struct
@@ -7,7 +7,7 @@ from dialgate.decision_log.records import Reader, Record
 from tests.support.world import CALLER, CLEAR, World
 
 BARE, NATIONAL = CLEAR.removeprefix("+"), CLEAR.removeprefix("+39")
-PERSON = "+393331234567"  # as caller ID: a dialer that confuses the two numbers
+PERSON = "+393331234567"  # as caller ID, from a dialer that swaps the two numbers
 
 
 class Sent(Struct, frozen=True):
@@ -41,7 +41,7 @@ SENT = {
 
 
 @pytest.mark.parametrize("name", SENT)
-async def test_a_call_id_is_stored_without_the_numbers_it_gives_away(running: World, name: str) -> None:
+async def test_a_call_id_is_stored_without_the_numbers_it_reveals(running: World, name: str) -> None:
     sent = SENT[name]
     body = {"to": sent.to, "from": sent.from_, "campaign": sent.campaign, "call_id": sent.call_id}
     async with running.client.post("/v1/check", json=body) as answer:
@@ -53,7 +53,7 @@ async def test_a_call_id_is_stored_without_the_numbers_it_gives_away(running: Wo
 
 
 async def test_a_call_id_is_compared_as_it_was_sent(running: World) -> None:
-    """What is stored alike is not the same question: two names that were blanked count two calls."""
+    """Two call ids that are stored alike, because they were blanked, count as two calls."""
     made = set()
     for call_id in (f"a {NATIONAL}", f"a {BARE}", f"a {BARE}"):
         body = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre", "call_id": call_id}

@@ -1,5 +1,7 @@
-"""Promise: what the log held when a checkpoint was signed cannot be changed, cut or written anew unseen, and what was done
-to it is said by its name. DIALGATE_DAMAGES sets how many random damages are tried."""
+"""Entries covered by a signed checkpoint cannot be changed, cut or replaced unnoticed, and each kind of damage is named.
+
+`DIALGATE_DAMAGES` sets how many random damages are tried.
+"""
 
 import json
 import os
@@ -56,14 +58,14 @@ def append(log: DecisionLog, number: int, text: str = "") -> None:
 
 
 def checkpointer(folder: Path, log: DecisionLog, interval: int = 10**15) -> Checkpointer:
-    """With the key that lies beside the folder; an interval that is never over unless a test says so."""
+    """Open the checkpoints with the key next to the folder, and by default an interval that never ends."""
     signing = folder.parent / "signing.json"
     return Checkpointer.open(
         folder, log=LOG, signer=lambda now: Signer.open(signing, now), interval=interval, durable=log.durable
     )
 
 
-def checked(folder: Path, against: bytes = b"") -> Report:
+def verified(folder: Path, against: bytes = b"") -> Report:
     return verify(folder, keys=public_keys(folder.parent / "signing.json"), against=against)
 
 
@@ -71,11 +73,11 @@ def kinds(report: Report) -> list[str]:
     return [fault.kind for fault in report.faults]
 
 
-# ---- the tree --------------------------------------------------------------------------------------------------------
+# ---- Merkle tree -----------------------------------------------------------------------------------------------------
 
 
 def reference_root(leaves: list[bytes]) -> bytes:
-    """RFC 6962, 2.1, word by word."""
+    """Return the root as RFC 6962, 2.1, defines it."""
     if not leaves:
         return sha256(b"").digest()
     if len(leaves) == 1:
@@ -86,7 +88,7 @@ def reference_root(leaves: list[bytes]) -> bytes:
     return sha256(b"\1" + reference_root(leaves[:k]) + reference_root(leaves[k:])).digest()
 
 
-def test_the_root_is_that_of_the_known_example_of_certificate_transparency() -> None:
+def test_the_root_matches_the_example_of_certificate_transparency() -> None:
     leaves = [
         "",
         "00",
@@ -104,7 +106,7 @@ def test_the_root_is_that_of_the_known_example_of_certificate_transparency() -> 
 
 
 @given(cuts=st.lists(st.integers(0, 70), min_size=1, max_size=6).map(sorted))
-def test_spans_joined_wherever_they_were_cut_are_the_one_tree(cuts: list[int]) -> None:
+def test_spans_joined_at_any_cut_give_the_same_tree(cuts: list[int]) -> None:
     leaves = [bytes([number]) for number in range(cuts[-1])]
     joined = Span()
     for begin, end in pairwise([0, *cuts]):
@@ -117,7 +119,7 @@ def test_spans_joined_wherever_they_were_cut_are_the_one_tree(cuts: list[int]) -
 
 
 @given(size=st.integers(1, 70), data=st.data())
-def test_a_leaf_is_proved_from_any_earlier_state_and_nothing_else_is(size: int, data: st.DataObject) -> None:
+def test_only_contained_leaves_are_proved_from_any_earlier_state(size: int, data: st.DataObject) -> None:
     leaves = [bytes([number]) for number in range(size)]
     leaf = data.draw(st.integers(0, size - 1))
     base = Span()
@@ -136,7 +138,7 @@ def test_a_leaf_is_proved_from_any_earlier_state_and_nothing_else_is(size: int, 
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
 
 
-def test_every_segment_that_ended_has_a_checkpoint_of_its_end_whatever_the_restarts(tmp_path: Path) -> None:
+def test_every_closed_segment_has_a_checkpoint_of_its_end_despite_restarts(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     for _ in range(4):
         with closing(opened(folder)) as log:
@@ -147,11 +149,11 @@ def test_every_segment_that_ended_has_a_checkpoint_of_its_end_whatever_the_resta
     sizes = [each.checkpoint.size for each in signed_checkpoints(folder)]
     begins = sorted(int(path.stem) for path in folder.glob("0*.ndjson"))
     assert sizes == [first - 1 for first in begins[1:]]
-    report = checked(folder)
+    report = verified(folder)
     assert (report.faults, report.covered, report.signed) == ([], sizes[-1], len(sizes))
 
 
-def test_a_checkpoint_says_what_anyone_can_work_out_from_the_entries(tmp_path: Path) -> None:
+def test_a_checkpoint_can_be_recomputed_from_the_entries(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     with closing(opened(folder)) as log:
         append(log, 13)
@@ -165,7 +167,7 @@ def test_a_checkpoint_says_what_anyone_can_work_out_from_the_entries(tmp_path: P
     assert stored.checkpoint.key == sha256(signer.public[signer.name]).hexdigest()[:16]
 
 
-def test_nothing_is_signed_before_the_interval_is_over_and_what_is_new_thereafter(tmp_path: Path) -> None:
+def test_new_entries_are_signed_only_after_the_interval(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     with closing(opened(folder, 1 << 20)) as log:
         made = checkpointer(folder, log, interval=60_000)
@@ -176,7 +178,7 @@ def test_nothing_is_signed_before_the_interval_is_over_and_what_is_new_thereafte
     assert covered == [2, 2, 2, 8, 8, 12]
 
 
-def test_a_checkpoint_torn_at_any_byte_is_no_fault_and_is_made_again(tmp_path: Path) -> None:
+def test_a_checkpoint_torn_at_any_byte_is_not_a_fault_and_is_repeated(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     with closing(opened(folder)) as log:
         append(log, 3)
@@ -188,12 +190,12 @@ def test_a_checkpoint_torn_at_any_byte_is_no_fault_and_is_made_again(tmp_path: P
         whole = path.read_bytes()
         for end in {*range(size, len(whole), 11), len(whole) - 1}:
             path.write_bytes(whole[:end])
-            assert checked(folder).faults == []
+            assert verified(folder).faults == []
             checkpointer(folder, log).finish(log.durable, NOW)
             assert path.read_bytes() == whole
 
 
-def test_only_what_is_on_the_disk_is_covered(tmp_path: Path) -> None:
+def test_only_entries_on_disk_are_covered(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     with closing(opened(folder, 1 << 20)) as log:
         append(log, 3)
@@ -203,7 +205,7 @@ def test_only_what_is_on_the_disk_is_covered(tmp_path: Path) -> None:
         assert made.size == 3
 
 
-def test_a_log_whose_end_was_cut_off_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_log_whose_end_was_cut_off_is_not_continued(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     with closing(opened(folder)) as log:
         append(log, 9)
@@ -214,7 +216,7 @@ def test_a_log_whose_end_was_cut_off_is_not_gone_on_with(tmp_path: Path) -> None
         checkpointer(folder, log)
 
 
-def test_what_does_not_follow_is_not_signed(tmp_path: Path) -> None:
+def test_entries_that_do_not_follow_are_not_signed(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     with closing(opened(folder, 1 << 20)) as log:
         append(log, 5)
@@ -236,7 +238,7 @@ def lines(folder: Path) -> list[bytes]:
     return (folder / CHECKPOINTS).read_bytes().splitlines(keepends=True)
 
 
-def test_the_newest_checkpoint_is_the_last_line_that_is_one_however_the_file_ends(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_is_the_last_valid_line_however_the_file_ends(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     path, written = folder / CHECKPOINTS, lines(folder)
     first, end = b"".join(written[:-1]), written[-1]
@@ -253,7 +255,7 @@ def test_the_newest_checkpoint_is_the_last_line_that_is_one_however_the_file_end
             last_checkpoint(folder)
 
 
-def test_a_copys_newest_checkpoint_stands_in_its_last_part(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_of_a_copy_is_in_its_last_part(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     written = lines(folder)
     whole = last_checkpoint(folder)
@@ -263,8 +265,8 @@ def test_a_copys_newest_checkpoint_stands_in_its_last_part(tmp_path: Path) -> No
     assert last_checkpoint(folder) == whole == signed_checkpoints(folder)[-1]
 
 
-def test_the_newest_checkpoint_of_years_is_read_from_the_end(tmp_path: Path) -> None:
-    """Eight gigabytes before it, which nobody has the memory or the time to read."""
+def test_the_newest_checkpoint_of_a_huge_file_is_read_from_the_end(tmp_path: Path) -> None:
+    """The eight gigabytes before it are too much to read."""
     folder = tmp_path / "log"
     path, end = folder / CHECKPOINTS, lines(folder)[-1]
     with path.open("wb") as file:
@@ -275,17 +277,17 @@ def test_the_newest_checkpoint_of_years_is_read_from_the_end(tmp_path: Path) -> 
     assert newest.offset == (1 << 33) + 1
 
 
-def test_a_log_at_rest_is_covered_by_hand_and_a_running_one_is_not(tmp_path: Path) -> None:
+def test_a_checkpoint_is_made_by_hand_only_while_no_gate_writes(tmp_path: Path) -> None:
     folder, signer = tmp_path / "log", Signer.open(tmp_path / "signing.json", NOW)
     with closing(opened(folder)) as log:
         append(log, 9)
         with pytest.raises(LogUnavailable, match="another process is writing"):
             make_checkpoint(folder, log=LOG, signer=signer, now=NOW)
     assert make_checkpoint(folder, log=LOG, signer=signer, now=NOW) == 9
-    assert checked(folder).covered == 9
+    assert verified(folder).covered == 9
 
 
-def test_a_new_key_signs_on_and_the_old_ones_signatures_still_hold(tmp_path: Path) -> None:
+def test_a_new_key_signs_and_old_signatures_remain_valid(tmp_path: Path) -> None:
     folder, signing = tmp_path / "log", tmp_path / "signing.json"
     with closing(opened(folder)) as log:
         made = checkpointer(folder, log)
@@ -301,7 +303,7 @@ def test_a_new_key_signs_on_and_the_old_ones_signatures_still_hold(tmp_path: Pat
         False,
         True,
     ]
-    assert checked(folder).faults == []
+    assert verified(folder).faults == []
 
 
 def test_a_signing_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
@@ -313,26 +315,26 @@ def test_a_signing_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_segment_without_entries_contradicts_no_checkpoint(tmp_path: Path) -> None:
-    """A new version of the gate begins one before anything is asked."""
+    """A new version of the gate begins such a segment before the first call."""
     folder = tmp_path / "log"
     with closing(opened(folder)) as log:
         append(log, 4)
         checkpointer(folder, log).finish(log.durable, NOW)
     with closing(DecisionLog.open(folder, log=LOG, now=NOW, gate={"dialgate": "2"})) as log:
         checkpointer(folder, log).finish(log.durable, NOW)
-        report = checked(folder)
+        report = verified(folder)
         assert (report.faults, report.segments, report.covered) == ([], 2, 4)
 
 
-# ---- what was done to it ---------------------------------------------------------------------------------------------
+# ---- damage ----------------------------------------------------------------------------------------------------------
 
 SEGMENTS = [f"{first:016}.ndjson" for first in (1, 11, 21, 31)]
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 entries in four segments, a checkpoint for the end of each."""
-    folder = tmp_path_factory.mktemp("sound") / "log"
+def valid_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of 40 entries in four segments, with a checkpoint at the end of each."""
+    folder = tmp_path_factory.mktemp("valid_log") / "log"
     with closing(opened(folder)) as log:
         made = checkpointer(folder, log)
         for _ in SEGMENTS:
@@ -342,12 +344,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(sound: Path, tmp_path: Path) -> Path:
-    return copied(sound, tmp_path / "copy")
+def folder(valid_log: Path, tmp_path: Path) -> Path:
+    return copied(valid_log, tmp_path / "copy")
 
 
-def copied(sound: Path, to: Path) -> Path:
-    shutil.copytree(sound.parent, to)
+def copied(valid_log: Path, to: Path) -> Path:
+    shutil.copytree(valid_log.parent, to)
     return to / "log"
 
 
@@ -377,7 +379,7 @@ def change_byte(folder: Path) -> set[str]:
 
 
 def cut_out(folder: Path) -> set[str]:
-    """From the middle of a file, never whole lines."""
+    """Cut bytes out of the middle of a file, never whole lines."""
     path = folder / random.choice(SEGMENTS)
     data = path.read_bytes()
     begin = random.randrange(len(lines_of(path)[0]), len(data) - 60)
@@ -387,7 +389,7 @@ def cut_out(folder: Path) -> set[str]:
 
 
 def cut_off(folder: Path) -> set[str]:
-    """At any byte after the header."""
+    """Cut off the end of a file at any byte after the header."""
     path = folder / random.choice(SEGMENTS)
     lines = lines_of(path)
     size = random.randrange(len(lines[0]), path.stat().st_size)
@@ -431,7 +433,7 @@ def delete_segment(folder: Path) -> set[str]:
 
 
 def delete_checkpoint(folder: Path) -> set[str]:
-    """The last cannot be missed but by who kept it."""
+    """Delete a checkpoint except the last, whose absence only a copy kept elsewhere shows."""
     at = random.randrange(4)
     rewrite(folder / CHECKPOINTS, lambda lines: lines.pop(at))
     return {"replaced_checkpoint" if at == 3 else "missing_checkpoint"}
@@ -443,21 +445,21 @@ WAYS = [
 ]  # fmt: skip
 
 
-def test_every_random_damage_is_found_and_named(sound: Path, tmp_path: Path) -> None:
-    against = lines_of(sound / CHECKPOINTS)[-1]
-    assert checked(sound, against).faults == []
+def test_every_random_damage_is_detected_and_named(valid_log: Path, tmp_path: Path) -> None:
+    against = lines_of(valid_log / CHECKPOINTS)[-1]
+    assert verified(valid_log, against).faults == []
     for number in range(DAMAGES):
-        folder = copied(sound, tmp_path / str(number))
+        folder = copied(valid_log, tmp_path / str(number))
         way = WAYS[number % len(WAYS)]
         expected = way(folder)
-        found = checked(folder, against).faults
+        found = verified(folder, against).faults
         assert found, way.__name__
         assert found[0].kind in expected, (way.__name__, found)
         shutil.rmtree(folder.parent)
 
 
 def forged(folder: Path) -> None:
-    """Entry 12 says something else, and the whole chain after it is made to fit."""
+    """Change entry 12 and recompute the whole chain after it."""
     head = bytes(32)
     for name in SEGMENTS:
         made = []
@@ -473,50 +475,50 @@ def forged(folder: Path) -> None:
         (folder / name).write_bytes(b"".join(made))
 
 
-def test_a_log_that_was_written_anew_contradicts_its_checkpoints(folder: Path) -> None:
+def test_a_rewritten_log_contradicts_its_checkpoints(folder: Path) -> None:
     forged(folder)
     assert verify(folder).faults
-    report = checked(folder)
+    report = verified(folder)
     assert kinds(report) == ["replaced_checkpoint"]
     assert (report.covered, report.faults[0].seq) == (10, 11)
     (folder / CHECKPOINTS).unlink()
-    assert verify(folder).faults == [], "without a checkpoint no chain can show it"
+    assert verify(folder).faults == [], "a chain cannot reveal it without a checkpoint"
 
 
-def test_a_log_and_its_checkpoints_written_anew_contradict_the_one_kept_elsewhere(folder: Path) -> None:
+def test_a_rewritten_log_with_checkpoints_contradicts_the_checkpoint_kept_elsewhere(folder: Path) -> None:
     against = lines_of(folder / CHECKPOINTS)[1]
     forged(folder)
     (folder / CHECKPOINTS).unlink()
     signer = Signer.open(folder.parent / "signing.json", NOW)
     make_checkpoint(folder, log=LOG, signer=signer, now=NOW)
-    assert checked(folder).faults == []
-    assert kinds(checked(folder, against)) == ["replaced_checkpoint"]
-    assert kinds(checked(folder, against[:-9] + b"\n")) == ["replaced_checkpoint"]
+    assert verified(folder).faults == []
+    assert kinds(verified(folder, against)) == ["replaced_checkpoint"]
+    assert kinds(verified(folder, against[:-9] + b"\n")) == ["replaced_checkpoint"]
 
 
-def test_a_strange_key_is_named(folder: Path) -> None:
+def test_an_unknown_key_is_named(folder: Path) -> None:
     (folder.parent / "signing.json").unlink()
     name = Signer.open(folder.parent / "signing.json", NOW).name
     last = last_checkpoint(folder)
     assert last is not None
     assert name != last.checkpoint.key
-    report = checked(folder)
+    report = verified(folder)
     assert kinds(report) == ["wrong_key"]
     assert last.checkpoint.key in report.faults[0].what
 
 
 def broken_bytes(folder: Path) -> Iterator[tuple[int, int]]:
-    """For each byte outside the bodies of a line: where it was broken, and where that was said to be."""
+    """For each byte outside the bodies of a line, return where it was changed and where the fault was reported."""
     path = folder / SEGMENTS[1]
     data = path.read_bytes()
     start = len(lines_of(path)[0]) + len(lines_of(path)[1])
     for at in range(start, start + 83):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-        yield at, checked(folder).faults[0].byte
+        yield at, verified(folder).faults[0].byte
     path.write_bytes(data)
 
 
-def test_the_broken_byte_is_named_where_it_can_be_told(folder: Path) -> None:
+def test_the_changed_byte_is_reported_where_possible(folder: Path) -> None:
     assert [said - at for at, said in broken_bytes(folder)] == [0] * 83
 
 
@@ -531,20 +533,20 @@ def test_the_broken_byte_is_named_where_it_can_be_told(folder: Path) -> None:
         (99, None, 1, 10),
     ],
 )
-def test_a_range_is_verified_by_the_segments_that_hold_it(
+def test_a_range_is_verified_by_its_segments(
     folder: Path, first: int, last: int | None, segments: int, records: int
 ) -> None:
     report = verify(folder, first=first, last=last, keys=public_keys(folder.parent / "signing.json"))
     assert (report.faults, report.segments, report.entries) == ([], segments, records)
-    assert report.covered == report.last, "its tree goes on from the checkpoint before it"
+    assert report.covered == report.last, "its tree continues from the checkpoint before it"
     for name in SEGMENTS:
         rewrite(folder / name, lambda lines: swap(lines, 3, 4))
     found = verify(folder, first=first, last=last).faults
     assert [fault.kind for fault in found] == ["reordered_record"] * segments
 
 
-def test_many_processes_find_what_one_finds(tmp_path: Path) -> None:
-    """A log that is large enough to be shared out."""
+def test_many_processes_find_the_same_as_one(tmp_path: Path) -> None:
+    """The log is large enough to be shared between processes."""
     folder = tmp_path / "log"
     with closing(opened(folder, 9 << 20)) as log:
         made = checkpointer(folder, log)

@@ -1,4 +1,4 @@
-"""Promise: no log, no call. What `sync` returned for is there for ever, and whatever else is there shows."""
+"""Entries are durable once `sync` has returned, and any other content is detected. Without a log, no call is allowed."""
 
 import asyncio
 import errno
@@ -52,7 +52,7 @@ def seqs(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("opened_anew", [False, True])
-def test_a_segment_ends_with_its_time_too_unless_nothing_is_in_it(tmp_path: Path, opened_anew: bool) -> None:
+def test_a_segment_ends_after_its_time_span_unless_it_is_empty(tmp_path: Path, opened_anew: bool) -> None:
     def again() -> DecisionLog:
         return DecisionLog.open(tmp_path / "log", log=LOG, now=NOW + 1, gate={}, segment_span=1_000)
 
@@ -71,10 +71,10 @@ def test_a_segment_ends_with_its_time_too_unless_nothing_is_in_it(tmp_path: Path
     assert verify(tmp_path / "log").faults == []
 
 
-# ---- written and read -------------------------------------------------------------------------------------------------------
+# ---- writing and reading ----------------------------------------------------------------------------------------------------
 
 
-def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_log(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     with closing(opened(folder, segment_bytes=1)) as log:
         append(log, 1)
@@ -89,10 +89,10 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
     restarts=st.integers(0, 1),
 )
 @settings(max_examples=40)
-def test_what_is_written_is_read_back_in_order(
+def test_entries_are_read_back_in_order(
     tmp_path_factory: pytest.TempPathFactory, groups: Sequence[int], segment_bytes: int, restarts: int
 ) -> None:
-    """Whatever the grouping, the segment size and the restarts: all entries, in order, and a chain that holds."""
+    """For any grouping, segment size and restarts, all entries are read in order and the chain is valid."""
     folder = tmp_path_factory.mktemp("log")
     log = opened(folder, segment_bytes)
     for size in groups:
@@ -110,7 +110,7 @@ def test_what_is_written_is_read_back_in_order(
 # ---- crashes ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_last_line_torn_at_any_byte_is_cut_off_kept_beside_and_written_again(tmp_path: Path) -> None:
+def test_a_last_line_torn_at_any_byte_is_cut_off_kept_and_written_again(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     with closing(opened(whole)) as log:
         append(log, 3)
@@ -135,10 +135,10 @@ def test_a_last_line_torn_at_any_byte_is_cut_off_kept_beside_and_written_again(t
     synced=st.integers(0, 5), lost=st.integers(0, 5), kept=st.floats(0, 1), fill=st.sampled_from([b"", b"\0"])
 )
 @settings(max_examples=40)
-def test_a_power_cut_takes_nothing_that_was_synced(
+def test_a_power_failure_loses_nothing_that_was_synced(
     tmp_path_factory: pytest.TempPathFactory, synced: int, lost: int, kept: float, fill: bytes
 ) -> None:
-    """Wherever the unsynced bytes end, or turn to zeros, every synced entry is there and the chain goes on."""
+    """Wherever the unsynced bytes end or turn to zeros, all synced entries are kept and the chain continues."""
     folder = tmp_path_factory.mktemp("log")
     with closing(opened(folder)) as log:
         append(log, synced)
@@ -178,8 +178,8 @@ while True:
 """
 
 
-def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
-    """20 writers, one after the other on one log, each killed in the midst of its work."""
+def test_a_killed_process_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    """Kill 20 writers of one log, one after the other, while they write."""
     acknowledged = 0
     for _ in range(20):
         command = [sys.executable, "-c", WRITER, str(tmp_path)]
@@ -196,7 +196,7 @@ def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path) -> 
     assert seqs(tmp_path) == list(range(1, report.last + 1))
 
 
-# ---- what the system refuses -----------------------------------------------------------------------------------------
+# ---- failures of the operating system --------------------------------------------------------------------------------
 
 
 def fill(path: Path) -> None:
@@ -210,7 +210,7 @@ def state(log: DecisionLog, folder: Path) -> tuple[int, bytes, int]:
 
 
 def write_until_refused(log: DecisionLog, folder: Path) -> tuple[LogUnavailable, tuple[int, bytes, int]]:
-    """Why it was refused, and how the log stood before the group that was."""
+    """Return the error, and the state of the log before the refused group."""
     while True:
         before = state(log, folder)
         try:
@@ -221,13 +221,13 @@ def write_until_refused(log: DecisionLog, folder: Path) -> tuple[LogUnavailable,
 
 
 def refuses(log: DecisionLog, *more: Callable[[], object], match: str | None = None) -> None:
-    """Every door is shut, and stays so."""
+    """Assert that every operation is refused, repeatedly."""
     for attempt in (*more, log.sync, lambda: append(log, 1), log.sync):
         with pytest.raises(LogUnavailable, match=match):
             attempt()
 
 
-def test_a_full_disk_stops_the_log_and_room_on_it_brings_it_back(small_disk: Path) -> None:
+def test_a_full_disk_stops_the_log_until_space_is_freed(small_disk: Path) -> None:
     folder, ballast = small_disk / "log", small_disk / "ballast"
     ballast.write_bytes(bytes(512 * 1024))
     with closing(opened(folder)) as log:
@@ -246,7 +246,7 @@ def test_a_full_disk_stops_the_log_and_room_on_it_brings_it_back(small_disk: Pat
         assert seqs(folder) == list(range(1, before[0] + 50))
 
 
-def test_a_read_only_disk_is_told_as_such_and_the_lock_is_let_go(small_disk: Path) -> None:
+def test_a_read_only_disk_is_reported_and_the_lock_released(small_disk: Path) -> None:
     opened(small_disk / "log").close()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(LogUnavailable, match="read-only") as failure:
@@ -256,7 +256,7 @@ def test_a_read_only_disk_is_told_as_such_and_the_lock_is_let_go(small_disk: Pat
     opened(small_disk / "log").close()
 
 
-def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -268,28 +268,30 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path: Path) -> N
     opened(tmp_path).close()
 
 
-def test_another_logs_key_file_is_refused(tmp_path: Path) -> None:
+def test_the_key_file_of_another_log_is_refused(tmp_path: Path) -> None:
     opened(tmp_path).close()
     with pytest.raises(LogUnavailable, match=f"belongs to log {LOG}"):
         DecisionLog.open(tmp_path, log="00000000", now=NOW, gate={})
     opened(tmp_path).close()
 
 
-def break_under(log: DecisionLog, device: str) -> None:
-    """The log's descriptor becomes another: `/dev/full` refuses to be written, `/dev/null` takes all and keeps nothing,
-    and neither can be synced."""
+def break_descriptor(log: DecisionLog, device: str) -> None:
+    """Replace the descriptor of the log by a device that cannot be synced.
+
+    `/dev/full` refuses writes; `/dev/null` accepts and discards them.
+    """
     other = os.open(device, os.O_WRONLY)
     os.dup2(other, log._fd)
     os.close(other)
 
 
-def test_after_a_failed_sync_nothing_is_trusted_and_nothing_is_lost(tmp_path: Path) -> None:
-    """What was written and not synced goes to a fresh segment, so that a late `sync` for it tells the truth."""
+def test_recovery_after_a_failed_sync_rewrites_unsynced_entries(tmp_path: Path) -> None:
+    """Unsynced entries are written to a new segment, so a late `sync` of them is correct."""
     with closing(opened(tmp_path)) as log:
         append(log, 3)
         log.sync()
         append(log, 2)
-        break_under(log, "/dev/null")
+        break_descriptor(log, "/dev/null")
         append(log, 2)
         with pytest.raises(LogUnavailable, match="Invalid argument"):
             log.sync()
@@ -311,12 +313,12 @@ def results(under_way: ThreadSyncing, count: int) -> list[SyncResult]:
     return told
 
 
-def test_a_segment_does_not_end_while_the_result_of_a_sync_is_not_known(tmp_path: Path) -> None:
-    """The kernel tells an error of the disk once: to the sync that was under way, and not to that of the new segment."""
+def test_a_segment_does_not_end_during_a_sync(tmp_path: Path) -> None:
+    """The kernel reports a disk error only once, to the sync in progress and not to one of the new segment."""
     with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path, segment_bytes=1)) as log:
         append(log, 2)
         whole = os.dup(log._fd)
-        break_under(log, "/dev/null")
+        break_descriptor(log, "/dev/null")
         written = log.begin_sync(under_way, 1)
         ((_, error),) = results(under_way, 1)
         os.dup2(whole, log._fd)
@@ -334,7 +336,7 @@ def test_a_segment_does_not_end_while_the_result_of_a_sync_is_not_known(tmp_path
 
 
 def test_a_segment_stays_open_while_a_sync_needs_it(tmp_path: Path) -> None:
-    """Recovery begins another meanwhile."""
+    """Recovery begins another segment during the sync."""
     with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path)) as log:
         append(log, 1)
         first = log._fd
@@ -352,7 +354,7 @@ def test_a_segment_stays_open_while_a_sync_needs_it(tmp_path: Path) -> None:
 
 @pytest.fixture
 def lossy_disk(small_disk: Path) -> Iterator[Path]:
-    """A real disk that is larger than what it lies on: where that is full a sync fails, once, and what it was to bring is lost."""
+    """A disk image larger than its backing disk. When that is full, a sync fails once and its data is lost."""
     image, disk = small_disk / "image", small_disk / "disk"
     disk.mkdir()
     image.touch()
@@ -363,14 +365,14 @@ def lossy_disk(small_disk: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def mount_again(disk: Path, image: Path) -> None:
-    """What is read after it comes from the disk."""
+def remount(disk: Path, image: Path) -> None:
+    """Remount the image, so that reads come from the disk."""
     subprocess.run(["umount", disk], check=True)
     subprocess.run(["mount", "-o", "loop", image, disk], check=True)
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_segment_that_fills_up_after_a_failed_sync_loses_nothing(
+async def test_a_segment_that_fills_up_after_a_failed_sync_loses_no_entry(
     lossy_disk: Path, small_disk: Path, tmp_path: Path, way: Callable[[], Syncing]
 ) -> None:
     log = opened(lossy_disk, segment_bytes=200_000)
@@ -385,11 +387,9 @@ async def test_a_segment_that_fills_up_after_a_failed_sync_loses_nothing(
         with (small_disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
             while filling.write(bytes(1 << 12)):
                 pass
-        append(log, 2_500)  # a segment is full
+        append(log, 2_500)  # the segment is full
         synced = recorder.sync()
-        select.select(
-            [under_way.fileno()], [], []
-        )  # the disk has answered, and the event loop has not looked
+        select.select([under_way.fileno()], [], [])  # the result is ready, but the event loop has not read it
         (small_disk / "filling").unlink()
         with pytest.raises(LogUnavailable, match="the disk is full"):
             recorder.grounds(NOW)
@@ -398,13 +398,13 @@ async def test_a_segment_that_fills_up_after_a_failed_sync_loses_nothing(
         recorder.grounds(NOW)
         append(log, 1)
         await recorder.sync()
-    mount_again(lossy_disk, small_disk / "image")
+    remount(lossy_disk, small_disk / "image")
     assert verify(lossy_disk).faults == []
     assert seqs(lossy_disk) == list(range(1, 2_502))
 
 
-def test_recovery_in_a_thread_of_its_own_loses_nothing(tmp_path: Path) -> None:
-    """One thread writes, one syncs, one recovers for ever; the disk fails again and again."""
+def test_recovery_in_another_thread_loses_no_entry(tmp_path: Path) -> None:
+    """One thread writes, one syncs and one recovers while the disk fails repeatedly."""
     over = Event()
 
     def keep_recovering() -> None:
@@ -416,7 +416,7 @@ def test_recovery_in_a_thread_of_its_own_loses_nothing(tmp_path: Path) -> None:
         written = 0
         for turn in range(400):
             if turn % 7 == 0 and log._broken is None:
-                break_under(log, "/dev/null")
+                break_descriptor(log, "/dev/null")
             sync = threads.submit(log.sync)
             for _ in range(5):
                 with suppress(LogUnavailable):
@@ -434,12 +434,12 @@ def test_recovery_in_a_thread_of_its_own_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("synced", [0, 1, 3])
-def test_a_failed_write_keeps_what_was_written_before_it(tmp_path: Path, synced: int) -> None:
+def test_a_failed_write_keeps_earlier_entries(tmp_path: Path, synced: int) -> None:
     with closing(opened(tmp_path)) as log:
         append(log, synced)
         log.sync()
         append(log, 3 - synced)
-        break_under(log, "/dev/full")
+        break_descriptor(log, "/dev/full")
         with pytest.raises(LogUnavailable) as failure:
             append(log, 1)
         assert (failure.value.cause, log.next_seq) == (errno.ENOSPC, 4)
@@ -449,7 +449,7 @@ def test_a_failed_write_keeps_what_was_written_before_it(tmp_path: Path, synced:
     assert seqs(tmp_path) == [1, 2, 3, 4]
 
 
-def test_a_segment_that_cannot_be_begun_stops_the_log_until_it_can(tmp_path: Path) -> None:
+def test_the_log_stops_while_no_segment_can_be_created(tmp_path: Path) -> None:
     with closing(opened(tmp_path, segment_bytes=1)) as log:
         append(log, 3)
         obstacle = tmp_path / f"{4:016}.ndjson.new"
@@ -468,7 +468,7 @@ def test_a_log_that_lost_synced_bytes_does_not_recover(tmp_path: Path) -> None:
     log = opened(tmp_path)
     append(log, 3)
     log.sync()
-    break_under(log, "/dev/null")
+    break_descriptor(log, "/dev/null")
     os.truncate(tmp_path / ONE, 300)
     with pytest.raises(LogUnavailable):
         log.sync()
@@ -478,7 +478,7 @@ def test_a_log_that_lost_synced_bytes_does_not_recover(tmp_path: Path) -> None:
     log.close()
 
 
-def test_a_closed_log_writes_to_no_other_file(tmp_path: Path) -> None:
+def test_a_closed_log_does_not_write_to_a_reused_descriptor(tmp_path: Path) -> None:
     log = opened(tmp_path / "log")
     log.close()
     with (tmp_path / "one").open("wb"), (tmp_path / "two").open("wb"), pytest.raises(LogUnavailable):
@@ -486,8 +486,8 @@ def test_a_closed_log_writes_to_no_other_file(tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() + (tmp_path / "two").read_bytes() == b""
 
 
-async def test_syncs_in_threads_while_the_loop_writes_and_rotates(tmp_path: Path) -> None:
-    """Every sync covers what was written before it, also across the change of segments."""
+async def test_concurrent_syncs_cover_all_earlier_writes(tmp_path: Path) -> None:
+    """Each sync covers what was written before it, even across segments."""
     with closing(opened(tmp_path, segment_bytes=2000)) as log:
         for _ in range(60):
             append(log, 5)
@@ -501,7 +501,7 @@ async def test_syncs_in_threads_while_the_loop_writes_and_rotates(tmp_path: Path
 
 
 def test_a_new_version_of_the_gate_begins_a_new_segment(tmp_path: Path) -> None:
-    """So that a header's versions are true of all its entries. A segment that holds none yet is replaced."""
+    """The versions in a header are then true for all its entries. An empty segment is replaced."""
     for version, number in (("0.1", 0), ("0.2", 2), ("0.2", 1), ("0.3", 1)):
         with closing(opened(tmp_path, version=version)) as log:
             append(log, number)

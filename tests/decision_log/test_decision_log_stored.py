@@ -1,5 +1,4 @@
-"""Promise: what is stored can be read by anyone, and whoever changes, cuts, moves or removes a part of it is found out,
-with the place."""
+"""Any reader can check the stored log, and every change, cut, move or removal is detected and located."""
 
 import json
 import os
@@ -29,7 +28,7 @@ def body(seq: int) -> bytes:
 
 
 def three_segments(folder: Path) -> list[Path]:
-    """30 entries, 10 in each."""
+    """Write 30 entries in three segments."""
     with closing(opened(folder)) as log:
         for first in (1, 11, 21):
             log.turn_over(NOW)
@@ -41,8 +40,8 @@ def faults(report: Report) -> list[tuple[str, int, int]]:
     return [(Path(fault.file).name, fault.offset, fault.seq) for fault in report.faults]
 
 
-def test_the_stored_form_can_be_checked_by_anyone_with_json_and_sha256(tmp_path: Path) -> None:
-    """The form in the module's docstring, read without this module."""
+def test_the_stored_format_can_be_checked_with_json_and_sha256(tmp_path: Path) -> None:
+    """Read the format of the module's docstring without using the module."""
     head, first = bytes(32), 1
     for path in three_segments(tmp_path):
         assert path.name == f"{first:016}.ndjson"
@@ -63,7 +62,7 @@ def test_the_stored_form_can_be_checked_by_anyone_with_json_and_sha256(tmp_path:
     assert first == 31
 
 
-def test_find_gives_the_entry_of_a_number_and_nothing_for_others(tmp_path: Path) -> None:
+def test_find_returns_the_entry_of_a_sequence_or_none(tmp_path: Path) -> None:
     three_segments(tmp_path)
     for seq in (1, 10, 11, 20, 21, 30):
         line = find(tmp_path, seq)
@@ -73,7 +72,7 @@ def test_find_gives_the_entry_of_a_number_and_nothing_for_others(tmp_path: Path)
     assert [find(tmp_path, seq) for seq in (0, -1, 31)] == [None, None, None]
 
 
-def test_verify_counts_what_there_is(tmp_path: Path) -> None:
+def test_verify_counts_the_entries(tmp_path: Path) -> None:
     three_segments(tmp_path)
     report = verify(tmp_path)
     assert (report.segments, report.entries, report.first, report.last) == (3, 30, 1, 30)
@@ -81,8 +80,8 @@ def test_verify_counts_what_there_is(tmp_path: Path) -> None:
     assert (report.allows, report.denies) == (12, 12)
 
 
-def test_every_changed_byte_is_found_and_named(tmp_path: Path) -> None:
-    """One byte at a time, in a log of 30 entries: one fault, at the line that holds the byte."""
+def test_every_changed_byte_is_detected_and_located(tmp_path: Path) -> None:
+    """Change one byte at a time in a log of 30 entries: there is one fault, at the line of that byte."""
     for path in three_segments(tmp_path):
         start = 0
         with path.open("r+b", buffering=0) as file:
@@ -110,7 +109,7 @@ def swap(one: Path, other: Path) -> None:
 
 
 def forge(lines: list[bytes]) -> None:
-    """Entry 12 says something else, and its own hash is made to fit."""
+    """Change entry 12 and its own hash."""
     entry = lines[2][83:-2].replace(b'"seq":12', b'"seq":12,"x":1')
     own = sha256(bytes.fromhex(lines[1][9:73].decode()) + entry).hexdigest().encode()
     lines[2] = b'{"hash":"%b","entry":%b}\n' % (own, entry)
@@ -123,7 +122,7 @@ def edit_and_delete(one: Path, two: Path, _three: Path) -> None:
 
 ONE, TWO, THREE = (f"{first:016}.ndjson" for first in (1, 11, 21))
 
-# What is done to the three segments; where it shows: the segment, how many of its lines stand before, the sequence.
+# The change to the three segments, and the expected fault: segment, number of lines before it, sequence.
 DAMAGE: dict[str, tuple[Callable[[Path, Path, Path], object], list[tuple[str, int, int]]]] = {
     "first segment deleted": (lambda one, _two, _three: one.unlink(), [(TWO, 0, 1)]),
     "middle segment deleted": (lambda _one, two, _three: two.unlink(), [(THREE, 0, 11)]),
@@ -142,7 +141,7 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path, Path], object], list[tuple[str, in
 
 
 @pytest.mark.parametrize(("damage", "expected"), DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_folder_is_found_and_named(
+def test_a_damaged_folder_is_detected_and_named(
     tmp_path: Path, damage: Callable[[Path, Path, Path], object], expected: list[tuple[str, int, int]]
 ) -> None:
     one, two, three = three_segments(tmp_path)
@@ -154,8 +153,8 @@ def test_a_damaged_folder_is_found_and_named(
     assert found == expected
 
 
-def test_entries_stops_at_a_line_that_is_none(tmp_path: Path) -> None:
-    """A reader that went on would answer a request for access with less than there is."""
+def test_entries_stops_at_an_invalid_line(tmp_path: Path) -> None:
+    """Otherwise a reader would answer an access request incompletely."""
     one, _, _ = three_segments(tmp_path)
     rewrite(one, lambda lines: lines.insert(3, b"\xff\n"))
     with pytest.raises(LogDamaged, match="not a line of the log") as failure:
@@ -164,11 +163,11 @@ def test_entries_stops_at_a_line_that_is_none(tmp_path: Path) -> None:
     assert [line.seq for line in entries(tmp_path, first=11)] == list(range(11, 31))
 
 
-def test_a_folder_without_segments_is_no_sound_log(tmp_path: Path) -> None:
+def test_a_folder_without_segments_is_a_fault(tmp_path: Path) -> None:
     assert not verify(tmp_path).ok
 
 
-def test_a_number_out_of_turn_is_a_fault_though_the_chain_holds(tmp_path: Path) -> None:
+def test_a_wrong_sequence_is_a_fault_even_if_the_chain_is_valid(tmp_path: Path) -> None:
     with closing(opened(tmp_path)) as log:
         log.write([body(1), body(3), b"[]", body(4)])
     assert [fault.what for fault in verify(tmp_path).faults] == ["its sequence number is 3"]

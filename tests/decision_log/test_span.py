@@ -1,4 +1,4 @@
-"""Promise: a part of the log by time is all of that part, wherever segments begin, packed or not."""
+"""A part of the log by time contains all entries of that time, for any segments, packed or not."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ NUMBERS = [f"+39061234{at:04}" for at in range(9)]
 
 
 def at(number: int) -> int:
-    """Some at the same instant; and for hours nobody calls."""
+    """Return the time of an entry. Some times are equal, and there are hours without calls."""
     return NOW + number // 3 * 1_000 + number // 50 * HOUR
 
 
@@ -31,7 +31,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return folder
 
 
-def test_whatever_two_instants_are_asked_for_everything_between_them_is_there(folder: Path) -> None:
+def test_a_span_between_any_two_instants_is_complete(folder: Path) -> None:
     assert len(segments(folder)) > 20
     every = [(line.seq, entry.at) for line, entry in Reader(folder).entries()]
     edges = sorted({instant + by for _, instant in every[::37] for by in (-1, 0, 1)} | {0, NOW + 99 * HOUR})
@@ -43,6 +43,6 @@ def test_whatever_two_instants_are_asked_for_everything_between_them_is_there(fo
             assert span.has(reader, asked) == bool(expected), asked
 
 
-def test_a_log_without_a_line_has_nothing(tmp_path: Path) -> None:
+def test_an_empty_log_has_no_entries(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     assert not span.has(Reader(tmp_path / "log"), Span(since=NOW))

@@ -1,4 +1,4 @@
-"""A caller ID that is not the campaign's may be a called number: a dialer that swaps the two. It is stored like one."""
+"""An unassigned caller ID is stored like a called number, because a dialer may have swapped the two."""
 
 import asyncio
 from typing import Any
@@ -62,14 +62,14 @@ async def test_an_assigned_caller_id_a_short_code_and_a_withheld_one_are_stored_
         assert (record.caller_id, record.caller, record.caller_sealed) == (stored, b"", b"")
 
 
-async def test_a_reserved_prefix_stays_so_that_its_rule_says_the_same(running: World) -> None:
+async def test_a_reserved_prefix_is_kept_so_that_its_rule_decides_the_same(running: World) -> None:
     await check(running, **{"to": CLEAR, "from": "+390843999999"})
     record = records(running)[-1]
     assert (record.facts.caller_id.number, record.caller_id) == ("+390843", "")
     assert "caller_id.wrong_class" in {reason.code for reason in record.decision.reasons}
 
 
-async def test_callers_that_differ_in_their_digits_alone_share_their_grounds(running: World) -> None:
+async def test_unassigned_caller_ids_share_their_grounds(running: World) -> None:
     first, second = await check(running), await check(running, **{"from": "+393331234568"})
     assert (first["from"], second["from"]) == (PERSON, "+393331234568")
     one, other = records(running)
@@ -77,7 +77,7 @@ async def test_callers_that_differ_in_their_digits_alone_share_their_grounds(run
     assert one.caller != other.caller
 
 
-async def test_a_repeated_question_gets_the_whole_answer_again(running: World) -> None:
+async def test_a_repeated_request_gets_the_complete_response(running: World) -> None:
     first = await check(running, call_id="a-1")
     assert await check(running, call_id="a-1") == first
     running.app.gate._gatherer = running.app.gate._gatherer.configured(
@@ -87,7 +87,7 @@ async def test_a_repeated_question_gets_the_whole_answer_again(running: World) -
 
 
 @pytest.mark.parametrize("call_id", ["333 123 4567", "333\u200b1234567", "b-3331234567", "39.333.123.4567"])
-async def test_a_call_id_does_not_give_away_either_number(running: World, call_id: str) -> None:
+async def test_a_call_id_does_not_reveal_either_number(running: World, call_id: str) -> None:
     await check(running, call_id=call_id)
     await check(running, call_id=call_id, to=PERSON, **{"from": CALLER})
     await check(running, call_id=call_id, to=f"{PERSON} ext. 5", **{"from": CALLER})
@@ -97,7 +97,7 @@ async def test_a_call_id_does_not_give_away_either_number(running: World, call_i
     assert all("#" in each and "4567" not in each for each in written)
 
 
-async def test_the_officer_reads_it_at_the_command_line(running: World) -> None:
+async def test_the_command_shows_the_caller_id(running: World) -> None:
     await check(running, to=LISTED)
     words = ["why", LISTED, "--purpose", "a complaint", "--json"]
     path = str(running.folder / "dialgate.yaml")
@@ -109,13 +109,13 @@ async def test_the_officer_reads_it_at_the_command_line(running: World) -> None:
         assert (await answer.json())["caller_id"] == ""
 
 
-def test_a_record_of_before_reads_as_it_did() -> None:
+def test_an_earlier_record_is_read_unchanged() -> None:
     body = b'{"type":"decision","seq":2,"id":"9f2c01ab-2","at":1,"number":"","sealed":"","grounds":1,"allow":false}'
     stored = decode(body)
     assert msgspec.json.encode(stored) == body
 
 
-async def test_a_packed_log_gives_such_a_record_back_byte_for_byte(running: World) -> None:
+async def test_a_packed_log_rebuilds_such_a_record_byte_for_byte(running: World) -> None:
     await check(running)
     data = running.app.config.data
     bodies = [line.body for line in Segments(data / "log").lines(1)]
@@ -125,7 +125,7 @@ async def test_a_packed_log_gives_such_a_record_back_byte_for_byte(running: Worl
     assert b"caller_sealed" in bodies[-1]
 
 
-async def test_a_list_whose_texts_hold_one_of_its_numbers_is_refused(running: World) -> None:
+async def test_a_list_with_one_of_its_numbers_in_a_text_is_refused(running: World) -> None:
     asked = {
         "campaigns": ["acme-fibre"],
         "basis": "directory",
@@ -143,4 +143,4 @@ async def test_a_list_whose_texts_hold_one_of_its_numbers_is_refused(running: Wo
             assert (answer.status, told["error"]["field"]) == (400, name), told
     body = {"id": "of-2026-11-24", **asked, "source": "0612345679", "numbers": [CLEAR]}
     async with running.client.post("/v1/lists", json=body) as answer:
-        assert answer.status == 201, "the digits are no number of this list"
+        assert answer.status == 201, "the digits are not a number of this list"

@@ -1,4 +1,4 @@
-"""Whoever brings a file to the disk says when it is there, and what went wrong."""
+"""Background syncing reports when data is on disk, and any error."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def heard(syncing: Syncing, count: int) -> list[SyncResult]:
+def collect_results(syncing: Syncing, count: int) -> list[SyncResult]:
     done: list[SyncResult] = []
     while len(done) < count:
         assert select.select([syncing.fileno()], [], [], 30)[0]
@@ -30,8 +30,8 @@ def heard(syncing: Syncing, count: int) -> list[SyncResult]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_sync_is_told_once(way: Callable[[], Syncing], tmp_path: Path) -> None:
-    """In order, also where many are under way, some of them of another file. None takes a descriptor."""
+def test_each_sync_is_reported_once(way: Callable[[], Syncing], tmp_path: Path) -> None:
+    """Results are in order, even for many syncs of several files, and no sync uses a descriptor."""
     syncing = way()
     assert syncing.done() == []
     files = [os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("log", "another")]
@@ -41,7 +41,7 @@ def test_each_sync_is_told_once(way: Callable[[], Syncing], tmp_path: Path) -> N
         os.write(fd, b"x" * 1000)
         syncing.begin(fd, ticket)
     assert descriptors() == before
-    assert heard(syncing, 40) == [SyncResult(ticket, 0) for ticket in range(40)]
+    assert collect_results(syncing, 40) == [SyncResult(ticket, 0) for ticket in range(40)]
     assert syncing.done() == []
     syncing.close()
     for fd in files:
@@ -49,13 +49,13 @@ def test_each_sync_is_told_once(way: Callable[[], Syncing], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_cannot_be_synced_is_an_error_at_once_or_later(way: Callable[[], Syncing]) -> None:
-    """A pipe has no disk."""
+def test_a_file_that_cannot_be_synced_gives_an_error(way: Callable[[], Syncing]) -> None:
+    """A pipe cannot be synced."""
     syncing = way()
     read, write = os.pipe()
     try:
         syncing.begin(write, 7)
-        told = heard(syncing, 1)
+        told = collect_results(syncing, 1)
     except OSError as error:
         told = [SyncResult(7, error.errno or 0)]
     assert told == [SyncResult(7, errno.EINVAL)]
@@ -65,7 +65,7 @@ def test_what_cannot_be_synced_is_an_error_at_once_or_later(way: Callable[[], Sy
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_closing_waits_for_what_is_under_way(way: Callable[[], Syncing], tmp_path: Path) -> None:
+def test_closing_waits_for_pending_syncs(way: Callable[[], Syncing], tmp_path: Path) -> None:
     syncing = way()
     with (tmp_path / "log").open("wb", buffering=0) as file:
         file.write(bytes(1 << 20))

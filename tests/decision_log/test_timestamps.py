@@ -1,5 +1,7 @@
-"""Promise: an authority outside says when a checkpoint was there, nobody waits for it, and a stamp that does not hold is
-told. The authority is OpenSSL's, behind a real server."""
+"""Checkpoints are time-stamped by an external authority without delaying the gate, and invalid time stamps are reported.
+
+The authority is OpenSSL behind a real server.
+"""
 
 import asyncio
 import subprocess
@@ -59,7 +61,7 @@ def openssl(folder: Path, words: str) -> None:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an authority: `root.pem` is what its users trust."""
+    """The folder of an authority. Its users trust `root.pem`."""
     folder = tmp_path_factory.mktemp("authority")
     (folder / "ca.cnf").write_text(AUTHORITY)
     (folder / "serial").write_text("01\n")
@@ -93,7 +95,7 @@ async def serving(folder: Path, garbage: bytes = b"") -> AsyncIterator[str]:
 
 
 def checkpoints(folder: Path, number: int) -> None:
-    """So many more."""
+    """Append entries and make this many more checkpoints."""
     with closing(DecisionLog.open(folder / "log", log="9f2c01ab", now=NOW, gate={})) as log:
         made = Checkpointer.open(
             folder / "log",
@@ -108,7 +110,7 @@ def checkpoints(folder: Path, number: int) -> None:
             made.finish(log.durable, NOW)
 
 
-async def test_the_newest_checkpoint_is_stamped_once_in_an_interval(tmp_path: Path, authority: Path) -> None:
+async def test_the_newest_checkpoint_is_stamped_once_per_interval(tmp_path: Path, authority: Path) -> None:
     log, roots = tmp_path / "log", authority / "root.pem"
     checkpoints(tmp_path, 2)
     async with serving(authority) as url:
@@ -124,7 +126,7 @@ async def test_the_newest_checkpoint_is_stamped_once_in_an_interval(tmp_path: Pa
     assert [fault.seq for fault in verify_timestamps(log, authority / "other.pem")[1]] == [2, 5]
 
 
-async def test_a_stamped_checkpoint_that_was_replaced_is_told(tmp_path: Path, authority: Path) -> None:
+async def test_a_replaced_checkpoint_invalidates_its_time_stamp(tmp_path: Path, authority: Path) -> None:
     log = tmp_path / "log"
     checkpoints(tmp_path, 1)
     async with serving(authority) as url:
@@ -138,7 +140,7 @@ async def test_a_stamped_checkpoint_that_was_replaced_is_told(tmp_path: Path, au
 @pytest.mark.parametrize(
     ("garbage", "root"), [(b"no stamp", "root"), (b"", "other")], ids=["garbage", "strange root"]
 )
-async def test_an_answer_that_does_not_hold_is_not_kept(
+async def test_an_invalid_response_is_not_stored(
     tmp_path: Path, authority: Path, garbage: bytes, root: str
 ) -> None:
     checkpoints(tmp_path, 1)
@@ -151,7 +153,7 @@ async def test_an_answer_that_does_not_hold_is_not_kept(
         stamper.stamp(NOW + HOUR)
 
 
-async def test_a_torn_stamp_is_cut_off(tmp_path: Path, authority: Path) -> None:
+async def test_a_torn_time_stamp_is_cut_off(tmp_path: Path, authority: Path) -> None:
     log = tmp_path / "log"
     checkpoints(tmp_path, 1)
     (log / FILE).write_bytes(b'{"size":1,"che')
@@ -165,7 +167,7 @@ def verified(copy: Path, *words: object) -> tuple[int, int, list[str]]:
     return done.code, done.json["stamped"], [fault["kind"] for fault in done.json["faults"]]
 
 
-async def test_stamps_are_shipped_once_their_checkpoint_is_and_the_copy_proves_them_alone(
+async def test_time_stamps_are_shipped_after_their_checkpoint_and_verified_from_the_copy(
     tmp_path: Path, authority: Path
 ) -> None:
     data, target = tmp_path / "data", tmp_path / "target"
@@ -183,7 +185,7 @@ async def test_stamps_are_shipped_once_their_checkpoint_is_and_the_copy_proves_t
         stamper = Stamper(log, url, root, HOUR)
         assert await asyncio.to_thread(stamper.stamp, NOW)
         shipping = ship()
-        assert list(target.rglob("*.timestamp")) == [], "of the segment that is open still"
+        assert list(target.rglob("*.timestamp")) == [], "of the segment that is still open"
         written(data)
         assert await asyncio.to_thread(stamper.stamp, NOW + HOUR)
     assert shipping.round()
@@ -206,7 +208,7 @@ async def test_stamps_are_shipped_once_their_checkpoint_is_and_the_copy_proves_t
 
 
 @pytest.mark.parametrize("line", [b"no stamp\n", b'{"size":1}\n'])
-async def test_a_stamp_that_was_changed_is_named_and_stops_no_other(
+async def test_a_modified_time_stamp_is_reported_and_others_are_checked(
     tmp_path: Path, authority: Path, line: bytes
 ) -> None:
     log, root = tmp_path / "log", authority / "root.pem"
@@ -224,7 +226,7 @@ async def test_a_stamp_that_was_changed_is_named_and_stops_no_other(
     ]
 
 
-async def test_a_gate_has_its_log_stamped_and_answers_while_the_authority_is_silent(
+async def test_a_gate_stamps_its_log_and_answers_while_the_authority_does_not(
     tmp_path: Path, authority: Path
 ) -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
@@ -259,7 +261,7 @@ async def test_a_gate_has_its_log_stamped_and_answers_while_the_authority_is_sil
     assert (verified.code, verified.json["faults"]) == (0, [])
 
 
-def test_root_certificates_that_cannot_be_read_stop_the_start(tmp_path: Path) -> None:
+def test_unreadable_root_certificates_prevent_the_start(tmp_path: Path) -> None:
     config = world.write_folder(tmp_path, timestamp_url="http://127.0.0.1:9/", timestamp_roots="roots.pem")
     (tmp_path / "roots.pem").write_text("none")
     started = ended(command("serve", DIALGATE_CONFIG=str(config)))

@@ -1,4 +1,4 @@
-"""What is compiled says what the same in Python says, of everything; and a machine without a compiler has a gate too."""
+"""The compiled primitives return the same as their Python versions, and a gate works without a compiler."""
 
 import contextlib
 import json
@@ -47,12 +47,12 @@ BOTH = pytest.mark.parametrize("ways", [native, fallback])
 
 @BOTH
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("0123456789/:+٣"))))
-def test_the_digits_of_a_text_are_those_ten_and_no_others(ways: Ways, text: str) -> None:
+def test_only_ascii_digits_are_digits(ways: Ways, text: str) -> None:
     assert ways.digits(text) == "".join(each for each in text if each in "0123456789")
 
 
 class Members(list[tuple[str, object]]):
-    """Of an object: its names and values, some perhaps twice."""
+    """The members of an object: names and values, possibly repeated."""
 
 
 # ---- chain and tree --------------------------------------------------------------------------------------------------
@@ -66,8 +66,8 @@ HEAD = sha256(b"before").digest()
 
 @BOTH
 @given(bodies=BODIES, most=st.integers(-1, 14), cut=st.integers(0, 60))
-def test_what_was_chained_is_followed(ways: Ways, bodies: list[bytes], most: int, cut: int) -> None:
-    """By the very bytes that hashlib gives; no further than asked, nor into a line that is not whole."""
+def test_a_chain_is_followed(ways: Ways, bodies: list[bytes], most: int, cut: int) -> None:
+    """The hashes are those of hashlib. No more than the requested lines are read, and no incomplete one."""
     head, expected = HEAD, b""
     heads = [HEAD]
     for body in bodies:
@@ -85,7 +85,7 @@ def test_what_was_chained_is_followed(ways: Ways, bodies: list[bytes], most: int
 
 
 @given(bodies=BODIES, at=st.integers(0, 4_000), byte=st.integers(0, 255))
-def test_a_changed_byte_ends_what_follows_on_both_ways(bodies: list[bytes], at: int, byte: int) -> None:
+def test_both_stop_at_a_changed_byte(bodies: list[bytes], at: int, byte: int) -> None:
     lines, _ = native.chained(HEAD, bodies)
     assume(at < len(lines) and lines[at] != byte)
     damaged = lines[:at] + bytes([byte]) + lines[at + 1 :]
@@ -107,7 +107,7 @@ def test_the_nodes_of_a_tree(ways: Ways, count: int) -> None:
 
 
 @BOTH
-def test_a_head_that_is_none_is_refused(ways: Ways) -> None:
+def test_an_invalid_head_is_refused(ways: Ways) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         ways.chained(HEAD[1:], [])
     with pytest.raises(ValueError, match="32 bytes"):
@@ -137,30 +137,30 @@ def written(value: object, pad: str, *, ascii_only: bool) -> str:
     return json.dumps(value, ensure_ascii=ascii_only)
 
 
-def doubled(value: object, depth: int) -> set[str]:
-    """The names that stand twice in one object, looked for by hand."""
+def repeated_names(value: object, depth: int) -> set[str]:
+    """Return the names that are repeated in one object, found by a simple search."""
     found = set()
     if isinstance(value, Members):
         names = [name for name, _ in value]
         found = {name for name in names if names.count(name) > 1} if depth else set()
         value, depth = [held for _, held in value], depth - 1
     if isinstance(value, list) and depth > 0:
-        found |= {name for each in value for name in doubled(each, depth)}
+        found |= {name for each in value for name in repeated_names(each, depth)}
     return found
 
 
 @BOTH
 @given(value=JSON, depth=st.integers(0, 3), pad=st.sampled_from(["", " ", "\n"]), ascii_only=st.booleans())
-def test_a_name_that_stands_twice_is_found_and_nothing_else(
+def test_exactly_the_repeated_names_are_found(
     ways: Ways, value: object, depth: int, pad: str, ascii_only: bool
 ) -> None:
     text = written(value, pad, ascii_only=ascii_only)
-    named, wanted = ways.repeated(text.encode(), depth), doubled(value, depth)
+    named, wanted = ways.repeated(text.encode(), depth), repeated_names(value, depth)
     assert named in wanted if wanted else named is None
 
 
 @BOTH
-def test_a_name_written_in_two_ways_is_still_the_same(ways: Ways) -> None:
+def test_a_name_with_different_escapes_is_the_same(ways: Ways) -> None:
     assert ways.repeated(rb'{"to":"+39055","\u0074o":"+39066"}', 1) == "to"
     assert ways.repeated(b"{%b}" % b",".join(b'"n%d":1' % n for n in (*range(100), 3)), 1) == "n3"
     assert ways.repeated(b'{"a":' * 40 + b'{"to":1,"to":2}' + b"}" * 40, 64) == "to"
@@ -168,17 +168,17 @@ def test_a_name_written_in_two_ways_is_still_the_same(ways: Ways) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 70))
-def test_bytes_that_are_no_document_do_no_harm(noise: bytes, depth: int) -> None:
+def test_invalid_documents_do_no_harm(noise: bytes, depth: int) -> None:
     for body in (noise, b'{"a":' + noise, noise + b'"', b"{" * 40 + noise + b':"\\'):
-        with contextlib.suppress(ValueError):  # asked in Python
+        with contextlib.suppress(ValueError):  # compared with Python
             native.repeated(body, depth)
 
 
-# ---- looking up ------------------------------------------------------------------------------------------------------
+# ---- look-ups --------------------------------------------------------------------------------------------------------
 
 
-def drawn(seed: int) -> list[int]:
-    """Sparse blocks, one of just as many numbers as make it dense, full ones, and numbers far away."""
+def random_set(seed: int) -> list[int]:
+    """Return sparse blocks, a block that is just dense, full blocks, and isolated numbers."""
     draw = random.Random(seed)
     numbers = set(range(START, START + draw.choice([1, 644, 645, 646, BLOCK])))
     for block in range(1, 8):
@@ -189,7 +189,7 @@ def drawn(seed: int) -> list[int]:
 
 
 class Parts:
-    """The parts of a set's file, as `NumberSet` gives them to a tagger."""
+    """The parts of a number set's file, as `NumberSet` passes them to a tagger."""
 
     def __init__(self, path: Path) -> None:
         held = number_set.NumberSet.open(path)
@@ -205,7 +205,7 @@ class Parts:
 @pytest.fixture(params=[(seed, tagged) for seed in range(4) for tagged in (False, True)])
 def parts(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Parts, list[int]]:
     seed, tagged = request.param
-    numbers = drawn(seed)
+    numbers = random_set(seed)
     tags = (np.arange(len(numbers)) % 65_521).astype(np.uint16) if tagged else None
     number_set.write(tmp_path / "set", [np.array(numbers, np.uint64)], meta=b"m", tags=tags)
     return Parts(tmp_path / "set"), numbers
@@ -220,8 +220,8 @@ def test_both_find_the_same_tag_for_every_number_and_its_neighbours(parts: tuple
     assert sum(plain(number) >= 0 for number in asked) == len(numbers)
 
 
-def test_whatever_is_damaged_no_look_up_leaves_the_file(parts: tuple[Parts, list[int]]) -> None:
-    """A thousand changed bytes: each answer is a tag, or says that the file points nowhere, and both ways agree."""
+def test_no_look_up_in_a_damaged_file_reads_outside_it(parts: tuple[Parts, list[int]]) -> None:
+    """Change a thousand bytes: each look-up returns a tag or reports the damage, and both versions agree."""
     held, numbers = parts
     draw = random.Random(len(numbers))
     _, _, directory, *_ = held.places
@@ -250,7 +250,7 @@ def answer(tagger: Callable[[int], int], number: int) -> int | str:
 
 
 @BOTH
-def test_a_part_outside_of_its_file_is_refused(ways: Ways) -> None:
+def test_a_part_outside_its_file_is_refused(ways: Ways) -> None:
     file = mmap.mmap(-1, 4096)
     for places in (
         (8, 16, 24, 0, 0, 1 << 20, 1, 1),
@@ -264,7 +264,7 @@ def test_a_part_outside_of_its_file_is_refused(ways: Ways) -> None:
 
 
 @BOTH
-def test_a_closed_one_finds_nothing_and_lets_the_file_go(ways: Ways, tmp_path: Path) -> None:
+def test_a_closed_tagger_finds_nothing_and_releases_the_file(ways: Ways, tmp_path: Path) -> None:
     number_set.write(tmp_path / "set", [np.array([START], np.uint64)], meta=b"")
     parts = Parts(tmp_path / "set")
     tagger = ways.Tagger(parts.file, *parts.places)
@@ -279,7 +279,7 @@ def test_a_closed_one_finds_nothing_and_lets_the_file_go(ways: Ways, tmp_path: P
 # ---- on another processor, and without a compiler ----------------------------------------------------------------------
 
 
-def test_a_processor_without_instructions_for_it_has_the_same_hash(tmp_path: Path) -> None:
+def test_the_hash_is_the_same_without_processor_extensions(tmp_path: Path) -> None:
     built = tmp_path / f"_primitives{sysconfig.get_config_var('EXT_SUFFIX')}"
     sources = sorted(Path(native.__file__).parent.glob("*.c"))
     subprocess.run(
@@ -295,7 +295,7 @@ def test_a_processor_without_instructions_for_it_has_the_same_hash(tmp_path: Pat
     assert plain.chained(HEAD, bodies) == fallback.chained(HEAD, bodies) == native.chained(HEAD, bodies)
 
 
-def test_what_was_compiled_is_used_unless_it_is_not_wanted() -> None:
+def test_the_compiled_version_is_used_unless_disabled() -> None:
     said = [
         subprocess.run(
             [sys.executable, "-c", "from dialgate import native as p; print(p.COMPILED, p.Tagger.__module__)"],

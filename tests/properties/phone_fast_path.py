@@ -1,11 +1,11 @@
-"""The fast path of `dialgate.core.phone` answers what the slow path answers, refusals included.
+"""Comparison of the fast path of `dialgate.core.phone` with the slow path, including refusals.
 
-Half of the numbers sweep every five-digit beginning at every length of 4 to 15 digits: the plan of Italy looks no
-deeper, so 2,400,000 numbers are a proof for the metadata that is installed. The other half walk about its edges:
-they are one small change away from a number that is valid.
+Half of the numbers cover every five-digit prefix at every length from 4 to 15 digits. The numbering plan of
+Italy does not depend on more digits, so 2,400,000 numbers are a proof for the installed metadata. The other
+half are one small change away from a valid number.
 
-Of the slow path this asks `_exactly`, which is all of it for a plus sign and digits but the words of a refusal, and
-those cost four times as much; `tests/core/test_phone.py` compares with the whole.
+The slow path is `_exactly`: it is complete for a plus sign and digits except for the refusal texts, which
+cost four times as much. `tests/core/test_phone.py` compares the whole.
 """
 
 import random
@@ -21,7 +21,7 @@ _STRIDE = 61_803  # coprime to the number of beginnings, so that a short run sam
 
 
 def disagreements(count: int, seed: int) -> list[str]:
-    """One line, with the last digits masked, for each of `count` made numbers that the two paths read differently."""
+    """Yield a line with the last digits masked for each of `count` numbers on which the paths differ."""
     found = []
     for raw in _made_numbers(count, random.Random(seed)):
         fast, slow = _fast(raw), _exactly(raw)
@@ -53,7 +53,7 @@ def _swept(step: int, rng: random.Random) -> str:
 
 
 def _examples() -> list[str]:
-    """Of each type that Italy or the Vatican has, and of the beginnings that have a rule of their own."""
+    """Return example numbers of each type in Italy and the Vatican, and of prefixes with special rules."""
     examples = (
         phonenumbers.example_number_for_type(region, number_type)
         for region in ("IT", "VA")
@@ -68,7 +68,7 @@ def _examples() -> list[str]:
 
 
 def _changed(e164: str, rng: random.Random) -> str:
-    """One digit one up or down (mostly an early one), one more, one fewer, or another tail."""
+    """Return the number with one digit changed by one (mostly an early one), added, removed, or with another tail."""
     digits = e164[3:]
     place = min(rng.randrange(len(digits)), rng.randrange(len(digits)))
     match rng.randrange(4):

@@ -1,4 +1,4 @@
-"""Promise: what is closed of the log stands elsewhere, whole, proved by that copy alone, and is never replaced there."""
+"""Closed segments are copied to a target, complete, verifiable from the copy, and never replaced."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ KILLS = int(os.environ.get("DIALGATE_SHIPPING_KILLS", "5"))
 
 
 class Place(Struct):
-    """A target, and how to look at what is in it."""
+    """A target, and a way to read its content."""
 
     target: Target
     seen: Callable[[], Path]
@@ -87,7 +87,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two logs of two closed segments each, packed, and one that is open."""
+    """Two logs, each with two closed, packed segments and an open one."""
     both(tmp_path / "data")
     return tmp_path / "data"
 
@@ -110,7 +110,7 @@ def verified(copy: Path, *words: str) -> tuple[int, Any]:
 # ---- the copy ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_copy_alone_proves_every_closed_segment_of_every_worker(data: Path, place: Place) -> None:
+def test_every_closed_segment_of_every_worker_is_verified_from_the_copy(data: Path, place: Place) -> None:
     assert shipping(data, place.target).round()
     copy = home(place.seen(), data)
     code, told = verified(copy)
@@ -125,7 +125,7 @@ def test_the_copy_alone_proves_every_closed_segment_of_every_worker(data: Path, 
         assert sent == {f"{stem}{end}" for stem in own for end in (".parquet", ".sha256", ".checkpoints")}
 
 
-def test_no_key_but_the_public_ones_and_no_number_leaves(data: Path, place: Place) -> None:
+def test_only_public_keys_and_no_numbers_are_shipped(data: Path, place: Place) -> None:
     shipping(data, place.target).round()
     root = place.seen()
     signing = json.loads((data / "signing.json").read_bytes())["keys"]
@@ -139,7 +139,7 @@ def test_no_key_but_the_public_ones_and_no_number_leaves(data: Path, place: Plac
     assert pem.startswith(b"-----BEGIN PUBLIC KEY-----")
 
 
-def test_a_strange_key_is_named_where_ones_own_is_given(data: Path, tmp_path: Path) -> None:
+def test_an_unknown_key_is_named_if_the_own_key_is_given(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
     shipping(data, place.target).round()
     copy = home(place.seen(), data)
@@ -155,7 +155,9 @@ def test_a_strange_key_is_named_where_ones_own_is_given(data: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("end", [".parquet", ".sha256", ".checkpoints"])
 @pytest.mark.parametrize("what", ["changed", "removed"])
-def test_a_damaged_copy_is_told_by_itself(data: Path, tmp_path: Path, end: str, what: str) -> None:
+def test_a_damaged_copy_is_detected_without_the_original(
+    data: Path, tmp_path: Path, end: str, what: str
+) -> None:
     place = a_folder(tmp_path)
     shipping(data, place.target).round()
     copy = home(place.seen(), data)
@@ -169,7 +171,7 @@ def test_a_damaged_copy_is_told_by_itself(data: Path, tmp_path: Path, end: str, 
     assert verified(copy, "--worker", "2")[0] == 0
 
 
-def test_a_key_that_signs_no_more_is_there_as_well(data: Path, tmp_path: Path) -> None:
+def test_a_former_signing_key_is_shipped_too(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
     shipping(data, place.target).round()
     config = write_folder(tmp_path / "config", data=str(data))
@@ -185,8 +187,8 @@ def test_a_key_that_signs_no_more_is_there_as_well(data: Path, tmp_path: Path) -
     assert (code, told["ok"]) == (0, True)
 
 
-def test_a_month_that_is_retired_here_is_anonymous_there(data: Path, tmp_path: Path) -> None:
-    """No key is there, so with the month's keys goes all that could link its records to a number."""
+def test_a_retired_month_is_anonymous_in_the_copy(data: Path, tmp_path: Path) -> None:
+    """The copy has no keys, so destroying the keys of the month removes every link to a number."""
     place = a_folder(tmp_path)
     shipping(data, place.target).round()
     copy, keys = home(place.seen(), data), Keys.open(data / "keys.json")
@@ -203,10 +205,10 @@ def test_a_month_that_is_retired_here_is_anonymous_there(data: Path, tmp_path: P
     assert verified(copy)[0] == 0
 
 
-# ---- in order, and never twice -------------------------------------------------------------------------------------------
+# ---- order and repetition ------------------------------------------------------------------------------------------------
 
 
-def test_what_was_shipped_is_not_shipped_again_and_what_comes_later_is(data: Path, place: Place) -> None:
+def test_only_new_segments_are_shipped(data: Path, place: Place) -> None:
     assert shipping(data, place.target).round()
     before = files(place.seen())
     again = shipping(data, place.target)
@@ -220,7 +222,7 @@ def test_what_was_shipped_is_not_shipped_again_and_what_comes_later_is(data: Pat
     assert {each.behind for each in again.standings.values()} == {0}
 
 
-def test_a_full_segment_waits_until_it_is_packed_or_goes_at_once_as_it_is(tmp_path: Path) -> None:
+def test_a_closed_segment_is_shipped_packed_or_at_once(tmp_path: Path) -> None:
     data, place = tmp_path / "data", a_folder(tmp_path)
     folder = written(data, packed=False)
     waiting = shipping(data, place.target)
@@ -242,15 +244,15 @@ def test_a_full_segment_waits_until_it_is_packed_or_goes_at_once_as_it_is(tmp_pa
     assert verified(home(place.seen(), data))[0] == 0
 
 
-def test_what_no_checkpoint_covers_yet_waits(data: Path, tmp_path: Path) -> None:
+def test_a_segment_without_a_checkpoint_is_not_shipped(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
     checkpoints = data / "log" / "checkpoints.ndjson"
-    whole = checkpoints.read_bytes()
-    checkpoints.write_bytes(whole.splitlines(keepends=True)[0])
+    content = checkpoints.read_bytes()
+    checkpoints.write_bytes(content.splitlines(keepends=True)[0])
     late = shipping(data, place.target)
     assert late.round()
     assert late.standings[1].last == closed_end(data / "log", 1)
-    checkpoints.write_bytes(whole)
+    checkpoints.write_bytes(content)
     assert late.round()
     assert late.standings[1].last == closed_end(data / "log", 2)
     assert verified(home(place.seen(), data))[0] == 0
@@ -260,9 +262,7 @@ def closed_end(folder: Path, many: int) -> int:
     return archive.segments(folder)[many][0] - 1
 
 
-def test_what_else_stands_there_is_refused_and_left_and_the_other_worker_goes_on(
-    data: Path, tmp_path: Path
-) -> None:
+def test_a_different_file_is_not_replaced_and_other_workers_continue(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
     taken = home(place.seen(), data) / "log" / f"{closed(data / 'log')[1].stem}.parquet"
     taken.parent.mkdir(parents=True)
@@ -279,7 +279,7 @@ def test_what_else_stands_there_is_refused_and_left_and_the_other_worker_goes_on
     assert verified(home(place.seen(), data))[0] == 0
 
 
-def test_other_objects_are_refused_and_left(data: Path, tmp_path: Path) -> None:
+def test_a_different_object_is_not_replaced(data: Path, tmp_path: Path) -> None:
     place = a_bucket(tmp_path)
     name = place.to["to"].split("/")[2]
     log = Keys.open(data / "keys.json").log
@@ -291,17 +291,17 @@ def test_other_objects_are_refused_and_left(data: Path, tmp_path: Path) -> None:
     assert bytes(obstore.get(store(name), taken).bytes()) == b"of somebody else"
 
 
-def test_what_is_damaged_here_does_not_become_the_copy(data: Path, tmp_path: Path) -> None:
+def test_a_damaged_segment_is_not_shipped(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
     flip(closed(data / "log")[1])
     made = shipping(data, place.target)
     assert not made.round()
     assert made.standings[1].refused
     assert made.standings[1].last == closed_end(data / "log", 1)
-    assert verified(home(place.seen(), data))[0] == 0, "the first segment is there, and whole"
+    assert verified(home(place.seen(), data))[0] == 0, "the first segment is complete"
 
 
-def test_segments_that_were_taken_away_before_are_told_of(data: Path, tmp_path: Path) -> None:
+def test_segments_deleted_before_shipping_are_reported(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
     first = shipping(data, place.target)
     first.round()
@@ -315,13 +315,13 @@ def test_segments_that_were_taken_away_before_are_told_of(data: Path, tmp_path: 
     remaining = [path for path in closed(data / "log") if int(path.stem) > before]
     assert first.standings[1].missed == int(remaining[0].stem) - before - 1 > 0
     assert shipping(data, place.target).round()
-    assert verified(home(place.seen(), data), "--worker", "1")[0] == 1, "the copy says so too"
+    assert verified(home(place.seen(), data), "--worker", "1")[0] == 1, "the copy reports it too"
 
 
-# ---- targets that fail ---------------------------------------------------------------------------------------------------
+# ---- failing targets -----------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_there_leaves_nothing_half_and_room_brings_it_on(
+def test_a_full_target_gets_no_partial_file_and_shipping_continues_once_there_is_space(
     tmp_path: Path, small_disk: Path
 ) -> None:
     data = tmp_path / "data"
@@ -338,9 +338,7 @@ def test_a_full_disk_there_leaves_nothing_half_and_room_brings_it_on(
     assert verified(home(small_disk, data))[0] == 0
 
 
-def test_a_folders_files_are_their_owners_alone_whatever_the_shell_gives_away(
-    data: Path, tmp_path: Path
-) -> None:
+def test_files_are_readable_by_the_owner_only_despite_the_umask(data: Path, tmp_path: Path) -> None:
     place, umask = a_folder(tmp_path), os.umask(0)
     try:
         assert shipping(data, place.target).round()
@@ -351,8 +349,8 @@ def test_a_folders_files_are_their_owners_alone_whatever_the_shell_gives_away(
     assert set(modes.values()) == {0o600}, modes
 
 
-async def test_half_of_a_file_never_stands_under_its_name(tmp_path: Path) -> None:
-    """As it is being written: what is copied comes out of a pipe, of which half has been read."""
+async def test_a_partial_file_never_has_its_final_name(tmp_path: Path) -> None:
+    """The content comes from a pipe, of which only half has been read."""
     (tmp_path / "share").mkdir()
     os.mkfifo(tmp_path / "pipe")
     target, half = Folder(tmp_path / "share"), random.randbytes(3 << 20)
@@ -371,7 +369,7 @@ async def test_half_of_a_file_never_stands_under_its_name(tmp_path: Path) -> Non
     assert files(tmp_path / "share") == {"log/a": half + half}
 
 
-def test_a_share_that_is_not_mounted_is_not_taken_for_an_empty_one(data: Path, tmp_path: Path) -> None:
+def test_an_unmounted_share_is_not_taken_for_an_empty_one(data: Path, tmp_path: Path) -> None:
     made = shipping(data, Folder(tmp_path / "share"))
     assert not made.round()
     assert "mount" in made.standings[1].problem
@@ -380,7 +378,7 @@ def test_a_share_that_is_not_mounted_is_not_taken_for_an_empty_one(data: Path, t
     assert made.round()
 
 
-async def test_object_storage_that_is_away_is_asked_again(tmp_path: Path) -> None:
+async def test_unavailable_object_storage_is_retried(tmp_path: Path) -> None:
     place = a_bucket(tmp_path)
     nobody = objects(place.to, tmp_path, endpoint="http://127.0.0.1:1")
     with pytest.raises(TargetFailed):
@@ -407,7 +405,7 @@ async def server(answer: Callable[[web.Request], int]) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_a_server_that_would_replace_what_is_there_is_found_out_and_refused(tmp_path: Path) -> None:
+async def test_a_server_that_ignores_if_none_match_is_refused(tmp_path: Path) -> None:
     place = a_bucket(tmp_path)
     asked: list[tuple[str, bool]] = []
 
@@ -419,12 +417,10 @@ async def test_a_server_that_would_replace_what_is_there_is_found_out_and_refuse
         target = objects(place.to, tmp_path, endpoint=url)
         with pytest.raises(Refused, match="If-None-Match"):
             await asyncio.to_thread(target.put, "a", b"content")
-    assert asked == [("*", True), ("*", True)], (
-        "and each says its SHA-256, without which object lock takes nothing"
-    )
+    assert asked == [("*", True), ("*", True)], "each request has a SHA-256, as object lock requires"
 
 
-def test_who_lacks_the_client_of_object_storage_is_told_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_s3_client_is_reported_with_the_command_to_install_it(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; sys.modules['obstore'] = None\n"
         "from dialgate.shipping.target import Objects, Refused\nfrom dialgate.config.shipping import Shipping\n"
@@ -436,7 +432,7 @@ def test_who_lacks_the_client_of_object_storage_is_told_what_to_install(tmp_path
     assert "pip install 'dialgate[s3]'" in done.stdout
 
 
-def test_credentials_come_from_a_file_that_is_its_owners_alone(tmp_path: Path) -> None:
+def test_credentials_are_read_from_a_private_file(tmp_path: Path) -> None:
     path = tmp_path / "credentials"
     path.write_text(
         "[default]\naws_access_key_id = a\naws_secret_access_key = very-secret%\naws_session_token = t\n"
@@ -466,7 +462,9 @@ def command(config: Path, *words: str) -> tuple[int, Any]:
     return done.exit_code, json.loads(done.output.splitlines()[-1])
 
 
-def test_the_command_ships_to_both_and_anew_mends_the_copy(data: Path, place: Place, tmp_path: Path) -> None:
+def test_the_command_ships_to_both_targets_and_anew_repairs_the_copy(
+    data: Path, place: Place, tmp_path: Path
+) -> None:
     config = config_of(tmp_path / "config", data, **place.to, textfile=str(tmp_path / "ship.prom"))
     code, told = command(config)
     assert code == 0
@@ -479,7 +477,7 @@ def test_the_command_ships_to_both_and_anew_mends_the_copy(data: Path, place: Pl
     assert "dialgate_shipping_run_timestamp_seconds" in text
 
 
-def test_a_file_that_was_lost_there_is_shipped_anew_on_request(data: Path, tmp_path: Path) -> None:
+def test_a_file_lost_at_the_target_is_shipped_again_on_request(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
     config = config_of(tmp_path / "config", data, **place.to)
     assert command(config)[0] == 0
@@ -496,7 +494,7 @@ def test_a_file_that_was_lost_there_is_shipped_anew_on_request(data: Path, tmp_p
     assert told[0]["refused"]
 
 
-def test_one_process_ships_a_folder_and_the_next_is_told_so(data: Path, tmp_path: Path) -> None:
+def test_only_one_process_ships_a_folder(data: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path / "config", data, **a_folder(tmp_path).to)
     with shipping_lock(data):
         code, told = command(config)
@@ -504,7 +502,7 @@ def test_one_process_ships_a_folder_and_the_next_is_told_so(data: Path, tmp_path
     assert command(config)[0] == 0
 
 
-def test_nothing_to_ship_to_is_said(data: Path, tmp_path: Path) -> None:
+def test_a_missing_target_is_reported(data: Path, tmp_path: Path) -> None:
     config = write_folder(tmp_path / "config", data=str(data))
     code, told = command(config)
     assert (code, "shipping" in told["error"]["message"]) == (1, True)
@@ -523,7 +521,7 @@ def test_nothing_to_ship_to_is_said(data: Path, tmp_path: Path) -> None:
         ({"to": "/mnt/x", "unknown": 1}, "unknown"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_refused(tmp_path: Path, given: dict[str, Any], wanted: str) -> None:
+def test_an_unusable_setting_is_refused(tmp_path: Path, given: dict[str, Any], wanted: str) -> None:
     with pytest.raises(ConfigError) as refused:
         loader.load(write_folder(tmp_path, shipping=given))
     assert wanted in str(refused.value)
@@ -535,11 +533,11 @@ def test_the_stream_must_not_be_the_gates_own_store(tmp_path: Path) -> None:
         loader.load(write_folder(tmp_path, store={"url": url}, shipping={"stream": {"url": url}}))
 
 
-# ---- killed --------------------------------------------------------------------------------------------------------------
+# ---- kills ---------------------------------------------------------------------------------------------------------------
 
 
-def whole(copy: Path, data: Path) -> Iterator[str]:
-    """What stands at the target and is not, byte for byte, what the log holds."""
+def differing_files(copy: Path, data: Path) -> Iterator[str]:
+    """Return the files at the target that differ from the log."""
     for name, content in files(copy).items():
         path = data / name
         if name.endswith((".new", ".pem", ".checkpoints")):
@@ -548,7 +546,7 @@ def whole(copy: Path, data: Path) -> Iterator[str]:
             yield name
 
 
-# Ends at once, within two milliseconds of the given look at the log or the given change of a name.
+# Ends the process within two milliseconds of the given listing of the log or the given rename.
 DIES = """
 import os, random, runpy, signal, sys
 log, left = sys.argv[1], int(sys.argv[2])
@@ -564,9 +562,7 @@ runpy.run_module("dialgate", run_name="__main__", alter_sys=True)
 """
 
 
-async def test_killed_at_any_point_nothing_stands_there_half_and_all_comes_in_the_end(
-    place: Place, tmp_path: Path
-) -> None:
+async def test_no_kill_leaves_a_partial_file_or_loses_a_segment(place: Place, tmp_path: Path) -> None:
     data = tmp_path / "data"
     both(data, 1200)
     config = config_of(tmp_path / "config", data, **place.to)
@@ -574,16 +570,16 @@ async def test_killed_at_any_point_nothing_stands_there_half_and_all_comes_in_th
     for turn in range(KILLS):
         moment = (
             1 + (23 * turn + random.randrange(23)) % 115
-        )  # of some 560, so that five turns do not come to the end
+        )  # of about 560, so that five runs do not reach the end
         words = ["-c", DIES, str(data / "log"), str(moment), "ship", "--once", "--config", str(config)]
         process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stderr=DEVNULL)
         assert await process.wait() in {-signal.SIGALRM, 0}
         reached.add(len(files(place.seen())) if place.seen().exists() else 0)
         copy = home(place.seen(), data)
         if copy.exists():
-            assert list(whole(copy, data)) == []
+            assert list(differing_files(copy, data)) == []
             assert faults(copy) == []
-    assert len(reached) > 1, "none of the kills came between its beginning and its end"
+    assert len(reached) > 1, "no kill came between start and end"
     assert (await asyncio.to_thread(command, config))[0] == 0
     copy = home(place.seen(), data)
     code, told = verified(copy)
@@ -593,7 +589,7 @@ async def test_killed_at_any_point_nothing_stands_there_half_and_all_comes_in_th
 
 
 def faults(copy: Path) -> list[dict[str, Any]]:
-    """Of those workers of whom something is complete."""
+    """Return the faults of the workers with at least one complete segment."""
     found: list[dict[str, Any]] = []
     for worker, folder in ((1, copy / "log"), (2, copy / "log" / "worker-2")):
         if folder.is_dir() and any(folder.glob("*.checkpoints")):
@@ -605,7 +601,7 @@ def faults(copy: Path) -> list[dict[str, Any]]:
 # ---- metrics -------------------------------------------------------------------------------------------------------------
 
 
-def test_how_far_it_is_behind_is_told_in_records_and_seconds() -> None:
+def test_metrics_report_the_delay_in_records_and_seconds() -> None:
     behind = Standing(last=10, behind=5, since=NOW - 90_000, missed=3, problem="away")
     registry = metrics_of({("stream", 2): behind, ("segments", 1): Standing(last=7)}, NOW)
 

@@ -1,10 +1,13 @@
-"""The master is killed under load, again and again: no call after an acknowledged stop, and never a sixth.
+"""The master is kill_master repeatedly under load: no call after an acknowledged stop, and never a sixth call.
 
-What was asked and answered is written down with its instants, and held to two invariants. They are enough: a limit and a stop
-are all that a decision shares with others, and both are broken only by an allow that should not be. A run ends as `Violation`;
-as `NotServed` where a new master is there and the gates do not serve. A round in which the servers of the test failed says
-nothing else of the gate and is made up for by another; of more than one in twenty a run ends as `Spoiled`.
-`DIALGATE_FAILOVERS`: rounds; `DIALGATE_CALLERS`: how many ask at a time.
+Requests and responses are recorded with their times and checked against two invariants. These are enough,
+because decisions share only limits and stops, and both are broken only by a wrong allow.
+
+A violation ends the run with `Violation`. If a new master exists and the gates do not serve, it ends with
+`NotServed`. A round in which the test's servers failed is repeated; if more than one in twenty fail, the run
+ends with `Spoiled`.
+
+`DIALGATE_FAILOVERS`: number of rounds. `DIALGATE_CALLERS`: number of concurrent callers.
 """
 
 import asyncio
@@ -36,7 +39,7 @@ from tests.support.world import CALLER, NOW, Hand
 
 ROUNDS = int(os.environ.get("DIALGATE_FAILOVERS", "1"))
 LIMIT = 5
-AT_ONCE = 12  # numbers of a round
+AT_ONCE = 12  # numbers per round
 CALLERS = int(os.environ.get("DIALGATE_CALLERS", "6"))
 MAY_BE_SPOILED = max(1, ROUNDS // 20)
 HEIR_SECONDS, SETTLED_SECONDS, SERVED_SECONDS = 40, 60, 60
@@ -49,15 +52,15 @@ class Violation(Exception):
 
 
 class NotServed(Exception):
-    """A master is there, and the gates do not serve, or do not take a stop."""
+    """A master exists, but the gates do not serve or do not accept a stop."""
 
 
 class Spoiled(Exception):
-    """The servers of the test did not do what they are there for."""
+    """The servers of the test did not work as required."""
 
 
-class Asked(Struct, frozen=True):
-    """Instants are seconds on one monotonic clock. `decision` is empty where the gate could not decide."""
+class Check(Struct, frozen=True):
+    """A check with its times in seconds on a monotonic clock. `decision` is empty if the gate could not decide."""
 
     number: str
     begun: float
@@ -66,13 +69,13 @@ class Asked(Struct, frozen=True):
     decision: str
 
 
-class Stopped(Struct, frozen=True):
+class Stop(Struct, frozen=True):
     number: str
     acknowledged: float
 
 
-def unlawful(asked: Sequence[Asked], stopped: Sequence[Stopped]) -> list[str]:
-    """What should not have been: allows that began after a stop was acknowledged, and those beyond the limit."""
+def unlawful(asked: Sequence[Check], stopped: Sequence[Stop]) -> list[str]:
+    """Return the wrong allows: those begun after an acknowledged stop, and those beyond the limit."""
     allowed = {each.decision: each for each in asked if each.verdict == "allow"}.values()
     stops = {each.number: each.acknowledged for each in reversed(stopped)}
     late = [
@@ -84,8 +87,8 @@ def unlawful(asked: Sequence[Asked], stopped: Sequence[Stopped]) -> list[str]:
     return late + [f"{count} calls to one number" for count in counts.values() if count > LIMIT]
 
 
-def an_allow(decision: str, begun: float, number: str = "a") -> Asked:
-    return Asked(number, begun, begun + 1, "allow", decision)
+def an_allow(decision: str, begun: float, number: str = "a") -> Check:
+    return Check(number, begun, begun + 1, "allow", decision)
 
 
 @pytest.mark.parametrize(
@@ -93,35 +96,35 @@ def an_allow(decision: str, begun: float, number: str = "a") -> Asked:
     [
         ([an_allow(f"log-{n}", n) for n in range(5)], 0),
         ([an_allow(f"log-{n}", n) for n in range(6)], 1),
-        ([an_allow("log-1", 1)] * 6, 0),  # one answer given again is one call
+        ([an_allow("log-1", 1)] * 6, 0),  # a repeated answer is one call
         ([an_allow(f"log-{n}", n, "b") for n in range(3)], 0),
         ([an_allow("log-1", 10.5)], 1),
-        ([an_allow("log-1", 9.5)], 0),  # asked before the stop was acknowledged: either may be first
+        ([an_allow("log-1", 9.5)], 0),  # asked before the stop was acknowledged: either order is possible
     ],
 )
-def test_the_checker_sees_what_is_wrong_and_nothing_else(asked: list[Asked], faults: int) -> None:
-    assert len(unlawful(asked, [Stopped("a", 10.0), Stopped("a", 20.0)])) == faults
+def test_the_checker_finds_exactly_the_violations(asked: list[Check], faults: int) -> None:
+    assert len(unlawful(asked, [Stop("a", 10.0), Stop("a", 20.0)])) == faults
 
 
 class Site(Struct):
-    """Two gates on one store, and everything that was asked of them."""
+    """Two gates on one store, with everything asked of them."""
 
     gates: list[App]
-    asked: list[Asked] = []
-    stopped: list[Stopped] = []
+    asked: list[Check] = []
+    stopped: list[Stop] = []
 
-    async def ask(self, number: str, app: App | None = None) -> Asked:
+    async def ask(self, number: str, app: App | None = None) -> Check:
         app = app or random.choice(self.gates)
         client = app.config.settings.clients[0]
         call = Call(to=number, from_=CALLER, campaign="acme-fibre", call_id="", client=client.name)
         begun = time.monotonic()
         answer = await app.gate.check(call, client)
-        told = Asked(number, begun, time.monotonic(), answer.decision, answer.decision_id)
+        told = Check(number, begun, time.monotonic(), answer.decision, answer.decision_id)
         self.asked.append(told)
         return told
 
     async def stop(self, number: str) -> None:
-        """Until it is acknowledged."""
+        """Stop a number, until it is acknowledged."""
         wanted = RevocationRequest(number=number, scope="controller")
         acknowledged = False
         while not acknowledged:
@@ -130,30 +133,30 @@ class Site(Struct):
                 await app.registrar.revocations.revoke(app.config.settings.clients[0], wanted)
                 acknowledged = True
             await asyncio.sleep(0)
-        self.stopped.append(Stopped(number, time.monotonic()))
+        self.stopped.append(Stop(number, time.monotonic()))
 
     async def keep_asking(self, numbers: list[str]) -> None:
         while True:
             await self.ask(random.choice(numbers))
 
-    def wrong(self) -> list[str]:
+    def violations(self) -> list[str]:
         return unlawful(self.asked, self.stopped)
 
 
 @contextmanager
-def held_to(place: Site) -> Iterator[None]:
-    """Raises `Violation`, whatever else went wrong."""
+def invariants_checked(place: Site) -> Iterator[None]:
+    """Raise `Violation` at the end, whatever else failed."""
     try:
         yield
     finally:
-        if wrong := place.wrong():
-            raise Violation("; ".join(wrong))
+        if violations := place.violations():
+            raise Violation("; ".join(violations))
 
 
 @pytest.mark.parametrize(("allows", "told"), [(5, Spoiled), (6, Violation)])
-def test_a_violation_is_told_before_what_spoiled_the_test(allows: int, told: type[Exception]) -> None:
+def test_a_violation_is_reported_before_other_failures(allows: int, told: type[Exception]) -> None:
     place = Site([], [an_allow(f"log-{n}", n) for n in range(allows)])
-    with pytest.raises(told), held_to(place):
+    with pytest.raises(told), invariants_checked(place):
         raise Spoiled
 
 
@@ -183,13 +186,15 @@ async def served() -> AsyncIterator[None]:
         async with asyncio.timeout(SERVED_SECONDS):
             yield
     except TimeoutError:
-        raise NotServed(f"within {SERVED_SECONDS} s of a master that is there") from None
+        raise NotServed(f"within {SERVED_SECONDS} s of the promotion of a master") from None
 
 
 @asynccontextmanager
 async def load(place: Site, numbers: list[str]) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Callers ask without a pause, and half of the persons say stop. However it ends, nobody asks any more: a gate that is
-    closed waits for its answers."""
+    """Ask without a pause while half of the data subjects say stop.
+
+    No request is in progress at the end, because a closing gate waits for its answers.
+    """
     callers = [asyncio.create_task(place.keep_asking(numbers)) for _ in range(CALLERS)]
     sample = random.sample(numbers, len(numbers) // 2)
     stops = [asyncio.create_task(place.stop(number)) for number in sample]
@@ -205,8 +210,7 @@ async def load(place: Site, numbers: list[str]) -> AsyncIterator[list[asyncio.Ta
 
 
 async def round_of(place: Site, numbers: list[str], fail: Callable[[], Awaitable[None]]) -> float:
-    """Under load the master dies, and is replaced. Returns the seconds until the gates allow again a number that nobody has
-    called."""
+    """Kill and replace the master under load. Return the seconds until the gates allow an uncalled number."""
     fresh, *others = numbers
     async with load(place, others) as stops:
         begun = time.monotonic()
@@ -231,8 +235,8 @@ def numbers_for(rounds: int) -> list[str]:
 
 
 @asynccontextmanager
-async def servers_do(what: str, seconds: float) -> AsyncIterator[None]:
-    """Raises `Spoiled` where they do not."""
+async def servers_must(what: str, seconds: float) -> AsyncIterator[None]:
+    """Raise `Spoiled` if the servers do not do this."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -241,30 +245,33 @@ async def servers_do(what: str, seconds: float) -> AsyncIterator[None]:
 
 
 async def master_of(pair: list[Node]) -> Node:
-    async with servers_do("one follows the other", SETTLED_SECONDS):
+    async with servers_must("one follows the other", SETTLED_SECONDS):
         while (master := await asyncio.to_thread(redis_servers.master_of, pair)) is None:
             pass
     return master
 
 
-async def killed(servers: Servers, pair: list[Node]) -> None:
-    """The master, until the other is one; then it comes back as its replica. Raises `Spoiled`."""
+async def kill_master(servers: Servers, pair: list[Node]) -> None:
+    """Kill the master until the other is master, then restart it as a replica. Raise `Spoiled` on failure."""
     master = await master_of(pair)
     (heir,) = (each for each in pair if each is not master)
     await asyncio.to_thread(master.kill)
-    async with servers_do("the replica becomes the master", HEIR_SECONDS):
+    async with servers_must("the replica becomes the master", HEIR_SECONDS):
         while not (await asyncio.to_thread(heir.say, "ROLE")).startswith("master"):
             pass
-    async with servers_do("the master that was comes back", SETTLED_SECONDS):
+    async with servers_must("the master that was comes back", SETTLED_SECONDS):
         await asyncio.to_thread(servers.restart, master, heir)
     if await master_of(pair) is not heir:
-        raise Spoiled("the master that was is one again")
+        raise Spoiled("the former master is master again")
 
 
-async def settled(servers: Servers, pair: list[Node]) -> None:
-    """Whoever was left dead by a spoiled round is started as what it was. Returns once a kill says something: whoever is to
-    replace a master knows who is one now, and that it was replaced. Raises `Spoiled`."""
-    async with servers_do("all know the master and its replica", SETTLED_SECONDS):
+async def restore_servers(servers: Servers, pair: list[Node]) -> None:
+    """Restart servers left dead by a spoiled round in their former role.
+
+    Returns when a kill is meaningful: the replica knows the master and that it was replaced. Raises
+    `Spoiled`.
+    """
+    async with servers_must("all know the master and its replica", SETTLED_SECONDS):
         for dead in (each for each in pair if each.process is None):
             await asyncio.to_thread(servers.restart, dead, None)
         await master_of(pair)
@@ -272,18 +279,16 @@ async def settled(servers: Servers, pair: list[Node]) -> None:
             pass
 
 
-async def kill_again_and_again(
-    place: Site, servers: Servers, batches: Iterator[list[str]]
-) -> tuple[list[float], int]:
-    """The seconds of each round that counts, and how many were spoiled. Of too many the last is raised."""
+async def run_rounds(place: Site, servers: Servers, batches: Iterator[list[str]]) -> tuple[list[float], int]:
+    """Return the seconds of each valid round, and the number of spoiled ones. Too many raise the last error."""
     pair = [each for each in servers.nodes if each.say("--scan")]
     took: list[float] = []
     spoiled = 0
     while len(took) < ROUNDS:
         try:
-            with held_to(place):
-                await settled(servers, pair)
-                took.append(await round_of(place, next(batches), lambda: killed(servers, pair)))
+            with invariants_checked(place):
+                await restore_servers(servers, pair)
+                took.append(await round_of(place, next(batches), lambda: kill_master(servers, pair)))
         except Spoiled:
             spoiled += 1
             if spoiled > MAY_BE_SPOILED:
@@ -298,13 +303,13 @@ def servers(request: pytest.FixtureRequest) -> Servers:
     return redis_servers.sentinels(1, info_period=100)
 
 
-async def test_no_failover_makes_a_sixth_call_or_one_after_an_acknowledged_stop(
+async def test_no_failover_allows_a_sixth_call_or_one_after_an_acknowledged_stop(
     servers: Servers, tmp_path: Path
 ) -> None:
     numbers = numbers_for(ROUNDS + MAY_BE_SPOILED)
     batches = (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))
     async with site(tmp_path, servers.url(), 1, numbers) as place:
-        took, spoiled = await kill_again_and_again(place, servers, batches)
+        took, spoiled = await run_rounds(place, servers, batches)
         allowed = {each.decision for each in place.asked if each.verdict == "allow"}
         recorded = {name for app in place.gates for name in allows(app.config.data / "log")}
         assert allowed <= recorded
@@ -321,7 +326,7 @@ def allows(folder: Path) -> list[str]:
 
 
 class Careless(RedisStore):
-    """A planted fault: it commits against what holds now, not against what was read. `met`: all have read."""
+    """A planted fault: commits against the current state, not the one read. `met`: set when all have read."""
 
     met: asyncio.Barrier
 
@@ -346,7 +351,7 @@ class Careless(RedisStore):
         return written
 
 
-async def test_the_checker_catches_a_store_that_does_not_check_again(tmp_path: Path) -> None:
+async def test_the_checker_catches_a_store_that_does_not_detect_stale_reads(tmp_path: Path) -> None:
     (number, *_) = numbers = numbers_for(1)
     met = asyncio.Barrier(2)
     async with site(tmp_path, redis_servers.alone(), 0, numbers) as place:
@@ -358,4 +363,4 @@ async def test_the_checker_catches_a_store_that_does_not_check_again(tmp_path: P
             careless.met = met
         for _ in range(LIMIT):
             await asyncio.gather(*(place.ask(number, app) for app in place.gates))
-    assert place.wrong() == ["6 calls to one number"]
+    assert place.violations() == ["6 calls to one number"]

@@ -1,4 +1,4 @@
-"""Between gate and Redis the network does what networks do: no unlawful allow, no hang, and what was not recorded is nothing."""
+"""Network faults between gate and Redis cause no unlawful allow, no hang and no unrecorded attempt."""
 
 import asyncio
 import re
@@ -25,16 +25,18 @@ from tests.support.proxy import Proxy, proxied
 from tests.support.world import CLEAR, NOW, Hand
 
 PATIENCE = 0.3
-COMMIT = b":positions"  # stands in no other request of a check
+COMMIT = b":positions"  # only in this request of a check
 
 
 class Line(Struct):
+    """A gate with a proxy between it and Redis."""
+
     app: App
     proxy: Proxy
     name: str
 
     async def attempts(self) -> list[str]:
-        """What the store counts for the number, asked without the proxy."""
+        """Return the attempts in the store, read without the proxy."""
         store = RedisStore(redis_servers.alone(), name=self.name, patience=5)
         subject = self.app.gate._gatherer.keys.subject("acme", CLEAR)
         (known,) = (await store.read([subject])).known
@@ -42,7 +44,7 @@ class Line(Struct):
         return [each.decision for each in known.attempts]
 
     async def read(self) -> None:
-        """As soon as the store can be read, which settles what was in doubt."""
+        """Read as soon as the store is readable, which resolves doubtful commits."""
         async with asyncio.timeout(3):
             while True:
                 try:
@@ -57,7 +59,7 @@ class Line(Struct):
         return [each.id for _, each in entries if isinstance(each, Record) and each.decision.allow]
 
     async def served(self, call_id: str = "", to: str = CLEAR) -> Answer:
-        """The first decision after the fault, soon."""
+        """Return the first decision after the fault, soon."""
         async with asyncio.timeout(3):
             while True:
                 answer = await ask(self.app, call_id, to)
@@ -83,7 +85,7 @@ async def line(tmp_path: Path) -> AsyncIterator[Line]:
 
 @pytest.mark.parametrize("only", [b"", COMMIT], ids=["everything", "the commit"])
 @pytest.mark.parametrize("fault", ["delay", "half_open", "reset", "lost", "away"])
-async def test_under_a_fault_every_check_is_refused_in_time_and_after_it_the_count_is_right(
+async def test_checks_fail_fast_during_a_fault_and_the_count_is_right_after_it(
     line: Line, fault: str, only: bytes
 ) -> None:
     assert (await ask(line.app)).decision == "allow"
@@ -93,15 +95,15 @@ async def test_under_a_fault_every_check_is_refused_in_time_and_after_it_the_cou
         answer = await ask(line.app)
         assert (answer.decision, answer.decision_id) == ("deny", "")
         assert answer.reasons[0].code == "gate.unavailable"
-        assert time.monotonic() - begun < 2 * PATIENCE + 0.5, "a read, a commit, and a slow machine"
+        assert time.monotonic() - begun < 2 * PATIENCE + 0.5, "a read and a commit on a slow machine"
     line.proxy.heal()
     answers = [await line.served() for _ in range(10)]
-    assert [each.decision for each in answers].count("allow") == 4, "five in all"
+    assert [each.decision for each in answers].count("allow") == 4, "five in total"
     assert sorted(await line.attempts()) == sorted(line.recorded())
     assert verify(line.app.config.data / "log").ok
 
 
-async def test_a_server_that_hangs_costs_one_batch_its_patience_and_the_next_nothing(line: Line) -> None:
+async def test_a_hanging_server_delays_only_one_batch(line: Line) -> None:
     line.proxy.fail("half_open")
     await ask(line.app)
     begun = time.monotonic()
@@ -110,7 +112,7 @@ async def test_a_server_that_hangs_costs_one_batch_its_patience_and_the_next_not
     assert time.monotonic() - begun < PATIENCE
 
 
-async def test_an_answer_that_was_never_recorded_is_never_given_again(line: Line) -> None:
+async def test_an_unrecorded_answer_is_never_repeated(line: Line) -> None:
     line.proxy.fail("lost", COMMIT)
     assert (await ask(line.app, "a")).decision_id == ""
     line.proxy.heal()
@@ -119,8 +121,8 @@ async def test_an_answer_that_was_never_recorded_is_never_given_again(line: Line
     assert await line.attempts() == [answer.decision_id]
 
 
-async def test_what_is_in_doubt_is_settled_before_the_next_is_committed(line: Line) -> None:
-    """Else what the next remembers would be taken back with it."""
+async def test_a_doubtful_commit_is_settled_before_the_next_commit(line: Line) -> None:
+    """Otherwise the answers of the next commit would be removed too."""
     line.proxy.fail("lost", COMMIT)
     assert (await ask(line.app, "a", UNLISTED)).decision_id == ""
     line.proxy.heal()
@@ -129,8 +131,8 @@ async def test_what_is_in_doubt_is_settled_before_the_next_is_committed(line: Li
     assert (await ask(line.app, "a", UNLISTED)).decision_id not in {"", other.decision_id}
 
 
-async def test_what_follows_a_doubt_is_counted_again_after_a_power_cut(line: Line) -> None:
-    """The log goes on where the batch in doubt began, also where that begins with a denial: from there on it is settled."""
+async def test_attempts_after_a_doubtful_commit_survive_a_power_failure(line: Line) -> None:
+    """The log continues where the doubtful batch began, even if that begins with a denial."""
     assert (await ask(line.app)).decision == "allow"
     line.proxy.fail("lost", COMMIT)
     answers = await asyncio.gather(ask(line.app, to=UNLISTED), ask(line.app), ask(line.app, "a", UNLISTED))
@@ -140,8 +142,8 @@ async def test_what_follows_a_doubt_is_counted_again_after_a_power_cut(line: Lin
     assert await line.app._store.positions() == {line.app.gate._gatherer.keys.log: line.app.status().records}
 
 
-async def test_what_was_read_while_a_commit_failed_is_not_gone_by(line: Line) -> None:
-    """The second half is read for while the first is committed, and so finds answers that will never be recorded."""
+async def test_a_read_during_a_failing_commit_is_not_used(line: Line) -> None:
+    """The second half is read during the commit of the first, so it finds answers that are never recorded."""
     line.proxy.fail("lost", COMMIT)
     answers = await asyncio.gather(*(ask(line.app, f"q{number % 12}") for number in range(24)))
     assert {(each.decision, each.decision_id) for each in answers} == {("deny", "")}
@@ -152,8 +154,8 @@ async def test_what_was_read_while_a_commit_failed_is_not_gone_by(line: Line) ->
 
 
 @pytest.mark.parametrize("before", [0, 5])
-async def test_a_read_that_overtakes_the_commit_before_it_misses_nothing(line: Line, before: int) -> None:
-    """Neither its answers, to who asks the same again, nor its attempts."""
+async def test_a_read_that_overtakes_a_commit_sees_its_writes(line: Line, before: int) -> None:
+    """Neither answers for repeated requests nor attempts are missed."""
     for _ in range(before):
         assert (await ask(line.app)).decision == "allow"
     line.proxy.seconds = PATIENCE / 3
@@ -166,8 +168,8 @@ async def test_a_read_that_overtakes_the_commit_before_it_misses_nothing(line: L
     assert verify(line.app.config.data / "log").by_type["decision"] == before + 12
 
 
-async def test_a_commit_that_arrives_late_counts_nothing(line: Line) -> None:
-    """Its sender has given up, and may have given its names to others. Nothing else is known of the number meanwhile."""
+async def test_a_late_commit_counts_nothing(line: Line) -> None:
+    """Its sender gave up, and may have reused its ids, while nothing else changed for the number."""
     line.proxy.fail("held", COMMIT)
     assert (await ask(line.app, "a")).decision_id == ""
     line.proxy.fault = ""
@@ -179,12 +181,12 @@ async def test_a_commit_that_arrives_late_counts_nothing(line: Line) -> None:
     assert await line.attempts() == line.recorded() == [answer.decision_id]
 
 
-async def test_a_stop_that_was_refused_for_a_lost_reply_may_bind_and_never_allows(line: Line) -> None:
+async def test_a_stop_refused_because_of_a_lost_reply_never_leads_to_an_allow(line: Line) -> None:
     client = line.app.config.settings.clients[0]
     stops = [RevocationRequest(number=number, scope="controller") for number in (UNLISTED, CLEAR)]
     await line.app.registrar.revocations.revoke(
         client, stops[0]
-    )  # a server that is new does not know the script, and would do nothing
+    )  # a new server does not have the script and would do nothing
     line.proxy.fail("lost", b":o:")
     with pytest.raises(StoreUnavailable, match="did not answer"):
         await line.app.registrar.revocations.revoke(client, stops[1])

@@ -1,4 +1,4 @@
-"""Several gates on one Redis: what one acknowledges binds the others, and they count together."""
+"""Several gates on one Redis: what one gate acknowledges binds the others, and attempts are counted together."""
 
 import asyncio
 import io
@@ -39,7 +39,7 @@ from tests.support import redis_servers, world
 from tests.support.ports import free_port
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand
 
-UNLISTED = "+390612999999"  # on no call list, and the registry was not asked
+UNLISTED = "+390612999999"  # on no call list and not checked against the registry
 
 
 async def load_list(app: App) -> None:
@@ -56,13 +56,13 @@ async def load_numbers(app: App, numbers: list[str]) -> None:
 
 
 def share(first: Path, folder: Path) -> None:
-    """The keys and the call lists of another node."""
+    """Copy the keys and the call lists of another node."""
     world.share_keys(first, folder)
     shutil.copytree(first / "data/lists", folder / "data/lists")
 
 
 async def gate_on(folder: Path, name: str, first: Path | None = None, **changes: Any) -> App:
-    """`first`: the folder of a gate whose keys this one shares."""
+    """Write the folder of a gate. `first`: the folder of a gate whose keys this one shares."""
     store = {"url": redis_servers.alone(), "name": name, "patience": 5}
     file = world.write_folder(folder, store=store, node=folder.name, **changes)
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
@@ -93,7 +93,7 @@ async def ask(app: App, call_id: str = "", to: str = CLEAR) -> Answer:
     return await app.gate.check(call, client)
 
 
-async def test_a_limit_of_five_is_five_over_two_gates(gates: list[App]) -> None:
+async def test_a_limit_of_five_holds_over_two_gates(gates: list[App]) -> None:
     answers = await asyncio.gather(*(ask(gates[place % 2]) for place in range(100)))
     allowed = [answer for answer in answers if answer.decision == "allow"]
     assert len(allowed) == 5
@@ -110,7 +110,7 @@ async def test_a_call_asked_at_two_gates_at_once_is_decided_and_counted_once(gat
     assert [answer.decision for answer in more] == ["allow", "allow", "deny"]
 
 
-async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[App]) -> None:
+async def test_a_stop_at_one_gate_binds_the_other(gates: list[App]) -> None:
     one, other = gates
     assert (await ask(other)).decision == "allow"
     await one.registrar.revocations.revoke(
@@ -119,8 +119,8 @@ async def test_a_stop_that_one_gate_took_binds_the_other(gates: list[App]) -> No
     assert (await ask(other)).reasons[0].code == "revocation.revoked"
 
 
-async def test_the_record_of_a_denial_holds_the_stop_that_another_gate_took(gates: list[App]) -> None:
-    """No reservation watches a call that is denied anyway."""
+async def test_the_record_of_a_denial_contains_a_stop_of_another_gate(gates: list[App]) -> None:
+    """A denied call has no reservation that would detect the stop."""
     one, other = gates
     stop = RevocationRequest(number=UNLISTED, scope="controller")
     before, after = await ask(other, to=UNLISTED), "revocation.revoked"
@@ -129,9 +129,9 @@ async def test_the_record_of_a_denial_holds_the_stop_that_another_gate_took(gate
     assert after in [reason.code for reason in (await ask(other, to=UNLISTED)).reasons]
 
 
-async def test_a_retry_at_another_gate_is_the_same_question(gates: list[App]) -> None:
+async def test_a_retry_at_another_gate_gets_the_same_decision(gates: list[App]) -> None:
     first = await ask(gates[0], "a")
-    await gates[0].tick()  # the other gates know by then that the answer is on the disk
+    await gates[0].tick()  # by then the other gates know that the answer is on disk
     assert await ask(gates[1], "a") == first
 
 
@@ -164,10 +164,10 @@ def one_processor() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_processor")
 @pytest.mark.parametrize(("workers", "together"), [(1, False), (2, True)])
-async def test_where_workers_crowd_the_processors_all_who_come_go_together(
+async def test_all_requests_are_batched_when_workers_outnumber_processors(
     tmp_path: Path, workers: int, together: bool
 ) -> None:
-    """They come in several turns of the event loop, as requests do. Else at most a half of those who are there goes."""
+    """Requests arrive in several turns of the event loop. Otherwise at most half of them are batched."""
     app = await gate_on(tmp_path, tmp_path.name, workers=workers)
     asked = []
     for turn in range(3):
@@ -188,15 +188,15 @@ async def test_where_workers_crowd_the_processors_all_who_come_go_together(
         ("rediss://127.0.0.1:6379/0?ssl_ca_certs=nowhere.pem", "TLS options are invalid"),
     ],
 )
-def test_config_check_reads_the_address_of_the_store(tmp_path: Path, url: str, told: str) -> None:
+def test_config_check_validates_the_url_of_the_store(tmp_path: Path, url: str, told: str) -> None:
     file = world.write_folder(tmp_path, store={"url": url})
     checked = CliRunner().invoke(main.app, ["config", "check", "--config", str(file)])
     assert checked.exit_code == 1
     assert told in checked.output
 
 
-async def test_a_gate_with_other_keys_is_refused_and_leaves_no_log_in_the_way(tmp_path: Path) -> None:
-    """It would find nobody's stop."""
+async def test_a_gate_with_other_keys_is_refused_and_creates_no_log(tmp_path: Path) -> None:
+    """It would find no revocations."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     first = await gate_on(tmp_path / "one", tmp_path.name)
@@ -211,10 +211,8 @@ async def test_a_gate_with_other_keys_is_refused_and_leaves_no_log_in_the_way(tm
 
 
 @pytest.mark.parametrize("shared", [True, False])
-async def test_a_ledger_that_other_keys_sealed_is_refused_before_anybody_has_claimed_it(
-    tmp_path: Path, *, shared: bool
-) -> None:
-    """As a copy, or of a version that claimed nothing; or beside a `keys.json` that was lost."""
+async def test_an_unclaimed_ledger_sealed_by_other_keys_is_refused(tmp_path: Path, *, shared: bool) -> None:
+    """It may be a copy, written by a version without claims, or its `keys.json` was lost."""
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5} if shared else None
     file = world.write_folder(tmp_path, store=store)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
@@ -232,8 +230,8 @@ async def test_a_ledger_that_other_keys_sealed_is_refused_before_anybody_has_cla
         await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
 
 
-async def open_beside(running: App, file: Path) -> None:
-    """Whoever opens a gate at `file` while another works."""
+async def open_second_gate(running: App, file: Path) -> None:
+    """Return the error of opening a gate at `file` while another runs."""
     at_work = asyncio.create_task(running.run())
     try:
         await (await App.open(loader.load(file), registry=CollectorRegistry())).close()
@@ -241,7 +239,7 @@ async def open_beside(running: App, file: Path) -> None:
         at_work.cancel()
 
 
-async def test_two_gates_with_one_name_or_one_log_do_not_work_at_once(tmp_path: Path) -> None:
+async def test_two_gates_with_the_same_name_or_log_do_not_run_at_once(tmp_path: Path) -> None:
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
     for name in ("one", "two", "copied"):
         (tmp_path / name).mkdir()
@@ -251,18 +249,18 @@ async def test_two_gates_with_one_name_or_one_log_do_not_work_at_once(tmp_path: 
     namesake = world.write_folder(tmp_path / "two", store=store)
     share(tmp_path / "one", tmp_path / "two")
     with pytest.raises(StoreUnavailable, match="has the name `gate`: give each"):
-        await open_beside(first, namesake)
+        await open_second_gate(first, namesake)
     copied = world.write_folder(tmp_path / "copied", store=store, node="copied")
     shutil.copytree(tmp_path / "one/data", tmp_path / "copied/data", dirs_exist_ok=True)
     with pytest.raises(StoreUnavailable, match="one data folder was copied from the other"):
-        await open_beside(first, copied)
-    # It is heard of no more, as if it had been killed: the copy, as a backup that was restored, takes its place.
+        await open_second_gate(first, copied)
+    # Its presence ends, as if it had been killed. The copy replaces it, like a restored backup.
     await (await App.open(loader.load(copied), registry=CollectorRegistry())).close()
     await first.close()
 
 
-async def test_of_two_gates_that_open_logs_of_one_name_at_once_one_gives_up(tmp_path: Path) -> None:
-    """Neither sees the other on the list yet. Each would undo the attempts that the other counts."""
+async def test_one_of_two_gates_that_open_logs_of_one_name_at_once_gives_up(tmp_path: Path) -> None:
+    """Neither sees the other's presence yet. Each would undo the attempts that the other counts."""
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -286,7 +284,7 @@ async def test_of_two_gates_that_open_logs_of_one_name_at_once_one_gives_up(tmp_
         await app.close()
 
 
-async def test_a_fence_that_was_lower_on_a_copy_is_no_other_gates_when_all_is_back(tmp_path: Path) -> None:
+async def test_a_fence_raised_on_an_older_copy_is_not_taken_for_another_gates(tmp_path: Path) -> None:
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     store = RedisStore(at(tmp_path))
     for _ in range(3):
@@ -306,7 +304,7 @@ async def test_a_fence_that_was_lower_on_a_copy_is_no_other_gates_when_all_is_ba
     redis_servers.ended(process)
 
 
-async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_all_is_back(
+async def test_an_emptied_redis_allows_nothing_and_accepts_no_stop_until_restored(
     tmp_path: Path,
 ) -> None:
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
@@ -319,7 +317,7 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
     assert (await ask(app)).reasons[0].code == "gate.unavailable"
     with pytest.raises(StoreUnavailable, match="emptied"):
         await app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
-    assert ask_server(tmp_path, "DBSIZE") == "0", "who starts there finds nothing of ours"
+    assert ask_server(tmp_path, "DBSIZE") == "0", "a gate that starts there finds no data"
     await app.tick()
     assert "emptied" in app.gate.readiness()["store"]
     ask_server(tmp_path, "SWAPDB", "0", "1")
@@ -331,8 +329,8 @@ async def test_a_redis_that_was_emptied_allows_nothing_and_takes_no_stop_until_a
 
 
 @pytest.fixture
-async def own(tmp_path: Path) -> AsyncIterator[RedisStore]:
-    """On a server that no other test uses."""
+async def own_store(tmp_path: Path) -> AsyncIterator[RedisStore]:
+    """A store on a server that no other test uses."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     store = RedisStore(at(tmp_path))
     yield store
@@ -340,41 +338,41 @@ async def own(tmp_path: Path) -> AsyncIterator[RedisStore]:
     redis_servers.ended(process)
 
 
-async def test_a_commit_does_not_reach_a_server_that_was_emptied_since_the_read(
-    own: RedisStore, tmp_path: Path
+async def test_a_commit_is_refused_by_a_server_emptied_since_the_read(
+    own_store: RedisStore, tmp_path: Path
 ) -> None:
-    """Also where the ledger holds no entry yet, so that it is as long as before."""
-    assert await own.claim("ours")
-    await own.settle("log", 0, (), ())
-    reading = await own.read([ANNA])
+    """The ledger may be empty too, so that its length does not reveal it."""
+    assert await own_store.claim("ours")
+    await own_store.settle("log", 0, (), ())
+    reading = await own_store.read([ANNA])
     ask_server(tmp_path, "SWAPDB", "0", "1")
     reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
     with pytest.raises(StoreUnavailable, match="a commit arrived too late"):
-        await own.commit(reading, reservations, [], Position("log", 1))
+        await own_store.commit(reading, reservations, [], Position("log", 1))
     assert ask_server(tmp_path, "DBSIZE") == "0"
     ask_server(tmp_path, "SWAPDB", "0", "1")
-    reading = await own.read([ANNA])
-    assert await own.commit(reading, reservations, [], Position("log", 1))
+    reading = await own_store.read([ANNA])
+    assert await own_store.commit(reading, reservations, [], Position("log", 1))
 
 
-async def test_what_is_in_doubt_is_put_right_on_no_server_but_its_own(
-    own: RedisStore, tmp_path: Path
+async def test_a_doubtful_commit_is_settled_only_on_its_own_server(
+    own_store: RedisStore, tmp_path: Path
 ) -> None:
-    assert await own.claim("ours")
-    own._doubt(Position("log", 1))
+    assert await own_store.claim("ours")
+    own_store._doubt(Position("log", 1))
     ask_server(tmp_path, "SWAPDB", "0", "1")
     with pytest.raises(StoreUnavailable, match="emptied"):
-        await own.read([ANNA])
+        await own_store.read([ANNA])
     assert ask_server(tmp_path, "DBSIZE") == "0"
     ask_server(tmp_path, "SWAPDB", "0", "1")
-    await own.read([ANNA])
-    assert await own.positions() == {"log": 1}
+    await own_store.read([ANNA])
+    assert await own_store.positions() == {"log": 1}
 
 
-async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_what_it_lacks(
+async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
     tmp_path: Path,
 ) -> None:
-    """Its ledger would soon be as long as the one that was lost, and what was lost in between missed by nobody."""
+    """New entries would soon hide that the ledger lacks earlier ones."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     told = loader.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
@@ -399,7 +397,7 @@ async def test_an_older_copy_under_a_running_gate_takes_no_stop_that_would_hide_
 
 
 @pytest.mark.parametrize("shared", [True, False])
-async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *, shared: bool) -> None:
+async def test_a_store_that_lost_revocations_is_refused(tmp_path: Path, *, shared: bool) -> None:
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     store = {"url": at(tmp_path)} if shared else None
     told = loader.load(world.write_folder(tmp_path, store=store))
@@ -422,14 +420,14 @@ async def test_a_store_that_has_lost_stops_is_opened_by_nobody(tmp_path: Path, *
     redis_servers.ended(process)
 
 
-async def test_a_power_cut_before_the_first_mark_leaves_a_file_that_is_in_nobodys_way(tmp_path: Path) -> None:
+async def test_an_empty_watermark_file_after_a_power_failure_is_accepted(tmp_path: Path) -> None:
     told = loader.load(world.write_folder(tmp_path))
     told.data.mkdir(exist_ok=True)
     (told.data / "ledger.durable").touch()
     await (await App.open(told, registry=CollectorRegistry(), clock=Hand())).close()
 
 
-async def test_a_stop_entered_by_command_is_missed_though_no_gate_has_seen_it(tmp_path: Path) -> None:
+async def test_a_lost_stop_entered_by_command_is_noticed_without_a_gate(tmp_path: Path) -> None:
     told = loader.load(world.write_folder(tmp_path))
     writer = await Registrar.open(told, Hand())
     await writer.revocations.revoke(
@@ -442,15 +440,15 @@ async def test_a_stop_entered_by_command_is_missed_though_no_gate_has_seen_it(tm
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_what_a_command_of_root_locks_is_whose_the_folder_is(tmp_path: Path) -> None:
+def test_lock_files_created_by_root_belong_to_the_folders_owner(tmp_path: Path) -> None:
     os.chown(tmp_path, 12_345, 12_345)
     with hold_lock(tmp_path / "ledger.durable"):
         assert (tmp_path / "ledger.durable").stat().st_uid == 12_345
 
 
 @pytest.mark.parametrize("key", ["store", "node", "listen", "fastagi", "sip"])
-async def test_what_a_running_gate_cannot_change_is_refused(gates: list[App], key: str) -> None:
-    """Else a stop that is entered by command would go to a store of which the gate knows nothing."""
+async def test_settings_that_a_running_gate_cannot_change_are_refused(gates: list[App], key: str) -> None:
+    """Otherwise a stop entered by command would go to another store than the gate's."""
     app = gates[0]
     changes = {
         "store": SharedStore(url=redis_servers.alone(), name="another"),
@@ -472,7 +470,7 @@ async def test_what_a_running_gate_cannot_change_is_refused(gates: list[App], ke
         ({"appendfsync": "no"}, "`appendfsync` is 'no'; set it to `everysec` or `always`"),
     ],
 )
-async def test_a_server_that_may_forget_is_refused(
+async def test_a_server_that_may_lose_writes_is_refused(
     options: dict[str, str], told: str, tmp_path: Path
 ) -> None:
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"), **options)
@@ -483,7 +481,7 @@ async def test_a_server_that_may_forget_is_refused(
     redis_servers.ended(process)
 
 
-async def test_while_the_server_is_away_calls_are_denied_and_the_first_after_it_is_served(
+async def test_calls_are_denied_while_the_server_is_down_and_served_at_once_after_it(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "redis"
@@ -519,7 +517,7 @@ async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates:
     assert one.status().nodes == {"two": "on an old config"}
     assert other.status().nodes == {"two": "on an old config"}
     assert other.metrics.nodes_outdated._value.get() == 1
-    assert not other.gate.readiness(), "it goes on serving"
+    assert not other.gate.readiness(), "it continues to serve"
     shutil.copy(controller, other.config.folder / "controllers" / controller.name)
     other.reload(loader.load(other.config.folder / "dialgate.yaml"))
     await beat(*gates)
@@ -527,14 +525,14 @@ async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates:
 
 
 async def beat(*gates: App) -> None:
-    """Each has said what it runs, and then heard of the others."""
+    """Let each gate report its presence and then read that of the others."""
     for _ in range(2):
         for app in gates:
             app._clock._read.at += 2_000  # type: ignore[attr-defined]  # it is a Hand
             await app.tick()
 
 
-async def test_one_gate_does_what_only_one_should_do_and_another_follows_it(gates: list[App]) -> None:
+async def test_one_gate_leads_a_task_and_another_takes_over(gates: list[App]) -> None:
     one, other = gates
     await beat(*gates)
     assert await one.roster.leads("webhook:crm")
@@ -543,19 +541,19 @@ async def test_one_gate_does_what_only_one_should_do_and_another_follows_it(gate
     assert await other.roster.leads("webhook:erp")
 
 
-async def test_the_command_shows_who_shares_the_store_and_who_has_fallen_silent(gates: list[App]) -> None:
+async def test_the_command_shows_the_gates_and_which_are_silent(gates: list[App]) -> None:
     await beat(*gates)
     file = gates[0].config.folder / "dialgate.yaml"
     command = [sys.executable, "-m", "dialgate", "nodes", "--config", str(file), "--json"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     told, _ = await process.communicate()
     rows = {each["node"]: each["problem"] for each in msgspec.json.decode(told)["nodes"]}
-    assert rows == {"one": "silent", "two": "silent"}, "their clock is that of the test"
+    assert rows == {"one": "silent", "two": "silent"}, "they use the clock of the test"
     assert process.returncode == 1
 
 
 def ask_server(folder: Path, *words: str) -> str:
-    """As who may do everything."""
+    """Send a command as a user with all rights."""
     command = ["redis-cli", "-s", str(folder / "socket"), *words]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
@@ -569,42 +567,42 @@ def ask_server(folder: Path, *words: str) -> str:
     ],
 )
 async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple[str, ...]) -> None:
-    """Its subjects would be taken for such as nobody knows, or what it has counted could not be taken back."""
+    """Its subjects would look unknown, or its attempts could not be removed."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     ask_server(tmp_path, *left)
     store = RedisStore(at(tmp_path))
-    for _ in range(2):  # it is not taken for one of ours by having been looked at
+    for _ in range(2):  # checking it must not mark it as valid
         with pytest.raises(StoreUnavailable, match="written by another version: copy it with that"):
             await store.refuse_unless_safe()
     await store.close()
     redis_servers.ended(process)
 
 
-async def test_what_a_decision_names_lies_beside_what_its_neighbours_name(own: RedisStore) -> None:
-    """Also over the end of a piece; and what one gives up, the others keep."""
+async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store: RedisStore) -> None:
+    """Names are also tested across piece boundaries, and releasing one name keeps the others."""
     seqs = [1, 2, 126, 127, 128, 130, 255, 256, 257]
     subjects = {f"log-{seq}": b"%016d" % seq for seq in seqs}
     wanted = [Reservation(subject, attempt(decision), (subject,)) for decision, subject in subjects.items()]
-    reading = await own.read(list(subjects.values()))
-    assert await own.commit(reading, wanted, [], Position("log", 257))
+    reading = await own_store.read(list(subjects.values()))
+    assert await own_store.commit(reading, wanted, [], Position("log", 257))
 
     async def found() -> dict[str, bytes]:
-        held = {f"log-{seq}": await own.attempt(f"log-{seq}") for seq in range(300)}
+        held = {f"log-{seq}": await own_store.attempt(f"log-{seq}") for seq in range(300)}
         return {decision: each[0] for decision, each in held.items() if each is not None}
 
     assert await found() == subjects
-    await own.release(["log-127", "log-130", "log-256", "log-299"], Position("log", 257))
+    await own_store.release(["log-127", "log-130", "log-256", "log-299"], Position("log", 257))
     assert await found() == {
         decision: subject
         for decision, subject in subjects.items()
         if decision not in {"log-127", "log-130", "log-256"}
     }
     short = [Reservation(b"short", attempt("log-300"), (b"short",))]
-    with pytest.raises(ValueError, match="has 16 bytes"):
-        await own.commit(await own.read([b"short"]), short, [], Position("log", 300))
+    with pytest.raises(ValueError, match="must have 16 bytes"):
+        await own_store.commit(await own_store.read([b"short"]), short, [], Position("log", 300))
 
 
-async def test_a_store_is_known_again_by_its_layout(tmp_path: Path) -> None:
+async def test_a_store_is_recognised_by_its_layout(tmp_path: Path) -> None:
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     for _ in range(2):
         store = RedisStore(at(tmp_path))
@@ -614,7 +612,7 @@ async def test_a_store_is_known_again_by_its_layout(tmp_path: Path) -> None:
     redis_servers.ended(process)
 
 
-async def test_a_ledger_that_has_lost_what_was_acknowledged_is_not_read(tmp_path: Path) -> None:
+async def test_a_ledger_that_lost_acknowledged_entries_is_not_read(tmp_path: Path) -> None:
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     store = RedisStore(at(tmp_path))
     await store.append([revoked(ANNA)])
@@ -625,8 +623,8 @@ async def test_a_ledger_that_has_lost_what_was_acknowledged_is_not_read(tmp_path
     redis_servers.ended(process)
 
 
-async def test_a_stop_that_is_acknowledged_while_others_are_read_of_is_no_loss(tmp_path: Path) -> None:
-    """A reading that was on its way by then need not hold it."""
+async def test_a_stop_acknowledged_during_a_read_is_not_reported_as_lost(tmp_path: Path) -> None:
+    """A read that was already in progress need not contain it."""
     store = RedisStore(redis_servers.alone(), name=tmp_path.name, patience=5)
 
     async def read_on() -> None:
@@ -644,7 +642,7 @@ async def test_a_stop_that_is_acknowledged_while_others_are_read_of_is_no_loss(t
 
 
 async def test_nothing_is_read_from_a_replica(tmp_path: Path) -> None:
-    """Not by a connection from when it was the master either."""
+    """Connections made while it was the master are not used either."""
     port = free_port()
     master = redis_servers.start(tmp_path / "m", port=str(port))
     other = redis_servers.start(tmp_path / "o", unixsocket=str(tmp_path / "o" / "socket"))
@@ -659,8 +657,8 @@ async def test_nothing_is_read_from_a_replica(tmp_path: Path) -> None:
     redis_servers.ended(other)
 
 
-async def test_what_stands_is_acknowledged_again_only_once_it_is_durable(tmp_path: Path) -> None:
-    """A withdrawal that no replica has is refused, and asked for again it still is: a failover would lose it."""
+async def test_an_existing_entry_is_acknowledged_again_only_once_durable(tmp_path: Path) -> None:
+    """A withdrawal that no replica has is refused, even if repeated, because a failover would lose it."""
     master = redis_servers.node()
     replica = redis_servers.node(replicaof=f"127.0.0.1 {master.port}")
     redis_servers.linked(replica)
@@ -685,8 +683,8 @@ async def test_what_stands_is_acknowledged_again_only_once_it_is_durable(tmp_pat
     master.kill()
 
 
-async def test_replicas_that_go_and_come_are_noticed_while_the_gate_runs(tmp_path: Path) -> None:
-    """One that is missing closes it before a call is refused for it; one that was not asked for is waited for as well."""
+async def test_removed_and_added_replicas_are_noticed_at_run_time(tmp_path: Path) -> None:
+    """A missing replica closes the gate before a call is refused; an additional one is waited for too."""
     watched = redis_servers.sentinels(1, info_period=100)
     file = world.write_folder(tmp_path, store={"url": watched.url(), "patience": 0.5, "replicas": 1})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
@@ -718,10 +716,10 @@ async def test_replicas_that_go_and_come_are_noticed_while_the_gate_runs(tmp_pat
     await app.close()
 
 
-async def test_a_replica_that_was_noticed_is_waited_for_also_when_no_sentinel_answers_any_more(
+async def test_a_known_replica_is_waited_for_even_if_no_sentinel_answers(
     tmp_path: Path,
 ) -> None:
-    """They may well answer each other, and put it in the master's place."""
+    """The Sentinels may still reach each other and promote it."""
     watched = redis_servers.sentinels(1)
     store = RedisStore(watched.url(), name=tmp_path.name, patience=0.5)
     assert await store.surplus_replicas() == 1
@@ -736,16 +734,16 @@ async def test_a_replica_that_was_noticed_is_waited_for_also_when_no_sentinel_an
     await store.close()
 
 
-async def test_a_replica_that_a_fresh_cluster_did_not_tell_of_at_the_start_is_waited_for_soon(
+async def test_a_replica_unknown_at_the_start_of_a_cluster_is_waited_for_soon(
     tmp_path: Path,
 ) -> None:
-    """A Cluster names a replica only once it has copied something."""
+    """A Cluster lists a replica only after its first synchronisation."""
     made = redis_servers.cluster(1)
     store = RedisStore(made.url(), name=tmp_path.name)
     async with asyncio.timeout(20):
         while await store.surplus_replicas() != 1:
             await store.ping()
-    await store.ping()  # which both hold then
+    await store.ping()  # which both have then
     holding = [each for each in made.nodes if tmp_path.name in each.say("--scan")]
     (replica,) = (each for each in holding if each.say("ROLE").startswith("slave"))
     replica.kill()
@@ -754,8 +752,11 @@ async def test_a_replica_that_a_fresh_cluster_did_not_tell_of_at_the_start_is_wa
     await store.close()
 
 
-async def test_sentinels_with_users_of_their_own(tmp_path: Path) -> None:
-    """With the rights that docs/how-to/several-nodes.md lists; and without them it is told why, and of no connection's insides."""
+async def test_sentinels_with_their_own_users(tmp_path: Path) -> None:
+    """The rights in docs/how-to/several-nodes.md are enough. Without them the error is clear.
+
+    The error shows no internals of a connection.
+    """
     watched = redis_servers.sentinels(0)
     for port in watched.ports:
         for words in (("gate", "on", ">pw", "+sentinel|masters", "+sentinel|slaves"), ("default", "off")):
@@ -777,7 +778,7 @@ def ask_port(port: int, *words: str) -> None:
 
 
 async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) -> None:
-    """A stop is on its disk when it is acknowledged, and is not refused for the second that takes."""
+    """A stop is on disk when it is acknowledged, and is not refused because of that second."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"), appendfsync="everysec")
     store = RedisStore(at(tmp_path), patience=0.2)
     await store.refuse_unless_safe()
@@ -787,16 +788,16 @@ async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) ->
 
 
 async def test_a_subject_with_an_unanswered_silent_call_never_expires(
-    own: RedisStore, tmp_path: Path
+    own_store: RedisStore, tmp_path: Path
 ) -> None:
-    """PTTL gives the life of its value in ms, -1 without end. ANNA's key is the same text as her 16 bytes."""
+    """PTTL returns the lifetime of a value in ms, or -1. The key of ANNA is her 16 bytes as text."""
     results: list[Result] = ["answered", "abandoned", "answered", "no_answer"]
     lives = []
     for seq, result in enumerate(results, 1):
         each = msgspec.structs.replace(attempt(f"log-{seq}"), at=seq)
-        reading = await own.read([ANNA])
-        assert await own.commit(reading, [Reservation(ANNA, each, (ANNA,))], [], Position("log", seq))
-        assert await own.result(each.decision, result, seq)
-        lives.append(int(ask_server(tmp_path, "PTTL", own.key("s:", ANNA).decode())))
+        reading = await own_store.read([ANNA])
+        assert await own_store.commit(reading, [Reservation(ANNA, each, (ANNA,))], [], Position("log", seq))
+        assert await own_store.result(each.decision, result, seq)
+        lives.append(int(ask_server(tmp_path, "PTTL", own_store.key("s:", ANNA).decode())))
     assert [life > 0 for life in lives] == [True, False, False, True]
     assert lives[1:3] == [-1, -1]

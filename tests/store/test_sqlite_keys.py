@@ -89,7 +89,7 @@ async def test_a_filled_filter_answers_for_absent_numbers_without_a_lookup(tmp_p
 
 @pytest.mark.parametrize("count", [1, CATCH_UP, CATCH_UP + 1])
 async def test_a_revocation_by_another_process_is_read_at_once(tmp_path: Path, count: int) -> None:
-    """Also the first after an import that is too long to add to the filter on the path of a call."""
+    """The first read after an import too long to add on the path of a call finds it too."""
     gate, command = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await command.append(drafts(random_keys(3)))
     await fill(gate)
@@ -119,8 +119,8 @@ async def test_a_commit_notices_a_revocation_after_its_read(tmp_path: Path) -> N
         await store.close()
 
 
-async def test_what_is_committed_while_the_filter_is_filled_is_in_it(tmp_path: Path) -> None:
-    """Before the filling began, during it, after it; then all is written to the database, where only a lookup finds it."""
+async def test_keys_committed_while_the_filter_is_filled_are_in_it(tmp_path: Path) -> None:
+    """Commit before, during and after the filling, then write everything to the database."""
     store = SqliteStore.open(tmp_path / "store.db")
     subjects, keys = random_keys(4), random_keys(4)
 
@@ -160,7 +160,7 @@ async def test_recovered_attempts_are_in_the_filter(tmp_path: Path) -> None:
 
 
 async def test_the_filter_is_not_used_for_a_file_opened_after_a_fault(tmp_path: Path) -> None:
-    """It may be another file, put there because of the fault."""
+    """The file may have been replaced because of the fault."""
     store, other = (SqliteStore.open(tmp_path / name) for name in ("store.db", "other.db"))
     (subject,) = random_keys(1)
     await store.append(drafts(random_keys(3)))
@@ -204,6 +204,6 @@ async def test_a_store_closes_while_its_filter_is_filled(tmp_path: Path) -> None
     store._stored.start_filling(store._near.database, ())
     filling = store._stored._filling
     assert filling is not None
-    await asyncio.sleep(0)  # until the task waits for the thread
+    await asyncio.sleep(0)  # until the task waits for its thread
     await store.close()
     assert filling.cancelled()

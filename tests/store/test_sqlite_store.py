@@ -1,4 +1,4 @@
-"""The embedded store's file, when something else happens to it than its own gate's work."""
+"""The file of the embedded store under events from outside its gate."""
 
 import sqlite3
 from contextlib import closing
@@ -24,7 +24,7 @@ def drafts(kind: str, count: int) -> list[Draft]:
 
 
 async def test_a_store_with_the_bloom_filter_of_an_earlier_version_opens_without_it(tmp_path: Path) -> None:
-    """The filter holds bits of the ledger's numbers. Nothing would remove those of a number that is erased now."""
+    """The old filter contains bits of the ledger's numbers, and nothing would remove those of an erased number."""
     store = SqliteStore.open(tmp_path / "store.db")
     await store.append(drafts("there", 3))
     await store.close()
@@ -36,7 +36,7 @@ async def test_a_store_with_the_bloom_filter_of_an_earlier_version_opens_without
     await store.close()
 
 
-async def test_another_process_reads_what_the_gate_wrote_meanwhile(tmp_path: Path) -> None:
+async def test_another_process_reads_what_the_gate_wrote(tmp_path: Path) -> None:
     gate, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await gate.append(drafts("there", 3_000))
     subjects = [*keys("there", 3_000), *keys("absent", 3_000)]
@@ -45,7 +45,7 @@ async def test_another_process_reads_what_the_gate_wrote_meanwhile(tmp_path: Pat
     reading = await gate.read(called)
     reserved = [Reservation(*pair, ()) for pair in zip(called, attempts, strict=True)]
     assert await gate.commit(reading, reserved, answers, Position("log", 1))
-    await gate.positions()  # written down
+    await gate.positions()  # write the buffer
     read = [await store.read(subjects, keys("asked", 9)) for store in (beside, gate)]
     assert read[0] == read[1]
     assert read[0].answers == answers
@@ -54,8 +54,8 @@ async def test_another_process_reads_what_the_gate_wrote_meanwhile(tmp_path: Pat
         await store.close()
 
 
-async def test_a_database_that_was_put_back_under_an_open_store_is_read(tmp_path: Path) -> None:
-    """Its ledger continues under sequences that the store has seen with other entries."""
+async def test_a_database_restored_under_an_open_store_is_read(tmp_path: Path) -> None:
+    """Its ledger continues with sequences that the store has seen for other entries."""
     store, other = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await store.append(drafts("before", 3))
     (subject,) = keys("after", 1)
@@ -71,8 +71,8 @@ async def test_a_database_that_was_put_back_under_an_open_store_is_read(tmp_path
     await other.close()
 
 
-async def test_after_a_fault_the_file_that_is_there_now_is_read(tmp_path: Path) -> None:
-    """It may be another one, put there against the fault."""
+async def test_after_a_fault_the_current_file_is_read(tmp_path: Path) -> None:
+    """The file may have been replaced because of the fault."""
     store, other = (SqliteStore.open(tmp_path / name) for name in ("store.db", "other.db"))
     await store.append(drafts("before", 3))
     await other.append(drafts("others", 3))

@@ -1,6 +1,7 @@
-"""What every store promises, run on each engine: real files, real processes. What only SQLite can break comes last.
+"""The contract of every store, tested on each engine with real files and processes. SQLite-only tests come last.
 
-Another engine joins by one more function in `ENGINES`."""
+Add an engine by adding a function to `ENGINES`.
+"""
 
 import asyncio
 import os
@@ -51,8 +52,11 @@ LIMIT = 5
 
 
 class Engine(Struct):
-    """`open` gives a new handle on the same data, `elsewhere` is Python that opens it in another process. `shared`: not
-    only the ledger but attempts and answers too may be written through several handles at once."""
+    """A storage engine.
+
+    `open` returns a new handle on the same data. `elsewhere` is Python code that opens it in another process.
+    `shared`: several handles may write attempts and answers too, not only the ledger.
+    """
 
     open: Callable[[], Store]
     elsewhere: str
@@ -69,7 +73,7 @@ def sqlite_engine(folder: Path) -> Engine:
 
 
 def on_redis(url: str, folder: Path) -> Engine:
-    """On one server for all tests; each has a name of its own."""
+    """Use one server for all tests, with a separate name for each."""
     elsewhere = (
         "from dialgate.store.redis import RedisStore\n"
         f"store = RedisStore({url!r}, name={folder.name!r}, patience=5)\n"
@@ -131,7 +135,7 @@ def attempt(decision: str, at: int = 10) -> Attempt:
 
 
 def named(question: bytes) -> bytes:
-    """As long as a question's key is."""
+    """Return a key as long as that of a request."""
     return question.ljust(16, b"-")
 
 
@@ -154,7 +158,7 @@ async def decisions(store: Store, subject: bytes = ANNA) -> list[str]:
     return [each.decision for each in known.attempts]
 
 
-async def others_turn() -> None:
+async def run_other_tasks() -> None:
     loop = asyncio.get_running_loop()
     turn = asyncio.Event()
     loop.call_soon(turn.set)
@@ -177,7 +181,7 @@ async def shell(*command: str | Path) -> None:
 
 
 def run_elsewhere(engine: Engine, code: str) -> str:
-    """The code in a process of its own, to its end."""
+    """Run the code in another process, to its end."""
     with python(f"import asyncio\n{engine.elsewhere}{code}") as process:
         out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -194,8 +198,8 @@ asyncio.run(store.append([draft]))
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-async def test_known_states_come_in_the_order_asked_for(store: Store) -> None:
-    """Also where a subject is asked for twice, and where there are more than one query takes."""
+async def test_states_are_in_the_requested_order(store: Store) -> None:
+    """Subjects may be repeated, and may be more than fit in one query."""
     await store.append([revoked(ANNA)])
     crowd = [index.to_bytes(16, "big") for index in range(1_100)]
     known = (await store.read([BRUNO, ANNA, *crowd, ANNA])).known
@@ -205,16 +209,16 @@ async def test_known_states_come_in_the_order_asked_for(store: Store) -> None:
 
 
 async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> None:
-    """It proves what was known: the same for every subject of one read."""
+    """It identifies the state of the ledger, and is the same for all subjects of one read."""
     assert (await store.read([ANNA])).known == [Known()]
     sequences = await store.append([revoked(ANNA), revoked(BRUNO), revoked(BRUNO)])
     assert [each.seq for each in (await store.read([ANNA, BRUNO, EVERYONE])).known] == [sequences[-1]] * 3
 
 
-async def test_a_ledger_that_ends_before_what_is_known_of_it_is_neither_read_nor_written(
+async def test_a_ledger_that_ends_before_its_known_end_is_refused(
     store: Store,
 ) -> None:
-    """Stops are lost: it was emptied, or is another."""
+    """Revocations are lost: the store was emptied or replaced."""
     (newest,) = await store.append([revoked(ANNA)])
     assert await store.ping() == newest
     store.require_seq(newest)
@@ -225,7 +229,7 @@ async def test_a_ledger_that_ends_before_what_is_known_of_it_is_neither_read_nor
         await store.read([ANNA])
     with pytest.raises(StoreUnavailable, match=lost):
         await store.ping()
-    # The ledger would be long enough then, and nobody would miss what it lacks.
+    # Otherwise the ledger would be long enough, and the missing entries would go unnoticed.
     with pytest.raises(StoreUnavailable, match=lost):
         await store.append([revoked(BRUNO)])
     with pytest.raises(StoreUnavailable, match=lost):
@@ -233,7 +237,7 @@ async def test_a_ledger_that_ends_before_what_is_known_of_it_is_neither_read_nor
     assert [entry.seq for entry in await store.since(0, 9)] == [newest]
 
 
-async def test_attempts_come_newest_last(store: Store) -> None:
+async def test_attempts_are_newest_last(store: Store) -> None:
     reading = await store.read([ANNA])
     wanted = [Reservation(ANNA, attempt(f"log-{at}", at), (ANNA,)) for at in (30, 10, 20)]
     assert await store.commit(reading, wanted, [], HERE)
@@ -241,7 +245,7 @@ async def test_attempts_come_newest_last(store: Store) -> None:
     assert known.attempts == tuple(attempt(f"log-{at}", at) for at in (10, 20, 30))
 
 
-async def test_an_answer_is_recalled_from_the_instant_on_that_is_asked_for(store: Store) -> None:
+async def test_an_answer_is_returned_only_from_the_requested_instant_on(store: Store) -> None:
     await store.commit(NOTHING, [], [answer(b"k1", 10), answer(b"k2", 11)], HERE)
     one, two = answer(b"k1", 10), answer(b"k2", 11)
     assert await recalled(store, [b"k2", b"none", b"k1", b"k2"], 10) == [two, None, one, two]
@@ -252,7 +256,7 @@ async def test_an_answer_is_recalled_from_the_instant_on_that_is_asked_for(store
 async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
     store: Store, other: Store
 ) -> None:
-    """Until then its gate may fail to record it. A gate removes what it did not record from its own log."""
+    """Until then its gate may fail to record it. A gate removes unrecorded answers from its own log."""
     assert isinstance(store, Shared)
     keys, seen = [b"k1", b"k2", b"k3"], []
 
@@ -266,13 +270,13 @@ async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
         await look()
     await store.note_durable("log", 2)
     await look()
-    # A commit that overlaps the note brings an older bound.
+    # A commit that overlaps the note has an older bound.
     await store.commit(NOTHING, [], [answer(b"k3", decision="log-3")], Position("log", 3, 3, 1))
     await look()
     assert None not in await recalled(store, keys, 0), "its own log needs no proof"
     await store.settle(
         "log", 1, [], []
-    )  # as after a crash, or from a backup: sequences from 2 on are given again
+    )  # as after a crash or a restored backup: sequences from 2 on are reused
     await store.commit(NOTHING, [], [answer(b"k3", decision="log-2")], Position("log", 2, 2, 1))
     await look()
     assert seen == [
@@ -284,14 +288,14 @@ async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
     ]
 
 
-async def test_of_two_answers_to_one_question_the_later_stands(store: Store) -> None:
+async def test_the_later_of_two_answers_is_kept(store: Store) -> None:
     later = Remembered(named(b"k"), 20, b"later", "log-2")
     await store.commit(NOTHING, [], [later], HERE)
     await store.commit(NOTHING, [], [answer(b"k", 19)], HERE)
     assert await recalled(store, [b"k"], 0) == [later]
 
 
-async def test_many_questions_may_be_answered_anew_at_once(store: Store) -> None:
+async def test_many_answers_may_be_replaced_at_once(store: Store) -> None:
     keys = [b"k%d" % n for n in range(600)]
     for at in (10, 20):
         await store.commit(NOTHING, [], [answer(key, at) for key in keys], HERE)
@@ -301,7 +305,7 @@ async def test_many_questions_may_be_answered_anew_at_once(store: Store) -> None
     assert await recalled(store, keys, 0) == [None] * 600
 
 
-# ---- the atomic step -------------------------------------------------------------------------------------------------
+# ---- commits ---------------------------------------------------------------------------------------------------------
 
 
 async def a_revocation(store: Store, _: Engine) -> None:
@@ -404,30 +408,30 @@ async def test_an_attempt_is_counted_once(store: Store) -> None:
     assert known.attempts == (structs.replace(attempt("log-1"), result="busy"),)
 
 
-async def test_a_decision_whose_id_comes_again_is_the_later_one(store: Store) -> None:
-    """The first was never recorded, or its id would not be free; both must not hide behind one another."""
+async def test_a_reused_decision_id_counts_the_later_attempt(store: Store) -> None:
+    """The first was never recorded, or its id would not be reused. Neither may hide the other."""
     await reserve(store, ANNA, "log-1")
     await store.result("log-1", "busy", 99)
     await reserve(store, BRUNO, "log-1")
     assert await store.attempt("log-1") == (BRUNO, attempt("log-1"))
-    await store.positions()  # what was gathered is written by then; until it is, the first counts too
+    await store.positions()  # the buffer is written by then; until then the first counts too
     assert await decisions(store, ANNA) == []
     assert await store.attempt("log-1") == (BRUNO, attempt("log-1"))
 
 
 async def take_what_is_left(store: Store, name: str) -> int:
-    """Reads, lets the others run, commits; until the limit is reached. Returns how many it got."""
+    """Read, let other tasks run, and commit until the limit is reached. Return the number of attempts counted."""
     got = 0
     while True:
         reading = await store.read([ANNA])
         if len(reading.known[0].attempts) >= LIMIT:
             return got
-        await others_turn()
+        await run_other_tasks()
         wanted = [Reservation(ANNA, attempt(f"{name}-{got}"), (ANNA,))]
         got += await store.commit(reading, wanted, [], Position(name, got))
 
 
-async def test_a_hundred_at_once_on_a_limit_of_five_are_exactly_five(
+async def test_a_hundred_concurrent_calls_reach_a_limit_of_five_exactly(
     store: Store, other: Store, engine: Engine
 ) -> None:
     handles = [store, other if engine.shared else store] * 50
@@ -436,18 +440,18 @@ async def test_a_hundred_at_once_on_a_limit_of_five_are_exactly_five(
     assert len(await decisions(store)) == LIMIT
 
 
-async def test_what_could_not_be_recorded_is_uncounted_and_its_answers_forgotten(store: Store) -> None:
+async def test_a_release_removes_attempts_and_answers(store: Store) -> None:
     await reserve(store, ANNA, "log-1", "log-2")
     await store.commit(NOTHING, [], [answer(b"k1", decision="log-1"), answer(b"k2", decision="log-2")], HERE)
     await store.release(["log-2", "log-3"], Position("log", 1))
     assert await decisions(store) == ["log-1"]
     assert [each is None for each in await recalled(store, [b"k1", b"k2"], 0)] == [False, True]
-    assert await store.positions() == {"log": 1}, "the log will give its sequences from 2 on to others"
+    assert await store.positions() == {"log": 1}, "the log will reuse sequences from 2 on"
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["not written down yet", "written down"])
-async def test_a_release_takes_the_position_back_for_every_later_start(engine: Engine, written: bool) -> None:
-    """And a commit after it goes on from there: else a start would look for records that are not there."""
+async def test_a_release_restores_the_position_for_later_starts(engine: Engine, written: bool) -> None:
+    """Otherwise a start would look for records that do not exist. A later commit continues from it."""
     store = engine.open()
     others = {"other": 9} if engine.shared else {}  # the log of another process
     for log, seq in others.items():
@@ -473,8 +477,8 @@ async def test_a_release_takes_the_position_back_for_every_later_start(engine: E
 # ---- the ledger ------------------------------------------------------------------------------------------------------
 
 
-async def test_the_ledger_is_written_whole_or_not_at_all(store: Store) -> None:
-    bad = structs.replace(revoked(ANNA), actor="\ud800")  # no engine can store half a character
+async def test_an_append_is_atomic(store: Store) -> None:
+    bad = structs.replace(revoked(ANNA), actor="\ud800")  # no engine can store a surrogate
     with pytest.raises(UnicodeEncodeError):
         await store.append([revoked(ANNA), bad])
     assert await store.history(ANNA) == []
@@ -492,10 +496,8 @@ async def test_sequences_grow_over_handles_and_restarts(store: Store, other: Sto
     assert [*first, *second, *third, *fourth] == [1, 2, 3, 4]
 
 
-async def test_what_is_removed_is_gone_with_what_takes_its_place_and_makes_stale(
-    store: Store, other: Store
-) -> None:
-    """In one step; a sequence is not given twice, and one that is not there is no matter."""
+async def test_a_removal_appends_atomically_and_makes_readings_stale(store: Store, other: Store) -> None:
+    """Sequences are never reused, and unknown sequences are ignored."""
     await store.append([revoked(ANNA, 1), revoked(ANNA, 2), revoked(BRUNO, 3)])
     reading = await store.read([ANNA])
     assert await other.remove([1, 3, 99], [revoked(ANNA, 4)]) == [4]
@@ -510,8 +512,8 @@ async def test_what_is_removed_is_gone_with_what_takes_its_place_and_makes_stale
     assert await store.append([revoked(BRUNO)]) == [5]
 
 
-async def test_of_whom_the_ledger_holds_an_entry_is_told_of_many_at_once(store: Store) -> None:
-    """Also where there are more than one query takes; an attempt is no entry, and one that was removed is none any more."""
+async def test_subjects_with_entries_are_found_among_many(store: Store) -> None:
+    """More subjects than fit in one query. Attempts and removed entries do not count."""
     many = [place.to_bytes(16, "big") for place in range(1, 1_501)]
     await store.append([revoked(subject) for subject in many[::3]])
     await reserve(store, ANNA, "log-1")
@@ -521,7 +523,7 @@ async def test_of_whom_the_ledger_holds_an_entry_is_told_of_many_at_once(store: 
     assert await store.subjects_with_entries([]) == set()
 
 
-async def test_the_ledger_is_followed_by_sequence(store: Store) -> None:
+async def test_the_ledger_is_read_by_sequence(store: Store) -> None:
     drafts = [revoked(ANNA, 1), revoked(BRUNO, 2), revoked(ANNA, 3)]
     entries = [
         Entry(seq=seq, **{name: getattr(draft, name) for name in Draft.__struct_fields__})
@@ -547,7 +549,7 @@ events: st.SearchStrategy[Event] = st.one_of(
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events, text, st.binary(max_size=40))
-async def test_what_is_appended_comes_back_as_it_was(
+async def test_appended_entries_are_read_back_unchanged(
     store: Store, event: Event, proof: str, sealed: bytes
 ) -> None:
     draft = structs.replace(revoked(ANNA), event=event, proof=proof, sealed=sealed)
@@ -556,7 +558,7 @@ async def test_what_is_appended_comes_back_as_it_was(
     assert (entry.event, entry.proof, entry.sealed) == (event, proof, sealed)
 
 
-async def test_what_was_acknowledged_survives_kill_9(store: Store, engine: Engine) -> None:
+async def test_acknowledged_writes_survive_kill_9(store: Store, engine: Engine) -> None:
     code = f"import asyncio\n{engine.elsewhere}{APPEND_ELSEWHERE % ANNA}print('done', flush=True)\ninput()"
     with python(code) as process:
         assert process.stdout
@@ -567,10 +569,10 @@ async def test_what_was_acknowledged_survives_kill_9(store: Store, engine: Engin
     assert len(known.revocations) == 1
 
 
-# ---- results, lists, proofs, upkeep ----------------------------------------------------------------------------------
+# ---- results, lists, proofs, maintenance -----------------------------------------------------------------------------
 
 
-async def test_of_two_results_the_later_stands(store: Store) -> None:
+async def test_the_later_of_two_results_is_kept(store: Store) -> None:
     await reserve(store, ANNA, "log-1")
     assert await store.result("log-1", "abandoned", 20)
     assert await store.result("log-1", "busy", 19)
@@ -594,16 +596,16 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
     assert await store.retire_list(spring.controller, spring.id, 9) == retired
     assert await store.retire_list(spring.controller, spring.id, 10) == retired
     assert await store.retire_list("another", spring.id, 9) is None
-    assert not await store.add_list(spring), "what was retired stays on record"
+    assert not await store.add_list(spring), "a retired list is kept"
     shorter = structs.replace(autumn, sha256="11", numbers=2)
-    assert not await store.replace_list(shorter, "99"), "another has replaced it meanwhile"
+    assert not await store.replace_list(shorter, "99"), "it was replaced in between"
     assert await store.replace_list(shorter, "00")
     assert shorter in await store.lists()
     assert await store.replace_list(structs.replace(shorter, sha256="00", numbers=3), "11")
     assert not await store.replace_list(structs.replace(spring, id="winter"), "00")
-    erased = structs.replace(spring, file="rewritten", sha256="22", numbers=2)  # read before it was retired
+    erased = structs.replace(spring, file="rewritten", sha256="22", numbers=2)  # read before its retirement
     assert await store.replace_list(erased, "00")
-    assert structs.replace(erased, retired_at=9) in await store.lists(), "a list stays retired"
+    assert structs.replace(erased, retired_at=9) in await store.lists(), "the list is still retired"
     assert await store.replace_list(spring, "22")
     others = structs.replace(spring, controller="another")
     assert await store.add_list(others)
@@ -614,8 +616,8 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
     ]
 
 
-async def test_attempts_are_dropped_that_are_older_than_the_bound(store: Store) -> None:
-    """Of people in the ledger too, and their names with them."""
+async def test_attempts_older_than_the_bound_are_dropped(store: Store) -> None:
+    """Attempts of subjects with ledger entries, and the names of the decisions, are dropped too."""
     await store.append([revoked(ANNA)])
     for name, at in (("log-1", 10), ("log-2", 20)):
         reading = await store.read([ANNA, BRUNO])
@@ -630,8 +632,8 @@ async def test_attempts_are_dropped_that_are_older_than_the_bound(store: Store) 
     assert await store.drop_attempts(20, drop=True) == 0
 
 
-async def test_an_abandoned_call_stays_until_a_later_call_was_answered(store: Store) -> None:
-    """Of ANNA none was answered later; of BRUNO one was, so his abandoned call is dropped with the rest."""
+async def test_an_abandoned_call_is_kept_until_a_later_call_is_answered(store: Store) -> None:
+    """No later call to ANNA was answered. One to BRUNO was, so his abandoned call is dropped too."""
     calls: list[tuple[bytes, Result]] = [
         (ANNA, "answered"), (ANNA, "abandoned"), (ANNA, "no_answer"), (ANNA, "abandoned"), (ANNA, "busy"),
         (BRUNO, "abandoned"), (BRUNO, "opt_out"), (BRUNO, "abandoned"), (BRUNO, "answered"),
@@ -652,7 +654,7 @@ async def test_an_abandoned_call_stays_until_a_later_call_was_answered(store: St
     assert (await store.read([ANNA])).known[0].attempts == ()
 
 
-async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:
+async def test_the_newest_proof_of_each_caller_id_is_returned(store: Store) -> None:
     newest = CallerIdProof(controller="acme", caller_id="+390844", at=20, kind="probe", answered=False)
     another = structs.replace(newest, controller="other", at=5)
     for each in (newest, structs.replace(newest, at=19), another):
@@ -660,7 +662,7 @@ async def test_the_newest_proof_of_each_caller_id_counts(store: Store) -> None:
     assert sorted(await store.proofs(), key=lambda each: each.controller) == [newest, another]
 
 
-async def test_how_far_a_webhook_was_told_is_replaced_by_its_name(store: Store, other: Store) -> None:
+async def test_the_cursor_of_a_webhook_is_replaced(store: Store, other: Store) -> None:
     one, two = Delivery(webhook="one", seq=1), Delivery(webhook="two", seq=2, dead=3, dead_after=1)
     for delivery in (one, two, structs.replace(one, seq=7, tries=1, failing_since=5)):
         await store.put_delivery(delivery)
@@ -668,8 +670,8 @@ async def test_how_far_a_webhook_was_told_is_replaced_by_its_name(store: Store, 
     assert held == {"one": Delivery(webhook="one", seq=7, tries=1, failing_since=5), "two": two}
 
 
-async def test_log_and_store_are_settled_in_both_directions_any_number_of_times(store: Store) -> None:
-    """Attempts and answers beyond the head go, lost ones come back, results stay, other logs are left alone."""
+async def test_settling_with_a_log_works_both_ways_and_repeatedly(store: Store) -> None:
+    """Attempts and answers beyond the head are removed, lost ones restored, results and other logs kept."""
     for other in ("logs", "loh", "lo"):
         await reserve(store, ANNA, f"{other}-99", position=Position(other, 99))
     await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100")
@@ -690,7 +692,7 @@ async def test_log_and_store_are_settled_in_both_directions_any_number_of_times(
         assert (await store.positions())["log"] == 9
 
 
-async def test_maintenance_forgets_answers_older_than_the_bound(store: Store) -> None:
+async def test_maintenance_deletes_answers_older_than_the_bound(store: Store) -> None:
     many = [answer(b"old%d" % n, 9) for n in range(2_500)]
     await store.commit(NOTHING, [], [*many, answer(b"new", 10)], HERE)
     await store.maintain(10)
@@ -711,7 +713,7 @@ async def test_a_closed_store_refuses(store: Store) -> None:
         await store.ping()
 
 
-# ---- what only SQLite can break --------------------------------------------------------------------------------------
+# ---- SQLite only -----------------------------------------------------------------------------------------------------
 
 LOCK = """
 import sqlite3, sys
@@ -722,10 +724,10 @@ input()
 """
 
 
-async def test_under_a_lock_held_by_another_process_nothing_more_is_committed_until_it_is_gone(
+async def test_a_lock_of_another_process_blocks_commits_until_released(
     tmp_path: Path,
 ) -> None:
-    """Reading is never locked out; what was committed before waits, and is written when the lock is gone."""
+    """Reads are never blocked. Earlier commits wait, and are written when the lock is released."""
     path = tmp_path / "store.db"
     store = SqliteStore.open(path, patience=0.1)
     await reserve(store, ANNA, "log-1")
@@ -734,7 +736,7 @@ async def test_under_a_lock_held_by_another_process_nothing_more_is_committed_un
     async def work_on() -> None:
         nonlocal turns
         while True:
-            await others_turn()
+            await run_other_tasks()
             turns += 1
 
     with python(LOCK.replace("sys.argv[1]", repr(str(path)))) as process:
@@ -755,22 +757,22 @@ async def test_under_a_lock_held_by_another_process_nothing_more_is_committed_un
     await store.close()
 
 
-async def test_what_was_gathered_is_written_when_there_is_enough_of_it(tmp_path: Path) -> None:
+async def test_a_full_buffer_is_written(tmp_path: Path) -> None:
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS)], Position("log", 7))
     await store.commit(NOTHING, [], [answer(b"next")], Position("log", 8))
     while (await beside.positions()).get("log") != 7:
-        await others_turn()
+        await run_other_tasks()
     assert None not in await recalled(beside, [b"k0", b"k%d" % (BUFFER_ROWS - 1)], 0)
     assert await recalled(beside, [b"next"], 0) == [None]
     await store.close()
     await beside.close()
 
 
-async def test_of_what_was_half_written_at_a_crash_nothing_is_lost_or_counted_beyond_the_log(
+async def test_a_half_written_buffer_is_settled_with_the_log_after_a_crash(
     tmp_path: Path,
 ) -> None:
-    """A gathering goes down in parts, and a position is true only with its last; attempts of decisions that the log lost go."""
+    """A buffer is written in parts, and its position with the last. Attempts that the log lost are removed."""
     await SqliteStore.open(tmp_path / "store.db").close()
     subjects = [bytes([n]) * 16 for n in range(256)]
     attempts = [Reservation(each, attempt(f"log-{n}"), (each,)) for n, each in enumerate(subjects, 1)]
@@ -789,8 +791,8 @@ async def test_of_what_was_half_written_at_a_crash_nothing_is_lost_or_counted_be
     await store.close()
 
 
-async def test_a_store_of_format_2_is_brought_forward_with_how_far_its_rows_may_reach(tmp_path: Path) -> None:
-    """What the log had lost by a power cut when the new version was first started goes, as with the old one."""
+async def test_a_store_of_format_2_is_migrated_with_the_reach_of_its_rows(tmp_path: Path) -> None:
+    """Attempts that the log lost in a power failure before the upgrade are removed, as in the old version."""
     path = tmp_path / "store.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         for script in MIGRATIONS[:2]:
@@ -808,10 +810,12 @@ async def test_a_store_of_format_2_is_brought_forward_with_how_far_its_rows_may_
     await store.close()
 
 
-async def test_where_the_disk_cannot_keep_up_who_decides_waits_for_it(tmp_path: Path) -> None:
-    """Memory holds a fixed number of full gatherings. The commit after that writes the oldest one first, no earlier commit waits."""
+async def test_commits_wait_when_the_disk_cannot_keep_up(tmp_path: Path) -> None:
+    """Memory holds a fixed number of full buffers. Only the commit after that writes the oldest one first."""
     store = SqliteStore.open(tmp_path / "store.db")
-    with closing(sqlite3.connect(tmp_path / "store.db")) as beside:  # a read here gives the writer no turn
+    with closing(
+        sqlite3.connect(tmp_path / "store.db")
+    ) as beside:  # a read here would not let the writer run
         for each in range(1, _MAX_BUFFERS + 4):
             answers = [answer(b"%d-%d" % (each, n)) for n in range(BUFFER_ROWS)]
             await store.commit(NOTHING, [], answers, Position("log", each))
@@ -824,21 +828,21 @@ async def test_where_the_disk_cannot_keep_up_who_decides_waits_for_it(tmp_path: 
     await store.close()
 
 
-async def test_while_much_is_written_another_process_gets_its_turn(tmp_path: Path) -> None:
-    """A person's stop does not wait until a gate has nothing more to write: under load that is never."""
+async def test_another_process_can_write_during_heavy_writing(tmp_path: Path) -> None:
+    """A stop does not wait until a gate has nothing more to write, which under load would be never."""
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     gatherings = 6
     for each in range(gatherings):
         answers = [answer(b"%d-%d" % (each, n)) for n in range(BUFFER_ROWS)]
         await store.commit(NOTHING, [], answers, Position("log", each))
-    await others_turn()  # the first is being written
+    await run_other_tasks()  # the first is being written
     assert await beside.append([revoked(ANNA)]) == [1]
     assert (await beside.positions()).get("log", 0) < gatherings - 2
     await store.close()
     await beside.close()
 
 
-async def test_upkeep_leaves_to_be_gathered_where_much_comes_in(tmp_path: Path) -> None:
+async def test_maintenance_does_not_flush_a_buffer_that_fills_quickly(tmp_path: Path) -> None:
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS // 2)], HERE)
     await store.ping()
@@ -849,13 +853,13 @@ async def test_upkeep_leaves_to_be_gathered_where_much_comes_in(tmp_path: Path) 
     await beside.close()
 
 
-async def test_what_was_committed_last_is_let_go_before_anything_can_be_awaited(tmp_path: Path) -> None:
-    """Also where the gathering before it was just full: else the attempt would count until the database had been asked."""
+async def test_the_newest_commit_is_released_without_waiting(tmp_path: Path) -> None:
+    """Otherwise, after a buffer was full, the attempt would count until the database was read."""
     store = SqliteStore.open(tmp_path / "store.db")
     await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS)], HERE)
     await reserve(store, ANNA, "log-1")
     letting_go = store.release(["log-1"], HERE)
-    with pytest.raises(StopIteration):  # it ends without having waited
+    with pytest.raises(StopIteration):  # it ends without waiting
         letting_go.send(None)
     assert await decisions(store) == []
     await store.close()
@@ -896,14 +900,14 @@ async def test_a_read_only_disk_is_reported_and_the_store_opens_once_it_is_writa
     await store.close()
 
 
-async def test_a_damaged_file_is_reported_and_the_store_works_again_once_it_is_mended(tmp_path: Path) -> None:
+async def test_a_damaged_file_is_reported_and_the_store_works_once_it_is_repaired(tmp_path: Path) -> None:
     path, backup = tmp_path / "store.db", tmp_path / "backup"
     store = SqliteStore.open(path)
     await store.append([revoked(ANNA)])
     await store.close()
     shutil.copy(path, backup)
     store = SqliteStore.open(path)
-    # From outside: a file that this process has open must not be opened and closed here.
+    # In another process: opening and closing the file here would release the store's locks.
     overwrite = "import sys; f = open(sys.argv[1], 'r+b'); f.write(%s)"
     await shell(sys.executable, "-c", overwrite % "b'x' * 8192", path)
     with pytest.raises(StoreUnavailable, match="damaged"):
@@ -921,7 +925,7 @@ async def test_a_damaged_file_is_reported_and_the_store_works_again_once_it_is_m
         ("PRAGMA application_id=1", "another program's database"),
     ],
 )
-async def test_a_file_that_is_newer_or_not_ours_is_refused(tmp_path: Path, sql: str, refusal: str) -> None:
+async def test_a_newer_or_foreign_file_is_refused(tmp_path: Path, sql: str, refusal: str) -> None:
     path = tmp_path / "store.db"
     await SqliteStore.open(path).close()
     with sqlite3.connect(path) as db:
@@ -931,8 +935,8 @@ async def test_a_file_that_is_newer_or_not_ours_is_refused(tmp_path: Path, sql: 
         SqliteStore.open(path)
 
 
-async def test_an_event_of_a_newer_program_makes_the_store_unavailable(tmp_path: Path) -> None:
-    """What it says may be a revocation: nothing is known, so nothing is allowed."""
+async def test_an_event_of_a_newer_version_makes_the_store_unavailable(tmp_path: Path) -> None:
+    """It may be a revocation, so nothing is allowed."""
     path = tmp_path / "store.db"
     store = SqliteStore.open(path)
     await store.append([revoked(ANNA)])
@@ -947,7 +951,7 @@ async def test_an_event_of_a_newer_program_makes_the_store_unavailable(tmp_path:
     await store.close()
 
 
-async def test_a_result_that_is_none_makes_the_store_unavailable(tmp_path: Path) -> None:
+async def test_an_unknown_result_makes_the_store_unavailable(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     store = SqliteStore.open(path)
     await reserve(store, ANNA, "log-1")
@@ -961,7 +965,7 @@ async def test_a_result_that_is_none_makes_the_store_unavailable(tmp_path: Path)
     await store.close()
 
 
-async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+async def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "store.db")
     await store.append([revoked(ANNA)])
     files = [tmp_path / name for name in ("store.db", "store.db-wal", "store.db-shm")]
@@ -971,7 +975,7 @@ async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("open_", [SqliteStore.open, SubjectStore.open])
-def test_several_that_make_the_file_at_once_wait_for_each_other(
+def test_processes_that_create_the_file_at_once_wait_for_each_other(
     tmp_path: Path, open_: Callable[[Path], object]
 ) -> None:
     together = Barrier(8)

@@ -1,4 +1,4 @@
-"""A store that was copied is the same, sequence for sequence, on whichever engine; and a copy that is not whole opens for nobody."""
+"""A copied store has the same content on every engine, and no gate opens an incomplete copy."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -97,14 +97,14 @@ async def copied(urls: dict[str, str], source: str, target: str, name: str) -> d
         await other.close()
 
 
-async def test_to_a_shared_store_and_back_everything_is_the_same(filled: Path, urls: dict[str, str]) -> None:
+async def test_a_copy_to_a_shared_store_and_back_is_identical(filled: Path, urls: dict[str, str]) -> None:
     assert await copied(urls, "sqlite", "redis", filled.name) == EVERYTHING
     shared = RedisStore(urls["redis"], name=filled.name, patience=5)
     await shared.refuse_unless_safe()
     (anna, bruno) = (await shared.read([ANNA, BRUNO])).known
     assert [each.seq for each in anna.revocations] == [1, 3, 4]
     assert [each.result for each in bruno.attempts if each.decision == "log-7"] == ["busy"]
-    assert anna.seq == 5, "a sequence stays used"
+    assert anna.seq == 5, "a sequence is never reused"
     await shared.close()
     assert await copied(urls, "redis", "back", filled.name) == EVERYTHING
     back = SqliteStore.open(filled / "back.db", patience=5)
@@ -114,11 +114,11 @@ async def test_to_a_shared_store_and_back_everything_is_the_same(filled: Path, u
 
 
 class Broken(Exception):
-    """The copy is cut off here."""
+    """Raised where the copy is interrupted."""
 
 
-class Breaking:
-    """An end that breaks off at a kind of row."""
+class InterruptedEnd:
+    """An end that interrupts the copy at a kind of row."""
 
     def __init__(self, end: CopyEnd, at: Kind) -> None:
         self._end, self._at = end, at
@@ -132,12 +132,12 @@ class Breaking:
 
 
 @pytest.mark.parametrize("at", ["ledger", "attempts", "lists", "deliveries"])
-async def test_a_copy_that_is_not_whole_opens_for_no_gate_and_is_gone_on_with(
+async def test_an_incomplete_copy_is_not_opened_and_can_be_continued(
     filled: Path, urls: dict[str, str], at: Kind
 ) -> None:
     one, other = await ends(urls, "sqlite", "redis", filled.name)
     with pytest.raises(Broken):
-        await copy(one, Breaking(other, at), lambda _: None)
+        await copy(one, InterruptedEnd(other, at), lambda _: None)
     shared = RedisStore(urls["redis"], name=filled.name, patience=5)
     with pytest.raises(StoreUnavailable, match="an incomplete copy"):
         await shared.refuse_unless_safe()
@@ -147,7 +147,7 @@ async def test_a_copy_that_is_not_whole_opens_for_no_gate_and_is_gone_on_with(
         await each.close()
 
 
-async def test_a_store_in_use_is_no_target(filled: Path, urls: dict[str, str]) -> None:
+async def test_a_store_in_use_is_refused_as_target(filled: Path, urls: dict[str, str]) -> None:
     shared = RedisStore(urls["redis"], name=filled.name, patience=5)
     await shared.append([revoked(BRUNO)])
     with pytest.raises(CopyRefused, match="in use"):
@@ -157,10 +157,8 @@ async def test_a_store_in_use_is_no_target(filled: Path, urls: dict[str, str]) -
     await shared.close()
 
 
-async def test_who_had_the_target_while_it_was_empty_has_the_copy_no_more(
-    filled: Path, urls: dict[str, str]
-) -> None:
-    """As a gate that was started there by mistake, with keys it made itself: those of the source would be refused."""
+async def test_a_claim_of_the_empty_target_is_removed(filled: Path, urls: dict[str, str]) -> None:
+    """A gate started there by mistake, with its own keys, would otherwise keep out the keys of the source."""
     shared = RedisStore(urls["redis"], name=filled.name, patience=5)
     assert await shared.claim("made by mistake")
     await copied(urls, "sqlite", "redis", filled.name)
@@ -168,25 +166,25 @@ async def test_who_had_the_target_while_it_was_empty_has_the_copy_no_more(
     await shared.close()
 
 
-async def test_a_file_that_cannot_be_made_is_no_target(filled: Path, urls: dict[str, str]) -> None:
+async def test_a_file_that_cannot_be_created_is_refused_as_target(filled: Path, urls: dict[str, str]) -> None:
     with pytest.raises(CopyRefused, match="unable to open database file"):
         await copied(
             {**urls, "nowhere": f"sqlite://{filled}/nowhere/store.db"}, "sqlite", "nowhere", filled.name
         )
 
 
-async def test_a_source_whose_gate_was_killed_is_settled_with_its_log_first(
+async def test_a_source_whose_gate_was_killed_is_refused_until_settled(
     filled: Path, urls: dict[str, str]
 ) -> None:
-    """Its attempts may reach beyond what the log holds; only beside that log can it be told."""
+    """Its attempts may be newer than its log, which only a gate with that log can tell."""
     with closing(sqlite3.connect(filled / "store.db")) as db, db:
         db.execute("UPDATE position SET reached = seq + 1")
-    with pytest.raises(CopyRefused, match="start and stop it once"):
+    with pytest.raises(CopyRefused, match="Start and stop it once"):
         await copied(urls, "sqlite", "redis", filled.name)
 
 
-class Meanwhile(Breaking):
-    """Somebody writes to the source while it is copied."""
+class ConcurrentWrites(InterruptedEnd):
+    """An end whose store is written to during the copy."""
 
     async def write(self, kind: Kind, rows: Sequence[Row]) -> None:
         await self._end.write(kind, rows)
@@ -201,9 +199,9 @@ class Meanwhile(Breaking):
     path = ""
 
 
-async def test_a_source_that_was_written_to_meanwhile_is_no_copy(filled: Path, urls: dict[str, str]) -> None:
+async def test_a_source_written_to_during_the_copy_is_refused(filled: Path, urls: dict[str, str]) -> None:
     one, other = await ends(urls, "sqlite", "redis", filled.name)
-    meanwhile = Meanwhile(other, "proofs")
+    meanwhile = ConcurrentWrites(other, "proofs")
     meanwhile.path = str(filled / "store.db")
     with pytest.raises(CopyRefused, match="written to during the copy"):
         await copy(one, meanwhile, lambda _: None)
@@ -211,7 +209,7 @@ async def test_a_source_that_was_written_to_meanwhile_is_no_copy(filled: Path, u
         await each.close()
 
 
-def test_the_command_says_what_it_copied(filled: Path, urls: dict[str, str]) -> None:
+def test_the_command_reports_the_copied_rows(filled: Path, urls: dict[str, str]) -> None:
     (filled / "url").write_text(f"{urls['redis']}?name={filled.name}")
     ran = CliRunner().invoke(app, ["store", "copy", urls["sqlite"], f"@{filled / 'url'}"])
     assert ran.exit_code == 0, ran.output

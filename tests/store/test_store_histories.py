@@ -1,8 +1,10 @@
-"""Property tests of the stores' attempts, answers and ledger: each agrees with a model through any history.
+"""Property tests of attempts, answers and ledger: each store agrees with a model after any history.
 
-Two handles work on one store. On SQLite only the first counts attempts, as one gate does; the second enters revocations. Between a
-reading and its commit anything may happen. A handle is closed, or abandoned as by a kill, and then settled with its log.
-DIALGATE_HISTORIES plays that many random histories; without it they are the same in each run.
+Two handles use one store. On SQLite only the first counts attempts, like a gate; the second enters
+revocations. Anything may happen between a reading and its commit. A handle is closed, or abandoned as by a
+kill and then settled with its log.
+
+`DIALGATE_HISTORIES` runs that many random histories; without it they are the same in each run.
 """
 
 import asyncio
@@ -34,7 +36,7 @@ class Enter(Struct, frozen=True):
 
 
 class Note(Struct, frozen=True):
-    """Note the result of one of the attempts."""
+    """Record the result of one of the attempts."""
 
     handle: int
     attempt: int
@@ -42,25 +44,28 @@ class Note(Struct, frozen=True):
 
 
 class Write(Struct, frozen=True):
-    """Bring what was gathered to the database."""
+    """Write the buffers to the database."""
 
     handle: int
 
 
 class Release(Struct, frozen=True):
-    """Take back the newest commit, as where it could not be recorded."""
+    """Release the newest commit, as if it could not be recorded."""
 
     handle: int
 
 
 class Sync(Struct, frozen=True):
-    """Note that the log is durable to its end."""
+    """Record that the log is durable to its end."""
 
     handle: int
 
 
 class Restart(Struct, frozen=True):
-    """Open the store again. `killed`: without closing it first; the log has lost its last `lost` commits."""
+    """Open the store again.
+
+    `killed`: without closing it first; the log has lost its last `lost` commits.
+    """
 
     handle: int
     killed: bool
@@ -68,8 +73,10 @@ class Restart(Struct, frozen=True):
 
 
 class Commit(Struct, frozen=True):
-    """Read; let `between` happen; then commit an attempt for each of `reserved`, and an answer to each of `answered`. `synced`:
-    the commit says that the log is durable to its end."""
+    """Read, apply `between`, then commit an attempt for each of `reserved` and an answer to each of `answered`.
+
+    `synced`: the commit states that the log is durable to its end.
+    """
 
     handle: int
     reserved: tuple[int, ...]
@@ -96,7 +103,7 @@ histories = st.lists(steps, min_size=2, max_size=14)
 
 
 class Logged(Struct):
-    """What one log holds of a commit: the sequences from `first` to `last`."""
+    """A commit in a log: the sequences from `first` to `last`."""
 
     first: int
     last: int
@@ -105,23 +112,23 @@ class Logged(Struct):
 
 
 class Model:
-    """What the store must hold."""
+    """The expected content of the store."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.stores: list[Store] = [engine.open(), engine.open()]
         self.abandoned: list[Store] = []
         self.logs: dict[str, list[Logged]] = {log: [] for log in LOGS}
-        self.durable = dict.fromkeys(LOGS, 0)  # as the store was last told
-        self.writes: list[set[str]] = [set(), set()]  # the logs that each handle is known to write
+        self.durable = dict.fromkeys(LOGS, 0)  # as last stored
+        self.writes: list[set[str]] = [set(), set()]  # the logs that each handle writes
         self.released: set[bytes] = (
             set()
-        )  # keys whose answer was released: the one that it replaced may be gone too
+        )  # keys whose answer was released: the answer that it replaced may be lost too
         self.results: dict[str, str] = {}
         self.entries: list[int] = []  # the subject of each
         self.clock = count(10)
 
-    # ---- what it holds -----------------------------------------------------------------------------------------------
+    # ---- expected content --------------------------------------------------------------------------------------------
 
     def attempts(self, subject: bytes) -> list[Attempt]:
         every = (each for log in self.logs.values() for logged in log for each in logged.attempts)
@@ -136,7 +143,7 @@ class Model:
         return sorted(self.attempts(subject), key=lambda each: each.decision), entered
 
     def answer(self, key: bytes, handle: int) -> Remembered | None:
-        """Return what `handle` may repeat: what it wrote, and what another log has on its disk."""
+        """Return what `handle` may repeat: its own answers, and those durable in another log."""
         every = (each for log in self.logs.values() for logged in log for each in logged.answers)
         newest = max((each for each in every if each.key == key), key=lambda each: each.at, default=None)
         if newest is None or not self.engine.shared:
@@ -147,7 +154,7 @@ class Model:
     # ---- steps -------------------------------------------------------------------------------------------------------
 
     def handle(self, place: int) -> int:
-        """Only one handle may count attempts where they are not shared."""
+        """Return the handle, which is always the first if only one may count attempts."""
         return place if self.engine.shared else 0
 
     async def play(self, step: Step) -> None:
@@ -283,7 +290,7 @@ def folders(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("engine", "many"), [(sqlite_engine, 60), (redis_engine, 60)])
-def test_a_store_agrees_with_its_model_through_any_history(
+def test_a_store_agrees_with_its_model_after_any_history(
     engine: Callable[[Path], Engine], many: int, tmp_path: Path
 ) -> None:
     fresh = folders(tmp_path)

@@ -102,7 +102,7 @@ class RedisCommands:
     def _refuse_unless_durable(self, here: int, replicas: int) -> None:
         if here < 1 or replicas < self._replicas:
             raise StoreUnavailable(
-                f"Redis: written, but not on disk in time (master: {here}, replicas: {replicas} of {self._replicas})"
+                f"Redis: written, but not on disk in time (master: {here}, {replicas} of {self._replicas} replicas)"
             )
 
     async def _run_replicated(self, commands: list[tuple[Any, ...]]) -> list[Any]:
