@@ -1,4 +1,4 @@
-"""Where several controllers share a gate, the id of a decision counts nothing and opens for its owner alone."""
+"""Decision ids on a gate of several controllers: they reveal no count, and only their owner can use them."""
 
 import re
 from collections import Counter
@@ -25,14 +25,14 @@ NAMES = some.builds("{:08x}-{}".format, some.integers(0, 2**32 - 1), some.intege
 
 
 @given(some.lists(some.tuples(NAMES, some.sampled_from(["acme", "beta"])), max_size=5))
-def test_an_id_opens_for_its_owner_and_no_other(decisions: list[tuple[str, str]]) -> None:
-    for (name, owner), given_out in zip(decisions, IDS.outside(decisions), strict=True):
-        assert re.fullmatch("[k-z]{32}", given_out)
-        assert IDS.inside(given_out) == IDS.inside(given_out, [owner, "gamma"]) == name
-        assert IDS.inside(given_out, ["gamma"]) == ""
+def test_id_opens_for_its_owner_only(decisions: list[tuple[str, str]]) -> None:
+    for (name, owner), outside in zip(decisions, IDS.outside(decisions), strict=True):
+        assert re.fullmatch("[k-z]{32}", outside)
+        assert IDS.inside(outside) == IDS.inside(outside, [owner, "gamma"]) == name
+        assert IDS.inside(outside, ["gamma"]) == ""
 
 
-def test_ids_of_neighbours_have_nothing_in_common_and_a_name_is_taken_as_it_is() -> None:
+def test_neighbouring_ids_differ_and_log_ids_are_accepted() -> None:
     first, second = IDS.outside([("9f2c01ab-1", "acme"), ("9f2c01ab-2", "acme")])
     assert sum(a == b for a, b in zip(first, second, strict=True)) < 12
     assert IDS.inside("9f2c01ab-1", ["acme"]) == "9f2c01ab-1"
@@ -47,68 +47,70 @@ async def shared(tmp_path: Path) -> AsyncIterator[World]:
     clients = [
         {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS
     ]
-    async with world.running(tmp_path / "gate", clients=clients, controllers=str(folder)) as made:
-        data = made.app.config.data
+    async with world.running(tmp_path / "gate", clients=clients, controllers=str(folder)) as gate:
+        data = gate.app.config.data
         world.publish_answers(data, {CLEAR: False, LISTED: True}, NOW - HOUR, controller="beta")
         for owner in OWNERS:
-            told = LIST | {"campaigns": [CAMPAIGNS[owner]]}
-            assert (await send(made, owner, "/v1/lists", told))[0] == 201
-        await made.app.tick()
-        yield made
+            body = LIST | {"campaigns": [CAMPAIGNS[owner]]}
+            assert (await send(gate, owner, "/v1/lists", body))[0] == 201
+        await gate.app.tick()
+        yield gate
 
 
-async def send(made: World, owner: str, path: str, body: Any = None) -> tuple[int, Any]:
+async def send(gate: World, owner: str, path: str, body: Any = None) -> tuple[int, Any]:
     headers = {"Authorization": f"Bearer key-of-{owner}"}
-    async with made.client.request("POST" if body else "GET", path, json=body, headers=headers) as answer:
+    async with gate.client.request("POST" if body else "GET", path, json=body, headers=headers) as answer:
         return answer.status, await answer.json()
 
 
-async def check(made: World, owner: str, to: str = CLEAR, **more: str) -> dict[str, Any]:
+async def check(gate: World, owner: str, to: str = CLEAR, **more: str) -> dict[str, Any]:
     call = {"to": to, "from": SHOWN[owner], "campaign": CAMPAIGNS[owner], **more}
-    told: dict[str, Any] = (await send(made, owner, "/v1/check", call))[1]
-    return told
+    response: dict[str, Any] = (await send(gate, owner, "/v1/check", call))[1]
+    return response
 
 
-async def report(made: World, owner: str, decision: str, outcome: str = "opt_out") -> int:
-    return (await send(made, owner, "/v1/outcomes", {"decision_id": decision, "outcome": outcome}))[0]
+async def report(gate: World, owner: str, decision: str, outcome: str = "opt_out") -> int:
+    return (await send(gate, owner, "/v1/outcomes", {"decision_id": decision, "outcome": outcome}))[0]
 
 
-async def test_its_owner_reads_it_reports_on_it_and_repeats_it(shared: World) -> None:
-    told = await check(shared, "beta", call_id="a")
-    assert re.fullmatch("[k-z]{32}", told["decision_id"])
-    assert await check(shared, "beta", call_id="a") == told
-    status, account = await send(shared, "beta", f"/v1/decisions/{told['decision_id']}")
-    assert (status, account["decision_id"], account["seq"]) == (200, told["decision_id"], 0)
+async def test_owner_can_read_report_and_repeat(shared: World) -> None:
+    response = await check(shared, "beta", call_id="a")
+    assert re.fullmatch("[k-z]{32}", response["decision_id"])
+    assert await check(shared, "beta", call_id="a") == response
+    status, account = await send(shared, "beta", f"/v1/decisions/{response['decision_id']}")
+    assert (status, account["decision_id"], account["seq"]) == (200, response["decision_id"], 0)
     status, receipt = await send(
-        shared, "beta", "/v1/outcomes", {"decision_id": told["decision_id"], "outcome": "opt_out"}
+        shared, "beta", "/v1/outcomes", {"decision_id": response["decision_id"], "outcome": "opt_out"}
     )
-    assert (status, receipt["decision_id"]) == (200, told["decision_id"])
+    assert (status, receipt["decision_id"]) == (200, response["decision_id"])
     status, page = await send(shared, "beta", f"/v1/revocations?number=%2B{CLEAR[1:]}&purpose=abc")
-    assert f"decision:{told['decision_id']}" in str(page)
-    query = f"number=%2B{CLEAR[1:]}&purpose=abc&before={told['decision_id']}"
+    assert f"decision:{response['decision_id']}" in str(page)
+    query = f"number=%2B{CLEAR[1:]}&purpose=abc&before={response['decision_id']}"
     assert (await send(shared, "beta", f"/v1/decisions?{query}"))[1]["decisions"] == []
 
 
-async def test_the_name_of_before_is_accepted_and_the_officer_proves_either(shared: World) -> None:
-    told = await check(shared, "beta")
+async def test_log_id_is_accepted_and_gives_the_same_evidence(shared: World) -> None:
+    response = await check(shared, "beta")
     (name,) = (e.id for _, e in Reader(shared.app.config.data / "log").entries() if isinstance(e, Record))
-    assert (await send(shared, "beta", f"/v1/decisions/{name}"))[1]["decision_id"] == told["decision_id"]
+    assert (await send(shared, "beta", f"/v1/decisions/{name}"))[1]["decision_id"] == response["decision_id"]
     assert await report(shared, "beta", name, "answered") == 200
     shared.hand.at += 60_001
     await shared.app.tick()
     async with sources(shared) as opened:
-        made = [await evidence.of_decision(opened, each, NOW) for each in (name, told["decision_id"])]
-    assert made[0] == made[1]
+        bundles = [
+            await evidence.of_decision(opened, decision, NOW) for decision in (name, response["decision_id"])
+        ]
+    assert bundles[0] == bundles[1]
 
 
-async def test_of_an_unknown_campaign_the_client_who_asked_is_the_owner(shared: World) -> None:
-    told = await check(shared, "beta", campaign="nobodys")
-    assert (await send(shared, "beta", f"/v1/decisions/{told['decision_id']}"))[0] == 200
-    assert (await send(shared, "acme", f"/v1/decisions/{told['decision_id']}"))[0] == 404
+async def test_client_owns_decisions_about_unknown_campaigns(shared: World) -> None:
+    response = await check(shared, "beta", campaign="nobodys")
+    assert (await send(shared, "beta", f"/v1/decisions/{response['decision_id']}"))[0] == 200
+    assert (await send(shared, "acme", f"/v1/decisions/{response['decision_id']}"))[0] == 404
 
 
-class Counted:
-    """Counts what is called on a real object."""
+class CallCounter:
+    """A proxy that counts the calls to a real object by attribute."""
 
     def __init__(self, real: Any, counts: Counter[str]) -> None:
         self._real, self._counts = real, counts
@@ -118,15 +120,18 @@ class Counted:
         return getattr(self._real, name)
 
 
-async def reads(made: World, decision: str) -> Counter[str]:
-    """What a report of a stranger on a decision reads; it is refused as unknown."""
-    registrar, counts = made.app.registrar, Counter[str]()
+async def reads(gate: World, decision: str) -> Counter[str]:
+    """Return the reads caused by another client's outcome report, which is refused as unknown."""
+    registrar, counts = gate.app.registrar, Counter[str]()
     store, recorder, elsewhere = (
         registrar.access.store,
         registrar.outcomes._recorder,
         registrar.outcomes.elsewhere,
     )
-    registrar.access.store, registrar.outcomes._recorder = Counted(store, counts), Counted(recorder, counts)
+    registrar.access.store, registrar.outcomes._recorder = (
+        CallCounter(store, counts),
+        CallCounter(recorder, counts),
+    )
 
     async def counted(name: str) -> tuple[str, str] | None:
         counts["elsewhere"] += 1
@@ -134,7 +139,7 @@ async def reads(made: World, decision: str) -> Counter[str]:
 
     registrar.outcomes.elsewhere = counted
     try:
-        assert await report(made, "acme", decision) == 404
+        assert await report(gate, "acme", decision) == 404
     finally:
         registrar.access.store, registrar.outcomes._recorder, registrar.outcomes.elsewhere = (
             store,
@@ -144,18 +149,18 @@ async def reads(made: World, decision: str) -> Counter[str]:
     return counts
 
 
-async def test_a_404_reads_the_same_for_anothers_allow_its_deny_and_nothing(shared: World) -> None:
+async def test_404_causes_the_same_reads_for_allow_deny_and_unknown(shared: World) -> None:
     allowed, denied = await check(shared, "beta"), await check(shared, "beta", LISTED)
     assert (allowed["decision"], denied["decision"]) == ("allow", "deny")
     ids = allowed["decision_id"], denied["decision_id"], "k" * 32
-    assert [await reads(shared, each) for each in ids] == [Counter()] * 3
+    assert [await reads(shared, name) for name in ids] == [Counter()] * 3
     keys = Keys.open(shared.app.config.data / "keys.json")
-    names = [keys.ids.inside(each) for each in ids[:2]]
-    found = [await reads(shared, each) for each in (*names, f"{keys.log}-4711", "00000000-1")]
-    assert found == [Counter({"attempt": 1, "about": 1, "elsewhere": 1})] * 4
+    names = [keys.ids.inside(name) for name in ids[:2]]
+    reads_of = [await reads(shared, item) for item in (*names, f"{keys.log}-4711", "00000000-1")]
+    assert reads_of == [Counter({"attempt": 1, "about": 1, "elsewhere": 1})] * 4
 
 
-async def test_a_gate_of_one_controller_keeps_its_names(running: World) -> None:
+async def test_gate_of_one_controller_shows_log_ids(running: World) -> None:
     async with running.client.post("/v1/check", json=world.CALL) as answer:
         assert re.fullmatch("[0-9a-f]{8}-[0-9]+", (await answer.json())["decision_id"])
     assert owner_of("", "tests") == "client tests"

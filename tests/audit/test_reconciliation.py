@@ -1,4 +1,4 @@
-"""Every call that passed by the gate is found, each by its kind, and no other; in what three kinds of switches write."""
+"""Reconciliation: every call that bypassed the gate is found with its kind, in the files of three switches."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ async def gate(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def decided(gate: World, to: str, *, after: int = 0, call_id: str = "") -> str:
-    """A decision about it at `after` seconds from NOW."""
+    """Decide on a number `after` seconds from NOW and return the decision id."""
     gate.hand.at = NOW + after * SECOND
     client = Client(name="tests", controllers=("acme",), scopes=("check",))
     call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client="tests", interface="http")
@@ -63,9 +63,9 @@ async def decided(gate: World, to: str, *, after: int = 0, call_id: str = "") ->
 def written(folder: Path, rows: list[Row]) -> Path:
     path = folder / "trunk.csv"
     lines = ["time,called,caller,call_id,status,decision"]
-    for each in rows:
-        at = datetime.fromtimestamp(NOW / 1000 + each.after, UTC).isoformat()
-        lines.append(f"{at},{each.called},{each.caller},{each.call_id},{each.status},{each.decision}")
+    for row in rows:
+        at = datetime.fromtimestamp(NOW / 1000 + row.after, UTC).isoformat()
+        lines.append(f"{at},{row.called},{row.caller},{row.call_id},{row.status},{row.decision}")
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -79,10 +79,10 @@ def reconciled(gate: World, path: Path, format_: cdr.Format = "csv", zone: str =
 
 
 def kinds(report: Report) -> list[tuple[int, str]]:
-    return [(each.line, each.kind) for each in report.findings]
+    return [(finding.line, finding.kind) for finding in report.findings]
 
 
-async def test_each_way_to_pass_by_the_gate_is_found_and_nothing_else(gate: World, tmp_path: Path) -> None:
+async def test_every_kind_of_bypass_is_found(gate: World, tmp_path: Path) -> None:
     named = await decided(gate, OTHERS[0], call_id="c-0")
     for number in (*OTHERS[1:8], LISTED):
         await decided(gate, number)
@@ -91,10 +91,10 @@ async def test_each_way_to_pass_by_the_gate_is_found_and_nothing_else(gate: Worl
         Row(OTHERS[1], after=-4),  # within the skew
         Row(OTHERS[2], after=15 * 60 + 4),
         Row(OTHERS[3].removeprefix("+39"), caller=CALLER.removeprefix("+39")),
-        Row("+390612999999"),  # 6: nobody asked
+        Row("+390612999999"),  # 6: no check
         Row(LISTED),  # 7
         Row(OTHERS[4], after=15 * 60 + 6),  # 8
-        Row(OTHERS[5], after=-6),  # 9: before it was decided
+        Row(OTHERS[5], after=-6),  # 9: before its decision
         Row(OTHERS[6]),
         Row(OTHERS[6], after=2),  # 11
         Row(OTHERS[7], caller="+390699999999"),  # 12
@@ -112,23 +112,21 @@ async def test_each_way_to_pass_by_the_gate_is_found_and_nothing_else(gate: Worl
     assert report.findings[6].decision == named
 
 
-async def test_a_call_that_goes_on_to_another_trunk_is_one_call(gate: World, tmp_path: Path) -> None:
+async def test_call_on_a_second_trunk_is_one_call(gate: World, tmp_path: Path) -> None:
     for number in OTHERS[:3]:
         await decided(gate, number)
     rows = [
         Row(OTHERS[0], call_id="a", status="503"), Row(OTHERS[0], after=2, call_id="a", status="486"),
         Row(OTHERS[0], after=4, call_id="a"),
-        Row(OTHERS[1], call_id="b"), Row(OTHERS[1], after=60, call_id="b"),  # 6: it had been answered
+        Row(OTHERS[1], call_id="b"), Row(OTHERS[1], after=60, call_id="b"),  # 6: it was already answered
         Row(OTHERS[2], call_id="c", status="503"), Row(OTHERS[2], after=2, call_id="d"),  # 8: another call
     ]  # fmt: skip
     report = reconciled(gate, written(tmp_path, rows))
     assert (kinds(report), report.legs) == ([(6, "twice"), (8, "twice")], 2)
 
 
-async def test_every_call_that_can_be_allowed_is_and_each_allow_is_used_once(
-    gate: World, tmp_path: Path
-) -> None:
-    """Against the greatest matching there is, found by trying all."""
+async def test_matching_is_maximal_and_uses_each_allow_once(gate: World, tmp_path: Path) -> None:
+    """Compare with the largest matching, found by trying all."""
     data = gate.app.config.data
     number = OTHERS[0]
     made = [await decided(gate, number, after=at) for at in (0, 300, 600, 900)]
@@ -150,12 +148,12 @@ def most(times: list[int], allows: tuple[int, ...]) -> int:
     if not times:
         return 0
     at, *rest = times
-    fits = [each for each in allows if each - 5 <= at <= each + 905]
-    taken = [1 + most(rest, tuple(other for other in allows if other != each)) for each in fits]
+    fits = [allow for allow in allows if allow - 5 <= at <= allow + 905]
+    taken = [1 + most(rest, tuple(other for other in allows if other != fit)) for fit in fits]
     return max([most(rest, allows), *taken])
 
 
-async def test_a_packed_log_says_what_it_said_before(gate: World, tmp_path: Path) -> None:
+async def test_archived_log_gives_the_same_report(gate: World, tmp_path: Path) -> None:
     for at, number in enumerate(OTHERS[:4]):
         await decided(gate, number, call_id=f"c-{at}")
     rows = [
@@ -166,18 +164,16 @@ async def test_a_packed_log_says_what_it_said_before(gate: World, tmp_path: Path
         Row("+390612888888", call_id="c-2"),
     ]
     before = reconciled(gate, written(tmp_path, rows))
-    await asyncio.gather(
-        *(decided(gate, f"+39061299{at:04}") for at in range(4_000))
-    )  # more than a file holds
+    await asyncio.gather(*(decided(gate, f"+39061299{at:04}") for at in range(4_000)))  # more than one file
     gate.hand.at = NOW + 2 * MINUTE
-    await gate.app.tick()  # a checkpoint, without which nothing may be packed
-    assert [pack(each) for each in segments_to_pack(gate.app.config.data / "log", NOW + DAY)]
+    await gate.app.tick()  # makes the checkpoint that archiving needs
+    assert [pack(segment) for segment in segments_to_pack(gate.app.config.data / "log", NOW + DAY)]
     after = reconciled(gate, written(tmp_path, rows))
     assert (after.findings, after.matched) == (before.findings, before.matched)
     assert kinds(before) == [(4, "twice"), (5, "undecided"), (6, "other_number")]
 
 
-async def test_a_month_whose_keys_are_gone_cannot_be_reconciled(gate: World, tmp_path: Path) -> None:
+async def test_retired_month_cannot_be_reconciled(gate: World, tmp_path: Path) -> None:
     await decided(gate, CLEAR)
     keys = Keys.open(gate.app.config.data / "keys.json")
     keys.month(NOW + 40 * DAY)
@@ -186,7 +182,7 @@ async def test_a_month_whose_keys_are_gone_cannot_be_reconciled(gate: World, tmp
         reconciled(gate, written(tmp_path, [Row(CLEAR)]))
 
 
-# ---- what switches write ---------------------------------------------------------------------------------------------
+# ---- files of switches -----------------------------------------------------------------------------------------------
 
 _MASTER = '"","{}","{}","dialer","""Acme"" <{}>","PJSIP/a-1","PJSIP/trunk-2","{}","{}","{}","","{}",{},0,"{}","DOCUMENTATION","{}",""'
 
@@ -195,8 +191,8 @@ def master(called: str, dialled: str, *, app: str = "Dial", at: str = "2026-11-2
     return _MASTER.format(CALLER, called, CALLER, app, dialled, at, at, 9, end, uniqueid)
 
 
-async def test_asterisk_is_read_by_what_it_dialled(gate: World, tmp_path: Path) -> None:
-    """The extension may have had a prefix; the times are those of Rome."""
+async def test_asterisk_number_is_the_dialled_one(gate: World, tmp_path: Path) -> None:
+    """The extension has a prefix, and the times are local to Rome."""
     for number in OTHERS[:4]:
         await decided(gate, number)
     path = tmp_path / "Master.csv"
@@ -218,7 +214,7 @@ TRUNKS = Trunks(names=("trunk",), incoming=("from-trunk",))
 
 
 def cdr_row(app: str, data: str, a: str, b: str = "", **others: str) -> str:
-    """A row as cdr_csv writes it, by Asterisk 22.10.1; times in UTC. `a` and `b`: the names of the channels."""
+    """Return a row as Asterisk 22.10.1 (cdr_csv) writes it, with times in UTC and channels `a` and `b`."""
     cells = {
         "accountcode": "", "src": CALLER, "dst": "s", "dcontext": "out", "clid": f'"" <{CALLER}>', "channel": a,
         "dstchannel": b, "lastapp": app, "lastdata": data, "start": "2026-11-24 09:00:02", "answer": "",
@@ -249,7 +245,7 @@ CALLS = [
 ]
 
 
-async def test_of_an_asterisk_only_what_used_the_trunk_is_a_call(gate: World, tmp_path: Path) -> None:
+async def test_only_rows_with_the_trunk_are_calls(gate: World, tmp_path: Path) -> None:
     for number in OTHERS[:2]:
         await decided(gate, number)
     report = trunked(gate, tmp_path / "Master.csv", [*CALLS, *INTERNAL])
@@ -259,22 +255,22 @@ async def test_of_an_asterisk_only_what_used_the_trunk_is_a_call(gate: World, tm
 BY_PASSES: list[tuple[list[str], list[tuple[int, str]]]] = [
     # Originated at the trunk for an application: the row has the trunk's own context, and no number at all.
     ([cdr_row("Wait", "1", "PJSIP/trunk-00000001", dcontext="from-trunk", src="")], [(1, "originated")]),
-    # Led into the dialplan afterwards, where it rings two agents one after the other: one call.
+    # Continued in the dialplan, where it rings two agents in turn: one call.
     ([cdr_row("Dial", "PJSIP/1001", "PJSIP/trunk-00000001", "PJSIP/1001-00000002", dcontext="agents", dst="100"),
       cdr_row("Dial", "PJSIP/1002", "PJSIP/trunk-00000001", "PJSIP/1002-00000003", dcontext="agents", dst="100",
               start="2026-11-24 09:00:12")],
      [(1, "originated")]),
-    # Led to an allowed number: that one is a call with its allow, the first is not.
+    # Continued to an allowed number: only the second call has an allow.
     ([cdr_row("Dial", f"PJSIP/{OTHERS[0]}@trunk", "PJSIP/trunk-00000001", "PJSIP/trunk-00000002", dst=OTHERS[0])],
      [(1, "originated")]),
-    # A queue whose member is a number at the trunk.
+    # A queue with a number at the trunk as member.
     ([cdr_row("Queue", "sales", "PJSIP/dialer-00000001", "PJSIP/trunk-00000002", dst="600")], [(1, "originated")]),
     ([cdr_row("RetryDial", "Retrying", "PJSIP/dialer-00000001", "PJSIP/trunk-00000002", dst=LISTED)], [(1, "undecided")]),
-    # RetryDial rings again: each time is a call.
+    # Each attempt of RetryDial is a call.
     ([cdr_row("RetryDial", "Retrying", "PJSIP/dialer-00000001", f"PJSIP/trunk-0000000{at}", dst=OTHERS[0],
               disposition="NO ANSWER") for at in (2, 3)],
      [(2, "twice")]),
-    # No channel could be made.
+    # No channel could be created.
     ([cdr_row("Dial", f"PJSIP/{LISTED}@trunk,60", "PJSIP/dialer-00000001", disposition="FAILED"),
       cdr_row("Dial", "PJSIP/1001", "PJSIP/dialer-00000002", disposition="FAILED")], [(1, "undecided")]),
     ([cdr_row("Dial", f"PJSIP/{OTHERS[0]}@trunk&PJSIP/{LISTED}@trunk", "PJSIP/dialer-00000001", "PJSIP/trunk-00000002")],
@@ -286,7 +282,7 @@ BY_PASSES: list[tuple[list[str], list[tuple[int, str]]]] = [
 
 
 @pytest.mark.parametrize(("rows", "found"), BY_PASSES)
-async def test_a_call_past_the_dialplan_is_found(
+async def test_originated_call_is_found(
     gate: World, tmp_path: Path, rows: list[str], found: list[tuple[int, str]]
 ) -> None:
     await decided(gate, OTHERS[0])
@@ -294,7 +290,7 @@ async def test_a_call_past_the_dialplan_is_found(
 
 
 @pytest.mark.parametrize("name", ["trunk", "IAX2/trunk", "DAHDI/i1", "SIP/trunk"])
-async def test_a_trunk_is_known_by_its_endpoint(gate: World, tmp_path: Path, name: str) -> None:
+async def test_trunk_is_named_by_its_endpoint(gate: World, tmp_path: Path, name: str) -> None:
     rows = [
         cdr_row("Dial", f"IAX2/me:secret@trunk/{LISTED},60", "PJSIP/dialer-1", "IAX2/trunk-13668"),
         cdr_row("Dial", f"DAHDI/g1/{LISTED}", "PJSIP/dialer-2", f"DAHDI/i1/{LISTED}-1f"),
@@ -306,7 +302,7 @@ async def test_a_trunk_is_known_by_its_endpoint(gate: World, tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("incoming", ["from-trunk", "from-trunk/s"])
-async def test_what_came_in_without_a_number_is_only_a_call_in_where_that_is_said(
+async def test_incoming_call_without_number_needs_its_context_named(
     gate: World, tmp_path: Path, incoming: str
 ) -> None:
     rows = [cdr_row("AGI", "x", "PJSIP/trunk-00000001", dcontext="from-trunk", dst="s")]
@@ -315,10 +311,10 @@ async def test_what_came_in_without_a_number_is_only_a_call_in_where_that_is_sai
 
 
 @pytest.mark.parametrize("settings_", list(product((False, True), repeat=3)))
-async def test_a_master_csv_is_read_with_any_columns(
+async def test_master_csv_with_any_optional_columns(
     gate: World, tmp_path: Path, settings_: tuple[bool, bool, bool]
 ) -> None:
-    """Two trunks, one after the other: two rows of a call where they have its id, else two calls."""
+    """Two trunks in turn are one call if the rows have its id, otherwise two calls."""
     await decided(gate, OTHERS[0])
     has_id, has_field, has_new = settings_
     rows = [
@@ -327,8 +323,8 @@ async def test_a_master_csv_is_read_with_any_columns(
         for trunk in ("trunk", "other")
     ]  # fmt: skip
     cells = [row.split(",") for row in rows]
-    shown = [[*each[:16], *each[16:17] * has_id, *each[17:] * has_field] for each in cells]
-    lines = [",".join([*each, *['"","1795510800.1",7'] * has_new]) for each in shown]
+    shown = [[*cell[:16], *cell[16:17] * has_id, *cell[17:] * has_field] for cell in cells]
+    lines = [",".join([*item, *['"","1795510800.1",7'] * has_new]) for item in shown]
     report = trunked(gate, tmp_path / "Master.csv", lines, Trunks(names=("trunk", "other")))
     assert (kinds(report), report.legs) == (([], 1) if has_id else ([(2, "twice")], 0))
 
@@ -336,7 +332,7 @@ async def test_a_master_csv_is_read_with_any_columns(
 LOGGED = "Nov 24 09:00:01 sbc /usr/sbin/kamailio[77]: NOTICE: acc [acc.c:287]: acc_log_request(): ACC: transaction answered: timestamp={};method={};from_tag=a;to_tag=b;call_id={};code=200;reason=OK;src_user={};dst_user={}"  # fmt: skip
 
 
-async def test_kamailio_is_read_from_its_log_and_from_its_table(gate: World, tmp_path: Path) -> None:
+async def test_kamailio_log_and_table_are_read(gate: World, tmp_path: Path) -> None:
     for number in OTHERS[:4]:
         await decided(gate, number)
     second = NOW // 1000 + 1
@@ -361,9 +357,7 @@ TIMES = [("1795510801", True), ("1795510801.5", True), ("2026-11-24T09:00:01Z", 
 
 
 @pytest.mark.parametrize(("time", "known"), TIMES)
-def test_an_instant_is_read_as_switches_write_it_or_not_at_all(
-    tmp_path: Path, time: str, known: bool
-) -> None:
+def test_times_are_read_in_the_formats_of_switches(tmp_path: Path, time: str, known: bool) -> None:
     path = tmp_path / "x.csv"
     path.write_text(f"start,dst,cli\n{time},1,2\n")
     names = Columns(time="start", called="dst", caller="cli")
@@ -385,7 +379,7 @@ UNREADABLE: list[tuple[cdr.Format, str, str, Columns]] = [
 
 
 @pytest.mark.parametrize(("format_", "text", "zone", "columns"), UNREADABLE)
-def test_a_file_that_is_not_what_was_said_is_refused_without_a_number_of_it(
+def test_wrong_file_is_refused_without_showing_a_number(
     tmp_path: Path, format_: cdr.Format, text: str, zone: str, columns: Columns
 ) -> None:
     path = tmp_path / "x.csv"
@@ -404,9 +398,7 @@ async def command(gate: World, *words: str) -> tuple[int, Any]:
     return done.exit_code, json.loads(done.stdout)
 
 
-async def test_the_command_tells_and_alarms_without_a_number_unless_it_is_given_a_purpose(
-    gate: World, tmp_path: Path
-) -> None:
+async def test_command_shows_numbers_only_with_a_purpose(gate: World, tmp_path: Path) -> None:
     await decided(gate, OTHERS[0])
     rows = [Row(OTHERS[0], call_id=f"{OTHERS[0]}@x"), Row(LISTED, call_id=f"{LISTED}@x", caller=OTHERS[1])]
     path, metrics = str(written(tmp_path, rows)), tmp_path / "out" / "reconcile.prom"
@@ -424,11 +416,11 @@ async def test_the_command_tells_and_alarms_without_a_number_unless_it_is_given_
     _, told = await command(gate, path, "--format", "csv", "--show", "--purpose", "a by-pass of 24 November")
     assert told["findings"][0]["number"] == LISTED
     seen = await gate.app.subjects.lookups.seen("acme", LISTED)
-    assert [(each.what, each.purpose) for each in seen] == [("reconciliation", "a by-pass of 24 November")]
+    assert [(item.what, item.purpose) for item in seen] == [("reconciliation", "a by-pass of 24 November")]
 
 
-async def test_a_wrong_time_zone_is_named(gate: World, tmp_path: Path) -> None:
-    """usegmtime=yes writes UTC; read as Rome, every call is an hour early."""
+async def test_wrong_time_zone_is_detected(gate: World, tmp_path: Path) -> None:
+    """usegmtime=yes writes UTC: read as local time of Rome, every call is an hour early."""
     for number in OTHERS[:5]:
         await decided(gate, number)
     path = tmp_path / "Master.csv"
@@ -446,16 +438,14 @@ async def test_a_wrong_time_zone_is_named(gate: World, tmp_path: Path) -> None:
     assert "exactly 5 h" in told["hints"][0]
 
 
-async def test_calls_without_a_decision_are_not_taken_for_a_wrong_time_zone(
-    gate: World, tmp_path: Path
-) -> None:
+async def test_calls_without_a_decision_do_not_suggest_a_wrong_zone(gate: World, tmp_path: Path) -> None:
     await decided(gate, OTHERS[0])
     rows = [Row(OTHERS[0], after=3_602), *(Row(number) for number in OTHERS[1:5])]
     _, told = await command(gate, str(written(tmp_path, rows)), "--format", "csv")
     assert (told["counts"]["undecided"], told["counts"]["expired"], told["hints"]) == (4, 1, [])
 
 
-async def test_the_command_says_which_trunks_there_are(gate: World, tmp_path: Path) -> None:
+async def test_command_lists_the_trunks(gate: World, tmp_path: Path) -> None:
     await decided(gate, OTHERS[0])
     path = tmp_path / "Master.csv"
     rows = [
@@ -480,18 +470,18 @@ async def test_the_command_says_which_trunks_there_are(gate: World, tmp_path: Pa
     "words",
     [("--format", "csv", "--trunk", "trunk"), ("--format", "asterisk", "--incoming", "from-trunk")],
 )
-def test_a_trunk_is_refused_where_it_means_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_trunk_option_is_refused_without_asterisk(tmp_path: Path, words: tuple[str, ...]) -> None:
     path = written(tmp_path, [Row(OTHERS[0])])
     assert CliRunner().invoke(main.app, ["reconcile", str(path), *words]).exit_code == 2
 
 
-async def test_calls_that_all_had_their_allow_are_told_so(gate: World, tmp_path: Path) -> None:
+async def test_command_reports_that_all_calls_were_allowed(gate: World, tmp_path: Path) -> None:
     await decided(gate, OTHERS[0])
     path = str(written(tmp_path, [Row(OTHERS[0], after=20 * 60), Row(f"9{OTHERS[0]}", after=1)]))
     words = (path, "--format", "csv", "--skew", "600", "--only", f"called=9{OTHERS[0]}", "--strip", "9")
     assert (await command(gate, *words))[0] == 0
 
 
-def test_every_kind_is_in_words() -> None:
+def test_every_kind_has_a_sentence() -> None:
     assert Finding.__struct_fields__[0] == "kind"
     assert all(text.endswith(".") for text in matching.KINDS.values())

@@ -1,4 +1,4 @@
-"""Promise: a record of any day is decided again as it was, and what differs is named, down to the rule."""
+"""Replay: records of any day are decided the same again, and differences are named down to the rule."""
 
 import os
 import shutil
@@ -33,19 +33,19 @@ from tests.support.world import CALL, CLEAR, LISTED, NOW, World
 @pytest.fixture
 async def data(tmp_path: Path) -> AsyncIterator[Path]:
     """A data folder with two allows, then two denies a day later, and an outcome in between."""
-    async with world.running(tmp_path) as made:
-        await world.load_list(made)
-        allowed = [await _ask(made, CLEAR) for _ in range(2)]
+    async with world.running(tmp_path) as gate:
+        await world.load_list(gate)
+        allowed = [await _ask(gate, CLEAR) for _ in range(2)]
         body = {"decision_id": allowed[0], "outcome": "answered"}
-        assert (await made.client.post("/v1/outcomes", json=body)).status == 200
-        made.hand.at = NOW + DAY
+        assert (await gate.client.post("/v1/outcomes", json=body)).status == 200
+        gate.hand.at = NOW + DAY
         for _ in range(2):
-            await _ask(made, LISTED)
-        yield made.app.config.data
+            await _ask(gate, LISTED)
+        yield gate.app.config.data
 
 
-async def _ask(made: World, to: str) -> str:
-    async with made.client.post("/v1/check", json={**CALL, "to": to}) as answer:
+async def _ask(gate: World, to: str) -> str:
+    async with gate.client.post("/v1/check", json={**CALL, "to": to}) as answer:
         return str((await answer.json())["decision_id"])
 
 
@@ -61,7 +61,7 @@ def law() -> dict[str, object]:
     return loaded
 
 
-def test_every_record_is_decided_again_as_it_was(data: Path) -> None:
+def test_every_record_is_decided_the_same_again(data: Path) -> None:
     report = again(data)
     assert (report.records, report.different, report.beside) == (4, 0, 0)
 
@@ -74,17 +74,17 @@ RANGES = [
     (Span(since=NOW + 2 * DAY), 0),
     (Span(until=NOW), 0),
     (Span(first=2, last=2), 1),
-    (Span(first=1, last=1), 0),  # grounds are no decision
+    (Span(first=1, last=1), 0),  # grounds are not a decision
     (Span(first=1 << 20), 0),
 ]
 
 
-def test_a_range_has_the_ends_that_were_asked_for(data: Path) -> None:
+def test_range_includes_its_start_and_excludes_its_end(data: Path) -> None:
     for chosen, records in RANGES:
         assert again(data, chosen).records == records, chosen
 
 
-def test_a_draft_shows_what_it_would_change_by_campaign_and_rule(data: Path) -> None:
+def test_draft_shows_changes_by_campaign_and_rule(data: Path) -> None:
     draft = law()
     draft["registries"] = []
     report = again(data, draft=draft)
@@ -95,7 +95,7 @@ def test_a_draft_shows_what_it_would_change_by_campaign_and_rule(data: Path) -> 
     assert report.examples[-1].changes == (Change("registry_clear", "registry.listed", "skip"),)
 
 
-def test_a_draft_that_only_words_it_otherwise_changes_nothing(data: Path) -> None:
+def test_draft_with_other_wording_changes_nothing(data: Path) -> None:
     draft = law()
     for section in draft["registries"]:  # type: ignore[attr-defined] # plain YAML
         section["source"] = "as it was, renumbered"
@@ -104,12 +104,12 @@ def test_a_draft_that_only_words_it_otherwise_changes_nothing(data: Path) -> Non
     assert report.records > 0
 
 
-def test_a_draft_of_another_country_leaves_the_records_alone(data: Path) -> None:
+def test_draft_of_another_country_skips_the_records(data: Path) -> None:
     report = again(data, draft={**law(), "country": "FR"})
     assert (report.records, report.beside, report.different) == (4, 4, 0)
 
 
-def test_a_law_that_was_changed_after_the_fact_is_not_replayed_but_named(data: Path) -> None:
+def test_changed_or_missing_law_is_reported(data: Path) -> None:
     record = next(entry for _, entry in Reader(data / "log").entries() if isinstance(entry, Record))
     path = data / "kept" / record.law
     sound = path.read_bytes()
@@ -119,11 +119,11 @@ def test_a_law_that_was_changed_after_the_fact_is_not_replayed_but_named(data: P
     path.unlink()
     with pytest.raises(content_store.NotKept, match="not there"):
         again(data)
-    path.write_bytes(sound)  # the end of the suite looks here too
+    path.write_bytes(sound)  # the replay at the end of the suite reads it too
 
 
-def test_the_end_of_the_suite_finds_a_decision_that_its_facts_do_not_give(data: Path) -> None:
-    """Forged with a sound chain, in a folder that is gone before the suite's own replay looks."""
+def test_suite_replay_finds_a_forged_decision(data: Path) -> None:
+    """The chain is valid. The folder is deleted before the replay at the end of this suite."""
     with TemporaryDirectory() as beside:
         base = Path(beside)
         shutil.copytree(data, base / "data")
@@ -138,7 +138,7 @@ def test_the_end_of_the_suite_finds_a_decision_that_its_facts_do_not_give(data: 
 
 
 @pytest.mark.parametrize("shared", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "by two workers"])
-def test_a_run_of_the_suite_that_recorded_such_a_decision_fails(shared: tuple[str, ...], data: Path) -> None:
+def test_suite_with_a_forged_decision_fails(shared: tuple[str, ...], data: Path) -> None:
     with TemporaryDirectory() as beside:
         base = Path(beside)
         shutil.copytree(data, base / "data")
@@ -166,7 +166,7 @@ def test_a_run_of_the_suite_that_recorded_such_a_decision_fails(shared: tuple[st
 
 
 def _forge(log: Path) -> None:
-    """The same log written anew, whose first grounds say that another rule said something else."""
+    """Write the log again with another outcome of a rule in the first grounds."""
     bodies = [line.body for line in entries(log)]
     grounds = msgspec.json.decode(bodies[0], type=Grounds)
     outcomes = {**grounds.decision.outcomes, "not_revoked": Pass("indeed")}
@@ -178,7 +178,7 @@ def _forge(log: Path) -> None:
         forged.write(bodies)
 
 
-def test_months_begin_and_end_where_those_of_the_keys_do() -> None:
+def test_months_have_the_bounds_of_the_keys_months() -> None:
     names = span.months(NOW)
     assert [next(names) for _ in range(3)] == ["2026-11", "2026-12", "2027-01"]
     assert span.month("2026-12").until == span.month("2027-01").since == 1_798_761_600_000
@@ -186,7 +186,7 @@ def test_months_begin_and_end_where_those_of_the_keys_do() -> None:
 
 @pytest.fixture(scope="module")
 def long_log(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """10,000 reports, ten a second, in segments of 1,000."""
+    """A log of 10,000 outcome reports, ten per second, in segments of 1,000."""
     folder = tmp_path_factory.mktemp("long")
     with closing(DecisionLog.open(folder, log="9f2c01ab", now=NOW, gate={}, segment_bytes=1)) as log:
         for first in range(1, 10_001, 1_000):
@@ -204,13 +204,13 @@ def _reported(seq: int) -> bytes:
 
 @given(second=st.integers(-1, 1_002), seconds=st.integers(0, 3))
 @settings(max_examples=40)
-@example(second=409, seconds=2)  # where a stride ends
+@example(second=409, seconds=2)  # at the end of a stride
 @example(second=819, seconds=2)
-def test_a_time_is_found_wherever_it_lies_in_a_long_log(long_log: Reader, second: int, seconds: int) -> None:
+def test_time_span_is_found_anywhere_in_a_long_log(long_log: Reader, second: int, seconds: int) -> None:
     chosen = Span(since=NOW + second * SECOND, until=NOW + (second + seconds) * SECOND)
     found = [line.seq for line, _ in span.within(long_log, chosen)]
     assert found == [seq for seq in range(1, 10_001) if second <= seq // 10 < second + seconds]
 
 
-def test_the_end_is_known_to_within_two_strides(long_log: Reader) -> None:
+def test_end_is_known_to_within_two_strides(long_log: Reader) -> None:
     assert 10_000 <= span.end(long_log) <= 10_000 + 2 * 4_096

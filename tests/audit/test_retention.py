@@ -1,4 +1,4 @@
-"""Promise: a month whose time is over belongs to nobody any more, the chain holds, and what is held stays provable."""
+"""Key retirement: expired months become anonymous, the chain stays valid, and legal holds keep their decisions."""
 
 import json
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def about(config: Config, keys: Keys, number: str) -> list[Record]:
     return [record for _, record in Reader(config.data / "log").about(keys.hashes(number).values())]
 
 
-# ---- how long ------------------------------------------------------------------------------------------------------------
+# ---- retention terms -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def about(config: Config, keys: Keys, number: str) -> list[Record]:
         ("2020-01", 120, "2030-02"),
     ],
 )
-def test_a_month_is_kept_for_whole_months_after_its_own(month: str, count: int, over_from: str) -> None:
+def test_month_is_kept_for_whole_months(month: str, count: int, over_from: str) -> None:
     assert decision_retention.over_from(month, count) == over_from
 
 
-def test_a_country_that_is_not_named_is_kept_longest() -> None:
+def test_country_without_a_term_is_kept_longest() -> None:
     named = [Retention(country="IT", allowed_months=60, refused_months=24)]
     assert decision_retention.months(named, "IT", allowed=True) == 60
     assert decision_retention.months(named, "IT", allowed=False) == 24
@@ -97,15 +97,13 @@ def test_a_country_that_is_not_named_is_kept_longest() -> None:
         ([{"country": "Italy"}], "country"),
     ],
 )
-def test_a_term_that_cannot_be_meant_is_refused(
-    tmp_path: Path, retention: list[dict[str, Any]], problem: str
-) -> None:
+def test_invalid_term_is_refused(tmp_path: Path, retention: list[dict[str, Any]], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         loader.load(write_folder(tmp_path, retention=retention))
 
 
-def test_a_month_stays_for_the_longest_term_of_what_it_holds(config: Config, keys: Keys) -> None:
-    """January holds allowed calls (60 months); February a refused one (24), and one of a country without a term (120)."""
+def test_month_is_kept_for_the_longest_term_of_its_decisions(config: Config, keys: Keys) -> None:
+    """January has allowed calls (60 months); February a denied one (24) and one of a country without a term (120)."""
     found = months(config, keys, NOW)
     assert found == [
         Month(month="2020-01", allowed=2, refused=1, over_from="2025-02", over=True),
@@ -114,8 +112,8 @@ def test_a_month_stays_for_the_longest_term_of_what_it_holds(config: Config, key
     ]
 
 
-def test_a_month_of_which_nothing_is_found_is_not_over_early(tmp_path: Path) -> None:
-    """Its segments may be on another disk; its keys are here."""
+def test_month_without_local_segments_gets_the_longest_term(tmp_path: Path) -> None:
+    """Its segments may be on another disk, while its keys are here."""
     config = loader.load(write_folder(tmp_path, retention=[{**TERM, "allowed_months": 1}]))
     (config.data / "log").mkdir(parents=True)
     keys = Keys.open(config.data / "keys.json")
@@ -124,16 +122,16 @@ def test_a_month_of_which_nothing_is_found_is_not_over_early(tmp_path: Path) -> 
     assert [month.over_from for month in months(config, keys, NOW)] == ["2030-02", "2036-12"]
 
 
-def test_the_newest_month_is_in_use_however_old(config: Config, keys: Keys) -> None:
+def test_newest_month_is_never_over(config: Config, keys: Keys) -> None:
     assert not months(config, keys, NOW + 9999 * DAY)[-1].over
     with pytest.raises(KeysUnusable):
         retire(config, keys, "2026-11")
 
 
-# ---- retired -------------------------------------------------------------------------------------------------------------
+# ---- retirement ------------------------------------------------------------------------------------------------------
 
 
-def test_a_retired_month_is_nobodys_and_the_chain_holds(config: Config, keys: Keys) -> None:
+def test_retired_month_is_anonymous_and_the_chain_is_valid(config: Config, keys: Keys) -> None:
     assert len(about(config, keys, OTHER)) == 2
     assert retire(config, keys, "2020-01") == 0
     assert [record.at for record in about(config, keys, OTHER)] == [FEBRUARY]
@@ -145,7 +143,7 @@ def test_a_retired_month_is_nobodys_and_the_chain_holds(config: Config, keys: Ke
     assert len([1 for _, record in Reader(folder).entries() if isinstance(record, Record)]) == len(SAID)
 
 
-def test_what_is_held_stays_linked_to_its_number_and_nothing_else_does(config: Config, keys: Keys) -> None:
+def test_only_held_numbers_stay_linked(config: Config, keys: Keys) -> None:
     holds = Holds(config.data, keys)
     holds.add(HELD, at=NOW, by="dpo", reason="case 4711")
     january = [record.id for record in about(config, keys, HELD) if record.at == JANUARY]
@@ -161,21 +159,19 @@ def test_what_is_held_stays_linked_to_its_number_and_nothing_else_does(config: C
     assert len(hold.records) == 3
 
 
-def test_a_held_numbers_decisions_are_told_in_order_whichever_month_is_retired(
-    config: Config, keys: Keys
-) -> None:
+def test_decisions_of_a_held_number_are_in_order(config: Config, keys: Keys) -> None:
     Holds(config.data, keys).add(HELD, at=NOW, by="dpo", reason="case 4711")
-    retire(config, keys, "2020-02")  # the month before it has its keys still
+    retire(config, keys, "2020-02")  # the month before still has its keys
     inquiry = Inquiry(config.data, Keys.open(config.data / "keys.json"))
-    every = [position(each.record) for each in inquiry.about(HELD, Sees())]
+    every = [position(item.record) for item in inquiry.about(HELD, Sees())]
     assert (len(every), every) == (4, sorted(every, reverse=True))
     seen: list[Position] = []
     while page := inquiry.about(HELD, Sees(), before=seen[-1] if seen else None, most=1):
-        seen += [position(each.record) for each in page]
+        seen += [position(item.record) for item in page]
     assert seen == every
 
 
-def test_a_damaged_log_is_not_retired(config: Config, keys: Keys) -> None:
+def test_damaged_log_is_not_retired(config: Config, keys: Keys) -> None:
     Holds(config.data, keys).add(HELD, at=NOW, by="dpo", reason="case 4711")
     first = min(path for path in (config.data / "log").iterdir() if path.suffix in {".parquet", ".ndjson"})
     first.write_bytes(first.read_bytes()[:-20])
@@ -184,10 +180,10 @@ def test_a_damaged_log_is_not_retired(config: Config, keys: Keys) -> None:
     assert "2020-01" in keys.hashes(HELD)
 
 
-# ---- held ------------------------------------------------------------------------------------------------------------------
+# ---- legal holds -----------------------------------------------------------------------------------------------------
 
 
-def test_no_file_of_a_hold_shows_the_number(config: Config, keys: Keys) -> None:
+def test_no_file_of_a_hold_contains_the_number(config: Config, keys: Keys) -> None:
     holds = Holds(config.data, keys)
     holds.add(HELD, at=NOW, by="dpo", reason="case 4711")
     retire(config, keys, "2020-01")
@@ -197,9 +193,7 @@ def test_no_file_of_a_hold_shows_the_number(config: Config, keys: Keys) -> None:
     assert (config.data / "holds.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_lifted_hold_forgets_the_number_and_its_decisions_but_not_that_it_was(
-    config: Config, keys: Keys
-) -> None:
+def test_lifted_hold_keeps_neither_number_nor_decisions(config: Config, keys: Keys) -> None:
     holds = Holds(config.data, keys)
     holds.add(HELD, at=NOW, by="dpo", reason="case 4711")
     retire(config, keys, "2020-01")
@@ -220,11 +214,9 @@ def test_a_lifted_hold_forgets_the_number_and_its_decisions_but_not_that_it_was(
         lambda holds: holds.lift(HELD, at=NOW, by="dpo", reason=f"{HELD} called"),
         lambda holds: holds.lift(OTHER, at=NOW, by="dpo", reason="case"),
     ],
-    ids=["held already", "number in the reason", "number as the name", "number in the lifting", "not held"],
+    ids=["already held", "number in the reason", "number as the name", "number in the lift", "not held"],
 )
-def test_a_hold_that_would_tell_or_means_nothing_is_refused(
-    config: Config, keys: Keys, attempt: Callable[[Holds], object]
-) -> None:
+def test_invalid_hold_is_refused(config: Config, keys: Keys, attempt: Callable[[Holds], object]) -> None:
     holds = Holds(config.data, keys)
     held = holds.add(HELD, at=NOW, by="dpo", reason="case 4711")
     with pytest.raises(HoldRefused):
@@ -232,7 +224,7 @@ def test_a_hold_that_would_tell_or_means_nothing_is_refused(
     assert holds.all() == (held,)
 
 
-def test_a_file_of_another_format_is_refused_and_left(config: Config, keys: Keys) -> None:
+def test_file_of_another_format_is_refused_and_unchanged(config: Config, keys: Keys) -> None:
     path = config.data / "holds.json"
     raw = msgspec.json.encode({"format": 2, "holds": []})
     path.write_bytes(raw)
@@ -241,7 +233,7 @@ def test_a_file_of_another_format_is_refused_and_left(config: Config, keys: Keys
     assert path.read_bytes() == raw
 
 
-# ---- by command --------------------------------------------------------------------------------------------------------------
+# ---- commands --------------------------------------------------------------------------------------------------------
 
 
 def run(config: Config, *words: str, status: int = 0) -> Any:
@@ -252,11 +244,11 @@ def run(config: Config, *words: str, status: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_commands_hold_retire_and_lift(config: Config, keys: Keys) -> None:
+def test_commands_hold_retire_and_lift(config: Config, keys: Keys) -> None:
     assert run(config, "hold", "add", HELD, "--reason", "case 4711", "--by", "dpo")["id"] == 1
-    asked = run(config, "retire")
-    assert [month["month"] for month in asked["months"]] == ["2020-01"]
-    assert not asked["retired"]
+    preview = run(config, "retire")
+    assert [month["month"] for month in preview["months"]] == ["2020-01"]
+    assert not preview["retired"]
     assert "2020-01" in keys.hashes(HELD)
     assert run(config, "retire", "--yes")["retired"]
     assert "2020-01" not in keys.hashes(HELD)
@@ -269,14 +261,14 @@ def test_the_commands_hold_retire_and_lift(config: Config, keys: Keys) -> None:
     )
 
 
-def test_a_refused_command_says_why_without_the_number(config: Config) -> None:
+def test_refused_command_does_not_show_the_number(config: Config) -> None:
     refused = run(config, "hold", "add", "12", "--reason", "case", "--by", "dpo", status=1)["error"]
     assert refused["code"] == "hold.refused"
     refused = run(config, "hold", "lift", HELD, "--reason", "case", "--by", "dpo", status=1)["error"]
     assert (refused["code"], HELD in refused["message"]) == ("hold.refused", False)
 
 
-def test_the_command_archives_what_is_full(config: Config) -> None:
+def test_command_archives_full_segments(config: Config) -> None:
     folder = config.data / "log"
     waiting = len(list(folder.glob("*.ndjson"))) - 1
     done = run(config, "archive")

@@ -1,4 +1,4 @@
-"""Promise: whoever was called, or not, is told every decision about the number, by those only who may know it."""
+"""History and search of decisions: all decisions about a number, only for clients that may see them."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,31 +22,31 @@ OTHER_KEY = "key-of-another-controller"
 MOBILE = "+393331234567"
 
 
-async def ask(made: World, to: str = CLEAR, **changes: Any) -> str:
-    async with made.client.post("/v1/check", json={**CALL, "to": to, **changes}) as answer:
+async def ask(gate: World, to: str = CLEAR, **changes: Any) -> str:
+    async with gate.client.post("/v1/check", json={**CALL, "to": to, **changes}) as answer:
         assert answer.status == 200
         return str((await answer.json())["decision_id"])
 
 
-async def report(made: World, decision: str, outcome: str) -> None:
+async def report(gate: World, decision: str, outcome: str) -> None:
     body = {"decision_id": decision, "outcome": outcome}
-    async with made.client.post("/v1/outcomes", json=body) as answer:
+    async with gate.client.post("/v1/outcomes", json=body) as answer:
         assert answer.status == 200
 
 
-async def about(made: World, number: str = CLEAR, more: str = "", **headers: str) -> dict[str, Any]:
-    async with made.client.get(
+async def about(gate: World, number: str = CLEAR, more: str = "", **headers: str) -> dict[str, Any]:
+    async with gate.client.get(
         f"/v1/decisions?number={quote(number)}&purpose=test{more}", headers=headers
     ) as answer:
         assert answer.status == 200, await answer.text()
         assert answer.headers["Cache-Control"] == "no-store"
-        told: dict[str, Any] = await answer.json()
-        return told
+        response: dict[str, Any] = await answer.json()
+        return response
 
 
 @pytest.fixture
 async def shared(tmp_path: Path) -> AsyncIterator[World]:
-    """A gate of two controllers; the client of the tests is bound to `acme`, the other to `rival`."""
+    """A gate of two controllers: the client `tests` belongs to `acme`, the other one to `rival`."""
     rival = yaml.safe_load((world.CONFIG / "controllers/acme.yaml").read_bytes())
     rival |= {"id": "rival", "name": "Rival S.r.l."}
     rival["campaigns"][0] |= {"id": "rival-fibre", "caller_ids": ["+390844999999"]}
@@ -56,17 +56,17 @@ async def shared(tmp_path: Path) -> AsyncIterator[World]:
     (folder / "more/acme.yaml").write_bytes((world.CONFIG / "controllers/acme.yaml").read_bytes())
     (folder / "more/rival.yaml").write_text(yaml.safe_dump(rival))
     clients = [world.client("tests", KEY, *SCOPES), other]
-    async with world.running(folder, controllers="more", clients=clients) as made:
-        await world.load_list(made)
-        yield made
+    async with world.running(folder, controllers="more", clients=clients) as gate:
+        await world.load_list(gate)
+        yield gate
 
 
-def inside(made: World, decision: str) -> str:
-    """The name of a decision in the log."""
-    return Keys.open(made.app.config.data / "keys.json").ids.inside(decision)
+def inside(gate: World, decision: str) -> str:
+    """Return the id of a decision in the log."""
+    return Keys.open(gate.app.config.data / "keys.json").ids.inside(decision)
 
 
-# ---- what is told ----------------------------------------------------------------------------------------------------
+# ---- history of a number ---------------------------------------------------------------------------------------------
 
 
 async def test_every_decision_about_a_number_is_told_newest_first_with_what_became_of_it(
@@ -78,12 +78,15 @@ async def test_every_decision_about_a_number_is_told_newest_first_with_what_beca
     running.hand.at += DAY
     second = await ask(running)
     await ask(running, LISTED)
-    told = await about(running)
-    assert [each["decision_id"] for each in told["decisions"]] == [second, first]
-    assert [each["result"] for each in told["decisions"][1]["outcomes"]] == ["no_answer", "answered"]
-    assert "it was answered." in told["decisions"][1]["words"][-1]
-    assert told["decisions"][0]["outcomes"] == []
-    assert (told["more"], told["retired_months"], told["notices"]) == (False, [], [])
+    response = await about(running)
+    assert [decision["decision_id"] for decision in response["decisions"]] == [second, first]
+    assert [outcome["result"] for outcome in response["decisions"][1]["outcomes"]] == [
+        "no_answer",
+        "answered",
+    ]
+    assert "it was answered." in response["decisions"][1]["words"][-1]
+    assert response["decisions"][0]["outcomes"] == []
+    assert (response["more"], response["retired_months"], response["notices"]) == (False, [], [])
 
 
 NATIONAL = "06 1234 5678"  # CLEAR as it is written in Italy
@@ -91,13 +94,13 @@ NATIONAL = "06 1234 5678"  # CLEAR as it is written in Italy
 
 async def test_a_number_is_found_however_the_dialer_and_whoever_asks_wrote_it(running: World) -> None:
     """A dialer may send a number as it is written in its country; the person may ask in that writing or in E.164."""
-    made = [await ask(running, to) for to in (CLEAR, NATIONAL, NATIONAL.replace(" ", ""))]
+    gate = [await ask(running, to) for to in (CLEAR, NATIONAL, NATIONAL.replace(" ", ""))]
     for written in (CLEAR, NATIONAL):
-        told = await about(running, written)
-        assert [each["decision_id"] for each in told["decisions"]] == made[::-1]
+        response = await about(running, written)
+        assert [decision["decision_id"] for decision in response["decisions"]] == gate[::-1]
     data = running.app.config.data
     inquiry = Inquiry(data, Keys.open(data / "keys.json"))
-    assert [found.record.id for found in inquiry.about(CLEAR, Sees())] == made[::-1]
+    assert [found.record.id for found in inquiry.about(CLEAR, Sees())] == gate[::-1]
     assert inquiry.about(LISTED, Sees()) == []
 
 
@@ -105,10 +108,10 @@ async def test_a_directory_call_is_told_with_list_register_and_receipt_in_plain_
     running: World,
 ) -> None:
     await ask(running)
-    told = (await about(running))["decisions"][0]
-    assert told["basis"]["kind"] == "directory"
-    assert told["registries"][0]["receipt"] == "TICKET-1"
-    assert told["words"] == [
+    response = (await about(running))["decisions"][0]
+    assert response["basis"]["kind"] == "directory"
+    assert response["registries"][0]["receipt"] == "TICKET-1"
+    assert response["words"] == [
         "On 24 November 2026 at 10:00 (Europe/Rome) a call to this number on behalf of Acme Telecomunicazioni S.p.A. was allowed.",
         "It was for the campaign acme-fibre: to sell something, spoken by a person.",
         "It was about broadband.",
@@ -122,9 +125,9 @@ async def test_a_directory_call_is_told_with_list_register_and_receipt_in_plain_
 
 async def test_a_refusal_is_told_with_its_reason_and_the_law_in_plain_italian(running: World) -> None:
     await ask(running, LISTED)
-    told = await about(running, LISTED, **{"Accept-Language": "it-IT,it;q=0.9"})
-    assert told["language"] == "it"
-    decision = told["decisions"][0]
+    response = await about(running, LISTED, **{"Accept-Language": "it-IT,it;q=0.9"})
+    assert response["language"] == "it"
+    decision = response["decisions"][0]
     assert decision["decision"] == "deny"
     words = decision["words"]
     assert words[0].startswith("In data 24 novembre 2026 alle 10:00 (Europe/Rome) una chiamata")
@@ -138,7 +141,7 @@ async def test_a_refusal_is_told_with_its_reason_and_the_law_in_plain_italian(ru
 
 
 def _check(decision: dict[str, Any], rule: str) -> dict[str, Any]:
-    return next(each for each in decision["checks"] if each["rule"] == rule)
+    return next(check for check in decision["checks"] if check["rule"] == rule)
 
 
 async def test_a_consent_is_told_with_who_collected_it_and_every_cession(running: World) -> None:
@@ -162,12 +165,12 @@ async def test_a_consent_is_told_with_who_collected_it_and_every_cession(running
     assert (await running.client.post("/v1/consents", json=given)).status == 201
     await running.app.tick()
     await ask(running, MOBILE)
-    told = (await about(running, MOBILE))["decisions"][0]
-    assert (told["basis"]["kind"], told["basis"]["id"]) == ("consent", "web-1:a")
-    rested = told["words"].index(
+    response = (await about(running, MOBILE))["decisions"][0]
+    assert (response["basis"]["kind"], response["basis"]["id"]) == ("consent", "web-1:a")
+    rested = response["words"].index(
         "It rested on the consent web-1:a, given on 1 September 2026 and collected by Raccolta S.r.l."
     )
-    assert told["words"][rested + 1] == (
+    assert response["words"][rested + 1] == (
         "That consent was passed on by Raccolta S.r.l. to Acme Telecomunicazioni S.p.A. on 15 September 2026."
     )
 
@@ -197,67 +200,70 @@ async def test_a_contract_and_a_request_are_told_as_what_the_call_rested_on(
 ) -> None:
     assert (await running.client.post(path, json={"number": MOBILE, **body})).status == 201
     await ask(running, MOBILE)
-    told = (await about(running, MOBILE))["decisions"][0]
-    assert sentence in told["words"]
-    assert "The opposition register RPO had not been asked about this number." in told["words"]
+    response = (await about(running, MOBILE))["decisions"][0]
+    assert sentence in response["words"]
+    assert "The opposition register RPO had not been asked about this number." in response["words"]
 
 
-async def test_one_decision_is_told_by_its_id_and_holds_no_called_number(running: World) -> None:
+async def test_decision_by_id_contains_no_called_number(running: World) -> None:
     name = await ask(running)
     async with running.client.get(f"/v1/decisions/{name}?language=it") as answer:
         assert answer.status == 200
         text = await answer.text()
-        told = await answer.json()
-    assert (told["decision_id"], told["seq"]) == (name, int(name.rpartition("-")[2]))
-    assert told == (await about(running, more="&language=it"))["decisions"][0]
+        response = await answer.json()
+    assert (response["decision_id"], response["seq"]) == (name, int(name.rpartition("-")[2]))
+    assert response == (await about(running, more="&language=it"))["decisions"][0]
     assert CLEAR.removeprefix("+39") not in text
 
 
-async def test_pages_hold_every_decision_once(running: World) -> None:
+async def test_pages_contain_every_decision_once(running: World) -> None:
     names = [await ask(running, LISTED) for _ in range(5)]
-    told: list[str] = []
+    response: list[str] = []
     before = ""
     for _ in range(3):
         page = await about(running, LISTED, f"&limit=2&before={before}")
-        told += [each["decision_id"] for each in page["decisions"]]
-        before = told[-1]
-    assert told == names[::-1]
+        response += [decision["decision_id"] for decision in page["decisions"]]
+        before = response[-1]
+    assert response == names[::-1]
     assert page["more"] is False
     assert (await about(running, LISTED, f"&before={before}"))["notices"] == []
 
 
-async def test_a_number_of_which_nothing_is_known_is_told_so(running: World) -> None:
+async def test_number_without_decisions_gets_a_notice(running: World) -> None:
     await ask(running)
-    told = await about(running, MOBILE)
-    assert (told["decisions"], told["notices"]) == ([], ["No decision about this number is on record."])
+    response = await about(running, MOBILE)
+    assert (response["decisions"], response["notices"]) == (
+        [],
+        ["No decision about this number is on record."],
+    )
 
 
-async def test_decisions_of_every_live_month_are_found_and_a_retired_one_says_so(running: World) -> None:
+async def test_live_months_are_found_and_retired_ones_reported(running: World) -> None:
     keys = Keys.open(running.app.config.data / "keys.json")
     names = []
     for at in (NOW, NOW + 20 * DAY, NOW + 70 * DAY):  # nothing in January
         running.hand.at = at
         names.append(await ask(running))
-    found = [each["decision_id"] for each in (await about(running))["decisions"]]
+    found = [decision["decision_id"] for decision in (await about(running))["decisions"]]
     assert found == names[::-1]
     keys.retire("2026-11")
-    told = await about(running)
-    assert [each["decision_id"] for each in told["decisions"]] == names[:0:-1]
-    assert told["retired_months"] == ["2026-11"]
-    assert "November 2026" in told["notices"][0]
+    response = await about(running)
+    assert [decision["decision_id"] for decision in response["decisions"]] == names[:0:-1]
+    assert response["retired_months"] == ["2026-11"]
+    assert "November 2026" in response["notices"][0]
     async with running.client.get(f"/v1/decisions/{names[0]}") as answer:
-        assert answer.status == 200  # the record is still there, and is about nobody
+        assert answer.status == 200  # the record exists, without a link to its number
 
 
-# ---- who is told -----------------------------------------------------------------------------------------------------
+# ---- who may read ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_cannot_tell_anothers_decisions_from_none(shared: World) -> None:
+async def test_other_clients_decisions_look_like_none(shared: World) -> None:
     name = await ask(shared)
     stranger = await ask(
         shared, campaign="rival-fibre"
     )  # not of this client: the strictest campaign, of nobody
-    mine = [each["decision_id"] for each in (await about(shared))["decisions"]]
+    mine = [decision["decision_id"] for decision in (await about(shared))["decisions"]]
     assert mine == [stranger, name]
     headers = {"Authorization": f"Bearer {OTHER_KEY}"}
     async with ClientSession(f"http://127.0.0.1:{shared.port}", headers=headers) as other:
@@ -269,7 +275,7 @@ async def test_a_client_cannot_tell_anothers_decisions_from_none(shared: World) 
         assert answers[0][1]["decisions"] == []
         refused = []
         log, _, seq = inside(shared, name).partition("-")
-        for each in (
+        for item in (
             name,
             stranger,
             f"{log}-{seq}",
@@ -279,7 +285,7 @@ async def test_a_client_cannot_tell_anothers_decisions_from_none(shared: World) 
             f"00000000-{seq}",
             f"{log}-{'9' * 5000}",
         ):
-            async with other.get(f"/v1/decisions/{each}") as answer:
+            async with other.get(f"/v1/decisions/{item}") as answer:
                 refused.append((answer.status, await answer.json()))
         assert refused == [refused[0]] * len(refused)
         assert refused[0][1]["error"]["code"] == "decision.unknown"
@@ -287,16 +293,16 @@ async def test_a_client_cannot_tell_anothers_decisions_from_none(shared: World) 
             assert (answer.status, (await answer.json())["error"]["code"]) == (404, "controller.unknown")
 
 
-async def test_without_the_scope_nothing_is_read(tmp_path: Path) -> None:
-    async with world.running(tmp_path, clients=[world.client("tests", KEY, "check")]) as made:
+async def test_client_without_the_scope_is_refused(tmp_path: Path) -> None:
+    async with world.running(tmp_path, clients=[world.client("tests", KEY, "check")]) as gate:
         for path in ("/v1/decisions?number=%2B390612345678", "/v1/decisions/9f2c01ab-2"):
-            async with made.client.get(path) as answer:
+            async with gate.client.get(path) as answer:
                 assert answer.status == 403
 
 
 @pytest.mark.parametrize("query", ["", "number=12", "number=%2B390612345678&limit=0", "number=%2B390612345678&x=1",
                                    "number=%2B390612345678&language=de", "number=%2B390612345678&before=1"])  # fmt: skip
-async def test_an_ill_formed_question_is_refused_without_repeating_it(running: World, query: str) -> None:
+async def test_invalid_query_is_refused_without_repeating_the_number(running: World, query: str) -> None:
     async with running.client.get(f"/v1/decisions?purpose=test&{query}") as answer:
         assert answer.status == 400
         assert "612345678" not in await answer.text()
@@ -307,7 +313,7 @@ async def test_an_ill_formed_question_is_refused_without_repeating_it(running: W
 
 @pytest.fixture
 async def searched(shared: World) -> tuple[World, list[str]]:
-    """Names of: an allow that was answered, a deny, and a day later an allow of the same number."""
+    """A gate with an answered allow, a deny, and a day later another allow; with their ids."""
     names = [await ask(shared, call_id="a-1"), await ask(shared, LISTED)]
     await report(shared, names[0], "busy")
     await report(shared, names[0], "answered")
@@ -316,13 +322,13 @@ async def searched(shared: World) -> tuple[World, list[str]]:
     return shared, [inside(shared, name) for name in names]
 
 
-def hits(made: World, query: Query | None = None, within: Span | None = None) -> list[Hit]:
-    return list(search(Chains(made.app.config.data), query or Query(), within or Span()))
+def hits(gate: World, query: Query | None = None, within: Span | None = None) -> list[Hit]:
+    return list(search(Chains(gate.app.config.data), query or Query(), within or Span()))
 
 
-async def test_search_finds_what_was_asked_for_and_nothing_else(searched: tuple[World, list[str]]) -> None:
-    made, (answered, denied, later) = searched
-    inquiry = Inquiry(made.app.config.data, Keys.open(made.app.config.data / "keys.json"))
+async def test_search_returns_exactly_the_matching_decisions(searched: tuple[World, list[str]]) -> None:
+    gate, (answered, denied, later) = searched
+    inquiry = Inquiry(gate.app.config.data, Keys.open(gate.app.config.data / "keys.json"))
     found: list[tuple[Query, Span, list[str]]] = [
         (Query(), Span(), [answered, denied, later]),
         (Query(verdict="allow"), Span(), [answered, later]),
@@ -341,15 +347,15 @@ async def test_search_finds_what_was_asked_for_and_nothing_else(searched: tuple[
         (Query(hashes=inquiry.hashes(MOBILE)), Span(), []),
     ]
     for query, within, names in found:
-        assert [hit.decision_id for hit in hits(made, query, within)] == names, (query, within)
+        assert [hit.decision_id for hit in hits(gate, query, within)] == names, (query, within)
 
 
-async def test_search_joins_the_report_that_stands_however_it_finds(
+async def test_search_adds_the_strictest_outcome(
     searched: tuple[World, list[str]],
 ) -> None:
-    made, _ = searched
-    inquiry = Inquiry(made.app.config.data, Keys.open(made.app.config.data / "keys.json"))
-    assert [hit.outcome for hit in hits(made)] == ["answered", "", ""]
-    assert [hit.outcome for hit in hits(made, Query(hashes=inquiry.hashes(CLEAR)))] == ["", "answered"]
-    first = hits(made)[0]
+    gate, _ = searched
+    inquiry = Inquiry(gate.app.config.data, Keys.open(gate.app.config.data / "keys.json"))
+    assert [hit.outcome for hit in hits(gate)] == ["answered", "", ""]
+    assert [hit.outcome for hit in hits(gate, Query(hashes=inquiry.hashes(CLEAR)))] == ["", "answered"]
+    first = hits(gate)[0]
     assert (first.call_id, first.caller_id, first.basis) == ("a-1", CALLER, "directory:rome")

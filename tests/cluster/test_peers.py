@@ -124,7 +124,7 @@ def elsewhere(gate: World, name: str, url: str) -> None:
     gate.app.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
 
 
-# ---- why was I called? ---------------------------------------------------------------------------------------------------
+# ---- why was I called? -----------------------------------------------------------------------------------------------
 
 
 async def test_whoever_is_asked_tells_what_every_gate_decided(gates: list[World]) -> None:
@@ -234,7 +234,7 @@ async def test_the_console_shows_what_another_gate_decided_and_where_its_evidenc
         assert "Another gate made this decision" in said
 
 
-# ---- rights --------------------------------------------------------------------------------------------------------------
+# ---- rights ----------------------------------------------------------------------------------------------------------
 
 
 async def test_the_report_is_of_every_gate(gates: list[World]) -> None:
@@ -463,7 +463,7 @@ def test_months_are_not_retired_while_a_gate_cannot_be_asked(tmp_path: Path) -> 
     assert (done.exit_code, "nothing is destroyed" in done.output) == (1, True)
 
 
-# ---- what became of a call -----------------------------------------------------------------------------------------------
+# ---- what became of a call -------------------------------------------------------------------------------------------
 
 
 async def test_what_became_of_a_call_may_be_reported_to_any_gate(gates: list[World]) -> None:
@@ -540,7 +540,7 @@ async def test_a_report_is_not_forgotten_because_who_took_it_is_away_when_the_re
         ]
 
 
-# ---- who is gone ---------------------------------------------------------------------------------------------------------
+# ---- who is gone -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_gate_that_is_gone_for_good_can_be_forgotten(gates: list[World]) -> None:
@@ -561,7 +561,7 @@ async def test_a_gate_that_is_gone_for_good_can_be_forgotten(gates: list[World])
     assert (await command([milan], milan, *forget))[0] == 2
 
 
-# ---- call lists ----------------------------------------------------------------------------------------------------------
+# ---- call lists ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_list_that_one_gate_took_is_on_every_gate(gates: list[World]) -> None:
@@ -661,7 +661,7 @@ async def test_no_other_file_is_given_away(gates: list[World], file: str) -> Non
     assert await read_part(gates[0].folder / "data", ReadListFile(file, 0, 100)) == b""
 
 
-# ---- the seal ------------------------------------------------------------------------------------------------------------
+# ---- the seal --------------------------------------------------------------------------------------------------------
 
 QUESTION = FindPersonalData("acme", CLEAR)
 

@@ -1,4 +1,4 @@
-"""A report says what stands on record, no more and no less, and shows it in every form without anybody's number."""
+"""Reports: figures match the records, and no format contains a called number."""
 
 import asyncio
 import csv
@@ -27,17 +27,19 @@ from tests.support.world import CLEAR, LISTED, NOW, World, load_list, running
 UNKNOWN = "+390612349912"
 
 
-async def a_day(world: World) -> None:
-    """Four calls: two allowed, of which one was answered and one abandoned, one refused by the registry, one unknown to
-    it; a stop told an hour before it was written down, and one call of the next day, which began at 23:00 UTC."""
+async def fill_day(world: World) -> None:
+    """Fill a day: two allowed calls, answered and abandoned, one denied as listed, one as unknown to the registry.
+
+    Also a revocation recorded an hour after the request, and a call of the next day, which begins at 23:00 UTC.
+    """
     await load_list(world)
     for outcome in ("answered", "abandoned"):
-        told = await check(world.client, call_id=outcome)
-        await post(world, "/v1/outcomes", decision_id=told["decision_id"], outcome=outcome)
+        result = await check(world.client, call_id=outcome)
+        await post(world, "/v1/outcomes", decision_id=result["decision_id"], outcome=outcome)
     await check(world.client, to=LISTED)
     await check(world.client, to=UNKNOWN)
-    told_at = "2026-11-24T09:00:00+01:00"
-    await post(world, "/v1/revocations", number=CLEAR, channel="mail", proof="mail/1", at=told_at)
+    requested_at = "2026-11-24T09:00:00+01:00"
+    await post(world, "/v1/revocations", number=CLEAR, channel="mail", proof="mail/1", at=requested_at)
     world.hand.at = NOW + 14 * HOUR + MINUTE
     await check(world.client, to=LISTED)
 
@@ -48,62 +50,62 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def filled() -> None:
         async with running(folder) as world:
-            await a_day(world)
+            await fill_day(world)
 
     asyncio.run(filled())
     return folder / "dialgate.yaml"
 
 
 async def reported(config: Path, *words: str) -> bytes:
-    asked = ["report", *words, "--config", str(config)]
-    done = await asyncio.to_thread(CliRunner().invoke, main.app, asked)
+    words_ = ["report", *words, "--config", str(config)]
+    done = await asyncio.to_thread(CliRunner().invoke, main.app, words_)
     assert done.exit_code == 0, done.output
     return done.stdout_bytes
 
 
 async def figures(config: Path, *words: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(await reported(config, "--format", "json", *words))
-    return told
+    result: dict[str, Any] = json.loads(await reported(config, "--format", "json", *words))
+    return result
 
 
-async def test_it_counts_what_the_log_holds_of_the_local_day(config: Path) -> None:
-    told = await figures(config, "--day", "2026-11-24")
-    assert (told["asked"], told["allowed"], told["denied"]) == (4, 2, 2)
-    assert told["reasons"] == {"registry.listed": 1, "registry.unknown": 1}
-    assert told["slots"][10] == {"name": "10", "allowed": 2, "denied": 2}  # ten o'clock in Rome
-    assert sum(slot["allowed"] + slot["denied"] for slot in told["slots"]) == 4
-    assert told["outcomes"] == {"answered": 1, "abandoned": 1}
-    assert told["campaigns"][0]["abandoned_share"] == 1.0
-    assert told["bases"] == {"directory": 2}
-    assert told["ledger"] == {"revoked": 1}
+async def test_figures_count_the_records_of_the_local_day(config: Path) -> None:
+    result = await figures(config, "--day", "2026-11-24")
+    assert (result["asked"], result["allowed"], result["denied"]) == (4, 2, 2)
+    assert result["reasons"] == {"registry.listed": 1, "registry.unknown": 1}
+    assert result["slots"][10] == {"name": "10", "allowed": 2, "denied": 2}  # ten o'clock in Rome
+    assert sum(slot["allowed"] + slot["denied"] for slot in result["slots"]) == 4
+    assert result["outcomes"] == {"answered": 1, "abandoned": 1}
+    assert result["campaigns"][0]["abandoned_share"] == 1.0
+    assert result["bases"] == {"directory": 2}
+    assert result["ledger"] == {"revoked": 1}
 
 
-async def test_a_call_just_after_midnight_in_rome_belongs_to_the_next_day_and_to_the_month(
+async def test_call_after_local_midnight_counts_for_the_next_day(
     config: Path,
 ) -> None:
     assert (await figures(config, "--day", "2026-11-25"))["reasons"] == {"registry.listed": 1}
-    told = await figures(config, "--month", "2026-11")
-    assert told["asked"] == 5
-    assert [(slot["name"], slot["denied"]) for slot in told["slots"] if slot["denied"]] == [
+    result = await figures(config, "--month", "2026-11")
+    assert result["asked"] == 5
+    assert [(slot["name"], slot["denied"]) for slot in result["slots"] if slot["denied"]] == [
         ("24", 2),
         ("25", 1),
     ]
     assert (await figures(config, "--day", "2026-11-23"))["asked"] == 0
 
 
-async def test_a_revocation_waits_from_the_word_to_the_entry(config: Path) -> None:
+async def test_wait_of_a_revocation_is_from_request_to_entry(config: Path) -> None:
     stops = (await figures(config, "--day", "2026-11-24"))["stops"]
     assert stops == {"revocations": 1, "by_channel": {"mail": 1}, "median_wait": HOUR, "longest_wait": HOUR}
 
 
-async def test_it_shows_what_was_asked_of_the_registry(config: Path) -> None:
+async def test_figures_show_the_registry_consultations(config: Path) -> None:
     (use,) = (await figures(config, "--month", "2026-11"))["registries"]
     assert (use["registry"], use["numbers"], use["consultations"], use["listed"]) == ("rpo", 2, 1, 1)
     assert use["receipts"] == ["TICKET-1"]
 
 
 class Page(HTMLParser):
-    """Every tag that is opened is closed, and nothing is fetched."""
+    """Checks that every tag is closed, and collects external resources."""
 
     VOID = ("meta", "link", "br", "img", "line", "rect")
 
@@ -124,10 +126,8 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize(("language", "said"), [("it", "Chiamate chieste"), ("en", "Calls asked for")])
-async def test_the_page_is_whole_fetches_nothing_and_runs_nothing(
-    config: Path, language: str, said: str
-) -> None:
+@pytest.mark.parametrize(("language", "title"), [("it", "Chiamate chieste"), ("en", "Calls asked for")])
+async def test_page_is_well_formed_and_self_contained(config: Path, language: str, title: str) -> None:
     text = (await reported(config, "--day", "2026-11-24", "--language", language)).decode()
     page = Page()
     page.feed(text)
@@ -136,11 +136,11 @@ async def test_the_page_is_whole_fetches_nothing_and_runs_nothing(
     assert {"svg", "table"} <= page.seen
     assert not page.seen & {"script", "iframe", "object", "form"}
     assert "url(" not in text
-    assert said in text
+    assert title in text
     assert f'<html lang="{language}">' in text
 
 
-async def test_the_spreadsheet_has_a_figure_a_row_and_no_formula(config: Path) -> None:
+async def test_csv_has_one_figure_a_row_and_no_formula(config: Path) -> None:
     text = (await reported(config, "--day", "2026-11-24", "--format", "csv")).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["controller"] for row in rows} == {"acme"}
@@ -149,7 +149,7 @@ async def test_the_spreadsheet_has_a_figure_a_row_and_no_formula(config: Path) -
     assert not [row for row in rows for cell in row.values() if cell[:1] in "=+-@" and cell]
 
 
-async def test_the_mail_holds_the_page_the_pdf_and_the_spreadsheet(config: Path) -> None:
+async def test_mail_contains_page_pdf_and_csv(config: Path) -> None:
     raw = await reported(
         config, "--day", "2026-11-24", "--format", "eml", "--to", "officer@example.com", "--language", "en"
     )
@@ -162,7 +162,7 @@ async def test_the_mail_holds_the_page_the_pdf_and_the_spreadsheet(config: Path)
     assert names == ["dialgate-acme-2026-11-24.pdf", "dialgate-acme-2026-11-24.csv"]
 
 
-async def test_the_pdf_says_the_same(config: Path, tmp_path: Path) -> None:
+async def test_pdf_has_the_same_content(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.pdf"
     await reported(config, "--month", "2026-11", "--out", str(out), "--language", "en")
     assert out.stat().st_mode & 0o777 == 0o600
@@ -175,7 +175,7 @@ async def test_the_pdf_says_the_same(config: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["html", "csv", "json", "eml"])
-async def test_no_called_number_stands_in_it(config: Path, form: str) -> None:
+async def test_no_format_contains_a_called_number(config: Path, form: str) -> None:
     text = await reported(config, "--month", "2026-11", "--format", form, "--to", "officer@example.com")
     if form == "eml":
         parts = [part for part in message_from_bytes(text).walk() if not part.is_multipart()]
@@ -187,7 +187,7 @@ async def test_no_called_number_stands_in_it(config: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "title"),
     [
         (("--day", "24-11-2026"), "2026-10-31"),
         (("--month", "2026-13"), "2026-10"),
@@ -196,18 +196,18 @@ async def test_no_called_number_stands_in_it(config: Path, form: str) -> None:
         (("--day", "2026-11-24", "--format", "eml"), "--to"),
     ],
 )
-async def test_misuse_is_told(config: Path, words: tuple[str, ...], said: str) -> None:
+async def test_misuse_is_explained(config: Path, words: tuple[str, ...], title: str) -> None:
     done = await asyncio.to_thread(CliRunner().invoke, main.app, ["report", *words, "--config", str(config)])
     assert done.exit_code == 2
-    assert said in done.output
+    assert title in done.output
 
 
-def test_each_language_has_the_same_words() -> None:
+def test_each_language_has_the_same_keys() -> None:
     keys = [list(words(language)) for language in LANGUAGES]
     assert keys[0] == keys[1]
 
 
-def test_a_month_is_its_local_days_though_the_clock_is_put_forward() -> None:
+def test_month_has_all_local_days_across_daylight_saving() -> None:
     march = month("2026-03", "Europe/Rome")
     assert len(march.slots) == 31
     assert march.until - march.since == 31 * DAY - HOUR
@@ -215,6 +215,6 @@ def test_a_month_is_its_local_days_though_the_clock_is_put_forward() -> None:
 
 
 @pytest.mark.parametrize("most", [0, 1, 4, 5, 9, 99, 101, 12_345, 999_999])
-def test_the_axis_ends_at_a_round_number_that_is_enough(most: int) -> None:
+def test_axis_ends_at_a_sufficient_round_number(most: int) -> None:
     assert nice(most) >= max(most, 1)
     assert nice(most) % 4 == 0

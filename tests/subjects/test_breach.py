@@ -1,4 +1,4 @@
-"""What a stolen key was shown, to the second; and the commands, as a person types them."""
+"""The breach report for a stolen key, and the commands for data subjects."""
 
 import json
 import os
@@ -22,28 +22,28 @@ CLIENTS = [
 ]
 
 
-async def post(made: World, path: str, body: dict[str, Any], **headers: str) -> Any:
-    async with made.client.post(path, json=body, headers=headers) as answer:
+async def post(gate: World, path: str, body: dict[str, Any], **headers: str) -> Any:
+    async with gate.client.post(path, json=body, headers=headers) as answer:
         assert answer.status in {200, 201}, await answer.text()
         return await answer.json()
 
 
-async def fill(made: World) -> None:
-    """The thief checks at NOW, looks up an hour later; the rightful client does the same all the time."""
-    await post(made, "/v1/check", CALL)
-    await post(made, "/v1/check", CALL, **THIEF)
-    await post(made, "/v1/check", {**CALL, "to": "nonsense"}, **THIEF)
-    made.hand.at += HOUR
-    await post(made, "/v1/check", {**CALL, "to": LISTED}, **THIEF)
-    async with made.client.get("/v1/contracts?number=%2B393281234567&purpose=abc", headers=THIEF) as answer:
+async def fill(gate: World) -> None:
+    """The thief checks at NOW and looks up an hour later, as the rightful client does."""
+    await post(gate, "/v1/check", CALL)
+    await post(gate, "/v1/check", CALL, **THIEF)
+    await post(gate, "/v1/check", {**CALL, "to": "nonsense"}, **THIEF)
+    gate.hand.at += HOUR
+    await post(gate, "/v1/check", {**CALL, "to": LISTED}, **THIEF)
+    async with gate.client.get("/v1/contracts?number=%2B393281234567&purpose=abc", headers=THIEF) as answer:
         assert answer.status == 200
 
 
-async def test_a_breach_is_told_by_key_and_node_to_the_instant(tmp_path: Path) -> None:
-    async with world.running(tmp_path, clients=CLIENTS, node="rome-1") as made:
-        await world.load_list(made)
-        await fill(made)
-        exposed = made.app.subjects.exposed
+async def test_breach_report_by_key_and_node_within_its_span(tmp_path: Path) -> None:
+    async with world.running(tmp_path, clients=CLIENTS, node="rome-1") as gate:
+        await world.load_list(gate)
+        await fill(gate)
+        exposed = gate.app.subjects.exposed
         whole = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR + 1))
         assert (whole.known, whole.scopes, whole.controllers) == (True, ("check", "read"), ("acme",))
         assert (whole.decisions, whole.allows, len(whole.lookups)) == (3, 1, 1)
@@ -57,8 +57,8 @@ async def test_a_breach_is_told_by_key_and_node_to_the_instant(tmp_path: Path) -
         assert (node.known, node.decisions, len(node.lookups)) == (True, 4, 1)
         other = await exposed(Span(node="rome-2", start=NOW, end=NOW + HOUR + 1))
         assert (other.known, other.decisions, other.numbers) == (False, 0, [])
-        made.app._recorder._keys.month(NOW + 40 * 24 * HOUR)
-        made.app._recorder._keys.retire("2026-11")
+        gate.app._recorder._keys.month(NOW + 40 * 24 * HOUR)
+        gate.app._recorder._keys.retire("2026-11")
         retired = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR + 1))
         assert (retired.numbers, retired.unreadable) == (["+393281234567"], 2)
 
@@ -73,7 +73,7 @@ def run(config: Path, *words: str, code: int = 0, columns: int = 200) -> str:
     return done.output
 
 
-def test_the_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
+def test_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
     config = world.write_folder(tmp_path, clients=CLIENTS)
     consent = (
         "--id",
@@ -86,25 +86,25 @@ def test_the_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
         "agent",
     )
     entry = json.loads(run(config, "consent", "add", CLEAR, *consent, "--json"))["seq"]
-    asked = [
+    cases = [
         json.loads(run(config, "subject", "ask", CLEAR, "--kind", kind, "--identified", "id card", "--json"))[
             "id"
         ]
         for kind in ("access", "rectification", "erasure")
     ]
-    # What has to be copied stays in one piece on a narrow terminal.
-    assert all(name in run(config, "subject", "requests", columns=70) for name in asked)
+    # Ids must not be wrapped on a narrow terminal, because users copy them.
+    assert all(name in run(config, "subject", "requests", columns=70) for name in cases)
     short = run(config, "subject", "ask", CLEAR, "--kind", "access", "--identified", "id", code=2)
     assert short == "request.invalid: identified: must have at least 3 characters\n"
-    told = json.loads(run(config, "subject", "requests", "--json"))["requests"]
-    assert [each["kind"] for each in told] == ["access", "rectification", "erasure"]
+    result = json.loads(run(config, "subject", "requests", "--json"))["requests"]
+    assert [item["kind"] for item in result] == ["access", "rectification", "erasure"]
     run(
         config,
         "subject",
         "rectify",
         CLEAR,
         "--request",
-        asked[1],
+        cases[1],
         "--of",
         str(entry),
         "--set",
@@ -114,32 +114,32 @@ def test_the_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
     run(config, "subject", "show", CLEAR, "--purpose", "case 7", "--language", "it", "--out", str(page))
     assert CLEAR in page.read_text()
     assert page.stat().st_mode & 0o777 == 0o600
-    held = json.loads(run(config, "subject", "show", CLEAR, "--purpose", "case 7", "--json"))
-    assert [each["details"].get("goods") for each in held["ledger"]] == [None, ["broadband"]]
+    report = json.loads(run(config, "subject", "show", CLEAR, "--purpose", "case 7", "--json"))
+    assert [item["details"].get("goods") for item in report["ledger"]] == [None, ["broadband"]]
     assert "consent" in run(config, "subject", "show", CLEAR, "--purpose", "case 7")
     portable = json.loads(run(config, "subject", "export", CLEAR, "--purpose", "case 7"))
     assert portable["format"] == "dialgate-portability-1"
-    run(config, "subject", "close", asked[0], "--outcome", "answered", "--reason", "report sent")
-    assert "erased" in run(config, "subject", "erase", CLEAR, "--request", asked[2])
-    assert "subject.closed" in run(config, "subject", "erase", CLEAR, "--request", asked[2], code=1)
+    run(config, "subject", "close", cases[0], "--outcome", "answered", "--reason", "report sent")
+    assert "erased" in run(config, "subject", "erase", CLEAR, "--request", cases[2])
+    assert "subject.closed" in run(config, "subject", "erase", CLEAR, "--request", cases[2], code=1)
     assert json.loads(run(config, "subject", "requests", "--json")) == {"requests": []}
     assert "Would be removed" in run(config, "retention", "--dry-run")
     assert json.loads(run(config, "retention", "--json"))["removed"] is True
     numbers = tmp_path / "numbers.txt"
     span = ("--from", "2020-01-01T00:00:00Z", "--to", "2099-01-01T00:00:00Z")
-    told = json.loads(run(config, "breach", "--key", "cli:dpo", *span, "--out", str(numbers), "--json"))
-    assert (told["numbers"], told["known"]) == (1, False)
+    result = json.loads(run(config, "breach", "--key", "cli:dpo", *span, "--out", str(numbers), "--json"))
+    assert (result["numbers"], result["known"]) == (1, False)
     assert numbers.read_text() == f"{CLEAR}\n"
     shown = run(config, "breach", "--key", "cli:dpo", *span)
     assert CLEAR not in shown
-    # A key that is gone may have had any scope: a notice that said "0 numbers" would say too little.
+    # A removed key may have had any scope, so "0 numbers" would be wrong.
     assert "not known: it had other scopes then" in shown
     assert "every number: who was in the node" in run(config, "breach", "--node", "gate", *span)
     run(config, "breach", *span, code=2)
     run(config, "breach", "--key", "cli", "--from", "yesterday", "--to", "2099-01-01T00:00:00Z", code=2)
 
 
-def test_a_late_request_is_an_exit_code(tmp_path: Path) -> None:
+def test_overdue_request_sets_the_exit_code(tmp_path: Path) -> None:
     config = world.write_folder(tmp_path, clients=CLIENTS)
     words = ("--kind", "access", "--identified", "id card", "--received-at", "2020-01-01T00:00:00Z")
     run(config, "subject", "ask", CLEAR, *words)
@@ -149,7 +149,7 @@ def test_a_late_request_is_an_exit_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "who"), [({}, "account"), ({"USER": "maria"}, "maria"), ({"SUDO_USER": "dpo"}, "dpo")]
 )
-def test_who_looks_is_named_where_no_user_is_in_the_environment_too(
+def test_look_up_names_the_user_even_without_a_variable(
     tmp_path: Path, named: dict[str, str], who: str
 ) -> None:
     config = world.write_folder(tmp_path, clients=CLIENTS)

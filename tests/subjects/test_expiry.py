@@ -1,4 +1,4 @@
-"""Storage limitation, to the day; and what is shown of it before anything goes."""
+"""Storage limitation to the day, and the preview before anything is removed."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ DAYS = {
 
 
 @pytest.fixture
-async def made(tmp_path: Path) -> AsyncIterator[World]:
+async def gate(tmp_path: Path) -> AsyncIterator[World]:
     async with world.running(tmp_path, clients=CLIENTS, storage=DAYS) as running:
         await world.load_list(running)
         yield running
@@ -37,28 +37,28 @@ def when(at: Instant) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)).isoformat()
 
 
-async def send(made: World, path: str, body: dict[str, Any], status: int = 201) -> Any:
-    async with made.client.post(path, json=body) as answer:
+async def send(gate: World, path: str, body: dict[str, Any], status: int = 201) -> Any:
+    async with gate.client.post(path, json=body) as answer:
         assert answer.status == status, await answer.text()
         return await answer.json()
 
 
-async def counts(made: World, at: Instant, *, drop: bool = False) -> dict[str, int]:
+async def counts(gate: World, at: Instant, *, drop: bool = False) -> dict[str, int]:
     if drop:
-        world.confirm_clock(made.app.config.data, at)
-    removed: list[Removal] = await made.app.subjects.retire(at, drop=drop)
-    return {each.kind: each.count for each in removed if each.count}
+        world.confirm_clock(gate.app.config.data, at)
+    removed: list[Removal] = await gate.app.subjects.retire(at, drop=drop)
+    return {item.kind: item.count for item in removed if item.count}
 
 
-async def kinds(made: World) -> list[str]:
-    return [each.kind for each in await made.app.registrar.views.history(_client(made), "acme", CLEAR)]
+async def kinds(gate: World) -> list[str]:
+    return [entry.kind for entry in await gate.app.registrar.views.history(_client(gate), "acme", CLEAR)]
 
 
-def _client(made: World) -> Any:
-    return made.app.config.settings.clients[0]
+def _client(gate: World) -> Any:
+    return gate.app.config.settings.clients[0]
 
 
-async def consent(made: World, name: str = "c", **more: Any) -> None:
+async def consent(gate: World, name: str = "c", **more: Any) -> None:
     body = {
         "number": CLEAR,
         "id": name,
@@ -66,53 +66,53 @@ async def consent(made: World, name: str = "c", **more: Any) -> None:
         "purposes": ["sale"],
         "call_types": ["agent"],
     }
-    await send(made, "/v1/consents", {**body, **more})
+    await send(gate, "/v1/consents", {**body, **more})
 
 
-async def consent_withdrawn(made: World) -> None:
-    await consent(made)
-    await send(made, "/v1/consents/withdraw", {"number": CLEAR, "id": "c", "at": when(NOW)})
+async def consent_withdrawn(gate: World) -> None:
+    await consent(gate)
+    await send(gate, "/v1/consents/withdraw", {"number": CLEAR, "id": "c", "at": when(NOW)})
 
 
-async def consent_expired(made: World) -> None:
-    await consent(made, expires_at=when(NOW))
+async def consent_expired(gate: World) -> None:
+    await consent(gate, expires_at=when(NOW))
 
 
-async def contract_ended(made: World) -> None:
+async def contract_ended(gate: World) -> None:
     await send(
-        made, "/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01", "ends": "2026-11-23"}
+        gate, "/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01", "ends": "2026-11-23"}
     )
 
 
-async def request_expired(made: World) -> None:
+async def request_expired(gate: World) -> None:
     body = {"number": CLEAR, "id": "r", "requested_at": when(NOW - DAY), "expires_at": when(NOW)}
-    await send(made, "/v1/call-requests", body)
+    await send(gate, "/v1/call-requests", body)
 
 
-async def list_retired(made: World) -> None:
-    await send(made, "/v1/lists/rome/retire", {}, 200)
+async def list_retired(gate: World) -> None:
+    await send(gate, "/v1/lists/rome/retire", {}, 200)
 
 
-async def call_attempted(made: World) -> None:
-    assert (await send(made, "/v1/check", CALL, 200))["decision"] == "allow"
+async def call_attempted(gate: World) -> None:
+    assert (await send(gate, "/v1/check", CALL, 200))["decision"] == "allow"
 
 
-async def looked_up(made: World) -> None:
-    await send(made, "/v1/simulate", CALL, 200)
+async def looked_up(gate: World) -> None:
+    await send(gate, "/v1/simulate", CALL, 200)
 
 
-async def request_closed(made: World) -> None:
+async def request_closed(gate: World) -> None:
     path = "/v1/subjects/%2B390612345678/requests"
-    asked = await send(made, path, {"kind": "access", "identified": "id card"})
+    case = await send(gate, path, {"kind": "access", "identified": "id card"})
     step = {"outcome": "answered", "reason": "sent"}
-    await send(made, f"/v1/subject-requests/{asked['id']}", step, 200)
+    await send(gate, f"/v1/subject-requests/{case['id']}", step, 200)
 
 
-# What happens at NOW, what it is counted as, and on which day it is past its time: the day after its last.
+# The event at NOW, its kind in the result, and its retention in days.
 ENDS = [
     (consent_withdrawn, "consents", 100),
     (consent_expired, "consents", 100),
-    (contract_ended, "contracts", 200),  # the day before NOW was its last; a day more, for wherever that is
+    (contract_ended, "contracts", 200),  # ended the day before NOW; one day more for time zones
     (request_expired, "call_requests", 300),
     (list_retired, "lists", 400),
     (call_attempted, "attempts", 60),
@@ -122,43 +122,45 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("happen", "kind", "days"), ENDS, ids=[row[0].__name__ for row in ENDS])
-async def test_a_thing_goes_when_its_time_is_over_and_not_before(
-    made: World, happen: Any, kind: str, days: int
+async def test_item_is_removed_after_its_term_and_not_before(
+    gate: World, happen: Any, kind: str, days: int
 ) -> None:
-    await happen(made)
-    made.hand.at = NOW + days * DAY
-    assert await counts(made, made.hand.at, drop=True) == {}
-    after = made.hand.at + (DAY if kind == "contracts" else 1)
-    assert await counts(made, after) == {kind: 1}
-    assert await counts(made, after, drop=True) == {kind: 1}
-    assert await counts(made, after, drop=True) == {}
-    assert made.sample("dialgate_retention_removed_total", kind=kind) == 1
+    await happen(gate)
+    gate.hand.at = NOW + days * DAY
+    assert await counts(gate, gate.hand.at, drop=True) == {}
+    after = gate.hand.at + (DAY if kind == "contracts" else 1)
+    assert await counts(gate, after) == {kind: 1}
+    assert await counts(gate, after, drop=True) == {kind: 1}
+    assert await counts(gate, after, drop=True) == {}
+    assert gate.sample("dialgate_retention_removed_total", kind=kind) == 1
 
 
-async def test_what_is_in_use_and_what_forbids_calls_stays_for_ever(made: World) -> None:
-    """A consent without an end, a contract that runs, a retired list's record; each stop and each withdrawal: an
-    export that sends the consent again finds it withdrawn."""
-    await consent_withdrawn(made)
-    await consent(made, "for-ever")
-    await send(made, "/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01"})
-    await send(made, "/v1/revocations", {"number": CLEAR})
-    await list_retired(made)
+async def test_items_in_use_and_revocations_are_kept(gate: World) -> None:
+    """A consent without end, a running contract, a retired list's record, each revocation and withdrawal.
+
+    If an export sends the consent again, it is still withdrawn.
+    """
+    await consent_withdrawn(gate)
+    await consent(gate, "for-ever")
+    await send(gate, "/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01"})
+    await send(gate, "/v1/revocations", {"number": CLEAR})
+    await list_retired(gate)
     at = NOW + 10_000 * DAY
-    assert await counts(made, at, drop=True) == {"consents": 1, "lists": 1}
-    assert await kinds(made) == ["consent_withdrawn", "consent", "contract", "revoked"]
-    async with made.client.get("/v1/lists") as answer:
-        assert [each["id"] for each in (await answer.json())["lists"]] == ["rome"]
-    await consent(made)
-    subject = made.app.registrar.access.keys.subject("acme", CLEAR)
-    known = (await made.app._store.read([subject])).known[0]
-    assert {each.id: bool(each.withdrawn_at) for each in known.consents} == {"for-ever": False, "c": True}
+    assert await counts(gate, at, drop=True) == {"consents": 1, "lists": 1}
+    assert await kinds(gate) == ["consent_withdrawn", "consent", "contract", "revoked"]
+    async with gate.client.get("/v1/lists") as answer:
+        assert [call_list["id"] for call_list in (await answer.json())["lists"]] == ["rome"]
+    await consent(gate)
+    subject = gate.app.registrar.access.keys.subject("acme", CLEAR)
+    known = (await gate.app._store.read([subject])).known[0]
+    assert {item.id: bool(item.withdrawn_at) for item in known.consents} == {"for-ever": False, "c": True}
 
 
-async def test_everything_of_one_id_goes_together_and_every_person_is_looked_at(made: World) -> None:
-    """More than one page of the ledger, with the same consent entered again and again."""
+async def test_all_entries_of_an_id_are_removed_for_every_subject(gate: World) -> None:
+    """With the same consent recorded several times."""
     for name in ("a", "b"):
         for _ in range(3):
-            await consent(made, name, expires_at=when(NOW))
+            await consent(gate, name, expires_at=when(NOW))
     body = {
         "number": OTHER,
         "id": "c",
@@ -166,24 +168,24 @@ async def test_everything_of_one_id_goes_together_and_every_person_is_looked_at(
         "purposes": ["sale"],
         "call_types": ["agent"],
     }
-    await send(made, "/v1/consents", {**body, "expires_at": when(NOW)})
-    await consent(made, "still-good")
+    await send(gate, "/v1/consents", {**body, "expires_at": when(NOW)})
+    await consent(gate, "still-good")
     at = NOW + 101 * DAY
-    assert await counts(made, at) == {"consents": 7}
-    assert await counts(made, at, drop=True) == {"consents": 7}
-    assert await kinds(made) == ["consent"]
+    assert await counts(gate, at) == {"consents": 7}
+    assert await counts(gate, at, drop=True) == {"consents": 7}
+    assert await kinds(gate) == ["consent"]
 
 
-async def test_the_gate_removes_once_a_day(tmp_path: Path) -> None:
-    async with world.running(tmp_path, clients=CLIENTS, storage={**DAYS, "daily": True}) as made:
-        await send(made, "/v1/lists", LIST)
-        await looked_up(made)
-        made.hand.at = NOW + 501 * DAY
-        world.confirm_clock(made.app.config.data, made.hand.at)
-        await made.app.tick()
-        removing = made.app.subjects._removing
+async def test_gate_runs_retention_once_a_day(tmp_path: Path) -> None:
+    async with world.running(tmp_path, clients=CLIENTS, storage={**DAYS, "daily": True}) as gate:
+        await send(gate, "/v1/lists", LIST)
+        await looked_up(gate)
+        gate.hand.at = NOW + 501 * DAY
+        world.confirm_clock(gate.app.config.data, gate.hand.at)
+        await gate.app.tick()
+        removing = gate.app.subjects._removing
         assert removing is not None
         await removing
-        assert made.sample("dialgate_retention_removed_total", kind="lookups") == 1
-        await made.app.tick()
-        assert made.app.subjects._removing is None
+        assert gate.sample("dialgate_retention_removed_total", kind="lookups") == 1
+        await gate.app.tick()
+        assert gate.app.subjects._removing is None

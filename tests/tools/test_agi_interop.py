@@ -1,4 +1,4 @@
-"""Our Asterisk, called by FastAGI servers that other people wrote: it is one to them, so what it finds in ours is so."""
+"""The emulated Asterisk works with independent FastAGI servers, so its findings about ours can be trusted."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ TO = "+390612345678"
 class Pystrix(fastagi.FastAGIServer):  # type: ignore[misc] # it has no types
     @staticmethod
     def get_somaxconn() -> int:
-        return 128  # theirs runs a program for it
+        return 128  # the original runs a program for it
 
 
 @contextmanager
@@ -37,7 +37,7 @@ async def called(port: int, **changes: Any) -> Channel:
     return channel
 
 
-async def test_pystrix_takes_our_asterisk_for_one() -> None:
+async def test_emulated_asterisk_works_with_pystrix() -> None:
     def script(agi: Any, given: tuple[str, ...]) -> None:
         agi.execute(core.Answer())
         agi.execute(core.SetVariable("GIVEN", "|".join(given)))
@@ -49,10 +49,10 @@ async def test_pystrix_takes_our_asterisk_for_one() -> None:
         assert channel.variables["SEEN"] == f"{TO}|a: b, {TO}"
         assert (channel.variables["AGISTATUS"], channel.violations) == ("SUCCESS", [])
         channel = await called(port, temper=Temper(hangup_before=2, extra=("agi_new: x",)))
-        assert channel.variables["SEEN"].endswith(TO), "a HANGUP in the middle is no reply"
+        assert channel.variables["SEEN"].endswith(TO), "HANGUP before a reply is not taken as the reply"
 
 
-async def test_panoramisk_takes_our_asterisk_for_one() -> None:
+async def test_emulated_asterisk_works_with_panoramisk() -> None:
     async def script(request: Any) -> None:
         told = request.headers
         commands = ("ANSWER", f'SET VARIABLE SEEN "{told["agi_arg_1"]} {told["agi_callerid"]}"', "NOSUCH")

@@ -1,4 +1,4 @@
-"""A copy that was made while a gate worked is a gate: what was told before it began is in it, and its log holds."""
+"""Backup of a running gate: a gate started on the copy has every decision answered before, and a valid log."""
 
 import asyncio
 import json
@@ -23,35 +23,35 @@ from tests.support.world import CALLER, write_folder
 CALLED = [f"+3906{number}" for number in range(12340000, 12340400)]
 
 
-async def test_a_gate_on_the_copy_knows_all_that_was_told_before_it_was_made(tmp_path: Path) -> None:
+async def test_gate_on_the_copy_has_all_earlier_decisions(tmp_path: Path) -> None:
     config = world.write_folder(tmp_path, log_segment_mb=1, checkpoint_seconds=0.2, log_archive_hours=0.0003)
     data, out = tmp_path / "data", tmp_path / "copies" / "one"
     world.publish_answers(data, dict.fromkeys(CALLED, False), wall_clock() - DAY)
-    ids, told = count(), list[dict[str, Any]]()
+    ids, answers = count(), list[dict[str, Any]]()
 
     def question() -> dict[str, Any]:
         at = next(ids)
         return {"to": CALLED[at % 400], "from": CALLER, "campaign": "acme-fibre", "call_id": f"c{at}"}
 
-    enough = asyncio.Event()
+    has_enough = asyncio.Event()
 
-    def heard(_: dict[str, Any], answer: dict[str, Any]) -> None:
-        told.append(answer)
-        if len(told) >= 3_000:
-            enough.set()
+    def record_answer(_: dict[str, Any], answer: dict[str, Any]) -> None:
+        answers.append(answer)
+        if len(answers) >= 3_000:
+            has_enough.set()
 
     async with serving(config) as gate:
         await gate.post("/v1/lists", {**world.LIST, "numbers": CALLED})
         await gate.post("/v1/revocations", {"number": CALLED[0]})
-        hammering = gate.hammered(question, heard)
-        await enough.wait()
-        before = [answer["decision_id"] for answer in told]
-        made = await asyncio.to_thread(
+        load = gate.hammered(question, record_answer)
+        await has_enough.wait()
+        before = [answer["decision_id"] for answer in answers]
+        backup = await asyncio.to_thread(
             CliRunner().invoke, main.app, ["backup", str(out), "--config", str(config), "--json"]
         )
-        await hammering.stopped()
-    assert made.exit_code == 0, made.output
-    report = json.loads(made.stdout)
+        await load.stopped()
+    assert backup.exit_code == 0, backup.output
+    report = json.loads(backup.stdout)
     assert (report["ok"], report["records"] >= len(before)) == (True, True)
     modes = {path.stat().st_mode & 0o077 for path in (out, *out.rglob("*"))}
     assert modes == {0}
@@ -63,11 +63,11 @@ async def test_a_gate_on_the_copy_knows_all_that_was_told_before_it_was_made(tmp
         answer = await gate.post("/v1/check", {"to": CALLED[0], "from": CALLER, "campaign": "acme-fibre"})
         assert answer["reasons"][0]["code"] == "revocation.revoked"
         assert int(answer["decision_id"].rpartition("-")[2]) > report["records"]
-    proved = archive.verify(out / "log", keys=public_keys(out / "signing.json"))
-    assert proved.faults == []
+    verified = archive.verify(out / "log", keys=public_keys(out / "signing.json"))
+    assert verified.faults == []
 
 
-def test_a_copy_is_never_made_over_another_nor_of_nothing(tmp_path: Path) -> None:
+def test_backup_refuses_an_existing_folder_and_an_empty_source(tmp_path: Path) -> None:
     config = write_folder(tmp_path)
     words = ["backup", str(tmp_path / "out"), "--config", str(config)]
     refused = CliRunner().invoke(main.app, words)

@@ -1,4 +1,4 @@
-"""The shipped configurations stay closed whatever the gate does, and the kit finds those that do not."""
+"""Shipped configurations place no call without an allow, and the kit finds those that do."""
 
 import asyncio
 import gc
@@ -41,8 +41,8 @@ from tests.support.paths import ROOT
 DEPLOY = ROOT / "deploy"
 
 
-async def opened(dialer: Dialer, among: set[str] | None = None) -> set[str]:
-    """The cases, of all or of some, in which the dialer did what it must not. All at once: each has a gate of its own."""
+async def failed_cases(dialer: Dialer, among: set[str] | None = None) -> set[str]:
+    """Run all cases or those in `among`, each with its own gate, and return the ones that failed."""
     cases = [case for case in cases_for(dialer) if among is None or case.name in among]
     return {
         found.case
@@ -52,25 +52,25 @@ async def opened(dialer: Dialer, among: set[str] | None = None) -> set[str]:
 
 
 async def finding(dialer: Dialer, case: Case) -> Finding:
-    """A call that is to get through is closed where the machine is too busy to answer in the dialer's time: it is placed again."""
+    """Run one case. On a busy machine an allowed call may time out, so it is tried three times."""
     for _ in range(3 if case.through else 1):
-        (found,) = [each async for each in kit.run(dialer, cases=[case])]
+        (found,) = [item async for item in kit.run(dialer, cases=[case])]
         if found.ok:
             break
     return found
 
 
-async def test_every_shipped_configuration_and_our_client_are_closed() -> None:
+async def test_shipped_configurations_and_client_pass_every_case() -> None:
     dialers: list[Dialer] = [*(read_shipped(name, DEPLOY) for name in EMULATED), PythonClient()]
-    found = await asyncio.gather(*(opened(dialer) for dialer in dialers))
+    found = await asyncio.gather(*(failed_cases(dialer) for dialer in dialers))
     assert list(zip([*EMULATED, "python"], found, strict=True)) == [
         (name, set()) for name in (*EMULATED, "python")
     ]
 
 
 @pytest.mark.parametrize("turns", range(8))
-def test_a_gate_that_ends_whatever_the_moment_keeps_no_caller(turns: int) -> None:
-    """Also one who was accepted and not served yet. An open socket that is forgotten is an error here."""
+def test_closing_gate_leaves_no_open_connection(turns: int) -> None:
+    """Not even one that is accepted but not yet served. A leaked socket fails the test."""
 
     async def called() -> None:
         async with playing(iter([silent])) as port:
@@ -87,7 +87,7 @@ def test_a_gate_that_ends_whatever_the_moment_keeps_no_caller(turns: int) -> Non
 
 
 class Lua(Struct, frozen=True):
-    """deploy/freeswitch/dialgate.lua in a real Lua, on a channel that has an earlier allow."""
+    """deploy/freeswitch/dialgate.lua in a real Lua, on a channel with the variables of an earlier allow."""
 
     folder: Path
 
@@ -108,7 +108,7 @@ class Lua(Struct, frozen=True):
         return (await process.communicate())[0].decode()
 
 
-async def test_the_lua_script_forbids_redirects_and_shows_the_caller_id(tmp_path: Path) -> None:
+async def test_lua_script_forbids_redirects_and_shows_the_caller_id(tmp_path: Path) -> None:
     if not (shutil.which("lua5.4") and shutil.which("curl")):
         pytest.skip("needs lua5.4 and curl")
     async with playing(iter([allow])) as port:
@@ -120,10 +120,10 @@ async def test_the_lua_script_forbids_redirects_and_shows_the_caller_id(tmp_path
     }
 
 
-async def test_the_lua_script_is_closed(tmp_path: Path) -> None:
+async def test_lua_script_passes_every_case(tmp_path: Path) -> None:
     if not (shutil.which("lua5.4") and shutil.which("curl")):
         pytest.skip("needs lua5.4 and curl")
-    assert await opened(Lua(tmp_path)) == set()
+    assert await failed_cases(Lua(tmp_path)) == set()
 
 
 SHIPPED = (DEPLOY / "asterisk/dialgate-agi.conf").read_text()
@@ -143,7 +143,7 @@ URL = ('"http://127.0.0.1:8080/v1/check.txt?to=" + $(rU{rest.escape}) + "&from="
 LITERAL = (
     '"http://127.0.0.1:8080/v1/check.txt?to=$(rU{rest.escape})&from=$(fU{rest.escape})&campaign=acme-fibre";'
 )
-# Lines that people write, or that were shipped before, and the cases that find them.
+# Common mistakes and lines of earlier versions, and the cases that find them.
 OPEN = [
     ("asterisk", SHIPPED, TEST, BEFORE, {"quote", "long"}),
     ("asterisk", SHIPPED, LIMIT, "NoOp()", HELD),
@@ -178,24 +178,24 @@ OPEN = [
 ]  # fmt: skip
 
 
-async def test_what_people_get_wrong_is_found() -> None:
+async def test_common_mistakes_are_found() -> None:
     wrong = []
     for client, text, right, instead, found in OPEN:
         assert right in text, right
         dialer = ConfiguredDialer(EMULATED[client], text.replace(right, instead), EMULATED[client].context)
-        wrong.append(opened(dialer, found | {"allow"}))
+        wrong.append(failed_cases(dialer, found | {"allow"}))
     assert await asyncio.gather(*wrong) == [found for *_, found in OPEN]
 
 
 @pytest.mark.parametrize("line", ["same => n,System(rm)", "same => n,Set(X=${SHELL(rm)})", "same => x"])
-async def test_what_the_emulator_does_not_know_is_no_pass(line: str) -> None:
+async def test_unknown_step_is_an_error(line: str) -> None:
     text = SHIPPED.replace(" same => n,Set(AGIEXITONHANGUP=yes)", line)
     with pytest.raises(Unknown):
-        await opened(ConfiguredDialer(EMULATED["asterisk"], text, "dialgate-out"), {"allow"})
+        await failed_cases(ConfiguredDialer(EMULATED["asterisk"], text, "dialgate-out"), {"allow"})
 
 
 GLOBALS = "[globals]\nOUT=PJSIP/trunk ; ours\n"
-# What stands in the file beside the shipped context, and the step that is found.
+# Lines added to the shipped file, and the step that is found.
 BESIDE = [
     (
         "[phones]\nexten => _X.,1,Dial(PJSIP/${EXTEN}@trunk)",
@@ -217,16 +217,16 @@ BESIDE = [
 
 
 @pytest.mark.parametrize(("beside", "found"), BESIDE)
-async def test_another_dial_to_the_trunk_in_the_file_is_found(beside: str, found: str) -> None:
+async def test_unchecked_dial_in_the_file_is_found(beside: str, found: str) -> None:
     asterisk = ConfiguredDialer(EMULATED["asterisk"], f"{SHIPPED}\n{beside}\n", "dialgate-out")
-    (seen,) = [each async for each in kit.run(asterisk, cases=[cases_for(asterisk)[-1]])]
+    (seen,) = [item async for item in kit.run(asterisk, cases=[cases_for(asterisk)[-1]])]
     assert (seen.ok, found in seen.note) == (not found, True)
     assert bool(seen.note) is bool(found)
 
 
-async def test_another_prefix_of_a_carrier_entry_is_found() -> None:
+async def test_unchecked_prefix_in_a_carrier_entry_is_found() -> None:
     text = ENTRY + "exten => _8X.,1,Dial(PJSIP/${EXTEN:1}@CARRIER,,To)\n"
-    assert await opened(ConfiguredDialer(EMULATED["vicidial"], text, ""), {"another"}) == {"another"}
+    assert await failed_cases(ConfiguredDialer(EMULATED["vicidial"], text, ""), {"another"}) == {"another"}
 
 
 NOWHERE = [
@@ -239,7 +239,7 @@ NOWHERE = [
 
 
 @pytest.mark.parametrize(("context", "problem"), NOWHERE)
-def test_a_context_that_the_call_cannot_begin_in_is_named(tmp_path: Path, context: str, problem: str) -> None:
+def test_wrong_context_is_named(tmp_path: Path, context: str, problem: str) -> None:
     text = f"[short]\nexten => _1XX,1,Hangup()\n{SHIPPED}" if context == "short" else SHIPPED
     (tmp_path / "mine.conf").write_text(text)
     words = ["conformance", "asterisk", "--file", str(tmp_path / "mine.conf"), "--context", context, "--json"]
@@ -249,7 +249,7 @@ def test_a_context_that_the_call_cannot_begin_in_is_named(tmp_path: Path, contex
     assert problem in error["message"]
 
 
-async def test_a_held_call_is_explained_where_it_is_no_fault() -> None:
+async def test_hanging_call_is_explained_if_it_is_no_fault() -> None:
     (drip,) = [case for case in CASES if case.may_hang]
     found = await finding(read_shipped("asterisk", DEPLOY), drip)
     assert found.ok
@@ -259,7 +259,7 @@ async def test_a_held_call_is_explained_where_it_is_no_fault() -> None:
 FREESWITCH = sorted((DEPLOY / "freeswitch").glob("dialgate*.xml"))
 
 
-# Seen with Asterisk 22.10.1 and 18.26.4.
+# Observed with Asterisk 22.10.1 and 18.26.4.
 SUCCESS = '"SUCCESS" = "SUCCESS" & "%s" = "allow"'
 EXPRESSIONS = [
     (SUCCESS % "allow", "1"), (SUCCESS % "deny", "0"), (SUCCESS % "", "0"), (SUCCESS % "a b", "0"),
@@ -273,31 +273,31 @@ EXPRESSIONS = [
 
 
 @pytest.mark.parametrize(("expression", "value"), EXPRESSIONS)
-def test_an_expression_has_the_value_that_asterisk_gives_it(expression: str, value: str) -> None:
+def test_expression_has_the_value_that_asterisk_gives(expression: str, value: str) -> None:
     assert evaluate(expression) == value
 
 
 @pytest.mark.parametrize("expression", ["1 + 1", '!"a"', '("a")'])
-def test_an_operator_that_the_emulator_does_not_know_is_no_value(expression: str) -> None:
+def test_unknown_operator_is_an_error(expression: str) -> None:
     with pytest.raises(Unknown):
         evaluate(expression)
 
 
 ENDINGS = [
-    ({}, None, "held"),
-    ({}, 0.05, "held"),
-    ({"AGIEXITONHANGUP": "yes"}, None, "held"),
+    ({}, None, "hanging"),
+    ({}, 0.05, "hanging"),
+    ({"AGIEXITONHANGUP": "yes"}, None, "hanging"),
     ({"AGIEXITONHANGUP": "yes"}, 0.05, "HANGUP"),
 ]
 
 
 @pytest.mark.parametrize(("variables", "limit", "status"), ENDINGS)
-async def test_agi_waits_without_limit_unless_the_channel_ends_and_agi_with_it(
+async def test_agi_has_no_time_limit_of_its_own(
     variables: dict[str, str], limit: float | None, status: str
 ) -> None:
     ends = asyncio.get_running_loop().time() + limit if limit else None
     channel = Channel(extension=TO, variables=dict(variables), limit=ends)
-    found = "held"
+    found = "hanging"
     async with frozen() as port:
         with suppress(TimeoutError):
             async with asyncio.timeout(0.5):
@@ -326,14 +326,12 @@ ASKED = [
 
 
 @pytest.mark.parametrize(("request_", "problem"), ASKED)
-def test_the_gate_of_the_kit_compares_the_numbers_with_those_of_the_call(
-    request_: bytes, problem: str
-) -> None:
+def test_request_is_compared_with_the_call(request_: bytes, problem: str) -> None:
     found = mismatch(request_, PlacedCall(TO, CALLER))
     assert problem in found if problem else found == ""
 
 
-def test_a_caller_id_that_the_kit_does_not_know_must_be_a_number() -> None:
+def test_unknown_caller_id_must_be_a_number() -> None:
     request_ = b"GET /v1/check.txt?to=%2B390612345678&from={} HTTP/1.1\r\n\r\n"
     assert mismatch(request_.replace(b"{}", b"0699"), PlacedCall(TO)) == ""
     assert mismatch(request_.replace(b"&from={}", b""), PlacedCall(TO)) == ""
@@ -348,7 +346,7 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("dial_status", "cause", "status"), STATUSES)
-def test_vicidial_reads_an_end_as_it_does(dial_status: str, cause: str, status: str) -> None:
+def test_lead_status_is_that_of_vicidial(dial_status: str, cause: str, status: str) -> None:
     assert vicidial.lead_status(dial_status, cause) == status
 
 
@@ -359,7 +357,7 @@ CLASSES = [
 
 
 @pytest.mark.parametrize(("reason_class", "dial_status", "cause", "lead"), CLASSES)
-async def test_the_carrier_entry_stops_a_lead_only_where_the_number_is_bound(
+async def test_lead_is_closed_only_if_the_number_must_not_be_called(
     reason_class: str, dial_status: str, cause: str, lead: str
 ) -> None:
     async def answers(_: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -377,10 +375,8 @@ async def test_the_carrier_entry_stops_a_lead_only_where_the_number_is_bound(
 
 
 @pytest.mark.parametrize(("value", "through"), [("0", 20), ("1", 1)])
-async def test_calls_that_arrive_together_at_opensips_all_reach_a_healthy_gate(
-    value: str, through: int
-) -> None:
-    """With `no_concurrent_connects` 97 of 100 got 480."""
+async def test_simultaneous_opensips_calls_all_reach_the_gate(value: str, through: int) -> None:
+    """With `no_concurrent_connects` 97 of 100 calls were answered 480."""
     calls = [Invite(uri=f"sip:{TO}@a", from_uri=f"sip:{CALLER}@a", to_uri=f"sip:{TO}@a") for _ in range(20)]
     async with playing(repeat(allow)) as port:
         text = SIP.replace("127.0.0.1:8080", f"127.0.0.1:{port}").replace(
@@ -393,7 +389,7 @@ async def test_calls_that_arrive_together_at_opensips_all_reach_a_healthy_gate(
 
 
 @pytest.mark.parametrize("path", FREESWITCH, ids=[path.stem for path in FREESWITCH])
-def test_somebody_elses_reader_of_freeswitch_finds_nothing_amiss(path: Path) -> None:
+def test_freeswitch_linter_finds_no_problem(path: Path) -> None:
     for words in (("analyze",), ("lint", "--max-line-length", "400")):
         program = [sys.executable, "-c", "from frslint import main; main()", *words, str(path)]
         ran = subprocess.run(program, capture_output=True, text=True, check=False)
@@ -403,8 +399,8 @@ def test_somebody_elses_reader_of_freeswitch_finds_nothing_amiss(path: Path) -> 
 ASTERISK = sorted([*(DEPLOY / "asterisk").glob("*.conf"), DEPLOY / "vicidial" / "carrier-entry.conf"])
 
 
-def linted(folder: Path, text: str) -> list[str]:
-    """What asterisklint finds wrong, but for hints at another style. A carrier entry gets a context around it."""
+def lint(folder: Path, text: str) -> list[str]:
+    """Return asterisklint's findings without style hints. A carrier entry is wrapped in a context."""
     path = folder / "extensions.conf"
     context = "" if "[dialgate-out]" in text else "[default]\n"
     path.write_text(f"[general]\n[globals]\n{context}{text}")
@@ -420,13 +416,13 @@ def linted(folder: Path, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", ASTERISK, ids=[path.stem for path in ASTERISK])
-def test_somebody_elses_reader_of_asterisk_finds_nothing_amiss(path: Path, tmp_path: Path) -> None:
-    assert linted(tmp_path, path.read_text("utf-8")) == []
+def test_asterisk_linter_finds_no_problem(path: Path, tmp_path: Path) -> None:
+    assert lint(tmp_path, path.read_text("utf-8")) == []
 
 
-def test_what_asterisk_would_choke_on_is_found(tmp_path: Path) -> None:
+def test_asterisk_linter_finds_mistakes(tmp_path: Path) -> None:
     spoiled = SHIPPED.replace("Hangup(21)", "Hangupp(21)", 1).replace("FILTER(", "FLITER(", 1)
-    assert len(linted(tmp_path, spoiled)) == 2
+    assert len(lint(tmp_path, spoiled)) == 2
 
 
 LISTED = (DEPLOY / "README.md").read_text("utf-8")
@@ -434,7 +430,7 @@ PAGES = sorted(DEPLOY / name for name in set(re.findall(r"\(([a-z-]+/README\.md)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.parent.name for page in PAGES])
-def test_every_page_tells_how_to_install_test_and_undo_and_names_what_is_there(page: Path) -> None:
+def test_page_has_its_sections_and_names_its_files(page: Path) -> None:
     text = page.read_text("utf-8")
     assert {"Install", "Test", "What the agent sees", "Undo"} <= set(
         re.findall("^## (.*)$", text, re.MULTILINE)
@@ -445,7 +441,7 @@ def test_every_page_tells_how_to_install_test_and_undo_and_names_what_is_there(p
     )
 
 
-# Facts that an administrator would miss, and the page that has them.
+# Facts that an administrator needs, by page.
 SAID = [
     ("asterisk", ("from_user", "send_pai=yes", "uri_pjsip", "redirect_method=user", "SIP/CARRIER/", "place-a-call.sh",
                   "channel originate Local/$DIALGATE_TO@", "22.10.1", "18.26.4", "TIMEOUT(absolute)", "603")),
@@ -458,18 +454,18 @@ SAID = [
 
 
 @pytest.mark.parametrize(("folder", "said"), SAID)
-def test_a_page_says_what_an_administrator_would_miss(folder: str, said: tuple[str, ...]) -> None:
+def test_page_states_what_an_administrator_needs(folder: str, said: tuple[str, ...]) -> None:
     text = (DEPLOY / folder / "README.md").read_text("utf-8")
-    assert [each for each in said if each not in text and not re.search(each, text)] == []
+    assert [item for item in said if item not in text and not re.search(item, text)] == []
 
 
-def test_every_folder_of_a_dialer_is_on_the_first_page() -> None:
+def test_first_page_lists_every_dialer_folder() -> None:
     pages = {path.parent.name for path in DEPLOY.glob("*/README.md")}
     dialers = pages - {"systemd", "container", "kubernetes"}
     assert {page.parent.name for page in PAGES} == dialers
 
 
-def test_the_genesys_action_sends_what_its_profile_reads() -> None:
+def test_genesys_action_matches_its_profile() -> None:
     action = json.loads((DEPLOY / "hosted/genesys-data-action.json").read_text())
     sent = json.loads(re.sub(r"\$\{input\.(\w+)\}", r"\1", action["config"]["request"]["requestTemplate"]))
     profile = parse_profile(yaml.safe_load((ROOT / "config/webhooks/genesys.yaml").read_text()))
@@ -478,9 +474,9 @@ def test_the_genesys_action_sends_what_its_profile_reads() -> None:
     assert set(told) == set(profile.allow.body) == set(profile.deny.body)
 
 
-# ---- somebody's own dialer -------------------------------------------------------------------------------------------
+# ---- real dialers ----------------------------------------------------------------------------------------------------
 
-# Asks in the plainest way, and "places the call" by its exit code, or by an INVITE to a trunk.
+# A minimal dialer that places the call by its exit code, or by an INVITE to a trunk.
 ASKS = """
 import os, socket, sys, urllib.request
 def allowed():
@@ -521,10 +517,10 @@ def command(
     return f"{sys.executable} {script}" + (f" {trunk}" if trunk else "")
 
 
-async def test_a_dialer_of_ones_own_is_judged_by_its_exit_code(tmp_path: Path) -> None:
-    assert await opened(RealDialer(command(tmp_path, on_fault=False), 5)) == set()
+async def test_real_dialer_is_judged_by_its_exit_code(tmp_path: Path) -> None:
+    assert await failed_cases(RealDialer(command(tmp_path, on_fault=False), 5)) == set()
     wrong = {"down", "silent", "early", "error"}
-    assert await opened(RealDialer(command(tmp_path, on_fault=True), 5), wrong) == wrong
+    assert await failed_cases(RealDialer(command(tmp_path, on_fault=True), 5), wrong) == wrong
 
 
 # Request URI and headers of an INVITE at the trunk, and the finding.
@@ -539,28 +535,26 @@ SENT = [
 
 
 @pytest.mark.parametrize(("to", "headers", "problem"), SENT)
-async def test_the_trunk_compares_number_and_caller_id(
+async def test_trunk_checks_number_and_caller_id(
     tmp_path: Path, unused_udp_port: int, to: str, headers: str, problem: str
 ) -> None:
     words = command(tmp_path, on_fault=False, trunk=unused_udp_port, invite=(to, headers))
     dialer = RealDialer(words, 5, unused_udp_port, CALLER)
-    (found,) = [each async for each in kit.run(dialer, cases=CASES[:1])]
+    (found,) = [item async for item in kit.run(dialer, cases=CASES[:1])]
     assert (found.ok, found.through) == (not problem, "INVITE")
     assert problem in found.note
 
 
 @pytest.mark.parametrize("follows", [False, True])
-async def test_a_dialer_that_follows_a_redirect_is_found(
+async def test_dialer_that_follows_a_redirect_is_found(
     tmp_path: Path, unused_udp_port: int, follows: bool
 ) -> None:
     words = command(tmp_path, on_fault=False, trunk=unused_udp_port, follows=follows)
-    (found,) = [each async for each in kit.run(RealDialer(words, 5, unused_udp_port), cases=[MOVED])]
+    (found,) = [item async for item in kit.run(RealDialer(words, 5, unused_udp_port), cases=[MOVED])]
     assert (found.ok, "+390699999999" in found.note) == (not follows, follows)
 
 
-async def test_a_dialer_of_ones_own_is_judged_by_what_comes_out_at_its_trunk(
-    tmp_path: Path, unused_udp_port: int
-) -> None:
+async def test_real_dialer_is_judged_by_the_invite_at_its_trunk(tmp_path: Path, unused_udp_port: int) -> None:
     words = command(tmp_path, on_fault=False, trunk=unused_udp_port)
     dialer = RealDialer(words, 1.5, unused_udp_port)
     through = [finding.case async for finding in kit.run(dialer, cases=CASES[:3]) if finding.through]
@@ -570,13 +564,13 @@ async def test_a_dialer_of_ones_own_is_judged_by_what_comes_out_at_its_trunk(
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_the_command_tells_each_case_and_ends_with_the_sum() -> None:
+def test_command_reports_each_case() -> None:
     ran = CliRunner().invoke(main.app, ["conformance", "python", "--json"])
     told = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert (ran.exit_code, [each["case"] for each in told]) == (0, [case.name for case in CASES])
+    assert (ran.exit_code, [item["case"] for item in told]) == (0, [case.name for case in CASES])
 
 
-def test_an_open_dialplan_ends_the_command_with_one(tmp_path: Path) -> None:
+def test_failing_dialplan_gives_exit_code_1(tmp_path: Path) -> None:
     (tmp_path / "mine.conf").write_text("[out]\nexten => _X.,1,Dial(x)\nexten => _+X.,1,Dial(x)\n")
     words = ["conformance", "asterisk", "--file", str(tmp_path / "mine.conf"), "--context", "out"]
     ran = CliRunner().invoke(main.app, words)
@@ -586,5 +580,5 @@ def test_an_open_dialplan_ends_the_command_with_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", [["nobody"], ["own"], ["asterisk", "--file", __file__], ["python", "--wait", "0"]]
 )
-def test_misuse_is_told_as_such(words: list[str]) -> None:
+def test_misuse_gives_exit_code_2(words: list[str]) -> None:
     assert CliRunner().invoke(main.app, ["conformance", *words]).exit_code == 2

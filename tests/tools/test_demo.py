@@ -1,6 +1,6 @@
-"""The demonstration shows every reason that a gate gives which is well, and fires no alert.
+"""The demonstration shows every reason of a healthy gate and fires no alert.
 
-DIALGATE_WATCH sets for how many seconds; from a minute on the alert rules are those that are shipped, and not quickened.
+DIALGATE_WATCH sets its duration in seconds. From a minute on it uses the shipped alert rules, otherwise quicker ones.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ NUMBERS, RATE = ("5000", "120") if QUICK else ("100000", "10")
 
 
 @asynccontextmanager
-async def demonstrated(folder: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running_demo(folder: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
     words = (
         "demo",
         "--folder",
@@ -58,7 +58,7 @@ async def demonstrated(folder: Path, port: int) -> AsyncIterator[asyncio.subproc
             await process.wait()
 
 
-async def told(process: asyncio.subprocess.Process) -> dict[str, Any]:
+async def summary_of(process: asyncio.subprocess.Process) -> dict[str, Any]:
     out, said = await process.communicate()
     assert b"Traceback" not in said
     assert process.returncode == 0
@@ -66,15 +66,15 @@ async def told(process: asyncio.subprocess.Process) -> dict[str, Any]:
     return summary
 
 
-async def begun(port: int, process: asyncio.subprocess.Process) -> None:
-    """Returns once the gate of the demonstration answers."""
+async def wait_until_ready(port: int, process: asyncio.subprocess.Process) -> None:
+    """Wait until the demonstration's gate accepts connections."""
     while process.returncode is None:
         with suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
             return
         await asyncio.to_thread(signal.sigtimedwait, [], 0.1)
-    raise AssertionError("the demonstration ended before it began")
+    raise AssertionError("the demonstration ended before its gate was ready")
 
 
 async def operations_of(folder: Path, process: asyncio.subprocess.Process) -> str:
@@ -88,16 +88,16 @@ async def operations_of(folder: Path, process: asyncio.subprocess.Process) -> st
     raise AssertionError("the demonstration ended before it was ready")
 
 
-async def test_every_reason_is_seen_and_no_alert_fires(tmp_path: Path) -> None:
+async def test_demo_shows_every_reason_and_fires_no_alert(tmp_path: Path) -> None:
     port, folder = free_port(), tmp_path / "demo"
-    async with demonstrated(folder, port) as process, exporter(folder / "registry_sync.prom") as node:
+    async with running_demo(folder, port) as process, exporter(folder / "registry_sync.prom") as node:
         assert process.stderr is not None
         first = (await process.stderr.readline()).decode()
         assert re.search(rf"http://127\.0\.0\.1:{port}/console .*key: \S+", first)
-        await begun(port, process)
+        await wait_until_ready(port, process)
         targets = {"dialgate": [await operations_of(folder, process)], "node": [node]}
         async with prometheus(tmp_path / "prometheus", targets, quick=QUICK) as watcher:
-            summary = await told(process)
+            summary = await summary_of(process)
             fired = await watcher.fired()
             counted = await watcher.query("sum(max_over_time(dialgate_decisions_total[1d])) > 500")
     assert summary["missing"] == []
@@ -106,21 +106,21 @@ async def test_every_reason_is_seen_and_no_alert_fires(tmp_path: Path) -> None:
     assert counted
     assert fired - (MACHINE if QUICK else set()) <= (
         {"DialgateDown"} if QUICK else set()
-    )  # once it has ended
+    )  # after the gate has ended
     asked = ["report", "--config", str(folder / "dialgate.yaml"), "--controller", "acme", "--format", "json"]
     found = await asyncio.to_thread(CliRunner().invoke, main.app, [*asked, "--month", month(folder)])
     assert json.loads(found.stdout)["asked"] > 0
 
 
 def month(folder: Path) -> str:
-    """In which the demonstration ran."""
+    """Return the month in which the demonstration ran."""
     said = (folder / "gate.log").read_text("utf-8")
     moment = re.search(r'"timestamp":"(\d{4}-\d{2})', said)
     assert moment is not None
     return moment[1]
 
 
-def test_it_replaces_itself_and_nothing_else(tmp_path: Path) -> None:
+def test_demo_replaces_only_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     wanted = Wanted(folder=tmp_path, countries=CONFIG / "countries", port=1)
     with pytest.raises(DemoError, match="--folder"):
@@ -128,8 +128,8 @@ def test_it_replaces_itself_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").exists()
 
 
-def test_a_port_in_use_is_refused_before_the_key_is_shown(tmp_path: Path) -> None:
-    """Whoever opened the address would give the key to the other program."""
+def test_port_in_use_is_refused_before_the_key_is_shown(tmp_path: Path) -> None:
+    """Otherwise a user would send the key to the other program."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         asked = ["demo", "--folder", str(tmp_path / "demo"), "--port", str(port)]
@@ -143,7 +143,7 @@ def test_a_port_in_use_is_refused_before_the_key_is_shown(tmp_path: Path) -> Non
     assert not (tmp_path / "demo").exists()
 
 
-def test_an_interrupt_during_loading_ends_it_without_an_error(tmp_path: Path) -> None:
+def test_interrupt_during_loading_is_no_error(tmp_path: Path) -> None:
     words = ("demo", "--folder", str(tmp_path / "demo"), "--port", str(free_port()))
     with subprocess.Popen(
         [sys.executable, "-m", "dialgate", *words],

@@ -1,6 +1,6 @@
-"""Dialers that are none: calls of every kind that a gate meets, what became of them, people who say stop, lines called back.
+"""Simulated dialers: calls of every kind, their outcomes, revocations, and calls back.
 
-The first calls are of each kind in turn, so that every reason is seen early; then they come as they do in a working day.
+The first calls are a few of each kind, so that every reason appears early. After that the mix is that of a working day.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from dialgate.core.model import DAY, Instant, Result
 from dialgate.core.reasons import REASONS
 from dialgate.tools.demo.world import ACME, BETA, RECALLED, STATISTICS, Demo
 
-# What a gate answers only when something is broken; the demonstration's is not.
+# Answers of a broken gate, which the demonstration does not show.
 FAULTS: Final = frozenset({"gate.unavailable", "gate.rule_error"})
 _ABROAD: Final = "+390844999999"
-# What people asked of a controller, and how many days ago: both are in time.
+# Data-subject requests: kind, controller, age in days. Both are in time.
 _ASKED: Final = (("access", "acme", 3), ("erasure", "beta", 19))
 _AGES: Final = {"valid": 30, "expired": 3_000, "withdrawn": 30, "other": 30, "unproved": 30}
 
 
 class Seen(Struct):
-    """What the demonstration has seen so far. `latest`: the newest answers, without numbers."""
+    """The figures of the demonstration so far. `latest`: the newest answers, without numbers."""
 
     calls: int = 0
     allowed: int = 0
@@ -46,7 +46,7 @@ class Seen(Struct):
 
 
 class Kind(Struct, frozen=True):
-    """`weight`: how many of a thousand calls are such."""
+    """A kind of call. `weight`: its share of a thousand calls."""
 
     weight: int
     numbers: list[str]
@@ -67,7 +67,7 @@ def _kinds(demo: Demo, consented: dict[str, list[str]]) -> list[Kind]:
         Kind(6, fibre, "acme-power", ACME),
         Kind(4, fibre, "acme-autumn", ACME),
         Kind(6, fibre, "acme-abroad", ACME),
-        Kind(3, fibre, "acme-winter", ACME),  # there is none
+        Kind(3, fibre, "acme-winter", ACME),  # this campaign does not exist
         Kind(3, ["+39 06 12", "call me"], "acme-fibre", ACME),
         Kind(3, ["+39899123456", "+39112"], "acme-fibre", ACME),
         Kind(6, known["unasked"], "acme-fibre", ACME),
@@ -77,7 +77,7 @@ def _kinds(demo: Demo, consented: dict[str, list[str]]) -> list[Kind]:
         Kind(3, fibre, "acme-fibre", "anonymous"),
         Kind(3, fibre, "acme-fibre", _ABROAD),
         Kind(3, fibre, "acme-survey", STATISTICS),
-        Kind(12, known["few"], "acme-fibre", ACME),  # frequency.exceeded, in time
+        Kind(12, known["few"], "acme-fibre", ACME),  # gives frequency.exceeded after a while
         Kind(6, known["cover"], "beta-water", BETA),
         Kind(5, known["london"], "beta-london", BETA),
         Kind(4, known["manchester"], "beta-london", BETA),
@@ -86,7 +86,7 @@ def _kinds(demo: Demo, consented: dict[str, list[str]]) -> list[Kind]:
 
 
 async def drive(demo: Demo, seen: Seen, rate: float, clock: Callable[[], Instant]) -> None:
-    """Places made-up calls, `rate` of them a second, until it is cancelled."""
+    """Place `rate` made-up calls per second until cancelled."""
     async with AsyncExitStack() as stack:
         url = f"http://127.0.0.1:{demo.port}"
         headers = {"Authorization": f"Bearer {demo.key}"}
@@ -94,23 +94,25 @@ async def drive(demo: Demo, seen: Seen, rate: float, clock: Callable[[], Instant
             ClientSession(url, headers=headers, timeout=ClientTimeout(total=5))
         )
         gate = await stack.enter_async_context(Dialgate(url, demo.key, timeout=5))
-        crew = _Crew(demo, seen, gate, http)
-        consented = await crew.prepare(clock())
-        await crew.work(_kinds(demo, consented), rate)
+        traffic = _Traffic(demo, seen, gate, http)
+        consented = await traffic.prepare(clock())
+        await traffic.run(_kinds(demo, consented), rate)
 
 
-class _Crew:
+class _Traffic:
     def __init__(self, demo: Demo, seen: Seen, gate: Dialgate, http: ClientSession) -> None:
         self._demo, self._seen, self._gate, self._http = demo, seen, gate, http
-        self._lot = random.Random(2)  # noqa: S311 - made-up calls
+        self._random = random.Random(2)  # noqa: S311 - made-up calls
         self._answered = count(1)
-        self._again: deque[tuple[str, Kind]] = deque()  # said stop, heard nothing, or were not meant
+        self._again: deque[tuple[str, Kind]] = deque()  # numbers to call again after an opt-out or a bad call
 
-    # ---- what is recorded before the first call ----------------------------------------------------------------------
+    # ---- ledger entries before the first call ------------------------------------------------------------------------
 
     async def prepare(self, now: Instant) -> dict[str, list[str]]:
-        """Consents of every kind, a line that is called back, people who asked something. Returns whose consent is of
-        which kind."""
+        """Record consents of every kind, a caller ID proof and data-subject requests.
+
+        Returns the numbers by the kind of their consent.
+        """
         proof = {"controller": "beta", "caller_id": RECALLED, "kind": "probe", "evidence": "made up"}
         await self._post("/v1/caller-ids/proofs", proof)
         for kind, controller, days in _ASKED:
@@ -124,12 +126,12 @@ class _Crew:
 
     async def _request(self, kind: str, controller: str, at: Instant) -> None:
         number = self._demo.numbers["fibre" if controller == "acme" else "cover"][0]
-        told = {"kind": kind, "identified": "a code sent to the number and read back", "channel": "mail"}
-        told |= {"controller": controller, "received_at": local_time.rfc3339(at)}
-        await self._post(f"/v1/subjects/{number}/requests", told)
+        body = {"kind": kind, "identified": "a code sent to the number and read back", "channel": "mail"}
+        body |= {"controller": controller, "received_at": local_time.rfc3339(at)}
+        await self._post(f"/v1/subjects/{number}/requests", body)
 
     async def _consent(self, kind: str, number: str, now: Instant) -> None:
-        told: dict[str, Any] = {
+        body: dict[str, Any] = {
             "controller": "acme",
             "number": number,
             "id": f"web-{kind}",
@@ -138,8 +140,8 @@ class _Crew:
             "call_types": ["agent"],
         }
         if kind != "unproved":
-            told |= {"artefact": "form", "artefact_sha256": "0" * 64}
-        await self._post("/v1/consents", told)
+            body |= {"artefact": "form", "artefact_sha256": "0" * 64}
+        await self._post("/v1/consents", body)
         if kind == "withdrawn":
             await self._post(
                 "/v1/consents/withdraw", {"controller": "acme", "number": number, "id": f"web-{kind}"}
@@ -147,19 +149,19 @@ class _Crew:
 
     async def _post(self, path: str, body: dict[str, Any]) -> None:
         try:
-            async with self._http.post(path, json=body) as answer:
-                self._seen.errors += answer.status >= 400  # noqa: PLR2004 - HTTP
+            async with self._http.post(path, json=body) as response:
+                self._seen.errors += response.status >= 400  # noqa: PLR2004 - HTTP
         except (ClientError, TimeoutError):
             self._seen.errors += 1
 
     # ---- calls -------------------------------------------------------------------------------------------------------
 
-    async def work(self, kinds: list[Kind], rate: float) -> None:
+    async def run(self, kinds: list[Kind], rate: float) -> None:
         loop = asyncio.get_running_loop()
-        begun, calls = loop.time(), set[asyncio.Task[None]]()
+        started, calls = loop.time(), set[asyncio.Task[None]]()
         with suppress(asyncio.CancelledError):
             for number, (to, kind) in enumerate(self._calls(kinds)):
-                await asyncio.sleep(max(begun + number / rate - loop.time(), 0))
+                await asyncio.sleep(max(started + number / rate - loop.time(), 0))
                 call = asyncio.create_task(self._call(to, kind))
                 calls.add(call)
                 call.add_done_callback(calls.discard)
@@ -169,15 +171,15 @@ class _Crew:
         few = next(kind for kind in kinds if kind.numbers is self._demo.numbers["few"])
         for kind in kinds:
             for _ in range(6):
-                yield self._lot.choice(kind.numbers), kind
-        for number in few.numbers[:4] * 7:  # of which some are not enrolled
+                yield self._random.choice(kind.numbers), kind
+        for number in few.numbers[:4] * 7:  # some of these are not enrolled
             yield number, few
         weights = [kind.weight for kind in kinds]
         while True:
-            if self._again and self._lot.random() < 0.1:  # noqa: PLR2004 - a tenth, while there are some
+            if self._again and self._random.random() < 0.1:  # noqa: PLR2004 - a tenth of the calls, if there are any
                 yield self._again.popleft()
-            (kind,) = self._lot.choices(kinds, weights)
-            yield self._lot.choice(kind.numbers), kind
+            (kind,) = self._random.choices(kinds, weights)
+            yield self._random.choice(kind.numbers), kind
 
     async def _call(self, to: str, kind: Kind) -> None:
         verdict = await self._gate.check(to=to, from_=kind.shown, campaign=kind.campaign)
@@ -189,9 +191,9 @@ class _Crew:
             seen.reasons[verdict.reason] += 1
         seen.latest.append((verdict.decision_id, kind.campaign, verdict.reason or "allow"))
         if verdict.allow:
-            await self._placed(to, kind, verdict)
+            await self._report_outcome(to, kind, verdict)
 
-    async def _placed(self, to: str, kind: Kind, verdict: Verdict) -> None:
+    async def _report_outcome(self, to: str, kind: Kind, verdict: Verdict) -> None:
         result = self._result()
         self._seen.outcomes[result] += 1
         with suppress(NotRecorded):
@@ -199,7 +201,7 @@ class _Crew:
             if result == "opt_out":
                 self._seen.stops += 1
             elif result == "answered" and not self._seen.outcomes["answered"] % 60:
-                self._seen.stops += 1  # they call back, and say stop to the recall line
+                self._seen.stops += 1  # the person calls back and revokes on the recall line
                 await self._post(
                     "/v1/revocations",
                     {"controller": kind.campaign.partition("-")[0], "number": to, "channel": "recall_line"},
@@ -209,7 +211,7 @@ class _Crew:
             self._again.append((to, kind))
 
     def _result(self) -> Result:
-        """One silent call to 80 answered: below what is allowed, whatever the lot says."""
+        """Return a random result. One silent call per 80 answered ones keeps the rate below the limit."""
         outcomes: tuple[Result, ...] = (
             "answered",
             "no_answer",
@@ -218,5 +220,5 @@ class _Crew:
             "opt_out",
             "wrong_number",
         )
-        (drawn,) = self._lot.choices(outcomes, (50, 36, 8, 3, 2, 1))
-        return "abandoned" if drawn == "answered" and next(self._answered) % 80 == 20 else drawn  # noqa: PLR2004
+        (result,) = self._random.choices(outcomes, (50, 36, 8, 3, 2, 1))
+        return "abandoned" if result == "answered" and next(self._answered) % 80 == 20 else result  # noqa: PLR2004

@@ -1,7 +1,7 @@
-"""The folder of the demonstration: configuration, call lists, registry answers, all made up.
+"""The folder of the demonstration: configuration, call lists and registry answers, all made up.
 
-Today is a holiday in its Italy, so that one campaign may meet it, and it has a Britain whose law is no law: London's numbers
-stand for a country with a full list, where whatever else is refused can be shown.
+Today is a holiday in its Italy, so that one campaign meets a holiday. Its Britain has a made-up law and a full-list registry, so
+that the remaining reasons can be shown with London numbers.
 """
 
 import random
@@ -23,8 +23,8 @@ from dialgate.core.model import DAY, HOUR, Instant
 
 MARK: Final = "made-by-dialgate-demo"
 ACME, BETA, STATISTICS = "+390844100100", "+390844200200", "+390843100100"
-RECALLED: Final = "+390645678901"  # beta's own line, which is called back and answered
-# Rome's landlines and one operator's mobiles, by made-up digits; Ofcom's numbers for drama.
+RECALLED: Final = "+390645678901"  # a caller ID of beta that is proved recallable
+# Rome's landlines and one operator's mobiles with random digits; Ofcom's numbers for drama.
 _ROME, _MOBILE, _LONDON, _MANCHESTER = "+39063{:07}", "+39320{:07}", "+442079460{:03}", "+441614960{:03}"
 
 _ALWAYS = {"weekday": ["00:00-24:00"], "saturday": ["00:00-24:00"], "sunday": ["00:00-24:00"]}
@@ -40,7 +40,7 @@ class DemoError(Exception):
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """`countries`: the folder with the law of Italy; `numbers`: how many there are in all."""
+    """The options of the demonstration. `countries`: the folder with Italy's law; `numbers`: how many in all."""
 
     folder: Path
     countries: Path
@@ -49,7 +49,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 class Demo(Struct, frozen=True, kw_only=True):
-    """`numbers`: what each kind of call is placed to."""
+    """A demonstration that is set up. `numbers`: the numbers by kind of call."""
 
     config: Path
     textfile: Path
@@ -59,40 +59,42 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 
 def build(wanted: Wanted, now: Instant, tell: Callable[[str], None]) -> Demo:
-    """Replace an earlier demonstration in the folder, and nothing else. `tell` receives the address and key first, then each step.
-    Raises `DemoError`."""
+    """Set up the demonstration, replacing an earlier one in the folder. Raises `DemoError` if it contains anything else.
+
+    `tell` receives the address and key first, then each step.
+    """
     folder, port = wanted.folder, wanted.port
-    _emptied(folder)
-    numbers, key = _drawn(wanted.numbers), secrets.token_urlsafe(24)
+    _clear(folder)
+    numbers, key = _draw_numbers(wanted.numbers), secrets.token_urlsafe(24)
     tell(f"{console_of(port)}   key: {key}")
     tell("writing the configuration …")
-    config = _configured(folder, wanted.countries, now, port, key)
+    config = _write_config(folder, wanted.countries, now, port, key)
     tell(f"loading {wanted.numbers:,} numbers as call lists …")
-    for each in _lists(numbers):
-        _load(folder, config, each)
-    tell("asking the registry, which is simulated …")
-    _asked(folder, config, numbers, now)
+    for call_list in _lists(numbers):
+        _load(folder, config, call_list)
+    tell("asking the simulated registry …")
+    _consult_registry(folder, config, numbers, now)
     return Demo(config=config, textfile=folder / "registry_sync.prom", port=port, key=key, numbers=numbers)
 
 
 def console_of(port: int) -> str:
-    """Return the address of the console."""
+    """Return the URL of the console."""
     return f"http://127.0.0.1:{port}/console"
 
 
-def _emptied(folder: Path) -> None:
+def _clear(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise DemoError(f"{folder} is there and is no demonstration; name another folder with --folder")
+        raise DemoError(f"{folder} contains other files. Name another folder with --folder.")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
     (folder / MARK).touch()
 
 
-def _drawn(total: int) -> dict[str, list[str]]:
-    """Each number is in one group. Those of `unasked`, `expired` and `unlisted` stand on no list."""
-    lot = random.Random(1)  # noqa: S311 - made-up numbers
-    rome = iter(lot.sample(range(10_000_000), 90_000))
-    mobile = iter(lot.sample(range(10_000_000), 10_000))
+def _draw_numbers(total: int) -> dict[str, list[str]]:
+    """Draw the numbers of each group. Those of `unasked`, `expired` and `unlisted` are on no call list."""
+    draw = random.Random(1)  # noqa: S311 - made-up numbers
+    rome = iter(draw.sample(range(10_000_000), 90_000))
+    mobile = iter(draw.sample(range(10_000_000), 10_000))
 
     def take(count: int, form: str = _ROME) -> list[str]:
         return [form.format(next(mobile if form == _MOBILE else rome)) for _ in range(count)]
@@ -110,7 +112,7 @@ def _drawn(total: int) -> dict[str, list[str]]:
 # ---- configuration ---------------------------------------------------------------------------------------------------
 
 
-def _configured(folder: Path, countries: Path, now: Instant, port: int, key: str) -> Path:
+def _write_config(folder: Path, countries: Path, now: Instant, port: int, key: str) -> Path:
     italy = yaml.safe_load((countries / "it.yaml").read_text("utf-8"))
     today = local_time.day_in(italy["zone"], now)
     italy["holidays"]["added"] = [today + timedelta(days=days) for days in range(2)]
@@ -172,7 +174,7 @@ _ACME: Final = {
         _campaign("acme-power", ACME, sector="electricity"),
         _campaign("acme-autumn", ACME, paused=True),
         _campaign("acme-abroad", ACME, trunk_country="RO"),
-        _campaign("acme-survey", STATISTICS),  # a number for statistics, used to sell
+        _campaign("acme-survey", STATISTICS),  # a caller ID for statistics, used for sales
     ],
 }
 _BETA: Final = {
@@ -188,7 +190,7 @@ _BETA: Final = {
 }
 _BRITAIN: Final = {
     "country": "GB",
-    "name": "A Britain that is made up",
+    "name": "A made-up Britain",
     "zone": "Europe/London",
     "sectors": _SECTORS,
     "codes": ["codice_condotta_telemarketing"],
@@ -206,7 +208,7 @@ _BRITAIN: Final = {
 
 
 def _registries() -> dict[str, Any]:
-    def door(name: str) -> dict[str, Any]:
+    def source(name: str) -> dict[str, Any]:
         return {"kind": "folder", "outbox": f"{name}/outbox", "inbox": f"{name}/inbox", "settle_seconds": 0}
 
     tps = {"kind": "folder", "inbox": "tps", "settle_seconds": 0}
@@ -215,7 +217,7 @@ def _registries() -> dict[str, Any]:
         "work": "data/registries",
         "textfile": "registry_sync.prom",
         "asked": [
-            {"registry": "rpo", "controller": name, "source": door(f"rpo-{name}"), "submit_every_hours": 0}
+            {"registry": "rpo", "controller": name, "source": source(f"rpo-{name}"), "submit_every_hours": 0}
             for name in ("acme", "beta")
         ],
         "listed": [
@@ -257,7 +259,7 @@ def _lists(numbers: dict[str, list[str]]) -> tuple[_List, ...]:
             name="bought",
             campaigns=("acme-fibre",),
             numbers=numbers["ceded"],
-            more=("--transfer", "A broker>acme@2026-03-01"),  # nobody was told
+            more=("--transfer", "A broker>acme@2026-03-01"),  # the data subjects were not informed
         ),
         _List(
             controller="beta",
@@ -274,38 +276,38 @@ def _lists(numbers: dict[str, list[str]]) -> tuple[_List, ...]:
     )
 
 
-def _load(folder: Path, config: Path, each: _List) -> None:
-    path = folder / f"{each.name}.csv"
-    path.write_text("number\n" + "".join(f"{number}\n" for number in each.numbers), "ascii")
-    called = [word for campaign in each.campaigns for word in ("--campaign", campaign)]
-    collected = ("--collected-by", "a directory that is made up", "--collected-on", "2026-01-01")
+def _load(folder: Path, config: Path, call_list: _List) -> None:
+    path = folder / f"{call_list.name}.csv"
+    path.write_text("number\n" + "".join(f"{number}\n" for number in call_list.numbers), "ascii")
+    campaigns = [word for campaign in call_list.campaigns for word in ("--campaign", campaign)]
+    collected = ("--collected-by", "a made-up directory", "--collected-on", "2026-01-01")
     words = (
         "list",
         "load",
         str(path),
         "--id",
-        each.name,
+        call_list.name,
         "--controller",
-        each.controller,
+        call_list.controller,
         "--basis",
-        each.basis,
+        call_list.basis,
         "--yes",
     )
-    _run("dialgate", *words, *called, *collected, *each.more, "--config", str(config))
+    _run("dialgate", *words, *campaigns, *collected, *call_list.more, "--config", str(config))
 
 
-def _asked(folder: Path, config: Path, numbers: dict[str, list[str]], now: Instant) -> None:
-    """Answers by hand for numbers that stand on no list, then the nightly job for those that do."""
-    _answered(folder, config, numbers["expired"], now - 20 * DAY, "--expired")
-    _answered(folder, config, numbers["unlisted"], now - HOUR)
+def _consult_registry(folder: Path, config: Path, numbers: dict[str, list[str]], now: Instant) -> None:
+    """Import answers for numbers on no list by command, then run the nightly job for the numbers on lists."""
+    _import_answers(folder, config, numbers["expired"], now - 20 * DAY, "--expired")
+    _import_answers(folder, config, numbers["unlisted"], now - HOUR)
     (folder / "tps").mkdir()
-    opposed = [number.removeprefix("+44") for number in numbers["london"][::3]]
+    enrolled = [number.removeprefix("+44") for number in numbers["london"][::3]]
     day = date.fromordinal(local_time.day_in("Europe/London", now).toordinal() - 1)
-    lines = "".join(f"{'0' + number:<12}\r\n" for number in opposed)
+    lines = "".join(f"{'0' + number:<12}\r\n" for number in enrolled)
     (folder / "tps" / f"tps-{day:%Y%m%d}.txt").write_text(lines, "ascii", newline="")
     for name in ("acme", "beta"):
-        for door in ("outbox", "inbox"):
-            (folder / f"rpo-{name}" / door).mkdir(parents=True)
+        for box in ("outbox", "inbox"):
+            (folder / f"rpo-{name}" / box).mkdir(parents=True)
     night(folder)
     for name in ("acme", "beta"):
         _run("registry_sync.cli", "simulate", str(folder / f"rpo-{name}"))
@@ -313,11 +315,11 @@ def _asked(folder: Path, config: Path, numbers: dict[str, list[str]], now: Insta
 
 
 def night(folder: Path) -> None:
-    """Exit 1 says that a person must look: an alarm, not a failure."""
+    """Run the nightly job. Exit code 1 is not a failure: it means that an operator should look at an alarm."""
     _run("registry_sync.cli", "run", "--once", "--registries", str(folder / "registries.yaml"), also=1)
 
 
-def _answered(folder: Path, config: Path, numbers: list[str], at: Instant, *more: str) -> None:
+def _import_answers(folder: Path, config: Path, numbers: list[str], at: Instant, *more: str) -> None:
     national = [number.removeprefix("+39") for number in numbers]
     request, answer = folder / f"asked-{at}.txt", folder / f"answer-{at}.txt"
     request.write_text("".join(f"{number}\n" for number in national), "ascii")
@@ -338,12 +340,12 @@ def _answered(folder: Path, config: Path, numbers: list[str], at: Instant, *more
 
 
 def _run(program: str, *words: str, also: int = 0) -> None:
-    done = subprocess.run(  # noqa: S603 - our own programs
+    process = subprocess.run(  # noqa: S603 - our own programs
         [sys.executable, "-m", program, *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode not in {0, also}:
-        raise DemoError(f"`{program} {words[0]}` failed: {(done.stderr or done.stdout).strip()}")
+    if process.returncode not in {0, also}:
+        raise DemoError(f"`{program} {words[0]}` failed: {(process.stderr or process.stdout).strip()}")

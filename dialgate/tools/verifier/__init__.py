@@ -1,1 +1,1 @@
-"""The stand-alone verifier of evidence: one file, which needs nothing of this package."""
+"""The stand-alone verifier of evidence: one file that does not import this package."""

@@ -1,12 +1,12 @@
-"""Checks evidence that a dialgate made of its decisions. Needs Python 3.9 or newer and `cryptography`, nothing else.
+"""A verifier of evidence bundles. Needs Python 3.9 or newer and `cryptography`, nothing else.
 
     python verify_evidence.py BUNDLE [--key NAME ...] [--root FILE]
 
-Exit 0: all of it holds; 1: it does not, and must not be relied on; 2: misuse. A key is named by the first 16 hexadecimal
-digits of the SHA-256 of its public half. Have the names from whoever runs the gate by another way than the bundle, and
-give them with --key: without, this shows only that the bundle is whole, not who made it. A time stamp (RFC 3161) is checked
-up to its authority's root certificate, which you have from that authority: a PEM file, with --root. Whether a certificate
-was revoked is not looked up.
+Exit 0: the bundle is valid; 1: it is not, do not rely on it; 2: misuse. A key's name is the first 16 hexadecimal digits of the
+SHA-256 of the public key. Get the names from the operator of the gate by another way than the bundle and pass them with --key.
+Without --key the result shows only that the bundle is complete and unchanged, not who made it. A time stamp (RFC 3161) is
+checked up to its authority's root certificate: get that from the authority and pass it with --root, as a PEM file. Revocation of
+certificates is not checked.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ BUNDLE = re.compile(rb'\{"signature":"([0-9a-f]{128})","key":"([0-9a-f]{64})","e
 
 
 class Refused(Exception):
-    pass
+    """The bundle is not valid. `str()` says why."""
 
 
-def need(holds: object, why: str) -> None:
-    if not holds:
+def require(condition: object, why: str) -> None:
+    if not condition:
         raise Refused(why)
 
 
@@ -44,29 +44,31 @@ def key_name(public: bytes) -> str:
     return sha256(public).hexdigest()[:16]
 
 
-def need_signature(public: bytes, signature: bytes, message: bytes, what: str) -> None:
+def require_signature(public: bytes, signature: bytes, message: bytes, what: str) -> None:
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
-        raise Refused(f"the signature of {what} does not hold") from None
+        raise Refused(f"the signature of {what} is not valid") from None
 
 
 def merkle_root(body: bytes, leaf: int, size: int, path: list[bytes]) -> bytes | None:
-    """RFC 9162, 2.1.3.2: the root of a tree of `size` leaves in which this is number `leaf`; none where the path is not
-    as long as it must be."""
-    found = sha256(b"\0" + body).digest()
+    """Return the root of a tree of `size` leaves with leaf number `leaf` (RFC 9162, 2.1.3.2).
+
+    Returns None if the path does not have the right length.
+    """
+    node = sha256(b"\0" + body).digest()
     here, last = leaf, size - 1
     for step in path:
         if not last:
             return None
         if here & 1 or here == last:
-            found = sha256(b"\1" + step + found).digest()
+            node = sha256(b"\1" + step + node).digest()
             while here and not here & 1:
                 here, last = here >> 1, last >> 1
         else:
-            found = sha256(b"\1" + found + step).digest()
+            node = sha256(b"\1" + node + step).digest()
         here, last = here >> 1, last >> 1
-    return None if last else found
+    return None if last else node
 
 
 def signer(data: bytes) -> str:
@@ -74,21 +76,24 @@ def signer(data: bytes) -> str:
     return key_name(bytes.fromhex(frame[2].decode())) if frame else ""
 
 
-def opened(data: bytes, trusted: frozenset[str]) -> dict[str, Any]:
-    """The body of a bundle whose every byte its signature speaks for."""
+def read_body(data: bytes, trusted: frozenset[str]) -> dict[str, Any]:
+    """Return the body of a bundle after checking its signature."""
     frame = BUNDLE.fullmatch(data)
     if frame is None:
-        raise Refused("this is no bundle of evidence, or its frame was changed")
+        raise Refused("this is not an evidence bundle, or its frame was changed")
     signature, key, body = frame.groups()
     public = bytes.fromhex(key.decode())
-    need_signature(public, bytes.fromhex(signature.decode()), b"dialgate evidence\n" + body, "the bundle")
+    require_signature(public, bytes.fromhex(signature.decode()), b"dialgate evidence\n" + body, "the bundle")
     evidence: dict[str, Any] = json.loads(body)
-    need(
+    require(
         evidence["format"] in (1, 2),
-        f"format {evidence['format']} is not known here: take the verifier of that version",
+        f"format {evidence['format']} is unknown. Use the verifier of the version that made the bundle",
     )
     names = {key_name(public), *evidence["keys"]}
-    need(not trusted or names <= trusted, f"signed by {', '.join(sorted(names))}, which you did not name")
+    require(
+        not trusted or names <= trusted,
+        f"signed by {', '.join(sorted(names))}, which is not among the keys given with --key",
+    )
     return evidence
 
 
@@ -97,43 +102,45 @@ def checkpoints(evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
         body = stored["body"].encode()
         checkpoint = json.loads(body)
         public = bytes.fromhex(evidence["keys"][checkpoint["key"]])
-        need(key_name(public) == checkpoint["key"], "a key has another's name")
+        require(key_name(public) == checkpoint["key"], "a key has the name of another key")
         what = f"the checkpoint of record {checkpoint['size']}"
-        need_signature(public, bytes.fromhex(stored["signature"]), b"dialgate checkpoint\n" + body, what)
-        need(checkpoint["log"] == evidence["log"], f"{what} is another log's")
+        require_signature(public, bytes.fromhex(stored["signature"]), b"dialgate checkpoint\n" + body, what)
+        require(checkpoint["log"] == evidence["log"], f"{what} belongs to another log")
         yield checkpoint
 
 
 def entries(evidence: dict[str, Any], signed: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What the log held, by checkpoint and sequence."""
+    """Yield the entries of the log with their sequences, after checking them against their checkpoint."""
     for stored in evidence["entries"]:
         body, seq, checkpoint = stored["body"].encode(), stored["seq"], signed[stored["checkpoint"]]
         path = [bytes.fromhex(step) for step in stored["path"]]
-        need(0 < seq <= checkpoint["size"], f"record {seq} lies beyond its checkpoint")
+        require(0 < seq <= checkpoint["size"], f"record {seq} is not covered by its checkpoint")
         root = merkle_root(body, seq - 1, checkpoint["size"], path)
-        need(root == bytes.fromhex(checkpoint["root"]), f"record {seq} is not in the log that was signed")
+        require(root == bytes.fromhex(checkpoint["root"]), f"record {seq} is not in the log that was signed")
         entry = json.loads(body)
-        need(entry["seq"] == seq, f"record {seq} has another number")
+        require(entry["seq"] == seq, f"record {seq} has another sequence inside")
         yield seq, entry
 
 
-def need_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
-    """Law and configuration are the texts that the grounds name."""
+def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
+    """Check that law and configuration are the texts that the grounds name."""
     kept = evidence["kept"]
     for digest, text in kept.items():
-        need(sha256(text.encode()).hexdigest() == digest, f"a text that was kept is not {digest}")
-    need(
+        require(sha256(text.encode()).hexdigest() == digest, f"a kept text does not have the hash {digest}")
+    require(
         grounds["law"] in kept and grounds["config"] in kept,
         f"law or configuration of {grounds['seq']} is missing",
     )
-    files = listed(evidence, grounds["config"])
-    need(grounds["law"] in files, f"the law of {grounds['seq']} is not among its configuration's files")
-    need(evidence["format"] > 1 or all(files), "a file of the configuration is missing")
+    files = file_hashes(evidence, grounds["config"])
+    require(grounds["law"] in files, f"the law of {grounds['seq']} is not among its configuration's files")
+    require(evidence["format"] > 1 or all(files), "a file of the configuration is missing")
 
 
-def listed(evidence: dict[str, Any], config: str) -> list[str]:
-    """The hash of each file of a configuration, or "" for one that the bundle does not show. The list holds the hash of
-    the entry of each file, or, in older logs, the entry itself: its name and its hash."""
+def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
+    """Return the hash of each file of a configuration, "" for a file that the bundle does not contain.
+
+    The configuration's list holds the hash of each file's entry (its name and hash), or in older logs the entry itself.
+    """
     kept = evidence["kept"]
     entries = [line if " " in line else kept.get(line, "") for line in kept[config].splitlines()]
     hashes = [entry.split(" ")[-1] for entry in entries]
@@ -141,102 +148,108 @@ def listed(evidence: dict[str, Any], config: str) -> list[str]:
 
 
 def configuration(evidence: dict[str, Any]) -> str:
-    """How much of the configuration the bundle shows."""
+    """Return how many files of the configuration the bundle leaves out, as text; empty if none."""
     kept = evidence["kept"]
-    names = {json.loads(each["body"]).get("config") for each in evidence["entries"]} - {None}
-    files = [digest for name in names for digest in listed(evidence, name)] if names <= kept.keys() else []
-    hidden = files.count("")
-    return (
-        f"; of {len(files)} files of the configuration {hidden} are shown by their hash alone"
-        if hidden
-        else ""
+    names = {json.loads(entry["body"]).get("config") for entry in evidence["entries"]} - {None}
+    files = (
+        [digest for name in names for digest in file_hashes(evidence, name)] if names <= kept.keys() else []
     )
+    hidden = files.count("")
+    return f"; of {len(files)} configuration files {hidden} are shown only by their hash" if hidden else ""
 
 
-def need_named(finding: dict[str, Any], facts: dict[str, Any]) -> None:
-    """What is said besides the record is about what the record names."""
+def require_named(finding: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Check that the record names every receipt and consent that the finding adds."""
     consulted = {answer.get("consultation") for answer in facts.get("registries", ())}
-    consented = {consent["id"] for consent in facts.get("known", {}).get("consents", ())}
-    need(
-        {each["id"] for each in finding["consultations"]} <= consulted,
+    consents = {consent["id"] for consent in facts.get("known", {}).get("consents", ())}
+    require(
+        {consultation["id"] for consultation in finding["consultations"]} <= consulted,
         "a receipt that the record does not name",
     )
-    need({each["id"] for each in finding["consents"]} <= consented, "a consent that the record does not name")
+    require(
+        {consent["id"] for consent in finding["consents"]} <= consents,
+        "a consent that the record does not name",
+    )
 
 
-def decisions(evidence: dict[str, Any], held: dict[int, dict[str, Any]]) -> Iterator[str]:
+def decisions(evidence: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> Iterator[str]:
+    """Check each decision and yield a line about it."""
     reported = elsewhere(evidence)
     for finding in evidence["decisions"]:
-        decided, grounds = held[finding["seq"]], held[finding["grounds"]]
-        need(
-            decided["type"] == "decision" and grounds["type"] == "grounds",
-            "an entry is not what it is said to be",
+        decision, grounds = by_seq[finding["seq"]], by_seq[finding["grounds"]]
+        require(
+            decision["type"] == "decision" and grounds["type"] == "grounds",
+            "an entry has another type than the bundle says",
         )
-        need(
-            decided["id"] == finding["id"] == f"{evidence['log']}-{finding['seq']}",
+        require(
+            decision["id"] == finding["id"] == f"{evidence['log']}-{finding['seq']}",
             "a decision has another id",
         )
-        need(decided["grounds"] == finding["grounds"] < finding["seq"], "a decision has other grounds")
-        need(decided["allow"] == grounds["decision"]["allow"], "a decision says other than its grounds")
-        need_kept(evidence, grounds)
-        need_named(finding, grounds["facts"])
-        yield told(finding, decided, grounds, [*outcomes(finding, held), *reported.get(finding["id"], ())])
+        require(decision["grounds"] == finding["grounds"] < finding["seq"], "a decision has other grounds")
+        require(decision["allow"] == grounds["decision"]["allow"], "a decision contradicts its grounds")
+        require_kept(evidence, grounds)
+        require_named(finding, grounds["facts"])
+        results = [*outcomes(finding, by_seq), *reported.get(finding["id"], ())]
+        yield describe(finding, decision, grounds, results)
 
 
-def outcomes(finding: dict[str, Any], held: dict[int, dict[str, Any]]) -> Iterator[str]:
-    for seq in finding.get("outcomes", ()):  # bundles of before have none
-        entry = held[seq]
-        need(
+def outcomes(finding: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> Iterator[str]:
+    for seq in finding.get("outcomes", ()):  # older bundles have none
+        entry = by_seq[seq]
+        require(
             entry["type"] == "outcome" and entry["decision"] == finding["id"],
-            "an outcome is another decision's",
+            "an outcome belongs to another decision",
         )
-        yield became(entry)
+        yield describe_outcome(entry)
 
 
 def elsewhere(evidence: dict[str, Any]) -> dict[str, list[str]]:
-    """What other logs of the same gate hold of what became of the calls, by decision."""
+    """Return by decision the outcomes that other logs of the same gate contain."""
     ids = {finding["id"] for finding in evidence["decisions"]}
-    found: dict[str, list[str]] = {}
+    lines: dict[str, list[str]] = {}
     for part in evidence.get("elsewhere", ()):
         signed = list(checkpoints({**evidence, **part}))
         for seq, entry in entries(part, signed):
-            need(
+            require(
                 entry["type"] == "outcome" and entry["decision"] in ids,
-                "an outcome is another decision's",
+                "an outcome belongs to another decision",
             )
-            found.setdefault(entry["decision"], []).append(
-                f"{became(entry)} (record {seq} of log {part['log']})"
+            lines.setdefault(entry["decision"], []).append(
+                f"{describe_outcome(entry)} (record {seq} of log {part['log']})"
             )
-    return found
+    return lines
 
 
-def became(entry: dict[str, Any]) -> str:
+def describe_outcome(entry: dict[str, Any]) -> str:
     return f"outcome {entry['result']}, reported {instant(entry['at'])}"
 
 
 def within(evidence: dict[str, Any]) -> str:
     since, until = evidence.get("since"), evidence.get("until")
-    return (f" from {instant(since)} on" if since else "") + (f" before {instant(until)}" if until else "")
+    return (f" from {instant(since)}" if since else "") + (f" before {instant(until)}" if until else "")
 
 
 def instant(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, timezone.utc).isoformat(sep=" ", timespec="milliseconds")
 
 
-def told(finding: dict[str, Any], decided: dict[str, Any], grounds: dict[str, Any], became: list[str]) -> str:
-    at = instant(decided["at"])
-    outcomes = grounds["decision"]["outcomes"].values()
-    reasons = [f"{outcome[1]} ({outcome[3]})" for outcome in outcomes if outcome[0] == "deny"]
-    verdict = "allow" if decided["allow"] else "deny"
+def describe(
+    finding: dict[str, Any], decision: dict[str, Any], grounds: dict[str, Any], results: list[str]
+) -> str:
+    at = instant(decision["at"])
+    rules = grounds["decision"]["outcomes"].values()
+    reasons = [f"{outcome[1]} ({outcome[3]})" for outcome in rules if outcome[0] == "deny"]
+    verdict = "allow" if decision["allow"] else "deny"
     called = finding["number"] or "a number whose keys are destroyed"
-    sealed = decided.get("caller_sealed")
+    sealed = decision.get("caller_sealed")
     caller = "an unassigned caller ID" if sealed else grounds["facts"]["caller_id"]["number"]
-    receipts = [f"registry receipt {each['receipt']}" for each in finding["consultations"]]
+    receipts = [f"registry receipt {consultation['receipt']}" for consultation in finding["consultations"]]
     consents = [
-        f"consent {each['id']}: {each['artefact']} {each['artefact_sha256']}" for each in finding["consents"]
+        f"consent {consent['id']}: {consent['artefact']} {consent['artefact_sha256']}"
+        for consent in finding["consents"]
     ]
     return "; ".join(
-        [f"{finding['id']}  {at}  {verdict}  {caller} to {called}", *reasons, *receipts, *consents, *became]
+        [f"{finding['id']}  {at}  {verdict}  {caller} to {called}", *reasons, *receipts, *consents, *results]
     )
 
 
@@ -248,12 +261,12 @@ DIGESTS: dict[str, hashes.HashAlgorithm] = {
     "608648016503040203": hashes.SHA512(),
 }
 MESSAGE_DIGEST, TIME_STAMPING = "2a864886f70d010904", "1.3.6.1.5.5.7.3.8"
-CERTIFICATES = 0xA0  # the tag that they stand under
+CERTIFICATES = 0xA0  # the tag of the certificates in a SignedData
 
 
 def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Of each value, one after the other: its tag, its content, and all of it. Raises IndexError, ValueError."""
-    found, at = [], 0
+    """Return tag, content and whole encoding of each DER value in a row. Raises IndexError, ValueError."""
+    values, at = [], 0
     while at < len(data):
         tag, length, begin = data[at], data[at + 1], at + 2
         if length & 128:
@@ -261,18 +274,18 @@ def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
             length = int.from_bytes(data[at + 2 : begin], "big")
         if begin + length > len(data):
             raise ValueError("a time stamp is cut short")
-        found.append((tag, data[begin : begin + length], data[at : begin + length]))
+        values.append((tag, data[begin : begin + length], data[at : begin + length]))
         at = begin + length
-    return found
+    return values
 
 
 def digest(algorithm: hashes.HashAlgorithm, data: bytes) -> bytes:
-    made = hashes.Hash(algorithm)
-    made.update(data)
-    return made.finalize()
+    hashing = hashes.Hash(algorithm)
+    hashing.update(data)
+    return hashing.finalize()
 
 
-def is_by(
+def is_signed_by(
     certificate: x509.Certificate, signed: bytes, signature: bytes, algorithm: hashes.HashAlgorithm
 ) -> bool:
     public = certificate.public_key()
@@ -288,70 +301,78 @@ def is_by(
     return True
 
 
-def stamped(response: bytes, message: bytes) -> tuple[datetime, x509.Certificate, list[x509.Certificate]]:
-    """When (RFC 3161, 2.4.2), by whom, and the certificates that came with it (RFC 5652, 5.1)."""
+def read_stamp(response: bytes, message: bytes) -> tuple[datetime, x509.Certificate, list[x509.Certificate]]:
+    """Return a stamp's time (RFC 3161, 2.4.2), its signer, and the certificates included with it (RFC 5652, 5.1)."""
     status, token = der(der(response)[0][1])[:2]
-    need(der(status[1])[0][1] in {b"\0", b"\1"}, "a time stamp was refused by its authority")
+    require(der(status[1])[0][1] in {b"\0", b"\1"}, "a time stamp was refused by its authority")
     signed_data = der(der(der(token[1])[1][1])[0][1])
     content = der(der(signed_data[2][1])[1][1])[0][1]
     info = der(der(content)[0][1])
     algorithm, imprint = der(info[2][1])
-    need(imprint[1] == digest(DIGESTS[named(algorithm)], message), "a time stamp is of another checkpoint")
-    between = [
+    require(
+        imprint[1] == digest(DIGESTS[object_id(algorithm)], message), "a time stamp is of another checkpoint"
+    )
+    included = [
         x509.load_der_x509_certificate(whole)
         for tag, inner, _ in signed_data
         if tag == CERTIFICATES
         for _, _, whole in der(inner)
     ]
     at = datetime.strptime(info[4][1].decode()[:14], "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
-    return at, signer_of(der(der(signed_data[-1][1])[0][1]), content, between), between
+    return at, stamp_signer(der(der(signed_data[-1][1])[0][1]), content, included), included
 
 
-def signer_of(
-    signer: list[tuple[int, bytes, bytes]], content: bytes, between: list[x509.Certificate]
+def stamp_signer(
+    signer: list[tuple[int, bytes, bytes]], content: bytes, included: list[x509.Certificate]
 ) -> x509.Certificate:
-    algorithm = DIGESTS[named(signer[2])]
-    attributes = {named(each): der(der(each[1])[1][1])[0][1] for each in der(signer[3][1])}
-    need(attributes.get(MESSAGE_DIGEST) == digest(algorithm, content), "a time stamp was changed")
-    signed = b"\x31" + signer[3][2][1:]  # as the set that it is: it is stored under another tag
-    by = [each for each in between if stamps_time(each) and is_by(each, signed, signer[5][1], algorithm)]
-    need(by, "the signature of a time stamp does not hold")
-    return by[0]
+    algorithm = DIGESTS[object_id(signer[2])]
+    attributes = {object_id(value): der(der(value[1])[1][1])[0][1] for value in der(signer[3][1])}
+    require(attributes.get(MESSAGE_DIGEST) == digest(algorithm, content), "a time stamp was changed")
+    signed = b"\x31" + signer[3][2][1:]  # signed as a SET, but stored under another tag
+    signers = [
+        certificate
+        for certificate in included
+        if may_stamp(certificate) and is_signed_by(certificate, signed, signer[5][1], algorithm)
+    ]
+    require(signers, "the signature of a time stamp is not valid")
+    return signers[0]
 
 
-def named(value: tuple[int, bytes, bytes]) -> str:
-    """The object identifier that a sequence begins with."""
+def object_id(value: tuple[int, bytes, bytes]) -> str:
+    """Return the object identifier at the beginning of a sequence, in hex."""
     return der(value[1])[0][1].hex()
 
 
-def stamps_time(certificate: x509.Certificate) -> bool:
+def may_stamp(certificate: x509.Certificate) -> bool:
     try:
         uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return False
-    return TIME_STAMPING in {each.dotted_string for each in uses}
+    return TIME_STAMPING in {usage.dotted_string for usage in uses}
 
 
 def leads_to(
     certificate: x509.Certificate,
-    between: list[x509.Certificate],
+    included: list[x509.Certificate],
     roots: list[x509.Certificate],
     at: datetime,
 ) -> bool:
-    """Whether it was issued under one of the roots, each certificate on the way being valid then."""
+    """Return whether the certificate was issued under one of the roots, with every certificate valid at that time."""
     for _ in range(8):
         if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
             return False
-        if certificate in roots or any(issued(certificate, root) for root in roots):
+        if certificate in roots or any(is_issued_by(certificate, root) for root in roots):
             return True
-        above = [each for each in between if each != certificate and issued(certificate, each)]
-        if not above:
+        issuers = [
+            issuer for issuer in included if issuer != certificate and is_issued_by(certificate, issuer)
+        ]
+        if not issuers:
             return False
-        certificate = above[0]
+        certificate = issuers[0]
     return False
 
 
-def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
         return issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -368,37 +389,41 @@ def time_stamps(
             stored["signature"].encode(),
             stored["body"].encode(),
         )
-        at, by, between = stamped(base64.b64decode(stamp["response"], validate=True), line)
-        need(not roots or leads_to(by, between, roots, at), "a time stamp leads to no root that you gave")
-        trust = "" if roots else "; NOT CHECKED: who that is (give its root certificate with --root)"
-        yield f"records up to {size} were there by {at:%Y-%m-%d %H:%M:%S} UTC: time stamp of {by.subject.rfc4514_string()}{trust}"
+        at, signer_, included = read_stamp(base64.b64decode(stamp["response"], validate=True), line)
+        require(
+            not roots or leads_to(signer_, included, roots, at),
+            "a time stamp leads to none of the roots given with --root",
+        )
+        trust = "" if roots else "; NOT CHECKED: the authority (give its root certificate with --root)"
+        name = signer_.subject.rfc4514_string()
+        yield f"records up to {size} existed at {at:%Y-%m-%d %H:%M:%S} UTC: time stamp of {name}{trust}"
 
 
-# ---- all of it -------------------------------------------------------------------------------------------------------
+# ---- the whole bundle ------------------------------------------------------------------------------------------------
 
 
-def checked(
+def verify(
     data: bytes, trusted: frozenset[str] = frozenset(), roots: list[x509.Certificate] | None = None
 ) -> list[str]:
-    """What the bundle proves, a line each. Raises Refused."""
+    """Return what the bundle proves, one line each. Raises Refused."""
     try:
-        evidence = opened(data, trusted)
+        evidence = read_body(data, trusted)
         signed = list(checkpoints(evidence))
         lines = list(decisions(evidence, dict(entries(evidence, signed))))
-        held = {finding["id"] for finding in evidence["decisions"]}
+        ids = {finding["id"] for finding in evidence["decisions"]}
         for asked in evidence["asked"]:
-            need(held >= set(asked["decisions"]), "a decision that was asked for is missing")
+            require(ids >= set(asked["decisions"]), "a decision about a number is missing")
             lines.append(f"{asked['number']}: {len(asked['decisions'])} decisions{within(evidence)}")
         stamps = list(time_stamps(evidence, signed, roots or []))
-        shown = configuration(evidence)
-        without = len(signed) - len({each["checkpoint"] for each in evidence.get("stamps", ())})
+        hidden = configuration(evidence)
+        without = len(signed) - len({stamp["checkpoint"] for stamp in evidence.get("stamps", ())})
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise Refused(f"it is not as a bundle must be: {error!r}") from None
+        raise Refused(f"the bundle has the wrong structure: {error!r}") from None
     by = f"signed by {', '.join(sorted({*evidence['keys'], signer(data)}))}, log {evidence['log']}"
     if evidence["asked"]:
-        lines.append("that there are no other decisions about these numbers is the signer's word")
-    more = f"; {without} of {len(signed)} checkpoints bear no time stamp: when they were made is the signer's word"
-    return [*lines, *stamps, by + more * bool(without) + shown]
+        lines.append("only the signer's word says that there are no other decisions about these numbers")
+    more = f"; {without} of {len(signed)} checkpoints have no time stamp: only the signer's word says when they were made"
+    return [*lines, *stamps, by + more * bool(without) + hidden]
 
 
 def main() -> None:
@@ -410,13 +435,13 @@ def main() -> None:
     parser.add_argument(
         "--root", type=Path, help="PEM file of root certificates of time stamping authorities"
     )
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        roots = x509.load_pem_x509_certificates(asked.root.read_bytes()) if asked.root else []
-        lines = checked(asked.bundle.read_bytes(), frozenset(asked.key), roots)
+        roots = x509.load_pem_x509_certificates(arguments.root.read_bytes()) if arguments.root else []
+        lines = verify(arguments.bundle.read_bytes(), frozenset(arguments.key), roots)
     except (Refused, OSError, ValueError) as refused:
         sys.exit(f"REFUSED: {refused}")
-    print(*lines, "It holds.", sep="\n")
+    print(*lines, "The bundle is valid.", sep="\n")
 
 
 if __name__ == "__main__":
