@@ -10,18 +10,38 @@ from typing import TYPE_CHECKING
 _CAN = not os.environ.get("DIALGATE_INTERPRETED") and find_spec("dialgate.native._primitives") is not None
 
 if TYPE_CHECKING or _CAN:
-    from dialgate.native._primitives import Tagger, chained, digits, followed, paired, repeated
+    from dialgate.native._primitives import (
+        Tagger,
+        add_keys,
+        chained,
+        digits,
+        followed,
+        paired,
+        repeated,
+        select_keys,
+    )
 else:
-    from dialgate.native.fallback import Tagger, chained, digits, followed, paired, repeated
+    from dialgate.native.fallback import (
+        Tagger,
+        add_keys,
+        chained,
+        digits,
+        followed,
+        paired,
+        repeated,
+        select_keys,
+    )
 
 COMPILED = "yes" if _CAN else "no"
 
 __all__ = [
     "COMPILED",
     "Tagger",
+    "add_keys",
     "chained",
     "digits",
     "followed",
     "paired",
     "repeated",
+    "select_keys",
 ]

@@ -31,6 +31,32 @@ def digits(text: str) -> str:
     return _NOT_DIGITS.sub("", text)
 
 
+def add_keys(field: bytearray, keys: Sequence[bytes]) -> None:
+    """Set two bits for each key, in a field whose length is a power of two."""
+    mask = _mask(field)
+    for key in keys:
+        hashed = hash(key)
+        field[hashed >> 3 & mask] |= 1 << (hashed & 7)
+        field[hashed >> 35 & mask] |= 1 << (hashed >> 32 & 7)
+
+
+def select_keys(field: bytearray, keys: Sequence[bytes]) -> list[bytes]:
+    """Return the keys whose two bits are set, in order."""
+    mask = _mask(field)
+    return [
+        key
+        for key in keys
+        if field[(hashed := hash(key)) >> 3 & mask] >> (hashed & 7) & 1
+        and field[hashed >> 35 & mask] >> (hashed >> 32 & 7) & 1
+    ]
+
+
+def _mask(field: bytearray) -> int:
+    if not field or len(field) & (len(field) - 1):
+        raise ValueError("the length of the field is no power of two")
+    return len(field) - 1
+
+
 class _Object(list[tuple[str, object]]):
     """Of JSON: its names and values as they come."""
 

@@ -11,6 +11,8 @@
 
 extern PyTypeObject tagger_type, syncer_type;
 
+PyObject *add_keys(PyObject *module, PyObject *args);
+PyObject *select_keys(PyObject *module, PyObject *args);
 PyObject *chained(PyObject *module, PyObject *args);
 PyObject *followed(PyObject *module, PyObject *args);
 PyObject *paired(PyObject *module, PyObject *hashes);

@@ -35,9 +35,8 @@ class StoredKeys:
         self._filling: asyncio.Task[None] | None = None
         self._added: list[bytes] = []  # during filling
 
-    def add(self, keys: Iterable[bytes]) -> None:
+    def add(self, keys: Sequence[bytes]) -> None:
         """Add keys of attempts and answers. Call it before they are written."""
-        keys = list(keys)
         if self._filter is not None:
             self._filter.add(keys)
         if self._filling is not None:
@@ -60,7 +59,7 @@ class StoredKeys:
             self._filter = None
             return
         added = db.execute("SELECT subject FROM ledger WHERE seq > ?", (self._seq,))
-        self._filter.add(subject for (subject,) in added)
+        self._filter.add([subject for (subject,) in added])
         self._seq = seq
 
     def select(self, keys: Sequence[bytes]) -> list[bytes]:
@@ -106,7 +105,7 @@ def _read_keys(db: sqlite3.Connection) -> tuple[KeyFilter, int]:
         for query in ("SELECT subject FROM ledger", "SELECT subject FROM attempt", "SELECT key FROM answer"):
             cursor = db.execute(query)
             while rows := cursor.fetchmany(_CHUNK):
-                keys.add(key for (key,) in rows)
+                keys.add([key for (key,) in rows])
     return keys, seq
 
 

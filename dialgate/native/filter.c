@@ -1,0 +1,80 @@
+/* The bits of a key filter (store/key_filter.py): two for each key, in a field whose length is a power of two. */
+
+#include "primitives.h"
+#include <stdint.h>
+
+typedef struct {
+    Py_buffer field;
+    uint8_t *bytes;
+    uint64_t mask;
+    PyObject *keys; /* a list or tuple */
+} Probe;
+
+static int open_probe(Probe *probe, PyObject *args, int writable)
+{
+    PyObject *field, *keys;
+    if (!PyArg_ParseTuple(args, "OO", &field, &keys) ||
+        PyObject_GetBuffer(field, &probe->field, writable ? PyBUF_WRITABLE : PyBUF_SIMPLE) < 0)
+        return -1;
+    uint64_t length = (uint64_t)probe->field.len;
+    probe->bytes = probe->field.buf;
+    probe->mask = length - 1;
+    if (length == 0 || length & (length - 1))
+        PyErr_SetString(PyExc_ValueError, "the length of the field is no power of two");
+    else if ((probe->keys = PySequence_Fast(keys, "keys are a sequence")) != NULL)
+        return 0;
+    PyBuffer_Release(&probe->field);
+    return -1;
+}
+
+static void close_probe(Probe *probe)
+{
+    Py_DECREF(probe->keys);
+    PyBuffer_Release(&probe->field);
+}
+
+/* Python's hash: a bytes object keeps it, and its dictionaries need it too. -1 is an error. */
+static Py_hash_t hash_at(const Probe *probe, Py_ssize_t place)
+{
+    return PyObject_Hash(PySequence_Fast_GET_ITEM(probe->keys, place));
+}
+
+PyObject *add_keys(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Probe probe;
+    if (open_probe(&probe, args, 1) < 0)
+        return NULL;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(probe.keys), place = 0;
+    for (; place < count; place++) {
+        Py_hash_t hashed = hash_at(&probe, place);
+        if (hashed == -1)
+            break;
+        uint64_t bits = (uint64_t)hashed;
+        probe.bytes[bits >> 3 & probe.mask] |= (uint8_t)(1 << (bits & 7));
+        probe.bytes[bits >> 35 & probe.mask] |= (uint8_t)(1 << (bits >> 32 & 7));
+    }
+    close_probe(&probe);
+    return place < count ? NULL : Py_NewRef(Py_None);
+}
+
+PyObject *select_keys(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Probe probe;
+    if (open_probe(&probe, args, 0) < 0)
+        return NULL;
+    PyObject *selected = PyList_New(0);
+    Py_ssize_t count = selected == NULL ? 0 : PySequence_Fast_GET_SIZE(probe.keys);
+    for (Py_ssize_t place = 0; place < count; place++) {
+        Py_hash_t hashed = hash_at(&probe, place);
+        uint64_t bits = (uint64_t)hashed;
+        if (hashed != -1 && !(probe.bytes[bits >> 3 & probe.mask] >> (bits & 7) & 1 &&
+                              probe.bytes[bits >> 35 & probe.mask] >> (bits >> 32 & 7) & 1))
+            continue;
+        if (hashed == -1 || PyList_Append(selected, PySequence_Fast_GET_ITEM(probe.keys, place)) < 0) {
+            Py_CLEAR(selected);
+            break;
+        }
+    }
+    close_probe(&probe);
+    return selected;
+}
