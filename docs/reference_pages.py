@@ -155,7 +155,7 @@ def errors() -> str:
 Why a request failed. Every error has the form `{{"error": {{"code", "message", "field"}}}}`. The message says what to do and never repeats a
 number. An error is no decision: do not call.
 
-{table(("status", "code", "meaning"), ((str(status), code(name), text) for name, (status, text) in CODES.items()))}
+{table(("status", "code", "what happened", "what to do"), ((str(row.status), code(name), row.meaning, row.advice) for name, row in CODES.items()))}
 """
 
 

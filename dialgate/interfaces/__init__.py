@@ -1,3 +1,4 @@
-"""Interfaces translate between a protocol and the app: HTTP, FastAGI, SIP, webhooks, the command line, the console.
+"""Translation between protocols and the app: HTTP, FastAGI, SIP, webhooks, the command line and the console.
 
-Nothing is decided here."""
+No rule of law is applied here.
+"""

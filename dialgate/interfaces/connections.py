@@ -1,8 +1,8 @@
-"""Limits on connections, so that the log and the store always find a free descriptor.
+"""Limits on connections, so that the log and the store always have a free file descriptor.
 
-Whoever reaches a port can open connections and send nothing. A connection belongs to a *stranger* until a request on it was
-admitted by a key, a session or a source address. Strangers share half of the places; when those are taken, the oldest idle one is
-closed, or the oldest of all where none is idle. So known clients keep being served, however many strangers connect.
+Anyone who can reach a port can open connections and send nothing. A connection belongs to a *stranger* until a request on it is
+admitted by a key, a session or a source address. Strangers may hold half of the connections. When that is used up, the oldest idle
+one is closed, or the oldest if none is idle. So known clients are still served, however many strangers connect.
 """
 
 import os
@@ -13,29 +13,29 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from dialgate.config.settings import Settings
 
-_RESERVED: Final = 256  # half for what is open from the start, half for what is opened later
+_RESERVED: Final = 256  # descriptors: half for files opened at the start, half for later ones
 _Door: TypeAlias = Literal["http", "fastagi", "sip"]
 
 
 class Place(Protocol):
-    """What holds a connection."""
+    """A connection, in the view of `Connections`."""
 
     def is_idle(self) -> bool: ...
 
     def drop(self) -> None:
-        """Close at once, without waiting for what is still to be sent."""
+        """Close at once, without sending buffered data."""
 
 
 class Connections:
-    """The connections of an HTTP server. `most`: at once, in all. `count_closed` is called with `evicted` or `refused`."""
+    """The connections of a server. `most`: the maximum. `count_closed` is called with `evicted` or `refused`."""
 
     def __init__(self, most: int, count_closed: Callable[[str], None]) -> None:
         self._most, self._count_closed = most, count_closed
         self._places: set[Place] = set()
-        self._strangers: dict[Place, None] = {}  # in the order in which they came
+        self._strangers: dict[Place, None] = {}  # in order of arrival
 
     def open(self, place: Place) -> bool:
-        """Take a place for a new connection. Returns False if it must be closed at once."""
+        """Count a new connection. Returns False if it must be closed at once."""
         if len(self._strangers) >= self._most // 2 or len(self._places) >= self._most or is_scarce():
             idle = (stranger for stranger in self._strangers if stranger.is_idle())
             victim = next(idle, None) or next(iter(self._strangers), None)
@@ -58,8 +58,10 @@ class Connections:
 
 
 def most(settings: Settings, door: _Door) -> int:
-    """The number of connections that this process can hold at a door: as set, or where the system allows fewer open files,
-    the door's part of those."""
+    """Return the maximum of connections of a listener in this process.
+
+    It is the configured number, or the listener's share of the descriptors if the system allows fewer.
+    """
     limit = _limit()
     usable = limit - _reserved(limit)
     wanted = {"http": settings.limits.connections}
@@ -72,8 +74,10 @@ def most(settings: Settings, door: _Door) -> int:
 
 
 def is_scarce() -> bool:
-    """Whether the free descriptors are needed for the log, the store and files. The system hands out the lowest free
-    number, so all below it are taken."""
+    """Return whether the remaining descriptors are reserved for the log, the store and files.
+
+    The system assigns the lowest free number, so all lower descriptors are in use.
+    """
     limit = _limit()
     try:
         lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -84,9 +88,9 @@ def is_scarce() -> bool:
 
 
 def raise_limit() -> None:
-    """Allow as many open files as the system lets this process have. Many systems begin with 1,024."""
+    """Raise the limit on open files to the hard limit. On many systems the default is 1,024."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(OSError, ValueError):  # where it is forbidden, fewer connections are served
+    with suppress(OSError, ValueError):  # without permission, fewer connections are served
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

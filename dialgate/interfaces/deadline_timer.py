@@ -1,7 +1,7 @@
-"""The deadlines of many calls, by one timer: each is met early, never late.
+"""A single timer for the deadlines of many calls, which fires early and never late.
 
-Time is cut into turns. At the end of a turn all is late that falls due before the next one can have ended, reckoned with
-what the event loop was last behind: a loop that is busy for 30 ms gives its denials 30 ms earlier.
+Time is divided into turns. At the end of a turn, all calls expire that are due before the next turn can end. The recent delay of the
+event loop is added to that: a loop that was busy for 30 ms sends its denials 30 ms earlier.
 """
 
 import asyncio
@@ -9,18 +9,20 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-_TURNS: Final = 50  # in the time that a call is given
-_MOST_BEHIND: Final = 0.5  # of that time
-_FORGETS: Final = 0.9  # of what was behind, a turn
+_TURNS: Final = 50  # per deadline
+_MOST_BEHIND: Final = 0.5  # most delay taken into account, as a share of the deadline
+_FORGETS: Final = 0.9  # share of the last delay that still counts a turn later
 
 
 class Late(Protocol):
+    """A call with a deadline."""
+
     def late(self) -> None:
-        """The time is over."""
+        """Handle the expiry of the deadline."""
 
 
 class Due:
-    """For calls that are each given about `seconds`."""
+    """The timer, for calls whose deadlines are about `seconds` away."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -33,8 +35,10 @@ class Due:
         self.behind = 0.0
 
     def add(self, call: Late, seconds: float) -> int:
-        """Where it stands, for `drop`. Of `seconds` the wait to be accepted is gone, which nobody has seen: it is taken
-        for as long as the loop was behind."""
+        """Add a call that expires in `seconds`, and return its slot for `drop`.
+
+        The time that the call waited to be accepted cannot be measured. It is estimated as the delay of the event loop.
+        """
         slot = int((self._clock() + seconds - self.behind) / self._turn)
         self._slots.setdefault(slot, set()).add(call)
         if self._timer is None:
@@ -50,7 +54,7 @@ class Due:
         self._timer = self._loop.call_later(self._turn, self.over)
 
     def over(self) -> None:
-        """A turn is."""
+        """End a turn, and expire the calls that are due."""
         now = self._clock()
         self.behind = min(max(now - self._next, self.behind * _FORGETS), self._most)
         self._timer = None

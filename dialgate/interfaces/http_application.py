@@ -1,4 +1,4 @@
-"""The HTTP interface, put together: the endpoints with their keys, and one shape for everything that fails."""
+"""The HTTP application: all endpoints, with authentication and a common error format."""
 
 import asyncio
 import socket
@@ -32,9 +32,9 @@ from dialgate.interfaces.workers.siblings import Siblings
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 EVERY: Final = (*ENDPOINTS, *OPERATIONS, *PEERS)
-_PATH_UNKNOWN: Final = Fault(404, "path.unknown", "No such path; /docs shows those there are.")
+_PATH_UNKNOWN: Final = Fault(404, "path.unknown", "No endpoint has this path. /docs lists all of them.")
 _NOT_EXPECTED: Final = Fault(
-    417, "request.expectation", "Only `Expect: 100-continue` is understood; leave it out."
+    417, "request.expectation", "The only `Expect` header allowed is `100-continue`. Leave it out."
 )
 
 
@@ -67,8 +67,10 @@ async def start(
     sockets: Sequence[socket.socket] = (),
     siblings: Siblings | None = None,
 ) -> server.Runner:
-    """`siblings`: the other workers of the node, whose measures are shown too. Raises `ConfigError` if it cannot listen
-    where the settings say; `runner.addresses` says where it does."""
+    """Start the API server; `runner.addresses` says where it listens.
+
+    `siblings`: the other workers of the node, whose metrics are included. Raises `ConfigError` if it cannot listen.
+    """
     site = build(app, registry)
     if siblings is not None:
         site[SIBLINGS] = siblings
@@ -84,7 +86,7 @@ async def start_operations(
     sockets: Sequence[socket.socket] = (),
     siblings: Siblings | None = None,
 ) -> server.Runner:
-    """Serve what operators read, without a key. The arguments are those of `start`, as is what it raises."""
+    """Start the operations listener, which needs no key. Arguments and errors are those of `start`."""
     site = operations.build(app, registry, _described())
     if siblings is not None:
         site[SIBLINGS] = siblings
@@ -105,10 +107,10 @@ def _lane(
     watch: Callable[[bool], None],
     last: Callable[[], bool],
 ) -> Lane:
-    """Remembers the last key that was admitted on the connection, as long as the configuration is the same."""
+    """Return a lane that caches the connection's last admitted key, until the configuration changes."""
     admitted: tuple[bytes, Config, Client] | None = None
 
-    def ask(key: bytes, body: bytes, lane: Lane) -> None:
+    def submit(key: bytes, body: bytes, lane: Lane) -> None:
         nonlocal admitted
         config = app.config
         if admitted is None or admitted[0] != key or admitted[1] is not config:
@@ -116,9 +118,9 @@ def _lane(
             admitted = (key, config, client)
         if len(body) > config.settings.limits.body_bytes:
             raise too_large()
-        check.ask(body, app, admitted[2], lane)
+        check.submit(body, app, admitted[2], lane)
 
-    lane = Lane("/v1/check", transport, ask, check.tell, hand_over, watch)
+    lane = Lane("/v1/check", transport, submit, check.encode_answer, hand_over, watch)
     lane.last = last
     return lane
 
@@ -137,7 +139,10 @@ def _add(app: App, resource: web.Resource, endpoints: tuple[Endpoint, ...]) -> N
             allowed.append(method)
     names = ", ".join(allowed)
     fault = Fault(
-        405, "method.not_allowed", f"This path takes {names}; /docs shows how.", headers={"Allow": names}
+        405,
+        "method.not_allowed",
+        f"This path does not have this method. Use {names}; /docs shows how.",
+        headers={"Allow": names},
     )
     resource.add_route("*", _refusing(fault), expect_handler=_expected)
 
@@ -167,5 +172,5 @@ async def _expected(request: web.Request) -> web.StreamResponse | None:
     if request.headers.get("Expect", "").lower() != "100-continue":
         return response(_NOT_EXPECTED)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    request.writer.output_size = 0  # the answer has not begun
+    request.writer.output_size = 0  # the response proper has not begun
     return None

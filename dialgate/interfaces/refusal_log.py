@@ -1,4 +1,4 @@
-"""The service log's lines about calls that an interface refused because no decision came in time."""
+"""Log lines about calls that an interface refused because the decision was late."""
 
 import time
 from collections import Counter
@@ -12,7 +12,7 @@ _SECONDS: Final = 1.0
 
 
 class RefusalLog:
-    """Logs each reason at most once a second; `calls` in a line counts those since the line before."""
+    """A log that names each reason at most once a second. `calls` counts those since the last line."""
 
     def __init__(self, component: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._component = component
@@ -21,7 +21,7 @@ class RefusalLog:
         self._unlogged: Counter[str] = Counter()
 
     def add(self, reason: str, **details: float) -> None:
-        """Count a call. `details` are those of the call that is logged, in seconds."""
+        """Count a call. `details`: durations in seconds, logged for the call that is named."""
         self._unlogged[reason] += 1
         now = self._clock()
         if reason in self._logged and now - self._logged[reason] < _SECONDS:

@@ -1,4 +1,4 @@
-"""Who asks, for those who cannot send a key: the client whose `sources` hold the address a question comes from."""
+"""Identification of clients that cannot send a key, by their source address and the setting `sources`."""
 
 import ipaddress
 
@@ -7,14 +7,17 @@ from dialgate.config.configuration import Config
 
 
 def client_at(remote: str, config: Config) -> Client | None:
-    """`remote`: the peer's address as the socket tells it, also IPv4 within IPv6, also with a zone."""
+    """Return the client at an address. `remote`: as the socket reports it, also IPv4-mapped or with a zone."""
     address = _address(remote)
     return next((client for network, client in config.networks if address in network), None)
 
 
 def behind_proxies(remote: str, forwarded: str, config: Config) -> str:
-    """Return the address of the client behind the trusted proxies. `forwarded`: the value of X-Forwarded-For, to which each
-    proxy appends the address that it was reached from. What a proxy that is not trusted wrote may be made up."""
+    """Return the address of the client behind the trusted proxies.
+
+    `forwarded`: the value of X-Forwarded-For, to which each proxy appends the address of its peer. Addresses appended by untrusted
+    proxies are ignored, because they may be forged.
+    """
     hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
     address = remote
     while hops and _is_trusted(address, config):

@@ -120,7 +120,7 @@ async def test_the_port_of_another_gate_is_not_shared(node: Gatehouse, tmp_path:
     )
     _, said = await second.communicate()
     assert second.returncode == 1
-    assert b"stop what listens there, or choose another port" in said
+    assert b"Stop the program that listens there, or choose another port" in said
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
@@ -134,7 +134,7 @@ def test_the_sip_port_of_another_gate_is_not_shared(tmp_path: Path, kind: socket
         file = write(tmp_path, listen={"port": 0}, sip={"port": port})
         refused = CliRunner().invoke(app, ["serve", "--config", str(file)])
     assert refused.exit_code == 1
-    assert f"sip: 127.0.0.1 port {port}: Address already in use; stop what" in refused.output
+    assert f"sip: 127.0.0.1 port {port}: Address already in use. Stop the" in refused.output
 
 
 async def test_workers_share_the_port_and_count_together(node: Gatehouse) -> None:

@@ -19,7 +19,7 @@ from dialgate.decision_log import chains
 from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.decision_log.records import Record
 from dialgate.interfaces.console.page_request import Visit
-from dialgate.interfaces.http.decisions import TURN, everywhere, known, told_outside
+from dialgate.interfaces.http.decisions import TURN, client_account, decision_search, require_found
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.ledger.schemas import ConsentStanding, HistoryEntry
 from dialgate.store import factory
@@ -89,12 +89,12 @@ async def _held(visit: Visit, asked: _Asked) -> Held:
     )
     sees = Sees.of(client.name, client.controllers, owner)
     question = FindDecisions(number=number, sees=sees, most=_MOST + 1)
-    decisions, missing = await everywhere(visit.request.app, app, client.name).about(question)
+    decisions, missing = await decision_search(visit.request.app, app, client.name).about(question)
     found, language = decisions.found, visit.words.language
     return Held(
         number=number,
         controller=owner,
-        decisions=[told_outside(app, each, language) for each in found[:_MOST]],
+        decisions=[client_account(app, each, language) for each in found[:_MOST]],
         more=len(found) > _MOST,
         notices=explanation.notices(language, decisions.retired, missing, nothing=False),
         ledger=await app.registrar.views.history(client, owner, number, _KINDS),
@@ -111,7 +111,7 @@ async def decision(visit: Visit) -> web.StreamResponse:
 
 async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Response:
     found = await _found(visit)
-    told = told_outside(visit.app, found, visit.words.language)
+    told = client_account(visit.app, found, visit.words.language)
     record = found.record
     return visit.show(
         "decision",
@@ -132,8 +132,8 @@ async def _found(visit: Visit) -> Found:
     """What it shows holds no number. Raises `Fault` where it is not the client's, or not there."""
     sees = Sees.of(visit.client.name, visit.client.controllers)
     name = visit.app.registrar.ids.inside(visit.client, visit.request.match_info["id"])
-    logs = everywhere(visit.request.app, visit.app, visit.client.name)
-    return known(*await logs.one(name, sees)) if name else known(None, {})
+    logs = decision_search(visit.request.app, visit.app, visit.client.name)
+    return require_found(*await logs.one(name, sees)) if name else require_found(None, {})
 
 
 def _worded(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:

@@ -1,4 +1,7 @@
-"""Who asks, and whether they may: a bearer key, or for those who cannot send a header, their source address."""
+"""Authentication by bearer key or source address, and authorisation by scope.
+
+Source addresses are for clients that cannot send a header.
+"""
 
 import hashlib
 from typing import Final
@@ -14,41 +17,47 @@ from dialgate.interfaces.source_access import client_at
 _IN_URL: Final = frozenset({"key", "token", "api_key", "apikey", "access_token"})
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="dialgate"'}
 _IN_A_BROWSER: Final = (
-    " A browser reads /docs without a key on the operations listener; the console is at /console."
+    " In a browser, open /docs on the operations listener, which needs no key. The console is at /console."
 )
 _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
 def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
-    """`scope`: None for any. Raises `Fault`: 401 for a stranger, 403 for a known client without the scope, 400 for a key in the URL."""
+    """Return the client of a request. `scope`: the scope it needs, or None for any.
+
+    Raises `Fault`: 400 for a key in the URL, 401 for an unknown client, 403 for a client without the scope.
+    """
     if "?" in request.raw_path:
         _refuse_key_in_url(request)
-    given = request.headers.get("Authorization")
-    return _may(_by_address(request, config) if given is None else _by_key(given, config), scope)
+    authorization = request.headers.get("Authorization")
+    client = _by_address(request, config) if authorization is None else _by_key(authorization, config)
+    return _require_scope(client, scope)
 
 
-def admit_key(given: str, config: Config, scope: Scope) -> Client:
-    """`given`: the value of the Authorization header. Raises `Fault` as `admit` does."""
-    return _may(_by_key(given, config), scope)
+def admit_key(authorization: str, config: Config, scope: Scope) -> Client:
+    """Return the client of an Authorization header's value. Raises `Fault` as `admit` does."""
+    return _require_scope(_by_key(authorization, config), scope)
 
 
-def _may(client: Client, scope: Scope | None) -> Client:
+def _require_scope(client: Client, scope: Scope | None) -> Client:
     if scope is not None and scope not in client.scopes:
         raise Fault(
-            403, "auth.scope", f"The client {client.name} lacks the scope `{scope}`; add it in dialgate.yaml."
+            403,
+            "auth.scope",
+            f"The client {client.name} lacks the scope `{scope}`. Add it to its `scopes` in dialgate.yaml.",
         )
     return client
 
 
-def _by_key(given: str, config: Config) -> Client:
-    scheme, _, key = given.partition(" ")
+def _by_key(authorization: str, config: Config) -> Client:
+    scheme, _, key = authorization.partition(" ")
     digest = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).hexdigest()
     client = config.keys.get(digest) if scheme.lower() == "bearer" else None
     if client is None:
         raise Fault(
             401,
             "auth.unknown",
-            "No client has this key. Send `Authorization: Bearer KEY`; `dialgate key` makes one.",
+            "No client has this key. Send `Authorization: Bearer KEY`; `dialgate key` makes a new key.",
             headers=_CHALLENGE,
         )
     return client
@@ -56,12 +65,17 @@ def _by_key(given: str, config: Config) -> Client:
 
 def _by_address(request: web.Request, config: Config) -> Client:
     client = None
-    # Behind a proxy every stranger has the proxy's address, so none is known by it.
+    # Behind a proxy all requests have the proxy's address, so it identifies no client.
     if request.remote and not any(name in request.headers for name in _FORWARDED):
         client = client_at(request.remote, config)
     if client is None:
         advice = _IN_A_BROWSER if request.path == "/docs" else ""
-        raise Fault(401, "auth.missing", f"Send `Authorization: Bearer KEY`.{advice}", headers=_CHALLENGE)
+        raise Fault(
+            401,
+            "auth.missing",
+            f"The request has no key. Send `Authorization: Bearer KEY`.{advice}",
+            headers=_CHALLENGE,
+        )
     return client
 
 
@@ -71,5 +85,5 @@ def _refuse_key_in_url(request: web.Request) -> None:
         raise Fault(
             400,
             "auth.in_url",
-            "Send the key as `Authorization: Bearer KEY`. URLs are logged on the way: replace this key.",
+            "The URL contains a key, and URLs are logged. Replace the key, and send `Authorization: Bearer KEY`.",
         )

@@ -1,14 +1,13 @@
-"""The check in the words of OpenID AuthZEN Authorization API 1.0, for clients that know that and nothing of us.
+"""The check in the format of OpenID AuthZEN Authorization API 1.0.
 
-| AuthZEN | here |
+| AuthZEN | dialgate |
 |---|---|
-| `subject` of type `campaign`, `properties.caller_id` | the campaign, and the number to be shown |
-| `action` named `call` | the only one |
-| `resource` of type `phone_number` | the number to be dialled |
-| `context.call_id`, `context.call_type` | as in `POST /v1/check`; may be left out |
+| `subject` of type `campaign`, `properties.caller_id` | the campaign, and the caller ID to show |
+| `action` named `call` | the only action |
+| `resource` of type `phone_number` | the number to dial |
+| `context.call_id`, `context.call_type` | as in `POST /v1/check`; optional |
 
-What else stands in properties or context is ignored, as the standard wants. `decision` is true only for an allow that is
-on the disk.
+All other properties and context are ignored, as the standard requires. `decision` is true only for an allow that is on disk.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"
 
 
 class Subject(Struct, frozen=True, kw_only=True):
-    """`properties.caller_id` is the number that the called person will see."""
+    """The campaign. `properties.caller_id`: the caller ID to show."""
 
     type: str
     id: str
@@ -70,7 +69,7 @@ class Options(Struct, frozen=True):
 
 
 class Evaluations(Struct, frozen=True, kw_only=True):
-    """What an evaluation leaves out is taken from the whole. Without any, the whole is the one evaluation."""
+    """A batch, with defaults for its evaluations. Without `evaluations`, the defaults are the only evaluation."""
 
     subject: dict[str, Any] | None = None
     action: dict[str, Any] | None = None
@@ -81,7 +80,7 @@ class Evaluations(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):
-    """`context` holds what `POST /v1/check` tells, or the `error` of an evaluation among many."""
+    """The verdict. `context`: the response fields of `POST /v1/check`, or the `error` of an evaluation in a batch."""
 
     decision: bool
     context: dict[str, Any] = {}
@@ -107,7 +106,7 @@ async def evaluation(request: web.Request, app: App, client: Client) -> web.Stre
 
 
 def question(body: bytes) -> CheckRequest:
-    """Raises `Fault`."""
+    """Decode a single evaluation. Raises `Fault`."""
     return _question(decode(_evaluation, body))
 
 
@@ -118,36 +117,39 @@ async def evaluations(request: web.Request, app: App, client: Client) -> web.Str
         return await _one(_question(convert(_completed({}, whole), Evaluation)), app, client)
     if len(whole.evaluations) > limits.batch_calls:
         raise Fault(
-            413, "batch.too_large", f"Send at most {limits.batch_calls} evaluations.", field="evaluations"
+            413,
+            "batch.too_large",
+            f"The batch has more than {limits.batch_calls} evaluations. Send fewer.",
+            field="evaluations",
         )
-    each = (_completed(one, whole) for one in whole.evaluations)
+    completed = (_completed(fields, whole) for fields in whole.evaluations)
     stop = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(
         whole.options.evaluations_semantic
     )
     verdicts = (
-        await _in_turn(each, app, client, stop)
+        await _in_turn(completed, app, client, stop)
         if stop is not None
-        else await _at_once(each, app, client, request.app[BULK])
+        else await _at_once(completed, app, client, request.app[BULK])
     )
     return web.Response(body=msgspec.json.encode(Verdicts(verdicts)), headers=JSON_HEADERS)
 
 
 async def configuration(request: web.Request) -> web.StreamResponse:
-    """By the name that it was asked by; behind a proxy, that which the proxy hands on."""
+    """Return the URLs, with the host of the request's `Host` header."""
     base = f"{request.scheme}://{request.host}"
-    told = Configuration(base, base + EVALUATION, base + EVALUATIONS)
-    return web.Response(body=msgspec.json.encode(told), headers=JSON_HEADERS)
+    urls = Configuration(base, base + EVALUATION, base + EVALUATIONS)
+    return web.Response(body=msgspec.json.encode(urls), headers=JSON_HEADERS)
 
 
 async def echo_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """Whatever is answered: a client that names its request must find the name again (AuthZEN 1.0, 10.1)."""
-    given = request.headers.get(_REQUEST_ID, "")
-    if 0 < len(given) <= _LONGEST_ID and given.isascii() and given.isprintable():
-        response.headers[_REQUEST_ID] = given
+    """Copy the request's id into any response (AuthZEN 1.0, 10.1)."""
+    request_id = request.headers.get(_REQUEST_ID, "")
+    if 0 < len(request_id) <= _LONGEST_ID and request_id.isascii() and request_id.isprintable():
+        response.headers[_REQUEST_ID] = request_id
 
 
-async def _one(asked: CheckRequest, app: App, client: Client) -> web.StreamResponse:
-    answer = await app.gate.check(call(asked, client, _INTERFACE), client)
+async def _one(check_request: CheckRequest, app: App, client: Client) -> web.StreamResponse:
+    answer = await app.gate.check(call(check_request, client, _INTERFACE), client)
     decided = bool(answer.decision_id)
     return web.Response(
         body=msgspec.json.encode(_verdict(answer)),
@@ -156,54 +158,64 @@ async def _one(asked: CheckRequest, app: App, client: Client) -> web.StreamRespo
     )
 
 
-async def _at_once(each: Iterable[dict[str, Any]], app: App, client: Client, turns: Turns) -> list[Verdict]:
-    submit = partial(_submitted, app, client)
+async def _at_once(
+    evaluations: Iterable[dict[str, Any]], app: App, client: Client, turns: Turns
+) -> list[Verdict]:
+    submit = partial(_submit, app, client)
     return [
-        verdict async for some in answer_each(turns, client.name, each, submit, _verdict) for verdict in some
+        verdict
+        async for chunk in answer_each(turns, client.name, evaluations, submit, _verdict)
+        for verdict in chunk
     ]
 
 
-async def _in_turn(each: Iterable[dict[str, Any]], app: App, client: Client, stop: bool) -> list[Verdict]:  # noqa: FBT001 - the verdict to stop at
-    told: list[Verdict] = []
-    for one in each:
-        answer = _submitted(app, client, one)
-        told.append(answer if isinstance(answer, Verdict) else _verdict(await answer))
-        if told[-1].decision is stop:
+async def _in_turn(
+    evaluations: Iterable[dict[str, Any]],
+    app: App,
+    client: Client,
+    stop: bool,  # noqa: FBT001 - the verdict to stop at
+) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    for fields in evaluations:
+        answer = _submit(app, client, fields)
+        verdicts.append(answer if isinstance(answer, Verdict) else _verdict(await answer))
+        if verdicts[-1].decision is stop:
             break
-    return told
+    return verdicts
 
 
-def _submitted(app: App, client: Client, one: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
-    """The answer to come, or the verdict on what is no question: a denial in its place, and the others are served."""
+def _submit(app: App, client: Client, fields: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
+    """Return the future answer, or a denial of a malformed evaluation, so that the others are still answered."""
     try:
-        return app.gate.check(call(_question(convert(one, Evaluation)), client, _INTERFACE), client)
+        return app.gate.check(call(_question(convert(fields, Evaluation)), client, _INTERFACE), client)
     except Fault as fault:
         problem = msgspec.to_builtins(fault.problem)
         return Verdict(decision=False, context={"error": {"status": fault.status, **problem}})
 
 
-def _completed(one: dict[str, Any], whole: Evaluations) -> dict[str, Any]:
+def _completed(fields: dict[str, Any], whole: Evaluations) -> dict[str, Any]:
     defaults = {name: getattr(whole, name) for name in ("subject", "action", "resource", "context")}
-    return {name: value for name, value in defaults.items() if value is not None} | one
+    return {name: value for name, value in defaults.items() if value is not None} | fields
 
 
-def _question(asked: Evaluation) -> CheckRequest:
-    for given, wanted, field in (
-        (asked.subject.type, "campaign", "subject.type"),
-        (asked.action.name, "call", "action.name"),
-        (asked.resource.type, "phone_number", "resource.type"),
+def _question(request: Evaluation) -> CheckRequest:
+    for value, required, field in (
+        (request.subject.type, "campaign", "subject.type"),
+        (request.action.name, "call", "action.name"),
+        (request.resource.type, "phone_number", "resource.type"),
     ):
-        if given != wanted:
-            raise Fault(400, "request.invalid", f"This gate knows only `{wanted}` here.", field=field)
+        if value != required:
+            raise Fault(400, "request.invalid", f"`{field}` must be `{required}`.", field=field)
+    context = request.context
     fields = {
-        "to": asked.resource.id,
-        "from": asked.subject.properties.get("caller_id", ""),
-        "campaign": asked.subject.id,
-        **{name: asked.context[name] for name in ("call_id", "call_type") if asked.context.get(name)},
+        "to": request.resource.id,
+        "from": request.subject.properties.get("caller_id", ""),
+        "campaign": request.subject.id,
+        **{name: context[name] for name in ("call_id", "call_type") if context.get(name)},
     }
     return convert(fields, CheckRequest)
 
 
 def _verdict(answer: Answer) -> Verdict:
-    told = msgspec.to_builtins(answer)
-    return Verdict(decision=told.pop("decision") == "allow", context=told)
+    context = msgspec.to_builtins(answer)
+    return Verdict(decision=context.pop("decision") == "allow", context=context)

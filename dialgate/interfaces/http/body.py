@@ -1,4 +1,4 @@
-"""Bodies in and out: read within the limits, written with as little ado as HTTP allows."""
+"""Reading of request bodies and parameters within the limits, and short responses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -15,12 +15,12 @@ READ_BYTES: Final = 64 << 10
 
 
 def late() -> Fault:
-    return Fault(408, "request.timeout", "The body did not arrive in time; send it again without pausing.")
+    return Fault(408, "request.timeout", "The body did not arrive in time. Send it again without pauses.")
 
 
 async def whole(request: web.Request, limits: Limits) -> bytes:
     content = request.content
-    if content.is_eof():  # it came with its head, as small ones do
+    if content.is_eof():  # a small body arrives together with the head
         body = content.read_nowait()
         if len(body) > limits.body_bytes:
             raise too_large()
@@ -33,7 +33,7 @@ async def whole(request: web.Request, limits: Limits) -> bytes:
 
 
 async def lines(request: web.Request, limits: Limits) -> AsyncIterator[list[bytes]]:
-    """The lines that have come so far, without their ends, again and again until the body ends."""
+    """Yield complete lines as they arrive, without their line ends. Raises `Fault`."""
     rest = b""
     async for chunk in chunks(request, limits.idle_seconds):
         *complete, rest = (rest + chunk).split(b"\n")
@@ -41,17 +41,19 @@ async def lines(request: web.Request, limits: Limits) -> AsyncIterator[list[byte
             yield complete
         if len(rest) > limits.body_bytes:
             raise Fault(
-                413, "request.too_large", "A line is longer than a body may be; send one call a line."
+                413,
+                "request.too_large",
+                "A line exceeds the setting `limits.body_bytes`. Send one call a line.",
             )
     if rest:
         yield [rest]
 
 
-async def chunks(request: web.Request, patience: float) -> AsyncIterator[bytes]:
-    """The body as it comes; `patience`: seconds of silence that end it."""
+async def chunks(request: web.Request, seconds: float) -> AsyncIterator[bytes]:
+    """Yield the body in pieces as they arrive. Raises `Fault` if none arrives for `seconds`."""
     while True:
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 chunk = await request.content.read(READ_BYTES)
         except TimeoutError:
             raise late() from None
@@ -61,12 +63,14 @@ async def chunks(request: web.Request, patience: float) -> AsyncIterator[bytes]:
 
 
 def parameters(encoded: str, most: int = _MOST_PARAMETERS) -> list[tuple[str, str]]:
-    """Of a query or a form."""
+    """Return the parameters of a query or a form. Raises `Fault`."""
     try:
         return parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=most)
     except ValueError:
         raise Fault(
-            400, "request.invalid", f"Send at most {most} parameters, percent-encoded in UTF-8."
+            400,
+            "request.invalid",
+            f"There are too many parameters, or they are not UTF-8. Send at most {most}, percent-encoded, with + as %2B.",
         ) from None
 
 

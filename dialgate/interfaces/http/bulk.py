@@ -1,4 +1,4 @@
-"""Many calls in one request: parsed a few at a time, so that the event loop serves other clients between."""
+"""Requests with many calls: parsed a few at a time, so that the event loop can serve other clients in between."""
 
 import asyncio
 from collections import deque
@@ -18,15 +18,15 @@ _Out = TypeVar("_Out")
 BULK: Final = web.AppKey("bulk", Turns)
 CHECK_STREAMS: Final = web.AppKey("check_streams", Caps)
 FOLLOWERS: Final = web.AppKey("followers", Caps)
-_CHUNK: Final = 32  # calls parsed in one turn of the event loop, by one request of all
-_AHEAD: Final = 8  # chunks of one request that wait for decisions
+_CHUNK: Final = 32  # calls parsed in a turn of the event loop, of all requests together
+_AHEAD: Final = 8  # chunks of a request that wait for decisions
 
 
 def too_many_streams(most: int) -> Fault:
     return Fault(
         429,
         "streams.too_many",
-        f"Close a stream first: this client has {most} open. The setting `limits.streams` allows more.",
+        f"This client has {most} streams open, which is the maximum. Close one, or raise the setting `limits.streams`.",
         headers={"Retry-After": "1"},
     )
 
@@ -38,8 +38,10 @@ async def answer_each(
     submit: Callable[[_T], asyncio.Future[Answer] | _Out],
     finish: Callable[[Answer], _Out],
 ) -> AsyncIterator[list[_Out]]:
-    """Yield the results in the order of the items, a chunk at a time. `submit` returns a future, or the result of an item
-    that is no call."""
+    """Yield the results in the order of the items, a chunk at a time.
+
+    `submit` returns the future answer of a call, or the final result if the item is not a call.
+    """
 
     async def finished(chunk: list[asyncio.Future[Answer] | _Out]) -> list[_Out]:
         return [finish(await item) if isinstance(item, asyncio.Future) else item for item in chunk]

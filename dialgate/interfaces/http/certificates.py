@@ -1,4 +1,4 @@
-"""The certificate of the HTTP server, which a reload replaces."""
+"""The certificate of the HTTP server, which is replaced on reload."""
 
 import ssl
 
@@ -10,15 +10,17 @@ from dialgate.observability.metrics import Metrics
 
 
 class Certificate(Struct, frozen=True):
-    """`expires`: the first end of validity in the chain, in seconds since 1970."""
+    """A certificate in use. `expires`: the earliest end of validity in the chain, in seconds since 1970."""
 
     context: ssl.SSLContext
     expires: float
 
 
 def load(config: Config) -> Certificate | None:
-    """Read the pair that the configuration names into a context of its own: a pair that does not fit would break the one in use.
-    None if the server speaks plain HTTP. Raises `ConfigError`."""
+    """Load the configured certificate and key, or return None for plain HTTP. Raises `ConfigError`.
+
+    Each load creates a new context, because a mismatched pair would break the one in use.
+    """
     listen = config.settings.listen
     if not listen.tls_certificate:
         return None
@@ -27,17 +29,17 @@ def load(config: Config) -> Certificate | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(chain, config.folder / (listen.tls_key or listen.tls_certificate))
-        ends = [each.not_valid_after_utc for each in load_pem_x509_certificates(chain.read_bytes())]
+        ends = [part.not_valid_after_utc for part in load_pem_x509_certificates(chain.read_bytes())]
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ConfigError(
-            [f"listen.tls_certificate: {_why(error)}; give a PEM chain and its tls_key"]
+            [f"listen.tls_certificate: {_why(error)}. Name a PEM chain here, and its key in listen.tls_key"]
         ) from error
     return Certificate(context, min(ends).timestamp())
 
 
 def _why(error: OSError | ValueError) -> str:
     if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
-        return "the key is not that of the certificate"
+        return "the key does not belong to the certificate"
     return str(getattr(error, "strerror", None) or error)
 
 

@@ -1,4 +1,4 @@
-"""The question before every call: in JSON, as plain text or a form for dialplans, many at once, and as a rehearsal."""
+"""The check before every call: as JSON, as text or a form for dialplans, in batches and streams, and as a simulation."""
 
 import asyncio
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Cont
 _NDJSON: Final = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
 _AGAIN: Final = {"Retry-After": "1"}
 
-# Longer than any of these is in practice; what is stored with a decision must have an end.
+# These are stored with each decision, so they need a limit. No real value is as long.
 _Number = Annotated[str, Meta(max_length=256)]
 _Name = Annotated[str, Meta(max_length=128)]
 
@@ -37,8 +37,11 @@ _Name = Annotated[str, Meta(max_length=128)]
 class CheckRequest(
     Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}
 ):
-    """`to` is dialled, `from` is shown to the person. The same `call_id` with the same content within a day is the same
-    question and counts once. `call_type` may only be stricter than the campaign's."""
+    """A call to be checked. `to`: the number to dial. `from`: the caller ID to show.
+
+    A request that repeats the `call_id` and all other fields within a day counts once. `call_type` can only be stricter than the
+    campaign's.
+    """
 
     to: _Number
     from_: _Number
@@ -48,13 +51,16 @@ class CheckRequest(
 
 
 class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
-    """`permit`: an allow shall carry a permit, which a Kamailio in front of the trunk honours once, for seconds."""
+    """A call to be checked, optionally for a permit.
+
+    `permit`: true to get a permit with an allow. Kamailio in front of the trunk accepts it once, within seconds.
+    """
 
     permit: bool = False
 
 
 class SimulateRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
-    """`at`: the instant to judge the call at (RFC 3339); now, if left out."""
+    """A call to be simulated. `at`: the instant of the call (RFC 3339); the default is now."""
 
     at: Annotated[datetime, Meta(tz=True)] | None = None
 
@@ -64,7 +70,7 @@ class ChecksRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _RawChecks(Struct, frozen=True, forbid_unknown_fields=True):
-    """Decoded one by one, so that one ill-formed call does not spoil the others."""
+    """A batch whose calls are decoded one by one, so that one malformed call does not fail the others."""
 
     calls: list[msgspec.Raw]
 
@@ -80,7 +86,7 @@ _Item = Annotated[
 
 
 class Answers(Struct, frozen=True):
-    """In the order of the calls. An ill-formed call has its error in its place."""
+    """The answers in the order of the calls. For a malformed call, its error."""
 
     answers: list[_Item]
 
@@ -94,57 +100,60 @@ _encode: Final = msgspec.json.Encoder().encode
 
 async def check(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = await http_body.whole(request, app.config.settings.limits)
-    status, told, headers = tell(await _asked(decode(_single, body), app, client, "http"))
-    return http_body.reply(told, status, headers)
+    status, encoded_answer, headers = encode_answer(await _decide(decode(_single, body), app, client, "http"))
+    return http_body.reply(encoded_answer, status, headers)
 
 
-def ask(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
-    """Raises `Fault` where the body is not a question."""
-    asked = decode(_single, body)
-    if asked.permit:
-        _asked(asked, app, client, "http").add_done_callback(lambda done: answer.set_result(done.result()))
+def submit(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
+    """Decode a request and submit its call; `answer` gets the result. Raises `Fault`."""
+    check_request = decode(_single, body)
+    if check_request.permit:
+        _decide(check_request, app, client, "http").add_done_callback(
+            lambda done: answer.set_result(done.result())
+        )
     else:
-        app.gate.ask(call(asked, client, "http"), client, answer)
+        app.gate.ask(call(check_request, client, "http"), client, answer)
 
 
-def _asked(asked: SingleRequest, app: App, client: Client, interface: str) -> asyncio.Future[Answer]:
-    answer = app.gate.check(call(asked, client, interface), client)
-    if not asked.permit:
+def _decide(check_request: SingleRequest, app: App, client: Client, interface: str) -> asyncio.Future[Answer]:
+    answer = app.gate.check(call(check_request, client, interface), client)
+    if not check_request.permit:
         return answer
-    carrying: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    with_permit: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-    def answered(done: asyncio.Future[Answer]) -> None:
-        if not carrying.done():
-            carrying.set_result(app.gate.with_permit(done.result()))
+    def add_permit(done: asyncio.Future[Answer]) -> None:
+        if not with_permit.done():
+            with_permit.set_result(app.gate.with_permit(done.result()))
 
-    answer.add_done_callback(answered)
-    return carrying
+    answer.add_done_callback(add_permit)
+    return with_permit
 
 
-def tell(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
-    """Status, body, and the headers besides the usual."""
+def encode_answer(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
+    """Return the status, the body and the headers that not every response has."""
     return (200, _encode(answer), {}) if answer.decision_id else (503, _encode(answer), _AGAIN)
 
 
 async def simulate(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    asked = decode(_simulate, await http_body.whole(request, app.config.settings.limits))
-    if asked.at is not None and not _FIRST_YEAR <= asked.at.year <= _LAST_YEAR:
+    simulate_request = decode(_simulate, await http_body.whole(request, app.config.settings.limits))
+    at = simulate_request.at
+    if at is not None and not _FIRST_YEAR <= at.year <= _LAST_YEAR:
         raise Fault(
-            400, "request.invalid", f"Give an instant from {_FIRST_YEAR} to {_LAST_YEAR}.", field="at"
+            400, "request.invalid", f"`at` must be in the years {_FIRST_YEAR} to {_LAST_YEAR}.", field="at"
         )
-    at = None if asked.at is None else int(asked.at.timestamp() * 1000)
-    await app.subjects.simulated(client, asked.campaign, asked.to)
-    simulation = await app.gate.simulate(call(asked, client, "http"), client, at)
+    instant = None if at is None else int(at.timestamp() * 1000)
+    await app.subjects.simulated(client, simulate_request.campaign, simulate_request.to)
+    simulation = await app.gate.simulate(call(simulate_request, client, "http"), client, instant)
     return http_body.reply(_encode(simulation))
 
 
-def call(asked: CheckRequest, client: Client, interface: str) -> Call:
+def call(check_request: CheckRequest, client: Client, interface: str) -> Call:
     return Call(
-        to=asked.to,
-        from_=asked.from_,
-        campaign=asked.campaign,
-        call_id=asked.call_id,
-        call_type=asked.call_type,
+        to=check_request.to,
+        from_=check_request.from_,
+        campaign=check_request.campaign,
+        call_id=check_request.call_id,
+        call_type=check_request.call_type,
         client=client.name,
         interface=interface,
     )
@@ -154,8 +163,8 @@ def call(asked: CheckRequest, client: Client, interface: str) -> Call:
 
 
 async def check_text(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """No line end: a dialplan compares the whole with `allow`."""
-    answer = await _asked(await _from_parameters(request, app.config), app, client, "http.txt")
+    """Respond without a line end, because a dialplan compares the whole body with `allow`."""
+    answer = await _decide(await _from_parameters(request, app.config), app, client, "http.txt")
     text = "allow" if answer.decision == "allow" else f"deny {answer.reasons[0].code}"
     return _plain(
         request, text, answer, _TEXT | ({"Dialgate-Permit": answer.permit} if answer.permit else {})
@@ -163,8 +172,8 @@ async def check_text(request: web.Request, app: App, client: Client) -> web.Stre
 
 
 async def check_form(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    answer = await _asked(await _from_parameters(request, app.config), app, client, "http.form")
-    told = {
+    answer = await _decide(await _from_parameters(request, app.config), app, client, "http.form")
+    fields = {
         "decision": answer.decision,
         "decision_id": answer.decision_id,
         "to": answer.to,
@@ -175,11 +184,11 @@ async def check_form(request: web.Request, app: App, client: Client) -> web.Stre
         "permit": answer.permit,
         "reason_class": answer.reason_class,
     }
-    return _plain(request, urlencode({name: value for name, value in told.items() if value}), answer, _FORM)
+    return _plain(request, urlencode({name: value for name, value in fields.items() if value}), answer, _FORM)
 
 
 def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, str]) -> web.Response:
-    """Who sends HEAD sees no more than the status: for them a denial has one of its own."""
+    """Return the response. A denial has the status 403 for HEAD, whose response has no body."""
     headers = {**headers, "Dialgate-Decision": answer.decision}
     if answer.reason_class:
         headers["Dialgate-Class"] = answer.reason_class
@@ -190,16 +199,17 @@ def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, s
 
 
 def refuse_text(fault: Fault) -> web.Response:
-    """`deny` stands first, so that a dialplan that looks no further stays closed."""
+    """Return a text that begins with `deny`, so that a dialplan that reads only the first word does not call."""
     text = f"deny {fault.problem.code} {fault.problem.message}"
     return web.Response(body=text.encode(), status=fault.status, headers={**_TEXT, **fault.headers})
 
 
 def refuse_form(fault: Fault) -> web.Response:
-    told = {"decision": "deny", "error": fault.problem.code, "message": fault.problem.message}
-    told["reason_class"] = classify([fault.problem.code])
+    problem = fault.problem
+    fields = {"decision": "deny", "error": problem.code, "message": problem.message}
+    fields["reason_class"] = classify([problem.code])
     return web.Response(
-        body=urlencode(told).encode(), status=fault.status, headers={**_FORM, **fault.headers}
+        body=urlencode(fields).encode(), status=fault.status, headers={**_FORM, **fault.headers}
     )
 
 
@@ -212,18 +222,20 @@ async def _from_parameters(request: web.Request, config: Config) -> SingleReques
 
 
 def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
-    """Of a query and a form together. Raises `Fault`."""
-    # A dialplan sends empty what it does not have. In a query a plus that was not encoded arrives as a space.
-    asked = {
+    """Convert the parameters of a query and a form together. Raises `Fault`."""
+    # Dialplans send parameters that they lack as empty. A plus that was not percent-encoded arrives as a space.
+    fields = {
         name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value
         for name, value in pairs
         if value or name not in {"call_id", "call_type", "permit"}
     }
     if len({name for name, _ in pairs}) < len(pairs):
         raise Fault(
-            400, "request.invalid", "Send each parameter once: what is checked must be what is dialled."
+            400,
+            "request.invalid",
+            "A parameter is repeated. Send each once, so that the checked call is clear.",
         )
-    return convert(asked, SingleRequest)
+    return convert(fields, SingleRequest)
 
 
 # ---- many at once ----------------------------------------------------------------------------------------------------
@@ -241,13 +253,13 @@ async def checks(request: web.Request, app: App, client: Client) -> web.StreamRe
         raise Fault(
             413,
             "batch.too_large",
-            f"Send at most {limits.batch_calls} calls at once, or a stream of application/x-ndjson.",
+            f"The batch has more than {limits.batch_calls} calls. Send fewer, or one a line as application/x-ndjson.",
             field="calls",
         )
     answers = [
         answer
-        async for some in answer_each(turns, client.name, calls, partial(_submit, app, client), _encode)
-        for answer in some
+        async for chunk in answer_each(turns, client.name, calls, partial(_submit, app, client), _encode)
+        for answer in chunk
     ]
     return http_body.reply(b'{"answers":[%b]}' % b",".join(answers))
 
@@ -258,7 +270,7 @@ async def _stream(request: web.Request, app: App, client: Client) -> web.StreamR
         with request.app[CHECK_STREAMS].one(client.name, most, too_many_streams(most)):
             return await _streamed(request, app, client)
     except Fault:
-        server.stop_reading(request)  # the body has no end, and reading it on would take time from others
+        server.stop_reading(request)  # the body may be endless, and reading it delays other clients
         raise
 
 
@@ -267,7 +279,7 @@ async def _streamed(request: web.Request, app: App, client: Client) -> web.Strea
     await response.prepare(request)
     try:
         await _answer_lines(request, response, app, client)
-    except FAILURES as error:  # the status has gone out: the last line tells it
+    except FAILURES as error:  # the status was sent already, so the last line holds the error
         await response.write(encoded(fault_of(error).problem) + b"\n")
         response.force_close()
     await response.write_eof()
@@ -275,16 +287,16 @@ async def _streamed(request: web.Request, app: App, client: Client) -> web.Strea
 
 
 async def _answer_lines(request: web.Request, response: web.StreamResponse, app: App, client: Client) -> None:
-    """Answer line by line, in order. Nothing more is read while a client leaves its answers unread."""
-    turns, submit = request.app[BULK], partial(_submit, app, client)
-    async for some in http_body.lines(request, app.config.settings.limits):
-        calls = (line for line in some if line.strip())
-        async for answers in answer_each(turns, client.name, calls, submit, _encode):
+    """Answer line by line, in order. While the client does not read its answers, read no more calls."""
+    turns, submit_line = request.app[BULK], partial(_submit, app, client)
+    async for lines in http_body.lines(request, app.config.settings.limits):
+        calls = (line for line in lines if line.strip())
+        async for answers in answer_each(turns, client.name, calls, submit_line, _encode):
             await response.write(b"".join([answer + b"\n" for answer in answers]))
 
 
 def _submit(app: App, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
-    """An ill-formed call is answered in its place; the others are served."""
+    """Submit a call, or return the error of a malformed one, so that the others are still answered."""
     try:
         return app.gate.check(call(decode(_check, raw), client, "http"), client)
     except Fault as fault:

@@ -1,4 +1,4 @@
-"""Fairness between clients: few CPU-heavy requests at a time, one for each, and so many open streams for each."""
+"""Fairness between clients: limits on CPU-heavy requests and on open streams."""
 
 import asyncio
 from collections import Counter
@@ -7,27 +7,28 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class Turns:
+    """A limit on requests that are served at once, each of another client."""
+
     def __init__(self, most: int = 1) -> None:
-        """`most`: requests that are served at once, each of another client."""
         self._slots = asyncio.Semaphore(most)
         self._own: dict[str, asyncio.Lock] = {}
 
     @asynccontextmanager
     async def of(self, client: str) -> AsyncIterator[None]:
-        """Wait for a turn. Of each client only one request queues for it; its other requests wait behind that one."""
+        """Wait for a turn. Only one request per client queues for it, so a client cannot crowd out others."""
         async with self._own.setdefault(client, asyncio.Lock()), self._slots:
             yield
 
 
 class Caps:
-    """Counts of what each client, or each tenant, holds open."""
+    """Counts of open streams or pages per holder, such as a client or a controller."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
     @contextmanager
     def one(self, holder: str, most: int, fault: Exception) -> Iterator[None]:
-        """Count one for the holder. Raises `fault` where it has `most` already."""
+        """Count one for the holder. Raises `fault` if it has `most` already."""
         if self._open[holder] >= most:
             raise fault
         self._open[holder] += 1

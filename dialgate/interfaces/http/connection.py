@@ -1,8 +1,8 @@
-"""One HTTP connection: its limits of time and number, the fast path of checks, and the hand-over to aiohttp.
+"""An HTTP connection: its timeouts, the fast path for checks, and the hand-over to aiohttp.
 
-aiohttp waits without limit for the head of a request and quotes ill-formed ones in its response. A `Connection` is the protocol
-that the transport calls. It passes bytes and events on to a request handler of aiohttp, and learns from aiohttp's request
-factory and access logger when a request begins and ends.
+aiohttp has no timeout for the head of a request, and quotes malformed requests in its response. A `Connection` is the protocol
+that the transport calls. It forwards bytes and events to a request handler of aiohttp. aiohttp's request factory and access
+logger report when a request begins and ends.
 """
 
 import asyncio
@@ -24,23 +24,24 @@ from dialgate.interfaces.http.tls import Handshake
 
 _log = structlog.get_logger(__name__)
 
-_LATE = Fault(408, "request.timeout", "The request did not arrive in time; send it again without pausing.")
-_TOO_LONG = Fault(431, "request.headers_too_large", "Send a shorter request line and shorter headers.")
-_NOT_HTTP = Fault(400, "request.not_http", "Send HTTP/1.1; this is not well-formed.")
+_LATE = Fault(408, "request.timeout", "The request did not arrive in time. Send it again without pauses.")
+_TOO_LONG = Fault(
+    431, "request.headers_too_large", "The request line or a header is too long. Send a shorter one."
+)
+_NOT_HTTP = Fault(400, "request.not_http", "The request is not well-formed HTTP. Send HTTP/1.1 to this port.")
 
-# Given the connection's transport, what to do with bytes that are not for the lane, and what to do while it waits.
+# Arguments: the transport, and the `hand_over`, `watch` and `last` of the lane.
 OpenLane: TypeAlias = Callable[
     [asyncio.Transport, Callable[[bytes], None], Callable[[bool], None], Callable[[], bool]], Lane
 ]
 
-_LINGER_SECONDS: Final = (
-    2  # to read a body on after its refusal, so that the client sees that; reading takes time from others
-)
+# The body of a refused request is read this long, so that the client sees the response. Reading delays other clients.
+_LINGER_SECONDS: Final = 2
 _MOST_HEADERS: Final = 64
 
 
 class Handler(web.RequestHandler):
-    """aiohttp's side of a connection."""
+    """The request handler of aiohttp for a connection."""
 
     __slots__ = ("connection",)
 
@@ -64,12 +65,18 @@ class Handler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it may quote a called number, so it is not sent
     ) -> web.StreamResponse:
-        """Return the response to what is not HTTP, or to an error of ours."""
+        """Return the response to malformed HTTP or to an unexpected error of the gate."""
         if request.writer.output_size > 0:
-            raise ConnectionError("a response that was begun cannot become an error")
+            raise ConnectionError("the response was sent in part, so no error can be sent")
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("request failed", exc_info=exc)
-            answer = response(Fault(status, "gate.error", "An error in the gate; its log has the details."))
+            answer = response(
+                Fault(
+                    status,
+                    "gate.error",
+                    "An unexpected error occurred in the gate. Report the traceback in its service log.",
+                )
+            )
         elif isinstance(exc, http_exceptions.LineTooLong):
             answer = response(_TOO_LONG)
         else:
@@ -79,14 +86,14 @@ class Handler(web.RequestHandler):
 
 
 class _NoteEnd(AbstractAccessLogger):
-    """Tells the connection that a response was sent, or that its client has gone."""
+    """Notifies the connection that a response was sent, or that its client has disconnected."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:  # noqa: ARG002 - aiohttp's
         connection_of(request).end_request()
 
 
 def note_beginnings(server: web.Server) -> None:
-    """Tell each connection of the server when aiohttp takes up a request of it."""
+    """Notify each connection of the server when aiohttp begins a request."""
     make = server.request_factory
 
     def begin(*arguments: Any) -> web.BaseRequest:
@@ -102,8 +109,11 @@ def connection_of(request: web.BaseRequest) -> "Connection":
 
 
 class Shared(Struct, frozen=True):
-    """What the connections of a server share. `opened`: those that are open. `closing` is set once each is to end with its next
-    response. `open_lane`: None if all are for aiohttp."""
+    """The state that all connections of a server share.
+
+    `opened`: the open connections. `closing` is set when each must end with its next response. `open_lane`: None to serve all
+    requests by aiohttp.
+    """
 
     server: web.Server
     limits: Limits
@@ -161,7 +171,7 @@ class Connection(asyncio.Protocol):
         elif self._handler is not None and not self._deaf:
             waiting = not self._is_busy()
             self._handler.data_received(data)
-            if waiting:  # otherwise a body is being read, in its own time
+            if waiting:  # otherwise this is part of a body, which has its own timeout
                 self._watch(True)  # noqa: FBT003 - its only argument
         elif not self._transport.is_closing():
             self._transport.pause_reading()
@@ -212,17 +222,17 @@ class Connection(asyncio.Protocol):
         self._serving = False
 
     def _is_asked(self) -> bool:
-        """Whether a response of the lane is due."""
+        """Return whether a response of the lane is due."""
         return self._lane is not None and self._lane.awaited
 
     def _is_busy(self) -> bool:
-        """Whether aiohttp serves a request, or still reads its body."""
+        """Return whether aiohttp serves a request, or still reads its body."""
         return self._serving or (self._request is not None and not self._request.content.is_eof())
 
-    # ---- limits of time
+    # ---- timeouts
 
     def _watch(self, waiting: bool) -> None:  # noqa: FBT001 - its only argument
-        """`waiting`: a part of a request has arrived. The rest has `read_seconds`."""
+        """Start or stop the timeout `read_seconds`. `waiting`: part of a request has arrived."""
         if not waiting:
             self._stop_waiting()
             return
@@ -237,7 +247,7 @@ class Connection(asyncio.Protocol):
             self._deadline = None
 
     def _end_if_silent(self) -> None:
-        """A request that has begun has the rest of its time."""
+        """End the connection, or let a request that has begun use the rest of `read_seconds`."""
         left = self._shared.limits.read_seconds - self._shared.limits.first_byte_seconds
         if self._begun and left > 0:
             self._deadline = self._loop.call_later(left, self._end_late)
@@ -254,7 +264,7 @@ class Connection(asyncio.Protocol):
         self._close()
 
     def _end_idle_lane(self) -> None:
-        """aiohttp has a timer of its own for its part."""
+        """Close the lane's connection after `idle_seconds`. aiohttp has its own timer."""
         if self._lane is None:
             return
         now = self._loop.time()
@@ -266,7 +276,7 @@ class Connection(asyncio.Protocol):
             self._idle = self._loop.call_at(again, self._end_idle_lane)
 
     def _close(self) -> None:
-        """Close after what is written was sent, and read nothing more."""
+        """Close after all written data was sent, and read nothing more."""
         self._lane, self._deaf = None, True
         if self._handler is not None:
             self._handler.force_close()
@@ -281,14 +291,16 @@ class Connection(asyncio.Protocol):
             self._shared.connections.admit(self)
 
     def stop_reading(self) -> None:
-        """Read no more of a body that has not ended. aiohttp closes the connection once its `lingering_time` is over, so that
-        the response arrives first."""
+        """Read no more of a body that has not ended.
+
+        aiohttp closes the connection after its `lingering_time`, so that the response arrives first.
+        """
         if self._request is not None and not self._request.content.is_eof():
             self._deaf = True
             self._transport.pause_reading()
 
     async def finish(self, seconds: float) -> None:
-        """Close the connection if aiohttp does not serve it, after the response that is due."""
+        """Close the connection after the response that is due, unless aiohttp serves it."""
         if self._lane is not None and self._lane.awaited:
             await asyncio.wait([self._lane.rest()], timeout=seconds)
         if self._handler is None:

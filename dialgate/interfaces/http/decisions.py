@@ -1,7 +1,7 @@
-"""What was decided, told to who may read it: all about one number, or one decision by its id.
+"""The look-up of recorded decisions: all about a number, or one by its id.
 
-A client sees the decisions of its own controllers, and those that it asked for itself in a campaign that nobody has;
-of others it is told what it would be told if there were none.
+A client sees the decisions of its controllers, and its own checks of campaigns that no controller has. All other decisions are
+reported as unknown.
 """
 
 import asyncio
@@ -35,14 +35,16 @@ from dialgate.texts import Language
 
 _T = TypeVar("_T")
 _encode: Final = msgspec.json.Encoder().encode
-# One at a time: reading the log must not take the machine from those who ask before a call.
+# One look-up at a time, because reading the log must not slow down checks.
 TURN: Final = web.AppKey("TURN", Turns)
 
 
 class Accounts(Struct, frozen=True, kw_only=True):
-    """Newest first, of every gate on the store. `more`: there are older ones; ask again with `before`. `notices` say in words what
-    is not there: that nothing was decided, that the keys of `retired_months` are gone, or that the gates in `missing` could not be
-    asked, each with why."""
+    """Decisions of all gates on the store, newest first.
+
+    `more`: older ones exist; request them with `before`. `retired_months`: months whose keys were destroyed, and whose decisions
+    are not included. `missing`: gates that could not be asked, each with the reason. `notices`: sentences about missing data.
+    """
 
     decisions: list[Account]
     more: bool
@@ -67,28 +69,28 @@ class _OneDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 async def about_number(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     fields = dict(body.query(request))
-    if fields.get("number", "").startswith(" "):  # a plus that was not encoded
+    if fields.get("number", "").startswith(" "):  # a plus that was not percent-encoded
         fields["number"] = f"+{fields['number'][1:]}"
-    asked = convert(fields, _AboutNumber)
-    language = asked.language or _preferred(request)
-    number = _number(asked, client, app.config)
-    sees = Sees.of(client.name, client.controllers, asked.controller)
-    await app.subjects.saw(client, asked.controller, number, "decisions", asked.purpose)
-    logs = everywhere(request.app, app, client.name)
-    question = FindDecisions(number=number, sees=sees, most=asked.limit + 1)
-    if asked.before:
-        before, unheard = await logs.position(app.registrar.ids.inside(client, asked.before), sees)
-        if before is None and unheard:
-            known(None, unheard)
+    query = convert(fields, _AboutNumber)
+    language = query.language or _preferred(request)
+    number = _number(query, client, app.config)
+    sees = Sees.of(client.name, client.controllers, query.controller)
+    await app.subjects.saw(client, query.controller, number, "decisions", query.purpose)
+    logs = decision_search(request.app, app, client.name)
+    question = FindDecisions(number=number, sees=sees, most=query.limit + 1)
+    if query.before:
+        before, unreachable = await logs.position(app.registrar.ids.inside(client, query.before), sees)
+        if before is None and unreachable:
+            require_found(None, unreachable)
         question = structs.replace(question, before=before or BEGINNING)
     decisions, missing = await logs.about(question)
-    told = [told_outside(app, each, language) for each in decisions.found[: asked.limit]]
+    accounts = [client_account(app, found, language) for found in decisions.found[: query.limit]]
     answer = Accounts(
-        decisions=told,
-        more=len(decisions.found) > asked.limit,
+        decisions=accounts,
+        more=len(decisions.found) > query.limit,
         retired_months=decisions.retired,
         notices=explanation.notices(
-            language, decisions.retired, missing, nothing=not told and not asked.before
+            language, decisions.retired, missing, nothing=not accounts and not query.before
         ),
         language=language,
         missing=missing,
@@ -97,48 +99,51 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
 
 
 async def one_decision(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    asked = convert(dict(body.query(request)), _OneDecision)
+    query = convert(dict(body.query(request)), _OneDecision)
     sees = Sees.of(client.name, client.controllers)
     name = app.registrar.ids.inside(client, request.match_info["id"])
-    logs = everywhere(request.app, app, client.name)
+    logs = decision_search(request.app, app, client.name)
     found, missing = await logs.one(name, sees) if name else (None, {})
-    told = told_outside(app, known(found, missing), asked.language or _preferred(request))
-    return body.reply(_encode(structs.replace(told, missing=missing)))
+    account = client_account(app, require_found(found, missing), query.language or _preferred(request))
+    return body.reply(_encode(structs.replace(account, missing=missing)))
 
 
-def everywhere(site: web.Application, app: App, client: str) -> DecisionSearch:
+def decision_search(site: web.Application, app: App, client: str) -> DecisionSearch:
+    """Return a search of the logs of all gates, for a client."""
     return DecisionSearch(partial(inquire, site, app, client), app.subjects.peers)
 
 
-def told_outside(app: App, found: Found, language: Language) -> Account:
-    """An account as a client sees it: where several controllers share the gate, its place in the log is left out."""
-    told = explanation.account(found, language, _names(app.config))
+def client_account(app: App, found: Found, language: Language) -> Account:
+    """Return an account for a client, without its position in the log if several controllers share the gate."""
+    account = explanation.account(found, language, _names(app.config))
     if not app.config.shared:
-        return told
+        return account
     record = found.record
     owner = owner_of(record.facts.controller.id, record.client)
     return structs.replace(
-        told,
+        account,
         decision_id=app.registrar.ids.outside(record.id, owner),
         seq=0,
-        reasons=app.registrar.ids.worded(told.reasons),
+        reasons=app.registrar.ids.worded(account.reasons),
     )
 
 
-def known(found: Found | None, missing: Mapping[str, str]) -> Found:
-    """Raises `Fault` where there is none, or where that cannot be told."""
+def require_found(found: Found | None, missing: Mapping[str, str]) -> Found:
+    """Return the decision. Raises `Fault` if none was found, or if gates in `missing` may have it."""
     if found is not None:
         return found
     if missing:
         raise Fault(
             503,
             "peer.unheard",
-            f"Nothing here has this id, and these gates could not be asked: {', '.join(missing)}.",
+            f"This gate has no decision with this id, and these gates cannot be reached: {', '.join(missing)}. "
+            "Repeat the request when they are up.",
         )
-    raise Fault(404, "decision.unknown", "No decision of yours has this id; mend it.", field="id")
+    raise Fault(404, "decision.unknown", "This client has no decision with this id. Check `id`.", field="id")
 
 
 async def inquire(site: web.Application, app: App, client: str, look_up: Callable[[Inquiry], _T], /) -> _T:
+    """Run a look-up in this gate's log, in a thread and after the look-ups before it."""
     data = app.config.data
 
     def run() -> _T:
@@ -156,17 +161,20 @@ def _names(config: Config) -> dict[str, str]:
     return {controller.id: controller.name for controller in config.controllers.values()}
 
 
-def _number(asked: _AboutNumber, client: Client, config: Config) -> str:
-    """In E.164; without a country code it is read as one of the controller's country."""
-    owned = [name for name in client.controllers if asked.controller in {"", name}]
+def _number(query: _AboutNumber, client: Client, config: Config) -> str:
+    """Return the number in E.164. One without a country code is read as of the controller's country."""
+    owned = [name for name in client.controllers if query.controller in {"", name}]
     if not owned:
         text = choose("Name one of your controllers", client.controllers)
         raise Fault(404, "controller.unknown", text, field="controller")
     try:
-        return number_history.e164(asked.number, config.controllers[owned[0]].country)
+        return number_history.e164(query.number, config.controllers[owned[0]].country)
     except number_history.NumberUnreadable as problem:
         raise Fault(
-            400, "number.invalid", f"The number {problem}; send it in E.164.", field="number"
+            400,
+            "number.invalid",
+            f"The number {problem}. Send it in E.164: a plus, the country code and the number.",
+            field="number",
         ) from None
 
 
@@ -201,7 +209,7 @@ _EXAMPLE: Final = {
     "checks": [
         {
             "rule": "registry_clear",
-            "about": "That the opposition register was asked and says no.",
+            "about": "The opposition registry was consulted and does not list the number.",
             "result": "deny",
         }
     ],
@@ -216,7 +224,7 @@ _EXAMPLE: Final = {
 }
 _LANGUAGE: Final = Parameter(
     name="language",
-    about="Of the words: `it` or `en`; else as `Accept-Language` says.",
+    about="Language of the texts, `it` or `en`. Default: from `Accept-Language`.",
     example="it",
     schema={"enum": list(texts.LANGUAGES)},
 )
@@ -229,18 +237,27 @@ DECISIONS: Final = (
         path="/v1/decisions",
         group=_GROUP,
         about=(
-            "Every decision about a number, newest first, in words for the person it was about. Also those of retired "
-            "lists and past campaigns; not those of months whose keys are retired, which it says."
+            "Return all decisions about a number, newest first, worded for the data subject. Includes those of retired lists and "
+            "past campaigns. Excludes months whose keys were destroyed, and lists these months."
         ),
         serve=about_number,
         scope="read",
         parameters=(
-            Parameter(name="number", about="The person's number.", example="+390612345678", required=True),
+            Parameter(
+                name="number",
+                about="The data subject's number, in E.164.",
+                example="+390612345678",
+                required=True,
+            ),
             PURPOSE,
-            Parameter(name="controller", about="Of this controller only.", example="acme"),
+            Parameter(name="controller", about="Only decisions of this controller.", example="acme"),
             _LANGUAGE,
-            Parameter(name="limit", about="At most so many; 100 if not given, 1000 at most.", example="100"),
-            Parameter(name="before", about="Older than this decision.", example="9f2c01ab-4712"),
+            Parameter(
+                name="limit", about="Most decisions to return, 1 to 1000. Default: 100.", example="100"
+            ),
+            Parameter(
+                name="before", about="Only decisions before the one with this id.", example="9f2c01ab-4712"
+            ),
         ),
         answer=Accounts,
         answer_example={
@@ -256,11 +273,17 @@ DECISIONS: Final = (
         method="GET",
         path="/v1/decisions/{id}",
         group=_GROUP,
-        about="One decision, with what became of the call.",
+        about="Return a decision, with the outcome of its call.",
         serve=one_decision,
         scope="read",
         parameters=(
-            Parameter(name="id", about="The decision.", example="9f2c01ab-4712", required=True, place="path"),
+            Parameter(
+                name="id",
+                about="`decision_id` of the check's response.",
+                example="9f2c01ab-4712",
+                required=True,
+                place="path",
+            ),
             _LANGUAGE,
         ),
         answer=Account,

@@ -1,4 +1,4 @@
-"""The endpoints for dialers that speak a language of their own: a literal table, as endpoints.py."""
+"""The table of endpoints for dialers with their own protocol or format."""
 
 from typing import Final
 
@@ -44,16 +44,23 @@ _UNDECIDED: Final = {
     },
 }
 _CALL: Final = (
-    Parameter(name="to", about="The number to be dialled; else the channel's.", example=_NUMBER),
-    Parameter(name="from", about="The number to be shown; else the channel's.", example="+390844123456"),
-    Parameter(name="campaign", about="The campaign.", example="acme-fibre", required=True),
-    Parameter(name="call_type", about="Stricter than the campaign's.", example="agent"),
+    Parameter(name="to", about="Number to dial. Default: the channel's destination number.", example=_NUMBER),
+    Parameter(name="from", about="Caller ID to show. Default: the channel's caller ID.", example="+390844123456"),
+    Parameter(name="campaign", about="Id of the campaign.", example="acme-fibre", required=True),
+    Parameter(name="call_type", about="Call type, only if stricter than the campaign's.", example="agent"),
 )  # fmt: skip
 _BRIDGE: Final = Parameter(
-    name="bridge", about="The way out, up to the number.", example="sofia/gateway/trunk", required=True
+    name="bridge",
+    about="Start of the dial string. A slash and the checked number are appended.",
+    example="sofia/gateway/trunk",
+    required=True,
 )
 _PROFILE: Final = Parameter(
-    name="profile", about="A profile of config/webhooks.", example="generic", required=True, place="path"
+    name="profile",
+    about="Name of a file in config/webhooks, without `.yaml`.",
+    example="generic",
+    required=True,
+    place="path",
 )
 _ASKING: Final = ("request.not_json", "request.too_large", "request.timeout")
 
@@ -64,8 +71,8 @@ def _httapi(method: str) -> Endpoint:
         path="/v1/freeswitch/httapi",
         group=_GROUP,
         about=(
-            "FreeSWITCH mod_httapi: an allow breaks out with `dg_decision` set, all else hangs up. Always a 200, "
-            "without which FreeSWITCH would go on."
+            "Check a call for FreeSWITCH mod_httapi. An allow continues with `dg_decision` set; a denial or an error hangs up. "
+            "The status is always 200, because FreeSWITCH continues the call after any other."
         ),
         serve=freeswitch.httapi,
         refuse=freeswitch.refuse_httapi,
@@ -85,7 +92,10 @@ DIALERS: Final = (
         method="POST",
         path="/v1/freeswitch/dialplan",
         group=_GROUP,
-        about="FreeSWITCH mod_xml_curl: the bridge to the number that was checked, or the end of the call. Always a 200.",
+        about=(
+            "Check a call for FreeSWITCH mod_xml_curl. The response is a dialplan that bridges to the checked number or hangs up. "
+            "The status is always 200."
+        ),
         serve=freeswitch.dialplan,
         refuse=freeswitch.refuse_dialplan,
         scope="check",
@@ -99,7 +109,7 @@ DIALERS: Final = (
         method="POST",
         path="/v1/webhooks/{profile:[a-z0-9_-]+}",
         group=_GROUP,
-        about="The check by a profile: the fields where the dialer has them, the answer as it wants it.",
+        about="Check a call in the dialer's own format. A profile maps the request's fields and the response.",
         serve=webhooks.webhook,
         scope="check",
         parameters=(_PROFILE,),
@@ -115,7 +125,7 @@ DIALERS: Final = (
         method="POST",
         path=authzen.EVALUATION,
         group=_GROUP,
-        about="The check as OpenID AuthZEN 1.0 asks it. `decision` is true only for an allow that is recorded.",
+        about="Check a call in the format of OpenID AuthZEN 1.0. `decision` is true only for an allow that is recorded.",
         serve=authzen.evaluation,
         scope="check",
         ask=authzen.Evaluation,
@@ -123,7 +133,7 @@ DIALERS: Final = (
         answer=authzen.Verdict,
         answer_example=_ALLOW,
         denial_example=_DENY,
-        also_answers=((503, "The gate cannot decide: do not call; ask again.", _UNDECIDED),),
+        also_answers=((503, "The gate cannot decide. Do not call; repeat the request.", _UNDECIDED),),
         errors=_ASKING,
     ),
     Endpoint(
@@ -131,8 +141,8 @@ DIALERS: Final = (
         path=authzen.EVALUATIONS,
         group=_GROUP,
         about=(
-            "Many at once, as AuthZEN 1.0 has it: what an evaluation leaves out stands at the top; one that is "
-            "ill-formed is denied in its place."
+            "Check many calls in the format of OpenID AuthZEN 1.0. The top level holds defaults for each evaluation. A malformed "
+            "evaluation is denied, and the others are answered."
         ),
         serve=authzen.evaluations,
         scope="check",

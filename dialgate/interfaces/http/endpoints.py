@@ -1,4 +1,4 @@
-"""Every endpoint: one literal table, which the server serves and /openapi.json describes."""
+"""The table of endpoints that the server serves and /openapi.json describes."""
 
 from typing import Any, Final, get_args
 
@@ -64,13 +64,14 @@ _SIMULATION: Final = {
 _FORM_ALLOW: Final = "decision=allow&decision_id=9f2c01ab-4711&to=%2B390612345678&from=%2B390844123456"
 _FORM_DENY: Final = "decision=deny&reason=gate.unavailable&reason_class=gate"
 _CALL_TYPES: Final = {"enum": get_args(CallType)}
-_ASKED: Final = (
-    Parameter(name="to", about="The number to be dialled.", example=NUMBER, required=True),
-    Parameter(name="from", about="The number to be shown.", example="+390844123456", required=True),
-    Parameter(name="campaign", about="The campaign.", example="acme-fibre", required=True),
-    Parameter(name="call_id", about="The dialer's name for the call; a repeat counts once.", example="0001"),
-    Parameter(name="call_type", about="Stricter than the campaign's.", example="agent", schema=_CALL_TYPES),
-    Parameter(name="permit", about="`true`: an allow shall carry a permit.", example="false"),
+_PARAMETERS: Final = (
+    Parameter(name="to", about="Number to dial, in E.164.", example=NUMBER, required=True),
+    Parameter(name="from", about="Caller ID to show, in E.164.", example="+390844123456", required=True),
+    Parameter(name="campaign", about="Id of the campaign.", example="acme-fibre", required=True),
+    Parameter(name="call_id", about="The dialer's id of the call. A repeated request counts once.", example="0001"),
+    Parameter(name="call_type", about="Call type, only if stricter than the campaign's.", example="agent",
+              schema=_CALL_TYPES),
+    Parameter(name="permit", about="`true` to get a permit with an allow.", example="false"),
 )  # fmt: skip
 _PLAIN_ASKING: Final = ("request.too_large", "request.timeout")
 
@@ -81,17 +82,17 @@ def _dialplan(method: str, kind: str, serve: Any, refuse: Any, allow: str, deny:
         path=f"/v1/check.{kind}",
         group=_CHECK,
         about=(
-            "The same for a dialplan. Parameters in the query, or in a form that is posted. An error too begins with "
-            "a denial."
+            f"Check a call, with a response in {'plain text' if kind == 'txt' else 'form encoding'} for dialplans. Send the parameters "
+            "in the query or in a posted form. The response to an invalid request also begins with a denial."
         ),
         serve=serve,
         refuse=refuse,
         scope="check",
         media="text/plain" if kind == "txt" else "application/x-www-form-urlencoded",
-        parameters=_ASKED,
+        parameters=_PARAMETERS,
         also_asks=("application/x-www-form-urlencoded",) if method == "POST" else (),
         answer_example=allow,
-        also_answers=((503, "The gate cannot decide: do not call; ask again.", deny),),
+        also_answers=((503, "The gate cannot decide. Do not call; repeat the request.", deny),),
         errors=_PLAIN_ASKING if method == "POST" else (),
     )
 
@@ -101,7 +102,7 @@ ENDPOINTS: Final = (
         method="POST",
         path="/v1/check",
         group=_CHECK,
-        about="May this call be placed? The decision is on the disk before the answer leaves.",
+        about="Check whether a call may be placed. The decision is on disk before the response is sent.",
         serve=check.check,
         scope="check",
         ask=check.SingleRequest,
@@ -109,7 +110,7 @@ ENDPOINTS: Final = (
         answer=Answer,
         answer_example=_ALLOW,
         denial_example=_DENY,
-        also_answers=((503, "The gate cannot decide: do not call; ask again.", _UNDECIDED),),
+        also_answers=((503, "The gate cannot decide. Do not call; repeat the request.", _UNDECIDED),),
         errors=ASKING,
     ),
     _dialplan("GET", "txt", check.check_text, check.refuse_text, "allow", "deny gate.unavailable"),
@@ -121,8 +122,8 @@ ENDPOINTS: Final = (
         path="/v1/checks",
         group=_CHECK,
         about=(
-            'Many calls at once. Answers stand in the order of the calls; an ill-formed call gets `{"error": …}` in its '
-            "place. As application/x-ndjson, one call a line, they are answered line by line without a limit."
+            'Check many calls. The answers have the order of the calls; a malformed call gets `{"error": …}`. Calls sent as '
+            "application/x-ndjson, one per line, are answered line by line, without a limit on their number."
         ),
         serve=check.checks,
         scope="check",
@@ -137,7 +138,7 @@ ENDPOINTS: Final = (
         method="POST",
         path="/v1/simulate",
         group=_CHECK,
-        about="What would be decided, now or at another instant. Every rule's outcome; nothing is reserved or recorded.",
+        about="Simulate a check, now or at another instant. Returns the outcome of every rule, and records no attempt.",
         serve=check.simulate,
         scope="simulate",
         ask=check.SimulateRequest,
@@ -150,7 +151,10 @@ ENDPOINTS: Final = (
         method="POST",
         path="/v1/outcomes",
         group=_CHECK,
-        about="What became of an allowed call. `opt_out` revokes at once, `wrong_number` closes what was given for the number.",
+        about=(
+            "Report the outcome of an allowed call. `opt_out` records a revocation. `wrong_number` suspends the consents and "
+            "contracts of the number."
+        ),
         serve=ledger.write(OutcomeRequest, lambda registrar: registrar.outcomes.result, 200),
         scope="outcome",
         ask=OutcomeRequest,

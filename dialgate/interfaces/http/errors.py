@@ -1,6 +1,6 @@
-"""The one error shape, `{"error": {"code", "message", "field"}}`, and how every failing path comes to it.
+"""The error format `{"error": {"code", "message", "field"}}`, the table of codes, and the conversion of exceptions into it.
 
-A message says what is wrong and what to do. It never repeats what was sent, since that may be a called number.
+A message says what is wrong and what to do. It never repeats the request's data, which may contain a called number.
 """
 
 import re
@@ -22,17 +22,17 @@ _T = TypeVar("_T")
 
 JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
-_DEEP: Final = 64
+_MAX_DEPTH: Final = 64
 
-# Where msgspec says the fault is. Names that a client made up stand there too, and could hold a number: only what looks
-# like one of our own is repeated.
+# The position of the fault in msgspec's message. Field names are the client's and could contain a number, so a message repeats
+# only names that look like those of the API.
 _PLACE: Final = re.compile(r" - at `(?:key in )?\$((?:\.[A-Za-z_]+|\[[0-9]{1,5}\]|\[\.\.\.\])*)`$")
 _FIELD: Final = re.compile(r"field `(.*?)`?$", re.DOTALL)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,63}[0-9]{0,3}")
 
 
 class Problem(Struct, frozen=True):
-    """`field` is the path of the field at fault in what was sent, or empty."""
+    """An error as the client receives it. `field`: the path of the faulty field or parameter, or empty."""
 
     code: str
     message: str
@@ -44,6 +44,8 @@ class Failed(Struct, frozen=True):
 
 
 class Fault(Exception):
+    """A request that failed, with the status, body and headers of the response."""
+
     def __init__(
         self,
         status: int,
@@ -59,58 +61,210 @@ class Fault(Exception):
         self.headers = headers or {}
 
 
-CODES: Final[dict[str, tuple[int, str]]] = {
-    "request.not_json": (400, "The body is not one JSON document in UTF-8."),
+class ErrorCode(Struct, frozen=True):
+    """A row of the table of codes: HTTP status, what happened, and what to do."""
+
+    status: int
+    meaning: str
+    advice: str
+
+
+_CODES: Final[dict[str, tuple[int, str, str]]] = {
+    "request.not_json": (
+        400,
+        "The body is not one JSON document in UTF-8.",
+        "Send one JSON document in UTF-8, nested at most 64 levels deep.",
+    ),
     "request.invalid": (
         400,
-        "A field is missing, unknown, there twice, of the wrong type or out of its limits; `field` names it.",
+        "A field or parameter is missing, unknown, repeated, of the wrong type or out of its limits.",
+        "Correct the one named in `field`; /openapi.json has the types, limits and allowed values.",
     ),
-    "request.broken": (400, "The body broke off, or its encoding is damaged."),
-    "request.not_http": (400, "What arrived is not well-formed HTTP."),
+    "request.broken": (
+        400,
+        "The body is incomplete, or its encoding is damaged.",
+        "Send the request again. Compress it only if `Content-Encoding` says so.",
+    ),
+    "request.not_http": (400, "The request is not well-formed HTTP.", "Send HTTP/1.1 to this port."),
     "number.invalid": (
         400,
-        "The ledger cannot keep this: it is no telephone number. (A check of it is a deny.)",
+        "`number` is not a telephone number, so nothing can be recorded or looked up for it.",
+        "Send `number` in E.164, for example +390612345678. (`POST /v1/check` denies such a number instead.)",
     ),
-    "caller_id.invalid": (400, "A caller ID that is not a number cannot be proved."),
-    "list.unreadable": (400, "The list is damaged, or no row of it holds a telephone number."),
-    "auth.in_url": (400, "A key stands in the URL, where every log on the way keeps it."),
-    "auth.missing": (401, "No key was sent, and the source address is no client's."),
-    "auth.unknown": (401, "No client has this key."),
-    "auth.scope": (403, "The client may not do this."),
-    "peer.refused": (403, "It is no question of a gate that shares this one's keys, name and time."),
-    "path.unknown": (404, "No such path."),
-    "controller.unknown": (404, "No such controller, or none of this client's."),
-    "campaign.unknown": (404, "No such campaign of this controller."),
-    "decision.unknown": (404, "No decision of the client's has this id, or it allowed no call."),
-    "ledger.unknown": (404, "Nothing of this id is recorded for this number."),
-    "list.unknown": (404, "No such list."),
-    "revocation.unknown": (404, "No such revocation."),
-    "subject.unknown": (404, "No such open request, of this kind, for this number."),
-    "webhook.unknown": (404, "No such webhook profile."),
-    "method.not_allowed": (405, "The path is right, the method is not; `Allow` names those that are."),
-    "request.timeout": (408, "The request did not arrive in time."),
-    "revocation.lifted": (409, "The revocation was lifted on another ground already; that stands."),
-    "list.exists": (409, "A list of this id was loaded before; a retired one stays on record."),
-    "outcome.known": (409, "The call has an outcome already that is as strict or stricter; it stands."),
-    "subject.closed": (409, "The request is closed, or cannot be extended any more."),
-    "request.too_large": (413, "The body, or a line of it, is larger than this gate takes."),
-    "batch.too_large": (413, "More calls at once than this gate takes."),
-    "request.expectation": (417, "Only `Expect: 100-continue` is understood."),
-    "request.headers_too_large": (431, "The request line or a header is longer than this gate takes."),
+    "caller_id.invalid": (
+        400,
+        "`caller_id` is not a telephone number, so nothing can be proved about it.",
+        "Send `caller_id` in E.164, for example +390844123456.",
+    ),
+    "list.unreadable": (
+        400,
+        "The call list is damaged, or no row contains a telephone number.",
+        "Send a text, CSV or XLSX file, or `numbers`, with a telephone number in each row.",
+    ),
+    "auth.in_url": (
+        400,
+        "The URL contains a key. Proxies and servers log URLs, so this key is no longer secret.",
+        "Replace the key with `dialgate key`, and send it as `Authorization: Bearer KEY`.",
+    ),
+    "auth.missing": (
+        401,
+        "The request has no key, and its source address is not in the `sources` of a client.",
+        "Send `Authorization: Bearer KEY`, or add the address to the client's `sources`.",
+    ),
+    "auth.unknown": (
+        401,
+        "No client has this key.",
+        "Check the key, and its SHA-256 in `clients` of dialgate.yaml; `dialgate key` makes a new one.",
+    ),
+    "auth.scope": (
+        403,
+        "The client lacks the scope that the endpoint needs.",
+        "Add the scope named in the message to the client's `scopes` in dialgate.yaml.",
+    ),
+    "peer.refused": (
+        403,
+        "The request does not come from a gate with the same keys, `peers` and time.",
+        "Use the same keys.json and `peers` on all gates, and synchronise their clocks.",
+    ),
+    "path.unknown": (404, "No endpoint has this path.", "Check the path; /docs lists all of them."),
+    "controller.unknown": (
+        404,
+        "The controller does not exist, or is not one of this client's.",
+        "Set `controller` to one of the client's `controllers` in dialgate.yaml.",
+    ),
+    "campaign.unknown": (
+        404,
+        "The controller has no such campaign.",
+        "Use the id of a campaign in the controller's file, controllers/NAME.yaml.",
+    ),
+    "decision.unknown": (
+        404,
+        "No decision of this client has the id, or the decision did not allow a call.",
+        "Send the `decision_id` of the check's response.",
+    ),
+    "ledger.unknown": (
+        404,
+        "The ledger has no entry with this id or `seq` for the number.",
+        "Look up the number's entries, for example with `GET /v1/consents?number=…`, and send one of their ids.",
+    ),
+    "list.unknown": (404, "The client has no such call list.", "Use an `id` from `GET /v1/lists`."),
+    "revocation.unknown": (
+        404,
+        "The client has no revocation with this `seq`.",
+        "Use a `seq` from the receipt or from `GET /v1/revocations?number=…`.",
+    ),
+    "subject.unknown": (
+        404,
+        "No open data-subject request has this id, or it is of another kind or number.",
+        "Use an `id` from `GET /v1/subject-requests`.",
+    ),
+    "webhook.unknown": (
+        404,
+        "No webhook profile has this name.",
+        "Use the name of a file in config/webhooks, without `.yaml`.",
+    ),
+    "method.not_allowed": (
+        405,
+        "The path exists, but not with this method.",
+        "Use one of the methods in the `Allow` header.",
+    ),
+    "request.timeout": (
+        408,
+        "The request did not arrive in time.",
+        "Send it again without pauses. The setting `limits.read_seconds` is the limit.",
+    ),
+    "revocation.lifted": (
+        409,
+        "The revocation has already been lifted on another ground, which remains in force.",
+        "Leave it as it is.",
+    ),
+    "list.exists": (
+        409,
+        "A call list with this `id` exists. Retired lists keep their id.",
+        "Send another `id`.",
+    ),
+    "outcome.known": (
+        409,
+        "The call already has an outcome that is as strict or stricter, which remains in force.",
+        "Leave it as it is.",
+    ),
+    "subject.closed": (
+        409,
+        "The data-subject request is closed, or cannot be extended again.",
+        "Record a new request with `POST /v1/subjects/{number}/requests` if the person asked again.",
+    ),
+    "request.too_large": (
+        413,
+        "The body, a line of it, or the file is larger than this gate accepts.",
+        "Send it in parts. The settings `limits.body_bytes` and `uploads.file_mb` are the limits.",
+    ),
+    "batch.too_large": (
+        413,
+        "The batch has more calls than this gate accepts.",
+        "Send fewer at once, or one a line as application/x-ndjson. The setting `limits.batch_calls` is the limit.",
+    ),
+    "request.expectation": (
+        417,
+        "The `Expect` header is not `100-continue`.",
+        "Leave the `Expect` header out.",
+    ),
+    "request.headers_too_large": (
+        431,
+        "The request line or a header is longer than this gate accepts.",
+        "Shorten it. The setting `limits.header_bytes` is the limit.",
+    ),
     "lookup.throttled": (
         429,
-        "The client has looked up too many numbers; `Retry-After` says when it may go on.",
+        "The client has looked up too many numbers.",
+        "Repeat the request after the seconds in the `Retry-After` header.",
     ),
-    "streams.too_many": (429, "The client has as many streams open as it may; close one."),
-    "upload.busy": (429, "The client has too many uploads under way, or too much in them."),
-    "gate.error": (500, "An error in the gate; its log has the details. No call was allowed."),
-    "upload.full": (503, "The gate takes no more uploads now."),
-    "upload.failed": (503, "The process that read the file ended unexpectedly; nothing was loaded."),
-    "store.unavailable": (503, "The store cannot be reached; nothing was written."),
-    "peer.unheard": (503, "It is not here, and another gate that may have it could not be asked."),
-    "gate.unavailable": (503, "The gate cannot do this now: its log, its keys or its clock is out of order."),
-    "upload.no_space": (507, "The disk for uploads is nearly full; nothing was loaded."),
+    "streams.too_many": (
+        429,
+        "The client has too many streams open.",
+        "Close a stream first. The setting `limits.streams` is the limit.",
+    ),
+    "upload.busy": (
+        429,
+        "The client has too many uploads in progress, or too many bytes in them.",
+        "Wait for an upload to end. The settings `uploads.client_at_once` and `uploads.client_mb` are the limits.",
+    ),
+    "gate.error": (
+        500,
+        "An unexpected error occurred in the gate. No call was allowed.",
+        "Report the traceback in the gate's service log.",
+    ),
+    "upload.full": (
+        503,
+        "The gate accepts no more uploads at the moment.",
+        "Send it again later. The settings `uploads.at_once` and `uploads.total_mb` are the limits.",
+    ),
+    "upload.failed": (
+        503,
+        "The process that reads the file ended unexpectedly. Nothing was loaded.",
+        "Send the file again. If it fails again, raise the setting `uploads.memory_mb` or split the file.",
+    ),
+    "store.unavailable": (
+        503,
+        "The store cannot be reached. Nothing was written.",
+        "Repeat the request. If it persists, check that Redis is running and `store.url` is correct.",
+    ),
+    "peer.unheard": (
+        503,
+        "This gate does not have the decision, and another gate that may have it cannot be reached.",
+        "Repeat the request when the gates named in the message are up.",
+    ),
+    "gate.unavailable": (
+        503,
+        "The gate is not ready: its log, its keys or its clock has a problem.",
+        "Repeat the request. If it persists, `GET /readyz` names the cause.",
+    ),
+    "upload.no_space": (
+        507,
+        "The disk for uploads is nearly full. Nothing was loaded.",
+        "Free space in the folder of the setting `uploads.folder`.",
+    ),
 }
+CODES: Final = {code: ErrorCode(*row) for code, row in _CODES.items()}
 FAILURES: Final = (
     Fault, Refused, Unavailable, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,
 )  # fmt: skip
@@ -118,7 +272,7 @@ _AGAIN: Final = {"Retry-After": "1"}
 
 
 def fault_of(error: Exception) -> Fault:
-    """What one of `FAILURES` tells the client."""
+    """Return the response to one of `FAILURES`."""
     match error:
         case Fault():
             return error
@@ -130,28 +284,31 @@ def fault_of(error: Exception) -> Fault:
             return Fault(
                 503,
                 "store.unavailable",
-                "The store cannot be reached; nothing was written. Ask again shortly.",
+                "The store cannot be reached, and nothing was written. Repeat the request in a second.",
                 headers=_AGAIN,
             )
         case NotInForce():
             return Fault(503, "gate.unavailable", str(error), headers=_AGAIN)
         case Unavailable():
             return Fault(
-                503, "gate.unavailable", "The gate cannot do this now; /readyz says why.", headers=_AGAIN
+                503,
+                "gate.unavailable",
+                "The gate is not ready. Repeat the request in a second; `GET /readyz` names the cause.",
+                headers=_AGAIN,
             )
         case web.HTTPRequestEntityTooLarge():
-            return Fault(
-                413, "request.too_large", "The body is larger than this gate takes; send it in parts."
-            )
+            return too_large()
         case _:
             return Fault(
-                400, "request.broken", "The body broke off or its encoding is damaged; send it again."
+                400, "request.broken", "The body is incomplete or its encoding is damaged. Send it again."
             )
 
 
 def too_large() -> Fault:
     return Fault(
-        413, "request.too_large", "The body, or a line of it, is larger than is taken; send it in parts."
+        413,
+        "request.too_large",
+        "The body, or a line of it, exceeds the setting `limits.body_bytes`. Send it in parts.",
     )
 
 
@@ -165,9 +322,11 @@ def encoded(problem: Problem) -> bytes:
     return msgspec.json.encode(Failed(problem))
 
 
-def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _DEEP) -> _T:
-    """A field that stands twice is refused, in what lies within up to `depth` objects: another reader may take the other of
-    the two, and what is checked must be what is dialled."""
+def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _MAX_DEPTH) -> _T:
+    """Decode a body. Raises `Fault`, also for a field that is repeated in an object at most `depth` levels deep.
+
+    Another parser may use the other of two values, and then the checked number would not be the dialled one.
+    """
     try:
         decoded = decoder.decode(body)
         name = repeated(body, depth)
@@ -176,19 +335,21 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, dept
     except msgspec.DecodeError as error:
         raise Fault(400, "request.not_json", f"Send one JSON document in UTF-8: {error}.") from None
     except UnicodeDecodeError:
-        raise Fault(400, "request.not_json", "Send one JSON document in UTF-8: a string is not.") from None
+        raise Fault(
+            400, "request.not_json", "A string is not valid UTF-8. Send one JSON document in UTF-8."
+        ) from None
     except RecursionError:
         raise Fault(
-            400, "request.not_json", "Send a flatter document: this one is nested too deeply."
+            400, "request.not_json", "The document is nested too deeply. Send a flatter one."
         ) from None
     if name is not None:
         field = name if _NAME.fullmatch(name) else ""
-        raise Fault(400, "request.invalid", "Send each field once.", field=field)
+        raise Fault(400, "request.invalid", "A field is repeated. Send each field once.", field=field)
     return decoded
 
 
 def convert(fields: Mapping[str, Any], kind: type[_T]) -> _T:
-    """Parameters, which are text, as the type wants them."""
+    """Convert parameters, which are text, to a type. Raises `Fault`."""
     try:
         return msgspec.convert(fields, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -202,7 +363,7 @@ def _invalid(error: msgspec.ValidationError, kind: Any) -> Fault:
     if named := _FIELD.search(wording):
         if not _NAME.fullmatch(named[1]):
             return Fault(
-                400, "request.invalid", "A field has a name that this call does not know; leave it out."
+                400, "request.invalid", "A field has a name that this endpoint does not have. Leave it out."
             )
         field = f"{field}.{named[1]}".removeprefix(".")
     advice = ""

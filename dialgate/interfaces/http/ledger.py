@@ -1,4 +1,4 @@
-"""What may be written and read beside the check: outcomes, the ledger, call lists, caller-ID proofs."""
+"""The handlers for outcomes, ledger entries, call lists and caller-ID proofs."""
 
 from collections.abc import Awaitable, Callable
 from typing import IO, Annotated, Any, Final, TypeAlias, TypeVar
@@ -34,8 +34,8 @@ LIST_FILES: Final = (
     "text/plain",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 )
-IN_FORCE: Final = "Dialgate-In-Force"  # a header, where the answer has no body
-NOTE: Final = "Dialgate-Note"  # the same: why a proof opens nothing yet
+IN_FORCE: Final = "Dialgate-In-Force"  # header of a response without a body
+NOTE: Final = "Dialgate-Note"  # header that says why a proof has no effect yet
 _encode: Final = msgspec.json.Encoder().encode
 CONSENT_KINDS: Final = ("consent", "consent_confirmed", "consent_withdrawn", "consents_voided")
 
@@ -45,7 +45,7 @@ class History(Struct, frozen=True):
 
 
 class ConsentHistory(History, frozen=True):
-    """And what the entries about each consent amount to."""
+    """The entries about consents, and the current state of each consent."""
 
     consents: list[ConsentStanding]
 
@@ -57,60 +57,60 @@ class Lists(Struct, frozen=True):
 class ListUpload(ListRequest, frozen=True, kw_only=True):
     """A call list with its numbers."""
 
-    numbers: Annotated[tuple[str, ...], Meta(description="Rows as in a file, one number in each.")]
+    numbers: Annotated[tuple[str, ...], Meta(description="Rows as in a file, one number each.")]
 
 
 def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 201) -> Serve:
-    """Return an endpoint that decodes a `kind`, and responds with the result of the act that `select` returns."""
+    """Return a handler that decodes a `kind`, passes it to the method that `select` returns, and sends the result."""
     decoder = msgspec.json.Decoder(kind)
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-        ask = await _ask(request, app, decoder)
-        return body.reply(_encode(await select(app.registrar)(client, ask)), status)
+        entry = await _decode_body(request, app, decoder)
+        return body.reply(_encode(await select(app.registrar)(client, entry)), status)
 
     return serve
 
 
 def lift(kind: type[_T], select: Callable[[Registrar], Lift[_T]]) -> Serve:
-    """Return an endpoint that does as that of `write`, for the ledger entry in the path."""
+    """Return a handler like that of `write`, for the ledger entry whose `seq` is in the path."""
     decoder = msgspec.json.Decoder(kind)
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-        ask = await _ask(request, app, decoder)
-        receipt = await select(app.registrar)(client, int(request.match_info["seq"]), ask)
+        entry = await _decode_body(request, app, decoder)
+        receipt = await select(app.registrar)(client, int(request.match_info["seq"]), entry)
         return body.reply(_encode(receipt), 201)
 
     return serve
 
 
-async def _ask(request: web.Request, app: App, decoder: msgspec.json.Decoder[_T]) -> _T:
+async def _decode_body(request: web.Request, app: App, decoder: msgspec.json.Decoder[_T]) -> _T:
     return decode(decoder, await body.whole(request, app.config.settings.limits))
 
 
 def history(*kinds: str) -> Serve:
-    """An endpoint that gives the entries of these kinds about the `number` in the query."""
+    """Return a handler that sends the entries of these kinds about the `number` in the query."""
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-        asked = _history_query(request)
-        await app.subjects.look_up(client, asked.controller, asked.number, kinds[0], asked.purpose)
-        entries = await app.registrar.views.history(client, asked.controller, asked.number, kinds)
+        query = _history_query(request)
+        await app.subjects.look_up(client, query.controller, query.number, kinds[0], query.purpose)
+        entries = await app.registrar.views.history(client, query.controller, query.number, kinds)
         return body.reply(_encode(History(entries)))
 
     return serve
 
 
 async def consents(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    asked = _history_query(request)
-    await app.subjects.look_up(client, asked.controller, asked.number, "consent", asked.purpose)
-    held = await app.registrar.views.consents(client, asked.controller, asked.number)
-    entries = await app.registrar.views.history(client, asked.controller, asked.number, CONSENT_KINDS)
-    return body.reply(_encode(ConsentHistory(entries, held)))
+    query = _history_query(request)
+    await app.subjects.look_up(client, query.controller, query.number, "consent", query.purpose)
+    states = await app.registrar.views.consents(client, query.controller, query.number)
+    entries = await app.registrar.views.history(client, query.controller, query.number, CONSENT_KINDS)
+    return body.reply(_encode(ConsentHistory(entries, states)))
 
 
 def _history_query(request: web.Request) -> "_HistoryQuery":
     fields = dict(body.query(request))
     number = fields.get("number", "")
-    if number.startswith(" "):  # a plus that was not encoded
+    if number.startswith(" "):  # a plus that was not percent-encoded
         fields["number"] = f"+{number[1:]}"
     return convert(fields, _HistoryQuery)
 
@@ -125,7 +125,7 @@ _proof: Final = msgspec.json.Decoder(CallerIdProofRequest)
 
 
 async def prove_caller_id(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    receipt = await app.registrar.caller_ids.prove_caller_id(client, await _ask(request, app, _proof))
+    receipt = await app.registrar.caller_ids.prove_caller_id(client, await _decode_body(request, app, _proof))
     headers = {"Cache-Control": "no-store", IN_FORCE: receipt.in_force}
     return web.Response(status=204, headers=headers | ({NOTE: receipt.note} if receipt.note else {}))
 
@@ -139,33 +139,33 @@ _transfers: Final = msgspec.json.Decoder(tuple[Transfer, ...])
 async def load_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     if request.content_type in LIST_FILES:
         return await _load_file(request, app, client)
-    ask = await _ask(request, app, _upload)
-    return await _load(request, app, client, ask, uploads.from_memory(_rows_of(ask)))
+    upload = await _decode_body(request, app, _upload)
+    return await _load(request, app, client, upload, uploads.from_memory(_rows_of(upload)))
 
 
-def _rows_of(ask: ListUpload) -> IO[bytes]:
+def _rows_of(upload: ListUpload) -> IO[bytes]:
     try:
-        return tabular.of_lines(ask.numbers)
+        return tabular.of_lines(upload.numbers)
     except tabular.Unreadable as error:
         raise Fault(400, "list.unreadable", str(error), field="numbers") from None
 
 
 async def _load_file(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    ask = _list_request(request)
-    return await _load(request, app, client, ask, lambda: request.content.read(body.READ_BYTES))
+    list_request = _list_request(request)
+    return await _load(request, app, client, list_request, lambda: request.content.read(body.READ_BYTES))
 
 
 async def _load(
-    request: web.Request, app: App, client: Client, ask: ListRequest, read: uploads.Read
+    request: web.Request, app: App, client: Client, list_request: ListRequest, read: uploads.Read
 ) -> web.StreamResponse:
-    """Receive the file to its end first: a list is loaded whole or not at all."""
+    """Receive the whole file first, because a list is loaded completely or not at all."""
     async with request.app[UPLOADS].received(client.name, read, uploads.gone(request)) as upload:
-        report = await app.registrar.call_lists.load_from(client, ask, upload)
+        report = await app.registrar.call_lists.load_from(client, list_request, upload)
     return body.reply(_encode(report), 201)
 
 
 def _list_request(request: web.Request) -> ListRequest:
-    """From the query: the fields by their names, `campaigns` once for each campaign, `transfers` as a JSON array."""
+    """Convert the query: `campaigns` may be repeated, and `transfers` is a JSON array."""
     fields: dict[str, Any] = {}
     for name, value in body.query(request):
         if name == "campaigns":
@@ -183,10 +183,12 @@ async def lists(_: web.Request, app: App, client: Client) -> web.StreamResponse:
 
 async def one_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     name = request.match_info["id"]
-    for found in await app.registrar.call_lists.lists(client):
-        if found.id == name:
-            return body.reply(_encode(found))
-    raise Fault(404, "list.unknown", "No list of yours has this id; GET /v1/lists names them.", field="id")
+    for call_list in await app.registrar.call_lists.lists(client):
+        if call_list.id == name:
+            return body.reply(_encode(call_list))
+    raise Fault(
+        404, "list.unknown", "This client has no list with this id. Use one from `GET /v1/lists`.", field="id"
+    )
 
 
 async def retire_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""The endpoints of the ledger, of call lists and of caller IDs; `endpoints` puts them behind those of the check."""
+"""The table of endpoints for the ledger, call lists and caller IDs."""
 
 from typing import Any, Final
 
@@ -34,9 +34,7 @@ _LISTS: Final = "Call lists and caller IDs"
 NUMBER: Final = "+390612345678"
 AT: Final = "2026-11-24T10:00:00+01:00"
 RECEIPT: Final = {"seq": 812, "at": "2026-11-24T09:00:00.412Z"}
-_REVOKE: Final = (
-    "Record that a person told the caller to stop. It binds every decision after the receipt's `at`."
-)
+_REVOKE: Final = "Record a revocation. It applies to every decision after the receipt's `at`."
 _CONSENT: Final = {
     "number": NUMBER,
     "id": "web-2026-000123",
@@ -85,7 +83,7 @@ _NOTICE: Final = {
 }
 _AFTER: Final = Parameter(
     name="after",
-    about="The `seq` of the last line received; 0 for the beginning. Without it the stream begins with the next entry.",
+    about="`seq` of the last line received, or 0 for the beginning. Default: the stream begins with the next entry.",
     example="811",
     schema={"pattern": "^[0-9]+$"},
 )
@@ -109,13 +107,19 @@ _UPLOAD: Final[dict[str, Any]] = {
     "numbers": [NUMBER, "+390612345679", "12"],
 }
 _ABOUT_WHOM: Final = (
-    Parameter(name="number", about="The person's number.", example=NUMBER, required=True),
+    Parameter(name="number", about="The data subject's number, in E.164.", example=NUMBER, required=True),
     PURPOSE,
-    Parameter(name="controller", about="May be left out by a client of one controller.", example="acme"),
+    Parameter(
+        name="controller", about="Required only if the client has several controllers.", example="acme"
+    ),
 )
-_ID: Final = Parameter(name="id", about="The list.", example="rome-november", required=True, place="path")
+_ID: Final = Parameter(
+    name="id", about="Id of the list.", example="rome-november", required=True, place="path"
+)
 _WHOSE_LIST: Final = Parameter(
-    name="controller", about="May be left out where only one of yours has such a list.", example="acme"
+    name="controller",
+    about="Required only if several of the client's controllers have a list with this id.",
+    example="acme",
 )
 _LAYOUT: Final = {
     "format": "text", "encoding": "utf-8", "separator": ",", "sheet": "", "header": [], "number": 1,
@@ -123,7 +127,7 @@ _LAYOUT: Final = {
 _UPLOADED: Final = tuple(
     Parameter(
         name=field.name,
-        about=f"{field.description} Only where the list comes as a file.",
+        about=f"{field.description} Only for a list that is sent as a file.",
         example=_UPLOAD.get(field.name, "[]" if field.name == "transfers" else ""),
         many=field.shape == "texts",
     )
@@ -167,7 +171,7 @@ def _written(
 def _lifted(
     path: str, about: str, select: Any, ask: Any, scope: Scope, example: Any, *errors: str
 ) -> Endpoint:
-    """Return the endpoint that lifts an entry of those that `path` writes or shows."""
+    """Return the endpoint that lifts an entry of the kind at `path`."""
     return Endpoint(
         method="POST",
         path=f"{path}/{{seq:[0-9]{{1,18}}}}/lift",
@@ -178,7 +182,7 @@ def _lifted(
         parameters=(
             Parameter(
                 name="seq",
-                about="The `seq` of the entry to lift.",
+                about="`seq` of the entry to lift.",
                 example="812",
                 required=True,
                 place="path",
@@ -211,15 +215,15 @@ def _history(path: str, about: str, *kinds: str) -> Endpoint:
 LEDGER_ENDPOINTS: Final = (
     _written("/v1/revocations", _REVOKE, _revoker, RevocationRequest, "revoke",
              {"number": NUMBER, "channel": "call", "proof": "recording:2026/11/24/0001.wav", "actor": "agent-17"}),
-    _history("/v1/revocations", "The revocations of a number, and what lifted them.", "revoked", "lifted"),
+    _history("/v1/revocations", "Return the revocations of a number, including lifted ones.", "revoked", "lifted"),
     Endpoint(
         method="GET",
         path="/v1/revocations/stream",
         group=_LEDGER,
         about=(
-            "Revocations as they come, with their numbers. One a line (NDJSON), without an end. A line that holds `seq` alone "
-            "keeps the connection alive. `after` resumes behind the line that was received last. `seq` is opaque: keep the "
-            "last one, do not compare."
+            "Stream revocations with their numbers. NDJSON, one revocation per line, without an end. A line with `seq` alone keeps "
+            "the connection open. `after` resumes after the last line received. `seq` is opaque: store the last one, and do not "
+            "compare them."
         ),
         serve=stream.stream,
         scope="stream",
@@ -229,23 +233,26 @@ LEDGER_ENDPOINTS: Final = (
         answer_example=_NOTICE,
         errors=("streams.too_many", "store.unavailable", "gate.unavailable"),
     ),
-    _lifted("/v1/revocations", "Lift a revocation that was entered by mistake, or after which the person consented anew.",
+    _lifted("/v1/revocations", "Lift a revocation that was recorded in error, or that a later consent replaces.",
             lambda registrar: registrar.revocations.lift, LiftRequest, "revoke",
             {"ground": "error", "reason": "the neighbour's number was entered", "actor": "dpo"},
             "revocation.unknown", "revocation.lifted", "ledger.unknown", "controller.unknown"),
-    _history("/v1/wrong-numbers", "The wrong-number reports of a number, and what lifted them.", "wrong_number",
+    _history("/v1/wrong-numbers", "Return the wrong-number reports of a number, including lifted ones.", "wrong_number",
              "number_confirmed"),
-    _lifted("/v1/wrong-numbers", "Lift a wrong-number report: what was given for the number opens calls again.",
+    _lifted("/v1/wrong-numbers", "Lift a wrong-number report. Consents and contracts of the number count again.",
             lambda registrar: registrar.wrong_numbers.confirm_number, NumberConfirmation, "subjects",
             {"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"},
             "ledger.unknown"),
-    _written("/v1/consents", "Record a consent. Without an artefact and its SHA-256 it opens nothing.",
+    _written("/v1/consents", "Record a consent. It counts only with an `artefact` and its SHA-256.",
              _recorder, ConsentRequest, "ledger", _CONSENT),
     Endpoint(
         method="GET",
         path="/v1/consents",
         group=_LEDGER,
-        about="The consents of a number: every entry, and with which reason the rules refuse a call on it now, if they do.",
+        about=(
+            "Return the consents of a number. With every entry, and with the reason for which a call on the consent would be denied "
+            "now, if any."
+        ),
         serve=ledger.consents,
         scope="read",
         parameters=_ABOUT_WHOM,
@@ -253,26 +260,26 @@ LEDGER_ENDPOINTS: Final = (
         answer_example={"entries": [{**_ENTRY, "kind": "consent"}], "consents": [_STANDING]},
         errors=_READ,
     ),
-    _written("/v1/consents/confirm", "Confirm a consent by double opt-in. Before that it opens nothing.",
+    _written("/v1/consents/confirm", "Confirm a consent by double opt-in. Until then it does not count.",
              _recorder, ConfirmationRequest, "ledger",
              {"number": NUMBER, "id": "web-2026-000123", "proof": "mail/2026-0418"}, "ledger.unknown"),
-    _written("/v1/consents/withdraw", "Withdraw a consent. It binds every decision after the receipt.",
+    _written("/v1/consents/withdraw", "Record the withdrawal of a consent. It applies to every decision after the receipt's `at`.",
              _recorder, WithdrawalRequest, "ledger", {"number": NUMBER, "id": "web-2026-000123"},
              "ledger.unknown"),
     _written("/v1/contracts", "Record a contract.", _recorder, ContractRequest, "ledger",
              {"number": NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}),
-    _history("/v1/contracts", "The contracts of a number.", "contract", "contract_ended"),
-    _written("/v1/contracts/end", "End a contract. `ends` is its last day.", _recorder, ContractEndRequest,
+    _history("/v1/contracts", "Return the contracts of a number.", "contract", "contract_ended"),
+    _written("/v1/contracts/end", "Record the end of a contract. `ends` is its last day.", _recorder, ContractEndRequest,
              "ledger", {"number": NUMBER, "id": "C-1001", "ends": "2026-11-30"}, "ledger.unknown"),
-    _written("/v1/call-requests", "Record that the person asked to be called.", _recorder,
+    _written("/v1/call-requests", "Record that the data subject requested a call.", _recorder,
              CallRequestRequest, "ledger",
              {"number": NUMBER, "id": "form-77", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}),
-    _history("/v1/call-requests", "The call requests of a number.", "call_request"),
+    _history("/v1/call-requests", "Return the call requests of a number.", "call_request"),
     Endpoint(
         method="GET",
         path="/v1/lists",
         group=_LISTS,
-        about="Every call list of the client's controllers.",
+        about="Return the call lists of the client's controllers.",
         serve=ledger.lists,
         scope="lists",
         answer=ledger.Lists,
@@ -284,8 +291,8 @@ LEDGER_ENDPOINTS: Final = (
         path="/v1/lists",
         group=_LISTS,
         about=(
-            "Load a call list. As JSON with its `numbers`, or as a text, CSV or XLSX file with the other fields in the query "
-            "(`campaigns` once for each, `transfers` as a JSON array). It is in use on this node before the answer."
+            "Load a call list. Send JSON with `numbers`, or a text, CSV or XLSX file with the other fields in the query. Repeat "
+            "`campaigns` for each campaign, and send `transfers` as a JSON array. The response is sent when this node uses the list."
         ),
         serve=ledger.load_list,
         scope="lists",
@@ -304,7 +311,7 @@ LEDGER_ENDPOINTS: Final = (
         method="GET",
         path="/v1/lists/{id}",
         group=_LISTS,
-        about="One call list.",
+        about="Return a call list.",
         serve=ledger.one_list,
         scope="lists",
         parameters=(_ID,),
@@ -317,8 +324,8 @@ LEDGER_ENDPOINTS: Final = (
         path="/v1/lists/{id}/retire",
         group=_LISTS,
         about=(
-            "Take a call list out of use. It stays on record. On this node no check after the answer is allowed by it; other "
-            "nodes follow within a second, as `in_force` says."
+            "Retire a call list. It stays on record, but no later check on this node uses it. Other nodes follow within a second, as "
+            "`in_force` says."
         ),
         serve=ledger.retire_list,
         scope="lists",
@@ -332,8 +339,8 @@ LEDGER_ENDPOINTS: Final = (
         path="/v1/caller-ids/proofs",
         group=_LISTS,
         about=(
-            "Prove that a caller ID is called back and answered, or that it was not. It binds on this node before the answer; "
-            f"the header `{ledger.IN_FORCE}` says when on others. Where no campaign shows the caller ID, `{ledger.NOTE}` says so."
+            "Record whether a call to a caller ID was answered. It applies on this node before the response is sent; the header "
+            f"`{ledger.IN_FORCE}` says when on other nodes. If no campaign uses the caller ID, the header `{ledger.NOTE}` says so."
         ),
         serve=ledger.prove_caller_id,
         scope="ledger",

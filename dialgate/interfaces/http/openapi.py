@@ -1,4 +1,4 @@
-"""The interface described for machines: OpenAPI 3.1, built from the very types that decode and encode it."""
+"""The API description in OpenAPI 3.1, built from the types that decode requests and encode responses."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -11,16 +11,15 @@ from msgspec import Struct
 from dialgate import __version__
 from dialgate.config.clients import Scope
 from dialgate.core.reasons import REASONS
-from dialgate.interfaces.http.errors import CODES, Failed, Fault, response
+from dialgate.interfaces.http.errors import CODES, Failed, Fault, Problem, response
 
 _SCHEMAS: Final = "#/components/schemas/{name}"
 _ABOUT: Final = """\
-Ask before each call: `POST /v1/check` answers `allow` or `deny` with its reasons, and has recorded the decision before
-the answer leaves. Anything but a 200 with `"decision":"allow"` means: do not call.
+Check each call before you place it: `POST /v1/check` responds with `allow`, or with `deny` and the reasons. The decision is recorded
+before the response is sent. Place the call only after a 200 with `"decision":"allow"`.
 
-Every request under `/v1` needs `Authorization: Bearer KEY`, in a header and never in a URL; a client that cannot send
-headers is known by its source address. Every failing request has one shape,
-`{"error": {"code", "message", "field"}}`, and its codes are stable.
+Every request under `/v1` needs the header `Authorization: Bearer KEY`; a key in the URL is refused. Clients that cannot send headers
+are identified by their source address. Errors have the format `{"error": {"code", "message", "field"}}`, and codes are stable.
 """
 
 
@@ -40,8 +39,12 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """`serve` takes the request and, where a key is needed, the gate and the client. `any_key`: of whatever scopes. `ask` and `answer` are the types of JSON bodies; a body that is not JSON is named by its media type alone. The
-    examples are as on the wire; a test holds them to the types."""
+    """An endpoint, with its handler and its description.
+
+    `about`: the summary, which ends with the first full stop, and the rest of the description. `serve`: the handler, which takes the
+    request and, if a key is needed, the app and the client. `any_key`: a key of any scope is enough. `ask`, `answer`: the types of the
+    JSON bodies; for other bodies, only the media type is given. Examples are as transmitted; a test checks them against the types.
+    """
 
     method: str
     path: str
@@ -70,7 +73,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     endpoints = tuple(endpoints)
-    types = [each for endpoint in endpoints for each in (endpoint.ask, endpoint.answer) if each is not None]
+    types = [kind for endpoint in endpoints for kind in (endpoint.ask, endpoint.answer) if kind is not None]
     _, components = msgspec.json.schema_components([*types, Failed], ref_template=_SCHEMAS)
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
@@ -86,7 +89,8 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
                 **components,
                 "ReasonCode": _codes("Why a call is denied.", REASONS),
                 "ErrorCode": _codes(
-                    "Why a request failed.", {code: text for code, (_, text) in CODES.items()}
+                    "Why a request failed.",
+                    {code: f"{row.meaning} {row.advice}" for code, row in CODES.items()},
                 ),
             },
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
@@ -103,7 +107,7 @@ def _codes(about: str, codes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def plain(path: str) -> str:
-    """Without the patterns that only the router needs."""
+    """Return a path without the patterns that only the router needs."""
     return re.sub(r"\{(\w+):[^}]+\}+", r"{\1}", path)
 
 
@@ -121,7 +125,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "responses": _responses(endpoint),
     }
     if endpoint.parameters:
-        operation["parameters"] = [_parameter(each) for each in endpoint.parameters]
+        operation["parameters"] = [_parameter(parameter) for parameter in endpoint.parameters]
     if endpoint.ask is not None or endpoint.also_asks:
         operation["requestBody"] = {"required": endpoint.ask is not None, "content": _asks(endpoint)}
     return operation
@@ -132,17 +136,19 @@ def _name(endpoint: Endpoint) -> str:
     return "_".join([endpoint.method.lower(), *words])
 
 
-def _parameter(each: Parameter) -> dict[str, Any]:
+def _parameter(parameter: Parameter) -> dict[str, Any]:
     schema = (
-        {"type": "array", "items": {"type": "string"}} if each.many else {"type": "string", **each.schema}
+        {"type": "array", "items": {"type": "string"}}
+        if parameter.many
+        else {"type": "string", **parameter.schema}
     )
     return {
-        "name": each.name,
-        "in": each.place,
-        "required": each.required,
-        "description": each.about,
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.required,
+        "description": parameter.about,
         "schema": schema,
-        "example": each.example,
+        "example": parameter.example,
     }
 
 
@@ -155,19 +161,19 @@ def _asks(endpoint: Endpoint) -> dict[str, Any]:
     return content
 
 
-def _done(endpoint: Endpoint) -> dict[str, Any]:
+def _success(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.answer_example is None:
-        return {"description": "Done."}
+        return {"description": "Success."}
     schema = {"type": "string"} if endpoint.answer is None else _reference(endpoint.answer)
-    shown: dict[str, Any] = {"example": endpoint.answer_example}
+    examples: dict[str, Any] = {"example": endpoint.answer_example}
     if endpoint.denial_example is not None:
         both = {"allow": endpoint.answer_example, "deny": endpoint.denial_example}
-        shown = {"examples": {name: {"value": value} for name, value in both.items()}}
-    return {"description": "Done.", "content": {endpoint.media: {"schema": schema, **shown}}}
+        examples = {"examples": {name: {"value": value} for name, value in both.items()}}
+    return {"description": "Success.", "content": {endpoint.media: {"schema": schema, **examples}}}
 
 
 def _responses(endpoint: Endpoint) -> dict[str, Any]:
-    responses = {str(endpoint.status): _done(endpoint)}
+    responses = {str(endpoint.status): _success(endpoint)}
     for status, about, example in endpoint.also_answers:
         schema = _reference(endpoint.answer) if endpoint.answer is not None else {"type": "string"}
         content = {endpoint.media: {"schema": schema, "example": example}}
@@ -178,17 +184,17 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _add_error(responses: dict[str, Any], code: str, endpoint: Endpoint) -> None:
-    status, text = CODES[code]
-    fault = Fault(status, code, text)
-    said = responses.setdefault(str(status), {"description": ""})
-    said["description"] = f"{said['description']} `{code}`: {text}".strip()
+    row = CODES[code]
+    entry = responses.setdefault(str(row.status), {"description": ""})
+    entry["description"] = f"{entry['description']} `{code}`: {row.meaning}".strip()
     if endpoint.refuse is not response:
         return
-    content = said.setdefault("content", {}).setdefault("application/json", {})
-    if "example" in content:  # a 503 that is an answer too
+    content = entry.setdefault("content", {}).setdefault("application/json", {})
+    if "example" in content:  # a 503 that also has a normal response
         return
     content["schema"] = _reference(Failed)
-    content.setdefault("examples", {})[code] = {"value": msgspec.to_builtins(Failed(fault.problem))}
+    problem = Problem(code, f"{row.meaning} {row.advice}")
+    content.setdefault("examples", {})[code] = {"value": msgspec.to_builtins(Failed(problem))}
 
 
 def _reference(kind: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Alive, ready, measured and described.
+"""Liveness, readiness, metrics and the API description.
 
-On the listener of their own (`build`) all of it is open: that is for the operators' network. Beside the API `/metrics` needs a
-key with the scope `metrics`, the description any key, and `/readyz` shows its details to a key with that scope only: they name
-every tenant's campaigns, and what does not work.
+On the operations listener (`build`), which is for the operators' network, all of them are open. On the API's listener, `/metrics`
+and the details of `/readyz` need a key with the scope `metrics`, because they name the campaigns of all controllers. The API
+description needs a key of any scope.
 """
 
 from importlib.resources import files
@@ -42,7 +42,7 @@ async def _alive(_: web.Request) -> web.StreamResponse:
 
 
 async def _ready(request: web.Request) -> web.StreamResponse:
-    """A wrong key is no error: a probe must not take the gate out of service for it."""
+    """Respond without details to a wrong key, because a probe with one must not take the gate out of service."""
     app = request.app[APP]
     try:
         admit(request, app.config, "metrics")
@@ -64,8 +64,8 @@ def _readiness(app: App, body: Status | dict[str, bool]) -> web.Response:
 async def _metrics(request: web.Request, *_: object) -> web.StreamResponse:
     encode, media = choose_encoder(request.headers.get("Accept", ""))
     siblings = request.app.get(SIBLINGS)
-    measured = await siblings.measured() if siblings else request.app[REGISTRY]
-    return web.Response(body=encode(measured), headers={"Content-Type": media})
+    registry = await siblings.measured() if siblings else request.app[REGISTRY]
+    return web.Response(body=encode(registry), headers={"Content-Type": media})
 
 
 async def _description(request: web.Request, *_: object) -> web.StreamResponse:
@@ -97,7 +97,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/healthz",
         group=_GROUP,
-        about="Alive.",
+        about="Report that the process is alive.",
         serve=_alive,
         media="text/plain",
         answer_example="ok",
@@ -107,8 +107,8 @@ OPERATIONS: Final = (
         path="/readyz",
         group=_GROUP,
         about=(
-            "Ready to decide, or 503. With a key of the scope `metrics`, and on the operations listener, it names what does "
-            "not work; else only `ready` is there."
+            "Report whether the gate can decide; 503 if not. On the operations listener, or with a key of the scope `metrics`, the "
+            "response names the problems. Otherwise it has only `ready`."
         ),
         serve=_ready,
         answer=Status,
@@ -121,7 +121,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/metrics",
         group=_GROUP,
-        about="Metrics, for Prometheus.",
+        about="Return metrics for Prometheus.",
         serve=_metrics,
         scope="metrics",
         media="text/plain",
@@ -131,7 +131,7 @@ OPERATIONS: Final = (
         method="GET",
         path=authzen.CONFIGURATION,
         group=_GROUP,
-        about="Where AuthZEN's endpoints are.",
+        about="Return the URLs of the AuthZEN endpoints.",
         serve=authzen.configuration,
         answer=authzen.Configuration,
         answer_example={
@@ -144,7 +144,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/openapi.json",
         group=_GROUP,
-        about="This description.",
+        about="Return the API description (OpenAPI 3.1).",
         serve=_description,
         any_key=True,
         answer=dict,
@@ -154,7 +154,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/docs",
         group=_GROUP,
-        about="This description, for people.",
+        about="Return the API description as a page.",
         serve=_docs,
         any_key=True,
         media="text/html",
@@ -164,13 +164,13 @@ OPERATIONS: Final = (
         method="GET",
         path="/",
         group=_GROUP,
-        about="To /docs.",
+        about="Redirect to /docs.",
         serve=_root,
         status=302,
     ),
 )
 
-# The same without a key.
+# On the operations listener, without a key.
 _OPEN: Final = {
     "/healthz": _alive,
     "/readyz": _ready_in_detail,
@@ -182,7 +182,7 @@ _OPEN: Final = {
 
 
 def build(app: App, registry: CollectorRegistry, description: bytes) -> web.Application:
-    """The application of the operations listener."""
+    """Return the application of the operations listener."""
     site = web.Application()
     site[APP], site[REGISTRY], site[DESCRIPTION] = app, registry, description
     for path, serve in _OPEN.items():

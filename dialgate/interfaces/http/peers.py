@@ -1,4 +1,7 @@
-"""The endpoint where the other gates on the store ask (`dialgate.cluster.peers`). Needs no client key: only gates can seal a request."""
+"""The endpoint for requests of other gates on the store (`dialgate.cluster.peers`).
+
+It needs no client key, because only gates can encrypt such a request.
+"""
 
 from functools import partial
 from typing import Any, Final
@@ -32,13 +35,13 @@ async def _serve(request: web.Request) -> web.StreamResponse:
         kind = str(type(opened.question).__struct_config__.tag)
         metric.labels(kind).inc()
         if isinstance(opened.question, questions.RemoveFromLists | questions.PlaceHold | questions.LiftHold):
-            _log.info("another gate has this one act", node=opened.node, act=kind)
+            _log.info("request of another gate carried out", node=opened.node, act=kind)
         answer = await peers.seal_answer(await _answer(request.app, app, opened.question), body)
     except PeerRefused as refused:
         metric.labels("refused").inc()
-        return response(Fault(403, "peer.refused", f"It says: {refused}."))
+        return response(Fault(403, "peer.refused", f"This gate refused the request: {refused}."))
     except Unavailable as error:
-        return response(Fault(503, "gate.unavailable", f"It says: {error}."))
+        return response(Fault(503, "gate.unavailable", f"This gate cannot answer now: {error}."))
     except FAILURES as error:
         return response(fault_of(error))
     return web.Response(body=answer)
@@ -75,8 +78,8 @@ PEERS: Final = (
         path=PATH,
         group="Between gates",
         about=(
-            "For the other gates on the store: what this one alone holds. Both bodies are encrypted under a key that these gates "
-            "share. Not for a client."
+            "Return data that only this gate holds to another gate on the store. Not for clients: both bodies are encrypted with a "
+            "key that the gates share."
         ),
         serve=_serve,
         media="application/octet-stream",

@@ -1,4 +1,4 @@
-"""The HTTP server under the endpoints: it listens, hands each connection to a `Connection`, drains and closes them."""
+"""The HTTP server below the endpoints: it accepts, drains and closes connections."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ _OPERATORS = 64  # connections of the operations listener
 
 
 class Runner:
-    """A server that is set up, listens and is cleaned up once. aiohttp's runner starts and ends the application."""
+    """A server that listens once. aiohttp's runner starts and ends the application."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class Runner:
 
     @property
     def addresses(self) -> list[Any]:
-        return [each.getsockname() for server in self._listening for each in server.sockets]
+        return [listening.getsockname() for server in self._listening for listening in server.sockets]
 
     async def listen(self, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
-        """`sockets`: where to listen, instead of at host and port; required with a certificate. Raises `OSError`."""
+        """Start to listen at host and port, or at `sockets`, which TLS requires. Raises `OSError`."""
         await self._runner.setup()
         assert self._runner.server is not None
         note_beginnings(self._runner.server)
@@ -59,18 +59,20 @@ class Runner:
         if self._certificate is not None:
             self._listening.append(Listener(sockets, self._secure))
         elif sockets:
-            for given in sockets:
-                self._listening.append(await loop.create_server(self._connect, sock=given, backlog=_BACKLOG))
+            for sock in sockets:
+                self._listening.append(await loop.create_server(self._connect, sock=sock, backlog=_BACKLOG))
         else:
             self._listening.append(await loop.create_server(self._connect, host, port, backlog=_BACKLOG))
 
     def renew(self, certificate: Certificate | None) -> None:
-        """Show it on every new connection. Those that are open keep the one they began with."""
+        """Use another certificate for new connections. Open ones keep theirs."""
         self._certificate = certificate
 
     async def drain(self) -> None:
-        """Accept no more connections, and end each after its next response; those without a further request, a little later.
-        Other processes hold the listening sockets too, so that no client is refused."""
+        """Accept no more connections, and end each after its next response, or soon if it is idle.
+
+        Other processes listen at the same sockets, so no client is refused.
+        """
         self._stop_listening()
         self._closing.set()
         loop = asyncio.get_running_loop()
@@ -82,7 +84,7 @@ class Runner:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def cleanup(self) -> None:
-        """Stop listening, let requests in progress finish, and end the application."""
+        """Stop listening, wait for requests in progress, and end the application."""
         self._stop_listening()
         await asyncio.gather(*(connection.finish(_DRAIN_SECONDS) for connection in self._opened))
         await self._runner.cleanup()
@@ -96,7 +98,7 @@ class Runner:
         return Connection(self._shared, handshake)
 
     def _secure(self, accepted: socket.socket) -> None:
-        """Serve a new connection after its TLS handshake."""
+        """Begin the TLS handshake of a new connection."""
         if self._certificate is not None:
             Handshake(self._connections).begin(
                 accepted, self._connect, self._certificate.context, self._limits.first_byte_seconds
@@ -115,8 +117,11 @@ async def serve(
     certificate: Certificate | None,
     sockets: Sequence[socket.socket] = (),
 ) -> Runner:
-    """`count_closed`: see connections.py. `sockets`: where to listen, instead of where the settings say. Raises `ConfigError` if
-    it cannot listen there."""
+    """Start the server of the API.
+
+    `count_closed`: see connections.py. `sockets`: listen at these instead of the configured address. Raises `ConfigError` if it
+    cannot listen.
+    """
     listen = config.settings.listen
     if certificate is not None and not sockets:
         sockets = shared("listen", listen.host, listen.port, 1)[0]
@@ -132,7 +137,7 @@ async def serve_operations(
     count_closed: Callable[[str], None],
     sockets: Sequence[socket.socket] = (),
 ) -> Runner:
-    """The arguments are those of `serve`, as is what it raises; it is plain HTTP."""
+    """Start the operations listener, in plain HTTP. Arguments and errors are those of `serve`."""
     where = config.settings.operations or Operations()
     runner = Runner(app, config.settings.limits, None, Connections(_OPERATORS, count_closed))
     await _listen(runner, "operations", where.host, where.port, sockets, "`port`")
@@ -147,15 +152,19 @@ async def _listen(
     except OSError as error:
         await runner.cleanup()
         why = error.strerror or error
-        taken = f"; stop what listens there, or choose another {option}" if error.errno == EADDRINUSE else ""
-        raise ConfigError([f"{name}: {host} port {port}: {why}{taken}"]) from error
+        advice = (
+            f". Stop the program that listens there, or choose another {option}"
+            if error.errno == EADDRINUSE
+            else ""
+        )
+        raise ConfigError([f"{name}: {host} port {port}: {why}{advice}"]) from error
 
 
 def stop_reading(request: web.Request) -> None:
-    """Leave the rest of a body that has not ended unread, and close the connection after the response."""
+    """Leave the rest of a request's body unread, and close the connection after the response."""
     connection_of(request).stop_reading()
 
 
 def note_admitted(request: web.Request) -> None:
-    """Keep the connection as a known client's: see connections.py."""
+    """Mark the connection as a known client's; see connections.py."""
     connection_of(request).admit()

@@ -1,4 +1,4 @@
-"""Revocations as they come, one a line: a dialer that follows can empty its queue before it asks again."""
+"""The stream of revocations, one per line, with which a dialer can remove numbers from its queue at once."""
 
 import asyncio
 from math import inf
@@ -19,7 +19,7 @@ from dialgate.ledger.suppression_feed import Notices
 
 _HEADERS: Final = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
 _LOOK_SECONDS: Final = 1.0
-_KEPT_ALIVE: Final = 3  # times while an idle connection is kept
+_KEPT_ALIVE: Final = 3  # lines sent per `idle_seconds` to keep a silent connection open
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -28,28 +28,28 @@ class _Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 async def stream(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Ends with the gate, with the key, or with the connection."""
+    """Send revocations until the gate stops, the client's key is removed, or the client disconnects."""
     most = app.config.settings.limits.streams
     with request.app[FOLLOWERS].one(client.name, most, too_many_streams(most)):
         return await _streamed(request, app, client)
 
 
 async def _streamed(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    asked = convert(dict(body.query(request)), _Query)
+    query = convert(dict(body.query(request)), _Query)
     notices = app.registrar.notices
     seq = (
-        await notices.head() if asked.after is None else await app.registrar.ids.position(client, asked.after)
+        await notices.head() if query.after is None else await app.registrar.ids.position(client, query.after)
     )
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
-    if request.method == "HEAD":  # aiohttp would send what is written to a stream
+    if request.method == "HEAD":  # aiohttp would send the body of a stream
         return response
     try:
         await _follow(request, response, app, notices, seq)
-    except (Unavailable, Fault) as error:  # the answer has begun: a line says why it ends
+    except (Unavailable, Fault) as error:  # the status was sent already, so the last line holds the error
         await response.write(encoded(fault_of(error).problem) + b"\n")
     except ConnectionError:
-        return response  # whoever listened has gone
+        return response  # the client has disconnected
     await response.write_eof()
     return response
 
@@ -57,20 +57,20 @@ async def _streamed(request: web.Request, app: App, client: Client) -> web.Strea
 async def _follow(
     request: web.Request, response: web.StreamResponse, app: App, notices: Notices, seq: int
 ) -> None:
-    """A line that holds nothing but `seq` says how far this has got, and that it lives."""
+    """Send revocations. A line with `seq` alone reports the position, and keeps the connection open."""
     clock = asyncio.get_running_loop().time
-    spoken = -inf  # at once, so that it is known where this begins
+    sent_at = -inf  # so that the first line, which reports where the stream begins, is sent at once
     while not notices.closing and request.transport is not None:
         client = admit(request, app.config, "stream")
         written = notices.written
-        told, reached = await notices.after(seq, client.controllers)
-        if told:
-            shown = map(app.registrar.ids.with_entry_ids, told)
-            await response.write(b"".join(_encode(notice) + b"\n" for notice in shown))
-            spoken = clock()
+        batch, reached = await notices.after(seq, client.controllers)
+        if batch:
+            outgoing = map(app.registrar.ids.with_entry_ids, batch)
+            await response.write(b"".join(_encode(notice) + b"\n" for notice in outgoing))
+            sent_at = clock()
         if reached == seq:
-            if clock() - spoken >= app.config.settings.limits.idle_seconds / _KEPT_ALIVE:
+            if clock() - sent_at >= app.config.settings.limits.idle_seconds / _KEPT_ALIVE:
                 await response.write(b'{"seq":%d}\n' % app.registrar.ids.cursor(seq))
-                spoken = clock()
+                sent_at = clock()
             await notices.wait(_LOOK_SECONDS, written)
         seq = reached

@@ -1,4 +1,4 @@
-"""The rights of the person called: what may be asked for a number, and what is open."""
+"""The endpoints for data-subject requests: access, portability, rectification and erasure, and their deadlines."""
 
 from typing import Any, Final
 
@@ -36,27 +36,27 @@ _PAGE: Final = {
 }
 
 
-class _Asked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     purpose: Reason
     controller: str = ""
 
 
-class _AskedReport(_Asked, frozen=True, kw_only=True):
+class _ReportQuery(_Query, frozen=True, kw_only=True):
     language: Language | None = None
 
 
 async def report(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """As a page where one is asked for, by `language` or by `Accept`."""
-    asked = convert(dict(http_body.query(request)), _AskedReport)
-    told = await app.subjects.report(client, asked.controller, request.match_info["number"], asked.purpose)
-    if asked.language is None and "text/html" not in request.headers.get("Accept", ""):
-        return http_body.reply(_encode(told))
-    language = asked.language or _preferred(request.headers.get("Accept-Language", ""))
-    return web.Response(text=page.page(told, language), headers=_PAGE)
+    """Respond with JSON, or with a page if the request has `language` or accepts HTML."""
+    query = convert(dict(http_body.query(request)), _ReportQuery)
+    content = await app.subjects.report(client, query.controller, request.match_info["number"], query.purpose)
+    if query.language is None and "text/html" not in request.headers.get("Accept", ""):
+        return http_body.reply(_encode(content))
+    language = query.language or _preferred(request.headers.get("Accept-Language", ""))
+    return web.Response(text=page.page(content, language), headers=_PAGE)
 
 
 def _preferred(accepted: str) -> Language:
-    """The first of ours that is named; browsers write them in the order of preference."""
+    """Return the first supported language of an Accept-Language header, which lists them by preference."""
     for part in accepted.lower().split(","):
         for language in LANGUAGES:
             if part.strip().startswith(language):
@@ -65,10 +65,10 @@ def _preferred(accepted: str) -> Language:
 
 
 async def portable(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    asked = convert(dict(http_body.query(request)), _Asked)
+    query = convert(dict(http_body.query(request)), _Query)
     number = request.match_info["number"]
-    told = await app.subjects.portable(client, asked.controller, number, asked.purpose)
-    return http_body.reply(_encode(told))
+    data = await app.subjects.portable(client, query.controller, number, query.purpose)
+    return http_body.reply(_encode(data))
 
 
 _case: Final = msgspec.json.Decoder(CaseRequest)
@@ -77,22 +77,22 @@ _rectification: Final = msgspec.json.Decoder(RectificationRequest)
 _erasure: Final = msgspec.json.Decoder(ErasureRequest)
 
 
-async def ask(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+async def record_request(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = decode(_case, await http_body.whole(request, app.config.settings.limits))
-    told = await app.subjects.ask(client, request.match_info["number"], body)
-    return http_body.reply(_encode(told), 201)
+    case = await app.subjects.ask(client, request.match_info["number"], body)
+    return http_body.reply(_encode(case), 201)
 
 
 async def rectify(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = decode(_rectification, await http_body.whole(request, app.config.settings.limits))
-    told = await app.subjects.rectify(client, request.match_info["number"], body)
-    return http_body.reply(_encode(told), 201)
+    rectified = await app.subjects.rectify(client, request.match_info["number"], body)
+    return http_body.reply(_encode(rectified), 201)
 
 
 async def erase(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = decode(_erasure, await http_body.whole(request, app.config.settings.limits))
-    told = await app.subjects.erasing.erase(client, request.match_info["number"], body)
-    return http_body.reply(_encode(told))
+    erasure = await app.subjects.erasing.erase(client, request.match_info["number"], body)
+    return http_body.reply(_encode(erasure))
 
 
 async def cases(_: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -101,31 +101,31 @@ async def cases(_: web.Request, app: App, client: Client) -> web.StreamResponse:
 
 async def move(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = decode(_step, await http_body.whole(request, app.config.settings.limits))
-    told = await app.subjects.deadlines.move(client, request.match_info["id"], body)
-    return http_body.reply(_encode(told))
+    case = await app.subjects.deadlines.move(client, request.match_info["id"], body)
+    return http_body.reply(_encode(case))
 
 
-# ---- what /openapi.json says of them -----------------------------------------------------------------------------------
+# ---- descriptions for /openapi.json ------------------------------------------------------------------------------------
 
-_GROUP: Final = "The person called"
+_GROUP: Final = "Data-subject requests"
 _AT: Final = "2026-11-24T09:00:00.000Z"
 _PERSON: Final = "+390612345678"
 _ID: Final = "5f0c2a9be41d7703"
 _NUMBER: Final = Parameter(
-    name="number", about="The person's number.", example=_PERSON, required=True, place="path"
+    name="number", about="The data subject's number, in E.164.", example=_PERSON, required=True, place="path"
 )
 PURPOSE: Final = Parameter(
     name="purpose",
-    about="Why it is looked up; the person may ask.",
+    about="Reason for the look-up. It is recorded, and the data subject may see it.",
     example=f"request {_ID}",
     required=True,
 )
 _CONTROLLER: Final = Parameter(
-    name="controller", about="May be left out by a client of one controller.", example="acme"
+    name="controller", about="Required only if the client has several controllers.", example="acme"
 )
 _LANGUAGE: Final = Parameter(
     name="language",
-    about="As a page to read, in this language.",
+    about="Respond with an HTML page in this language.",
     example="it",
     schema={"enum": list(LANGUAGES)},
 )
@@ -219,32 +219,35 @@ def _of(method: str, path: str, about: str, serve: Any, answer: Any, example: An
 
 SUBJECT_ENDPOINTS: Final = (
     _of("GET", "/v1/subjects/{number}",
-        "Everything held about a number, and who saw it (GDPR 15): as JSON, or as a page in Italian or English.",
+        "Return all data about a number, and the clients that looked it up (GDPR Article 15). As JSON, or as a page in Italian or English.",
         report, Report, _REPORT, parameters=(_NUMBER, PURPOSE, _CONTROLLER, _LANGUAGE), errors=_LOOKING),
-    _of("GET", "/v1/subjects/{number}/portability", "What the person provided, for another controller (GDPR 20).",
+    _of("GET", "/v1/subjects/{number}/portability",
+        "Return the data that the data subject provided, for another controller (GDPR Article 20).",
         portable, Portable,
         {"format": "dialgate-portability-1", **_HEAD, "consents": [_CONSENT_HELD], "contracts": [], "call_requests": []},
         parameters=(_NUMBER, PURPOSE, _CONTROLLER), errors=_LOOKING),
     _of("POST", "/v1/subjects/{number}/requests",
-        "Note that the person asked, and how it was established that the number is theirs. A month runs (GDPR 12(3)).",
-        ask, CaseInfo, _CASE, parameters=(_NUMBER,), status=201, ask=CaseRequest,
+        "Record a data-subject request, and how the person's identity was checked. It is due within a month (GDPR Article 12(3)).",
+        record_request, CaseInfo, _CASE, parameters=(_NUMBER,), status=201, ask=CaseRequest,
         ask_example={name: _CASE[name] for name in ("kind", "identified", "channel", "proof")},
         errors=(*_BODY, "number.invalid", "controller.unknown", "store.unavailable", "gate.unavailable")),
     _of("POST", "/v1/subjects/{number}/rectification",
-        "Set a consent, contract or call request right by a later entry (GDPR 16). The wrong one stays in the history.",
+        "Correct a consent, contract or call request by a new entry (GDPR Article 16). The wrong entry stays in the history.",
         rectify, Rectified, {"request": _ID, "of": 812, "receipt": _RECEIPT}, parameters=(_NUMBER,), status=201,
         ask=RectificationRequest, ask_example={"request": _ID, "of": 812, "fields": {"goods": ["broadband"]}},
         errors=(*_ACTING, "ledger.unknown")),
     _of("POST", "/v1/subjects/{number}/erasure",
-        "Erase what may go, put out of use what must stay, and suppress the number (GDPR 17). Says which and why.",
+        "Erase the data about a number, and suppress the number (GDPR Article 17). Data that must be kept is restricted instead. The "
+        "response gives the reason for each item.",
         erase, Erasure, _ERASURE, parameters=(_NUMBER,), ask=ErasureRequest, ask_example={"request": _ID},
         errors=_ACTING),
-    _of("GET", "/v1/subject-requests", "The open requests, the most urgent first.", cases, Cases,
+    _of("GET", "/v1/subject-requests", "Return the open data-subject requests, the most urgent first.", cases, Cases,
         {"requests": [_CASE]}, errors=("store.unavailable", "gate.unavailable")),
     _of("POST", "/v1/subject-requests/{id}",
-        "Answer or refuse a request, or take two more months for it; with what the person was told.",
+        "Close a data-subject request as answered or refused, or extend it by two months. The `reason` records the response to the "
+        "person.",
         move, CaseInfo, {**_CASE, "closed_at": _AT, "outcome": "sent by pec", "days_left": 0},
-        parameters=(Parameter(name="id", about="The request.", example=_ID, required=True, place="path"),),
+        parameters=(Parameter(name="id", about="Id of the request.", example=_ID, required=True, place="path"),),
         ask=CaseStep, ask_example={"outcome": "answered", "reason": "sent by pec"},
         errors=(*_BODY, "subject.unknown", "subject.closed", "store.unavailable", "gate.unavailable")),
 )  # fmt: skip

@@ -1,7 +1,7 @@
-"""TLS for the HTTP server: it accepts connections, and counts each from its first moment.
+"""A TLS listener for the HTTP server that counts each connection from its acceptance.
 
-asyncio's TLS server shows a connection only after its handshake, so that nothing would limit those that never finish it.
-`loop.start_tls` is no way either: under uvloop, bytes that arrive before it are lost.
+asyncio's TLS server reports a connection only after its handshake, so handshakes that never finish would not be limited.
+`loop.start_tls` does not help: under uvloop, bytes that arrive before it are lost.
 """
 
 import asyncio
@@ -14,13 +14,12 @@ from typing import Final
 from dialgate.interfaces.connections import Connections
 
 _BACKLOG: Final = 1024
-_ACCEPTED_AT_ONCE: Final = (
-    16  # an evicted connection gives its descriptor back a few turns of the event loop later
-)
+# Few, because an evicted connection frees its descriptor only some turns of the event loop later.
+_ACCEPTED_AT_ONCE: Final = 16
 
 
 class Handshake:
-    """A connection until its handshake is done."""
+    """A connection during its TLS handshake."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -35,7 +34,7 @@ class Handshake:
     ) -> None:
         async def secure() -> None:
             try:
-                with suppress(OSError):  # of TLS too: whatever speaks something else is closed
+                with suppress(OSError):  # includes TLS errors, such as clients that do not use TLS
                     await asyncio.get_running_loop().connect_accepted_socket(
                         lambda: make(self), accepted, ssl=tls, ssl_handshake_timeout=seconds
                     )
@@ -59,24 +58,24 @@ class Handshake:
 
 
 class Listener:
-    """Listening sockets whose connections begin with a TLS handshake. `accepted` is called with each."""
+    """Listening sockets for TLS. `accepted` is called with each new connection."""
 
     def __init__(self, sockets: Sequence[socket.socket], accepted: Callable[[socket.socket], None]) -> None:
         self.sockets, self._accepted = sockets, accepted
         self._loop = asyncio.get_running_loop()
-        for one in sockets:
-            one.settimeout(0)
-            one.listen(_BACKLOG)
-            self._loop.add_reader(one, self._accept, one)
+        for listening in sockets:
+            listening.settimeout(0)
+            listening.listen(_BACKLOG)
+            self._loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        with suppress(OSError):  # it has gone already, or there is no descriptor left
+        with suppress(OSError):  # the client has disconnected, or no descriptor is free
             for _ in range(_ACCEPTED_AT_ONCE):
                 connection = listening.accept()[0]
                 connection.settimeout(0)
                 self._accepted(connection)
 
     def close(self) -> None:
-        for one in self.sockets:
-            self._loop.remove_reader(one)
-            one.close()
+        for listening in self.sockets:
+            self._loop.remove_reader(listening)
+            listening.close()

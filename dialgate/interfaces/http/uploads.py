@@ -1,7 +1,7 @@
-"""Files that clients send: received into a spool within quotas, and read by processes of their own, a few at a time.
+"""Uploads of call lists: received into a spool within quotas, and read by a few separate processes.
 
-The spool is a folder of unnamed files, on a disk apart from the decision log's if the operator says so. A tenant must not be
-able to fill the disk that decisions are written to, neither by large uploads nor by slow ones.
+The spool is a folder of unnamed files, which the operator can place on another disk than the decision log. No client may be able
+to fill the disk of the decision log, neither by large uploads nor by slow ones.
 """
 
 import asyncio
@@ -26,9 +26,8 @@ from dialgate.interfaces.http.errors import Fault
 from dialgate.lists.list_builder import BuildResult, Here, Limits, Order, build_apart
 from dialgate.runtime.thread_pool import ThreadPool
 
-_SMALL: Final = (
-    4 << 10
-)  # bytes of text that are read here: a process would take a hundred times as long to start
+# Bytes of a text file that this process reads itself, because starting another would take a hundred times as long.
+_SMALL: Final = 4 << 10
 _ZIP: Final = b"PK"
 _AGAIN: Final = {"Retry-After": "10"}
 _MB: Final = 1 << 20
@@ -37,22 +36,26 @@ Gone: TypeAlias = Callable[[], bool]
 
 
 class Pace(Struct, frozen=True):
-    """How long an upload may take: `grace` seconds between two pieces, and until `bytes_per_second` counts; `total` in all."""
+    """The time limits of an upload.
+
+    `grace`: seconds between two pieces, and until `bytes_per_second` applies. `total`: seconds of the whole upload.
+    """
 
     grace: float
     total: float
     bytes_per_second: int
 
     def left(self, elapsed: float, received: int) -> float:
-        """Return in how many seconds the next piece must arrive; not above zero where it is too late."""
+        """Return the seconds within which the next piece must arrive; zero or less if it is late."""
         due = self.grace + received / self.bytes_per_second
         return min(self.grace, due - elapsed, self.total - elapsed)
 
 
 class Uploads:
-    """Of one process. `grace`: seconds of silence that end an upload. Empties the spool. Raises `OSError`."""
+    """The uploads to one process."""
 
     def __init__(self, settings: Settings, data: Path, grace: float) -> None:
+        """Create and empty the spool. `grace`: seconds without data that end an upload. Raises `OSError`."""
         self.settings = settings
         self.closed = False
         self._pace = Pace(grace, settings.receive_seconds, settings.bytes_per_second)
@@ -61,19 +64,20 @@ class Uploads:
         self._threads = ThreadPool("uploads", 2)
         self._folder = data / (settings.folder or "spool")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._folder.glob(
-            "upload-*"
-        ):  # where no file can be unnamed from the start, and the power went
-            left.unlink(missing_ok=True)
+        # File systems without unnamed files leave some behind after a crash.
+        for leftover in self._folder.glob("upload-*"):
+            leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Kill what is being read, and refuse what waits."""
+        """Stop reading files, and refuse waiting and new uploads."""
         self.closed = True
 
     @asynccontextmanager
     async def received(self, client: str, read: Read, gone: Gone) -> AsyncIterator["Upload"]:
-        """Receive a file. `read` returns pieces of it, and none at its end; `gone`: whether the client has hung up. Raises
-        `Fault`."""
+        """Receive a file.
+
+        `read` returns the next piece, or nothing at the end. `gone` returns whether the client has disconnected. Raises `Fault`.
+        """
         with (
             self._admitted(client),
             TemporaryFile(dir=self._folder, prefix="upload-") as file,
@@ -88,7 +92,7 @@ class Uploads:
             yield Upload(self, client, file, gone)
 
     async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> BuildResult:
-        """Raises as `list_builder.Source.build`."""
+        """Build a list from a received file. Raises as `list_builder.Source.build`."""
         size = file.seek(0, SEEK_END)
         file.seek(0)
         if size <= _SMALL and file.read(len(_ZIP)) != _ZIP:
@@ -104,7 +108,7 @@ class Uploads:
         except TimeoutError:
             raise late() from None
 
-    # ---- what one client and all may take ----------------------------------------------------------------------------
+    # ---- quotas ------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def _admitted(self, client: str) -> Iterator[None]:
@@ -112,7 +116,8 @@ class Uploads:
             raise Fault(
                 429,
                 "upload.busy",
-                "You have as many uploads under way as you may; wait for one.",
+                f"This client has {self.settings.client_at_once} uploads in progress, which is the maximum. "
+                "Wait for one to end, or raise the setting `uploads.client_at_once`.",
                 headers=_AGAIN,
             )
         if self._open.total() >= self.settings.at_once or self.closed:
@@ -125,39 +130,51 @@ class Uploads:
 
     @contextmanager
     def _counted(self, client: str) -> Iterator[Callable[[int], None]]:
-        taken = 0
+        counted = 0
 
         def count(size: int) -> None:
-            nonlocal taken
-            taken += size
+            nonlocal counted
+            counted += size
             self._bytes[client] += size
 
         try:
             yield count
         finally:
-            self._bytes[client] -= taken
+            self._bytes[client] -= counted
 
     def _refuse_size(self, client: str, size: int, piece: int) -> None:
-        """`size`: of an upload with its next piece, of `piece` bytes, which is counted and not written yet."""
+        """Raise `Fault` if an upload exceeds a quota.
+
+        `size`: bytes of the upload, including the next `piece` bytes, which are counted but not written yet.
+        """
         limits = self.settings
         if size > limits.file_mb * _MB:
-            raise Fault(413, "request.too_large", f"A list may have {limits.file_mb} MiB; split it.")
+            raise Fault(
+                413,
+                "request.too_large",
+                f"The file exceeds {limits.file_mb} MiB. Split it, or raise the setting `uploads.file_mb`.",
+            )
         if self._bytes[client] > limits.client_mb * _MB:
             raise Fault(
                 429,
                 "upload.busy",
-                "Your uploads together are too large; wait for one to end.",
+                f"The uploads of this client exceed {limits.client_mb} MiB. Wait for one to end, "
+                "or raise the setting `uploads.client_mb`.",
                 headers=_AGAIN,
             )
         if self._bytes.total() > limits.total_mb * _MB:
             raise _full()
         disk = shutil.disk_usage(self._folder)
         if disk.free - piece < min(limits.free_mb * _MB, disk.total // 10):
-            raise Fault(507, "upload.no_space", "The gate's disk has no room for uploads; tell its operator.")
+            raise Fault(
+                507,
+                "upload.no_space",
+                "The gate's disk has no space for uploads. Ask its operator to free some, or to move `uploads.folder`.",
+            )
 
 
 class Upload:
-    """A received file, as `list_builder.Source`."""
+    """A received file; a `list_builder.Source`."""
 
     def __init__(self, uploads: Uploads, client: str, file: IO[bytes], gone: Gone) -> None:
         self._uploads, self._client, self._file, self._gone = uploads, client, file, gone
@@ -167,16 +184,18 @@ class Upload:
 
 
 def _full() -> Fault:
-    return Fault(503, "upload.full", "The gate takes no more uploads now; send it later.", headers=_AGAIN)
+    return Fault(
+        503, "upload.full", "The gate accepts no more uploads at the moment. Send it later.", headers=_AGAIN
+    )
 
 
 def gone(request: web.Request) -> Gone:
-    """Return a function that says whether the request's client has hung up."""
+    """Return a function that returns whether the request's client has disconnected."""
     return lambda: request.transport is None or request.transport.is_closing()
 
 
 def from_memory(body: IO[bytes]) -> Read:
-    """Return a reader of what has been received already."""
+    """Return a reader of a body that was received already."""
 
     async def read() -> bytes:
         return body.read(_MB)

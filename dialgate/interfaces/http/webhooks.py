@@ -1,6 +1,6 @@
-"""`POST /v1/webhooks/{profile}`: the check for a dialer that speaks its own way, by a profile of config/webhooks/.
+"""`POST /v1/webhooks/{profile}`: the check for a dialer with its own format, which a profile in config/webhooks/ describes.
 
-Whatever is wrong with what it sends, it is told a denial in its own words: it may not look at the status.
+An invalid request gets a denial in the dialer's format too, because the dialer may ignore the status.
 """
 
 from typing import Any, Final
@@ -28,11 +28,14 @@ async def webhook(request: web.Request, app: App, client: Client) -> web.StreamR
     profile = app.config.webhooks.get(request.match_info["profile"])
     if profile is None:
         raise Fault(
-            404, "webhook.unknown", "No profile of this name in the folder of webhooks.", field="profile"
+            404,
+            "webhook.unknown",
+            "No webhook profile has this name. Use the name of a file in config/webhooks, without `.yaml`.",
+            field="profile",
         )
     try:
-        query = _once(http_body.query(request), profile)
-        asked = convert(
+        query = _require_unique(http_body.query(request), profile)
+        check_request = convert(
             {"to": "", "from": "", "campaign": ""} | read(profile, await _body(request, app, profile), query),
             CheckRequest,
         )
@@ -43,34 +46,36 @@ async def webhook(request: web.Request, app: App, client: Client) -> web.StreamR
             "deny",
             {"reason": problem.code, "text": problem.message, "reason_class": classify([problem.code])},
         )
-    answer = await app.gate.check(call(asked, client, f"webhook.{profile.id}"), client)
-    return _reply(_kind(profile, answer), answer.decision, _told(answer))
+    answer = await app.gate.check(call(check_request, client, f"webhook.{profile.id}"), client)
+    return _reply(_response_for(profile, answer), answer.decision, _values(answer))
 
 
 async def _body(request: web.Request, app: App, profile: Profile) -> Any:
     body = await http_body.whole(request, app.config.settings.limits)
     if request.content_type == "application/x-www-form-urlencoded":
-        return _once(http_body.parameters(body.decode("ascii", "replace"), _MOST), profile)
+        return _require_unique(http_body.parameters(body.decode("ascii", "replace"), _MOST), profile)
     return decode(_json, body) if body else {}
 
 
-def _once(pairs: list[tuple[str, str]], profile: Profile) -> dict[str, str]:
-    """What the profile looks at must stand there once: which of two would be dialled?"""
+def _require_unique(pairs: list[tuple[str, str]], profile: Profile) -> dict[str, str]:
+    """Return the parameters. Raises `Fault` if the profile reads a repeated one."""
     named = {name for name, _ in pairs if name in profile.names}
     if len(named) < sum(name in profile.names for name, _ in pairs):
         raise Fault(
-            400, "request.invalid", "Send each parameter once: what is checked must be what is dialled."
+            400,
+            "request.invalid",
+            "A parameter is repeated. Send each once, so that the checked call is clear.",
         )
     return dict(pairs)
 
 
-def _kind(profile: Profile, answer: Answer) -> Told:
+def _response_for(profile: Profile, answer: Answer) -> Told:
     if not answer.decision_id:
         return profile.retry
     return profile.allow if answer.decision == "allow" else profile.deny
 
 
-def _told(answer: Answer) -> dict[str, str]:
+def _values(answer: Answer) -> dict[str, str]:
     first = answer.reasons[0] if answer.reasons else None
     return {
         "decision_id": answer.decision_id,
@@ -85,9 +90,11 @@ def _told(answer: Answer) -> dict[str, str]:
     }
 
 
-def _reply(told: Told, decision: str, known: dict[str, str]) -> web.StreamResponse:
-    body = fill(told.body, dict.fromkeys(TOLD, "") | known | {"decision": decision})
-    again = _AGAIN if told.status == 503 else {}  # noqa: PLR2004 - HTTP's
-    if told.form:
-        return web.Response(body=urlencode(body).encode(), status=told.status, headers={**_FORM, **again})
-    return web.Response(body=msgspec.json.encode(body), status=told.status, headers={**JSON_HEADERS, **again})
+def _reply(template: Told, decision: str, values: dict[str, str]) -> web.StreamResponse:
+    body = fill(template.body, dict.fromkeys(TOLD, "") | values | {"decision": decision})
+    again = _AGAIN if template.status == 503 else {}  # noqa: PLR2004 - HTTP's
+    if template.form:
+        return web.Response(body=urlencode(body).encode(), status=template.status, headers={**_FORM, **again})
+    return web.Response(
+        body=msgspec.json.encode(body), status=template.status, headers={**JSON_HEADERS, **again}
+    )

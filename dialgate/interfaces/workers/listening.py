@@ -56,8 +56,11 @@ def _addresses(host: str, port: int, kind: socket.SocketKind) -> list[tuple[int,
 
 
 def _config_error(door: str, host: str, port: int, error: OSError) -> ConfigError:
-    advice = "stop what listens there, or choose another port" if error.errno == EADDRINUSE else "see `host`"
-    return ConfigError([f"{door}: {host} port {port}: {error.strerror or error}; {advice}"])
+    if error.errno == EADDRINUSE:
+        advice = "Stop the program that listens there, or choose another port"
+    else:
+        advice = "Set `host` to an address of this machine"
+    return ConfigError([f"{door}: {host} port {port}: {error.strerror or error}. {advice}"])
 
 
 def _bound(family: int, address: tuple[object, ...]) -> socket.socket:

@@ -144,7 +144,7 @@ async def test_a_renewed_certificate_is_shown_after_a_reload_and_a_bad_pair_is_r
         (tmp_path / "key.pem").write_bytes(key)
         gate.process.send_signal(signal.SIGHUP)
         said = await gate.hears("configuration refused; the last good one stays")
-        assert "listen.tls_certificate: the key is not that of the certificate" in said["problem"]
+        assert "listen.tls_certificate: the key does not belong to the certificate" in said["problem"]
         assert await shown() == second
         (tmp_path / "cert.pem").write_text("no PEM")
         gate.process.send_signal(signal.SIGHUP)

@@ -40,7 +40,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
 def shaped(status: int, body: bytes, code: str) -> Problem:
     problem = msgspec.json.decode(body, type=Failed).error
     assert problem.code == code, problem
-    assert CODES[code][0] == status
+    assert CODES[code].status == status
     assert len(problem.message) > 10
     for number in (CLEAR, LISTED):
         assert number.removeprefix("+39") not in body.decode()

@@ -135,4 +135,4 @@ async def test_a_port_that_was_set_and_is_in_use_is_refused(tmp_path: Path) -> N
         _, said = await process.communicate()
     assert process.returncode == 1
     assert f"operations: 127.0.0.1 port {port}: ".encode() in said
-    assert b"stop what listens there" in said
+    assert b"Stop the program that listens there" in said
