@@ -1,6 +1,6 @@
--- Every outbound call: <action application="lua" data="dialgate.lua CAMPAIGN"/>, as the last action, in place of the bridge.
--- Closed by construction: the bridge belongs to the one answer `200 allow`; whatever else happens, an error in here too,
--- the call ends without it.
+-- For every outbound call: <action application="lua" data="dialgate.lua CAMPAIGN"/> as the last action, instead of the bridge.
+-- Fails closed: only the response `200 allow` reaches the bridge. In every other case, also after an error in this script,
+-- the call ends.
 local GATE = "http://127.0.0.1:8080/v1/check.txt"
 local TRUNK = "sofia/gateway/trunk/"
 
@@ -12,7 +12,7 @@ local to = session:getVariable("destination_number") or ""
 local from = session:getVariable("caller_id_number") or ""
 local uuid = session:getVariable("uuid") or ""
 
--- An earlier answer on the channel counts for nothing, and mod_curl has no limit but these.
+-- Clear an earlier response on the channel. mod_curl has no other timeouts than these.
 session:setVariable("curl_response_code", "")
 session:setVariable("curl_response_data", "")
 session:setVariable("curl_connect_timeout", "1")
@@ -27,8 +27,8 @@ if to:match("^%+?%d+$") and #to >= 6 and #to <= 16 then
 end
 
 if allowed then
-  session:setVariable("effective_caller_id_number", from) -- what was checked is what is shown
-  -- In brackets, which win over what the dialer exported: no 302 is followed, and the caller ID is not withheld.
+  session:setVariable("effective_caller_id_number", from) -- presents the checked caller ID
+  -- Variables in brackets override exported ones: do not follow a 302, and do not withhold the caller ID.
   session:execute("bridge", "[outbound_redirect_fatal=true,origination_privacy=screen,origination_caller_id_number="
     .. from .. "]" .. TRUNK .. to)
 end
