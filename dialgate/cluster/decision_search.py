@@ -1,6 +1,7 @@
-"""Search of decisions in the logs of all gates on the store, as `audit.number_history.Inquiry` does for one data folder.
+"""A search for decisions in the logs of all gates on the store.
 
-The outcome of a call may be in the log of another gate than its decision: the one it was reported to.
+`audit.number_history.Inquiry` does the same for one data folder. The outcome of a call may be in another gate's log than its
+decision: in the log of the gate it was reported to.
 """
 
 import asyncio
@@ -20,13 +21,13 @@ Missing = Mapping[str, str]  # why each gate could not be asked
 
 
 class Inquire(Protocol):
-    """Runs a look-up in this gate's own logs. Raises as `Inquiry`."""
+    """A function that runs a look-up in this gate's own logs. Raises as `Inquiry`."""
 
     async def __call__(self, look_up: Callable[[Inquiry], _T], /) -> _T: ...
 
 
 class DecisionSearch:
-    """Decisions of this gate and its peers. Raises what `own` raises."""
+    """A search for decisions of this gate and its peers. Methods raise what `own` raises."""
 
     def __init__(self, own: Inquire, peers: Peers) -> None:
         self._own, self._peers = own, peers
@@ -41,16 +42,16 @@ class DecisionSearch:
         by_id = {found.record.id: found for found in chain.from_iterable(result.found for result in results)}
         newest = sorted(by_id.values(), key=lambda found: position(found.record), reverse=True)
         retired = sorted({month for result in results for month in result.retired})
-        found, unheard = await self._add_outcomes(newest[: question.most])
-        return Decisions(found, retired), {**peers.missing, **unheard}
+        found, unasked = await self._add_outcomes(newest[: question.most])
+        return Decisions(found, retired), {**peers.missing, **unasked}
 
     async def one(self, name: str, sees: Sees) -> tuple[Found | None, Missing]:
         """Return a decision by its id. Ask the peers only if it is not here."""
         found, missing = await self._one(name, sees)
         if found is None:
             return None, missing
-        (joined,), unheard = await self._add_outcomes([found])
-        return joined, unheard
+        (complete,), unasked = await self._add_outcomes([found])
+        return complete, unasked
 
     async def position(self, name: str, sees: Sees) -> tuple[Position | None, Missing]:
         """Return the position of a decision, or None if there is no such decision."""
@@ -83,6 +84,6 @@ def about(inquiry: Inquiry, question: FindDecisions) -> Decisions:
 
 
 def join_outcomes(found: Found, reports: Iterable[OutcomeRecord]) -> Found:
-    """Add reports to those found with the decision, whose gate may be unreachable by now."""
+    """Add outcome reports to those found with the decision; the gate of either may be unreachable by now."""
     unique = {(report.at, report.seq, report.result): report for report in (*found.outcomes, *reports)}
     return structs.replace(found, outcomes=tuple(unique[key] for key in sorted(unique)))

@@ -45,8 +45,10 @@ def _read_part(folder: Path, question: ReadListFile) -> bytes:
 
 
 class ListReplication:
-    """Copies missing list files from other gates, in the background. `part`: bytes to request at once. `grace`: seconds before a
-    leftover file is deleted, as its list may be about to be recorded or completed."""
+    """A background copier of missing list files from other gates.
+
+    `part`: bytes per request. `grace`: seconds before a leftover file is deleted, because its list may be about to be recorded.
+    """
 
     def __init__(self, data: Path, store: CallLists, peers: Peers, changed: asyncio.Event) -> None:
         self._folder, self._store, self._peers, self._changed = data / "lists", store, peers, changed
@@ -60,8 +62,9 @@ class ListReplication:
     def tick(self, lacking: Collection[str], now: Instant) -> None:
         """Start a round if one is due and none is running. `lacking`: recorded files that are missing or damaged here.
 
-        A round copies these, and deletes old versions (as after an erasure at another gate) and unfinished copies. Rounds become
-        rarer as long as no gate has the same files."""
+        A round copies these files. It deletes old versions (as after an erasure at another gate) and unfinished copies. The time
+        between rounds grows while no gate has the missing files.
+        """
         if (now < self._due and lacking == self._lacking) or (
             self._task is not None and not self._task.done()
         ):
@@ -72,7 +75,10 @@ class ListReplication:
         self._task = asyncio.create_task(self._run(lacking))
 
     async def close(self) -> None:
-        """Wait for the round. Call after `Peers.close`, which ends its requests; a store command must not be cancelled half-way."""
+        """Wait for the round. Call it after `Peers.close`, which ends the round's requests.
+
+        The round is not cancelled, because a store command must not be interrupted.
+        """
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -81,7 +87,7 @@ class ListReplication:
             for record in await self._store.lists():
                 if record.file in lacking and not await self._copy(record) and self._tries == 0:
                     _log.error(
-                        "call list not here, and no other gate gives it", list=record.id, file=record.file
+                        "call list missing here and on all other gates", list=record.id, file=record.file
                     )
             lists = await self._store.lists()  # again: a version recorded meanwhile must not be deleted
             await asyncio.to_thread(self._delete_leftovers, lists)
@@ -89,7 +95,7 @@ class ListReplication:
             _log.error("call lists cannot be copied from another gate", problem=str(error))
 
     async def _copy(self, wanted: CallList) -> bool:
-        """Publish the file of the first gate whose copy has the recorded SHA-256. Return whether there was one."""
+        """Copy the file from the first gate whose copy has the recorded SHA-256. Returns whether there was one."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for node, url in self._peers.urls.items():
             temporary = self._folder / f"{secrets.token_hex(8)}.new"
@@ -112,7 +118,7 @@ class ListReplication:
         return False
 
     def _delete_leftovers(self, lists: Iterable[CallList]) -> None:
-        """By a steady clock: a corrected time must not make a new file look old."""
+        """Delete expired leftovers. Uses a monotonic clock: a time correction must not make a new file look old."""
         newest = {f"{record.controller}.{record.id}": record.file for record in lists}
         present = {path.name: path for path in self._folder.iterdir()} if self._folder.is_dir() else {}
         now = time.monotonic()
@@ -124,7 +130,7 @@ class ListReplication:
         for name, since in leftovers.items():
             if now - since >= self.grace:
                 present[name].unlink(missing_ok=True)
-                _log.info("what was left of a call list was removed", file=name)
+                _log.info("leftover call list file deleted", file=name)
         self._leftovers = leftovers
 
 

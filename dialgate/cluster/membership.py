@@ -1,7 +1,7 @@
-"""The gates that share a store: their configuration and version, and the leader of each task that only one of them may do.
+"""The gates that share a store: their configuration and version, and the leader of each exclusive task.
 
-A node is outdated while another live node has a configuration or version that was first seen later. The comparison leaves out what
-differs between nodes (name, folders, ports, log).
+A node is outdated while another live node has a configuration or version that was first seen later. The comparison
+leaves out the settings that differ between nodes (name, folders, ports, log).
 """
 
 import asyncio
@@ -33,8 +33,7 @@ _log = structlog.get_logger(__name__)
 
 def shared_hash(config: Config) -> str:
     """Return a hash of the settings that must be the same on every node."""
-    every = structs.asdict(config.settings)
-    settings = {name: value for name, value in every.items() if name not in _OWN}
+    settings = {name: value for name, value in structs.asdict(config.settings).items() if name not in _OWN}
     return hashlib.sha256(_encode([settings, config.law_hash, config.controllers])).hexdigest()
 
 
@@ -80,9 +79,11 @@ def presence(config: Config, log: str) -> Presence:
 
 
 async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
-    """Refuse to start beside another gate with the same node or log name: each would take the other's decisions for its own and undo
-    their attempts. A killed gate is still in the muster, so wait two beats to see whether the other one is alive. Raises
-    `StoreUnavailable`."""
+    """Raise `StoreUnavailable` if another running gate has the same node or log name.
+
+    Each of them would take the other's decisions for its own and undo their attempts. A killed gate is still in the muster, so
+    this waits two beats to see whether the other one is alive.
+    """
     if not isinstance(store, Shared):
         return
     before = _twins(await store.muster(), own, now)
@@ -107,15 +108,15 @@ def _twins(muster: Muster, own: Presence, now: Instant) -> dict[str, Presence]:
 
 def _describe(own: Presence, twin: Presence) -> str:
     if twin.log != own.log:
-        return f"another gate at work has the name `{twin.node}`: give each a `node` of its own"
+        return f"a running gate already has the name `{twin.node}`. Give each gate its own `node`"
     return (
-        f"the gate `{twin.node}` is at work on a log of this name, {own.log}: one data folder was copied from the other. Begin"
-        " with an empty one, and in it a copy of `keys.json` without `log` and `months`"
+        f"the running gate `{twin.node}` has a log of the same name, {own.log}: one data folder is a copy of the other. Start"
+        " with an empty data folder that contains a copy of `keys.json` without `log` and `months`"
     )
 
 
 class Roster:
-    """One gate's view of the gates on its store. A gate on a store of its own leads every task."""
+    """One gate's view of the gates on its store. A gate that shares its store with no other leads every task."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store if isinstance(store, Shared) else None
@@ -126,7 +127,7 @@ class Roster:
         self.problems: dict[str, str] = {}
 
     async def tick(self, own: Presence, config: Config) -> None:
-        """Note this gate in the muster and look at the others. Raises nothing: the store's readiness is reported elsewhere."""
+        """Record this gate in the muster and check the others. Raises nothing: readiness reports the state of the store."""
         now = own.at
         if self._store is None or now < self._due:
             return
@@ -144,17 +145,19 @@ class Roster:
     def _report_replicas(self, unasked: int) -> None:
         self._metrics.replicas_unasked.set(unasked)
         if unasked > self._reported:
-            _log.warning("the store has more replicas than `replicas` says; all are waited for", more=unasked)
+            _log.warning(
+                "the store has more replicas than `replicas`; commits wait for all of them", more=unasked
+            )
         self._reported = unasked
 
     async def leads(self, task: str) -> bool:
-        """Return whether `task` is this gate's for the next seconds. Raises `StoreUnavailable`."""
+        """Return whether this gate leads `task` for the next seconds. Raises `StoreUnavailable`."""
         if self._store is None:
             return True
         return self._own is not None and await self._store.lead(task, self._own.node, _LEASE)
 
     async def leave(self) -> None:
-        """Remove this gate from the muster: it has shut down."""
+        """Remove this gate from the muster when it shuts down."""
         if self._store is not None and self._own is not None:
             try:
                 await self._store.dismiss(self._own.node)

@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class Question(Struct, Generic[T], frozen=True):
-    """A question that is answered by a `T`."""
+    """A question whose answer is a `T`."""
 
 
 class Decisions(Struct, frozen=True):
-    """Decisions about a number, and the months (`YYYY-MM`) with decisions that nobody can link to a number any more."""
+    """Decisions about a number, and the months (`YYYY-MM`) whose decisions are anonymous, because their keys are destroyed."""
 
     found: list[Found]
     retired: list[str]
@@ -55,14 +55,14 @@ class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
 
 
 class FindPersonalData(Question[Share], frozen=True, tag="person"):
-    """What this gate alone holds about a controller's number (E.164)."""
+    """The personal data that this gate alone holds about a controller's number (E.164)."""
 
     controller: str
     number: str
 
 
 class PlaceHold(Question[bool], frozen=True, tag="hold"):
-    """A legal hold to place. Answered by whether the number (E.164) was not on hold yet."""
+    """A legal hold to place. The answer is whether the number (E.164) was not on hold before."""
 
     number: str
     at: Instant
@@ -71,7 +71,7 @@ class PlaceHold(Question[bool], frozen=True, tag="hold"):
 
 
 class LiftHold(Question[bool], frozen=True, tag="lift"):
-    """A legal hold to lift. Answered by whether the number (E.164) was on hold."""
+    """A legal hold to lift. The answer is whether the number (E.164) was on hold."""
 
     number: str
     at: Instant
@@ -84,7 +84,7 @@ class ListHolds(Question[list[PlaceHold]], frozen=True, tag="holds"):
 
 
 class ReadListFile(Question[bytes], frozen=True, tag="list"):
-    """Up to `most` bytes of a call list's file; none where the file is missing or ends before `offset`."""
+    """Up to `most` bytes of a call list's file; empty if the file is missing or ends before `offset`."""
 
     file: str
     offset: Annotated[int, Meta(ge=0)]
@@ -92,7 +92,7 @@ class ReadListFile(Question[bytes], frozen=True, tag="list"):
 
 
 class RemoveFromLists(Question[list[str]], frozen=True, tag="erase"):
-    """A number (E.164) to remove from the call lists here, unless it is on hold. Answered by the names of those it was on."""
+    """A number (E.164) to remove from the call lists here, unless it is on hold. The answer names the lists it was on."""
 
     controller: str
     number: str

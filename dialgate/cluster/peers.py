@@ -1,8 +1,8 @@
 """Requests from one gate to the others that share its store: POST to `/peer`, both bodies sealed.
 
-The seal is AES-256-GCM under a key derived from the `keys.json` that these gates share (`Keys.peers`). A request opens only at the gate
-it names, and a response only for its own request. So an attacker without that file can read, ask and forge nothing, also over plain
-HTTP. A request is valid for five minutes, which limits its replay. Why it is not plain HTTPS:
+The seal is AES-256-GCM under a key derived from the `keys.json` that these gates share (`Keys.peers`). A request can be
+decrypted only by the gate it names, and a response only with its own request. So an attacker without that file can neither read nor
+forge messages, even over plain HTTP. A request is valid for five minutes, which limits replay. Reasons for not using HTTPS:
 docs/decisions/0012-seal-requests-between-gates.md.
 """
 
@@ -27,11 +27,11 @@ _PATIENCE: Final = 20.0  # seconds
 _CLOCK_SKEW: Final = 5 * MINUTE
 _LARGEST_ANSWER: Final = 256 << 20  # bytes
 _LARGE: Final = 1 << 16  # bytes; larger answers are decrypted and decoded in a thread
-_CLOSING: Final = "this gate is ending"
+_CLOSING: Final = "this gate is shutting down"
 
 
 class PeerRequest(Struct, frozen=True):
-    """The content of a request. `node`: the gate that asks."""
+    """The content of a request. `node`: the requesting gate."""
 
     at: Instant
     node: str
@@ -39,22 +39,22 @@ class PeerRequest(Struct, frozen=True):
 
 
 class Answers(Struct, Generic[T], frozen=True):
-    """Answers by gate, and for each gate that gave none the reason. `missing` is empty if every gate answered."""
+    """The answers by gate. `missing` maps each gate that did not answer to the reason."""
 
     answers: dict[str, T]
     missing: dict[str, str]
 
 
 class PeerRefused(Exception):
-    """A request that is not valid here. `str()` explains it to the operator of the gate that asks."""
+    """A request that is not valid here. `str()` explains it to the operator of the requesting gate."""
 
 
 class _NoAnswer(Exception):
-    """`str()`: the reason."""
+    """A gate did not answer. `str()` gives the reason."""
 
 
 class Peers:
-    """The other gates on the store, as a gate or a command asks them. Call `close`. `patience`: seconds to wait for an answer."""
+    """The client for questions to the other gates on the store. Call `close`. `patience`: seconds to wait for an answer."""
 
     def __init__(
         self, config: Callable[[], Config], keys: Keys, store: Store, clock: Callable[[], Instant]
@@ -95,7 +95,7 @@ class Peers:
             await self._session.close()
         self._threads.close()
 
-    # ---- asking ------------------------------------------------------------------------------------------------------
+    # ---- questions ------------------------------------------------------------------------------------------------------
 
     async def ask(self, question: Question[T]) -> Answers[T]:
         """Ask every other gate at once. Raises nothing."""
@@ -111,8 +111,10 @@ class Peers:
         return Answers(answers, missing)
 
     async def ask_for_first(self, question: Question[list[T]], *, within: float) -> list[T]:
-        """Ask every other gate at once and return the first answer that is not empty; else, after `within` seconds, an empty one.
-        Raises nothing."""
+        """Ask every other gate at once and return the first answer that is not empty.
+
+        Returns an empty one if there is none after `within` seconds. Raises nothing.
+        """
         requests = [
             asyncio.create_task(self._ask(node, url, question, within)) for node, url in self.urls.items()
         ]
@@ -127,7 +129,7 @@ class Peers:
         return []
 
     async def ask_one(self, node: str, url: str, question: Question[T]) -> T | None:
-        """Ask one gate of `urls`. Return None if it gives no answer. Raises nothing."""
+        """Ask one gate of `urls`. Returns None if it does not answer. Raises nothing."""
         return (await self._ask(node, url, question, self.patience)).answers.get(node)
 
     async def _without_url(self, urls: Mapping[str, str]) -> dict[str, str]:
@@ -137,10 +139,10 @@ class Peers:
         try:
             gates = (await self._store.muster()).gates
         except StoreUnavailable:
-            return {"store": "it is away: whether there are more gates is not known"}
+            return {"store": "not available, so there may be gates that were not asked"}
         return dict.fromkeys(
             sorted(gates - urls.keys() - {self._node}),
-            "it has a log on this store, but `peers` does not say where it is; if it is gone for good: dialgate nodes --forget",
+            "it has a log on this store but no URL in `peers`. Add it, or run `dialgate nodes --forget` if the gate was removed",
         )
 
     async def _ask(self, node: str, url: str, question: Question[T], seconds: float) -> Answers[T]:
@@ -148,8 +150,8 @@ class Peers:
         request = self._envelope.close(content, next(self._nonces), _addressed_to(node))
 
         def read() -> T:
-            opened = self._envelope.open(response, _in_response_to(request))
-            return msgspec.msgpack.decode(opened, type=answer_type(question))
+            content = self._envelope.open(response, _in_response_to(request))
+            return msgspec.msgpack.decode(content, type=answer_type(question))
 
         try:
             response = await self._post(url, request, seconds)
@@ -157,7 +159,9 @@ class Peers:
         except _NoAnswer as failure:
             return Answers({}, {node: str(failure)})
         except (KeysUnusable, msgspec.DecodeError):
-            return Answers({}, {node: "its answer cannot be read: other keys, or another version"})
+            return Answers(
+                {}, {node: "its answer cannot be decrypted or decoded: other keys or another version"}
+            )
         return Answers({node: answer}, {})
 
     async def _post(self, url: str, body: bytes, seconds: float) -> bytes:
@@ -185,30 +189,34 @@ class Peers:
         if self._closed:
             raise _NoAnswer(_CLOSING)
         if response.status != HTTPStatus.OK:
-            raise _NoAnswer(_error_message(content) or f"it answered with status {response.status}")
+            raise _NoAnswer(_error_message(content) or f"it responded with status {response.status}")
         return content
 
-    # ---- answering ---------------------------------------------------------------------------------------------------
+    # ---- answers ---------------------------------------------------------------------------------------------------
 
     def open_request(self, body: bytes) -> PeerRequest:
-        """Raises `PeerRefused`."""
+        """Decrypt and check a request. Raises `PeerRefused`."""
         try:
             content = self._envelope.open(body, _addressed_to(self._node))
             request = msgspec.msgpack.decode(content, type=PeerRequest)
         except KeysUnusable:
             raise PeerRefused(
-                "the question is for a gate of another name or with other keys; see `peers`, `node` and `keys.json`"
+                "the request is for a gate with another name or other keys. Check `peers`, `node` and `keys.json`"
             ) from None
         except msgspec.DecodeError:
-            raise PeerRefused("the question is of another version of dialgate; install the same") from None
+            raise PeerRefused(
+                "the request is from another version of dialgate. Install the same version on all gates"
+            ) from None
         if request.node not in self._config().settings.peers:
-            raise PeerRefused("the gate that asks is not among `peers` here")
+            raise PeerRefused("the requesting gate is not in `peers` here. Add it")
         if abs(self._clock() - request.at) > _CLOCK_SKEW:
-            raise PeerRefused("the clocks of the two gates are more than five minutes apart; set them")
+            raise PeerRefused(
+                "the clocks of the two gates differ by more than five minutes. Synchronise them"
+            )
         return request
 
     async def seal_answer(self, answer: object, request: bytes) -> bytes:
-        """`request`: its body as received."""
+        """Return the encrypted answer. `request`: the body of the request as received."""
         nonce = next(self._nonces)  # on the event loop: the iterator is not for several threads
         return await self._threads.run(
             lambda: self._envelope.close(msgspec.msgpack.encode(answer), nonce, _in_response_to(request))
@@ -220,7 +228,7 @@ def _addressed_to(node: str) -> bytes:
 
 
 def _in_response_to(request: bytes) -> bytes:
-    """Name a request by its nonce, which no other request has."""
+    """Return a name for a request from its nonce, which is unique."""
     return b"answer to " + request[:12]
 
 

@@ -1,4 +1,4 @@
-"""Personal data that one gate holds about a called person, as the access report shows it and as gates send it to each other.
+"""Personal data of one gate about a data subject, for the access report and for exchange between gates.
 
 Instants in text are RFC 3339. Field names are part of the wire format of `dialgate.cluster.peer_questions`.
 """
@@ -16,7 +16,10 @@ from dialgate.ledger.schemas import HistoryEntry
 
 
 class CaseInfo(Struct, frozen=True, kw_only=True):
-    """A data-subject request. `days_left`: until it is due, negative when late, 0 when closed. `closed_by`: who answered or refused."""
+    """A data-subject request.
+
+    `days_left` is negative if the request is overdue, and 0 if it is closed. `closed_by` is the actor of the answer or refusal.
+    """
 
     id: str
     controller: str

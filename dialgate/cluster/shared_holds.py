@@ -1,7 +1,7 @@
-"""Legal holds where several gates share a store: each has a copy of every hold in its own data folder (`dialgate.audit.legal_holds`).
+"""Legal holds of gates that share a store: each gate has a copy of every hold (`dialgate.audit.legal_holds`).
 
-They are not kept in the store: a hold must last as long as the log that it protects, also if the store is lost or restored from an older
-backup. See docs/decisions/0012-seal-requests-between-gates.md.
+Holds are not kept in the store: a hold must last as long as the log it protects, even if the store is lost or restored from an
+older backup. See docs/decisions/0012-seal-requests-between-gates.md.
 """
 
 import asyncio
@@ -22,8 +22,10 @@ _log = structlog.get_logger(__name__)
 
 
 class SharedHolds:
-    """The holds of one gate and its peers. Methods raise `StoreUnavailable` if holds cannot be read or written: then nothing is
-    destroyed."""
+    """The legal holds of one gate and its peers.
+
+    Methods raise `StoreUnavailable` if holds cannot be read or written, so that nothing is destroyed then.
+    """
 
     def __init__(self, holds: Holds, keys: Keys, peers: Peers) -> None:
         self._holds, self._keys, self._peers = holds, keys, peers
@@ -33,27 +35,27 @@ class SharedHolds:
         return await _run(self._holds.under)
 
     async def change(self, change: PlaceHold | LiftHold) -> bool:
-        """Place or lift a hold here. Return whether that changed anything."""
+        """Place or lift a hold here. Returns whether that changed anything."""
         return await _run(
             lambda: self._place(change) if isinstance(change, PlaceHold) else self._lift(change)
         )
 
     def _place(self, change: PlaceHold) -> bool:
-        """A replayed request must not place a hold that was lifted since."""
+        """Place a hold, unless one was lifted since the request: a replayed request must change nothing."""
         if self._holds.find(change.number) is not None:
             return False
         if any(hold.lifted_at >= change.at for hold in self._holds.all()):
-            raise HoldRefused("a hold was lifted here since this one was placed; place it again")
+            raise HoldRefused("a hold was lifted here after this one was placed. Place it again")
         self._holds.add(change.number, at=change.at, by=change.by, reason=change.reason)
         return True
 
     def _lift(self, change: LiftHold) -> bool:
-        """A replayed request must not lift a hold that was placed since."""
+        """Lift a hold, unless it was placed since the request: a replayed request must change nothing."""
         hold = self._holds.find(change.number)
         if hold is None:
             return False
         if hold.at > change.at:
-            raise HoldRefused("the hold was placed since it was lifted; lift it again")
+            raise HoldRefused("the hold was placed here after this lift. Lift it again")
         self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
         return True
 
@@ -72,7 +74,7 @@ class SharedHolds:
         return [*await self.find_here(), *chain.from_iterable(peers.answers.values())], peers.missing
 
     async def under_everywhere(self) -> UnderHold:
-        """Return the numbers that any gate has on hold. Raises also if a gate could not be asked."""
+        """Return the numbers that any gate has on hold. Raises `StoreUnavailable` if a gate could not be asked."""
         return UnderHold(self._keys, sorted({hold.number for hold in await self._all_or_raise()}))
 
     async def copy_from_peers(self) -> None:
@@ -85,7 +87,7 @@ class SharedHolds:
         if missing:
             reasons = "; ".join(f"{node}: {reason}" for node, reason in missing.items())
             raise StoreUnavailable(
-                f"what others hold as evidence is not known, so nothing is destroyed ({reasons})"
+                f"the legal holds of some gates are not known, so nothing is destroyed ({reasons})"
             )
         return holds
 
@@ -93,7 +95,7 @@ class SharedHolds:
         for hold in holds:
             if self._holds.find(hold.number) is None:
                 placed = self._holds.add(hold.number, at=hold.at, by=hold.by, reason=hold.reason)
-                _log.warning("another gate's hold is in force here too", hold=placed.id, by=placed.by)
+                _log.warning("hold copied from another gate", hold=placed.id, by=placed.by)
 
 
 async def _run(work: Callable[[], _T]) -> _T:
