@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from dialgate import texts
-from dialgate.audit.number_history import Found
+from dialgate.audit.number_history import FoundDecision
 from dialgate.core import local_time
 from dialgate.core.model import (
     RESULT_RANK,
@@ -94,7 +94,7 @@ class Account(Struct, frozen=True, kw_only=True):
     missing: Mapping[str, str] = {}
 
 
-def account(found: Found, language: Language, names: Mapping[str, str]) -> Account:
+def account(found: FoundDecision, language: Language, names: Mapping[str, str]) -> Account:
     """Return the account of a decision. `names`: the controllers' names by id."""
     record, text = found.record, texts.of(language)
     facts, decision = record.facts, record.decision
@@ -161,7 +161,7 @@ def of_retired(months: list[str], language: Language) -> str:
 
 
 class _Narrator:
-    def __init__(self, found: Found, text: Texts, names: Mapping[str, str]) -> None:
+    def __init__(self, found: FoundDecision, text: Texts, names: Mapping[str, str]) -> None:
         self._found, self._text, self._names = found, text, names
         self._phrases = text.phrases
         self._facts = found.record.facts
@@ -314,7 +314,7 @@ def _basis(record: Record) -> Rests | None:
     return None
 
 
-def _consulted(found: Found, answer: RegistryAnswer) -> Consulted:
+def _consulted(found: FoundDecision, answer: RegistryAnswer) -> Consulted:
     consultation = found.consultations.get(answer.registry)
     return Consulted(
         registry=answer.registry,

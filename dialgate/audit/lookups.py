@@ -59,7 +59,7 @@ class Lookups:
         self._nonces = nonces()
         self._alarmed: dict[str, Instant] = {}
 
-    async def note(
+    async def record(
         self, client: Client, settings: Settings, controller: str, number: str, what: str, purpose: str
     ) -> None:
         """Record a look-up of this number (E.164); show the data only after this returns.
@@ -73,12 +73,12 @@ class Lookups:
             raise self._throttled(client, limit, oldest + SPAN - lookup.at, lookup.at)
         self._metrics.lookups.labels(what).inc()
 
-    async def disclosed(
+    async def record_disclosure(
         self, client: Client, node: str, controller: str, numbers: Iterable[str], purpose: str
     ) -> None:
         """Record that evidence about these numbers was disclosed, without the limit per client.
 
-        An authority's list may be long. Raises as `note`.
+        An authority's list may be long. Raises as `record`.
         """
         for number in numbers:
             lookup = self._lookup(client, node, controller, number, "evidence", purpose)

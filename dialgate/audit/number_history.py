@@ -28,7 +28,7 @@ BEGINNING: Final[Position] = (0, "", 0)
 _FOR_EVER: Final[Instant] = 1 << 62
 
 
-class Sees(Struct, frozen=True, kw_only=True):
+class Visibility(Struct, frozen=True, kw_only=True):
     """The decisions that a reader may see: of `controllers`, or of all if None, within [`since`, `until`).
 
     Decisions about unknown campaigns belong to no controller. They are visible if `controllers` is None, or to the `client`
@@ -41,7 +41,7 @@ class Sees(Struct, frozen=True, kw_only=True):
     until: Instant = _FOR_EVER
 
     @classmethod
-    def of(cls, client: str, controllers: tuple[str, ...], controller: str = "") -> "Sees":
+    def of(cls, client: str, controllers: tuple[str, ...], controller: str = "") -> "Visibility":
         """Return the view of a client with these controllers, limited to `controller` if given."""
         if not controller:
             return cls(controllers=controllers, client=client)
@@ -60,7 +60,7 @@ class NumberUnreadable(ValueError):
     """A number that cannot be parsed. `str()` gives the reason without any digit of it."""
 
 
-class Found(Struct, frozen=True):
+class FoundDecision(Struct, frozen=True):
     """A decision with its outcomes. `hash`: of the record's line, in hex.
 
     `consultations` maps a registry to the consultation its answer came from, if that is still published.
@@ -79,8 +79,8 @@ class Inquiry:
         self._keys, self._data, self._snapshots = keys, data, data / "snapshots"
 
     def about(
-        self, number: str, sees: Sees, *, before: Position | None = None, most: int | None = None
-    ) -> list[Found]:
+        self, number: str, sees: Visibility, *, before: Position | None = None, most: int | None = None
+    ) -> list[FoundDecision]:
         """Return the decisions about a number (E.164), newest first, only those older than `before` if given.
 
         Includes decisions of retired months under a legal hold. Raises `KeysUnusable`, `LogDamaged`, `HoldRefused`.
@@ -111,7 +111,7 @@ class Inquiry:
     def hashes(self, number: str) -> frozenset[bytes]:
         return frozenset(self._keys.hashes(number).values())
 
-    def one(self, decision: str, sees: Sees) -> Found | None:
+    def one(self, decision: str, sees: Visibility) -> FoundDecision | None:
         chains = Chains(self._data)
         entry = chains.find(decision)
         if entry is None or not sees(entry.record):
@@ -135,13 +135,13 @@ class Inquiry:
         missing = takewhile(lambda name: name < max(live), past)
         return [name for name in missing if any(span.has(reader, span.month(name)) for reader in readers)]
 
-    def _with_outcomes(self, chains: Chains, entries: Collection[tuple[Line, Record]]) -> list[Found]:
+    def _with_outcomes(self, chains: Chains, entries: Collection[tuple[Line, Record]]) -> list[FoundDecision]:
         if not entries:
             return []
         outcomes = chains.outcomes([record for _, record in entries])
         published = _consultations(self._snapshots)
         return [
-            Found(line.hash, record, tuple(outcomes[record.id]), _consultations_of(record, published))
+            FoundDecision(line.hash, record, tuple(outcomes[record.id]), _consultations_of(record, published))
             for line, record in entries
         ]
 

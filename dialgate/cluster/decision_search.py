@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from msgspec import structs
 
-from dialgate.audit.number_history import Found, Inquiry, Position, Sees, position
+from dialgate.audit.number_history import FoundDecision, Inquiry, Position, Visibility, position
 from dialgate.cluster.peer_questions import Decisions, FindDecision, FindDecisions, FindOutcomes
 from dialgate.cluster.peers import Peers
 from dialgate.core.model import OutcomeRecord
@@ -45,7 +45,7 @@ class DecisionSearch:
         found, unasked = await self._add_outcomes(newest[: question.most])
         return Decisions(found, retired), {**peers.missing, **unasked}
 
-    async def one(self, name: str, sees: Sees) -> tuple[Found | None, Missing]:
+    async def one(self, name: str, sees: Visibility) -> tuple[FoundDecision | None, Missing]:
         """Return a decision by its id. Ask the peers only if it is not here."""
         found, missing = await self._one(name, sees)
         if found is None:
@@ -53,18 +53,18 @@ class DecisionSearch:
         (complete,), unasked = await self._add_outcomes([found])
         return complete, unasked
 
-    async def position(self, name: str, sees: Sees) -> tuple[Position | None, Missing]:
+    async def position(self, name: str, sees: Visibility) -> tuple[Position | None, Missing]:
         """Return the position of a decision, or None if there is no such decision."""
         found, missing = await self._one(name, sees)
         return (position(found.record) if found is not None else None), missing
 
-    async def _one(self, name: str, sees: Sees) -> tuple[Found | None, Missing]:
+    async def _one(self, name: str, sees: Visibility) -> tuple[FoundDecision | None, Missing]:
         if (found := await self._own(lambda inquiry: inquiry.one(name, sees))) is not None:
             return found, {}
         peers = await self._peers.ask(FindDecision(name, sees))
         return next(chain.from_iterable(peers.answers.values()), None), peers.missing
 
-    async def _add_outcomes(self, decisions: list[Found]) -> tuple[list[Found], Missing]:
+    async def _add_outcomes(self, decisions: list[FoundDecision]) -> tuple[list[FoundDecision], Missing]:
         names = [found.record.id for found in decisions if found.record.decision.allow]
         if not names or not self._peers.is_shared:
             return decisions, {}
@@ -83,7 +83,7 @@ def about(inquiry: Inquiry, question: FindDecisions) -> Decisions:
     return Decisions(found, inquiry.retired())
 
 
-def join_outcomes(found: Found, reports: Iterable[OutcomeRecord]) -> Found:
+def join_outcomes(found: FoundDecision, reports: Iterable[OutcomeRecord]) -> FoundDecision:
     """Add outcome reports to those found with the decision; the gate of either may be unreachable by now."""
     unique = {(report.at, report.seq, report.result): report for report in (*found.outcomes, *reports)}
     return structs.replace(found, outcomes=tuple(unique[key] for key in sorted(unique)))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
 
 from msgspec import Meta, Struct
 
-from dialgate.audit.number_history import Found, Position, Sees
+from dialgate.audit.number_history import FoundDecision, Position, Visibility
 from dialgate.cluster.personal_data import Share
 from dialgate.core.model import Instant, OutcomeRecord
 
@@ -22,7 +22,7 @@ class Question(Struct, Generic[T], frozen=True):
 class Decisions(Struct, frozen=True):
     """Decisions about a number, and the months (`YYYY-MM`) whose decisions are anonymous, because their keys are destroyed."""
 
-    found: list[Found]
+    found: list[FoundDecision]
     retired: list[str]
 
 
@@ -30,16 +30,16 @@ class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisio
     """The decisions about a number (E.164), newest first; arguments as in `Inquiry.about`."""
 
     number: str
-    sees: Sees
+    sees: Visibility
     before: Position | None = None
     most: int | None = None
 
 
-class FindDecision(Question[list[Found]], frozen=True, tag="decision"):
+class FindDecision(Question[list[FoundDecision]], frozen=True, tag="decision"):
     """One decision, or an empty list."""
 
     id: str
-    sees: Sees
+    sees: Visibility
 
 
 class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):

@@ -3,6 +3,6 @@
 A report contains no called number. Campaigns, caller IDs and clients in it are the controller's own.
 """
 
-from dialgate.report.figures import Found, Period, Progress, Report, day, gather, month
+from dialgate.report.figures import Period, Progress, RecordWithResult, Report, day, gather, month
 
-__all__ = ["Found", "Period", "Progress", "Report", "day", "gather", "month"]
+__all__ = ["Period", "Progress", "RecordWithResult", "Report", "day", "gather", "month"]

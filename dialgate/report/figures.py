@@ -25,8 +25,8 @@ from dialgate.store import Ledger
 
 _HOURS = 24
 _ENTRIES = 4_096  # ledger entries per read
-Found: TypeAlias = tuple[Record, Result]
-Progress: TypeAlias = Callable[[Iterator[Found]], Iterator[Found]]
+RecordWithResult: TypeAlias = tuple[Record, Result]
+Progress: TypeAlias = Callable[[Iterator[RecordWithResult]], Iterator[RecordWithResult]]
 
 
 class Period(Struct, frozen=True, kw_only=True):

@@ -69,20 +69,20 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         holds, unasked = await self.holds.find_everywhere()
         peers = await self.peers.ask(FindPersonalData(controller, number))
         share = merge_shares([await self.share(controller, number), *peers.answers.values()])
-        held = any(hold.number == number for hold in holds)
+        is_held = any(hold.number == number for hold in holds)
         missing, lists = peers.missing | unasked, [entry.list for entry in share.lists]
         history = await self.store.history(subject)
         entries = [entry for entry in history if entry.seq != receipt.seq]
         if missing:
             items = erasure.describe_postponed(entries, lists, self._name_of, missing)
             return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
-        if not held:
+        if not is_held:
             lists, missing = await self._remove_from_all_lists(controller, number)
         if missing:
             items = erasure.describe_postponed(entries, (), self._name_of, missing)
         else:
-            items = await self._erase_entries(subject, entries, share, held=held)
-        items += erasure.describe_files(lists, share.registries, len(share.decisions), held=held)
+            items = await self._erase_entries(subject, entries, share, is_held=is_held)
+        items += erasure.describe_files(lists, share.registries, len(share.decisions), is_held=is_held)
         if not missing:
             answered = Answered(what=_summary(items), actor=ask.actor or client.name, entries=(receipt.seq,))
             await self.deadlines.add_step(case, answered)
@@ -104,11 +104,11 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         return Receipt(seq, rfc3339(draft.at))
 
     async def _erase_entries(
-        self, subject: bytes, entries: list[Entry], share: Share, *, held: bool
+        self, subject: bytes, entries: list[Entry], share: Share, *, is_held: bool
     ) -> list[Erased]:
         """Erase or restrict ledger entries. The result includes entries that an interrupted call restricted before."""
         now, days = self.clock(), self.registrar.config.settings.storage.restricted_days
-        erased, restricted = erasure.split_entries(entries, share.used, now, days, held=held)
+        erased, restricted = erasure.split_entries(entries, share.used, now, days, is_held=is_held)
         await self.file.restrict(
             [erasure.seal(entry, until, self.keys.ledger, next(self.nonces)) for entry, until in restricted]
         )
@@ -119,7 +119,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         seqs = {entry.seq for entry in entries}
         earlier = [(entry, until) for entry, until in before if entry.seq not in seqs and until > now]
         every = [*(entry for entry, _ in earlier), *entries]
-        return erasure.describe_entries(every, [*earlier, *restricted], self._name_of, held=held)
+        return erasure.describe_entries(every, [*earlier, *restricted], self._name_of, is_held=is_held)
 
     async def _remove_from_all_lists(self, controller: str, number: str) -> tuple[list[str], dict[str, str]]:
         """Remove the number from the lists of all gates.

@@ -67,17 +67,17 @@ def last_used(records: Iterable[Record], attempts: Iterable[Attempt]) -> dict[st
 
 
 def split_entries(
-    entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, held: bool
+    entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, is_held: bool
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
     """Return the entries to erase, and those to restrict with the end of their term.
 
-    Under a legal hold (`held`) no entry is erased.
+    Under a legal hold (`is_held`) no entry is erased.
     """
     erased: list[Entry] = []
     restricted: list[tuple[Entry, Instant]] = []
     for entry in entries:
         if basis := basis_of(entry):
-            last = max(used.get(basis, 0), now if held else 0)
+            last = max(used.get(basis, 0), now if is_held else 0)
             until = last + days * DAY if last else 0
             if until > now:
                 restricted.append((entry, until))
@@ -100,7 +100,7 @@ def describe_entries(
     restricted: Iterable[tuple[Entry, Instant]],
     name_of: Callable[[Entry], str],
     *,
-    held: bool,
+    is_held: bool,
 ) -> list[Erased]:
     """Describe what was done with each ledger entry."""
     ends = {entry.seq: until for entry, until in restricted}
@@ -111,7 +111,7 @@ def describe_entries(
         if not isinstance(entry.event, PERMITS):
             items.append(Erased(what=kind, name=name, done="kept", why=_FORBIDS[0], law=_FORBIDS[1]))
         elif entry.seq in ends:
-            why, law = _HELD if held else _PROOF
+            why, law = _HELD if is_held else _PROOF
             until = rfc3339(ends[entry.seq])
             items.append(Erased(what=kind, name=name, done="restricted", why=why, law=law, until=until))
         else:
@@ -139,16 +139,16 @@ def describe_postponed(
 
 
 def describe_files(
-    lists: Iterable[str], registries: Iterable[FromRegistry], decisions: int, *, held: bool
+    lists: Iterable[str], registries: Iterable[FromRegistry], decisions: int, *, is_held: bool
 ) -> list[Erased]:
     """Describe what was done with data outside the ledger."""
     items = [
         Erased(
             what="call list",
             name=name,
-            done="restricted" if held else "erased",
-            why=_HELD[0] if held else "the number was removed, so it is not called from this list",
-            law=_HELD[1] if held else "GDPR art. 17(1)(c)",
+            done="restricted" if is_held else "erased",
+            why=_HELD[0] if is_held else "the number was removed, so it is not called from this list",
+            law=_HELD[1] if is_held else "GDPR art. 17(1)(c)",
         )
         for name in lists
     ]

@@ -84,7 +84,7 @@ class Subjects:
 
     @classmethod
     @asynccontextmanager
-    async def beside(cls, config: Config, clock: Callable[[], Instant]) -> "AsyncIterator[Subjects]":
+    async def standalone(cls, config: Config, clock: Callable[[], Instant]) -> "AsyncIterator[Subjects]":
         """Open the services for one command, with or without a running gate. Raises `KeysUnusable`, `StoreUnavailable`."""
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
@@ -121,25 +121,27 @@ class Subjects:
         Raises `Refused`, `TooManyLookups`, `StoreUnavailable`.
         """
         owner, e164 = self._registrar.access.person(client, controller, number)
-        await self.lookups.note(client, self.config.settings, owner.id, e164, what, purpose)
+        await self.lookups.record(client, self.config.settings, owner.id, e164, what, purpose)
         return owner.id, e164
 
-    async def saw(self, client: Client, controller: str, e164: str, what: str, purpose: str) -> None:
+    async def record_lookup(
+        self, client: Client, controller: str, e164: str, what: str, purpose: str
+    ) -> None:
         """Record a look-up without further checks, for `controller` or, if empty, for each of the client's controllers."""
         for owner in client.controllers:
             if controller in {"", owner}:
-                await self.lookups.note(client, self.config.settings, owner, e164, what, purpose)
+                await self.lookups.record(client, self.config.settings, owner, e164, what, purpose)
 
-    async def disclosed(self, client: Client, numbers: Iterable[str], purpose: str) -> None:
-        """Record that evidence about these numbers is disclosed, without the limit per client. Raises as `saw`."""
+    async def record_disclosure(self, client: Client, numbers: Iterable[str], purpose: str) -> None:
+        """Record that evidence about these numbers is disclosed, without the limit per client. Raises as `record_lookup`."""
         asked = list(numbers)
         for owner in client.controllers:
-            await self.lookups.disclosed(client, self.config.settings.node, owner, asked, purpose)
+            await self.lookups.record_disclosure(client, self.config.settings.node, owner, asked, purpose)
 
     def _person(self, controller: str, e164: str) -> Person:
         return Person(self.config, controller, e164, tuple(self._keys.hashes(e164).values()))
 
-    async def simulated(self, client: Client, campaign: str, number: str) -> None:
+    async def record_simulation(self, client: Client, campaign: str, number: str) -> None:
         """Record a simulation, which shows data about a number without a logged decision.
 
         An invalid number or a campaign of another client shows no data, so it is not recorded.
@@ -149,7 +151,7 @@ class Subjects:
             with suppress(phone.NotANumber):
                 e164 = phone.parse(number, line.dial_region).e164
                 settings, owner = self.config.settings, line.controller.id
-                await self.lookups.note(client, settings, owner, e164, "simulation", f"campaign {campaign}")
+                await self.lookups.record(client, settings, owner, e164, "simulation", f"campaign {campaign}")
 
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
         """Return the access report (GDPR 15) from all gates on the store.
@@ -205,7 +207,7 @@ class Subjects:
             used=erasure.last_used(records, known.attempts),
         )
 
-    async def portable(self, client: Client, controller: str, number: str, purpose: str) -> Portable:
+    async def export_portable(self, client: Client, controller: str, number: str, purpose: str) -> Portable:
         """Return the data that the data subject provided (GDPR 20)."""
         owner, e164 = await self.look_up(client, controller, number, "portability", purpose)
         entries = await self._registrar.views.history(client, owner, e164, tuple(_REQUESTS))
@@ -260,7 +262,7 @@ class Subjects:
         )
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 
-    async def exposed(self, span: breach.Span) -> breach.Exposure:
+    async def exposure(self, span: breach.Span) -> breach.Exposure:
         """Return what a key or a node was shown, and could have been shown (GDPR 33). Reads the whole decision log."""
         lookups = await self._file.lookups_between(span.start, span.end)
         return await asyncio.to_thread(breach.exposure, self.config, span, lookups, self._keys)

@@ -584,7 +584,7 @@ async def test_commands_make_checkpoint_and_evidence(running: World, tmp_path: P
     list_file.write_text(f"{CLEAR}\n")
     assert run("evidence", "--numbers", list_file, "--out", bundle).code == 0
     assert bundle.stat().st_mode & 0o077 == 0, "it contains numbers in clear"
-    async with Subjects.beside(running.app.config, lambda: NOW) as subjects:
+    async with Subjects.standalone(running.app.config, lambda: NOW) as subjects:
         lookups = await subjects.lookups.seen("acme", CLEAR)
     assert [(lookup.what, lookup.purpose) for lookup in lookups] == [("evidence", "Garante, letter 4")] * 2
     assert f"{CLEAR}: 1 decisions" in verify(bundle.read_bytes())

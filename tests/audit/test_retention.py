@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dialgate.audit.key_retirement import Month, months, retire
 from dialgate.audit.legal_holds import HoldRefused, Holds
-from dialgate.audit.number_history import Inquiry, Position, Sees, position
+from dialgate.audit.number_history import Inquiry, Position, Visibility, position
 from dialgate.config import decision_retention, loader
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.decision_retention import Retention
@@ -163,10 +163,10 @@ def test_decisions_of_a_held_number_are_in_order(config: Config, keys: Keys) -> 
     Holds(config.data, keys).add(HELD, at=NOW, by="dpo", reason="case 4711")
     retire(config, keys, "2020-02")  # the month before still has its keys
     inquiry = Inquiry(config.data, Keys.open(config.data / "keys.json"))
-    every = [position(item.record) for item in inquiry.about(HELD, Sees())]
+    every = [position(item.record) for item in inquiry.about(HELD, Visibility())]
     assert (len(every), every) == (4, sorted(every, reverse=True))
     seen: list[Position] = []
-    while page := inquiry.about(HELD, Sees(), before=seen[-1] if seen else None, most=1):
+    while page := inquiry.about(HELD, Visibility(), before=seen[-1] if seen else None, most=1):
         seen += [position(item.record) for item in page]
     assert seen == every
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from aiohttp import ClientSession
 
-from dialgate.audit.number_history import Inquiry, Sees
+from dialgate.audit.number_history import Inquiry, Visibility
 from dialgate.audit.search import Hit, Query, search
 from dialgate.core.model import DAY
 from dialgate.crypto.keys import Keys
@@ -69,7 +69,7 @@ def inside(gate: World, decision: str) -> str:
 # ---- history of a number ---------------------------------------------------------------------------------------------
 
 
-async def test_every_decision_about_a_number_is_told_newest_first_with_what_became_of_it(
+async def test_history_is_newest_first_with_outcomes(
     running: World,
 ) -> None:
     first = await ask(running)
@@ -89,22 +89,22 @@ async def test_every_decision_about_a_number_is_told_newest_first_with_what_beca
     assert (response["more"], response["retired_months"], response["notices"]) == (False, [], [])
 
 
-NATIONAL = "06 1234 5678"  # CLEAR as it is written in Italy
+NATIONAL = "06 1234 5678"  # CLEAR in national form
 
 
-async def test_a_number_is_found_however_the_dialer_and_whoever_asks_wrote_it(running: World) -> None:
-    """A dialer may send a number as it is written in its country; the person may ask in that writing or in E.164."""
-    gate = [await ask(running, to) for to in (CLEAR, NATIONAL, NATIONAL.replace(" ", ""))]
+async def test_number_is_found_in_national_and_international_form(running: World) -> None:
+    """Both a dialer and a data subject may write a number in national form or in E.164."""
+    names = [await ask(running, to) for to in (CLEAR, NATIONAL, NATIONAL.replace(" ", ""))]
     for written in (CLEAR, NATIONAL):
         response = await about(running, written)
-        assert [decision["decision_id"] for decision in response["decisions"]] == gate[::-1]
+        assert [decision["decision_id"] for decision in response["decisions"]] == names[::-1]
     data = running.app.config.data
     inquiry = Inquiry(data, Keys.open(data / "keys.json"))
-    assert [found.record.id for found in inquiry.about(CLEAR, Sees())] == gate[::-1]
-    assert inquiry.about(LISTED, Sees()) == []
+    assert [found.record.id for found in inquiry.about(CLEAR, Visibility())] == names[::-1]
+    assert inquiry.about(LISTED, Visibility()) == []
 
 
-async def test_a_directory_call_is_told_with_list_register_and_receipt_in_plain_english(
+async def test_directory_call_is_explained_in_english(
     running: World,
 ) -> None:
     await ask(running)
@@ -123,7 +123,7 @@ async def test_a_directory_call_is_told_with_list_register_and_receipt_in_plain_
     ]
 
 
-async def test_a_refusal_is_told_with_its_reason_and_the_law_in_plain_italian(running: World) -> None:
+async def test_denial_is_explained_in_italian(running: World) -> None:
     await ask(running, LISTED)
     response = await about(running, LISTED, **{"Accept-Language": "it-IT,it;q=0.9"})
     assert response["language"] == "it"
@@ -144,14 +144,14 @@ def _check(decision: dict[str, Any], rule: str) -> dict[str, Any]:
     return next(check for check in decision["checks"] if check["rule"] == rule)
 
 
-async def test_a_consent_is_told_with_who_collected_it_and_every_cession(running: World) -> None:
+async def test_consent_is_explained_with_collector_and_transfers(running: World) -> None:
     world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - DAY + 1)
     origin = {
         "collected_by": "Raccolta S.r.l.",
         "collected_on": "2026-09-01",
         "transfers": [{"by": "Raccolta S.r.l.", "to": "acme", "on": "2026-09-15", "subjects_told": True}],
     }
-    given = {
+    consent = {
         "number": MOBILE,
         "id": "web-1:a",
         "collected_at": "2026-09-01T10:00:00+02:00",
@@ -162,15 +162,15 @@ async def test_a_consent_is_told_with_who_collected_it_and_every_cession(running
         "origin": origin,
         "third_party": True,
     }
-    assert (await running.client.post("/v1/consents", json=given)).status == 201
+    assert (await running.client.post("/v1/consents", json=consent)).status == 201
     await running.app.tick()
     await ask(running, MOBILE)
     response = (await about(running, MOBILE))["decisions"][0]
     assert (response["basis"]["kind"], response["basis"]["id"]) == ("consent", "web-1:a")
-    rested = response["words"].index(
+    index = response["words"].index(
         "It rested on the consent web-1:a, given on 1 September 2026 and collected by Raccolta S.r.l."
     )
-    assert response["words"][rested + 1] == (
+    assert response["words"][index + 1] == (
         "That consent was passed on by Raccolta S.r.l. to Acme Telecomunicazioni S.p.A. on 15 September 2026."
     )
 
@@ -195,7 +195,7 @@ BASES = [
 
 
 @pytest.mark.parametrize(("path", "body", "sentence"), BASES)
-async def test_a_contract_and_a_request_are_told_as_what_the_call_rested_on(
+async def test_contract_and_call_request_are_explained_as_basis(
     running: World, path: str, body: dict[str, Any], sentence: str
 ) -> None:
     assert (await running.client.post(path, json={"number": MOBILE, **body})).status == 201
@@ -262,7 +262,7 @@ async def test_other_clients_decisions_look_like_none(shared: World) -> None:
     name = await ask(shared)
     stranger = await ask(
         shared, campaign="rival-fibre"
-    )  # not of this client: the strictest campaign, of nobody
+    )  # not a campaign of this client: the strictest rules apply, and no controller owns it
     mine = [decision["decision_id"] for decision in (await about(shared))["decisions"]]
     assert mine == [stranger, name]
     headers = {"Authorization": f"Bearer {OTHER_KEY}"}

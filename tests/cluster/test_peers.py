@@ -13,7 +13,7 @@ from msgspec import structs
 from typer.testing import CliRunner
 
 from dialgate.audit.legal_holds import Holds
-from dialgate.audit.number_history import Inquiry, Sees
+from dialgate.audit.number_history import Inquiry, Visibility
 from dialgate.cluster import decision_search, peer_questions
 from dialgate.cluster.list_replication import read_part
 from dialgate.cluster.peer_questions import (
@@ -184,7 +184,7 @@ async def test_other_client_gets_nothing_through_a_peer(gates: list[World]) -> N
     rome, milan = gates
     name = await call(rome)
     stranger = structs.replace(milan.app.config.settings.clients[0], name="stranger", controllers=())
-    sees = Sees.of(stranger.name, stranger.controllers)
+    sees = Visibility.of(stranger.name, stranger.controllers)
     response = await milan.app.subjects.peers.ask(FindDecision(name, sees))
     assert response.answers == {"rome": []}
 
@@ -538,7 +538,7 @@ async def test_outcome_is_kept_if_its_gate_is_missing_later(
     rome = gates[0]
     name = await call(rome)
     await send(rome, "/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
-    question = FindDecisions(number=CLEAR, sees=Sees())
+    question = FindDecisions(number=CLEAR, sees=Visibility())
     (found,) = decision_search.about(Inquiry(rome.folder / "data", keys_of(rome)), question).found
     for reports in ((), found.outcomes):
         assert [outcome.result for outcome in decision_search.join_outcomes(found, reports).outcomes] == [
@@ -580,7 +580,7 @@ async def test_list_is_replicated_to_every_gate(gates: list[World]) -> None:
 
 
 async def test_shutdown_does_not_wait_for_peers(gates: list[World]) -> None:
-    """Not even for one that accepts the request and never answers."""
+    """Not even for a peer that accepts the request and never answers."""
 
     async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         begun.set()
@@ -677,7 +677,7 @@ def seal(gate: World, node: str, request: PeerRequest) -> bytes:
     return keys_of(gate).peers.close(msgspec.msgpack.encode(request), next(nonces()), about)
 
 
-SEES = Sees(controllers=("acme",), client="dialer", since=1, until=2)
+SEES = Visibility(controllers=("acme",), client="dialer", since=1, until=2)
 SEES_WIRE = {"controllers": ["acme"], "client": "dialer", "since": 1, "until": 2}
 HOLD: dict[str, Any] = {"number": CLEAR, "at": 5, "by": "dpo", "reason": "case 4711"}
 
@@ -755,7 +755,7 @@ async def test_no_personal_data_is_sent_in_clear(gates: list[World]) -> None:
 
 
 async def test_replayed_answer_is_refused(gates: list[World]) -> None:
-    """As an attacker on the network might replay it."""
+    """An attacker on the network might replay an older answer."""
     rome, milan = gates
     older = seal(milan, "rome", PeerRequest(milan.hand.at, "milan", QUESTION))
     _, answer = await post(rome, older)

@@ -281,7 +281,7 @@ async def test_commands_show_sequences_and_take_both(shared: World) -> None:
         for given in (stop, 1)
     ]
     assert [lift.seq for lift in lifts] == [3, 3]
-    async with Subjects.beside(shared.app.config, lambda: NOW) as beside:
+    async with Subjects.standalone(shared.app.config, lambda: NOW) as beside:
         client = shared.app.config.settings.clients[1]
         found = await beside.report(client, "beta", CLEAR, "abc")
     assert [entry.seq for entry in found.ledger] == [1, 3]

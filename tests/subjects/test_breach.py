@@ -43,7 +43,7 @@ async def test_breach_report_by_key_and_node_within_its_span(tmp_path: Path) -> 
     async with world.running(tmp_path, clients=CLIENTS, node="rome-1") as gate:
         await world.load_list(gate)
         await fill(gate)
-        exposed = gate.app.subjects.exposed
+        exposed = gate.app.subjects.exposure
         whole = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR + 1))
         assert (whole.known, whole.scopes, whole.controllers) == (True, ("check", "read"), ("acme",))
         assert (whole.decisions, whole.allows, len(whole.lookups)) == (3, 1, 1)

@@ -103,7 +103,7 @@ async def test_unused_permission_is_erased_used_one_restricted_revocation_kept(
 
 
 async def test_erased_number_is_denied_even_if_its_consent_is_sent_again(gate: World) -> None:
-    """As when a CRM exports the erased consent again."""
+    """A CRM may export the erased consent again."""
     await send(gate, "/v1/consents", CONSENT)
     response = await erase(gate, proof=f"letter of {MOBILE}")
     await send(gate, "/v1/consents", CONSENT)

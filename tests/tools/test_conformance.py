@@ -1,4 +1,4 @@
-"""Shipped configurations place no call without an allow, and the kit finds those that do."""
+"""Shipped configurations place no call without an allow, and the kit finds configurations that do."""
 
 import asyncio
 import gc
@@ -70,7 +70,7 @@ async def test_shipped_configurations_and_client_pass_every_case() -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 def test_closing_gate_leaves_no_open_connection(turns: int) -> None:
-    """Not even one that is accepted but not yet served. A leaked socket fails the test."""
+    """Not even a connection that is accepted but not yet served. A leaked socket fails the test."""
 
     async def called() -> None:
         async with playing(iter([silent])) as port:

@@ -1,4 +1,4 @@
-"""Asterisk's Master.csv: finds the rows of calls that left through a trunk, and the number each called.
+"""A filter for Asterisk's Master.csv: the rows of calls that left through a trunk, with their called numbers.
 
 `lastapp` and `lastdata` alone are not enough. `RetryDial` writes "Retrying" there, and a call originated at the trunk (`channel
 originate PJSIP/NUMBER@trunk`, AMI, ARI, a call file) has no Dial at all. The channel names are reliable: a dialled channel is

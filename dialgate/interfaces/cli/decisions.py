@@ -15,7 +15,7 @@ from dialgate.audit import explanation, number_history
 from dialgate.audit import replay as replaying
 from dialgate.audit import search as searching
 from dialgate.audit.explanation import Account
-from dialgate.audit.number_history import Inquiry, Sees
+from dialgate.audit.number_history import Inquiry, Visibility
 from dialgate.audit.replay import Replay
 from dialgate.audit.search import Hit, Query
 from dialgate.cluster.decision_search import DecisionSearch, Missing
@@ -85,14 +85,16 @@ def why_number(
         keys = _keys(loaded)
         names = {each.id: each.name for each in loaded.controllers.values()}
         e164 = _number(number, controller, loaded)
-        sees = Sees(controllers=(controller,) if controller else None, since=within.since, until=within.until)
+        sees = Visibility(
+            controllers=(controller,) if controller else None, since=within.since, until=within.until
+        )
         asked = FindDecisions(number=e164, sees=sees)
 
         async def own(look_up: Callable[[Inquiry], _T], /) -> _T:
             return look_up(Inquiry(loaded.data, keys))
 
         async def look_up(subjects: Subjects, client: Client) -> tuple[Decisions, Missing]:
-            await subjects.saw(client, controller, e164, "decisions", purpose)
+            await subjects.record_lookup(client, controller, e164, "decisions", purpose)
             return await DecisionSearch(own, subjects.peers).about(asked)
 
         decisions, missing = act(config, look_up)
@@ -183,7 +185,12 @@ def log_search(
         hashes = None
         if number:
             inquiry, e164 = Inquiry(loaded.data, _keys(loaded)), _number(number, controller, loaded)
-            act(config, lambda subjects, client: subjects.saw(client, controller, e164, "decisions", purpose))
+            act(
+                config,
+                lambda subjects, client: subjects.record_lookup(
+                    client, controller, e164, "decisions", purpose
+                ),
+            )
             hashes = inquiry.hashes(e164)
         query = Query(
             campaign=campaign,

@@ -295,7 +295,7 @@ def log_evidence(
         span = instant(since, "since"), instant(until, "until")
         made = asyncio.run(_evidence(loaded, decision, asked, span, out))
         seen = {*asked, *(number for bundle in made.values() for number in evidence.numbers_in(bundle))}
-        act(config, lambda subjects, client: subjects.disclosed(client, seen, purpose))
+        act(config, lambda subjects, client: subjects.record_disclosure(client, seen, purpose))
         for path, bundle in made.items():
             write_out(path, bundle.decode())
         if with_verifier:

@@ -265,7 +265,7 @@ def _noted(config: Path, findings: list[Finding], home: str, purpose: str) -> di
 
     async def note(subjects: Any, client: Any) -> None:
         for number in dict.fromkeys(numbers.values()):
-            await subjects.saw(client, "", number, "reconciliation", purpose)
+            await subjects.record_lookup(client, "", number, "reconciliation", purpose)
 
     act(config, note)
     return numbers

@@ -16,7 +16,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
-from dialgate.report import Found, Period, Report, day, figures, gather, month
+from dialgate.report import Period, RecordWithResult, Report, day, figures, gather, month
 from dialgate.report.files import mail, spreadsheet
 from dialgate.report.page import page
 from dialgate.report.pdf import pdf
@@ -121,7 +121,7 @@ async def _read(config: Config, controller: str, period: Period, now: Instant) -
         await store.close()
 
 
-def _shown(records: Iterator[Found]) -> Iterator[Found]:
+def _shown(records: Iterator[RecordWithResult]) -> Iterator[RecordWithResult]:
     """With a count on a terminal's error stream."""
     with progress(*WITHOUT_END) as bar:
         task = bar.add_task("reading the log", total=None)

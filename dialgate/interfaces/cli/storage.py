@@ -64,7 +64,7 @@ def breach(
         if span.end <= span.start:
             raise Failure("request.invalid", "--to must lie after --from", field="--to", status=MISUSE)
         with console(stderr=True).status("reading the decision log"):
-            told = act(config, lambda subjects, _: subjects.exposed(span))
+            told = act(config, lambda subjects, _: subjects.exposure(span))
         if out is not None:
             write_out(out, "".join(f"{number}\n" for number in told.numbers))
         _show_exposure(told, as_json=as_json)

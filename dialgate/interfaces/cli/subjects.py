@@ -67,7 +67,7 @@ async def _acted(config: Config, step: Act[T]) -> T:
     # Whoever may run this can read the files themselves; that they looked is recorded all the same, under their name.
     client = Client(name=f"cli:{_who()}", controllers=tuple(config.controllers), scopes=get_args(Scope))
     try:
-        async with Subjects.beside(config, wall_clock) as subjects:
+        async with Subjects.standalone(config, wall_clock) as subjects:
             return await step(subjects, client)
     except Refused as refused:
         raise Failure(refused.code, refused.message, field=refused.field) from None
@@ -176,7 +176,9 @@ def subject_export(
 
     dialgate subject export +390612345678 --purpose "request 5f0c2a9b" --out portable.json"""
     with reporting(as_json=out is None):
-        told = act(config, lambda subjects, client: subjects.portable(client, controller, number, purpose))
+        told = act(
+            config, lambda subjects, client: subjects.export_portable(client, controller, number, purpose)
+        )
         text = msgspec.json.format(msgspec.json.encode(told)).decode()
         if out is None:
             typer.echo(text)

@@ -41,7 +41,7 @@ async def _simulated(visit: Visit, asked: dict[str, str]) -> responses.Simulatio
         fields["call_type"] = asked["call_type"]
     wanted = convert(fields, CheckRequest)
     at = instant_of(asked.get("at", ""), visit.zone())
-    await visit.app.subjects.simulated(visit.client, wanted.campaign, wanted.to)
+    await visit.app.subjects.record_simulation(visit.client, wanted.campaign, wanted.to)
     return await visit.app.gate.simulate(call(wanted, visit.client, "console"), visit.client, at)
 
 

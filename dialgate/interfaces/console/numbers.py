@@ -10,7 +10,7 @@ from msgspec import Struct
 from dialgate.audit import evidence, explanation
 from dialgate.audit.explanation import Account
 from dialgate.audit.lookups import Reason
-from dialgate.audit.number_history import Found, Sees
+from dialgate.audit.number_history import FoundDecision, Visibility
 from dialgate.cluster.peer_questions import FindDecisions
 from dialgate.core.model import Deny, Outcome
 from dialgate.crypto.keys import Keys
@@ -87,7 +87,7 @@ async def _held(visit: Visit, asked: _Asked) -> Held:
     owner, number = await app.subjects.look_up(
         client, asked.controller, asked.number, "account", asked.purpose
     )
-    sees = Sees.of(client.name, client.controllers, owner)
+    sees = Visibility.of(client.name, client.controllers, owner)
     question = FindDecisions(number=number, sees=sees, most=_MOST + 1)
     decisions, missing = await decision_search(visit.request.app, app, client.name).about(question)
     found, language = decisions.found, visit.words.language
@@ -128,9 +128,9 @@ async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Res
     )
 
 
-async def _found(visit: Visit) -> Found:
+async def _found(visit: Visit) -> FoundDecision:
     """What it shows holds no number. Raises `Fault` where it is not the client's, or not there."""
-    sees = Sees.of(visit.client.name, visit.client.controllers)
+    sees = Visibility.of(visit.client.name, visit.client.controllers)
     name = visit.app.registrar.ids.inside(visit.client, visit.request.match_info["id"])
     logs = decision_search(visit.request.app, visit.app, visit.client.name)
     return require_found(*await logs.one(name, sees)) if name else require_found(None, {})
@@ -195,12 +195,12 @@ async def evidence_of(visit: Visit) -> web.StreamResponse:
     return web.Response(body=body, content_type="application/json", headers=headers)
 
 
-async def _bundle(visit: Visit, found: Found, purpose: str) -> bytes:
+async def _bundle(visit: Visit, found: FoundDecision, purpose: str) -> bytes:
     app, record, data = visit.app, found.record, visit.app.config.data
     number = await asyncio.to_thread(_number, Keys.open(data / "keys.json"), record)
     owner = record.facts.controller.id or visit.client.controllers[0]
     convert({"number": number, "purpose": purpose}, _Asked)
-    await app.subjects.saw(visit.client, owner, number, "evidence", purpose)
+    await app.subjects.record_lookup(visit.client, owner, number, "evidence", purpose)
     now = app.gate.now()
 
     async def made() -> bytes:

@@ -142,7 +142,7 @@ async def simulate(request: web.Request, app: App, client: Client) -> web.Stream
             400, "request.invalid", f"`at` must be in the years {_FIRST_YEAR} to {_LAST_YEAR}.", field="at"
         )
     instant = None if at is None else int(at.timestamp() * 1000)
-    await app.subjects.simulated(client, simulate_request.campaign, simulate_request.to)
+    await app.subjects.record_simulation(client, simulate_request.campaign, simulate_request.to)
     simulation = await app.gate.simulate(call(simulate_request, client, "http"), client, instant)
     return http_body.reply(_encode(simulation))
 

@@ -18,7 +18,7 @@ from dialgate.app import App
 from dialgate.audit import explanation, number_history
 from dialgate.audit.explanation import Account
 from dialgate.audit.lookups import Reason
-from dialgate.audit.number_history import BEGINNING, Found, Inquiry, Sees
+from dialgate.audit.number_history import BEGINNING, FoundDecision, Inquiry, Visibility
 from dialgate.cluster.decision_search import DecisionSearch
 from dialgate.cluster.peer_questions import FindDecisions
 from dialgate.config.clients import Client
@@ -74,8 +74,8 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
     query = convert(fields, _AboutNumber)
     language = query.language or _preferred(request)
     number = _number(query, client, app.config)
-    sees = Sees.of(client.name, client.controllers, query.controller)
-    await app.subjects.saw(client, query.controller, number, "decisions", query.purpose)
+    sees = Visibility.of(client.name, client.controllers, query.controller)
+    await app.subjects.record_lookup(client, query.controller, number, "decisions", query.purpose)
     logs = decision_search(request.app, app, client.name)
     question = FindDecisions(number=number, sees=sees, most=query.limit + 1)
     if query.before:
@@ -100,7 +100,7 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
 
 async def one_decision(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     query = convert(dict(body.query(request)), _OneDecision)
-    sees = Sees.of(client.name, client.controllers)
+    sees = Visibility.of(client.name, client.controllers)
     name = app.registrar.ids.inside(client, request.match_info["id"])
     logs = decision_search(request.app, app, client.name)
     found, missing = await logs.one(name, sees) if name else (None, {})
@@ -113,7 +113,7 @@ def decision_search(site: web.Application, app: App, client: str) -> DecisionSea
     return DecisionSearch(partial(inquire, site, app, client), app.subjects.peers)
 
 
-def client_account(app: App, found: Found, language: Language) -> Account:
+def client_account(app: App, found: FoundDecision, language: Language) -> Account:
     """Return an account for a client, without its position in the log if several controllers share the gate."""
     account = explanation.account(found, language, _names(app.config))
     if not app.config.shared:
@@ -128,7 +128,7 @@ def client_account(app: App, found: Found, language: Language) -> Account:
     )
 
 
-def require_found(found: Found | None, missing: Mapping[str, str]) -> Found:
+def require_found(found: FoundDecision | None, missing: Mapping[str, str]) -> FoundDecision:
     """Return the decision. Raises `Fault` if none was found, or if gates in `missing` may have it."""
     if found is not None:
         return found

@@ -67,7 +67,7 @@ def _preferred(accepted: str) -> Language:
 async def portable(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     query = convert(dict(http_body.query(request)), _Query)
     number = request.match_info["number"]
-    data = await app.subjects.portable(client, query.controller, number, query.purpose)
+    data = await app.subjects.export_portable(client, query.controller, number, query.purpose)
     return http_body.reply(_encode(data))
 
 
