@@ -1,1 +1,1 @@
-"""The ledger, one module for each kind of entry: revocations, consents, contracts, call requests, call lists, caller-ID proofs, outcomes."""
+"""Reads and writes of the ledger, call lists, caller-ID proofs and outcomes: one module for each subject."""

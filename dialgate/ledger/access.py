@@ -78,7 +78,7 @@ class LedgerAccess:
             raise Refused("number.invalid", f"The number {problem}; send it in E.164.", "number") from problem
 
     def person(self, client: Client, controller: str, number: str) -> tuple[ControllerFile, str]:
-        """Return the controller and the number in E.164 that a client asks about. Raises `Refused`."""
+        """Return the controller and the number in E.164 of a client's request. Raises `Refused`."""
         owner = self.controller(client, controller)
         return owner, self.number(number, owner)
 
@@ -97,12 +97,13 @@ class LedgerAccess:
         )
 
     async def entry_to_lift(
-        self, client: Client, given: int, kind: type[E], unknown: Refused
+        self, client: Client, entry_id: int, kind: type[E], unknown: Refused
     ) -> tuple[Entry, E]:
-        """Return the ledger entry `given`, its id or its sequence, with its event of the wanted kind. Raises `unknown` if the
-        client has no such entry, `StoreUnavailable`.
+        """Return the client's ledger entry with this id or sequence, and its event.
+
+        Raises `unknown` if the client has no such entry of the `kind`, `StoreUnavailable`.
         """
-        seq = self.ids.entry_seq(given)
+        seq = self.ids.entry_seq(entry_id)
         entry = next(iter(await self.store.since(seq - 1, 1)), None)
         if (
             entry is None
@@ -114,7 +115,7 @@ class LedgerAccess:
         return entry, entry.event
 
     def masked_for(self, entry: Entry, ask: R) -> R:
-        """Return a request without the number of the entry that it is about."""
+        """Return a request whose texts do not contain the entry's number."""
         if not entry.sealed:
             return ask
         return self.masker(entry.controller).masked(ask, self.keys.ledger.unseal(entry.sealed))
@@ -135,7 +136,7 @@ class LedgerAccess:
 
     @staticmethod
     def past(at: datetime | None, now: Instant, name: str) -> Instant:
-        """Return a time that a request states, or `now` if it states none. Raises `Refused` if it is in the future."""
+        """Return the instant in a request, or `now` without one. Raises `Refused` if it is in the future."""
         with refuse_misstated():
             return past(at, now, name)
 

@@ -32,14 +32,15 @@ class Activation:
         self.refresh_workers: Callable[[], Awaitable[bool]] = _no_workers
 
     async def put_in_force(self) -> str:
-        """Have every gate of this node use what was just written. Return in words from when it binds. Raises
-        `NotInForce`.
+        """Make every gate of this node use the newest lists and proofs. Raises `NotInForce`.
+
+        Return a text that says from when they are in force.
         """
         try:
             _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())
         except (Unavailable, OSError) as error:
             raise NotInForce(
-                f"It is recorded. This gate does not use it yet ({error}) and tries again every second."
+                f"It is recorded, but this gate does not use it yet ({error}). The gate retries every second."
             ) from error
         if not confirmed:
             return "recorded; a gate of this node has not confirmed it yet, and denies calls until it uses it"

@@ -1,10 +1,10 @@
-"""Many consents, contracts or call requests at once: a file with a row each, its columns named as the fields of the
-request. `purposes`, `call_types` and `goods` take several words, parted by blanks, `;` or `|`.
+"""Bulk import of consents, contracts or call requests from a file with one row for each entry.
 
-The file is read to its end before anything is written, and one row that cannot be taken refuses it whole, unless such rows
-are to be left out; then it is written in parts. A column that is no field is refused, for a misspelt
-`expires_at` would be a consent without an end. Broken off, the same file is imported again: what stands in the ledger as it
-stands in the file is not entered twice.
+Columns have the names of the request's fields. `purposes`, `call_types` and `goods` hold several words, separated by
+blanks, `;` or `|`. Unknown columns are rejected: a misspelt `expires_at` would give a consent without an end.
+
+The whole file is read before anything is written, and one invalid row rejects it, unless invalid rows are to be skipped. Then it is
+written in parts. After an interruption, import the same file again: entries that are already in the ledger are not repeated.
 """
 
 import re
@@ -31,7 +31,7 @@ from dialgate.lists.tabular import Table, Unreadable
 from dialgate.runtime.process_pool import spread
 from dialgate.store import Ledger
 
-AT_ONCE: Final = 8_192  # entries: what else is written waits meanwhile
+AT_ONCE: Final = 8_192  # entries in one write, which delays other writes
 _DRAFTED_AT_ONCE: Final = 4_096  # rows
 Ask: TypeAlias = ConsentRequest | ContractRequest | CallRequestRequest
 _Event: TypeAlias = ConsentGiven | ContractMade | CallRequested
@@ -40,7 +40,7 @@ KINDS: Final[dict[str, type[Ask]]] = {
     "contract": ContractRequest,
     "call_request": CallRequestRequest,
 }
-# Where the rest of a row comes from: who enters it, and the origin of what others collected, which no row can tell.
+# Fields that are the same for all rows, and the origin, which has a structure that does not fit into a cell.
 _NOT_COLUMNS: Final = frozenset({"number", "controller", "actor", "channel", "origin"})
 _WORDS: Final = re.compile(r"[\s;|,]+")
 _PARTS: Final = re.compile(r"[;|]")
@@ -51,7 +51,7 @@ _FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kin
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What every row says alike. `sectors`: those of the country. `now`: when the file came in."""
+    """The values common to all rows. `sectors` are the country's; `now` is when the file arrived."""
 
     kind: type[Ask]
     controller: str
@@ -64,7 +64,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Drafted(Struct, frozen=True):
-    """Of a piece of the file: subjects and entries, one behind the other, where each entry ends, and what cannot be taken."""
+    """The entries of a piece of the file. `subjects` and `entries` are concatenated; `ends` are offsets in `entries`."""
 
     subjects: bytes
     entries: bytes
@@ -73,7 +73,7 @@ class Drafted(Struct, frozen=True):
 
 
 class Taken:
-    """The rows that can be taken, as entries, in a file of their own without a name: `spool`."""
+    """The valid rows as entries, kept in an unnamed temporary file (`spool`), and the count of invalid rows."""
 
     def __init__(self, spool: IO[bytes]) -> None:
         self.rows = self.problems = 0
@@ -105,7 +105,7 @@ class Taken:
 
 
 def take(table: Table, keys: Keys, order: Order, taken: Taken, note: Callable[[RowProblem], None]) -> None:
-    """`note` is told of every row that cannot be taken. Raises `Unreadable`."""
+    """Read all rows into `taken`, and call `note` with each invalid row. Raises `Unreadable`."""
     drafter = Drafter(keys, order, _columns(table, order.kind), table.layout.number - 1)
     for drafted in spread(drafter, table.pieces(_DRAFTED_AT_ONCE)):
         taken.add(drafted)
@@ -114,7 +114,7 @@ def take(table: Table, keys: Keys, order: Order, taken: Taken, note: Callable[[R
 
 
 class Drafter:
-    """Makes entries of rows; `fields` are the columns' places and names, `number` the number's place."""
+    """The conversion of rows to entries. `fields` are positions and names of columns, `number` the number's position."""
 
     def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
         self._from = (keys, order, fields, number)
@@ -122,14 +122,14 @@ class Drafter:
         self._proof = self._masker.many(order.proof)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Drafter, self._from  # with nonces of its own
+        return Drafter, self._from  # a copy in another process gets new nonces
 
     def __call__(self, rows: Sequence[tuple[int, list[str]]]) -> Drafted:
         subjects, entries, ends, problems = bytearray(), bytearray(), list[int](), list[RowProblem]()
         for line, cells in rows:
             try:
                 draft = self._draft(cells)
-            except ValueError as error:  # msgspec's too
+            except ValueError as error:  # includes msgspec.ValidationError
                 problems.append(RowProblem(line, _problem(error, self._from[1].kind)))
                 continue
             subjects += draft.subject
@@ -138,7 +138,7 @@ class Drafter:
         return Drafted(bytes(subjects), bytes(entries), ends, problems)
 
     def _draft(self, cells: list[str]) -> Draft:
-        """Raises ValueError."""
+        """Convert one row. Raises `ValueError` if it is invalid."""
         keys, order, fields, number = self._from
         e164, ask = _row(cells, number, fields, order)
         if may_stand_in(chain(cells[:number], cells[number + 1 :]), e164):
@@ -156,16 +156,18 @@ class Drafter:
 
 
 def columns(kind: type[Ask]) -> list[str]:
-    """Return the columns that a file may have beside the number's."""
+    """Return the columns that a file may have in addition to the number."""
     return [name for name in _FIELDS[kind] if name not in _NOT_COLUMNS]
 
 
 def columns_by_need(kind: type[Ask]) -> tuple[list[str], list[str]]:
-    """Return the columns that a file must have beside the number's, and those that it may have."""
-    known = [_FIELDS[kind][name] for name in columns(kind)]
-    known.sort(key=lambda field: field.name in Request.__struct_fields__)  # its own first
-    needed, others = ([field.name for field in known if field.required is need] for need in (True, False))
-    return needed, others
+    """Return the required and the optional columns, without the number."""
+    fields = [_FIELDS[kind][name] for name in columns(kind)]
+    fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # the kind's own fields first
+    required, optional = (
+        [field.name for field in fields if field.required is need] for need in (True, False)
+    )
+    return required, optional
 
 
 def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
@@ -180,21 +182,19 @@ def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
     ]
     if odd or len(set(names)) < len(names):
         which = f"Column {', '.join(odd)}" if odd else "One of two columns with the same name"
-        raise Unreadable(
-            f"{which} is not to be taken; leave it out, or name it as one of: {', '.join(known)}."
-        )
+        raise Unreadable(f"{which} is not allowed; remove it, or name it as one of: {', '.join(known)}.")
     return [(at, name) for at, name in enumerate(names) if at != table.layout.number - 1]
 
 
 def _row(cells: Sequence[str], number: int, fields: list[tuple[int, str]], order: Order) -> tuple[str, Ask]:
     e164 = number_of(cells[number] if number < len(cells) else "", order.home)
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         name: _value(name, cell, order.kind)
         for at, name in fields
         if at < len(cells) and (cell := cells[at].strip())
     }
-    given["number"] = e164
-    return e164, msgspec.convert(given, order.kind, strict=False)
+    values["number"] = e164
+    return e164, msgspec.convert(values, order.kind, strict=False)
 
 
 def _value(name: str, cell: str, kind: type[Ask]) -> str | list[str]:
@@ -208,21 +208,21 @@ def _value(name: str, cell: str, kind: type[Ask]) -> str | list[str]:
 
 
 def _problem(error: ValueError, kind: type[Ask]) -> str:
-    """Return what is wrong with a row, without the content of its cells."""
+    """Return the fault of a row, without the content of its cells."""
     if isinstance(error, Misstated):
         return f"`{error.field}`: {error}"
     if isinstance(error, msgspec.ValidationError):
-        named = _FIELD.search(str(error))
-        if named:
-            form = _form(_FIELDS[kind][named[1]])
-            return f"its `{named[1]}` cannot be read{form and f': {form}'}"
+        match = _FIELD.search(str(error))
+        if match:
+            form = _form(_FIELDS[kind][match[1]])
+            return f"its `{match[1]}` cannot be read{form and f': {form}'}"
         missing = re.search(r"required field `(\w+)`", str(error))
         return f"it has no `{missing[1]}`" if missing else "it cannot be read"
     return str(error)
 
 
 def _form(field: Field) -> str:
-    """Return how a cell of a column is written, or an empty text."""
+    """Return the format of a column's cells, or an empty text."""
     match field.shape:
         case "instant":
             return "write it as 2026-11-24T10:00:00+01:00"
@@ -235,37 +235,40 @@ def _form(field: Field) -> str:
 
 
 async def write(store: Ledger, taken: Taken, done: Callable[[int], None]) -> int:
-    """How many are new; `done` is told of rows as they are on the disk. Raises `StoreUnavailable`: then what was written
-    stands.
+    """Write the new entries and return their number. Call `done` with the number of rows of each durable part.
+
+    Raises `StoreUnavailable`; the parts written before stay.
     """
     return await bulk_writes.write(store, _new(store, taken), done)
 
 
 async def _new(store: Ledger, taken: Taken) -> AsyncIterator[tuple[list[Draft], int]]:
     for part in taken.parts():
-        held = list(await store.subjects_with_entries([draft.subject for draft in part]))
-        known = dict(zip(held, (await store.read(held)).known, strict=True)) if held else {}
+        subjects = list(await store.subjects_with_entries([draft.subject for draft in part]))
+        known = dict(zip(subjects, (await store.read(subjects)).known, strict=True)) if subjects else {}
         yield (
-            [draft for draft in part if not await _entered(store, draft, known.get(draft.subject))],
+            [draft for draft in part if not await _is_entered(store, draft, known.get(draft.subject))],
             len(part),
         )
 
 
-async def _entered(store: Ledger, draft: Draft, known: Known | None) -> bool:
-    return known is not None and _named(known, cast("_Event", draft.event).id) and await _stands(store, draft)
+async def _is_entered(store: Ledger, draft: Draft, known: Known | None) -> bool:
+    if known is None or not _has_id(known, cast("_Event", draft.event).id):
+        return False
+    return await _is_newest(store, draft)
 
 
-def _named(known: Known, name: str) -> bool:
-    held = ({each.id for each in kind} for kind in (known.consents, known.contracts, known.requests))
-    return any(name in names for names in held)
+def _has_id(known: Known, name: str) -> bool:
+    groups = (known.consents, known.contracts, known.requests)
+    return any(item.id == name for group in groups for item in group)
 
 
-async def _stands(store: Ledger, draft: Draft) -> bool:
-    """The newest entry of this kind and id says the same."""
+async def _is_newest(store: Ledger, draft: Draft) -> bool:
+    """Return whether the newest entry of this kind and id has the same content."""
     newest: _Event | None = None
-    event = cast("_Event", draft.event)
+    wanted = cast("_Event", draft.event)
     for entry in await store.history(draft.subject):
-        held = entry.event
-        if isinstance(held, _Event) and type(held) is type(event) and held.id == event.id:
-            newest = held
-    return newest == event
+        event = entry.event
+        if isinstance(event, _Event) and type(event) is type(wanted) and event.id == wanted.id:
+            newest = event
+    return newest == wanted

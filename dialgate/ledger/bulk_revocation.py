@@ -1,9 +1,8 @@
-"""Many revocations at once: the stops that another system, or a register, has kept until now.
+"""Bulk import of revocations, for example from another system or a register.
 
-A file is read to its end before anything is written, and one row that cannot be read refuses it whole, unless such rows are
-to be left out. Then it is written in parts, each of which binds as soon as it is on the disk: a stop need not wait for its
-neighbours, and a gate beside it is not kept from the ledger. Should it break off, the same file is imported again; who is
-revoked already is not revoked twice.
+The whole file is read before anything is written, and one invalid row rejects it, unless invalid rows are to be skipped. Then it is
+written in parts, so that a gate can write in between. Each part is in force once it is on the disk. After an interruption,
+import the same file again: numbers that are already revoked are not repeated.
 """
 
 from array import array
@@ -24,13 +23,13 @@ from dialgate.lists.call_list import RowProblem, number_of
 from dialgate.lists.tabular import Table, Unreadable
 from dialgate.store import Ledger
 
-AT_ONCE: Final = 32_768  # entries: what else is written waits meanwhile, a quarter of a second
-_MOST: Final = 25_000_000  # rows: some seventy bytes of memory each
+AT_ONCE: Final = 32_768  # entries in one write, which delays other writes by a quarter of a second
+_MOST: Final = 25_000_000  # rows, at about 70 bytes of memory each
 _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What every row of the file says alike. `owner`: the controller, or `*` for every one. `now`: when it came in."""
+    """The values common to all rows. `owner` is the controller, or `*` for every one; `now` is when the file arrived."""
 
     owner: str
     scope: Literal["campaign", "controller", "everyone"]
@@ -42,7 +41,10 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Stops(Struct, frozen=True):
-    """What a file holds: digits of the E.164 form, each once, and when each person said stop. `first` of the problems."""
+    """The content of a file: unique numbers (digits of E.164) with the instants of their revocations.
+
+    `first` is the first invalid row.
+    """
 
     numbers: "NDArray[np.uint64]"
     at: "NDArray[np.int64]"
@@ -53,7 +55,8 @@ class Stops(Struct, frozen=True):
 
 
 def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], None]) -> Stops:
-    """`note` is told of every row that says nothing that could be kept. Of two rows with one number the first counts.
+    """Read all rows, and call `note` with each invalid one. If a number occurs twice, the first row counts.
+
     Raises `tabular.Unreadable`.
     """
     at, when_at = table.layout.number - 1, table.column(_AT_NAMES)
@@ -64,7 +67,7 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
         rows += 1
         try:
             number = number_of(cells[at] if at < len(cells) else "", home)
-            said = _instant(cells[when_at].strip(), now) if 0 <= when_at < len(cells) else now
+            instant = _instant(cells[when_at].strip(), now) if 0 <= when_at < len(cells) else now
         except ValueError as error:
             problems += 1
             note(problem := RowProblem(line, str(error)))
@@ -73,10 +76,10 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
         if len(numbers) >= _MOST:
             raise Unreadable(f"The file has more than {_MOST:,} rows; split it.")
         numbers.append(int(number.removeprefix("+")))
-        instants.append(said)
-    different, first = np.unique(np.frombuffer(numbers, np.uint64), return_index=True)
-    said_at = np.frombuffer(instants, np.int64)[first]
-    return Stops(different, said_at, rows, len(numbers) - len(different), problems, bad)
+        instants.append(instant)
+    unique, first = np.unique(np.frombuffer(numbers, np.uint64), return_index=True)
+    unique_at = np.frombuffer(instants, np.int64)[first]
+    return Stops(unique, unique_at, rows, len(numbers) - len(unique), problems, bad)
 
 
 def _instant(text: str, now: Instant) -> Instant:
@@ -85,18 +88,19 @@ def _instant(text: str, now: Instant) -> Instant:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError("its instant cannot be read; write it with an offset, as RFC 3339 does") from None
+        raise ValueError("its instant cannot be read; write it as 2026-11-24T10:00:00+01:00") from None
     if at.tzinfo is None:
-        raise ValueError("its instant has no offset from UTC")
+        raise ValueError("its instant has no offset from UTC; write it as 2026-11-24T10:00:00+01:00")
     instant = round(at.timestamp() * 1_000)
     if not 0 <= instant <= now:
-        raise ValueError("its instant lies in the future, or before 1970")
+        raise ValueError("its instant is in the future, or before 1970")
     return instant
 
 
 async def write(store: Ledger, keys: Keys, order: Order, stops: Stops, done: Callable[[int], None]) -> int:
-    """How many are revoked that were not before; `done` is told of rows as they are on the disk. Raises
-    `StoreUnavailable`: then what was written stands.
+    """Write the new revocations and return their number. Call `done` with the number of rows of each durable part.
+
+    Raises `StoreUnavailable`; the parts written before stay.
     """
     return await bulk_writes.write(store, _entries(store, keys, order, stops), done)
 
@@ -106,7 +110,7 @@ async def _entries(
 ) -> AsyncIterator[tuple[list[Draft], int]]:
     draft = _drafter(keys, order)
     for subjects, numbers, instants in _parts(keys, order, stops):
-        bound = await _bound(store, order, subjects)
+        bound = await _already_revoked(store, order, subjects)
         yield (
             [
                 draft(subject, f"+{number}", at)
@@ -118,26 +122,26 @@ async def _entries(
 
 
 def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes], list[int], list[Instant]]]:
-    """Subjects, their numbers, and when each said stop."""
+    """Yield subjects, their numbers and the instants of their revocations, in the order of the store's index."""
     subjects = bytearray()
     for start in range(0, len(stops.numbers), AT_ONCE):
         for number in stops.numbers[start : start + AT_ONCE].tolist():
             subjects += keys.subject(order.owner, f"+{number}")
-    places, each = (
-        bulk_writes.in_order(subjects),
-        np.frombuffer(subjects, np.dtype((np.void, bulk_writes.SUBJECT_BYTES))),
-    )
+    places = bulk_writes.in_order(subjects)
+    rows = np.frombuffer(subjects, np.dtype((np.void, bulk_writes.SUBJECT_BYTES)))
     for start in range(0, len(places), AT_ONCE):
-        some = places[start : start + AT_ONCE]
-        yield each[some].tolist(), stops.numbers[some].tolist(), stops.at[some].tolist()
+        part = places[start : start + AT_ONCE]
+        yield rows[part].tolist(), stops.numbers[part].tolist(), stops.at[part].tolist()
 
 
-async def _bound(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
-    """Of whom a stop holds that is as wide. One that was lifted does not."""
-    held = list(await store.subjects_with_entries(subjects))
-    known = (await store.read(held)).known if held else []
+async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
+    """Return the subjects with a revocation in force that is at least as wide."""
+    entered = list(await store.subjects_with_entries(subjects))
+    states = (await store.read(entered)).known if entered else []
     return {
-        subject for subject, each in zip(held, known, strict=True) if binds(each, order.scope, order.campaign)
+        subject
+        for subject, state in zip(entered, states, strict=True)
+        if binds(state, order.scope, order.campaign)
     }
 
 

@@ -1,5 +1,6 @@
-"""Many entries of the ledger, in parts: each binds as soon as it is on the disk. For a process of its own, beside a gate or in
-its absence: to make a part ready takes a tenth of a second, in which nothing else is done.
+"""Bulk writes to the ledger, in parts that are in force once they are on the disk.
+
+They run in a separate process, whether a gate runs or not: preparing a part blocks the event loop for a tenth of a second.
 """
 
 import asyncio
@@ -16,13 +17,14 @@ from dialgate.lists.call_list import RowProblem
 from dialgate.store import Ledger
 
 SUBJECT_BYTES: Final = 16
-AHEAD: Final = 8  # parts under way: a shared store that syncs once a second has so many in it
+AHEAD: Final = 8  # parts in flight: about as many as a shared store receives between two syncs, one second
 
 
 def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
-    """The places of subjects, which stand one behind the other, in the order of the store's index: so neighbours are written
-    together, and each page of the index once. In a file's own order ten million take three times as long. Of equal ones
-    the first comes first.
+    """Return the positions of concatenated subjects in the order of the store's index. The sort is stable.
+
+    So neighbours are written together, and each page of the index once. In the order of the file, ten million subjects take
+    three times as long.
     """
     return np.argsort(np.frombuffer(subjects, ">u8")[:: SUBJECT_BYTES // 8].astype(np.uint64), kind="stable")
 
@@ -30,9 +32,11 @@ def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
 async def write(
     store: Ledger, parts: AsyncIterator[tuple[Sequence[Draft], int]], done: Callable[[int], None]
 ) -> int:
-    """How many entries were written. Of each part its entries, and of how many rows they are; `done` is told of rows as they
-    are on the disk. While some parts are written, the next is made ready: no two parts may tell of the same number, but
-    where it does no harm to enter the same twice. Raises `StoreUnavailable`: then what was written stands.
+    """Write parts (entries and their number of rows), and return the number of entries.
+
+    Call `done` with the number of rows of each durable part. The next part is prepared while others are written, so
+    two parts may contain the same number only if a repeated entry is harmless. Raises `StoreUnavailable`; the parts written
+    before stay.
     """
     written = 0
     writing: deque[tuple[asyncio.Task[list[int]], int]] = deque()
@@ -49,12 +53,11 @@ async def write(
             if len(writing) >= AHEAD:
                 written += await first()
             writing.append((asyncio.create_task(store.append(drafts)), rows))
-            await asyncio.sleep(0)  # it begins now
+            await asyncio.sleep(0)  # start the task now
         while writing:
             written += await first()
-        await store.append(
-            []
-        )  # who was found to stand there already may have been written just now, by another
+        # Entries that were already in the ledger may come from another writer: wait until they are durable too.
+        await store.append([])
     finally:
         if writing:
             await asyncio.wait([task for task, _ in writing])
@@ -62,11 +65,11 @@ async def write(
 
 
 def unfit(fit: int, rows: int, problems: int, first: RowProblem | None) -> Refused:
-    """Return the refusal of a file of which rows cannot be read, or none holds an entry."""
+    """Return the refusal of a file with invalid rows, or without any valid row (`fit` is 0)."""
     which = f" Line {first.line:,}: {first.problem}." if first else ""
     text = (
-        f"Of {rows:,} rows {problems:,} cannot be read, and nothing was written.{which} Correct them, or leave them out."
+        f"{problems:,} of {rows:,} rows are invalid, and nothing was written.{which} Correct them, or skip them."
         if fit
-        else f"No row of the file can be taken.{which}"
+        else f"The file has no valid row.{which}"
     )
     return Refused("list.unreadable", text, "file")

@@ -42,14 +42,16 @@ class CallLists:
         hints: tabular.Hints = tabular.NO_HINTS,
         note: Callable[[RowProblem], None] = lambda _: None,
     ) -> ListReport:
-        """Load the call list of a seekable file, in a format that `tabular` reads. `note` is called with each row that is
-        left out. Otherwise as `load_from`.
+        """Load the call list in a seekable file, in a format that `tabular` reads. See `load_from`.
+
+        `note` is called with each row that is left out.
         """
         return await self.load_from(client, ask, list_builder.Here(file, hints, note))
 
     async def load_from(self, client: Client, ask: ListRequest, source: list_builder.Source) -> ListReport:
-        """Load a call list, whole or not at all. Rows without a valid number are counted and left out. On return the gates
-        of this node use it. Raises `Refused`, `Unavailable`.
+        """Load a call list completely or not at all. On return the gates of this node use it.
+
+        Rows without a valid number are counted and left out. Raises `Refused`, `Unavailable`.
         """
         controller = self._access.controller(client, ask.controller)
         self._check_list(ask, controller)
@@ -126,14 +128,16 @@ class CallLists:
             loaded_at=self._access.clock(),
             actor=ask.actor or client.name,
         )
-        if not await self._access.store.add_list(record):  # another load was quicker
+        if not await self._access.store.add_list(record):  # a concurrent load has taken the id
             raise _exists()
         return record
 
     async def lists(self, client: Client) -> list[ListInfo]:
         """Return the call lists of the client's controllers."""
         return [
-            _info(each) for each in await self._access.store.lists() if each.controller in client.controllers
+            _info(record)
+            for record in await self._access.store.lists()
+            if record.controller in client.controllers
         ]
 
     async def retire_list(self, client: Client, name: str, controller: str = "") -> RetiredList:
@@ -142,11 +146,11 @@ class CallLists:
         `controller` may be empty if only one of the client's controllers has such a list. Raises `Refused`, `Unavailable`.
         """
         owners = [
-            each.controller
-            for each in await self._access.store.lists()
-            if each.id == name
-            and each.controller in client.controllers
-            and controller in {"", each.controller}
+            record.controller
+            for record in await self._access.store.lists()
+            if record.id == name
+            and record.controller in client.controllers
+            and controller in {"", record.controller}
         ]
         if len(owners) > 1:
             raise Refused(
@@ -159,56 +163,60 @@ class CallLists:
             await self._access.store.retire_list(owners[0], name, self._access.clock()) if owners else None
         )
         if retired is None:
-            raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
+            raise _unknown_list()
         return RetiredList(**structs.asdict(_info(retired)), in_force=await self._activation.put_in_force())
 
     async def numbers_of(self, client: Client, name: str, campaign: str) -> tuple[int, Iterator[list[str]]]:
         """Return the count of numbers on a list of the campaign's controller, and an iterator over batches of them."""
         owner = self._access.line(client, campaign).controller.id
-        for each in await self._access.store.lists():
-            if (each.id, each.controller) == (name, owner):
-                return each.numbers, numbers_of(each, self._access.config.data / "lists")
-        raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
+        for record in await self._access.store.lists():
+            if (record.id, record.controller) == (name, owner):
+                return record.numbers, numbers_of(record, self._access.config.data / "lists")
+        raise _unknown_list()
 
     async def campaigns_of(self, client: Client, name: str) -> list[str]:
-        """Return the campaigns that a list was loaded for and that still exist. Raises `Refused` if there are none."""
-        lists = [each for each in await self.lists(client) if each.id == name]
+        """Return the campaigns that a list was loaded for and that still exist. Raises `Refused` if none is left."""
+        lists = [info for info in await self.lists(client) if info.id == name]
         if not lists:
-            raise Refused("list.unknown", "No list of yours has this id; look at the lists.", "id", 404)
-        campaigns = (campaign for each in lists for campaign in each.campaigns)
-        found = [campaign for campaign in campaigns if self._access.config.line_of(campaign, client)]
-        if not found:
+            raise _unknown_list()
+        names = (campaign for info in lists for campaign in info.campaigns)
+        campaigns = [campaign for campaign in names if self._access.config.line_of(campaign, client)]
+        if not campaigns:
             raise Refused(
                 "campaign.unknown",
                 choose(
-                    "None of the list's campaigns exists any more. Name one",
+                    "The campaigns of this list no longer exist. Name one of your campaigns",
                     self._access.config.campaigns_of(client),
                 ),
                 "campaign",
                 404,
             )
-        return found
+        return campaigns
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
-    """Raise `Refused` if a text field of the list contains one of its numbers: every decision would record it in clear."""
+    """Raise `Refused` if a text field contains a number of the list: decisions would record that number in clear."""
     texts = {
         "id": ask.id,
         "collected_by": ask.collected_by,
         "source": ask.source,
         "actor": ask.actor,
-        "transfers": " | ".join(word for each in ask.transfers for word in (each.by, each.to)),
+        "transfers": " | ".join(name for transfer in ask.transfers for name in (transfer.by, transfer.to)),
     }
     for name, text in texts.items():
         if call_list.names_one_of(path, text, home):
             raise Refused(
-                "request.invalid", "It contains a telephone number of the list. Leave that out.", name
+                "request.invalid", "It contains a telephone number of the list. Remove the number.", name
             )
 
 
 def _exists() -> Refused:
-    text = "A list of this id was loaded before, and stays on record when it is retired; take another id."
+    text = "A list with this id was loaded before. Ids of retired lists cannot be used again; choose another."
     return Refused("list.exists", text, "id", 409)
+
+
+def _unknown_list() -> Refused:
+    return Refused("list.unknown", "List not found for your controllers. Check `id`.", "id", 404)
 
 
 def _info(record: CallList) -> ListInfo:

@@ -16,13 +16,18 @@ class CallerIds:
         self._access, self._activation = access, activation
 
     async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> ProofReceipt:
-        """Record a proof that a caller ID can be called back. On return the gates of this node use it. Raises `Refused`,
-        `Unavailable`.
+        """Record a call-back proof of a caller ID. On return the gates of this node use it.
+
+        Raises `Refused`, `Unavailable`.
         """
         controller = self._access.controller(client, ask.controller)
         shown = phone.parse_caller_id(ask.caller_id, controller.country)
         if shown.form != "number":
-            raise Refused("caller_id.invalid", "Give it as presented, with + and country code.", "caller_id")
+            raise Refused(
+                "caller_id.invalid",
+                "Send the number with a plus sign and the country code.",
+                "caller_id",
+            )
         now = self._access.clock()
         proof = CallerIdProof(
             controller=controller.id,
@@ -37,7 +42,7 @@ class CallerIds:
         return ProofReceipt(await self._activation.put_in_force(), self._note_on(proof))
 
     def _note_on(self, proof: CallerIdProof) -> str:
-        """Return a note if no line of the controller shows the proved number, else an empty text."""
+        """Return a note if no campaign of the controller presents the number, else an empty text."""
         lines = [
             line for line in self._access.config.lines.values() if line.controller.id == proof.controller
         ]

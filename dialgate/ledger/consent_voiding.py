@@ -1,9 +1,11 @@
-"""Enrolment with the opposition registry voids every consent collected before it, to anyone, in whatever form
-(L. 5/2018 art. 1 c. 5; D.P.R. 26/2022 art. 7 c. 6 and 7).
+"""The voiding of consents by enrolment with the opposition registry.
 
-The rules void such a consent by the registry's answer itself, from the moment that is published. This writes it into
-the ledger as well, with the receipt, so that it stays void and provably so when the answer has gone. Write it before the
-answer is published: a void too early refuses a call, one too late allows it. Contracts are not touched.
+Enrolment voids every consent collected before it, to anyone, in whatever form (L. 5/2018 art. 1 c. 5; D.P.R. 26/2022 art. 7
+c. 6 and 7). Contracts are not affected.
+
+The rules apply this once the registry's answer is published. The entry in the ledger, with the receipt, keeps the consent
+void and proves it after the answer has expired. Write it before the answer is published: an early entry denies a
+call, a late one allows it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,11 +18,11 @@ from dialgate.core.model import Instant, Known
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.store import Ledger
 
-_AT_ONCE = 1_000  # numbers: commits wait while the ledger is written
+_AT_ONCE = 1_000  # numbers in one write, which delays commits
 
 
 class Enrolled(Struct, frozen=True, kw_only=True):
-    """The numbers that one consultation said are listed: digits of the E.164 form, as snapshots hold them."""
+    """The listed numbers of one consultation: digits of E.164, as in snapshots."""
 
     controller: str
     registry: str
@@ -31,8 +33,9 @@ class Enrolled(Struct, frozen=True, kw_only=True):
 
 
 async def void_consents(store: Ledger, keys: Keys, enrolled: Enrolled, now: Instant) -> int:
-    """How many numbers had consents that this voids. Idempotent: what is void already is not voided again. Raises
-    `StoreUnavailable`; then what was written stands, and the rest follows when it is called again.
+    """Void the consents of the enrolled numbers, and return how many numbers had any. Idempotent.
+
+    Raises `StoreUnavailable`; the entries written before stay, and another call writes the rest.
     """
     voided = 0
     fresh = nonces()
@@ -41,8 +44,8 @@ async def void_consents(store: Ledger, keys: Keys, enrolled: Enrolled, now: Inst
         known = (await store.read(subjects)).known
         drafts = [
             _draft(enrolled, subject, keys.ledger.seal(number, next(fresh)), now)
-            for number, subject, held in zip(numbers, subjects, known, strict=True)
-            if _holds(held, enrolled.consulted_at)
+            for number, subject, state in zip(numbers, subjects, known, strict=True)
+            if _has_consent(state, enrolled.consulted_at)
         ]
         if drafts:
             await store.append(drafts)
@@ -51,12 +54,12 @@ async def void_consents(store: Ledger, keys: Keys, enrolled: Enrolled, now: Inst
 
 
 def _chunks(numbers: Iterator[int]) -> Iterator[list[str]]:
-    while some := [f"+{number}" for number in islice(numbers, _AT_ONCE)]:
-        yield list(dict.fromkeys(some))
+    while chunk := [f"+{number}" for number in islice(numbers, _AT_ONCE)]:
+        yield list(dict.fromkeys(chunk))
 
 
-def _holds(known: Known, before: Instant) -> bool:
-    return any(given.collected_at <= before and not given.voided_at for given in known.consents)
+def _has_consent(known: Known, before: Instant) -> bool:
+    return any(consent.collected_at <= before and not consent.voided_at for consent in known.consents)
 
 
 def _draft(enrolled: Enrolled, subject: bytes, sealed: bytes, now: Instant) -> Draft:

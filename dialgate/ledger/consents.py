@@ -1,4 +1,4 @@
-"""Consents, contracts and call requests: their entry, one or a file at a time, and their end."""
+"""Consents, contracts and call requests: single entries, imports of files, and their ends."""
 
 from collections.abc import Callable
 from tempfile import TemporaryFile
@@ -31,7 +31,7 @@ from dialgate.lists.call_list import RowProblem
 
 
 class Consents:
-    """Writes what permits calls to a number, and its withdrawal."""
+    """Writes consents, contracts and call requests, and their ends."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
@@ -44,7 +44,7 @@ class Consents:
         ask = self._access.masker(controller.id).masked(ask, number)
         event = self._event(ask, controller, now)
         if isinstance(event, Ending):
-            earlier = await self._said_before(controller, number, event)
+            earlier = await self._find_ending(controller, number, event)
             if earlier is not None:
                 await self._access.store.append([])
                 return self._access.receipt(earlier.seq)
@@ -70,7 +70,7 @@ class Consents:
     ) -> EntriesReport:
         """Write every consent, contract or call request of a file. `note` and `plan`: see `Revocations.revoke_all`.
 
-        Run it in a process of its own: it blocks the event loop. Raises `Refused`, `StoreUnavailable`.
+        Run it in a separate process: it blocks the event loop. Raises `Refused`, `StoreUnavailable`.
         """
         controller = self._access.controller(client, ask.controller)
         order = bulk_import.Order(
@@ -104,21 +104,25 @@ class Consents:
             layout=table.layout,
         )
 
-    async def _said_before(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
-        """Return the entry that already states this end, so that a repeated withdrawal writes no second one. Raises
-        `Refused` if nothing of this id is on record.
+    async def _find_ending(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
+        """Return the entry that already states this end, so that a repeated withdrawal writes no second one.
+
+        Raises `Refused` if the ledger has no consent or contract with this id.
         """
         wanted = ContractMade if isinstance(event, ContractEnded) else ConsentGiven
-        held = await self._access.store.history(self._access.keys.subject(controller.id, number))
-        begun = [
+        history = await self._access.store.history(self._access.keys.subject(controller.id, number))
+        starts = [
             entry.event
-            for entry in held
+            for entry in history
             if isinstance(entry.event, ConsentGiven | ContractMade) and entry.event.id == event.id
         ]
-        if not any(isinstance(each, wanted) for each in begun):
-            raise Refused("ledger.unknown", "Nothing of this id is recorded for it; mend the id.", "id", 404)
+        if not any(isinstance(start, wanted) for start in starts):
+            raise Refused(
+                "ledger.unknown", "No entry with this id found for the number. Check `id`.", "id", 404
+            )
         if isinstance(event, ConsentConfirmed) and event.at < max(
-            each.collected_at for each in begun if isinstance(each, ConsentGiven)
+            start.collected_at for start in starts if isinstance(start, ConsentGiven)
         ):
-            raise Refused("request.invalid", "It was collected after that; send when it was confirmed.", "at")
-        return find_ending(held, event)
+            text = "The consent was collected after that. Send the time of the confirmation."
+            raise Refused("request.invalid", text, "at")
+        return find_ending(history, event)

@@ -1,8 +1,7 @@
-"""A dialer's own list of numbers that must not be called, and how a number gets on it: VICIdial's Non-Agent API, and
-GoAutodial's goAPIv2. Pure.
+"""Requests that add a number to a dialer's do-not-call list: VICIdial's Non-Agent API and GoAutodial's goAPIv2. Pure.
 
-Stops are added and never taken off: who was put on it by somebody else would come off as well, and a call that the gate allows
-again is worth less than one it has to refuse.
+Numbers are never removed from that list: another system may have added them too. A call missing after a lifted revocation
+does less harm than an unlawful call.
 """
 
 import re
@@ -15,23 +14,25 @@ _SHOWN: Final = 120
 
 
 def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
-    """What is posted, so that neither number nor password stands in a URL. `campaign`: none, where the stop is wider. One that
-    the dialer has no name for goes on the list of all: wider than asked, never narrower.
+    """Return the form to post; in the body, so that number and password are not in a URL.
+
+    `campaign` is empty for a wider revocation. A campaign without a name in the dialer is added to the list for all
+    campaigns, which is wider and never narrower.
     """
-    asked, password = hook.settings, hook.secret.decode()
-    digits = number.removeprefix("+").removeprefix(asked.cut)
-    theirs = asked.campaigns.get(campaign, "")
-    if asked.kind == "vicidial":
+    settings, password = hook.settings, hook.secret.decode()
+    digits = number.removeprefix("+").removeprefix(settings.cut)
+    theirs = settings.campaigns.get(campaign, "")
+    if settings.kind == "vicidial":
         return {
             "source": "dialgate",
-            "user": asked.user,
+            "user": settings.user,
             "pass": password,
             "function": "add_dnc_phone",
             "phone_number": digits,
             "campaign_id": theirs or "SYSTEM_INTERNAL",
         }
     return {
-        "goUser": asked.user,
+        "goUser": settings.user,
         "goPass": password,
         "goAction": "goActionDNC",
         "responsetype": "json",
@@ -42,11 +43,14 @@ def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
 
 
 def problem(kind: str, status: int, text: str) -> str:
-    """Why the number is not on the list, or nothing. Both answer 200 whatever happened, and say it in the text."""
-    said = " ".join(text.split())
-    if status != 200:  # noqa: PLR2004 - HTTP's
+    """Return why the number is not on the list, or "". Both dialers send status 200 and the result in the text."""
+    response = " ".join(text.split())
+    if status != 200:  # noqa: PLR2004 - HTTP status OK
         return f"it answered {status}"
-    done = said.startswith("SUCCESS:") if kind == "vicidial" else re.search(r'"result": ?"success"', said)
-    if done or "ALREADY EXISTS" in said.upper():
+    if kind == "vicidial":
+        done = response.startswith("SUCCESS:")
+    else:
+        done = re.search(r'"result": ?"success"', response) is not None
+    if done or "ALREADY EXISTS" in response.upper():
         return ""
-    return f"it said: {_DIGITS.sub('#', said)[:_SHOWN]}"
+    return f"it answered: {_DIGITS.sub('#', response)[:_SHOWN]}"

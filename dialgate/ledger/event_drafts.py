@@ -1,4 +1,4 @@
-"""From what a client asks to be written down to the event that is kept of it. Pure."""
+"""The conversion of a client's request to a ledger event. Pure."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +27,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Misstated(ValueError):
-    """It cannot have been so; `field` names what to mend. The text holds nothing of what was sent."""
+    """The error for an impossible value in `field`. The text contains nothing of the request."""
 
     def __init__(self, text: str, field: str) -> None:
         super().__init__(text)
@@ -35,7 +35,7 @@ class Misstated(ValueError):
 
 
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
-    """`sectors`: those of the controller's country, none where it has no list of them. Raises `Misstated`."""
+    """Return the event of a request. `sectors` are the country's; empty if it does not list any. Raises `Misstated`."""
     match ask:
         case ConsentRequest():
             fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}
@@ -48,7 +48,7 @@ def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Even
             return ConsentWithdrawn(id=ask.id, at=past(ask.at, now, "at"))
         case ContractRequest():
             if ask.sector and sectors and ask.sector not in sectors:
-                raise Misstated(f"Name a sector of these: {', '.join(sectors)}.", "sector")
+                raise Misstated(f"Name one of these sectors: {', '.join(sectors)}.", "sector")
             return ContractMade(**{name: getattr(ask, name) for name in ContractMade.__struct_fields__})
         case ContractEndRequest():
             return ContractEnded(id=ask.id, ends=ask.ends)
@@ -63,15 +63,15 @@ def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Even
 
 
 def past(at: datetime | None, now: Instant, field: str) -> Instant:
-    """What is said to have happened must have happened. Raises `Misstated`."""
-    happened = now if at is None else instant(at, field)
-    if happened > now:
-        raise Misstated("This instant lies in the future; send when it happened.", field)
-    return happened
+    """Return the instant of an event, by default `now`. Raises `Misstated` if it is in the future."""
+    event_at = now if at is None else instant(at, field)
+    if event_at > now:
+        raise Misstated("This instant is in the future; send when it happened.", field)
+    return event_at
 
 
 def instant(at: datetime, field: str) -> Instant:
     milliseconds = (at - _EPOCH) // _MILLISECOND
     if milliseconds < 0:
-        raise Misstated("This instant lies before 1970; send when it happened.", field)
+        raise Misstated("This instant is before 1970; send when it happened.", field)
     return milliseconds

@@ -1,7 +1,7 @@
-"""What leaves the gate as a list: a file with a verdict on each row, and what of a list is callable, in figures.
+"""Scrubbed files, with a verdict on each row, and previews of a loaded list, with counts only.
 
-To pass a scrubbed list on can itself break the law (L. 5/2018 art. 1 c. 7), so each is written down in the ledger, by whom
-and of what, before the file is there to be taken: no entry, no file.
+Passing on a scrubbed list can break the law (L. 5/2018 art. 1 c. 7). So each export is recorded in the ledger, with actor and
+hash, before the file gets its name: no entry, no file.
 """
 
 import csv
@@ -27,13 +27,13 @@ from dialgate.lists import tabular
 from dialgate.lists.call_list import number_of
 
 COLUMNS: Final = ("verdict", "code", "valid_until", "not_before")
-# What a spreadsheet would work out when the file is opened. A plain number is left as it is.
+# Cells that a spreadsheet would evaluate as formulas when it opens the file. A plain number is safe.
 _RISKY: Final = frozenset("=@+-\t\r")
 _FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d ()./-]*\Z)")
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """`at`: the instant to judge at, 0 for now; `actor` and `proof`: who exports it and on what ground."""
+    """The parameters of a scrub. `at` is the instant of the verdicts (0: now); `proof` is the ground of the export."""
 
     campaign: str
     at: Instant = 0
@@ -42,7 +42,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Scrubbed(Struct, frozen=True, kw_only=True):
-    """`seq`: the ledger entry of the export; `sha256`: of the file that was written."""
+    """The result of a scrub. `seq` is the ledger entry of the export, `sha256` the hash of the file."""
 
     campaign: str
     at: str
@@ -62,7 +62,7 @@ class Group(Struct, frozen=True):
 
 
 class Later(Struct, frozen=True):
-    """So many may be called from `at` on, if nothing else changes."""
+    """The count of numbers that may be called from `at` on, if nothing else changes."""
 
     at: str
     numbers: int
@@ -81,21 +81,22 @@ class Preview(Struct, frozen=True, kw_only=True):
 async def scrub(
     registrar: Registrar, client: Client, order: Order, file: IO[bytes], out: Path, hints: tabular.Hints
 ) -> Scrubbed:
-    """The rows of `file` with a verdict each, as CSV in UTF-8. `out` is replaced whole, or left as it was. Raises `Refused`,
-    `Unavailable`, and OSError where `out` cannot be written.
+    """Write the rows of `file` with their verdicts to `out`, as CSV in UTF-8.
+
+    `out` is replaced completely or not at all. Raises `Refused`, `Unavailable`, and `OSError` if it cannot be written.
     """
     judge, home = await registrar.list_exports.judge(client, order.campaign, order.at)
     fresh = out.with_name(f"{out.name}.new")
     try:
         table = tabular.read(file, home, hints)
-        with fresh.open("w", encoding="utf-8", newline="") as written:
-            counts = await _written(judge, table, home, written)
+        with fresh.open("w", encoding="utf-8", newline="") as csv_file:
+            counts = await _write(judge, table, home, csv_file)
         digest = _digest(fresh)
-        told = Counter[str]()
+        words = Counter[str]()
         for verdict, rows in counts.items():
-            told[verdict.word] += rows
-        left = Exported(campaign=order.campaign, rows=counts.total(), allowed=told["allow"], sha256=digest)
-        entry = await registrar.list_exports.exported(client, left, order.actor, order.proof)
+            words[verdict.word] += rows
+        event = Exported(campaign=order.campaign, rows=counts.total(), allowed=words["allow"], sha256=digest)
+        entry = await registrar.list_exports.exported(client, event, order.actor, order.proof)
         fresh.replace(out)
     except tabular.Unreadable as error:
         raise Refused("list.unreadable", str(error), "file") from error
@@ -107,34 +108,34 @@ async def scrub(
         campaign=order.campaign,
         at=when(judge.at),
         rows=counts.total(),
-        allow=told["allow"],
-        later=told["later"],
-        deny=told["deny"],
+        allow=words["allow"],
+        later=words["later"],
+        deny=words["deny"],
         codes=dict(_codes(counts)),
         sha256=digest,
         seq=entry.seq,
     )
 
 
-async def _written(judge: Judge, table: tabular.Table, home: str, file: IO[str]) -> Counter[Verdict]:
+async def _write(judge: Judge, table: tabular.Table, home: str, file: IO[str]) -> Counter[Verdict]:
     out = csv.writer(file, delimiter=table.layout.separator or ",", lineterminator="\n")
     if table.layout.header:
         out.writerow([*map(_inert, table.layout.header), *COLUMNS])
     counts = Counter[Verdict]()
-    told: dict[Verdict, tuple[str, ...]] = {}
+    cached: dict[Verdict, tuple[str, ...]] = {}
     width, at = len(table.layout.header), table.layout.number - 1
     for rows in table.pieces(AT_ONCE):
         verdicts = await judge.judge([_number(cells, at, home) for _, cells in rows])
         counts.update(verdicts)
         for (_, cells), verdict in zip(rows, verdicts, strict=True):
-            words = told.get(verdict) or told.setdefault(verdict, verdict.told())
+            words = cached.get(verdict) or cached.setdefault(verdict, verdict.cells())
             padding = ("",) * (width - len(cells))
             out.writerow([*map(_inert, cells), *padding, *words])
     return counts
 
 
 def _number(cells: list[str], at: int, home: str) -> str:
-    """As a call would give it; what is no number is left as it is, and judged as that."""
+    """Return the number of a row in E.164, or the text unchanged if it is no number: then the verdict is a deny."""
     raw = cells[at].strip() if at < len(cells) else ""
     if raw.startswith("+"):
         return raw
@@ -148,7 +149,7 @@ def _inert(cell: str) -> str:
 
 
 def _codes(counts: Counter[Verdict]) -> Iterator[tuple[str, int]]:
-    """Reasons with the rows that have them, the most frequent first."""
+    """Yield reason codes with their numbers of rows, the most frequent first."""
     codes = Counter[str]()
     for verdict, rows in counts.items():
         if verdict.code:
@@ -159,34 +160,37 @@ def _codes(counts: Counter[Verdict]) -> Iterator[tuple[str, int]]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         digest: Any = sha256()
-        while some := file.read(1 << 20):
-            digest.update(some)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
         return str(digest.hexdigest())
 
 
 async def preview(
     registrar: Registrar, client: Client, name: str, order: Order, done: Callable[[int, int], None]
 ) -> Preview:
-    """Of a loaded list for the order's campaign; `done` is told how many of how many are judged. Raises as `scrub` does."""
+    """Return the counts of verdicts for a loaded list and the order's campaign. Raises as `scrub` does.
+
+    `done` is called with the size of each judged part and the total.
+    """
     judge, _ = await registrar.list_exports.judge(client, order.campaign, order.at)
     counts = Counter[Verdict]()
     try:
         total, numbers = await registrar.call_lists.numbers_of(client, name, order.campaign)
-        for some in numbers:
-            counts.update(await judge.judge(some))
-            done(len(some), total)
+        for part in numbers:
+            counts.update(await judge.judge(part))
+            done(len(part), total)
     finally:
         judge.close()
     later = Counter[Instant]()
-    for verdict, held in counts.items():
+    for verdict, count in counts.items():
         if verdict.word == "later":
-            later[verdict.not_before] += held
+            later[verdict.not_before] += count
     return Preview(
         list=name,
         campaign=order.campaign,
         at=when(judge.at),
         numbers=counts.total(),
-        callable=sum(held for verdict, held in counts.items() if verdict.word == "allow"),
-        groups=tuple(Group(code, REASONS[code], held) for code, held in _codes(counts)),
-        later=tuple(Later(when(at), held) for at, held in sorted(later.items())),
+        callable=sum(count for verdict, count in counts.items() if verdict.word == "allow"),
+        groups=tuple(Group(code, REASONS[code], count) for code, count in _codes(counts)),
+        later=tuple(Later(when(at), count) for at, count in sorted(later.items())),
     )

@@ -1,4 +1,4 @@
-"""Decisions and ledger entries under the ids that clients see, which reveal no counts of other controllers."""
+"""The translation between internal ids and the ids for clients, which reveal no counts of other controllers."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ _NAME = re.compile("[0-9a-f]{8}-[0-9]{1,18}")
 
 
 class ClientIds:
-    """Translation of internal ids. Commands show sequences (`shows_sequences`): they are the operator's own."""
+    """The translation of ids. Commands, which only the operator uses, show plain sequences (`shows_sequences`)."""
 
     def __init__(
         self, keys: Keys, notices: Notices, config: Callable[[], Config], *, shows_sequences: bool
@@ -29,17 +29,17 @@ class ClientIds:
         self._shows_sequences = shows_sequences
 
     def outside(self, name: str, owner: str) -> str:
-        """Return the id of a decision as clients see it. `owner`: see `decision_ids.owner_of`."""
+        """Return the id of a decision for clients. `owner`: see `decision_ids.owner_of`."""
         if not self._config().shared or not _NAME.fullmatch(name):
             return name
         return self._keys.ids.outside([(name, owner)])[0]
 
-    def inside(self, client: Client, given: str) -> str:
+    def inside(self, client: Client, decision_id: str) -> str:
         """Return the internal id of a decision, or "" if the decision is not visible to the client."""
-        return self._keys.ids.inside(given, (*client.controllers, owner_of("", client.name)))
+        return self._keys.ids.inside(decision_id, (*client.controllers, owner_of("", client.name)))
 
     def with_decision_ids(self, entry: HistoryEntry) -> HistoryEntry:
-        """Return an entry in which the decisions that it names have the ids that clients see."""
+        """Return an entry whose decisions have the ids for clients."""
         kind, _, name = entry.proof.partition(":")
         proof = f"{kind}:{self.outside(name, entry.controller)}" if kind == "decision" else entry.proof
         details = entry.details
@@ -49,19 +49,19 @@ class ClientIds:
 
     @property
     def _entry_ids(self) -> EntryIds | None:
-        """The ids of entries, or None where sequences are shown."""
+        """The translation of entry ids, or None if plain sequences are shown."""
         return self._keys.entries if self._config().shared and not self._shows_sequences else None
 
     def entry_id(self, seq: int) -> int:
-        """Return a ledger sequence as clients see it."""
+        """Return the id of a ledger entry for clients."""
         return self._entry_ids.outside(seq) if self._entry_ids else seq
 
-    def entry_seq(self, given: int) -> int:
-        """Return the sequence of an entry, given by its id or its sequence."""
-        return self._keys.entries.inside(given)
+    def entry_seq(self, entry_id: int) -> int:
+        """Return the sequence of an entry. A plain sequence is returned unchanged."""
+        return self._keys.entries.inside(entry_id)
 
     def with_entry_ids(self, entry: N) -> N:
-        """Return a history entry or a notice as clients see it."""
+        """Return a history entry or a notice with the ids for clients."""
         if self._entry_ids is None:
             return entry
         changes: dict[str, object] = {"seq": self.entry_id(entry.seq)}
@@ -72,21 +72,21 @@ class ClientIds:
         return structs.replace(entry, **changes)
 
     def worded(self, reasons: Iterable[R]) -> list[R]:
-        """Return reasons as clients see them, each a struct with a `code` and a `text`."""
+        """Return reasons (structs with `code` and `text`) whose texts have the ids for clients."""
         return self._entry_ids.worded(reasons) if self._entry_ids else list(reasons)
 
     def cursor(self, seq: int) -> int:
-        """Return a position in the ledger as the clients of a stream see it."""
+        """Return a position in the ledger as a cursor for the clients of a stream."""
         return self._entry_ids.cursor(seq) if self._entry_ids else seq
 
-    async def position(self, client: Client, given: int) -> int:
-        """Return the sequence after which a client resumes that received `given` last. Raises `StoreUnavailable`.
+    async def position(self, client: Client, cursor: int) -> int:
+        """Return the sequence after which a client resumes whose last `seq` was `cursor`. Raises `StoreUnavailable`.
 
-        An unknown position gives 0, the beginning: a repeated revocation does no harm, a missing one does.
+        An unknown cursor gives 0, the beginning: a repeated revocation does no harm, a missing one does.
         """
-        if is_plain(given):
-            # What follows a plain sequence would show a client how many entries of others lie before it.
+        if is_plain(cursor):
+            # The entries after a plain sequence would reveal how many entries of other controllers precede it.
             everything = set(client.controllers) >= self._config().controllers.keys()
-            return given if self._entry_ids is None or everything else 0
-        seq = self._keys.entries.position(given)
+            return cursor if self._entry_ids is None or everything else 0
+        seq = self._keys.entries.position(cursor)
         return seq if seq <= await self._notices.head() else 0

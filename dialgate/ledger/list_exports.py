@@ -1,4 +1,4 @@
-"""Exports of scrubbed lists: the judge of their rows, and their record in the ledger."""
+"""Exports of scrubbed lists: the verdicts on their rows, and their record in the ledger."""
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Exported
@@ -18,9 +18,9 @@ class ListExports:
         self._access = access
 
     async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
-        """Return an open judge of a campaign's calls, and the country of its national numbers. The caller closes the judge.
+        """Return an open `Judge` for a campaign, which the caller closes, and the country of its national numbers.
 
-        `at`: the instant to judge at, 0 for now. Raises `Refused`, `Unavailable`.
+        `at` is the instant of the verdicts, 0 for now. Raises `Refused`, `Unavailable`.
         """
         line = self._access.line(client, campaign)
         judge = Judge(

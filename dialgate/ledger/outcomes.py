@@ -1,4 +1,4 @@
-"""Results of calls, as dialers report them: an opt-out becomes a revocation, a wrong number a report."""
+"""Results of calls, reported by dialers. An opt-out becomes a revocation, a wrong number a wrong-number report."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -52,31 +52,33 @@ class Outcomes:
     ) -> None:
         self._access, self._revocations, self._wrong_numbers = access, revocations, wrong_numbers
         self._threads, self._recorder = threads, recorder
-        # As `Recorder.about`, for decisions of the other gates on the store.
+        # Like `Recorder.about`, for decisions of the other gates on the store.
         self.elsewhere: Callable[[str], Awaitable[tuple[str, str] | None]] = _no_peers
 
     async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
-        """Record the result of an allowed call. `opt_out` revokes for the controller at once. `wrong_number` voids at once what
-        was given for the number. Raises `Refused`, `Unavailable`.
+        """Record the result of an allowed call. Raises `Refused`, `Unavailable`.
+
+        `opt_out` revokes for the controller at once. `wrong_number` ends the effect of earlier consents, contracts and
+        call requests at once.
         """
-        given = ask.decision_id
-        ask = structs.replace(ask, decision_id=self._access.ids.inside(client, given))
-        found = await self._access.store.attempt(ask.decision_id) if ask.decision_id else None
-        if found is None:
+        public_id = ask.decision_id
+        ask = structs.replace(ask, decision_id=self._access.ids.inside(client, public_id))
+        row = await self._access.store.attempt(ask.decision_id) if ask.decision_id else None
+        if row is None:
             if ask.decision_id:
-                # Do the work of an unknown client's allow as well: the time of a response must not reveal it.
+                # Do the same reads as for another client's allow: the response time must not reveal whether it exists.
                 with suppress(Unavailable):
                     await self._called_evenly(ask.decision_id)
             raise _unknown_decision()
         if self._recorder is None:
             raise Refused("request.invalid", "Send outcomes to a running gate.", "decision_id")
-        subject, attempt = found
+        subject, attempt = row
         line = self._access.config.lines.get(attempt.campaign)
         owner, number = await self._whose(client, ask, line)
         stricter = RESULT_RANK[ask.outcome] >= RESULT_RANK[attempt.result]
         if not stricter and ask.outcome not in _IN_LEDGER:
             raise Refused(
-                "outcome.known", f"This call was reported as {attempt.result}; that stands.", "outcome", 409
+                "outcome.known", f"This call was already reported as {attempt.result}.", "outcome", 409
             )
         stop = wrong = None
         if ask.outcome == "opt_out":
@@ -87,22 +89,23 @@ class Outcomes:
             await self._access.store.result(ask.decision_id, ask.outcome, self._access.clock())
         await self._recorder.result(ask.decision_id, ask.outcome, client.name)
         self._access.metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
-        return OutcomeReceipt(given, ask.outcome, stop, wrong)
+        return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
 
     async def _whose(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
-        """Return the controller of a call, and its number for results that write an entry. The number is empty if only an
-        unreachable gate has it. Raises `Refused`, `Unavailable`.
+        """Return the controller of a call, and its number if the result writes an entry.
+
+        The number is empty if only an unreachable gate has it. Raises `Refused`, `Unavailable`.
         """
         owner, number = line.controller.id if line else "", ""
         mine = owner in client.controllers
         if ask.outcome in _IN_LEDGER or not mine:
-            # The campaign may have changed its controller since: the result is for the one that called.
+            # The campaign may have changed its controller since: the result is for the controller of the call.
             try:
                 ask_for = self._called if mine else self._called_evenly
                 owner, number = await ask_for(ask.decision_id)
             except Unavailable:
                 if line and not mine:
-                    raise _unknown_decision() from None  # do not reveal that it exists
+                    raise _unknown_decision() from None  # do not reveal that the decision exists
                 if line is None or await self._threads.run(self._moved, line.campaign.id):
                     raise  # the subject's hash belongs to the former controller
         if owner not in client.controllers:
@@ -112,7 +115,7 @@ class Outcomes:
     async def _stop(
         self, client: Client, controller: str, number: str, subject: bytes, proof: str
     ) -> Receipt:
-        """Revoke for the number called. Without a number, revoke for its subject: that binds, but subscribers are not notified."""
+        """Revoke for the called number. Without the number, revoke for its subject; then subscribers get no notice."""
         if number:
             stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
             return await self._revocations.revoke(client, stop)
@@ -121,33 +124,40 @@ class Outcomes:
             self._access.call_draft(client, controller, subject, Revoked(at=now), proof)
         )
         _log.warning(
-            "a stop binds, but nobody could tell the number: no subscriber is told",
+            "a revocation is in force, but its number is unknown: subscribers get no notice",
             entry=self._access.ids.entry_seq(receipt.seq),
         )
         return receipt
 
     def _moved(self, campaign: str) -> bool:
-        """Return whether a campaign ever changed its controller, by all configurations that are kept."""
+        """Return whether a campaign had several controllers in the archived configurations."""
         return len(content_store.owners(self._access.config.data / "kept", campaign)) > 1
 
     async def _called(self, decision: str) -> tuple[str, str]:
         """Return the controller and number of a call, from this gate or another one on the store. Raises `Unavailable`."""
-        found = await self.called_here(decision) or await self.elsewhere(decision)
-        if found is None:
-            raise Unavailable(f"no gate that can be asked has the record of decision {decision}")
-        return found
+        call = await self.called_here(decision) or await self.elsewhere(decision)
+        if call is None:
+            raise _no_record(decision)
+        return call
 
     async def _called_evenly(self, decision: str) -> tuple[str, str]:
-        """Do as `_called`, with the same reads whether the record exists or not: the time of a response must not reveal it."""
+        """Do as `_called`, with the same reads whether the record exists or not, so that the time reveals nothing."""
         here, elsewhere = await asyncio.gather(self.called_here(decision), self.elsewhere(decision))
-        if found := here or elsewhere:
-            return found
-        raise Unavailable(f"no gate that can be asked has the record of decision {decision}")
+        if call := here or elsewhere:
+            return call
+        raise _no_record(decision)
 
     async def called_here(self, decision: str) -> tuple[str, str] | None:
         """Return the controller and number of a call that this gate decided, or None."""
         return await self._recorder.about(decision) if self._recorder is not None else None
 
 
+def _no_record(decision: str) -> Unavailable:
+    return Unavailable(
+        f"no reachable gate has the record of decision {decision}; start the gate that decided it"
+    )
+
+
 def _unknown_decision() -> Refused:
-    return Refused("decision.unknown", "Send the decision_id of an allow.", "decision_id", 404)
+    text = "Decision not found for this client. Send the `decision_id` of an allow."
+    return Refused("decision.unknown", text, "decision_id", 404)

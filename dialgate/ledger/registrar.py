@@ -1,4 +1,4 @@
-"""The ledger's write and read access for a process: a gate, a command, or a job beside them."""
+"""The ledger's write and read access for a process: a gate, a command or a job."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from dialgate.store.watermark import LedgerWatermark
 
 
 class Registrar:
-    """The parts of the ledger, one for each subject, on one store."""
+    """The parts of the ledger on one store."""
 
     def __init__(
         self,
@@ -38,9 +38,9 @@ class Registrar:
         metrics: Metrics,
         recorder: Recorder | None = None,
     ) -> None:
-        # Set when a list's file changed: upkeep then starts its next round at once.
+        # Set when a list's file has changed: upkeep then starts its next round at once.
         self.changed = asyncio.Event()
-        # Commands have no recorder. They are the operator's, so they show sequences.
+        # Commands have no recorder. Only the operator uses them, so they show sequences.
         self.access = access = LedgerAccess(
             config, keys, store, clock, metrics, shows_sequences=recorder is None
         )
@@ -58,8 +58,9 @@ class Registrar:
 
     @classmethod
     async def open(cls, config: Config, clock: Callable[[], Instant]) -> "Registrar":
-        """Open the ledger without a gate in this process. A gate may run and write at the same time. Raises
-        `KeysUnusable`, `StoreUnavailable`.
+        """Open the ledger in a process without a gate. A gate may run and write at the same time.
+
+        Raises `KeysUnusable`, `StoreUnavailable`.
         """
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
@@ -67,14 +68,14 @@ class Registrar:
         return cls(config, keys, store, clock, Metrics(CollectorRegistry()))
 
     def close_threads(self) -> None:
-        """End the threads of a registrar whose store has another owner."""
+        """End the threads. Enough for a registrar whose store has another owner."""
         self._threads.close()
 
     async def close(self) -> None:
-        """End the threads, keep the watermark, and close the store that `open` opened."""
+        """End the threads, store the watermark, and close the store that `open` opened."""
         self.close_threads()
         store = self.access.store
-        with suppress(Unavailable, OSError):  # the writes are durable; a gate keeps the watermark as well
+        with suppress(Unavailable, OSError):  # the writes are durable; a gate stores the watermark too
             await LedgerWatermark(self.config.data).advance(store)
         await store.close()
 
@@ -83,5 +84,5 @@ class Registrar:
         return self.access.config
 
     def reload(self, config: Config) -> None:
-        """Use another configuration from here on."""
+        """Use another configuration from now on."""
         self.access.config = config

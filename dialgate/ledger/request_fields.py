@@ -1,4 +1,4 @@
-"""The fields of a ledger request, read from its struct, for the options of a command and the columns of an import file."""
+"""The fields of a ledger request, read from its struct, for options of commands and columns of import files."""
 
 from typing import Any, Literal, TypeAlias
 
@@ -12,7 +12,7 @@ Shape: TypeAlias = Literal[
 
 
 class Field(Struct, frozen=True, kw_only=True):
-    """One field. A `structure` is neither an option nor a column: it can be sent over HTTP only."""
+    """A field of a request. A `structure` is neither an option nor a column: it can only be sent over HTTP."""
 
     name: str
     shape: Shape
@@ -56,14 +56,14 @@ def _read(request: type[Struct], field: inspect.Field) -> Field:
         required=field.required,
         default=field.default,
         description=schema.get("description", ""),
-        # msgspec sorts them; people read them in the order of the declaration.
+        # In the order of the declaration; msgspec sorts them.
         choices=choices(request, f".{field.name}" + "[0]" * (shape == "choices")),
         pattern=(isinstance(kind, inspect.StrType) and kind.pattern) or "",
     )
 
 
 def _bare(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, Any]]:
-    """Return a type without its metadata and without `None`, its JSON schema and its extra metadata."""
+    """Return a type without metadata and without `None`, with its JSON schema and its extra metadata."""
     schema: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     while isinstance(kind, inspect.Metadata | inspect.UnionType):

@@ -1,4 +1,4 @@
-"""Revocations: their entry, one or a file at a time, and the grounds on which they are lifted."""
+"""Revocations: single entries, imports of files, and their lifting."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ class Revocations:
 
     async def revoke(self, client: Client, ask: RevocationRequest) -> Receipt:
         """Write a revocation. Raises `Refused`, `StoreUnavailable`."""
-        begun = self.steady()
+        start = self.steady()
         controller = self._access.controller(client, ask.controller)
         self._check_scope(client, ask, controller)
         now = self._access.clock()
@@ -44,7 +44,7 @@ class Revocations:
         ask = self._access.masker(owner).masked(ask, number)
         event = Revoked(at=self._access.past(ask.at, now, "at"), scope=ask.scope, campaign=_campaign(ask))
         receipt = await self._access.append(client, ask, owner, number, event, now)
-        self._access.metrics.revocation_seconds.observe(self.steady() - begun)
+        self._access.metrics.revocation_seconds.observe(self.steady() - start)
         return receipt
 
     async def revoke_all(
@@ -56,10 +56,10 @@ class Revocations:
         note: Callable[[RowProblem], None] = lambda _: None,
         plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
     ) -> RevocationsReport:
-        """Write a revocation for each number of a file. Run it in a process of its own.
+        """Write a revocation for each number of a file. Run it in a separate process. Raises `Refused`, `StoreUnavailable`.
 
-        `note` is called with each row that cannot be read. `plan` is called with the number of writes, and returns a
-        function that is called with the size of each completed part. Raises `Refused`, `StoreUnavailable`.
+        `note` is called with each invalid row. `plan` is called with the number of writes, and returns a function that is
+        called with the size of each completed part.
         """
         controller = self._access.controller(client, ask.controller)
         self._check_scope(client, ask, controller)
@@ -101,19 +101,21 @@ class Revocations:
         """Raise `Refused` if the client may not revoke for this scope."""
         if ask.scope == "everyone" and "admin" not in client.scopes:
             raise Refused("auth.scope", "The scope `everyone` needs the client scope `admin`.", "scope", 403)
-        if ask.scope == "campaign" and ask.campaign not in {each.id for each in controller.campaigns}:
-            known = (each.id for each in controller.campaigns)
+        if ask.scope == "campaign" and ask.campaign not in {campaign.id for campaign in controller.campaigns}:
+            known = (campaign.id for campaign in controller.campaigns)
             raise Refused(
                 "campaign.unknown", choose("Name a campaign of this controller", known), "campaign", 404
             )
 
-    async def lift(self, client: Client, given: int, ask: LiftRequest) -> Receipt:
-        """Lift the revocation of ledger entry `given`, its id or its sequence. Repeating it returns the first receipt.
+    async def lift(self, client: Client, entry_id: int, ask: LiftRequest) -> Receipt:
+        """Lift the revocation with this entry id or sequence. A repetition returns the first receipt.
 
         Raises `Refused`, `StoreUnavailable`.
         """
-        unknown = Refused("revocation.unknown", "No such revocation of yours; mend the sequence.", "seq", 404)
-        entry, revoked = await self._access.entry_to_lift(client, given, Revoked, unknown)
+        unknown = Refused(
+            "revocation.unknown", "Revocation not found for this client. Check `seq`.", "seq", 404
+        )
+        entry, revoked = await self._access.entry_to_lift(client, entry_id, Revoked, unknown)
         if not ask.reason.strip():
             raise Refused("request.invalid", "Say why the revocation is lifted.", "reason")
         ask = self._access.masked_for(entry, ask)
@@ -128,31 +130,32 @@ class Revocations:
 
     def _lifted_before(self, earlier: Entry, event: Lifted, ask: LiftRequest) -> Receipt:
         if event.ground != ask.ground:
-            raise Refused("revocation.lifted", "It was lifted on another ground; that stands.", "ground", 409)
+            raise Refused("revocation.lifted", "It was already lifted on another ground.", "ground", 409)
         return self._access.receipt(earlier.seq)
 
     async def _check_new_consent(
         self, client: Client, entry: Entry, revoked: Revoked, ask: LiftRequest
     ) -> None:
-        """Raise `Refused` unless the new consent is on record, proved, in force, and later than the revocation."""
+        """Raise `Refused` unless the new consent is recorded, proved, in force, and later than the revocation."""
         subject = entry.subject
         if entry.controller == "*":
             owner = self._access.controller(client, ask.controller)
             subject = self._access.keys.subject(owner.id, self._access.keys.ledger.unseal(entry.sealed))
-        for given in fold(await self._access.store.history(subject)).consents:
-            if given.id != ask.consent:
+        for consent in fold(await self._access.store.history(subject)).consents:
+            if consent.id != ask.consent:
                 continue
-            ended = given.withdrawn_at or given.voided_at or (given.double_opt_in and not given.confirmed_at)
-            if given.collected_at <= revoked.at or not given.proved or ended:
+            is_unconfirmed = consent.double_opt_in and not consent.confirmed_at
+            is_void = consent.withdrawn_at or consent.voided_at or is_unconfirmed
+            if consent.collected_at <= revoked.at or not consent.proved or is_void:
                 raise Refused(
                     "request.invalid",
-                    "Name a consent that was collected after the stop, is proved, and is in force.",
+                    "Name a consent that was collected after the revocation, is proved, and is in force.",
                     "consent",
                 )
             return
-        raise Refused("ledger.unknown", "Record the new consent first, and name its id.", "consent", 404)
+        raise Refused("ledger.unknown", "Consent not found. Record the new consent first.", "consent", 404)
 
 
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
-    """Return the campaign's id, blanked if the scope is wider: then it is unchecked text."""
+    """Return the campaign's id. With a wider scope it is unchecked text, so numbers in it are blanked."""
     return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)

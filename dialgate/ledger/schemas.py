@@ -1,10 +1,10 @@
 """The ledger's requests and responses: one struct for each write.
 
-A struct is the only description of its write. HTTP bodies are decoded with it, OpenAPI shows it, and the options of the
-command and the columns of import files are generated from it (`request_fields`). A description is a sentence for all of them.
+A struct is the only description of its write: it decodes HTTP bodies, appears in OpenAPI, and defines options of commands
+and columns of import files (`request_fields`). A field's description is used in all of them.
 
-Instants are RFC 3339 with an offset, days are ISO 8601. An unknown key is refused. Texts and sequences have a maximum length,
-because they are stored for years.
+Instants are RFC 3339 with an offset, days are ISO 8601. Unknown keys are rejected. Texts and lists have a maximum length, because
+they are stored for years.
 """
 
 from datetime import date, datetime
@@ -16,7 +16,7 @@ from dialgate.core.model import Basis, CallType, Origin, Phrase, Purpose, Transf
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import Layout
 
-# Lengths are in characters. A Telephone holds a number that belongs in no URL and in no list of processes.
+# Lengths are in characters. A Telephone holds a number, which must not appear in a URL or in a list of processes.
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 Name: TypeAlias = Annotated[str, Meta(max_length=128)]
 Words: TypeAlias = Annotated[str, Meta(max_length=1024)]
@@ -24,41 +24,37 @@ Telephone: TypeAlias = Annotated[str, Meta(max_length=256, extra={"telephone": T
 Sha256: TypeAlias = Annotated[str, Meta(pattern="^([0-9a-fA-F]{64})?$")]
 Goods: TypeAlias = Annotated[
     tuple[Name, ...],
-    Meta(max_length=64, description="For these goods only, as the campaigns name them. Default: all."),
+    Meta(max_length=64, description="Only these goods, named as in the campaigns. Default: all."),
 ]
 When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
 def about(sentence: str) -> Meta:
-    """Describe a field for OpenAPI, the help of a command and the reader of this module."""
+    """Describe a field for OpenAPI and for the help of commands."""
     return Meta(description=sentence)
 
 
 # Fields that several requests have.
-_Person: TypeAlias = Annotated[Telephone, about("The person's number, best as +39…")]
-_EntryId: TypeAlias = Annotated[Id, about("Your own name for it, by which it is ended.")]
-_Scope: TypeAlias = Annotated[Literal["campaign", "controller", "everyone"], about("Whom it binds.")]
-_Campaign: TypeAlias = Annotated[Name, about("Which campaign, where the scope is `campaign`.")]
-_SkipBad: TypeAlias = Annotated[
-    bool, about("Leave out rows that cannot be read. Otherwise one of them refuses the file.")
-]
+_Person: TypeAlias = Annotated[Telephone, about("The person's number, preferably as +39…")]
+_EntryId: TypeAlias = Annotated[Id, about("Your own id for it; use it to end it later.")]
+_Scope: TypeAlias = Annotated[Literal["campaign", "controller", "everyone"], about("Whose calls it stops.")]
+_Campaign: TypeAlias = Annotated[Name, about("The campaign, if the scope is `campaign`.")]
+_SkipBad: TypeAlias = Annotated[bool, about("Skip invalid rows. Otherwise one invalid row rejects the file.")]
 _Happened: TypeAlias = Annotated[When | None, about("When it happened. Default: now.")]
 _Reason: TypeAlias = Annotated[Words, about("What happened.")]
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The fields that every write has."""
+    """The fields of every write."""
 
-    controller: Annotated[
-        Name, about("The controller it is for. May be left out where there is only one.")
-    ] = ""
+    controller: Annotated[Name, about("The controller. Optional if the client has only one.")] = ""
     actor: Annotated[Phrase, about("Who does this; it is recorded. Default: the client's name.")] = ""
     channel: Annotated[Name, about("How the person's wish arrived: call, letter, web, pec…")] = "api"
-    proof: Annotated[Words, about("Where the evidence lies: a file, a ticket, a recording.")] = ""
+    proof: Annotated[Words, about("Reference to the evidence: a file, a ticket, a recording.")] = ""
 
 
 class RevocationRequest(Request, frozen=True, kw_only=True):
-    """The person said stop."""
+    """A revocation: the person asked not to be called."""
 
     number: _Person
     scope: _Scope = "controller"
@@ -67,7 +63,7 @@ class RevocationRequest(Request, frozen=True, kw_only=True):
 
 
 class RevocationsRequest(Request, frozen=True, kw_only=True):
-    """The stops of a file: one number in each row. A column `at` may hold when the person said it."""
+    """The revocations in a file: one number in each row. A column `at` may hold the instant of the revocation."""
 
     scope: _Scope = "controller"
     campaign: _Campaign = ""
@@ -75,15 +71,16 @@ class RevocationsRequest(Request, frozen=True, kw_only=True):
 
 
 class EntriesRequest(Request, frozen=True, kw_only=True):
-    """The consents, contracts or call requests of a file. A row's own `proof` wins."""
+    """The consents, contracts or call requests in a file. The `proof` in a row overrides this one."""
 
-    kind: Annotated[Literal["consent", "contract", "call_request"], about("What the rows are.")]
+    kind: Annotated[Literal["consent", "contract", "call_request"], about("The kind of the rows.")]
     skip_bad: _SkipBad = False
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """The ground on which a revocation is lifted. There is no other. `controller`: whose consent, where the revocation binds
-    every controller.
+    """The ground on which a revocation is lifted.
+
+    `controller` is the controller of the new consent, if the revocation binds every controller.
     """
 
     ground: Annotated[
@@ -91,7 +88,7 @@ class LiftRequest(Request, frozen=True, kw_only=True):
         about("`error`: entered by mistake; `new_consent`: the person consented again."),
     ]
     reason: _Reason
-    consent: Annotated[Name, about("The id of the new consent, where the ground is `new_consent`.")] = ""
+    consent: Annotated[Name, about("The id of the new consent, if the ground is `new_consent`.")] = ""
 
 
 class NumberConfirmation(Request, frozen=True, kw_only=True):
@@ -105,36 +102,38 @@ class NumberConfirmation(Request, frozen=True, kw_only=True):
 
 
 class ConsentRequest(Request, frozen=True, kw_only=True):
-    """A consent. Without `artefact` and its SHA-256 it is kept as unproved and opens nothing."""
+    """A consent. Without `artefact` and its SHA-256 it is recorded as unproved and has no effect."""
 
     number: _Person
     id: _EntryId
     collected_at: Annotated[When, about("When the person gave it.")]
     purposes: Annotated[
-        tuple[Purpose, ...], Meta(min_length=1, max_length=16, description="What calls it permits.")
+        tuple[Purpose, ...],
+        Meta(min_length=1, max_length=16, description="The purposes of calls that it permits."),
     ]
     call_types: Annotated[
-        tuple[CallType, ...], Meta(min_length=1, max_length=16, description="Who or what may speak.")
+        tuple[CallType, ...],
+        Meta(min_length=1, max_length=16, description="The types of call that it permits."),
     ]
     goods: Goods = ()
     expires_at: Annotated[When | None, about("When it expires. Default: never.")] = None
-    text_version: Annotated[Phrase, about("Which wording was agreed to.")] = ""
-    artefact: Annotated[Words, about("Where the signed form or the recording lies.")] = ""
+    text_version: Annotated[Phrase, about("The version of the wording that the person agreed to.")] = ""
+    artefact: Annotated[Words, about("Reference to the signed form or the recording.")] = ""
     artefact_sha256: Annotated[
-        Sha256, about("SHA-256 of the artefact, in hexadecimal. Without both, the consent opens nothing.")
+        Sha256, about("SHA-256 of the artefact, in hexadecimal. Without both, the consent has no effect.")
     ] = ""
     origin: Annotated[
         Origin | None,
         about(
-            "Who collected it, if that was somebody else, and every cession since; the last is to this controller, by its id. Needs `third_party`."
+            "If another party collected it: that party, and every cession since, the last one to this controller by its id. Needs `third_party`."
         ),
     ] = None
     collection_channel: Annotated[Name, about("How the person gave it: form, call, shop…")] = ""
-    profiling: Annotated[bool, about("The person separately consented to profiling that chooses calls.")] = (
+    profiling: Annotated[bool, about("The person separately consented to profiling that selects calls.")] = (
         False
     )
     third_party: Annotated[bool, about("The person separately consented to its cession to others.")] = False
-    double_opt_in: Annotated[bool, about("It opens nothing before it is confirmed.")] = False
+    double_opt_in: Annotated[bool, about("It has no effect before it is confirmed.")] = False
 
 
 class ConfirmationRequest(Request, frozen=True, kw_only=True):
@@ -154,15 +153,15 @@ class WithdrawalRequest(Request, frozen=True, kw_only=True):
 
 
 class ContractRequest(Request, frozen=True, kw_only=True):
-    """A contract. It opens the calls of campaigns of the same sector."""
+    """A contract. It is a legal basis for calls of campaigns in the same sector."""
 
     number: _Person
     id: _EntryId
     starts: Annotated[date, about("Its first day.")]
     ends: Annotated[date | None, about("Its last day. Default: none.")] = None
-    sector: Annotated[Name, about("One of the country's sectors, as the campaigns name it.")] = ""
+    sector: Annotated[Name, about("One of the country's sectors, named as in the campaigns.")] = ""
     goods: Goods = ()
-    marketing: Annotated[bool, about("It holds a consent to commercial calls within it.")] = False
+    marketing: Annotated[bool, about("It includes a consent to commercial calls.")] = False
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):
@@ -180,21 +179,21 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
     id: _EntryId
     requested_at: Annotated[When, about("When the person asked.")]
     expires_at: Annotated[When, about("Until when the person may be called.")]
-    goods: Annotated[Name, about("What about, as the campaign names its goods.")] = ""
+    goods: Annotated[Name, about("The goods that the call is about, named as in the campaigns.")] = ""
     own_interface: Annotated[bool, about("Made on the controller's own web site or app.")] = False
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):
-    """A proof that a caller ID can be called back, or cannot. `proof` is kept as `evidence` where that is empty."""
+    """A proof that a caller ID can, or cannot, be called back. Without `evidence`, `proof` is recorded as evidence."""
 
-    caller_id: Annotated[Telephone, about("The number as it is presented, best as +39…")]
+    caller_id: Annotated[Telephone, about("The number as it is presented, preferably as +39…")]
     kind: Annotated[
         Literal["attested", "probe"],
-        about("`attested`: somebody answers for it; `probe`: a call back was made."),
+        about("`attested`: a person vouches for it; `probe`: a call back was made."),
     ]
     at: _Happened = None
     answered: Annotated[bool, about("Whether the call back was answered.")] = True
-    evidence: Annotated[Words, about("Where the evidence lies.")] = ""
+    evidence: Annotated[Words, about("Reference to the evidence.")] = ""
 
 
 class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -203,7 +202,9 @@ class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     decision_id: Annotated[Id, about("The `decision_id` of the allow.")]
     outcome: Annotated[
         Literal["not_dialled", "no_answer", "busy", "answered", "abandoned", "opt_out", "wrong_number"],
-        about("`opt_out` revokes at once, `wrong_number` closes what was given for the number."),
+        about(
+            "`opt_out` revokes at once; `wrong_number` ends the effect of earlier consents, contracts and requests."
+        ),
     ]
 
 
@@ -217,18 +218,19 @@ class ListRequest(Request, frozen=True, kw_only=True):
     basis: Annotated[
         Basis,
         about(
-            "What the rows rest on. A column `basis` may say it per row, and must for a mobile that is in the directory."
+            "The legal basis of the rows. A column `basis` may set it for a row, and must for a mobile in the directory."
         ),
     ]
     collected_by: Annotated[Phrase, about("Who collected the numbers.")]
     collected_on: Annotated[date, about("When they were collected.")]
-    source: Annotated[Phrase, about("From what.")] = ""
+    source: Annotated[Phrase, about("The source of the numbers.")] = ""
     transfers: Annotated[Transfers, about("Every cession since, oldest first.")] = ()
 
 
 class Receipt(Struct, frozen=True, omit_defaults=True):
-    """Every decision made after `at` is bound by ledger entry `seq`. `note`: "It opens nothing yet, because …"; absent where the
-    entry may open calls, or is none that could.
+    """The acknowledgement of ledger entry `seq`, which applies to every decision made after `at`.
+
+    `note`: "It opens nothing yet, because …"; absent if calls may rely on the entry, or if it is of another kind.
     """
 
     seq: int
@@ -237,14 +239,14 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
 
 
 class ProofReceipt(Struct, frozen=True, omit_defaults=True):
-    """`in_force`: where the proof binds from when, in words. `note` as in `Receipt`."""
+    """The acknowledgement of a proof. `in_force` says where and from when it applies; `note` as in `Receipt`."""
 
     in_force: str
     note: str = ""
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """`revoked` of the `rows` are new; `known` were revoked as widely before."""
+    """The result of an import: `revoked` of the `rows` are new, `known` were already revoked at least as widely."""
 
     rows: int
     revoked: int
@@ -256,7 +258,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """`recorded` of the `rows` are new; `known` stood in the ledger as they stand in the file."""
+    """The result of an import: `recorded` of the `rows` are new, `known` were already in the ledger unchanged."""
 
     rows: int
     recorded: int
@@ -274,7 +276,7 @@ class OutcomeReceipt(Struct, frozen=True):
 
 
 class HistoryEntry(Struct, frozen=True, kw_only=True):
-    """`opens_nothing`: why the entry opens no call of any campaign, as one of `effect.Idle`; empty where it may open one."""
+    """A ledger entry. `opens_nothing`: why no call can rely on it (see `ineffective_entries.Idle`); empty if one may."""
 
     seq: int
     at: str
@@ -288,10 +290,10 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
 
 
 class ConsentStanding(Struct, frozen=True, kw_only=True):
-    """What all entries about a consent amount to. `proved`: an artefact and its hash are held; instants are empty where
-    the thing has not happened. `last_used_at`: when it last carried an allowed call. `reason`: the code
-    with which the rules refuse a call on it now, empty if it is in force. `refused_for`: campaigns within its scope that they
-    refuse although it is in force, as after a stop to one campaign.
+    """The current state of a consent.
+
+    `proved`: an artefact and its hash are recorded. Instants are empty if the event has not happened. `last_used_at` is the
+    last allowed call that relied on it. `reason` and `refused_for`: see `consent_state.ConsentState`.
     """
 
     id: str
@@ -324,14 +326,16 @@ class ListInfo(Struct, frozen=True, kw_only=True):
 
 
 class RetiredList(ListInfo, frozen=True, kw_only=True):
-    """`in_force`: where the retirement binds from when, in words."""
+    """A retired call list. `in_force` says where and from when the retirement applies."""
 
     in_force: str = ""
 
 
 class ListReport(Struct, frozen=True, kw_only=True):
-    """`in_force`: where the list may be called from when, in words. `unstated`: accepted numbers, such as mobiles, that are in
-    the directory only if their own row says `directory`; it did not, so the list opens no call to them.
+    """The result of loading a list. `in_force` says where and from when it is used.
+
+    `unstated` counts accepted numbers, such as mobiles, that need `directory` in their own row and do not have it: the list
+    permits no calls to them.
     """
 
     info: ListInfo = field(name="list")

@@ -1,8 +1,8 @@
-"""A list held against everything that is known: of each number, what would be decided if it were called now.
+"""The scrub of a list: the decision on each number, if it were called now.
 
-Nothing is reserved and no decision is recorded: to call, ask. All rows are judged at one instant, with the campaign's own
-caller ID. What time alone will lift is told as `later`. Facts are looked up as for a call, and a decision is made once
-for all rows that rest on equal facts.
+Nothing is reserved or recorded: a call still needs a check. All rows are judged at one instant, with the campaign's first
+caller ID. A deny that ends by time alone is reported as `later`. Facts are looked up as for a call, and one decision is
+made for all rows with equal facts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,17 +25,19 @@ from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList, CallLists, SubjectStates
 
-# Numbers: the more, the nearer to each other in the store's index are those that are asked about.
+# Numbers in one part. The more, the closer together they are in the store's index.
 AT_ONCE = 32_768
-_READ_AT_ONCE = 8_192  # subjects: a shared store serves nobody else meanwhile
+_READ_AT_ONCE = 8_192  # subjects in one read, which delays other clients of a shared store
 _REMEMBERED = 5_000  # decisions
 
 Word: TypeAlias = Literal["allow", "later", "deny"]
 
 
 class Verdict(Struct, frozen=True):
-    """`code`: the first reason of a deny; `valid_until` of an allow (its end by law) and `not_before` of what is later are instants, 0 where
-    there is none.
+    """The verdict on a number.
+
+    `code` is the first reason of a deny. `valid_until` is the end of an allow by law, `not_before` the start of a `later`;
+    both are 0 if unknown.
     """
 
     word: Word
@@ -44,23 +46,23 @@ class Verdict(Struct, frozen=True):
     valid_until: Instant
     not_before: Instant
 
-    def told(self) -> tuple[str, str, str, str]:
-        """As it is written beside a row."""
+    def cells(self) -> tuple[str, str, str, str]:
+        """Return the cells that are added to a row."""
         return self.word, self.code, when(self.valid_until), when(self.not_before)
 
 
 class AnswersUnusable(Unavailable):
-    """The registry's answers, or a call list, cannot be read. The text says why."""
+    """The error for unreadable registry answers or call lists. The text says why."""
 
     component = "snapshot"
 
 
 class _Judged(Struct, frozen=True):
-    """`named` keeps alive what the key names by identity."""
+    """A cached verdict. `references` keeps the objects alive whose ids are part of the cache key."""
 
     verdict: Verdict
     facts: Facts
-    named: tuple[object, ...]
+    references: tuple[object, ...]
 
 
 class ScrubStore(SubjectStates, CallLists, Protocol):
@@ -68,7 +70,7 @@ class ScrubStore(SubjectStates, CallLists, Protocol):
 
 
 class Judge:
-    """Beside a gate or in its absence: it only reads."""
+    """The judge of numbers for one campaign. It only reads, so it works with and without a running gate."""
 
     def __init__(self, config: Config, store: ScrubStore, keys: Keys, campaign: str, at: Instant) -> None:
         self.at = at
@@ -81,7 +83,7 @@ class Judge:
         self._snapshot: Snapshot | None = None
 
     async def open(self) -> None:
-        """Loads what a gate would have loaded. Raises `StoreUnavailable`, `AnswersUnusable`."""
+        """Load lists, proofs and snapshot, as a gate does. Raises `StoreUnavailable`, `AnswersUnusable`."""
         gatherer, data = self._gatherer, self._config.data
         gatherer.prepare(self.at)
         gatherer.use_lists(gatherer.open_lists(await self._store.lists(), data / "lists"))
@@ -90,18 +92,18 @@ class Judge:
             self._snapshot = Snapshot.open(data / "snapshots")
             self._snapshot.verify()
         except SnapshotMissing:
-            return  # then every number is unknown to the registry, and says so
+            return  # every verdict is then `registry.unknown`
         except (DamagedFile, OSError) as error:
             raise AnswersUnusable(str(error)) from error
         gatherer.snapshot = self._snapshot
 
     def close(self) -> None:
-        """No verdict after this."""
+        """Close the snapshot. Do not call `judge` after this."""
         if self._snapshot is not None:
             self._snapshot.close()
 
     async def judge(self, numbers: Sequence[str]) -> list[Verdict]:
-        """Of each number, as it was written. Raises `StoreUnavailable`."""
+        """Return the verdict on each number. Raises `StoreUnavailable`."""
         read, client, campaign, shown = self._gatherer.read, self._client, self._line.campaign.id, self._from
         questions = [read(Call(to=number, from_=shown, campaign=campaign), client) for number in numbers]
         known = await self._known([subject for question in questions for subject in question.subjects])
@@ -113,37 +115,37 @@ class Judge:
         ]
 
     async def _known(self, subjects: list[bytes]) -> dict[bytes, Known]:
-        """In the order of the store's index: in a list's own, each look-up reads a page of its own."""
+        """Read the states in the order of the store's index: in the list's order, each read would need another page."""
         subjects.sort()
         known: dict[bytes, Known] = {}
         for start in range(0, len(subjects), _READ_AT_ONCE):
-            some = subjects[start : start + _READ_AT_ONCE]
-            known.update(zip(some, (await self._store.read(some)).known, strict=True))
+            part = subjects[start : start + _READ_AT_ONCE]
+            known.update(zip(part, (await self._store.read(part)).known, strict=True))
         return known
 
     def _verdict(self, question: Question, known: Known) -> Verdict:
-        unknown = self._unknown(question)
+        default = self._default(question)
         if known == Known(seq=known.seq):
-            return unknown.verdict
-        facts, law = structs.replace(unknown.facts, known=known), self._config.laws[question.country]
-        # Of most that is known of the numbers of a list: that they were called. It hardly ever comes again alike.
+            return default.verdict
+        facts, law = structs.replace(default.facts, known=known), self._config.laws[question.country]
+        # Most recorded numbers only have attempts. These are rarely equal, so a cache would not help.
         only_called = known == Known(seq=known.seq, attempts=known.attempts)
         if only_called and attempts_forbid_nothing(facts, law):
-            return unknown.verdict
+            return default.verdict
         return _verdict_of(decide(facts, law))
 
-    def _unknown(self, question: Question) -> _Judged:
-        """As it is judged where nothing is known of the number."""
-        found = self._gatherer.files(question)
-        key = (question.number.problem or id(question.number), question.zones, id(found))
+    def _default(self, question: Question) -> _Judged:
+        """Return the verdict for a number without ledger entries and attempts."""
+        file_facts = self._gatherer.files(question)
+        key = (question.number.problem or id(question.number), question.zones, id(file_facts))
         judged = self._judged.get(key)
         if judged is None:
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
             shown = self._gatherer.presentation(question)
-            facts = self._gatherer.facts(question, shown.fact, _NOTHING, found, self.at)
+            facts = self._gatherer.facts(question, shown.fact, _NOTHING, file_facts, self.at)
             verdict = _verdict_of(decide(facts, self._config.laws[question.country]))
-            judged = self._judged[key] = _Judged(verdict, facts, (question.number, found))
+            judged = self._judged[key] = _Judged(verdict, facts, (question.number, file_facts))
         return judged
 
 
@@ -168,10 +170,10 @@ def _word(*, allow: bool, later: bool) -> Word:
 
 
 def numbers_of(call_list: CallList, folder: Path) -> Iterator[list[str]]:
-    """Every number of a loaded list, some at a time. Raises `AnswersUnusable`."""
+    """Yield the numbers of a loaded list in parts. Raises `AnswersUnusable`."""
     try:
-        with closing(NumberSet.open(folder / call_list.file)) as opened:
-            numbers = opened.arrays()[0]
+        with closing(NumberSet.open(folder / call_list.file)) as number_set:
+            numbers = number_set.arrays()[0]
     except (DamagedFile, OSError) as error:
         raise AnswersUnusable(str(error)) from error
     for start in range(0, len(numbers), AT_ONCE):

@@ -1,9 +1,8 @@
-"""Who must be dropped: revocations, and what lifted them, as dialers and former recipients of a number are told of them
-(GDPR art. 17(2), 19 and 21(3)).
+"""The feed of revocations and their lifting, for dialers and recipients of a number (GDPR art. 17(2), 19 and 21(3)).
 
-They are read from the ledger by sequence, so whoever remembers the last that it was told of misses none. The numbers are
-in clear, for a dialer must know whom to drop; each is told to its own controller's clients only, and those that bind every
-controller to all.
+Notices are read from the ledger by sequence, so a client that keeps the last sequence misses none. They contain numbers in
+clear, because a dialer must know which to drop. A notice is sent only to clients of its controller; a notice that
+binds every controller is sent to all.
 """
 
 import asyncio
@@ -23,8 +22,10 @@ AT_ONCE = 1_000  # ledger entries
 
 
 class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`revoked`: call `number` no more, for this campaign, this controller or, where `controller` is `*`, at all. `lifted`:
-    the revocation of sequence `of` binds no more.
+    """A notice about a number.
+
+    `revoked`: do not call `number` for this campaign, this controller or, if `controller` is `*`, at all. `lifted`: the
+    revocation with sequence `of` has ended.
     """
 
     seq: int
@@ -43,22 +44,25 @@ class FeedStore(Ledger, Deliveries, Protocol):
 
 
 class Notices:
+    """Reads notices from the ledger, and wakes readers in this process after a write."""
+
     def __init__(self, store: FeedStore, keys: Keys) -> None:
         self.closing = False
-        self.written = 0  # times
+        self.written = 0  # number of writes in this process
         self._store, self._keys = store, keys
         self._news = asyncio.Event()
 
     async def after(
         self, seq: int, controllers: Sequence[str], limit: int = AT_ONCE
     ) -> tuple[list[Notice], int]:
-        """What these controllers are to be told after `seq`, of the next `limit` ledger entries; and the sequence of the last
-        of those. Raises `StoreUnavailable`, `KeysUnusable`.
+        """Return the notices for these controllers in the next `limit` entries after `seq`, and the last sequence read.
+
+        Raises `StoreUnavailable`, `KeysUnusable`.
         """
         entries = await self._store.since(seq, limit)
-        return list(self._told(entries, {*controllers, "*"})), entries[-1].seq if entries else seq
+        return list(self._notices(entries, {*controllers, "*"})), entries[-1].seq if entries else seq
 
-    def _told(self, entries: Sequence[Entry], controllers: set[str]) -> Iterator[Notice]:
+    def _notices(self, entries: Sequence[Entry], controllers: set[str]) -> Iterator[Notice]:
         for entry in entries:
             if entry.controller not in controllers or not entry.sealed:
                 continue
@@ -92,18 +96,19 @@ class Notices:
         )
 
     async def head(self) -> int:
-        """The newest sequence of the ledger."""
+        """Return the newest sequence of the ledger."""
         return (await self._store.read([b""])).known[0].seq
 
     def wake(self) -> None:
-        """Something was written here."""
+        """Wake the readers after a write in this process."""
         self.written += 1
         self._news.set()
         self._news = asyncio.Event()
 
     async def wait(self, seconds: float, written: int = -1) -> None:
-        """Until something is written here, if more was not `written` since; or that time has passed, for another process may
-        have written.
+        """Wait for the next write in this process, or `seconds`: another process may write too.
+
+        Return at once if the number of writes is no longer `written`.
         """
         if written in {-1, self.written}:
             with suppress(TimeoutError):
@@ -111,30 +116,30 @@ class Notices:
                     await self._news.wait()
 
     def close(self) -> None:
-        """Whoever follows is to stop."""
+        """Tell the readers to stop."""
         self.closing = True
         self.wake()
 
-    # ---- how far each webhook has been told --------------------------------------------------------------------------
+    # ---- delivery to webhooks ----------------------------------------------------------------------------------------
 
     async def delivery(self, webhook: str) -> Delivery:
-        """One that is new begins with what comes from now on."""
-        for held in await self._store.deliveries():
-            if held.webhook == webhook:
-                return held
-        begun = Delivery(webhook=webhook, seq=await self.head())
-        await self._store.put_delivery(begun)
-        return begun
+        """Return the state of a webhook's delivery. A new webhook gets only entries written from now on."""
+        for delivery in await self._store.deliveries():
+            if delivery.webhook == webhook:
+                return delivery
+        first = Delivery(webhook=webhook, seq=await self.head())
+        await self._store.put_delivery(first)
+        return first
 
     async def delivered(self, delivery: Delivery) -> None:
         await self._store.put_delivery(delivery)
 
 
 def behind(delivery: Delivery, head: int) -> int:
-    """Ledger entries that a webhook has not been told of."""
+    """Return the number of ledger entries that were not delivered to a webhook."""
     return max(0, head - delivery.seq)
 
 
 def failing(delivery: Delivery, now: Instant) -> Instant:
-    """For how long, in milliseconds."""
+    """Return for how long a delivery has been failing, in milliseconds; 0 if it is not."""
     return now - delivery.failing_since if delivery.failing_since else 0

@@ -1,4 +1,4 @@
-"""The ledger entries and consents of a number, as clients see them."""
+"""The ledger entries and consents of a number, for clients."""
 
 from collections.abc import Callable
 
@@ -21,13 +21,13 @@ class LedgerViews:
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
-        # The registries' answers about a number, by country, controller and number; none without a gate.
+        # Returns the registries' answers by country, controller and number; empty in a process without a gate.
         self.registry_answers: Callable[[str, str, str], tuple[RegistryAnswer, ...]] = lambda *_: ()
 
     async def history(
         self, client: Client, controller: str, number: str, kinds: tuple[str, ...] = ()
     ) -> list[HistoryEntry]:
-        """Return every ledger entry about a number, oldest first, or those of some kinds (`revoked`, `lifted`, `consent`, …)."""
+        """Return the ledger entries about a number, oldest first: all, or only some kinds (`revoked`, `consent`, …)."""
         owner, e164 = self._access.person(client, controller, number)
         entries: list[Entry] = []
         for name in (owner.id, "*"):
@@ -45,12 +45,12 @@ class LedgerViews:
         return [entry for entry in shown if not kinds or entry.kind in kinds]
 
     def show(self, entry: Entry) -> HistoryEntry:
-        """Return an entry as clients see it: numbers masked, decisions by the ids that clients see."""
+        """Return an entry for clients: with numbers masked, and decisions by the ids for clients."""
         shown: HistoryEntry = self._access.masker(entry.controller).shown(history_entry(entry))
         return self._access.ids.with_decision_ids(shown) if self._access.config.shared else shown
 
     async def consents(self, client: Client, controller: str, number: str) -> list[ConsentStanding]:
-        """Return each consent for a number, with its state by the rules."""
+        """Return each consent for a number, with its state according to the rules."""
         owner, e164 = self._access.person(client, controller, number)
         subjects = [self._access.keys.subject(name, e164) for name in (owner.id, "*")]
         known = merge(*(await self._access.store.read(subjects)).known)
@@ -66,16 +66,16 @@ class LedgerViews:
         campaigns = [line.campaign for line in lines]
         return [
             _standing(
-                each,
-                used.get(f"consent:{each.id}", 0),
-                consent_state.state(each, situation, campaigns),
+                consent,
+                used.get(f"consent:{consent.id}", 0),
+                consent_state.state(consent, situation, campaigns),
             )
-            for each in known.consents
+            for consent in known.consents
         ]
 
 
 def history_entry(entry: Entry) -> HistoryEntry:
-    """Return the fields of an entry as an API value. Numbers are not masked."""
+    """Return an entry for the API. Numbers are not masked."""
     details = msgspec.to_builtins(entry.event)
     kind = details.pop("type")
     details = {
@@ -93,21 +93,21 @@ def history_entry(entry: Entry) -> HistoryEntry:
     )
 
 
-def _standing(held: Consent, used: Instant, state: ConsentState) -> ConsentStanding:
+def _standing(consent: Consent, used: Instant, state: ConsentState) -> ConsentStanding:
     instants = {
         name: local_time.rfc3339(at) if at else ""
-        for name, at in structs.asdict(held).items()
+        for name, at in structs.asdict(consent).items()
         if name.endswith("_at")
     }
     return ConsentStanding(
-        id=held.id,
-        proved=held.proved,
-        purposes=held.purposes,
-        call_types=held.call_types,
-        goods=held.goods,
-        profiling=held.profiling,
-        third_party=held.third_party,
-        double_opt_in=held.double_opt_in,
+        id=consent.id,
+        proved=consent.proved,
+        purposes=consent.purposes,
+        call_types=consent.call_types,
+        goods=consent.goods,
+        profiling=consent.profiling,
+        third_party=consent.third_party,
+        double_opt_in=consent.double_opt_in,
         last_used_at=local_time.rfc3339(used) if used else "",
         reason=state.reason,
         refused_for=state.refused_for,

@@ -1,4 +1,4 @@
-"""Wrong-number reports: a call reached someone else, so what was given for the number no longer opens calls."""
+"""Wrong-number reports: a call reached another person, so earlier consents for the number have no effect."""
 
 from msgspec import structs
 
@@ -18,8 +18,9 @@ class WrongNumbers:
     async def report(
         self, client: Client, controller: str, number: str, subject: bytes, decision: str
     ) -> Receipt:
-        """Write a wrong-number report of a call. A repeated report of a decision returns the first receipt, also after it
-        was lifted. `number` is empty if only the `subject` is known.
+        """Write a wrong-number report of a call. `number` is empty if only the `subject` is known.
+
+        A repeated report of a decision returns the first receipt, also after it was lifted.
         """
         if number:
             subject = self._access.keys.subject(controller, number)
@@ -32,12 +33,13 @@ class WrongNumbers:
         sealed = self._access.seal(number) if number else b""
         return await self._access.write(structs.replace(draft, sealed=sealed))
 
-    async def confirm_number(self, client: Client, given: int, ask: NumberConfirmation) -> Receipt:
-        """Lift the wrong-number report of ledger entry `given`, its id or its sequence. Repeating it returns the first
-        receipt. Raises `Refused`, `StoreUnavailable`.
+    async def confirm_number(self, client: Client, entry_id: int, ask: NumberConfirmation) -> Receipt:
+        """Lift the wrong-number report with this entry id or sequence. A repetition returns the first receipt.
+
+        Raises `Refused`, `StoreUnavailable`.
         """
         unknown = Refused("ledger.unknown", "Wrong-number report not found. Check `seq`.", "seq", 404)
-        entry, _ = await self._access.entry_to_lift(client, given, NumberWrong, unknown)
+        entry, _ = await self._access.entry_to_lift(client, entry_id, NumberWrong, unknown)
         if not ask.reason.strip():
             raise Refused("request.invalid", "Say why the report is lifted.", "reason")
         ask = self._access.masked_for(entry, ask)

@@ -146,7 +146,7 @@ async def test_contracts_and_call_requests_come_the_same_way(
 ) -> None:
     ask = msgspec.convert({"kind": kind}, EntriesRequest)
     if event is None:
-        with pytest.raises(Refused, match="No row"):
+        with pytest.raises(Refused, match="no valid row"):
             await registrar.consents.record_all(CRM, ask, BytesIO(file.encode()))
         return
     await registrar.consents.record_all(CRM, ask, BytesIO(file.encode()))
@@ -200,14 +200,14 @@ async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(
     told: list[RowProblem] = []
     with pytest.raises(
         Refused,
-        match=r"Of 7 rows 6 cannot be read, and nothing was written\. Line 3: is neither a national number",
+        match=r"6 of 7 rows are invalid, and nothing was written\. Line 3: is neither a national number",
     ):
         await registrar.consents.record_all(CRM, ASK, BytesIO(BAD.encode()), note=told.append)
     assert await registrar.access.store.since(0, 9) == []
     assert [(each.line, each.problem) for each in told[1:]] == [
         (4, "it has no `id`"),
         (5, "its `collected_at` cannot be read: write it as 2026-11-24T10:00:00+01:00"),
-        (6, "`collected_at`: This instant lies in the future; send when it happened."),
+        (6, "`collected_at`: This instant is in the future; send when it happened."),
         (7, f"its `purposes` cannot be read: one or more of {', '.join(get_args(Purpose))}"),
         (8, "its `artefact_sha256` cannot be read: 64 hexadecimal digits"),
     ]
@@ -220,14 +220,14 @@ async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        (f"number,id,expires\n{CLEAR},a,2026-12-01T00:00:00Z\n", "Column 3 is not to be taken"),
-        (f"number,id,controller\n{CLEAR},a,other\n", "Column 3 is not to be taken"),
+        (f"number,id,expires\n{CLEAR},a,2026-12-01T00:00:00Z\n", "Column 3 is not allowed"),
+        (f"number,id,controller\n{CLEAR},a,other\n", "Column 3 is not allowed"),
         (f"number,id,id\n{CLEAR},a,b\n", "One of two columns with the same name"),
         (f"{CLEAR},a\n", "The file has no header"),
-        ("number,id,collected_at,purposes,call_types\n", "No row of the file"),
-        (f"number,id\n{CLEAR},a\n", r"No row of the file can be taken\. Line 2: it has no `collected_at`"),
+        ("number,id,collected_at,purposes,call_types\n", "The file has no valid row"),
+        (f"number,id\n{CLEAR},a\n", r"The file has no valid row\. Line 2: it has no `collected_at`"),
         ('number,id\n"0612345678', "no CSV"),
-        ("", "No row|no header"),
+        ("", "no valid row|no header"),
     ],
 )
 async def test_a_file_that_is_not_to_be_taken_leaves_the_ledger_as_it_was(

@@ -74,7 +74,7 @@ async def test_one_bad_row_refuses_the_file_and_says_which_it_was(registrar: Reg
     told: list[RowProblem] = []
     with pytest.raises(
         Refused,
-        match=r"Of 5 rows 4 cannot be read, and nothing was written\. Line 3: is neither a national number",
+        match=r"4 of 5 rows are invalid, and nothing was written\. Line 3: is neither a national number",
     ):
         await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(BAD.encode()), note=told.append)
     assert [each.line for each in told] == [3, 4, 5, 6]
