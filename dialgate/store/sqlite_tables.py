@@ -6,12 +6,13 @@ run; these scripts define the tables. `event` and `body` contain JSON of the tag
 the end. Newer files are refused, older ones migrated.
 """
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 from msgspec import structs
@@ -117,6 +118,7 @@ DROP_ATTEMPTS = f"DELETE FROM attempt WHERE {_NAMED}"  # noqa: S608 - constants
 DROP_ANSWERS = f"DELETE FROM answer WHERE {_NAMED}"  # noqa: S608 - as above
 
 
+_ONE_ROW = re.compile(r"VALUES (\([?, ]+\))")
 _event = Decoder(Event)
 
 
@@ -251,12 +253,23 @@ def remember(db: sqlite3.Connection, answers: Iterable[Remembered], pause: float
     _write(db, _REMEMBER, map(structs.astuple, answers), pause)
 
 
+@cache
+def _insert_batch(insert: str) -> str:
+    """Return a statement that inserts `_BATCH_ROWS` rows."""
+    before, row, after = _ONE_ROW.split(insert)
+    return f"{before}VALUES {', '.join([row] * _BATCH_ROWS)}{after}"
+
+
 def _write(
     db: sqlite3.Connection, insert: str, rows: Iterable[tuple[int | str | bytes, ...]], pause: float = 0
 ) -> None:
+    # `executemany` takes and releases the interpreter for each row, and the thread that decides would wait for it each time.
     iterator = iter(rows)
     while batch := list(islice(iterator, _BATCH_ROWS)):
-        db.executemany(insert, batch)
+        if len(batch) == _BATCH_ROWS:
+            db.execute(_insert_batch(insert), tuple(chain.from_iterable(batch)))
+        else:
+            db.executemany(insert, batch)
         if pause:
             time.sleep(pause)
 
