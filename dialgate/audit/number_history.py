@@ -1,7 +1,7 @@
 """The history of a number: every decision about it that can still be found, with outcomes and registry receipts.
 
-A month's keys link numbers to records. After these are destroyed the records of that month are anonymous, and the history
-reports the month as retired.
+A month's keys link numbers to records. After these keys are destroyed, the records of that month are anonymous and the
+history reports the month as retired.
 """
 
 from collections.abc import Collection, Iterator

@@ -1,6 +1,6 @@
 """The access report as a page that a data subject can read, print and keep, in Italian or English.
 
-The page has no scripts and no external links. Texts recorded as free text are shown unchanged; everything else is translated.
+The page has no scripts and no external links. Free text is shown as recorded; all other text is translated.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Matching of calls that left the trunk with allows, which finds every call that bypassed the gate.
+"""The match between departed calls and allows, which finds every call that bypassed the gate.
 
-A call is allowed by an allow for its number and caller ID that was given before it left, had not expired, and is used by no
+A call matches an allow for its number and caller ID that was given before the call left, had not expired, and matches no
 other call. The log holds no numbers, so numbers are compared by the month's keyed hash. Of several fitting allows the first
 to expire is used: this matches as many calls as possible. The clocks of trunk and gate may differ by `skew`.
 """

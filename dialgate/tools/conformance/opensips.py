@@ -65,7 +65,7 @@ class OpenSips:
             return
 
     async def redirect(self, invite: Invite) -> None:
-        """Answer 302 from the trunk. The dialer gets it, and follows it, unless a failure route replies first."""
+        """Answer 302 from the trunk. The dialer gets and follows it, unless a failure route replies first."""
         invite.status = 302
         if invite.failure_route:
             await self.call(invite, f"failure:{invite.failure_route}")
