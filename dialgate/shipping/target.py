@@ -21,7 +21,7 @@ _RETRY_TIMEOUT: Final = timedelta(seconds=60)
 
 
 class TargetFailed(Exception):
-    """The target failed. The file is missing or complete existing; the attempt is repeated later."""
+    """The target failed. The file is missing or complete at the target, and the attempt is repeated later."""
 
 
 class Refused(Exception):

@@ -1,6 +1,6 @@
 """The embedded store: one SQLite file with a write-ahead log, on a local disk. `sqlite_tables` defines its tables.
 
-The *near* connection serves `read`, `recall` and `commit` on the event loop's thread, because switching to another thread would
+The *near* connection serves `read` and `commit` on the event loop's thread, because switching to another thread would
 cost more than the query. It never waits for a lock. The *ledger* connection writes in one thread and the *far* connection reads
 in another, so that revocations do not wait for reads. Acknowledged writes are on disk.
 

@@ -45,10 +45,10 @@ class WriteBuffer:
         self.rows += len(reservations) + len(remembered)
 
     def drop(self, decisions: Iterable[str]) -> set[str]:
-        """Remove the attempts and answers of these decisions. Return the decisions that were found."""
+        """Remove the attempts and answers of these decisions. Return the decisions that were removed."""
         dropped = set(decisions)
-        found = dropped & self.subjects.keys()
-        for decision in found:
+        removed = dropped & self.subjects.keys()
+        for decision in removed:
             subject = self.subjects.pop(decision)
             self.attempts[subject] = [
                 attempt for attempt in self.attempts[subject] if attempt.decision != decision
@@ -56,8 +56,8 @@ class WriteBuffer:
         for key, answer in list(self.answers.items()):
             if answer.decision in dropped:
                 del self.answers[key]
-                found.add(answer.decision)
-        return found
+                removed.add(answer.decision)
+        return removed
 
     def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
         subject = self.subjects.get(decision)

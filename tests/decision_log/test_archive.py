@@ -52,11 +52,11 @@ def keys(tmp_path: Path) -> Keys:
 @pytest.fixture
 def folder(tmp_path: Path, keys: Keys) -> Path:
     """A log of three segments, two of them closed, with 120 decisions about 40 numbers."""
-    said = [
+    decisions = [
         Said(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0, call_id=f"{at}.7" if at % 2 else "")
         for at in range(120)
     ]
-    write(tmp_path / "log", keys, said, segment_bytes=25_000)
+    write(tmp_path / "log", keys, decisions, segment_bytes=25_000)
     return tmp_path / "log"
 
 
@@ -154,19 +154,19 @@ def test_any_entry_is_rebuilt(
 def test_a_large_segment_is_rebuilt_and_small(tmp_path: Path, keys: Keys) -> None:
     """Cross the ends of row groups and of stored hashes."""
     draw = random.Random(1)
-    said = [
+    decisions = [
         Said(f"+3906{draw.randrange(10**8):08}", NOW + at * 7, call_id=f"{NOW // 1000}.{at}")
         for at in range(10_000)
     ]
     folder = tmp_path / "log"
-    write(folder, keys, said, segment_bytes=6_000_000)
+    write(folder, keys, decisions, segment_bytes=6_000_000)
     log = DecisionLog.open(folder, log=keys.log, now=NOW, gate={"dialgate": "0.2"})
     log.close()
     before = content(folder)
     packed = pack_all(folder)
-    assert sum(each.entries for each in packed) == 20_000 + len(packed)
+    assert sum(segment.entries for segment in packed) == 20_000 + len(packed)
     assert content(folder) == before
-    assert sum(each.after for each in packed) / 10_000 < 110
+    assert sum(segment.after for segment in packed) / 10_000 < 110
     assert [line.seq for line in Segments(folder).lines(9_000)] == list(range(9_000, 20_001 + len(packed)))
 
 
@@ -174,15 +174,15 @@ def test_records_are_read_searched_and_joined_as_before_packing(folder: Path, ke
     plain = Reader(folder)
     before = [(line.seq, line.hash, record) for line, record in plain.entries()]
     named = {number: about(folder, keys, number) for number in NUMBERS}
-    held = plain.decision_counts()
+    counts = plain.decision_counts()
     pack_all(folder)
     packed = Reader(folder)
     assert [(line.seq, line.hash, record) for line, record in packed.entries()] == before
     assert [packed.find(seq) for seq, _, _ in before] == [record for _, _, record in before]
     assert {number: about(folder, keys, number) for number in NUMBERS} == named
     assert all(len(seqs) == 3 and seqs == sorted(seqs, reverse=True) for seqs in named.values())
-    assert packed.decision_counts() == held
-    assert held == {("2026-11", "IT", True): 80, ("2026-11", "IT", False): 40}
+    assert packed.decision_counts() == counts
+    assert counts == {("2026-11", "IT", True): 80, ("2026-11", "IT", False): 40}
     assert packed.find(10**6) is None
     assert about(folder, keys, "+390699999999") == []
     assert list(packed.about([])) == []
@@ -191,9 +191,9 @@ def test_records_are_read_searched_and_joined_as_before_packing(folder: Path, ke
 def test_a_search_by_number_returns_the_position_and_content_of_a_line(folder: Path, keys: Keys) -> None:
     pack_all(folder)
     hashes = {line.seq: line.hash for line in Segments(folder).lines()}
-    found = list(Reader(folder).about(keys.hashes(NUMBERS[7]).values()))
-    assert len(found) == 3
-    for line, record in found:
+    matches = list(Reader(folder).about(keys.hashes(NUMBERS[7]).values()))
+    assert len(matches) == 3
+    for line, record in matches:
         assert (line.seq, line.hash) == (record.seq, hashes[record.seq])
         assert keys.month(record.at).unseal(record.sealed) == NUMBERS[7]
 
@@ -224,13 +224,13 @@ def test_an_index_finds_every_row_of_a_number_for_any_distribution_of_hashes(
     hashes = [(start + draw.randrange(spread)).to_bytes(4, "big") + bytes(12) for _ in range(count)]
     folder = tmp_path_factory.mktemp("index")
     index.write(folder, 1, count, np.stack((index.prefixes(hashes), np.arange(count, dtype=np.uint32))))
-    asked = [*draw.sample(hashes, min(count, 5)), bytes(16), b"\xff" * 16]
-    seqs = [at + 1 for at in range(count) if hashes[at][:4] in {each[:4] for each in asked}]
-    assert index.search(folder, asked) == index.SearchResult(seqs[::-1], [(1, count)])
+    searched = [*draw.sample(hashes, min(count, 5)), bytes(16), b"\xff" * 16]
+    seqs = [at + 1 for at in range(count) if hashes[at][:4] in {key[:4] for key in searched}]
+    assert index.search(folder, searched) == index.SearchResult(seqs[::-1], [(1, count)])
     (only,) = index.indexes(folder)
     assert index.is_intact(only)
     only.path.write_bytes(only.path.read_bytes()[:-1])
-    assert index.search(folder, asked) == index.SearchResult([], [])
+    assert index.search(folder, searched) == index.SearchResult([], [])
     assert not index.is_intact(only)
 
 
@@ -253,11 +253,11 @@ def test_an_unfinished_last_line_is_not_read(folder: Path, keys: Keys) -> None:
     newest = max(folder.glob("*.ndjson"))
     whole = newest.read_bytes()
     last = [line.seq for line in Segments(folder).lines()][-1]
-    found = {number: about(folder, keys, number) for number in NUMBERS}
-    assert [len(seqs) for seqs in found.values()] == [3] * 40
+    before = {number: about(folder, keys, number) for number in NUMBERS}
+    assert [len(seqs) for seqs in before.values()] == [3] * 40
     newest.write_bytes(whole[:-1])
     assert [line.seq for line in Segments(folder).lines()][-1] == last - 1
-    assert all(set(about(folder, keys, number)) >= set(found[number]) - {last} for number in NUMBERS)
+    assert all(set(about(folder, keys, number)) >= set(before[number]) - {last} for number in NUMBERS)
 
 
 def test_duckdb_and_sha256sum_read_a_packed_segment(folder: Path) -> None:
@@ -323,13 +323,13 @@ def test_packing_is_repeated_after_a_crash_at_any_point(folder: Path, tmp_path: 
     """A file may be half-written, and a segment may exist in both forms."""
     before = content(folder)
     segment = closed_segments(folder, NOW + HOUR)[0]
-    kept = tmp_path / segment.name
-    shutil.copy(segment, kept)
+    copy = tmp_path / segment.name
+    shutil.copy(segment, copy)
     packed = segment.with_suffix(".parquet")
     packed.with_name(f"{packed.name}.new").write_bytes(b"half")
     (folder / f"{segment.stem}-{segment.stem}.index.npy.new").write_bytes(b"half")
     pack(segment)
-    shutil.copy(kept, segment)
+    shutil.copy(copy, segment)
     assert content(folder) == before
     pack_all(folder)
     assert content(folder) == before
@@ -432,15 +432,15 @@ async def test_a_gate_packs_its_log_and_continues_it(tmp_path: Path) -> None:
             )
             for at in range(700)
         ]
-        given = [await answer for answer in [world.app.gate.check(call, client) for call in calls]]
+        answers = [await answer for answer in [world.app.gate.check(call, client) for call in calls]]
         world.hand.at += HOUR
         await world.app.tick()
         wait_for_process(world.app._upkeep._archiving)
         data = world.app.config.data
     assert list((data / "log").glob("*.parquet"))
     keys = Keys.open(data / "keys.json")
-    found = [record.id for _, record in Reader(data / "log").about(keys.hashes(CLEAR).values())]
-    assert found == [answer.decision_id for answer in reversed(given)]
+    ids = [record.id for _, record in Reader(data / "log").about(keys.hashes(CLEAR).values())]
+    assert ids == [answer.decision_id for answer in reversed(answers)]
     assert chain_holds(data / "log")
     app = await App.open(
         settings_of(tmp_path / "dialgate.yaml"), registry=CollectorRegistry(), clock=Hand(NOW + 2 * HOUR)

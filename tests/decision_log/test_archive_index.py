@@ -37,8 +37,8 @@ def keys(tmp_path: Path) -> Keys:
 @pytest.fixture
 def folder(tmp_path: Path, keys: Keys) -> Path:
     """A log of about thirty segments, all but the last closed, with 300 decisions about 30 numbers."""
-    said = [Said(NUMBERS[at % 30], NOW + at, allow=at % 3 > 0) for at in range(300)]
-    write(tmp_path / "log", keys, said, segment_bytes=6_000)
+    decisions = [Said(NUMBERS[at % 30], NOW + at, allow=at % 3 > 0) for at in range(300)]
+    write(tmp_path / "log", keys, decisions, segment_bytes=6_000)
     return tmp_path / "log"
 
 
@@ -69,11 +69,11 @@ def kinds(folder: Path) -> list[tuple[str, int]]:
 def test_a_log_of_many_segments_has_few_indexes_that_cover_it(folder: Path, keys: Keys) -> None:
     before = everything(folder, keys)
     pack_all(folder)
-    count, found = len(packed(folder)), index.indexes(folder)
+    count, entries = len(packed(folder)), index.indexes(folder)
     assert count > 20
-    assert len(found) <= log2(count) + 1
-    assert (found[0].first, found[-1].last) == (1, segments(folder)[-1][0] - 1)
-    assert all(one.last + 1 == other.first for one, other in pairwise(found))
+    assert len(entries) <= log2(count) + 1
+    assert (entries[0].first, entries[-1].last) == (1, segments(folder)[-1][0] - 1)
+    assert all(one.last + 1 == other.first for one, other in pairwise(entries))
     assert everything(folder, keys) == before
     assert kinds(folder) == []
 
@@ -117,27 +117,27 @@ def assert_merged_equals_one(folder: Path, sizes: list[int], seed: int) -> None:
 
 def test_the_index_finds_outcomes_too(folder: Path, keys: Keys) -> None:
     reader = Reader(folder)
-    told = {each.decision: each for each in reader.outcomes()}
-    asked = [f"{keys.log}-{seq}" for seq in (3, 8, 200, 301, 10**9)] + ["another-3"]
-    expected = [told[name] for name in reversed(asked) if name in told]
+    outcomes = {outcome.decision: outcome for outcome in reader.outcomes()}
+    names = [f"{keys.log}-{seq}" for seq in (3, 8, 200, 301, 10**9)] + ["another-3"]
+    expected = [outcomes[name] for name in reversed(names) if name in outcomes]
     assert expected
-    assert list(reader.reports(asked)) == expected
+    assert list(reader.reports(names)) == expected
     pack_all(folder)
-    assert list(Reader(folder).reports(asked)) == expected
+    assert list(Reader(folder).reports(names)) == expected
     assert list(Reader(folder).reports([])) == []
-    for each in folder.glob("*.npy"):
-        each.unlink()
-    assert list(Reader(folder).reports(asked)) == expected
+    for path in folder.glob("*.npy"):
+        path.unlink()
+    assert list(Reader(folder).reports(names)) == expected
 
 
 def test_equal_four_byte_prefixes_are_distinguished(folder: Path, keys: Keys) -> None:
     """An index entry too many costs a look-up but gives no wrong result."""
     before = everything(folder, keys)
     pack_all(folder)
-    for each in index.indexes(folder):
-        keys_, offsets = (np.unique(row) for row in np.array(index.mapped(each)))
+    for entry in index.indexes(folder):
+        keys_, offsets = (np.unique(row) for row in np.array(index.mapped(entry)))
         every = np.stack((np.repeat(keys_, len(offsets)), np.tile(offsets, len(keys_))))
-        index.write(folder, each.first, each.last, every)
+        index.write(folder, entry.first, entry.last, every)
     assert everything(folder, keys) == before
 
 
@@ -155,13 +155,13 @@ def test_a_crash_between_any_two_steps_of_a_merge_loses_no_result(
     for first in packed(folder):
         indexing._index(folder / f"{first:016}.parquet")
     small = index.indexes(folder)
-    for each in small:
-        shutil.copy(each.path, tmp_path)
+    for entry in small:
+        shutil.copy(entry.path, tmp_path)
     index.merge(small)
     (merged,) = index.indexes(folder)
     merged.path.with_name(f"{merged.path.name}.new").write_bytes(b"half")
-    for each in small:
-        shutil.copy(tmp_path / each.path.name, each.path)
+    for entry in small:
+        shutil.copy(tmp_path / entry.path.name, entry.path)
         assert index.indexes(folder) == [merged]
     assert everything(folder, keys) == before
     assert kinds(folder) == []
@@ -184,15 +184,15 @@ def test_reading_during_a_merge_misses_no_entry(folder: Path, keys: Keys) -> Non
 def test_indexes_of_deleted_segments_are_deleted_and_the_rest_is_found(folder: Path, keys: Keys) -> None:
     pack_all(folder)
     before = everything(folder, keys)
-    *gone, kept = packed(folder)
-    for first in gone:
+    *removed, first_kept = packed(folder)
+    for first in removed:
         for path in folder.glob(f"{first:016}.*"):
             path.unlink()
     assert everything(folder, keys) == {
-        number: [seq for seq in seqs if seq >= kept] for number, seqs in before.items()
+        number: [seq for seq in seqs if seq >= first_kept] for number, seqs in before.items()
     }
     indexing.update_indexes(folder)
-    assert [each.last >= kept for each in index.indexes(folder)] == [True]
+    assert [entry.last >= first_kept for entry in index.indexes(folder)] == [True]
 
 
 def test_indexes_are_not_merged_over_a_gap_so_a_restored_segment_is_found(
@@ -204,9 +204,9 @@ def test_indexes_are_not_merged_over_a_gap_so_a_restored_segment_is_found(
     for path in [*folder.glob(f"{absent:016}.*"), *folder.glob("*.npy")]:
         shutil.move(path, tmp_path / path.name)
     indexing.update_indexes(folder)
-    found = index.indexes(folder)
-    assert len(found) > 1
-    assert not any(each.first <= absent <= each.last for each in found)
+    entries = index.indexes(folder)
+    assert len(entries) > 1
+    assert not any(entry.first <= absent <= entry.last for entry in entries)
     for path in tmp_path.glob(f"{absent:016}.*"):
         shutil.move(path, folder / path.name)
     assert everything(folder, keys) == before
@@ -249,27 +249,27 @@ def test_a_copy_made_during_a_merge_gives_the_same_results(tmp_path: Path, keys:
 
 def test_every_changed_byte_of_an_index_is_detected_and_repaired(folder: Path, keys: Keys) -> None:
     pack_all(folder)
-    before, found = everything(folder, keys), index.indexes(folder)
+    before, entries = everything(folder, keys), index.indexes(folder)
     draw = random.Random(1)
-    for each in found:
-        whole = each.path.read_bytes()
+    for entry in entries:
+        whole = entry.path.read_bytes()
         for at in [draw.randrange(len(whole)) for _ in range(40)]:
-            each.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
-            assert not index.is_intact(each)
-        assert kinds(folder) == [("damaged_index", each.first)]
-        each.path.write_bytes(whole)
+            entry.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
+            assert not index.is_intact(entry)
+        assert kinds(folder) == [("damaged_index", entry.first)]
+        entry.path.write_bytes(whole)
     assert kinds(folder) == []
-    found[0].path.write_bytes(bytes(len(whole)))
+    entries[0].path.write_bytes(bytes(len(whole)))
     indexing.update_indexes(folder, rebuild=True)
     assert (kinds(folder), everything(folder, keys)) == ([], before)
 
 
 def test_no_changed_byte_of_an_index_hides_a_decision(folder: Path, keys: Keys) -> None:
     pack_all(folder)
-    before, each, draw = everything(folder, keys), index.indexes(folder)[0], random.Random(2)
-    whole = each.path.read_bytes()
+    before, entry, draw = everything(folder, keys), index.indexes(folder)[0], random.Random(2)
+    whole = entry.path.read_bytes()
     for at in draw.sample(range(len(whole)), DAMAGES):
-        each.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
+        entry.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
         assert everything(folder, keys) == before
 
 
@@ -278,17 +278,17 @@ def test_an_index_returns_what_was_written_or_is_refused(tmp_path: Path, count: 
     draw = random.Random(count)
     keys = [draw.randbytes(4) for _ in range(count)]
     index.write(tmp_path, 1, count + 1, np.array([index.prefixes(keys), np.arange(count, dtype=np.uint32)]))
-    (each,) = index.indexes(tmp_path)
-    whole, refused = each.path.read_bytes(), 0
-    assert each.count() == count
-    assert index.is_intact(each)
-    assert all(at + 1 in index.seqs_of(each, [keys[at]]) for at in draw.sample(range(count), min(count, 50)))
-    assert index.seqs_of(each, [b"none"]) == []
+    (entry,) = index.indexes(tmp_path)
+    whole, refused = entry.path.read_bytes(), 0
+    assert entry.count() == count
+    assert index.is_intact(entry)
+    assert all(at + 1 in index.seqs_of(entry, [keys[at]]) for at in draw.sample(range(count), min(count, 50)))
+    assert index.seqs_of(entry, [b"none"]) == []
     for at in draw.sample(range(len(whole)), min(len(whole), 400)):
-        each.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
-        asked = draw.randrange(count) if count else 0
+        entry.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << draw.randrange(8)]) + whole[at + 1 :])
+        position = draw.randrange(count) if count else 0
         try:
-            assert not count or asked + 1 in index.seqs_of(each, [keys[asked]])
+            assert not count or position + 1 in index.seqs_of(entry, [keys[position]])
         except ValueError:
             refused += 1
     assert refused or not count
@@ -308,8 +308,8 @@ def test_a_damaged_index_is_rebuilt_and_not_merged(folder: Path, keys: Keys) -> 
 
 def test_a_renamed_index_is_not_intact(folder: Path) -> None:
     pack_all(folder)
-    each = index.indexes(folder)[-1]
-    each.path.rename(folder / f"{each.first + 1:016}-{each.last:016}.index.npy")
+    entry = index.indexes(folder)[-1]
+    entry.path.rename(folder / f"{entry.first + 1:016}-{entry.last:016}.index.npy")
     assert [kind for kind, _ in kinds(folder)] == ["damaged_index"]
 
 
@@ -319,11 +319,11 @@ def test_a_record_missing_from_an_index_is_detected_even_with_a_new_digest(
 ) -> None:
     pack_all(folder)
     hidden = [entry.seq for _, entry in Reader(folder).entries() if isinstance(entry, kind)][20]
-    each = next(each for each in index.indexes(folder) if each.first <= hidden <= each.last)
-    items = np.array(index.mapped(each))
-    assert hidden - each.first in items[1]
-    index.write(folder, each.first, each.last, items[:, items[1] != hidden - each.first])
-    assert index.is_intact(each)
+    entry = next(entry for entry in index.indexes(folder) if entry.first <= hidden <= entry.last)
+    items = np.array(index.mapped(entry))
+    assert hidden - entry.first in items[1]
+    index.write(folder, entry.first, entry.last, items[:, items[1] != hidden - entry.first])
+    assert index.is_intact(entry)
     assert kinds(folder) == [("damaged_index", hidden)]
     (_, holds), *_ = [(first, path) for first, path in segments(folder) if first > hidden]
     assert not archive.verify(folder, first=int(holds.stem)).faults
@@ -356,8 +356,8 @@ def test_the_commands_report_and_rebuild_a_damaged_index(tmp_path: Path, keys: K
     folder = tmp_path / "data" / "log"
     write(folder, keys, [Said(NUMBERS[at % 30], NOW + at) for at in range(60)], segment_bytes=6_000)
     pack_all(folder)
-    each = index.indexes(folder)[0]
-    flip(each.path, -1)
+    entry = index.indexes(folder)[0]
+    flip(entry.path, -1)
     log = [sys.executable, "-m", "dialgate", "log"]
     done = subprocess.run(
         [*log, "verify", "--data", folder.parent], capture_output=True, text=True, check=False

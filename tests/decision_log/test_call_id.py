@@ -47,16 +47,16 @@ async def test_a_call_id_is_stored_without_the_numbers_it_reveals(running: World
     async with running.client.post("/v1/check", json=body) as answer:
         decision = (await answer.json())["decision_id"]
         assert decision
-    (record,) = (each for _, each in Reader(running.app.config.data / "log").entries())
+    (record,) = (entry for _, entry in Reader(running.app.config.data / "log").entries())
     assert isinstance(record, Record)
     assert (record.id, record.call_id) == (decision, sent.stored)
 
 
 async def test_a_call_id_is_compared_as_it_was_sent(running: World) -> None:
     """Two call ids that are stored alike, because they were blanked, count as two calls."""
-    made = set()
+    decision_ids = set()
     for call_id in (f"a {NATIONAL}", f"a {BARE}", f"a {BARE}"):
         body = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre", "call_id": call_id}
         async with running.client.post("/v1/check", json=body) as answer:
-            made.add((await answer.json())["decision_id"])
-    assert len(made) == 2
+            decision_ids.add((await answer.json())["decision_id"])
+    assert len(decision_ids) == 2

@@ -123,11 +123,11 @@ def test_only_contained_leaves_are_proved_from_any_earlier_state(size: int, data
     leaves = [bytes([number]) for number in range(size)]
     leaf = data.draw(st.integers(0, size - 1))
     base = Span()
-    for each in leaves[: data.draw(st.integers(0, leaf))]:
-        base.add(leaf_hash(each))
+    for content in leaves[: data.draw(st.integers(0, leaf))]:
+        base.add(leaf_hash(content))
     tree = Tree(base)
-    for each in leaves[base.end :]:
-        tree.add(leaf_hash(each))
+    for content in leaves[base.end :]:
+        tree.add(leaf_hash(content))
     path, root = tree.path(leaf), reference_root(leaves)
     assert tree.root() == root == merkle_root(leaves[leaf], leaf, size, path)
     assert merkle_root(b"other", leaf, size, path) != root
@@ -142,11 +142,11 @@ def test_every_closed_segment_has_a_checkpoint_of_its_end_despite_restarts(tmp_p
     folder = tmp_path / "log"
     for _ in range(4):
         with closing(opened(folder)) as log:
-            made = checkpointer(folder, log)
+            checkpoints = checkpointer(folder, log)
             for size in (3, 5, 1):
                 append(log, size)
-                made.advance(log.durable, NOW)
-    sizes = [each.checkpoint.size for each in signed_checkpoints(folder)]
+                checkpoints.advance(log.durable, NOW)
+    sizes = [entry.checkpoint.size for entry in signed_checkpoints(folder)]
     begins = sorted(int(path.stem) for path in folder.glob("0*.ndjson"))
     assert sizes == [first - 1 for first in begins[1:]]
     report = verified(folder)
@@ -170,11 +170,11 @@ def test_a_checkpoint_can_be_recomputed_from_the_entries(tmp_path: Path) -> None
 def test_new_entries_are_signed_only_after_the_interval(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     with closing(opened(folder, 1 << 20)) as log:
-        made = checkpointer(folder, log, interval=60_000)
+        checkpoints = checkpointer(folder, log, interval=60_000)
         covered = []
         for seconds in (0, 1, 59, 60, 61, 120):
             append(log, 2)
-            covered.append(made.advance(log.durable, NOW + seconds * 1000))
+            covered.append(checkpoints.advance(log.durable, NOW + seconds * 1000))
     assert covered == [2, 2, 2, 8, 8, 12]
 
 
@@ -200,9 +200,9 @@ def test_only_entries_on_disk_are_covered(tmp_path: Path) -> None:
     with closing(opened(folder, 1 << 20)) as log:
         append(log, 3)
         log.write([body(4)])
-        made = checkpointer(folder, log)
-        made.finish(log.durable, NOW)
-        assert made.size == 3
+        checkpoints = checkpointer(folder, log)
+        checkpoints.finish(log.durable, NOW)
+        assert checkpoints.size == 3
 
 
 def test_a_log_whose_end_was_cut_off_is_not_continued(tmp_path: Path) -> None:
@@ -222,19 +222,19 @@ def test_entries_that_do_not_follow_are_not_signed(tmp_path: Path) -> None:
         append(log, 5)
         path = folder / f"{1:016}.ndjson"
         path.write_bytes(path.read_bytes().replace(b'"seq":4', b'"seq":7'))
-        made = checkpointer(folder, log)
+        checkpoints = checkpointer(folder, log)
         for _ in range(2):
             with pytest.raises(LogDamaged, match="does not follow"):
-                made.advance(log.durable, NOW)
+                checkpoints.advance(log.durable, NOW)
     assert last_checkpoint(folder) is None
 
 
 def lines(folder: Path) -> list[bytes]:
     with closing(opened(folder)) as log:
-        made = checkpointer(folder, log)
+        checkpoints = checkpointer(folder, log)
         for _ in range(6):
             append(log, 3)
-            made.advance(log.durable, NOW, at_once=True)
+            checkpoints.advance(log.durable, NOW, at_once=True)
     return (folder / CHECKPOINTS).read_bytes().splitlines(keepends=True)
 
 
@@ -243,7 +243,7 @@ def test_the_newest_checkpoint_is_the_last_valid_line_however_the_file_ends(tmp_
     path, written = folder / CHECKPOINTS, lines(folder)
     first, end = b"".join(written[:-1]), written[-1]
     torn = [end[:-2], end[:1], b"\0" * 5]
-    for ending in [b"", end, *torn, *(end + each for each in torn)]:
+    for ending in [b"", end, *torn, *(end + torn_line for torn_line in torn)]:
         path.write_bytes(first + ending)
         assert last_checkpoint(folder) == signed_checkpoints(folder)[-1], ending
     for only in (b"", *torn):
@@ -290,13 +290,13 @@ def test_a_checkpoint_is_made_by_hand_only_while_no_gate_writes(tmp_path: Path) 
 def test_a_new_key_signs_and_old_signatures_remain_valid(tmp_path: Path) -> None:
     folder, signing = tmp_path / "log", tmp_path / "signing.json"
     with closing(opened(folder)) as log:
-        made = checkpointer(folder, log)
+        checkpoints = checkpointer(folder, log)
         for _ in range(3):
             append(log, 2)
-            made.finish(log.durable, NOW)
+            checkpoints.finish(log.durable, NOW)
             renew(signing, NOW)
     assert signing.stat().st_mode & 0o777 == 0o600
-    assert len({each.checkpoint.key for each in signed_checkpoints(folder)}) == 3
+    assert len({entry.checkpoint.key for entry in signed_checkpoints(folder)}) == 3
     assert [bool(key["private"]) for key in json.loads(signing.read_bytes())["keys"]] == [
         False,
         False,
@@ -336,10 +336,10 @@ def valid_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of 40 entries in four segments, with a checkpoint at the end of each."""
     folder = tmp_path_factory.mktemp("valid_log") / "log"
     with closing(opened(folder)) as log:
-        made = checkpointer(folder, log)
+        checkpoints = checkpointer(folder, log)
         for _ in SEGMENTS:
             append(log, 10)
-            made.finish(log.durable, NOW)
+            checkpoints.finish(log.durable, NOW)
     return folder
 
 
@@ -452,9 +452,9 @@ def test_every_random_damage_is_detected_and_named(valid_log: Path, tmp_path: Pa
         folder = copied(valid_log, tmp_path / str(number))
         way = WAYS[number % len(WAYS)]
         expected = way(folder)
-        found = verified(folder, against).faults
-        assert found, way.__name__
-        assert found[0].kind in expected, (way.__name__, found)
+        faults = verified(folder, against).faults
+        assert faults, way.__name__
+        assert faults[0].kind in expected, (way.__name__, faults)
         shutil.rmtree(folder.parent)
 
 
@@ -462,7 +462,7 @@ def forged(folder: Path) -> None:
     """Change entry 12 and recompute the whole chain after it."""
     head = bytes(32)
     for name in SEGMENTS:
-        made = []
+        rewritten = []
         for line in lines_of(folder / name):
             entry = msgspec.json.decode(line[83:-2])
             if "previous" in entry:
@@ -471,8 +471,8 @@ def forged(folder: Path) -> None:
                 entry["allow"] = True
             text = msgspec.json.encode(entry)
             head = sha256(head + text).digest()
-            made.append(b'{"hash":"%b","entry":%b}\n' % (head.hex().encode(), text))
-        (folder / name).write_bytes(b"".join(made))
+            rewritten.append(b'{"hash":"%b","entry":%b}\n' % (head.hex().encode(), text))
+        (folder / name).write_bytes(b"".join(rewritten))
 
 
 def test_a_rewritten_log_contradicts_its_checkpoints(folder: Path) -> None:
@@ -541,24 +541,24 @@ def test_a_range_is_verified_by_its_segments(
     assert report.covered == report.last, "its tree continues from the checkpoint before it"
     for name in SEGMENTS:
         rewrite(folder / name, lambda lines: swap(lines, 3, 4))
-    found = verify(folder, first=first, last=last).faults
-    assert [fault.kind for fault in found] == ["reordered_record"] * segments
+    faults = verify(folder, first=first, last=last).faults
+    assert [fault.kind for fault in faults] == ["reordered_record"] * segments
 
 
 def test_many_processes_find_the_same_as_one(tmp_path: Path) -> None:
     """The log is large enough to be shared between processes."""
     folder = tmp_path / "log"
     with closing(opened(folder, 9 << 20)) as log:
-        made = checkpointer(folder, log)
+        checkpoints = checkpointer(folder, log)
         for _ in range(36):
             append(log, 1000, "x" * 900)
-        made.finish(log.durable, NOW)
-    told: list[tuple[int, int]] = []
+        checkpoints.finish(log.durable, NOW)
+    progress: list[tuple[int, int]] = []
     keys = public_keys(tmp_path / "signing.json")
-    report = verify(folder, keys=keys, progress=lambda done, whole: told.append((done, whole)))
+    report = verify(folder, keys=keys, progress=lambda done, whole: progress.append((done, whole)))
     assert (report.faults, report.entries, report.covered) == ([], 36_000, 36_000)
-    assert report.segments == len(told) > 3
-    assert told[-1][0] == told[-1][1] == sum(path.stat().st_size for path in folder.glob("0*.ndjson"))
+    assert report.segments == len(progress) > 3
+    assert progress[-1][0] == progress[-1][1] == sum(path.stat().st_size for path in folder.glob("0*.ndjson"))
     third = sorted(folder.glob("0*.ndjson"))[2]
     rewrite(third, lambda lines: swap(lines, 7, 900))
     assert [(fault.file, fault.kind) for fault in verify(folder, keys=keys).faults] == [

@@ -185,11 +185,11 @@ def test_a_killed_process_loses_nothing_acknowledged(tmp_path: Path) -> None:
         command = [sys.executable, "-c", WRITER, str(tmp_path)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
-            said = list(islice(process.stdout, random.randint(1, 12)))
+            lines = list(islice(process.stdout, random.randint(1, 12)))
             process.kill()
-            said += process.stdout.readlines()
-        assert int(said[-1]) > acknowledged
-        acknowledged = int(said[-1])
+            lines += process.stdout.readlines()
+        assert int(lines[-1]) > acknowledged
+        acknowledged = int(lines[-1])
         report = verify(tmp_path)
         assert report.faults == []
         assert report.last >= acknowledged
@@ -306,11 +306,11 @@ def test_recovery_after_a_failed_sync_rewrites_unsynced_entries(tmp_path: Path) 
 
 
 def results(under_way: ThreadSyncing, count: int) -> list[SyncResult]:
-    told: list[SyncResult] = []
-    while len(told) < count:
+    collected: list[SyncResult] = []
+    while len(collected) < count:
         select.select([under_way.fileno()], [], [])
-        told += under_way.done()
-    return told
+        collected += under_way.done()
+    return collected
 
 
 def test_a_segment_does_not_end_during_a_sync(tmp_path: Path) -> None:

@@ -146,11 +146,11 @@ def test_a_damaged_folder_is_detected_and_named(
 ) -> None:
     one, two, three = three_segments(tmp_path)
     damage(one, two, three)
-    found = [
+    reported = [
         (name, (tmp_path / name).read_bytes()[:offset].count(b"\n"), seq)
         for name, offset, seq in faults(verify(tmp_path))
     ]
-    assert found == expected
+    assert reported == expected
 
 
 def test_entries_stops_at_an_invalid_line(tmp_path: Path) -> None:

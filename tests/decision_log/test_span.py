@@ -24,8 +24,8 @@ def at(number: int) -> int:
 @pytest.fixture(params=[False, True], ids=["plain", "packed"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     keys, folder = Keys.open(tmp_path / "keys.json"), tmp_path / "log"
-    said = [Said(NUMBERS[number % 9], at(number), allow=number % 2 > 0) for number in range(400)]
-    write(folder, keys, said, segment_bytes=9_000)
+    decisions = [Said(NUMBERS[number % 9], at(number), allow=number % 2 > 0) for number in range(400)]
+    write(folder, keys, decisions, segment_bytes=9_000)
     for segment in closed_segments(folder, NOW + 1_000 * HOUR) if request.param else []:
         pack(segment)
     return folder
@@ -37,10 +37,10 @@ def test_a_span_between_any_two_instants_is_complete(folder: Path) -> None:
     edges = sorted({instant + by for _, instant in every[::37] for by in (-1, 0, 1)} | {0, NOW + 99 * HOUR})
     for since in edges[::4]:
         for until in edges[::5]:
-            reader, asked = Reader(folder), Span(since=since, until=until)
+            reader, part = Reader(folder), Span(since=since, until=until)
             expected = [seq for seq, instant in every if since <= instant < until]
-            assert [line.seq for line, _ in span.within(reader, asked)] == expected
-            assert span.has(reader, asked) == bool(expected), asked
+            assert [line.seq for line, _ in span.within(reader, part)] == expected
+            assert span.has(reader, part) == bool(expected), part
 
 
 def test_an_empty_log_has_no_entries(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ SWAPPED = {**CALL, "to": CALLER, "from": PERSON}
 async def check(world: World, **asked: str) -> dict[str, Any]:
     async with world.client.post("/v1/check", json={**SWAPPED, **asked}) as answer:
         assert answer.status == 200, await answer.text()
-        told: dict[str, Any] = await answer.json()
-    return told
+        body: dict[str, Any] = await answer.json()
+    return body
 
 
 def records(world: World) -> list[Record]:
@@ -34,9 +34,9 @@ def records(world: World) -> list[Record]:
 
 
 async def test_an_unassigned_caller_id_is_stored_as_pseudonym_and_ciphertext(running: World) -> None:
-    for asked in ({}, {"from": "39 333-1234567"}, {"campaign": "a stranger's"}):
-        told = await check(running, **asked)
-        assert (told["decision"], told["from"]) == ("deny", PERSON)
+    for fields in ({}, {"from": "39 333-1234567"}, {"campaign": "a stranger's"}):
+        response = await check(running, **fields)
+        assert (response["decision"], response["from"]) == ("deny", PERSON)
     data = running.app.config.data
     month = Keys.open(data / "keys.json").month(running.hand.at)
     assert len(records(running)) == 3
@@ -92,9 +92,9 @@ async def test_a_call_id_does_not_reveal_either_number(running: World, call_id: 
     await check(running, call_id=call_id, to=PERSON, **{"from": CALLER})
     await check(running, call_id=call_id, to=f"{PERSON} ext. 5", **{"from": CALLER})
     await check(running, call_id=call_id, **{"from": f"{PERSON} ext. 5"})
-    written = [each.call_id for each in records(running)]
+    written = [record.call_id for record in records(running)]
     assert len(written) == 4
-    assert all("#" in each and "4567" not in each for each in written)
+    assert all("#" in name and "4567" not in name for name in written)
 
 
 async def test_the_command_shows_the_caller_id(running: World) -> None:
@@ -102,10 +102,10 @@ async def test_the_command_shows_the_caller_id(running: World) -> None:
     words = ["why", LISTED, "--purpose", "a complaint", "--json"]
     path = str(running.folder / "dialgate.yaml")
     done = await asyncio.to_thread(CliRunner().invoke, main.app, [*words, "--config", path])
-    told = msgspec.json.decode(done.stdout)["decisions"]
-    assert [each["caller_id"] for each in told] == [PERSON]
-    assert not any("333" in word for each in told for word in each["words"])
-    async with running.client.get("/v1/decisions/" + told[0]["decision_id"]) as answer:
+    decisions = msgspec.json.decode(done.stdout)["decisions"]
+    assert [decision["caller_id"] for decision in decisions] == [PERSON]
+    assert not any("333" in word for decision in decisions for word in decision["words"])
+    async with running.client.get("/v1/decisions/" + decisions[0]["decision_id"]) as answer:
         assert (await answer.json())["caller_id"] == ""
 
 
@@ -126,7 +126,7 @@ async def test_a_packed_log_rebuilds_such_a_record_byte_for_byte(running: World)
 
 
 async def test_a_list_with_one_of_its_numbers_in_a_text_is_refused(running: World) -> None:
-    asked = {
+    settings = {
         "campaigns": ["acme-fibre"],
         "basis": "directory",
         "collected_by": "Acme",
@@ -137,10 +137,10 @@ async def test_a_list_with_one_of_its_numbers_in_a_text_is_refused(running: Worl
         ("source", "of 24/11/2026, 06 1234 5678"),
         ("actor", "+39 06 12345678"),
     ):
-        body = {"id": "a", **asked, "numbers": [CLEAR], name: text}
+        body = {"id": "a", **settings, "numbers": [CLEAR], name: text}
         async with running.client.post("/v1/lists", json=body) as answer:
-            told = await answer.json()
-            assert (answer.status, told["error"]["field"]) == (400, name), told
-    body = {"id": "of-2026-11-24", **asked, "source": "0612345679", "numbers": [CLEAR]}
+            response = await answer.json()
+            assert (answer.status, response["error"]["field"]) == (400, name), response
+    body = {"id": "of-2026-11-24", **settings, "source": "0612345679", "numbers": [CLEAR]}
     async with running.client.post("/v1/lists", json=body) as answer:
         assert answer.status == 201, "the digits are not a number of this list"

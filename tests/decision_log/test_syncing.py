@@ -55,10 +55,10 @@ def test_a_file_that_cannot_be_synced_gives_an_error(way: Callable[[], Syncing])
     read, write = os.pipe()
     try:
         syncing.begin(write, 7)
-        told = collect_results(syncing, 1)
+        results = collect_results(syncing, 1)
     except OSError as error:
-        told = [SyncResult(7, error.errno or 0)]
-    assert told == [SyncResult(7, errno.EINVAL)]
+        results = [SyncResult(7, error.errno or 0)]
+    assert results == [SyncResult(7, errno.EINVAL)]
     for fd in (read, write):
         os.close(fd)
     syncing.close()

@@ -97,7 +97,7 @@ async def serving(folder: Path, garbage: bytes = b"") -> AsyncIterator[str]:
 def checkpoints(folder: Path, number: int) -> None:
     """Append entries and make this many more checkpoints."""
     with closing(DecisionLog.open(folder / "log", log="9f2c01ab", now=NOW, gate={})) as log:
-        made = Checkpointer.open(
+        checkpointer = Checkpointer.open(
             folder / "log",
             log="9f2c01ab",
             signer=lambda now: Signer.open(folder / "signing.json", now),
@@ -107,7 +107,7 @@ def checkpoints(folder: Path, number: int) -> None:
         for _ in range(number):
             log.write([b'{"type":"outcome","seq":%d}' % log.next_seq])
             log.sync()
-            made.finish(log.durable, NOW)
+            checkpointer.finish(log.durable, NOW)
 
 
 async def test_the_newest_checkpoint_is_stamped_once_per_interval(tmp_path: Path, authority: Path) -> None:
@@ -121,7 +121,7 @@ async def test_the_newest_checkpoint_is_stamped_once_per_interval(tmp_path: Path
         again = Stamper(log, url, roots, HOUR)
         done.append(await asyncio.to_thread(again.stamp, NOW + 9 * HOUR))
     assert done == [True, False, False, True, False, False]
-    assert [each.size for each in timestamps(log)] == [2, 5]
+    assert [stamp.size for stamp in timestamps(log)] == [2, 5]
     assert verify_timestamps(log, roots) == (2, [])
     assert [fault.seq for fault in verify_timestamps(log, authority / "other.pem")[1]] == [2, 5]
 
@@ -133,8 +133,8 @@ async def test_a_replaced_checkpoint_invalidates_its_time_stamp(tmp_path: Path, 
         await asyncio.to_thread(Stamper(log, url, authority / "root.pem", HOUR).stamp, NOW)
     (log / CHECKPOINTS).unlink()
     checkpoints(tmp_path, 1)
-    held, faults = verify_timestamps(log, authority / "root.pem")
-    assert (held, [(fault.kind, fault.seq) for fault in faults]) == (0, [("broken_timestamp", 1)])
+    valid, faults = verify_timestamps(log, authority / "root.pem")
+    assert (valid, [(fault.kind, fault.seq) for fault in faults]) == (0, [("broken_timestamp", 1)])
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ async def test_a_torn_time_stamp_is_cut_off(tmp_path: Path, authority: Path) -> 
     (log / FILE).write_bytes(b'{"size":1,"che')
     async with serving(authority) as url:
         await asyncio.to_thread(Stamper(log, url, authority / "root.pem", HOUR).stamp, NOW)
-    assert [each.size for each in timestamps(log)] == [1]
+    assert [stamp.size for stamp in timestamps(log)] == [1]
 
 
 def verified(copy: Path, *words: object) -> tuple[int, int, list[str]]:
@@ -219,8 +219,8 @@ async def test_a_modified_time_stamp_is_reported_and_others_are_checked(
         (log / FILE).write_bytes(whole + line)
         checkpoints(tmp_path, 1)
         await asyncio.to_thread(Stamper(log, url, root, HOUR).stamp, NOW)
-    held, faults = verify_timestamps(log, root)
-    assert held == 2
+    valid, faults = verify_timestamps(log, root)
+    assert valid == 2
     assert [(fault.file, fault.offset, fault.kind) for fault in faults] == [
         (str(log / FILE), len(whole), "broken_timestamp")
     ]
@@ -229,10 +229,10 @@ async def test_a_modified_time_stamp_is_reported_and_others_are_checked(
 async def test_a_gate_stamps_its_log_and_answers_while_the_authority_does_not(
     tmp_path: Path, authority: Path
 ) -> None:
-    asked, answer = asyncio.Event(), asyncio.Event()
+    requested, answer = asyncio.Event(), asyncio.Event()
 
     async def wait(_: web.Request) -> web.Response:
-        asked.set()
+        requested.set()
         await answer.wait()
         return web.Response(status=500)
 
@@ -248,7 +248,7 @@ async def test_a_gate_stamps_its_log_and_answers_while_the_authority_does_not(
             async with running.client.post("/v1/check", json=world.CALL) as told:
                 assert told.status == 200
             await running.app.tick()
-        await asked.wait()
+        await requested.wait()
         assert running.app.gate.readiness() == {}
         answer.set()
     await runner.cleanup()

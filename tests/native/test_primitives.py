@@ -52,7 +52,7 @@ BOTH = pytest.mark.parametrize("ways", [native, fallback])
 @BOTH
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("0123456789/:+٣"))))
 def test_only_ascii_digits_are_digits(ways: Ways, text: str) -> None:
-    assert ways.digits(text) == "".join(each for each in text if each in "0123456789")
+    assert ways.digits(text) == "".join(character for character in text if character in "0123456789")
 
 
 # ---- key filter ------------------------------------------------------------------------------------------------------
@@ -125,9 +125,9 @@ def test_a_chain_is_followed(ways: Ways, bodies: list[bytes], most: int, cut: in
     data = lines[: len(lines) - cut]
     whole = data.count(b"\n")
     count = max(min(whole, most), 0)
-    told, leaves, taken = ways.followed(HEAD, data, most)
+    new_head, leaves, length = ways.followed(HEAD, data, most)
     assert leaves == [sha256(b"\0" + body).digest() for body in bodies[:count]]
-    assert (told, taken) == (heads[count], sum(len(body) + 85 for body in bodies[:count]))
+    assert (new_head, length) == (heads[count], sum(len(body) + 85 for body in bodies[:count]))
 
 
 @given(bodies=BODIES, at=st.integers(0, 4_000), byte=st.integers(0, 255))
@@ -135,16 +135,16 @@ def test_both_stop_at_a_changed_byte(bodies: list[bytes], at: int, byte: int) ->
     lines, _ = native.chained(HEAD, bodies)
     assume(at < len(lines) and lines[at] != byte)
     damaged = lines[:at] + bytes([byte]) + lines[at + 1 :]
-    told, leaves, taken = native.followed(HEAD, damaged, 100)
-    assert (told, leaves, taken) == fallback.followed(HEAD, damaged, 100)
+    head, leaves, length = native.followed(HEAD, damaged, 100)
+    assert (head, leaves, length) == fallback.followed(HEAD, damaged, 100)
     assert len(leaves) == lines[:at].count(b"\n")
-    assert taken <= at
+    assert length <= at
 
 
 @BOTH
 @given(count=st.integers(0, 20))
 def test_the_nodes_of_a_tree(ways: Ways, count: int) -> None:
-    hashes = [sha256(b"%d" % each).digest() for each in range(count * 2)]
+    hashes = [sha256(b"%d" % number).digest() for number in range(count * 2)]
     nodes = [sha256(b"\1" + hashes[at] + hashes[at + 1]).digest() for at in range(0, count * 2, 2)]
     assert ways.paired(hashes) == nodes
     for wrong in ([*hashes, HEAD], [*hashes, HEAD, HEAD[1:]]):
@@ -179,20 +179,20 @@ def written(value: object, pad: str, *, ascii_only: bool) -> str:
         )
         return "{" + f"{pad},{pad}".join(members) + "}"
     if isinstance(value, list):
-        return "[" + f"{pad},".join(written(each, pad, ascii_only=ascii_only) for each in value) + "]"
+        return "[" + f"{pad},".join(written(item, pad, ascii_only=ascii_only) for item in value) + "]"
     return json.dumps(value, ensure_ascii=ascii_only)
 
 
 def repeated_names(value: object, depth: int) -> set[str]:
     """Return the names that are repeated in one object, found by a simple search."""
-    found = set()
+    repeated = set()
     if isinstance(value, Members):
         names = [name for name, _ in value]
-        found = {name for name in names if names.count(name) > 1} if depth else set()
+        repeated = {name for name in names if names.count(name) > 1} if depth else set()
         value, depth = [held for _, held in value], depth - 1
     if isinstance(value, list) and depth > 0:
-        found |= {name for each in value for name in repeated_names(each, depth)}
-    return found
+        repeated |= {name for item in value for name in repeated_names(item, depth)}
+    return repeated
 
 
 @BOTH
@@ -201,8 +201,8 @@ def test_exactly_the_repeated_names_are_found(
     ways: Ways, value: object, depth: int, pad: str, ascii_only: bool
 ) -> None:
     text = written(value, pad, ascii_only=ascii_only)
-    named, wanted = ways.repeated(text.encode(), depth), repeated_names(value, depth)
-    assert named in wanted if wanted else named is None
+    result, expected = ways.repeated(text.encode(), depth), repeated_names(value, depth)
+    assert result in expected if expected else result is None
 
 
 @BOTH
@@ -238,9 +238,9 @@ class Parts:
     """The parts of a number set's file, as `NumberSet` passes them to a tagger."""
 
     def __init__(self, path: Path) -> None:
-        held = number_set.NumberSet.open(path)
-        self.places = held.places
-        held.close()
+        opened_set = number_set.NumberSet.open(path)
+        self.places = opened_set.places
+        opened_set.close()
         with path.open("rb") as file:
             self.file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
@@ -258,33 +258,33 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Parts, list[i
 
 
 def test_both_find_the_same_tag_for_every_number_and_its_neighbours(parts: tuple[Parts, list[int]]) -> None:
-    held, numbers = parts
-    compiled, plain = held.taggers()
-    asked = {number + step for number in numbers for step in (-BLOCK, -1, 0, 1)}
-    for number in [*asked, -1, -(1 << 70), 1 << 62, 1 << 63, 1 << 64, 1 << 70]:
+    opened_set, numbers = parts
+    compiled, plain = opened_set.taggers()
+    searched = {number + step for number in numbers for step in (-BLOCK, -1, 0, 1)}
+    for number in [*searched, -1, -(1 << 70), 1 << 62, 1 << 63, 1 << 64, 1 << 70]:
         assert compiled(number) == plain(number), number
-    assert sum(plain(number) >= 0 for number in asked) == len(numbers)
+    assert sum(plain(number) >= 0 for number in searched) == len(numbers)
 
 
 def test_no_look_up_in_a_damaged_file_reads_outside_it(parts: tuple[Parts, list[int]]) -> None:
     """Change a thousand bytes: each look-up returns a tag or reports the damage, and both versions agree."""
-    held, numbers = parts
+    opened_set, numbers = parts
     draw = random.Random(len(numbers))
-    _, _, directory, *_ = held.places
+    _, _, directory, *_ = opened_set.places
     pointing = 0
     for _ in range(1_000):
         at = draw.choice(
-            [draw.randrange(directory, directory + 4 * 257), draw.randrange(256, len(held.file))]
+            [draw.randrange(directory, directory + 4 * 257), draw.randrange(256, len(opened_set.file))]
         )
-        before, held.file[at] = held.file[at], draw.randrange(256)
-        compiled, plain = held.taggers()
+        before, opened_set.file[at] = opened_set.file[at], draw.randrange(256)
+        compiled, plain = opened_set.taggers()
         for number in draw.sample(numbers, 5):
-            said = answer(compiled, number)
-            assert said == answer(plain, number)
-            pointing += said == "nowhere"
-        held.file[at] = before
-        for each in (compiled, plain):
-            each.close()
+            tag = answer(compiled, number)
+            assert tag == answer(plain, number)
+            pointing += tag == "nowhere"
+        opened_set.file[at] = before
+        for tagger in (compiled, plain):
+            tagger.close()
     assert pointing
 
 
@@ -342,7 +342,7 @@ def test_the_hash_is_the_same_without_processor_extensions(tmp_path: Path) -> No
 
 
 def test_the_compiled_version_is_used_unless_disabled() -> None:
-    said = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", "from dialgate import native as p; print(p.COMPILED, p.Tagger.__module__)"],
             env={**os.environ, "DIALGATE_INTERPRETED": value},
@@ -350,4 +350,4 @@ def test_the_compiled_version_is_used_unless_disabled() -> None:
         ).stdout.split()
         for value in ("", "1")
     ]  # fmt: skip
-    assert said == [["yes", "dialgate.native._primitives"], ["no", "dialgate.native.fallback"]]
+    assert outputs == [["yes", "dialgate.native._primitives"], ["no", "dialgate.native.fallback"]]

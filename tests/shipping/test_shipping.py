@@ -81,8 +81,8 @@ def a_bucket(tmp_path: Path) -> Place:
 
 @pytest.fixture(params=[a_folder, a_bucket], ids=["folder", "objects"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    made: Place = request.param(tmp_path)
-    return made
+    new_place: Place = request.param(tmp_path)
+    return new_place
 
 
 @pytest.fixture
@@ -113,10 +113,10 @@ def verified(copy: Path, *words: str) -> tuple[int, Any]:
 def test_every_closed_segment_of_every_worker_is_verified_from_the_copy(data: Path, place: Place) -> None:
     assert shipping(data, place.target).round()
     copy = home(place.seen(), data)
-    code, told = verified(copy)
-    assert (code, told["ok"]) == (0, True)
+    code, output = verified(copy)
+    assert (code, output["ok"]) == (0, True)
     for worker, folder in ((1, data / "log"), (2, data / "log" / "worker-2")):
-        report = told["workers"][str(worker)]
+        report = output["workers"][str(worker)]
         last = archive.segments(folder)[-1][0] - 1
         assert (report["last"], report["covered"], report["segments"]) == (last, last, 2)
         assert report["signed"] > 0
@@ -130,8 +130,8 @@ def test_only_public_keys_and_no_numbers_are_shipped(data: Path, place: Place) -
     root = place.seen()
     signing = json.loads((data / "signing.json").read_bytes())["keys"]
     keys = json.loads((data / "keys.json").read_bytes())
-    secrets = [keys["subject"], *(each["private"] for each in signing)]
-    secrets += [each for month in keys["months"].values() for each in month.values()]
+    secrets = [keys["subject"], *(key["private"] for key in signing)]
+    secrets += [secret for month in keys["months"].values() for secret in month.values()]
     for name, content in files(root).items():
         for secret in (*secrets, *NUMBERS, *(number[3:] for number in NUMBERS)):
             assert secret.encode() not in content, name
@@ -145,9 +145,9 @@ def test_an_unknown_key_is_named_if_the_own_key_is_given(data: Path, tmp_path: P
     copy = home(place.seen(), data)
     (name,) = [path.stem for path in (copy / "keys").iterdir()]
     assert verified(copy, "--key", name)[0] == 0
-    code, told = verified(copy, "--key", "0" * 16, "--worker", "1")
+    code, report = verified(copy, "--key", "0" * 16, "--worker", "1")
     assert code == 1
-    assert [fault["kind"] for fault in told["faults"]] == ["wrong_key"]
+    assert [fault["kind"] for fault in report["faults"]] == ["wrong_key"]
     (copy / "keys" / f"{name}.pem").rename(copy / "keys" / f"{'0' * 16}.pem")
     done = CliRunner().invoke(main.app, ["log", "verify", "--data", str(copy)])
     assert (done.exit_code, "named after" in done.output) == (1, True)
@@ -183,8 +183,8 @@ def test_a_former_signing_key_is_shipped_too(data: Path, tmp_path: Path) -> None
     assert shipping(data, place.target).round()
     copy = home(place.seen(), data)
     assert len(list((copy / "keys").iterdir())) == 2
-    code, told = verified(copy)
-    assert (code, told["ok"]) == (0, True)
+    code, report = verified(copy)
+    assert (code, report["ok"]) == (0, True)
 
 
 def test_a_retired_month_is_anonymous_in_the_copy(data: Path, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_only_new_segments_are_shipped(data: Path, place: Place) -> None:
     after = files(place.seen())
     assert before.items() < after.items()
     assert verified(home(place.seen(), data))[0] == 0
-    assert {each.behind for each in again.standings.values()} == {0}
+    assert {standing.behind for standing in again.standings.values()} == {0}
 
 
 def test_a_closed_segment_is_shipped_packed_or_at_once(tmp_path: Path) -> None:
@@ -264,18 +264,18 @@ def closed_end(folder: Path, many: int) -> int:
 
 def test_a_different_file_is_not_replaced_and_other_workers_continue(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
-    taken = home(place.seen(), data) / "log" / f"{closed(data / 'log')[1].stem}.parquet"
-    taken.parent.mkdir(parents=True)
-    taken.write_bytes(b"of somebody else")
-    made = shipping(data, place.target)
-    assert not made.round()
-    assert taken.read_bytes() == b"of somebody else"
-    assert made.standings[1].refused
-    assert "exists at the target and differs" in made.standings[1].problem
-    assert made.standings[1].last == closed_end(data / "log", 1)
-    assert (made.standings[2].problem, made.standings[2].behind) == ("", 0)
-    taken.unlink()
-    assert made.round()
+    existing = home(place.seen(), data) / "log" / f"{closed(data / 'log')[1].stem}.parquet"
+    existing.parent.mkdir(parents=True)
+    existing.write_bytes(b"of somebody else")
+    shipper = shipping(data, place.target)
+    assert not shipper.round()
+    assert existing.read_bytes() == b"of somebody else"
+    assert shipper.standings[1].refused
+    assert "exists at the target and differs" in shipper.standings[1].problem
+    assert shipper.standings[1].last == closed_end(data / "log", 1)
+    assert (shipper.standings[2].problem, shipper.standings[2].behind) == ("", 0)
+    existing.unlink()
+    assert shipper.round()
     assert verified(home(place.seen(), data))[0] == 0
 
 
@@ -283,21 +283,21 @@ def test_a_different_object_is_not_replaced(data: Path, tmp_path: Path) -> None:
     place = a_bucket(tmp_path)
     name = place.to["to"].split("/")[2]
     log = Keys.open(data / "keys.json").log
-    taken = f"proofs/gate/{log}/log/{closed(data / 'log')[0].stem}.parquet"
-    obstore.put(store(name), taken, b"of somebody else")
-    made = shipping(data, place.target)
-    assert not made.round()
-    assert made.standings[1].refused
-    assert bytes(obstore.get(store(name), taken).bytes()) == b"of somebody else"
+    object_name = f"proofs/gate/{log}/log/{closed(data / 'log')[0].stem}.parquet"
+    obstore.put(store(name), object_name, b"of somebody else")
+    shipper = shipping(data, place.target)
+    assert not shipper.round()
+    assert shipper.standings[1].refused
+    assert bytes(obstore.get(store(name), object_name).bytes()) == b"of somebody else"
 
 
 def test_a_damaged_segment_is_not_shipped(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
     flip(closed(data / "log")[1])
-    made = shipping(data, place.target)
-    assert not made.round()
-    assert made.standings[1].refused
-    assert made.standings[1].last == closed_end(data / "log", 1)
+    shipper = shipping(data, place.target)
+    assert not shipper.round()
+    assert shipper.standings[1].refused
+    assert shipper.standings[1].last == closed_end(data / "log", 1)
     assert verified(home(place.seen(), data))[0] == 0, "the first segment is complete"
 
 
@@ -308,8 +308,8 @@ def test_segments_deleted_before_shipping_are_reported(data: Path, tmp_path: Pat
     before = closed_end(data / "log", 2)
     written(data)
     written(data)
-    gone = [path for path in closed(data / "log") if int(path.stem) > before][:2]
-    for path in gone:
+    deleted = [path for path in closed(data / "log") if int(path.stem) > before][:2]
+    for path in deleted:
         path.unlink()
     assert first.round()
     remaining = [path for path in closed(data / "log") if int(path.stem) > before]
@@ -328,13 +328,13 @@ def test_a_full_target_gets_no_partial_file_and_shipping_continues_once_there_is
     both(data)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes((4 << 20) - 20_000))
-    made = shipping(data, Folder(small_disk))
-    assert not made.round()
-    assert "full" in made.standings[1].problem
-    assert not made.standings[1].refused
+    shipper = shipping(data, Folder(small_disk))
+    assert not shipper.round()
+    assert "full" in shipper.standings[1].problem
+    assert not shipper.standings[1].refused
     assert [name for name in files(small_disk) if name.endswith(".new")] == []
     ballast.unlink()
-    assert made.round()
+    assert shipper.round()
     assert verified(home(small_disk, data))[0] == 0
 
 
@@ -360,9 +360,9 @@ async def test_a_partial_file_never_has_its_final_name(tmp_path: Path) -> None:
         with (tmp_path / "pipe").open("wb") as pipe:
             pipe.write(half)
             pipe.flush()
-            seen = list(files(tmp_path / "share"))
+            present = list(files(tmp_path / "share"))
             pipe.write(half)
-        return seen
+        return present
 
     assert await asyncio.to_thread(half_way) == ["log/a.new"]
     assert await putting
@@ -370,12 +370,12 @@ async def test_a_partial_file_never_has_its_final_name(tmp_path: Path) -> None:
 
 
 def test_an_unmounted_share_is_not_taken_for_an_empty_one(data: Path, tmp_path: Path) -> None:
-    made = shipping(data, Folder(tmp_path / "share"))
-    assert not made.round()
-    assert "mount" in made.standings[1].problem
+    shipper = shipping(data, Folder(tmp_path / "share"))
+    assert not shipper.round()
+    assert "mount" in shipper.standings[1].problem
     assert not (tmp_path / "share").exists()
     (tmp_path / "share").mkdir()
-    assert made.round()
+    assert shipper.round()
 
 
 async def test_unavailable_object_storage_is_retried(tmp_path: Path) -> None:
@@ -407,17 +407,19 @@ async def server(answer: Callable[[web.Request], int]) -> AsyncIterator[str]:
 
 async def test_a_server_that_ignores_if_none_match_is_refused(tmp_path: Path) -> None:
     place = a_bucket(tmp_path)
-    asked: list[tuple[str, bool]] = []
+    requests: list[tuple[str, bool]] = []
 
     def careless(request: web.Request) -> int:
-        asked.append((request.headers.get("If-None-Match", ""), "x-amz-checksum-sha256" in request.headers))
+        requests.append(
+            (request.headers.get("If-None-Match", ""), "x-amz-checksum-sha256" in request.headers)
+        )
         return 200
 
     async with server(careless) as url:
         target = objects(place.to, tmp_path, endpoint=url)
         with pytest.raises(Refused, match="If-None-Match"):
             await asyncio.to_thread(target.put, "a", b"content")
-    assert asked == [("*", True), ("*", True)], "each request has a SHA-256, as object lock requires"
+    assert requests == [("*", True), ("*", True)], "each request has a SHA-256, as object lock requires"
 
 
 def test_a_missing_s3_client_is_reported_with_the_command_to_install_it(tmp_path: Path) -> None:
@@ -466,9 +468,9 @@ def test_the_command_ships_to_both_targets_and_anew_repairs_the_copy(
     data: Path, place: Place, tmp_path: Path
 ) -> None:
     config = config_of(tmp_path / "config", data, **place.to, textfile=str(tmp_path / "ship.prom"))
-    code, told = command(config)
+    code, rows = command(config)
     assert code == 0
-    assert [(each["to"], each["worker"], each["behind"], each["problem"]) for each in told] == [
+    assert [(standing["to"], standing["worker"], standing["behind"], standing["problem"]) for standing in rows] == [
         ("segments", 1, 0, ""), ("segments", 2, 0, ""),
     ]  # fmt: skip
     assert verified(home(place.seen(), data))[0] == 0
@@ -489,23 +491,23 @@ def test_a_file_lost_at_the_target_is_shipped_again_on_request(data: Path, tmp_p
     assert command(config, "--anew")[0] == 0
     assert files(place.seen()) == before
     flip(lost)
-    code, told = command(config, "--anew")
+    code, rows = command(config, "--anew")
     assert code == 1
-    assert told[0]["refused"]
+    assert rows[0]["refused"]
 
 
 def test_only_one_process_ships_a_folder(data: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path / "config", data, **a_folder(tmp_path).to)
     with shipping_lock(data):
-        code, told = command(config)
-    assert (code, told["error"]["code"]) == (1, "shipping.refused")
+        code, response = command(config)
+    assert (code, response["error"]["code"]) == (1, "shipping.refused")
     assert command(config)[0] == 0
 
 
 def test_a_missing_target_is_reported(data: Path, tmp_path: Path) -> None:
     config = write_folder(tmp_path / "config", data=str(data))
-    code, told = command(config)
-    assert (code, "shipping" in told["error"]["message"]) == (1, True)
+    code, response = command(config)
+    assert (code, "shipping" in response["error"]["message"]) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -582,20 +584,20 @@ async def test_no_kill_leaves_a_partial_file_or_loses_a_segment(place: Place, tm
     assert len(reached) > 1, "no kill came between start and end"
     assert (await asyncio.to_thread(command, config))[0] == 0
     copy = home(place.seen(), data)
-    code, told = verified(copy)
-    assert (code, told["ok"]) == (0, True)
+    code, report = verified(copy)
+    assert (code, report["ok"]) == (0, True)
     for worker, folder in ((1, data / "log"), (2, data / "log" / "worker-2")):
-        assert told["workers"][str(worker)]["last"] == archive.segments(folder)[-1][0] - 1
+        assert report["workers"][str(worker)]["last"] == archive.segments(folder)[-1][0] - 1
 
 
 def faults(copy: Path) -> list[dict[str, Any]]:
     """Return the faults of the workers with at least one complete segment."""
-    found: list[dict[str, Any]] = []
+    reported: list[dict[str, Any]] = []
     for worker, folder in ((1, copy / "log"), (2, copy / "log" / "worker-2")):
         if folder.is_dir() and any(folder.glob("*.checkpoints")):
-            told = verified(copy, "--worker", str(worker))[1]
-            found += [each for each in told["faults"] if each["kind"] != "unreadable_segment"]
-    return found
+            report = verified(copy, "--worker", str(worker))[1]
+            reported += [fault for fault in report["faults"] if fault["kind"] != "unreadable_segment"]
+    return reported
 
 
 # ---- metrics -------------------------------------------------------------------------------------------------------------

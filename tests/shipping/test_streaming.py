@@ -66,11 +66,11 @@ def streaming(data: Path, url: str, name: str, *, keep: int = 1_000_000) -> Stre
 
 async def deliver_all(data: Path, url: str, name: str, **more: Any) -> StreamShipping:
     """Deliver everything with a new shipper, and close it."""
-    made = streaming(data, url, name, **more)
-    while await made.round():
+    shipper = streaming(data, url, name, **more)
+    while await shipper.round():
         pass
-    await made.close()
-    return made
+    await shipper.close()
+    return shipper
 
 
 def consumer(url: str) -> Any:
@@ -80,10 +80,11 @@ def consumer(url: str) -> Any:
 async def stream(url: str, name: str, log: str) -> list[tuple[int, str, bytes]]:
     """Return sequence, hash and body of the entries that a consumer reads."""
     client = consumer(url)
-    found = await client.xrange(f"{{{name}}}:decisions:{log}")
+    entries = await client.xrange(f"{{{name}}}:decisions:{log}")
     await client.aclose()
     return [
-        (int(each.partition(b"-")[0]), fields[b"hash"].decode(), fields[b"entry"]) for each, fields in found
+        (int(entry_id.partition(b"-")[0]), fields[b"hash"].decode(), fields[b"entry"])
+        for entry_id, fields in entries
     ]
 
 
@@ -102,12 +103,12 @@ def stored(data: Path, worker: int = 1) -> list[tuple[int, str, bytes]]:
 async def test_every_record_of_every_worker_is_delivered_once_in_order_as_stored(
     data: Path, name: str
 ) -> None:
-    made = await deliver_all(data, shipper_url(), name)
+    shipper = await deliver_all(data, shipper_url(), name)
     for worker in (1, 2):
-        found = await stream(shipper_url(), name, log_of(data, worker))
-        assert found == stored(data, worker)
-        assert [seq for seq, _, _ in found] == list(range(1, len(found) + 1))
-        assert (made.standings[worker].behind, made.standings[worker].last) == (0, len(found))
+        delivered = await stream(shipper_url(), name, log_of(data, worker))
+        assert delivered == stored(data, worker)
+        assert [seq for seq, _, _ in delivered] == list(range(1, len(delivered) + 1))
+        assert (shipper.standings[worker].behind, shipper.standings[worker].last) == (0, len(delivered))
     client = consumer(shipper_url())
     names = await client.hgetall(f"{{{name}}}:decisions")
     await client.aclose()
@@ -125,10 +126,10 @@ async def test_the_stream_contains_no_number(data: Path, name: str) -> None:
 async def test_the_records_of_a_segment_form_a_chain(data: Path, name: str) -> None:
     """So a consumer can detect changes, except between segments, whose headers are not delivered."""
     await deliver_all(data, shipper_url(), name)
-    found = await stream(shipper_url(), name, log_of(data))
+    delivered = await stream(shipper_url(), name, log_of(data))
     firsts = {first for first, _ in archive.segments(data / "log")}
-    linked = [each for each in pairwise(found) if each[1][0] not in firsts]
-    assert len(linked) == len(found) - len(firsts) > 100
+    linked = [pair for pair in pairwise(delivered) if pair[1][0] not in firsts]
+    assert len(linked) == len(delivered) - len(firsts) > 100
     assert [own for _, (_, own, _) in linked] == [
         sha256(bytes.fromhex(before) + body).hexdigest() for (_, before, _), (_, _, body) in linked
     ]
@@ -138,9 +139,9 @@ async def test_records_not_on_disk_are_not_delivered(data: Path, name: str) -> N
     """Such a record could be lost, and its number reused."""
     whole = durable(data / "log")
     publish_durable(data / "log", whole - 7)
-    made = await deliver_all(data, shipper_url(), name)
+    shipper = await deliver_all(data, shipper_url(), name)
     assert len(await stream(shipper_url(), name, log_of(data))) == whole - 7
-    assert made.standings[1].behind == 0
+    assert shipper.standings[1].behind == 0
     publish_durable(data / "log", whole)
     await deliver_all(data, shipper_url(), name)
     assert await stream(shipper_url(), name, log_of(data)) == stored(data)
@@ -170,9 +171,9 @@ async def test_a_gate_publishes_how_far_its_log_is_durable(running: World, name:
 async def test_the_stream_keeps_about_the_configured_number_of_records(tmp_path: Path, name: str) -> None:
     written(tmp_path / "data", 3_000)
     await deliver_all(tmp_path / "data", shipper_url(), name, keep=1_000)
-    found = await stream(shipper_url(), name, log_of(tmp_path / "data"))
-    assert 1_000 <= len(found) < 1_200
-    assert found[-1] == stored(tmp_path / "data")[-1]
+    delivered = await stream(shipper_url(), name, log_of(tmp_path / "data"))
+    assert 1_000 <= len(delivered) < 1_200
+    assert delivered[-1] == stored(tmp_path / "data")[-1]
 
 
 @pytest.mark.parametrize("kind", ["sentinel", "cluster"])
@@ -180,9 +181,9 @@ async def test_sentinel_and_cluster_work_too(data: Path, name: str, kind: str) -
     url = as_shipper(
         redis_servers.shared_sentinels() if kind == "sentinel" else redis_servers.shared_cluster()
     )
-    made = await deliver_all(data, url, name)
-    assert [each.problem for each in made.standings.values()] == ["", ""]
-    assert {each.behind for each in made.standings.values()} == {0}
+    shipper = await deliver_all(data, url, name)
+    assert [standing.problem for standing in shipper.standings.values()] == ["", ""]
+    assert {standing.behind for standing in shipper.standings.values()} == {0}
     again = await deliver_all(data, url, name)
     assert again.standings[1].last == len(stored(data))
 
@@ -214,50 +215,50 @@ async def test_a_restart_continues_where_the_stream_ends(data: Path, name: str, 
 async def test_a_log_that_is_written_and_packed_concurrently_is_followed(tmp_path: Path, name: str) -> None:
     data = tmp_path / "data"
     folder = written(data, packed=False)
-    made = streaming(data, shipper_url(), name)
+    shipper = streaming(data, shipper_url(), name)
     for packing in (False, True, False, True):
-        while await made.round():
+        while await shipper.round():
             pass
         if packing:
             for segment in closed(folder):
                 if segment.suffix == ".ndjson":
                     pack(segment)
         written(data, 50, packed=False)
-    while await made.round():
+    while await shipper.round():
         pass
-    await made.close()
+    await shipper.close()
     assert await stream(shipper_url(), name, log_of(data)) == stored(data)
 
 
 async def test_delivery_catches_up_after_redis_was_down(tmp_path: Path, name: str, redis: Node) -> None:
     data, url = tmp_path / "data", url_of(redis)
     written(data)
-    made = streaming(data, url, name)
-    while await made.round():
+    shipper = streaming(data, url, name)
+    while await shipper.round():
         pass
     redis.kill()
     written(data)
-    assert not await made.round()
-    assert made.standings[1].problem
-    assert (made.standings[1].behind, made.standings[1].refused) == (
-        len(stored(data)) - made.standings[1].last,
+    assert not await shipper.round()
+    assert shipper.standings[1].problem
+    assert (shipper.standings[1].behind, shipper.standings[1].refused) == (
+        len(stored(data)) - shipper.standings[1].last,
         False,
     )
-    assert made.standings[1].since >= NOW
+    assert shipper.standings[1].since >= NOW
     redis.restart()
-    while await made.round():
+    while await shipper.round():
         pass
-    await made.close()
-    assert (made.standings[1].problem, made.standings[1].behind) == ("", 0)
+    await shipper.close()
+    assert (shipper.standings[1].problem, shipper.standings[1].behind) == ("", 0)
     assert await stream(url, name, log_of(data)) == stored(data)
 
 
 @pytest.fixture
 async def redis() -> AsyncIterator[Node]:
-    made = node()
-    yield made
-    if made.process is not None:
-        made.kill()
+    server = node()
+    yield server
+    if server.process is not None:
+        server.kill()
 
 
 def url_of(redis: Node) -> str:
@@ -266,8 +267,8 @@ def url_of(redis: Node) -> str:
 
 async def test_records_lost_in_a_failover_are_delivered_again(data: Path, name: str) -> None:
     """The new master has fewer records than the old one acknowledged."""
-    made = streaming(data, shipper_url(), name)
-    while await made.round():
+    shipper = streaming(data, shipper_url(), name)
+    while await shipper.round():
         pass
     whole = await stream(shipper_url(), name, log_of(data))
     client = consumer(shipper_url())
@@ -277,9 +278,9 @@ async def test_records_lost_in_a_failover_are_delivered_again(data: Path, name: 
         await client.xadd(key, {"hash": own, "entry": body}, f"{seq}-0")
     await client.aclose()
     written(data, 10)
-    while await made.round():
+    while await shipper.round():
         pass
-    await made.close()
+    await shipper.close()
     assert await stream(shipper_url(), name, log_of(data)) == stored(data)
 
 
@@ -288,16 +289,16 @@ async def test_a_deleted_stream_is_refilled_with_as_many_records_as_it_kept(
 ) -> None:
     data = tmp_path / "data"
     written(data, 2_000)
-    made = streaming(data, shipper_url(), name, keep=1_000)
-    while await made.round():
+    shipper = streaming(data, shipper_url(), name, keep=1_000)
+    while await shipper.round():
         pass
     client = consumer(shipper_url())
     await client.delete(f"{{{name}}}:decisions:{log_of(data)}")
     await client.aclose()
     written(data, 10)
-    while await made.round():
+    while await shipper.round():
         pass
-    await made.close()
+    await shipper.close()
     assert (await stream(shipper_url(), name, log_of(data)))[-1_000:] == stored(data)[-1_000:]
 
 
@@ -329,8 +330,8 @@ async def test_no_kill_loses_or_duplicates_a_record(tmp_path: Path, name: str) -
         with suppress(ProcessLookupError):
             process.kill()
         await process.communicate()
-        found = await stream(shipper_url(), name, log_of(data))
-        reached.add(found[-1][0] if found else 0)
+        delivered = await stream(shipper_url(), name, log_of(data))
+        reached.add(delivered[-1][0] if delivered else 0)
     await client.aclose()
     assert len(reached) > 1
     done = await asyncio.create_subprocess_exec(*words, "--once", cwd=ROOT, stdout=DEVNULL, stderr=DEVNULL)
@@ -355,7 +356,7 @@ async def test_the_command_follows_a_growing_log_until_it_is_stopped(tmp_path: P
                 written(data, more)
             while len(seen) < durable(data / "log"):
                 ((_, entries),) = await client.xread({key: f"{seen[-1] if seen else 0}-0"}, block=20_000)
-                seen += [int(each.partition(b"-")[0]) for each, _ in entries]
+                seen += [int(entry_id.partition(b"-")[0]) for entry_id, _ in entries]
     finally:
         process.terminate()
         await client.aclose()
@@ -372,10 +373,10 @@ async def test_the_command_follows_a_growing_log_until_it_is_stopped(tmp_path: P
 async def test_a_cut_log_is_refused(data: Path, name: str) -> None:
     await deliver_all(data, shipper_url(), name)
     publish_durable(data / "log", 50)
-    made = await deliver_all(data, shipper_url(), name)
-    assert made.standings[1].refused
-    assert "was cut" in made.standings[1].problem
-    assert (made.standings[2].problem, made.standings[2].behind) == ("", 0)
+    shipper = await deliver_all(data, shipper_url(), name)
+    assert shipper.standings[1].refused
+    assert "was cut" in shipper.standings[1].problem
+    assert (shipper.standings[2].problem, shipper.standings[2].behind) == ("", 0)
 
 
 async def test_a_new_log_with_the_same_name_is_refused(tmp_path: Path, name: str) -> None:
@@ -385,16 +386,16 @@ async def test_a_new_log_with_the_same_name_is_refused(tmp_path: Path, name: str
     for path in (data / "log").iterdir():
         path.unlink()
     written(data, 200)
-    made = await deliver_all(data, shipper_url(), name)
-    assert made.standings[1].refused
-    assert "was replaced" in made.standings[1].problem
+    shipper = await deliver_all(data, shipper_url(), name)
+    assert shipper.standings[1].refused
+    assert "was replaced" in shipper.standings[1].problem
     (data / "shipping" / "stream.json").unlink()
     for path in (data / "log").iterdir():
         path.unlink()
     written(data, 5)
-    made = await deliver_all(data, shipper_url(), name)
-    assert made.standings[1].refused, "the stream itself shows it without a cursor"
-    assert "the stream of log" in made.standings[1].problem
+    shipper = await deliver_all(data, shipper_url(), name)
+    assert shipper.standings[1].refused, "the stream itself shows it without a cursor"
+    assert "the stream of log" in shipper.standings[1].problem
 
 
 async def test_records_deleted_before_delivery_are_counted(
@@ -405,19 +406,19 @@ async def test_records_deleted_before_delivery_are_counted(
     await deliver_all(data, shipper_url(), name)
     last = durable(data / "log")
     written(data, 400)
-    gone = closed(data / "log")[:3]
-    for path in gone:
+    deleted = closed(data / "log")[:3]
+    for path in deleted:
         path.unlink()
     first = archive.segments(data / "log")[0][0]
     service_log.configure()
-    made = await deliver_all(data, shipper_url(), name)
-    assert made.standings[1].missed == first - last - 1 > 0
-    assert (made.standings[1].problem, made.standings[1].behind) == ("", 0)
+    shipper = await deliver_all(data, shipper_url(), name)
+    assert shipper.standings[1].missed == first - last - 1 > 0
+    assert (shipper.standings[1].problem, shipper.standings[1].behind) == ("", 0)
     assert "records were gone" in capsys.readouterr().err
-    found = [seq for seq, _, _ in await stream(shipper_url(), name, log_of(data))]
-    assert found == [*range(1, last + 1), *range(first, durable(data / "log") + 1)]
+    delivered = [seq for seq, _, _ in await stream(shipper_url(), name, log_of(data))]
+    assert delivered == [*range(1, last + 1), *range(first, durable(data / "log") + 1)]
     again = await deliver_all(data, shipper_url(), name)
-    assert again.standings[1].missed == made.standings[1].missed, "it is still reported after a restart"
+    assert again.standings[1].missed == shipper.standings[1].missed, "it is still reported after a restart"
 
 
 async def test_a_bad_url_is_reported_without_its_password(data: Path, tmp_path: Path) -> None:
@@ -428,13 +429,13 @@ async def test_a_bad_url_is_reported_without_its_password(data: Path, tmp_path: 
     )
     shipper = Shipper(load(config), lambda: NOW)
     assert not await shipper.once()
-    problems = [each.problem for each in shipper.standings().values()]
+    problems = [standing.problem for standing in shipper.standings().values()]
     assert len(problems) == 2
     assert all(problems)
     assert "very-secret" not in str(problems)
-    kept = files(data)
-    assert any(name.startswith("log/") for name in kept)
-    assert not any(b"very-secret" in content for content in kept.values())
+    before = files(data)
+    assert any(name.startswith("log/") for name in before)
+    assert not any(b"very-secret" in content for content in before.values())
 
 
 async def test_delivered_records_decode_like_the_log(data: Path, name: str) -> None:

@@ -76,14 +76,14 @@ class Stop(Struct, frozen=True):
 
 def unlawful(asked: Sequence[Check], stopped: Sequence[Stop]) -> list[str]:
     """Return the wrong allows: those begun after an acknowledged stop, and those beyond the limit."""
-    allowed = {each.decision: each for each in asked if each.verdict == "allow"}.values()
-    stops = {each.number: each.acknowledged for each in reversed(stopped)}
+    allowed = {check.decision: check for check in asked if check.verdict == "allow"}.values()
+    stops = {stop.number: stop.acknowledged for stop in reversed(stopped)}
     late = [
-        f"{each.decision} after a stop"
-        for each in allowed
-        if each.begun > stops.get(each.number, float("inf"))
+        f"{check.decision} after a stop"
+        for check in allowed
+        if check.begun > stops.get(check.number, float("inf"))
     ]
-    counts = Counter(each.number for each in allowed)
+    counts = Counter(check.number for check in allowed)
     return late + [f"{count} calls to one number" for count in counts.values() if count > LIMIT]
 
 
@@ -119,18 +119,18 @@ class Site(Struct):
         call = Call(to=number, from_=CALLER, campaign="acme-fibre", call_id="", client=client.name)
         begun = time.monotonic()
         answer = await app.gate.check(call, client)
-        told = Check(number, begun, time.monotonic(), answer.decision, answer.decision_id)
-        self.asked.append(told)
-        return told
+        check = Check(number, begun, time.monotonic(), answer.decision, answer.decision_id)
+        self.asked.append(check)
+        return check
 
     async def stop(self, number: str) -> None:
         """Stop a number, until it is acknowledged."""
-        wanted = RevocationRequest(number=number, scope="controller")
+        request = RevocationRequest(number=number, scope="controller")
         acknowledged = False
         while not acknowledged:
             app = random.choice(self.gates)
             with suppress(StoreUnavailable):
-                await app.registrar.revocations.revoke(app.config.settings.clients[0], wanted)
+                await app.registrar.revocations.revoke(app.config.settings.clients[0], request)
                 acknowledged = True
             await asyncio.sleep(0)
         self.stopped.append(Stop(number, time.monotonic()))
@@ -201,8 +201,8 @@ async def load(place: Site, numbers: list[str]) -> AsyncIterator[list[asyncio.Ta
     try:
         yield stops
     finally:
-        for each in (*callers, *stops):
-            each.cancel()
+        for task in (*callers, *stops):
+            task.cancel()
         ends = await asyncio.gather(*callers, *stops, return_exceptions=True)
     for end in ends:
         if isinstance(end, Exception):
@@ -254,7 +254,7 @@ async def master_of(pair: list[Node]) -> Node:
 async def kill_master(servers: Servers, pair: list[Node]) -> None:
     """Kill the master until the other is master, then restart it as a replica. Raise `Spoiled` on failure."""
     master = await master_of(pair)
-    (heir,) = (each for each in pair if each is not master)
+    (heir,) = (node for node in pair if node is not master)
     await asyncio.to_thread(master.kill)
     async with servers_must("the replica becomes the master", HEIR_SECONDS):
         while not (await asyncio.to_thread(heir.say, "ROLE")).startswith("master"):
@@ -272,7 +272,7 @@ async def restore_servers(servers: Servers, pair: list[Node]) -> None:
     `Spoiled`.
     """
     async with servers_must("all know the master and its replica", SETTLED_SECONDS):
-        for dead in (each for each in pair if each.process is None):
+        for dead in (node for node in pair if node.process is None):
             await asyncio.to_thread(servers.restart, dead, None)
         await master_of(pair)
         while not await asyncio.to_thread(servers.agree):
@@ -281,7 +281,7 @@ async def restore_servers(servers: Servers, pair: list[Node]) -> None:
 
 async def run_rounds(place: Site, servers: Servers, batches: Iterator[list[str]]) -> tuple[list[float], int]:
     """Return the seconds of each valid round, and the number of spoiled ones. Too many raise the last error."""
-    pair = [each for each in servers.nodes if each.say("--scan")]
+    pair = [node for node in servers.nodes if node.say("--scan")]
     took: list[float] = []
     spoiled = 0
     while len(took) < ROUNDS:
@@ -310,7 +310,7 @@ async def test_no_failover_allows_a_sixth_call_or_one_after_an_acknowledged_stop
     batches = (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))
     async with site(tmp_path, servers.url(), 1, numbers) as place:
         took, spoiled = await run_rounds(place, servers, batches)
-        allowed = {each.decision for each in place.asked if each.verdict == "allow"}
+        allowed = {check.decision for check in place.asked if check.verdict == "allow"}
         recorded = {name for app in place.gates for name in allows(app.config.data / "log")}
         assert allowed <= recorded
         assert all(verify(app.config.data / "log").ok for app in place.gates)
@@ -322,7 +322,7 @@ async def test_no_failover_allows_a_sixth_call_or_one_after_an_acknowledged_stop
 
 def allows(folder: Path) -> list[str]:
     entries = Reader(folder).entries()
-    return [each.id for _, each in entries if isinstance(each, Record) and each.decision.allow]
+    return [entry.id for _, entry in entries if isinstance(entry, Record) and entry.decision.allow]
 
 
 class Careless(RedisStore):

@@ -41,7 +41,7 @@ class Line(Struct):
         subject = self.app.gate._gatherer.keys.subject("acme", CLEAR)
         (known,) = (await store.read([subject])).known
         await store.close()
-        return [each.decision for each in known.attempts]
+        return [attempt.decision for attempt in known.attempts]
 
     async def read(self) -> None:
         """Read as soon as the store is readable, which resolves doubtful commits."""
@@ -56,7 +56,7 @@ class Line(Struct):
 
     def recorded(self) -> list[str]:
         entries = Reader(self.app.config.data / "log").entries()
-        return [each.id for _, each in entries if isinstance(each, Record) and each.decision.allow]
+        return [entry.id for _, entry in entries if isinstance(entry, Record) and entry.decision.allow]
 
     async def served(self, call_id: str = "", to: str = CLEAR) -> Answer:
         """Return the first decision after the fault, soon."""
@@ -98,7 +98,7 @@ async def test_checks_fail_fast_during_a_fault_and_the_count_is_right_after_it(
         assert time.monotonic() - begun < 2 * PATIENCE + 0.5, "a read and a commit on a slow machine"
     line.proxy.heal()
     answers = [await line.served() for _ in range(10)]
-    assert [each.decision for each in answers].count("allow") == 4, "five in total"
+    assert [answer.decision for answer in answers].count("allow") == 4, "five in total"
     assert sorted(await line.attempts()) == sorted(line.recorded())
     assert verify(line.app.config.data / "log").ok
 
@@ -136,7 +136,7 @@ async def test_attempts_after_a_doubtful_commit_survive_a_power_failure(line: Li
     assert (await ask(line.app)).decision == "allow"
     line.proxy.fail("lost", COMMIT)
     answers = await asyncio.gather(ask(line.app, to=UNLISTED), ask(line.app), ask(line.app, "a", UNLISTED))
-    assert {each.decision_id for each in answers} == {""}
+    assert {answer.decision_id for answer in answers} == {""}
     line.proxy.heal()
     await line.read()
     assert await line.app._store.positions() == {line.app.gate._gatherer.keys.log: line.app.status().records}
@@ -146,10 +146,10 @@ async def test_a_read_during_a_failing_commit_is_not_used(line: Line) -> None:
     """The second half is read during the commit of the first, so it finds answers that are never recorded."""
     line.proxy.fail("lost", COMMIT)
     answers = await asyncio.gather(*(ask(line.app, f"q{number % 12}") for number in range(24)))
-    assert {(each.decision, each.decision_id) for each in answers} == {("deny", "")}
+    assert {(answer.decision, answer.decision_id) for answer in answers} == {("deny", "")}
     line.proxy.heal()
     answers = [await line.served(f"q{number}") for number in range(12)]
-    assert [each.decision for each in answers].count("allow") == 5
+    assert [answer.decision for answer in answers].count("allow") == 5
     assert sorted(await line.attempts()) == sorted(line.recorded())
 
 
@@ -162,8 +162,8 @@ async def test_a_read_that_overtakes_a_commit_sees_its_writes(line: Line, before
     line.proxy.fail("delay", COMMIT)
     answers = await asyncio.gather(*(ask(line.app, f"q{number % 12}") for number in range(24)))
     assert answers[:12] == answers[12:]
-    assert len({each.decision_id for each in answers}) == 12
-    assert [each.decision for each in answers[:12]].count("allow") == 5 - before
+    assert len({answer.decision_id for answer in answers}) == 12
+    assert [answer.decision for answer in answers[:12]].count("allow") == 5 - before
     assert sorted(await line.attempts()) == sorted(line.recorded())
     assert verify(line.app.config.data / "log").by_type["decision"] == before + 12
 

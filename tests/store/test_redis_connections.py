@@ -67,6 +67,6 @@ async def test_a_connection_that_the_server_closed_is_replaced(server: Server) -
     identity = await _identity(server)
     async with Redis.from_url(_administrator()) as client:
         await client.client_kill_filter(_id=str(identity))
-        while any(int(each["id"]) == identity for each in await client.client_list()):
+        while any(int(connection["id"]) == identity for connection in await client.client_list()):
             pass
     assert await _identity(server) != identity

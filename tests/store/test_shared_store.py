@@ -47,10 +47,10 @@ async def load_list(app: App) -> None:
 
 
 async def load_numbers(app: App, numbers: list[str]) -> None:
-    told = {name: value for name, value in world.LIST.items() if name != "numbers"}
+    list_fields = {name: value for name, value in world.LIST.items() if name != "numbers"}
     await app.registrar.call_lists.load_list(
         app.config.settings.clients[0],
-        msgspec.convert(told, ListRequest),
+        msgspec.convert(list_fields, ListRequest),
         io.BytesIO("\n".join(numbers).encode()),
     )
 
@@ -169,12 +169,12 @@ async def test_all_requests_are_batched_when_workers_outnumber_processors(
 ) -> None:
     """Requests arrive in several turns of the event loop. Otherwise at most half of them are batched."""
     app = await gate_on(tmp_path, tmp_path.name, workers=workers)
-    asked = []
+    checks = []
     for turn in range(3):
-        asked += [asyncio.ensure_future(ask(app, f"{turn}-{number}")) for number in range(20)]
+        checks += [asyncio.ensure_future(ask(app, f"{turn}-{number}")) for number in range(20)]
         await asyncio.sleep(0)
-    answers = await asyncio.gather(*asked)
-    assert len({each.decision_id for each in answers} - {""}) == 60
+    answers = await asyncio.gather(*checks)
+    assert len({answer.decision_id for answer in answers} - {""}) == 60
     assert (len(app.gate.recent) == 1) == together
     assert (await ask(app, "alone")).decision_id
     await app.close()
@@ -205,8 +205,8 @@ async def test_a_gate_with_other_keys_is_refused_and_creates_no_log(tmp_path: Pa
     with pytest.raises(KeysUnusable, match="written under other keys"):
         await Registrar.open(loader.load(tmp_path / "two/dialgate.yaml"), Hand())
     share(tmp_path / "one", tmp_path / "two")
-    told = loader.load(tmp_path / "two/dialgate.yaml")
-    await (await App.open(told, registry=CollectorRegistry(), clock=Hand())).close()
+    config = loader.load(tmp_path / "two/dialgate.yaml")
+    await (await App.open(config, registry=CollectorRegistry(), clock=Hand())).close()
     await first.close()
 
 
@@ -272,8 +272,8 @@ async def test_one_of_two_gates_that_open_logs_of_one_name_at_once_gives_up(tmp_
     shutil.copytree(tmp_path / "one/data", tmp_path / "two/data", dirs_exist_ok=True)
     opening = [App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand()) for file in files]
     twins = await asyncio.gather(*opening)
-    asked = [(app, await ask(app, f"{n} of {app.config.settings.node}")) for n in range(12) for app in twins]
-    by_gate = [[answer.decision for app, answer in asked if app is twin] for twin in twins]
+    checks = [(app, await ask(app, f"{n} of {app.config.settings.node}")) for n in range(12) for app in twins]
+    by_gate = [[answer.decision for app, answer in checks if app is twin] for twin in twins]
     assert sorted(decisions.count("allow") for decisions in by_gate) == [0, 5]
     for app in twins:
         await app.tick()
@@ -298,7 +298,7 @@ async def test_a_fence_raised_on_an_older_copy_is_not_taken_for_another_gates(tm
     other = RedisStore(at(tmp_path))
     await other.settle("log", 0, (), ())
     with pytest.raises(StoreUnavailable, match="another gate writes a log of this name, log"):
-        await asyncio.gather(*(each.settle("log", 0, (), ()) for each in (store, other)))
+        await asyncio.gather(*(handle.settle("log", 0, (), ()) for handle in (store, other)))
     await store.close()
     await other.close()
     redis_servers.ended(process)
@@ -374,14 +374,14 @@ async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
 ) -> None:
     """New entries would soon hide that the ledger lacks earlier ones."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    told = loader.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
+    config = loader.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    app = await App.open(told, registry=CollectorRegistry(), clock=Hand())
+    app = await App.open(config, registry=CollectorRegistry(), clock=Hand())
     await load_list(app)
     await app.tick()
     for key in ("{dialgate}:keys", "{dialgate}:positions", "{dialgate}:lists"):
         ask_server(tmp_path, "COPY", key, key, "DB", "1")
-    client = told.settings.clients[0]
+    client = config.settings.clients[0]
     await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
     ask_server(tmp_path, "SWAPDB", "0", "1")
     with pytest.raises(StoreUnavailable, match="ends at 0, but had reached 1"):
@@ -400,43 +400,43 @@ async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
 async def test_a_store_that_lost_revocations_is_refused(tmp_path: Path, *, shared: bool) -> None:
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     store = {"url": at(tmp_path)} if shared else None
-    told = loader.load(world.write_folder(tmp_path, store=store))
-    app = await App.open(told, registry=CollectorRegistry(), clock=(hand := Hand()))
+    config = loader.load(world.write_folder(tmp_path, store=store))
+    app = await App.open(config, registry=CollectorRegistry(), clock=(hand := Hand()))
     stop = RevocationRequest(number=CLEAR, scope="controller")
-    await app.registrar.revocations.revoke(told.settings.clients[0], stop)
+    await app.registrar.revocations.revoke(config.settings.clients[0], stop)
     await app.tick()
     await app.close()
     if shared:
         ask_server(tmp_path, "FLUSHALL")
     else:
-        (told.data / "store.db").unlink()
+        (config.data / "store.db").unlink()
     lost = r"ends at 0, but had reached 1: .*delete `ledger\.durable`"
     with pytest.raises(StoreUnavailable, match=lost):
-        await App.open(told, registry=CollectorRegistry(), clock=hand)
+        await App.open(config, registry=CollectorRegistry(), clock=hand)
     with pytest.raises(StoreUnavailable, match=lost):
-        await Registrar.open(told, hand)
-    (told.data / "ledger.durable").unlink()
-    await (await App.open(told, registry=CollectorRegistry(), clock=hand)).close()
+        await Registrar.open(config, hand)
+    (config.data / "ledger.durable").unlink()
+    await (await App.open(config, registry=CollectorRegistry(), clock=hand)).close()
     redis_servers.ended(process)
 
 
 async def test_an_empty_watermark_file_after_a_power_failure_is_accepted(tmp_path: Path) -> None:
-    told = loader.load(world.write_folder(tmp_path))
-    told.data.mkdir(exist_ok=True)
-    (told.data / "ledger.durable").touch()
-    await (await App.open(told, registry=CollectorRegistry(), clock=Hand())).close()
+    config = loader.load(world.write_folder(tmp_path))
+    config.data.mkdir(exist_ok=True)
+    (config.data / "ledger.durable").touch()
+    await (await App.open(config, registry=CollectorRegistry(), clock=Hand())).close()
 
 
 async def test_a_lost_stop_entered_by_command_is_noticed_without_a_gate(tmp_path: Path) -> None:
-    told = loader.load(world.write_folder(tmp_path))
-    writer = await Registrar.open(told, Hand())
+    config = loader.load(world.write_folder(tmp_path))
+    writer = await Registrar.open(config, Hand())
     await writer.revocations.revoke(
-        told.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+        config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
     )
     await writer.close()
-    (told.data / "store.db").unlink()
+    (config.data / "store.db").unlink()
     with pytest.raises(StoreUnavailable, match="but had reached 1"):
-        await App.open(told, registry=CollectorRegistry(), clock=Hand())
+        await App.open(config, registry=CollectorRegistry(), clock=Hand())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -457,9 +457,9 @@ async def test_settings_that_a_running_gate_cannot_change_are_refused(gates: lis
         "fastagi": FastAgi(),
         "sip": Sip(),
     }
-    told = msgspec.structs.replace(app.config.settings, **{key: changes[key]})
+    settings = msgspec.structs.replace(app.config.settings, **{key: changes[key]})
     with pytest.raises(ConfigError, match=f"`{key}` cannot be changed while the gate runs"):
-        app.reload(msgspec.structs.replace(app.config, settings=told))
+        app.reload(msgspec.structs.replace(app.config, settings=settings))
 
 
 @pytest.mark.parametrize(
@@ -546,8 +546,8 @@ async def test_the_command_shows_the_gates_and_which_are_silent(gates: list[App]
     file = gates[0].config.folder / "dialgate.yaml"
     command = [sys.executable, "-m", "dialgate", "nodes", "--config", str(file), "--json"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    told, _ = await process.communicate()
-    rows = {each["node"]: each["problem"] for each in msgspec.json.decode(told)["nodes"]}
+    output, _ = await process.communicate()
+    rows = {row["node"]: row["problem"] for row in msgspec.json.decode(output)["nodes"]}
     assert rows == {"one": "silent", "two": "silent"}, "they use the clock of the test"
     assert process.returncode == 1
 
@@ -582,13 +582,15 @@ async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store
     """Names are also tested across piece boundaries, and releasing one name keeps the others."""
     seqs = [1, 2, 126, 127, 128, 130, 255, 256, 257]
     subjects = {f"log-{seq}": b"%016d" % seq for seq in seqs}
-    wanted = [Reservation(subject, attempt(decision), (subject,)) for decision, subject in subjects.items()]
+    reservations = [
+        Reservation(subject, attempt(decision), (subject,)) for decision, subject in subjects.items()
+    ]
     reading = await own_store.read(list(subjects.values()))
-    assert await own_store.commit(reading, wanted, [], Position("log", 257))
+    assert await own_store.commit(reading, reservations, [], Position("log", 257))
 
     async def found() -> dict[str, bytes]:
-        held = {f"log-{seq}": await own_store.attempt(f"log-{seq}") for seq in range(300)}
-        return {decision: each[0] for decision, each in held.items() if each is not None}
+        attempts = {f"log-{seq}": await own_store.attempt(f"log-{seq}") for seq in range(300)}
+        return {decision: counted[0] for decision, counted in attempts.items() if counted is not None}
 
     assert await found() == subjects
     await own_store.release(["log-127", "log-130", "log-256", "log-299"], Position("log", 257))
@@ -667,14 +669,14 @@ async def test_an_existing_entry_is_acknowledged_again_only_once_durable(tmp_pat
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
     client = app.config.settings.clients[0]
-    given = ConsentRequest(
+    consent = ConsentRequest(
         number=CLEAR,
         id="web-1",
         collected_at=datetime(2026, 10, 1, tzinfo=UTC),
         purposes=("sale",),
         call_types=("agent",),
     )
-    await app.registrar.consents.record(client, given)
+    await app.registrar.consents.record(client, consent)
     replica.kill()
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
@@ -738,14 +740,14 @@ async def test_a_replica_unknown_at_the_start_of_a_cluster_is_waited_for_soon(
     tmp_path: Path,
 ) -> None:
     """A Cluster lists a replica only after its first synchronisation."""
-    made = redis_servers.cluster(1)
-    store = RedisStore(made.url(), name=tmp_path.name)
+    cluster = redis_servers.cluster(1)
+    store = RedisStore(cluster.url(), name=tmp_path.name)
     async with asyncio.timeout(20):
         while await store.surplus_replicas() != 1:
             await store.ping()
     await store.ping()  # which both have then
-    holding = [each for each in made.nodes if tmp_path.name in each.say("--scan")]
-    (replica,) = (each for each in holding if each.say("ROLE").startswith("slave"))
+    holding = [node for node in cluster.nodes if tmp_path.name in node.say("--scan")]
+    (replica,) = (node for node in holding if node.say("ROLE").startswith("slave"))
     replica.kill()
     with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
         await store.append([revoked(ANNA)])
@@ -767,8 +769,8 @@ async def test_sentinels_with_their_own_users(tmp_path: Path) -> None:
     ):
         await stranger.ping()
     await stranger.close()
-    known = f"{watched.url()}?sentinel_username=gate&sentinel_password=pw"
-    store = RedisStore(known, name=tmp_path.name)
+    url = f"{watched.url()}?sentinel_username=gate&sentinel_password=pw"
+    store = RedisStore(url, name=tmp_path.name)
     await store.refuse_unless_safe()
     await store.close()
 
@@ -794,10 +796,12 @@ async def test_a_subject_with_an_unanswered_silent_call_never_expires(
     results: list[Result] = ["answered", "abandoned", "answered", "no_answer"]
     lives = []
     for seq, result in enumerate(results, 1):
-        each = msgspec.structs.replace(attempt(f"log-{seq}"), at=seq)
+        counted = msgspec.structs.replace(attempt(f"log-{seq}"), at=seq)
         reading = await own_store.read([ANNA])
-        assert await own_store.commit(reading, [Reservation(ANNA, each, (ANNA,))], [], Position("log", seq))
-        assert await own_store.result(each.decision, result, seq)
+        assert await own_store.commit(
+            reading, [Reservation(ANNA, counted, (ANNA,))], [], Position("log", seq)
+        )
+        assert await own_store.result(counted.decision, result, seq)
         lives.append(int(ask_server(tmp_path, "PTTL", own_store.key("s:", ANNA).decode())))
     assert [life > 0 for life in lives] == [True, False, False, True]
     assert lives[1:3] == [-1, -1]

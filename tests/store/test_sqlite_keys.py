@@ -55,10 +55,10 @@ def test_added_keys_are_selected_in_order_and_once(
     keys.add(first)
     keys.add(second)
     added = {*first, *second}
-    asked = first + others + second
-    selected = keys.select(asked)
+    searched = first + others + second
+    selected = keys.select(searched)
     assert [key for key in selected if key in added] == list(
-        dict.fromkeys(key for key in asked if key in added)
+        dict.fromkeys(key for key in searched if key in added)
     )
     assert len(selected) == len(set(selected))
 

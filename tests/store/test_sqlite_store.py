@@ -32,7 +32,7 @@ async def test_a_store_with_the_bloom_filter_of_an_earlier_version_opens_without
     store = SqliteStore.open(tmp_path / "store.db")
     assert not (tmp_path / "store.sieve").exists()
     known = (await store.read([*keys("there", 3), *keys("absent", 3)])).known
-    assert [len(each.revocations) for each in known] == [1, 1, 1, 0, 0, 0]
+    assert [len(state.revocations) for state in known] == [1, 1, 1, 0, 0, 0]
     await store.close()
 
 

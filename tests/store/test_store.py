@@ -108,8 +108,8 @@ ENGINES = [sqlite_engine, redis_engine, tls_engine, cluster_engine, sentinel_eng
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    made: Engine = request.param(tmp_path)
-    return made
+    new_engine: Engine = request.param(tmp_path)
+    return new_engine
 
 
 @pytest.fixture
@@ -144,18 +144,18 @@ def answer(question: bytes, at: int = 10, decision: str = "log-1") -> Remembered
 
 
 async def recalled(store: Store, questions: list[bytes], since: int) -> list[Remembered | None]:
-    return list((await store.read([], [named(each) for each in questions], since)).answers)
+    return list((await store.read([], [named(question) for question in questions], since)).answers)
 
 
 async def reserve(store: Store, subject: bytes, *decisions: str, position: Position = HERE) -> None:
     reading = await store.read([subject])
-    wanted = [Reservation(subject, attempt(each), (subject,)) for each in decisions]
-    assert await store.commit(reading, wanted, [], position)
+    reservations = [Reservation(subject, attempt(decision), (subject,)) for decision in decisions]
+    assert await store.commit(reading, reservations, [], position)
 
 
 async def decisions(store: Store, subject: bytes = ANNA) -> list[str]:
     (known,) = (await store.read([subject])).known
-    return [each.decision for each in known.attempts]
+    return [counted.decision for counted in known.attempts]
 
 
 async def run_other_tasks() -> None:
@@ -203,7 +203,7 @@ async def test_states_are_in_the_requested_order(store: Store) -> None:
     await store.append([revoked(ANNA)])
     crowd = [index.to_bytes(16, "big") for index in range(1_100)]
     known = (await store.read([BRUNO, ANNA, *crowd, ANNA])).known
-    assert [len(each.revocations) for each in known] == [0, 1, *[0] * 1_100, 1]
+    assert [len(state.revocations) for state in known] == [0, 1, *[0] * 1_100, 1]
     assert known[0] == Known(seq=1)
     assert list((await store.read([])).known) == []
 
@@ -212,7 +212,7 @@ async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> N
     """It identifies the state of the ledger, and is the same for all subjects of one read."""
     assert (await store.read([ANNA])).known == [Known()]
     sequences = await store.append([revoked(ANNA), revoked(BRUNO), revoked(BRUNO)])
-    assert [each.seq for each in (await store.read([ANNA, BRUNO, EVERYONE])).known] == [sequences[-1]] * 3
+    assert [state.seq for state in (await store.read([ANNA, BRUNO, EVERYONE])).known] == [sequences[-1]] * 3
 
 
 async def test_a_ledger_that_ends_before_its_known_end_is_refused(
@@ -239,8 +239,8 @@ async def test_a_ledger_that_ends_before_its_known_end_is_refused(
 
 async def test_attempts_are_newest_last(store: Store) -> None:
     reading = await store.read([ANNA])
-    wanted = [Reservation(ANNA, attempt(f"log-{at}", at), (ANNA,)) for at in (30, 10, 20)]
-    assert await store.commit(reading, wanted, [], HERE)
+    reservations = [Reservation(ANNA, attempt(f"log-{at}", at), (ANNA,)) for at in (30, 10, 20)]
+    assert await store.commit(reading, reservations, [], HERE)
     (known,) = (await store.read([ANNA])).known
     assert known.attempts == tuple(attempt(f"log-{at}", at) for at in (10, 20, 30))
 
@@ -258,15 +258,15 @@ async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
 ) -> None:
     """Until then its gate may fail to record it. A gate removes unrecorded answers from its own log."""
     assert isinstance(store, Shared)
-    keys, seen = [b"k1", b"k2", b"k3"], []
+    keys, visible = [b"k1", b"k2", b"k3"], []
 
     async def look() -> None:
-        seen.append([each is not None for each in await recalled(other, keys, 0)])
+        visible.append([item is not None for item in await recalled(other, keys, 0)])
 
     await store.settle("log", 0, [], [])
     for seq, durable in ((1, 0), (2, 1)):
-        given = answer(b"k%d" % seq, decision=f"log-{seq}")
-        await store.commit(NOTHING, [], [given], Position("log", seq, seq, durable))
+        remembered = answer(b"k%d" % seq, decision=f"log-{seq}")
+        await store.commit(NOTHING, [], [remembered], Position("log", seq, seq, durable))
         await look()
     await store.note_durable("log", 2)
     await look()
@@ -279,7 +279,7 @@ async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
     )  # as after a crash or a restored backup: sequences from 2 on are reused
     await store.commit(NOTHING, [], [answer(b"k3", decision="log-2")], Position("log", 2, 2, 1))
     await look()
-    assert seen == [
+    assert visible == [
         [False, False, False],
         [True, False, False],
         [True, True, False],
@@ -374,11 +374,11 @@ async def test_a_commit_whose_reading_is_stale_writes_nothing(
     reading = await store.read([b"carla---" * 2, ANNA, EVERYONE])
     elsewhere = by_another_handle and (engine.shared or happens not in OWN)
     await happens(other if elsewhere else store, engine)
-    wanted = [
+    reservations = [
         Reservation(b"carla---" * 2, attempt("log-1"), (b"carla---" * 2, EVERYONE)),
         Reservation(ANNA, attempt("log-2"), (ANNA, EVERYONE)),
     ]
-    assert await store.commit(reading, wanted, [answer(b"k")], Position("log", 9)) == written
+    assert await store.commit(reading, reservations, [answer(b"k")], Position("log", 9)) == written
     assert (await decisions(store, b"carla---" * 2) == ["log-1"]) == written
     assert ("log-2" in await decisions(store)) == written
     assert (await recalled(store, [b"k"], 0) != [None]) == written
@@ -395,7 +395,7 @@ async def test_reservations_of_one_commit_do_not_make_each_other_stale(store: St
 
 async def test_of_two_commits_on_one_reading_the_second_is_stale(store: Store) -> None:
     reading = await store.read([ANNA])
-    first, second = (Reservation(ANNA, attempt(each), (ANNA,)) for each in ("log-1", "log-2"))
+    first, second = (Reservation(ANNA, attempt(decision), (ANNA,)) for decision in ("log-1", "log-2"))
     assert await store.commit(reading, [first], [], HERE)
     assert not await store.commit(reading, [second], [], HERE)
 
@@ -427,15 +427,15 @@ async def take_what_is_left(store: Store, name: str) -> int:
         if len(reading.known[0].attempts) >= LIMIT:
             return got
         await run_other_tasks()
-        wanted = [Reservation(ANNA, attempt(f"{name}-{got}"), (ANNA,))]
-        got += await store.commit(reading, wanted, [], Position(name, got))
+        reservations = [Reservation(ANNA, attempt(f"{name}-{got}"), (ANNA,))]
+        got += await store.commit(reading, reservations, [], Position(name, got))
 
 
 async def test_a_hundred_concurrent_calls_reach_a_limit_of_five_exactly(
     store: Store, other: Store, engine: Engine
 ) -> None:
     handles = [store, other if engine.shared else store] * 50
-    got = await asyncio.gather(*(take_what_is_left(each, f"task{n}") for n, each in enumerate(handles)))
+    got = await asyncio.gather(*(take_what_is_left(handle, f"task{n}") for n, handle in enumerate(handles)))
     assert sum(got) == LIMIT
     assert len(await decisions(store)) == LIMIT
 
@@ -445,7 +445,7 @@ async def test_a_release_removes_attempts_and_answers(store: Store) -> None:
     await store.commit(NOTHING, [], [answer(b"k1", decision="log-1"), answer(b"k2", decision="log-2")], HERE)
     await store.release(["log-2", "log-3"], Position("log", 1))
     assert await decisions(store) == ["log-1"]
-    assert [each is None for each in await recalled(store, [b"k1", b"k2"], 0)] == [False, True]
+    assert [item is None for item in await recalled(store, [b"k1", b"k2"], 0)] == [False, True]
     assert await store.positions() == {"log": 1}, "the log will reuse sequences from 2 on"
 
 
@@ -504,11 +504,11 @@ async def test_a_removal_appends_atomically_and_makes_readings_stale(store: Stor
     assert [entry.seq for entry in await store.history(ANNA)] == [2, 4]
     assert await store.history(BRUNO) == []
     assert [entry.seq for entry in await store.since(0, 9)] == [2, 4]
-    wanted = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
-    assert not await store.commit(reading, wanted, [], HERE)
-    assert [each.seq for each in (await store.read([ANNA])).known[0].revocations] == [2, 4]
+    reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
+    assert not await store.commit(reading, reservations, [], HERE)
+    assert [revocation.seq for revocation in (await store.read([ANNA])).known[0].revocations] == [2, 4]
     assert await store.remove([2]) == []
-    assert [each.seq for each in (await store.read([ANNA])).known[0].revocations] == [4]
+    assert [revocation.seq for revocation in (await store.read([ANNA])).known[0].revocations] == [4]
     assert await store.append([revoked(BRUNO)]) == [5]
 
 
@@ -609,7 +609,7 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
     assert await store.replace_list(spring, "22")
     others = structs.replace(spring, controller="another")
     assert await store.add_list(others)
-    assert sorted(await store.lists(), key=lambda each: (each.id, each.controller)) == [
+    assert sorted(await store.lists(), key=lambda call_list: (call_list.id, call_list.controller)) == [
         autumn,
         retired,
         others,
@@ -621,9 +621,9 @@ async def test_attempts_older_than_the_bound_are_dropped(store: Store) -> None:
     await store.append([revoked(ANNA)])
     for name, at in (("log-1", 10), ("log-2", 20)):
         reading = await store.read([ANNA, BRUNO])
-        each = structs.replace(attempt(name), at=at)
+        counted = structs.replace(attempt(name), at=at)
         subject = ANNA if name == "log-1" else BRUNO
-        assert await store.commit(reading, [Reservation(subject, each, (subject,))], [], HERE)
+        assert await store.commit(reading, [Reservation(subject, counted, (subject,))], [], HERE)
     assert await store.drop_attempts(20, drop=False) == 1
     assert await store.attempt("log-1")
     assert await store.drop_attempts(20, drop=True) == 1
@@ -639,14 +639,16 @@ async def test_an_abandoned_call_is_kept_until_a_later_call_is_answered(store: S
         (BRUNO, "abandoned"), (BRUNO, "opt_out"), (BRUNO, "abandoned"), (BRUNO, "answered"),
     ]  # fmt: skip
     for at, (subject, result) in enumerate(calls, 1):
-        each = structs.replace(attempt(f"log-{at}"), at=at)
+        counted = structs.replace(attempt(f"log-{at}"), at=at)
         reading = await store.read([subject])
-        assert await store.commit(reading, [Reservation(subject, each, (subject,))], [], HERE)
-        assert await store.result(each.decision, result, at)
+        assert await store.commit(reading, [Reservation(subject, counted, (subject,))], [], HERE)
+        assert await store.result(counted.decision, result, at)
     for drop in (False, True):
         assert await store.drop_attempts(100, drop=drop) == len(calls) - 1
-    held = [[each.decision for each in known.attempts] for known in (await store.read([ANNA, BRUNO])).known]
-    assert held == [["log-4"], []]
+    remaining = [
+        [counted.decision for counted in known.attempts] for known in (await store.read([ANNA, BRUNO])).known
+    ]
+    assert remaining == [["log-4"], []]
     later = structs.replace(attempt("log-10"), at=10)
     assert await store.commit(await store.read([ANNA]), [Reservation(ANNA, later, (ANNA,))], [], HERE)
     assert await store.result("log-10", "answered", 10)
@@ -657,17 +659,17 @@ async def test_an_abandoned_call_is_kept_until_a_later_call_is_answered(store: S
 async def test_the_newest_proof_of_each_caller_id_is_returned(store: Store) -> None:
     newest = CallerIdProof(controller="acme", caller_id="+390844", at=20, kind="probe", answered=False)
     another = structs.replace(newest, controller="other", at=5)
-    for each in (newest, structs.replace(newest, at=19), another):
-        await store.put_proof(each)
-    assert sorted(await store.proofs(), key=lambda each: each.controller) == [newest, another]
+    for proof in (newest, structs.replace(newest, at=19), another):
+        await store.put_proof(proof)
+    assert sorted(await store.proofs(), key=lambda proof: proof.controller) == [newest, another]
 
 
 async def test_the_cursor_of_a_webhook_is_replaced(store: Store, other: Store) -> None:
     one, two = Delivery(webhook="one", seq=1), Delivery(webhook="two", seq=2, dead=3, dead_after=1)
     for delivery in (one, two, structs.replace(one, seq=7, tries=1, failing_since=5)):
         await store.put_delivery(delivery)
-    held = {each.webhook: each for each in await other.deliveries()}
-    assert held == {"one": Delivery(webhook="one", seq=7, tries=1, failing_since=5), "two": two}
+    by_webhook = {delivery.webhook: delivery for delivery in await other.deliveries()}
+    assert by_webhook == {"one": Delivery(webhook="one", seq=7, tries=1, failing_since=5), "two": two}
 
 
 async def test_settling_with_a_log_works_both_ways_and_repeatedly(store: Store) -> None:
@@ -676,19 +678,19 @@ async def test_settling_with_a_log_works_both_ways_and_repeatedly(store: Store) 
         await reserve(store, ANNA, f"{other}-99", position=Position(other, 99))
     await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100")
     await store.result("log-9", "busy", 11)
-    gone, kept = answer(b"k10", decision="log-10"), answer(b"k9", decision="log-9")
-    await store.commit(NOTHING, [], [gone, kept], Position("log", 100))
+    dropped, remaining = answer(b"k10", decision="log-10"), answer(b"k9", decision="log-9")
+    await store.commit(NOTHING, [], [dropped, remaining], Position("log", 100))
     lost = [(ANNA, attempt("log-9")), (BRUNO, attempt("log-7"))]
     for _ in range(2):
         await store.settle("log", 9, lost, [answer(b"k7", decision="log-7")])
         (known,) = (await store.read([ANNA])).known
-        assert {each.decision: each.result for each in known.attempts} == {
+        assert {counted.decision: counted.result for counted in known.attempts} == {
             "log-8": "pending", "log-9": "busy", "logs-99": "pending", "loh-99": "pending",
             "lo-99": "pending",
         }  # fmt: skip
         assert await decisions(store, BRUNO) == ["log-7"]
-        found = await recalled(store, [b"k7", b"k9", b"k10"], 0)
-        assert [each is None for each in found] == [False, False, True]
+        items = await recalled(store, [b"k7", b"k9", b"k10"], 0)
+        assert [item is None for item in items] == [False, False, True]
         assert (await store.positions())["log"] == 9
 
 
@@ -696,7 +698,7 @@ async def test_maintenance_deletes_answers_older_than_the_bound(store: Store) ->
     many = [answer(b"old%d" % n, 9) for n in range(2_500)]
     await store.commit(NOTHING, [], [*many, answer(b"new", 10)], HERE)
     await store.maintain(10)
-    assert [each is None for each in await recalled(store, [b"old0", b"old2499", b"new"], 0)] == [
+    assert [item is None for item in await recalled(store, [b"old0", b"old2499", b"new"], 0)] == [
         True,
         True,
         False,
@@ -775,7 +777,9 @@ async def test_a_half_written_buffer_is_settled_with_the_log_after_a_crash(
     """A buffer is written in parts, and its position with the last. Attempts that the log lost are removed."""
     await SqliteStore.open(tmp_path / "store.db").close()
     subjects = [bytes([n]) * 16 for n in range(256)]
-    attempts = [Reservation(each, attempt(f"log-{n}"), (each,)) for n, each in enumerate(subjects, 1)]
+    attempts = [
+        Reservation(subject, attempt(f"log-{n}"), (subject,)) for n, subject in enumerate(subjects, 1)
+    ]
     recent = WriteBuffer()
     recent.add(attempts, [], Position("log", 256))
     with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
@@ -783,10 +787,10 @@ async def test_a_half_written_buffer_is_settled_with_the_log_after_a_crash(
         sqlite_tables.write_part(db, first, recent.position, 0)
     store = SqliteStore.open(tmp_path / "store.db")
     assert (await store.positions()).get("log", 0) == 0
-    lost = [(each.subject, each.attempt) for each in attempts[:20]]
+    lost = [(reservation.subject, reservation.attempt) for reservation in attempts[:20]]
     await store.settle("log", 20, lost, [])
     known = (await store.read(subjects)).known
-    assert [len(each.attempts) for each in known] == [1] * 20 + [0] * 236
+    assert [len(state.attempts) for state in known] == [1] * 20 + [0] * 236
     assert (await store.positions())["log"] == 20
     await store.close()
 
@@ -816,14 +820,14 @@ async def test_commits_wait_when_the_disk_cannot_keep_up(tmp_path: Path) -> None
     with closing(
         sqlite3.connect(tmp_path / "store.db")
     ) as beside:  # a read here would not let the writer run
-        for each in range(1, _MAX_BUFFERS + 4):
-            answers = [answer(b"%d-%d" % (each, n)) for n in range(BUFFER_ROWS)]
-            await store.commit(NOTHING, [], answers, Position("log", each))
+        for number in range(1, _MAX_BUFFERS + 4):
+            answers = [answer(b"%d-%d" % (number, n)) for n in range(BUFFER_ROWS)]
+            await store.commit(NOTHING, [], answers, Position("log", number))
             (written,) = beside.execute("SELECT ifnull(max(seq), 0) FROM position").fetchone()
-            if each <= _MAX_BUFFERS + 1:
+            if number <= _MAX_BUFFERS + 1:
                 assert written == 0
             else:
-                assert written >= each - _MAX_BUFFERS - 1
+                assert written >= number - _MAX_BUFFERS - 1
             assert len(store._buffers) <= _MAX_BUFFERS + 1
     await store.close()
 
@@ -832,9 +836,9 @@ async def test_another_process_can_write_during_heavy_writing(tmp_path: Path) ->
     """A stop does not wait until a gate has nothing more to write, which under load would be never."""
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     gatherings = 6
-    for each in range(gatherings):
-        answers = [answer(b"%d-%d" % (each, n)) for n in range(BUFFER_ROWS)]
-        await store.commit(NOTHING, [], answers, Position("log", each))
+    for number in range(gatherings):
+        answers = [answer(b"%d-%d" % (number, n)) for n in range(BUFFER_ROWS)]
+        await store.commit(NOTHING, [], answers, Position("log", number))
     await run_other_tasks()  # the first is being written
     assert await beside.append([revoked(ANNA)]) == [1]
     assert (await beside.positions()).get("log", 0) < gatherings - 2
@@ -969,7 +973,7 @@ async def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "store.db")
     await store.append([revoked(ANNA)])
     files = [tmp_path / name for name in ("store.db", "store.db-wal", "store.db-shm")]
-    modes = [each.stat().st_mode & 0o777 for each in files]
+    modes = [path.stat().st_mode & 0o777 for path in files]
     await store.close()
     assert modes == [0o600] * 3
 

@@ -54,11 +54,11 @@ async def fill(store: Store) -> None:
     await store.append([revoked(ANNA, at) for at in range(1, 6)])
     await store.remove([2, 5])  # so that the newest sequence has no entry
     reading = await store.read([BRUNO])
-    wanted = [Reservation(BRUNO, attempt(f"log-{n}", n), (BRUNO,)) for n in range(1, 41)]
+    reservations = [Reservation(BRUNO, attempt(f"log-{n}", n), (BRUNO,)) for n in range(1, 41)]
     answers = [Remembered(b"k%d" % n * 8, NOW, b"{}", f"log-{n}") for n in range(2)]
-    assert await store.commit(reading, wanted, answers, Position("log", 40))
+    assert await store.commit(reading, reservations, answers, Position("log", 40))
     await store.result("log-7", "busy", 99)
-    made = CallList(
+    call_list = CallList(
         id="rome",
         controller="acme",
         campaigns=("spring",),
@@ -70,7 +70,7 @@ async def fill(store: Store) -> None:
         loaded_at=1,
         actor="anna",
     )
-    await store.add_list(made)
+    await store.add_list(call_list)
     await store.put_proof(CallerIdProof(controller="acme", caller_id="+39", at=1, kind="probe"))
     await store.put_proof(CallerIdProof(controller="acme", caller_id="+39", at=2, kind="probe"))
     await store.put_delivery(Delivery(webhook="crm", seq=3))
@@ -102,8 +102,8 @@ async def test_a_copy_to_a_shared_store_and_back_is_identical(filled: Path, urls
     shared = RedisStore(urls["redis"], name=filled.name, patience=5)
     await shared.refuse_unless_safe()
     (anna, bruno) = (await shared.read([ANNA, BRUNO])).known
-    assert [each.seq for each in anna.revocations] == [1, 3, 4]
-    assert [each.result for each in bruno.attempts if each.decision == "log-7"] == ["busy"]
+    assert [revocation.seq for revocation in anna.revocations] == [1, 3, 4]
+    assert [counted.result for counted in bruno.attempts if counted.decision == "log-7"] == ["busy"]
     assert anna.seq == 5, "a sequence is never reused"
     await shared.close()
     assert await copied(urls, "redis", "back", filled.name) == EVERYTHING
@@ -143,8 +143,8 @@ async def test_an_incomplete_copy_is_not_opened_and_can_be_continued(
         await shared.refuse_unless_safe()
     assert await copy(one, other, lambda _: None) == EVERYTHING
     await shared.refuse_unless_safe()
-    for each in (shared, one, other):
-        await each.close()
+    for store in (shared, one, other):
+        await store.close()
 
 
 async def test_a_store_in_use_is_refused_as_target(filled: Path, urls: dict[str, str]) -> None:
@@ -205,8 +205,8 @@ async def test_a_source_written_to_during_the_copy_is_refused(filled: Path, urls
     meanwhile.path = str(filled / "store.db")
     with pytest.raises(CopyRefused, match="written to during the copy"):
         await copy(one, meanwhile, lambda _: None)
-    for each in (one, other):
-        await each.close()
+    for store in (one, other):
+        await store.close()
 
 
 def test_the_command_reports_the_copied_rows(filled: Path, urls: dict[str, str]) -> None:

@@ -125,13 +125,13 @@ class Model:
             set()
         )  # keys whose answer was released: the answer that it replaced may be lost too
         self.results: dict[str, str] = {}
-        self.entries: list[int] = []  # the subject of each
+        self.entries: list[int] = []  # subjects
         self.clock = count(10)
 
     # ---- expected content --------------------------------------------------------------------------------------------
 
     def attempts(self, subject: bytes) -> list[Attempt]:
-        every = (each for log in self.logs.values() for logged in log for each in logged.attempts)
+        every = (counted for log in self.logs.values() for logged in log for counted in logged.attempts)
         return [
             structs.replace(attempt, result=self.results.get(attempt.decision, "pending"))
             for whose, attempt in every
@@ -140,12 +140,14 @@ class Model:
 
     def state(self, subject: bytes) -> tuple[list[Attempt], list[int]]:
         entered = [seq for seq, place in enumerate(self.entries, 1) if SUBJECTS[place] == subject]
-        return sorted(self.attempts(subject), key=lambda each: each.decision), entered
+        return sorted(self.attempts(subject), key=lambda counted: counted.decision), entered
 
     def answer(self, key: bytes, handle: int) -> Remembered | None:
         """Return what `handle` may repeat: its own answers, and those durable in another log."""
-        every = (each for log in self.logs.values() for logged in log for each in logged.answers)
-        newest = max((each for each in every if each.key == key), key=lambda each: each.at, default=None)
+        every = (answer for log in self.logs.values() for logged in log for answer in logged.answers)
+        newest = max(
+            (answer for answer in every if answer.key == key), key=lambda answer: answer.at, default=None
+        )
         if newest is None or not self.engine.shared:
             return newest
         log, _, seq = newest.decision.rpartition("-")
@@ -177,7 +179,7 @@ class Model:
                 await self.commit(step)
 
     async def note(self, step: Note) -> None:
-        every = [each.decision for subject in SUBJECTS for each in self.attempts(subject)]
+        every = [counted.decision for subject in SUBJECTS for counted in self.attempts(subject)]
         if every:
             decision = every[step.attempt % len(every)]
             assert await self.stores[self.handle(step.handle)].result(decision, step.result, next(self.clock))
@@ -188,7 +190,7 @@ class Model:
         if not log or log[-1].first <= self.durable[LOGS[handle]]:
             return
         logged = log.pop()
-        self.released.update(each.key for each in logged.answers)
+        self.released.update(answer.key for answer in logged.answers)
         names = [f"{LOGS[handle]}-{seq}" for seq in range(logged.first, logged.last + 1)]
         for name in names:
             self.results.pop(name, None)
@@ -214,8 +216,8 @@ class Model:
             log.remove(lost)
             for _, attempt in lost.attempts:
                 self.results.pop(attempt.decision, None)
-        attempts = [each for logged in log for each in logged.attempts]
-        answers = [each for logged in log for each in logged.answers]
+        attempts = [counted for logged in log for counted in logged.attempts]
+        answers = [answer for logged in log for answer in logged.answers]
         head = self.durable[name] = log[-1].last if log else 0
         await store.settle(name, head, attempts, answers)
         self.writes[handle].add(name)
@@ -227,8 +229,8 @@ class Model:
         reading = await self.stores[handle].read(SUBJECTS, keys)
         store = self.stores[handle]
         before = {subject: self.state(subject) for subject in SUBJECTS}
-        for each in step.between:
-            await self.play(each)
+        for action in step.between:
+            await self.play(action)
         log = self.logs[name]
         first = log[-1].last + 1 if log else 1
         logged = self._logged(name, first, step, keys)
@@ -236,7 +238,7 @@ class Model:
         position = Position(name, logged.last, first, first - 1 if step.synced else 0)
         self.writes[handle].add(name)
         written = await store.commit(reading, reserved, logged.answers, position)
-        watched = {subject for each in reserved for subject in each.watch}
+        watched = {subject for reservation in reserved for subject in reservation.watch}
         assert written == all(self.state(subject) == before[subject] for subject in watched)
         if written:
             self.durable[name] = max(self.durable[name], position.durable)
@@ -261,9 +263,9 @@ class Model:
             reading = await store.read(SUBJECTS, keys)
             for subject, known in zip(SUBJECTS, reading.known, strict=True):
                 attempts, entered = self.state(subject)
-                assert [each.seq for each in known.revocations] == entered
+                assert [revocation.seq for revocation in known.revocations] == entered
                 if counts:
-                    assert sorted(known.attempts, key=lambda each: each.decision) == attempts
+                    assert sorted(known.attempts, key=lambda counted: counted.decision) == attempts
                     self._in_order(known)
             if counts:
                 for key, found in zip(keys, reading.answers, strict=True):
@@ -274,19 +276,19 @@ class Model:
 
     @staticmethod
     def _in_order(known: Known) -> None:
-        instants = [each.at for each in known.attempts]
+        instants = [counted.at for counted in known.attempts]
         assert instants == sorted(instants)
 
     async def close(self) -> None:
-        for each in (*self.stores, *self.abandoned):
-            await each.close()
+        for store in (*self.stores, *self.abandoned):
+            await store.close()
 
 
 def folders(folder: Path) -> Iterator[Path]:
     for place in count():
-        made = folder / f"{folder.name}-{place}"
-        made.mkdir()
-        yield made
+        path = folder / f"{folder.name}-{place}"
+        path.mkdir()
+        yield path
 
 
 @pytest.mark.parametrize(("engine", "many"), [(sqlite_engine, 60), (redis_engine, 60)])

@@ -22,10 +22,9 @@ the hash of the header, of every 1,024th entry and of the last). All other hashe
 modification shows at the next stored hash.
 
 An index is an array. Row 0 holds four bytes of a key (big-endian), ascending; row 1 holds the sequence of an entry minus the
-first sequence of the index. The key of a decision is its `number`. The key of a report is the SHA-256 of the decision id. The
-array is followed by the CRC-32 of each 4,096 bytes of it (uint32, little-endian), which every read checks, and by the SHA-256
-(32 bytes) of the file name and everything before. Four bytes are not unique, so readers decode the entries and compare whole
-keys.
+first sequence of the index. The key of a decision is its `number`. The key of a report is the SHA-256 of the decision id. After
+the array come the CRC-32 of each 4,096 bytes of it (uint32, little-endian), which every read checks. The last 32 bytes are the
+SHA-256 of the file name and everything before. Four bytes are not unique, so readers decode the entries and compare whole keys.
 
 An index only speeds up searches and is not part of the log. It can be rebuilt from the segments. Without a readable index the
 segments are searched directly. Indexes are merged as their number grows, and an index within the range of another is obsolete.

@@ -1,6 +1,6 @@
 """The items of an index for a packed segment: decisions by number, and reports by decision.
 
-If the body of an entry is stored, the item is made from the body and not from the columns, because the chain proves the body.
+If the body of an entry is stored, the item is made from the body, which the chain proves, and not from the columns.
 """
 
 from collections.abc import Iterable

@@ -14,10 +14,10 @@ def seq_of(decision: str) -> int:
 
 
 def by_log(decisions: Iterable[str]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    grouped: dict[str, list[int]] = {}
     for decision in decisions:
-        found.setdefault(log_of(decision), []).append(seq_of(decision))
-    return found
+        grouped.setdefault(log_of(decision), []).append(seq_of(decision))
+    return grouped
 
 
 def stored(answer: Remembered) -> bytes:

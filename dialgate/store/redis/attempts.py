@@ -43,19 +43,19 @@ class RedisAttempts(RedisRecovery):
         if self._doubtful:
             await self._settle_doubts()
         durable = self._durable  # the reading need not contain what is acknowledged while it runs
-        different = list(dict.fromkeys(subjects))
+        distinct = list(dict.fromkeys(subjects))
         request = (
             "MGET",
             self._of_ledger,
             self._of_keys,
-            *[self._of_subject + subject for subject in different],
+            *[self._of_subject + subject for subject in distinct],
             *[self._of_answer + key for key in keys],
         )
         values_read = await self.run(*request)
         durable_logs: dict[str, int] = {}
-        if any(value is not None for value in values_read[2 + len(different) :]):
-            values_read, durable_logs = await self._read_again(request, values_read, 2 + len(different))
-        reading = self._reading(subjects, different, keys, max(since, self._since), values_read, durable_logs)
+        if any(value is not None for value in values_read[2 + len(distinct) :]):
+            values_read, durable_logs = await self._read_again(request, values_read, 2 + len(distinct))
+        reading = self._reading(subjects, distinct, keys, max(since, self._since), values_read, durable_logs)
         self._refuse_unless_claimed(values_read[1])
         refuse_if_short(reading.seq, durable)
         return reading
@@ -66,7 +66,7 @@ class RedisAttempts(RedisRecovery):
         """Read again if remembered answers need it, and read how far the logs of others are durable.
 
         `answers`: index of the first answer in `values_read`. The durable sequences are read before the
-        answers. A log removes what it could not record before it reuses the sequences, so an answer that is
+        answers. A log removes unrecorded answers before it reuses their sequences. So an answer that is
         read later and lies within that bound is the recorded one.
 
         An answer beyond that bound is being recorded by a gate that decides the same call at this moment. Wait for it,
@@ -87,8 +87,8 @@ class RedisAttempts(RedisRecovery):
             replies = await self._run_replicated(commands)
             bounds = replies[-2] if logs else ()
             durable_logs = {log: int(seq or 0) for log, seq in zip(logs, bounds, strict=True)}
-            found = [decision_of(value) for value in replies[-1][answers:] if value is not None]
-            if all(self._is_recorded(decision, durable_logs) for decision in found):
+            decisions = [decision_of(value) for value in replies[-1][answers:] if value is not None]
+            if all(self._is_recorded(decision, durable_logs) for decision in decisions):
                 break
             await asyncio.sleep(wait)
         return replies[-1], durable_logs
@@ -96,7 +96,7 @@ class RedisAttempts(RedisRecovery):
     def _reading(
         self,
         subjects: Sequence[bytes],
-        different: Sequence[bytes],
+        distinct: Sequence[bytes],
         keys: Sequence[bytes],
         since: Instant,
         values_read: Sequence[bytes | None],
@@ -110,19 +110,19 @@ class RedisAttempts(RedisRecovery):
                 subjects=subjects,
                 known=[self._nothing] * len(subjects),
                 answers=[None] * len(keys),
-                values=dict.fromkeys(different, b""),
+                values=dict.fromkeys(distinct, b""),
                 seq=seq,
             )
         values: dict[bytes, bytes] = {}
-        known = dict.fromkeys(different, self._nothing)
-        for subject, value in zip(different, values_read[2:], strict=False):
+        known = dict.fromkeys(distinct, self._nothing)
+        for subject, value in zip(distinct, values_read[2:], strict=False):
             if value is None:
                 values[subject] = b""
             else:
                 values[subject] = value
                 known[subject] = subject_codec.known(value, seq)
         answers: list[Remembered | None] = [None] * len(keys)
-        for at, value in enumerate(values_read[2 + len(different) :]):
+        for at, value in enumerate(values_read[2 + len(distinct) :]):
             if value is not None:
                 answer = recalled(keys[at], value)
                 if answer.at >= since and self._is_recorded(answer.decision, durable_logs):

@@ -16,8 +16,8 @@ class RedisCallLists(RedisCommands):
     """Call lists, proofs and deliveries."""
 
     async def lists(self) -> list[CallList]:
-        held = pairs(await self.run("HGETALL", self.key("lists")))
-        return [_call_list.decode(held[field]) for field in sorted(held)]
+        bodies = pairs(await self.run("HGETALL", self.key("lists")))
+        return [_call_list.decode(bodies[field]) for field in sorted(bodies)]
 
     async def add_list(self, call_list: CallList) -> bool:
         field = f"{call_list.controller}\0{call_list.id}"
@@ -27,11 +27,11 @@ class RedisCallLists(RedisCommands):
         key, field = self.key("lists"), f"{call_list.controller}\0{call_list.id}"
         while True:
             body = await self.run("HGET", key, field)
-            if body is None or (held := _call_list.decode(body)).sha256 != sha256:
+            if body is None or (current := _call_list.decode(body)).sha256 != sha256:
                 return False
             # Keep other changes to the list, such as its retirement.
             fresh = structs.replace(
-                held, file=call_list.file, sha256=call_list.sha256, numbers=call_list.numbers
+                current, file=call_list.file, sha256=call_list.sha256, numbers=call_list.numbers
             )
             if await self.script("retire", [key], [field, body, encoded(fresh)], durably=True):
                 return True
@@ -42,14 +42,14 @@ class RedisCallLists(RedisCommands):
             body = await self.run("HGET", key, field)
             if body is None:
                 return None
-            held = _call_list.decode(body)
-            retired = structs.replace(held, retired_at=held.retired_at or at)
+            current = _call_list.decode(body)
+            retired = structs.replace(current, retired_at=current.retired_at or at)
             if await self.script("retire", [key], [field, body, encoded(retired)], durably=True):
                 return retired
 
     async def proofs(self) -> list[CallerIdProof]:
-        held = pairs(await self.run("HGETALL", self.key("proofs")))
-        return [_proof.decode(body) for body in held.values()]
+        bodies = pairs(await self.run("HGETALL", self.key("proofs")))
+        return [_proof.decode(body) for body in bodies.values()]
 
     async def put_proof(self, proof: CallerIdProof) -> None:
         """Keep the later of two proofs; of two with the same instant, the one stored last."""
@@ -65,8 +65,8 @@ class RedisCallLists(RedisCommands):
                 return
 
     async def deliveries(self) -> list[Delivery]:
-        held = pairs(await self.run("HGETALL", self.key("deliveries")))
-        return [_delivery.decode(body) for body in held.values()]
+        bodies = pairs(await self.run("HGETALL", self.key("deliveries")))
+        return [_delivery.decode(body) for body in bodies.values()]
 
     async def put_delivery(self, delivery: Delivery) -> None:
         await self.run("HSET", self.key("deliveries"), delivery.webhook, encoded(delivery))

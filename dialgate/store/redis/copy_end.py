@@ -70,8 +70,8 @@ class RedisEnd:
 
     async def _answers(self, keys: list[bytes]) -> list[Row]:
         prefix = len(self._store.key("q:"))
-        held = await self._store.run("MGET", *keys)
-        return [recalled(key[prefix:], value) for key, value in zip(keys, held, strict=True) if value]
+        values = await self._store.run("MGET", *keys)
+        return [recalled(key[prefix:], value) for key, value in zip(keys, values, strict=True) if value]
 
     async def begin(self) -> None:
         present = (await self._store.muster()).present
@@ -109,13 +109,13 @@ class RedisEnd:
     async def _restore(self, rows: Sequence[Entry]) -> None:
         """Write entries. Entries already written by an interrupted copy are unchanged."""
         key = self._store.key
-        held = await self._held([row.subject for row in rows])
-        new = dict(held)
+        current = await self._current_values([row.subject for row in rows])
+        new = dict(current)
         for row in rows:
             subject = key("s:", row.subject)
             line = subject_codec.entry_line(row, row.seq)
             new[subject] += b"" if line in new[subject] else line
-        await self._swap(held, new)
+        await self._swap(current, new)
         order: list[tuple[Any, ...]] = []
         for row in rows:
             piece, at = divmod(row.seq - 1, PLACES)
@@ -125,8 +125,8 @@ class RedisEnd:
 
     async def _recount(self, rows: Sequence[CountedAttempt]) -> None:
         key = self._store.key
-        held = await self._held([row.subject for row in rows])
-        new = dict(held)
+        current = await self._current_values([row.subject for row in rows])
+        new = dict(current)
         names: list[tuple[Any, ...]] = []
         for row in rows:
             subject, decision = key("s:", row.subject), row.attempt.decision
@@ -138,17 +138,17 @@ class RedisEnd:
             piece = self._store.of_attempt(log_of(decision), seq)
             names.append(("SETRANGE", piece, sequence_index.place(seq), row.subject))
             names.append(("PEXPIRE", piece, ATTEMPTS_KEPT))
-        await self._swap(held, new)
+        await self._swap(current, new)
         if names:
             await self._store.together(names)
 
-    async def _held(self, subjects: Sequence[bytes]) -> dict[bytes, bytes]:
+    async def _current_values(self, subjects: Sequence[bytes]) -> dict[bytes, bytes]:
         keys = [self._store.key("s:", subject) for subject in dict.fromkeys(subjects)]
         values = await self._store.run("MGET", *keys) if keys else []
         return {key: value or b"" for key, value in zip(keys, values, strict=True)}
 
-    async def _swap(self, held: dict[bytes, bytes], new: dict[bytes, bytes]) -> None:
-        swaps = [(key, old, new[key]) for key, old in held.items() if new[key] != old]
+    async def _swap(self, current: dict[bytes, bytes], new: dict[bytes, bytes]) -> None:
+        swaps = [(key, old, new[key]) for key, old in current.items() if new[key] != old]
         if not await self._store.swap(swaps):
             raise StoreUnavailable("Redis: another program writes to the target: stop it and copy again")
 

@@ -29,16 +29,16 @@ class RedisLedger(RedisCommands):
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
         """Remove entries. The append-only file keeps their bytes until Redis rewrites it."""
         while True:
-            found = await self._subjects_by_seq(seqs)
-            subjects = list(dict.fromkeys(found.values()))
-            held = await self._values(subjects)
+            subject_by_seq = await self._subjects_by_seq(seqs)
+            subjects = list(dict.fromkeys(subject_by_seq.values()))
+            values = await self._values(subjects)
             swaps = {
-                subject: (value, subject_codec.erased(value, found.keys()))
-                for subject, value in zip(subjects, held, strict=True)
+                subject: (value, subject_codec.erased(value, subject_by_seq.keys()))
+                for subject, value in zip(subjects, values, strict=True)
             }
-            written = await self._write(drafts, swaps, list(found))
-            if written is not None:
-                return written
+            appended = await self._write(drafts, swaps, list(subject_by_seq))
+            if appended is not None:
+                return appended
 
     async def _write(
         self, drafts: Sequence[Draft], swaps: Mapping[bytes, tuple[bytes, bytes]], removed: Sequence[int]
@@ -88,39 +88,39 @@ class RedisLedger(RedisCommands):
         }
 
     async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:
-        found: set[bytes] = set()
+        with_entry: set[bytes] = set()
         for start in range(0, len(subjects), _AT_ONCE):
-            some = subjects[start : start + _AT_ONCE]
-            values = zip(some, await self._values(some), strict=True)
-            found.update(subject for subject, value in values if subject_codec.entries(value, subject))
-        return found
+            batch = subjects[start : start + _AT_ONCE]
+            values = zip(batch, await self._values(batch), strict=True)
+            with_entry.update(subject for subject, value in values if subject_codec.entries(value, subject))
+        return with_entry
 
     async def history(self, subject: bytes) -> list[Entry]:
         (value,) = await self._values([subject])
         return subject_codec.entries(value, subject)
 
     async def since(self, seq: int, limit: int) -> list[Entry]:
-        newest, found = int(await self.run("GET", self.key("seq")) or 0), list[Entry]()
+        newest, entries = int(await self.run("GET", self.key("seq")) or 0), list[Entry]()
         seq = max(seq, 0)
-        while seq < newest and len(found) < limit:
+        while seq < newest and len(entries) < limit:
             piece, at = divmod(seq, PLACES)
-            span = min(PLACES - at, newest - seq, max(limit - len(found), _AT_ONCE))
+            span = min(PLACES - at, newest - seq, max(limit - len(entries), _AT_ONCE))
             first, last = at * SUBJECT_BYTES, (at + span) * SUBJECT_BYTES - 1
-            found += await self._entries_of(
+            entries += await self._entries_of(
                 seq + 1, await self.run("GETRANGE", self.key("o:", b"%d" % piece), first, last)
             )
             seq += span
-        return found[:limit]
+        return entries[:limit]
 
     async def _entries_of(self, first: int, raw: bytes) -> list[Entry]:
         """Return the entries whose subjects lie one after the other in `raw`, from sequence `first` on."""
         subjects = [raw[at : at + SUBJECT_BYTES] for at in range(0, len(raw), SUBJECT_BYTES)]
-        there = {seq: subject for seq, subject in enumerate(subjects, first) if subject.strip(b"\0")}
-        different = list(dict.fromkeys(there.values()))
+        subject_by_seq = {seq: subject for seq, subject in enumerate(subjects, first) if subject.strip(b"\0")}
+        distinct = list(dict.fromkeys(subject_by_seq.values()))
         found: dict[int, Entry] = {}
-        for subject, value in zip(different, await self._values(different), strict=True):
+        for subject, value in zip(distinct, await self._values(distinct), strict=True):
             found |= {entry.seq: entry for entry in subject_codec.entries(value, subject)}
-        return [found[seq] for seq in there if seq in found]
+        return [found[seq] for seq in subject_by_seq if seq in found]
 
     def require_seq(self, seq: int) -> None:
         self._durable = max(self._durable, seq)

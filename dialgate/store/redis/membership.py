@@ -16,18 +16,18 @@ class RedisMembership(RedisCommands):
 
     async def muster(self, presence: Presence | None = None) -> Muster:
         nodes, seen = self.key("nodes"), self.key("seen")
-        noted: list[tuple[Any, ...]] = []
+        commands: list[tuple[Any, ...]] = []
         if presence is not None:
-            noted = [
+            commands = [
                 ("HSETNX", seen, f"config:{presence.config}", presence.at),
                 ("HSETNX", seen, f"version:{presence.version}", presence.at),
                 ("HSETNX", seen, f"node:{presence.gate}", presence.at),
                 ("HSET", nodes, presence.node, encoded(presence)),
             ]
-        *_, present, instants = await self.together([*noted, ("HGETALL", nodes), ("HGETALL", seen)])
-        found = [_presence.decode(body) for body in pairs(present).values()]
+        *_, present, instants = await self.together([*commands, ("HGETALL", nodes), ("HGETALL", seen)])
+        presences = [_presence.decode(body) for body in pairs(present).values()]
         return Muster(
-            sorted(found, key=lambda presence: presence.node),
+            sorted(presences, key=lambda presence: presence.node),
             {name: int(at) for name, at in texts(instants).items()},
         )
 
@@ -42,11 +42,11 @@ class RedisMembership(RedisCommands):
 
     async def claim(self, mark: str) -> bool:
         commands = [("SET", self._of_keys, mark, "NX"), ("GET", self._of_keys), self._wait_for_disks()]
-        _, held, durable = await self.together(commands, waits=self._disk)
+        _, owner, durable = await self.together(commands, waits=self._disk)
         self._refuse_unless_durable(*durable)
-        if held != mark.encode():
+        if owner != mark.encode():
             return False
-        self._mark = held
+        self._mark = owner
         return True
 
     async def lead(self, task: str, node: str, span: Instant) -> bool:

@@ -24,8 +24,8 @@ class RedisResults(RedisAttempts):
         if not subject.strip(b"\0"):
             return None
         (value,) = await self._values([subject])
-        held = {attempt.decision: attempt for attempt, _ in subject_codec.attempts(value)}
-        return (subject, held[decision]) if decision in held else None
+        counted = {attempt.decision: attempt for attempt, _ in subject_codec.attempts(value)}
+        return (subject, counted[decision]) if decision in counted else None
 
     def of_attempt(self, log: str, seq: int) -> bytes:
         """Return the key that holds the subject of this decision's attempt."""
@@ -33,7 +33,7 @@ class RedisResults(RedisAttempts):
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Delete old attempts. Those of subjects with ledger entries never expire by themselves."""
-        found: dict[bytes, int] = {}  # a scan may return a key twice
+        counts: dict[bytes, int] = {}  # a scan may return a key twice
         cursor = 0
         while True:
             scanned = await self.run("SCAN", cursor, "MATCH", self.key("s:", b"*"), "COUNT", _AT_ONCE)
@@ -46,12 +46,12 @@ class RedisResults(RedisAttempts):
                     if value and (names := subject_codec.droppable(value, before))
                 }
                 for key, (_, names) in old.items():
-                    found[key] = found.get(key, 0) + len(names) if drop else len(names)
+                    counts[key] = counts.get(key, 0) + len(names) if drop else len(names)
                 left = await self._drop_from_subjects(old) if drop and old else []
                 for key in left:
-                    found[key] -= len(old[key][1])
+                    counts[key] -= len(old[key][1])
             if not cursor:
-                return sum(found.values())
+                return sum(counts.values())
 
     async def _drop_from_subjects(self, old: Mapping[bytes, tuple[bytes, list[str]]]) -> list[bytes]:
         """Remove old attempts. Return the keys whose value changed meanwhile."""
@@ -86,15 +86,17 @@ class RedisResults(RedisAttempts):
         await self._drop(log, head + 1, head)
         self._doubtful.pop(log, None)
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
-            some = attempts[start : start + _AT_ONCE]
-            reading = await self.read([subject for subject, _ in some])
+            batch = attempts[start : start + _AT_ONCE]
+            reading = await self.read([subject for subject, _ in batch])
             counted = {attempt.decision for known in reading.known for attempt in known.attempts}
-            wanted = [
+            missing = [
                 Reservation(subject, attempt, (subject,))
-                for subject, attempt in some
+                for subject, attempt in batch
                 if attempt.decision not in counted
             ]
-            if not await self.commit(reading, wanted, answers[start : start + _AT_ONCE], Position(log, head)):
+            if not await self.commit(
+                reading, missing, answers[start : start + _AT_ONCE], Position(log, head)
+            ):
                 raise StoreUnavailable(
                     "Redis: too many concurrent updates for one number: start the gate again"
                 )

@@ -26,25 +26,25 @@ def place(seq: int) -> int:
 
 
 def pieces(seqs: Iterable[int]) -> dict[bytes, list[int]]:
-    found: dict[bytes, list[int]] = {}
+    grouped: dict[bytes, list[int]] = {}
     for seq in seqs:
-        found.setdefault(piece(seq), []).append(seq)
-    return found
+        grouped.setdefault(piece(seq), []).append(seq)
+    return grouped
 
 
 def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
     """Group names into runs. Raises `ValueError` if a name has another length: it would overlap the next."""
-    found: list[tuple[int, list[bytes]]] = []
+    groups: list[tuple[int, list[bytes]]] = []
     follows = 0
     for seq, name in sorted(named):
         if len(name) != BYTES:
             raise ValueError(f"a subject or the key of an answer must have {BYTES} bytes")
         if seq == follows and seq % _AT_ONCE:
-            found[-1][1].append(name)
+            groups[-1][1].append(name)
         else:
-            found.append((seq, [name]))
+            groups.append((seq, [name]))
         follows = seq + 1
-    return [Run(piece(seq), place(seq), b"".join(names)) for seq, names in found]
+    return [Run(piece(seq), place(seq), b"".join(names)) for seq, names in groups]
 
 
 def read(value: bytes | None, seqs: Iterable[int]) -> list[bytes]:

@@ -130,9 +130,9 @@ class _InCluster:
                 continue
             for first, last, *nodes in ranges:
                 if first <= self._slot <= last:
-                    found = [((node[0] or b"").decode() or host, int(node[1])) for node in nodes]
-                    self._known = [*found[1:], found[0]]  # a replica learns of its promotion first
-                    return found
+                    addresses = [((node[0] or b"").decode() or host, int(node[1])) for node in nodes]
+                    self._known = [*addresses[1:], addresses[0]]  # a replica learns of its promotion first
+                    return addresses
             problem = RedisError(f"no node serves slot {self._slot}")
         raise problem
 
@@ -208,7 +208,7 @@ class Server:
         seconds = self._patience + slack
         try:
             async with asyncio.timeout(seconds):
-                return await self._asked(_packed(commands), len(commands))
+                return await self._ask_with_retry(_packed(commands), len(commands))
         except NoScriptError:
             raise
         except (TimeoutError, RedisTimeout) as late:
@@ -219,7 +219,7 @@ class Server:
         except RedisError as fault:
             if not isinstance(fault, ResponseError):
                 self._forget()
-            raise StoreUnavailable(f"Redis: {_described(fault)}; {_ADVICE}") from fault
+            raise StoreUnavailable(f"Redis: {_describe(fault)}; {_ADVICE}") from fault
 
     async def replicas(self) -> int:
         """Count the replicas that could replace the master, as far as that is known. Raises `StoreUnavailable`."""
@@ -227,9 +227,9 @@ class Server:
             async with asyncio.timeout(self._patience):
                 return await self._lookup.replicas()
         except (RedisError, TimeoutError) as fault:
-            raise StoreUnavailable(f"Redis: {_described(fault)}") from fault
+            raise StoreUnavailable(f"Redis: {_describe(fault)}") from fault
 
-    async def _asked(self, request: bytes, count: int) -> list[Any]:
+    async def _ask_with_retry(self, request: bytes, count: int) -> list[Any]:
         try:
             return await self._ask_once(request, count)
         except _NOT_MASTER:
@@ -237,7 +237,7 @@ class Server:
         return await self._ask_once(request, count)
 
     async def _ask_once(self, request: bytes, count: int) -> list[Any]:
-        master = self._master or await self._found()
+        master = self._master or await self._find_master()
         connection = await master.take()
         replies: list[Any] = []
         try:
@@ -254,7 +254,7 @@ class Server:
                 raise reply
         return replies
 
-    async def _found(self) -> "_Connections":
+    async def _find_master(self) -> "_Connections":
         async with self._turn:
             if self._master is None:
                 self._master = _Connections(partial(self._create, **await self._lookup.master()))
@@ -298,7 +298,7 @@ def _packed(commands: list[tuple[Any, ...]]) -> bytes:
     return b"".join(map(hiredis.pack_command, commands))
 
 
-def _described(fault: Exception) -> str:
+def _describe(fault: Exception) -> str:
     code = getattr(fault, "status_code", None)
     return f"{code} {fault}" if code else str(fault)
 

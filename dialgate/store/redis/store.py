@@ -34,13 +34,13 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
 
     async def refuse_unless_safe(self) -> None:
         """Raise `StoreUnavailable` if the server could lose acknowledged writes, and say what to change."""
-        wanted = {
+        required = {
             "appendonly": ("yes",),
             "appendfsync": ("everysec", "always"),
             "maxmemory-policy": ("noeviction",),
         }
-        settings = texts(await self.run("CONFIG", "GET", *wanted))
-        for name, good in wanted.items():
+        settings = texts(await self.run("CONFIG", "GET", *required))
+        for name, good in required.items():
             if settings.get(name) not in good:
                 raise StoreUnavailable(
                     f"Redis: `{name}` is {settings.get(name)!r}; set it to {' or '.join(f'`{value}`' for value in good)}"
@@ -96,8 +96,8 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
         """
         self._refuse_if_log_is_shared()
         durable = self._durable  # as in `read`
-        _, (seq, held) = await self._run_replicated([self._ping(), ("MGET", self._of_ledger, self._of_keys)])
-        self._refuse_unless_claimed(held)
+        _, (seq, mark) = await self._run_replicated([self._ping(), ("MGET", self._of_ledger, self._of_keys)])
+        self._refuse_unless_claimed(mark)
         newest = int(seq or 0)
         refuse_if_short(newest, durable)
         return newest

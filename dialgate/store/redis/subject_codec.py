@@ -88,8 +88,8 @@ def result_line(decision: str, result: Result, at: Instant) -> bytes:
 
 
 def entries(value: bytes, subject: bytes) -> list[Entry]:
-    found = [line for line in _decode(value) if isinstance(line, _Written)] if value else []
-    return [_entry(line, subject) for line in sorted(found, key=lambda line: line.seq)]
+    lines = [line for line in _decode(value) if isinstance(line, _Written)] if value else []
+    return [_entry(line, subject) for line in sorted(lines, key=lambda line: line.seq)]
 
 
 def _entry(line: _Written, subject: bytes) -> Entry:
@@ -112,17 +112,21 @@ def attempts(value: bytes) -> list[tuple[Attempt, Instant]]:
 
 
 def _attempts(lines: Iterable[_Line]) -> list[tuple[Attempt, Instant]]:
-    found: dict[str, tuple[Attempt, Instant]] = {}
+    by_decision: dict[str, tuple[Attempt, Instant]] = {}
     for line in lines:
         if isinstance(line, _Counted):
-            found[line.decision] = (
+            by_decision[line.decision] = (
                 Attempt(decision=line.decision, at=line.at, campaign=line.campaign, basis=line.basis),
                 0,
             )
-        elif isinstance(line, _Ended) and line.decision in found and line.at >= found[line.decision][1]:
-            attempt = structs.replace(found[line.decision][0], result=line.result)
-            found[line.decision] = attempt, line.at
-    return sorted(found.values(), key=lambda pair: (pair[0].at, pair[0].decision))
+        elif (
+            isinstance(line, _Ended)
+            and line.decision in by_decision
+            and line.at >= by_decision[line.decision][1]
+        ):
+            attempt = structs.replace(by_decision[line.decision][0], result=line.result)
+            by_decision[line.decision] = attempt, line.at
+    return sorted(by_decision.values(), key=lambda pair: (pair[0].at, pair[0].decision))
 
 
 def known(value: bytes, seq: int) -> Known:
@@ -147,9 +151,9 @@ def droppable(value: bytes, before: Instant) -> list[str]:
 
     An abandoned call without a later answered call is left out.
     """
-    held = [attempt for attempt, _ in attempts(value)]
-    silent = open_silence(held)
-    return [attempt.decision for attempt in held if attempt.at < before and attempt is not silent]
+    counted = [attempt for attempt, _ in attempts(value)]
+    silent = open_silence(counted)
+    return [attempt.decision for attempt in counted if attempt.at < before and attempt is not silent]
 
 
 def uncounted(value: bytes, decisions: Collection[str]) -> bytes:

@@ -7,7 +7,7 @@
 local order, places, comes = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local others, at = #KEYS - 2 - comes, 5 + comes
 if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then
-    return redis.error_reply('FOREIGN it was emptied, or another has taken its place: bring back what it held')
+    return redis.error_reply('FOREIGN the store was emptied or replaced: restore its data')
 end
 local newest = tonumber(redis.call('GET', KEYS[1]) or 0)
 if newest < tonumber(ARGV[2]) then return {newest} end
