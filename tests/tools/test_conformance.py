@@ -445,11 +445,11 @@ def test_page_has_its_sections_and_names_its_files(page: Path) -> None:
 SAID = [
     ("asterisk", ("from_user", "send_pai=yes", "uri_pjsip", "redirect_method=user", "SIP/CARRIER/", "place-a-call.sh",
                   "channel originate Local/$DIALGATE_TO@", "22.10.1", "18.26.4", "TIMEOUT(absolute)", "603")),
-    ("vicidial", ("DNCCAR", "not among the default", "at most 8 characters", "SIP/CARRIER/", "leading zero",
+    ("vicidial", ("DNCCAR", "not a default status", "at most 8 characters", "SIP/CARRIER/", "leading 0",
                   "place-a-call.sh", "SVN 3884", "uri_pjsip", "ADCT")),
-    ("opensips", ("4.0.1", "3.6.8", "no_concurrent_connects", "join the parts by")),
-    ("kamailio", ("CHANUNAVAIL", "take 603", "6.0.1")),
-    ("hosted", ("time limit", "reason_class")),
+    ("opensips", ("4.0.1", "3.6.8", "no_concurrent_connects", "join the parts with")),
+    ("kamailio", ("CHANUNAVAIL", "use 603", "6.0.1")),
+    ("hosted", ("shortest timeout", "reason_class")),
 ]  # fmt: skip
 
 
