@@ -5,28 +5,28 @@ from collections.abc import Sequence
 from dialgate.native import add_keys, select_keys
 
 _BITS_PER_KEY = 32
-_FEWEST_BITS = 1 << 23
-_MOST_BITS = 1 << 32  # 512 MiB
+_MIN_BITS = 1 << 23
+_MAX_BITS = 1 << 32  # 512 MiB
 
 
 class KeyFilter:
-    """Answers "not in the database" for most absent keys without a query. A key that was added is never reported absent.
+    """A Bloom filter: answers "not in the database" for most absent keys without a query.
 
-    Two bits a key: with up to `keys` keys it lets one absent key in 250 pass. The hash is Python's own, which differs from
-    process to process, so a filter cannot be saved.
+    Keys that were added are never reported absent. With two bits per key and up to `keys` keys, about one in
+    250 absent keys passes. Python's hash differs between processes, so a filter cannot be saved.
     """
 
     def __init__(self, keys: int = 0) -> None:
-        wanted = 1 << (keys * _BITS_PER_KEY).bit_length()
-        bits = min(max(wanted, _FEWEST_BITS), _MOST_BITS)
+        preferred = 1 << (keys * _BITS_PER_KEY).bit_length()
+        bits = min(max(preferred, _MIN_BITS), _MAX_BITS)
         self._field = bytearray(bits // 8)
-        self._room = bits // _BITS_PER_KEY * 2
+        self._capacity = bits // _BITS_PER_KEY * 2
         self._keys = 0
 
     @property
     def is_full(self) -> bool:
-        """It holds twice as many keys as fit: still correct, but letting more and more absent keys pass."""
-        return self._keys > self._room
+        """Whether it has twice as many keys as planned: still correct, but ever more absent keys pass."""
+        return self._keys > self._capacity
 
     def add(self, keys: Sequence[bytes]) -> None:
         add_keys(self._field, keys)
