@@ -34,12 +34,12 @@ _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 _RIGHTS_IT: Final = """\
 Può chiedere la rettifica, la cancellazione, la limitazione e la portabilità dei dati (artt. 16-20 GDPR) e opporsi in ogni
-momento alle chiamate (art. 21 GDPR). La revoca ha effetto immediato. Può proporre reclamo al Garante per la protezione dei
-dati personali (art. 77 GDPR) o ricorrere al giudice (art. 79 GDPR). Una chiamata è permessa o negata in base a regole di legge
+momento alle chiamate (art. 21 GDPR). L'opposizione ha effetto immediato. Può proporre reclamo al Garante per la protezione dei
+dati personali (art. 77 GDPR) o ricorrere al giudice (art. 79 GDPR). Una chiamata è consentita o negata in base a regole di legge
 fisse, indicate per ogni decisione; non viene effettuata alcuna profilazione."""
 _RIGHTS_EN: Final = """\
 You may ask for rectification, erasure, restriction and portability (GDPR art. 16-20), and object to calls at any time (GDPR
-art. 21). A revocation takes effect at once. You may complain to the supervisory authority (GDPR art. 77) or go to court (GDPR
+art. 21). An objection takes effect at once. You may complain to the supervisory authority (GDPR art. 77) or go to court (GDPR
 art. 79). A call is allowed or denied by fixed rules of law, shown for each decision; no profiling takes place."""
 
 # Each text in Italian, then in English.
@@ -54,7 +54,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "controller": ("Titolare del trattamento", "Controller"),
     "officer": ("Responsabile della protezione dei dati (DPO)", "Data protection officer (DPO)"),
     "purpose": (
-        "Questi dati servono a decidere, prima di ogni chiamata commerciale, se la legge la permette, e a dimostrarlo in seguito.",
+        "Questi dati servono a decidere, prima di ogni chiamata commerciale, se la legge la consente, e a dimostrarlo in seguito.",
         "This data is used to decide before each commercial call whether the law permits it, and to prove this later.",
     ),
     "missing": (
@@ -63,7 +63,10 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "nothing": ("Nessun dato.", "No data."),
     "decisions": ("Decisioni sulle chiamate", "Decisions on calls"),
-    "ledger": ("Consensi, contratti, richieste e revoche", "Consents, contracts, requests and revocations"),
+    "ledger": (
+        "Consensi, contratti, richieste e opposizioni",
+        "Consents, contracts, requests and objections",
+    ),
     "restricted": (
         "Dati con trattamento limitato: conservati solo per la difesa di un diritto (art. 18 GDPR)",
         "Restricted data: kept only for legal claims (GDPR art. 18)",
@@ -84,14 +87,14 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "how": ("Come", "How"),
     "answer": ("Esito", "Outcome"),
     "campaign": ("Campagna", "Campaign"),
-    "shown": ("Numero chiamante", "Caller ID"),
+    "shown": ("Numerazione chiamante", "Caller ID"),
     "basis": ("Base giuridica", "Legal basis"),
     "origin": ("Origine", "Origin"),
     "until": ("Scadenza", "Due by"),
     "days": ("Giorni", "Days"),
     "rights_title": ("I Suoi diritti", "Your rights"),
     "rights": (_RIGHTS_IT, _RIGHTS_EN),
-    "allow": ("permessa", "allowed"),
+    "allow": ("consentita", "allowed"),
     "deny": ("negata", "denied"),
     "listed": ("iscritto", "enrolled"),
     "clear": ("non iscritto", "not enrolled"),
@@ -99,8 +102,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "portability": ("portabilità", "portability"),
     "rectification": ("rettifica", "rectification"),
     "erasure": ("cancellazione", "erasure"),
-    "revoked": ("revoca", "revocation"),
-    "lifted": ("revoca annullata", "revocation lifted"),
+    "revoked": ("opposizione", "objection"),
+    "lifted": ("opposizione annullata", "objection lifted"),
     "consent": ("consenso", "consent"),
     "consent_confirmed": ("consenso confermato", "consent confirmed"),
     "consent_withdrawn": ("consenso revocato", "consent withdrawn"),
@@ -110,9 +113,9 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "contract": ("contratto", "contract"),
     "contract_ended": ("contratto cessato", "contract ended"),
-    "call_request": ("richiesta di chiamata", "request to be called"),
+    "call_request": ("richiesta di contatto", "call request"),
     "number_confirmed": ("numero confermato", "number confirmed"),
-    "directory": ("elenco telefonico", "directory"),
+    "directory": ("elenchi pubblici", "public directory"),
     "request": ("richiesta", "request"),
     "open": ("aperta", "open"),
     "refused": ("respinta", "refused"),
@@ -121,16 +124,16 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "no_answer": ("nessuna risposta", "no answer"),
     "busy": ("occupato", "busy"),
     "abandoned": ("abbandonata", "abandoned"),
-    "opt_out": ("opposizione durante la chiamata", "opted out during the call"),
-    "wrong_number": ("numero sbagliato", "wrong number"),
+    "opt_out": ("opposizione durante la chiamata", "objection during the call"),
+    "wrong_number": ("numero errato", "wrong number"),
     "pending": ("non ancora comunicato", "not reported yet"),
     "everything": ("tutti i dati", "all data"),
-    "account": ("decisioni, consensi e revoche", "decisions, consents and revocations"),
+    "account": ("decisioni, consensi e opposizioni", "decisions, consents and objections"),
     "evidence": ("prova di una decisione", "evidence of a decision"),
     "simulation": ("simulazione di una chiamata", "simulation of a call"),
     "consents": ("consensi", "consents"),
     "contracts": ("contratti", "contracts"),
-    "call_requests": ("richieste di chiamata", "requests to be called"),
+    "call_requests": ("richieste di contatto", "call requests"),
     "restricted_days": (
         "dati con trattamento limitato, dopo l'ultima chiamata",
         "restricted data, after the last call",
@@ -181,8 +184,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "value.True": ("sì", "yes"),
     "value.False": ("no", "no"),
     "scope.campaign": ("una campagna", "one campaign"),
-    "scope.controller": ("tutto il titolare", "the whole controller"),
-    "scope.everyone": ("tutti i titolari", "every controller"),
+    "scope.controller": ("tutte le chiamate del titolare", "all calls of the controller"),
+    "scope.everyone": ("tutti i titolari", "all controllers"),
     "ground.error": ("registrata per errore", "recorded by mistake"),
     "ground.new_consent": ("nuovo consenso", "new consent"),
     "ground.confirmed": ("numero confermato dalla persona", "number confirmed by the data subject"),

@@ -1,9 +1,11 @@
-"""What a citizen is told, in their language: one file each, `<language>.yaml`, of the shape of `Texts`.
+"""The sentences for called persons, operators and officers: one file per language, `<language>.yaml`, in the shape of `Texts`.
 
-A code's or a rule's sentence may be reworded at any time: what is stored are the codes. A test holds every file to have
-a sentence for each code, rule, and result, and the names in braces that the code fills in.
+The log stores codes and the English texts of rules and laws. A sentence here can be reworded at any time. A test checks
+that each file has a sentence for each code, rule and result, and that both use the same names in braces.
 """
 
+import re
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from typing import Literal, TypeAlias, get_args
@@ -19,7 +21,7 @@ LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 
 class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
-    """In the order in which they are told. In braces stands what is filled in."""
+    """The sentences of an account of a decision, in their order. Names in braces are filled in."""
 
     allowed: str
     refused: str
@@ -52,8 +54,11 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Texts(Struct, frozen=True, forbid_unknown_fields=True):
-    """`laws`: by what is stored as the law of a reason, in the language in which the country's file has it; a law that is
-    none of these is told as it is stored."""
+    """All sentences of one language.
+
+    `laws` maps the law of a reason, as it is stored, to this language. `findings` does the same for the texts of the
+    rules: a name in braces matches any text, or one of the words that `terms` lists under that name.
+    """
 
     months: tuple[str, ...]
     day: str
@@ -64,31 +69,84 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     purposes: dict[Purpose, str]
     call_types: dict[CallType, str]
     laws: dict[str, str] = {}
+    findings: dict[str, str] = {}
+    terms: dict[str, dict[str, str]] = {}
 
     def law(self, stored: str) -> str:
+        """Return a stored law in this language, or as it is stored if the file has no translation."""
         return self.laws.get(stored, stored)
 
 
 @cache
 def of(language: Language) -> Texts:
+    """Return the texts of a language."""
     raw = resources.files(__name__).joinpath(f"{language}.yaml").read_bytes()
     return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), Texts)
 
 
+def finding(language: Language, stored: str, code: str = "") -> str:
+    """Return what a rule found, in a language.
+
+    `stored` is the text in the decision and `code` the reason code of a denial. A text that no pattern matches, such as
+    one of an older version, gives the sentence of the code. Without a code, or in English, it is returned as stored.
+    """
+    text = _translate(language, stored)
+    if text is None:
+        text = stored if language == "en" or not code else of(language).reasons[code]
+    return text[:1].upper() + text[1:]
+
+
+def _translate(language: Language, stored: str) -> str | None:
+    for pattern, sentence in _patterns(language):
+        if match := pattern.fullmatch(stored):
+            values = match.groupdict()
+            return sentence.format(**{name: _value(language, name, value) for name, value in values.items()})
+    return None
+
+
+def _value(language: Language, name: str, value: str) -> str:
+    if name == "registry":
+        return value.upper()
+    if name == "finding":  # a text that another one quotes
+        return _translate(language, value) or value
+    return of(language).terms.get(name, {}).get(value, value)
+
+
+@cache
+def _patterns(language: Language) -> tuple[tuple[re.Pattern[str], str], ...]:
+    texts = of(language)
+    return tuple(
+        (re.compile("".join(_expressions(stored, texts.terms))), sentence)
+        for stored, sentence in texts.findings.items()
+    )
+
+
+def _expressions(stored: str, terms: dict[str, dict[str, str]]) -> Iterator[str]:
+    """Yield the parts of a regular expression for a text with names in braces."""
+    for part in re.split(r"(\{\w+\})", stored):
+        name = part[1:-1]
+        if not part.startswith("{"):
+            yield re.escape(part)
+        elif name in terms:
+            yield f"(?P<{name}>{'|'.join(map(re.escape, terms[name]))})"
+        else:
+            yield f"(?P<{name}>.*)"
+
+
 def preferred(accept: str, default: Language = "en") -> Language:
-    """Of an `Accept-Language` header (RFC 9110, 12.5.4): the best of ours, the first of equals."""
+    """Return the best of our languages for an `Accept-Language` header (RFC 9110, 12.5.4); of equals the first."""
     best, chosen = 0.0, default
     for wish in accept.split(","):
-        tag, _, weight = wish.partition(";")
+        tag, _, parameter = wish.partition(";")
         name = tag.strip().lower().partition("-")[0]
-        found = next((each for each in LANGUAGES if each == name), None)
-        if found is not None and _weight(weight) > best:
-            best, chosen = _weight(weight), found
+        language = next((language for language in LANGUAGES if language == name), None)
+        if language is not None and _weight(parameter) > best:
+            best, chosen = _weight(parameter), language
     return chosen
 
 
-def _weight(text: str) -> float:
-    name, _, value = text.strip().partition("=")
+def _weight(parameter: str) -> float:
+    name, _, value = parameter.strip().partition("=")
     try:
         return float(value) if name.strip() == "q" else 1.0
     except ValueError:

@@ -84,7 +84,7 @@ async def test_history_is_newest_first_with_outcomes(
         "no_answer",
         "answered",
     ]
-    assert "it was answered." in response["decisions"][1]["words"][-1]
+    assert "answered." in response["decisions"][1]["words"][-1]
     assert response["decisions"][0]["outcomes"] == []
     assert (response["more"], response["retired_months"], response["notices"]) == (False, [], [])
 
@@ -113,13 +113,13 @@ async def test_directory_call_is_explained_in_english(
     assert response["registries"][0]["receipt"] == "TICKET-1"
     assert response["words"] == [
         "On 24 November 2026 at 10:00 (Europe/Rome) a call to this number on behalf of Acme Telecomunicazioni S.p.A. was allowed.",
-        "It was for the campaign acme-fibre: to sell something, spoken by a person.",
-        "It was about broadband.",
-        f"The number shown was {CALLER}.",
-        "It rested on the public directory, from the list rome.",
-        "The opposition register RPO was asked on 23 November 2026 and answered that the number was not enrolled (consultation at-1795424400000, receipt TICKET-1).",
-        "The number stood on the list rome, collected by Acme on 1 October 2026.",
-        "What became of it was not reported.",
+        "The call was for the campaign acme-fibre (sale, by a live agent).",
+        "The subject was broadband.",
+        f"The caller ID was {CALLER}.",
+        "The legal basis was the entry in the public directory, from the list rome.",
+        "The opposition registry RPO was consulted on 23 November 2026 and answered that the number was not enrolled (consultation at-1795424400000, receipt TICKET-1).",
+        "The number was on the list rome, collected by Acme on 1 October 2026.",
+        "The result of the call was not reported.",
     ]
 
 
@@ -131,10 +131,10 @@ async def test_denial_is_explained_in_italian(running: World) -> None:
     assert decision["decision"] == "deny"
     words = decision["words"]
     assert words[0].startswith("In data 24 novembre 2026 alle 10:00 (Europe/Rome) una chiamata")
-    assert words[0].endswith("per conto di Acme Telecomunicazioni S.p.A. è stata rifiutata.")
-    assert "Il motivo: Il numero è iscritto al registro delle opposizioni." in words
+    assert words[0].endswith("per conto di Acme Telecomunicazioni S.p.A. è stata negata.")
+    assert "Motivo: Il numero è iscritto al registro delle opposizioni." in words
     assert (
-        "La norma: D.P.R. 26/2022 art. 8 c. 2: una consultazione vale 15 giorni; L. 5/2018 art. 1 c. 12."
+        "Norma: D.P.R. 26/2022 art. 8 c. 2: una consultazione vale 15 giorni; L. 5/2018 art. 1 c. 12."
         in words
     )
     assert {"rule": "hours_open", "result": "pass"}.items() <= _check(decision, "hours_open").items()
@@ -168,10 +168,10 @@ async def test_consent_is_explained_with_collector_and_transfers(running: World)
     response = (await about(running, MOBILE))["decisions"][0]
     assert (response["basis"]["kind"], response["basis"]["id"]) == ("consent", "web-1:a")
     index = response["words"].index(
-        "It rested on the consent web-1:a, given on 1 September 2026 and collected by Raccolta S.r.l."
+        "The legal basis was the consent web-1:a, given on 1 September 2026 and collected by Raccolta S.r.l."
     )
     assert response["words"][index + 1] == (
-        "That consent was passed on by Raccolta S.r.l. to Acme Telecomunicazioni S.p.A. on 15 September 2026."
+        "Raccolta S.r.l. passed that consent on to Acme Telecomunicazioni S.p.A. on 15 September 2026."
     )
 
 
@@ -179,7 +179,7 @@ BASES = [
     (
         "/v1/contracts",
         {"id": "C-1", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True},
-        "It rested on the contract C-1, in force since 1 March 2025.",
+        "The legal basis was the contract C-1, in force since 1 March 2025.",
     ),
     (
         "/v1/call-requests",
@@ -189,7 +189,7 @@ BASES = [
             "requested_at": "2026-11-20T10:00:00+01:00",
             "expires_at": "2026-12-20T10:00:00+01:00",
         },
-        "It rested on the request form-7 of 20 November 2026 to be called.",
+        "The legal basis was the request form-7 of 20 November 2026 to be called.",
     ),
 ]
 
@@ -202,7 +202,7 @@ async def test_contract_and_call_request_are_explained_as_basis(
     await ask(running, MOBILE)
     response = (await about(running, MOBILE))["decisions"][0]
     assert sentence in response["words"]
-    assert "The opposition register RPO had not been asked about this number." in response["words"]
+    assert "The opposition registry RPO had not been consulted about this number." in response["words"]
 
 
 async def test_decision_by_id_contains_no_called_number(running: World) -> None:

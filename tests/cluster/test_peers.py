@@ -190,7 +190,7 @@ async def test_other_client_gets_nothing_through_a_peer(gates: list[World]) -> N
 
 
 @pytest.mark.parametrize(
-    ("language", "words"), [("en", "rome could not be asked"), ("it", "rome non ha risposto")]
+    ("language", "words"), [("en", "rome did not respond"), ("it", "nessuna risposta da rome")]
 )
 async def test_gate_that_could_not_be_asked_is_reported(
     gates: list[World], language: str, words: str

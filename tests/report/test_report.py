@@ -126,7 +126,7 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize(("language", "title"), [("it", "Chiamate chieste"), ("en", "Calls asked for")])
+@pytest.mark.parametrize(("language", "title"), [("it", "Chiamate verificate"), ("en", "Calls checked")])
 async def test_page_is_well_formed_and_self_contained(config: Path, language: str, title: str) -> None:
     text = (await reported(config, "--day", "2026-11-24", "--language", language)).decode()
     page = Page()
@@ -169,7 +169,7 @@ async def test_pdf_has_the_same_content(config: Path, tmp_path: Path) -> None:
     assert out.read_bytes().startswith(b"%PDF-")
     done = await asyncio.create_subprocess_exec("pdftotext", "-layout", out, "-", stdout=subprocess.PIPE)
     text = (await done.communicate())[0].decode()
-    assert "Calls asked for" in text
+    assert "Calls checked" in text
     assert "registry.listed" in text
     assert CLEAR[1:] not in re.sub(r"[^0-9]", "", text)
 

@@ -116,7 +116,7 @@ async def test_report_holds_all_data_and_look_ups(gate: World) -> None:
 @pytest.mark.parametrize(
     ("language", "headers", "words"),
     [
-        ("it", {}, ["I Suoi dati presso Acme Telecomunicazioni", "Decisioni sulle chiamate", "permessa"]),
+        ("it", {}, ["I Suoi dati presso Acme Telecomunicazioni", "Decisioni sulle chiamate", "consentita"]),
         ("en", {}, ["Your data held by Acme Telecomunicazioni", "Who looked at this data", "allowed"]),
         (
             "",
@@ -164,7 +164,7 @@ async def test_report_page_has_language_and_no_script(
             [
                 "Controller</strong>: Acme Telecomunicazioni S.p.A.<br>Via Esempio 1",
                 "Prepared on 24/11/2026 10:00 CET. Time zone: Europe/Rome.",
-                "purposes: to sell something; to advertise<br>",
+                "purposes: sale; advertising<br>",
                 "disclosure to third parties: yes",
             ],
         ),

@@ -1,4 +1,4 @@
-"""Promise: whatever can be decided can be said to a citizen, in each language."""
+"""Every decision can be explained to a called person, in each language."""
 
 import re
 from collections.abc import Iterator
@@ -8,55 +8,116 @@ import yaml
 from msgspec import structs
 
 from dialgate import texts
-from dialgate.core.model import RESULT_RANK
+from dialgate.core import phone
+from dialgate.core.decision import decide
+from dialgate.core.model import RESULT_RANK, Deny
+from dialgate.core.number_format import PROBLEMS_OF_WRITING
 from dialgate.core.reasons import REASONS
 from dialgate.core.rules import RULES, revocation
 from dialgate.texts import LANGUAGES, Language
+from tests.support.casebook import all_cases, case_law, facts_of
 from tests.support.world import CONFIG
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_code_rule_and_result_has_a_sentence(language: Language) -> None:
-    said = texts.of(language)
-    assert list(said.reasons) == list(REASONS)
-    assert list(said.rules) == [name for name, _ in RULES]
-    assert said.results.keys() == RESULT_RANK.keys()
-    assert len(said.months) == 12
-    assert all({*said.reasons.values(), *said.rules.values()})
+    translation = texts.of(language)
+    assert list(translation.reasons) == list(REASONS)
+    assert list(translation.rules) == [name for name, _ in RULES]
+    assert translation.results.keys() == RESULT_RANK.keys()
+    assert len(translation.months) == 12
+    assert all({*translation.reasons.values(), *translation.rules.values()})
 
 
 def sources(part: object) -> Iterator[str]:
     if isinstance(part, dict):
         yield from ([part["source"]] if "source" in part else [])
-        for each in part.values():
-            yield from sources(each)
+        for value in part.values():
+            yield from sources(value)
     elif isinstance(part, list):
-        for each in part:
-            yield from sources(each)
+        for item in part:
+            yield from sources(item)
 
 
-def test_italian_law_is_quoted_in_italian_with_the_figures_that_it_has() -> None:
-    said = texts.of("it").laws
+def test_each_italian_law_has_a_translation_with_the_same_figures() -> None:
+    laws = texts.of("it").laws
     stored = {*sources(yaml.safe_load((CONFIG / "countries" / "it.yaml").read_text())), revocation._LAW}
-    assert said.keys() == stored
-    for source, text in said.items():
+    assert laws.keys() == stored
+    for source, text in laws.items():
         assert re.findall(r"\d+", text) == re.findall(r"\d+", source)
         assert not re.search(r"\b(and|of|or|the|not|are|is|to|with)\b", text), text
 
 
-def test_every_language_fills_in_the_same() -> None:
-    def filled_in(language: Language) -> dict[str, list[str]]:
+def test_all_languages_use_the_same_names_in_braces() -> None:
+    def names(language: Language) -> dict[str, list[str]]:
         phrases = structs.asdict(texts.of(language).phrases)
-        return {name: sorted(re.findall(r"\{(\w+)\}", phrase)) for name, phrase in phrases.items()}
+        return {key: sorted(re.findall(r"\{(\w+)\}", phrase)) for key, phrase in phrases.items()}
 
-    assert filled_in("it") == filled_in("en")
+    assert names("it") == names("en")
 
 
-def test_no_two_codes_are_told_in_the_same_words() -> None:
+def test_no_two_codes_have_the_same_sentence() -> None:
     for language in LANGUAGES:
-        said = texts.of(language).reasons
-        twins = {text: [code for code in said if said[code] == text] for text in said.values()}
-        assert [codes for codes in twins.values() if len(codes) > 1] == []
+        reasons = texts.of(language).reasons
+        codes = {text: [code for code in reasons if reasons[code] == text] for text in reasons.values()}
+        assert [same for same in codes.values() if len(same) > 1] == []
+
+
+# ---- findings --------------------------------------------------------------------------------------------------------
+
+_ENGLISH = re.compile(r"\b(and|of|or|the|not|are|is|to|with|was|no|number|call|caller)\b")
+
+
+def found_by_rules() -> set[str]:
+    """Return every text that the rules give in the cases, and every problem of a number."""
+    decisions = [decide(facts_of(case), case_law(case)) for case in all_cases()]
+    outcomes = [outcome for decision in decisions for outcome in decision.outcomes.values()]
+    found = {outcome.text if isinstance(outcome, Deny) else outcome.why for outcome in outcomes}
+    return (found | PROBLEMS_OF_WRITING | {*phone._LENGTH_PROBLEMS.values()}) - {"", "ambiguous"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_everything_that_rules_find_in_the_cases_has_a_sentence(language: Language) -> None:
+    assert [text for text in sorted(found_by_rules()) if texts._translate(language, text) is None] == []
+
+
+def test_findings_are_in_italian_on_italian_pages() -> None:
+    sentences = {texts.finding("it", text) for text in found_by_rules()}
+    assert [sentence for sentence in sorted(sentences) if _ENGLISH.search(sentence)] == []
+
+
+def test_all_languages_translate_the_same_findings_with_the_same_names() -> None:
+    english, italian = texts.of("en"), texts.of("it")
+    assert list(english.findings) == list(italian.findings)
+    for stored in english.findings:
+        names = set(re.findall(r"\{(\w+)\}", stored))
+        for language in (english, italian):
+            assert set(re.findall(r"\{(\w+)\}", language.findings[stored])) <= names, stored
+    assert {name: list(words) for name, words in english.terms.items()} == {
+        name: list(words) for name, words in italian.terms.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("stored", "code", "sentence"),
+    [
+        ("rpo was never consulted about this number for this controller", "registry.unknown",
+         "RPO mai consultato su questo numero per questo titolare"),
+        ("advised against: Sunday 12:00:00 in Europe/Rome (sunday) is outside the permitted hours", "",
+         "Sconsigliato: domenica 12:00:00, Europe/Rome (domenica): fuori dalle fasce orarie consentite"),
+        ("list:sale", "", "Nella lista sale"),
+        ("a wording of an earlier version", "hours.holiday",
+         "Era un giorno festivo nel luogo in cui si trova la persona."),
+        ("a wording of an earlier version", "", "A wording of an earlier version"),
+    ],
+)  # fmt: skip
+def test_a_finding_is_translated_or_replaced_by_the_sentence_of_its_code(
+    stored: str, code: str, sentence: str
+) -> None:
+    assert texts.finding("it", stored, code) == sentence
+
+
+# ---- the language ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -72,7 +133,5 @@ def test_no_two_codes_are_told_in_the_same_words() -> None:
         ("*", "en"),
     ],
 )
-def test_the_reader_is_answered_in_the_language_that_the_browser_prefers(
-    accept: str, language: Language
-) -> None:
+def test_the_language_is_the_one_that_the_browser_prefers(accept: str, language: Language) -> None:
     assert texts.preferred(accept) == language

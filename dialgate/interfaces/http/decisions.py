@@ -209,7 +209,7 @@ _EXAMPLE: Final = {
     "checks": [
         {
             "rule": "registry_clear",
-            "about": "The opposition registry was consulted and does not list the number.",
+            "about": "The opposition registry was consulted, and the number is not enrolled.",
             "result": "deny",
         }
     ],
@@ -220,7 +220,7 @@ _EXAMPLE: Final = {
     "law": "5f0c0d2b6f9e7a2f2a0d4c7c8c1e8e5d9a1c3b7f6e5d4c3b2a19080706050403",
     "config": "0b3a1f5c8e7d6c5b4a392817161514131211100f0e0d0c0b0a09080706050403",
     "snapshot": "0123456789abcdef",
-    "words": ["On 24 November 2026 at 10:00 (Europe/Rome) a call to this number … was refused."],
+    "words": ["On 24 November 2026 at 10:00 (Europe/Rome) a call to this number … was denied."],
 }
 _LANGUAGE: Final = Parameter(
     name="language",
