@@ -102,10 +102,10 @@ _SEVERITIES = {
 _CONSOLE = {
     "watch": "live board, caller IDs, decisions, reports",
     "read": "decisions, look-up of a number",
-    "simulate": "try a call",
-    "revoke": "record a stop",
+    "simulate": "simulate a call",
+    "revoke": "record an opt-out",
     "lists": "call lists",
-    "subjects": "data-subject requests, evidence of a decision",
+    "subjects": "data subject requests, evidence of a decision",
 }
 
 

@@ -166,7 +166,7 @@ async def test_the_console_shows_ids_and_knows_which_stop_was_lifted(shared: Wor
         looked = await send_form(session, "/console/lookup", 200, **asked)
         assert f">{stop}</td>" in looked
         async with session.get(f"/console/decisions/{denied}") as page:
-            assert f"(entry {stop})" in await page.text()
+            assert f"(ledger entry {stop})" in await page.text()
         recorded = await send_form(session, "/console/revoke", 201, number=LISTED, scope="controller")
         assert re.search(r"\b[45-9]\d{15}\b", recorded)
 

@@ -1,2 +1,2 @@
-"""The pages at `/console`: their words, their templates, and what moves on them. Everything a browser needs is in this
-package; nothing is built, and nothing is fetched from elsewhere. `dialgate.interfaces.console.routes` serves it."""
+"""The console at `/console`: texts, templates, scripts and styles. The browser loads nothing from elsewhere, and there is no build
+step. `dialgate.interfaces.console.routes` serves it."""

@@ -1,4 +1,4 @@
-"""The live board: a page, and the stream of server-sent events that moves it."""
+"""The live board: its page, and the stream of server-sent events that updates it."""
 
 import asyncio
 from typing import Final
@@ -15,56 +15,59 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }
-_PATIENCE: Final = 30.0  # seconds in which a browser must take a message
-_MOST: Final = 100
-_OF_ONE: Final = 20  # of the same controllers: a tenant with many keys leaves boards to the others
+_SEND_SECONDS: Final = 30.0  # in which a browser must accept a message
+_MOST_BOARDS: Final = 100
+_MOST_PER_TENANT: Final = (
+    20  # boards of the same controllers, so that a tenant with many keys cannot take all
+)
 
 
 async def board(visit: Visit) -> web.StreamResponse:
-    words = visit.words.some("live.", "code.", "kind.", "state.")
+    words = visit.words.by_prefix("live.", "code.", "kind.", "state.")
     return visit.show("board", "board", words=words, seconds=SECONDS)
 
 
 async def caller_ids(visit: Visit) -> web.StreamResponse:
-    stands = await standing(visit.app, visit.client.controllers)
-    return visit.show("callers", "callers", found=stands.caller_ids)
+    status = await standing(visit.app, visit.client.controllers)
+    return visit.show("callers", "callers", caller_ids=status.caller_ids)
 
 
 async def events(visit: Visit) -> web.StreamResponse:
-    """Ends with the session, with the connection, or with the gate; a browser then asks again."""
+    """Stream messages until the session, the connection or the gate ends. The browser then reconnects."""
     live = visit.request.app[LIVE]
-    crowded = Fault(503, "console.crowded", "Too many boards are open; close some.")
-    if live.watchers >= _MOST:
+    crowded = Fault(503, "console.crowded", "Too many live boards are open. Close one and try again.")
+    if live.watchers >= _MOST_BOARDS:
         raise crowded
-    with visit.request.app[BOARDS].one(" ".join(sorted(visit.client.controllers)), _OF_ONE, crowded):
-        return await _moved(visit, live)
+    with visit.request.app[BOARDS].one(" ".join(sorted(visit.client.controllers)), _MOST_PER_TENANT, crowded):
+        return await _stream(visit, live)
 
 
-async def _moved(visit: Visit, live: Live) -> web.StreamResponse:
+async def _stream(visit: Visit, live: Live) -> web.StreamResponse:
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(visit.request)
     try:
-        await _follow(visit, live, response)
+        await _send_messages(visit, live, response)
     except (ConnectionError, TimeoutError):
-        return response  # whoever watched has gone
+        return response  # the browser has disconnected
     await response.write(b"event: ended\ndata: {}\n\n")
     await response.write_eof()
     return response
 
 
-async def _follow(visit: Visit, live: Live, response: web.StreamResponse) -> None:
+async def _send_messages(visit: Visit, live: Live, response: web.StreamResponse) -> None:
     async with live.watching(visit.client.controllers) as view:
         message = live.first(view)
-        while not live.closing and _still(visit):
-            async with asyncio.timeout(_PATIENCE):
+        while not live.closing and _is_authorized(visit):
+            async with asyncio.timeout(_SEND_SECONDS):
                 await response.write(b"data: %b\n\n" % message)
             await live.next()
             message = live.message(view)
 
 
-def _still(visit: Visit) -> bool:
-    """Asked at each message: a key that was withdrawn or lost a scope shows nothing more."""
-    found = visit.request.app[SESSIONS].find(visit.name, visit.app.config)
-    if found is None or visit.request.transport is None:
+def _is_authorized(visit: Visit) -> bool:
+    """Return whether the session still exists and its key still has the scope and the controllers of this board."""
+    session_and_client = visit.request.app[SESSIONS].find(visit.name, visit.app.config)
+    if session_and_client is None or visit.request.transport is None:
         return False
-    return "watch" in found[1].scopes and found[1].controllers == visit.client.controllers
+    _, client = session_and_client
+    return "watch" in client.scopes and client.controllers == visit.client.controllers

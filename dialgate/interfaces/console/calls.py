@@ -1,4 +1,4 @@
-"""For the agent: what a call would be told, and that a person said stop."""
+"""Pages for agents: simulating a call, and recording an opt-out."""
 
 from datetime import datetime
 from http import HTTPStatus
@@ -17,98 +17,102 @@ CHANNELS: Final = ("call", "recall_line", "web_form", "mail", "letter", "shop")
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 
 
-# ---- try a call ------------------------------------------------------------------------------------------------------
+# ---- simulate a call -------------------------------------------------------------------------------------------------
 
 
-async def ask(visit: Visit) -> web.StreamResponse:
-    return _form(visit, {})
+async def show_simulation_form(visit: Visit) -> web.StreamResponse:
+    return _simulation_page(visit, {})
 
 
-async def tried(visit: Visit) -> web.StreamResponse:
-    asked = await visit.form()
+async def simulate(visit: Visit) -> web.StreamResponse:
+    fields = await visit.form()
     try:
-        simulation = await _simulated(visit, asked)
+        simulation = await _simulate(visit, fields)
     except FAILURES as error:
         fault = fault_of(error)
-        return _form(visit, asked, fault.status, error=fault.problem.code)
-    return _form(visit, asked, simulation=simulation)
+        return _simulation_page(visit, fields, fault.status, error=fault.problem.code)
+    return _simulation_page(visit, fields, simulation=simulation)
 
 
-async def _simulated(visit: Visit, asked: dict[str, str]) -> responses.Simulation:
-    """As `POST /v1/simulate`: it is recorded as a look-up."""
-    fields = {name: asked.get(name, "") for name in ("to", "from", "campaign")}
-    if asked.get("call_type"):
-        fields["call_type"] = asked["call_type"]
-    wanted = convert(fields, CheckRequest)
-    at = instant_of(asked.get("at", ""), visit.zone())
-    await visit.app.subjects.record_simulation(visit.client, wanted.campaign, wanted.to)
-    return await visit.app.gate.simulate(call(wanted, visit.client, "console"), visit.client, at)
+async def _simulate(visit: Visit, fields: dict[str, str]) -> responses.Simulation:
+    """Simulate the call like `POST /v1/simulate`, and log it as a look-up."""
+    values = {name: fields.get(name, "") for name in ("to", "from", "campaign")}
+    if fields.get("call_type"):
+        values["call_type"] = fields["call_type"]
+    request = convert(values, CheckRequest)
+    at = instant_of(fields.get("at", ""), visit.zone())
+    await visit.app.subjects.record_simulation(visit.client, request.campaign, request.to)
+    return await visit.app.gate.simulate(call(request, visit.client, "console"), visit.client, at)
 
 
 def instant_of(text: str, zone: str) -> Instant | None:
-    """Of a `datetime-local` field, in the zone that the page names. Raises `Fault`."""
+    """Return the instant of a `datetime-local` field in a time zone; None if it is empty. Raises `Fault`."""
     if not text:
         return None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise Fault(400, "request.invalid", "Give a day and a time.", field="at") from None
+        raise Fault(
+            400, "request.invalid", "Enter a date and a time, such as 2026-11-24T10:00.", field="at"
+        ) from None
     if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
-        raise Fault(400, "request.invalid", "Give an instant that is near.", field="at")
+        raise Fault(
+            400, "request.invalid", f"Enter a date between {_FIRST_YEAR} and {_LAST_YEAR}.", field="at"
+        )
     return local_time.instant_in(zone, at)
 
 
-def _form(visit: Visit, asked: dict[str, str], status: int = 200, **context: Any) -> web.Response:
+def _simulation_page(visit: Visit, fields: dict[str, str], status: int = 200, **context: Any) -> web.Response:
     lines = visit.app.config.lines
     campaigns = visit.campaigns()
-    shown = sorted({number for name in campaigns for number in lines[name].caller_ids})
+    caller_ids = sorted({number for name in campaigns for number in lines[name].caller_ids})
     return visit.show(
         "try",
         "try",
         status,
-        asked=asked,
+        fields=fields,
         campaigns=campaigns,
-        shown=shown,
+        caller_ids=caller_ids,
         call_types=list(STRICTNESS),
         **{"simulation": None, "error": "", **context},
     )
 
 
-# ---- stop ------------------------------------------------------------------------------------------------------------
+# ---- record an opt-out -----------------------------------------------------------------------------------------------
 
 
-async def ask_revocation(visit: Visit) -> web.StreamResponse:
-    return _stop(visit, {})
+async def show_opt_out_form(visit: Visit) -> web.StreamResponse:
+    return _opt_out_page(visit, {})
 
 
-async def revoked(visit: Visit) -> web.StreamResponse:
-    asked = await visit.form()
+async def record_opt_out(visit: Visit) -> web.StreamResponse:
+    fields = await visit.form()
     try:
-        ask = convert(
+        request = convert(
             {
-                "number": asked.get("number", ""),
-                "controller": asked.get("controller", ""),
-                "scope": asked.get("scope", "controller"),
-                "campaign": asked.get("campaign", "") if asked.get("scope") == "campaign" else "",
-                "channel": asked.get("channel", "call"),
-                "proof": asked.get("proof", ""),
-                "actor": asked.get("actor", ""),
+                "number": fields.get("number", ""),
+                "controller": fields.get("controller", ""),
+                "scope": fields.get("scope", "controller"),
+                "campaign": fields.get("campaign", "") if fields.get("scope") == "campaign" else "",
+                "channel": fields.get("channel", "call"),
+                "proof": fields.get("proof", ""),
+                "actor": fields.get("actor", ""),
             },
             RevocationRequest,
         )
-        receipt = await visit.app.registrar.revocations.revoke(visit.client, ask)
+        receipt = await visit.app.registrar.revocations.revoke(visit.client, request)
     except FAILURES as error:
         fault = fault_of(error)
-        return _stop(visit, asked, fault.status, error=fault.problem.code)
-    return _stop(visit, {}, HTTPStatus.CREATED, receipt=receipt)
+        return _opt_out_page(visit, fields, fault.status, error=fault.problem.code)
+    return _opt_out_page(visit, {}, HTTPStatus.CREATED, receipt=receipt)
 
 
-def _stop(visit: Visit, asked: dict[str, str], status: int = 200, **context: Any) -> web.Response:
+def _opt_out_page(visit: Visit, fields: dict[str, str], status: int = 200, **context: Any) -> web.Response:
     return visit.show(
         "revoke",
         "revoke",
         status,
-        asked=asked,
+        fields=fields,
         campaigns=visit.campaigns(),
         channels=CHANNELS,
         **{"receipt": None, "error": "", **context},

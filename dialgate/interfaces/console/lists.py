@@ -1,4 +1,4 @@
-"""Call lists: those there are, a new one from a file, and what of one is callable."""
+"""Call lists: the loaded ones, loading from a file, and a preview of the callable numbers."""
 
 import asyncio
 from functools import partial
@@ -20,29 +20,32 @@ _FIELD_BYTES: Final = 4 << 10
 _MOST_FIELDS: Final = 32
 
 
-async def lists(visit: Visit) -> web.StreamResponse:
+async def show_lists(visit: Visit) -> web.StreamResponse:
     return await _page(visit, {})
 
 
 async def load(visit: Visit) -> web.StreamResponse:
-    """The fields stand before the file, as the form sends them: nothing is taken in before the token is checked."""
-    asked: dict[str, str] = {}
+    """Load a list from a form.
+
+    The form sends its fields before the file, so the token is checked before any of the file is read.
+    """
+    fields: dict[str, str] = {}
     received = visit.request.app[UPLOADS].received
     try:
-        part = await _file_part(visit, asked)
+        part = await _file_part(visit, fields)
         read = partial(part.read_chunk, http_body.READ_BYTES)
         async with received(visit.client.name, read, gone(visit.request)) as upload:
-            report = await visit.app.registrar.call_lists.load_from(visit.client, _request(asked), upload)
+            report = await visit.app.registrar.call_lists.load_from(visit.client, _request(fields), upload)
     except FAILURES as error:
         fault = fault_of(error)
-        return await _page(visit, asked, fault.status, error=fault.problem.code)
+        return await _page(visit, fields, fault.status, error=fault.problem.code)
     return await _page(visit, {}, HTTPStatus.CREATED, report=report)
 
 
-async def _file_part(visit: Visit, asked: dict[str, str]) -> BodyPartReader:
-    """Read the fields into `asked`, and return the file that follows them. Raises `Fault`."""
+async def _file_part(visit: Visit, fields: dict[str, str]) -> BodyPartReader:
+    """Read the fields into `fields`, and return the part with the file. Raises `Fault`."""
     if not visit.request.content_type.startswith("multipart/"):
-        raise Fault(400, "request.invalid", "Send the form with its file.")
+        raise Fault(400, "request.invalid", "Send the form as multipart/form-data.")
     reader = await visit.request.multipart()
     try:
         async with asyncio.timeout(visit.app.config.settings.limits.read_seconds):
@@ -51,59 +54,64 @@ async def _file_part(visit: Visit, asked: dict[str, str]) -> BodyPartReader:
                 if part is None or isinstance(part, MultipartReader):
                     break
                 if part.name == "file":
-                    visit.check(asked.pop(TOKEN, ""))
+                    visit.check(fields.pop(TOKEN, ""))
                     return part
-                asked[part.name or ""] = (await _text(part)).strip()
+                fields[part.name or ""] = (await _text(part)).strip()
     except TimeoutError:
         raise http_body.late() from None
-    visit.check(asked.pop(TOKEN, ""))
+    visit.check(fields.pop(TOKEN, ""))
     raise Fault(400, "list.unreadable", "Choose a file.", field="file")
 
 
 async def _text(part: BodyPartReader) -> str:
     body = await part.read_chunk(_FIELD_BYTES)
     if await part.read_chunk(1):
-        raise Fault(413, "request.too_large", "A field is too long.")
+        raise Fault(
+            413, "request.too_large", f"A form field is longer than {_FIELD_BYTES} bytes. Shorten it."
+        )
     return body.decode("utf-8", "replace")
 
 
-def _request(asked: dict[str, str]) -> ListRequest:
+def _request(fields: dict[str, str]) -> ListRequest:
     names = ("id", "basis", "collected_by", "collected_on", "source", "controller")
-    fields: dict[str, Any] = {name: asked.get(name, "") for name in names}
-    campaigns = [asked["campaign"]] if asked.get("campaign") else []
-    return convert({**fields, "campaigns": campaigns, "channel": "console"}, ListRequest)
+    values: dict[str, Any] = {name: fields.get(name, "") for name in names}
+    campaigns = [fields["campaign"]] if fields.get("campaign") else []
+    return convert({**values, "campaigns": campaigns, "channel": "console"}, ListRequest)
 
 
-async def preview(visit: Visit) -> web.StreamResponse:
-    asked = await visit.form()
-    name, campaign = visit.request.match_info["id"], asked.get("campaign", "")
-    found = next(
-        (each for each in await visit.app.registrar.call_lists.lists(visit.client) if each.id == name), None
-    )
-    if found is None or campaign not in visit.campaigns():
-        raise Fault(404, "list.unknown", "No list of yours has this id.", field="id")
+async def show_preview(visit: Visit) -> web.StreamResponse:
+    fields = await visit.form()
+    name, campaign = visit.request.match_info["id"], fields.get("campaign", "")
+    infos = await visit.app.registrar.call_lists.lists(visit.client)
+    info = next((info for info in infos if info.id == name), None)
+    if info is None or campaign not in visit.campaigns():
+        raise Fault(
+            404, "list.unknown", "No call list of yours has this id. Check `id` and `campaign`.", field="id"
+        )
     async with visit.request.app[PREVIEWING].of(visit.client.name):
-        told = await previewing.preview(visit.app.config, visit.client, name, campaign, visit.app.gate.now())
-    if not isinstance(told, Preview):
-        return await _page(visit, {}, HTTPStatus.SERVICE_UNAVAILABLE, error=told.error)
-    return visit.show("preview", "lists", told=told, info=found)
+        preview = await previewing.preview(
+            visit.app.config, visit.client, name, campaign, visit.app.gate.now()
+        )
+    if not isinstance(preview, Preview):
+        return await _page(visit, {}, HTTPStatus.SERVICE_UNAVAILABLE, error=preview.error)
+    return visit.show("preview", "lists", preview=preview, info=info)
 
 
 async def _page(
     visit: Visit,
-    asked: dict[str, str],
+    fields: dict[str, str],
     status: int = 200,
     *,
     report: ListReport | None = None,
     error: str = "",
 ) -> web.Response:
-    found: list[ListInfo] = await visit.app.registrar.call_lists.lists(visit.client)
+    infos: list[ListInfo] = await visit.app.registrar.call_lists.lists(visit.client)
     return visit.show(
         "lists",
         "lists",
         status,
-        asked=asked,
-        lists=sorted(found, key=lambda each: each.loaded_at, reverse=True),
+        fields=fields,
+        lists=sorted(infos, key=lambda info: info.loaded_at, reverse=True),
         campaigns=visit.campaigns(),
         bases=get_args(Basis),
         report=report,

@@ -1,9 +1,9 @@
-"""What moves on the board: one sample of the gate each second, and one encoded message for each set of controllers that
-somebody watches, however many watch it.
+"""The data of the live board: one sample of the gate each second, and one encoded message per set of controllers.
 
-A call costs nothing here. The sample compares two copies of the counters, and looks at the few calls of the newest
-batches; where more were decided within the second, the rows shown are some of them. Of several workers each samples
-itself; the one that is watched asks the others for their seconds, and shows the sum, a second late.
+All boards of the same controllers get the same message, and the path of a call does no work for them. A sample compares
+two copies of the counters and reads the last few calls of the newest batches. If a second has more decisions, the rows shown
+are some of them. With several workers each samples itself; the worker that serves a board fetches the seconds of the
+others and shows the sum, one second late.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ from dialgate.interfaces.console.status import Standing, standing
 from dialgate.observability.metrics import Calls
 
 SECONDS: Final = 300
-SHOWN: Final = 14  # rows
+ROWS: Final = 14
 STANDING_SECONDS: Final = 5
 _HALF: Final = SECOND // 2
-_AGAIN: Final = 3  # seconds in each message: one may have come late
+_REPEATED: Final = 3  # seconds in each message, since another worker's may arrive late
 _OTHER: Final = "other"
 
 View: TypeAlias = tuple[str, ...]
-Grown: TypeAlias = Counter[tuple[str, str, str]]
+Counts: TypeAlias = Counter[tuple[str, str, str]]
 _encode: Final = msgspec.json.Encoder().encode
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """A decision in a line. `caller_id` and `campaign` are empty where they are not the client's."""
+    """A decision on the board. `caller_id` and `campaign` are empty if they are not the client's."""
 
     id: str
     at: str
@@ -54,36 +54,44 @@ class Row(Struct, frozen=True, kw_only=True):
     client: str
 
 
-class Second(Struct, frozen=True):
-    """`grown`: decisions by answer, first reason and campaign. `took`: every caller's answers, by the bound of
-    `Calls.BOUNDS` under which they fell."""
+class Second(
+    Struct, frozen=True, rename={"counts": "grown", "response_times": "took"}
+):  # as workers of an earlier version name them
+    """The decisions of one second.
+
+    `counts`: decisions by verdict, first reason and campaign. `response_times`: all responses, by the bucket of
+    `Calls.BOUNDS`.
+    """
 
     at: Instant
-    grown: dict[tuple[str, str, str], int]
-    took: list[int]
+    counts: dict[tuple[str, str, str], int]
+    response_times: list[int]
 
 
 class Share(Struct, frozen=True):
-    """What one worker tells another. `rows`: by who must be seen to see them."""
+    """The data that one worker sends another. `rows`: by the controllers that a board must have to show them."""
 
     seconds: list[Second]
     rows: dict[View, list[Row]]
     problems: dict[str, str]
 
 
-class Others(Protocol):
+class Siblings(Protocol):
     """The other workers of the node."""
 
     async def ask_each(self, ask: Callable[[int], str]) -> dict[int, bytes | None]:
-        """By worker, what it says to what it is asked; None where it does not answer."""
+        """Send each worker a request; return the responses by worker, None without a response."""
 
 
-_share: Final = msgspec.msgpack.Decoder(Share)
+_share_decoder: Final = msgspec.msgpack.Decoder(Share)
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """`seconds`: instant, allowed, denied, p50, p99 of each second since the last message; in a first one of all that
-    are remembered. The rest is of the last `SECONDS`, the most frequent first."""
+    """A message to a board.
+
+    `seconds`: instant, allowed, denied, p50 and p99 of the latest seconds; in the first message of the last `SECONDS`.
+    `reasons` and `campaigns` count the last `SECONDS`, the most frequent first.
+    """
 
     at: Instant
     ready: bool
@@ -95,36 +103,37 @@ class Message(Struct, frozen=True, kw_only=True):
     standing: Standing
 
 
-class Heard(Struct):
-    """Of another worker, as far as it has told."""
+class WorkerData(Struct):
+    """The data received from another worker."""
 
     seconds: deque[Second] = field(default_factory=lambda: deque(maxlen=SECONDS))
     rows: dict[View, list[Row]] = {}
     problems: dict[str, str] = {}
 
-    def take(self, said: bytes | None) -> None:
+    def update(self, response: bytes | None) -> None:
+        """Add the data of a response; without a valid one record a problem."""
         try:
-            share = _share.decode(said or b"")
+            share = _share_decoder.decode(response or b"")
         except msgspec.DecodeError:
             self.problems = {"worker": "does not answer"}
         else:
-            told = self.seconds[-1].at if self.seconds else 0  # it may have been asked twice at once
-            self.seconds.extend(second for second in share.seconds if second.at > told)
+            newest = self.seconds[-1].at if self.seconds else 0  # two requests may have overlapped
+            self.seconds.extend(second for second in share.seconds if second.at > newest)
             self.rows, self.problems = share.rows, share.problems
 
 
 class Live:
-    """`run` samples until it is cancelled; `close` lets those who watch go."""
+    """The sampler. `run` samples until it is cancelled; `close` ends the streams of all boards."""
 
     def __init__(self, app: App) -> None:
         self.closing = False
-        self.others: Others | None = None
+        self.siblings: Siblings | None = None
         self._app = app
-        self._decisions, self._waits = app.metrics.calls.tally()
+        self._decisions, self._response_times = app.metrics.calls.tally()
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
-        self._rows: dict[View, deque[Row]] = {}  # by who must be seen to see them, the newest last
-        self._heard: dict[int, Heard] = {}
-        self._together: list[Second] = []
+        self._rows: dict[View, deque[Row]] = {}  # by the controllers that a board must have, the newest last
+        self._workers: dict[int, WorkerData] = {}
+        self._total: list[Second] = []
         self._ticked = asyncio.Event()
         self._watched: Counter[View] = Counter()
         self._standing: dict[View, Standing] = {}
@@ -132,16 +141,17 @@ class Live:
         self._ticks = 0
 
     async def run(self) -> None:
-        """In the middle of each second, so that all workers' samples are of the same seconds."""
+        """Sample in the middle of each second, so that all workers sample the same seconds."""
         while True:
             await asyncio.sleep((_HALF - self._app.gate.now() % SECOND) % SECOND / SECOND or 1)
             await self.tick()
 
     async def tick(self) -> None:
+        """Take one sample and wake the boards."""
         self._sample(self._app.gate.now())
         self._ticks += 1
         if self._watched:
-            await self._hear()
+            await self._fetch()
         for view in list(self._watched):
             if self._ticks % STANDING_SECONDS == 0:
                 await self._look_up(view)
@@ -150,18 +160,20 @@ class Live:
         ticked.set()
 
     def close(self) -> None:
+        """End the streams of all boards."""
         self.closing = True
         self._ticked.set()
 
-    # ---- watching ----------------------------------------------------------------------------------------------------
+    # ---- boards ------------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def watching(self, controllers: View) -> "AsyncIterator[View]":
+        """Keep data for a board of these controllers; yield its view."""
         view = tuple(sorted(controllers))
         self._watched[view] += 1
         try:
             if view not in self._standing:
-                await self._hear()
+                await self._fetch()
                 await self._look_up(view)
             yield view
         finally:
@@ -175,47 +187,48 @@ class Live:
         return self._watched.total()
 
     async def next(self) -> None:
-        """Until there is something new, or this ends."""
+        """Wait for the next message or the end."""
         await self._ticked.wait()
 
     def first(self, view: View) -> bytes:
-        return _encode(self._message(view, self._together))
+        """Return the first message of a board, with all seconds."""
+        return _encode(self._message(view, self._total))
 
     def message(self, view: View) -> bytes:
-        """Made once a second, however many ask."""
+        """Return the current message, which is built once a second for all boards of a view."""
         if view not in self._messages:
-            self._messages[view] = _encode(self._message(view, self._together[-_AGAIN:]))
+            self._messages[view] = _encode(self._message(view, self._total[-_REPEATED:]))
         return self._messages[view]
 
     async def _look_up(self, view: View) -> None:
         try:
             self._standing[view] = await standing(self._app, view)
-        except Unavailable:  # readiness says so, beside what was seen last
+        except Unavailable:  # readiness reports it; the board keeps the last status
             self._standing.setdefault(view, Standing())
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
     def _sample(self, now: Instant) -> None:
-        decisions, waits = self._app.metrics.calls.tally()
-        grown: Grown = Counter()
+        decisions, response_times = self._app.metrics.calls.tally()
+        counts: Counts = Counter()
         for (verdict, code, campaign, _), count in (decisions - self._decisions).items():
-            grown[verdict, code, campaign] += count
-        took = [after - before for after, before in zip(waits, self._waits, strict=True)]
-        self._seconds.append(Second(now, grown, took))
-        self._decisions, self._waits = decisions, waits
-        self._take()
+            counts[verdict, code, campaign] += count
+        grown = [after - before for after, before in zip(response_times, self._response_times, strict=True)]
+        self._seconds.append(Second(now, counts, grown))
+        self._decisions, self._response_times = decisions, response_times
+        self._add_rows()
 
-    def _take(self) -> None:
-        """The last few of each of the newest batches."""
-        taken = list(self._app.gate.recent)
+    def _add_rows(self) -> None:
+        """Add rows for the last few calls of each of the newest batches."""
+        batches = list(self._app.gate.recent)
         self._app.gate.recent.clear()
-        for at, batch, answers, codes in taken:
-            for asked, answer, code in zip(batch, answers, codes, strict=True):
+        for at, batch, answers, codes in batches:
+            for request, answer, code in zip(batch, answers, codes, strict=True):
                 if code != REPEATED:
-                    self._keep(asked, answer, code, rfc3339(at))
+                    self._add_row(request, answer, code, rfc3339(at))
 
-    def _keep(self, request: CallRequest, answer: Answer, code: str, at: str) -> None:
-        """Of a campaign that is not the client's only the client is told."""
+    def _add_row(self, request: CallRequest, answer: Answer, code: str, at: str) -> None:
+        """Add a row. A decision about a campaign that is not the client's is shown to the client only."""
         line = self._app.config.line_of(request.call.campaign, request.client)
         owner = owner_of(line.controller.id if line else "", request.client.name)
         row = Row(
@@ -229,119 +242,125 @@ class Live:
             client=request.client.name,
         )
         owners = (line.controller.id,) if line else request.client.controllers
-        self._rows.setdefault(owners, deque(maxlen=SHOWN)).append(row)
+        self._rows.setdefault(owners, deque(maxlen=ROWS)).append(row)
 
     # ---- several workers ---------------------------------------------------------------------------------------------
 
     def share(self, since: str) -> bytes:
-        """A `Share`, of the seconds after an instant."""
-        seconds = [each for each in self._seconds if each.at > int(since)]
-        rows = {view: list(each) for view, each in self._rows.items()}
+        """Return the encoded `Share` with the seconds after an instant."""
+        seconds = [second for second in self._seconds if second.at > int(since)]
+        rows = {view: list(rows) for view, rows in self._rows.items()}
         return _pack(Share(seconds, rows, self._app.gate.readiness()))
 
-    async def _hear(self) -> None:
-        if self.others is not None:
-            told = await self.others.ask_each(lambda worker: f"board {self._known(worker)}")
-            for worker, said in told.items():
-                self._heard.setdefault(worker, Heard()).take(said)
-            for worker in self._heard.keys() - told.keys():
-                self._heard[worker].problems = {}
-        self._together = together([self._seconds, *(each.seconds for each in self._heard.values())])
+    async def _fetch(self) -> None:
+        if self.siblings is not None:
+            responses = await self.siblings.ask_each(lambda worker: f"board {self._newest(worker)}")
+            for worker, response in responses.items():
+                self._workers.setdefault(worker, WorkerData()).update(response)
+            for worker in self._workers.keys() - responses.keys():
+                self._workers[worker].problems = {}
+        self._total = add_up([self._seconds, *(data.seconds for data in self._workers.values())])
 
-    def _known(self, worker: int) -> Instant:
-        heard = self._heard.get(worker)
-        return heard.seconds[-1].at if heard and heard.seconds else 0
+    def _newest(self, worker: int) -> Instant:
+        data = self._workers.get(worker)
+        return data.seconds[-1].at if data and data.seconds else 0
 
     def _problems(self) -> dict[str, str]:
-        """Of this worker, and of the others by their number."""
+        """Return the problems of this worker, and those of the others with their number."""
         others = {
             f"{name} ({worker})": text
-            for worker, heard in self._heard.items()
-            for name, text in heard.problems.items()
+            for worker, data in self._workers.items()
+            for name, text in data.problems.items()
         }
         return self._app.gate.readiness() | others
 
-    # ---- telling -----------------------------------------------------------------------------------------------------
+    # ---- messages ----------------------------------------------------------------------------------------------------
 
     def _message(self, view: View, seconds: Sequence[Second]) -> Message:
         config, problems = self._app.config, self._problems()
         own = {name for name, line in config.lines.items() if line.controller.id in view}
         if config.controllers.keys() <= set(view):
             own.add(_OTHER)
-        total: Grown = Counter()
-        for second in self._together:
-            total.update({key: count for key, count in second.grown.items() if key[2] in own})
+        counts: Counts = Counter()
+        for second in self._total:
+            counts.update({key: count for key, count in second.counts.items() if key[2] in own})
         return Message(
             at=seconds[-1].at if seconds else self._app.gate.now(),
             ready=not problems,
             problems=problems,
-            seconds=[_told(second, own) for second in seconds],
-            reasons=_reasons(total),
-            campaigns=_campaigns(total),
-            rows=self._shown(view),
+            seconds=[_figures(second, own) for second in seconds],
+            reasons=_count_reasons(counts),
+            campaigns=_count_campaigns(counts),
+            rows=self._select_rows(view),
             standing=self._standing.get(view) or Standing(),
         )
 
-    def _shown(self, view: View) -> list[Row]:
-        """The newest first."""
-        seen = set(view)
-        every = chain(self._rows.items(), *(heard.rows.items() for heard in self._heard.values()))
-        found = chain.from_iterable(reversed(rows) for owners, rows in every if seen.issuperset(owners))
-        return sorted(found, key=lambda row: row.at, reverse=True)[:SHOWN]
+    def _select_rows(self, view: View) -> list[Row]:
+        """Return the newest rows that a view may show, the newest first."""
+        controllers = set(view)
+        every = chain(self._rows.items(), *(data.rows.items() for data in self._workers.values()))
+        rows = chain.from_iterable(reversed(rows) for owners, rows in every if controllers.issuperset(owners))
+        return sorted(rows, key=lambda row: row.at, reverse=True)[:ROWS]
 
 
-def _told(second: Second, own: set[str]) -> tuple[Instant, int, int, float, float]:
+def _figures(second: Second, own: set[str]) -> tuple[Instant, int, int, float, float]:
     verdicts: Counter[str] = Counter()
-    for (verdict, _, campaign), count in second.grown.items():
+    for (verdict, _, campaign), count in second.counts.items():
         if campaign in own:
             verdicts[verdict] += count
     return (
         second.at,
         verdicts["allow"],
         verdicts["deny"],
-        quantile(second.took, 0.5),
-        quantile(second.took, 0.99),
+        quantile(second.response_times, 0.5),
+        quantile(second.response_times, 0.99),
     )
 
 
-def together(workers: Sequence[Sequence[Second]]) -> list[Second]:
-    """The last `SECONDS`, added up. The newest second of several is left out: not every worker has told of it yet."""
+def add_up(workers: Sequence[Sequence[Second]]) -> list[Second]:
+    """Return the sums of all workers for the last `SECONDS`.
+
+    With several workers the newest second is left out, since it may not have arrived from every worker.
+    """
     if len(workers) == 1:
         return list(workers[0])
     sums: dict[Instant, Second] = {}
     for second in chain.from_iterable(workers):
-        begun = second.at - second.at % SECOND
-        held = sums.get(begun)
-        sums[begun] = Second(begun, second.grown, second.took) if held is None else _sum(held, second)
-    return [sums[begun] for begun in sorted(sums)[-SECONDS - 1 : -1]]
+        begins = second.at - second.at % SECOND
+        total = sums.get(begins)
+        sums[begins] = (
+            Second(begins, second.counts, second.response_times) if total is None else _sum(total, second)
+        )
+    return [sums[begins] for begins in sorted(sums)[-SECONDS - 1 : -1]]
 
 
 def _sum(one: Second, other: Second) -> Second:
-    grown = Counter(one.grown)
-    grown.update(other.grown)
-    return Second(one.at, grown, [a + b for a, b in zip(one.took, other.took, strict=True)])
+    counts = Counter(one.counts)
+    counts.update(other.counts)
+    times = [a + b for a, b in zip(one.response_times, other.response_times, strict=True)]
+    return Second(one.at, counts, times)
 
 
-def _reasons(total: Grown) -> list[tuple[str, int]]:
+def _count_reasons(counts: Counts) -> list[tuple[str, int]]:
     codes: Counter[str] = Counter()
-    for (_, code, _), count in total.items():
+    for (_, code, _), count in counts.items():
         if code:
             codes[code] += count
     return codes.most_common()
 
 
-def _campaigns(total: Grown) -> list[tuple[str, int, int]]:
+def _count_campaigns(counts: Counts) -> list[tuple[str, int, int]]:
     every: Counter[str] = Counter()
-    for (_, _, campaign), count in total.items():
+    for (_, _, campaign), count in counts.items():
         every[campaign] += count
     denied: Counter[str] = Counter()
-    for (verdict, _, campaign), count in total.items():
+    for (verdict, _, campaign), count in counts.items():
         denied[campaign] += count if verdict == "deny" else 0
     return [(campaign, count - denied[campaign], denied[campaign]) for campaign, count in every.most_common()]
 
 
 def quantile(counts: Sequence[int], share: float) -> float:
-    """In milliseconds, from how many fell under each bound; within a bound as if they were spread evenly over it."""
+    """Return a quantile in milliseconds of counts per bucket, interpolated within the bucket; -1 without counts."""
     wanted = sum(counts) * share
     if not wanted:
         return -1.0

@@ -1,11 +1,11 @@
-"""A called number for who may see that a call was made, and not to whom."""
+"""Masking of called numbers for users who may see that a call was made, but not to whom."""
 
 _HEAD, _TAIL = 3, 2
-_SHORTEST = 8  # what is shorter would be shown nearly whole
+_SHORTEST = 8  # a shorter number would be shown nearly whole
 
 
 def masked(number: str) -> str:
-    """Of an E.164 number its beginning and its last two digits; of anything else nothing."""
+    """Return the beginning and the last two digits of an E.164 number; of any other text nothing."""
     if len(number) < _SHORTEST or not number.startswith("+"):
         return "•••"
     return f"{number[:_HEAD]} {'•' * (len(number) - _HEAD - _TAIL)}{number[-_TAIL:]}"

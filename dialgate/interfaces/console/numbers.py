@@ -1,4 +1,4 @@
-"""For the officer: a number and what is held about it, one decision, and its evidence."""
+"""Look-up of a number, one decision, and its evidence."""
 
 import asyncio
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ _KINDS: Final = (
 )  # fmt: skip
 
 
-class _Asked(Struct, frozen=True, kw_only=True):
+class _LookupRequest(Struct, frozen=True, kw_only=True):
     number: str
     purpose: Reason
     controller: str = ""
 
 
-class Held(Struct, frozen=True, kw_only=True):
-    """What is shown of a number. `more`: there are older decisions."""
+class NumberHistory(Struct, frozen=True, kw_only=True):
+    """All data shown for a number. `more`: older decisions exist that are not included."""
 
     number: str
     controller: str
@@ -49,52 +49,53 @@ class Held(Struct, frozen=True, kw_only=True):
     consents: list[ConsentStanding]
 
     @property
-    def wrong_number(self) -> bool:
-        lifted = {entry.details.get("of") for entry in self.ledger if entry.kind == "number_confirmed"}
-        return any(entry.kind == "wrong_number" and entry.seq not in lifted for entry in self.ledger)
+    def is_wrong_number(self) -> bool:
+        return self._is_in_force("wrong_number", lifted_by="number_confirmed")
 
     @property
-    def stopped(self) -> bool:
-        lifted = {entry.details.get("of") for entry in self.ledger if entry.kind == "lifted"}
-        return any(entry.kind == "revoked" and entry.seq not in lifted for entry in self.ledger)
+    def is_opted_out(self) -> bool:
+        return self._is_in_force("revoked", lifted_by="lifted")
+
+    def _is_in_force(self, kind: str, *, lifted_by: str) -> bool:
+        lifted = {entry.details.get("of") for entry in self.ledger if entry.kind == lifted_by}
+        return any(entry.kind == kind and entry.seq not in lifted for entry in self.ledger)
 
 
 # ---- look-up ---------------------------------------------------------------------------------------------------------
 
 
-async def ask(visit: Visit) -> web.StreamResponse:
-    return visit.show("lookup", "lookup", asked={}, held=None)
+async def show_form(visit: Visit) -> web.StreamResponse:
+    return visit.show("lookup", "lookup", fields={}, history=None)
 
 
-async def looked_up(visit: Visit) -> web.StreamResponse:
-    asked = await visit.form()
+async def look_up(visit: Visit) -> web.StreamResponse:
+    fields = await visit.form()
     try:
-        held = await _held(visit, convert(asked, _Asked))
+        history = await _history(visit, convert(fields, _LookupRequest))
     except FAILURES as error:
         fault = fault_of(error)
-        field = fault.problem.field
-        return visit.show("lookup", "lookup", fault.status, asked=asked, held=None, error=_code(fault, field))
-    return visit.show("lookup", "lookup", asked=asked, held=held)
+        return visit.show("lookup", "lookup", fault.status, fields=fields, history=None, error=_code(fault))
+    return visit.show("lookup", "lookup", fields=fields, history=history)
 
 
-def _code(fault: Fault, field: str) -> str:
-    return "console.purpose" if field == "purpose" else fault.problem.code
+def _code(fault: Fault) -> str:
+    return "console.purpose" if fault.problem.field == "purpose" else fault.problem.code
 
 
-async def _held(visit: Visit, asked: _Asked) -> Held:
-    """Recorded first, as every reading of a number is."""
+async def _history(visit: Visit, request: _LookupRequest) -> NumberHistory:
+    """Log the look-up, then return the history of the number."""
     app, client = visit.app, visit.client
     owner, number = await app.subjects.look_up(
-        client, asked.controller, asked.number, "account", asked.purpose
+        client, request.controller, request.number, "account", request.purpose
     )
     sees = Visibility.of(client.name, client.controllers, owner)
     question = FindDecisions(number=number, sees=sees, most=_MOST + 1)
     decisions, missing = await decision_search(visit.request.app, app, client.name).about(question)
     found, language = decisions.found, visit.words.language
-    return Held(
+    return NumberHistory(
         number=number,
         controller=owner,
-        decisions=[client_account(app, each, language) for each in found[:_MOST]],
+        decisions=[client_account(app, decision, language) for decision in found[:_MOST]],
         more=len(found) > _MOST,
         notices=explanation.notices(language, decisions.retired, missing, nothing=False),
         ledger=await app.registrar.views.history(client, owner, number, _KINDS),
@@ -105,39 +106,42 @@ async def _held(visit: Visit, asked: _Asked) -> Held:
 # ---- one decision ----------------------------------------------------------------------------------------------------
 
 
-async def decision(visit: Visit) -> web.StreamResponse:
-    return await _decision(visit)
+async def show_decision(visit: Visit) -> web.StreamResponse:
+    return await _decision_page(visit)
 
 
-async def _decision(visit: Visit, status: int = 200, error: str = "") -> web.Response:
-    found = await _found(visit)
-    told = client_account(visit.app, found, visit.words.language)
+async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> web.Response:
+    found = await _find_decision(visit)
+    account = client_account(visit.app, found, visit.words.language)
     record = found.record
     return visit.show(
         "decision",
         "",
         status,
-        told=told,
-        outcomes=_worded(visit, record.decision.outcomes),
+        account=account,
+        outcomes=_client_outcomes(visit, record.decision.outcomes),
         facts=_facts(record, shared=visit.app.config.shared),
         node=record.node,
         provable=visit.may("subjects")
         and _sees_whole_gate(visit)
-        and await asyncio.to_thread(_here, visit, record),
+        and await asyncio.to_thread(_is_local, visit, record),
         error=error,
     )
 
 
-async def _found(visit: Visit) -> FoundDecision:
-    """What it shows holds no number. Raises `Fault` where it is not the client's, or not there."""
+async def _find_decision(visit: Visit) -> FoundDecision:
+    """Return the decision in the path; its page shows no called number.
+
+    Raises `Fault` if the decision does not exist or is another client's.
+    """
     sees = Visibility.of(visit.client.name, visit.client.controllers)
     name = visit.app.registrar.ids.inside(visit.client, visit.request.match_info["id"])
     logs = decision_search(visit.request.app, visit.app, visit.client.name)
     return require_found(*await logs.one(name, sees)) if name else require_found(None, {})
 
 
-def _worded(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Return the outcomes of the rules, the denials as clients see them."""
+def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Return the outcomes of the rules, with ledger entries in denials named as clients see them."""
     return {
         rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()
@@ -145,7 +149,10 @@ def _worded(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]
 
 
 def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
-    """The ledger's sequence counts the entries of every controller: a gate that several share leaves it out."""
+    """Return the facts to show.
+
+    The ledger's sequence counts the entries of all controllers, so a gate with several controllers does not show it.
+    """
     facts = record.facts
     return {
         "kind": facts.number.kind,
@@ -160,8 +167,8 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
     }
 
 
-def _here(visit: Visit, record: Record) -> bool:
-    """Not in the log of another gate on the store, which alone can prove it."""
+def _is_local(visit: Visit, record: Record) -> bool:
+    """Return whether the record is in the log of this gate. Only the gate that holds the log can prove a decision."""
     data = visit.app.config.data
     return chains.worker_of(data, Keys.open(data / "keys.json").log, record.id.rpartition("-")[0]) is not None
 
@@ -170,26 +177,29 @@ def _here(visit: Visit, record: Record) -> bool:
 
 
 def _sees_whole_gate(visit: Visit) -> bool:
-    """A bundle holds the configuration that a decision rests on, and so names every controller of the gate."""
+    """Return whether the client has all controllers of the gate. A bundle contains the configuration, which names them."""
     return set(visit.app.config.controllers) <= set(visit.client.controllers)
 
 
-async def evidence_of(visit: Visit) -> web.StreamResponse:
-    """It shows the number, so it is a look-up and recorded as one."""
-    asked = await visit.form()
+async def download_evidence(visit: Visit) -> web.StreamResponse:
+    """Return the evidence of a decision. It contains the number, so the download is logged as a look-up."""
+    fields = await visit.form()
     if not _sees_whole_gate(visit):
-        raise Fault(403, "console.evidence", "It would name other controllers; the operator can make it.")
-    found = await _found(visit)
-    if not await asyncio.to_thread(_here, visit, found.record):
-        return await _decision(visit, 409, "console.elsewhere")
+        raise Fault(
+            403,
+            "console.evidence",
+            "The evidence would name other controllers. Ask the administrator of the gate for it.",
+        )
+    found = await _find_decision(visit)
+    if not await asyncio.to_thread(_is_local, visit, found.record):
+        return await _decision_page(visit, 409, "console.elsewhere")
     try:
-        body = await _bundle(visit, found, asked.get("purpose", ""))
+        body = await _bundle(visit, found, fields.get("purpose", ""))
     except NoEvidence:
-        return await _decision(visit, 409, "console.uncovered")
+        return await _decision_page(visit, 409, "console.uncovered")
     except FAILURES as error:
         fault = fault_of(error)
-        field = fault.problem.field
-        return await _decision(visit, fault.status, _code(fault, field))
+        return await _decision_page(visit, fault.status, _code(fault))
     name = f'attachment; filename="evidence-{visit.request.match_info["id"]}.json"'
     headers = {"Content-Disposition": name, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=body, content_type="application/json", headers=headers)
@@ -199,11 +209,11 @@ async def _bundle(visit: Visit, found: FoundDecision, purpose: str) -> bytes:
     app, record, data = visit.app, found.record, visit.app.config.data
     number = await asyncio.to_thread(_number, Keys.open(data / "keys.json"), record)
     owner = record.facts.controller.id or visit.client.controllers[0]
-    convert({"number": number, "purpose": purpose}, _Asked)
+    convert({"number": number, "purpose": purpose}, _LookupRequest)
     await app.subjects.record_lookup(visit.client, owner, number, "evidence", purpose)
     now = app.gate.now()
 
-    async def made() -> bytes:
+    async def build() -> bytes:
         path, signer = data / "keys.json", Signer.open(data / "signing.json", now)
         worker = chains.worker_of(data, Keys.open(path).log, record.id.rpartition("-")[0]) or 1
         store = await factory.open_store(app.config, patience=5)
@@ -216,7 +226,7 @@ async def _bundle(visit: Visit, found: FoundDecision, purpose: str) -> bytes:
             await store.close()
 
     async with visit.request.app[TURN].of(visit.client.name):
-        return await asyncio.to_thread(lambda: asyncio.run(made()))
+        return await asyncio.to_thread(lambda: asyncio.run(build()))
 
 
 def _number(keys: Keys, record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Pages from their templates, and the files that they load."""
+"""Rendering of the pages, and the files that they load."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dialgate.core import local_time
 from dialgate.interfaces.console.words import Words
 
-# Scripts, styles and pictures from here alone, none inline; nothing may frame a page or be posted elsewhere from one.
+# Scripts, styles and images come from this gate only, none inline. No site may frame a page, and no form may post elsewhere.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -22,6 +22,8 @@ POLICY: Final = (
 
 
 class Asset(NamedTuple):
+    """A file for the browser. `tag`: its ETag."""
+
     body: bytes
     media: str
     tag: str
@@ -29,32 +31,33 @@ class Asset(NamedTuple):
 
 @cache
 def assets() -> dict[str, Asset]:
-    found = {}
-    for each in files(__package__).joinpath("assets").iterdir():
-        body = each.read_bytes()
-        media = "text/javascript" if each.name.endswith(".js") else mimetypes.guess_type(each.name)[0]
+    """Return the scripts, styles and images by name."""
+    assets = {}
+    for file in files(__package__).joinpath("assets").iterdir():
+        body = file.read_bytes()
+        media = "text/javascript" if file.name.endswith(".js") else mimetypes.guess_type(file.name)[0]
         tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-        found[each.name] = Asset(body, media or "application/octet-stream", tag)
-    return found
+        assets[file.name] = Asset(body, media or "application/octet-stream", tag)
+    return assets
 
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader(__package__, "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["day"] = day
-    made.filters["time"] = time
-    made.filters["count"] = count
-    made.filters["json"] = _json
-    return made
+    environment.filters["day"] = day
+    environment.filters["count"] = count
+    environment.filters["json"] = _json
+    return environment
 
 
 def render(name: str, words: Words, context: Mapping[str, Any]) -> str:
+    """Return the HTML of a template."""
     return (
         _environment()
         .get_template(f"{name}.html")
@@ -67,17 +70,10 @@ def _json(value: Any) -> str:
 
 
 def day(at: str, zone: str = "UTC") -> str:
-    """Of an instant (RFC 3339): 24/11/2026 10:00, in the zone."""
-    return f"{_in(at, zone):%d/%m/%Y %H:%M}" if at else ""
-
-
-def time(at: str, zone: str = "UTC") -> str:
-    return f"{_in(at, zone):%H:%M:%S}" if at else ""
+    """Return an RFC 3339 instant in a time zone, as 24/11/2026 10:00."""
+    return f"{local_time.clock_in(zone, datetime.fromisoformat(at)):%d/%m/%Y %H:%M}" if at else ""
 
 
 def count(value: int, language: str = "en") -> str:
+    """Return a number with the thousands separators of a language."""
     return f"{value:,}".replace(",", "." if language == "it" else ",")
-
-
-def _in(at: str, zone: str) -> datetime:
-    return local_time.clock_in(zone, datetime.fromisoformat(at))

@@ -1,4 +1,4 @@
-"""One request to the console: who asks, what they may see, and how a page goes back to them."""
+"""One request to the console: its session and client, the client's permissions, and the page in response."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -29,20 +29,20 @@ TOKEN: Final = "token"  # noqa: S105 - the name of the field
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 LIVE: Final = web.AppKey("live", Live)
 PREVIEWING: Final = web.AppKey("previewing", Turns)
-BOARDS: Final = web.AppKey("boards", Caps)  # by the controllers that they show
+BOARDS: Final = web.AppKey("boards", Caps)  # counted by the controllers shown
 CONSOLE_APP: Final = web.AppKey("console_gate", App)
 _HEADERS: Final = {
     "Content-Security-Policy": page.POLICY,
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "same-origin",  # with none at all a form's Origin would be null
+    "Referrer-Policy": "same-origin",  # without any, the Origin of a form would be null
     "X-Content-Type-Options": "nosniff",
 }
 
 
 class NavigationPage(NamedTuple):
-    """A page in the navigation, and the scopes of which one opens it."""
+    """A page in the navigation. One of the scopes in `needs` gives access."""
 
     name: str
     path: str
@@ -62,7 +62,7 @@ NAVIGATION: Final = (
 
 
 class Visit(Struct, frozen=True):
-    """By somebody who is logged in. `name` is the session's."""
+    """A request with a valid session. `name` is the session's name."""
 
     request: web.Request
     app: App
@@ -72,7 +72,7 @@ class Visit(Struct, frozen=True):
 
     @property
     def words(self) -> Words:
-        return speaks(self.request)
+        return words_for(self.request)
 
     def may(self, *needs: Scope) -> bool:
         return not needs or any(scope in self.client.scopes for scope in needs)
@@ -88,7 +88,7 @@ class Visit(Struct, frozen=True):
         return sorted(name for name, line in lines.items() if line.controller.id in self.client.controllers)
 
     def zone(self) -> str:
-        """In which times are shown: where the law of the client's first controller is made."""
+        """Return the time zone of the pages: that of the law of the client's first controller."""
         config = self.app.config
         for name in self.client.controllers:
             if owner := config.controllers.get(name):
@@ -96,20 +96,20 @@ class Visit(Struct, frozen=True):
         return "UTC"
 
     async def form(self) -> dict[str, str]:
-        """What was posted, its token checked. Of a field that came twice the last."""
+        """Return the posted fields after a check of the token. The last of repeated fields wins. Raises `Fault`."""
         body = await http_body.whole(self.request, self.app.config.settings.limits)
         fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
         self.check(fields.pop(TOKEN, ""))
         return {name: value.strip() for name, value in fields.items()}
 
     def check(self, token: str) -> None:
-        """Raises `Fault`."""
+        """Raise `Fault` unless the token is the session's."""
         if not self.session.is_good(token):
-            raise Fault(403, "console.forged", "This form is of another session; open the page again.")
+            raise Fault(403, "console.forged", "The form belongs to another session. Open the page again.")
 
     def show(self, name: str, here: str, /, status: int = 200, **context: Any) -> web.Response:
-        """`here`: the place in the navigation."""
-        return shown(
+        """Return a page. `here` is the name of its entry in the navigation."""
+        return page_response(
             self.request,
             name,
             {
@@ -133,7 +133,9 @@ class Visit(Struct, frozen=True):
 Serve: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse]]
 
 
-def shown(request: web.Request, name: str, context: dict[str, Any], status: int = 200) -> web.Response:
+def page_response(
+    request: web.Request, name: str, context: dict[str, Any], status: int = 200
+) -> web.Response:
     context = {
         "theme": theme(request),
         "languages": LANGUAGES,
@@ -141,33 +143,33 @@ def shown(request: web.Request, name: str, context: dict[str, Any], status: int 
         "path": request.path,
         **context,
     }
-    body = page.render(name, speaks(request), context)
+    body = page.render(name, words_for(request), context)
     return web.Response(text=body, status=status, content_type="text/html", headers=_HEADERS)
 
 
-def to(path: str) -> web.Response:
+def redirect(path: str) -> web.Response:
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={**_HEADERS, "Location": path})
 
 
-def speaks(request: web.Request) -> Words:
-    asked = request.cookies.get(LANGUAGE, "")
-    if asked in get_args(Language):
-        return words.of("it" if asked == "it" else "en")
+def words_for(request: web.Request) -> Words:
+    chosen = request.cookies.get(LANGUAGE, "")
+    if chosen in get_args(Language):
+        return words.of("it" if chosen == "it" else "en")
     return words.of(texts.preferred(request.headers.get("Accept-Language", "")))
 
 
 def theme(request: web.Request) -> str:
-    asked = request.cookies.get(THEME, "")
-    return asked if asked in THEMES else "auto"
+    chosen = request.cookies.get(THEME, "")
+    return chosen if chosen in THEMES else "auto"
 
 
 def is_secure(request: web.Request) -> bool:
-    """Also where a proxy in front speaks TLS: who lies about that harms themselves alone."""
+    """Return whether the browser uses TLS, to the gate or to a proxy. A client that forges the header harms only itself."""
     return request.secure or request.headers.get("X-Forwarded-Proto", "") == "https"
 
 
 def is_foreign(request: web.Request) -> bool:
-    """Whether a page from elsewhere sends this: by Fetch Metadata, or by `Origin` of a browser that lacks it."""
+    """Return whether another site sent the request: by Fetch Metadata, or by `Origin` in older browsers."""
     if site := request.headers.get("Sec-Fetch-Site"):
         return site not in {"same-origin", "none"}
     origin = request.headers.get("Origin")

@@ -1,8 +1,8 @@
-"""`python -m dialgate.interfaces.console.previewing CONFIG CLIENT LIST CAMPAIGN AT`: what of a list is callable, as JSON on the
-standard output, or `{"error": …}`.
+"""The preview of a call list in a process of its own.
 
-A process of its own, of low priority: a list of a million numbers takes a core for a minute, and the calls that are
-asked about meanwhile must not wait for it.
+`python -m dialgate.interfaces.console.previewing CONFIG CLIENT LIST CAMPAIGN AT` writes JSON to the standard output: which
+numbers are callable, or `{"error": …}`. The process has a low priority. A list of a million numbers takes one core for a
+minute, which must not delay the calls.
 """
 
 import asyncio
@@ -27,45 +27,45 @@ _NICE = 10
 
 
 class Failed(Struct, frozen=True):
-    """`error` is a code of the interface's."""
+    """A failed preview. `error` is an error code of the HTTP interface."""
 
     error: str
 
 
 async def preview(config: Config, client: Client, name: str, campaign: str, at: Instant) -> Preview | Failed:
-    """Asks the process, which reads the same files."""
-    words = (str(config.path), client.name, name, campaign, str(at))
+    """Run the preview in a process that reads the same configuration and data."""
+    arguments = (str(config.path), client.name, name, campaign, str(at))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         __name__,
-        *words,
+        *arguments,
         stdout=asyncio.subprocess.PIPE,
         stdin=asyncio.subprocess.DEVNULL,
     )
     try:
-        told, _ = await process.communicate()
-    except asyncio.CancelledError:  # whoever asked has gone
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:  # the browser has disconnected
         process.kill()
         raise
     if process.returncode:
         return Failed("gate.error")
-    return msgspec.json.decode(told, type=Preview) if b'"error"' not in told[:9] else Failed(_code(told))
+    if output.startswith(b'{"error"'):
+        return msgspec.json.decode(output, type=Failed)
+    return msgspec.json.decode(output, type=Preview)
 
 
-def _code(told: bytes) -> str:
-    return msgspec.json.decode(told, type=Failed).error
-
-
-async def _made(path: Path, name: str, of: str, campaign: str, at: Instant) -> Preview | Failed:
+async def _preview(path: Path, name: str, call_list: str, campaign: str, at: Instant) -> Preview | Failed:
     try:
         config = loader.load(path)
-        client = next(each for each in config.settings.clients if each.name == name)
+        client = next(client for client in config.settings.clients if client.name == name)
         registrar = await Registrar.open(config, lambda: at)
     except (ConfigError, Unavailable, StopIteration):
         return Failed("gate.unavailable")
     try:
-        return await export.preview(registrar, client, of, Order(campaign=campaign, at=at), _quiet)
+        return await export.preview(
+            registrar, client, call_list, Order(campaign=campaign, at=at), _no_progress
+        )
     except Refused as refused:
         return Failed(refused.code)
     except Unavailable:
@@ -74,14 +74,14 @@ async def _made(path: Path, name: str, of: str, campaign: str, at: Instant) -> P
         await registrar.close()
 
 
-def _quiet(_some: int, _total: int) -> None: ...
+def _no_progress(_done: int, _total: int) -> None: ...
 
 
 def _main() -> None:
     os.nice(_NICE)
-    path, client, name, campaign, at = sys.argv[1:]
-    made = asyncio.run(_made(Path(path), client, name, campaign, int(at)))
-    sys.stdout.buffer.write(msgspec.json.encode(made))
+    path, client, call_list, campaign, at = sys.argv[1:]
+    result = asyncio.run(_preview(Path(path), client, call_list, campaign, int(at)))
+    sys.stdout.buffer.write(msgspec.json.encode(result))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""For the supervisor: a day or a month of a controller's calls, as a file to take along."""
+"""The report about a controller's calls of a day or a month, as a download."""
 
 import asyncio
 import sys
@@ -12,71 +12,71 @@ from dialgate.core.name_suggestions import choose
 from dialgate.interfaces.console.page_request import PREVIEWING, Visit
 from dialgate.interfaces.http.errors import Fault
 
-FORMS: Final = {"pdf": "application/pdf", "html": "text/html", "csv": "text/csv"}
+FORMATS: Final = {"pdf": "application/pdf", "html": "text/html", "csv": "text/csv"}
 
 
-async def ask(visit: Visit) -> web.StreamResponse:
+async def show_form(visit: Visit) -> web.StreamResponse:
     return _page(visit, {})
 
 
-async def made(visit: Visit) -> web.StreamResponse:
-    """By the command, in a process of its own and of low priority: the log of a month takes a while to read."""
-    asked = await visit.form()
+async def download(visit: Visit) -> web.StreamResponse:
+    """Run `dialgate report` in a process of low priority, since reading the log of a month takes a while."""
+    fields = await visit.form()
     try:
-        owner, form = _controller(visit, asked), _form(asked)
-        period = _period(asked)
+        owner, format_ = _controller(visit, fields), _format(fields)
+        period = _period(fields)
     except Fault as fault:
-        return _page(visit, asked, fault.status, error=fault.problem.code)
-    words = ("--controller", owner, *period, "--format", form, "--language", visit.words.language)
+        return _page(visit, fields, fault.status, error=fault.problem.code)
+    arguments = ("--controller", owner, *period, "--format", format_, "--language", visit.words.language)
     async with visit.request.app[PREVIEWING].of(visit.client.name):
-        body = await _reported(str(visit.app.config.path), words)
+        body = await _run(str(visit.app.config.path), arguments)
     if body is None:
-        return _page(visit, asked, 503, error="gate.unavailable")
-    name = f'attachment; filename="dialgate-{owner}-{period[1]}.{form}"'
+        return _page(visit, fields, 503, error="gate.unavailable")
+    name = f'attachment; filename="dialgate-{owner}-{period[1]}.{format_}"'
     headers = {"Content-Disposition": name, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return web.Response(body=body, headers={**headers, "Content-Type": f"{FORMS[form]}; charset=utf-8"})
+    return web.Response(body=body, headers={**headers, "Content-Type": f"{FORMATS[format_]}; charset=utf-8"})
 
 
-async def _reported(config: str, words: tuple[str, ...]) -> bytes | None:
+async def _run(config: str, arguments: tuple[str, ...]) -> bytes | None:
     program = ("nice", "-n", "10", sys.executable, "-m", "dialgate", "report", "--config", config)
     process = await asyncio.create_subprocess_exec(
-        *program, *words, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+        *program, *arguments, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
     )
     try:
-        told, _ = await process.communicate()
-    except asyncio.CancelledError:  # whoever asked has gone
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:  # the browser has disconnected
         process.kill()
         raise
-    return None if process.returncode else told
+    return None if process.returncode else output
 
 
-def _controller(visit: Visit, asked: dict[str, str]) -> str:
-    known = visit.client.controllers
-    name = asked.get("controller", "") or (known[0] if len(known) == 1 else "")
-    if name not in known:
+def _controller(visit: Visit, fields: dict[str, str]) -> str:
+    controllers = visit.client.controllers
+    name = fields.get("controller", "") or (controllers[0] if len(controllers) == 1 else "")
+    if name not in controllers:
         raise Fault(
-            404, "controller.unknown", choose("Name one of your controllers", known), field="controller"
+            404, "controller.unknown", choose("Name one of your controllers", controllers), field="controller"
         )
     return name
 
 
-def _form(asked: dict[str, str]) -> str:
-    form = asked.get("form", "")
-    if form not in FORMS:
-        raise Fault(400, "request.invalid", f"Give one of {', '.join(FORMS)}.", field="form")
-    return form
+def _format(fields: dict[str, str]) -> str:
+    format_ = fields.get("form", "")
+    if format_ not in FORMATS:
+        raise Fault(400, "request.invalid", f"Choose one of {', '.join(FORMATS)}.", field="form")
+    return format_
 
 
-def _period(asked: dict[str, str]) -> tuple[str, str]:
-    """`day` (2026-11-24) of a month the first seven characters."""
+def _period(fields: dict[str, str]) -> tuple[str, str]:
+    """Return the option of the command and its value: a day (2026-11-24) or a month (2026-11)."""
     try:
-        day = date.fromisoformat(asked.get("day", "")).isoformat()
+        day = date.fromisoformat(fields.get("day", "")).isoformat()
     except ValueError:
-        raise Fault(400, "request.invalid", "Give a day.", field="day") from None
-    return ("--month", day[:7]) if asked.get("span") == "month" else ("--day", day)
+        raise Fault(400, "request.invalid", "Enter a day, such as 2026-11-24.", field="day") from None
+    return ("--month", day[:7]) if fields.get("span") == "month" else ("--day", day)
 
 
-def _page(visit: Visit, asked: dict[str, str], status: int = 200, **context: Any) -> web.Response:
+def _page(visit: Visit, fields: dict[str, str], status: int = 200, **context: Any) -> web.Response:
     yesterday = day_in(visit.zone(), visit.app.gate.now()) - timedelta(days=1)
-    shown = {"day": yesterday.isoformat(), "span": "day", "form": "pdf", **asked}
-    return visit.show("reports", "reports", status, asked=shown, forms=list(FORMS), **context)
+    values = {"day": yesterday.isoformat(), "span": "day", "form": "pdf", **fields}
+    return visit.show("reports", "reports", status, fields=values, formats=list(FORMATS), **context)

@@ -1,4 +1,4 @@
-"""For the officer: what people asked for, until when it must be answered, and who answered it."""
+"""Data subject requests: their time limits, their outcome, and who closed them."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -15,58 +15,60 @@ from dialgate.interfaces.console.page_request import Visit
 from dialgate.interfaces.http.errors import FAILURES, convert, fault_of
 from dialgate.subjects.schemas import CaseRequest, CaseStep
 
-ASKED_BY: Final = ("mail", "pec", "letter", "call", "web_form", "shop")
-_SHOWN_DAYS: Final = 90
+CHANNELS: Final = ("mail", "pec", "letter", "call", "web_form", "shop")
+_CLOSED_DAYS: Final = 90
 
 
-async def requests(visit: Visit) -> web.StreamResponse:
-    return await _requests(visit)
+async def show_requests(visit: Visit) -> web.StreamResponse:
+    return await _page(visit)
 
 
-async def noted(visit: Visit) -> web.StreamResponse:
-    """That a person asked something: the month runs from the day on which it came in."""
-    asked = await visit.form()
+async def record(visit: Visit) -> web.StreamResponse:
+    """Record a request of a data subject. The time limit of one month begins on the day it was received."""
+    fields = await visit.form()
     try:
-        told = {name: asked[name] for name in ("kind", "identified", "channel", "proof") if asked.get(name)}
-        at = instant_of(asked.get("received_at", ""), visit.zone())
-        told |= {"received_at": local_time.rfc3339(at)} if at is not None else {}
-        ask = convert({**told, "controller": asked.get("controller", "")}, CaseRequest)
-        case = await visit.app.subjects.ask(visit.client, asked.get("number", ""), ask)
+        values = {
+            name: fields[name] for name in ("kind", "identified", "channel", "proof") if fields.get(name)
+        }
+        at = instant_of(fields.get("received_at", ""), visit.zone())
+        values |= {"received_at": local_time.rfc3339(at)} if at is not None else {}
+        request = convert({**values, "controller": fields.get("controller", "")}, CaseRequest)
+        case = await visit.app.subjects.ask(visit.client, fields.get("number", ""), request)
     except FAILURES as error:
         fault = fault_of(error)
-        return await _requests(visit, fault.status, asked=asked, error=fault.problem.code)
-    return await _requests(visit, 201, moved=case)
+        return await _page(visit, fault.status, fields=fields, error=fault.problem.code)
+    return await _page(visit, 201, changed=case)
 
 
-async def move(visit: Visit) -> web.StreamResponse:
-    """Answered, refused or extended, by whom, and what the person was told."""
-    asked = await visit.form()
+async def resolve(visit: Visit) -> web.StreamResponse:
+    """Answer, refuse or extend a request."""
+    fields = await visit.form()
     name = visit.request.match_info["id"]
     try:
-        fields = {field: asked.get(field, "") for field in ("outcome", "reason", "actor")}
-        case = await visit.app.subjects.deadlines.move(visit.client, name, convert(fields, CaseStep))
+        step = {field: fields.get(field, "") for field in ("outcome", "reason", "actor")}
+        case = await visit.app.subjects.deadlines.move(visit.client, name, convert(step, CaseStep))
     except FAILURES as error:
         fault = fault_of(error)
-        return await _requests(visit, fault.status, error=fault.problem.code)
-    return await _requests(visit, moved=case)
+        return await _page(visit, fault.status, error=fault.problem.code)
+    return await _page(visit, changed=case)
 
 
-async def _requests(visit: Visit, status: int = 200, **context: Any) -> web.Response:
+async def _page(visit: Visit, status: int = 200, **context: Any) -> web.Response:
     deadlines, now = visit.app.subjects.deadlines, visit.app.gate.now()
     return visit.show(
         "requests",
         "requests",
         status,
-        found=[(case, _gone(case, now)) for case in await deadlines.open_cases(visit.client)],
-        closed=await deadlines.closed_cases(visit.client, now - _SHOWN_DAYS * DAY),
-        days=_SHOWN_DAYS,
+        open_cases=[(case, _elapsed_share(case, now)) for case in await deadlines.open_cases(visit.client)],
+        closed_cases=await deadlines.closed_cases(visit.client, now - _CLOSED_DAYS * DAY),
+        days=_CLOSED_DAYS,
         kinds=KINDS,
-        channels=ASKED_BY,
-        **{"asked": {}, "moved": None, "error": "", **context},
+        channels=CHANNELS,
+        **{"fields": {}, "changed": None, "error": "", **context},
     )
 
 
-def _gone(case: CaseInfo, now: Instant) -> float:
-    """Of the time to answer, the share that is over."""
-    begun, ends = (instant(datetime.fromisoformat(at)) for at in (case.received_at, case.due_at))
-    return min(max((now - begun) / (ends - begun), 0), 1)
+def _elapsed_share(case: CaseInfo, now: Instant) -> float:
+    """Return the elapsed share of the time limit, from 0 to 1."""
+    begins, ends = (instant(datetime.fromisoformat(at)) for at in (case.received_at, case.due_at))
+    return min(max((now - begins) / (ends - begins), 0), 1)

@@ -1,4 +1,4 @@
-"""The console: pages for people, under `/console`. Served beside the API, described in docs/reference/console.md and not in /openapi.json."""
+"""The routes of the console under `/console`. docs/reference/console.md describes them; `/openapi.json` does not include them."""
 
 import asyncio
 import re
@@ -31,8 +31,8 @@ from dialgate.interfaces.console.page_request import (
     first_page,
     is_foreign,
     is_secure,
-    shown,
-    to,
+    page_response,
+    redirect,
 )
 from dialgate.interfaces.console.sessions import LONGEST, Sessions, Throttled
 from dialgate.interfaces.http import body as http_body
@@ -43,14 +43,14 @@ from dialgate.interfaces.http.operations import SIBLINGS
 from dialgate.interfaces.source_access import behind_proxies
 from dialgate.texts import LANGUAGES
 
-_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _YEAR: Final = 365 * 86_400
 _DECISION: Final = re.compile(rf"{ROOT}/decisions/(?:{PATTERN})")
 _log = structlog.get_logger(__name__)
 
 
 class _Route(NamedTuple):
-    """One of the scopes `needs` opens it."""
+    """A route. One of the scopes in `needs` gives access."""
 
     method: str
     path: str
@@ -62,32 +62,32 @@ _ROUTES: Final = (
     _Route("GET", f"{ROOT}/board", ("watch",), board.board),
     _Route("GET", f"{ROOT}/events", ("watch",), board.events),
     _Route("GET", f"{ROOT}/caller-ids", ("watch",), board.caller_ids),
-    _Route("GET", f"{ROOT}/reports", ("watch",), reports.ask),
-    _Route("POST", f"{ROOT}/reports", ("watch",), reports.made),
-    _Route("GET", f"{ROOT}/try", ("simulate",), calls.ask),
-    _Route("POST", f"{ROOT}/try", ("simulate",), calls.tried),
-    _Route("GET", f"{ROOT}/revoke", ("revoke",), calls.ask_revocation),
-    _Route("POST", f"{ROOT}/revoke", ("revoke",), calls.revoked),
-    _Route("GET", f"{ROOT}/lists", ("lists",), lists.lists),
+    _Route("GET", f"{ROOT}/reports", ("watch",), reports.show_form),
+    _Route("POST", f"{ROOT}/reports", ("watch",), reports.download),
+    _Route("GET", f"{ROOT}/try", ("simulate",), calls.show_simulation_form),
+    _Route("POST", f"{ROOT}/try", ("simulate",), calls.simulate),
+    _Route("GET", f"{ROOT}/revoke", ("revoke",), calls.show_opt_out_form),
+    _Route("POST", f"{ROOT}/revoke", ("revoke",), calls.record_opt_out),
+    _Route("GET", f"{ROOT}/lists", ("lists",), lists.show_lists),
     _Route("POST", f"{ROOT}/lists", ("lists",), lists.load),
-    _Route("POST", f"{ROOT}/lists/{{id}}/preview", ("lists",), lists.preview),
-    _Route("GET", f"{ROOT}/lookup", ("read",), numbers.ask),
-    _Route("POST", f"{ROOT}/lookup", ("read",), numbers.looked_up),
-    _Route("GET", f"{ROOT}/decisions/{{id}}", ("watch", "read"), numbers.decision),
-    _Route("POST", f"{ROOT}/decisions/{{id}}/evidence", ("subjects",), numbers.evidence_of),
-    _Route("GET", f"{ROOT}/requests", ("subjects",), requests.requests),
-    _Route("POST", f"{ROOT}/requests", ("subjects",), requests.noted),
-    _Route("POST", f"{ROOT}/requests/{{id}}", ("subjects",), requests.move),
+    _Route("POST", f"{ROOT}/lists/{{id}}/preview", ("lists",), lists.show_preview),
+    _Route("GET", f"{ROOT}/lookup", ("read",), numbers.show_form),
+    _Route("POST", f"{ROOT}/lookup", ("read",), numbers.look_up),
+    _Route("GET", f"{ROOT}/decisions/{{id}}", ("watch", "read"), numbers.show_decision),
+    _Route("POST", f"{ROOT}/decisions/{{id}}/evidence", ("subjects",), numbers.download_evidence),
+    _Route("GET", f"{ROOT}/requests", ("subjects",), requests.show_requests),
+    _Route("POST", f"{ROOT}/requests", ("subjects",), requests.record),
+    _Route("POST", f"{ROOT}/requests/{{id}}", ("subjects",), requests.resolve),
 )
 
 
 def add(site: web.Application, app: App) -> None:
     site[CONSOLE_APP], site[SESSIONS], site[LIVE] = app, Sessions(app.config.data, app.gate.now), Live(app)
     site[PREVIEWING], site[BOARDS] = Turns(), Caps()
-    site.cleanup_ctx.append(_running)
-    site.on_shutdown.append(_let_go)
+    site.cleanup_ctx.append(_run_sampling)
+    site.on_shutdown.append(_close_boards)
     router = site.router
-    router.add_get(ROOT, _door)
+    router.add_get(ROOT, _start)
     router.add_get(f"{ROOT}/", _slash)
     router.add_get(f"{ROOT}/login", _login)
     router.add_post(f"{ROOT}/login", _same_site(_log_in))
@@ -97,46 +97,47 @@ def add(site: web.Application, app: App) -> None:
     for route in _ROUTES:
         serve = _guarded(route.needs, route.serve)
         router.add_route(route.method, route.path, _same_site(serve) if route.method == "POST" else serve)
-    router.add_get(f"{ROOT}/{{rest:.*}}", _guarded((), _nothing))  # after all others
+    router.add_get(f"{ROOT}/{{rest:.*}}", _guarded((), _not_found))  # last: it matches everything
 
 
-async def _running(site: web.Application) -> AsyncIterator[None]:
+async def _run_sampling(site: web.Application) -> AsyncIterator[None]:
     if siblings := site.get(SIBLINGS):
         siblings.tells["board"] = site[LIVE].share
-        site[LIVE].others = siblings
+        site[LIVE].siblings = siblings
     sampling = asyncio.create_task(site[LIVE].run())
-    sampling.add_done_callback(partial(_ended, site[LIVE]))
+    sampling.add_done_callback(partial(_close_after, site[LIVE]))
     yield
     sampling.cancel()
     await asyncio.wait([sampling])
 
 
-def _ended(live: Live, sampling: asyncio.Task[None]) -> None:
-    """A board that no longer moves must not look as if it did."""
+def _close_after(live: Live, sampling: asyncio.Task[None]) -> None:
+    """Close the boards when sampling has ended, so that no board shows old data as current."""
     live.close()
     if not sampling.cancelled() and (error := sampling.exception()):
-        _log.error("console: the board has stopped; restart the gate", exc_info=error)
+        _log.error("console: the live board has stopped; restart the gate", exc_info=error)
 
 
-async def _let_go(site: web.Application) -> None:
+async def _close_boards(site: web.Application) -> None:
     site[LIVE].close()
 
 
-# ---- who may come in -------------------------------------------------------------------------------------------------
+# ---- access ----------------------------------------------------------------------------------------------------------
 
 
-def visitor(request: web.Request) -> Visit | None:
+def find_visit(request: web.Request) -> Visit | None:
+    """Return the request with its session, or None if it has no valid session."""
     name, app = request.cookies.get(COOKIE, ""), request.app[CONSOLE_APP]
-    found = request.app[SESSIONS].find(name, app.config) if name else None
-    if found is None:
+    session_and_client = request.app[SESSIONS].find(name, app.config) if name else None
+    if session_and_client is None:
         return None
     server.note_admitted(request)
-    return Visit(request, app, *found, name)
+    return Visit(request, app, *session_and_client, name)
 
 
-def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Answer:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        visit = visitor(request)
+def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        visit = find_visit(request)
         if visit is None:
             return _to_login(request)
         if not visit.may(*needs):
@@ -147,55 +148,57 @@ def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Answer:
             fault = fault_of(error)
             return visit.fault(fault.status, fault.problem.code)
 
-    return answer
+    return handle
 
 
-def _same_site(serve: _Answer) -> _Answer:
-    """A page from elsewhere can make a browser send a form, and shall not."""
+def _same_site(serve: _Handler) -> _Handler:
+    """Reject requests that another site makes the browser send."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return _bare(request, 403, "console.forged") if is_foreign(request) else await serve(request)
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return _login_page(request, 403, "console.forged") if is_foreign(request) else await serve(request)
 
-    return answer
+    return handle
 
 
-def _bare(request: web.Request, status: int, code: str, onward: str = "") -> web.Response:
-    return shown(request, "login", {"next": onward, "error": code, "places": [], "visit": None}, status)
+def _login_page(request: web.Request, status: int, code: str, next_path: str = "") -> web.Response:
+    return page_response(
+        request, "login", {"next": next_path, "error": code, "places": [], "visit": None}, status
+    )
 
 
 def _to_login(request: web.Request) -> web.Response:
     here = request.path if request.method == "GET" and request.path != f"{ROOT}/events" else ""
-    return to(f"{ROOT}/login?{urlencode({'next': here})}" if here else f"{ROOT}/login")
+    return redirect(f"{ROOT}/login?{urlencode({'next': here})}" if here else f"{ROOT}/login")
 
 
 def _local(path: str) -> str:
-    """Only a page of ours: what else a link may have brought along is dropped."""
-    known = {route.path for route in _ROUTES if route.method == "GET"}
-    return path if path in known or _DECISION.fullmatch(path) else ROOT
+    """Return the path if it is a page of the console, otherwise the start page."""
+    pages = {route.path for route in _ROUTES if route.method == "GET"}
+    return path if path in pages or _DECISION.fullmatch(path) else ROOT
 
 
-# ---- in and out ------------------------------------------------------------------------------------------------------
+# ---- sign-in and sign-out --------------------------------------------------------------------------------------------
 
 
 async def _slash(_: web.Request) -> web.StreamResponse:
-    return to(ROOT)
+    return redirect(ROOT)
 
 
-async def _door(request: web.Request) -> web.StreamResponse:
-    """The first page that the key opens."""
-    visit = visitor(request)
+async def _start(request: web.Request) -> web.StreamResponse:
+    """Show the first page that the key gives access to."""
+    visit = find_visit(request)
     if visit is None:
-        return to(f"{ROOT}/login")
+        return redirect(f"{ROOT}/login")
     place = first_page(visit.client)
     if place is None:
         return visit.fault(403, "auth.scope")
-    return await board.board(visit) if place.path == ROOT else to(place.path)
+    return await board.board(visit) if place.path == ROOT else redirect(place.path)
 
 
 async def _login(request: web.Request) -> web.StreamResponse:
-    if visitor(request) is not None:
-        return to(ROOT)
-    return _bare(request, 200, "", request.query.get("next", ""))
+    if find_visit(request) is not None:
+        return redirect(ROOT)
+    return _login_page(request, 200, "", request.query.get("next", ""))
 
 
 async def _log_in(request: web.Request) -> web.StreamResponse:
@@ -206,64 +209,64 @@ async def _log_in(request: web.Request) -> web.StreamResponse:
         body = await http_body.whole(request, app.config.settings.limits)
         fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
     except Fault as fault:
-        return _bare(request, fault.status, fault.problem.code)
+        return _login_page(request, fault.status, fault.problem.code)
     try:
         name = await asyncio.to_thread(sessions.begin, fields.get("key", ""), app.config, address)
     except Throttled as throttled:
-        refused = _bare(request, 429, "console.throttled")
+        refused = _login_page(request, 429, "console.throttled")
         refused.headers["Retry-After"] = str(throttled.seconds)
         return refused
     except OSError as error:
-        _log.error("console: a session cannot be kept", problem=str(error))
-        return _bare(request, 503, "console.not_kept")
+        _log.error("console: cannot store the session; check the disk of the data folder", problem=str(error))
+        return _login_page(request, 503, "console.not_kept")
     if name is None:
         _log.warning("console: no client has the key that was given", address=address)
-        return _bare(request, 401, "auth.unknown")
-    answer = to(_local(fields.get("next", "")))
-    _set_cookie(request, answer, COOKIE, name, LONGEST // 1000)
-    return answer
+        return _login_page(request, 401, "auth.unknown")
+    redirection = redirect(_local(fields.get("next", "")))
+    _set_cookie(request, redirection, COOKIE, name, LONGEST // 1000)
+    return redirection
 
 
 async def _log_out(visit: Visit) -> web.StreamResponse:
     await visit.form()
     await asyncio.to_thread(visit.request.app[SESSIONS].end, visit.name)
-    answer = to(f"{ROOT}/login")
-    answer.headers["Clear-Site-Data"] = '"cache"'
-    answer.del_cookie(COOKIE, path=ROOT)
-    return answer
+    redirection = redirect(f"{ROOT}/login")
+    redirection.headers["Clear-Site-Data"] = '"cache"'
+    redirection.del_cookie(COOKIE, path=ROOT)
+    return redirection
 
 
 async def _preferences(request: web.Request) -> web.StreamResponse:
-    """Language and theme, which are nobody's secret: without a token, so that they can be set before the login."""
+    """Set language and theme. No token is needed, so they can be set before the sign-in."""
     limits = request.app[CONSOLE_APP].config.settings.limits
     try:
         fields = dict(
             http_body.parameters((await http_body.whole(request, limits)).decode("ascii", "replace"))
         )
     except Fault as fault:
-        return _bare(request, fault.status, fault.problem.code)
-    answer = to(f"{ROOT}/login" if visitor(request) is None else _local(fields.get("next", "")))
+        return _login_page(request, fault.status, fault.problem.code)
+    redirection = redirect(f"{ROOT}/login" if find_visit(request) is None else _local(fields.get("next", "")))
     for name, field, allowed in ((LANGUAGE, "language", LANGUAGES), (THEME, "theme", THEMES)):
         if fields.get(field) in allowed:
-            _set_cookie(request, answer, name, fields[field], _YEAR)
-    return answer
+            _set_cookie(request, redirection, name, fields[field], _YEAR)
+    return redirection
 
 
-def _set_cookie(request: web.Request, answer: web.Response, name: str, value: str, seconds: int) -> None:
+def _set_cookie(request: web.Request, redirection: web.Response, name: str, value: str, seconds: int) -> None:
     secure = is_secure(request)
-    answer.set_cookie(
+    redirection.set_cookie(
         name, value, max_age=seconds, path=ROOT, httponly=True, secure=secure, samesite="Strict"
     )
 
 
-async def _nothing(visit: Visit) -> web.StreamResponse:
+async def _not_found(visit: Visit) -> web.StreamResponse:
     return visit.fault(404, "console.unknown")
 
 
 async def _asset(request: web.Request) -> web.StreamResponse:
     asset = page.assets().get(request.match_info["name"])
     if asset is None:
-        return response(Fault(404, "path.unknown", "No such file of the console."))
+        return response(Fault(404, "path.unknown", "The console has no such file."))
     headers = {"Cache-Control": "no-cache", "ETag": asset.tag, "X-Content-Type-Options": "nosniff"}
     if request.headers.get("If-None-Match") == asset.tag:
         return web.Response(status=304, headers=headers)

@@ -1,7 +1,9 @@
-"""Who is logged in: a small file of each session in `DATA/run/sessions/`, in a folder of its client's, so that every worker of the node knows it, a rolling
-restart ends none, and who logs out at one has logged out at all. It is named by the digest of the session's name, which the
-browser alone holds; its time of change is when it was last used. The API key itself is kept nowhere, and what it may do is
-looked up anew with each request. Failed logins are kept in the same way, by the digest of their address.
+"""Sessions of the console, as small files in `DATA/run/sessions/`, in one folder per client.
+
+Because they are files, every worker of the node has them, a rolling restart keeps them, and a sign-out at one worker ends
+them at all. A file is named by the digest of the session's name, which only the browser has. Its modification time is the
+last use. The API key is not stored: each request looks up the client by the key's digest. Failed sign-ins are stored in
+the same way, by the digest of the address.
 """
 
 import hashlib
@@ -24,84 +26,90 @@ LONGEST: Final = 12 * HOUR  # a shift
 IDLE: Final = HOUR
 FAILURES: Final = 10
 SPAN: Final = 10 * MINUTE
-OF_ONE: Final = 200  # of one client: with more the oldest end, and nobody else's
+OF_ONE: Final = 200  # sessions of one client; one more ends its oldest, never another client's
 _ADDRESSES: Final = 1_000
-_NOTED: Final = MINUTE  # how exactly it is known when a session was last used
+_RESOLUTION: Final = MINUTE  # of the time of last use
 _NANOSECONDS: Final = 1_000_000
 
 
 class Session(Struct, frozen=True):
-    """`key`: SHA-256 of the API key, in hex. `token` must come with every write."""
+    """A session. `key` is the SHA-256 of the API key in hex. Every write must send the `token`."""
 
     key: str
     token: str
     begun: Instant
 
     def is_good(self, token: str) -> bool:
+        """Return whether the token is this session's."""
         return hmac.compare_digest(self.token.encode(), token.encode("utf-8", "surrogateescape"))
 
 
 _encode: Final = msgspec.json.Encoder().encode
-_session: Final = msgspec.json.Decoder(Session)
+_decoder: Final = msgspec.json.Decoder(Session)
 
 
 class Throttled(Exception):
-    """Too many wrong keys came from the address. `seconds`: until the next one is judged."""
+    """The error for too many wrong keys from one address. `seconds`: until the next wrong key is checked."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"wait {seconds} seconds")
+        super().__init__(f"too many wrong keys; wait {seconds} seconds")
         self.seconds = seconds
 
 
 class Sessions:
+    """The sessions and the failed sign-ins of one node."""
+
     def __init__(self, data: Path, clock: Callable[[], Instant]) -> None:
         self._clock = clock
         self._sessions, self._failures = data / "run" / "sessions", data / "run" / "failures"
 
     def begin(self, key: str, config: Config, address: str) -> str | None:
-        """Begin a session and return its name, or None where no client has this key, which counts as a failure of the address. A
-        right key is never refused: all who share a proxy may share an address. The key is compared by its digest, so that
-        the time says nothing of it. Raises `Throttled` for a wrong key, `OSError`."""
+        """Begin a session and return its name, or None for an unknown key, which counts as a failure of the address.
+
+        A valid key is never refused, since many users may share the address of a proxy. The key is looked up by its
+        digest, so timing reveals nothing about it. Raises `Throttled` for a wrong key, `OSError`.
+        """
         digest, now = _digest(key.strip()), self._clock()
         client = config.keys.get(digest)
         if client is None:
             if seconds := self._wait(address, now):
                 raise Throttled(seconds)
-            self._failed(address, now)
+            self._record_failure(address, now)
             return None
         name = f"{_digest(client.name)[:16]}.{secrets.token_urlsafe(32)}"
         path, session = self._path(name), Session(digest, secrets.token_urlsafe(32), now)
-        _room(path.parent, now - IDLE, OF_ONE)
+        _make_room(path.parent, now - IDLE, OF_ONE)
         _append(path, _encode(session), now)
         (self._failures / _digest(address)).unlink(missing_ok=True)
         return name
 
     def find(self, name: str, config: Config) -> tuple[Session, Client] | None:
-        """To have asked counts as use. Ended with its key, too."""
+        """Return a session with its client, and count this as use. None if it has ended or its key was withdrawn."""
         path, now = self._path(name), self._clock()
         try:
             with path.open("rb") as file:
-                session, seen = _session.decode(file.read()), _changed(os.fstat(file.fileno()))
+                session, used_at = _decoder.decode(file.read()), _modified_at(os.fstat(file.fileno()))
         except (OSError, msgspec.DecodeError):
             return None
         client = config.keys.get(session.key)
-        if client is None or now - session.begun >= LONGEST or now - seen >= IDLE:
+        if client is None or now - session.begun >= LONGEST or now - used_at >= IDLE:
             self.end(name)
             return None
-        if now - seen >= _NOTED:
-            _mark(path, now)
+        if now - used_at >= _RESOLUTION:
+            _touch(path, now)
         return session, client
 
     def end(self, name: str) -> None:
+        """Delete a session."""
         with suppress(OSError):
             self._path(name).unlink()
 
     def _path(self, name: str) -> Path:
-        """What stands before the point says whose it is."""
+        """Return the file of a session. The part of the name before the point is the client's."""
         return self._sessions / _digest(name.partition(".")[0]) / _digest(name)
 
     def _wait(self, address: str, now: Instant) -> int:
-        """Return the seconds until a wrong key of the address is judged again; 0: now."""
+        """Return the seconds until a wrong key of the address is checked again; 0: now."""
         try:
             failures = list(map(int, (self._failures / _digest(address)).read_bytes().split()))
         except (OSError, ValueError):
@@ -111,18 +119,18 @@ class Sessions:
             return 0
         return int(max(1, (recent[-FAILURES] + SPAN - now) // 1000))
 
-    def _failed(self, address: str, now: Instant) -> None:
-        _room(self._failures, now - SPAN, _ADDRESSES)
+    def _record_failure(self, address: str, now: Instant) -> None:
+        _make_room(self._failures, now - SPAN, _ADDRESSES)
         _append(self._failures / _digest(address), b"%d\n" % now, now)
 
 
-def _room(folder: Path, since: Instant, most: int) -> None:
-    """For one more: what was not used since is dropped, and the oldest where there are too many."""
+def _make_room(folder: Path, since: Instant, most: int) -> None:
+    """Delete files that were not used since `since`, and the oldest ones so that one more makes `most`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):  # another worker makes room too
-        used = sorted((_changed(path.stat()), path) for path in folder.iterdir())
-        for place, (at, path) in enumerate(used):
-            if at < since or place <= len(used) - most:
+    with suppress(FileNotFoundError):  # another worker deletes files at the same time
+        files = sorted((_modified_at(path.stat()), path) for path in folder.iterdir())
+        for place, (used_at, path) in enumerate(files):
+            if used_at < since or place <= len(files) - most:
                 path.unlink()
 
 
@@ -130,15 +138,15 @@ def _append(path: Path, line: bytes, now: Instant) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "ab") as file:
         file.write(line)
-    _mark(path, now)
+    _touch(path, now)
 
 
-def _mark(path: Path, now: Instant) -> None:
-    with suppress(OSError):  # it was ended meanwhile
+def _touch(path: Path, now: Instant) -> None:
+    with suppress(OSError):  # another worker may have deleted it
         os.utime(path, ns=(now * _NANOSECONDS, now * _NANOSECONDS))
 
 
-def _changed(status: os.stat_result) -> Instant:
+def _modified_at(status: os.stat_result) -> Instant:
     return status.st_mtime_ns // _NANOSECONDS
 
 

@@ -1,4 +1,4 @@
-"""How things stand for some controllers: registry answers, caller IDs, requests of people. No number of a person."""
+"""The status of some controllers: registry consultations, caller IDs, open requests. It contains no called numbers."""
 
 from collections.abc import Iterable, Iterator
 
@@ -14,8 +14,8 @@ from dialgate.core.model import DAY, Campaign, Instant
 from dialgate.store import CallerIdProof
 
 
-class Fresh(Struct, frozen=True, kw_only=True):
-    """Of one registry and one controller. `ends_at`: from then on no answer of it holds; empty where none was given."""
+class RegistryStatus(Struct, frozen=True, kw_only=True):
+    """The latest consultation of a registry for a controller. At `ends_at` its last answer expires; empty if there is none."""
 
     registry: str
     controller: str
@@ -26,8 +26,11 @@ class Fresh(Struct, frozen=True, kw_only=True):
     share_left: float
 
 
-class Shown(Struct, frozen=True, kw_only=True):
-    """A caller ID of a campaign. `state`: `class` (needs no proof), `proved`, `ends` (within `SOON`), `expired`, `missing`."""
+class CallerIdStatus(Struct, frozen=True, kw_only=True):
+    """A caller ID of a campaign.
+
+    `state` is `class` (needs no proof), `proved`, `ends` (within `SOON`), `expired` or `missing`.
+    """
 
     number: str
     campaign: str
@@ -38,7 +41,9 @@ class Shown(Struct, frozen=True, kw_only=True):
     days_left: float = 0
 
 
-class Open(Struct, frozen=True, kw_only=True):
+class OpenRequest(Struct, frozen=True, kw_only=True):
+    """An open request of a data subject."""
+
     id: str
     kind: str
     controller: str
@@ -47,36 +52,38 @@ class Open(Struct, frozen=True, kw_only=True):
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    registries: tuple[Fresh, ...] = ()
-    caller_ids: tuple[Shown, ...] = ()
-    requests: tuple[Open, ...] = ()
+    """The status of some controllers."""
+
+    registries: tuple[RegistryStatus, ...] = ()
+    caller_ids: tuple[CallerIdStatus, ...] = ()
+    requests: tuple[OpenRequest, ...] = ()
 
 
 SOON = 7  # days
 
 
 async def standing(app: App, controllers: tuple[str, ...]) -> Standing:
-    """Raises `Unavailable`."""
+    """Return the status of controllers. Raises `Unavailable`."""
     now, config = app.gate.now(), app.config
     viewer = Client(name="console", controllers=controllers, scopes=())
     return Standing(
         registries=tuple(_registries(app, controllers, now)),
         caller_ids=tuple(caller_ids(config, controllers, await app.proofs(), now)),
         requests=tuple(
-            Open(
-                id=each.id,
-                kind=each.kind,
-                controller=each.controller,
-                due_at=each.due_at,
-                days_left=each.days_left,
+            OpenRequest(
+                id=case.id,
+                kind=case.kind,
+                controller=case.controller,
+                due_at=case.due_at,
+                days_left=case.days_left,
             )
-            for each in await app.subjects.deadlines.open_cases(viewer)
+            for case in await app.subjects.deadlines.open_cases(viewer)
         ),
     )
 
 
-def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterator[Fresh]:
-    """Of each controller, every registry that its country's law wants consulted; those never asked first."""
+def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterator[RegistryStatus]:
+    """Yield each registry that the law of a controller's country requires."""
     parts = {(part.registry, part.controller): part for part in app.gate.snapshot_parts()}
     for name in controllers:
         owner = app.config.controllers.get(name)
@@ -86,7 +93,7 @@ def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterato
             at = part.newest_consulted_at if part else 0
             ends = at + days * DAY if at else 0
             left = (ends - now) / DAY if ends else 0.0
-            yield Fresh(
+            yield RegistryStatus(
                 registry=registry,
                 controller=name,
                 numbers=part.numbers if part else 0,
@@ -99,39 +106,44 @@ def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterato
 
 def caller_ids(
     config: Config, controllers: tuple[str, ...], proofs: Iterable[CallerIdProof], now: Instant
-) -> list[Shown]:
-    """The worst first."""
+) -> list[CallerIdStatus]:
+    """Return the caller IDs of the controllers' campaigns, the most urgent first."""
     newest = {(proof.controller, proof.caller_id): proof for proof in proofs}
-    found = [
-        _shown(line, number, config.laws[line.home], newest.get((line.controller.id, number)), now)
+    statuses = [
+        _caller_id(line, number, config.laws[line.home], newest.get((line.controller.id, number)), now)
         for line in config.lines.values()
         if line.controller.id in controllers
         for number in line.caller_ids
     ]
     ranks = ("missing", "expired", "ends", "proved", "class")
     return sorted(
-        found, key=lambda each: (ranks.index(each.state), each.days_left, each.campaign, each.number)
+        statuses,
+        key=lambda status: (ranks.index(status.state), status.days_left, status.campaign, status.number),
     )
 
 
-def _shown(line: Line, number: str, law: Law, proof: CallerIdProof | None, now: Instant) -> Shown:
-    section = next((each for each in law.caller_ids if _binds(each, line.campaign, law, now)), None)
-    names = [each.name for each in section.classes if number.startswith(each.prefix)] if section else []
-    bare = Shown(number=number, campaign=line.campaign.id, controller=line.controller.id, state="missing")
+def _caller_id(
+    line: Line, number: str, law: Law, proof: CallerIdProof | None, now: Instant
+) -> CallerIdStatus:
+    section = next((section for section in law.caller_ids if _binds(section, line.campaign, law, now)), None)
+    names = [class_.name for class_ in section.classes if number.startswith(class_.prefix)] if section else []
+    unproved = CallerIdStatus(
+        number=number, campaign=line.campaign.id, controller=line.controller.id, state="missing"
+    )
     if section is None or names or line.caller_ids[number].form != "number":
-        return structs.replace(bare, state="class", kind=names[0] if names else "")
+        return structs.replace(unproved, state="class", kind=names[0] if names else "")
     if proof is None or not proof.answered:
-        return bare
+        return unproved
     ends = proof.at + section.proof_days * DAY
     left = (ends - now) / DAY
     state = "expired" if left <= 0 else "ends" if left <= SOON else "proved"
     return structs.replace(
-        bare, state=state, kind=proof.kind, ends_at=rfc3339(ends), days_left=round(left, 1)
+        unproved, state=state, kind=proof.kind, ends_at=rfc3339(ends), days_left=round(left, 1)
     )
 
 
 def _binds(section: CallerIds, campaign: Campaign, law: Law, now: Instant) -> bool:
-    """As `Section.binds` would say of the campaign's calls of today; whom a code of conduct binds is left out."""
+    """Return whether the section binds the campaign's calls today, as `Section.binds`, but without codes of conduct."""
     today = day_in(law.zone, now)
     return (
         section.starts <= today

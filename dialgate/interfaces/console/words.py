@@ -1,6 +1,6 @@
-"""What the console says, in each language: `texts/<language>.yaml`, one flat mapping from key to text.
+"""The console's texts in each language: `texts/<language>.yaml`, one flat mapping from key to text.
 
-In braces stands what is filled in. A test holds every file to the same keys and names, and to a text for each reason code.
+Names in braces are filled in. A test checks that each file has the same keys and names, and a text for each reason code.
 """
 
 from functools import cache
@@ -15,30 +15,35 @@ from dialgate.texts import LANGUAGES, Language, Texts
 
 
 class Words:
-    """Called with a key it gives the text. Raises KeyError where there is none: that is a fault of ours."""
+    """The texts of one language. A call with a key returns its text, and raises `KeyError` for an unknown key."""
 
-    def __init__(self, language: Language, said: dict[str, str]) -> None:
+    def __init__(self, language: Language, texts_by_key: dict[str, str]) -> None:
         self.language: Language = language
-        self.said = said
+        self.texts = texts_by_key
 
     def __call__(self, key: str, **names: Any) -> str:
-        return self.said[key].format(**names) if names else self.said[key]
+        return self.texts[key].format(**names) if names else self.texts[key]
 
     def has(self, key: str) -> bool:
-        return key in self.said
+        return key in self.texts
 
     @property
-    def told(self) -> Texts:
-        """The sentences for the person called."""
+    def sentences(self) -> Texts:
+        """The sentences for the called person, in this language."""
         return texts.of(self.language)
 
-    def some(self, *beginnings: str) -> dict[str, str]:
-        """Those whose keys begin so, for a script."""
-        return {key: text for key, text in self.said.items() if key.startswith(beginnings)}
+    def finding(self, stored: str, code: str = "") -> str:
+        """Return what a rule found, in this language. `code`: the reason code of a denial."""
+        return texts.finding(self.language, stored, code)
+
+    def by_prefix(self, *prefixes: str) -> dict[str, str]:
+        """Return the texts whose keys begin with one of the prefixes, for a script."""
+        return {key: text for key, text in self.texts.items() if key.startswith(prefixes)}
 
 
 @cache
 def of(language: Language) -> Words:
+    """Return the texts of a language."""
     raw = files(__package__).joinpath("texts", f"{language}.yaml").read_bytes()
     return Words(language, msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), dict[str, str]))
 

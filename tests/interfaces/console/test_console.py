@@ -28,7 +28,7 @@ from dialgate.core.request_deadlines import KINDS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.console import page, routes, words
 from dialgate.interfaces.console.calls import CHANNELS
-from dialgate.interfaces.console.live import Heard, Live, Second, Share, quantile
+from dialgate.interfaces.console.live import Live, Second, Share, WorkerData, quantile
 from dialgate.interfaces.console.masks import masked
 from dialgate.interfaces.console.sessions import FAILURES, IDLE, LONGEST, OF_ONE, SPAN
 from dialgate.interfaces.http.errors import CODES
@@ -198,8 +198,8 @@ async def test_without_a_session_every_page_leads_to_the_login(made: World) -> N
 
 async def test_a_page_that_there_is_not_says_so_in_the_console(made: World) -> None:
     async with browser(made, AGENT) as session:
-        assert "There is no such page." in await get(session, "/console/nothing", 404)
-        assert "There is no such page." in await get(session, "/console/requests/x/y", 404)
+        assert "This page does not exist." in await get(session, "/console/nothing", 404)
+        assert "This page does not exist." in await get(session, "/console/requests/x/y", 404)
 
 
 @pytest.mark.parametrize("key", [AGENT, SUPERVISOR])
@@ -441,7 +441,7 @@ async def test_a_number_is_looked_up_for_a_reason_that_the_person_can_read(made:
             assert "console.purpose" in refused
             assert "panel whose" not in refused
         shown = await send(session, "/console/lookup", 200, purpose="letter of 24 November", **asked)
-        assert "No stop in force" in shown
+        assert "No opt-out in force" in shown
         assert "a call to this number on behalf of Acme" in shown
     async with made.client.get(f"/v1/subjects/{CLEAR}", params={"purpose": "access"}) as answer:
         seen = (await answer.json())["lookups"]
@@ -490,7 +490,7 @@ async def test_a_request_is_closed_with_who_when_and_what_the_person_was_told(ma
     async with browser(made, OFFICER) as session:
         shown = await get(session, "/console/requests")
         assert "Open: 2" in shown
-        assert "87 % of the time is over" in shown
+        assert "87 % of the time has elapsed" in shown
         await send(session, path, 400, outcome="answered", reason="x")
         assert "Open: 2" in await get(session, "/console/requests")
         told = await send(session, path, 200, outcome="answered", reason="a copy by PEC", actor="A. Bianchi")
@@ -503,7 +503,9 @@ async def test_a_request_is_closed_with_who_when_and_what_the_person_was_told(ma
         )
         assert "subject.closed" in await send(session, path, 409, outcome="refused", reason="twice")
         path = f"/console/requests/{other['id']}"
-        assert "Two more months." in await send(session, path, 200, outcome="extended", reason="many files")
+        assert "Extended by two months." in await send(
+            session, path, 200, outcome="extended", reason="many files"
+        )
         await send(session, path, 200, outcome="refused", reason="not identified")
         assert "dpo" in (await get(session, "/console/requests")).partition('id="h-closed"')[2]
     assert await open_requests(made) == {}
@@ -512,7 +514,7 @@ async def test_a_request_is_closed_with_who_when_and_what_the_person_was_told(ma
 async def test_a_request_of_another_controller_cannot_be_seen_or_closed(made: World) -> None:
     case = (await open_requests(made))["access"]
     async with browser(made, STRANGER) as session:
-        assert "No request is open." in await get(session, "/console/requests")
+        assert "No open requests." in await get(session, "/console/requests")
         fields = {"outcome": "answered", "reason": "sent"}
         assert "subject.unknown" in await send(session, f"/console/requests/{case['id']}", 404, **fields)
     assert (await open_requests(made))["access"] == case
@@ -523,7 +525,7 @@ async def test_a_request_is_noted_from_the_day_on_which_it_came_in(made: World) 
     asked |= {"identified": "a copy of a document", "received_at": "2026-11-20T09:30"}
     async with browser(made, OFFICER) as session:
         noted = await send(session, "/console/requests", 201, **asked)
-        assert "Noted. The month runs." in noted
+        assert "Request recorded. The one-month time limit applies." in noted
         assert "20/12/2026 09:30" in noted
         assert CLEAR not in noted
         for wrong in ({"number": "12"}, {"received_at": "2026-12-20T09:30"}, {"identified": ""}):
@@ -620,7 +622,7 @@ async def test_what_ten_boards_cost_can_be_measured() -> None:
 
 
 def test_both_languages_say_the_same_things() -> None:
-    english, italian = (words.of(language).said for language in ("en", "it"))
+    english, italian = (words.of(language).texts for language in ("en", "it"))
     assert english.keys() == italian.keys()
     for key, text in english.items():
         assert _names(text) == _names(italian[key]), key
@@ -631,7 +633,7 @@ def _names(text: str) -> set[str | None]:
 
 
 def test_there_is_a_word_for_everything_that_can_be_shown() -> None:
-    said = words.of("en").said
+    texts = words.of("en").texts
     wanted = {
         *(f"code.{code}" for code in REASONS),
         *(f"severity.{name}" for name in get_args(Severity)),
@@ -639,8 +641,8 @@ def test_there_is_a_word_for_everything_that_can_be_shown() -> None:
         *(f"kind.{name}" for name in KINDS),
         *(f"channel.{name}" for name in CHANNELS),
     }
-    assert wanted <= said.keys()
-    errors = {key.removeprefix("error.") for key in said if key.startswith("error.")} - {"other"}
+    assert wanted <= texts.keys()
+    errors = {key.removeprefix("error.") for key in texts if key.startswith("error.")} - {"other"}
     assert {code for code in errors if not code.startswith("console.")} <= CODES.keys()
 
 
@@ -659,8 +661,8 @@ def test_a_share_of_the_answers_came_within(counts: dict[int, int], share: float
 
 
 def test_what_another_worker_tells_twice_counts_once() -> None:
-    heard = Heard()
+    data = WorkerData()
     for at in (1_500, 1_500, 2_500):
-        said = Share([Second(at, {("allow", "", "spring"): 2}, [2])], {}, {})
-        heard.take(msgspec.msgpack.encode(said))
-    assert [second.at for second in heard.seconds] == [1_500, 2_500]
+        share = Share([Second(at, {("allow", "", "spring"): 2}, [2])], {}, {})
+        data.update(msgspec.msgpack.encode(share))
+    assert [second.at for second in data.seconds] == [1_500, 2_500]

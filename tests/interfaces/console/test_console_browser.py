@@ -1,7 +1,7 @@
-"""The console in a real Chromium: what an agent, a supervisor and an officer do in it, with a mouse and without.
+"""The console in a real Chromium: the work of an agent, a supervisor and an officer, with mouse and with keyboard.
 
-One gate and one browser serve all tests here. Whatever a page says on its console, and every request that would leave the
-host, fails the test that was on it. Evaluated scripts are forbidden to the pages, so nothing here evaluates any but axe.
+One gate and one browser serve all tests. A test fails if its page logs an error or a warning, or requests anything from
+another host. The content security policy forbids evaluated scripts, so the tests evaluate none but axe.
 """
 
 import json
@@ -25,7 +25,7 @@ from tests.support.world import CALLER, CLEAR, LIST, LISTED, World
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(axe_playwright_python.base.__file__).with_name("axe.min.js").read_text("utf-8")
-GRAVE = {"serious", "critical"}
+SEVERE = {"serious", "critical"}
 SIZES = {"wide": (1280, 860), "narrow": (390, 844)}
 PLACES = ("", "/try", "/revoke", "/lists", "/caller-ids", "/reports", "/lookup", "/requests")
 
@@ -61,7 +61,7 @@ async def screen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scre
 async def opened(
     screen: Screen, key: str = "", *, size: str = "wide", theme: str = "light", language: str = "en-GB"
 ) -> AsyncIterator[Page]:
-    """A page of a browser that has never been here, logged in if with a key."""
+    """Open a page in a new browser context; sign in if a key is given."""
     width, height = SIZES[size]
     context = await screen.browser.new_context(
         viewport={"width": width, "height": height},
@@ -70,13 +70,15 @@ async def opened(
         reduced_motion="reduce",
     )
     context.set_default_timeout(30_000)
-    page, wrong = await context.new_page(), list[str]()
-    page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    page, problems = await context.new_page(), list[str]()
+    page.on("console", lambda line: problems.append(line.text) if line.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("dialog", lambda dialog: problems.append(dialog.message))
     page.on(
         "request",
-        lambda asked: wrong.append(asked.url) if urlsplit(asked.url).hostname != "127.0.0.1" else None,
+        lambda request: (
+            problems.append(request.url) if urlsplit(request.url).hostname != "127.0.0.1" else None
+        ),
     )
     try:
         await page.goto(f"{screen.url}/login")
@@ -85,13 +87,13 @@ async def opened(
             await page.keyboard.press("Enter")
             await page.wait_for_selector("nav.side")
         yield page
-        assert [text for text in wrong if "403 (Forbidden)" not in text] == []
+        assert [text for text in problems if "403 (Forbidden)" not in text] == []
     finally:
         await context.close()
 
 
-async def tried(page: Page, screen: Screen, to: str) -> str:
-    """The verdict that the page shows."""
+async def simulate(page: Page, screen: Screen, to: str) -> str:
+    """Simulate a call and return the decision that the page shows."""
     await page.goto(f"{screen.url}/try")
     await page.fill("[name=to]", to)
     await page.fill("[name=from]", CALLER)
@@ -100,7 +102,7 @@ async def tried(page: Page, screen: Screen, to: str) -> str:
     return (await page.locator(".outcome .verdict").inner_text()).strip()
 
 
-async def test_a_supervisor_logs_in_and_sees_the_gate_move(screen: Screen) -> None:
+async def test_a_supervisor_signs_in_and_sees_live_decisions(screen: Screen) -> None:
     async with opened(screen, SUPERVISOR) as page:
         await expect(page.get_by_role("heading", level=1)).to_have_text("Live board")
         await expect(page.locator("#state")).to_contain_text("Live")
@@ -115,13 +117,13 @@ async def test_a_supervisor_logs_in_and_sees_the_gate_move(screen: Screen) -> No
         await expect(page.locator("#rate-chart path.line.allow")).to_have_attribute("d", re.compile("^M"))
         await row.get_by_role("link").click()
         await expect(page.get_by_role("heading", level=1)).to_contain_text("Decision")
-        await expect(page.locator(".told")).to_contain_text(
-            "The number is enrolled with the opposition register"
+        await expect(page.locator(".sentences")).to_contain_text(
+            "The number is enrolled with the opposition registry"
         )
         await expect(page.locator("tr.deny")).to_contain_text("D.P.R. 26/2022 art. 8")
 
 
-async def test_the_board_stands_still_while_it_is_paused(screen: Screen) -> None:
+async def test_the_board_does_not_change_while_it_is_paused(screen: Screen) -> None:
     async with opened(screen, SUPERVISOR) as page:
         await expect(page.locator("#state")).to_contain_text("Live")
         await page.get_by_role("button", name="Pause").click()
@@ -130,14 +132,14 @@ async def test_the_board_stands_still_while_it_is_paused(screen: Screen) -> None
         await check(screen.made, LISTED)
         async with opened(
             screen, SUPERVISOR
-        ) as other:  # where the call is seen, so that this page was told of it too
+        ) as other:  # its page shows the call, so the paused page has received it too
             await expect(other.locator("#denied")).not_to_have_text(shown)
         await expect(page.locator("#denied")).to_have_text(shown)
-        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("button", name="Resume").click()
         await expect(page.locator("#denied")).not_to_have_text(shown)
 
 
-async def test_a_board_outlives_its_gate_and_goes_on_with_the_next(screen: Screen, tmp_path: Path) -> None:
+async def test_a_board_reconnects_after_a_restart_of_the_gate(screen: Screen, tmp_path: Path) -> None:
     listen = {"host": "127.0.0.1", "port": free_port()}
     page = await screen.browser.new_page()
     async with looked_at(tmp_path / "one", listen=listen) as made:
@@ -145,41 +147,43 @@ async def test_a_board_outlives_its_gate_and_goes_on_with_the_next(screen: Scree
         await page.fill("[name=key]", SUPERVISOR)
         await page.keyboard.press("Enter")
         await expect(page.locator("#state")).to_contain_text("Live")
-    await expect(page.locator("#state")).to_have_text("Connection lost; trying again")
+    await expect(page.locator("#state")).to_have_text("Connection lost. Reconnecting")
     await expect(page.locator("#board")).to_have_class("stale")
-    async with looked_at(tmp_path / "two", listen=listen):  # where nobody is logged in yet
-        await expect(page.get_by_role("heading", level=1)).to_have_text("Log in", timeout=20_000)
+    async with looked_at(tmp_path / "two", listen=listen):  # which does not know the session
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in", timeout=20_000)
     await page.close()
 
 
-async def test_an_agent_tries_a_call_records_a_stop_and_sees_it_bind(screen: Screen) -> None:
+async def test_an_agent_simulates_a_call_records_an_opt_out_and_sees_its_effect(screen: Screen) -> None:
     number = NUMBERS[0]
     async with opened(screen, AGENT) as page:
-        assert await tried(page, screen, number) == "Allowed"
+        assert await simulate(page, screen, number) == "Allowed"
         await expect(page.locator("table.rules tbody tr")).not_to_have_count(0)
         assert (await check(screen.made, number))["decision"] == "allow"
-        await page.get_by_role("link", name="Record a stop").click()
+        await page.get_by_role("link", name="Record an opt-out").click()
         await page.fill("[name=number]", number)
         await page.fill("[name=proof]", "recording 1")
         await page.click("main button.main")
-        await expect(page.get_by_role("status")).to_contain_text("Recorded.")
-        assert await tried(page, screen, number) == "Denied"
-        await expect(page.locator("tr.deny").first).to_contain_text("Said stop")
+        await expect(page.get_by_role("status")).to_contain_text("Opt-out recorded.")
+        assert await simulate(page, screen, number) == "Denied"
+        await expect(page.locator("tr.deny").first).to_contain_text("Opted out")
         await expect(page.locator("tr.deny").first).to_contain_text("GDPR")
         assert (await check(screen.made, number))["reasons"][0]["code"] == "revocation.revoked"
 
 
-async def test_an_agent_is_refused_the_pages_of_others(screen: Screen) -> None:
+async def test_an_agent_gets_403_on_pages_of_other_roles(screen: Screen) -> None:
     async with opened(screen, AGENT) as page:
         for place in ("/lookup", "/requests", "/lists", "/board"):
             answer = await page.goto(f"{screen.url}{place}")
             assert answer is not None
             assert answer.status == 403
-            await expect(page.get_by_role("alert")).to_contain_text("Your key does not open this page.")
-        assert await page.locator("nav.side a").all_inner_texts() == ["Try a call", "Record a stop"]
+            await expect(page.get_by_role("alert")).to_contain_text(
+                "Your key does not have the scope for this page."
+            )
+        assert await page.locator("nav.side a").all_inner_texts() == ["Simulate a call", "Record an opt-out"]
 
 
-async def test_an_officer_looks_up_a_number_and_takes_the_evidence(screen: Screen) -> None:
+async def test_an_officer_looks_up_a_number_and_downloads_the_evidence(screen: Screen) -> None:
     await check(screen.made, CLEAR)
     await screen.made.app.tick()
     async with opened(screen, OFFICER) as page:
@@ -188,7 +192,7 @@ async def test_an_officer_looks_up_a_number_and_takes_the_evidence(screen: Scree
         await page.fill("[name=purpose]", "letter of 24 November")
         await page.keyboard.press("Enter")
         await expect(page.locator(".whose h2")).to_have_text(CLEAR)
-        await page.get_by_role("link", name="Every rule, every fact").first.click()
+        await page.get_by_role("link", name="All rules and facts").first.click()
         await page.fill("[name=purpose]", "Garante, case 4711")
         async with page.expect_download() as download:
             await page.get_by_role("button", name="Download").click()
@@ -196,7 +200,7 @@ async def test_an_officer_looks_up_a_number_and_takes_the_evidence(screen: Scree
 
 
 async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
-    """Also those that a call skips: their rows had the CSS class of the link that skips the navigation, which is hidden."""
+    """Also rules that do not apply: the CSS class of their rows was also that of the hidden skip link."""
     decided = (await check(screen.made, CLEAR))["decision_id"]
     await screen.made.app.tick()
     async with opened(screen, OFFICER) as page:
@@ -212,18 +216,18 @@ async def test_an_officer_closes_a_request(screen: Screen) -> None:
     ask = {"kind": "rectification", "identified": "code read back", "channel": "letter"}
     await post(screen.made, f"/v1/subjects/{LISTED}/requests", ask)
     async with opened(screen, OFFICER) as page:
-        await page.get_by_role("link", name="Requests of people").click()
+        await page.get_by_role("link", name="Data subject requests").click()
         case = page.get_by_role("article", name="Rectification")
         await expect(case).to_contain_text("Due by 24/12/2026")
-        await case.get_by_text("Answer, refuse or extend it").click()
+        await case.get_by_text("Answer, refuse or extend").click()
         await case.locator("[name=reason]").fill("the entry was set right")
-        await case.get_by_role("button", name="Record it").click()
+        await case.get_by_role("button", name="Record the outcome").click()
         await expect(page.get_by_role("status")).to_contain_text("Closed. Rectification, acme")
         await expect(page.get_by_role("article", name="Rectification")).to_have_count(0)
         await expect(page.locator("tbody tr").first).to_contain_text("the entry was set right")
 
 
-async def test_a_supervisor_loads_a_list_and_sees_what_of_it_is_callable(
+async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
     screen: Screen, tmp_path: Path
 ) -> None:
     file = tmp_path / "milan.csv"
@@ -234,7 +238,7 @@ async def test_a_supervisor_loads_a_list_and_sees_what_of_it_is_callable(
             await page.fill(f"[name={name}]", value)
         await page.set_input_files("[name=file]", file)
         await page.get_by_role("button", name="Load").click()
-        await expect(page.get_by_role("status")).to_contain_text("Of 3 rows 2 were taken")
+        await expect(page.get_by_role("status")).to_contain_text("2 of 3 rows loaded")
         await expect(page.locator("table")).to_contain_text(MARKUP)
         await screen.made.app.tick()
         await page.get_by_role("button", name="Preview milan").click()
@@ -243,13 +247,13 @@ async def test_a_supervisor_loads_a_list_and_sees_what_of_it_is_callable(
         await expect(page.locator(".bars")).to_contain_text("Enrolled with the registry")
 
 
-async def test_language_and_theme_are_switched_and_kept(screen: Screen) -> None:
+async def test_language_and_theme_can_be_switched_and_are_kept(screen: Screen) -> None:
     async with opened(screen) as page:
         await page.get_by_role("button", name="IT, italiano").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Accedi")
         await page.fill("[name=key]", OFFICER)
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", level=1)).to_have_text("In diretta")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Monitor in diretta")
         await page.goto(f"{screen.url}/requests")
         await page.get_by_role("button", name="Scuro").click()
         await expect(page).to_have_url(f"{screen.url}/requests")
@@ -258,7 +262,7 @@ async def test_language_and_theme_are_switched_and_kept(screen: Screen) -> None:
         await expect(page.locator("body")).to_have_css("background-color", "rgb(18, 20, 23)")
 
 
-async def test_everything_is_done_with_the_keyboard_alone(screen: Screen) -> None:
+async def test_the_console_can_be_used_with_the_keyboard_alone(screen: Screen) -> None:
     async with opened(screen) as page:
         await expect(page.locator("[name=key]")).to_be_focused()
         await page.keyboard.type(AGENT)
@@ -279,37 +283,37 @@ async def test_everything_is_done_with_the_keyboard_alone(screen: Screen) -> Non
 
 
 @pytest.mark.parametrize(("theme", "size"), [("light", "narrow"), ("dark", "wide")])
-async def test_no_page_has_a_serious_fault_of_accessibility_or_is_wider_than_its_screen(
+async def test_no_page_has_a_serious_accessibility_fault_or_is_wider_than_the_screen(
     screen: Screen, theme: str, size: str
 ) -> None:
     decided = (await check(screen.made, LISTED))["decision_id"]
     language = "it-IT" if theme == "dark" else "en-GB"
     async with opened(screen, size=size, theme=theme, language=language) as page:
-        await sound(page)
+        await check_page(page)
         await page.fill("[name=key]", OFFICER)
         await page.keyboard.press("Enter")
         await page.wait_for_selector('#board[data-messages="2"]')
         for place in PLACES:
             if place:
                 await page.goto(f"{screen.url}{place}")
-            await sound(page)
-        await tried(page, screen, LISTED)
-        await sound(page)
+            await check_page(page)
+        await simulate(page, screen, LISTED)
+        await check_page(page)
         await page.goto(f"{screen.url}/decisions/{decided}")
-        await sound(page)
+        await check_page(page)
 
 
-async def sound(page: Page) -> None:
-    """By axe at the size it is opened in, and by the width of the document in every size."""
+async def check_page(page: Page) -> None:
+    """Check accessibility with axe at the current size, and the width of the document at every size."""
     session = await page.context.new_cdp_session(page)
     await session.send("Runtime.evaluate", {"expression": AXE})
-    asked = "axe.run({resultTypes: ['violations']}).then(r => JSON.stringify(r.violations.map(v => [v.impact, v.id, v.nodes[0].html.slice(0, 120)])))"
-    told = await session.send("Runtime.evaluate", {"expression": asked, "awaitPromise": True})
-    found = [each for each in json.loads(told["result"]["value"]) if each[0] in GRAVE]
-    assert found == [], page.url
+    script = "axe.run({resultTypes: ['violations']}).then(r => JSON.stringify(r.violations.map(v => [v.impact, v.id, v.nodes[0].html.slice(0, 120)])))"
+    response = await session.send("Runtime.evaluate", {"expression": script, "awaitPromise": True})
+    violations = json.loads(response["result"]["value"])
+    assert [violation for violation in violations if violation[0] in SEVERE] == [], page.url
     for width, height in SIZES.values():
         await page.set_viewport_size({"width": width, "height": height})
-        asked = "document.documentElement.scrollWidth - innerWidth"
-        told = await session.send("Runtime.evaluate", {"expression": asked})
-        assert told["result"]["value"] <= 0, (page.url, width)
+        script = "document.documentElement.scrollWidth - innerWidth"
+        response = await session.send("Runtime.evaluate", {"expression": script})
+        assert response["result"]["value"] <= 0, (page.url, width)
     await session.detach()

@@ -1,19 +1,19 @@
-// Small charts as SVG. Everything is set as an attribute or as text, never as markup.
+// Small charts as SVG. Values are set as attributes or text, never as markup.
 const SVG = "http://www.w3.org/2000/svg";
 
 export function draw(name, attributes, ...children) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
 }
 
 const WIDTH = 300;
 const HEIGHT = 56;
 
-/** Lines over the same seconds, the first one filled. `values` may hold null, where the line has a gap. */
+/** Line chart of series over the same seconds, the first one filled. A value of null is a gap in its line. */
 export class Lines {
-  constructor(place, names, seconds) {
+  constructor(parent, names, seconds) {
     this.seconds = seconds;
     this.series = names.map((name) => ({
       area: draw("path", { class: `area ${name}` }),
@@ -25,10 +25,10 @@ export class Lines {
     this.svg = draw("svg", {
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-hidden": "true",
     }, ...grid, ...marks);
-    place.replaceChildren(this.svg);
+    parent.replaceChildren(this.svg);
   }
 
-  /** Returns the top of the scale. */
+  /** Draws the series and returns the top of the scale. */
   show(...series) {
     const top = nice(Math.max(0, ...series.flat().filter((value) => value !== null)));
     series.forEach((values, at) => {
@@ -64,7 +64,7 @@ function nice(value) {
   return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value);
 }
 
-/** A bar of parts: pairs of a class and a share of the whole. */
+/** A stacked bar. `parts`: pairs of a CSS class and a share of the whole. */
 export function stacked(parts) {
   let x = 0;
   const rects = parts.map(([name, share]) => {

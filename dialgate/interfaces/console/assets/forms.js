@@ -1,4 +1,4 @@
-// A form is sent once, and what came back is read out first.
+// Each form is sent only once. Screen readers read the result or the error first.
 for (const form of document.querySelectorAll("form[method=post]")) {
   form.addEventListener("submit", () => {
     const button = form.querySelector("button.main");
@@ -19,7 +19,7 @@ if (answer) {
   answer.focus({ preventScroll: true });
   if (answer.getBoundingClientRect().top > innerHeight * 0.7) answer.scrollIntoView({ block: "start" });
 }
-// On a small screen the pages stand in a row that scrolls.
+// On a small screen the navigation is a row that scrolls.
 const here = document.querySelector(".side [aria-current]");
 const row = here?.closest(".side");
 if (row) row.scrollLeft = here.offsetLeft - (row.clientWidth - here.offsetWidth) / 2;
