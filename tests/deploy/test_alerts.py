@@ -1,5 +1,7 @@
-"""The alert rules of `deploy/prometheus`: sound, each tried on its fault and on health, each with what to do, and each on a
-metric that there is; and a real Prometheus tells of real faults of a real gate."""
+"""The alert rules of `deploy/prometheus`: valid, tested with and without their fault, in the runbook, on existing metrics.
+
+A real Prometheus also fires alerts on real faults of a real gate.
+"""
 
 import re
 import subprocess
@@ -31,25 +33,25 @@ def alerts() -> Iterator[dict[str, Any]]:
         yield from (rule for rule in group["rules"] if "alert" in rule)
 
 
-NAMES = [each["alert"] for each in alerts()]
+NAMES = [rule["alert"] for rule in alerts()]
 
 
 def promtool(*words: str | Path) -> None:
-    done = subprocess.run(["promtool", *map(str, words)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(["promtool", *map(str, words)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_rules_and_the_example_are_sound() -> None:
+def test_rules_and_example_are_valid() -> None:
     promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
     promtool("check", "config", FOLDER / "prometheus.yml")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.stem for case in CASES])
-def test_every_case_of_the_alerts_comes_out_as_it_says(case: Path) -> None:
+def test_every_rule_test_passes(case: Path) -> None:
     promtool("test", "rules", case)
 
 
-def test_every_alert_is_tried_on_its_fault_and_on_health() -> None:
+def test_every_alert_has_a_firing_and_a_silent_case() -> None:
     fires: set[str] = set()
     silent: set[str] = set()
     for path in CASES:
@@ -59,7 +61,7 @@ def test_every_alert_is_tried_on_its_fault_and_on_health() -> None:
     assert fires == silent == set(NAMES)
 
 
-def test_every_alert_says_what_to_do() -> None:
+def test_every_alert_has_a_runbook_entry() -> None:
     headings = re.findall(r"^## (\w+)$", (FOLDER / "runbook.md").read_text("utf-8"), re.MULTILINE)
     assert headings == NAMES
     for rule in alerts():
@@ -67,19 +69,19 @@ def test_every_alert_says_what_to_do() -> None:
         assert rule["labels"]["severity"] in {"page", "ticket", "info"}
 
 
-def told_by_the_job() -> set[str]:
-    """The names of what the nightly job tells."""
+def job_metrics() -> set[str]:
+    """Return the names of the nightly job's metrics."""
     run = Run(at=NOW, version="", dry=False, parts=(Summary(registry="rpo", controller="acme"),))
     return {family.name for family in build_metrics(run).collect()}
 
 
-ELSEWHERE = {"dialgate_reconcile_findings"}  # told by the comparison with the switch's own records
+OTHER_METRICS = {"dialgate_reconcile_findings"}  # exported by `dialgate reconcile`
 
 
-def test_every_metric_in_a_rule_is_one_that_something_tells() -> None:
-    named = set(re.findall(r"(?<![:\w])(?:dialgate|registry_sync)_[a-z_]+", RULES.read_text("utf-8")))
-    plain = {re.sub("_bucket$", "", name) for name in named}
-    assert plain <= exposed().keys() | told_by_the_job() | shipping_metrics() | ELSEWHERE
+def test_every_metric_in_a_rule_is_exported() -> None:
+    names = set(re.findall(r"(?<![:\w])(?:dialgate|registry_sync)_[a-z_]+", RULES.read_text("utf-8")))
+    names_without_suffix = {re.sub("_bucket$", "", name) for name in names}
+    assert names_without_suffix <= exposed().keys() | job_metrics() | shipping_metrics() | OTHER_METRICS
 
 
 async def check(session: ClientSession, **changes: str) -> None:
@@ -87,8 +89,8 @@ async def check(session: ClientSession, **changes: str) -> None:
         await answer.read()
 
 
-async def made_wrong(world: World) -> None:
-    """A caller ID without a proof, a configuration that is none, numbers made up in a row, a person who waits."""
+async def cause_faults(world: World) -> None:
+    """Cause faults: a caller ID without a proof, an invalid configuration, consecutive numbers, an open request."""
     change_controller(world.folder, caller_ids=[CALL["from"], LINE])
     world.app.reload(loader.load(world.folder / "dialgate.yaml"))
     ask = {"kind": "access", "identified": "code read back", "channel": "pec"}
@@ -97,7 +99,7 @@ async def made_wrong(world: World) -> None:
     world.app.gate.reject_config(ConfigError(["dialgate.yaml: made up"]))
     for last in range(10, 90):
         await check(world.client, to=f"+3906123499{last}")
-    world.hand.at += 13 * DAY + DAY // 2  # the registry's answers, of the day before, hold for fifteen
+    world.hand.at += 13 * DAY + DAY // 2  # the registry's answers are a day old and valid for fifteen
     confirm_clock(world.app.config.data, world.hand.at)
     await world.app.tick()
 
@@ -115,7 +117,7 @@ BY_THE_CLOCK = {"DialgateNotReady", "DialgateFaults"}
 
 
 @fires(*BY_THE_GATE, *BY_THE_JOB, *BY_THE_CLOCK)
-async def test_a_real_prometheus_tells_of_real_faults_and_of_none_before(tmp_path: Path) -> None:
+async def test_real_prometheus_fires_on_real_faults_only(tmp_path: Path) -> None:
     clients = [client("tests", KEY, *SCOPES, "subjects")]
     textfile = tmp_path / "registry_sync.prom"
     async with running(tmp_path / "gate", clients=clients) as world, exporter(textfile) as node:
@@ -128,15 +130,15 @@ async def test_a_real_prometheus_tells_of_real_faults_and_of_none_before(tmp_pat
                 await watcher.look()
             assert await watcher.firing() - MACHINE == set()
 
-            await made_wrong(world)
+            await cause_faults(world)
             alarm = Alarm(registry="rpo", controller="acme", kind="held", text="changed more than usual")
             part = Summary(registry="rpo", controller="acme", consulted_at=NOW - 40 * DAY, alarms=(alarm,))
             export_metrics(Run(at=NOW - 40 * DAY, version="", dry=False, parts=(part,)), textfile, "")
-            wanted = BY_THE_GATE | BY_THE_JOB
-            assert await watcher.until(lambda firing: wanted <= firing) - MACHINE == wanted
+            expected = BY_THE_GATE | BY_THE_JOB
+            assert await watcher.until(lambda firing: expected <= firing) - MACHINE == expected
 
             world.hand.at -= DAY  # a clock that stepped back
             await world.app.tick()
             await check(world.client)
-            wanted |= BY_THE_CLOCK
-            assert await watcher.until(lambda firing: wanted <= firing) >= wanted
+            expected |= BY_THE_CLOCK
+            assert await watcher.until(lambda firing: expected <= firing) >= expected

@@ -1,5 +1,7 @@
-"""Every alert fires on the real fault of a real gate, and no other fires with it. Those that `test_alerts.py` does not see in
-a running Prometheus are seen here, on real scrapes over chosen time."""
+"""Every alert fires on the real fault of a real gate, and no other alert fires with it.
+
+These tests evaluate real scrapes over chosen time; in `test_alerts.py` a running Prometheus evaluates the rules.
+"""
 
 import asyncio
 import os
@@ -59,7 +61,7 @@ MANY = [f"+3906123{at:05}" for at in range(40_000, 40_200)]
 
 
 class Watch(Struct):
-    """A gate, and what was scraped of it. Its clock goes on with the scrapes."""
+    """A gate with its scraped metrics. Each scrape advances its clock."""
 
     made: World
     scrapes: Scrapes
@@ -77,16 +79,16 @@ class Watch(Struct):
             self.made.hand.at += every * MINUTE
             await self.scrape()
 
-    def expect(self, *wanted: str) -> None:
-        self.scrapes.expect(*wanted)
+    def expect(self, *expected: str) -> None:
+        self.scrapes.expect(*expected)
 
     async def ask(self, numbers: Sequence[str], **changes: str) -> list[str]:
-        """The ids of the decisions."""
+        """Check these numbers and return the decision ids."""
         calls = [{**CALL, "to": number, **changes} for number in numbers]
         async with self.made.client.post("/v1/checks", json={"calls": calls}) as answer:
             assert answer.status == 200, await answer.text()
-            told = (await answer.json())["answers"]
-        return [each["decision_id"] for each in told]
+            settings = (await answer.json())["answers"]
+        return [item["decision_id"] for item in settings]
 
     async def post(self, path: str, body: dict[str, Any], status: int = 200) -> None:
         async with self.made.client.post(path, json=body) as answer:
@@ -95,7 +97,7 @@ class Watch(Struct):
 
 @asynccontextmanager
 async def watching(made: World) -> AsyncIterator[Watch]:
-    """Of a gate that has worked for a quarter of an hour, and of which nothing is said."""
+    """Watch a gate that has worked for 16 minutes without an alert."""
     publish_answers(made.app.config.data, dict.fromkeys(MANY, False), NOW - DAY)
     watch = Watch(made, Scrapes(made.hand.at))
     await watch.post("/v1/lists", LIST | {"numbers": [CLEAR, LISTED, *MANY]}, 201)
@@ -109,15 +111,15 @@ async def watching(made: World) -> AsyncIterator[Watch]:
 @pytest.fixture
 async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
     clients = [client("tests", KEY, *SCOPES, "subjects")]
-    async with world.running(tmp_path, clients=clients) as made, watching(made) as begun:
-        yield begun
+    async with world.running(tmp_path, clients=clients) as made, watching(made) as start:
+        yield start
 
 
 # ---- the gate --------------------------------------------------------------------------------------------------------
 
 
 @fires("DialgateDown")
-async def test_down_where_the_gate_has_ended(tmp_path: Path) -> None:
+async def test_down_after_the_gate_ends(tmp_path: Path) -> None:
     async with world.running(tmp_path) as made, watching(made) as watch:
         pass
     for minutes in range(1, 4):
@@ -126,7 +128,7 @@ async def test_down_where_the_gate_has_ended(tmp_path: Path) -> None:
 
 
 @fires("DialgateLogUncovered")
-async def test_log_uncovered_where_the_log_was_changed_under_the_gate(watch: Watch) -> None:
+async def test_log_uncovered_after_a_change_of_the_log_file(watch: Watch) -> None:
     await watch.ask([LISTED])
     log = max((watch.made.app.config.data / "log").glob("0*.ndjson"))
     whole = log.read_bytes()
@@ -137,7 +139,7 @@ async def test_log_uncovered_where_the_log_was_changed_under_the_gate(watch: Wat
 
 
 @fires("DialgateNodesDisagreeOnLaw")
-async def test_nodes_disagree_where_one_has_another_law(tmp_path: Path) -> None:
+async def test_nodes_disagree_if_one_has_another_law(tmp_path: Path) -> None:
     async with (
         world.running(tmp_path / "one") as made,
         world.running(tmp_path / "two") as other,
@@ -155,7 +157,7 @@ async def test_nodes_disagree_where_one_has_another_law(tmp_path: Path) -> None:
 
 
 @fires("DialgateReplicasUnasked")
-async def test_replicas_unasked_where_one_was_added_to_the_store(tmp_path: Path) -> None:
+async def test_replicas_unasked_after_one_was_added_to_the_store(tmp_path: Path) -> None:
     watched = redis_servers.sentinels(0, info_period=100)
     store = {"url": watched.url(), "patience": 5}
     async with world.running(tmp_path, store=store) as made, watching(made) as watch:
@@ -169,7 +171,7 @@ async def test_replicas_unasked_where_one_was_added_to_the_store(tmp_path: Path)
 
 
 @fires("DialgateRetentionPostponed")
-async def test_retention_postponed_where_nobody_can_tell_what_is_held(watch: Watch) -> None:
+async def test_retention_postponed_if_holds_are_unreadable(watch: Watch) -> None:
     holds = watch.made.app.config.data / "holds.json"
     holds.write_text("{")
     await watch.pass_(48 * 60, every=60)
@@ -185,7 +187,7 @@ async def test_retention_postponed_where_nobody_can_tell_what_is_held(watch: Wat
 
 
 @fires("DialgateUpkeepSlow")
-async def test_upkeep_slow_where_the_last_round_is_older_than_two_seconds(watch: Watch) -> None:
+async def test_upkeep_slow_if_the_last_round_is_older_than_two_seconds(watch: Watch) -> None:
     pulse = watch.made.app._upkeep.pulse = Pulse(iter((0.0, *[2.5] * 1000)).__next__)
     pulse.start()
     for minutes in range(1, 4):
@@ -194,8 +196,8 @@ async def test_upkeep_slow_where_the_last_round_is_older_than_two_seconds(watch:
 
 
 @fires("DialgateCertificateEnding")
-async def test_certificate_ending_where_nobody_renewed_it(watch: Watch) -> None:
-    """The scrapes come by plain HTTP, so another server's certificate is shown."""
+async def test_certificate_ending_before_expiry(watch: Watch) -> None:
+    """The scrapes use plain HTTP, so the certificate is loaded from a separate configuration."""
     days = int((watch.made.hand.at / 1000 - datetime(2026, 1, 1, tzinfo=UTC).timestamp()) // 86_400) + 15
     listen = msgspec.convert(world.write_certificate(watch.folder, days=days), Listen)
     config = watch.made.app.config
@@ -212,19 +214,19 @@ async def test_certificate_ending_where_nobody_renewed_it(watch: Watch) -> None:
 async def test_disk_filling_and_then_nearly_full(small_disk: Path) -> None:
     async with world.running(small_disk / "gate") as made, watching(made) as watch:
         room, ballast = shutil.disk_usage(small_disk).total, small_disk / "ballast"
-        for share, wanted in (
+        for share, expected in (
             (0.06, {"DialgateDiskFilling"}),
             (0.02, {"DialgateDiskFilling", "DialgateDiskNearlyFull"}),
         ):
             with ballast.open("ab") as file:
                 file.write(b"\0" * int(shutil.disk_usage(small_disk).free - share * room))
             await watch.pass_(12)
-            watch.scrapes.expect(*wanted)
+            watch.scrapes.expect(*expected)
 
 
 @pytest.fixture
 def stalling_disk() -> Iterator[Path]:
-    """A real disk with a file system that can be stopped. Needs root, as `small_disk` does."""
+    """Mount a real file system that can be frozen. Needs root, like `small_disk`."""
     if os.geteuid():
         pytest.skip("mounting needs root")
     with TemporaryDirectory() as folder:
@@ -239,7 +241,7 @@ def stalling_disk() -> Iterator[Path]:
 
 
 class Stopwatch:
-    """A steady clock that a test turns. `read`: released at each reading."""
+    """A manual monotonic clock. `read` is released at each reading."""
 
     def __init__(self) -> None:
         self.at = 1.0
@@ -251,9 +253,10 @@ class Stopwatch:
 
 
 async def stalled(disk: Path, steady: Stopwatch, readings: int, meanwhile: Awaitable[Any]) -> None:
-    """Freeze the disk until the gate has read the clock so often, and let 1.3 s pass before it thaws.
+    """Freeze the disk until the gate has read the clock `readings` times, and advance it by 1.3 s before the thaw.
 
-    From a thread, because the write to a frozen disk blocks the event loop."""
+    A thread thaws the disk, because a write to a frozen disk blocks the event loop.
+    """
 
     def thaw() -> bool:
         read = all(steady.read.acquire(timeout=20) for _ in range(readings))
@@ -269,8 +272,8 @@ async def stalled(disk: Path, steady: Stopwatch, readings: int, meanwhile: Await
 
 
 @fires("DialgateLogSlow", "DialgateRevocationSlow", "DialgateSlow")
-async def test_slow_in_all_three_ways_where_the_disk_stalls(stalling_disk: Path) -> None:
-    """Of a check the clock is read when it arrives, when its batch begins and when that is written; of a stop, once."""
+async def test_log_revocations_and_checks_are_slow_on_a_stalled_disk(stalling_disk: Path) -> None:
+    """The clock is read on arrival of a check, at the start of its batch and after the write; once for a revocation."""
     steady = Stopwatch()
     async with world.running(stalling_disk / "gate", steady=steady) as made, watching(made) as watch:
         for number in MANY[:2]:
@@ -294,8 +297,10 @@ app()
 
 
 @fires("DialgateRuleError")
-async def test_rule_error_where_a_release_has_a_rule_that_fails() -> None:
-    with TemporaryDirectory() as folder:  # what it records is not decided so again at the end of the tests
+async def test_rule_error_with_a_failing_rule() -> None:
+    with (
+        TemporaryDirectory() as folder
+    ):  # outside tmp_path: its decisions cannot be replayed at the end of the tests
         config, now = write_folder(Path(folder)), wall_clock()
         publish_answers(Path(folder, "data"), {CLEAR: False}, now - DAY)
         async with serving(config, (sys.executable, "-c", BROKEN)) as gate:
@@ -311,7 +316,7 @@ async def test_rule_error_where_a_release_has_a_rule_that_fails() -> None:
 
 
 @fires("DialgateNotReady", "DialgateSnapshotRejected")
-async def test_snapshot_rejected_where_what_was_published_is_damaged(watch: Watch) -> None:
+async def test_snapshot_rejected_if_it_is_damaged(watch: Watch) -> None:
     publish_answers(watch.made.app.config.data, {LISTED: False}, NOW - HOUR)
     folder = watch.made.app.config.data / "snapshots"
     newest = max(folder.glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
@@ -324,7 +329,7 @@ async def test_snapshot_rejected_where_what_was_published_is_damaged(watch: Watc
 
 
 @fires("DialgateDenyShareJump")
-async def test_deny_share_jumps_where_a_caller_id_is_taken_away(watch: Watch) -> None:
+async def test_deny_share_jumps_after_a_caller_id_is_withheld(watch: Watch) -> None:
     for at in range(0, 80, 20):
         await watch.ask(MANY[at : at + 20])
         await watch.pass_(5)
@@ -336,15 +341,15 @@ async def test_deny_share_jumps_where_a_caller_id_is_taken_away(watch: Watch) ->
 
 
 @fires("DialgateCampaignSilent")
-async def test_campaign_silent_where_only_the_other_calls_today(watch: Watch) -> None:
+async def test_campaign_silent_while_another_campaign_calls(watch: Watch) -> None:
     path = watch.folder / "controllers" / "acme.yaml"
-    told = yaml.safe_load(path.read_text("utf-8"))
-    told["campaigns"].append({**told["campaigns"][0], "id": "acme-mobile"})
-    path.write_text(yaml.safe_dump(told), "utf-8")
+    settings = yaml.safe_load(path.read_text("utf-8"))
+    settings["campaigns"].append({**settings["campaigns"][0], "id": "acme-mobile"})
+    path.write_text(yaml.safe_dump(settings), "utf-8")
     watch.made.app.reload(loader.load(watch.folder / "dialgate.yaml"))
-    begun = watch.made.hand.at
+    start = watch.made.hand.at
     for day in range(2):
-        watch.made.hand.at = begun + day * DAY
+        watch.made.hand.at = start + day * DAY
         await watch.ask([LISTED], campaign="acme-mobile")
         if not day:
             await watch.ask([LISTED])
@@ -358,7 +363,7 @@ async def test_campaign_silent_where_only_the_other_calls_today(watch: Watch) ->
 
 
 @fires("DialgateBypassed")
-async def test_bypassed_where_the_switch_has_a_call_that_nobody_asked_about(watch: Watch) -> None:
+async def test_bypassed_if_the_switch_has_an_unchecked_call(watch: Watch) -> None:
     row = f"{rfc3339(NOW)},{MANY[0]},{CALLER},,200,"
     calls, textfile = watch.folder / "trunk.csv", watch.folder / "reconcile.prom"
     calls.write_text(f"time,called,caller,call_id,status,decision\n{row}\n")
@@ -398,8 +403,8 @@ async def test_caller_id_proof_ending_and_then_over(watch: Watch) -> None:
 # ---- people ----------------------------------------------------------------------------------------------------------
 
 
-async def received(watch: Watch, days: int) -> None:
-    """A data-subject request, received so many days ago and not answered."""
+async def file_request(watch: Watch, days: int) -> None:
+    """File a data subject request that was received `days` ago and is still open."""
     at = rfc3339(watch.made.hand.at - days * DAY)
     ask = {"kind": "access", "identified": "code read back", "channel": "pec", "received_at": at}
     await watch.post(f"/v1/subjects/{CLEAR}/requests", ask, 201)
@@ -408,18 +413,18 @@ async def received(watch: Watch, days: int) -> None:
 
 @fires("DialgateSubjectRequestDue")
 async def test_subject_request_due_a_week_before_the_month_ends(watch: Watch) -> None:
-    await received(watch, 25)
+    await file_request(watch, 25)
     watch.expect("DialgateSubjectRequestDue")
 
 
 @fires("DialgateSubjectRequestLate")
 async def test_subject_request_late_after_the_month(watch: Watch) -> None:
-    await received(watch, 40)
+    await file_request(watch, 40)
     watch.expect("DialgateSubjectRequestLate")
 
 
 @fires("DialgateLookupsThrottled")
-async def test_lookups_throttled_where_a_client_looks_up_too_many(watch: Watch) -> None:
+async def test_lookups_throttled_after_too_many_look_ups(watch: Watch) -> None:
     for number in MANY:
         await watch.post("/v1/simulate", {**CALL, "to": number})
     await watch.post("/v1/simulate", CALL, 429)
@@ -455,18 +460,18 @@ async def test_shipping_stopped_then_behind_then_missed_then_refused(tmp_path: P
     data, share, textfile = tmp_path / "data", tmp_path / "share", tmp_path / "ship.prom"
     both(data)
     share.mkdir()
-    begun = wall_clock()  # a file waits from when it was closed
-    scrapes, made = Scrapes(begun), shipping(data, Folder(share))
+    start = wall_clock()  # the waiting time of a file starts when it is closed
+    scrapes, made = Scrapes(start), shipping(data, Folder(share))
 
-    async def look(minute: int, *wanted: str, works: bool = True) -> None:
-        now = begun + minute * MINUTE
+    async def look(minute: int, *expected: str, works: bool = True) -> None:
+        now = start + minute * MINUTE
         if works:
             made.round()
             write_metrics(
-                {("segments", worker): each for worker, each in made.standings.items()}, now, textfile
+                {("segments", worker): standing for worker, standing in made.standings.items()}, now, textfile
             )
         scrapes.textfile(now, textfile)
-        scrapes.expect(*wanted)
+        scrapes.expect(*expected)
 
     await look(0)
     for minute in (4, 8):
@@ -489,6 +494,6 @@ async def test_shipping_stopped_then_behind_then_missed_then_refused(tmp_path: P
     await look(7 * 60 + 11, "DialgateShippingMissed", "DialgateShippingRefused")
 
 
-def test_every_alert_is_seen_to_fire_on_a_real_fault() -> None:
-    """The tests of `test_alerts.py` and of this file declare what fires, and fail where it was not reported."""
+def test_every_alert_has_a_test_with_a_real_fault() -> None:
+    """The tests here and in `test_alerts.py` declare the alerts they fire, and fail if these do not fire."""
     assert set(NAMES) == DECLARED

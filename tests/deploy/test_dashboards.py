@@ -1,5 +1,4 @@
-"""The dashboards of `deploy/grafana`: what is committed is what the code makes, and every panel shows something of a gate
-that works."""
+"""The dashboards of `deploy/grafana`: the JSON files match the code, and every panel has data from a working gate."""
 
 import json
 import re
@@ -24,13 +23,13 @@ from tests.support.world import CALLER, CLEAR, KEY, LISTED, NOW, SCOPES, World, 
 FOLDER = ROOT / "deploy" / "grafana"
 BOARDS = runpy.run_path(str(FOLDER / "boards.py"))
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
-# What stands for Grafana's own words; a span of which every real one has several scrapes.
-WORDS = {"$__rate_interval": "1m"}
+# Values for Grafana's macros; real intervals contain several scrapes, too.
+MACROS = {"$__rate_interval": "1m"}
 
 
 def panels(name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))["panels"]
-    return found
+    result: list[dict[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))["panels"]
+    return result
 
 
 def queries() -> Iterator[tuple[str, str]]:
@@ -38,46 +37,46 @@ def queries() -> Iterator[tuple[str, str]]:
         for panel in panels(name):
             for target in panel["targets"]:
                 expression = target["expr"]
-                for word, meaning in WORDS.items():
+                for word, meaning in MACROS.items():
                     expression = expression.replace(word, meaning)
                 yield f"{name}: {panel['title']}", expression
 
 
-def test_there_is_a_board_for_each_who_looks() -> None:
+def test_boards_exist_for_each_audience() -> None:
     assert NAMES == sorted(BOARDS["BOARDS"]) == ["officer", "operations", "registry", "supervisor"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_committed_is_what_the_code_makes(name: str) -> None:
+def test_committed_boards_match_the_code(name: str) -> None:
     assert (FOLDER / f"{name}.json").read_text("utf-8") == BOARDS["render"](name), "run boards.py"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_panel_has_a_name_of_its_own_a_unit_and_the_source_that_is_chosen(name: str) -> None:
-    shown = panels(name)
-    assert len({panel["title"] for panel in shown}) == len(shown)
-    for panel in shown:
+def test_every_panel_has_a_unique_title_a_unit_and_the_selected_source(name: str) -> None:
+    all_panels = panels(name)
+    assert len({panel["title"] for panel in all_panels}) == len(all_panels)
+    for panel in all_panels:
         assert panel["datasource"]["uid"] == "${datasource}"
         assert panel["type"] == "table" or panel["fieldConfig"]["defaults"]["unit"]
-        assert not re.search(r"\$(?!__rate_interval)", "".join(each["expr"] for each in panel["targets"]))
+        assert not re.search(r"\$(?!__rate_interval)", "".join(item["expr"] for item in panel["targets"]))
 
 
-# ---- every panel on a gate that works --------------------------------------------------------------------------------
+# ---- every panel with a working gate ---------------------------------------------------------------------------------
 
 
 async def post(world: World, path: str, **body: Any) -> dict[str, Any]:
     async with world.client.post(path, json=body) as answer:
         assert answer.status < 300, await answer.text()
-        told: dict[str, Any] = await answer.json() if answer.content_type == "application/json" else {}
-        return told
+        response: dict[str, Any] = await answer.json() if answer.content_type == "application/json" else {}
+        return response
 
 
-async def a_days_work(world: World) -> None:
-    """A little of everything that a panel is about."""
+async def use_everything(world: World) -> None:
+    """Produce data for every panel."""
     for number in (CLEAR, LISTED, "+390612349912"):
-        told = await check(world.client, to=number)
-        if told["decision"] == "allow":
-            await post(world, "/v1/outcomes", decision_id=told["decision_id"], outcome="answered")
+        response = await check(world.client, to=number)
+        if response["decision"] == "allow":
+            await post(world, "/v1/outcomes", decision_id=response["decision_id"], outcome="answered")
     await post(world, "/v1/revocations", number=CLEAR, channel="mail", proof="mail/1")
     await post(world, f"/v1/subjects/{CLEAR}/requests", kind="access", identified="code", channel="pec")
     async with world.client.get(f"/v1/subjects/{CLEAR}", params={"purpose": "access"}) as answer:
@@ -86,24 +85,24 @@ async def a_days_work(world: World) -> None:
     await world.app.tick()
 
 
-def the_nights_work(textfile: Path) -> None:
+def write_job_metrics(textfile: Path) -> None:
     alarm = Alarm(registry="rpo", controller="acme", kind="held", text="changed more than usual")
     part = Summary(registry="rpo", controller="acme", consulted_at=NOW - DAY, numbers=2, alarms=(alarm,))
     export_metrics(Run(at=NOW, version="1", dry=False, parts=(part,)), textfile, "")
 
 
-def hooked(folder: Path) -> dict[str, Any]:
-    """A webhook that nobody listens to."""
+def webhook_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of a webhook without a receiver."""
     folder.mkdir()
     (folder / "secret").write_text(WRITTEN, "ascii")
     return hook("http://127.0.0.1:9/")
 
 
 @asynccontextmanager
-async def watched(folder: Path) -> AsyncIterator[World]:
-    """A gate with a webhook and a caller ID that must be called back."""
+async def running_gate(folder: Path) -> AsyncIterator[World]:
+    """Run a gate with a webhook and a caller ID that must be called back."""
     clients = [client("tests", KEY, *SCOPES, "subjects")]
-    async with running(folder, clients=clients, subscribers=[hooked(folder)]) as world:
+    async with running(folder, clients=clients, subscribers=[webhook_settings(folder)]) as world:
         ProcessCollector(registry=world.registry)
         change_controller(folder, caller_ids=[CALLER, LINE])
         world.app.reload(loader.load(folder / "dialgate.yaml"))
@@ -112,19 +111,21 @@ async def watched(folder: Path) -> AsyncIterator[World]:
             yield world
 
 
-def shows(found: list[dict[str, Any]]) -> bool:
-    return any(each["value"][1] != "NaN" for each in found)
+def has_data(result: list[dict[str, Any]]) -> bool:
+    return any(item["value"][1] != "NaN" for item in result)
 
 
-async def test_every_panel_shows_something_of_a_gate_that_works(tmp_path: Path) -> None:
+async def test_every_panel_has_data_from_a_working_gate(tmp_path: Path) -> None:
     textfile = tmp_path / "registry_sync.prom"
-    the_nights_work(textfile)
-    async with watched(tmp_path / "gate") as world, exporter(textfile) as node:
+    write_job_metrics(textfile)
+    async with running_gate(tmp_path / "gate") as world, exporter(textfile) as node:
         targets = {"dialgate": [f"127.0.0.1:{world.port}"], "node": [node]}
         async with prometheus(tmp_path / "prometheus", targets) as watcher:
             await watcher.look()
             for _ in range(3):
-                await a_days_work(world)
+                await use_everything(world)
                 await watcher.look()
-            empty = [panel for panel, expression in queries() if not shows(await watcher.query(expression))]
+            empty = [
+                panel for panel, expression in queries() if not has_data(await watcher.query(expression))
+            ]
     assert empty == []

@@ -1,4 +1,4 @@
-"""Kamailio in front of the trunk, with the configuration that is shipped."""
+"""Kamailio in front of the trunk, with the shipped configuration."""
 
 import re
 from collections.abc import AsyncIterator
@@ -22,14 +22,14 @@ async def sip(running: World) -> AsyncIterator[Sip]:
         made.prove()
 
 
-async def test_an_allowed_call_reaches_the_trunk_with_the_number_that_was_checked(sip: Sip) -> None:
+async def test_allowed_call_reaches_the_trunk_with_the_checked_number(sip: Sip) -> None:
     answer = await sip.dialer.call()
     assert answer.status == 200
     (invite,) = sip.trunk.invites
     assert invite.uri.startswith(f"sip:{CLEAR}@{kamailio_world.TRUNK}")
 
 
-async def test_a_refused_call_does_not_and_says_why(sip: Sip) -> None:
+async def test_denied_call_does_not_reach_the_trunk_and_has_a_reason(sip: Sip) -> None:
     answer = await sip.dialer.call(LISTED)
     assert answer.status == 608
     assert answer.get("Reason") == 'SIP;cause=608;text="dialgate:registry.listed", Q.850;cause=21'
@@ -37,10 +37,10 @@ async def test_a_refused_call_does_not_and_says_why(sip: Sip) -> None:
     assert sip.at_the_trunks == []
 
 
-# ---- one call, one question ------------------------------------------------------------------------------------------
+# ---- one check for each call -----------------------------------------------------------------------------------------
 
 
-async def test_an_invite_that_is_sent_again_is_one_call(sip: Sip) -> None:
+async def test_retransmitted_invite_is_one_call(sip: Sip) -> None:
     request = sip.dialer.invite()
     for _ in range(5):
         request.send()
@@ -51,17 +51,17 @@ async def test_an_invite_that_is_sent_again_is_one_call(sip: Sip) -> None:
     assert (len(sip.at_the_trunks), len(sip.allowed())) == (1, 1)
 
 
-async def test_a_call_that_was_forked_upstream_rings_once(sip: Sip) -> None:
+async def test_call_forked_upstream_rings_once(sip: Sip) -> None:
     first = sip.dialer.invite()
     other = replace(first, headers=first.headers | {"Via": first.headers["Via"] + "-other"})
     assert (await first.answered()).status == 200
     other.send()
-    merged = await sip.dialer.until(lambda each: each.status == 482)
+    merged = await sip.dialer.until(lambda message: message.status == 482)
     assert merged.get("Call-ID") == first.headers["Call-ID"]
     assert len(sip.at_the_trunks) == 1
 
 
-async def test_a_call_that_is_tried_again_is_another_attempt(sip: Sip) -> None:
+async def test_retried_call_is_another_attempt(sip: Sip) -> None:
     first = sip.dialer.invite()
     assert (await first.answered()).status == 200
     again = replace(
@@ -71,14 +71,14 @@ async def test_a_call_that_is_tried_again_is_another_attempt(sip: Sip) -> None:
     assert len(sip.allowed()) == 2
 
 
-async def test_a_call_that_was_given_up_while_it_rang_is_given_up_at_the_trunk(sip: Sip) -> None:
+async def test_call_cancelled_while_ringing_is_cancelled_at_the_trunk(sip: Sip) -> None:
     sip.trunk.says = ["180 Ringing"]
     request = sip.dialer.invite().send()
-    await sip.dialer.until(lambda each: request.heard(each) and each.status == 180)
+    await sip.dialer.until(lambda message: request.heard(message) and message.status == 180)
     cancel = replace(request, method="CANCEL", headers=request.headers | {"CSeq": "1 CANCEL"})
     cancel.send()
     assert (await request.final()).status == 487
-    await sip.trunk.until(lambda each: each.method == "CANCEL")
+    await sip.trunk.until(lambda message: message.method == "CANCEL")
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------
@@ -110,17 +110,15 @@ READ = [
 ]
 
 
-async def test_what_is_dialled_is_the_number_that_was_checked_however_it_was_written(
-    sip: Sip, running: World
-) -> None:
-    said = {}
+async def test_checked_number_is_dialled_for_every_notation(sip: Sip, running: World) -> None:
+    statuses = {}
     for uri, _ in READ:
-        said[uri] = (await sip.dialer.call(uri)).status
-        for decision in sip.allowed():  # so that it does not count against the next
+        statuses[uri] = (await sip.dialer.call(uri)).status
+        for decision in sip.allowed():  # so it does not count as an attempt
             outcome = {"decision_id": decision, "outcome": "not_dialled"}
             await running.client.post("/v1/outcomes", json=outcome)
-    assert said == dict(READ)
-    assert {user_of(each.uri) for each in sip.at_the_trunks} == {CLEAR}
+    assert statuses == dict(READ)
+    assert {user_of(message.uri) for message in sip.at_the_trunks} == {CLEAR}
 
 
 WITHHELD = [
@@ -132,7 +130,7 @@ WITHHELD = [
 ]
 
 
-async def test_who_hides_does_not_call(sip: Sip) -> None:
+async def test_withheld_caller_id_is_refused(sip: Sip) -> None:
     for at, changes in enumerate(WITHHELD):
         answer = await sip.dialer.call(**{name: value.format(at) for name, value in changes.items()})
         assert answer.status == 403
@@ -155,7 +153,7 @@ SPOOFED = {
 }
 
 
-async def test_of_what_the_dialer_says_about_itself_only_the_checked_caller_id_passes(sip: Sip) -> None:
+async def test_only_the_checked_caller_id_reaches_the_trunk(sip: Sip) -> None:
     answer = await sip.dialer.call(**SPOOFED, From=f'"Ministero" <sip:{CALLER}@x.example>;tag=sp')
     assert answer.status == 200
     (invite,) = sip.trunk.invites
@@ -175,18 +173,20 @@ AMBIGUOUS = [
 ]
 
 
-async def test_a_message_that_can_be_read_in_two_ways_is_refused(sip: Sip) -> None:
-    """Some are answered 400, of others not even an answer can be made."""
-    asked = [sip.dialer.invite(more=more).send() for more in AMBIGUOUS]
+async def test_ambiguous_message_is_refused(sip: Sip) -> None:
+    """Kamailio answers with 400, or not at all if the message cannot be answered."""
+    requests = [sip.dialer.invite(more=more).send() for more in AMBIGUOUS]
     assert (await sip.dialer.call(LISTED)).status == 608
-    assert {each.status for each in sip.dialer.kept for one in asked if one.heard(each)} == {400}
+    assert {
+        message.status for message in sip.dialer.kept for request in requests if request.heard(message)
+    } == {400}
     assert (sip.at_the_trunks, sip.allowed()) == ([], {})
 
 
-# ---- ways round ------------------------------------------------------------------------------------------------------
+# ---- attempts to bypass the check ------------------------------------------------------------------------------------
 
 
-async def test_a_route_of_the_dialers_own_leads_nowhere(sip: Sip) -> None:
+async def test_route_of_the_dialer_is_ignored(sip: Sip) -> None:
     second = f"<sip:{kamailio_world.SECOND}:{sip.trunks[1].address[1]};lr>"
     assert (
         await sip.dialer.call(Route=f"<sip:{kamailio_world.PROXY}:{sip.port};lr>, {second}")
@@ -195,7 +195,7 @@ async def test_a_route_of_the_dialers_own_leads_nowhere(sip: Sip) -> None:
     assert [len(trunk.invites) for trunk in sip.trunks] == [1, 0]
 
 
-async def test_a_made_up_dialog_opens_nothing(sip: Sip) -> None:
+async def test_forged_dialog_reaches_no_trunk(sip: Sip) -> None:
     host, port = sip.trunk.address
     route = f"<sip:{kamailio_world.PROXY}:{sip.port};lr;did=abc.1>, <sip:{host}:{port};lr>"
     for method in ("INVITE", "BYE", "UPDATE", "REFER", "INFO"):
@@ -205,10 +205,10 @@ async def test_a_made_up_dialog_opens_nothing(sip: Sip) -> None:
         assert (await request.send().final()).status == 481
     sip.dialer.invite(f"sip:{LISTED}@{host}:{port}", "ACK", To=f"<sip:{LISTED}@x>;tag=y", Route=route).send()
     assert (await sip.dialer.call(LISTED)).status == 608
-    assert [each for each in sip.trunk.kept if each.method != "OPTIONS"] == []
+    assert [message for message in sip.trunk.kept if message.method != "OPTIONS"] == []
 
 
-async def test_a_call_that_stands_can_be_changed_but_not_led_to_another_number(sip: Sip) -> None:
+async def test_active_call_can_be_changed_but_not_redirected(sip: Sip) -> None:
     request = sip.dialer.invite()
     answer = await request.answered()
     host, port = sip.trunk.address
@@ -216,9 +216,9 @@ async def test_a_call_that_stands_can_be_changed_but_not_led_to_another_number(s
         answer, "INVITE", cseq=2, uri=f"sip:{LISTED}@{host}:{port}",
         P_Asserted_Identity="<sip:+390699999999@x>",
     )  # fmt: skip
-    await sip.trunk.until(lambda each: each.method == "ACK")
+    await sip.trunk.until(lambda message: message.method == "ACK")
     assert (await again.send().final()).status == 200
-    changed = await sip.trunk.until(lambda each: each.method == "INVITE" and not each.is_new_call)
+    changed = await sip.trunk.until(lambda message: message.method == "INVITE" and not message.is_new_call)
     assert user_of(changed.uri) == "line-7"
     assert b"699999999" not in changed.raw
     assert [user_of(value) for value in changed.all("From")] == [CALLER]
@@ -232,14 +232,18 @@ async def test_a_call_that_stands_can_be_changed_but_not_led_to_another_number(s
     assert (await refer.send().final()).status == 403
     taken = request.within(answer, "INVITE", cseq=5, Replaces="x;to-tag=a;from-tag=b")
     assert (await taken.send().final()).status == 403
-    for at, outsider in enumerate((sip.stranger, sip.inbound)):  # who has heard of the call is not in it
+    for at, outsider in enumerate(
+        (sip.stranger, sip.inbound)
+    ):  # knowing the call's ids does not make a source part of it
         sneaked = request.within(answer, "BYE", cseq=20 + at)
         sneaked.dialer = outsider
         sneaked.send()
     bye = request.within(answer, "BYE", cseq=6, uri=f"sip:{LISTED}@{host}:{port}")
     assert (await bye.send().final()).status == 200
     assert (await request.within(answer, "INVITE", cseq=7).send().final()).status == 481
-    byes = [(each.get("CSeq"), user_of(each.uri)) for each in sip.trunk.kept if each.method == "BYE"]
+    byes = [
+        (message.get("CSeq"), user_of(message.uri)) for message in sip.trunk.kept if message.method == "BYE"
+    ]
     assert byes == [("6 BYE", "line-7")]
 
 
@@ -257,9 +261,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("kind", "body", "status"), BODIES)
-async def test_a_body_names_no_number_that_was_not_checked(
-    sip: Sip, kind: str, body: str, status: int
-) -> None:
+async def test_body_with_an_unchecked_number_is_refused(sip: Sip, kind: str, body: str, status: int) -> None:
     request = sip.dialer.invite(**({"Content_Type": kind} if kind else {}))
     request.body = body
     answer = await request.answered()
@@ -269,27 +271,27 @@ async def test_a_body_names_no_number_that_was_not_checked(
         more = request.within(answer, "INFO", cseq=2, Content_Type="application/ISUP")
         more.body = "\x02"
         assert (await more.send().final()).status == 415
-        assert [each for each in sip.trunk.kept if each.method == "INFO"] == []
+        assert [message for message in sip.trunk.kept if message.method == "INFO"] == []
 
 
-async def test_before_the_call_is_answered_what_is_said_within_it_goes_to_the_line_that_rings(
+async def test_requests_before_the_answer_reach_the_ringing_line(
     sip: Sip,
 ) -> None:
     sip.trunk.says = ["183 Session Progress"]
     request = sip.dialer.invite().send()
-    early = await sip.dialer.until(lambda each: request.heard(each) and each.status == 183)
+    early = await sip.dialer.until(lambda message: request.heard(message) and message.status == 183)
     host, port = sip.trunk.address
     for cseq, method in enumerate(("UPDATE", "PRACK", "INFO", "OPTIONS"), 2):
         inner = request.within(early, method, cseq=cseq, uri=f"sip:{LISTED}@{host}:{port}")
         assert (await inner.send().final()).status == 200
-    within = [each for each in sip.trunk.kept if each.get("Call-ID") == request.headers["Call-ID"]]
-    assert {user_of(each.uri) for each in within if each.method != "INVITE"} == {"line-7"}
+    within = [message for message in sip.trunk.kept if message.get("Call-ID") == request.headers["Call-ID"]]
+    assert {user_of(message.uri) for message in within if message.method != "INVITE"} == {"line-7"}
 
 
-async def test_before_the_call_is_answered_nothing_within_it_is_a_new_invite(sip: Sip) -> None:
+async def test_invite_within_an_unanswered_call_is_refused(sip: Sip) -> None:
     sip.trunk.says = ["183 Session Progress"]
     request = sip.dialer.invite().send()
-    early = await sip.dialer.until(lambda each: request.heard(each) and each.status == 183)
+    early = await sip.dialer.until(lambda message: request.heard(message) and message.status == 183)
     host, port = sip.trunk.address
     for tag in ("trunk", "other"):
         inner = request.within(
@@ -305,25 +307,25 @@ async def test_before_the_call_is_answered_nothing_within_it_is_a_new_invite(sip
 OTHERS = ("REFER", "MESSAGE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REGISTER", "INFO", "UPDATE", "BYE", "FOO")
 
 
-async def test_nothing_but_an_invite_begins_anything(sip: Sip) -> None:
+async def test_only_an_invite_starts_a_call(sip: Sip) -> None:
     for method in OTHERS:
         request = sip.dialer.invite(CLEAR, method, Refer_To=f"<sip:{LISTED}@127.0.0.3>")
         assert (await request.send().final()).status == 405, method
-    assert [each for each in sip.trunk.kept if each.method != "OPTIONS"] == []
+    assert [message for message in sip.trunk.kept if message.method != "OPTIONS"] == []
 
 
-async def test_strangers_hear_nothing_and_the_trunk_may_not_call_out(sip: Sip) -> None:
+async def test_unknown_sources_get_no_response_and_the_trunk_cannot_call_out(sip: Sip) -> None:
     quiet = sip.stranger.invite().send()
     assert (await sip.inbound.call()).status == 403
     assert (await sip.dialer.call(LISTED)).status == 608
-    assert not [each for each in sip.stranger.kept if quiet.heard(each)]
+    assert not [message for message in sip.stranger.kept if quiet.heard(message)]
     assert sip.at_the_trunks == []
 
 
 # ---- the trunks ------------------------------------------------------------------------------------------------------
 
 
-async def test_the_second_trunk_gets_the_same_call_where_the_first_cannot(sip: Sip) -> None:
+async def test_second_trunk_gets_the_call_if_the_first_fails(sip: Sip) -> None:
     sip.trunk.says = ["503 Service Unavailable"]
     request = sip.dialer.invite(**SPOOFED)
     answer = await request.answered()
@@ -333,10 +335,10 @@ async def test_the_second_trunk_gets_the_same_call_where_the_first_cannot(sip: S
     assert first.get("X-Dialgate-Decision") == second.get("X-Dialgate-Decision")
     assert second.uri.startswith(f"sip:{CLEAR}@{kamailio_world.SECOND}")
     assert (await request.within(answer, "BYE", cseq=2).send().final()).status == 200
-    await sip.trunks[1].until(lambda each: each.method == "BYE")
+    await sip.trunks[1].until(lambda message: message.method == "BYE")
 
 
-async def test_a_trunk_where_it_may_have_rung_is_the_last(sip: Sip) -> None:
+async def test_no_failover_after_a_call_may_have_rung(sip: Sip) -> None:
     sip.trunk.says = ["180 Ringing", "503 Service Unavailable"]
     assert (await sip.dialer.call()).status == 500
     sip.trunk.says = ["486 Busy Here"]
@@ -344,14 +346,14 @@ async def test_a_trunk_where_it_may_have_rung_is_the_last(sip: Sip) -> None:
     assert sip.trunks[1].invites == []
 
 
-async def test_a_redirection_is_not_followed(sip: Sip) -> None:
+async def test_redirection_is_not_followed(sip: Sip) -> None:
     sip.trunk.says = ["302 Moved Temporarily"]
     answer = await sip.dialer.call()
     assert (answer.status, answer.get("Contact")) == (480, "")
     assert len(sip.at_the_trunks) == 1
 
 
-async def test_a_silent_trunk_is_left_for_the_next_and_none_is_500(sip: Sip) -> None:
+async def test_silent_trunk_fails_over_and_no_trunk_is_500(sip: Sip) -> None:
     sip.trunk.says = []
     assert (await sip.dialer.call()).status == 200
     sip.trunks[1].says = ["503 Service Unavailable"]
@@ -359,10 +361,10 @@ async def test_a_silent_trunk_is_left_for_the_next_and_none_is_500(sip: Sip) -> 
     assert (await sip.dialer.call()).status == 500
 
 
-# ---- what is written -------------------------------------------------------------------------------------------------
+# ---- log and metrics -------------------------------------------------------------------------------------------------
 
 
-async def test_no_number_stands_in_kamailios_log_and_every_call_is_counted(sip: Sip) -> None:
+async def test_kamailio_logs_no_number_and_counts_every_call(sip: Sip) -> None:
     for uri in (CLEAR, LISTED, "+390612345678;x=1", "sip:+390612345678@@@x", "sip:+390612345678@[::"):
         sip.dialer.invite(uri).send()
     sip.dialer.send(
@@ -373,32 +375,31 @@ async def test_no_number_stands_in_kamailios_log_and_every_call_is_counted(sip: 
     assert "decision" in written
     assert not [line for line in written.splitlines() if "61234567" in line]
     async with ClientSession() as client, client.get(f"http://127.0.0.1:{sip.operations}/metrics") as answer:
-        told = await answer.text()
-    assert 'dialgate_calls{result="refused"}' in told.replace(" ", "").replace("kamailio_", "")
+        text = await answer.text()
+    assert 'dialgate_calls{result="refused"}' in text.replace(" ", "").replace("kamailio_", "")
 
 
 # ---- torture ---------------------------------------------------------------------------------------------------------
 
 
-async def test_after_every_torture_message_kamailio_stands_and_nothing_unchecked_has_left(sip: Sip) -> None:
-    """The fixture then proves each INVITE at the trunks by the log."""
+async def test_torture_messages_neither_crash_kamailio_nor_reach_a_trunk_unchecked(sip: Sip) -> None:
+    """The fixture checks each INVITE at the trunks against the log."""
     host, port = sip.dialer.address
     for number in (LISTED, CLEAR):
         for name, raw in torture(number, f"{host}:{port}", number[-1]).items():
             sip.dialer.send(raw)
-            asked = sip.dialer.invite(method="OPTIONS")
-            assert (await asked.send().final()).status == 200, name
-    assert (
-        await sip.dialer.call("+390600000000")
-    ).status == 608  # and what was asked before it has been answered
+            options = sip.dialer.invite(method="OPTIONS")
+            assert (await options.send().final()).status == 200, name
+    # All earlier checks have been answered by now.
+    assert (await sip.dialer.call("+390600000000")).status == 608
     assert {user_of(invite.uri) for invite in sip.at_the_trunks} == {CLEAR}
 
 
-# ---- the other way ---------------------------------------------------------------------------------------------------
+# ---- requests of the called side -------------------------------------------------------------------------------------
 
 
 def upstream(sip: Sip, invite: Message, cseq: int, method: str) -> Request:
-    """A request of the called side, as the trunk sends it."""
+    """Send a request of the called side, as the trunk would."""
     host, port = sip.trunk.address
     contact = re.search("<(.*)>", invite.get("Contact"))
     assert contact
@@ -412,27 +413,27 @@ def upstream(sip: Sip, invite: Message, cseq: int, method: str) -> Request:
         "Route": invite.get("Record-Route"),
         "Contact": f"<sip:line-7@{host}:{port}>",
     }
-    asked = Request(sip.inbound, method, contact[1], headers)
-    sip.trunk.transport.sendto(asked.text().encode(), sip.dialer.proxy)
-    return asked
+    request = Request(sip.inbound, method, contact[1], headers)
+    sip.trunk.transport.sendto(request.text().encode(), sip.dialer.proxy)
+    return request
 
 
-async def test_the_called_side_hangs_up_and_changes_the_call_through_the_same_dialog(sip: Sip) -> None:
+async def test_called_side_can_change_and_end_the_call_in_its_dialog(sip: Sip) -> None:
     await sip.dialer.invite().answered()
     (invite,) = sip.trunk.invites
-    await sip.trunk.until(lambda each: each.method == "ACK")
+    await sip.trunk.until(lambda message: message.method == "ACK")
     for cseq, (method, status) in enumerate((("INVITE", 200), ("REFER", 403), ("BYE", 200)), 1):
-        asked = upstream(sip, invite, cseq, method)
+        request = upstream(sip, invite, cseq, method)
         if status == 200:
             arrived = await sip.dialer.until(partial(is_of, method))
             assert (user_of(arrived.uri), user_of(arrived.get("From"))) == ("agent", CLEAR)
             sip.dialer.send(sip.dialer.reply(arrived, "200 OK"))
-        assert (await sip.trunk.until(partial(answers, asked))).status == status
+        assert (await sip.trunk.until(partial(answers, request))).status == status
 
 
 def is_of(method: str, message: Message) -> bool:
     return message.method == method
 
 
-def answers(asked: Request, message: Message) -> bool:
-    return message.status >= 200 and message.get("CSeq") == asked.headers["CSeq"]
+def answers(request: Request, message: Message) -> bool:
+    return message.status >= 200 and message.get("CSeq") == request.headers["CSeq"]

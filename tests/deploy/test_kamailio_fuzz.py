@@ -1,7 +1,8 @@
-"""Messages that were damaged by lot, by who wants another number called or another caller shown.
+"""Randomly damaged messages that try to call another number or present another caller ID.
 
-The gate of these tests allows one number with one caller ID, whatever else is asked. `DIALGATE_SIP_MESSAGES`: how many;
-`DIALGATE_SIP_SEED`: of an earlier run."""
+The gate of these tests allows one number with one caller ID, and denies everything else. `DIALGATE_SIP_MESSAGES` sets the
+number of messages, `DIALGATE_SIP_SEED` repeats an earlier run.
+"""
 
 import asyncio
 import json
@@ -11,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from dialgate.tools.conformance.gates import Play
-from tests.deploy.test_kamailio_gate import staged
+from tests.deploy.test_kamailio_gate import with_stub
 from tests.support import kamailio_world
 from tests.support.kamailio_world import Message, Sip, read, user_of
 from tests.support.world import CALLER, CLEAR
@@ -34,7 +35,7 @@ HEADERS = {
 }  # fmt: skip
 
 
-def damaged(text: str, draw: random.Random) -> bytes:
+def damage(text: str, draw: random.Random) -> bytes:
     for _ in range(draw.randint(1, 4)):
         at = draw.randrange(len(text))
         lines = text.split("\r\n")
@@ -51,14 +52,14 @@ def damaged(text: str, draw: random.Random) -> bytes:
     return text.encode()
 
 
-def allowing() -> Play:
+def allow_one_call() -> Play:
     ids = count(1)
 
     async def play(asked: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        told = json.loads(asked.partition(b"\r\n\r\n")[2])
-        fits = (told["to"], told["from"]) == (CLEAR, CALLER)
+        request = json.loads(asked.partition(b"\r\n\r\n")[2])
+        matches = (request["to"], request["from"]) == (CLEAR, CALLER)
         answer = {
-            "decision": "allow" if fits else "deny",
+            "decision": "allow" if matches else "deny",
             "decision_id": f"a-{next(ids)}",
             "to": CLEAR,
             "from": CALLER,
@@ -70,8 +71,8 @@ def allowing() -> Play:
     return play
 
 
-def judge(raw: bytes, message: Message, seed: int) -> None:
-    """What reached a trunk as an INVITE is that one call and nothing else, whoever reads it."""
+def check_invite(raw: bytes, message: Message, seed: int) -> None:
+    """Assert that an INVITE at a trunk is the one allowed call, for every way of parsing it."""
     assert message.uri in {f"sip:{CLEAR}@{host}" for host in (kamailio_world.TRUNK, kamailio_world.SECOND)}, (
         seed,
         raw,
@@ -92,23 +93,25 @@ def judge(raw: bytes, message: Message, seed: int) -> None:
     assert b"\n" not in raw.replace(b"\r\n", b""), (seed, raw)
 
 
-async def sent(sip: Sip, draw: random.Random, count: int) -> None:
+async def send_damaged(sip: Sip, draw: random.Random, count: int) -> None:
     for at in range(count):
-        whole = sip.dialer.invite().text()
-        sip.dialer.send(damaged(whole, draw))
-        if at % 50 == 49:  # it stands, and what was sent has been taken
+        text = sip.dialer.invite().text()
+        sip.dialer.send(damage(text, draw))
+        if at % 50 == 49:  # Kamailio still runs, and has processed the messages
             await sip.dialer.invite(method="OPTIONS").send().final()
 
 
-async def test_no_damage_leads_a_call_elsewhere(tmp_path: Path) -> None:
+async def test_damaged_messages_call_no_other_number(tmp_path: Path) -> None:
     seed = int(os.environ.get("DIALGATE_SIP_SEED", "0")) or random.randrange(1, 1 << 30)
-    async with staged(tmp_path, calls="100000") as (sip, stage):
-        stage.play = allowing()
-        await sent(sip, random.Random(seed), MESSAGES)
+    async with with_stub(tmp_path, calls="100000") as (sip, stub):
+        stub.play = allow_one_call()
+        await send_damaged(sip, random.Random(seed), MESSAGES)
         last = await sip.dialer.call()
         assert last.status == 200
-        assert len(sip.trunk.invites) > 1, "none got through: the damage is too great to show anything"
+        assert len(sip.trunk.invites) > 1, (
+            "no INVITE reached the trunk: the damage is too heavy for a meaningful test"
+        )
         for trunk in sip.trunks:
-            for each in trunk.kept:
-                if each.method == "INVITE":
-                    judge(each.raw, read(each.raw), seed)
+            for message in trunk.kept:
+                if message.method == "INVITE":
+                    check_invite(message.raw, read(message.raw), seed)

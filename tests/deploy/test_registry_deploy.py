@@ -1,4 +1,4 @@
-"""What is shipped to start the nightly job with starts a command that is there, with options that it has."""
+"""The files in `deploy` that start the nightly job: they use an existing command with existing options."""
 
 import configparser
 import shlex
@@ -16,33 +16,33 @@ DEPLOY = ROOT / "deploy"
 
 def unit(name: str) -> configparser.RawConfigParser:
     parsed = configparser.RawConfigParser(strict=False)
-    parsed.optionxform = str  # type: ignore[assignment,method-assign]  # keys of a unit have capitals
+    parsed.optionxform = str  # type: ignore[assignment,method-assign]  # keys of a unit contain capitals
     parsed.read(DEPLOY / "systemd" / name, "utf-8")
     return parsed
 
 
-def of_systemd() -> list[str]:
+def systemd_command() -> list[str]:
     return shlex.split(unit("registry-sync.service")["Service"]["ExecStart"])
 
 
-def of_kubernetes() -> list[str]:
+def kubernetes_command() -> list[str]:
     job = yaml.safe_load((DEPLOY / "kubernetes" / "registry-sync.yaml").read_text("utf-8"))
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     words: list[str] = container["command"]
     return words
 
 
-@pytest.mark.parametrize("command", [of_systemd, of_kubernetes])
-def test_the_command_and_its_options_are_there(command: object) -> None:
+@pytest.mark.parametrize("command", [systemd_command, kubernetes_command])
+def test_command_and_options_exist(command: object) -> None:
     assert callable(command)
     program, name, *words = command()
     assert Path(program).name == "registry-sync"
-    found = get_command(app).get_command(None, name)  # type: ignore[attr-defined]  # a group of commands
-    options = {option for parameter in found.params for option in parameter.opts}
+    command_ = get_command(app).get_command(None, name)  # type: ignore[attr-defined]  # a group of commands
+    options = {option for parameter in command_.params for option in parameter.opts}
     assert "--once" in words
     assert {word for word in words if word.startswith("--")} <= options
 
 
-def test_the_timer_starts_the_service_of_its_name() -> None:
+def test_timer_starts_the_service_of_its_name() -> None:
     assert unit("registry-sync.timer")["Timer"]["OnCalendar"]
     assert (DEPLOY / "systemd" / "registry-sync.service").is_file()
