@@ -1,10 +1,10 @@
-"""The entry point of `dialgate`. Ctrl-C ends it without a traceback, also while its modules are still being imported."""
+"""The entry point of `dialgate`. Ctrl-C ends it without a traceback, even while modules are being imported."""
 
 import sys
 
 from dialgate.interfaces.workers import held_signals
 
-INTERRUPTED = 130  # as a shell reports SIGINT
+INTERRUPTED = 130  # a shell's exit status for SIGINT
 
 
 def main() -> None:

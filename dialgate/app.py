@@ -1,6 +1,6 @@
-"""The composition root: one process of a node, with its gate, its ledger, the rights of data subjects, and their upkeep.
+"""The composition root: one process of a node, with its gate, ledger, data-subject requests and upkeep.
 
-Interfaces get an `App` and use its parts; no part reaches another through the gate.
+Interfaces get an `App` and use its parts directly.
 """
 
 import asyncio
@@ -38,15 +38,15 @@ from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallerIdProof, Store, factory
 from dialgate.subjects.rights import Subjects
 
-# Seconds between rounds of upkeep: what a round takes up must bind within a second, its own duration included.
+# Seconds between upkeep rounds: a new list or proof must be in use within a second, including the round itself.
 _PERIOD = 0.75
-# Seconds for which other gates are asked for the number of a decision that an `opt_out` names.
-_STOP = 2.0
+# Timeout in seconds for requests to other gates for the called number of a decision.
+_FIND_CALL_TIMEOUT = 2.0
 _log = structlog.get_logger(__name__)
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """Only `ready` is public; the rest needs a key."""
+    """The state of a gate. Only `ready` is public; the rest needs a key."""
 
     ready: bool
     problems: dict[str, str] = {}
@@ -60,7 +60,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class App:
-    """Made by `open`; `run` repeats `tick`; `close` ends it after the last response."""
+    """One process of a node. `open` creates it, `run` repeats `tick`, and `close` ends it after the last response."""
 
     def __init__(
         self, config: Config, keys: Keys, store: Store, log: DecisionLog, upkeep: Upkeep, clock: Clock
@@ -95,16 +95,17 @@ class App:
         steady: Callable[[], float] = time.monotonic,
         worker: int = 1,
     ) -> "App":
-        """Open every part and do the first round of upkeep. `steady`: the clock of durations, in seconds. `worker`: which of the
-        node's decision logs it writes. Raises `KeysUnusable`, `StoreUnavailable`, `LogUnavailable`, `OSError`: a gate that
-        cannot record does not start.
+        """Open every part and do the first upkeep round.
+
+        `steady` is the clock for durations, in seconds. `worker` selects the node's decision log. Raises `KeysUnusable`,
+        `StoreUnavailable`, `LogUnavailable`, `OSError`: a gate that cannot record does not start.
         """
         folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         content_store.keep(config.data / "kept", config)
         keys = Keys.open(config.data / "keys.json", worker)
         async with AsyncExitStack() as undo:
-            # Before the log: a gate that is refused here leaves no log behind.
+            # Before the log is opened, so that a gate that is refused here leaves no log behind.
             store = await factory.open_store(config, keys)
             undo.push_async_callback(store.close)
             await membership.refuse_twins(store, membership.presence(config, keys.log), clock())
@@ -156,17 +157,17 @@ class App:
         )
 
     async def proofs(self) -> list[CallerIdProof]:
-        """Return the caller-ID proofs on record. Raises `StoreUnavailable`."""
+        """Return the recorded caller-ID proofs. Raises `StoreUnavailable`."""
         return await self._store.proofs()
 
     def reload(self, config: Config) -> None:
-        """Put a configuration in force. Raises as `Gate.reload`."""
+        """Apply a configuration. Raises the errors of `Gate.reload`."""
         self.gate.reload(config)
         self.registrar.reload(config)
         self.registrar.views.registry_answers = self.gate.registry_answers
 
     async def tick(self, patience: float | None = PATIENCE) -> None:
-        """Do one round of upkeep; `patience`: see `Upkeep.round`."""
+        """Do one upkeep round. `patience`: see `Upkeep.round`."""
         try:
             now = self._clock()
         except ClockSteppedBack as error:
@@ -184,8 +185,9 @@ class App:
             await self._upkeep.stamp(self._stamper, now)
 
     async def run(self) -> None:
-        """Run upkeep every `_PERIOD` seconds, or sooner when a list was copied here; until cancelled. From here on a gate whose last
-        complete round is older than `upkeep_stale_seconds` denies.
+        """Run upkeep every `_PERIOD` seconds, or at once after a list was copied to this node, until cancelled.
+
+        From now on the gate denies if its last complete round is older than `upkeep_stale_seconds`.
         """
         self._upkeep.pulse.start()
         loop = asyncio.get_running_loop()
@@ -194,11 +196,11 @@ class App:
             self.registrar.changed.clear()
             try:
                 await self.tick()
-            except Exception:  # noqa: BLE001 - upkeep is what repairs the gate, so it never ends
+            except Exception:  # noqa: BLE001 - upkeep repairs the gate, so it must never end
                 _log.exception("a round of upkeep failed")
                 self._upkeep.failed("gate", "an error in its upkeep; its log has the details")
             try:
-                async with asyncio.timeout_at(due):  # `wait_for` may swallow the cancellation
+                async with asyncio.timeout_at(due):  # `wait_for` may suppress the cancellation
                     await self.registrar.changed.wait()
             except TimeoutError:
                 continue
@@ -219,6 +221,6 @@ class App:
         self._recorder.close()
 
     async def _find_call_on_peers(self, decision: str) -> tuple[str, str] | None:
-        """Return the controller and the called number of a decision that another gate took."""
+        """Return the controller and the called number of a decision made by another gate."""
         peers = self.subjects.peers
-        return next(iter(await peers.ask_for_first(FindCall(decision), within=_STOP)), None)
+        return next(iter(await peers.ask_for_first(FindCall(decision), within=_FIND_CALL_TIMEOUT)), None)

@@ -1,11 +1,11 @@
-"""Ask a gate from Python, before each call:
+"""A Python client for checks before each call.
 
     async with Dialgate("http://127.0.0.1:8080", key) as gate:
         verdict = await gate.check(to="+390612345678", from_="+390844123456", campaign="acme-fibre")
         if verdict.allow:
             dial(verdict.to, shown=verdict.from_)
 
-`check` never raises for what goes wrong with the gate or on the way: whatever it is, the verdict is a denial.
+`check` never raises for errors of the gate or the network: the verdict is then a denial.
 """
 
 import asyncio
@@ -24,19 +24,22 @@ from dialgate.core.model import CallType, Result
 from dialgate.core.responses import Answer, Reason
 
 _MOST_BYTES: Final = 64 << 10
-_KEPT_SECONDS: Final = 60  # less than the gate keeps an idle connection, so that it is not found closed
+_KEPT_SECONDS: Final = (
+    60  # shorter than the gate's `idle_seconds`, so that the client closes idle connections first
+)
 _OK, _UNDECIDED = 200, 503
 _answer: Final = msgspec.json.Decoder(Answer)
 
 
 class NotRecorded(Exception):
-    """The gate did not take what it was told: an outcome, a stop. Tell it again until it does."""
+    """The error for an outcome or a revocation that the gate did not record. Send it again until it succeeds."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """Dial `to` and show `from_`, exactly so, and only if `allow`. `again`: nothing was decided; ask again shortly.
-    `reason` is a reason's code, or `client.` and what went wrong on the way. Instants are RFC 3339. `reason_class` of a
-    denial is `number`, `call` or `gate`.
+    """The result of a check. If `allow`, dial exactly `to` and present exactly `from_`.
+
+    `again`: nothing was decided; ask again in a few seconds. `reason` is a reason code, or `client.…` for a problem on the
+    way to the gate. Instants are in RFC 3339. `reason_class` of a denial is `number`, `call` or `gate`.
     """
 
     allow: bool
@@ -59,7 +62,10 @@ def _failed(reason: str) -> Verdict:
 
 
 class Dialgate:
-    """`timeout`: seconds for one question, in all; `clock`: seconds since 1970, by which an allow is still valid."""
+    """A client of one gate. Use it in `async with`.
+
+    `timeout` is the total time of one request, in seconds. `clock` returns Unix seconds; it is compared with the end of an allow.
+    """
 
     def __init__(
         self,
@@ -96,49 +102,49 @@ class Dialgate:
     async def check(
         self, *, to: str, from_: str, campaign: str, call_id: str = "", call_type: CallType | None = None
     ) -> Verdict:
-        """`call_id` names the call: asked again with the same, it counts once."""
-        asked = {"to": to, "from": from_, "campaign": campaign, "call_id": call_id or uuid4().hex}
+        """Check a call. Repeated requests with the same `call_id` count as one attempt."""
+        request = {"to": to, "from": from_, "campaign": campaign, "call_id": call_id or uuid4().hex}
         try:
             async with asyncio.timeout(self._timeout):
-                status, body = await self._posted(
-                    "/v1/check", asked | ({"call_type": call_type} if call_type else {})
+                status, body = await self._post(
+                    "/v1/check", request | ({"call_type": call_type} if call_type else {})
                 )
         except (ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
-            slow = isinstance(error, TimeoutError)
-            return _failed("client.timeout" if slow else "client.unreachable")
+            is_timeout = isinstance(error, TimeoutError)
+            return _failed("client.timeout" if is_timeout else "client.unreachable")
         return self._verdict(status, body, to)
 
     async def outcome(self, decision_id: str, outcome: Result) -> None:
-        """What became of an allowed call; `opt_out` stops all further ones. Raises `NotRecorded`."""
-        await self._written("/v1/outcomes", {"decision_id": decision_id, "outcome": outcome})
+        """Report the outcome of an allowed call. `opt_out` also revokes. Raises `NotRecorded`."""
+        await self._write("/v1/outcomes", {"decision_id": decision_id, "outcome": outcome})
 
     async def revoke(self, number: str, *, channel: str, actor: str = "", proof: str = "") -> None:
-        """The person said stop. Raises `NotRecorded`."""
+        """Record that the person asked not to be called. Raises `NotRecorded`."""
         body = {"number": number, "channel": channel, "actor": actor, "proof": proof}
-        await self._written("/v1/revocations", {name: value for name, value in body.items() if value})
+        await self._write("/v1/revocations", {name: value for name, value in body.items() if value})
 
-    async def _posted(self, path: str, body: dict[str, str]) -> tuple[int, bytes]:
-        """Asked once more where a kept connection turned out to be closed: the call id makes it one question."""
+    async def _post(self, path: str, body: dict[str, str]) -> tuple[int, bytes]:
+        """Post a request, and retry it once if the connection was closed. The call id prevents a second attempt."""
         try:
-            return await self._sent(path, body)
+            return await self._send(path, body)
         except (ServerDisconnectedError, ConnectionResetError):
-            return await self._sent(path, body)
+            return await self._send(path, body)
 
-    async def _sent(self, path: str, body: dict[str, str]) -> tuple[int, bytes]:
+    async def _send(self, path: str, body: dict[str, str]) -> tuple[int, bytes]:
         if self._session is None:
             raise ClientError("the client is closed; use it in `async with`")
         async with self._session.post(self._url + path, json=body, allow_redirects=False) as answer:
             if answer.content_length is None or answer.content_length > _MOST_BYTES:
-                return 0, b""  # whoever answers, it is no gate
+                return 0, b""  # not the response of a gate
             return answer.status, await answer.read()
 
-    async def _written(self, path: str, body: dict[str, Any]) -> None:
+    async def _write(self, path: str, body: dict[str, Any]) -> None:
         try:
-            status, told = await self._posted(path, body)
+            status, response = await self._post(path, body)
         except (ClientError, OSError, ValueError) as error:
-            raise NotRecorded(f"the gate could not be told: {type(error).__name__}") from error
+            raise NotRecorded(f"cannot reach the gate: {type(error).__name__}; send it again") from error
         if status not in {_OK, 201}:
-            raise NotRecorded(f"the gate answered {status}: {told.decode('utf-8', 'replace')[:500]}")
+            raise NotRecorded(f"the gate answered {status}: {response.decode('utf-8', 'replace')[:500]}")
 
     def _verdict(self, status: int, body: bytes, to: str) -> Verdict:
         try:
@@ -160,12 +166,12 @@ class Dialgate:
         )
         if answer.decision != "allow":
             return verdict
-        problem = self._doubt(status, answer, to)
+        problem = self._check_allow(status, answer, to)
         changes = {"reason": problem, "reason_class": "gate"} if problem else {}
         return msgspec.structs.replace(verdict, allow=not problem, again=bool(problem), **changes)
 
-    def _doubt(self, status: int, answer: Answer, to: str) -> str:
-        """Why an allow is not to be believed: it must be a decision, on this number, and hold still."""
+    def _check_allow(self, status: int, answer: Answer, to: str) -> str:
+        """Return why an allow cannot be used, or "": it must be a decision on this number that is still valid."""
         if status != _OK or not answer.decision_id:
             return "client.not_understood"
         if not _same(answer.to, to):
@@ -177,7 +183,7 @@ class Dialgate:
         return "" if self._clock() < until else "client.stale"
 
 
-def _same(checked: str, asked: str) -> bool:
-    """`asked` may lack the country code, or have 00 or a trunk's 0 before it; what was checked ends as it ends."""
-    digits = "".join(letter for letter in asked if letter.isdigit()).lstrip("0")
+def _same(checked: str, requested: str) -> bool:
+    """Return whether both are the same number. `requested` may lack the country code, or begin with 00 or a trunk's 0."""
+    digits = "".join(letter for letter in requested if letter.isdigit()).lstrip("0")
     return bool(digits) and checked.startswith("+") and checked.endswith(digits)

@@ -1,4 +1,4 @@
-"""The operator's configuration: its schema, its loader, its warnings, and the archive of configuration that records refer to.
+"""The operator's configuration: its schema, loader, warnings, and the archive of versions that records refer to.
 
-Nothing here acts on a setting.
+This package only reads settings. Others act on them.
 """

@@ -1,4 +1,4 @@
-"""What a configuration that is sound still lacks: said by `dialgate config check`, and refused by nobody."""
+"""Advice about a valid configuration with gaps. `dialgate config check` prints it; a gate starts without it."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -17,14 +17,13 @@ from dialgate.core.model import SECONDS_A_DAY, Campaign, Controller, Instant
 if TYPE_CHECKING:
     from dialgate.core.model import Facts
 
-Asked: TypeAlias = frozenset[
-    tuple[str, str]
-]  # registry and controller; of a full list the controller is empty
+# Pairs of registry and controller; the controller is empty for a full list.
+Consulted: TypeAlias = frozenset[tuple[str, str]]
 _WHOLE_DAY: Final = ((0, SECONDS_A_DAY),)
 
 
 class _Case(Struct, frozen=True):
-    """As much of a call's facts as decides which sections bind it."""
+    """The facts of a call that determine which sections apply to it."""
 
     today: date
     campaign: Campaign
@@ -33,10 +32,11 @@ class _Case(Struct, frozen=True):
 
 
 def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
-    """Return a sentence for each controller and campaign that could not call as it is, or could call whenever it likes.
-    `registries`: the nightly job's file.
+    """Return a sentence for each gap that prevents all calls of a controller or campaign, or permits calls at any hour.
+
+    `registries` is the file of the nightly job.
     """
-    asked, faults = _asked(registries)
+    consulted, faults = _read_consulted(registries)
     found = [*faults]
     for controller in config.controllers.values():
         lines = [line for line in config.lines.values() if line.controller.id == controller.id]
@@ -45,15 +45,15 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
             for text in _lacks(config, controller.id, controller.contact)
         )
         if not faults:
-            missing = {name for line in lines for name in _unasked(config, line, asked, now)}
+            missing = {name for line in lines for name in _not_consulted(config, line, consulted, now)}
             found += (
-                f"controller {controller.id}: {registries.name} has no entry for the registry {name}, so every number is "
-                f"registry.unknown; add one, or import its answers by hand"
+                f"controller {controller.id}: {registries.name} has no entry for the registry {name}, so every call is denied "
+                f"with registry.unknown; add an entry, or import answers with `registry-sync import`"
                 for name in sorted(missing)
             )
         found += (
-            f"campaign {line.campaign.id}: no hours bind it, so it may call by night; name a code in `adheres_to`, or set the "
-            f"operator's hours in the file of {line.home}"
+            f"campaign {line.campaign.id}: no hours apply to it, so it may call by night; name a code in `adheres_to`, or set "
+            f"the operator's hours in the country file of {line.home}"
             for line in lines
             if not _binding(config, line, now).hours
         )
@@ -61,7 +61,7 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
 
 
 def open_always(config: Config, now: Instant) -> list[str]:
-    """Return the campaigns that hours bind and that these hours never close."""
+    """Return the campaigns whose hours permit calls at any time."""
     return [
         name
         for name, line in config.lines.items()
@@ -71,7 +71,7 @@ def open_always(config: Config, now: Instant) -> list[str]:
 
 def _lacks(config: Config, controller: str, contact: str) -> Iterator[str]:
     if not any(controller in client.controllers for client in config.settings.clients):
-        yield f"no client may ask for it; add it to the `controllers` of one in {config.path.name}"
+        yield f"no client may check calls for it; add it to the `controllers` of a client in {config.path.name}"
     if not contact:
         yield "it has no `contact`; access reports must say how to reach it (GDPR art. 13(1)(a))"
 
@@ -82,9 +82,9 @@ def _binding(config: Config, line: Line, now: Instant) -> Binding:
     return law.binding(cast("Facts", case))
 
 
-def _unasked(config: Config, line: Line, asked: Asked, now: Instant) -> Iterator[str]:
+def _not_consulted(config: Config, line: Line, consulted: Consulted, now: Instant) -> Iterator[str]:
     for rule in _binding(config, line, now).registries:
-        if (rule.id, line.controller.id if rule.mode == "answers" else "") not in asked:
+        if (rule.id, line.controller.id if rule.mode == "answers" else "") not in consulted:
             yield rule.id
 
 
@@ -92,7 +92,7 @@ def _never_closes(hours: Hours) -> bool:
     return all(windows == _WHOLE_DAY for windows in hours.windows.values())
 
 
-def _asked(path: Path) -> tuple[Asked, list[str]]:
+def _read_consulted(path: Path) -> tuple[Consulted, list[str]]:
     data, raw, problems = yaml_file.read(path)
     if raw is None or not isinstance(data, dict):
         why = f" ({problems[0]})" if problems else ""
@@ -100,12 +100,12 @@ def _asked(path: Path) -> tuple[Asked, list[str]]:
             f"{path.name} cannot be read{why}; name the nightly job's file with --registries"
         ]
     pairs = [
-        (name, each)
+        (name, entry)
         for name in ("asked", "listed")
-        for each in data.get(name) or ()
-        if isinstance(each, dict)
+        for entry in data.get(name) or ()
+        if isinstance(entry, dict)
     ]
     return frozenset(
-        (str(each.get("registry", "")), str(each.get("controller", "")) if name == "asked" else "")
-        for name, each in pairs
+        (str(entry.get("registry", "")), str(entry.get("controller", "")) if name == "asked" else "")
+        for name, entry in pairs
     ), problems

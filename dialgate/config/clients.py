@@ -1,4 +1,4 @@
-"""The clients in dialgate.yaml: their schema, and how a key or a source address identifies one."""
+"""The clients in dialgate.yaml: their schema, and their index by key and source address."""
 
 import ipaddress
 import re
@@ -22,20 +22,20 @@ class Client(Strict, frozen=True, kw_only=True):
     """A client, identified by a key or by its source address."""
 
     name: Name
-    """Appears in every record of what it asked."""
+    """Name of the client in records."""
     controllers: tuple[str, ...]
-    """Controllers on whose behalf it may ask."""
+    """Controllers for which it may send requests."""
     scopes: tuple[Scope, ...]
     """What it may do."""
     key_sha256: str = ""
     """SHA-256 of its key. `dialgate key NAME` makes both."""
     key_sha256_file: str = ""
-    """File that contains it."""
+    """File with the SHA-256."""
     sources: tuple[str, ...] = ()
-    """Networks (CIDR) that identify a client which cannot send a header. No two clients may share an address. Never name this host's own address behind a reverse proxy that adds no `X-Forwarded-For`: everybody would have these scopes. A request with that header needs a key. `config check` warns if the scopes are more than `check`."""
+    """Networks (CIDR) that identify a client which cannot send a header. Two clients may not share an address. Never name an address of this host behind a reverse proxy that adds no `X-Forwarded-For`: every request would have these scopes. A request with that header needs a key. `config check` warns if the scopes are more than `check`."""
 
 
-# Values for required keys that cannot be read, so that the rest is checked; none of them causes a fault of its own.
+# Replacements for required keys that cannot be read, so that the rest can be checked. They cause no further faults.
 STAND_INS: Final[yaml_file.StandIns] = {
     (Client, "name"): yaml_file.ByPlace,
     (Client, "controllers"): (),
@@ -44,22 +44,22 @@ STAND_INS: Final[yaml_file.StandIns] = {
 
 
 class ClientIndex:
-    """The clients by their keys and by their source networks, with every fault found in them."""
+    """The clients by key and by source network, with all faults in their definitions."""
 
     def __init__(self, clients: Iterable[Client], folder: Path, controllers: AbstractSet[str] | None) -> None:
-        """`folder`: where the key files are. `controllers`: ids that a client may name; None: any."""
+        """Index `clients`. `folder` contains the key files. `controllers` are the permitted ids; None: any."""
         self.keys: dict[str, Client] = {}
         self.networks: list[tuple[Network, Client]] = []
         self.faults: list[str] = []
         names: set[str] = set()
         for client in clients:
             if client.name in names:
-                self._report(client, "stands twice")
+                self._report(client, "is defined twice; give every client its own name")
             names.add(client.name)
             self._check(client, controllers)
             self._add(client, folder)
         self.faults.extend(
-            f"client {one.name}: source {mine} overlaps {theirs} of client {other.name}; an address is one client's"
+            f"client {one.name}: source {mine} overlaps {theirs} of client {other.name}; an address identifies one client"
             for (mine, one), (theirs, other) in combinations(self.networks, 2)
             if one is not other and mine.overlaps(theirs)
         )
@@ -69,7 +69,7 @@ class ClientIndex:
 
     def _check(self, client: Client, controllers: AbstractSet[str] | None) -> None:
         if not (client.key_sha256 or client.key_sha256_file or client.sources):
-            self._report(client, "has neither a key nor a source address")
+            self._report(client, "has neither a key nor a source address; set `key_sha256` or `sources`")
         if client.key_sha256 and client.key_sha256_file:
             self._report(client, "has key_sha256 and key_sha256_file; keep one")
         for fault in missing_controllers(client.controllers, controllers):
@@ -82,7 +82,9 @@ class ClientIndex:
             self._report(client, str(error))
             digest = ""
         if digest and digest in self.keys:
-            self._report(client, f"shares its key with {self.keys[digest].name}")
+            self._report(
+                client, f"has the same key as {self.keys[digest].name}; make another with `dialgate key`"
+            )
         if digest:
             self.keys[digest] = client
         networks, faults = parse_networks(client.sources)
@@ -92,14 +94,14 @@ class ClientIndex:
 
 
 def missing_controllers(names: Iterable[str], controllers: AbstractSet[str] | None) -> Iterator[str]:
-    """Yield a sentence for each name that is not a controller's id. `controllers` None: the ids are unknown."""
+    """Yield a sentence for each name that is not in `controllers`. None: the ids are unknown, so no name is checked."""
     return (
         f"no such controller: {name}" for name in names if controllers is not None and name not in controllers
     )
 
 
 def parse_networks(blocks: Iterable[str]) -> tuple[list[Network], list[str]]:
-    """Return the networks, and a sentence for each block that cannot be parsed."""
+    """Return the networks, and a sentence for each block that is invalid."""
     networks: list[Network] = []
     faults: list[str] = []
     for block in blocks:
@@ -114,12 +116,12 @@ def _explain_network(block: str, error: ValueError) -> str:
     try:
         meant = ipaddress.ip_network(block, strict=False)
     except ValueError:
-        return f"{error}; write an address or a network, as in 10.0.0.0/8"
+        return f"{error}; write an address or a network, for example 10.0.0.0/8"
     return f"{block} has host bits set; write {meant}"
 
 
 def _read_key(client: Client, folder: Path) -> str:
-    """Return the SHA-256 of the client's key, or nothing where it has none. Raise `ValueError` if it cannot be read."""
+    """Return the SHA-256 of the client's key, "" without a key. Raises `ValueError` if it cannot be read."""
     digest = client.key_sha256
     if client.key_sha256_file:
         try:
@@ -127,7 +129,7 @@ def _read_key(client: Client, folder: Path) -> str:
         except FileNotFoundError:
             raise ValueError(f"cannot read {client.key_sha256_file}; make it with `dialgate key`") from None
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", "") or "it is no text"
+            why = getattr(error, "strerror", "") or "it is not a text file"
             raise ValueError(f"cannot read {client.key_sha256_file}: {why}") from None
     if digest and not _SHA256.fullmatch(digest):
         raise ValueError("the key's SHA-256 must be 64 hexadecimal digits")

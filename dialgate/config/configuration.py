@@ -1,4 +1,4 @@
-"""The whole configuration of a gate, once it is read and checked."""
+"""The complete, checked configuration of a gate."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from dialgate.core.law import Law
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` holds one sentence each, with file and key."""
+    """The error for an invalid configuration. `problems` are sentences that name file and key."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -22,8 +22,10 @@ class ConfigError(Exception):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """The content of every file, checked and joined. `hash`: names the whole, file by file (see `archive`). `contents`: bytes by
-    hash, for the archive. `law_hash`: of each country's file.
+    """The checked content of all files.
+
+    `hash` identifies the whole configuration (see `content_store`). `contents` are the files' bytes by hash, for the archive.
+    `law_hash` are the hashes of the country files.
     """
 
     settings: Settings
@@ -44,7 +46,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @property
     def shared(self) -> bool:
-        """Whether it serves several controllers, which may not see each other's counts."""
+        """Whether several controllers share the gate. They may not see each other's counts."""
         return len(self.controllers) > 1
 
     def line_of(self, campaign: str, client: Client) -> Line | None:
@@ -57,7 +59,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 def fixed_at_start(config: Config) -> dict[str, object]:
-    """Return the settings that a gate reads when it starts, and never after."""
+    """Return the settings that a gate reads only when it starts."""
     settings = config.settings
     listeners = {"fastagi": settings.fastagi, "sip": settings.sip, "operations": settings.operations}
     where = {

@@ -14,7 +14,7 @@ from dialgate.core.law import Law
 from dialgate.core.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
 
 NO_COUNTRY: Final = "ZZ"  # replaces a controller's country that cannot be read
-# The bans of whole trades are about these; a campaign without a sector would escape them.
+# Purposes that need a sector: bans apply to sectors, so a campaign without one would not be banned.
 _OFFERS: Final = frozenset({"sale", "advertising"})
 
 
@@ -22,19 +22,19 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     """A campaign of a controller."""
 
     id: Name
-    """What the dialer sends. Unique over all controllers."""
+    """Id that the dialer sends. Unique over all controllers."""
     purpose: Purpose
     """Purpose of its calls."""
     trunk_country: str
-    """Country in which the trunk enters the network, as in `IT`. An Italian caller ID through a foreign trunk is denied."""
+    """Country in which the trunk enters the network, for example `IT`. An Italian caller ID through a foreign trunk is denied."""
     caller_ids: tuple[str, ...]
     """Numbers that its calls may present, one or more."""
     sector: str = ""
-    """The trade, one of the country's `sectors`. Required of sale and advertising, because whole trades are banned. A contract opens the calls of campaigns of its own sector."""
+    """One of the country's `sectors`. Required for sale and advertising, because calls of some sectors are banned. A contract permits calls of campaigns in its own sector."""
     goods: str = ""
-    """What is offered. Consents, contracts and requests name it by the same word."""
+    """What is offered. Consents, contracts and call requests must use the same word."""
     call_type: CallType = "automated"
-    """A call may be stricter than its campaign, never looser."""
+    """Type of its calls. A single call may be of a stricter type, never of a less strict one."""
     callee: Callee = "consumer"
     """Who is called."""
     starts: date | None = None
@@ -44,9 +44,9 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     paused: bool = False
     """Denies its calls for now."""
     dial_region: str = ""
-    """Country in which a number without a country code is read, as in `IT`. Without it, such a number is denied."""
+    """Country of numbers without a country code, for example `IT`. Without it, such numbers are denied."""
     profiling: bool = False
-    """Whether people are chosen by what is known of their habits or tastes. A consent must then cover profiling."""
+    """Whether people are selected by their habits or tastes. A consent must then cover profiling."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):
@@ -57,22 +57,22 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     name: str
     """Name as people know it."""
     country: str
-    """Country whose law binds it, for which there is a file: `IT`."""
+    """Country whose law applies to it; needs a country file: `IT`."""
     campaigns: tuple[CampaignFile, ...]
     """Its campaigns."""
     adheres_to: tuple[str, ...] = ()
-    """Codes of conduct that it has joined, of the country's `codes`."""
+    """Codes of conduct that it adheres to, from the country's `codes`."""
     sistan: bool = False
     """Whether it belongs to the national statistical system (D.Lgs. 322/1989)."""
     consent_after_listing: bool = False
-    """Whether a consent collected after a consultation that said *listed* opens the call (L. 5/2018 art. 1 c. 6). Enable it only if you hold the proof."""
+    """Whether a consent collected after a consultation that answered *listed* permits calls (L. 5/2018 art. 1 c. 6). Enable it only if you hold the proof."""
     contact: str = ""
-    """Where a data subject reaches the controller: an address, an e-mail. Access reports show it (GDPR art. 13(1)(a))."""
+    """How data subjects can contact the controller: an address, an e-mail. Access reports show it (GDPR art. 13(1)(a))."""
     officer: str = ""
     """The data protection officer and how to reach them. Access reports show it (GDPR art. 13(1)(b))."""
 
 
-# Values for required keys that cannot be read, so that the rest is checked; none of them causes a fault of its own.
+# Replacements for required keys that cannot be read, so that the rest can be checked. They cause no further faults.
 STAND_INS: Final[yaml_file.StandIns] = {
     (CampaignFile, "id"): yaml_file.ByPlace,
     (CampaignFile, "purpose"): "service",
@@ -99,13 +99,13 @@ class Line(Struct, frozen=True, kw_only=True):
 def build_lines(
     controllers: Iterable[ControllerFile], laws: Collection[Law]
 ) -> tuple[dict[str, Line], list[str]]:
-    """Return every campaign by its id, and a sentence for each fault found in them."""
+    """Return every campaign by its id, and a sentence for each fault."""
     lines: dict[str, Line] = {}
     faults: list[str] = []
     for controller in controllers:
         for campaign in controller.campaigns:
             if campaign.id in lines:
-                faults.append(f"campaign {campaign.id}: stands twice; give every campaign its own id")
+                faults.append(f"campaign {campaign.id}: is defined twice; give every campaign its own id")
             found = [*_campaign_faults(campaign, laws), *_caller_id_faults(controller, campaign)]
             faults.extend(f"campaign {campaign.id}: {fault}" for fault in found)
             lines[campaign.id] = _line(controller, campaign)
@@ -150,17 +150,17 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
     for raw in campaign.caller_ids:
         readable = _parse_caller_id(controller, campaign, raw).form in {"number", "short"}
         if not readable and (controller.country != NO_COUNTRY or raw.startswith("+")):
-            yield f"caller ID {raw!r} is no number"
+            yield f"caller ID {raw!r} is not a telephone number; write it as +39…"
 
 
 def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
-    """Yield a sentence for each fault. Every country's list must contain `sector`: a campaign may call abroad."""
+    """Yield a sentence for each fault. Every country's `sectors` must contain the sector: a campaign may call abroad."""
     for key in ("trunk_country", "dial_region"):
         value = getattr(campaign, key)
         if value not in phone.COUNTRIES and (value or key == "trunk_country"):
             yield f"{key} {explain_country(value)}"
     if not campaign.caller_ids:
-        yield "caller_ids is empty; name the numbers that its calls may show"
+        yield "caller_ids is empty; name the numbers that its calls may present"
     if campaign.starts is not None and campaign.ends is not None and campaign.ends < campaign.starts:
         yield f"ends on {campaign.ends}, before it starts"
     for law in laws:
@@ -168,6 +168,6 @@ def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[st
         if not law.sectors or campaign.sector in law.sectors:
             continue
         if campaign.sector:
-            yield f"sector {campaign.sector!r} is none of those of {names}"
+            yield f"sector {campaign.sector!r} is not one of the sectors of {names}"
         elif campaign.purpose in _OFFERS:
-            yield f"an offer needs a sector, one of those of {names}"
+            yield f"sale and advertising need a sector, one of {names}"

@@ -1,4 +1,4 @@
-"""The checks of countries/*.yaml, and of a country that another file names."""
+"""The checks of countries/*.yaml, and of country codes in other files."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,8 +13,9 @@ _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA"
 
 
 def convert_law(data: Any) -> tuple[Law | None, list[str]]:
-    """Return the law, or every fault in it. Where its shape is wrong, what remains is checked for other faults, unless
-    the sectors or the codes that its sections refer to are among what is wrong.
+    """Return the law, or every fault in it.
+
+    Keys of the wrong type are left out and the rest is checked, unless `sectors` or `codes`, which sections refer to, are wrong.
     """
     read, faults = yaml_file.convert(data, Law)
     rest = data if read is not None else yaml_file.remainder(data, Law)
@@ -32,19 +33,23 @@ def convert_law(data: Any) -> tuple[Law | None, list[str]]:
 def explain_country(value: str) -> str:
     """Return why `value` is not a country code, and what to write instead."""
     meant = _MISTAKEN.get(value.upper(), value.upper())
-    advice = f"write {meant}" if meant in phone.COUNTRIES else "write the two capitals of ISO 3166, as in IT"
-    return f"{value!r} is no country; {advice}"
+    advice = (
+        f"write {meant}"
+        if meant in phone.COUNTRIES
+        else "write two capital letters (ISO 3166), for example IT"
+    )
+    return f"{value!r} is not a country code; {advice}"
 
 
 def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: bool) -> Iterator[str]:
-    """Yield why `country` has no law. `whole`: no file in `folder` was refused, so an absent law is a fault."""
+    """Yield why `country` has no law. `whole`: every file in `folder` is valid, so a missing law is a fault."""
     if country in laws:
         return
     meant = _MISTAKEN.get(country.upper(), country.upper())
     if meant in laws:
-        yield f"{country} has no file among the countries; write {meant}"
+        yield f"{country} has no country file; write {meant}"
     elif meant not in phone.COUNTRIES or meant != country:
         yield explain_country(country)
     elif whole:
-        there = f"there is one for {', '.join(laws)}" if laws else "there is none for any country"
-        yield f"{country} has no file among the countries; {there} in {folder}/"
+        existing = f"has files for {', '.join(laws)}" if laws else "has no file"
+        yield f"{country} has no country file; {folder}/ {existing}"

@@ -1,4 +1,4 @@
-"""For how long each kind of data is stored: what is not confirmed by law is the operator's to set, with a safe default."""
+"""The storage periods of each kind of data. The operator sets them; the defaults are safe."""
 
 from typing import Annotated, TypeAlias
 
@@ -8,24 +8,24 @@ Days: TypeAlias = Annotated[int, Meta(ge=1, le=36_525)]
 
 
 class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Days for which each kind of data is stored after its use is over. What forbids calls stays."""
+    """Days for which each kind of data is stored after its last use. Data that forbids calls is not removed."""
 
     daily: bool = True
     """Whether the gate removes expired data once a day."""
     consents_days: Days = 1826
-    """Consents, once withdrawn, void or expired."""
+    """Consents that are withdrawn, void or expired."""
     contracts_days: Days = 3653
     """Contracts, after their last day."""
     call_requests_days: Days = 1826
-    """Requests to be called, once expired."""
+    """Expired call requests."""
     restricted_days: Days = 1826
     """Data restricted by an erasure, after the last call that was based on it."""
     lists_days: Days = 731
-    """Numbers of retired call lists. The list itself stays on record."""
-    # No less than any rule of frequency or rest looks back.
+    """Numbers of retired call lists. The record of the list itself is kept."""
+    # At least the longest period of a rule about frequency or rest.
     attempts_days: Annotated[int, Meta(ge=60, le=36_525)] = 90
-    """Attempts to call, which the frequency limits count. A silent call stays until a later call was answered."""
+    """Attempts to call, which the frequency limits count. A silent call is kept until a later call is answered."""
     lookups_days: Days = 731
-    """Who looked at what."""
+    """Records of look-ups: client, instant and number."""
     subject_requests_days: Days = 1826
-    """Data-subject requests, once closed."""
+    """Closed data-subject requests."""

@@ -1,7 +1,7 @@
-"""For how long a decision stays linked to the number that it was about. Pure: no file, no clock.
+"""The retention of the link between a decision and its number. Pure: no file, no clock.
 
-A month's keys are destroyed as a whole, so a month stays for as long as the longest term of what it holds. What the law says
-(regulation as of 2026-11): Italy five years for administrative sanctions (L. 689/1981 art. 28), up to ten for civil claims.
+The keys of a month are destroyed together, so a month is kept for the longest term of its decisions. Periods of law as of 2026-11:
+Italy five years for administrative sanctions (L. 689/1981 art. 28), up to ten for civil claims.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -13,12 +13,12 @@ Months: TypeAlias = Annotated[int, Meta(ge=1, le=1200)]
 
 
 class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long decisions about a country's numbers can be linked to them. A month's keys are destroyed together, so a month stays for the longest term of what it contains. A country that is not named has the defaults."""
+    """How long decisions can be linked to a country's numbers. The keys of a month are destroyed together, so a month is kept for the longest term of its decisions. A country without an entry has the defaults."""
 
     country: Annotated[str, Meta(pattern="^[A-Z]{2}$")]
-    """Country whose law the decision was made under, as in `IT`."""
+    """Country of the law under which the decision was made, for example `IT`."""
     allowed_months: Months = 120
-    """Whole months after the record's own, for allowed calls."""
+    """Whole months after the month of the record, for allowed calls."""
     refused_months: Months = 120
     """The same for denied calls."""
 
@@ -27,9 +27,9 @@ def faults(terms: Iterable[Retention], countries: Collection[str]) -> Iterator[s
     seen: set[str] = set()
     for term in terms:
         if term.country in seen:
-            yield f"retention: {term.country} stands twice; keep one"
+            yield f"retention: {term.country} is defined twice; keep one entry"
         if term.country not in countries:
-            yield f"retention: country {term.country} has no file among the countries"
+            yield f"retention: country {term.country} has no country file"
         seen.add(term.country)
 
 
@@ -39,7 +39,7 @@ def months(terms: Iterable[Retention], country: str, *, allowed: bool) -> int:
 
 
 def over_from(month: str, count: int) -> str:
-    """The month, as `YYYY-MM`, from whose first instant on `count` whole months have passed since `month`."""
+    """Return the month after `count` whole months since `month`. Both have the form `YYYY-MM`."""
     year, number = map(int, month.split("-"))
     later = year * 12 + number + count  # months since year 0, of the month after the last
     return f"{later // 12:04}-{later % 12 + 1:02}"

@@ -1,4 +1,4 @@
-"""The types of fields that several files of the configuration have."""
+"""Field types that several files of the configuration share."""
 
 import ipaddress
 from typing import Annotated, TypeAlias

@@ -1,4 +1,4 @@
-"""The reading of dialgate.yaml and of every file that it names, which collects every problem before it refuses."""
+"""The loader of dialgate.yaml and of all files that it names. It collects every problem before it fails."""
 
 import hashlib
 import re
@@ -25,7 +25,7 @@ _STAND_INS: Final = {**clients.STAND_INS, **CONTROLLER_STAND_INS}
 
 
 def load(path: Path) -> Config:
-    """Return the configuration whose dialgate.yaml is `path`. Raise `ConfigError` with every problem found."""
+    """Return the configuration of the dialgate.yaml at `path`. Raises `ConfigError` with every problem."""
     return _Reader(path).config()
 
 
@@ -36,7 +36,7 @@ class _Reader:
         self.problems: list[str] = []
         self.contents: dict[str, bytes] = {}
         self.entries: list[bytes] = []
-        # A refused file may define the law or controller that another names: such a name is not reported as missing.
+        # An invalid file may define the law or controller that another file names: then no name is reported as missing.
         self.laws_whole = self.controllers_whole = True
         self.refused_controllers: set[str] = set()
         self.countries_folder = ""
@@ -79,7 +79,7 @@ class _Reader:
         )
 
     def _check(self, settings: Settings, laws: dict[str, Law]) -> None:
-        """Check keys against each other."""
+        """Check settings that depend on each other."""
         self.problems.extend(settings_faults(settings))
         self.problems.extend(f"{self.path.name}: {fault}" for fault in url_secrets.faults(settings))
         self.problems.extend(decision_retention.faults(settings.retention, laws))
@@ -87,7 +87,7 @@ class _Reader:
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
     def _read_the_rest(self) -> None:
-        """Find the problems of the other files as well, where the first can be parsed but not used."""
+        """Find the problems of the other files too, if dialgate.yaml is YAML but invalid."""
         data = yaml_file.read(self.path)[0]
         if isinstance(data, dict):
             names = {
@@ -118,15 +118,15 @@ class _Reader:
         return yaml_file.salvage(loaded[0] or {}, kind, _STAND_INS, name) if faults else read
 
     def _named(self, path: Path) -> str:
-        """Return the file's path as an operator knows it: from the folder of dialgate.yaml, if it lies there."""
+        """Return a path for messages: relative to the folder of dialgate.yaml, if the file is inside it."""
         full = path.resolve()
         return str(full.relative_to(self.folder)) if full.is_relative_to(self.folder) else str(path)
 
     def _files(self, folder: Path) -> list[Path]:
-        found = sorted(folder.glob("*.yaml"))
-        if not found:
+        paths = sorted(folder.glob("*.yaml"))
+        if not paths:
             self.problems.append(f"{folder.name}/: no *.yaml file in this folder")
-        return found
+        return paths
 
     def _laws(self, folder: Path) -> tuple[dict[str, Law], dict[str, str]]:
         self.countries_folder = self._named(folder)
@@ -171,7 +171,7 @@ class _Reader:
         return controllers
 
     def _note_refused(self, path: Path) -> None:
-        """Note the id that a refused file seems to give, so that a client which names it is not reported too."""
+        """Note the id in an invalid file, so that clients that name it are not reported too."""
         with suppress(OSError):
             if found := _ID.search(path.read_bytes()):
                 self.refused_controllers.add(found[1].decode("utf-8", "replace"))
@@ -179,7 +179,7 @@ class _Reader:
         self.controllers_whole = False
 
     def _webhooks(self, folder: Path) -> dict[str, Profile]:
-        """Return the profiles by id; empty if there is no such folder."""
+        """Return the profiles by id; empty if the folder does not exist."""
         profiles: dict[str, Profile] = {}
         for path in self._files(folder) if folder.is_dir() else []:
             loaded = self._load(path)
@@ -206,7 +206,7 @@ class _Reader:
         return lines
 
     def _ids(self, controllers: dict[str, ControllerFile]) -> set[str] | None:
-        """Return every controller's id, those of refused files included; None if one of these is unknown."""
+        """Return the ids of all controllers, including those in invalid files; None if one of them is unknown."""
         return controllers.keys() | self.refused_controllers if self.controllers_whole else None
 
     def _hooks(self, settings: Settings, controllers: dict[str, ControllerFile]) -> Iterator[Hook]:
@@ -214,20 +214,20 @@ class _Reader:
         for hook in settings.subscribers:
             faults = [*clients.missing_controllers(hook.controllers, self._ids(controllers))]
             if names.count(hook.name) > 1:
-                faults.append("stands twice")
+                faults.append("is defined twice; give every subscriber its own name")
             faults += filter(None, [webhook_targets.fault_of(hook)])
             try:
                 secret = (self.folder / hook.secret_file).read_text("ascii")
                 yield Hook(hook, webhook_targets.secret_of(secret, hook.kind))
             except (OSError, UnicodeDecodeError):
-                faults.append(f"cannot read {hook.secret_file}")
+                faults.append(f"cannot read {hook.secret_file}; check `secret_file` and the file's owner")
             except ValueError as error:
                 faults.append(str(error))
             self.problems.extend(f"subscriber {hook.name}: {fault}" for fault in faults)
 
 
 def _lost_name(path: Path) -> str:
-    """Return the name that replaces the id of a file from which it cannot be read."""
+    """Return a replacement for the id of a file whose id cannot be read."""
     return f"{path.stem}-yaml"
 
 

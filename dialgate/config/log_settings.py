@@ -1,4 +1,4 @@
-"""How the operator sets what the gate says about itself: its service log, its traces."""
+"""The settings of the service log and of traces."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -10,12 +10,12 @@ Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 
 class ServiceLog(Strict, frozen=True, kw_only=True):
-    """What the gate writes to stderr: one event per line. An event about a decision has its `decision_id`; no line contains a called number. The environment variable `DIALGATE_LOG` overrides it: `json,info,dialgate.observed=debug`."""
+    """The gate's log on stderr: one event per line. An event about a decision has its `decision_id`; no line contains a called number. The environment variable `DIALGATE_LOG` overrides it: `json,info,dialgate.observed=debug`."""
 
     format: Literal["auto", "json", "coloured"] = "auto"
     """`auto`: coloured on a terminal, otherwise JSON."""
     level: Level = "info"
-    """Least level that is written."""
+    """Lowest level that is written."""
     levels: dict[str, Level] = field(default_factory=dict)
     """Levels of single modules. `dialgate.observed: debug` writes every decision."""
 
@@ -24,6 +24,6 @@ class TracesTo(Strict, frozen=True, kw_only=True):
     """A span for each batch of calls, and within it one for each call. Needs `pip install 'dialgate[otel]'`."""
 
     endpoint: Annotated[str, Meta(pattern=r"^https?://")]
-    """Collector that takes OTLP over HTTP, as `http://127.0.0.1:4318/v1/traces`."""
+    """Collector for OTLP over HTTP, for example `http://127.0.0.1:4318/v1/traces`."""
     share: Annotated[float, Meta(gt=0, le=1)] = 0.01
     """Share of the batches that are traced."""

@@ -1,4 +1,4 @@
-"""Passwords in the URLs of a configuration. Every decision refers to a copy of that file, which is kept for years."""
+"""The check for passwords in URLs of a configuration: its files are archived for years."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,29 +15,29 @@ _SECRET = re.compile(
 
 
 def faults(settings: Struct) -> Iterator[str]:
-    """Yield a sentence for each URL that holds a password, without repeating it."""
+    """Yield a sentence for each URL with a password, without the password."""
     yield from _faults("", msgspec.to_builtins(settings, builtin_types=(bytes,)))
 
 
 def read_url(url: str, file: str, folder: Path) -> str:
-    """Return the URL, or the one in `file`, whose path is relative to `folder`. Raises `OSError`, `UnicodeDecodeError`."""
+    """Return `url`, or the content of `file`, relative to `folder`. Raises `OSError`, `UnicodeDecodeError`."""
     return (folder / file).read_text("utf-8").strip() if file else url
 
 
 def _faults(place: str, value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
-        for name, each in value.items():
+        for name, item in value.items():
             inner = f"{place}.{name}" if place else str(name)
-            if isinstance(each, str) and _SECRET.match(each):
+            if isinstance(item, str) and _SECRET.match(item):
                 yield f"{inner} holds a password. {_advice(str(name), value)}"
             else:
-                yield from _faults(inner, each)
+                yield from _faults(inner, item)
     elif isinstance(value, (list, tuple)):
-        for at, each in enumerate(value):
-            yield from _faults(f"{place}[{at}]", each)
+        for at, item in enumerate(value):
+            yield from _faults(f"{place}[{at}]", item)
 
 
-def _advice(name: str, beside: Mapping[str, Any]) -> str:
-    if f"{name}_file" not in beside:
-        return "This setting takes no credentials: leave them out"
+def _advice(name: str, siblings: Mapping[str, Any]) -> str:
+    if f"{name}_file" not in siblings:
+        return "This setting does not accept credentials: remove them"
     return f"Put the URL into a file that only the gate can read, and name that file in `{name}_file`"

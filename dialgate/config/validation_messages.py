@@ -1,5 +1,6 @@
-"""Plain English for what msgspec says about data of the wrong shape, in one place for the configuration, the API and commands. It
-never repeats a value: a request may hold a telephone number.
+"""The translation of msgspec's validation errors to plain English, for configuration, API and commands.
+
+Messages never contain a value: it may be a telephone number.
 """
 
 import ast
@@ -64,7 +65,7 @@ _KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*
 
 
 def plain(text: str, noun: str = "field") -> str:
-    """Return msgspec's text, given without its place, in plain English. `noun`: what a name in an object is called."""
+    """Return msgspec's text (without its path) in plain English. `noun` is the word for a name in an object."""
     if found := _KEY.fullmatch(text):
         return f"{'unknown' if 'unknown' in found[1] else 'missing'} {noun} `{found[2]}`"
     if found := _TYPE.fullmatch(text):
@@ -80,7 +81,7 @@ def plain(text: str, noun: str = "field") -> str:
 
 
 def choices(kind: Any, place: str) -> tuple[str, ...]:
-    """Return the values allowed at a place of a type, such as `.calls[0].purpose`, where it has a list of them."""
+    """Return the permitted values at a path of a type, such as `.calls[0].purpose`; empty if they are not listed."""
     kinds = list(_members(kind))
     for name, _ in re.findall(r"\.([A-Za-z_]+)|(\[)", place):
         kinds = [inner for outer in kinds for part in _inner(outer, name) for inner in _members(part)]
@@ -111,7 +112,7 @@ def _members(kind: Any) -> Iterator[Any]:
 
 
 def _inner(kind: Any, name: str) -> Iterator[Any]:
-    """Yield the types at a field of this name, or of the entries where there is no name."""
+    """Yield the types of the field with this name, or of the entries if the name is empty."""
     if isinstance(kind, type) and issubclass(kind, Struct):
         shape = kind.__struct_config__
         if name and name == shape.tag_field:

@@ -1,11 +1,11 @@
-"""Dialers that speak JSON or forms of their own: where their fields are, and what they are to be told.
+"""Profiles of dialers with their own JSON or forms: where the fields of a request are, and how to reply. Pure.
 
-A profile is data, one file in `config/webhooks/`; nothing in it runs. A field is looked for in the places named, in that
-order, and the first that holds a text or a number counts:
+A profile is data, one file in `config/webhooks/`, and contains no code. A field is searched in its places, in their order, and
+the first text or number is used:
 
-    body.a.b   in the body, a JSON object or a form      query.name   in the URL      =text   always this
+    body.a.b   in the body, a JSON object or a form      query.name   in the URL      =text   a constant
 
-A reply's body is any JSON, in whose texts `{name}` stands for what was decided. Pure: no files, no network.
+The body of a reply is any JSON, in whose texts `{name}` is replaced by a value of the decision.
 """
 
 import re
@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 FIELDS: Final = ("to", "from", "campaign", "call_id", "call_type")
-TOLD: Final = (
+VALUES: Final = (
     "decision",
     "decision_id",
     "to",
@@ -35,15 +35,15 @@ _LEAST, _MOST = 200, 599
 
 
 class WebhookError(Exception):
-    """A profile cannot be used. `problems`: a sentence each."""
+    """The error for an invalid profile. `problems` are sentences."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
 
 
-class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`body` is JSON, or with `form` an object of texts that is sent as a form."""
+class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A reply to a dialer. `body` is JSON; with `form` it is an object of texts that is sent as a form."""
 
     body: Any
     status: int = 200
@@ -51,8 +51,9 @@ class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """`allow`, `deny` and `retry`, for a gate that cannot decide now, are what the dialer is told. `about` says what it
-    is to be set up with.
+    """A profile of a dialer.
+
+    The replies are `allow`, `deny`, and `retry` if the gate cannot decide now. `about` says how to configure the dialer.
     """
 
     id: str
@@ -62,23 +63,23 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     campaign: tuple[str, ...]
     call_id: tuple[str, ...] = ()
     call_type: tuple[str, ...] = ()
-    allow: Told
-    deny: Told
-    retry: Told
+    allow: Reply
+    deny: Reply
+    retry: Reply
 
     @property
     def names(self) -> set[str]:
-        """What is looked for in a query, or in a form."""
+        """The names of all fields in a query or a form."""
         places = [place for field in FIELDS for place in self.places(field)]
         return {place.split(".")[1] for place in places if not place.startswith("=")}
 
     def places(self, field: str) -> tuple[str, ...]:
-        found: tuple[str, ...] = getattr(self, "from_" if field == "from" else field)
-        return found
+        places: tuple[str, ...] = getattr(self, "from_" if field == "from" else field)
+        return places
 
 
 def parse_profile(data: Any) -> Profile:
-    """Raises `WebhookError`."""
+    """Return the profile in parsed YAML. Raises `WebhookError`."""
     try:
         profile = msgspec.convert(data or {}, Profile)
     except msgspec.ValidationError as error:
@@ -91,31 +92,31 @@ def parse_profile(data: Any) -> Profile:
 
 def _problems(profile: Profile) -> Iterator[str]:
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", profile.id):
-        yield f"id {profile.id!r}: small letters, digits, dashes"
+        yield f"id {profile.id!r}: use small letters, digits, `_` and `-`, with a letter or a digit first"
     for field in FIELDS:
         for place in profile.places(field):
             if not _PLACE.fullmatch(place):
-                yield f"{field}: {place!r} is none of body.NAME, query.NAME and =TEXT"
+                yield f"{field}: {place!r} is not of the form body.NAME, query.NAME or =TEXT"
         if not profile.places(field) and field in _NEEDED:
             yield f"{field}: name at least one place"
     if any(place.startswith("=") for place in profile.places("to")):
-        yield "to: a number that is always the same is not the one that is dialled"
+        yield "to: the called number cannot be a constant (=TEXT); use body.NAME or query.NAME"
     for name in ("allow", "deny", "retry"):
-        yield from (f"{name}: {problem}" for problem in _amiss(getattr(profile, name)))
+        yield from (f"{name}: {problem}" for problem in _reply_problems(getattr(profile, name)))
     if profile.allow.body in (profile.deny.body, profile.retry.body):
-        yield "allow: its body is the same as a denial's; a dialer that only reads bodies could not tell"
+        yield "allow: its body must differ from those of `deny` and `retry`, for a dialer that only reads the body"
 
 
-def _amiss(told: Told) -> Iterator[str]:
-    if not _LEAST <= told.status <= _MOST:
-        yield f"{told.status} is no status"
-    if told.form and not (
-        isinstance(told.body, dict) and all(isinstance(v, str) for v in told.body.values())
+def _reply_problems(reply: Reply) -> Iterator[str]:
+    if not _LEAST <= reply.status <= _MOST:
+        yield f"status {reply.status} is not between {_LEAST} and {_MOST}"
+    if reply.form and not (
+        isinstance(reply.body, dict) and all(isinstance(v, str) for v in reply.body.values())
     ):
-        yield "a form is an object of texts"
-    for hole in _holes(told.body):
-        if hole not in TOLD:
-            yield f"{{{hole}}} is none of {', '.join(TOLD)}"
+        yield "with `form: true`, `body` must be an object of texts"
+    for hole in _holes(reply.body):
+        if hole not in VALUES:
+            yield f"{{{hole}}} is not one of {', '.join(VALUES)}"
 
 
 def _holes(body: Any) -> Iterator[str]:
@@ -123,17 +124,17 @@ def _holes(body: Any) -> Iterator[str]:
         case str():
             yield from _HOLE.findall(body)
         case dict():
-            for each in body.values():
-                yield from _holes(each)
+            for item in body.values():
+                yield from _holes(item)
         case list():
-            for each in body:
-                yield from _holes(each)
+            for item in body:
+                yield from _holes(item)
 
 
 def read(profile: Profile, body: Any, query: Mapping[str, str]) -> dict[str, str]:
-    """The fields that were found. What is neither text nor whole number is not there."""
-    found = {field: _first(profile.places(field), body, query) for field in FIELDS}
-    return {field: text for field, text in found.items() if text}
+    """Return the fields of a request. Values that are neither text nor a whole number are left out."""
+    values = {field: _first(profile.places(field), body, query) for field in FIELDS}
+    return {field: text for field, text in values.items() if text}
 
 
 def _first(places: tuple[str, ...], body: Any, query: Mapping[str, str]) -> str:
@@ -144,20 +145,20 @@ def _at(place: str, body: Any, query: Mapping[str, str]) -> str:
     if place.startswith("="):
         return place[1:]
     kind, *path = place.split(".")
-    found = query if kind == "query" else body
+    value = query if kind == "query" else body
     for name in path:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
-def fill(body: Any, told: Mapping[str, str]) -> Any:
-    """`body` with every hole filled. What is filled in is not looked at again."""
+def fill(body: Any, values: Mapping[str, str]) -> Any:
+    """Return `body` with every placeholder replaced by its value. Inserted text is not searched again."""
     match body:
         case str():
-            return _HOLE.sub(lambda hole: told[hole[1]], body)
+            return _HOLE.sub(lambda hole: values[hole[1]], body)
         case dict():
-            return {name: fill(each, told) for name, each in body.items()}
+            return {name: fill(item, values) for name, item in body.items()}
         case list():
-            return [fill(each, told) for each in body]
+            return [fill(item, values) for item in body]
         case _:
             return body

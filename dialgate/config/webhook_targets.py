@@ -1,8 +1,8 @@
-"""A subscriber: where a gate tells of revocations by itself, and how what it sends to a webhook is signed.
+"""Subscribers, to which a gate posts revocations: their settings, checks and signatures.
 
-The signature is that of Standard Webhooks 1.0, for which there are libraries: over `ID.TIMESTAMP.BODY`, HMAC-SHA256 with
-the secret, in base64. The secret is a file of `whsec_` and base64 of 24 to 64 bytes. A dialer's own list (`dialgate.ledger.dialer_dnc`) is
-told as that dialer wants it; its secret is the password of `user`.
+The signature follows Standard Webhooks 1.0, for which libraries exist: HMAC-SHA256 of `ID.TIMESTAMP.BODY` with the secret, in base64.
+The secret is a file with `whsec_` and base64 of 24 to 64 bytes. A dialer's do-not-call list gets requests in the dialer's
+format (`dialgate.ledger.dialer_dnc`); its secret is the password of `user`.
 """
 
 import base64
@@ -20,28 +20,28 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An endpoint that receives each revocation, and what lifts one."""
+    """An endpoint that receives each revocation and its lifting."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-    """Stable name. The position in the ledger is kept under it."""
+    """Stable name. The position in the ledger is stored under it."""
     url: str
-    """Where to post: https, or this machine."""
+    """Address to post to: https, or on this machine."""
     controllers: tuple[str, ...]
-    """Controllers whose revocations it receives. It also receives those that bind every controller."""
+    """Controllers whose revocations it receives. It also receives revocations for every controller."""
     secret_file: str
     """File with `whsec_` and base64 of 24 to 64 bytes, with which each message is signed. For a dialer: the user's password."""
     retry_seconds: Annotated[float, Meta(gt=0, le=300)] = 1
-    """Seconds until a message is sent again. Doubles each time, up to five minutes."""
+    """Seconds until a failed message is sent again. Doubles each time, up to five minutes."""
     give_up_hours: Annotated[float, Meta(gt=0, le=720)] = 72
-    """Hours after which a message is given up and the next one is sent."""
+    """Hours after which a message is skipped and the next one is sent."""
     kind: Literal["webhook", "vicidial", "goautodial"] = "webhook"
     """`webhook`, or a dialer whose own do-not-call list is extended: `vicidial` (`…/non_agent_api.php`) or `goautodial` (goAPIv2)."""
     user: str = ""
-    """For a dialer: the user who may add to its list. In VICIdial level 8."""
+    """For a dialer: a user with the right to add to its list. In VICIdial: level 8."""
     cut: Annotated[str, Meta(pattern="^[0-9]{0,4}$")] = ""
-    """For a dialer: leading digits that its leads do not have, as in `39`."""
+    """For a dialer: leading digits that its leads do not have, for example `39`."""
     campaigns: dict[str, str] = {}
-    """For a dialer: its names of your campaigns, as in `{acme-fibre: FIBRE}`. A stop for a campaign without a name goes on the list for all."""
+    """For a dialer: its names for your campaigns, for example `{acme-fibre: FIBRE}`. A revocation for a campaign without a name is added to the list for all campaigns."""
 
 
 class Hook(Struct, frozen=True):
@@ -52,19 +52,19 @@ class Hook(Struct, frozen=True):
 
 
 def fault_of(webhook: Webhook) -> str:
-    """What is wrong with it, or nothing. Numbers go out in clear: over TLS, or not beyond this machine."""
+    """Return the fault of a subscriber, or "". Numbers are sent in clear, so it must use TLS or be on this machine."""
     parts = urlsplit(webhook.url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
-        return "url is none; write https://HOST/PATH without a user"
+        return "url is invalid; write https://HOST/PATH without a user"
     if parts.scheme == "http" and parts.hostname not in _LOCAL:
         return "url must be https: called numbers are sent there"
     if (webhook.kind == "webhook") == bool(webhook.user):
-        return "a dialer needs its user, and a webhook has none"
+        return "set `user` for a dialer, and remove it for a webhook"
     return ""
 
 
 def secret_of(text: str, kind: str = "webhook") -> bytes:
-    """Raises ValueError."""
+    """Return the secret in the content of `secret_file`. Raises `ValueError`."""
     if kind != "webhook":
         if not text.strip():
             raise ValueError("the secret must be the user's password")
@@ -79,7 +79,7 @@ def secret_of(text: str, kind: str = "webhook") -> bytes:
 
 
 def headers(secret: bytes, name: str, at: int, body: bytes) -> dict[str, str]:
-    """`name`: of the message, the same whenever it is sent again; `at`: seconds since 1970."""
+    """Return the headers of a message. `name` is the same for each retry; `at` is in Unix seconds."""
     signed = hmac.digest(secret, b"%b.%d.%b" % (name.encode(), at, body), sha256)
     return {
         "webhook-id": name,

@@ -1,4 +1,4 @@
-"""A file of YAML, read with suspicion."""
+"""Strict reading of YAML files, with all faults and advice for their correction."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ _LIKE_A_NUMBER = 100_000  # YAML reads +390612345678 without quotes as a number,
 
 
 class _Loader(yaml.CSafeLoader):
-    """Leaves days as text: the schema then reports a day that does not exist, with its place, beside all other mistakes."""
+    """A loader that leaves dates as text, so that the schema reports an invalid date together with all other faults."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -31,17 +31,17 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class ByPlace:
-    """Stands in for a lost name: `salvage` derives one from the place."""
+    """A replacement for a lost name, which `salvage` derives from its place."""
 
 
 StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]
 
 
 def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
-    """What it says, its bytes, and what is wrong with it; no bytes where it cannot be read at all."""
+    """Return the data, the bytes and the problems of a file; no bytes if it is unreadable or not YAML."""
     try:
         raw = path.read_bytes()
-        data = yaml.load(raw, Loader=_Loader)  # noqa: S506 - it is a safe loader
+        data = yaml.load(raw, Loader=_Loader)  # noqa: S506 - a safe loader
     except OSError as error:
         return None, None, [f"cannot be read: {error.strerror}"]
     except yaml.MarkedYAMLError as error:
@@ -51,11 +51,11 @@ def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a value that its tag does not allow
         text = " ".join(str(error).split()).replace(' in "<byte string>",', " at")
         return None, None, [f"not YAML: {text}"]
-    return data, raw, list(_twins(raw))
+    return data, raw, list(_duplicate_keys(raw))
 
 
 def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
-    """Return the data as `kind`, or every fault in it: msgspec ends at the first. Each says what to write instead."""
+    """Return the data as `kind`, or all its faults with advice. Msgspec alone reports only the first."""
     try:
         return msgspec.convert(data, kind), []
     except msgspec.ValidationError as error:
@@ -65,15 +65,16 @@ def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
 def salvage(
     data: Any, kind: type[_T], stand_ins: StandIns = MappingProxyType({}), name: str = ""
 ) -> _T | None:
-    """Return what remains of data with faults when those are left out, to look for others in it; None where too little does.
-    Never for use. `stand_ins`: values for required keys that are lost, by type and key; `name`: of the whole, for ByPlace.
+    """Return the valid part of faulty data, only to look for further faults; None if too little is left.
+
+    `stand_ins` replace lost required keys, by type and key. `name` is the name of the whole, for `ByPlace`.
     """
     rest = remainder(data, kind, stand_ins, name)
     return None if rest is LOST else msgspec.convert(rest, kind)
 
 
 def remainder(data: Any, kind: Any, stand_ins: StandIns = MappingProxyType({}), name: str = "") -> Any:
-    """Return the same as plain data."""
+    """Return the same as `salvage`, as plain data; `LOST` if too little is left."""
     return _Salvage(stand_ins).salvaged(data, kind, name)
 
 
@@ -133,8 +134,8 @@ def _faults(data: Any, kind: Any, at: str) -> Iterator[str]:
             yield from _faults(name, of_names, f"{at}.{name}")
             yield from _faults(value, of_values, f"{at}.{name}")
     elif isinstance(data, list) and get_origin(plain_kind) is tuple and get_args(plain_kind)[-1] is Ellipsis:
-        for place, each in enumerate(data):
-            yield from _faults(each, get_args(plain_kind)[0], f"{at}[{place}]")
+        for place, item in enumerate(data):
+            yield from _faults(item, get_args(plain_kind)[0], f"{at}[{place}]")
     else:
         try:
             msgspec.convert(data, kind)
@@ -148,13 +149,15 @@ def _faults(data: Any, kind: Any, at: str) -> Iterator[str]:
 
 
 def _plain(data: Any, kind: Any) -> Any:
-    """Return the kind without its limits; of several, the one that the data is meant to be."""
+    """Return a type without its limits; for a union, the member that matches the data's tag."""
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) not in {Union, UnionType}:
         return kind
-    kinds = [_plain(data, each) for each in get_args(kind) if each is not type(None)]
-    tagged = [each for each in kinds if isinstance(data, dict) and _tag(each) == data.get(_tag_field(each))]
+    kinds = [_plain(data, member) for member in get_args(kind) if member is not type(None)]
+    tagged = [
+        member for member in kinds if isinstance(data, dict) and _tag(member) == data.get(_tag_field(member))
+    ]
     return kinds[0] if len(kinds) == 1 else tagged[0] if len(tagged) == 1 else kind
 
 
@@ -167,7 +170,7 @@ def _tag_field(kind: Any) -> Any:
 
 
 def _advice(data: Any, kind: Any) -> str:
-    """Say what to write, where that is known."""
+    """Return what to write instead, or ""."""
     if get_origin(kind) is Literal:
         return _one_of(kind, "")
     if kind in {int, float} and isinstance(data, str) and _FIGURES.fullmatch(data):
@@ -176,7 +179,7 @@ def _advice(data: Any, kind: Any) -> str:
         return ""
     if isinstance(data, int) and abs(data) >= _LIKE_A_NUMBER:
         return f'put telephone numbers in quotes, as in "+{data}"'
-    return "put it in quotes"  # YAML reads NO as false, 12 as a number
+    return "put it in quotes"  # YAML reads NO as false and 12 as a number
 
 
 def _one_of(kind: Any, place: str) -> str:
@@ -203,8 +206,8 @@ def _placed(text: str, at: str) -> str:
     return text if at == "$" else f"{at.removeprefix('$').removeprefix('.')}: {text}"
 
 
-def _twins(raw: bytes) -> Iterator[str]:
-    """Of two keys of one name YAML keeps the later: a law's second `hours` would undo its first."""
+def _duplicate_keys(raw: bytes) -> Iterator[str]:
+    """Yield a sentence for each repeated key. YAML uses the last one, so a second `hours` would replace the first."""
     waiting, seen = [yaml.compose(raw, Loader=_Loader)], set()
     while waiting:
         node = waiting.pop()
@@ -215,5 +218,5 @@ def _twins(raw: bytes) -> Iterator[str]:
                 key, value = part if isinstance(node, yaml.MappingNode) else (None, part)
                 waiting.append(value)
                 if isinstance(key, yaml.ScalarNode) and key.value in names:
-                    yield f"line {key.start_mark.line + 1}: {key.value} stands twice; only one would count"
+                    yield f"line {key.start_mark.line + 1}: key `{key.value}` is repeated; only the last would count"
                 names.append(key and key.value)

@@ -91,7 +91,7 @@ def test_country_without_a_term_is_kept_longest() -> None:
 @pytest.mark.parametrize(
     ("retention", "problem"),
     [
-        ([TERM, TERM], "retention: IT stands twice"),
+        ([TERM, TERM], "retention: IT is defined twice"),
         ([{"country": "XX"}], "retention: country XX has no file"),
         ([{"country": "IT", "allowed_months": 0}], "allowed_months"),
         ([{"country": "Italy"}], "country"),

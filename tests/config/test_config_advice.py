@@ -42,10 +42,10 @@ def test_the_sample_lacks_nothing_and_says_that_it_never_closes(folder: Path) ->
 @pytest.mark.parametrize(
     ("name", "changes", "told"),
     [
-        ("dialgate.yaml", {"clients": []}, "controller acme: no client may ask for it"),
+        ("dialgate.yaml", {"clients": []}, "controller acme: no client may check calls for it"),
         ("dialgate.yaml", {"clients": [client("other", KEY, "check") | {"controllers": []}]}, "controller acme: no client"),
         ("controllers/acme.yaml", {"contact": ""}, "controller acme: it has no `contact`"),
-        ("controllers/acme.yaml", {"adheres_to": []}, "campaign acme-fibre: no hours bind it"),
+        ("controllers/acme.yaml", {"adheres_to": []}, "campaign acme-fibre: no hours apply to it"),
         ("registries.yaml", {"asked": []}, "controller acme: registries.yaml has no entry for the registry rpo"),
         ("registries.yaml", {"asked": [ASKED | {"controller": "beta"}]}, "controller acme: registries.yaml has no entry"),
     ],
@@ -63,7 +63,7 @@ def test_hours_that_close_bind_and_a_recommendation_does_not(folder: Path) -> No
     law = folder / "countries/it.yaml"
     law.write_text(law.read_text().replace("severity: self_regulation", "severity: recommendation"))
     assert [each.partition(";")[0] for each in warned(folder)] == [
-        "campaign acme-fibre: no hours bind it, so it may call by night"
+        "campaign acme-fibre: no hours apply to it, so it may call by night"
     ]
 
 
@@ -77,7 +77,7 @@ def test_config_check_shows_them_and_succeeds(folder: Path) -> None:
     change(folder, "controllers/acme.yaml", adheres_to=[])
     shown = CliRunner().invoke(main.app, ["config", "check", "--config", str(folder / "dialgate.yaml")])
     assert shown.exit_code == 0
-    assert "Warning: campaign acme-fibre: no hours bind it" in shown.stderr
+    assert "Warning: campaign acme-fibre: no hours apply to it" in shown.stderr
     registries = ["--registries", str(CONFIG / "registries.yaml")]
     (folder / "registries.yaml").unlink()
     shown = CliRunner().invoke(

@@ -83,20 +83,20 @@ SECOND: dict[str, Any] = {
 }
 TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
     (acme("adheres_to", to=["codice"]), ("controllers/acme.yaml: adheres to 'codice', which is not among the `codes` of any country",)),
-    (acme(*FIRST, "sector", to="electricty"), (f"campaign acme-fibre: sector 'electricty' is none of those of {SECTORS}",)),
+    (acme(*FIRST, "sector", to="electricty"), (f"campaign acme-fibre: sector 'electricty' is not one of the sectors of {SECTORS}",)),
     (acme(*FIRST, "trunk_country", to="it"),
-     ("campaign acme-fibre: trunk_country 'it' is no country; write IT",)),
+     ("campaign acme-fibre: trunk_country 'it' is not a country code; write IT",)),
     (acme(*FIRST, "dial_region", to="ITA"),
-     ("campaign acme-fibre: dial_region 'ITA' is no country; write IT",)),
+     ("campaign acme-fibre: dial_region 'ITA' is not a country code; write IT",)),
     (acme(*FIRST, "caller_ids", to=[]),
-     ("campaign acme-fibre: caller_ids is empty; name the numbers that its calls may show",)),
+     ("campaign acme-fibre: caller_ids is empty; name the numbers that its calls may present",)),
     (acme("campaigns", 1, to=SECOND),
      ("campaign b: ends on 2026-11-23, before it starts",
-      f"campaign b: an offer needs a sector, one of those of {SECTORS}",
-      "campaign b: caller ID '12ab' is no number")),
+      f"campaign b: sale and advertising need a sector, one of {SECTORS}",
+      "campaign b: caller ID '12ab' is not a telephone number; write it as +39…")),
     (acme("campaigns", 2, to={"id": "b", "purpose": "debt", "trunk_country": "", "caller_ids": ["+390844123456"]}),
-     ("campaign b: stands twice; give every campaign its own id",
-      "campaign b: trunk_country '' is no country; write the two capitals of ISO 3166, as in IT")),
+     ("campaign b: is defined twice; give every campaign its own id",
+      "campaign b: trunk_country '' is not a country code; write two capital letters (ISO 3166), for example IT")),
     (gate("listen", to={"tls_key": "key.pem", "trusted_proxies": ["10.0.0.1/8"]}),
      ("listen: tls_key without tls_certificate; the gate would speak plain HTTP",
       "listen: trusted_proxies '10.0.0.1/8': 10.0.0.1/8 has host bits set; write 10.0.0.0/8")),
@@ -104,12 +104,12 @@ TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
      ("client switch: source '10.0.0.1/8': 10.0.0.1/8 has host bits set; write 10.0.0.0/8",)),
     (gate("clients", 2, to=SWITCH | {"name": "two", "sources": ["10.1.2.3", "::1"], "controllers": ["acme", "acne"]}),
      ("client two: no such controller: acne",
-      "client switch: source 10.0.0.0/8 overlaps 10.1.2.3/32 of client two; an address is one client's",
-      "client switch: source 10.1.0.0/16 overlaps 10.1.2.3/32 of client two; an address is one client's")),
+      "client switch: source 10.0.0.0/8 overlaps 10.1.2.3/32 of client two; an address identifies one client",
+      "client switch: source 10.1.0.0/16 overlaps 10.1.2.3/32 of client two; an address identifies one client")),
     (gate("clients", 3, to={"name": "bare", "controllers": ["acme"], "scopes": ["check"]}),
-     ("client bare: has neither a key nor a source address",)),
+     ("client bare: has neither a key nor a source address; set `key_sha256` or `sources`",)),
     (gate("clients", 4, to=client("bare", KEY, "check")),
-     ("client bare: stands twice", "client bare: shares its key with tests")),
+     ("client bare: is defined twice; give every client its own name", "client bare: has the same key as tests; make another with `dialgate key`")),
     (gate("clients", 5, to=client("short", KEY, "check") | {"key_sha256": "12ab"}),
      ("client short: the key's SHA-256 must be 64 hexadecimal digits",)),
     (gate("clients", 6, to=client("lost", "2", "check") | {"key_sha256_file": "lost.sha256"}),
@@ -144,16 +144,16 @@ ALONE: list[tuple[Change, list[str]]] = [
     (acme(*FIRST, "ends", to=2026), ["controllers/acme.yaml: campaigns[0].ends: must be a day, as in 2026-11-24, or empty, not a whole number"]),
     (acme(*FIRST, "paused", to="ja"), ["controllers/acme.yaml: campaigns[0].paused: must be true or false, not text"]),
     (acme("country", to=False), ["controllers/acme.yaml: country: must be text, not true or false; put it in quotes"]),
-    (acme("country", to="it"), ["controllers/acme.yaml: country it has no file among the countries; write IT"]),
-    (acme(*FIRST, "trunk_country", to="UK"), ["campaign acme-fibre: trunk_country 'UK' is no country; write GB"]),
+    (acme("country", to="it"), ["controllers/acme.yaml: country it has no country file; write IT"]),
+    (acme(*FIRST, "trunk_country", to="UK"), ["campaign acme-fibre: trunk_country 'UK' is not a country code; write GB"]),
     (acme(*FIRST, "trunk_country", to="XX"),
-     ["campaign acme-fibre: trunk_country 'XX' is no country; write the two capitals of ISO 3166, as in IT"]),
-    (italy("country", to="it"), ["countries/it.yaml: country 'it' is no country; write IT"]),
+     ["campaign acme-fibre: trunk_country 'XX' is not a country code; write two capital letters (ISO 3166), for example IT"]),
+    (italy("country", to="it"), ["countries/it.yaml: country 'it' is not a country code; write IT"]),
     (italy("hours", 0, "severity", to="law"),
      ["countries/it.yaml: hours[0].severity: 'law' is not allowed; write one of statute, self_regulation, recommendation, operator, gate"]),
     (gate("fastagi", to={"port": "x"}), ["dialgate.yaml: fastagi.port: must be a whole number, not text"]),
     (gate("peers", to={"a": 1}), ["dialgate.yaml: peers.a: must be text, not a whole number; put it in quotes"]),
-    (acme("country", to="SM"), ["controllers/acme.yaml: country SM has no file among the countries; there is one for IT in countries/"]),
+    (acme("country", to="SM"), ["controllers/acme.yaml: country SM has no country file; countries/ has files for IT"]),
     (italy("frequency", 0, "limit", to=0), ["countries/it.yaml: frequency[0].limit: must be at least 1"]),
 ]  # fmt: skip
 
@@ -206,8 +206,8 @@ def test_a_value_of_the_wrong_type_hides_no_other_mistake_of_its_file(folder: Fo
                 "controllers/acme.yaml: campaigns[0].caller_ids[0]: must be text, not a whole number; put telephone numbers in quotes, as in "
                 '"+390844123456"'
             ),
-            "controllers/acme.yaml: country it has no file among the countries; write IT",
-            "campaign acme-fibre: trunk_country 'it' is no country; write IT",
+            "controllers/acme.yaml: country it has no country file; write IT",
+            "campaign acme-fibre: trunk_country 'it' is not a country code; write IT",
         ]
     )
 
@@ -226,11 +226,11 @@ def test_days_that_do_not_exist_hide_no_other_mistake(folder: Folder) -> None:
 """
     )
     assert sorted(folder.problems()) == [
-        "campaign b: caller ID '12ab' is no number",
-        "campaign b: trunk_country 'Italy' is no country; write IT",
+        "campaign b: caller ID '12ab' is not a telephone number; write it as +39…",
+        "campaign b: trunk_country 'Italy' is not a country code; write IT",
         "controllers/acme.yaml: campaigns[1].ends: must be a day that exists, as in 2026-11-24",
         "controllers/acme.yaml: campaigns[1].starts: must be a day that exists, as in 2026-11-24",
-        "controllers/acme.yaml: country it has no file among the countries; write IT",
+        "controllers/acme.yaml: country it has no country file; write IT",
     ]
 
 
@@ -248,8 +248,8 @@ def test_a_required_key_that_is_lost_hides_no_other_mistake(folder: Folder) -> N
     ):
         folder.change(*change)
     assert sorted(folder.problems()) == [
-        "campaign acme-fibre: dial_region 'Italy' is no country; write IT",
-        f"campaign acme-fibre: sector 'electricty' is none of those of {SECTORS}",
+        "campaign acme-fibre: dial_region 'Italy' is not a country code; write IT",
+        f"campaign acme-fibre: sector 'electricty' is not one of the sectors of {SECTORS}",
         "client clients-1: no such controller: acne",
         "client clients-1: source '10.0.0.7/8': 10.0.0.7/8 has host bits set; write 10.0.0.0/8",
         "controllers/acme.yaml: adheres to 'codice', which is not among the `codes` of any country",
@@ -290,7 +290,7 @@ def test_a_law_of_the_wrong_shape_is_checked_further(folder: Folder) -> None:
         folder.change(*change)
     assert [problem for problem in folder.problems() if problem.startswith("countries/")] == [
         "countries/it.yaml: rest[0].days: must be a whole number, not text",
-        "countries/it.yaml: country 'it' is no country; write IT",
+        "countries/it.yaml: country 'it' is not a country code; write IT",
         "countries/it.yaml: hours: '9-20' is not a time window; write it as 09:00-20:00",
     ]
 
@@ -298,8 +298,7 @@ def test_a_law_of_the_wrong_shape_is_checked_further(folder: Folder) -> None:
 def test_a_country_without_any_file_is_said_to_have_none(folder: Folder) -> None:
     del folder.files["countries/it.yaml"]
     assert (
-        "controllers/acme.yaml: country IT has no file among the countries; there is none for any country in countries/"
-        in folder.problems()
+        "controllers/acme.yaml: country IT has no country file; countries/ has no file" in folder.problems()
     )
 
 
@@ -337,8 +336,8 @@ def test_every_mistake_of_every_file_is_told_in_one_round(folder: Folder) -> Non
     }
     told = folder.problems()
     for problem in (
-        "client bare: has neither a key nor a source address",
-        "campaign two-a: trunk_country 'UK' is no country; write GB",
+        "client bare: has neither a key nor a source address; set `key_sha256` or `sources`",
+        "campaign two-a: trunk_country 'UK' is not a country code; write GB",
         "controllers/two.yaml: unknown key `nmae`; did you mean `name`?",
         "dialgate.yaml: listen.port: must be a whole number, not text",
         "countries/fr.yaml: name: must be text, not a whole number; put it in quotes",
@@ -386,8 +385,8 @@ def test_a_key_that_no_setting_has_is_refused_wherever_it_stands(
         ("controllers/two.yaml", (CONFIG / "controllers/acme.yaml").read_text(), "controllers/two.yaml: a second controller acme"),
         ("countries/two.yaml", (CONFIG / "countries/it.yaml").read_text(), "countries/two.yaml: a second law for IT"),
         ("dialgate.yaml", "data: a\nlisten:\n  port: 1\n  port: 2\n",
-         "dialgate.yaml: line 4: port stands twice; only one would count"),
-        ("countries/it.yaml", (CONFIG / "countries/it.yaml").read_text() + "rest: []\n", "rest stands twice"),
+         "dialgate.yaml: line 4: key `port` is repeated; only the last would count"),
+        ("countries/it.yaml", (CONFIG / "countries/it.yaml").read_text() + "rest: []\n", "key `rest` is repeated"),
     ],
     ids=str,
 )  # fmt: skip
@@ -428,7 +427,7 @@ def test_a_sector_is_held_to_the_list_of_every_country_that_has_one(folder: Fold
         del abroad[name]
     folder.files["countries/fr.yaml"] = abroad
     assert folder.problems() == [
-        "campaign acme-fibre: sector 'telecommunications' is none of those of FR: energy"
+        "campaign acme-fibre: sector 'telecommunications' is not one of the sectors of FR: energy"
     ]
     abroad["sectors"] = []
     assert loader.load(folder.write()).lines["acme-fibre"].campaign.sector == "telecommunications"
@@ -459,7 +458,7 @@ SECRETS = {
     "traces": (
         {"traces": {"endpoint": "https://u:s3cret@otel.example/"}},
         "traces.endpoint",
-        "leave them out",
+        "remove them",
     ),
 }
 

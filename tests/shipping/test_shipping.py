@@ -514,9 +514,9 @@ def test_a_missing_target_is_reported(data: Path, tmp_path: Path) -> None:
     ("given", "wanted"),
     [
         ({}, "give `to`, `stream`, or both"),
-        ({"to": "s3://"}, "names no bucket"),
+        ({"to": "s3://"}, "has no bucket"),
         ({"to": "ftp://host/folder"}, "neither a folder"),
-        ({"to": "s3://bucket", "endpoint": "https://user:word@host"}, "credentials stand in"),
+        ({"to": "s3://bucket", "endpoint": "https://user:word@host"}, "put credentials into"),
         ({"stream": {}}, "one of `url` and `url_file`"),
         ({"stream": {"url": "redis://a", "url_file": "b"}}, "one of `url` and `url_file`"),
         ({"stream": {"url": "redis://a", "keep": 1}}, "keep"),

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from dialgate.app import App
 from dialgate.config.clients import Client
-from dialgate.config.webhook_dialects import TOLD, Profile, Told, fill, read
+from dialgate.config.webhook_dialects import VALUES, Profile, Reply, fill, read
 from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
@@ -69,7 +69,7 @@ def _require_unique(pairs: list[tuple[str, str]], profile: Profile) -> dict[str,
     return dict(pairs)
 
 
-def _response_for(profile: Profile, answer: Answer) -> Told:
+def _response_for(profile: Profile, answer: Answer) -> Reply:
     if not answer.decision_id:
         return profile.retry
     return profile.allow if answer.decision == "allow" else profile.deny
@@ -90,8 +90,8 @@ def _values(answer: Answer) -> dict[str, str]:
     }
 
 
-def _reply(template: Told, decision: str, values: dict[str, str]) -> web.StreamResponse:
-    body = fill(template.body, dict.fromkeys(TOLD, "") | values | {"decision": decision})
+def _reply(template: Reply, decision: str, values: dict[str, str]) -> web.StreamResponse:
+    body = fill(template.body, dict.fromkeys(VALUES, "") | values | {"decision": decision})
     again = _AGAIN if template.status == 503 else {}  # noqa: PLR2004 - HTTP's
     if template.form:
         return web.Response(body=urlencode(body).encode(), status=template.status, headers={**_FORM, **again})

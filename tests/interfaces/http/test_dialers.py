@@ -382,11 +382,11 @@ async def test_a_profile_that_is_not_there_is_none(running: World) -> None:
 
 WRONG = [
     ({"to": []}, "at least one place"),
-    ({"to": ["=+390612345678"]}, "always the same"),
-    ({"to": ["header.x"]}, "none of body.NAME"),
-    ({"deny": {"body": {"r": "{number}"}}}, "is none of decision"),
-    ({"deny": {"body": {"r": "1", "n": "{to}"}}}, "could not tell"),
-    ({"deny": {"body": "x", "status": 99}}, "no status"),
+    ({"to": ["=+390612345678"]}, "cannot be a constant"),
+    ({"to": ["header.x"]}, "not of the form body.NAME"),
+    ({"deny": {"body": {"r": "{number}"}}}, "is not one of decision"),
+    ({"deny": {"body": {"r": "1", "n": "{to}"}}}, "must differ from those of"),
+    ({"deny": {"body": "x", "status": 99}}, "is not between 200 and 599"),
     ({"deny": {"body": ["x"], "form": True}}, "object of texts"),
     ({"id": "Plain"}, "small letters"),
     ({"script": "x"}, "unknown field"),

@@ -370,8 +370,8 @@ async def test_a_dialers_own_list_is_added_to_until_the_number_is_on_it(
     ("changes", "secret", "problem"),
     [
         ({"url": "http://example.com/"}, WRITTEN, "url must be https"),
-        ({"url": "ftp://example.com/"}, WRITTEN, "url is none"),
-        ({"url": "https://user:word@example.com/"}, WRITTEN, "url is none"),
+        ({"url": "ftp://example.com/"}, WRITTEN, "url is invalid"),
+        ({"url": "https://user:word@example.com/"}, WRITTEN, "url is invalid"),
         ({"controllers": ["nobody"]}, WRITTEN, "no such controller: nobody"),
         ({"secret_file": "none"}, WRITTEN, "cannot read none"),
         ({"kind": "vicidial"}, WRITTEN, "a dialer needs its user"),
@@ -395,7 +395,7 @@ def test_a_webhook_that_would_leak_or_prove_nothing_is_refused(
 def test_two_webhooks_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(WRITTEN)
     path = write_folder(tmp_path, subscribers=[hook("https://example.com/1"), hook("https://example.com/2")])
-    with pytest.raises(ConfigError, match="stands twice"):
+    with pytest.raises(ConfigError, match="is defined twice"):
         loader.load(path)
 
 
