@@ -1,17 +1,16 @@
-"""The keys between a called number and whoever reads the log: made when a month needs them, thrown away with it.
+"""The keys that hide called numbers from readers of the log: one set per month, destroyed when the month is retired.
 
-The key file is one JSON object, mode 0600, always replaced whole:
+The key file is one JSON object, mode 0600, always replaced as a whole:
 
     {"format":1,"log":"9f2c01ab","subject":"<32 bytes, base64>",
      "months":{"2026-11":{"hash":"<32 bytes, base64>","cipher":"<32 bytes, base64>"}}}
 
-`log` names the decision log that this file belongs to. `subject` keys the ledger's pseudonyms and is never rotated: a
-suppression must outlive every month. A month (UTC) has one key for the pseudonyms in the log and one for the sealed
-numbers. Taking a month out retires it: its records stay and still verify, but belong to nobody any more (crypto-shredding;
-GDPR art. 5(1)(e) and 17). The format changes by a new `format` only: a program that does not know a field must not
-rewrite the file without it, so it refuses the file. A node that shares its ledger with others starts from a copy of
-their file without `log` and `months`. Of several gates on one file (workers) each has a log of its own, named after
-`log` and the worker's number: see `log_name`.
+`log` is the name of the decision log of this file. `subject` is the key of the ledger's pseudonyms and is never rotated: a
+revocation must outlive every month. A month (UTC) has one key for pseudonyms in the log and one for encrypted numbers.
+Removing a month retires it: its records remain and still verify, but are anonymous (crypto-shredding; GDPR art. 5(1)(e)
+and 17). Any change needs a new `format`: a program that ignored an unknown field would rewrite the file without it, so
+it rejects the file instead. A node that shares its ledger starts from a copy of another node's file without `log` and
+`months`. Each worker of a node has its own log, named after `log` and the worker's number (`log_name`).
 """
 
 import fcntl
@@ -47,13 +46,13 @@ _LogName = Annotated[str, Meta(pattern=r"^([0-9a-f]{8})?$")]
 
 
 class KeysUnusable(Unavailable):
-    """The key file is missing a right, a field or its meaning; the message says what to do."""
+    """The error for a key file that cannot be used. The message says what to do."""
 
     component = "keys"
 
 
 class KeyRetired(KeysUnusable):
-    """The month's keys are gone, on purpose: what they hid cannot be read or linked again."""
+    """The error for a month whose keys were destroyed: its numbers cannot be read or linked any more."""
 
 
 class _MonthFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,33 +68,33 @@ class _KeyFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Envelope:
-    """For what goes from one holder of the key to another, and stays with them."""
+    """The encryption of messages between nodes that have the same key."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
 
     def close(self, content: bytes, nonce: bytes, about: bytes) -> bytes:
-        """The 12-byte nonce, then AES-256-GCM with its 16-byte tag. It opens with the same `about` only."""
+        """Return the 12-byte nonce, then AES-256-GCM with its 16-byte tag. Only the same `about` opens it."""
         return nonce + self._cipher.encrypt(nonce, content, about)
 
     def open(self, box: bytes, about: bytes) -> bytes:
-        """Raises `KeysUnusable`."""
+        """Return the content of a box. Raises `KeysUnusable`."""
         try:
             return self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], about)
         except (InvalidTag, ValueError) as error:
             raise KeysUnusable(
-                "closed with another key, or about something else, or changed on its way"
+                "a message between nodes was encrypted with another key or for another purpose, or was modified"
             ) from error
 
 
 class Sealer:
-    """Keeps a number for who may see it."""
+    """The encryption of numbers."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
 
     def seal(self, number: str, nonce: bytes) -> bytes:
-        """The 12-byte nonce, then AES-256-GCM of the number with its 16-byte tag."""
+        """Return the 12-byte nonce, then AES-256-GCM of the number with its 16-byte tag."""
         return nonce + self._cipher.encrypt(nonce, number.encode(), None)
 
     def unseal(self, box: bytes) -> str:
@@ -103,24 +102,24 @@ class Sealer:
             return self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], None).decode()
         except (InvalidTag, ValueError) as error:
             raise KeysUnusable(
-                "a sealed number does not open with the key of its month: it was changed, or belongs to another log"
+                "cannot decrypt a number with the key of its month: it was modified, or belongs to another log"
             ) from error
 
 
 def nonces() -> Iterator[bytes]:
-    """Nonces for `MonthKeys.seal`: one iterator for each process, made after any fork.
+    """Yield nonces for `MonthKeys.seal`. Create one iterator per process, after any fork.
 
-    A repeated nonce under AES-GCM gives the plaintexts away. A counter from a random 96-bit start repeats only if two
-    starts fall within one run's length of each other: with 2^12 starts of 2^32 calls under one key, about 2^-40.
-    Nothing has to be remembered across restarts, as a plain counter would, and it does not wear out after 2^32 calls,
-    as independent random nonces do (NIST SP 800-38D, 8.3).
+    A repeated nonce under AES-GCM reveals the plaintexts. A counter from a random 96-bit start repeats only if two starts
+    are within one run's length of each other: with 2^12 starts of 2^32 calls under one key, about 2^-40. Unlike a plain
+    counter it needs no state across restarts, and unlike random nonces it is not limited to 2^32 calls
+    (NIST SP 800-38D, 8.3).
     """
     for value in count(secrets.randbits(8 * _NONCE_BYTES)):
         yield (value % (1 << 8 * _NONCE_BYTES)).to_bytes(_NONCE_BYTES, "big")
 
 
 class KeyedHash:
-    """BLAKE2b (RFC 7693) under a key of 1 to 64 bytes; `size`: of the hash, in bytes."""
+    """BLAKE2b (RFC 7693) with a key of 1 to 64 bytes. `size` is the length of the hash in bytes."""
 
     def __init__(self, key: bytes, size: int) -> None:
         if not key:
@@ -128,56 +127,58 @@ class KeyedHash:
         self._keyed = blake2b(key=key, digest_size=size)
 
     def digest(self, content: bytes) -> bytes:
-        keyed = self._keyed.copy()  # the key is hashed once: a quarter of the time of a hash from the start
+        keyed = self._keyed.copy()  # reuses the hashed key: a quarter of the time of a new keyed hash
         keyed.update(content)
         return keyed.digest()
 
     def masked(self, value: bytes, content: bytes) -> bytes:
-        """Return `value`, as long as the hash, XOR the hash of `content`. The same again returns the value."""
+        """Return `value`, as long as the hash, XOR the hash of `content`. Repeating it returns the value."""
         mask = self.digest(content)
         if len(value) != len(mask):
-            raise ValueError(f"a masked value is as long as the hash: {len(mask)} bytes")
+            raise ValueError(f"the value must be as long as the hash: {len(mask)} bytes")
         return (int.from_bytes(value) ^ int.from_bytes(mask)).to_bytes(len(mask))
 
 
 class MonthKeys(Sealer):
-    """One month's two keys: `pseudonym` finds a number without showing it, `seal` keeps it."""
+    """The two keys of a month: `pseudonym` identifies a number without revealing it, `seal` encrypts it."""
 
     def __init__(self, file: _MonthFile) -> None:
         super().__init__(file.cipher)
         self._keyed = KeyedHash(file.hash, _PSEUDONYM_BYTES)
 
     def pseudonym(self, number: str) -> bytes:
-        """16 bytes. Keyed, because a plain hash of a number is undone by trying all 10^10 of them."""
+        """Return a keyed hash of 16 bytes. A plain hash could be reversed by trying all 10^10 numbers."""
         return self._keyed.digest(number.encode())
 
     def masked(self, value: bytes, decision: str) -> bytes:
-        """16 bytes under a mask of this decision's own, and its inverse. Once the month is retired nothing is left of
-        what was under it: the name of a question can be tried out by whoever has the ledger's key.
+        """Return 16 bytes XOR a mask for this decision; repeating it returns the value.
+
+        The mask hides questions after the month is retired: otherwise the ledger's key would allow trying out names.
         """
         return self._keyed.masked(value, b"mask of " + decision.encode())
 
 
 class Keys:
-    """Every key of one log. Several processes may hold the same file: each reads it anew, under a lock, for all but the
-    newest month, so that a month retired by one is retired for all.
+    """The keys of one log.
+
+    Several processes may use the same file. Only the newest month is cached; for others each process reads the file under a
+    lock, so that a month retired by one process is retired for all.
     """
 
     def __init__(self, path: Path, file: _KeyFile, worker: int) -> None:
         self.log = log_name(file.log, worker)
         self._path, self._worker = path, worker
         self._secret = file.subject
-        # The ledger's numbers are sealed for as long as the suppression holds, so under no month's key.
+        # The ledger's numbers are needed as long as their revocations, so no month's key encrypts them.
         self.ledger = Sealer(blake2b(b"ledger cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
-        # And so are those of a legal hold, under a key of their own: whoever may read one need not read the other.
+        # Numbers of legal holds have a separate key, so that access to one does not give access to the other.
         self.holds = Sealer(blake2b(b"hold cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.peers = Envelope(blake2b(b"peer cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.ids = DecisionIds(blake2b(b"decision ids", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.entries = EntryIds(blake2b(b"entry ids", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.mark = blake2b(b"whose store", key=file.subject, digest_size=_PSEUDONYM_BYTES).hexdigest()
         self._controllers: dict[str, KeyedHash] = {}
-        # One value, not three: a reader in a thread must never see the span of one month with the keys of another.
-        # No instant lies in this first span.
+        # One tuple, so that other threads never see the span of one month with the keys of another. The first span is empty.
         self._newest = (0, 0, MonthKeys(_new_month()))
 
     @classmethod
@@ -186,47 +187,50 @@ class Keys:
             return cls(path, _read_or_make(path), worker)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Another process reads the file itself: no key is ever in a message between the two."""
+        """Pickle the path only: another process reads the file itself, so keys are never sent."""
         return Keys.open, (self._path, self._worker)
 
     def month(self, at: Instant) -> MonthKeys:
-        """The keys of the month that `at` lies in, made if that month is new; an older one that is gone is retired.
-        Hot for the newest month; any other is read from the file.
+        """Return the keys of the month of `at`; create them for a new month. Raises `KeyRetired`, `KeysUnusable`.
+
+        The newest month is cached; others are read from the file.
         """
         start, end, keys = self._newest
         return keys if start <= at < end else self._look_up(at)
 
     def subject(self, controller: str, number: str) -> bytes:
-        """16 bytes: the ledger's name for a number, different for each controller so that tenants cannot be joined.
-        Controller `*` is for what holds against every controller.
+        """Return the ledger's 16-byte hash of a number. It differs by controller, so that their data cannot be joined.
+
+        Controller `*` is for entries that bind every controller.
         """
         return self.named(controller, number.encode())
 
     def named(self, controller: str, content: bytes) -> bytes:
-        """The same of anything that holds a called number; `?` stands for questions."""
+        """Return the same hash of any content with a called number. Controller `?` is for questions."""
         return (self._controllers.get(controller) or self._derive(controller)).digest(content)
 
     def hashes(self, number: str) -> dict[str, bytes]:
-        """The number's pseudonym under every live month, for finding every decision about it (GDPR art. 15)."""
+        """Return the number's pseudonyms of all months that are not retired, to find its decisions (GDPR art. 15)."""
         with locked(self._path):
             file = _read(self._path)
         return {name: MonthKeys(month).pseudonym(number) for name, month in file.months.items()}
 
     def live(self) -> dict[str, MonthKeys]:
-        """Of every month (`YYYY-MM`) whose keys are not retired; none is made."""
+        """Return the keys of every month (`YYYY-MM`) that is not retired."""
         with locked(self._path):
             file = _read(self._path)
         return {name: MonthKeys(month) for name, month in file.months.items()}
 
     def retire(self, month: str) -> None:
-        """Throw the keys of `YYYY-MM` away. The newest month is in use and is refused. Copies and backups of the file
-        are the operator's to destroy.
+        """Destroy the keys of a past month (`YYYY-MM`). Raises `KeysUnusable`, also for the newest month, which is in use.
+
+        The operator must destroy copies and backups of the file.
         """
         with locked(self._path):
             file = _read(self._path)
             if month not in file.months or month == max(file.months):
                 raise KeysUnusable(
-                    f"{self._path}: {month} is no past month with keys; see `months` in that file"
+                    f"{self._path}: {month} is not a past month with keys; see `months` in that file"
                 )
             del file.months[month]
             write_file(self._path, msgspec.json.encode(file))
@@ -252,14 +256,14 @@ class Keys:
             write_file(self._path, msgspec.json.encode(file))
         elif name not in file.months:
             raise KeyRetired(
-                f"{self._path}: the keys of {name} are retired, the newest are of {newest}; if a wrong clock made"
-                f" those, take {newest} out of `months`"
+                f"{self._path}: the keys of {name} are retired, the newest are of {newest}; if a wrong clock created"
+                f" these, remove {newest} from `months`"
             )
         return file.months
 
 
 def log_name(first: str, worker: int) -> str:
-    """Of a worker's log: `first` for worker 1. 8 hexadecimal digits."""
+    """Return the name of a worker's log, 8 hexadecimal digits: `first` for worker 1."""
     return first if worker == 1 else blake2b(f"{first}/{worker}".encode(), digest_size=4).hexdigest()
 
 
@@ -268,7 +272,7 @@ def _new_month() -> _MonthFile:
 
 
 def _month_of(at: Instant) -> tuple[str, Instant, Instant]:
-    """`YYYY-MM` in UTC, its first instant and the first one after it."""
+    """Return the month of `at` as `YYYY-MM` in UTC, its first instant and the first instant after it."""
     day = datetime.fromtimestamp(at // SECOND, UTC)
     first = datetime(day.year, day.month, 1, tzinfo=UTC)
     after = datetime(day.year + day.month // 12, day.month % 12 + 1, 1, tzinfo=UTC)
@@ -308,8 +312,11 @@ def _read(path: Path) -> _KeyFile:
 def read_file(path: Path, kind: type[_T]) -> _T:
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
-            raise KeysUnusable(f"{path} can be read by others than its owner: chmod 600 {path}")
+            raise KeysUnusable(f"{path} is not private to its owner: run chmod 600 {path}")
         try:
             return msgspec.json.decode(file.read(), type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec lets the second one through
+        except (
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+        ) as error:  # msgspec does not convert UnicodeDecodeError
             raise KeysUnusable(f"{path}: {error}; restore the file from its backup") from error

@@ -1,12 +1,12 @@
-"""The key that signs what a log held: made once, in the folder of the other keys, and kept apart from the log.
+"""The key that signs checkpoints of a log. It is created once and stored with the other keys, separate from the log.
 
-`signing.json` is one JSON object, mode 0600, always replaced whole:
+`signing.json` is one JSON object, mode 0600, always replaced as a whole:
 
     {"format":1,"keys":[{"public":"<32 bytes, base64>","private":"<32 bytes, base64>","made_at":<ms>}]}
 
-The newest key stands last and signs; of the others the private half is empty, thrown away when its follower was made, and
-the public half stays for as long as what it signed. A key is named by the first 16 hexadecimal digits of the SHA-256 of
-its public half. All are Ed25519 (RFC 8032). The format changes by a new `format` only.
+The last key is the newest and signs. The private halves of older keys are empty: they are destroyed when a new key is created. The
+public halves are kept as long as their signatures. A key's name is the first 16 hexadecimal digits of the SHA-256 of
+its public half. All keys are Ed25519 (RFC 8032). Any change needs a new `format`.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 class Signer:
-    """`public`: the raw public half of every key there ever was, by name; `name` is that of the one that signs."""
+    """The signing key. `name` is its name; `public` holds the raw public halves of all keys, old ones too, by name."""
 
     def __init__(self, file: _SigningFile) -> None:
         newest = file.keys[-1]
@@ -61,19 +61,19 @@ class Signer:
 
     @classmethod
     def open(cls, path: Path, now: Instant) -> "Signer":
-        """Makes the key where there is none. Raises `KeysUnusable`."""
+        """Open the key file; create it if it is missing. Raises `KeysUnusable`."""
         with locked(path):
             if not path.exists():
                 write_file(path, msgspec.json.encode(_SigningFile(format=1, keys=[_new(now)])))
             return cls(_read(path))
 
     def sign(self, message: bytes) -> bytes:
-        """64 bytes."""
+        """Return a signature of 64 bytes."""
         return self._private.sign(message)
 
 
 def public_keys(path: Path) -> Mapping[str, bytes]:
-    """Every key of the file by name, none where there is no file. Raises `KeysUnusable`."""
+    """Return the public keys in the file by name; empty if the file is missing. Raises `KeysUnusable`."""
     if not path.exists():
         return {}
     with locked(path):
@@ -81,28 +81,28 @@ def public_keys(path: Path) -> Mapping[str, bytes]:
 
 
 def public_halves(folder: Path) -> Mapping[str, bytes]:
-    """Of a copy that another may check: `NAME.pem` for each key, by name. Raises `KeysUnusable`."""
+    """Return the public keys in a folder of `NAME.pem` files, by name. Raises `KeysUnusable`."""
     halves = {}
     for path in sorted(folder.glob("*.pem")):
         try:
             key = load_pem_public_key(path.read_bytes())
         except ValueError as error:
-            raise KeysUnusable(f"{path}: no public key: {error}") from error
+            raise KeysUnusable(f"{path} is not a public key: {error}") from error
         if not isinstance(key, Ed25519PublicKey) or key_name(key.public_bytes_raw()) != path.stem:
-            raise KeysUnusable(f"{path} does not hold the key that it is named after")
+            raise KeysUnusable(f"{path} holds another key than its name says")
         halves[path.stem] = key.public_bytes_raw()
     return halves
 
 
 def pem(public: bytes) -> bytes:
-    """As `openssl pkey -pubin` reads it."""
+    """Return a public key as PEM, for `openssl pkey -pubin`."""
     return Ed25519PublicKey.from_public_bytes(public).public_bytes(
         Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
     )
 
 
 def renew(path: Path, now: Instant) -> Signer:
-    """A new key signs from here on; the private half of the old one is thrown away. Raises `KeysUnusable`."""
+    """Create a new key that signs from now on, and destroy the old private half. Raises `KeysUnusable`."""
     with locked(path):
         old = [_KeyPair(pair.public, b"", pair.made_at) for pair in _read(path).keys]
         file = _SigningFile(format=1, keys=[*old, _new(now)])

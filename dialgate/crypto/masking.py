@@ -1,12 +1,12 @@
-"""The called number where none belongs: in an id, a file's name, a remark that somebody enters beside it.
+"""The masking of called numbers in texts of requests: ids, names of files, remarks.
 
-Such a text is stored with the number taken out, so that no clear number ever reaches the disk, and none is left in a free
-page after an erasure. In its place stands one of
+The number is removed before a text is stored, so that no clear number reaches the disk or remains in a free page after an
+erasure. It is replaced by one of
 
-    [hidden:<16 hex digits>]   a keyed hash, in ids and other words that are compared: the same number, the same hash
-    [sealed:<base64url>]       its ciphertext under the ledger's key, in texts that must be shown again as they were
+    [hidden:<16 hex digits>]   a keyed hash, in ids and other texts that are compared: the same for the same number
+    [sealed:<base64url>]       its ciphertext under the ledger's key, in texts that must be shown unchanged
 
-How it may change: what stands in brackets keeps its meaning; another kind gets another word.
+Compatibility: the meaning of both never changes; another kind gets another word.
 """
 
 import re
@@ -21,10 +21,10 @@ from dialgate.crypto.redaction import TAIL, digits_of, taken_out
 
 S = TypeVar("S", bound=Struct)
 
-_PHRASE = 256  # the end of a stored phrase, see `model.Phrase`
+_PHRASE = 256  # maximum length, see `model.Phrase`
 _OTHER_BYTES = bytes(set(range(256)) - set(b"0123456789"))
 _SEALED = re.compile(r"\[sealed:([A-Za-z0-9_-]+=*)\]")
-# Names of our own configuration, and a sum: none of them can be the person's number.
+# Names from the configuration, and a hash: they cannot contain the person's number.
 _EXEMPT = frozenset(
     {"number", "controller", "campaign", "scope", "sector", "purposes", "call_types", "artefact_sha256"}
 )
@@ -32,13 +32,13 @@ _COMPARED = frozenset({"id", "goods", "consent"})
 
 
 class Masker:
-    """Of one controller, so that the same number does not look the same in another's entries."""
+    """The masking for one controller. The same number looks different in another controller's entries."""
 
     def __init__(self, keys: Keys, controller: str) -> None:
         self._keys, self._controller = keys, controller
 
     def masked(self, value: S, number: str) -> S:
-        """The same struct with `number` (E.164) taken out of its texts."""
+        """Return the struct with `number` (E.164) masked in its texts."""
         changes = {
             name: self._field(name, getattr(value, name), number)
             for name in value.__struct_fields__
@@ -47,14 +47,14 @@ class Masker:
         return structs.replace(value, **changes)
 
     def shown(self, value: Any) -> Any:
-        """The same text, mapping, sequence or struct with what was sealed in the clear: for a reading that is recorded."""
+        """Return a text, mapping, sequence or struct with its sealed parts in clear. Record such a look-up."""
         return _replaced(value, self._unsealed)
 
     def text(self, text: str, number: str) -> str:
         return taken_out(text, number, self._seal)
 
     def many(self, text: str) -> Callable[[str], str]:
-        """`text` for one number after another."""
+        """Return a faster version of `text` for one text and many numbers."""
         digits = digits_of(text)
         return lambda number: self.text(text, number) if number[-TAIL:] in digits else text
 
@@ -63,7 +63,7 @@ class Masker:
             return taken_out(value, number, self._hide if name in _COMPARED else self._seal)
         if isinstance(value, tuple) and name in _COMPARED:
             return tuple(taken_out(item, number, self._hide) for item in value)
-        if isinstance(value, Struct):  # an origin: its phrases have an end, also when they are read
+        if isinstance(value, Struct):  # an origin: its phrases have a maximum length
             return self._phrases(value, number)
         return value
 
@@ -81,13 +81,13 @@ class Masker:
         return f"[hidden:{self._keys.named(self._controller, b'word ' + fragment.encode())[:8].hex()}]"
 
     def _seal(self, fragment: str) -> str:
-        # The nonce comes from the text, so that a repeated entry is stored the same; no two texts share one.
+        # The nonce is derived from the text: a repeated entry is stored identically, and different texts have different nonces.
         nonce = self._keys.named(self._controller, b"text " + fragment.encode())[:12]
         box = self._keys.ledger.seal(f"{self._controller}\0{fragment}", nonce)
         return f"[sealed:{urlsafe_b64encode(box).decode()}]"
 
     def _unsealed(self, match: re.Match[str]) -> str:
-        """As it stands where it does not open, or is another controller's: somebody typed it."""
+        """Return the clear text; the match itself if it cannot be decrypted or belongs to another controller."""
         try:
             owner, _, fragment = self._keys.ledger.unseal(urlsafe_b64decode(match[1])).partition("\0")
         except (KeysUnusable, ValueError):
@@ -96,7 +96,7 @@ class Masker:
 
 
 def covered(value: Any) -> Any:
-    """As `Masker.shown`, with a mark for what was sealed: for who may see the rest."""
+    """Return the value with a placeholder for each sealed part, for clients that may see the rest."""
     return _replaced(value, lambda _: "•••")
 
 
@@ -115,7 +115,7 @@ def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
 
 
 def may_stand_in(texts: Iterable[str], number: str) -> bool:
-    """False where none of these texts names it: most rows of a file are clean, and one look at all of a row says so."""
+    """Return False if none of the texts contains the number: a fast check, because most rows of a file do not."""
     whole_text = "".join(texts)
     if not whole_text.isascii():
         return number[-TAIL:] in digits_of(whole_text)

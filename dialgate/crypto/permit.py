@@ -1,12 +1,12 @@
-"""A permit: an allow that its holder can show, for the seconds in which the call is placed.
+"""Permits: signed proofs of an allow, valid for the seconds in which the call is placed.
 
-A JSON Web Token (RFC 7519), signed with ES256 (RFC 7518) because that is what Kamailio's modules verify:
+A permit is a JSON Web Token (RFC 7519), signed with ES256 (RFC 7518) because Kamailio's modules can verify that:
 
     {"alg":"ES256"} . {"jti":"1f0c9a3e-1","to":"+390612345678","from":"+390844123456","iat":1795510800,"exp":1795510810}
 
-`jti` is the decision; who honours a permit honours one for each decision, once. `to` and `from` are what was checked: the
-call must be of these and no others. `iat` and `exp` are seconds since 1970, UTC. Claims may be added, for whoever reads
-takes these five and no more; none changes its meaning.
+`jti` is the decision; accept only one permit per decision, and only once. `to` and `from` are the numbers that were checked: the
+call must have exactly these. `iat` and `exp` are Unix seconds. Claims may be added, because readers ignore others; no
+claim changes its meaning.
 """
 
 import base64
@@ -21,14 +21,14 @@ from msgspec import Struct, structs
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.responses import Answer
 
-Sign: TypeAlias = Callable[[bytes], bytes]  # 64 bytes: r and s
+Sign: TypeAlias = Callable[[bytes], bytes]  # returns 64 bytes: r and s
 IsSigned: TypeAlias = Callable[[bytes, bytes], bool]
 
 _HEADER: Final = b'{"alg":"ES256"}'
 
 
 class PermitRefused(Exception):
-    """The text says why, and never repeats a number."""
+    """The error for an invalid permit. The text says why and contains no number."""
 
 
 class Permit(
@@ -37,7 +37,7 @@ class Permit(
     kw_only=True,
     rename={"decision": "jti", "from_": "from", "issued": "iat", "expires": "exp"},
 ):
-    """`issued` and `expires` in whole seconds."""
+    """The content of a permit. `issued` and `expires` are in Unix seconds."""
 
     decision: str
     to: str
@@ -47,7 +47,7 @@ class Permit(
 
 
 def add_permit(answer: Answer, sign: Sign, seconds: int, now: Instant) -> Answer:
-    """The same with a permit, where it allows: for `seconds`, and never beyond the allow itself."""
+    """Return an allow with a permit, valid for `seconds` but not longer than the allow. A denial is unchanged."""
     if answer.decision != "allow" or not answer.decision_id:
         return answer
     issued = now // SECOND
@@ -66,7 +66,7 @@ def token(permit: Permit, sign: Sign) -> str:
 
 
 def read(text: str, is_signed: IsSigned, now: Instant) -> Permit:
-    """Raises `PermitRefused`."""
+    """Return the permit in a token. Raises `PermitRefused`."""
     content, _, signature = text.rpartition(".")
     try:
         header, payload = content.split(".")
@@ -74,7 +74,7 @@ def read(text: str, is_signed: IsSigned, now: Instant) -> Permit:
             raise PermitRefused("the permit is not signed by this gate")
         permit = msgspec.json.decode(_decoded(payload), type=Permit)
     except (ValueError, msgspec.DecodeError):
-        raise PermitRefused("this is no permit") from None
+        raise PermitRefused("the text is not a permit") from None
     if not permit.issued <= now // SECOND < permit.expires:
         raise PermitRefused("the permit has expired; ask again")
     return permit
@@ -85,7 +85,7 @@ def _encoded(part: bytes) -> bytes:
 
 
 def _decoded(part: str) -> bytes:
-    """Raises ValueError."""
+    """Decode a part of a token. Raises `ValueError`."""
     try:
         return base64.b64decode(part + "=" * (-len(part) % 4), b"-_", validate=True)
     except binascii.Error as error:

@@ -1,12 +1,12 @@
-"""The key that signs permits: made once, in the folder of the other keys, and used for nothing else.
+"""The key that signs permits. It is created once, stored with the other keys, and used only for permits.
 
-`permit.json` is one JSON object, mode 0600, always replaced whole:
+`permit.json` is one JSON object, mode 0600, always replaced as a whole:
 
     {"format":1,"private":"<32 bytes, base64>","made_at":<ms>}
 
-`private` is the secret number of an ECDSA key on P-256. Several gates whose permits one Kamailio honours have copies of one
-file. The format changes by a new `format` only. To renew it: take the file away, restart the gate, and hand the new public
-key out; permits live for seconds, so nothing has to overlap for longer.
+`private` is the secret number of an ECDSA key on P-256. Gates whose permits the same Kamailio accepts need copies of the
+same file. Any change needs a new `format`. To renew the key, remove the file, restart the gate, and distribute the new
+public key. No overlap is needed, because permits are valid for seconds.
 """
 
 import secrets
@@ -41,7 +41,7 @@ class _PermitFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PermitKey:
-    """`public`: as PEM, for whoever honours permits."""
+    """The key for permits. `public` is PEM, for the verifiers of permits."""
 
     def __init__(self, key: EllipticCurvePrivateKey) -> None:
         self._key = key
@@ -51,7 +51,7 @@ class PermitKey:
 
     @classmethod
     def open(cls, path: Path, now: Instant) -> "PermitKey":
-        """Makes the key where there is none. Raises `KeysUnusable`."""
+        """Open the key file; create it if it is missing. Raises `KeysUnusable`."""
         with locked(path):
             if not path.exists():
                 private = (1 + secrets.randbelow(_ORDER - 1)).to_bytes(_BYTES, "big")
@@ -62,11 +62,11 @@ class PermitKey:
             return cls(derive_private_key(int.from_bytes(file.private, "big"), SECP256R1()))
         except ValueError as error:
             raise KeysUnusable(
-                f"{path}: this is no key of P-256; restore the file from its backup"
+                f"{path}: `private` is not a P-256 key; restore the file from its backup"
             ) from error
 
     def sign(self, message: bytes) -> bytes:
-        """64 bytes, as RFC 7518 section 3.4 has them."""
+        """Return a signature of 64 bytes (RFC 7518 section 3.4)."""
         r, s = decode_dss_signature(self._key.sign(message, ECDSA(SHA256())))
         return r.to_bytes(_BYTES, "big") + s.to_bytes(_BYTES, "big")
 

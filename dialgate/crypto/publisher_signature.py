@@ -1,7 +1,7 @@
-"""Who published a snapshot: an Ed25519 signature (RFC 8032) over what the manifest names.
+"""The signature of a snapshot's publisher: Ed25519 (RFC 8032) over the content of the manifest.
 
-The private key is a PEM file (PKCS 8), as `openssl genpkey -algorithm ed25519` makes it, for its owner alone. The public
-key, which each gate is told, is its 32 bytes in hexadecimal.
+The private key is a PEM file (PKCS 8) from `openssl genpkey -algorithm ed25519`. Keep it private. The public key, which each
+gate has in its settings, is written as 32 bytes in hexadecimal.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ class Signer:
 
     @classmethod
     def open(cls, path: Path) -> "Signer":
-        """Raises SigningKeyUnusable."""
+        """Open a private key file. Raises `SigningKeyUnusable`."""
         try:
             key = load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError, TypeError) as error:
@@ -42,7 +42,7 @@ class Signer:
 
 
 def is_signed(text: bytes, signature: str, public: str) -> bool:
-    """Both in hexadecimal."""
+    """Return whether the signature is valid. Signature and public key are in hexadecimal."""
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), text)
     except (InvalidSignature, ValueError):

@@ -1,7 +1,7 @@
-"""Telephone numbers in free text: how they may be written, and how they are blanked.
+"""The search for telephone numbers in free text, and their removal. Pure.
 
-People and programs part the digits of a number by blanks, dots, dashes, slashes, brackets, a plus or signs of no width, and
-write digits of other scripts. All of this is one run here. Pure, and the only place that knows these rules.
+People and programs separate the digits of a number by blanks, dots, dashes, slashes, brackets, plus signs or characters of no
+width, and use digits of other scripts. Here all of these form one run. Only this module has these rules.
 """
 
 import re
@@ -10,42 +10,40 @@ from collections.abc import Callable, Iterator
 
 from dialgate.native import digits
 
-TAIL = 7  # digits at the end of a number that identify it, whatever is written before them
-_FEWEST = 6  # digits of the shortest number that belongs to a person
-_MOST = 17  # digits: the longest number of E.164, behind 00
+TAIL = 7  # the last digits of a number, which identify it with any prefix
+_FEWEST = 6  # digits of the shortest number of a person
+_MOST = 17  # digits of the longest number in E.164, after 00
 _RUN = re.compile(r"\+?[0-9](?:[\W_]*[0-9])*")
 _LONG_RUN = re.compile(rf"\+?[0-9](?:[\W_]*+[0-9]){{{_FEWEST - 1},}}+")
-# Older entries hold keyed hashes of fragments that were cut like this; the same text must give the same hash.
+# Older entries contain keyed hashes of fragments found by this pattern; the same text must give the same hash.
 _FRAGMENT = re.compile(r"[0-9](?:[^0-9A-Za-z]{0,3}[0-9])*")
 
 
 def digits_of(text: str) -> str:
-    """Return the digits of a text as 0 to 9, those of other scripts included."""
+    """Return the digits of a text, with digits of other scripts converted to 0 to 9."""
     return digits(text if text.isascii() else _folded(text))
 
 
 def blanked(text: str, mark: str = "#", fewest: int = _FEWEST) -> str:
     """Replace each run of `fewest` digits or more by `mark`."""
-    if (
-        fewest == _FEWEST and text.isascii()
-    ):  # a call id often holds the number, so this is in the path of the call
+    if fewest == _FEWEST and text.isascii():  # fast path: many call ids contain the called number
         return _LONG_RUN.sub(mark, text)
     return _replaced(text, _RUN, lambda _: mark, lambda run: len(run) >= fewest)
 
 
 def without(text: str, number: str) -> str:
-    """Blank the text's numbers if it gives `number` away. Return it unchanged if not, so that ids stay what they were."""
+    """Blank all numbers in a text that contains `number`. Return other texts unchanged, so that ids stay the same."""
     tail = number[-TAIL:]
     if not tail or not _holds(text, tail):
         return text
     rest = text.replace(number.removeprefix("+"), "#")
-    if len(rest) > _FEWEST:  # a shorter rest, as of an id made of the number, holds no other number
+    if len(rest) > _FEWEST:  # a shorter rest contains no other number
         rest = blanked(text)
     return "#" if len(rest) >= TAIL and _holds(rest, tail) else rest
 
 
 def without_raw(text: str, raw: str) -> str:
-    """The same for a number that cannot be read: any seven of its digits in a row give it away."""
+    """Do as `without` for a number that cannot be parsed: any seven consecutive digits of it count."""
     own, digits = digits_of(raw), digits_of(text)
     if not any(own[at : at + TAIL] in digits for at in range(len(own) - TAIL + 1)):
         return text
@@ -54,7 +52,7 @@ def without_raw(text: str, raw: str) -> str:
 
 
 def taken_out(text: str, number: str, by: Callable[[str], str]) -> str:
-    """Replace what names `number`, and nothing else. `by` receives the text to replace."""
+    """Replace each occurrence of `number`, and nothing else. `by` returns the replacement of a fragment."""
     tail = number[-TAIL:]
     if len(text) < TAIL or not tail or not _holds(text, tail):
         return text
@@ -63,7 +61,7 @@ def taken_out(text: str, number: str, by: Callable[[str], str]) -> str:
 
 
 def readings(text: str) -> Iterator[str]:
-    """Yield what may be a number in a text: neighbouring groups of digits, joined."""
+    """Yield each possible number in a text: joined neighbouring groups of digits."""
     for run in _RUN.finditer(text if text.isascii() else _folded(text)):
         groups = re.findall("[0-9]+", run[0])
         for first in range(len(groups)):
@@ -79,7 +77,7 @@ def readings(text: str) -> Iterator[str]:
 def _replaced(
     text: str, run: re.Pattern[str], by: Callable[[str], str], is_match: Callable[[str], bool]
 ) -> str:
-    """Replace each match of `run` for whose digits `is_match` holds."""
+    """Replace each match of `run` whose digits satisfy `is_match`."""
     plain = text if text.isascii() else _folded(text)
     parts: list[str] = []
     end = 0
@@ -91,7 +89,7 @@ def _replaced(
 
 
 def _folded(text: str) -> str:
-    """The same text, character by character, with every digit as one of 0 to 9."""
+    """Return the text with every digit converted to 0 to 9; the length stays the same."""
     return "".join(
         str(unicodedata.digit(character)) if character.isdigit() else character for character in text
     )

@@ -1,1 +1,1 @@
-"""Sets of numbers in mapped files: the registry snapshot, call lists, and the readers of the files they come from."""
+"""Sets of numbers in mapped files (the registry snapshot and call lists), and the readers of their source files."""

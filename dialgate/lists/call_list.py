@@ -1,7 +1,7 @@
-"""A call list: from the rows of a file to a number set, every row accounted for.
+"""The conversion of a file's rows to the number set of a call list, with a count of every row.
 
-A row is a number, or several columns of which one is the number's (`tabular` finds it) and, if a column says it per row,
-one is named basis.
+A row is a number, or several columns. One holds the number (`tabular` finds it), and a column `basis` may set the row's legal
+basis.
 """
 
 import hashlib
@@ -19,21 +19,23 @@ from dialgate.crypto import redaction
 from dialgate.lists import number_set, tabular
 
 BASES: tuple[Basis, ...] = get_args(Basis)
-_STATED = len(BASES)  # the tag, while a file is read, of a row that says `directory` itself
+_STATED = len(BASES)  # temporary tag of rows whose own `basis` is `directory`
 SHOWN_PROBLEMS = 100
 _BASIS_NAMES = frozenset({"basis", "base", "base_giuridica"})
 
 
 class RowProblem(Struct, frozen=True):
-    """`line` counts from 1, the header included. The number itself is not repeated."""
+    """An invalid row. `line` counts from 1, including the header. `problem` does not contain the number."""
 
     line: int
     problem: str
 
 
 class Tally(Struct):
-    """`problems` holds the first `SHOWN_PROBLEMS` of `refused`; `bases` what the accepted rest on, `stated` for which of these
-    the rows said `directory` themselves. `unstated`: accepted numbers for which a row must say so, and did not.
+    """The counts of a load.
+
+    `problems` holds the first `SHOWN_PROBLEMS` of the `refused` rows. `bases` are the legal bases of accepted rows; `stated` says
+    for each whether the rows themselves have `directory`. `unstated` counts accepted numbers that need this and lack it.
     """
 
     rows: int = 0
@@ -47,7 +49,7 @@ class Tally(Struct):
 
 
 class CallListUnreadable(tabular.Unreadable):
-    """No row of the file holds a number. The text is a sentence that says why, and never holds one itself."""
+    """The error for a file without any valid row. The text is a sentence without numbers."""
 
 
 def _quiet(_: RowProblem) -> None: ...
@@ -62,11 +64,11 @@ def build(
     stated_kinds: Collection[Kind] = (),
     note: Callable[[RowProblem], None] = _quiet,
 ) -> Tally:
-    """Write the number set to `path`; `basis` is for rows that name none. Its tags are places in the tally's `bases`; a
-    list that rests on one basis has none, which makes it smaller and quicker to look up. `stated_kinds`: numbers that are
-    directory entries only if their own row says so. `note` is told of every row that is left out.
+    """Write the number set to `path`, and return the counts. Raises `tabular.Unreadable`.
 
-    Of two rows with the same number the first counts. Raises `tabular.Unreadable`.
+    `basis` applies to rows without their own. Tags are indexes into the tally's `bases`; a list with one basis has no tags, which
+    makes it smaller and faster. Numbers of `stated_kinds` are directory entries only if their own row says so. `note` is
+    called with each row that is left out. If a number occurs twice, the first row counts.
     """
     tally = Tally()
     numbers: dict[int, int] = {}
@@ -84,23 +86,23 @@ def build(
             continue
         if number in numbers:
             tally.duplicates += 1
-            note(RowProblem(line, "stands on the list already"))
+            note(RowProblem(line, "is already on the list"))
         else:
             numbers[number] = tag
             tally.unstated += kind in stated_kinds and tag == BASES.index("directory")
     tally.accepted = len(numbers)
     if not numbers:
-        raise CallListUnreadable(_nothing(tally))
+        raise CallListUnreadable(_why_empty(tally))
     tags = _write(path, numbers)
     tally.bases = tuple("directory" if tag == _STATED else BASES[tag] for tag in tags)
     tally.stated = tuple(tag == _STATED for tag in tags)
     return tally
 
 
-def _write(path: Path, found: dict[int, int]) -> list[int]:
-    """Return the tags that occur, in the order in which the file numbers them."""
-    numbers = np.fromiter(found.keys(), np.uint64, len(found))
-    used, tags = np.unique(np.fromiter(found.values(), np.uint16, len(found)), return_inverse=True)
+def _write(path: Path, tag_of: dict[int, int]) -> list[int]:
+    """Write the file, and return the temporary tag for each tag in the file."""
+    numbers = np.fromiter(tag_of.keys(), np.uint64, len(tag_of))
+    used, tags = np.unique(np.fromiter(tag_of.values(), np.uint16, len(tag_of)), return_inverse=True)
     order = np.argsort(numbers)
     tagged = tags[order].astype(np.uint16) if len(used) > 1 else None
     number_set.write(path, [numbers[order]], meta=b"{}", tags=tagged)
@@ -108,21 +110,21 @@ def _write(path: Path, found: dict[int, int]) -> list[int]:
 
 
 def _read(raw: str, own: str, basis: Basis, home: str) -> tuple[int, int, Kind]:
-    """`own`: the basis that the row names, if any."""
+    """Return the number, the temporary tag and the kind of a row. `own` is the basis in the row, or ""."""
     basis_name = own.strip().lower() or basis
     if basis_name not in BASES:
         raise ValueError(f"basis must be one of {', '.join(BASES)}")
-    number = _parsed(raw, home)
+    number = _parse(raw, home)
     tag = _STATED if basis_name == "directory" and own.strip() else BASES.index(basis_name)
     return int(number.e164.removeprefix("+")), tag, number.kind
 
 
 def number_of(raw: str, home: str) -> str:
-    """In E.164. Raises ValueError, whose text is a phrase without a digit."""
-    return _parsed(raw, home).e164
+    """Return a number in E.164. Raises `ValueError`, whose text is a phrase without digits."""
+    return _parse(raw, home).e164
 
 
-def _parsed(raw: str, home: str) -> phone.Parsed:
+def _parse(raw: str, home: str) -> phone.Parsed:
     if raw.startswith("="):
         raise ValueError("is a formula; save the list with its values")
     return phone.parse(raw.strip(), home)
@@ -132,15 +134,15 @@ def _cell(cells: list[str], at: int) -> str:
     return cells[at] if 0 <= at < len(cells) else ""
 
 
-def _nothing(tally: Tally) -> str:
+def _why_empty(tally: Tally) -> str:
     if not tally.rows:
-        return "The file has no rows; send a number a row."
+        return "The file has no rows; send one number per row."
     first = tally.problems[0]
-    return f"None of its {tally.rows} rows holds a telephone number. Line {first.line}: {first.problem}."
+    return f"No row of {tally.rows} has a valid telephone number. Line {first.line}: {first.problem}."
 
 
 def names_one_of(path: Path, text: str, home: str) -> bool:
-    """Return whether a text about the list holds one of its numbers. Such a text is stored in clear with every decision."""
+    """Return whether a text contains a number of the list. Decisions would store such a text in clear."""
     numbers = number_set.NumberSet.open(path)
     try:
         for reading in redaction.readings(text):

@@ -1,6 +1,7 @@
-"""Call lists made of files: in a thread for a command, in a process of its own for a gate, whose calls must not wait for it.
+"""Building of call lists from files: in a thread for a command, in a separate process for a gate.
 
-Started as `python -m dialgate.lists.list_builder ORDER`, it reads the file on standard input and writes the result to standard output.
+The gate's calls must not wait for it. As `python -m dialgate.lists.list_builder ORDER` it reads the file from standard input
+and writes the result to standard output.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from dialgate.lists import call_list, tabular
 from dialgate.lists.call_list import RowProblem, Tally
 from dialgate.runtime.resource_limits import confine
 
-_SOON: Final = 0.5  # seconds after which it is seen that a client has gone
+_POLL: Final = 0.5  # seconds between checks whether the client has disconnected
 
 
 class BuildResult(Struct, frozen=True, tag=True):
@@ -32,9 +33,7 @@ class _BuildFailure(Struct, frozen=True, tag=True):
 
 
 class Order(Struct, frozen=True):
-    """Where the list is written, the country of bare numbers, and what rows rest on that do not say. `stated_kinds`: see
-    `calllist.build`.
-    """
+    """The parameters of a build, as in `call_list.build`. `path` is the file to write."""
 
     path: str
     home: str
@@ -43,14 +42,14 @@ class Order(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """Bytes of memory, and seconds, of processor time and by the clock."""
+    """Limits in bytes of memory and in seconds, of processor time and of elapsed time."""
 
     memory: int
     seconds: int
 
 
 class BuildEnded(Exception):
-    """The process that built the list ended without a result."""
+    """The error for a build process that ended without a result."""
 
 
 class Source(Protocol):
@@ -59,7 +58,7 @@ class Source(Protocol):
 
 
 class Here:
-    """A file that is read in a thread of this process. `note` is called with each row that is left out."""
+    """A source that reads a file in a thread of this process. `note` is called with each row that is left out."""
 
     def __init__(
         self,
@@ -70,9 +69,9 @@ class Here:
         self._file, self._hints, self._note = file, hints, note
 
     async def build(self, order: Order) -> BuildResult:
-        return await asyncio.to_thread(self.built, order)
+        return await asyncio.to_thread(self.build_now, order)
 
-    def built(self, order: Order) -> BuildResult:
+    def build_now(self, order: Order) -> BuildResult:
         table = tabular.read(self._file, order.home, self._hints)
         path = Path(order.path)
         tally = call_list.build(
@@ -93,8 +92,9 @@ _decode: Final[Callable[[bytes], _Result]] = msgspec.json.Decoder(_Result).decod
 async def build_apart(
     file: IO[bytes], order: Order, limits: Limits, is_cancelled: Callable[[], bool]
 ) -> BuildResult:
-    """Build a list in a process of its own, which is killed when `is_cancelled` returns true, when its time is over, or when this is
-    cancelled. Raises as `Source.build`.
+    """Build a list in a separate process. Raises the errors of `Source.build`.
+
+    The process is killed if `is_cancelled` returns True, if its time is over, or if this call is cancelled.
     """
     words = (msgspec.json.encode((order, limits)).decode(),)
     process = await asyncio.create_subprocess_exec(
@@ -104,9 +104,9 @@ async def build_apart(
     try:
         async with asyncio.timeout(limits.seconds):
             while not reading.done():
-                await asyncio.wait([reading], timeout=_SOON)
+                await asyncio.wait([reading], timeout=_POLL)
                 if is_cancelled():
-                    raise BuildEnded("The client has gone.")
+                    raise BuildEnded("The client has disconnected.")
     except TimeoutError:
         raise tabular.Unreadable(_too_much(limits)) from None
     finally:
@@ -118,7 +118,7 @@ async def build_apart(
         raise tabular.Unreadable(_too_much(limits))
     if process.returncode:
         raise BuildEnded(
-            f"The process that read the file ended unexpectedly ({process.returncode}). Try again; if it ends again, split the"
+            f"The process that read the file ended unexpectedly ({process.returncode}). Try again; if it fails again, split the"
             " file."
         )
     result = _decode(out)
@@ -136,7 +136,7 @@ def _main() -> None:
     confine(limits.memory, limits.seconds)
     result: _Result
     try:
-        result = Here(sys.stdin.buffer).built(order)
+        result = Here(sys.stdin.buffer).build_now(order)
     except tabular.Unreadable as error:
         result = _BuildFailure(str(error))
     except MemoryError:

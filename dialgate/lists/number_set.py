@@ -1,26 +1,26 @@
-"""An immutable set of telephone numbers in a mapped file, optionally with a 16-bit tag per number.
+r"""An immutable set of telephone numbers in a mapped file, optionally with a 16-bit tag per number.
 
 A number is an int: the digits of its E.164 form, below 10**15. The file is little-endian; every part begins at a
-multiple of 8 bytes, filled up with zeros.
+multiple of 8 bytes and is padded with zeros.
 
-    header       magic "\\x93NUMSET\\n", order mark u16 = 1, format u16 = 1, bytes per tag u16 (0 or 2), u16 = 0,
+    header       magic "\x93NUMSET\n", order mark u16 = 1, format u16 = 1, bytes per tag u16 (0 or 2), u16 = 0,
                  length of file u64, length of meta u32, super-blocks S u32, words u32, numbers u32,
                  sha256 of meta, sha256 of body, sha256 of the header so far
-    meta         bytes of the caller's
+    meta         bytes of the caller
     body         containers  u16[words]
                  super-blocks u64[S], rising: number // 2,560,000
-                 directory   u32[256 S + 1]: where the container of each block of 10,000 numbers begins, in words
-                 ranks       u32[256 S + 1], in a tagged set: how many numbers lie before each block
+                 directory   u32[256 S + 1]: offset in words of the container of each block of 10,000 numbers
+                 ranks       u32[256 S + 1], in a tagged set: count of numbers before each block
                  tags        u16[numbers], in a tagged set: in the order of the numbers
 
-A container of fewer than 645 words is the sorted last four digits, one a word. One of 645 words is a bitmap: 20 words
-that count the numbers before each 512 bits, then 10,000 bits, the lowest first. So a block tells its kind by its size.
+A container of fewer than 645 words holds the sorted last four digits, one number per word. A container of 645 words is a bitmap:
+20 words with the count of numbers before each 512 bits, then 10,000 bits, the lowest first. So the size determines the kind.
 
-How it may change: the layout of `format` 1 stays as it is for ever; any other layout is a higher `format`, which an
-older reader refuses. What the meta holds grows by the rules of whoever wrote it.
+Compatibility: the layout of `format` 1 never changes. Another layout gets a higher `format`, which older readers
+reject. The content of the meta is defined by the caller.
 
-The header's own checksum covers the sums of meta and body, and so names the whole contents: it is `NumberSet.sha256`.
-Lookups need neither numpy nor a copy of anything; the pages of the file are shared by every process that maps it.
+The header's checksum covers the checksums of meta and body, so it identifies the whole content: it is `NumberSet.sha256`.
+Look-ups need neither numpy nor copies; all processes that map the file share its pages.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LIMIT: Final = 10**15
 MAGIC: Final = b"\x93NUMSET\n"
 FORMAT: Final = 1
 BLOCK: Final = 10_000
-BLOCKS: Final = 256  # of a super-block: the lookups have it as a shift by 8
+BLOCKS: Final = 256  # per super-block; look-ups use a shift by 8
 GROUPS: Final = 20
 DENSE: Final = GROUPS + BLOCK // 16
 HEADER: Final = struct.Struct("<8sHHHHQIIII32s32s32s")
@@ -57,7 +57,7 @@ SLICE: Final = 1 << 20
 
 
 class DamagedFile(Exception):
-    """A file that must not be used. The message is `PATH: FAULT`."""
+    """The error for a file that must not be used. The message is `PATH: FAULT`."""
 
     def __init__(self, path: str, fault: str) -> None:
         super().__init__(f"{path}: {fault}")
@@ -89,7 +89,7 @@ def _padded(length: int) -> int:
 
 
 class _Body:
-    """Writes the parts one after the other and sums them up on the way."""
+    """The writer of a file's body, with its checksum and length."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -107,7 +107,7 @@ class _Body:
 
 
 class _Blocks(NamedTuple):
-    """Of a run of numbers: the blocks they lie in, where each begins and ends in the run, and its container's words."""
+    """The blocks in a run of numbers: ids, positions and counts of numbers in the run, and words of the containers."""
 
     ids: Numbers
     begins: NDArray[np.int64]
@@ -116,11 +116,11 @@ class _Blocks(NamedTuple):
 
 
 def write(path: Path, chunks: Iterable[Numbers], *, meta: bytes, tags: Tags | None = None) -> None:
-    """Writes the set and fsyncs the file; to rename it, and to fsync its folder, is the caller's.
+    """Write the set and sync the file. The caller renames it and syncs the folder.
 
-    The numbers of all chunks together rise strictly, else ValueError. `tags` has one entry per number, in their order.
-    A set without tags takes memory for one chunk and 32 bytes per block. More than 4,294,967,295 numbers or words do
-    not fit (struct.error).
+    The numbers of all chunks must be strictly ascending. `tags` has one entry per number, in the same order. A set
+    without tags needs memory for one chunk and 32 bytes per block. Raises `ValueError`; `struct.error` above 4,294,967,295
+    numbers or words.
     """
     with path.open("wb") as file:
         file.write(bytes(HEADER.size) + meta)
@@ -146,7 +146,7 @@ def write(path: Path, chunks: Iterable[Numbers], *, meta: bytes, tags: Tags | No
 
 
 def distinct(numbers: Numbers) -> Numbers:
-    """As `write` wants them: rising, each once. `np.unique` hashes first, which took 20 times as long on 3 million."""
+    """Return the numbers sorted and unique, as `write` needs them. `np.unique` took 20 times as long on 3 million."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     ordered = np.sort(numbers)
@@ -156,7 +156,7 @@ def distinct(numbers: Numbers) -> Numbers:
 
 
 def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
-    """The same numbers, cut so that no block of 10,000 is in two pieces."""
+    """Yield the same numbers in pieces that do not split a block of 10,000."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     rest = np.empty(0, np.uint64)
@@ -165,7 +165,7 @@ def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
         if not len(run):
             continue
         if run[-1] >= LIMIT or not np.all(run[1:] > run[:-1]):
-            raise ValueError("the numbers must rise strictly and lie below 10**15")
+            raise ValueError("the numbers must be strictly ascending and below 10**15")
         end = int(np.searchsorted(run, run[-1] // BLOCK * BLOCK))
         rest = run[end:]
         yield run[:end]
@@ -190,7 +190,7 @@ def _write_containers(body: _Body, chunks: Iterable[Numbers]) -> _Blocks:
 
 
 def _containers(lows: Words, blocks: _Blocks) -> Words:
-    """The words of all containers of a run, one after the other."""
+    """Return the concatenated words of all containers of a run."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     dense = blocks.counts >= DENSE
@@ -208,7 +208,7 @@ def _containers(lows: Words, blocks: _Blocks) -> Words:
 
 
 def _bitmaps(bits: NDArray[np.bool_]) -> Words:
-    """A row of 645 words for each of 10,000 bits."""
+    """Return a row of 645 words for each row of 10,000 bits."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     packed = np.packbits(bits, axis=1, bitorder="little")
@@ -234,7 +234,7 @@ def _write_directories(body: _Body, blocks: _Blocks, *, ranked: bool) -> int:
 
 
 class NumberSet:
-    """The set in a file. Any number of threads may look up at once; after `close` a lookup raises ValueError."""
+    """The set in a file. Look-ups are thread-safe; after `close` they raise `ValueError`."""
 
     def __init__(self, path: str, header: _Header, data: mmap.mmap) -> None:
         self._path = path
@@ -246,8 +246,8 @@ class NumberSet:
         self._body = at = _padded(at + header.meta)
         self._words = self._part("H", at, header.words)
         at = _padded(at + header.words * 2)
-        found = self._part("Q", at, header.supers)
-        self._supers = dict(zip(found, range(0, header.supers * BLOCKS, BLOCKS), strict=True))
+        ids = self._part("Q", at, header.supers)
+        self._supers = dict(zip(ids, range(0, header.supers * BLOCKS, BLOCKS), strict=True))
         words, supers, directory = self._body, at, at + header.supers * 8
         entries = header.supers * BLOCKS + 1
         self._directory = self._part("I", directory, entries)
@@ -255,14 +255,13 @@ class NumberSet:
         ranks, tags = (directory + entries * 4, directory + entries * 8) if self.tagged else (0, 0)
         self._tags = self._part("H", tags, header.numbers) if self.tagged else None
         self.sha256 = header.sha256.hex()
-        # Called with a number: its tag, 0 for every number of a set without tags, -1: not in the set. It is asked several
-        # times for each call.
+        # Returns a number's tag, 0 in a set without tags, -1 if the set does not contain it. Called several times per call.
         self.places = (words, supers, directory, ranks, tags, header.words, header.supers, header.numbers)
         self.tag = Tagger(data, *self.places)
 
     @classmethod
     def open(cls, path: Path) -> NumberSet:
-        """Verifies the header, the length and the meta; `verify` reads the rest. Raises DamagedFile, OSError."""
+        """Open a file and verify header, length and meta; `verify` checks the rest. Raises `DamagedFile`, `OSError`."""
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             header = _read_header(str(path), file.read(HEADER.size), size)
@@ -281,7 +280,7 @@ class NumberSet:
         return self.tag(number) >= 0
 
     def verify(self) -> None:
-        """Reads the whole file; other threads go on meanwhile. Raises DamagedFile."""
+        """Verify the checksum of the whole file, without blocking other threads. Raises `DamagedFile`."""
         total = sha256()
         for at in range(self._body, len(self._view), SLICE):
             total.update(self._view[at : at + SLICE])
@@ -289,14 +288,14 @@ class NumberSet:
             raise DamagedFile(self._path, "body checksum differs")
 
     def arrays(self) -> tuple[Numbers, Tags | None]:
-        """Every number in order, and its tag; copies that outlive the set."""
+        """Return copies of all numbers, in order, and of their tags."""
         import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
         numbers = np.concatenate([np.empty(0, np.uint64), *self.spans()])
         return numbers, None if self._tags is None else np.array(self._tags, np.uint16)
 
     def spans(self, begin: int = 0, end: int = LIMIT) -> Iterator[Numbers]:
-        """The numbers from `begin` on and below `end`, rising, in runs of one span of 2,560,000 each: in little memory."""
+        """Yield the sorted numbers from `begin` to below `end`, one super-block (2,560,000) at a time to save memory."""
         import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
         for span, first in self._supers.items():
@@ -307,7 +306,7 @@ class NumberSet:
                 yield run[at:until]
 
     def count(self, begin: int, end: int) -> int:
-        """How many numbers lie from `begin` on and below `end`, both multiples of 10,000, without reading them."""
+        """Count the numbers from `begin` to below `end`, both multiples of 10,000, without reading them."""
         total = 0
         for span, first in self._supers.items():
             low = max(begin // BLOCK - span * BLOCKS, 0)
@@ -322,7 +321,9 @@ class NumberSet:
         begins = np.array(self._directory[first : last + 1], np.int64)
         dense = begins[:-1][(sizes := np.diff(begins)) == DENSE]
         words = np.frombuffer(self._words, "<u2")
-        before = words[dense + GROUPS - 1].sum(dtype=np.int64)  # its last group, whose bits are counted next
+        before = words[dense + GROUPS - 1].sum(
+            dtype=np.int64
+        )  # before the last group, whose bits are counted next
         bits = words[dense[:, None] + np.arange(GROUPS + (GROUPS - 1) * 32, DENSE)]
         return int(sizes[sizes != DENSE].sum() + before + np.bitwise_count(bits).sum(dtype=np.int64))
 
@@ -358,13 +359,13 @@ def _read_header(path: str, head: bytes, size: int) -> _Header:
     if not head.startswith(MAGIC):
         raise DamagedFile(path, "not a number set")
     if len(head) < HEADER.size:
-        raise DamagedFile(path, f"truncated: {size:,} bytes, and a header alone has {HEADER.size}")
+        raise DamagedFile(path, f"truncated: {size:,} bytes; the header alone has {HEADER.size}")
     header = _Header(*HEADER.unpack(head))
     if struct.unpack_from("=H", head, len(MAGIC)) != (1,):
-        raise DamagedFile(path, "its byte order is not this machine's: use a little-endian one")
+        raise DamagedFile(path, "the file is little-endian and this machine is not: use a little-endian one")
     if header.format > FORMAT:
         raise DamagedFile(
-            path, f"format {header.format} is newer than this program reads ({FORMAT}): update it"
+            path, f"format {header.format} is newer than this version supports ({FORMAT}): update dialgate"
         )
     if sha256(head[:-32]).digest() != header.sha256:
         raise DamagedFile(path, "header checksum differs")

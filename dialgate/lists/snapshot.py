@@ -1,26 +1,26 @@
-"""What the opposition registries answered, as published by `registry_sync` and read by the gate.
+"""The snapshot of registry answers, published by `registry_sync` and read by the gate.
 
-A published folder holds number sets, each named by its contents, and `manifest.json`, whose replacement is the
-publication. The manifest is one JSON object:
+A published folder holds number sets, named by their content, and `manifest.json`. Replacing the manifest publishes a
+snapshot. It is one JSON object:
 
     {"version": "16 hex digits", "published_at": ms, "files": [
         {"registry": "rpo", "controller": "acme", "mode": "answers", "file": "rpo.acme.0123456789abcdef.numbers",
          "sha256": "64 hex digits", "numbers": 1234}], "format": 1}
 
-There is one file for each registry and controller; controller "" is a full list, which serves everybody. Two modes, one
-file format, told by the number set's meta, the JSON of `Contents`:
+There is one file for each registry and controller; controller "" is a full list, which applies to all controllers. Both
+modes have the same file format; the meta of the number set is the JSON of `Contents`:
 
-    answers     the registry answered one controller, number by number (Italy: DPR 26/2022 art. 8 c. 3). A number's tag
-                is the index of its `State`; a number that is not in the set was never asked: unknown.
-    full_list   the registry handed out everybody who is listed. A number that is not in the set is clear where
-                `coverage`, a list of E.164 prefixes in digits, reaches; elsewhere it is uncovered. `covered_by` holds
-                for each prefix the place of the consultation whose version it has; without it, all have the newest.
-                A set without tags has one state, *listed*, of the version that its prefix has.
+    answers     the registry's answers to one controller, number by number (Italy: DPR 26/2022 art. 8 c. 3). A number's
+                tag is the index of its `State`. A number that is not in the set was not submitted: unknown.
+    full_list   all listed numbers of the registry. Another number is clear if `coverage`, a list of E.164 prefixes in
+                digits, covers it; otherwise it is uncovered. `covered_by` has the index of the consultation for each
+                prefix; without it, all prefixes have the newest. A set without tags has one state, *listed*, of the
+                consultation of the prefix.
 
-`signature` is the Ed25519 signature, in hexadecimal, of `signed_text`, where the publisher has a key.
+`signature` is the Ed25519 signature of `signed_text` in hexadecimal, if the publisher has a key.
 
-How both may change: a field is never renamed or removed and never changes its meaning; a new one goes last and has a
-default. Anything else is a higher `format` of the manifest, which an older program refuses.
+Compatibility: never rename, remove or redefine a field. Add new fields at the end with a default. Any other change
+needs a higher `format` of the manifest, which older programs reject.
 """
 
 import os
@@ -47,8 +47,10 @@ Stamp: TypeAlias = tuple[int, int, int]
 
 
 class Consultation(Struct, frozen=True, kw_only=True):
-    """One question put to a registry, and its proof. `submitted_at`, from which its validity runs, is when it was put,
-    or the version of a full list; `answered_at` is 0 where it is not known. The sums are of the texts, out of any zip.
+    """One consultation of a registry, with its proof.
+
+    Its validity begins at `submitted_at`: the submission, or the version of a full list. `answered_at` is 0 if unknown. The
+    hashes are of the unpacked texts.
     """
 
     id: str
@@ -64,8 +66,10 @@ class Consultation(Struct, frozen=True, kw_only=True):
 
 
 class State(Struct, frozen=True, kw_only=True):
-    """An answer that many numbers share. `consultation` indexes `Contents.consultations`; `listed_at` is the newest
-    consultation that ever said *listed*, kept under a newer *clear*: consents before it are void (L. 5/2018 art. 1 c. 5).
+    """An answer that many numbers share. `consultation` is an index into `Contents.consultations`.
+
+    `listed_at` is the newest consultation that answered *listed*, even if a newer one answered *clear*: consents before it are
+    void (L. 5/2018 art. 1 c. 5).
     """
 
     answer: Literal["listed", "clear"]
@@ -74,7 +78,7 @@ class State(Struct, frozen=True, kw_only=True):
 
 
 class Contents(Struct, frozen=True, kw_only=True):
-    """The meta of a number set. Every state is the tag of some number; consultations are kept also when none is."""
+    """The meta of a number set. Every state is used by a number; a consultation may be unused."""
 
     registry: str
     controller: str
@@ -103,7 +107,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 
 def signed_text(manifest: Manifest) -> bytes:
-    """What a signature is about: what is published, and when. It stays as it is, whatever fields come."""
+    """Return the text that is signed: the files and the time of a publication. Its format must never change."""
     lines = [f"dialgate snapshot 1 {manifest.version} {manifest.published_at}"]
     lines += [
         f"{file.registry} {file.controller} {file.mode} {file.file} {file.sha256}" for file in manifest.files
@@ -112,7 +116,7 @@ def signed_text(manifest: Manifest) -> bytes:
 
 
 class Part(Struct, frozen=True, kw_only=True):
-    """`oldest_consulted_at` is that of the oldest answer still in use. Both are 0 where nothing was answered."""
+    """The summary of a file. `oldest_consulted_at` is of the oldest answer in use. Both are 0 without any answer."""
 
     registry: str
     controller: str
@@ -123,31 +127,31 @@ class Part(Struct, frozen=True, kw_only=True):
 
 
 class Pulled(Struct, frozen=True, kw_only=True):
-    """When this copy was last seen to be what is published elsewhere."""
+    """The last successful comparison of this copy with the published snapshot."""
 
     at: Instant
     version: str
 
 
 class SnapshotMissing(Exception):
-    """Nothing is published there."""
+    """The error for a folder without a published snapshot."""
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises SnapshotMissing, DamagedFile."""
+    """Return the manifest of a folder. Raises `SnapshotMissing`, `DamagedFile`."""
     return _read_manifest(folder)[0]
 
 
 def read_contents(numbers: NumberSet, path: Path) -> Contents:
-    """Raises DamagedFile."""
+    """Return the meta of a number set. Raises `DamagedFile`."""
     try:
         return msgspec.json.decode(numbers.meta, type=Contents)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedFile(str(path), f"its meta is not that of registry answers: {error}") from error
+        raise DamagedFile(str(path), f"its meta does not describe registry answers: {error}") from error
 
 
 def changed(folder: Path, snapshot: "Snapshot | None") -> bool:
-    """Whether another manifest than the snapshot's is published now: one `stat`, for asking once a second."""
+    """Return whether a new manifest is published. It needs one `stat`, so it can be called every second."""
     try:
         stat = (folder / MANIFEST).stat()
     except FileNotFoundError:
@@ -156,14 +160,14 @@ def changed(folder: Path, snapshot: "Snapshot | None") -> bool:
 
 
 class Answers(NamedTuple):
-    """`place` says where among `answers` a number's stands; it raises DamagedFile where the damage shows."""
+    """A registry's answers to one controller. `place` returns a number's index in `answers`, or raises `DamagedFile`."""
 
     place: Callable[[int], int]
     answers: tuple[RegistryAnswer, ...]
 
 
 def pulled_at(folder: Path) -> Instant | None:
-    """When a copy of another's publications was last seen to be up to date; None where it is no such copy."""
+    """Return when a pulled copy was last up to date; None if the folder is not a pulled copy."""
     try:
         return msgspec.json.decode((folder / PULLED).read_bytes(), type=Pulled).at
     except FileNotFoundError:
@@ -173,9 +177,9 @@ def pulled_at(folder: Path) -> Instant | None:
 
 
 class Snapshot:
-    """A publication as it was when it was opened; a later one does not disturb it, so that a reader swaps one reference.
+    """An open publication. Later publications do not affect it, so a reader only replaces its reference.
 
-    Opening verifies manifest, headers, lengths and metas; `verify` reads every byte.
+    `open` verifies manifest, headers, lengths and metas; `verify` reads every byte.
     """
 
     def __init__(self, manifest: Manifest, stamp: Stamp, files: "tuple[_OpenFile, ...]") -> None:
@@ -186,10 +190,13 @@ class Snapshot:
 
     @classmethod
     def open(cls, folder: Path, key: str = "") -> "Snapshot":
-        """`key`: the public key that must have signed the manifest, or nothing. Raises SnapshotMissing, DamagedFile."""
+        """Open the current publication. Raises `SnapshotMissing`, `DamagedFile`.
+
+        `key` is the public key that must have signed the manifest; empty: no check.
+        """
         manifest, stamp = _read_manifest(folder)
         if key and not is_signed(signed_text(manifest), manifest.signature, key):
-            raise DamagedFile(str(folder / MANIFEST), "not signed with the key of `snapshot_key`")
+            raise DamagedFile(str(folder / MANIFEST), "not signed with the key in `snapshot_key`")
         with ExitStack() as on_failure:
             files = tuple(
                 _open_entry(folder, entry, manifest.version, on_failure) for entry in manifest.files
@@ -198,34 +205,34 @@ class Snapshot:
         return cls(manifest, stamp, files)
 
     def answer(self, registry: str, controller: str, number: int) -> RegistryAnswer:
-        """`number` is the digits of the E.164 form. Raises DamagedFile where the damage shows."""
+        """Return the answer about a number (digits of E.164). Raises `DamagedFile` if it hits damage."""
         answers = self.of(registry, controller)
         return answers.answers[answers.place(number)]
 
     def of(self, registry: str, controller: str) -> "Answers":
-        """One registry's answers to one controller, for who asks it much."""
+        """Return a registry's answers to a controller, for repeated look-ups."""
         file = self._files.get((registry, controller)) or self._files.get((registry, ""))
         if file is not None:
             return Answers(file.place, file.answers)
-        nobody = RegistryAnswer(registry=registry, answer="unknown", snapshot=self.version)
-        return Answers(lambda _: 0, (nobody,))
+        unknown = RegistryAnswer(registry=registry, answer="unknown", snapshot=self.version)
+        return Answers(lambda _: 0, (unknown,))
 
     def parts(self) -> tuple[Part, ...]:
         return tuple(file.part() for file in self._files.values())
 
     def verify(self) -> None:
-        """Raises DamagedFile."""
+        """Verify every byte of every file. Raises `DamagedFile`."""
         for file in self._files.values():
             file.numbers.verify()
 
     def close(self) -> None:
-        """To be called when nobody asks any longer: an answer after it raises ValueError."""
+        """Close the files. Later look-ups raise `ValueError`."""
         for file in self._files.values():
             file.numbers.close()
 
 
 class _OpenFile:
-    """A number set with its answers made ready: a state becomes a RegistryAnswer once, not once a call."""
+    """A number set with prepared answers, so that no `RegistryAnswer` is created per call."""
 
     def __init__(self, path: Path, numbers: NumberSet, version: str) -> None:
         self.path = path
@@ -238,7 +245,7 @@ class _OpenFile:
         first = len(self._states)
         self._areas = {prefix: first + 2 * at for at, prefix in enumerate(areas)}
         self._widths = sorted({len(prefix) for prefix in areas}, reverse=True)
-        # By place: the states, of each area what is said of a number that is not in the set and of one that is, and -1.
+        # The states; for each area the answers for numbers outside and inside the set; at -1 the answer elsewhere.
         self.answers = (*self._states, *chain.from_iterable(areas.values()), self._absent)
 
     def _opened_areas(self) -> dict[str, tuple[RegistryAnswer, RegistryAnswer]]:
@@ -248,7 +255,9 @@ class _OpenFile:
         )
         covered_by = contents.covered_by or (newest,) * len(contents.coverage)
         if len(covered_by) != len(contents.coverage):
-            raise DamagedFile(str(self.path), "its coverage does not say which version each prefix has")
+            raise DamagedFile(
+                str(self.path), "`covered_by` and `coverage` have different lengths: import again"
+            )
         areas = {prefix: self._area(at) for prefix, at in zip(contents.coverage, covered_by, strict=True)}
         self._absent = msgspec.structs.replace(self._area(newest)[0], answer="uncovered")
         return areas
@@ -264,19 +273,19 @@ class _OpenFile:
         )
 
     def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:
-        """What is said of the numbers of an area that are not in the set, and of those that are."""
+        """Return the answers for numbers of an area that are not in the set, and for numbers that are."""
         version = self.contents.consultations[at].submitted_at
         clear = self._answer(State(answer="clear", consultation=at))
         return clear, self._answer(State(answer="listed", consultation=at, listed_at=version))
 
     def place(self, number: int) -> int:
-        """Where in `answers` the number's stands. Raises DamagedFile where the damage shows."""
+        """Return the index of a number's answer in `answers`. Raises `DamagedFile` if it hits damage."""
         try:
             tag = self.numbers.tag(number)
         except IndexError:
             tag = len(self._states)
         if tag >= len(self._states):
-            raise DamagedFile(str(self.path), "an offset or a tag points nowhere: import again")
+            raise DamagedFile(str(self.path), "an offset or a tag is out of range: import again")
         if not self._full:
             return tag
         area = self._area_of(number)
@@ -317,13 +326,14 @@ def _read_manifest(folder: Path) -> tuple[Manifest, Stamp]:
             manifest = msgspec.json.decode(file.read(), type=Manifest)
     except FileNotFoundError:
         raise SnapshotMissing(
-            f"{folder}: no registry answers are published here: run `registry-sync import`, or name the folder where it did"
+            f"{folder}: no registry answers are published here: run `registry-sync import`, or name the folder of its snapshots"
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedFile(str(path), f"not a manifest: {error}") from error
     if manifest.format > FORMAT:
         raise DamagedFile(
-            str(path), f"format {manifest.format} is newer than this program reads ({FORMAT}): update it"
+            str(path),
+            f"format {manifest.format} is newer than this version supports ({FORMAT}): update dialgate",
         )
     return manifest, stamp
 
@@ -334,13 +344,13 @@ def _open_entry(folder: Path, entry: Entry, version: str, on_failure: ExitStack)
         numbers = NumberSet.open(path)
     except FileNotFoundError:
         raise DamagedFile(
-            str(path), "missing, though the manifest names it: import again or roll back"
+            str(path), "missing, but named in the manifest: import again or roll back"
         ) from None
     on_failure.callback(numbers.close)
     if numbers.sha256 != entry.sha256:
-        raise DamagedFile(str(path), "not the file that the manifest names: its sha256 differs")
+        raise DamagedFile(str(path), "its SHA-256 is not the one in the manifest: import again or roll back")
     file = _OpenFile(path, numbers, version)
     holds = (file.contents.registry, file.contents.controller, file.contents.mode)
     if holds != (entry.registry, entry.controller, entry.mode):
-        raise DamagedFile(str(path), "of another registry, controller or mode than the manifest says")
+        raise DamagedFile(str(path), "its registry, controller or mode is not the one in the manifest")
     return file

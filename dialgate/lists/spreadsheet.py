@@ -1,9 +1,9 @@
-"""Rows of the first sheet of an XLSX file, read by a process of its own.
+"""The rows of the first sheet of an XLSX file, read by a separate process.
 
-A small XLSX can unpack to anything: 60 MB of styles took 5.3 GB. So each part of the archive is bounded before it is
-unpacked, no part may declare a DOCTYPE, and what remains is read under limits of memory and processor time, in a process
-whose end is an error message here. Started as `python -m dialgate.lists.spreadsheet`, it reads standard input and writes frames
-to standard output: four bytes of length and MessagePack each.
+A small XLSX can unpack to any size: 60 MB of styles took 5.3 GB. So the size of each part is checked before it is unpacked,
+and no part may declare a DOCTYPE. The rest is read under limits of memory and processor time, in a process
+whose failure becomes an error message. As `python -m dialgate.lists.spreadsheet` it reads standard input and writes
+frames to standard output: four bytes of length, then MessagePack.
 """
 
 import os
@@ -23,32 +23,35 @@ from msgspec import Struct
 
 from dialgate.runtime.resource_limits import confine
 
-MEMORY: Final = 768 << 20  # beyond what Python and its libraries take: a million rows of three texts each
+MEMORY: Final = 768 << 20  # in addition to Python and its libraries: enough for a million rows of three texts
 SECONDS: Final = 600  # of processor time
-_SILENCE: Final = 300.0  # seconds until the first row, or the next rows, must have come
+_SILENCE: Final = 300.0  # seconds until the first or the next rows must arrive
 _FRAME: Final = 64 << 20
 _ROWS_AT_ONCE: Final = 500
 _CHARACTERS_AT_ONCE: Final = 1 << 20
 _MOST_COLUMNS: Final = 1_024
 _LONGEST_CELL: Final = 32_767
-# What an XLSX may unpack to, in bytes: Excel's million rows with some columns, and texts that are held in memory.
+# Maximum unpacked bytes of an XLSX: Excel's million rows with some columns, and texts that are held in memory.
 _MOST_UNPACKED: Final = 1 << 30
 _MOST_PARTS: Final = 10_000
 _MOST_SHARED: Final = 1 << 27
 _MOST_OTHER: Final = (
     4 << 20
-)  # openpyxl holds styles, relations and names in up to ninety times as much memory
-_BOMB: Final = 500  # times smaller when packed: no table is
+)  # openpyxl needs up to ninety times as much memory for styles, relations and names
+_BOMB: Final = 500  # compression ratio that no real table has
 _BOMB_BYTES: Final = 1 << 24
-# What openpyxl and zipfile raise for a file that is damaged, or made to do damage.
+# Exceptions that openpyxl and zipfile raise for a damaged or malicious file.
 _DAMAGE: Final = (
     BadZipFile, zlib.error, EOFError, KeyError, ValueError, IndexError, TypeError,
     AttributeError, SyntaxError, NotImplementedError, RuntimeError, OverflowError,
 )  # fmt: skip
 
 
+_TOO_LARGE: Final = "The spreadsheet is too large when unpacked; save it as CSV."
+
+
 class Refused(ValueError):
-    """The file is not read. The text is a sentence that says why and what to do, and never holds a cell."""
+    """The error for a file that is not read. The text says why and what to do, and contains no cell."""
 
 
 class _Sheet(Struct, frozen=True, tag=True):
@@ -72,13 +75,13 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(_Frame).decode
 
 
-# ---- in the process that asks ----------------------------------------------------------------------------------------
+# ---- in the calling process ------------------------------------------------------------------------------------------
 
 
 def read(
     file: IO[bytes], memory: int = MEMORY, seconds: int = SECONDS
 ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-    """Return the first sheet's title, and its rows with their line, from 1. Raises `Refused`, here or with a later row."""
+    """Return the title of the first sheet, and its rows with their line (from 1). Raises `Refused`, also during iteration."""
     frames = _frames(file, memory, seconds)
     first = next(frames)
     if not isinstance(first, _Sheet):
@@ -122,28 +125,28 @@ def _frames(file: IO[bytes], memory: int, seconds: int) -> Generator[_Frame, Non
 
 
 def _on_disk(file: IO[bytes]) -> IO[bytes]:
-    """Return a file that another process can read; to be closed, which leaves `file` open."""
+    """Return a file that another process can read. The caller closes it; `file` stays open."""
     try:
         return os.fdopen(os.dup(file.fileno()), "rb")
-    except OSError:  # it is in memory
+    except OSError:  # `file` is in memory
         copy: BinaryIO = TemporaryFile()  # noqa: SIM115 - the caller closes it
         file.seek(0)
-        while some := file.read(1 << 20):
-            copy.write(some)
+        while chunk := file.read(1 << 20):
+            copy.write(chunk)
         copy.flush()
         return copy
 
 
 def _bytes(pipe: IO[bytes], count: int) -> bytes:
-    """Raises `EOFError` where the process ended before, or wrote nothing for too long."""
+    """Read `count` bytes. Raises `EOFError` if the process ends before, or writes nothing for too long."""
     content = bytearray()
     while len(content) < count:
         if not select.select([pipe], [], [], _SILENCE)[0]:
             raise EOFError
-        some = os.read(pipe.fileno(), count - len(content))
-        if not some:
+        chunk = os.read(pipe.fileno(), count - len(content))
+        if not chunk:
             raise EOFError
-        content += some
+        content += chunk
     return bytes(content)
 
 
@@ -151,11 +154,11 @@ def _ended() -> Refused:
     return Refused("The spreadsheet takes too much memory or time to read; save it as CSV, or split it.")
 
 
-# ---- in the process that reads ---------------------------------------------------------------------------------------
+# ---- in the reading process ------------------------------------------------------------------------------------------
 
 
 def _main(file: BinaryIO, out: BinaryIO, memory: int, seconds: int) -> None:
-    from openpyxl import load_workbook  # noqa: PLC0415 - the asking process must stay small
+    from openpyxl import load_workbook  # noqa: PLC0415 - the calling process must stay small
 
     def write(frame: _Frame) -> None:
         body = _encode(frame)
@@ -169,7 +172,7 @@ def _main(file: BinaryIO, out: BinaryIO, memory: int, seconds: int) -> None:
         book = load_workbook(file, read_only=True, data_only=False, keep_links=False)
         with closing(book):
             sheet = book.worksheets[0]
-            sheet.reset_dimensions()  # a file may claim any
+            sheet.reset_dimensions()  # the dimensions in the file may be wrong
             write(_Sheet(str(sheet.title)))
             for rows in _pieces(sheet):
                 write(_Rows(rows))
@@ -181,30 +184,28 @@ def _main(file: BinaryIO, out: BinaryIO, memory: int, seconds: int) -> None:
     except _DAMAGE:
         write(
             _Refusal(
-                "The spreadsheet is damaged, protected or cut short; open it and save it anew, or as CSV."
+                "The spreadsheet is damaged, protected or incomplete; open it and save it again, or save it as CSV."
             )
         )
 
 
 def _check_parts(file: BinaryIO) -> None:
-    """Refuse an archive before it is unpacked. zipfile unpacks no more of a part than it declares, so what is declared
-    holds.
-    """
-    with ZipFile(file) as parts:
-        every = parts.infolist()
-        if len(every) > _MOST_PARTS or sum(part.file_size for part in every) > _MOST_UNPACKED:
-            raise Refused("The spreadsheet unpacks to more than is taken; save it as CSV.")
-        for part in every:
-            bomb = part.file_size > max(_BOMB_BYTES, part.compress_size * _BOMB)
-            if bomb or part.file_size > _most(part.filename):
-                raise Refused("The spreadsheet unpacks to more than is taken; save it as CSV.")
-        for part in every:
-            with parts.open(part) as stream:
+    """Check the declared sizes of an archive before it is unpacked. zipfile never unpacks more than is declared."""
+    with ZipFile(file) as archive:
+        parts = archive.infolist()
+        if len(parts) > _MOST_PARTS or sum(part.file_size for part in parts) > _MOST_UNPACKED:
+            raise Refused(_TOO_LARGE)
+        for part in parts:
+            is_bomb = part.file_size > max(_BOMB_BYTES, part.compress_size * _BOMB)
+            if is_bomb or part.file_size > _most(part.filename):
+                raise Refused(_TOO_LARGE)
+        for part in parts:
+            with archive.open(part) as stream:
                 _refuse_doctype(stream)
 
 
 def _most(name: str) -> int:
-    """Return how many bytes a part may have. Pictures are not read. A part may bear another's name: memory has its limit."""
+    """Return the maximum size of a part. Pictures are not read. A wrong name does no harm, as memory is limited too."""
     if name.endswith("sharedStrings.xml"):
         return _MOST_SHARED
     is_sheet = name.startswith("xl/worksheets/") and name.endswith(".xml")
@@ -212,16 +213,17 @@ def _most(name: str) -> int:
 
 
 def _refuse_doctype(part: IO[bytes]) -> None:
-    """Read up to the root element: a DOCTYPE stands before it, however long the comments and whatever the encoding are."""
+    """Parse up to the root element, before which any DOCTYPE must be, behind comments of any length and encoding."""
     from defusedxml import DefusedXmlException  # noqa: PLC0415 - as above
     from defusedxml.ElementTree import iterparse  # noqa: PLC0415
 
     try:
         next(iterparse(part, events=("start",), forbid_dtd=True), None)
     except DefusedXmlException:
-        raise Refused("The spreadsheet has a DOCTYPE or defines entities, which no Excel writes.") from None
+        text = "The spreadsheet has a DOCTYPE or defines entities, which Excel never writes; save it as CSV."
+        raise Refused(text) from None
     except (ParseError, UnicodeError, LookupError):
-        return  # no XML: a picture, or damage that shows when it is read
+        return  # not XML: a picture, or damage that is reported later
 
 
 def _pieces(sheet: Any) -> Iterator[list[tuple[int, list[str]]]]:
@@ -239,9 +241,11 @@ def _pieces(sheet: Any) -> Iterator[list[tuple[int, list[str]]]]:
 
 def _bounded(cells: list[str], line: int) -> list[str]:
     if len(cells) > _MOST_COLUMNS:
-        raise Refused(f"Line {line} has more than {_MOST_COLUMNS:,} columns; it is no row of a list.")
+        raise Refused(
+            f"Line {line} has more than {_MOST_COLUMNS:,} columns; remove the columns that are not needed."
+        )
     if cells and max(map(len, cells)) > _LONGEST_CELL:
-        raise Refused(f"Line {line} has a cell of more than {_LONGEST_CELL:,} characters.")
+        raise Refused(f"Line {line} has a cell of more than {_LONGEST_CELL:,} characters; shorten it.")
     return cells
 
 

@@ -1,8 +1,8 @@
-"""Rows of cells from a file that somebody else made: text, CSV or XLSX, as exports and spreadsheets write them.
+"""The rows of text, CSV and XLSX files from exports and spreadsheets.
 
-How the file is laid out is found from its beginning and told, so that a person can confirm it. Then it is read row by row:
-what it may make us hold in memory has an end, whatever its size. A formula is text, and is never worked out. The messages
-name lines and never repeat a cell, which may hold a number.
+The layout is detected from the beginning of the file and reported, so that a person can confirm it. Then the file is read row by
+row, in limited memory. A formula is text and is never evaluated. Messages name lines and never contain a cell,
+which may hold a number.
 """
 
 import csv
@@ -26,11 +26,11 @@ SEPARATORS: Final = ",;\t|"
 _SAMPLE_BYTES: Final = 1 << 16
 _SAMPLE_ROWS: Final = 50
 _MOST_BYTES: Final = 2 << 30
-# Characters. A cell of a spreadsheet has at most 32,767; csv itself ends at 131,072.
+# In characters, as in spreadsheets. The limit of the csv module is 131,072.
 LONGEST_CELL: Final = 32_767
 _LONGEST_LINE: Final = 1 << 21
 _MOST_HELD: Final = 1 << 23
-_OF_A_CELL: Final = 16  # characters' worth of memory, though it be empty
+_CELL_OVERHEAD: Final = 16  # memory of an empty cell, in characters
 _MOST_COLUMNS: Final = 1_024
 _MARKS: Final = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -50,11 +50,11 @@ _DIGIT: Final = re.compile(r"\d")
 
 
 class Unreadable(ValueError):
-    """The file as a whole cannot be read as rows. The text is a sentence that says why, and never holds a number."""
+    """The error for a file that cannot be read as rows. The text says why and contains no number."""
 
 
 class Hints(Struct, frozen=True, kw_only=True):
-    """What a person knows better than the survey. `column`: the number's, by its name or its place, from 1."""
+    """A person's corrections of the detected layout. `column` is the number's, by name or by position from 1."""
 
     encoding: str = ""
     separator: str = ""
@@ -65,7 +65,7 @@ NO_HINTS: Final = Hints()
 
 
 class Layout(Struct, frozen=True, kw_only=True):
-    """`header`: the names of the columns, empty where the file has none; `number`: the place of the number's, from 1."""
+    """The layout of a file. `header` is empty without a header. `number` is the position of its column, from 1."""
 
     format: Literal["text", "xlsx"]
     encoding: str
@@ -76,42 +76,48 @@ class Layout(Struct, frozen=True, kw_only=True):
 
 
 class Table(Struct, frozen=True):
-    """`rows`: line (from 1, the header included) and cells of each row that is not empty; to be gone through once, and
-    raises `Unreadable` where the damage shows.
+    """A file's layout and its rows that are not empty: line (from 1, including the header) and cells.
+
+    `rows` can be iterated once, and raises `Unreadable` if it hits damage.
     """
 
     layout: Layout
     rows: Iterator[tuple[int, list[str]]]
 
     def pieces(self, rows: int) -> Iterator[list[tuple[int, list[str]]]]:
-        """Of so many rows, and fewer where they are long or wide: all of a piece are held in memory."""
-        some: list[tuple[int, list[str]]] = []
+        """Yield pieces of `rows` rows, or fewer if they are long: a piece is held in memory."""
+        piece: list[tuple[int, list[str]]] = []
         length = 0
         for row in self.rows:
-            some.append(row)
-            length += len(row[1]) * _OF_A_CELL + sum(map(len, row[1]))
-            if len(some) >= rows or length >= _MOST_HELD:
-                yield some
-                some, length = [], 0
-        if some:
-            yield some
+            piece.append(row)
+            length += len(row[1]) * _CELL_OVERHEAD + sum(map(len, row[1]))
+            if len(piece) >= rows or length >= _MOST_HELD:
+                yield piece
+                piece, length = [], 0
+        if piece:
+            yield piece
 
     def column(self, names: frozenset[str]) -> int:
-        """The place, from 0, of the first column with one of these names; -1 where there is none."""
+        """Return the index of the first column with one of these names, or -1."""
         return _named(self.layout.header, names)
 
 
 def of_lines(lines: Iterable[str]) -> IO[bytes]:
-    """As a file: a row each, as a client sends them in JSON. Raises `Unreadable`."""
+    """Return a client's list of lines as a file with one row each. Raises `Unreadable`."""
     rows = [line.rstrip("\r\n") for line in lines]
     for count, row in enumerate(rows, 1):
         if "\n" in row or "\r" in row:
-            raise Unreadable(f"Line {count} is no CSV (it has a line end in it); send each row by itself.")
+            raise Unreadable(
+                f"Line {count} is not CSV (it contains a line end); send each row as a separate item."
+            )
     return BytesIO("\n".join(rows).encode("utf-8", "replace"))
 
 
 def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS) -> Table:
-    """`file` can be sought in; `home`: the country in which a bare number is national. Raises `Unreadable`."""
+    """Return the table in a seekable file. `home` is the country of numbers without a country code.
+
+    Raises `Unreadable`.
+    """
     if file.seek(0, SEEK_END) > _MOST_BYTES:
         raise Unreadable(f"The file has more than {_MOST_BYTES >> 30} GiB; split it.")
     file.seek(0)
@@ -121,20 +127,20 @@ def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS) -> Table:
         if head.startswith(mark):
             raise Unreadable(f"The file is {what}; save it as XLSX or CSV.")
     if head.startswith(b"PK\x03\x04"):
-        sheet, every = _sheet(file)
+        sheet, rows = _sheet(file)
         layout = Layout(format="xlsx", encoding="", separator="", sheet=sheet, header=(), number=0)
     else:
         encoding = hints.encoding or _encoding(head)
         lines = _lines(_decoding(file, encoding))
         first = next(lines, "")
         separator = hints.separator or max(SEPARATORS, key=first.count)
-        every = _cells(chain([first], lines), separator)
+        rows = _cells(chain([first], lines), separator)
         layout = Layout(format="text", encoding=encoding, separator=separator, sheet="", header=(), number=0)
-    return _surveyed(layout, every, home, hints)
+    return _detect_layout(layout, rows, home, hints)
 
 
-def _surveyed(layout: Layout, every: Iterator[tuple[int, list[str]]], home: str, hints: Hints) -> Table:
-    filled = ((line, cells) for line, cells in every if any(map(str.strip, cells)))
+def _detect_layout(layout: Layout, rows: Iterator[tuple[int, list[str]]], home: str, hints: Hints) -> Table:
+    filled = ((line, cells) for line, cells in rows if any(map(str.strip, cells)))
     sample = list(islice(filled, _SAMPLE_ROWS))
     names = tuple(cell.strip() for cell in sample[0][1]) if sample else ()
     number = _number_column(names, [cells for _, cells in sample], home, hints)
@@ -160,7 +166,7 @@ def _number_column(names: tuple[str, ...], sample: list[list[str]], home: str, h
             return names.index(hints.column)
         if hints.column.isdecimal() and 1 <= int(hints.column) <= max(map(len, sample), default=0):
             return int(hints.column) - 1
-        raise Unreadable("There is no such column; name one of its header, or give its place from 1.")
+        raise Unreadable("The file has no such column; send a name from its header, or a position from 1.")
     column = _named(names, NUMBER_NAMES)
     if column >= 0:
         return column
@@ -175,7 +181,7 @@ def _named(header: tuple[str, ...], names: frozenset[str]) -> int:
 
 
 def _is_title(sample: list[tuple[int, list[str]]], number: int, home: str) -> bool:
-    """A first row of words above numbers."""
+    """Return whether the first row is a header: words above numbers."""
     title = _cell(sample[0][1], number)
     return not _DIGIT.search(title) and any(_is_number(_cell(cells, number), home) for _, cells in sample[1:])
 
@@ -196,7 +202,7 @@ def _cell(cells: list[str], at: int) -> str:
 
 
 def _encoding(head: bytes) -> str:
-    """By its mark; UTF-16 without one by its zeros; UTF-8 if it is that; else what Windows writes in the west."""
+    """Return the encoding by its byte order mark, or by its zero bytes (UTF-16); else UTF-8 if valid, or windows-1252."""
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
@@ -205,7 +211,7 @@ def _encoding(head: bytes) -> str:
         for name, first in (("utf-16-le", 1), ("utf-16-be", 0)):
             if head[first::2].count(0) == zeros and zeros * 4 > len(head):
                 return name
-        raise Unreadable("The file is no text; save it as XLSX or CSV.")
+        raise Unreadable("The file is not text; save it as XLSX or CSV.")
     try:
         (head[: head.rfind(b"\n") + 1] or head).decode("utf-8")
     except UnicodeDecodeError:
@@ -214,12 +220,12 @@ def _encoding(head: bytes) -> str:
 
 
 def _decoding(file: IO[bytes], encoding: str) -> TextIOWrapper:
-    """A letter that is not of the encoding is in a name, not in a number; the row is judged by its number."""
+    """Return the decoded file. Invalid bytes are replaced: they occur in names, and only the number matters."""
     try:
         return TextIOWrapper(file, encoding, errors="replace", newline="")
     except LookupError:
         raise Unreadable(
-            "There is no such encoding; utf-8, utf-16 and windows-1252 are the usual ones."
+            "Unknown encoding; send utf-8, utf-16, windows-1252 or another encoding of Python."
         ) from None
 
 
@@ -229,32 +235,36 @@ def _lines(text: TextIOWrapper) -> Iterator[str]:
         while line := text.readline(_LONGEST_LINE):
             count += 1
             if len(line) >= _LONGEST_LINE:
-                raise Unreadable(f"Line {count} has no end; look for a file that is no list.")
+                raise Unreadable(
+                    f"Line {count} has more than {_LONGEST_LINE:,} characters; check that the file is a list."
+                )
             yield line.removeprefix("\ufeff") if count == 1 else line
     finally:
-        with suppress(ValueError):  # the file is its owner's to close, and may be closed
+        with suppress(ValueError):  # the caller closes the file, and may have done so already
             text.detach()
 
 
 def _cells(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
     if len(separator) != 1:
-        raise Unreadable("The separator must be one character, as in `;`.")
-    # Strict: else a quotation mark left open would take every row after it for one.
+        raise Unreadable("The separator must be one character, for example `;`.")
+    # Strict: otherwise an unclosed quotation mark would join all rows after it.
     reader = csv.reader(lines, delimiter=separator, strict=True)
     try:
         for cells in reader:
             yield reader.line_num, _bounded(cells, reader.line_num)
     except csv.Error as error:
         raise Unreadable(
-            f"Line {reader.line_num} is no CSV ({error}); look for a quotation mark left open."
+            f"Line {reader.line_num} is not CSV ({error}); check for an unclosed quotation mark."
         ) from error
 
 
 def _bounded(cells: list[str], line: int) -> list[str]:
     if len(cells) > _MOST_COLUMNS:
-        raise Unreadable(f"Line {line} has more than {_MOST_COLUMNS:,} columns; it is no row of a list.")
+        raise Unreadable(
+            f"Line {line} has more than {_MOST_COLUMNS:,} columns; remove the columns that are not needed."
+        )
     if cells and max(map(len, cells)) > LONGEST_CELL:
-        raise Unreadable(f"Line {line} has a cell of more than {LONGEST_CELL:,} characters.")
+        raise Unreadable(f"Line {line} has a cell of more than {LONGEST_CELL:,} characters; shorten it.")
     return cells
 
 

@@ -1,6 +1,6 @@
-"""The compiled primitives, or, where there are none, the same in Python, with which a gate takes about half as many calls.
+"""The compiled primitives, or their pure-Python fallback with about half the throughput of a gate.
 
-`DIALGATE_INTERPRETED=1` in the environment has the second on a machine that could have the first.
+`DIALGATE_INTERPRETED=1` in the environment selects the fallback.
 """
 
 import os

@@ -43,11 +43,11 @@ static void sha_plain(uint32_t h[8], const uint8_t *at, size_t blocks)
     }
 }
 
-#if defined(__x86_64__) && !defined(PLAIN) /* a test has it without */
+#if defined(__x86_64__) && !defined(PLAIN) /* a test defines PLAIN */
 #include <cpuid.h>
 #include <immintrin.h>
 
-/* With the processor's own instructions, which hold the state as (a b e f) and (c d g h). */
+/* SHA-256 with the processor's instructions, which keep the state as (a b e f) and (c d g h). */
 __attribute__((target("sha,ssse3,sse4.1"))) static void sha_native(uint32_t h[8], const uint8_t *at, size_t blocks)
 {
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
@@ -64,7 +64,7 @@ __attribute__((target("sha,ssse3,sse4.1"))) static void sha_native(uint32_t h[8]
             __m128i sum = _mm_add_epi32(now, _mm_loadu_si128((const __m128i *)(K + 4 * four)));
             cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
             abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0e));
-            if (four < 12) /* the four words that take the place of these */
+            if (four < 12) /* the four words that replace these */
                 w[four & 3] = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(now, w[(four + 1) & 3]),
                                                                  _mm_alignr_epi8(last, w[(four + 2) & 3], 4)),
                                                    last);
@@ -93,7 +93,7 @@ static void (*sha_blocks)(uint32_t h[8], const uint8_t *at, size_t blocks) = sha
 
 void choose_hash(void) { sha_blocks = has_native() ? sha_native : sha_plain; }
 
-/* Of what stands at `first` and then at `second`; `first` is shorter than a block. */
+/* Hash `first`, which is shorter than a block, followed by `second`. */
 static void sha256(const void *first, size_t before, const void *second, size_t length, uint8_t into[SHA])
 {
     uint32_t h[8] = {0x6a09e667U, 0xbb67ae85U, 0x3c6ef372U, 0xa54ff53aU, 0x510e527fU, 0x9b05688cU, 0x1f83d9abU, 0x5be0cd19U};
@@ -148,7 +148,7 @@ static int head_of(Py_buffer *given, uint8_t head[SHA])
     return given->len == SHA ? 0 : -1;
 }
 
-/* The lines that follow `head`, and the new head. */
+/* Return the log lines for the bodies after `head`, and the new head. */
 PyObject *chained(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_buffer given;
@@ -184,8 +184,8 @@ PyObject *chained(PyObject *Py_UNUSED(module), PyObject *args)
     return lines == NULL ? NULL : Py_BuildValue("(Ny#)", lines, head, (Py_ssize_t)SHA);
 }
 
-/* Of the whole lines at the beginning of `data` that follow `head`, `most` of them: the new head, the leaf of each (RFC
- * 6962, 2.1), and how many bytes they are. Others may have the interpreter meanwhile. */
+/* Verify up to `most` complete lines at the beginning of `data` that follow `head`. Return the new head, the leaf hashes
+ * of these lines (RFC 6962, 2.1), and their length in bytes. Releases the GIL. */
 PyObject *followed(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_buffer given, data;
@@ -231,7 +231,7 @@ PyObject *followed(PyObject *Py_UNUSED(module), PyObject *args)
     return listed == NULL ? NULL : Py_BuildValue("(y#Nn)", head, (Py_ssize_t)SHA, listed, taken);
 }
 
-/* The node over each two of a level (RFC 6962, 2.1). */
+/* Return the parent nodes of a level of the tree (RFC 6962, 2.1). */
 PyObject *paired(PyObject *Py_UNUSED(module), PyObject *given)
 {
     PyObject *hashes = PySequence_Fast(given, "the hashes are a sequence");

@@ -1,4 +1,4 @@
-"""The C of this package in Python: the same answers, for a machine without a compiler, and to hold the other to.
+"""The pure-Python equivalent of the C code, for machines without a compiler and as a reference in tests.
 
 The fallback for syncing the log is in decision_log/syncing.py.
 """
@@ -27,7 +27,7 @@ _NOT_DIGITS = re.compile(r"[^0-9]")
 
 
 def digits(text: str) -> str:
-    """The digits 0 to 9 that stand in it, in a row."""
+    """Return the digits 0 to 9 of a text."""
     return _NOT_DIGITS.sub("", text)
 
 
@@ -58,14 +58,15 @@ def _mask(field: bytearray) -> int:
 
 
 class _Object(list[tuple[str, object]]):
-    """Of JSON: its names and values as they come."""
+    """A JSON object as a list of its names and values."""
 
 
 def repeated(body: bytes | Raw, depth: int) -> str | None:
-    """Of a well-formed JSON document: a name that stands twice in one object. What lies within more than `depth` objects is
-    not looked at. Readers differ in which of the two they take (RFC 8259, 4).
+    """Return a repeated name in an object of a valid JSON document, or None.
+
+    Objects nested deeper than `depth` are not checked. Parsers differ in which of the two values they use (RFC 8259, 4).
     """
-    # Numbers as text: one of thousands of digits is refused by Python, and no concern of ours.
+    # Numbers as text, because Python rejects numbers with thousands of digits.
     return _repeated(
         json.loads(bytes(body), object_pairs_hook=_Object, parse_int=str, parse_float=str), depth
     )
@@ -76,11 +77,11 @@ def _repeated(value: object, depth: int) -> str | None:
         names = [name for name, _ in value]
         if depth > 0 and len(set(names)) < len(names):
             return next(name for name in names if names.count(name) > 1)
-        inner, depth = [held for _, held in value], depth - 1
+        inner, depth = [item for _, item in value], depth - 1
     else:
         inner = value if isinstance(value, list) else []
-    found = (_repeated(each, depth) for each in (inner if depth > 0 else ()))
-    return next((name for name in found if name is not None), None)
+    names_below = (_repeated(item, depth) for item in (inner if depth > 0 else ()))
+    return next((name for name in names_below if name is not None), None)
 
 
 _ZERO = bytes(32)
@@ -88,7 +89,7 @@ _FRAME = 83  # {"hash":"<64 hex digits>","entry":<body>}\n
 
 
 def chained(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """The lines of a log that follow `head` (32 bytes: the SHA-256 of the last line), and the new head."""
+    """Return the log lines for `bodies` after `head` (the SHA-256 of the last line), and the new head."""
     _refuse_if_no_head(head)
     parts: list[bytes] = []
     for body in bodies:
@@ -98,8 +99,9 @@ def chained(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
 
 
 def followed(head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]:
-    """Of the whole lines at the beginning of `data` that follow `head`, `most` of them: the new head, the leaf of each
-    (RFC 6962, 2.1), and how many bytes they are.
+    """Verify up to `most` complete lines at the beginning of `data` that follow `head`.
+
+    Return the new head, the leaf hashes of these lines (RFC 6962, 2.1), and their length in bytes.
     """
     _refuse_if_no_head(head)
     leaves: list[bytes] = []
@@ -116,8 +118,8 @@ def followed(head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], i
 
 
 def paired(hashes: Sequence[bytes]) -> list[bytes]:
-    """The node over each two of a level (RFC 6962, 2.1)."""
-    if len(hashes) % 2 or any(len(each) != len(_ZERO) for each in hashes):
+    """Return the parent nodes of a level of the tree (RFC 6962, 2.1)."""
+    if len(hashes) % 2 or any(len(value) != len(_ZERO) for value in hashes):
         raise ValueError("pairs of hashes of 32 bytes")
     return [
         sha256(b"\1" + left + right).digest() for left, right in zip(hashes[::2], hashes[1::2], strict=True)
@@ -130,11 +132,10 @@ def _refuse_if_no_head(head: bytes) -> None:
 
 
 class Tagger:
-    """Called with a number: its tag, 0 for every number of a set without tags, -1 where it is not in the set.
+    """The look-up in a number set. A call returns a number's tag, 0 in a set without tags, -1 if it is not in the set.
 
-    `words` to `tags`: where these parts of a number set begin in its file, 0 for the last two in a set without tags; then
-    how many words, super-blocks and numbers there are. Raises IndexError where a damaged file points nowhere, and
-    ValueError once it is closed.
+    `words` to `tags` are offsets of these parts in the file, 0 for `ranks` and `tags` in a set without tags. The counts are of
+    words, super-blocks and numbers. Raises `IndexError` for a damaged file, and `ValueError` after `close`.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a file, as they come
@@ -147,8 +148,8 @@ class Tagger:
         self._directory = self._part("I", directory, entries)
         self._ranks = self._part("I", ranks, entries) if ranks else None
         self._tags = self._part("H", tags, number_count) if tags else None
-        with self._part("Q", supers, super_count) as found:
-            self._supers = dict(zip(found, range(0, super_count * 256, 256), strict=True))
+        with self._part("Q", supers, super_count) as ids:
+            self._supers = dict(zip(ids, range(0, super_count * 256, 256), strict=True))
 
     def _part(self, kind: str, at: int, items: int) -> memoryview[int]:
         end = at + items * struct.calcsize("=" + kind)
@@ -170,7 +171,7 @@ class Tagger:
         if end - begin == _DENSE:
             if not words[begin + _GROUPS + (low >> 4)] >> (low & 15) & 1:
                 return -1
-            # How many numbers of the block lie between the last multiple of 512 and this one.
+            # Count of numbers in the block between the last multiple of 512 and this one.
             start = begin + _GROUPS + (low >> 9) * 32
             group = int.from_bytes(words[start : start + 32].tobytes(), "little")
             before = (group & ((1 << (low & 511)) - 1)).bit_count()

@@ -22,7 +22,7 @@ static struct PyModuleDef module = {
 PyMODINIT_FUNC PyInit__primitives(void)
 {
     const uint16_t order = 1;
-    if (*(const uint8_t *)&order != 1) /* files are read as they lie in memory */
+    if (*(const uint8_t *)&order != 1) /* files are mapped and read without conversion */
         return PyErr_Format(PyExc_ImportError, "compiled for little-endian machines only");
     choose_hash();
     PyObject *made = PyModule_Create(&module);

@@ -1,5 +1,5 @@
-/* Syncer: fdatasync in a thread that never asks for the interpreter. What is asked of a file while the disk is at work is done
-   together, so a slow disk is asked less often. */
+/* Syncer: fdatasync in a thread that never takes the GIL. Requests for the same file that arrive during a sync share the
+   next one, so a slow disk gets fewer syncs. */
 
 #include "primitives.h"
 #include <errno.h>
@@ -22,12 +22,12 @@ typedef struct {
     pthread_mutex_t lock;
     pthread_cond_t asked;
     int running, stopping, told_by;
-    /* Rings: what is asked is between `begun` and `taken`, what is done between `done` and `begun`. */
+    /* A ring: requests are between `begun` and `taken`, results between `done` and `begun`. */
     Sync syncs[AT_ONCE];
     unsigned done, begun, taken;
 } Syncer;
 
-/* How many, from the first, are of the same file: all were written before, so one sync serves them. */
+/* Count the first requests for the same file: their data was written before, so one sync is enough. */
 static unsigned together(const Syncer *self)
 {
     int first = self->syncs[self->begun % AT_ONCE].fd;
@@ -73,7 +73,7 @@ static PyObject *syncer_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObj
     }
     pthread_mutex_init(&self->lock, NULL);
     pthread_cond_init(&self->asked, NULL);
-    sigset_t all, before; /* a signal is the main thread's */
+    sigset_t all, before; /* signals are handled by the main thread */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&self->thread, NULL, sync_all, self);
@@ -116,7 +116,7 @@ static PyObject *syncer_begin(Syncer *self, PyObject *args)
         return NULL;
     if (!self->running)
         return refused();
-    pthread_mutex_lock(&self->lock); /* never held for long */
+    pthread_mutex_lock(&self->lock); /* held only briefly */
     int full = self->taken - self->done == AT_ONCE;
     if (!full) {
         self->syncs[self->taken++ % AT_ONCE] = (Sync){ticket, fd, 0};
@@ -138,7 +138,7 @@ static PyObject *syncer_done(Syncer *self, PyObject *Py_UNUSED(nothing))
     if (read(self->told_by, &count, sizeof count) < 0 && errno != EAGAIN && errno != EINTR)
         return PyErr_SetFromErrno(PyExc_OSError);
     pthread_mutex_lock(&self->lock);
-    unsigned until = self->begun; /* what lies before it the thread does not touch any more */
+    unsigned until = self->begun; /* the thread no longer changes entries before it */
     pthread_mutex_unlock(&self->lock);
     PyObject *told = PyList_New(0);
     for (unsigned at = self->done; told != NULL && at != until; at++) {

@@ -1,4 +1,4 @@
-/* Tagger: a look-up in a number set, whose file is drawn in numberset.py. */
+/* Tagger: a look-up in a number set. lists/number_set.py describes the file format. */
 
 #include "primitives.h"
 #include <stdint.h>
@@ -22,8 +22,8 @@ static int within(Tagger *self, unsigned long long at, uint64_t items, size_t si
     return at % size == 0 && at <= length && items <= (length - at) / size;
 }
 
-/* The file; where words, super-blocks, directory, ranks and tags begin (0: none of the last two); how many words,
- * super-blocks and numbers there are. */
+/* Arguments: the file; the offsets of words, super-blocks, directory, ranks and tags (0 for the last two in a set without
+ * tags); the counts of words, super-blocks and numbers. */
 static PyObject *tagger_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(named))
 {
     PyObject *file;
@@ -72,7 +72,7 @@ static PyObject *tag_of(Tagger *self, uint64_t place)
     return PyLong_FromLong(self->tags[place]);
 }
 
-/* How many bits are set of a bitmap's group of 512, below bit `low`. */
+/* Count the set bits below bit `low` in a bitmap's group of 512. */
 static uint64_t below(const uint8_t *group, unsigned low)
 {
     uint64_t count = 0, word = 0;

@@ -1,9 +1,9 @@
-/* Texts: the digits of one, and what stands twice in a JSON document. */
+/* Texts: the digits of a text, and repeated names in a JSON document. */
 
 #include "primitives.h"
 #include <string.h>
 
-/* The digits 0 to 9 that stand in a text, in a row. */
+/* Return the digits 0 to 9 of a text. */
 PyObject *digits(PyObject *Py_UNUSED(module), PyObject *text)
 {
     if (!PyUnicode_Check(text))
@@ -27,9 +27,8 @@ PyObject *digits(PyObject *Py_UNUSED(module), PyObject *text)
 
 enum { DEEPEST = 16, WIDEST = 64 };
 
-/* Of a well-formed document: the name, or None. Where it takes more than is done here (an escape in a name, or too many of
- * them) it is asked in Python. Objects that lie within more than `depth` others are not looked at. Whatever
- * the bytes, nothing beyond them is read. */
+/* Return a repeated name in an object of a valid document, or None. Calls the Python version for escaped names and for too
+ * many names. Objects nested deeper than `depth` are not checked. Never reads beyond the bytes, even if they are invalid. */
 PyObject *repeated(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_buffer body;
@@ -40,7 +39,7 @@ PyObject *repeated(PyObject *Py_UNUSED(module), PyObject *args)
         const char *begin;
         Py_ssize_t length;
     } names[WIDEST];
-    int first[DEEPEST + 1], level = 0, count = 0; /* the names of the object at each level, one after the other */
+    int first[DEEPEST + 1], level = 0, count = 0; /* start of each level's names in `names` */
     const char *at = body.buf, *end = at + body.len, *text = NULL;
     Py_ssize_t length = 0;
     PyObject *found = Py_None;

@@ -1,1 +1,1 @@
-"""What the program reports about itself: metrics, its service log, traces. Never a called number."""
+"""Metrics, service log and traces. They never contain a called number."""

@@ -1,5 +1,7 @@
-"""What a supervisor can watch, on a registry that is passed in. Every label has a bounded set of values: reason codes,
-configured campaigns, interfaces and components; what a client invents is counted under `other`.
+"""The Prometheus metrics of a gate.
+
+Every label has a bounded set of values: reason codes, configured campaigns, interfaces, components. Unknown values from clients
+are counted under `other`.
 """
 
 from bisect import bisect_left
@@ -26,7 +28,7 @@ _Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 
 
 class _Waits:
-    """How long the answers of one interface took: by bucket, how many, and the newest decision with its seconds."""
+    """The latencies of one interface: for each bucket the count, and the newest decision with its seconds."""
 
     __slots__ = ("counts", "newest", "seconds")
 
@@ -37,9 +39,10 @@ class _Waits:
 
 
 class Calls(Collector):
-    """What is counted at every call: plain numbers, of one thread, a batch at a time. The library's own counters cost
-    more than the decision's rules do. The newest decision of each count and bucket is its exemplar (OpenMetrics), by
-    which a dashboard leads to the record.
+    """The metrics of every call, updated in one thread, a batch at a time.
+
+    The library's counters cost more time than the rules. The newest decision of each counter and bucket is its exemplar
+    (OpenMetrics), so that a dashboard can link to the record.
     """
 
     BOUNDS = _LATENCIES
@@ -50,7 +53,7 @@ class Calls(Collector):
         self._waits: dict[str, _Waits] = {}
 
     def decided(self, answers: Sequence[_Labels], decisions: Iterable[str]) -> None:
-        """Of each: allow or deny, first reason code, campaign, interface; and the decision's id."""
+        """Count decisions. Labels are allow or deny, first reason code, campaign, interface; then the decision's id."""
         self._decisions.update(answers)
         self._newest.update(zip(answers, decisions, strict=True))
 
@@ -64,10 +67,8 @@ class Calls(Collector):
         waits.newest[bucket] = (decision, seconds)
 
     def tally(self) -> tuple[Tally[tuple[str, str, str, str]], list[int]]:
-        """A copy, for who compares two moments: the decisions, and how many answers took as long as each of `BOUNDS`
-        allows, the last of them longer.
-        """
-        waits = [sum(some) for some in zip(*(each.counts for each in self._waits.values()), strict=True)]
+        """Return a copy of the decision counts, and the counts of answers per bucket of `BOUNDS` plus one above."""
+        waits = [sum(counts) for counts in zip(*(wait.counts for wait in self._waits.values()), strict=True)]
         return self._decisions.copy(), waits or [0] * (len(self.BOUNDS) + 1)
 
     def describe(self) -> Iterator[Metric]:
@@ -94,12 +95,12 @@ class Calls(Collector):
         )
 
     def _histogram(self) -> HistogramMetricFamily:
-        text = "From a check's arrival to its answer."
+        text = "Time from a check's arrival to its answer."
         return HistogramMetricFamily("dialgate_latency_seconds", text, labels=("interface",))
 
 
 def _exemplar(decision: str, value: float) -> Exemplar | None:
-    """None where nothing was decided: there is no record to lead to."""
+    """Return the exemplar of a decision; None without a decision, which has no record."""
     return Exemplar({"decision_id": decision}, value) if decision else None
 
 
@@ -108,8 +109,9 @@ def _bucket(bound: str, count: float, exemplar: Exemplar | None) -> _Bucket:
 
 
 class Neighbours:
-    """Numbers that stand on no list, asked about one after the other: a hundred and its next. A list that is in order
-    does not look so, since its numbers stand on it. Memory: one prefix a client.
+    """The detection of generated numbers: successive checks of unlisted numbers within the same hundred.
+
+    Checks of a proper call list do not count, because its numbers are listed. It stores one prefix per client.
     """
 
     def __init__(self, counter: Counter) -> None:
@@ -117,7 +119,7 @@ class Neighbours:
         self._last: dict[str, str] = {}
 
     def unlisted(self, client: str, number: str) -> None:
-        """`number` in E.164. It is cut before it is kept, and never shown."""
+        """Count a check of an unlisted number in E.164. Only its prefix is stored, and never shown."""
         hundred = number[:-2]
         if self._last.get(client) == hundred:
             self._counter.labels(client).inc()
@@ -133,44 +135,44 @@ class Metrics:
         registry.register(self.calls)
         self.faults = counter(
             "dialgate_faults",
-            "Checks refused for a fault of ours, undecided. The service log has the reason.",
+            "Checks denied without a decision because of a fault of the gate. The service log has the reason.",
             ("component",),
         )
-        self.repeats = counter(
-            "dialgate_repeats", "Checks answered from an earlier decision on the same question."
-        )
+        self.repeats = counter("dialgate_repeats", "Repeated checks that got the earlier decision.")
         self.batch = Histogram(
             "dialgate_batch_calls", "Calls decided in one batch.", buckets=_BATCHES, registry=registry
         )
-        neighbours = "Checks of a number on no list, in the same hundred as the client's last such: numbers made up in a row."
+        neighbours = "Checks of an unlisted number in the same hundred as the client's previous one: probably generated numbers."
         self.unlisted = counter("dialgate_unlisted_neighbours", neighbours, ("client",))
         self.neighbours = Neighbours(self.unlisted)
         self.stale = counter(
             "dialgate_stale_batches",
-            "Batches decided again: a number's state had changed.",
+            "Batches decided again because the state of a number had changed.",
         )
-        closed = "HTTP connections closed for want of a place: `evicted` had sent no admitted request, `refused` was new."
+        closed = (
+            "HTTP connections closed at the limit: `evicted` had sent no admitted request, `refused` was new."
+        )
         self.connections_closed = counter("dialgate_connections_closed", closed, ("why",))
-        self.sync = histogram("dialgate_log_sync_seconds", "Time to bring a batch of decisions to the disk.")
+        self.sync = histogram("dialgate_log_sync_seconds", "Time to write and sync a batch of decisions.")
         self.log_records = gauge("dialgate_log_records", "Sequence of the newest record.")
         covered = "Sequence of the newest record that a signed checkpoint covers."
         self.log_covered = gauge("dialgate_log_covered_records", covered)
 
         self.ledger = counter("dialgate_ledger_entries", "Entries written to the ledger, by kind.", ("kind",))
-        effect = "From the arrival of a revocation to its binding every decision."
+        effect = "Time from the arrival of a revocation until it applies to every decision."
         self.revocation_seconds = histogram("dialgate_revocation_effect_seconds", effect)
-        results = "Reports of what became of allowed calls, by campaign."
+        results = "Reported outcomes of allowed calls, by campaign."
         self.results = counter("dialgate_outcomes", results, ("campaign", "result"))
 
-        self.lookups = counter("dialgate_lookups", "Numbers looked up, by what was shown.", ("what",))
-        throttled = "Look-ups refused to a client that has looked up too many numbers."
+        self.lookups = counter("dialgate_lookups", "Numbers looked up, by the kind of data shown.", ("what",))
+        throttled = "Look-ups refused because the client has looked up too many numbers."
         self.throttled = counter("dialgate_lookups_throttled", throttled, ("client",))
-        self.open_cases = gauge("dialgate_subject_requests_open", "Requests of people to answer.", ("kind",))
-        due = "Time left to answer the most urgent request; negative once it is late."
+        self.open_cases = gauge("dialgate_subject_requests_open", "Open data-subject requests.", ("kind",))
+        due = "Time left to answer the most urgent data-subject request; negative if it is late."
         self.case_left = gauge("dialgate_subject_request_left_seconds", due)
-        messages = "Messages posted to a webhook, by what came of it."
+        messages = "Messages posted to a webhook, by result."
         self.webhook_messages = counter("dialgate_webhook_messages", messages, ("webhook", "result"))
-        untold = "Ledger entries that a webhook has not been told of yet."
+        untold = "Ledger entries not delivered to a webhook yet."
         self.webhook_behind = gauge("dialgate_webhook_behind", untold, ("webhook",))
         dead = "Messages to a webhook that were given up."
         self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
@@ -185,55 +187,57 @@ class Metrics:
 
     def _retention(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.retired = counter(
-            "dialgate_retention_removed", "What was removed at the end of its time.", ("kind",)
+            "dialgate_retention_removed", "Items removed at the end of their storage period.", ("kind",)
         )
-        age = "Time since what was past its time was last removed; 0 where it is not removed daily."
+        age = "Time since expired data was last removed; 0 if daily removal is off."
         self.retention_age = gauge("dialgate_retention_age_seconds", age)
         waits = "1 while retention destroys nothing because the clock jumped; see `dialgate clock confirm`."
         self.retention_unconfirmed = gauge("dialgate_retention_unconfirmed", waits)
 
     def _shared(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
-        """Of those who share the store."""
-        self.nodes = gauge("dialgate_nodes", "Gates that share the store, this one among them.")
+        """Create the metrics of gates that share a store."""
+        self.nodes = gauge("dialgate_nodes", "Gates that share the store, including this one.")
         outdated = "Gates that share the store and run an older configuration or version than another."
         self.nodes_outdated = gauge("dialgate_nodes_outdated", outdated)
-        peers = "Questions that other gates on the store asked, by what they were about."
+        peers = "Requests from other gates on the store, by kind."
         self.peers = counter("dialgate_peer_questions", peers, ("kind",))
         unasked = "Replicas of the store that could become its master, beyond the setting `replicas`."
         self.replicas_unasked = gauge("dialgate_store_replicas_unasked", unasked)
 
     def _state(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
-        """What upkeep finds, once a second."""
+        """Create the metrics that upkeep updates once a second."""
         self.ready = gauge(
             "dialgate_ready", "1 while the component works; the gate needs all.", ("component",)
         )
-        upkeep = "Time since upkeep last completed a round; the gate denies once it is over `upkeep_stale_seconds`."
+        upkeep = "Time since the last complete upkeep round; above `upkeep_stale_seconds` the gate denies."
         self.upkeep_age = gauge("dialgate_upkeep_age_seconds", upkeep)
         each_snapshot = ("registry", "controller")
         age = "Age of the newest consultation, or of the version of a full list."
         self.snapshot_age = gauge("dialgate_snapshot_age_seconds", age, each_snapshot)
-        left = "Time until the newest consultation no longer holds; negative once it has expired."
+        left = "Time until the newest consultation expires; negative if it has expired."
         self.snapshot_left = gauge("dialgate_snapshot_expiry_seconds", left, each_snapshot)
-        numbers = "Numbers the registry has answered about."
+        numbers = "Numbers with a registry answer."
         self.snapshot_numbers = gauge("dialgate_snapshot_numbers", numbers, each_snapshot)
-        self.snapshot_rejected = counter("dialgate_snapshot_rejected", "Snapshots refused as damaged.")
-        ends = "When the TLS certificate expires, or the first of its chain; nothing where a listener speaks plain HTTP."
+        self.snapshot_rejected = counter("dialgate_snapshot_rejected", "Snapshots rejected as damaged.")
+        ends = "Expiry of the TLS certificate, or the earliest in its chain; no series for a listener with plain HTTP."
         self.certificates = gauge("dialgate_tls_certificate_expiry_timestamp_seconds", ends, ("listener",))
-        self.config_rejected = counter("dialgate_config_rejected", "Configurations refused on reload.")
-        proved = "When the proof that a caller ID is called back ends; 0: there is none. In a reserved class it needs none."
+        self.config_rejected = counter(
+            "dialgate_config_rejected", "Invalid configurations rejected on reload."
+        )
+        proved = "End of the call-back proof of a caller ID; 0: no proof. Caller IDs of a reserved class need none."
         self.caller_ids = gauge(
             "dialgate_caller_id_proof_end_timestamp_seconds", proved, ("controller", "caller_id")
         )
         self.campaigns = gauge(
             "dialgate_campaign_open",
-            "1 while the campaign may call: begun, not over, not paused.",
+            "1 while the campaign may call: started, not ended, not paused.",
             ("campaign",),
         )
-        self.disk_free = gauge("dialgate_data_free_bytes", "Free on the disk of the data folder.")
+        self.disk_free = gauge("dialgate_data_free_bytes", "Free space on the disk of the data folder.")
         self.disk_size = gauge("dialgate_data_size_bytes", "Size of the disk of the data folder.")
 
     def snapshot(self, registry: str, controller: str, numbers: int, age: Instant, left: Instant) -> None:
-        """`age` and `left` in milliseconds."""
+        """Set the metrics of a registry's snapshot. `age` and `left` are in milliseconds."""
         labels = (registry, controller or "everyone")
         self.snapshot_age.labels(*labels).set(age / 1000)
         self.snapshot_left.labels(*labels).set(left / 1000)

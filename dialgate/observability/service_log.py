@@ -1,8 +1,7 @@
-"""What the program says about itself: one event a line on stderr, JSON unless a person is watching.
+"""The service log: one event per line on stderr, coloured on a terminal and otherwise JSON.
 
-No clear called number reaches a log line. Our own events never carry one; what libraries say, and every traceback, may
-quote what a dialer sent, so all that looks like a number is blanked there. What is about one decision carries its
-`decision_id`, by which the record is found.
+No line contains a called number. Events of dialgate never do. Messages of libraries and tracebacks may quote a dialer's
+request, so everything that looks like a number is blanked there. An event about a decision has its `decision_id`.
 """
 
 import logging
@@ -19,11 +18,11 @@ from dialgate.config.log_settings import ServiceLog
 from dialgate.crypto import redaction
 
 _ENVIRONMENT: Final = "DIALGATE_LOG"
-_FEWEST = 7  # digits: fewer are taken for ports, sizes and line numbers
+_FEWEST = 7  # shorter runs of digits may be ports, sizes or line numbers
 
 
 class LogMisset(ValueError):
-    """The environment's DIALGATE_LOG cannot be read. The text says how to write it."""
+    """The error for an invalid DIALGATE_LOG in the environment. The text says how to write it."""
 
 
 def blanked(text: str) -> str:
@@ -31,8 +30,9 @@ def blanked(text: str) -> str:
 
 
 def configure(wanted: ServiceLog | None = None, environment: Mapping[str, str] = os.environ) -> None:
-    """For the whole process: structlog's and the standard library's loggers both end up here. May be called again. Raises
-    `LogMisset`.
+    """Configure the log of the process, for structlog and the standard library. Raises `LogMisset`.
+
+    It may be called again with other settings.
     """
     wanted = _overridden(wanted or ServiceLog(), environment.get(_ENVIRONMENT, ""))
     coloured = wanted.format == "coloured" or (wanted.format == "auto" and sys.stderr.isatty())
@@ -80,21 +80,21 @@ def _listen(wanted: ServiceLog, foreign: list[Processor], render: Processor) -> 
         _LEVELLED.add(name)
 
 
-_LEVELLED: Final[set[str]] = set()  # modules with a level of their own, to be let go when it is set anew
+_LEVELLED: Final[set[str]] = set()  # modules with their own level, which the next `configure` resets
 
 
 def _overridden(wanted: ServiceLog, text: str) -> ServiceLog:
-    given: dict[str, object] = {}
+    overrides: dict[str, object] = {}
     levels = dict[str, object](wanted.levels)
     for word in filter(None, map(str.strip, text.split(","))):
         name, is_level, level = word.partition("=")
         if is_level:
             levels[name] = level
         else:
-            given["format" if word in {"json", "coloured", "auto"} else "level"] = word
+            overrides["format" if word in {"json", "coloured", "auto"} else "level"] = word
     try:
         return msgspec.convert(
-            {"format": wanted.format, "level": wanted.level, **given, "levels": levels}, ServiceLog
+            {"format": wanted.format, "level": wanted.level, **overrides, "levels": levels}, ServiceLog
         )
     except msgspec.ValidationError as error:
         raise LogMisset(f"{_ENVIRONMENT}: {error}; write it as `json,info,dialgate.observed=debug`") from None

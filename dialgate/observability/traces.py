@@ -1,7 +1,7 @@
-"""Traces for OpenTelemetry, where a collector is named: a span for each batch, and within it one for each call, from its
-arrival to its answer. They name decisions by their id; no attribute holds a called number, nor a text that a client made up.
+"""OpenTelemetry traces: a span for each batch, and within it a span for each call, from its arrival to its answer.
 
-The SDK is an extra (`pip install 'dialgate[otel]'`) and is loaded only where traces are wanted.
+Attributes contain ids of decisions, but no called number and no text of a client. The SDK is an extra
+(`pip install 'dialgate[otel]'`) and is loaded only if traces are configured.
 """
 
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class NoTracing(Exception):
-    """Traces are wanted, and the SDK is not installed. The text says what to do."""
+    """The error for configured traces without the SDK. The text says what to do."""
 
 
 class TracedCall(Struct, frozen=True):
-    """`arrived`: nanoseconds since 1970. `decision` is allow or deny, `code` the first reason."""
+    """A call for its span. `arrived` is in Unix nanoseconds, `decision` is allow or deny, `code` the first reason."""
 
     arrived: int
     interface: str
@@ -37,16 +37,16 @@ class Traces:
         self._tracer = provider.get_tracer("dialgate")
         self._in = import_module("opentelemetry.trace").set_span_in_context
 
-    def batch(self, begun: int, ended: int, size: int, calls: Iterable[TracedCall]) -> None:
-        """Nanoseconds since 1970. What the sampler leaves out costs one span that records nothing."""
-        span = self._tracer.start_span("batch", start_time=begun, attributes={"dialgate.calls": size})
+    def batch(self, start: int, end: int, size: int, calls: Iterable[TracedCall]) -> None:
+        """Send the spans of a batch. Times are in Unix nanoseconds. A batch that is not sampled costs one empty span."""
+        span = self._tracer.start_span("batch", start_time=start, attributes={"dialgate.calls": size})
         if span.is_recording():
             within = self._in(span)
             for call in calls:
-                self._call(call, within, ended)
-        span.end(end_time=ended)
+                self._call(call, within, end)
+        span.end(end_time=end)
 
-    def _call(self, call: TracedCall, within: Any, ended: int) -> None:
+    def _call(self, call: TracedCall, within: Any, end: int) -> None:
         attributes = {
             "dialgate.interface": call.interface,
             "dialgate.campaign": call.campaign,
@@ -57,15 +57,15 @@ class Traces:
         span = self._tracer.start_span(
             "check", context=within, start_time=call.arrived, attributes=attributes
         )
-        span.end(end_time=ended)
+        span.end(end_time=end)
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Send the remaining spans."""
         self._provider.shutdown()
 
 
 def opened(wanted: TracesTo | None, node: str) -> Traces | None:
-    """Raises `NoTracing`."""
+    """Return the configured traces, or None. Raises `NoTracing`."""
     if wanted is None:
         return None
     try:

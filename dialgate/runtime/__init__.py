@@ -1,4 +1,4 @@
-"""What every part needs of the operating system and the event loop: durable files, file locks, threads, background work.
+"""Helpers for the operating system and the event loop: durable files, file locks, threads, background work.
 
-It knows nothing of calls or of the law, and imports nothing of ours. What belongs to one subject stays with that subject.
+They have nothing to do with calls or law. Code that only one package needs belongs to that package.
 """

@@ -1,4 +1,4 @@
-"""Files that appear whole and durable, or not at all, also after a power cut."""
+"""Atomic, durable writes: after a crash or a power cut, a file has either its old or its new content."""
 
 import os
 from collections.abc import Iterator
@@ -8,16 +8,16 @@ from typing import BinaryIO
 
 
 def write_file(path: Path, content: bytes, temporary: Path | None = None) -> None:
-    """Replace the file's content, as `replace_file`."""
+    """Replace the content of a file. See `replace_file`."""
     with replace_file(path, temporary) as file:
         file.write(content)
 
 
 @contextmanager
 def replace_file(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO]:
-    """Open a new file, private to its owner, that replaces `path` when the block ends. An exception leaves `path` as it was.
+    """Open a new file, private to its owner, that replaces `path` when the block ends; not after an exception.
 
-    Two processes that may write `path` at once each need a `temporary` name of their own, in the same folder.
+    Two processes that may write `path` at the same time need different `temporary` names in the same folder.
     """
     with remove_on_exit(temporary or path.with_name(f"{path.name}.new")) as new:
         with open_private(new) as file:
@@ -26,7 +26,7 @@ def replace_file(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO
 
 
 def publish_file(temporary: Path, path: Path) -> None:
-    """Sync a finished file and rename it to `path`, in the same folder; the name is durable too."""
+    """Sync a finished file, rename it to `path` in the same folder, and sync the folder."""
     sync_file(temporary)
     temporary.replace(path)
     sync_folder(path.parent)
@@ -38,12 +38,12 @@ def remove_on_exit(path: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        with suppress(OSError):  # the reason why it was not finished is the one to report
+        with suppress(OSError):  # do not replace the exception of the block
             path.unlink()
 
 
 def open_private(path: Path) -> BinaryIO:
-    """Create the file, in place of any there, readable and writable by its owner alone."""
+    """Create the file, replacing an existing one, accessible only by its owner."""
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
 

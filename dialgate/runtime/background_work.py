@@ -8,8 +8,10 @@ P = ParamSpec("P")
 
 
 class BackgroundWork(Generic[P]):
-    """One piece of work, run again and again, at most once at a time. `problem`: why the last run failed, or empty.
-    `faults`: the exceptions that are a problem; any other ends the run and is raised by the next `run`.
+    """Repeated work, of which at most one run is active.
+
+    `problem` is why the last run failed, or empty. `faults` are the exceptions that set it; another exception is raised
+    by the next `run` or `start`.
     """
 
     def __init__(self, work: Callable[P, Awaitable[None]], faults: tuple[type[Exception], ...]) -> None:
@@ -18,7 +20,7 @@ class BackgroundWork(Generic[P]):
         self._task: asyncio.Task[None] | None = None
 
     async def run(self, patience: float | None, *args: P.args, **options: P.kwargs) -> None:
-        """Start the work, unless it is running still, and wait for it up to `patience` seconds; None: to its end."""
+        """Start the work unless it is still running, and wait up to `patience` seconds for it; None: until it ends."""
         task = self.start(*args, **options)
         if task is None:
             return
@@ -28,7 +30,7 @@ class BackgroundWork(Generic[P]):
             task.result()
 
     def start(self, *args: P.args, **options: P.kwargs) -> asyncio.Task[None] | None:
-        """Start the work, or return None if it is running still."""
+        """Start the work; return None if it is still running."""
         if self._task is not None and not self._task.done():
             return None
         previous, self._task = self._task, asyncio.create_task(self._run(*args, **options))
@@ -45,6 +47,6 @@ class BackgroundWork(Generic[P]):
             self.problem = ""
 
     async def close(self) -> None:
-        """Wait for the work that runs."""
+        """Wait for the current run."""
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)

@@ -7,7 +7,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.responses import when
 
-_SLACK = SECOND  # a clock that is disciplined steps back by milliseconds
+_SLACK = SECOND  # NTP may step the clock back by milliseconds
 
 
 def wall_clock() -> Instant:
@@ -15,15 +15,15 @@ def wall_clock() -> Instant:
 
 
 class ClockSteppedBack(Unavailable):
-    """The clock says less than it said before. What has expired must not become valid again."""
+    """The error for a clock that stepped back: expired data must not become valid again."""
 
     component = "clock"
 
 
 class Clock:
-    """Time that never goes back: small steps are flattened, larger ones raise `ClockSteppedBack` until they are over.
+    """A clock that never goes back. Steps of up to a second are hidden; larger ones raise `ClockSteppedBack`.
 
-    `steady`: the monotonic clock, in seconds, by which durations are measured.
+    `steady` is the monotonic clock for durations, in seconds.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Clock:
         now = self._read()
         if now < self.latest - _SLACK:
             raise ClockSteppedBack(
-                f"the clock says {when(now)}, and has already said {when(self.latest)}; set it right"
+                f"the clock stepped back from {when(self.latest)} to {when(now)}; correct the system time"
             )
         self.latest = max(now, self.latest)
         return self.latest
 
     def at_least(self) -> Instant:
-        """For what must be taken whatever the clock says: a person's stop, the outcome of a call."""
+        """Return the time for events that must be accepted even after a step back: revocations, call outcomes."""
         return max(self._read(), self.latest)

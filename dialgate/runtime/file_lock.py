@@ -1,4 +1,4 @@
-"""Locks between processes, on a file. The kernel releases one when its process ends, however it ends."""
+"""File locks between processes. The kernel releases a lock when its process ends."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def hold_lock(path: Path, refusal: Exception | None = None) -> Iterator[int]:
-    """Hold the lock until the block ends, as `acquire_lock`."""
+    """Hold the lock until the block ends. See `acquire_lock`."""
     fd = acquire_lock(path, refusal)
     try:
         yield fd
@@ -18,15 +18,13 @@ def hold_lock(path: Path, refusal: Exception | None = None) -> Iterator[int]:
 
 
 def acquire_lock(path: Path, refusal: Exception | None = None) -> int:
-    """Lock the file, which is created private to its owner, and return a descriptor; closing it releases the lock.
+    """Lock a file, created private to its owner, and return its descriptor. Closing that releases the lock.
 
-    While another process holds the lock, raise `refusal`, or wait if there is none. Raises `OSError`.
+    While another process holds the lock, raise `refusal`, or wait if it is None. Raises `OSError`.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if (
-            os.geteuid() == 0
-        ):  # a command of root may create it, and the folder's owner must still be able to lock it
+        if os.geteuid() == 0:  # if root creates the file, the folder's owner must still be able to lock it
             owner = path.parent.stat()
             os.fchown(fd, owner.st_uid, owner.st_gid)
         fcntl.flock(fd, fcntl.LOCK_EX if refusal is None else fcntl.LOCK_EX | fcntl.LOCK_NB)

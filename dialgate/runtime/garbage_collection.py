@@ -4,10 +4,10 @@ import gc
 
 
 def spare_collector() -> None:
-    """Exempt what is loaded now from collection, and collect less often.
+    """Exempt all current objects from garbage collection, and collect less often.
 
-    Call it once a gate, or a long command, is open. Otherwise each full collection walks everything that was loaded, and delays
-    calls by 40 ms. A call leaves no cycles behind, so there is little to collect.
+    Call it once a gate or a long command has started. Otherwise each full collection visits all loaded objects and delays calls
+    by 40 ms. Calls create no reference cycles, so there is little to collect.
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -1,4 +1,4 @@
-"""Work spread over every core: pieces go to processes of their own, what they make of them comes back in order."""
+"""Parallel work in one process per core, with results in order."""
 
 import multiprocessing
 import os
@@ -11,23 +11,24 @@ from typing import Any, Final, TypeVar
 
 from dialgate.core.faults import Unavailable
 
-_HERE: Final = 8  # pieces that are done in this process, before others are worth their start
-_AHEAD: Final = 2  # pieces for each process that wait for it, or for their turn: so much is held in memory
+_HERE: Final = 8  # pieces that this process does before it starts others
+_AHEAD: Final = 2  # pieces per process that are queued or finished, which limits memory
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class WorkerLost(Unavailable):
-    """The text is for whoever started the command."""
+    """The error for a worker process that was killed. The text is for the user of the command."""
 
     component = "worker"
 
 
 def spread(work: Callable[[T], R], pieces: Iterable[T], here: int = _HERE) -> Iterator[R]:
-    """`work` of each piece. It is pickled once for each process, pieces and results each time. What it raises is raised in its
-    piece's turn. Where there is one core only, or no more pieces than are done `here`, no process is started. Raises
-    `WorkerLost`.
+    """Yield `work(piece)` for each piece, in order. Raises `WorkerLost`, and the exceptions of `work` at their piece.
+
+    `work` is pickled once per process, pieces and results each time. No process is started with only one core, or if the
+    first `here` pieces are all.
     """
     rest = iter(pieces)
     cores = len(os.sched_getaffinity(0))
@@ -35,17 +36,17 @@ def spread(work: Callable[[T], R], pieces: Iterable[T], here: int = _HERE) -> It
     first = next(rest, None)
     if first is None:
         return
-    # Not forked: a fork would have a half of whatever the threads of this process are about.
+    # fork() is unsafe in a process with threads.
     context = multiprocessing.get_context("spawn")
     try:
-        yield from _shared_out(ProcessPoolExecutor(cores, context, _begin, (work,)), cores, first, rest)
+        yield from _run_in_pool(ProcessPoolExecutor(cores, context, _begin, (work,)), cores, first, rest)
     except BrokenProcessPool:
         raise WorkerLost(
-            "a process that shared the work was ended: was there memory for it? Try again"
+            "a worker process was killed, probably because memory ran out; free some memory and try again"
         ) from None
 
 
-def _shared_out(executor: ProcessPoolExecutor, cores: int, first: T, rest: Iterator[T]) -> Iterator[Any]:
+def _run_in_pool(executor: ProcessPoolExecutor, cores: int, first: T, rest: Iterator[T]) -> Iterator[Any]:
     with executor as pool:
         futures: deque[Future[Any]] = deque([pool.submit(_do, first)])
         try:
@@ -56,15 +57,15 @@ def _shared_out(executor: ProcessPoolExecutor, cores: int, first: T, rest: Itera
             while futures:
                 yield futures.popleft().result()
         finally:
-            for future in futures:  # nobody asks for them any more
+            for future in futures:  # the caller stopped iterating
                 future.cancel()
 
 
-_work: Callable[[Any], Any]  # of this process, where it is one of the pool's
+_work: Callable[[Any], Any]  # set in processes of the pool
 
 
 def _begin(work: Callable[[Any], Any]) -> None:
-    global _work  # noqa: PLW0603 - what the pool has for what a process begins with
+    global _work  # noqa: PLW0603 - the pool's initializer can only set globals
     _work = work
 
 

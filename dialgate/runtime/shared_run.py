@@ -1,23 +1,25 @@
-"""Work that runs one at a time; callers that wait meanwhile share the next run."""
+"""Work with at most one active run; callers that arrive during a run share the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
 class SharedRun:
+    """A callable for such work."""
+
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         self._work = work
         self._turn = asyncio.Lock()
-        self._next: asyncio.Task[None] | None = None  # not begun yet: later callers may share it
+        self._next: asyncio.Task[None] | None = None  # not started yet: later callers may share it
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self) -> None:
-        """Return when a run that began after this call has ended. Raises what the run raised."""
+        """Wait for a run that started after this call. Raises the exception of the run."""
         if self._next is None:
             self._next = asyncio.create_task(self._run())
             self._tasks.add(self._next)
             self._next.add_done_callback(self._ended)
-        await asyncio.shield(self._next)  # a caller that gives up does not end it for the others
+        await asyncio.shield(self._next)  # a cancelled caller must not cancel it for the others
 
     async def _run(self) -> None:
         async with self._turn:
@@ -27,9 +29,9 @@ class SharedRun:
     def _ended(self, run: asyncio.Task[None]) -> None:
         self._tasks.discard(run)
         if not run.cancelled():
-            run.exception()  # retrieved, also where every caller gave up
+            run.exception()  # mark it as retrieved, even if every caller was cancelled
 
     async def close(self) -> None:
-        """Wait for the runs that have begun."""
+        """Wait for all runs."""
         while self._tasks:
             await asyncio.wait(self._tasks)

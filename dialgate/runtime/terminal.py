@@ -1,5 +1,6 @@
-"""What every command shows a person: tables, progress on the error stream, and exit codes that a script can trust; JSON to a
-program. 0: yes, or done. 1: no, or refused. 2: misuse.
+"""Terminal output of commands: tables, JSON, progress bars on the error stream, and exit codes.
+
+Exit codes: 0 for yes or done, 1 for no or refused, 2 for wrong usage.
 """
 
 import sys
@@ -23,12 +24,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
-# Told what begins and its size; gives back what to tell of how much more is done.
+# Starts a bar with a description and a size. Returns a function that advances it.
 Bars: TypeAlias = Callable[[str, int], Callable[[int], None]]
 
 NO: Final = 1
 MISUSE: Final = 2
-# What stands beside a bar, or in its place where nobody knows the end.
+# The description, beside a bar or instead of one if the size is unknown.
 _WHAT: Final = TextColumn("{task.description}", markup=False)
 OF_BYTES: Final = (_WHAT, BarColumn(), DownloadColumn(), TimeRemainingColumn())
 OF_ROWS: Final = (_WHAT, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -44,7 +45,7 @@ def show_json(value: Any) -> None:
 def show_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, whole: int = 0
 ) -> None:
-    """The first `whole` columns are never broken: what stands there is copied."""
+    """Print a table. The first `whole` columns are never wrapped, so that their content can be copied."""
     table = Table(title=title or None, title_justify="left", show_header=any(columns))
     for place, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=place < whole)
@@ -58,13 +59,13 @@ def show_fields(title: str, fields: Mapping[str, object]) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Words of law and of users are data: no markup, no colours guessed into them."""
+    """Return a console without markup and highlighting, because texts of law and of users are data."""
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 @contextmanager
 def progress(*columns: ProgressColumn, shown: bool = True) -> Iterator[Progress]:
-    """Drawn on the error stream where that is a terminal, and gone at the end; elsewhere nothing."""
+    """Show progress on the error stream if that is a terminal, and remove it at the end."""
     errors = console(stderr=True)
     bar = Progress(
         *(columns or _USUAL), console=errors, transient=True, disable=not (shown and errors.is_terminal)
@@ -77,13 +78,13 @@ def progress(*columns: ProgressColumn, shown: bool = True) -> Iterator[Progress]
 def bars() -> Iterator[Bars]:
     with progress() as progress_:
 
-        def start(what: str, size: int) -> Callable[[int], None]:
-            task = progress_.add_task(what, total=size)
+        def start(description: str, size: int) -> Callable[[int], None]:
+            task = progress_.add_task(description, total=size)
             return lambda done: progress_.advance(task, done)
 
         yield start
 
 
 def utc(at: int) -> str:
-    """Of an instant; nothing of 0."""
+    """Format an instant in UTC; 0 gives ""."""
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(sep=" ", timespec="seconds") if at else ""

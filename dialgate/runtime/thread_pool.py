@@ -1,4 +1,4 @@
-"""Thread pools for one purpose each, so that no other work can keep it waiting for a thread."""
+"""Thread pools for a single purpose, so that other work cannot take all threads."""
 
 import asyncio
 import os
@@ -10,12 +10,13 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_NICE = 10  # above it, a thread that holds a lock could run too rarely for those that wait for the lock
+_NICE = 10  # with a higher value, a thread that holds a lock could run too rarely and block others
 
 
 class ThreadPool:
-    """At most `most` threads, which are started as they are needed. asyncio's default pool is shared by everything in the
-    process: eight uploads in it kept upkeep and stops waiting for half a minute.
+    """A pool of up to `most` threads, started when needed.
+
+    The whole process shares asyncio's default pool: eight uploads in it delayed upkeep and revocations by half a minute.
     """
 
     def __init__(self, name: str, most: int) -> None:
@@ -26,11 +27,11 @@ class ThreadPool:
         return await loop.run_in_executor(self._pool, lambda: work(*args, **options))
 
     def close(self) -> None:
-        """Refuse new work. What runs ends by itself."""
+        """Refuse new work. Running work continues to its end."""
         self._pool.shutdown(wait=False)
 
 
 def lower_priority() -> None:
-    """Let the thread that decides calls run before this one. Linux has a priority for each thread."""
+    """Give this thread a lower priority than the thread that decides calls. Linux has priorities per thread."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)

@@ -396,7 +396,7 @@ async def test_every_row_that_is_left_out_is_told_with_its_line(registrar: Regis
     report = await registrar.call_lists.load_list(DIALER, ask, rows, note=told.append)
     assert [each.line for each in told] == [3, 4, 5]
     assert [each.problem for each in told[1:]] == [
-        "stands on the list already", "is a formula; save the list with its values",
+        "is already on the list", "is a formula; save the list with its values",
     ]  # fmt: skip
     assert (report.accepted, report.duplicates, report.refused) == (1, 1, 2)
     assert report.layout is not None

@@ -100,16 +100,16 @@ def test_a_list_that_rests_on_one_basis_is_written_without_tags(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "The file has no rows; send a number a row."),
-        ("\ufeff", "The file has no rows; send a number a row."),
-        ("\r\n\r\n", "The file has no rows; send a number a row."),
-        ("numero;nome\r\n", "The file has no rows; send a number a row."),
-        ("nome,indirizzo\nRossi,via 1\n", "None of its 2 rows holds a telephone number. Line 1: "),
+        ("", "The file has no rows; send one number per row."),
+        ("\ufeff", "The file has no rows; send one number per row."),
+        ("\r\n\r\n", "The file has no rows; send one number per row."),
+        ("numero;nome\r\n", "The file has no rows; send one number per row."),
+        ("nome,indirizzo\nRossi,via 1\n", "No row of 2 has a valid telephone number. Line 1: "),
         ("number,basis\n0612345678,marriage\n",
-         "None of its 1 rows holds a telephone number. Line 2: basis must be one of directory, consent, contract, request."),
-        ("number\n0612345678\n" + "9" * (1 << 20) + "\n", "Line 3 is no CSV (field larger than field limit (131072))"),
-        ('0612345678\n"0298765432\n0612345679\n', "Line 3 is no CSV (unexpected end of data); look for a quotation mark"),
-        ('0612345678\n"0298765432"1\n', "Line 2 is no CSV ("),
+         "No row of 1 has a valid telephone number. Line 2: basis must be one of directory, consent, contract, request."),
+        ("number\n0612345678\n" + "9" * (1 << 20) + "\n", "Line 3 is not CSV (field larger than field limit (131072))"),
+        ('0612345678\n"0298765432\n0612345679\n', "Line 3 is not CSV (unexpected end of data); check for an unclosed quotation mark"),
+        ('0612345678\n"0298765432"1\n', "Line 2 is not CSV ("),
     ],
     ids=range(9),
 )  # fmt: skip
@@ -126,7 +126,7 @@ def test_a_file_that_is_no_list_is_refused_whole_and_nothing_is_written(
 def test_a_row_with_a_line_end_in_it_is_not_taken_for_two() -> None:
     """Rows that come as JSON strings, not as lines."""
     for row in ("0612345678\n0298765432", "0612345678\r0298765432"):
-        with pytest.raises(tabular.Unreadable, match="is no CSV"):
+        with pytest.raises(tabular.Unreadable, match="is not CSV"):
             tabular.of_lines([row])
 
 

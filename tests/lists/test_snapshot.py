@@ -219,12 +219,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "newer manifest": (
         lambda folder: _edit_manifest(folder, b'"format":1', b'"format":2'),
         MANIFEST,
-        "format 2 is newer than this program reads (1): update it",
+        "format 2 is newer than this version supports (1): update dialgate",
     ),
     "set gone": (
         lambda folder: (folder / "rpo.acme.numbers").unlink(),
         "rpo.acme.numbers",
-        "missing, though the manifest names it: import again or roll back",
+        "missing, but named in the manifest: import again or roll back",
     ),
     "set cut": (
         lambda folder: (folder / "rpo.acme.numbers").write_bytes(b""),
@@ -234,17 +234,17 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "another set under the name": (
         lambda folder: add(folder, ANSWERS, [CLEAR], [1]),
         "rpo.acme.numbers",
-        "not the file that the manifest names: its sha256 differs",
+        "its SHA-256 is not the one in the manifest: import again or roll back",
     ),
     "another controller's set": (
         _other_owner,
         "rpo.acme.numbers",
-        "of another registry, controller or mode than the manifest says",
+        "its registry, controller or mode is not the one in the manifest",
     ),
     "a set that holds something else": (
         _foreign_meta,
         "rpo.acme.numbers",
-        "its meta is not that of registry answers: Object missing required field `registry`",
+        "its meta does not describe registry answers: Object missing required field `registry`",
     ),
 }
 
@@ -266,7 +266,7 @@ def test_damage_behind_the_header_raises_where_it_shows_and_verify_finds_it_all(
     announce(folder, add(folder, ANSWERS, [CLEAR, NEVER], [1, 9]))
     snapshot = Snapshot.open(folder)
     assert snapshot.answer("rpo", "acme", CLEAR).answer == "clear"
-    with pytest.raises(DamagedFile, match="an offset or a tag points nowhere: import again"):
+    with pytest.raises(DamagedFile, match="an offset or a tag is out of range: import again"):
         snapshot.answer("rpo", "acme", NEVER)
     flip(folder / "rpo.acme.numbers", -1)
     with pytest.raises(DamagedFile, match="body checksum differs"):
@@ -280,7 +280,7 @@ def test_an_offset_that_points_nowhere_raises_where_it_shows(folder: Path) -> No
     directory = len(data) - 2 - 8 * entries  # then the ranks, and the one tag
     struct.pack_into(f"<{entries}I", data, directory, *range(1 << 31, (1 << 31) + 10 * entries, 10))
     path.write_bytes(data)
-    with pytest.raises(DamagedFile, match="an offset or a tag points nowhere: import again"):
+    with pytest.raises(DamagedFile, match="an offset or a tag is out of range: import again"):
         Snapshot.open(folder).answer("rpo", "acme", CLEAR)
 
 
@@ -338,7 +338,7 @@ def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path)
 def test_coverage_that_does_not_say_which_version_is_damage(tmp_path: Path) -> None:
     contents = msgspec.structs.replace(FULL, covered_by=(0,))
     announce(tmp_path, add(tmp_path, contents, [441300000001]))
-    with pytest.raises(DamagedFile, match="does not say which version each prefix has"):
+    with pytest.raises(DamagedFile, match="`covered_by` and `coverage` have different lengths"):
         Snapshot.open(tmp_path)
 
 

@@ -96,7 +96,7 @@ class Uploads:
         size = file.seek(0, SEEK_END)
         file.seek(0)
         if size <= _SMALL and file.read(len(_ZIP)) != _ZIP:
-            return await self._threads.run(Here(file).built, order)
+            return await self._threads.run(Here(file).build_now, order)
         limits = Limits(self.settings.memory_mb * _MB, self.settings.seconds)
         async with self._turns.of(client):
             return await build_apart(file, order, limits, lambda: self.closed or gone())
