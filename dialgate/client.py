@@ -171,7 +171,7 @@ class Dialgate:
         return msgspec.structs.replace(verdict, allow=not problem, again=bool(problem), **changes)
 
     def _check_allow(self, status: int, answer: Answer, to: str) -> str:
-        """Return why an allow cannot be used, or "": it must be a decision on this number that is still valid."""
+        """Return why an allow is not valid for this number, or ""."""
         if status != _OK or not answer.decision_id:
             return "client.not_understood"
         if not _same(answer.to, to):

@@ -80,7 +80,7 @@ class ClientIds:
         return self._entry_ids.cursor(seq) if self._entry_ids else seq
 
     async def position(self, client: Client, cursor: int) -> int:
-        """Return the sequence after which a client resumes whose last `seq` was `cursor`. Raises `StoreUnavailable`.
+        """Return the sequence for the last `seq` that a client received (`cursor`). Raises `StoreUnavailable`.
 
         An unknown cursor gives 0, the beginning: a repeated revocation does no harm, a missing one does.
         """

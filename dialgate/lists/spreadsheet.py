@@ -213,7 +213,7 @@ def _most(name: str) -> int:
 
 
 def _refuse_doctype(part: IO[bytes]) -> None:
-    """Parse up to the root element, before which any DOCTYPE must be, behind comments of any length and encoding."""
+    """Raise `Refused` if the part has a DOCTYPE. It precedes the root element, so only that much is parsed."""
     from defusedxml import DefusedXmlException  # noqa: PLC0415 - as above
     from defusedxml.ElementTree import iterparse  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What `config check` warns of: a configuration that is sound and still lacks something."""
+"""Tests of the advice of `config check` about valid configurations with gaps."""
 
 from pathlib import Path
 from typing import Any

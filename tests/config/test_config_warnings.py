@@ -1,4 +1,4 @@
-"""What a configuration may hold and most likely should not is said, and refuses nothing."""
+"""Tests of warnings: likely mistakes are reported and do not reject the configuration."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_a_trusted_proxy_on_another_host_is_warned_of(tmp_path: Path) -> None:
 def test_a_dialer_on_this_host_that_only_checks_is_not_warned_of(
     tmp_path: Path, proxies: tuple[str, ...]
 ) -> None:
-    """As the pages of Asterisk and VICIdial set it up; but not where anyone at all is that client."""
+    """The setup in the pages of Asterisk and VICIdial gives no warning, unless the source covers every address."""
     assert checked(tmp_path, ["127.0.0.1/32"], ["check"], proxies=proxies) == []
     assert len(checked(tmp_path / "anyone", ["0.0.0.0/0"], ["check"], proxies=proxies)) == 1
 

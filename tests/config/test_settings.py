@@ -1,4 +1,4 @@
-"""The configuration is read whole or not at all, and every mistake in it is told at once, in a sentence."""
+"""Tests of the configuration: it is loaded completely or not at all, and all mistakes are reported at once."""
 
 import copy
 import re
@@ -21,7 +21,7 @@ GONE = object()
 
 
 class Folder:
-    """The configuration of the example, as data; `problems` writes it, reads it and says what was told."""
+    """The example configuration as data. `problems` writes it, loads it and returns the problems."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -235,7 +235,7 @@ def test_days_that_do_not_exist_hide_no_other_mistake(folder: Folder) -> None:
 
 
 def test_a_required_key_that_is_lost_hides_no_other_mistake(folder: Folder) -> None:
-    """Of a client, a campaign, a controller and a law. What is lost causes one message only."""
+    """A lost client, campaign, controller or law causes only one message."""
     for change in (
         gate("clients", 1, to={"controllers": ["acme", "acne"], "sources": ["10.0.0.7/8"], "scopes": 3}),
         acme("adheres_to", to=["codice"]),
@@ -266,7 +266,7 @@ def test_a_required_key_that_is_lost_hides_no_other_mistake(folder: Folder) -> N
 def test_a_client_of_an_unknown_controller_is_reported_beside_a_refused_file(
     folder: Folder, content: str
 ) -> None:
-    """The id that the refused file seems to give is not reported as unknown."""
+    """The id in an invalid file is not reported as unknown."""
     folder.files["controllers/two.yaml"] = content
     name = content.split()[1].strip('"')
     folder.change(*gate("clients", 1, to=SWITCH | {"controllers": ["acme", name, "acne"]}))
@@ -312,7 +312,7 @@ def test_a_number_in_quotes_is_named_as_such(folder: Folder) -> None:
 
 
 def test_every_mistake_of_every_file_is_told_in_one_round(folder: Folder) -> None:
-    """Also where dialgate.yaml itself cannot be used, and of a law more than its first."""
+    """Also if dialgate.yaml itself is invalid, and more than one problem per law."""
     for change in (
         gate("listen", to={"port": "x"}),
         acme(*FIRST, "purpose", to="selling"),
@@ -415,13 +415,13 @@ def test_a_folder_without_a_file_and_a_file_that_is_not_there_are_named(folder: 
     ],
 )
 def test_what_is_unusual_and_sound_is_taken(folder: Folder, change: Change) -> None:
-    """No region to read numbers in; a code adhered to; one that is no offer, for a day; a client's own networks."""
+    """Without a dial region; with a code of conduct; a campaign without an offer, for a day; with networks of a client."""
     folder.change(*change)
     loader.load(folder.write())
 
 
 def test_a_sector_is_held_to_the_list_of_every_country_that_has_one(folder: Folder) -> None:
-    """An Italian campaign may call abroad; a country without a list bans no trade."""
+    """An Italian campaign may call abroad; a country without `sectors` bans no sector."""
     abroad = copy.deepcopy(folder.files["countries/it.yaml"]) | {"country": "FR", "sectors": ["energy"]}
     for name in ("sector_bans", "unique_caller_ids"):
         del abroad[name]
@@ -434,7 +434,7 @@ def test_a_sector_is_held_to_the_list_of_every_country_that_has_one(folder: Fold
 
 
 def test_a_caller_id_that_two_controllers_show_is_shared(folder: Folder) -> None:
-    """Which energy law forbids; what is written differently is the same number."""
+    """The campaign is for energy, which the law bans. Different formats are the same number."""
     other = copy.deepcopy(folder.files["controllers/acme.yaml"]) | {"id": "zeta"}
     other["campaigns"][0] |= {"id": "zeta-fibre", "caller_ids": ["0844 123456", "+390844123457"]}
     folder.files["controllers/zeta.yaml"] = other

@@ -1,4 +1,4 @@
-"""What msgspec says about data of the wrong shape reaches users in plain English, whatever the type."""
+"""Errors of msgspec reach users in plain English, for every type."""
 
 import re
 from collections.abc import Mapping

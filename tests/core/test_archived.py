@@ -1,5 +1,6 @@
-"""Records of the version before `cited_for` and the keys that came with it: under the law archived then, each is decided
-again exactly as it was, to the wording and the source that it cites.
+"""Replay of records from before `cited_for` existed, under the law archived with them.
+
+Each decision must be identical, including its texts and cited sources.
 """
 
 from pathlib import Path

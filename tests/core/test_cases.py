@@ -1,4 +1,4 @@
-"""Every case file, through `decide`, and through a record and back."""
+"""Every case through `decide`, and through a record and back."""
 
 import msgspec
 import pytest
@@ -32,7 +32,7 @@ def test_the_case_is_decided_as_wanted(case: Case) -> None:
 @pytest.mark.parametrize("relabelled", [False, True], ids=["as written", "severities exchanged"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}: {case.about}")
 def test_each_denial_cites_the_section_that_denied(case: Case, relabelled: bool) -> None:
-    """Also where every section has another severity than the one that is assumed if none is written."""
+    """Also if every section has another severity than the default."""
     case = exchange_severities(case) if relabelled else case
     decision = decide(facts_of(case), case_law(case))
     assert case.want.cites.keys() <= set(case.want.reasons)

@@ -1,4 +1,4 @@
-"""What holds for every decision, whatever the facts: the properties state each promise in one sentence."""
+"""Properties of every decision: each docstring states a promise in one sentence."""
 
 import calendar
 from datetime import date, timedelta
@@ -79,7 +79,7 @@ ALWAYS = {"source": "s", "from": date(2018, 1, 1), "weekday": ["00:00-24:00"]}
 
 @pytest.mark.parametrize("severity", ["statute", "recommendation"])
 def test_the_decision_is_deny_where_a_real_rule_fails_for_an_instant_that_is_no_day(severity: str) -> None:
-    """Also where it failed on a recommendation, which cannot deny by itself."""
+    """Also if it failed on a recommendation, which cannot deny by itself."""
     law = with_law(hours=[{**ALWAYS, "severity": severity}])
     decision = decide(replace(base(), at=BEYOND_THE_CALENDAR), law)
     assert not decision.allow
@@ -238,7 +238,7 @@ def place(zone: str, day: date) -> Place:
 
 
 def moved(facts: Facts, at: Instant) -> Facts:
-    """The same at another instant, as the gate would gather it then."""
+    """Return the facts at another instant, as the gate would gather them then."""
     places = tuple(place(each.zone, local_time.day_in(each.zone, at)) for each in facts.places)
     return replace(facts, at=at, today=local_time.day_in(IT.zone, at), places=places)
 
@@ -251,7 +251,7 @@ def few(each: st.SearchStrategy[Any], most: int = 2) -> st.SearchStrategy[tuple[
     return st.lists(each, max_size=most).map(tuple)
 
 
-# Facts are drawn about one instant, and then moved as a whole: so every strategy is made once.
+# Facts are generated for one instant and then moved as a whole, so that every strategy is created once.
 REFERENCE = "2026-06-10T00:00:00+02:00"
 AT = instant(REFERENCE)
 TODAY = date(2026, 6, 10)
@@ -271,7 +271,7 @@ def shifted(value: Any, by: int, days: int) -> Any:
     return replace(value, **moved)
 
 
-# Near the instant, and near the ages at which the law changes its mind.
+# Near the instant, and near the ages at which the law gives another result.
 NEAR = st.sampled_from(
     [
         AT - days * DAY + by
@@ -396,7 +396,7 @@ def at_some_time(facts: Facts, day: int, second: int) -> Facts:
 
 
 ANY = st.builds(at_some_time, FACTS, st.integers(-200, 200), SECONDS)
-# Only time stands against these calls, and no clock changes between the oldest attempt that counts and the next hours.
+# Only time forbids these calls, and no clock changes between the oldest attempt that counts and the next hours.
 LATE_IN_WINTER = st.builds(
     at_some_time,
     few(ATTEMPTS, 9).map(
@@ -430,7 +430,7 @@ def test_a_stop_that_stands_denies_and_no_stop_ever_allows(facts: Facts, stop: R
 @PROPERTY
 @given(ANY)
 def test_a_decision_replays_from_its_record(facts: Facts) -> None:
-    """Deciding twice, from the facts and from their JSON, under the law and under the law read again, is the same."""
+    """Decisions from the facts and from their JSON, under the law and under the law parsed again, are equal."""
     decision = decide(facts, IT)
     stored = msgspec.json.decode(msgspec.json.encode(facts), type=Facts)
     assert decide(facts, IT) == decision
@@ -441,7 +441,7 @@ def test_a_decision_replays_from_its_record(facts: Facts) -> None:
 @PROPERTY
 @given(ANY)
 def test_nothing_is_allowed_without_a_basis_that_is_among_the_facts(facts: Facts) -> None:
-    """An allow names its basis, and what it names is held, in force, and of a kind that carries such a call."""
+    """An allow names its legal basis, which is recorded, in force, and accepted for such a call."""
     decision = decide(facts, IT)
     event("allow" if decision.allow else "deny")
     if not decision.allow:
@@ -498,7 +498,7 @@ def test_what_time_denies_is_lifted_at_the_instant_that_was_promised_and_not_a_s
     decision = decide(facts, IT)
     promised = decision.not_before
     event("allow" if decision.allow else ", ".join(deny.code for deny in decision.reasons))
-    # Beyond two weeks the holidays are not known, and the promise is a bound.
+    # Beyond two weeks the holidays are unknown, and the instant is only a lower bound.
     assume(promised <= facts.at + 14 * DAY)
     if decision.allow:
         return
@@ -583,7 +583,7 @@ def test_what_lasts_is_decided_word_for_word_the_same_until_its_end(facts: Facts
 
 @pytest.mark.parametrize("ahead", ["request", "consent", "confirmation"])
 def test_an_allow_lasts_no_longer_than_until_something_dated_ahead_begins(ahead: str) -> None:
-    """For then it is that which the call is allowed on, and which is recorded."""
+    """From then on it is the legal basis of the call, and is recorded."""
     facts = base()
     begins = facts.at + MINUTE
     known = {
@@ -624,7 +624,7 @@ LISTED = [{"registry": "rpo", "answer": "listed", "consulted_at": "-4d", "listed
 
 @pytest.mark.parametrize("basis", ["request", "consent"])
 def test_a_denial_lasts_no_instant_where_something_dated_ahead_may_open_the_call(basis: str) -> None:
-    """The reason itself does not look at the time. Of a person of whom nothing is recorded the same denial lasts."""
+    """The reason itself does not depend on the time. If nothing is recorded about the person, the denial lasts."""
     facts = base(registries=LISTED, controller={"consent_after_listing": True})
     begins = facts.at + MINUTE
     known = {

@@ -1,6 +1,6 @@
-"""Promise: a section of a country file that is in force a day too early or too late is noticed by a case.
+"""Promise: a case fails if a section of a country file is in force a day too early or too late.
 
-The dates stand in the cases. They are not read from the file, which would then agree with itself.
+The cases contain the dates. Reading them from the country file would only compare the file with itself.
 """
 
 import copy
@@ -20,7 +20,7 @@ CASES: defaultdict[date, list[Case]] = defaultdict(list)
 for each in all_cases():
     CASES[facts_of(each).today].append(each)
 
-# Dates that nothing depends on, and why.
+# Dates without effect, and why.
 _NO_BASIS = "no legal basis on file accepts any call before 2005-11-30"
 _NO_REQUEST = "no legal basis accepts a call request before this day"
 _NO_DIRECTORY = "no legal basis accepts a directory entry before this day"
@@ -45,7 +45,7 @@ SHIFTS = [
 
 
 def shifted(kind: str, index: int, key: str, days: int) -> tuple[dict[str, Any], date]:
-    """Return the file with one date moved, and the only day on which it differs from the file as it is."""
+    """Return the file with one date moved, and the only day on which it differs from the original."""
     data: dict[str, Any] = copy.deepcopy(law_data("IT"))
     section = data[kind][index]
     written = section[key]

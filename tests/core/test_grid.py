@@ -1,4 +1,4 @@
-"""The tables of `tests/cases/grid/`, and that they notice each place of Italy's law that is loosened."""
+"""The tables of `tests/cases/grid/`, and a check that they fail if any part of Italy's law is loosened."""
 
 import copy
 import re
@@ -97,7 +97,7 @@ def loosened(*changes: str) -> Law:
         at: Any = data
         for key in parents:
             at = at[int(key)] if isinstance(at, list) else at[key]
-        # YAML aliases are one list; a change replaces it, so that it concerns one place alone.
+        # YAML aliases share one list; a change replaces it, so that only one place changes.
         match sign:
             case "-":
                 assert value in at[last]
@@ -152,8 +152,9 @@ _SCOPE = ("id", "purposes", "call_types", "sectors", "callees", "adherents_of", 
 
 
 def unmet(text: str) -> list[str]:
-    """Return each section that ends without a next one of the same scope on the following day, unless the line of its
-    `until` has a comment that says why.
+    """Return each section that ends without a successor of the same scope on the following day.
+
+    A comment with the reason on the line of `until` exempts a section.
     """
     data = yaml.safe_load(text)
     explained = set(re.findall(r"until: (\d{4}-\d\d-\d\d)\s*#\s*\S", text))

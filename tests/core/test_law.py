@@ -1,4 +1,4 @@
-"""A law is read whole or not at all, and binds the calls it says, on the days it says."""
+"""Tests of laws: a law is loaded completely or not at all, and its sections apply to their calls and days."""
 
 import copy
 from datetime import date, timedelta
@@ -20,7 +20,7 @@ CODE = "codice_condotta_telemarketing"
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """Italy's law with one key set, or added: `hours.0.weekday`."""
+    """Return Italy's law with one key set or added: `hours.0.weekday`."""
     data = copy.deepcopy(law_data("IT"))
     *parents, last = path.split(".")
     at: Any = data
@@ -240,7 +240,7 @@ _SCOPES = st.fixed_dictionaries(
 
 @given(st.lists(_SCOPES, min_size=1, max_size=8))
 def test_what_is_remembered_is_what_would_be_selected(scopes: list[dict[str, Any]]) -> None:
-    """A binding handed out again equals one that is selected afresh, whatever was asked in between."""
+    """A cached binding equals a newly selected one."""
     for scope in scopes:
         assert IT.binding(facts(**scope)) == IT._select(facts(**scope))
 

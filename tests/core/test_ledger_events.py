@@ -155,7 +155,7 @@ def doubly(at: int) -> ConsentGiven:
         ([doubly(5), ConsentConfirmed(id="c1", at=4)], 0),
         ([doubly(5), ConsentConfirmed(id="c2", at=6)], 0),
         ([ConsentConfirmed(id="c1", at=6), doubly(5)], 6),
-        # collected anew under the same id: it waits for a confirmation of its own
+        # collected again under the same id: it needs a new confirmation
         ([doubly(5), ConsentConfirmed(id="c1", at=6), doubly(7)], 0),
         ([doubly(5), ConsentConfirmed(id="c1", at=6), doubly(5)], 6),
         ([given_at(5), ConsentConfirmed(id="c1", at=6)], 0),
@@ -189,7 +189,7 @@ def test_what_holds_already_is_not_entered_again(events: list[Event], event: End
         ([ended(JUNE)], []),
         ([made(), ended(JUNE)], [contract(ends=JUNE)]),
         ([made(), ended(JUNE), ended(JULY)], [contract(ends=JULY)]),
-        # ended, and entered again: only one that begins after the end is a new contract
+        # ended, and entered again: only a contract that begins after the end is new
         ([made(), ended(JUNE), made()], [contract(ends=JUNE)]),
         ([made(), ended(JUNE), made(ends=JULY)], [contract(ends=JUNE)]),
         ([made(), ended(JUNE), made(ends=MAY)], [contract(ends=MAY)]),
@@ -269,7 +269,7 @@ revocation_events = st.one_of(
 
 @given(st.lists(consent_events, max_size=12))
 def test_a_consent_collected_at_or_before_a_void_is_voided_and_no_other(events: list[Event]) -> None:
-    """In whatever order, and however often, consents, voids and withdrawals were entered."""
+    """In any order and number of consents, voids and withdrawals."""
     voids = [each.before for each in events if isinstance(each, ConsentsVoided)]
     given = fold(entries(events)).consents
     assert {each.id for each in given} == {each.id for each in events if isinstance(each, ConsentGiven)}
@@ -281,7 +281,7 @@ def test_a_consent_collected_at_or_before_a_void_is_voided_and_no_other(events: 
 def test_a_consent_is_open_only_if_collected_after_every_withdrawal_of_it(
     events: list[Event], order: list[str]
 ) -> None:
-    """And entering every consent once more, as an export does, opens none."""
+    """Entering every consent again, as an export does, has no effect."""
     known = fold(entries(events))
     withdrawn = [each for each in events if isinstance(each, ConsentWithdrawn)]
     for each in known.consents:
@@ -296,7 +296,7 @@ def test_a_consent_is_open_only_if_collected_after_every_withdrawal_of_it(
 
 @given(st.lists(revocation_events, max_size=12))
 def test_a_revocation_binds_until_it_is_lifted(events: list[Event]) -> None:
-    """It is never lost, and lifted only by a later entry that names it."""
+    """It is never lost, and only a later entry that names it lifts it."""
     bound = {each.seq: each.lifted for each in fold(entries(events)).revocations}
     for seq, event in enumerate(events, 1):
         assert (seq in bound) == isinstance(event, Revoked)

@@ -1,4 +1,4 @@
-"""Promises of `dialgate.core.phone`: the number that is checked is the number that is dialled, or there is no number."""
+"""Promises of `dialgate.core.phone`: the number that is checked is the number that is dialled, or it is rejected."""
 
 import random
 import re
@@ -119,9 +119,9 @@ REFUSED = [
     ("*67 0612345678", "IT", "service code"),
     ("#31#0612345678", "IT", "service code"),
     ("10550612345678", "IT", "neither a national number"),
-    # trap 28: an overseas number is no number of metropolitan France
+    # trap 28: an overseas number does not belong to metropolitan France
     ("0692123456", "FR", "neither a national number"),
-    # national forms that the library completes or rewrites by a rule of its own
+    # national forms that the library completes or rewrites by its own rules
     ("886377", "SM", "neither a national number"),
     ("011 15-2345-6789", "AR", "neither a national number"),
     # no such country, no such length
@@ -257,7 +257,7 @@ HOMES = st.sampled_from(["", "IT", "US", "GB", "FR", "SM"])
 @example("112", "IT")
 @example("(" * 16 + "0" * 16, "IT")
 def test_what_is_read_reads_as_itself_again_and_a_refusal_tells_no_digit(raw: str, home: str) -> None:
-    """Whatever string comes in, `parse` returns what re-parses to itself, or raises NotANumber without a digit."""
+    """For any string, `parse` returns a number that parses to itself, or raises `NotANumber` without a digit."""
     try:
         parsed = parse(raw, home)
     except NotANumber as refusal:
@@ -270,7 +270,7 @@ def test_what_is_read_reads_as_itself_again_and_a_refusal_tells_no_digit(raw: st
 
 @given(ANYTHING)
 def test_no_digit_is_dialled_that_was_not_written(raw: str) -> None:
-    """For Italy the digits written are those dialled, but for `00` or the country code in front."""
+    """For Italy the written digits are the dialled digits, except for `00` or the country code in front."""
     try:
         dialled = parse(raw, "IT").e164.removeprefix("+")
     except NotANumber:
@@ -280,7 +280,7 @@ def test_no_digit_is_dialled_that_was_not_written(raw: str) -> None:
 
 @given(ANYTHING, HOMES)
 def test_any_caller_id_has_a_form_and_a_number_only_if_it_was_read(raw: str, home: str) -> None:
-    """`parse_caller_id` never raises, and what it read reads as itself again."""
+    """`parse_caller_id` never raises, and its result parses to itself."""
     caller_id = parse_caller_id(raw, home)
     if caller_id.form in {NUMBER, SHORT}:
         assert parse_caller_id(caller_id.number, home) == caller_id

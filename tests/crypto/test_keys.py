@@ -1,4 +1,4 @@
-"""Promise: a called number is found and read only by who holds the keys of its month, and by nobody once they are gone."""
+"""Promise: a called number can be found and read only with the keys of its month, and never after their destruction."""
 
 import os
 import subprocess
@@ -85,7 +85,7 @@ def test_a_month_lasts_from_its_first_to_its_last_millisecond_in_utc(tmp_path: P
 
 
 def test_what_one_process_made_another_finds(tmp_path: Path) -> None:
-    """Two writers of one key file: neither may lose the month that the other has just made."""
+    """Two writers of one key file: neither may lose the month that the other has just created."""
     path = tmp_path / "keys.json"
     one, other = Keys.open(path), Keys.open(path)
     sealed = one.month(at(2026, 11)).seal(NUMBER, NONCE)
@@ -177,7 +177,7 @@ def november(tmp_path_factory: pytest.TempPathFactory) -> MonthKeys:
 def test_sealed_numbers_open_to_themselves_and_changed_ones_not_at_all(
     november: MonthKeys, number: str, place: int, bit: int
 ) -> None:
-    """Whatever bit of a sealed number is changed, it does not open, and the error does not say the number."""
+    """If any bit of an encrypted number is changed, decryption fails, and the error does not contain the number."""
     sealed = november.seal(number, NONCE)
     assert november.unseal(sealed) == number
     assert number.encode() not in sealed
@@ -190,7 +190,7 @@ def test_sealed_numbers_open_to_themselves_and_changed_ones_not_at_all(
 
 
 def test_what_a_month_masked_is_unmasked_by_it_alone_and_for_its_decision_alone(tmp_path: Path) -> None:
-    """Else the ledger's key, which is never retired, would tell whom a retired month's calls were about."""
+    """Otherwise the ledger's key, which is never retired, would reveal the numbers of a retired month's calls."""
     keys = Keys.open(tmp_path / "keys.json")
     month, later = keys.month(at(2026, 11)), keys.month(at(2026, 12))
     named = keys.named("?", b"dialer\0call-1\0+390612345678")

@@ -1,4 +1,4 @@
-"""The called number does not reach the disk in the texts that somebody enters beside it."""
+"""The called number does not reach the disk in texts of requests."""
 
 import re
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_any_text_around_the_number_comes_back(keys: Keys, before: str, written:
 
 
 def test_an_id_is_hidden_the_same_each_time_so_that_it_can_be_ended(keys: Keys) -> None:
-    """And not as another controller's: else the two could be joined."""
+    """Not as another controller's: otherwise their data could be joined."""
     names = [
         Masker(keys, owner).masked(_consent(id=f"form-{NUMBER}"), NUMBER).id
         for owner in ("acme", "acme", "beta")

@@ -1,4 +1,4 @@
-"""Permits: what one says, how it is asked for, and that Kamailio honours each once, for its own call, while it lasts."""
+"""Tests of permits: content, request, and that Kamailio accepts each once, for its call, until it expires."""
 
 import asyncio
 import base64
@@ -115,7 +115,7 @@ def now() -> Instant:
 
 @asynccontextmanager
 async def live(folder: Path, gate: str = "", **more: str) -> AsyncIterator[tuple[Sip, World]]:
-    """A gate that goes by the real clock, as Kamailio does. `gate`: what Kamailio asks instead."""
+    """A gate with the real clock, like Kamailio. `gate` is an address for Kamailio instead of it."""
     hand = Hand(now())
     async with world.running(folder, hand) as made:
         world.publish_answers(folder / "data", {CLEAR: False, LISTED: True}, hand.at - DAY)
@@ -145,7 +145,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 async def test_a_permit_opens_the_trunk_once_without_a_question(tmp_path: Path) -> None:
-    """The gate that Kamailio knows is not there, so that only a permit can."""
+    """Kamailio's gate is down, so only a permit can allow the call."""
     async with live(tmp_path, NOWHERE) as (sip, made):
         shown = await permit(made)
         assert (await sip.dialer.call(X_Dialgate_Permit=shown)).status == 200
@@ -196,7 +196,7 @@ async def test_a_permit_that_has_expired_was_made_before_or_by_another_is_none(t
 
 @asynccontextmanager
 async def subscribed(sip: Sip, made: World) -> AsyncIterator[None]:
-    """Kamailio is told of revocations, as the README says."""
+    """Kamailio receives revocations, as in the README."""
     path, url = made.folder / "dialgate.yaml", f"http://127.0.0.1:{sip.operations}/revocations"
     (made.folder / "kamailio.secret").write_text(f"whsec_{base64.b64encode(b'k' * 32).decode()}")
     hook = {"name": "kamailio", "url": url, "controllers": ["acme"], "secret_file": "kamailio.secret"}
@@ -211,7 +211,7 @@ async def subscribed(sip: Sip, made: World) -> AsyncIterator[None]:
 
 
 async def test_a_revocation_beats_a_permit_that_was_given_before_it(tmp_path: Path) -> None:
-    """Kamailio has heard of it, and asks the gate, which denies."""
+    """Kamailio has received the revocation and asks the gate, which denies."""
     async with live(tmp_path) as (sip, made), subscribed(sip, made):
         shown = await permit(made)
         stop = {"number": CLEAR, "channel": "mail", "proof": "mail/1"}

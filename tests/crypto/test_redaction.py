@@ -1,4 +1,4 @@
-"""A number in free text is blanked however it is written, and nothing else is."""
+"""A number in free text is blanked in any format, and nothing else is."""
 
 import string
 
@@ -65,7 +65,7 @@ def test_a_reading_joins_neighbouring_groups() -> None:
 
 @given(some.text(some.sampled_from("0123456789 +-._/()ab\n"), max_size=30))
 def test_ascii_text_is_blanked_as_any_other(text: str) -> None:
-    """Ascii has a quicker way; a letter of another script at the beginning takes the text off it."""
+    """ASCII text has a fast path; a letter of another script at the beginning forces the slow path."""
     assert "é" + blanked(text) == blanked("é" + text)
 
 

@@ -1,4 +1,4 @@
-"""The order in which calls make batches, and that each is answered whatever becomes of the others."""
+"""Tests of the queue: fair batches, and an answer for each call even if others fail."""
 
 import asyncio
 from itertools import groupby
@@ -14,7 +14,7 @@ CALL = Call(to="+390612345678", from_="+390684400000", campaign="c", client="dia
 
 
 class Line:
-    """A client at the end of a line that may be broken, or that may have gone."""
+    """A client whose connection may be broken or closed."""
 
     def __init__(self, kind: str = "") -> None:
         self.kind = kind
@@ -29,7 +29,7 @@ class Line:
         self.told.append(answer)
 
 
-async def test_one_that_cannot_be_told_is_no_loss_of_the_others() -> None:
+async def test_a_call_that_cannot_be_answered_does_not_affect_the_others() -> None:
     lines = [Line(kind) for kind in ("", "broken", "", "gone", "broken", "")]
     answers = [Answer(decision="deny", decision_id=f"log-{number}") for number in range(len(lines))]
     client = Client(name="dialer", key_sha256="", controllers=(), scopes=())
@@ -52,7 +52,7 @@ async def test_one_that_cannot_be_told_is_no_loss_of_the_others() -> None:
 
 # ---- whose turn it is ------------------------------------------------------------------------------------------------
 
-# Calls as they come, by client; then the batches that they make, of eight at most.
+# Calls in order of arrival, by client; then the expected batches of at most eight calls.
 ORDERS = {
     "one client: as they come": ("aaaaaaaaaa", ["aaaaaaaa", "aa"]),
     "a lone call is in the next batch, whatever waits before it": (
@@ -91,7 +91,7 @@ async def test_clients_take_turns(name: str) -> None:
         assert arrived == sorted(arrived)
 
 
-async def test_calls_that_were_given_up_are_left_out() -> None:
+async def test_cancelled_calls_are_left_out() -> None:
     queue = queued("ab")
     client = Client(name="a", key_sha256="", controllers=(), scopes=())
     queue.add(CallRequest(CALL, client, 9.0, Line("gone")))

@@ -1,4 +1,4 @@
-"""A batch decides equal facts once; what it says must not depend on that."""
+"""Tests of batches: deciding equal facts only once must not change any answer."""
 
 import asyncio
 import random
@@ -44,7 +44,7 @@ KNOWN = (
 
 
 def questions(gatherer: Gatherer, client: Client, seed: int) -> Iterator[tuple[Question, list[Known]]]:
-    """Odd seeds differ in nothing but what is known."""
+    """Return a call for a seed. An odd seed differs from the even one before it only in the ledger state."""
     draw = random.Random(seed)
     shared = Known()
     numbers, campaigns = (NUMBERS, CAMPAIGNS) if seed % 2 == 0 else (NUMBERS[:1], CAMPAIGNS[:1])
@@ -58,7 +58,7 @@ def questions(gatherer: Gatherer, client: Client, seed: int) -> Iterator[tuple[Q
             interface="test",
         )
         question = gatherer.read(call, client)
-        # Made anew each time, and dropped: an identity that came back would be taken for the one before.
+        # New objects each time: a reused id of a deleted object would match an earlier verdict.
         known = structs.replace(draw.choice(KNOWN), seq=draw.randrange(3))
         yield question, ([known, draw.choice((shared, known))] if question.subjects else [])
 
@@ -70,15 +70,15 @@ def said(answer: Answer) -> Answer:
 nothing: Any = None
 
 
-async def test_each_call_of_a_batch_is_answered_as_if_it_were_alone(tmp_path: Path) -> None:
+async def test_each_call_of_a_batch_gets_the_answer_that_it_gets_alone(tmp_path: Path) -> None:
     async with world.running(tmp_path) as running:
         await world.load_list(running)
         gatherer, client = running.app.gate._gatherer, running.app.config.settings.clients[0]
         judged: dict[tuple[object, ...], Verdict] = {}
         for seed in range(12):
-            now = NOW + seed * 53 * MINUTE  # from 10 in the morning until the telephone must be silent
+            now = NOW + seed * 53 * MINUTE  # from 10:00 until after the permitted hours
             gatherer.prepare(now)
-            # So that what is remembered is forgotten in the midst of the batch.
+            # So that the cache of verdicts is cleared in the middle of a batch.
             judged.update(
                 {
                     (seed, n): Verdict((), nothing, nothing, b"", 0)
@@ -111,7 +111,7 @@ async def test_each_call_of_a_batch_is_answered_as_if_it_were_alone(tmp_path: Pa
 
 
 async def test_a_denial_is_not_remembered_past_a_call_request_that_is_dated_ahead(tmp_path: Path) -> None:
-    """On the very objects that were judged before, by which a judgement is remembered."""
+    """Use the same objects as before, because verdicts are cached by identity."""
     async with world.running(tmp_path) as running:
         gatherer, client = running.app.gate._gatherer, running.app.config.settings.clients[0]
         call = Call(to=LISTED, from_=CALLER, campaign="acme-fibre", client=client.name)

@@ -1,7 +1,7 @@
-"""Every case again, not as facts handed to the rules but as a world that the gate finds out about for itself.
+"""Every case through a whole gate, which gathers the facts itself.
 
-What a case says is known is put where the gate looks: configuration files, published registry answers, call lists,
-ledger, attempts, caller-ID proofs. Then a number of the kind that the case wants is asked about, at the case's hour.
+The facts of a case are written to configuration files, published registry answers, call lists, ledger, attempts and
+caller-ID proofs. Then a call to a number of the case's kind is checked at the instant of the case.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from dialgate.core.model import (
 from tests.support.case_world import Asked, Staged, ask_group, order_of_attempts, staged, worlds
 from tests.support.casebook import all_cases, case_law, instant
 
-# Cases of facts that cannot come about, and why.
+# Cases with facts that a gate cannot gather, and why.
 _ZONES = "every Italian number lies in Rome's time; the zones are for countries that have several"
 ELSEWHERE = {
     "A day counts where the person is; for a number that may be in two places, in both": _ZONES,
@@ -52,7 +52,7 @@ CASES = [case for case in all_cases() if case.about not in ELSEWHERE]
 
 
 def expected(each: Staged) -> Facts:
-    """The case's facts, but for what is known of nobody: a text that is no number, a campaign that does not exist."""
+    """Return the case's facts without a ledger state if the number is invalid or the campaign unknown."""
     facts, law = each.facts, case_law(each.case)
     said = {answer.registry: answer for answer in facts.registries}
     names = dict.fromkeys(registry.id for registry in law.registries)
@@ -83,7 +83,7 @@ def expected(each: Staged) -> Facts:
 
 
 def unnamed(facts: Facts) -> Facts:
-    """Without what merely names: sequences, ids of consultations and decisions; and in the order of the store."""
+    """Return the facts without sequences and ids of consultations and decisions, in the order of the store."""
     known, shown = facts.known, facts.caller_id
     return structs.replace(
         facts,
@@ -109,7 +109,7 @@ def unnamed(facts: Facts) -> Facts:
 
 
 def reserved(shown: CallerId) -> str:
-    """What a record keeps of an unassigned caller ID: the prefix of its class."""
+    """Return the part of an unassigned caller ID that is recorded: the prefix of its class."""
     return shown.number[:7] if shown.number.startswith(("+390843", "+390844")) else ""
 
 
@@ -122,7 +122,7 @@ def zones(to: str) -> tuple[str, ...]:
 
 
 def told(decision: Decision) -> dict[str, tuple[str, str, Instant]]:
-    """A decision's outcomes without their texts, which hold names."""
+    """Return a decision's outcomes without their texts, which contain names."""
     return {
         rule: (
             type(outcome).__name__,
@@ -140,7 +140,7 @@ STAGED = [staged(place, case) for place, case in enumerate(CASES)]
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Asked]:
-    """Every case's answer and record, by what the case is about."""
+    """Return the answer and record of every case, by its sentence."""
 
     async def all_of_them() -> dict[str, Asked]:
         found: dict[str, Asked] = {}
@@ -172,7 +172,7 @@ def test_the_answer_tells_the_decision_and_outlives_neither_it_nor_a_quarter_of_
 ) -> None:
     answer, record = asked[each.case.about]
     until = min(record.decision.valid_until, record.at + 900 * SECOND) if record.decision.allow else 0
-    # Where a case needs a second controller, clients see ids that count nothing.
+    # If a case needs a second controller, clients get encrypted ids.
     assert (answer.decision_id == record.id) != each.facts.caller_id.shared
     assert [(reason.code, reason.severity, reason.law) for reason in answer.reasons] == [
         (deny.code, deny.severity, deny.law) for deny in record.decision.reasons

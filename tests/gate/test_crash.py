@@ -1,8 +1,8 @@
-"""What the gate has told anybody survives `kill -9`, again and again on one folder.
+"""Crash tests: every response of a gate survives repeated `kill -9`.
 
-A real `dialgate serve` is killed at random moments under load, while its log rotates and is packed, and now and then while it
-still repairs what the last kill left; as often as not the end of the log that was never synced is lost as well, as by a power cut. Nothing here waits for anything by the clock: it only draws the moment of the next kill. pytest-randomly
-prints the seed; DIALGATE_KILLS sets how often.
+A real `dialgate serve` is killed at random moments under load, while its log rotates and is packed, and sometimes during recovery
+from the previous kill. Half of the time the unsynced end of the log is lost too, as in a power cut. Only the moment of the next kill
+depends on the clock. pytest-randomly prints the seed; DIALGATE_KILLS sets the number of kills.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ from tests.support.running_gate import HUNG_UP, Gatehouse, kill, serving, spawn
 from tests.support.world import CALLER
 
 KILLS = int(os.environ.get("DIALGATE_KILLS", "8"))
-LEAST_PACKED = 8  # kills, from which on the log must have been packed meanwhile
+LEAST_PACKED = 8  # kills after which the log must have been packed
 LONGEST = 0.4  # seconds of load before a kill
-START = 0.7  # seconds within which a start is cut short
-RETRIED = 150  # answered questions that are asked again after a kill
+START = 0.7  # seconds within which a start is killed
+RETRIED = 150  # answered questions that are repeated after a kill
 WRITERS = 6
 LIMIT = 5  # calls to one number in 30 days, as the example configuration has it
 
@@ -45,12 +45,12 @@ Body = dict[str, Any]
 
 
 def is_reported_on(body: Body) -> bool:
-    """An outcome ends a question: of every second call it is reported, and the others are asked about again."""
+    """Return whether to report the outcome of a call, which ends its question. The other half is repeated."""
     return body["call_id"].startswith("c") and int(body["call_id"][1:]) % 2 == 0
 
 
 class Witness:
-    """Everything that a client was told, and what it asked and was not told."""
+    """The requests of a client, with the responses that arrived."""
 
     def __init__(self) -> None:
         self.told: dict[str, tuple[Body, Body]] = {}  # by call id: the question and its answer
@@ -60,7 +60,7 @@ class Witness:
         self._ids, self._unstopped, self._allowed = count(), iter(STOPPING), list[str]()
 
     def question(self) -> Body:
-        """A new one, or now and then one that was answered already: dialers retry."""
+        """Return a new call id, or sometimes an answered one, because dialers retry."""
         if self.told and random.random() < 0.05:
             again = random.choice(list(self.told.values())[-50:])[0]
             if not is_reported_on(again):
@@ -77,7 +77,7 @@ class Witness:
             self._allowed.append(answer["decision_id"])
 
     async def writing(self, gate: Gatehouse) -> None:
-        """Report outcomes and revocations until hung up on; remember those that were acknowledged."""
+        """Report outcomes and revocations until the connection closes; remember the acknowledged ones."""
         while True:
             number = next(self._unstopped)
             await gate.post("/v1/revocations", {"number": number})
@@ -90,7 +90,7 @@ class Witness:
 
 
 class Log(Struct):
-    """The decision log as far as it was read: `allows` by called number, `by_call` by call id."""
+    """The part of the decision log that was read: `allows` by called number, `by_call` by call id."""
 
     folder: Path
     keys: Keys
@@ -179,8 +179,9 @@ async def loaded_and_killed(gate: Gatehouse, witness: Witness) -> None:
 
 
 def power_lost(witness: Witness, log: Log, first: int) -> None:
-    """`kill -9` leaves what was written and not yet synced; a power cut may take any of it. Nobody was told of it, and
-    no checkpoint covers it.
+    """Cut off a part of the unsynced end of the log, which `kill -9` leaves but a power cut may lose.
+
+    No client got a response about it, and no checkpoint covers it.
     """
     told = {answer["decision_id"] for _, answer in list(witness.told.values())[first:]}
     floor = log.seq
@@ -211,7 +212,7 @@ def told_is_logged(witness: Witness, log: Log, first: int) -> None:
 
 
 async def counted_is_logged(data: Path, log: Log, witness: Witness) -> None:
-    """Each allow of the log is counted once and for its number, and no other; each acknowledged result is kept."""
+    """Check that the attempts are exactly the allows of the log, and that each acknowledged result is stored."""
     store = SqliteStore.open(data / "store.db", patience=5)
     try:
         known = (await store.read([log.keys.subject("acme", number) for number in CALLED])).known
@@ -229,7 +230,7 @@ async def counted_is_logged(data: Path, log: Log, witness: Witness) -> None:
 
 
 async def asked_again(gate: Gatehouse, witness: Witness, log: Log, first: int) -> None:
-    """The retry of a question is told what was told, or what was decided and could not be told any more."""
+    """Check that a retry gets the earlier response, or the decision whose response was lost."""
     answered = [
         (body, answer) for body, answer in list(witness.told.values())[first:] if not is_reported_on(body)
     ]

@@ -1,4 +1,4 @@
-"""Promise: the facts of a call are those of its own instant, whatever was looked up before."""
+"""Promise: the facts of a call are those of its instant, regardless of earlier look-ups."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ MIDNIGHT = NOW + 14 * 60 * MINUTE
 
 
 async def test_the_day_and_the_places_of_a_call_are_those_of_its_instant(tmp_path: Path) -> None:
-    """Both are remembered for a day; summer time and Christmas lie between these."""
+    """Both are cached for a day. A change of the clocks and Christmas are between these instants."""
     async with world.running(tmp_path) as running:
         gatherer, client = running.app.gate._gatherer, running.app.config.settings.clients[0]
         question = gatherer.read(Call(to=CLEAR, from_=CALLER, campaign="acme-fibre"), client)

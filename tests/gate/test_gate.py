@@ -1,4 +1,4 @@
-"""What the gate promises, whatever happens: on a real store, a real log and real files."""
+"""Promises of the gate under load and faults, with a real store, a real log and real files."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World
 
 
 class Ticking(Hand):
-    """A clock that moves a millisecond whenever it is read."""
+    """A clock that advances by a millisecond at each reading."""
 
     def __call__(self) -> Instant:
         self.at += 1
@@ -138,7 +138,7 @@ async def test_a_repeat_is_not_told_before_the_record_is_on_the_disk(running: Wo
     assert await first == await again
 
 
-async def test_one_who_waits_no_more_for_a_disk_that_fails_is_no_loss_of_the_others(
+async def test_a_cancelled_call_during_a_failing_sync_does_not_affect_the_others(
     small_disk: Path, tmp_path: Path
 ) -> None:
     async with world.running(tmp_path, data=str(small_disk / "data")) as running:
@@ -156,7 +156,7 @@ def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-async def test_however_many_wait_for_a_disk_that_stalls_all_are_answered(running: World) -> None:
+async def test_all_calls_that_wait_for_a_stalled_disk_are_answered(running: World) -> None:
     recorder, loop = running.app._recorder, asyncio.get_running_loop()
     loop.remove_reader(recorder._syncing.fileno())  # nobody hears that the disk is done
     held = descriptors()
@@ -168,7 +168,7 @@ async def test_however_many_wait_for_a_disk_that_stalls_all_are_answered(running
 
 
 async def test_a_sync_without_a_write_is_not_timed_from_a_write_long_ago(running: World) -> None:
-    """A repeated answer waits for the disk too; that the gate was idle before does not make the disk slow."""
+    """A repeated answer waits for the disk too. The idle time before must not count as slow."""
     await running.app._recorder.sync()
     took = running.sample("dialgate_log_sync_seconds_sum")
     assert took is not None
@@ -397,7 +397,7 @@ async def test_a_simulation_leaves_nothing_behind(running: World) -> None:
 
 
 async def test_a_simulation_ends_when_the_check_would(running: World) -> None:
-    """Also five minutes before midnight, where the law ends the allow sooner than the answer's fifteen minutes."""
+    """Also five minutes before midnight, when the law ends the allow before the answer's fifteen minutes."""
     client = client_of(running)
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
     for at, ends in (
@@ -410,7 +410,7 @@ async def test_a_simulation_ends_when_the_check_would(running: World) -> None:
         assert (await running.app.gate.simulate(call, client, at)).valid_until == ends
 
 
-# ---- faults of ours --------------------------------------------------------------------------------------------------
+# ---- faults ----------------------------------------------------------------------------------------------------------
 
 
 LOCK = """
@@ -428,7 +428,7 @@ async def run(*command: str) -> None:
 
 
 async def denied_for(running: World, component: str) -> Answer:
-    """Ask until the fault is felt: what was decided before it needs nothing that is broken."""
+    """Check calls until the fault has an effect: cached answers do not need the broken part."""
     for number in range(10_000):
         answer = await ask(running, call_id=f"until-{number}")
         if not answer.decision_id:
@@ -483,7 +483,7 @@ async def test_a_full_disk_is_a_deny_and_recovers(small_disk: Path, tmp_path: Pa
 async def test_a_log_folder_that_cannot_be_written_is_a_deny_and_recovers(
     small_disk: Path, tmp_path: Path
 ) -> None:
-    """Felt when the next segment is to begin: what is open for writing stays so."""
+    """It takes effect when the next segment starts: the open file can still be written."""
     folder = tmp_path / "config"
     folder.mkdir()
     async with world.running(folder, data=str(small_disk / "data"), log_segment_mb=1) as running:
@@ -581,7 +581,7 @@ async def test_what_no_encoder_can_write_is_still_decided(running: World) -> Non
 
 
 async def test_upkeep_ends_when_it_is_told_to_whatever_is_written_at_that_moment(running: World) -> None:
-    for passes in range(6):  # of the loop, between what is written and the end
+    for passes in range(6):  # turns of the event loop between the write and the end
         upkeep = asyncio.create_task(running.app.run())
         changed = running.app.registrar.changed
         while not changed._waiters:  # noqa: ASYNC110 - they are the loop's
@@ -594,8 +594,8 @@ async def test_upkeep_ends_when_it_is_told_to_whatever_is_written_at_that_moment
         assert done, passes
 
 
-async def test_what_nobody_waits_for_any_longer_is_not_decided(running: World) -> None:
-    """Also where it would have been a batch of its own."""
+async def test_a_cancelled_call_is_not_decided(running: World) -> None:
+    """Also if it would have been the only call of its batch."""
     app, client = running.app, running.app.config.settings.clients[0]
     before = app.status().records
     gone = Call(

@@ -1,4 +1,4 @@
-"""Promise: a call list that was retired opens no call from the next look on, whatever was asked while it was looked up."""
+"""Promise: a retired call list permits no call after the next round, whatever calls arrive in the meantime."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ CAMPAIGNS = 3_000  # so that it takes a while to arrange their lists
 
 @pytest.fixture
 def often() -> Iterator[None]:
-    """Threads take turns as often as they can."""
+    """Switch between threads as often as possible."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -110,7 +110,7 @@ async def send(made: World, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_a_list_and_its_retirement_bind_before_they_are_acknowledged(tmp_path: Path) -> None:
-    """No round of upkeep runs here."""
+    """No upkeep round runs in this test."""
     async with running(tmp_path) as made:
         assert "list.unknown" in await codes(made, "/v1/simulate")
         assert (await send(made, "/v1/lists", LIST))["in_force"] == "now"
@@ -136,7 +136,7 @@ async def test_a_caller_id_proof_binds_before_it_is_acknowledged(tmp_path: Path)
 
 
 async def test_a_call_back_that_was_not_answered_takes_back_what_was_proved_before(tmp_path: Path) -> None:
-    """Also for a gate that starts later, and where the older proof arrives last; another caller ID keeps its own."""
+    """Also for a gate that starts later, and if the older proof arrives last. Another caller ID keeps its proof."""
     async with running(tmp_path) as made:
         made.app.reload(with_caller_id(tmp_path, PROVED, ALSO_PROVED))
         await send(made, "/v1/lists", LIST)
@@ -152,7 +152,7 @@ async def test_a_call_back_that_was_not_answered_takes_back_what_was_proved_befo
 
 
 async def test_a_running_gate_uses_the_list_that_took_the_place_of_another(tmp_path: Path) -> None:
-    """A number was taken off it: nothing else is known of the person, so the reason is that it is on no list."""
+    """A number was removed from it. Nothing else is recorded about the person, so the reason is `list.unknown`."""
     async with running(tmp_path) as made:
         await load_list(made)
         publish_answers(made.app.config.data, {CLEAR: False, OTHER: False}, NOW - HOUR)
@@ -181,7 +181,7 @@ async def test_a_reload_while_lists_are_read_again_keeps_no_retired_list(tmp_pat
 
 
 async def test_a_write_that_the_gate_cannot_read_back_is_not_acknowledged(tmp_path: Path) -> None:
-    """Recorded, and said to be; the client learns that it does not bind yet."""
+    """The write is recorded, and the client learns that it is not in force yet."""
     async with running(tmp_path) as made:
         await load_list(made)
 
@@ -219,7 +219,7 @@ async def command(*words: str) -> tuple[int | None, bytes]:
 
 
 async def test_where_no_gate_runs_a_command_waits_for_none(tmp_path: Path) -> None:
-    """Also where a killed gate left its socket."""
+    """Also if a killed gate left its socket."""
     assert await refresh_gates(tmp_path / "data")
     file = write_folder(tmp_path)
     async with serving(file) as gate:

@@ -1,4 +1,4 @@
-"""Promise: what was read while a batch was being committed is used only where that batch's own writes do not matter to it."""
+"""Promise: a reading made during a commit is used only if the writes of that commit are irrelevant to it."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +16,7 @@ FIRST = 7  # the log's next sequence when the first batch is decided
 
 
 class Calls:
-    """Inquiries and batches about the calls of one client."""
+    """Queries and batches for the calls of one client."""
 
     def __init__(self, running: World) -> None:
         self._gatherer = running.app.gate._gatherer

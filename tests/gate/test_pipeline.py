@@ -4,7 +4,7 @@ Hypothesis generates histories of calls, revocations, results and faults: stale 
 the log, kills. Each is played to real gates. Then everything is repaired, and responses, records and attempts are compared. Two
 gates share a Redis, or one gate shares its SQLite file with a process that enters revocations.
 
-A history uses numbers and call ids of its own, so the gates serve all histories. DIALGATE_HISTORIES plays that many random ones;
+A history uses separate numbers and call ids, so the gates serve all histories. DIALGATE_HISTORIES plays that many random ones;
 without it the histories are the same in each run.
 """
 
@@ -104,8 +104,10 @@ class LogFails(Struct, frozen=True):
 
 
 class Kill(Struct, frozen=True):
-    """Kill the gate while it decides `calls`. `held`: before its commit arrives, which happens before or after the restart. `power`:
-    bytes of unsynced log that are lost too.
+    """Kill the gate while it decides `calls`.
+
+    `held`: the kill is before its commit arrives, which happens before or after the restart. `power`: bytes of unsynced log
+    that are lost too.
     """
 
     gate: int
@@ -160,9 +162,11 @@ on_sqlite = st.lists(st.one_of(*often * 2, *[stops] * 4, *seldom), min_size=3, m
 
 
 class Question(Struct):
-    """A call id with its content. `most`: decisions that it may get: one, one for each event that ends the last, and one for each
-    request at a gate that cannot know whether another has recorded its answer. `asking`: requests under way, by gate;
-    `unproved`: gates that may have decided it, and did not say that this is recorded.
+    """A call id with its content.
+
+    `most` is the number of decisions that it may get: one, one for each event that ends the last decision, and one for each
+    request at a gate that cannot know whether another gate has recorded its answer. `asking` counts requests in flight
+    by gate. `unproved` are gates that may have decided it without confirming the record.
     """
 
     number: str
@@ -178,7 +182,7 @@ class Question(Struct):
     def end(self, gate: str, *, proved: bool) -> None:
         self.asking[gate] -= 1
         if proved:
-            self.unproved.clear()  # this answer is the one that is remembered
+            self.unproved.clear()  # this is the remembered answer
         else:
             self.unproved.add(gate)
 
@@ -245,7 +249,7 @@ class History:
             question.most += 1
 
     async def ask(self, gate: int, calls: Calls) -> list[Told]:
-        """Return the answers, or none where the gate was killed."""
+        """Return the answers, or none if the gate was killed."""
         made, answers = [], list[Told]()
         if not calls:
             return answers
@@ -543,8 +547,10 @@ async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_g
 
 
 class Overlap(Struct, frozen=True):
-    """The commit of `first` meets `fault` while `following` is read; then `meanwhile` happens. Each names a number, and a call id: `full`
-    has one attempt left, `fresh` four. `again`: whether the gate reads again for `following`. `decisions`: of both calls.
+    """The commit of `first` meets `fault` while `following` is read; then `meanwhile` happens.
+
+    A call is named by its number and call id: the number `full` has one attempt left, `fresh` has four. `again`: the gate
+    reads again for `following`. `decisions` are those of both calls.
     """
 
     first: str

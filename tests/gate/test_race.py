@@ -1,4 +1,4 @@
-"""What must hold when everything is asked at once: of a real `dialgate serve`, over real sockets."""
+"""Promises under concurrent requests, with a real `dialgate serve` and real sockets."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from tests.support.running_gate import Gatehouse, program, serving
 from tests.support.world import CALL, CLEAR
 
 FRESH = (
-    0.05  # of the questions; the others are asked again, for every attempt stands in the facts of the next
+    0.05  # share of new questions; the others are repeated, because every attempt is part of the next facts
 )
 ALLOWED_BEFORE = 20
 DENIED_AFTER = 100
@@ -101,15 +101,15 @@ async def opted_out(gate: Gatehouse, allowed: str, _config: Path) -> Body:
 
 
 class Callers:
-    """What 32 connections ask of one number, and hear: mostly again what they have asked before."""
+    """The requests of 32 connections about one number, mostly repeated ones, and their answers."""
 
     def __init__(self) -> None:
         self.allowed: list[str] = []
-        self.late: list[Body] = []  # answers to what was asked after the revocation was acknowledged
+        self.late: list[Body] = []  # answers to requests after the acknowledgement of the revocation
         self.acknowledged = False
         self.enough_before, self.enough_after = asyncio.Event(), asyncio.Event()
         self._ids, self._asked = count(), list[str]()
-        self._late: dict[int, Body] = {}  # by identity: the same question is asked before and after
+        self._late: dict[int, Body] = {}  # by identity: the same question is sent before and after
 
     def ask(self) -> Body:
         if not self._asked or random.random() < FRESH:

@@ -1,4 +1,4 @@
-"""A restored backup: stops that the decision log proves bind again, each once, whatever the ledger in the copy lacks."""
+"""Tests of restored backups: stops that the log proves are in force again, each once, on any older ledger."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ async def opt_out(app: App, decision: str) -> None:
 
 
 class House:
-    """A gate in a folder, opened again and again; `restore` puts an older `store.db` back, as a backup's."""
+    """A gate that is opened several times in one folder. `restore` restores an older `store.db`."""
 
     def __init__(self, folder: Path) -> None:
         self.path = world.write_folder(folder)
@@ -193,7 +193,7 @@ async def test_a_milder_report_of_the_log_does_not_replace_a_stricter_one(house:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> dict[str, Any]:
-    """What `dialgate.yaml` says of a Redis that a test empties."""
+    """The `store` setting for a Redis that a test empties."""
     return {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
 
 

@@ -1,7 +1,7 @@
-"""Two controllers on one gate: what the one does is invisible to the other, its very existence too.
+"""Two controllers on one gate: neither can see the data or the existence of the other.
 
-The second controller's requests are sent to two gates: to one that it has for itself, and to one that the first controller
-uses meanwhile, about the same numbers and with the same ids. Every answer must be the same on both.
+The second controller's requests are sent to two gates: one that only it uses, and one that the first controller uses
+at the same time, with the same numbers and ids. Every answer must be the same on both.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Answer: TypeAlias = tuple[int, str]
 
 
 class Step(Struct, frozen=True):
-    """What `owner` asks. `of` counts back among what it has written before: the thing that this is about."""
+    """A request of `owner`. `of` selects the earlier entry that it refers to, counted backwards."""
 
     owner: str
     kind: str
@@ -54,7 +54,7 @@ steps = st.builds(
 
 
 class Party:
-    """A controller's client, with what its answers have named so far."""
+    """A controller's client, with the ids in its answers so far."""
 
     def __init__(self, made: World, owner: str, other: "Party | None") -> None:
         self.made, self.owner, self.other = made, owner, other
@@ -77,7 +77,7 @@ class Party:
         self.requests += [told["id"]] if "identified" in told else []
 
     def plain(self, text: str) -> str:
-        """Without the names that the gate gives, which count what everybody does."""
+        """Return an answer without the ids of the gate."""
         entries = re.compile(r"(?:'seq': |\bentry |'of': )(\d+)")
         assert all(int(found) >= 2**52 for found in entries.findall(text)), "it counts what others do"
         text = entries.sub("N", text)
@@ -152,7 +152,7 @@ def pick(found: list[Any], of: int, nobody: Any) -> Any:
 
 
 def write_controllers(folder: Path) -> Path:
-    """The example's, and one like it but for its names."""
+    """The example controller, and a copy with other names."""
     folder.mkdir(parents=True)
     text = yaml.safe_load((world.CONFIG / "controllers" / "acme.yaml").read_text())
     for owner in OWNERS:
@@ -162,7 +162,7 @@ def write_controllers(folder: Path) -> Path:
 
 
 async def lived(folder: Path, sequence: list[Step], *, alone: bool) -> list[Answer]:
-    """What the second controller was answered."""
+    """The answers to the second controller."""
     others = write_controllers(folder / "owners")
     clients = [
         {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS
@@ -184,7 +184,7 @@ async def lived(folder: Path, sequence: list[Step], *, alone: bool) -> list[Answ
     return answers
 
 
-# Not shrunk: each example opens two gates, and a counter-example reads well enough as it is.
+# Without shrinking: each example opens two gates, and counter-examples are readable without it.
 @settings(max_examples=6, phases=[Phase.explicit, Phase.generate])
 @given(sequence=st.lists(steps, min_size=30, max_size=60))
 def test_nothing_of_one_controller_is_visible_to_another(
@@ -230,7 +230,7 @@ async def test_the_calls_of_one_controller_use_up_nothing_of_anothers_limit(tmp_
         ]  # as the store counted them
 
 
-# What the first writes, and what the second then asks that names it, or names nothing where it is alone.
+# An entry of the first controller, and a request of the second that refers to it.
 FOREIGN = [
     (["revoke"], "lift_foreign"),
     (["list", "check"], "outcome_foreign"),
@@ -260,7 +260,7 @@ def test_what_is_anothers_is_answered_as_if_it_were_not_there(
 
 
 def test_every_kind_of_request_can_succeed(tmp_path: Path) -> None:
-    """Else the property above would compare refusals with refusals."""
+    """Otherwise the property above would only compare refusals."""
     order = (
         "consent", "contract", "wish", "list", "lists", "one_list", "check", "simulate", "outcome", "history", "report",
         "portable", "withdraw", "end", "revoke", "lift", "open", "retire",

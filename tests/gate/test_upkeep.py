@@ -1,4 +1,4 @@
-"""Promise: a gate decides on what upkeep took up a moment ago, or not at all; and no other work keeps upkeep or a stop waiting."""
+"""Promises: a gate denies if upkeep is late, and no other work delays upkeep or a revocation."""
 
 import asyncio
 import os
@@ -27,12 +27,12 @@ from tests.support.world import (
     running,
 )
 
-BLOCKED = 64  # more than any default pool has threads
+BLOCKED = 64  # more than the threads of any default pool
 
 
 @asynccontextmanager
 async def late_gate(folder: Path, **changes: Any) -> AsyncIterator[tuple[World, "Stopwatch"]]:
-    """A gate whose upkeep is watched, as `run` does it, but whose rounds are called by hand."""
+    """A gate with a deadline for upkeep, as in `run`, whose rounds the test calls."""
     async with running(folder, **changes) as made:
         await load_list(made)
         watch = Stopwatch()
@@ -50,7 +50,7 @@ class Stopwatch:
 
 
 async def asked(made: World) -> tuple[str, str]:
-    """The answer to a check, and its first reason."""
+    """Return the answer to a check, and its first reason."""
     async with made.client.post("/v1/check", json=CALL) as answer:
         told = await answer.json()
     return told["decision"], told["reasons"][0]["code"] if told.get("reasons") else ""
@@ -87,7 +87,7 @@ async def test_how_old_the_last_round_may_be_is_set_and_changed_while_the_gate_r
 
 
 async def test_a_round_that_cannot_read_the_lists_is_none(tmp_path: Path) -> None:
-    """Else a list that was retired at another gate could stay in use without end."""
+    """Otherwise a list that was retired at another gate could stay in use forever."""
     async with late_gate(tmp_path) as (made, watch):
         store = made.app._upkeep._store
         watch.at = 2.0
@@ -117,12 +117,12 @@ async def test_run_watches_over_upkeep(tmp_path: Path) -> None:
         await asyncio.wait([rounds])
 
 
-# ---- nothing else keeps it waiting --------------------------------------------------------------------------------------
+# ---- other work does not delay it ---------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def busy_pool() -> AsyncIterator[None]:
-    """Every thread of asyncio's default pool is taken, by work that does not end."""
+    """Occupy every thread of asyncio's default pool with work that does not end."""
     end, loop = threading.Event(), asyncio.get_running_loop()
     taken = [loop.run_in_executor(None, end.wait) for _ in range(BLOCKED)]
     try:
@@ -210,7 +210,7 @@ async def test_an_error_that_was_not_foreseen_is_raised_by_the_round_that_follow
 
 
 async def test_a_list_that_is_being_opened_keeps_no_round_and_no_retirement_waiting(tmp_path: Path) -> None:
-    """The file is a pipe: whoever opens it waits for its other end."""
+    """The file is a pipe, so opening it blocks until the other end is opened."""
     async with running(tmp_path) as made:
         await load_list(made)
         await send(made, "/v1/lists", LIST | {"id": "large"})
@@ -235,7 +235,7 @@ async def test_a_list_that_is_being_opened_keeps_no_round_and_no_retirement_wait
 
 
 def _end_pipe(path: Path, content: bytes) -> None:
-    """Give the reader the content, and put a file in the pipe's place, for it is opened twice."""
+    """Write the content to the pipe, then replace the pipe by a file, because the list is opened twice."""
     fresh = path.with_name("fresh")
     fresh.write_bytes(content)
     with path.open("wb") as pipe:

@@ -1,6 +1,4 @@
-"""A file of consents, contracts or call requests is taken whole or not at all, says what it did not take, and is taken twice
-without harm.
-"""
+"""Tests of bulk imports: complete or not at all, with a report of invalid rows, and repeatable without harm."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -90,7 +88,7 @@ async def test_every_row_becomes_an_entry_with_what_its_columns_say(registrar: R
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text("0123456789 +-.()x\u0663", max_size=30), max_size=4))
 def test_a_row_in_which_the_number_cannot_stand_is_stored_as_it_is(masker: Masker, texts: list[str]) -> None:
-    """Invariant: the quick look at a row misses no text in which the number would be hidden."""
+    """Invariant: the fast check of a row misses no text in which the number would be masked."""
     for text in [*texts, "".join(texts), f"tel {CLEAR}", "06-1234.56 78"]:
         if not may_stand_in([*texts, text], CLEAR):
             assert masker.text(text, CLEAR) == text
@@ -98,7 +96,7 @@ def test_a_row_in_which_the_number_cannot_stand_is_stored_as_it_is(masker: Maske
 
 
 async def test_a_long_file_that_several_processes_read_is_entered_as_it_stands(registrar: Registrar) -> None:
-    """Lines are told as they are in the file, and no two numbers are sealed under one nonce."""
+    """Line numbers are those of the file, and no two numbers are encrypted with the same nonce."""
     many = 40_000
     rows = (f"+39333{at:07},web-{at},2026-10-01T10:00:00+02:00,sale,agent\n" for at in range(many))
     head = "number,id,collected_at,purposes,call_types\n"

@@ -1,4 +1,4 @@
-"""A file of stops is taken whole or not at all, binds, and is taken twice without harm."""
+"""Imports of revocations: complete or not at all, in force at once, and repeatable without harm."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A look-up shows of each consent what the next decision would say of it, by the same function."""
+"""A look-up shows the state of each consent by the same function as the next decision."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

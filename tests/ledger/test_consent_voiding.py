@@ -1,4 +1,4 @@
-"""An answer *listed* voids, in the ledger and with its receipt, every consent collected before, and no other."""
+"""An answer *listed* voids every earlier consent, and no other, in the ledger and with its receipt."""
 
 from collections.abc import AsyncIterator
 from datetime import date
@@ -79,12 +79,12 @@ async def test_each_void_is_an_entry_with_its_receipt_and_is_written_once(held: 
     assert newest.event == ConsentsVoided(before=ASKED, registry="rpo", receipt="RPO-1")
     assert (newest.actor, newest.channel, newest.proof) == ("job", "registry", "RPO-1")
     assert held.keys.ledger.unseal(newest.sealed) == f"+{ONE}"
-    await held.give(ONE, ASKED + 1, "e")  # given anew since: a later enrolment voids it too
+    await held.give(ONE, ASKED + 1, "e")  # given again since: a later enrolment voids it too
     assert await held.void(structs.replace(ENROLLED, consulted_at=ASKED + 1, receipt="RPO-2")) == 1
 
 
 async def test_any_number_of_numbers_is_gone_through_in_parts(held: Held) -> None:
-    """One that stands twice is voided once."""
+    """A number that occurs twice is voided once."""
     for number in (ONE, TWO):
         await held.give(number, ASKED)
     many = (*range(390600000000, 390600005000), ONE, TWO, ONE)

@@ -1,4 +1,4 @@
-"""The sequences of a shared gate's ledger: clients see ids that count nothing, and resume by them on any node."""
+"""Entry ids on a shared gate: they reveal no counts, and clients resume by them on any node."""
 
 import asyncio
 import json
@@ -184,7 +184,7 @@ async def following(made: World, owner: str, query: str = "") -> AsyncIterator[A
 
 
 async def numbers(made: World, owner: str, after: int) -> list[str]:
-    """The stops that follow, up to the first line without one."""
+    """Return the next revocations, up to the first line without one."""
     found = []
     async with following(made, owner, f"?after={after}") as answer:
         while "number" in (told := await asyncio.wait_for(line(answer), 10)):

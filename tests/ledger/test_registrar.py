@@ -1,4 +1,4 @@
-"""What may be written is bounded, and a refusal is a sentence that says what to do and repeats no number."""
+"""Writes to the ledger have limits, and a refusal says what to do without repeating a number."""
 
 import re
 import threading
@@ -357,7 +357,7 @@ async def test_a_confirmation_is_not_older_than_what_it_confirms(registrar: Regi
 
 
 async def test_an_instant_is_kept_to_the_millisecond(registrar: Registrar) -> None:
-    """Whatever its fraction is in binary: a stop and a consent of one instant must compare as equal."""
+    """For any fraction of a second: a revocation and a consent of the same instant must compare as equal."""
     for millisecond in range(0, 1000, 7):
         at = f"2026-11-24T09:00:00.{millisecond:03}+01:00"
         await registrar.consents.record(
@@ -416,7 +416,7 @@ async def test_a_list_is_kept_with_the_bases_that_its_rows_rest_on(registrar: Re
 async def test_a_load_counts_the_mobiles_that_are_in_the_directory_by_the_lists_word_alone(
     registrar: Registrar,
 ) -> None:
-    """A list of an earlier version, which does not say it for any row, opens no call to them either."""
+    """A list of an earlier version, which has no such rows, permits no calls to them either."""
     ask = msgspec.convert({name: value for name, value in LIST.items() if name != "numbers"}, ListRequest)
     rows = ["number,basis", f"{CLEAR},", "+393331234567,", "+393331234568,directory"]
     report = await registrar.call_lists.load_list(registrar.config.settings.clients[0], ask, of_lines(rows))

@@ -1,4 +1,4 @@
-"""A file gets the verdicts that its calls would get, with nothing reserved, and does not leave without an entry."""
+"""A scrubbed file has the verdicts that calls would get. Nothing is reserved, and every export is recorded."""
 
 import csv
 import json
@@ -178,7 +178,7 @@ async def test_without_an_entry_nothing_leaves(running: World, tmp_path: Path) -
 
 
 async def test_nothing_is_reserved_by_looking(running: World, tmp_path: Path) -> None:
-    """Though six calls to one number are too many."""
+    """Six calls to one number would exceed the limit."""
     for _ in range(3):
         told = await scrubbed(running, tmp_path / "out.csv", f"{CLEAR}\n" * 6)
         assert told.allow == 6

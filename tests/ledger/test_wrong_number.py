@@ -1,4 +1,4 @@
-"""A number reported as another person's: what was given for it opens nothing, at once and on every gate, until it is confirmed."""
+"""Wrong-number reports end the effect of earlier entries at once, on every gate, until the number is confirmed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -72,7 +72,7 @@ async def reason(made: World) -> str:
 
 
 async def report(made: World) -> Any:
-    """Call the number once, and report that it was another person's; the receipt."""
+    """Call the number once, report a wrong number, and return the receipt."""
     allowed = await check(made)
     assert allowed["decision"] == "allow"
     told = {"decision_id": allowed["decision_id"], "outcome": "wrong_number"}

@@ -1,4 +1,4 @@
-"""A call list is read whole or not at all, every row is accounted for, and no number is ever repeated."""
+"""Tests of call lists: loaded completely or not at all, every row is counted, and messages contain no number."""
 
 import re
 from contextlib import closing
@@ -19,7 +19,7 @@ NUMBER = re.compile(r"\d{7}|\d[\d ./-]{7}\d")
 
 
 def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
-    """From a file that is opened as the command and the server open it."""
+    """Build from a file that is opened like in the command and the server."""
     file = path / "list.csv"
     file.write_text(text, "utf-8", newline="")
     with file.open("rb") as opened:
@@ -28,7 +28,7 @@ def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
 
 
 def held(path: Path, tally: Tally) -> dict[int, Basis]:
-    """What the set that was written says of the numbers in it."""
+    """Return the basis of each number in the written set."""
     with closing(NumberSet.open(path / "list.numbers")) as numbers:
         return {int(each): tally.bases[numbers.tag(int(each))] for each in numbers.arrays()[0]}
 
@@ -85,7 +85,7 @@ def test_only_the_first_hundred_problems_are_told_and_all_are_counted(tmp_path: 
 
 @pytest.mark.parametrize("basis", BASES)
 def test_a_list_that_rests_on_one_basis_is_written_without_tags(tmp_path: Path, basis: Basis) -> None:
-    """Whether the basis is the list's or every row's; a refused row's does not count."""
+    """With a basis for the list or for every row. The basis of an invalid row does not count."""
     for text in (
         "0612345678\n0298765432\n",
         f"number,basis\n0612345678,{basis}\n0298765432,{basis}\n12,request\n",
@@ -124,7 +124,7 @@ def test_a_file_that_is_no_list_is_refused_whole_and_nothing_is_written(
 
 
 def test_a_row_with_a_line_end_in_it_is_not_taken_for_two() -> None:
-    """Rows that come as JSON strings, not as lines."""
+    """Rows as JSON strings instead of lines."""
     for row in ("0612345678\n0298765432", "0612345678\r0298765432"):
         with pytest.raises(tabular.Unreadable, match="is not CSV"):
             tabular.of_lines([row])
@@ -140,7 +140,7 @@ _CELL = st.one_of(
 def test_no_problem_holds_a_number_and_the_counts_add_up(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
 ) -> None:
-    """Whatever the rows hold: accepted, duplicates and refused are all rows, and no text repeats what stood in one."""
+    """For any rows: accepted, duplicates and refused add up to all rows, and no text contains a cell."""
     path = tmp_path_factory.mktemp("list")
     texts: list[str] = []
     try:

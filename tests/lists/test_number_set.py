@@ -1,4 +1,4 @@
-"""The number set: it holds what was written, it refuses what is damaged, and many may read it at once."""
+"""Tests of the number set: it holds what was written, rejects damage, and allows concurrent readers."""
 
 import struct
 import subprocess
@@ -31,7 +31,7 @@ def array(numbers: set[int] | range) -> NDArray[np.uint64]:
 
 
 def tags_of(numbers: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """A tag that tells its number: of two neighbours never the same."""
+    """Return a tag for a number; neighbours have different tags."""
     return (numbers * np.uint64(7) % np.uint64(65_521)).astype(np.uint16)
 
 
@@ -87,7 +87,7 @@ def test_holds_exactly_what_was_written_with_its_tags(
 @pytest.mark.parametrize("count", [1, DENSE - 1, DENSE, DENSE + 1, BLOCK])
 @pytest.mark.parametrize("from_the_end", [False, True])
 def test_both_kinds_of_block_hold_their_every_number(tmp_path: Path, count: int, from_the_end: bool) -> None:
-    """The kind changes at 645 numbers; each of the 10,000 places is asked, also at the edges of the 512-bit groups."""
+    """The kind of container changes at 645 numbers. All 10,000 places are looked up, including edges of the 512-bit groups."""
     lows = range(BLOCK - count, BLOCK) if from_the_end else range(count)
     numbers = array({MOBILE + low for low in lows})
     write(tmp_path / "set", [numbers], meta=b"", tags=tags_of(numbers))
@@ -114,7 +114,7 @@ def test_the_smallest_and_the_largest_number_have_a_place_and_an_empty_set_has_n
 
 @given(numbers=st.lists(st.integers(0, 50)))
 def test_distinct_gives_what_write_takes(numbers: list[int]) -> None:
-    """Invariant: every number of the list, rising, each once."""
+    """Invariant: every number of the list once, in ascending order."""
     assert distinct(np.array(numbers, np.uint64)).tolist() == sorted(set(numbers))
 
 
@@ -145,7 +145,7 @@ def test_what_is_no_set_is_not_written(
 
 
 def resealed(data: bytes, at: int, field: bytes) -> bytes:
-    """The file with a header field changed and the header's checksum made good again."""
+    """Return the file with a changed header field and a corrected checksum of the header."""
     header = bytearray(data[: HEADER.size - 32])
     header[at : at + len(field)] = field
     return bytes(header) + sha256(header).digest() + data[HEADER.size :]
@@ -242,7 +242,7 @@ def test_a_set_stays_readable_when_its_file_is_replaced_and_says_so_when_it_is_c
 
 @pytest.mark.parametrize(("begin", "end"), [(0, LIMIT), (0, 0), (20_000, 2_580_000), (2_560_000, 5_120_000)])
 def test_a_range_of_a_set_is_read_and_counted_by_itself(tmp_path: Path, begin: int, end: int) -> None:
-    """Thin blocks and full ones, one span and several."""
+    """Sparse and dense blocks, in one span and in several."""
     random = np.random.default_rng(7)
     everybody = np.unique(
         np.concatenate(

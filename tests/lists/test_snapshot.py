@@ -1,4 +1,4 @@
-"""The snapshot: what a registry said to one controller, and nothing where it said nothing."""
+"""Tests of the snapshot: it returns exactly the answers of a registry to a controller."""
 
 import struct
 from collections.abc import Callable
@@ -304,7 +304,7 @@ def test_a_publication_without_answers_has_parts_of_age_zero(tmp_path: Path) -> 
 
 
 def test_metas_of_today_are_read_for_ever(tmp_path: Path) -> None:
-    """The stored form, literally: a field that is renamed or removed breaks this."""
+    """The literal stored form: a renamed or removed field breaks this test."""
     meta = (
         b'{"registry":"rpo","controller":"acme","mode":"answers","consultations":[{"id":"c","submitted_at":1,'
         b'"answered_at":2,"imported_at":3,"receipt":"T","request_sha256":"r","answer_sha256":"a","lines":4,"listed":5,'
@@ -322,7 +322,7 @@ BY_AREA = msgspec.structs.replace(FULL, covered_by=(0, 1))
 
 
 def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path) -> None:
-    """A refresh of one does not make another younger; and the parts tell the oldest."""
+    """A refresh of one does not make another younger; the parts contain the oldest."""
     announce(tmp_path, add(tmp_path, BY_AREA, [441300000001, 442000000001]))
     snapshot = Snapshot.open(tmp_path)
     found = [snapshot.answer("tps", "", number) for number in (441300000001, 441300000002, 442000000002)]
@@ -374,14 +374,14 @@ def _exchanged_set_and_name(folder: Path) -> tuple[Entry, ...]:
 
 
 def _other_controller(folder: Path) -> tuple[Entry, ...]:
-    """Another set that says of itself what the manifest says of it."""
+    """Another set with the same description as in the manifest."""
     rpo, tps = read_manifest(folder).files
     entry = add(folder, replace(ANSWERS, controller="beta"), [CLEAR], [1])
     return rpo, entry, tps
 
 
 def _one_less(folder: Path) -> tuple[Entry, ...]:
-    """Without the full list, its numbers would be asked of nobody."""
+    """Without the full list, its numbers would be checked against nothing."""
     return read_manifest(folder).files[:1]
 
 
@@ -396,7 +396,7 @@ def _other_order(folder: Path) -> tuple[Entry, ...]:
 def test_files_exchanged_under_the_old_signature_are_not_opened(
     folder: Path, exchange: Callable[[Path], tuple[Entry, ...]]
 ) -> None:
-    """Also with checksums and a manifest that agree with each other, as who can write in the folder would leave them."""
+    """Also if checksums and manifest match, as an attacker with write access to the folder would make them."""
     key = Ed25519PrivateKey.generate()
     public = sign(folder, key)
     assert Snapshot.open(folder, public).answer("rpo", "acme", LISTED).answer == "listed"

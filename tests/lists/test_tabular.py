@@ -1,5 +1,7 @@
-"""What exports and spreadsheets write is read as it was meant; what is damaged or made to do damage is refused whole, in
-bounded memory, with a sentence that repeats no number.
+"""Tests of files from exports and spreadsheets.
+
+Valid files are read correctly. Damaged and malicious files are rejected as a whole, in limited memory, with a message
+that contains no number.
 """
 
 import random
@@ -48,7 +50,7 @@ def text_layout(**changes: Any) -> Layout:
         (TEXT.encode("utf-16-be"), text_layout(encoding="utf-16-be")),
         (TEXT.replace(";", "\t").encode(), text_layout(separator="\t")),
         (TEXT.replace(";", "|").replace("\n", "\r\n").encode(), text_layout(separator="|")),
-        # a header that says nothing: the column is the one that holds numbers
+        # a header without a known name: the column is detected by its numbers
         (TEXT.replace("telefono", "contatto").encode(), text_layout(header=("nome", "contatto"))),
         (TEXT.replace("telefono", "Numero di Telefono").encode(), text_layout(header=("nome", "Numero di Telefono"))),
     ],
@@ -117,14 +119,14 @@ def changed(part: str, change: Callable[[bytes], bytes]) -> bytes:
 
 
 def bomb() -> bytes:
-    """64 MiB of nothing in one cell, some tens of KiB when packed."""
+    """64 MiB of blanks in one cell, a few tens of KiB when packed."""
     return changed(
         "sheet1.xml", lambda body: body.replace(b"</row>", b"<!--" + b" " * (1 << 26) + b"--></row>", 1)
     )
 
 
 def lying(claimed: int) -> bytes:
-    """A bomb that declares to be small: in the central directory, which a reader goes by."""
+    """A bomb whose size in the central directory, which readers use, is too small."""
     raw = bytearray(bomb())
     at = raw.rindex(b"PK\x01\x02", 0, raw.rindex(b"sheet1.xml"))
     raw[at + 24 : at + 28] = claimed.to_bytes(4, "little")
@@ -138,7 +140,7 @@ DOCTYPE = '<?xml version="1.0" encoding="UTF-16BE"?><!DOCTYPE x><x/>'
 
 
 def styles(size: int) -> bytes:
-    """A workbook with `size` bytes of cell formats, each of its own."""
+    """A workbook with `size` bytes of different cell formats."""
     formats = b"".join(b'<xf numFmtId="%d" fontId="%d"/>' % (n % 997, n) for n in range(size // 32))
     return changed(
         "styles.xml",
@@ -155,7 +157,7 @@ SHARED = (
 
 
 def texts(many: int) -> bytes:
-    """A workbook that shares so many texts, which are held in memory."""
+    """A workbook with so many shared texts, which are held in memory."""
     every = b"".join(b"<si><t>%d</t></si>" % n for n in range(many))
     book = BytesIO(changed("[Content_Types].xml", lambda body: body.replace(b"</Types>", SHARED)))
     with zipfile.ZipFile(book, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -246,7 +248,7 @@ except tabular.Unreadable as error:
 def test_what_is_read_has_no_influence_on_the_memory_it_takes(
     tmp_path: Path, made: Callable[[], bytes], told: str
 ) -> None:
-    """In a process that may not take more than 128 MiB beyond what it begins with."""
+    """In a process with a limit of 128 MiB of additional memory."""
     file = tmp_path / "list"
     file.write_bytes(made())
     begun = subprocess.run(
@@ -262,7 +264,7 @@ def test_what_is_read_has_no_influence_on_the_memory_it_takes(
 
 @pytest.mark.parametrize(("memory", "seconds"), [(32 << 20, 600), (1 << 40, 1)], ids=["32 MB", "1 second"])
 def test_it_is_the_process_that_reads_which_meets_the_limits(memory: int, seconds: int) -> None:
-    """Here the file is refused in words, and nothing has grown."""
+    """The file is rejected with a message, and memory does not grow."""
     book = texts(500_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(spreadsheet.Refused, match="too much memory or time"):
@@ -296,7 +298,7 @@ BULKY = {
 
 @pytest.mark.parametrize("kind", BULKY)
 def test_a_piece_of_long_or_wide_rows_is_of_fewer_of_them(kind: str) -> None:
-    """What is held at once has an end, however a row is made."""
+    """The memory for one piece is limited for any rows."""
     pieces = list(tabular.read(BytesIO(BULKY[kind] * 1_500), "IT").pieces(4_000))
     assert sum(map(len, pieces)) == 1_500
     assert len(pieces) > 2

@@ -1,4 +1,4 @@
-"""What a supervisor is told, read from a real gate as Prometheus reads it."""
+"""Tests of the metrics of a real gate, read as Prometheus does."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ async def check(client: ClientSession, **changes: str) -> dict[str, Any]:
 
 
 async def scraped(world: World) -> list[Sample]:
-    """Parsed by the library's own strict reader of OpenMetrics."""
+    """Parse with the library's strict OpenMetrics parser."""
     async with world.client.get("/metrics", headers=OPEN) as answer:
         text = await answer.text()
     families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call] # it has no types

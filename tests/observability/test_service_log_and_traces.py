@@ -1,4 +1,4 @@
-"""What the gate says about itself: in the form and at the level that was asked for, and with the decision's id."""
+"""Tests of the service log and of traces: format, levels and decision ids."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ STRANGE = ["+390612349912", "06 1234 9913", "+39 333 1234567 ext. 5", "tel:+3933
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Leaves the process's logging as it was."""
+    """Restore the process's logging."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield

@@ -1,4 +1,4 @@
-"""An atomic write replaces a file whole, private to its owner, or leaves it as it was."""
+"""An atomic write replaces a file completely, private to its owner, or leaves it unchanged."""
 
 import subprocess
 import sys

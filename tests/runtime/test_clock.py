@@ -26,7 +26,7 @@ YEARS = 6 * 365 * DAY  # longer than attempts are stored
 
 @pytest.fixture
 async def config(tmp_path: Path) -> Path:
-    """Of a gate that has a call list and has decided nothing."""
+    """The data folder of a gate with a call list and without decisions."""
     path = world.write_folder(tmp_path)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     async with gate_at(path, NOW - HOUR) as app:
@@ -60,7 +60,7 @@ async def attempts(app: App) -> int:
 
 
 async def removed(app: App, at: Instant) -> None:
-    """One round of upkeep at `at`, and the removal that it may begin."""
+    """Do one upkeep round at `at`, and the removal that it may start."""
     app.hand.at = at  # type: ignore[attr-defined]
     await app.tick()
     if app.subjects._removing is not None:
@@ -77,7 +77,7 @@ async def test_an_answer_that_expired_while_the_gate_was_idle_stays_expired(conf
 
 
 async def test_an_idle_gate_keeps_the_instant_of_its_upkeep(config: Path) -> None:
-    """Nothing is recorded, so the log does not tell the time."""
+    """Nothing is recorded, so the log contains no instant."""
     async with gate_at(config, NOW):
         pass
     async with gate_at(config, NOW - SECOND) as app:  # a clock that is disciplined steps back by less

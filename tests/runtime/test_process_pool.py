@@ -1,4 +1,4 @@
-"""Work that is spread over processes comes back whole and in order, or raises what it raised in its turn."""
+"""Parallel work returns all results in order, or raises an exception at its piece."""
 
 import os
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def test_a_process_that_is_ended_is_told_in_words() -> None:
 
 
 def test_pieces_are_taken_as_they_are_needed() -> None:
-    """A file of any size: what waits in memory has an end."""
+    """For a file of any size, the pieces in memory are limited."""
     taken: list[int] = []
     ahead = [len(taken) - at for at, _ in enumerate(spread(squared, told(taken)))]
     assert len(ahead) == len(taken) > 0
