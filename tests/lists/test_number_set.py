@@ -132,7 +132,7 @@ def test_chunks_may_be_empty(tmp_path: Path) -> None:
         ([[1, 20_000], [20_000]], None, "the numbers must be strictly ascending"),
         ([[1, 20_000], [3]], None, "the numbers must be strictly ascending"),
         ([[1, 20_000], [10_000]], None, "the numbers must be strictly ascending"),
-        ([[LIMIT]], None, "lie below 10"),
+        ([[LIMIT]], None, "and below 10"),
         ([[1, 2]], [0], "1 tags for 2 numbers"),
     ],
 )

@@ -167,13 +167,13 @@ def texts(many: int) -> bytes:
 
 
 HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
-    ("cut short", lambda: workbook(ROWS)[:-300], "is damaged, protected or cut short"),
-    ("half", lambda: workbook(ROWS)[:2000], "is damaged, protected or cut short"),
-    ("a zip of another kind", lambda: changed("workbook.xml", lambda _: b"<x/>"), "is damaged, protected or cut short"),
-    ("no sheet", lambda: changed("sheet1.xml", lambda _: b""), "is damaged, protected or cut short"),
-    ("sheet breaks off", lambda: changed("sheet1.xml", lambda body: body[:-60]), "is damaged, protected or cut short"),
+    ("cut short", lambda: workbook(ROWS)[:-300], "is damaged, protected or incomplete"),
+    ("half", lambda: workbook(ROWS)[:2000], "is damaged, protected or incomplete"),
+    ("a zip of another kind", lambda: changed("workbook.xml", lambda _: b"<x/>"), "is damaged, protected or incomplete"),
+    ("no sheet", lambda: changed("sheet1.xml", lambda _: b""), "is damaged, protected or incomplete"),
+    ("sheet breaks off", lambda: changed("sheet1.xml", lambda body: body[:-60]), "is damaged, protected or incomplete"),
     ("zip bomb", bomb, "is too large when unpacked"),
-    ("zip bomb that lies", lambda: lying(1000), "is damaged, protected or cut short"),
+    ("zip bomb that lies", lambda: lying(1000), "is damaged, protected or incomplete"),
     ("entities", lambda: changed("sheet1.xml", lambda body: ENTITIES + body), "has a DOCTYPE or defines entities"),
     ("entities in UTF-16", lambda: changed("sheet1.xml", lambda b: (ENTITIES + b).decode().encode("utf-16")), "has a DOCTYPE or defines entities"),
     ("entities behind a comment of 70 KB", lambda: changed("sheet1.xml", lambda b: b"<!--" + b" " * 70_000 + b"-->" + ENTITIES[21:] + b), "has a DOCTYPE"),
@@ -187,9 +187,9 @@ HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
     ("too many columns", lambda: b"1," * 2000, "Line 1 has more than 1,024 columns"),
     ("a text cell of 1 MB", lambda: b"0612345678\n" + b"9" * (1 << 20), "Line 2 is not CSV"),
     ("a text cell of 100 KB", lambda: b"0612345678\n" + b"9" * 100_000, "Line 2 has a cell of more than 32,767 characters"),
-    ("no line end", lambda: b"9" * (1 << 22), "Line 1 has no end"),
+    ("no line end", lambda: b"9" * (1 << 22), "Line 1 has more than"),
     ("a quotation mark left open", lambda: b'number\n"0612345678\n' + b"1\n" * 100_000, "is not CSV"),
-    ("binary", lambda: bytes(range(256)) * 64, "is no text"),
+    ("binary", lambda: bytes(range(256)) * 64, "is not text"),
     ("old Excel", lambda: b"\xd0\xcf\x11\xe0" + bytes(4096), "an old or protected Excel file"),
     ("gzip", lambda: b"\x1f\x8b" + bytes(64), "packed with gzip"),
 ]  # fmt: skip
@@ -239,8 +239,8 @@ except tabular.Unreadable as error:
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        (lambda: lying(1000), "cut short"),
-        (lambda: b"9" * (1 << 28), "Line 1 has no end"),
+        (lambda: lying(1000), "incomplete"),
+        (lambda: b"9" * (1 << 28), "Line 1 has more than"),
         (lambda: b"+390612345678,Rossi\n" * (1 << 19), str(1 << 19)),
     ],
     ids=["bomb", "one line of 256 MiB", "half a million rows"],
