@@ -111,7 +111,7 @@ def test_all_errors_are_reported_at_once_including_the_gates(tmp_path: Path) -> 
 def test_duplicate_key_is_refused(tmp_path: Path) -> None:
     job = JobWorld(tmp_path)
     job.path.write_text("kept: 3\nkept: 4\n")
-    with pytest.raises(ConfigError, match="kept stands twice"):
+    with pytest.raises(ConfigError, match="key `kept` is repeated"):
         config.load(job.path)
 
 

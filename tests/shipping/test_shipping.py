@@ -513,12 +513,12 @@ def test_a_missing_target_is_reported(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ({}, "give `to`, `stream`, or both"),
+        ({}, "set `to`, `stream`, or both"),
         ({"to": "s3://"}, "has no bucket"),
         ({"to": "ftp://host/folder"}, "neither a folder"),
         ({"to": "s3://bucket", "endpoint": "https://user:word@host"}, "put credentials into"),
-        ({"stream": {}}, "one of `url` and `url_file`"),
-        ({"stream": {"url": "redis://a", "url_file": "b"}}, "one of `url` and `url_file`"),
+        ({"stream": {}}, "set either `url` or `url_file`"),
+        ({"stream": {"url": "redis://a", "url_file": "b"}}, "set either `url` or `url_file`"),
         ({"stream": {"url": "redis://a", "keep": 1}}, "keep"),
         ({"to": "/mnt/x", "unknown": 1}, "unknown"),
     ],
@@ -531,7 +531,7 @@ def test_an_unusable_setting_is_refused(tmp_path: Path, given: dict[str, Any], w
 
 def test_the_stream_must_not_be_the_gates_own_store(tmp_path: Path) -> None:
     url = "redis://localhost:6379/0"
-    with pytest.raises(ConfigError, match="not the gate's store"):
+    with pytest.raises(ConfigError, match="another Redis than the gate's store"):
         loader.load(write_folder(tmp_path, store={"url": url}, shipping={"stream": {"url": url}}))
 
 

@@ -522,7 +522,7 @@ FAULTY = [
     ({"client": "sbc", "contacts": []}, "contacts is empty"),
     ({"client": "sbc", "contacts": ["sip:+39{number}@h"]}, "not of the form"),
     ({"client": "sbc", "contacts": ["sip:{number}@h>;x"]}, "not of the form"),
-    ({"client": "sbc", "contacts": ["sip:{number}@h"], "call_info": "http://x"}, "no https"),
+    ({"client": "sbc", "contacts": ["sip:{number}@h"], "call_info": "http://x"}, "not an https"),
 ]
 
 
