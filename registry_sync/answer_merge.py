@@ -69,7 +69,7 @@ class _NewStates(NamedTuple):
 
 
 class ChangeCounts(NamedTuple):
-    """Counts over the numbers of a consultation: answered before, and with a changed answer."""
+    """The numbers of a consultation that had an answer before (`known`), and those whose answer changes."""
 
     known: int
     newly_listed: int

@@ -226,10 +226,10 @@ class Cycle:
             await self._finish(reply, np.intersect1d(listed, holders))
 
     def _accept(self, replies: list[Reply], old: PublishedAnswers) -> list[Reply]:
-        """Return the replies that may be published: usual changes, released ones, and those already published.
+        """Return the replies that may be published.
 
-        A package with few known numbers proves nothing alone. So if all replies together change too many answers, each
-        package is checked without that minimum.
+        A reply is accepted if it changes few answers, was released, or is already published. A package with few known
+        numbers normally passes without this check; if all replies together change too many answers, it is checked, too.
         """
         counts = [answer_merge.count_changes(old, reply.answered) for reply in replies]
         known = sum(count.known for count in counts)
