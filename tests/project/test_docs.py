@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from typing import get_args
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from dialgate import __version__
 from dialgate.config.controllers import ControllerFile
 from dialgate.config.settings import Settings
 from dialgate.core.reasons import REASONS
@@ -145,6 +147,22 @@ def test_every_command_has_help_with_an_example_that_its_options_allow(name: str
 
 def test_readme_is_a_front_page() -> None:
     assert len(README.splitlines()) <= 200
+
+
+def test_the_changelog_lists_versions_newest_first_with_one_line_for_each_change() -> None:
+    first, *released = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text("utf-8"), flags=re.MULTILINE)[1:]
+    assert first.startswith("Unreleased\n")
+    titles = [part.splitlines()[0] for part in released]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", title) for title in titles)
+    days = [title.partition(" - ")[2] for title in titles]
+    assert days == sorted(days, reverse=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert titles[0].partition(" - ")[0] == project["version"] == __version__
+    for part in released:
+        kinds = re.findall(r"^### (.+)", part, re.MULTILINE)
+        known = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+        assert kinds == [kind for kind in known if kind in kinds]
+        assert re.findall(r"^ .*|^.{166,}", part, re.MULTILINE) == []
 
 
 def test_the_architecture_page_names_files_that_exist() -> None:

@@ -84,7 +84,7 @@ _STATUS: Final = {
     "ready": True,
     "problems": {},
     "node": "gate",
-    "version": "0.1.0",
+    "version": "0.2.0",
     "config": "5f0c…",
     "laws": {"IT": "9a1b…"},
     "snapshot": "c3d2…",
