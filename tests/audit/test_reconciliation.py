@@ -432,7 +432,7 @@ async def test_wrong_time_zone_is_detected(gate: World, tmp_path: Path) -> None:
     code, told = await command(gate, *words, "--timezone", "Europe/Rome")
     assert (code, told["counts"]["undecided"]) == (1, 5)
     (hint,) = told["hints"]
-    assert "off by exactly 1 h" in hint
+    assert "differ by exactly 1 h" in hint
     assert "usegmtime" in hint
     _, told = await command(gate, *words, "--timezone", "America/New_York")
     assert "exactly 5 h" in told["hints"][0]

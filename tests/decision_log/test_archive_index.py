@@ -362,7 +362,7 @@ def test_the_commands_report_and_rebuild_a_damaged_index(tmp_path: Path, keys: K
     done = subprocess.run(
         [*log, "verify", "--data", folder.parent], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, "the chain holds, but an index is DAMAGED" in done.stdout) == (1, True)
+    assert (done.returncode, "the chain is valid, but an index is DAMAGED" in done.stdout) == (1, True)
     subprocess.run([*log, "archive", "--index", "--config", config], capture_output=True, check=True)
     assert (
         subprocess.run([*log, "verify", "--data", folder.parent], capture_output=True, check=False).returncode

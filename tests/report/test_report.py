@@ -191,7 +191,7 @@ async def test_no_format_contains_a_called_number(config: Path, form: str) -> No
     [
         (("--day", "24-11-2026"), "2026-10-31"),
         (("--month", "2026-13"), "2026-10"),
-        (("--day", "2026-11-24", "--month", "2026-11"), "not both"),
+        (("--day", "2026-11-24", "--month", "2026-11"), "either --day or --month"),
         (("--controller", "nobody"), "acme"),
         (("--day", "2026-11-24", "--format", "eml"), "--to"),
     ],

@@ -154,4 +154,4 @@ def test_interrupt_during_loading_is_no_error(tmp_path: Path) -> None:
             assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate()
-    assert (process.returncode, said.strip()) == (0, "ended before the gate was started")
+    assert (process.returncode, said.strip()) == (0, "stopped before the gate was started")

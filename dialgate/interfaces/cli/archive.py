@@ -1,4 +1,4 @@
-"""Commands that keep a log small, and no longer than the law lets it: archive, retire, hold."""
+"""`dialgate log archive`, `retire` and `hold`: compression, retention and legal holds of the decision log."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,14 +33,19 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.terminal import NO, bars, show_json, show_table, utc
 
-hold_app = typer.Typer(no_args_is_help=True, help="Legal holds: numbers that no retirement touches.")
+hold_app = typer.Typer(
+    no_args_is_help=True, help="Manage legal holds: numbers whose decisions `log retire` leaves linked."
+)
 log_app.add_typer(hold_app, name="hold")
 
-Reason = Annotated[str, typer.Option(help="Why: a case, a letter. Stored in clear, so never the number.")]
+Reason = Annotated[
+    str,
+    typer.Option(help="Reason, as in a case or a letter. It is stored in clear, so leave the number out."),
+]
 
 
 @contextmanager
-def _foreseen() -> Iterator[None]:
+def _failures() -> Iterator[None]:
     try:
         yield
     except packing.ArchiveFailed as failure:
@@ -51,23 +56,26 @@ def _foreseen() -> Iterator[None]:
         raise Failure(f"{fault.component}.unavailable", str(fault)) from None
     except OSError as error:
         raise Failure(
-            "log.unreadable", f"{error.filename}: {error.strerror}; has a gate ever run here?"
+            "log.unreadable",
+            f"{error.filename}: {error.strerror}. Check --config, or start the gate once",
         ) from None
 
 
 @log_app.command("archive")
 def log_archive(
     *,
-    index: Annotated[bool, typer.Option("--index", help="Make the indexes anew, too.")] = False,
+    index: Annotated[bool, typer.Option("--index", help="Also rebuild the indexes.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Pack every full segment now, each proved before the original goes. A running gate does so by itself.
+    """Compress every full segment of the log now. A running gate does so by itself.
 
-    May be run beside a gate. Nothing is lost with an index, by which numbers are found: it is made from the packed segments.
+    Each compressed segment is verified before the original is deleted. A gate may be running. The indexes, which find numbers, can be
+    rebuilt from the segments at any time.
 
-    dialgate log archive --json"""
-    with reporting(as_json=as_json), _foreseen():
+    dialgate log archive --json
+    """
+    with reporting(as_json=as_json), _failures():
         data = load_config(config).data
         packed: list[packing.Packed] = []
         for folder in chains.folders(data).values() or [data / "log"]:
@@ -75,13 +83,13 @@ def log_archive(
                 packed += _packed(segments_to_pack(folder, wall_clock()))
                 indexing.update_indexes(folder, rebuild=index)
     entries, before, after = (
-        sum(getattr(each, name) for each in packed) for name in ("entries", "before", "after")
+        sum(getattr(segment, name) for segment in packed) for name in ("entries", "before", "after")
     )
     if as_json:
         show_json({"segments": len(packed), "entries": entries, "bytes_before": before, "bytes_after": after})
     else:
         typer.echo(
-            f"{len(packed)} segments archived: {entries:,} entries, {before:,} bytes are {after:,} now."
+            f"{len(packed)} segments archived: {entries:,} entries, {before:,} bytes reduced to {after:,}."
         )
 
 
@@ -98,40 +106,40 @@ def _packed(segments: list[Path]) -> Iterator[packing.Packed]:
 def log_retire(
     *,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Do it. Without this, only say what would be done.")
+        bool, typer.Option("--yes", help="Destroy the keys. Without it, only show the months.")
     ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Make the months anonymous whose time is over (`retention` in the configuration), by destroying their keys.
+    """Destroy the keys of months whose retention period is over (setting `retention`), which makes their records anonymous.
 
-    The records stay and the chain holds, but no key links them to a number any more, and nothing brings that back. Decisions
-    about held numbers stay linked to these; where gates share a store, also those that another holds. Backups of the key file are
-    yours to destroy.
+    The records stay and the chain stays valid, but they can never be linked to a number again. Decisions about numbers under a legal hold
+    stay linked; if gates share a store, the holds of all of them count. Destroy backups of the key file yourself.
 
-    dialgate log retire --yes"""
-    with reporting(as_json=as_json), _foreseen():
+    dialgate log retire --yes
+    """
+    with reporting(as_json=as_json), _failures():
         loaded = load_config(config)
         keys = _keys(loaded)
-        found = months(loaded, keys, wall_clock())
-        due = [month for month in found if month.over]
+        all_months = months(loaded, keys, wall_clock())
+        due = [month for month in all_months if month.over]
         if yes:
             KeptInstants(loaded.data).refuse_jump(wall_clock())
             act(config, lambda subjects, _: subjects.holds.copy_from_peers())
             for month in due:
                 retire(loaded, keys, month.month)
     if as_json:
-        show_json({"retired": yes, "months": due, "kept": [month for month in found if not month.over]})
+        show_json({"retired": yes, "months": due, "kept": [month for month in all_months if not month.over]})
         return
-    _show_months(found, done=yes)
+    _show_months(all_months, done=yes)
     if due and not yes:
-        typer.echo("Nothing was destroyed. Give --yes to do it.")
+        typer.echo("Nothing was destroyed. Give --yes to destroy the keys of the months that are over.")
 
 
-def _show_months(found: list[Month], *, done: bool) -> None:
+def _show_months(all_months: list[Month], *, done: bool) -> None:
     show_table(
         "Months with keys",
-        ("month", "allowed", "refused", "of these held", "until", ""),
+        ("month", "allowed", "denied", "of these under hold", "until", ""),
         [
             (
                 month.month,
@@ -141,7 +149,7 @@ def _show_months(found: list[Month], *, done: bool) -> None:
                 month.over_from,
                 ("retired" if done else "over") if month.over else "",
             )
-            for month in found
+            for month in all_months
         ],
     )
 
@@ -150,39 +158,44 @@ def _show_months(found: list[Month], *, done: bool) -> None:
 def hold_add(
     number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
 ) -> None:
-    """Keep every decision about this number linked to it, whatever month is retired. What is retired already stays so. Where gates
-    share a store, each of them holds it; exit 1 where one could not be told: run the same again.
+    """Place a legal hold on a number: its decisions stay linked to it when their month is retired.
 
-    dialgate log hold add +390612345678 --reason "Garante, case 4711" --by dpo"""
-    with reporting(as_json=as_json), _foreseen():
+    Months that were retired before stay anonymous. If gates share a store, all of them place the hold. Exit 1: a gate could not be
+    reached. Run the command again then.
+
+    dialgate log hold add +390612345678 --reason "Garante, case 4711" --by dpo
+    """
+    with reporting(as_json=as_json), _failures():
         holds, e164 = _holds(config, number)
-        held = holds.find(e164)
-        hold = held or holds.add(e164, at=wall_clock(), by=by, reason=reason)
-        told = _everywhere(config, PlaceHold(e164, wall_clock(), by, reason))
-        if held is not None and not told.missing and not any(told.answers.values()):
-            raise HoldRefused("this number is held already; lift that hold first")
-    _say(hold, f"Hold {hold.id} is in force.", told.missing, as_json=as_json)
+        existing = holds.find(e164)
+        hold = existing or holds.add(e164, at=wall_clock(), by=by, reason=reason)
+        reply = _change_at_peers(config, PlaceHold(e164, wall_clock(), by, reason))
+        if existing is not None and not reply.missing and not any(reply.answers.values()):
+            raise HoldRefused("this number is already under a legal hold. Lift that hold first.")
+    _report(hold, f"Hold {hold.id} is in force.", reply.missing, as_json=as_json)
 
 
 @hold_app.command("lift")
 def hold_lift(
     number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
 ) -> None:
-    """End the hold. What links its decisions of retired months to the number is destroyed. Where gates share a store, by each of
-    them; exit 1 where one could not be told: run the same again.
+    """Lift a legal hold. The link between the number and its decisions of retired months is destroyed.
 
-    dialgate log hold lift +390612345678 --reason "case 4711 closed" --by dpo"""
-    with reporting(as_json=as_json), _foreseen():
+    If gates share a store, all of them lift the hold. Exit 1: a gate could not be reached. Run the command again then.
+
+    dialgate log hold lift +390612345678 --reason "case 4711 closed" --by dpo
+    """
+    with reporting(as_json=as_json), _failures():
         holds, e164 = _holds(config, number)
-        held = holds.find(e164)
-        lifted = holds.lift(e164, at=wall_clock(), by=by, reason=reason) if held else None
-        told = _everywhere(config, LiftHold(e164, wall_clock(), by, reason))
-        if lifted is None and not told.missing and not any(told.answers.values()):
-            raise HoldRefused("this number is not held")
-    _say(
+        existing = holds.find(e164)
+        lifted = holds.lift(e164, at=wall_clock(), by=by, reason=reason) if existing else None
+        reply = _change_at_peers(config, LiftHold(e164, wall_clock(), by, reason))
+        if lifted is None and not reply.missing and not any(reply.answers.values()):
+            raise HoldRefused("this number is not under a legal hold.")
+    _report(
         lifted,
-        f"Hold {lifted.id} is lifted." if lifted else "Lifted elsewhere.",
-        told.missing,
+        f"Hold {lifted.id} is lifted." if lifted else "The hold was lifted at the other gates.",
+        reply.missing,
         as_json=as_json,
     )
 
@@ -191,48 +204,51 @@ def hold_lift(
 def hold_list(
     number: Annotated[
         str,
-        typer.Argument(help="Of this number only; - reads it from standard input.", callback=number_given),
+        typer.Argument(
+            help="Only the hold on this number; - reads it from standard input.", callback=number_given
+        ),
     ] = "",
     *,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """The holds there ever were, without their numbers; or the hold on one number.
+    """Show all legal holds without their numbers, including lifted ones, or the hold on a number.
 
-    dialgate log hold list --json"""
-    with reporting(as_json=as_json), _foreseen():
+    dialgate log hold list --json
+    """
+    with reporting(as_json=as_json), _failures():
         holds, e164 = _holds(config, number)
-        one = holds.find(e164) if number else None
-        found = holds.all() if not number else (one,) if one else ()
+        single = holds.find(e164) if number else None
+        shown = holds.all() if not number else (single,) if single else ()
     if as_json:
-        show_json([_told(hold) for hold in found])
+        show_json([_as_builtins(hold) for hold in shown])
         return
     show_table(
         "Legal holds",
         ("hold", "since", "by", "reason", "lifted", "decisions of retired months"),
         [
-            (str(each.id), utc(each.at), each.by, each.reason, utc(each.lifted_at), "\n".join(each.records))
-            for each in found
+            (str(hold.id), utc(hold.at), hold.by, hold.reason, utc(hold.lifted_at), "\n".join(hold.records))
+            for hold in shown
         ],
     )
 
 
-def _told(hold: Hold) -> dict[str, object]:
+def _as_builtins(hold: Hold) -> dict[str, object]:
     return {name: getattr(hold, name) for name in Hold.__struct_fields__ if name != "number"}
 
 
-def _say(hold: Hold | None, words: str, missing: Mapping[str, str], *, as_json: bool) -> None:
+def _report(hold: Hold | None, text: str, missing: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
-        show_json({**(_told(hold) if hold else {}), "missing": missing})
+        show_json({**(_as_builtins(hold) if hold else {}), "missing": missing})
     else:
-        typer.echo(words)
+        typer.echo(text)
         show_missing(missing)
     if missing:
         raise typer.Exit(NO)
 
 
-def _everywhere(config: Path, change: PlaceHold | LiftHold) -> Answers[bool]:
-    """Change a hold at the other gates. The change here stands even if they cannot be asked because the store is away."""
+def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> Answers[bool]:
+    """Change a hold at the other gates. If the store is unavailable, report all of them as missing."""
     try:
         return act(config, lambda subjects, _: subjects.peers.ask(change))
     except Failure as failure:

@@ -1,4 +1,4 @@
-"""Commands that ask a running gate, over HTTP, as a dialer does."""
+"""`dialgate check` and `dialgate simulate`: requests to a running gate over HTTP."""
 
 import http.client
 import os
@@ -39,20 +39,21 @@ From: TypeAlias = Annotated[
     typer.Option(
         "--from",
         metavar="NUMBER",
-        help="The number that the called person will see; - reads it from standard input.",
+        help="The caller ID to show; - reads it from standard input.",
         callback=number_given,
     ),
 ]
-CampaignId: TypeAlias = Annotated[str, typer.Option(help="The campaign that the call is for.")]
+CampaignId: TypeAlias = Annotated[str, typer.Option(help="Id of the campaign.")]
 CallTypeName: TypeAlias = Annotated[
     CallType | None,
-    typer.Option(help="Stricter than the campaign declares; what is less strict changes nothing."),
+    typer.Option(help="Call type. It can only tighten the campaign's call type."),
 ]
-Url: TypeAlias = Annotated[
-    str, typer.Option(help="Where the gate listens; otherwise as its configuration says.")
-]
+Url: TypeAlias = Annotated[str, typer.Option(help="URL of the gate. Default: from the configuration.")]
 KeyFile: TypeAlias = Annotated[
-    Path | None, typer.Option(exists=True, dir_okay=False, help="The API key; otherwise DIALGATE_KEY.")
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, help="File with the API key. Default: the variable DIALGATE_KEY."
+    ),
 ]
 
 
@@ -75,7 +76,7 @@ class Refused(Struct):
     error: Refusal
 
 
-_NO_KEY = "the gate asks for a key: give --key-file, or set DIALGATE_KEY"
+_NO_KEY = "the gate requires a key. Give --key-file, or set DIALGATE_KEY"
 
 
 class Service(Struct, frozen=True):
@@ -83,7 +84,7 @@ class Service(Struct, frozen=True):
     key: str
 
     def ask(self, path: str, question: Question) -> tuple[int, bytes]:
-        """Raises Failure where nobody answers: a gate that cannot be asked has not allowed anything."""
+        """Send a question, and return status and body. Raises `Failure` if the gate cannot be reached."""
         headers = {"Content-Type": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -95,8 +96,8 @@ class Service(Struct, frozen=True):
         except (OSError, http.client.HTTPException) as error:
             raise Failure(
                 "gate.unreachable",
-                f"no answer from {self.url}, so the call is not allowed: {error}. Start it with `dialgate serve`,"
-                " or name the right one with --url.",
+                f"no response from {self.url}, so the call is not allowed: {error}. Start the gate with `dialgate serve`,"
+                " or set --url.",
             ) from None
         finally:
             connection.close()
@@ -104,7 +105,12 @@ class Service(Struct, frozen=True):
     def _connection(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise Failure("request.invalid", f"{self.url!r} is no http:// or https:// URL", status=MISUSE)
+            raise Failure(
+                "request.invalid",
+                f"{self.url!r} is not an http:// or https:// URL. Write it as in http://127.0.0.1:8080",
+                field="url",
+                status=MISUSE,
+            )
         if parts.scheme == "https":
             context = ssl.create_default_context()
             return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=_SECONDS, context=context)
@@ -127,7 +133,7 @@ def check(
     from_: From,
     campaign: CampaignId,
     call_id: Annotated[
-        str, typer.Option(help="The dialer's name for the call; asked twice, it counts once.")
+        str, typer.Option(help="The dialer's id of the call. A repeated check counts once.")
     ] = "",
     call_type: CallTypeName = None,
     url: Url = "",
@@ -135,21 +141,23 @@ def check(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Ask whether a call may be placed now. The decision is recorded, and an allow counts as an attempt.
+    """Check whether a call may be placed now. The decision is recorded, and an allow counts as an attempt.
 
-    Exit 0: allowed. 1: denied, also where the gate cannot be reached.
+    Exit 0: allowed. 1: denied, or the gate cannot be reached.
 
-    dialgate check --to +390612345678 --from +390844123456 --campaign acme-fibre --key-file .data/sample.key"""
+    dialgate check --to +390612345678 --from +390844123456 --campaign acme-fibre --key-file .data/sample.key
+    """
     question = Question(to=to, from_=from_, campaign=campaign, call_id=call_id, call_type=call_type)
     with reporting(as_json=as_json):
-        body = _asked(_service(url, key_file, config), "/v1/check", question)
+        body = _decide(_service(url, key_file, config), "/v1/check", question)
     answer = msgspec.json.decode(body, type=Answer)
     if as_json:
         typer.echo(body)
     else:
         until = f", until {answer.valid_until}" if answer.valid_until else ""
         again = f", not before {answer.not_before}" if answer.not_before else ""
-        typer.echo(f"{answer.decision}{until}{again}   (decision {answer.decision_id or 'not taken'})")
+        recorded = f"decision {answer.decision_id}" if answer.decision_id else "no decision was recorded"
+        typer.echo(f"{answer.decision}{until}{again}   ({recorded})")
         _show_reasons(answer.reasons)
     raise typer.Exit(0 if answer.decision == "allow" else NO)
 
@@ -161,7 +169,10 @@ def simulate(
     from_: From,
     campaign: CampaignId,
     at: Annotated[
-        str, typer.Option(metavar="TIME", help="As if it were then: 2026-12-25T10:00:00+01:00.")
+        str,
+        typer.Option(
+            metavar="TIME", help="Instant of the call, as in 2026-12-25T10:00:00+01:00. Default: now."
+        ),
     ] = "",
     call_type: CallTypeName = None,
     url: Url = "",
@@ -169,14 +180,15 @@ def simulate(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show what would be decided, and what every rule says. Nothing is counted and nothing is recorded.
+    """Simulate a check, and show the outcome of every rule. No attempt and no decision is recorded.
 
-    Exit 0: it would be allowed. 1: denied.
+    Exit 0: the call would be allowed. 1: it would be denied.
 
-    dialgate simulate --to +390612345678 --from +390844123456 --campaign acme-fibre --at 2026-12-25T10:00:00+01:00"""
+    dialgate simulate --to +390612345678 --from +390844123456 --campaign acme-fibre --at 2026-12-25T10:00:00+01:00
+    """
     question = Question(to=to, from_=from_, campaign=campaign, call_type=call_type, at=at)
     with reporting(as_json=as_json):
-        body = _asked(_service(url, key_file, config), "/v1/simulate", question)
+        body = _decide(_service(url, key_file, config), "/v1/simulate", question)
     simulation = msgspec.json.decode(body, type=Simulation)
     if as_json:
         typer.echo(body)
@@ -185,15 +197,18 @@ def simulate(
     raise typer.Exit(0 if simulation.decision == "allow" else NO)
 
 
-def _asked(service: Service, path: str, question: Question) -> bytes:
-    """The body of a decision, be it that none could be taken. Raises Failure."""
+def _decide(service: Service, path: str, question: Question) -> bytes:
+    """Return the body of the decision, or of the response that no decision could be made. Raises `Failure`."""
     status, body = service.ask(path, question)
     try:
         error = msgspec.json.decode(body, type=Refused).error
     except msgspec.DecodeError:
         if status in {200, 503}:
             return body
-        raise Failure("gate.unreachable", f"{service.url} answers {status}: is it a dialgate?") from None
+        raise Failure(
+            "gate.unreachable",
+            f"{service.url} responds with {status}, which is not a dialgate response. Check --url",
+        ) from None
     code = MISUSE if status in _REFUSED else NO
     message = _NO_KEY if error.code == "auth.missing" else error.message
     raise Failure(error.code, message, field=error.field, status=code)
@@ -213,7 +228,9 @@ def _show_simulation(simulation: Simulation) -> None:
         ", ".join(filter(None, (simulation.decision, f"at {simulation.at}", simulation.basis, times)))
     )
     show_table(
-        "", ("rule", "result", "why"), [(each.rule, each.result, _why(each)) for each in simulation.outcomes]
+        "",
+        ("rule", "result", "why"),
+        [(outcome.rule, outcome.result, _why(outcome)) for outcome in simulation.outcomes],
     )
 
 

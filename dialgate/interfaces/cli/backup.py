@@ -1,4 +1,4 @@
-"""`dialgate backup`: a copy to start another gate on."""
+"""`dialgate backup`: a copy of the data folder."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,18 +24,19 @@ app = typer.Typer()
 
 @app.command()
 def backup(
-    out: Annotated[Path, typer.Argument(file_okay=False, help="A folder that is not there yet.")],
+    out: Annotated[Path, typer.Argument(file_okay=False, help="Folder to create.")],
     *,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Copy all that a gate keeps, beside it while it runs, and prove the copied log.
+    """Copy the data folder of a gate, which may be running, and verify the copied log.
 
-    The copy holds the keys: keep it as safe as the original, and destroy it when a month is retired or a number erased. To
-    restore, let `data` name the copy and start the gate; nothing else may go on in its place. Stops that the copied log proves
-    are entered at that start. Enter again by hand those with a `seq` above `ledger` that came by other means.
+    The copy contains the keys: protect it like the original, and destroy it when a month is retired or a number is erased. To restore,
+    set `data` to the copy and start the gate; the original gate must not run any more. The start records all stops that the copied log
+    proves. Record other stops whose `seq` is above `ledger` again by hand.
 
-    dialgate backup /mnt/elsewhere/2026-11-24"""
+    dialgate backup /mnt/elsewhere/2026-11-24
+    """
     with reporting(as_json=as_json):
         loaded = load_config(config)
         try:
@@ -57,11 +58,15 @@ def backup(
     if as_json:
         show_json({"ok": ok, "out": str(out), "files": files, "records": records, "ledger": newest})
     else:
-        holds = "its log holds" if ok else "its log does NOT hold: see `dialgate log verify` on both"
-        typer.echo(f"{files:,} files copied to {out}; {holds}, {records:,} records.")
+        verdict = (
+            "its log is intact"
+            if ok
+            else "its log is DAMAGED: run `dialgate log verify` on copy and original"
+        )
+        typer.echo(f"{files:,} files copied to {out}; {verdict}, {records:,} records.")
         if newest:
             typer.echo(
-                f"Its ledger ends with entry {newest}. After a restore, enter again the stops with a higher `seq`:"
+                f"Its ledger ends with entry {newest}. After a restore, record the stops with a higher `seq` again:"
                 " see docs/how-to/back-up-and-restore.md."
             )
     raise typer.Exit(0 if ok else NO)

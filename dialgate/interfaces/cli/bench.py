@@ -1,4 +1,4 @@
-"""`dialgate bench`: the benchmarks that a user runs. The others are in `tests/bench`."""
+"""`dialgate bench`: benchmarks for users. Those for developers are in `tests/bench`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ from dialgate.runtime.terminal import MISUSE, show_json, show_table
 from dialgate.tools.bench import BenchError, Figure, batch, decide, http, numberset
 
 Countries = Annotated[
-    Path, typer.Option(exists=True, file_okay=False, help="The folder of the laws to measure with.")
+    Path, typer.Option(exists=True, file_okay=False, help="Folder of the country files to measure with.")
 ]
 
 _ANY_OPTION = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -21,7 +21,7 @@ _ANY_OPTION = {"ignore_unknown_options": True, "allow_extra_args": True}
 app = typer.Typer()
 bench_app = typer.Typer(
     no_args_is_help=True,
-    help="Measure on made-up data. Where a figure compares, RATIO is VALUE to BASELINE.",
+    help="Measure performance on generated data. RATIO is VALUE divided by BASELINE.",
 )
 app.add_typer(bench_app, name="bench")
 
@@ -29,17 +29,19 @@ app.add_typer(bench_app, name="bench")
 @bench_app.command("http")
 def bench_http(
     *,
-    requests: Annotated[int, typer.Option(min=100, help="To each server in each round.")] = 30_000,
-    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    requests: Annotated[int, typer.Option(min=100, help="Requests to each server per round.")] = 30_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 5,
     store: Annotated[
-        Literal["embedded", "redis"], typer.Option(help="What it counts in; redis-server must be installed.")
+        Literal["embedded", "redis"],
+        typer.Option(help="Store of the gate. redis needs an installed redis-server."),
     ] = "embedded",
     countries: Countries = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
-    """A whole gate over HTTP, 32 connections, everything on and the log synced, against an empty aiohttp handler.
+    """Compare a complete gate over HTTP with an empty aiohttp handler, with 32 connections and a synced log.
 
-    dialgate bench http --json"""
+    dialgate bench http --json
+    """
     with reporting(as_json=as_json):
         _show(http.run(countries, requests, rounds, shared=store == "redis"), as_json=as_json)
 
@@ -47,14 +49,15 @@ def bench_http(
 @bench_app.command("batch")
 def bench_batch(
     *,
-    batch_calls: Annotated[int, typer.Option("--batch", min=1, help="Calls in a batch.")] = 256,
-    calls: Annotated[int, typer.Option(min=100, help="In all.")] = 100_000,
+    batch_calls: Annotated[int, typer.Option("--batch", min=1, help="Calls per batch.")] = 256,
+    calls: Annotated[int, typer.Option(min=100, help="Calls in total.")] = 100_000,
     countries: Countries = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
-    """Decisions in one process, with no server in front; the log is synced.
+    """Measure decisions in one process without a server, with a synced log.
 
-    dialgate bench batch --batch 256"""
+    dialgate bench batch --batch 256
+    """
     service_log.configure()
     with reporting(as_json=as_json):
         _show(batch.run(countries, batch_calls, calls), as_json=as_json)
@@ -64,9 +67,10 @@ def bench_batch(
 def bench_decide(
     *, countries: Countries = DEFAULT_CONFIG.parent / "countries", as_json: AsJson = False
 ) -> None:
-    """The pure core alone.
+    """Measure the rules alone, without store and log.
 
-    dialgate bench decide"""
+    dialgate bench decide
+    """
     with reporting(as_json=as_json):
         _show(decide.run(countries), as_json=as_json)
 
@@ -74,18 +78,19 @@ def bench_decide(
 @bench_app.command("numberset")
 def bench_numberset(
     *,
-    numbers: Annotated[int, typer.Option(min=1000, help="How many.")] = 30_000_000,
+    numbers: Annotated[int, typer.Option(min=1000, help="Numbers in the file.")] = 30_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """The mapped file of numbers: size, lookups, opening, and the memory of one more reader.
+    """Measure a mapped file of numbers: its size, look-ups, opening, and the memory of a second reader.
 
-    dialgate bench numberset --numbers 30000000"""
+    dialgate bench numberset --numbers 30000000
+    """
     with reporting(as_json=as_json):
         _show(numberset.run(numbers), as_json=as_json)
 
 
 def _report_moved(ctx: typer.Context, *, as_json: AsJson = False) -> None:
-    """Moved to the source tree: `python -m tests.bench`."""
+    """Report that a benchmark has moved to the source tree: `python -m tests.bench`."""
     with reporting(as_json=as_json):
         raise Failure(
             "bench.moved",
@@ -111,7 +116,7 @@ for _name in (
 
 
 def _show(figures: Iterable[Figure], *, as_json: bool) -> None:
-    """In JSON a line as soon as it is measured; the table once all are."""
+    """Show figures: JSON as soon as each is measured, a table at the end."""
     try:
         if as_json:
             for figure in figures:

@@ -1,4 +1,4 @@
-"""`dialgate clock`: the clock of a gate, where it jumped."""
+"""`dialgate clock`: confirmation of a clock that jumped."""
 
 from typing import Annotated
 
@@ -19,32 +19,35 @@ from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.terminal import show_json
 
 app = typer.Typer()
-clock_app = typer.Typer(no_args_is_help=True, help="The clock of a gate, where it jumped.")
+clock_app = typer.Typer(no_args_is_help=True, help="Confirm the clock of a gate after a jump.")
 app.add_typer(clock_app, name="clock")
 
 
 @clock_app.callback()
 def _clock() -> None:
-    """Keeps `confirm` a word of its own: typer leaves out the name of a lone command."""
+    """Keep `confirm` a subcommand: Typer merges a single command into its group."""
 
 
 @clock_app.command("confirm")
 def clock_confirm(
     *,
     by: Actor,
-    reason: Annotated[str, typer.Option(help="Why it jumped: the gate was off, the clock was wrong before.")],
+    reason: Annotated[str, typer.Option(help="Why the clock jumped, such as 'the gate was off for a week'.")],
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Confirm that the system clock is right after a jump of more than a day, so that retention goes on.
+    """Confirm that the system clock is right after a jump of more than a day, so that retention continues.
 
-    A gate that was off for more than a day has jumped, too. If the clock was ahead before and was set right, confirm that, and
-    restart the gate. Who confirmed and why is recorded in `clock.ndjson` in the data folder.
+    A gate that was off for more than a day also counts as a jump. If the clock was fast and was corrected, confirm that, and restart
+    the gate. The confirmation is recorded in `clock.ndjson` in the data folder.
 
-    dialgate clock confirm --by anna --reason 'the gate was off for a week'"""
+    dialgate clock confirm --by anna --reason 'the gate was off for a week'
+    """
     with reporting(as_json=as_json):
         if not by.strip() or not reason.strip():
-            raise Failure("request.invalid", "say who confirms (--by) and why (--reason)")
+            raise Failure(
+                "request.invalid", "--by and --reason must not be empty. Name yourself and the reason"
+            )
         try:
             confirmed = KeptInstants(load_config(config).data).confirm(wall_clock(), by, reason)
         except OSError as error:
@@ -52,4 +55,6 @@ def clock_confirm(
     if as_json:
         show_json({"since": when(confirmed.since), "at": when(confirmed.at)})
     else:
-        typer.echo(f"Confirmed: after {when(confirmed.since)} came {when(confirmed.at)}. Retention goes on.")
+        typer.echo(
+            f"Confirmed: the clock jumped from {when(confirmed.since)} to {when(confirmed.at)}. Retention continues."
+        )

@@ -1,4 +1,4 @@
-"""What can be known of a gate without asking it: its configuration and its keys."""
+"""`dialgate config check` and `dialgate key`: checks of the configuration, and new client keys."""
 
 import os
 import secrets
@@ -38,16 +38,20 @@ def config_check(
     config: ConfigPath = DEFAULT_CONFIG,
     registries: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="The nightly job's file; else registries.yaml in the same folder."),
+        typer.Option(
+            dir_okay=False,
+            help="Configuration of the nightly job. Default: registries.yaml in the same folder.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read the configuration as `serve` would, and name every problem at once.
+    """Read the configuration as `serve` does, and report all problems at once.
 
-    Changes nothing, and may be run beside a gate: do so before sending it SIGHUP. What is likely a mistake is a warning, and
-    exit 0; so is a controller without a client, a contact or a registry entry, and a campaign that no hours bind.
+    Changes nothing, so run it before you send SIGHUP to a gate. Likely mistakes are warnings, with exit code 0: for example a controller
+    without a client, a contact or a registry entry, or a campaign without calling hours.
 
-    dialgate config check --config /etc/dialgate/dialgate.yaml"""
+    dialgate config check --config /etc/dialgate/dialgate.yaml
+    """
     with reporting(as_json=as_json):
         try:
             loaded = load_config(config)
@@ -58,14 +62,14 @@ def config_check(
         except ConfigError as error:
             raise unusable(config, error, NO) from None
         now = wall_clock()
-        found = warnings.warnings(loaded)
-        found += advice.warnings(loaded, registries or config.parent / "registries.yaml", now)
+        problems = warnings.warnings(loaded)
+        problems += advice.warnings(loaded, registries or config.parent / "registries.yaml", now)
         open_always = advice.open_always(loaded, now)
         if as_json:
-            show_json(_summary(loaded) | {"warnings": found, "open_always": open_always})
+            show_json(_summary(loaded) | {"warnings": problems, "open_always": open_always})
         else:
             _show_summary(loaded, open_always)
-            for warning in found:
+            for warning in problems:
                 typer.echo(f"Warning: {warning}.", err=True)
 
 
@@ -86,7 +90,7 @@ def _summary(config: Config) -> dict[str, object]:
 
 
 def _changes(law: Law) -> list[date]:
-    """The days on which something in it begins or has just ended to be in force."""
+    """Return the days on which a section of the law enters into force or no longer applies."""
     sections = [section for name in SECTIONS for section in getattr(law, name)]
     return sorted(
         {section.starts for section in sections}
@@ -114,7 +118,7 @@ def _show_summary(config: Config, open_always: list[str]) -> None:
     )
     show_table(
         "Clients",
-        ("client", "may", "for"),
+        ("client", "scopes", "controllers"),
         [
             (client.name, " ".join(client.scopes), " ".join(client.controllers))
             for client in config.settings.clients
@@ -122,37 +126,39 @@ def _show_summary(config: Config, open_always: list[str]) -> None:
     )
     if open_always:
         names = ", ".join(open_always)
-        typer.echo(f"Open day and night, by the hours that bind them: {names}. Is that what you want?")
-    typer.echo(f"The configuration is sound. Its hash: {config.hash}")
+        typer.echo(f"Campaigns whose calling hours are day and night: {names}. Check that this is intended.")
+    typer.echo(f"The configuration is valid. Its hash: {config.hash}")
 
 
 @app.command()
 def key(
     *,
-    name: Annotated[str, typer.Argument(help="The client that will use it.")],
+    name: Annotated[str, typer.Argument(help="Name of the client that will use the key.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write the key to this file; its hash to the same name with .sha256.")
+        Path | None,
+        typer.Option(help="Write the key to this file, and its hash to the same name with .sha256."),
     ] = None,
 ) -> None:
-    """Make an API key for a client. The gate is told its hash only.
+    """Make an API key for a client. The configuration gets only its hash.
 
-    dialgate key dialer-7 --out /etc/dialgate/dialer-7.key"""
-    made = secrets.token_urlsafe(32)
-    digest = sha256(made.encode()).hexdigest()
+    dialgate key dialer-7 --out /etc/dialgate/dialer-7.key
+    """
+    api_key = secrets.token_urlsafe(32)
+    digest = sha256(api_key.encode()).hexdigest()
     if out is None:
-        typer.echo(f"key (shown once): {made}")
+        typer.echo(f"key (shown once): {api_key}")
         typer.echo(f"in dialgate.yaml, under the client {name}:  key_sha256: {digest}")
         return
     hashed = out.with_name(f"{out.name}.sha256")
     with reporting(as_json=False):
         try:
-            _write_new(out, made)
+            _write_new(out, api_key)
             hashed.write_text(f"{digest}\n", "ascii")
         except FileExistsError:
-            raise Failure("key.exists", f"{out} holds a key already: remove it, or name another") from None
+            raise Failure("key.exists", f"{out} exists. Remove it, or choose another --out") from None
         except OSError as error:
             raise Failure("key.unwritable", f"{error.filename}: {error.strerror}") from None
-    typer.echo(f"{out} holds the key, and only its owner may read it: give it to {name}.")
+    typer.echo(f"{out} contains the key, readable by its owner only. Hand it over to {name}.")
     typer.echo(f"In dialgate.yaml, under the client {name}:  key_sha256_file: {hashed.resolve()}")
 
 

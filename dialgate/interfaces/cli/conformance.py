@@ -1,4 +1,4 @@
-"""`dialgate conformance`: does a dialer stay closed when its gate does not do what it should?"""
+"""`dialgate conformance`: tests that a dialer places no call when its gate misbehaves."""
 
 import asyncio
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ _CallerId: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NUMBER",
-        help=f"For {_OWN}: the caller ID that your dialer shows; else any number. - reads it from standard input.",
+        help=f"For {_OWN}: caller ID of your dialer. Default: any. - reads it from standard input.",
         callback=number_given,
     ),
 ]
@@ -40,29 +40,32 @@ _CallerId: TypeAlias = Annotated[
 @app.command()
 def conformance(  # noqa: PLR0917 - a command has as many parameters as it has options
     client: Annotated[
-        str, typer.Argument(help=f"{', '.join([*EMULATED, _PYTHON])}, or {_OWN}: your real dialer.")
+        str, typer.Argument(help=f"{', '.join([*EMULATED, _PYTHON])}, or {_OWN} for your real dialer.")
     ],
     file: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Your dialplan, instead of the shipped one."),
+        typer.Option(exists=True, dir_okay=False, help="Your dialplan. Default: the one in deploy/."),
     ] = None,
-    context: Annotated[str, typer.Option(help="The context in FILE that outbound calls go to.")] = "",
+    context: Annotated[str, typer.Option(help="Context of outbound calls in FILE.")] = "",
     place: Annotated[
         str,
         typer.Option(
-            metavar="COMMAND", help=f"For {_OWN}: makes your dialer place one call to $DIALGATE_TO."
+            metavar="COMMAND",
+            help=f"For {_OWN}: command that makes your dialer place a call to $DIALGATE_TO.",
         ),
     ] = "",
     trunk: Annotated[
         int | None,
         typer.Option(
-            min=1, max=65_535, help=f"For {_OWN}: the UDP port here that is your dialer's SIP trunk."
+            min=1, max=65_535, help=f"For {_OWN}: local UDP port that your dialer uses as its SIP trunk."
         ),
     ] = None,
     port: Annotated[
         int,
         typer.Option(
-            min=0, max=65_535, help=f"For {_OWN}: where it looks for its gate; 0: $DIALGATE_PORT says."
+            min=0,
+            max=65_535,
+            help=f"For {_OWN}: port at which your dialer expects its gate. 0: a free port, in $DIALGATE_PORT.",
         ),
     ] = 0,
     caller_id: _CallerId = "",
@@ -70,19 +73,20 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Play the gate badly for a dialer, and say for each case whether a call got through.
+    """Simulate a misbehaving gate for a dialer, and report for each case whether a call got through.
 
-    An allow must be obeyed, too; a request for other numbers than the call's gets none. An emulator runs the file in
-    deploy/, or yours, except for own: there, without a trunk, exit 0 of COMMAND means that the call was placed.
+    The dialer must also obey an allow. A request for other numbers than those of the call gets none. An emulator runs the file in
+    deploy/, or yours. For own, your real dialer is used: without --trunk, exit code 0 of COMMAND means that the call was placed.
 
-    An Asterisk file is also searched for a second way to the trunk, in any context.
+    An Asterisk file is also searched for a second Dial to the trunk, in any context.
 
-    Exit 0: closed in every case; in drip the call may also be held, since Asterisk cannot end it. 1: a call got through, called
-    another number or was held in another case, an allow was not obeyed, or the file has another Dial to the trunk.
+    Exit 0: no call got through in any case. In the case drip, the call may also be held, because Asterisk cannot end it. 1: a call got
+    through, called another number or was held in another case, an allow was not obeyed, or the file has another Dial to the trunk.
 
     dialgate conformance asterisk
 
-    dialgate conformance own --place "./place-a-call.sh" --trunk 5070 --port 8080"""
+    dialgate conformance own --place "./place-a-call.sh" --trunk 5070 --port 8080
+    """
     with reporting(as_json=as_json):
         dialer = _dialer(client, file, context, RealDialer(place, wait, trunk, caller_id) if place else None)
         try:
@@ -91,10 +95,14 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
             raise Failure("conformance.unknown", str(error), field="context", status=MISUSE) from None
         except Unknown as error:
             raise Failure(
-                "conformance.unknown", f"this emulator does not know {error}", status=MISUSE
+                "conformance.unknown", f"this emulator does not support {error}", status=MISUSE
             ) from None
         except OSError as error:
-            raise Failure("conformance.port", f"cannot play a gate there: {error}", status=MISUSE) from None
+            raise Failure(
+                "conformance.port",
+                f"cannot listen on the port of the gate or the trunk: {error}. Check --port and --trunk",
+                status=MISUSE,
+            ) from None
     if not as_json:
         _show(findings)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else NO)
@@ -106,23 +114,25 @@ def _dialer(client: str, file: Path | None, context: str, real: RealDialer | Non
     if client == _PYTHON:
         return PythonClient()
     if client not in EMULATED:
-        needs = (
-            f"{_OWN} needs --place" if client == _OWN else f"one of {', '.join([*EMULATED, _PYTHON, _OWN])}"
+        text = (
+            f"{_OWN} needs --place COMMAND"
+            if client == _OWN
+            else f"choose one of {', '.join([*EMULATED, _PYTHON, _OWN])}"
         )
-        raise Failure("request.invalid", f"name a dialer: {needs}", field="client", status=MISUSE)
+        raise Failure("request.invalid", text, field="client", status=MISUSE)
     if file is not None:
         kind = EMULATED[client]
         return ConfiguredDialer(kind, file.read_text("utf-8"), context or kind.context)
     try:
-        found = read_shipped(client, _DEPLOY)
+        shipped = read_shipped(client, _DEPLOY)
     except OSError:
         raise Failure(
             "request.invalid",
-            "run this where deploy/ is, or give your own --file",
+            "deploy/ is not in the current folder. Run this in the source tree, or give your own --file",
             field="file",
             status=MISUSE,
         ) from None
-    return ConfiguredDialer(found.kind, found.text, context or found.context)
+    return ConfiguredDialer(shipped.kind, shipped.text, context or shipped.context)
 
 
 async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:
@@ -139,7 +149,10 @@ async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:
 
 
 def _show(findings: Iterable[Finding]) -> None:
-    rows = [(each.case, each.about, _outcome(each), "ok" if each.ok else "OPEN") for each in findings]
+    rows = [
+        (finding.case, finding.about, _outcome(finding), "ok" if finding.ok else "OPEN")
+        for finding in findings
+    ]
     show_table("", ("case", "the gate", "the dialer", ""), rows)
 
 

@@ -1,5 +1,7 @@
-"""Commands that answer for what was decided: why a number was called, which decisions there were, and whether they would
-be made again. They read the data folder, beside a running gate or without one."""
+"""`dialgate why`, `log search` and `log replay`: explanation, search and replay of decisions.
+
+They read the data folder, whether or not a gate is running.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -50,13 +52,13 @@ from dialgate.subjects.rights import Subjects
 from dialgate.texts import Language
 
 app = typer.Typer()
-_EVERY = 2_000  # records between two movements of the bar
+_EVERY = 2_000  # records between updates of the progress bar
 _SHOWN = 20
 _T = TypeVar("_T")
 
-First: TypeAlias = Annotated[int, typer.Option(metavar="SEQ", min=1, help="From this entry of the log on.")]
-Last: TypeAlias = Annotated[int | None, typer.Option(metavar="SEQ", min=1, help="Up to this entry.")]
-ControllerId: TypeAlias = Annotated[str, typer.Option(help="Of this controller only.")]
+First: TypeAlias = Annotated[int, typer.Option(metavar="SEQ", min=1, help="First log entry to read.")]
+Last: TypeAlias = Annotated[int | None, typer.Option(metavar="SEQ", min=1, help="Last log entry to read.")]
+ControllerId: TypeAlias = Annotated[str, typer.Option(help="Only decisions of this controller.")]
 
 
 # ---- why -------------------------------------------------------------------------------------------------------------
@@ -67,57 +69,59 @@ def why_number(
     *,
     number: Number,
     purpose: Purpose,
-    language: Annotated[Language, typer.Option(help="Of the words.")] = "en",
+    language: Annotated[Language, typer.Option(help="Language of the explanations.")] = "en",
     since: Since = "",
     until: Until = "",
     controller: ControllerId = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Every decision about a number, newest first, with what it rested on, in words for the person it was about. Where gates
-    share a store, those of all of them.
+    """Show all decisions about a number, newest first, with their reasons worded for the data subject.
 
-    Exit 0: there are some. 1: there is none on record, or none that can still be found, or a gate could not be asked.
+    If gates share a store, the output includes the decisions of all of them.
 
-    dialgate why +390612345678 --purpose "letter of 24 November" --language it --since 2026-11-01T00:00:00+01:00"""
+    Exit 0: decisions were found. 1: none was found, or a gate could not be asked.
+
+    dialgate why +390612345678 --purpose "letter of 24 November" --language it --since 2026-11-01T00:00:00+01:00
+    """
     with reporting(as_json=as_json), _reading():
         loaded, within = load_config(config), _span(since, until)
         keys = _keys(loaded)
-        names = {each.id: each.name for each in loaded.controllers.values()}
+        names = {owner.id: owner.name for owner in loaded.controllers.values()}
         e164 = _number(number, controller, loaded)
         sees = Visibility(
             controllers=(controller,) if controller else None, since=within.since, until=within.until
         )
-        asked = FindDecisions(number=e164, sees=sees)
+        question = FindDecisions(number=e164, sees=sees)
 
         async def own(look_up: Callable[[Inquiry], _T], /) -> _T:
             return look_up(Inquiry(loaded.data, keys))
 
         async def look_up(subjects: Subjects, client: Client) -> tuple[Decisions, Missing]:
             await subjects.record_lookup(client, controller, e164, "decisions", purpose)
-            return await DecisionSearch(own, subjects.peers).about(asked)
+            return await DecisionSearch(own, subjects.peers).about(question)
 
         decisions, missing = act(config, look_up)
-        told = [
+        accounts = [
             structs.replace(
-                explanation.account(each, language, names), caller_id=_caller_id(each.record, keys)
+                explanation.account(found, language, names), caller_id=_caller_id(found.record, keys)
             )
-            for each in decisions.found
+            for found in decisions.found
         ]
     notices = explanation.notices(
-        language, decisions.retired, missing, nothing=not told, dated=bool(since or until)
+        language, decisions.retired, missing, nothing=not accounts, dated=bool(since or until)
     )
     if as_json:
-        show_json({"decisions": told, "retired_months": decisions.retired, "notices": notices, "language": language,
+        show_json({"decisions": accounts, "retired_months": decisions.retired, "notices": notices, "language": language,
                    "missing": missing})  # fmt: skip
     else:
-        _show_accounts(told, notices)
+        _show_accounts(accounts, notices)
         show_missing(missing)
-    raise typer.Exit(NO if missing or not told else 0)
+    raise typer.Exit(NO if missing or not accounts else 0)
 
 
 def _caller_id(record: Record, keys: Keys) -> str:
-    """Also one that is not assigned to the campaign, if it was sealed under these keys."""
+    """Return the caller ID. An encrypted one, which is not the campaign's, is decrypted if these keys can."""
     if not record.caller_sealed:
         return record.caller_id
     with suppress(KeysUnusable):
@@ -125,27 +129,30 @@ def _caller_id(record: Record, keys: Keys) -> str:
     return ""
 
 
-def _show_accounts(told: list[Account], notices: list[str]) -> None:
+def _show_accounts(accounts: list[Account], notices: list[str]) -> None:
     out = console()
-    for each in told:
-        out.print(f"{each.decision_id}  {each.at}", style="bold")
-        out.print("\n".join(f"  {sentence}" for sentence in each.words) + "\n")
+    for account in accounts:
+        out.print(f"{account.decision_id}  {account.at}", style="bold")
+        out.print("\n".join(f"  {sentence}" for sentence in account.words) + "\n")
     for notice in notices:
         out.print(notice)
 
 
 def _number(raw: str, controller: str, config: Config) -> str:
-    """In E.164. Without a country code it is read as one of the controllers' country, if they have one country."""
-    owners = [each for each in config.controllers.values() if controller in {"", each.id}]
+    """Return the number in E.164. One without a country code is read as of the controllers' country, if all have the same."""
+    owners = [owner for owner in config.controllers.values() if controller in {"", owner.id}]
     if not owners:
-        text = choose("Name one of the configuration's controllers", config.controllers)
+        text = choose("Use one of the configured controllers", config.controllers)
         raise Failure("controller.unknown", text, field="controller")
-    homes = {each.country for each in owners}
+    homes = {owner.country for owner in owners}
     try:
         return number_history.e164(raw, homes.pop() if len(homes) == 1 else "")
     except number_history.NumberUnreadable as problem:
         raise Failure(
-            "number.invalid", f"The number {problem}; give it in E.164.", field="number", status=MISUSE
+            "number.invalid",
+            f"The number {problem}. Write it in E.164: a plus, the country code and the number.",
+            field="number",
+            status=MISUSE,
         ) from None
 
 
@@ -157,29 +164,40 @@ def log_search(
     *,
     since: Since = "",
     until: Until = "",
-    campaign: Annotated[str, typer.Option(help="Of this campaign.")] = "",
+    campaign: Annotated[str, typer.Option(help="Only decisions of this campaign.")] = "",
     controller: ControllerId = "",
-    verdict: Annotated[Literal["allow", "deny"] | None, typer.Option(help="Allowed, or denied.")] = None,
+    verdict: Annotated[Literal["allow", "deny"] | None, typer.Option(help="Only this verdict.")] = None,
     code: Annotated[
-        str, typer.Option(help="Denied for this reason: registry.listed, or all of registry.")
+        str,
+        typer.Option(
+            help="Only denials with this reason, as in registry.listed, or registry for all registry reasons."
+        ),
     ] = "",
-    client: Annotated[str, typer.Option(help="Asked by this client.")] = "",
+    client: Annotated[str, typer.Option(help="Only checks by this client.")] = "",
     number: Annotated[
         str,
         typer.Option(
-            help="About this number; newest first. - reads it from standard input.", callback=number_given
+            help="Only decisions about this number, newest first; - reads it from standard input.",
+            callback=number_given,
         ),
     ] = "",
-    purpose: Annotated[str, typer.Option(help="With --number: why you look; it is recorded.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all. All with --json.")] = 100,
+    purpose: Annotated[
+        str, typer.Option(help="With --number: reason for the look-up, which is recorded.")
+    ] = "",
+    limit: Annotated[
+        int, typer.Option(min=0, help="Most decisions to show, or 0 for all. --json shows all.")
+    ] = 100,
     config: ConfigPath = DEFAULT_CONFIG,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, all of them.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all decisions as JSON, one per line.")
+    ] = False,
 ) -> None:
-    """Find decisions, oldest first, each with what became of the call.
+    """Find decisions, oldest first, with the outcome of each call.
 
-    Exit 0: there are some. 1: there is none.
+    Exit 0: decisions were found. 1: none was found.
 
-    dialgate log search --since 2026-11-01T00:00:00+01:00 --verdict deny --code registry --json"""
+    dialgate log search --since 2026-11-01T00:00:00+01:00 --verdict deny --code registry --json
+    """
     with reporting(as_json=as_json), _reading():
         loaded = load_config(config)
         hashes = None
@@ -201,11 +219,11 @@ def log_search(
             hashes=hashes,
         )
         hits = searching.search(_chains(loaded), query, _span(since, until))
-        found = _tell(hits) if as_json else _show_hits(hits, limit)
-    raise typer.Exit(0 if found else NO)
+        count = _print_json(hits) if as_json else _show_hits(hits, limit)
+    raise typer.Exit(0 if count else NO)
 
 
-def _tell(hits: Iterable[Hit]) -> int:
+def _print_json(hits: Iterable[Hit]) -> int:
     count = 0
     for hit in hits:
         show_json(hit)
@@ -240,7 +258,7 @@ def _show_hits(hits: Iterator[Hit], limit: int) -> int:
 def log_replay(
     *,
     decision: Annotated[
-        str, typer.Argument(help="This one only, by its id or its number in the log; otherwise all.")
+        str, typer.Argument(help="Only this decision: its id, or its number in the log. Default: all.")
     ] = "",
     first: First = 1,
     last: Last = None,
@@ -248,19 +266,20 @@ def log_replay(
     until: Until = "",
     law: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="A draft: what would have been decided under it?"),
+        typer.Option(exists=True, dir_okay=False, help="Draft of a country file to decide by."),
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Decide again on the facts of each record, under the law of its day, and compare to the last byte.
+    """Repeat each decision from its recorded facts and the law of its day, and compare the results byte by byte.
 
-    With --law, compare what a draft of a country's file would change, by campaign and rule. It is asked of the facts as
-    they were: a registry that only the draft names was not consulted then, and that denies.
+    With --law, show what a draft of a country file would change, by campaign and rule. The facts are those recorded: a registry that only
+    the draft requires was not consulted then, so the draft denies.
 
-    Exit 0: the same. 1: something differs.
+    Exit 0: all are the same. 1: some differ.
 
-    dialgate log replay --since 2026-11-01T00:00:00+01:00 --law draft.yaml"""
+    dialgate log replay --since 2026-11-01T00:00:00+01:00 --law draft.yaml
+    """
     with reporting(as_json=as_json), _reading():
         loaded = load_config(config)
         readers = list(_chains(loaded).readers.values())
@@ -279,30 +298,36 @@ def log_replay(
 
 
 def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
-    """And which log it is in. A number alone is one of the first log that has it."""
+    """Return the log and the position of a decision. A number alone is looked up in the logs in turn."""
     seq = span.sequence(decision)
     for reader in readers:
         found = reader.find(seq) if seq is not None else None
         if isinstance(found, Record) and decision in {str(seq), found.id}:
             return [reader], Span(first=found.seq, last=found.seq)
-    raise Failure("decision.unknown", "No decision in this log has this id or number.", field="decision")
+    raise Failure(
+        "decision.unknown",
+        "No decision in this log has this id or number. `dialgate log search` lists them.",
+        field="decision",
+    )
 
 
 def _draft(path: Path) -> Law:
     try:
         return parse_law(yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader))
     except (LawError, yaml.YAMLError, ValueError) as error:
-        raise Failure("law.invalid", f"{path} is no law: {error}", field="law", status=MISUSE) from None
+        raise Failure(
+            "law.invalid", f"{path} is not a valid country file: {error}", field="law", status=MISUSE
+        ) from None
 
 
 @contextmanager
 def _progress(readers: list[Reader], chosen: Span) -> Iterator[Iterator[Record | OutcomeRecord]]:
-    """The entries, one log after the other, with a bar for each on a terminal's error stream."""
+    """Yield the entries, one log after the other, with a progress bar for each on a terminal."""
     with bars() as bar:
-        yield chain.from_iterable(_shown(bar, reader, chosen) for reader in readers)
+        yield chain.from_iterable(_entries(bar, reader, chosen) for reader in readers)
 
 
-def _shown(bar: Bars, reader: Reader, chosen: Span) -> Iterator[Record | OutcomeRecord]:
+def _entries(bar: Bars, reader: Reader, chosen: Span) -> Iterator[Record | OutcomeRecord]:
     at, end = span.begin(reader, chosen), min(span.end(reader), chosen.last + 1)
     advance = bar("replaying", max(end - at, 1))
     for number, (line, entry) in enumerate(span.within(reader, chosen)):
@@ -325,11 +350,11 @@ def _as_builtins(report: Replay) -> dict[str, object]:
         "changes": [{**row._asdict(), "records": count} for row, count in report.rows.most_common()],
         "examples": [
             {
-                **{name: getattr(each, name) for name in ("decision", "campaign", "was", "becomes")},
-                "at": utc(each.at),
-                "changes": [change._asdict() for change in each.changes],
+                **{name: getattr(example, name) for name in ("decision", "campaign", "was", "becomes")},
+                "at": utc(example.at),
+                "changes": [change._asdict() for change in example.changes],
             }
-            for each in report.examples
+            for example in report.examples
         ],
     }
 
@@ -338,22 +363,25 @@ def _show_replay(report: Replay, *, draft: bool) -> None:
     same = report.records - report.different - report.beside
     typer.echo(f"{report.records:,} decisions, {same:,} the same, {report.different:,} different")
     if report.beside:
-        typer.echo(f"{report.beside:,} are of another country than the draft, and were left alone")
+        typer.echo(f"{report.beside:,} are of another country than the draft, and were skipped")
     if not report.different:
         return
     verdicts = [(was, becomes, f"{count:,}") for (was, becomes), count in report.verdicts.most_common()]
     show_table("Verdicts", ("was", "would be" if draft else "is now", "decisions"), verdicts)
     rows = [(*row, f"{count:,}") for row, count in report.rows.most_common()]
     show_table("By campaign and rule", ("campaign", "rule", "was", "becomes", "decisions"), rows)
-    examples = [(each.decision, utc(each.at), each.was, each.becomes) for each in report.examples[:_SHOWN]]
+    examples = [
+        (example.decision, utc(example.at), example.was, example.becomes)
+        for example in report.examples[:_SHOWN]
+    ]
     show_table(
-        f"The first {len(examples)}" if report.different > len(examples) else "Which",
+        f"The first {len(examples)}" if report.different > len(examples) else "Decisions that differ",
         ("decision", "at (UTC)", "was", "becomes"),
         examples,
     )
 
 
-# ---- common ground ---------------------------------------------------------------------------------------------------
+# ---- shared by these commands ----------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -369,7 +397,7 @@ def _reading() -> Iterator[None]:
 def _log(config: Config) -> Path:
     folder = config.data / "log"
     if not folder.is_dir():
-        raise Failure("log.unreadable", f"{folder} is not there; has a gate ever run here?")
+        raise Failure("log.unreadable", f"{folder} does not exist. Check --config, or start the gate once")
     return folder
 
 
@@ -381,16 +409,19 @@ def _chains(config: Config) -> Chains:
 def _keys(config: Config) -> Keys:
     _log(config)
     path = config.data / "keys.json"
-    if not path.is_file():  # to open it would make one
-        raise Failure("keys.unavailable", f"{path} is not there: without it no number can be found")
+    if not path.is_file():  # opening a missing file would create one
+        raise Failure(
+            "keys.unavailable",
+            f"{path} does not exist, and no number can be found without it. Restore it from its backup",
+        )
     return Keys.open(path)
 
 
 def _span(since: str, until: str, first: int = 1, last: int | None = None) -> Span:
-    given: Mapping[str, int | None] = {
+    limits: Mapping[str, int | None] = {
         "since": instant(since, "since"),
         "until": instant(until, "until"),
         "first": first,
         "last": last,
     }
-    return Span(**{name: value for name, value in given.items() if value is not None})
+    return Span(**{name: value for name, value in limits.items() if value is not None})

@@ -1,4 +1,4 @@
-"""`dialgate demo`: a gate at work, to look at, with nobody called."""
+"""`dialgate demo`: a gate with simulated traffic. No calls are placed."""
 
 import asyncio
 import os
@@ -31,47 +31,49 @@ _LAST_PORT = 65_535
 def demo(
     *,
     folder: Annotated[
-        Path, typer.Option(file_okay=False, help="Everything goes here, and is replaced.")
+        Path, typer.Option(file_okay=False, help="Folder for all files of the demo. It is replaced.")
     ] = Path(".demo"),
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the gate.")] = 8090,
-    numbers: Annotated[
-        int, typer.Option(min=5_000, max=100_000, help="How many there are to call.")
-    ] = 100_000,
-    rate: Annotated[float, typer.Option(min=1, max=2_000, help="Calls a second.")] = 40,
-    seconds: Annotated[float, typer.Option(min=0, help="End after so long; 0: with Ctrl-C.")] = 0,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the gate.")] = 8090,
+    numbers: Annotated[int, typer.Option(min=5_000, max=100_000, help="Numbers to call.")] = 100_000,
+    rate: Annotated[float, typer.Option(min=1, max=2_000, help="Calls per second.")] = 40,
+    seconds: Annotated[float, typer.Option(min=0, help="Stop after these seconds; 0 runs until Ctrl-C.")] = 0,
     countries: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="The folder of the law of Italy.")
+        Path, typer.Option(exists=True, file_okay=False, help="Folder with the country file of Italy.")
     ] = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
-    """A gate with a day's work: two made-up controllers, 100,000 made-up numbers, a registry that is simulated, calls of every
-    kind. Nobody is called. It shows what is decided, and where to look: the page, the metrics, the records.
+    """Run a gate with simulated traffic: two controllers, 100,000 generated numbers, a simulated registry, all kinds of calls.
 
-    dialgate demo --rate 100"""
+    No calls are placed. The command shows the decisions, and where to find the console, the metrics and the log.
+
+    dialgate demo --rate 100
+    """
     with reporting(as_json=as_json):
         try:
             wanted = Wanted(folder=folder, countries=countries, port=port, numbers=numbers)
             with _reserved(port):
-                made = build(wanted, wall_clock(), lambda line: typer.echo(line, err=True))
+                built = build(wanted, wall_clock(), lambda line: typer.echo(line, err=True))
         except DemoError as error:
             raise Failure("demo.failed", str(error)) from None
         except KeyboardInterrupt:
-            typer.echo("ended before the gate was started", err=True)
-            raise typer.Exit from None  # with 0, as Ctrl-C ends it later: `make` would report an error
+            typer.echo("stopped before the gate was started", err=True)
+            raise typer.Exit from None  # exit code 0, like a later Ctrl-C, so that `make` reports no error
         seen = Seen()
-        failed = asyncio.run(_run(made, seen, rate, seconds))
-        if failed:
-            raise Failure("demo.failed", failed)
+        problem = asyncio.run(_run(built, seen, rate, seconds))
+        if problem:
+            raise Failure("demo.failed", problem)
     if as_json:
         show_json(_summary(seen))
     else:
-        typer.echo(_parting(made, seen))
+        typer.echo(_closing_text(built, seen))
 
 
 @contextmanager
 def _reserved(port: int) -> Iterator[None]:
-    """Hold the port until the gate is started. The address and the key are shown before: another program on this port would
-    be given the key. Raises Failure."""
+    """Reserve the port until the gate is started. Raises `Failure`.
+
+    The address and the key are shown before that, and another program on this port would receive the key.
+    """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -86,7 +88,7 @@ def _reserved(port: int) -> Iterator[None]:
 
 
 def _program() -> str:
-    """Return how the command was invoked, since it may not be on PATH."""
+    """Return the name or path by which this command was invoked, because it may not be on PATH."""
     return sys.argv[0] if Path(sys.argv[0]).name == "dialgate" else "dialgate"
 
 
@@ -103,32 +105,34 @@ def _summary(seen: Seen) -> dict[str, object]:
 
 
 async def _run(made: Demo, seen: Seen, rate: float, seconds: float) -> str:
-    """Run the gate and the made-up traffic until a signal. Return why it could not go on, if so."""
-    stop = _stopped()  # from the start: a signal that ended this process only would leave the gate behind
+    """Run the gate and the simulated traffic until a signal. Return the problem that ended it, if any."""
+    stop = (
+        _stop_event()
+    )  # set up first, because a signal that ends only this process would leave the gate running
     log = made.config.parent / "gate.log"
     words = (sys.executable, "-m", "dialgate", "serve", "--config", str(made.config))
-    with log.open("wb") as said:
+    with log.open("wb") as output:
         gate = await asyncio.create_subprocess_exec(
-            *words, stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+            *words, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     try:
         if not await _ready(made.port, gate, stop):
-            return "" if stop.is_set() else f"the gate did not start; {log} says why"
+            return "" if stop.is_set() else f"the gate did not start. {log} has the reason"
         typer.echo(f"ready: {console_of(made.port)}", err=True)
         driving = asyncio.create_task(drive(made, seen, rate, wall_clock))
-        await _watched(made, seen, seconds, stop, {driving, asyncio.create_task(gate.wait())})
+        await _watch(made, seen, seconds, stop, {driving, asyncio.create_task(gate.wait())})
         driving.cancel()
         with suppress(asyncio.CancelledError):
             await driving
-        return f"the gate ended; {log} says why" if gate.returncode is not None else ""
+        return f"the gate ended unexpectedly. {log} has the reason" if gate.returncode is not None else ""
     finally:
         with suppress(ProcessLookupError):
             os.killpg(gate.pid, signal.SIGTERM)
         await gate.wait()
 
 
-def _stopped() -> asyncio.Event:
-    """Return an event that Ctrl-C, a closed terminal and SIGTERM set."""
+def _stop_event() -> asyncio.Event:
+    """Return an event that is set by Ctrl-C, a closed terminal and SIGTERM."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -147,7 +151,7 @@ async def _ready(port: int, gate: asyncio.subprocess.Process, stop: asyncio.Even
     return False
 
 
-async def _watched(
+async def _watch(
     made: Demo, seen: Seen, seconds: float, stop: asyncio.Event, until: set[asyncio.Task[int | None]]
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -163,10 +167,10 @@ async def _watched(
 
 def _screen(made: Demo, seen: Seen) -> Group:
     share = seen.allowed / seen.calls if seen.calls else 0
-    title = f"{seen.calls:,} calls · {share:.0%} allowed · {seen.stops} stops · nobody is called"
-    reasons = _table("Refused because", seen.reasons.most_common(_SHOWN))
+    title = f"{seen.calls:,} calls · {share:.0%} allowed · {seen.stops} stops · no calls are placed"
+    reasons = _table("Reasons of denials", seen.reasons.most_common(_SHOWN))
     campaigns = sorted({name for name, _ in seen.campaigns})
-    by = Table("campaign", "allowed", "refused", title="By campaign", expand=True, title_justify="left")
+    by = Table("campaign", "allowed", "denied", title="By campaign", expand=True, title_justify="left")
     for name in campaigns:
         by.add_row(name, f"{seen.campaigns[name, True]:,}", f"{seen.campaigns[name, False]:,}")
     grid = Table.grid(expand=True, padding=(0, 2))
@@ -174,8 +178,8 @@ def _screen(made: Demo, seen: Seen) -> Group:
     latest = "\n".join(
         f"{name:24} {campaign:16} {verdict}" for name, campaign, verdict in reversed(seen.latest)
     )
-    # First what a small terminal must not cut off.
-    return Group(Panel(_where(made), title=title), grid, Panel(latest, title="newest decisions"))
+    # The addresses come first, because a small terminal cuts off the end.
+    return Group(Panel(_addresses(made), title=title), grid, Panel(latest, title="newest decisions"))
 
 
 def _table(title: str, rows: list[tuple[str, int]]) -> Table:
@@ -185,10 +189,10 @@ def _table(title: str, rows: list[tuple[str, int]]) -> Table:
     return table
 
 
-def _where(made: Demo) -> str:
+def _addresses(made: Demo) -> str:
     return (
         f"{console_of(made.port)}   key: {made.key}\n"
-        "With this key also /docs, /metrics and /readyz. Ctrl-C ends it."
+        "The key also opens /docs, /metrics and /readyz. Press Ctrl-C to stop."
     )
 
 
@@ -205,9 +209,13 @@ def _today() -> str:
     return day_in("Europe/Rome", wall_clock()).isoformat()
 
 
-def _parting(made: Demo, seen: Seen) -> str:
-    unseen = f"; not seen: {', '.join(seen.missing)}" if seen.missing else "; every reason was seen"
+def _closing_text(made: Demo, seen: Seen) -> str:
+    missing = (
+        f"; reasons that did not occur: {', '.join(seen.missing)}"
+        if seen.missing
+        else "; every reason occurred"
+    )
     return (
-        f"{seen.calls:,} calls, {seen.allowed:,} allowed, {len(seen.reasons)} reasons{unseen}\n"
+        f"{seen.calls:,} calls, {seen.allowed:,} allowed, {len(seen.reasons)} reasons{missing}\n"
         f"Look at the result with:\n{_commands(made)}"
     )

@@ -1,5 +1,4 @@
-"""How a command reads a file that somebody else made: what was found is shown and confirmed, and what is left out is
-written down row by row."""
+"""Reading of imported files by commands: the detected layout is confirmed, and skipped rows are reported."""
 
 import csv
 import sys
@@ -20,45 +19,54 @@ from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields
 
 T = TypeVar("T")
 
-Encoding: TypeAlias = Annotated[str, typer.Option(help="utf-8, windows-1252…; found, if not given.")]
-Separator: TypeAlias = Annotated[str, typer.Option(help="What parts the columns; found, if not given.")]
-Column: TypeAlias = Annotated[
-    str, typer.Option(metavar="NAME|PLACE", help="Where the number is; found, if not given.")
+Encoding: TypeAlias = Annotated[
+    str, typer.Option(help="Encoding, as in utf-8 or windows-1252. Default: detected.")
 ]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask whether this is right.")]
+Separator: TypeAlias = Annotated[str, typer.Option(help="Column separator. Default: detected.")]
+Column: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|PLACE", help="Column of the number, by name or position from 1. Default: detected."
+    ),
+]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask to confirm the detected layout.")]
 Reasons: TypeAlias = Annotated[
     Path | None,
-    typer.Option(dir_okay=False, help="Write the line of every row that was left out here, and why."),
+    typer.Option(dir_okay=False, help="Write the line and the problem of each skipped row to this CSV file."),
 ]
 
 
 def home_of(config: Path, controller: str) -> str:
-    """The country in which a controller's bare numbers are national; `controller` may be left out if it is the only one.
-    Where it is none, whoever does the work says so."""
+    """Return the country of a controller, for numbers without a country code.
+
+    For an unknown or empty name it is that of the first controller. The registrar refuses unknown names later.
+    """
     controllers = load_config(config).controllers
-    found = controllers.get(controller) or next(iter(controllers.values()))
-    return found.country
+    owner = controllers.get(controller) or next(iter(controllers.values()))
+    return owner.country
 
 
 def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool) -> None:
-    """Show how the file was understood and ask whether that is right. Ask only on a terminal where the question can be seen as well
-    as answered: a program that runs this command and captures its output would wait for ever. Raises Failure."""
+    """Show the detected layout of a file, and ask to confirm it. Raises `Failure`.
+
+    Asks only if stdin and stderr are terminals: a program that captures the output would wait for ever.
+    """
     try:
         with file.open("rb") as opened:
             layout = tabular.read(opened, home, hints).layout
     except tabular.Unreadable as error:
         raise Failure("list.unreadable", str(error), field="file") from None
     if ask and sys.stdin.isatty() and sys.stderr.isatty():
-        show_fields(file.name, _shown(layout))
-        if not typer.confirm("Is this right?", default=True, err=True):
+        show_fields(file.name, _describe(layout))
+        if not typer.confirm("Is this correct?", default=True, err=True):
             raise Failure(
                 "list.unreadable",
-                "nothing was read; say --column, --separator or --encoding",
+                "nothing was read. Set --column, --separator or --encoding",
                 status=NO,
             )
 
 
-def _shown(layout: tabular.Layout) -> dict[str, str]:
+def _describe(layout: tabular.Layout) -> dict[str, str]:
     title = layout.header[layout.number - 1] if layout.header else ""
     fields = {
         "format": layout.format,
@@ -66,14 +74,14 @@ def _shown(layout: tabular.Layout) -> dict[str, str]:
         "separator": {"\t": "tab", " ": "blank"}.get(layout.separator, layout.separator),
         "sheet": layout.sheet,
         "columns": ", ".join(layout.header) or "no header",
-        "the number's": f"{layout.number} {title}".strip(),
+        "column of the number": f"{layout.number} {title}".strip(),
     }
     return {name: value for name, value in fields.items() if value}
 
 
 @contextmanager
 def reading(file: Path) -> Iterator[IO[bytes]]:
-    """With a progress bar on a terminal."""
+    """Open a file for reading, with a progress bar on a terminal."""
     with progress() as bar, bar.open(file, "rb", description=file.name) as opened:
         yield opened
 
@@ -84,16 +92,18 @@ Take: TypeAlias = Callable[
 ]
 
 
-def taken(options: dict[str, Any], take: Take[T]) -> T:
-    """A file whose rows are written to the ledger: shown, confirmed, read, written with a progress bar. `options`: the
-    command's `locals()`. Raises Failure."""
+def import_file(options: dict[str, Any], take: Take[T]) -> T:
+    """Confirm the layout of a file, and write its rows to the ledger with a progress bar. Raises `Failure`.
+
+    `options`: the command's `locals()`.
+    """
     file, config = options["file"], options["config"]
     hints = tabular.Hints(**{name: options[name] for name in ("encoding", "separator", "column")})
     ask = not (options["yes"] or options["as_json"])
     confirm(file, hints, home_of(config, options["controller"]), ask=ask)
     with (
         file.open("rb") as opened,
-        reasons_to(options["reasons"]) as told,
+        reasons_to(options["reasons"]) as note,
         progress() as bar,
     ):
         task = bar.add_task(file.name, total=None)
@@ -103,25 +113,25 @@ def taken(options: dict[str, Any], take: Take[T]) -> T:
             return lambda done: bar.advance(task, done)
 
         try:
-            return write(config, lambda registrar, client: take(registrar, client, opened, hints, told, plan))
+            return write(config, lambda registrar, client: take(registrar, client, opened, hints, note, plan))
         except Failure as failure:
             if failure.code != "list.unreadable" or options["reasons"]:
                 raise
-            text = f"{failure} --reasons FILE writes down which and why; --skip-bad leaves them out."
+            text = f"{failure} --reasons FILE lists the invalid rows; --skip-bad skips them."
             raise Failure(failure.code, text, field=failure.field) from None
 
 
 @contextmanager
 def reasons_to(path: Path | None) -> Iterator[Callable[[RowProblem], None]]:
-    """A CSV file with the line of each row that was left out, and why; never its number. Raises Failure."""
+    """Write the line and the problem of each skipped row to a CSV file, without its number. Raises `Failure`."""
     if path is None:
         yield lambda _: None
         return
     try:
         with path.open("w", encoding="utf-8", newline="") as opened:
-            written = csv.writer(opened)
-            written.writerow(("line", "problem"))
-            yield lambda row: written.writerow((row.line, row.problem)) and None
+            writer = csv.writer(opened)
+            writer.writerow(("line", "problem"))
+            yield lambda row: writer.writerow((row.line, row.problem)) and None
     except OSError as error:
         raise Failure(
             "request.invalid", f"{path}: {error.strerror}", field="reasons", status=MISUSE

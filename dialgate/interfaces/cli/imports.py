@@ -1,11 +1,11 @@
-"""Commands that record every consent, contract or call request that a file holds."""
+"""`dialgate consent import`, `contract import` and `request import`: ledger entries from a file."""
 
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, taken
+from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, import_file
 from dialgate.interfaces.cli.ledger import app, consent_app, contract_app, request_app
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
 from dialgate.interfaces.cli.request_options import options_of
@@ -17,30 +17,30 @@ from dialgate.runtime.terminal import show_fields, show_json
 __all__ = ["app"]
 
 File: TypeAlias = Annotated[
-    Path, typer.Argument(exists=True, dir_okay=False, help="CSV or XLSX, with a header.")
+    Path, typer.Argument(exists=True, dir_okay=False, help="CSV or XLSX file with a header.")
 ]
-_ABOUT = """Record every {what} of a file. Columns: {needed}; and, where you have them, {others}.
+_ABOUT = """Record every {what} in a file. Required columns: {required}. Optional columns: {optional}.
 {several}
 
-The file is read to its end before anything is written, and refused whole if a row cannot be taken, unless --skip-bad.
-What stands in the ledger already is not entered twice.
+The whole file is read before anything is written. If a row is invalid, the file is refused, unless you give --skip-bad. Entries that are
+in the ledger already are not recorded twice.
 
 {example}"""
 
 
 def _several(kind: str) -> str:
-    """Return how several values are written in one cell, for the columns that take them."""
+    """Return the sentence about columns with several values, or an empty text."""
     fields = fields_of(bulk_import.KINDS[kind])
     names = [f"`{field.name}`" for field in fields if field.shape in {"choices", "texts"}]
     return f"In {', '.join(names)}, several values are separated by `;` or `|`.\n" if names else ""
 
 
 def _add_import(group: typer.Typer, kind: str, example: str) -> None:
-    needed, others = bulk_import.columns_by_need(bulk_import.KINDS[kind])
+    required, optional = bulk_import.columns_by_need(bulk_import.KINDS[kind])
     about = _ABOUT.format(
         what=kind.replace("_", " "),
-        needed=", ".join(["number", *needed]),
-        others=", ".join(others),
+        required=", ".join(["number", *required]),
+        optional=", ".join(optional),
         several=_several(kind),
         example=example,
     )
@@ -48,7 +48,7 @@ def _add_import(group: typer.Typer, kind: str, example: str) -> None:
     @group.command("import", help=about)
     @options_of(EntriesRequest, channel="crm", fixed={"kind": kind})
     def run(
-        ask: EntriesRequest,
+        import_request: EntriesRequest,
         *,
         file: File,
         controller: str,
@@ -60,8 +60,11 @@ def _add_import(group: typer.Typer, kind: str, example: str) -> None:
         config: ConfigPath = DEFAULT_CONFIG,
         as_json: AsJson = False,
     ) -> None:
-        report = taken(
-            locals(), lambda registrar, client, *read: registrar.consents.record_all(client, ask, *read)
+        report = import_file(
+            locals(),
+            lambda registrar, client, *arguments: registrar.consents.record_all(
+                client, import_request, *arguments
+            ),
         )
         if as_json:
             show_json(report)
@@ -87,7 +90,7 @@ def _show(report: EntriesReport) -> None:
         "rows": report.rows,
         "recorded": report.recorded,
         "recorded before": report.known,
-        "left out": report.refused,
+        "skipped": report.refused,
     }
-    fields = {name: f"{count:,}" for name, count in counts.items()} | {"binds after": report.at}
+    fields = {name: f"{count:,}" for name, count in counts.items()} | {"applies after": report.at}
     show_fields("Entries", fields)

@@ -1,4 +1,4 @@
-"""Instants as options of a command: from one on, and before another."""
+"""The options --since and --until of commands."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeAlias
@@ -11,13 +11,13 @@ from dialgate.interfaces.cli.options import Failure
 from dialgate.runtime.terminal import MISUSE
 
 Since: TypeAlias = Annotated[
-    str, typer.Option(metavar="TIME", help="From this instant on: 2026-11-24T10:00:00+01:00.")
+    str, typer.Option(metavar="TIME", help="Only from this instant on, as in 2026-11-24T10:00:00+01:00.")
 ]
-Until: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help="Before this instant.")]
+Until: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help="Only before this instant.")]
 
 
 def instant(text: str, option: str) -> Instant | None:
-    """None where nothing is given. Raises `Failure`."""
+    """Parse an instant; None for an empty text. Raises `Failure`."""
     if not text:
         return None
     try:
@@ -25,7 +25,7 @@ def instant(text: str, option: str) -> Instant | None:
     except msgspec.ValidationError:
         raise Failure(
             "request.invalid",
-            "Give an instant with its offset, as in 2026-11-24T10:00:00+01:00.",
+            "Write an instant with its UTC offset, as in 2026-11-24T10:00:00+01:00.",
             field=option,
             status=MISUSE,
         ) from None

@@ -1,4 +1,4 @@
-"""How a command writes: through the registrar, beside a running gate or in its absence. Either way it binds at once."""
+"""Access of commands to the ledger, whether or not a gate is running. Entries apply at once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -27,26 +27,28 @@ R = TypeVar("R", bound=Request)
 Act: TypeAlias = Callable[[Registrar, Client], Awaitable[T]]
 
 ACTOR_VARIABLES = ["DIALGATE_ACTOR", "SUDO_USER", "USER"]
-INSTANT_FORM, DAY_FORM = "As 2026-11-24T10:00:00+01:00.", "As 2026-11-24."
+INSTANT_FORM, DAY_FORM = "As in 2026-11-24T10:00:00+01:00.", "As in 2026-11-24."
 
 ControllerId: TypeAlias = Annotated[
-    str, typer.Option(help="On whose behalf; may be left out where the configuration has only one.")
+    str, typer.Option(help="The controller. Required only if the configuration has several.")
 ]
-Actor: TypeAlias = Annotated[str, typer.Option(envvar=ACTOR_VARIABLES, help="Who does this; it is recorded.")]
-Channel: TypeAlias = Annotated[str, typer.Option(help="How the wish reached you: call, letter, web, pec…")]
+Actor: TypeAlias = Annotated[str, typer.Option(envvar=ACTOR_VARIABLES, help="Your name, which is recorded.")]
+Channel: TypeAlias = Annotated[
+    str, typer.Option(help="Channel of the revocation, as in call, letter, web or pec.")
+]
 Proof: TypeAlias = Annotated[
-    str, typer.Option(help="Where the evidence lies: a file, a ticket, a recording.")
+    str, typer.Option(help="Reference to the evidence: a file, a ticket, a recording.")
 ]
-Time: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help=INSTANT_FORM)]
+Time: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help=f"Instant. {INSTANT_FORM} Default: now.")]
 
 
 def write(config: Path, act: Act[T]) -> T:
-    """Raises Failure."""
+    """Run an act on the ledger. Raises `Failure`."""
     return asyncio.run(_write(load_config(config), act))
 
 
 async def _write(config: Config, act: Act[T]) -> T:
-    # Whoever may run this can write to the files themselves: there is nothing to be kept from them.
+    # The operator can write to the files directly, so the client has all scopes.
     client = Client(name="cli", controllers=tuple(config.controllers), scopes=get_args(Scope))
     try:
         registrar = await Registrar.open(config, wall_clock)
@@ -62,22 +64,22 @@ async def _write(config: Config, act: Act[T]) -> T:
 
 
 def instant(text: str) -> int:
-    """Milliseconds since 1970, or 0 for none. Raises Failure."""
+    """Parse an instant into milliseconds since 1970; 0 for an empty text. Raises `Failure`."""
     if not text:
         return 0
     try:
         return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     except (ValueError, TypeError):  # TypeError: it has no offset
-        advice = "write an instant with its offset, as 2026-11-24T10:00:00+01:00"
+        advice = "write an instant with its UTC offset, as in 2026-11-24T10:00:00+01:00"
         raise Failure("request.invalid", advice, field="at", status=MISUSE) from None
 
 
 def request(kind: type[R], options: dict[str, Any]) -> R:
-    """Return a request from options, which have the names of its fields. Empty ones are left out. Raises Failure."""
-    named = {name.rstrip("_"): value for name, value in options.items()}
-    given = {name: named[name] for name in kind.__struct_fields__ if named.get(name) not in ("", None, [])}
+    """Return a request from options that are named like its fields. Empty ones are left out. Raises `Failure`."""
+    values = {name.rstrip("_"): value for name, value in options.items()}
+    fields = {name: values[name] for name in kind.__struct_fields__ if values.get(name) not in ("", None, [])}
     try:
-        return msgspec.convert(given, kind)
+        return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         wording, _, place = str(error).partition(" - at `$.")
         raise Failure("request.invalid", plain(wording), field=place.rstrip("`"), status=MISUSE) from None
@@ -88,11 +90,11 @@ def note(config: Path, act: Act[Receipt], done: str, *, as_json: bool) -> None:
     if as_json:
         show_json(receipt)
     else:
-        typer.echo(f"{done}: entry {receipt.seq}. It binds every decision after {receipt.at}.")
+        typer.echo(f"{done}: entry {receipt.seq}. It applies to every decision after {receipt.at}.")
         show_note(receipt.note)
 
 
 def show_note(text: str) -> None:
-    """Show a person what the entry lacks, on the error stream: a script that reads the output is not disturbed."""
+    """Show the note of an entry on stderr, so that it does not disturb scripts that read stdout."""
     if text:
         typer.echo(text, err=True)

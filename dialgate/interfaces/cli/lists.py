@@ -1,4 +1,4 @@
-"""Commands for call lists: where the numbers to call come from."""
+"""`dialgate list`: call lists."""
 
 import re
 from datetime import date
@@ -35,22 +35,22 @@ from dialgate.lists import tabular
 from dialgate.runtime.terminal import progress, show_fields, show_json, show_table
 
 app = typer.Typer()
-list_app = typer.Typer(no_args_is_help=True, help="Call lists, with where their numbers come from.")
+list_app = typer.Typer(no_args_is_help=True, help="Manage call lists and the origin of their numbers.")
 app.add_typer(list_app, name="list")
 
 _TRANSFER = re.compile(r"(?P<by>[^>]+)>(?P<to>.+)@(?P<on>\d{4}-\d\d-\d\d)(?P<told>\+told)?")
 
 
 def _transfer(text: str) -> Transfer:
-    found = _TRANSFER.fullmatch(text)
+    parts = _TRANSFER.fullmatch(text)
     try:
-        on = date.fromisoformat(found["on"] if found else "")
+        on = date.fromisoformat(parts["on"] if parts else "")
     except ValueError:
         raise typer.BadParameter(
-            'write who ceded to whom and when, and +told if the people were: "Data Srl>Acme Spa@2026-03-01+told"'
+            'write BY>TO@DATE, and +told if the data subjects were informed, as in "Data Srl>Acme Spa@2026-03-01+told"'
         ) from None
-    assert found is not None
-    return Transfer(by=found["by"], to=found["to"], on=on, subjects_told=bool(found["told"]))
+    assert parts is not None
+    return Transfer(by=parts["by"], to=parts["to"], on=on, subjects_told=bool(parts["told"]))
 
 
 @list_app.command("load")
@@ -62,15 +62,16 @@ def _transfer(text: str) -> Transfer:
             "--transfer",
             parser=_transfer,
             metavar="BY>TO@DATE[+told]",
-            help="A cession since, oldest first; +told: the people on it were told. May be given again.",
+            help="A transfer of the list, oldest first. +told: the data subjects were informed. May be repeated.",
         ),
     ],
 )
 def list_load(
-    ask: ListRequest,
+    list_request: ListRequest,
     *,
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="Text, CSV or XLSX, a number a row.")
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="Text, CSV or XLSX file with one number per row."),
     ],
     controller: str,
     encoding: Encoding = "",
@@ -81,19 +82,22 @@ def list_load(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Load a call list. A number that is on no list, and has no basis of its own, is not called.
+    """Load a call list. A number that is on no list and has no legal basis of its own may not be called.
 
-    Encoding, separator and the number's column are found and, on a terminal, shown for you to confirm. Rows that hold no
-    number are left out and reported by their line.
+    The encoding, the separator and the column of the number are detected. On a terminal you confirm them. Rows without a valid number are
+    skipped and reported by line.
 
     dialgate list load november.csv --id november --campaign acme-fibre --basis directory
-    --collected-by "Pagine Bianche" --collected-on 2026-11-02"""
+    --collected-by "Pagine Bianche" --collected-on 2026-11-02
+    """
     hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
     confirm(file, hints, home_of(config, controller), ask=not (yes or as_json))
     with reading(file) as opened, reasons_to(reasons) as note:
         report = write(
             config,
-            lambda registrar, client: registrar.call_lists.load_list(client, ask, opened, hints, note),
+            lambda registrar, client: registrar.call_lists.load_list(
+                client, list_request, opened, hints, note
+            ),
         )
     if as_json:
         show_json(report)
@@ -106,19 +110,19 @@ def _show_report(report: ListReport) -> None:
         "rows": report.rows,
         "accepted": report.accepted,
         "duplicates": report.duplicates,
-        "left out, no number": report.refused,
+        "skipped, no valid number": report.refused,
     }
     fields = {name: f"{count:,}" for name, count in counts.items()} | {"in force": report.in_force}
     show_fields(f"List {report.info.id}", fields)
     if report.unstated:
         typer.echo(
-            f"{report.unstated:,} numbers, such as mobiles, are in the directory only if their own row says so. Add a column"
-            " `basis` with `directory`, or record consents; until then the list opens no call to them."
+            f"{report.unstated:,} numbers, such as mobiles, count as in the directory only if their own row says so. Add a column"
+            " `basis` with `directory`, or record consents. Until then the list allows no calls to them."
         )
     if report.problems:
         rows = [(str(row.line), row.problem) for row in report.problems]
         show_table(
-            "Left out" if len(rows) == report.refused else f"The first {len(rows)} left out",
+            "Skipped" if len(rows) == report.refused else f"The first {len(rows)} skipped",
             ("line", "why"),
             rows,
         )
@@ -127,18 +131,21 @@ def _show_report(report: ListReport) -> None:
 @list_app.command("show")
 def list_show(
     *,
-    id_: Annotated[str, typer.Argument(metavar="[ID]", help="One list only.", show_default=False)] = "",
+    id_: Annotated[str, typer.Argument(metavar="[ID]", help="Only this list.", show_default=False)] = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show the lists that were ever loaded, retired ones too. Exit 1 where the one asked for is not there.
+    """Show all lists, including retired ones. Exit 1: there is no list with this id.
 
-    dialgate list show"""
+    dialgate list show
+    """
     with reporting(as_json=as_json):
         lists = write(config, lambda registrar, client: registrar.call_lists.lists(client))
-        shown = [each for each in lists if id_ in {"", each.id}]
+        shown = [call_list for call_list in lists if id_ in {"", call_list.id}]
         if id_ and not shown:
-            raise Failure("list.unknown", f"no list {id_} was ever loaded", field="id")
+            raise Failure(
+                "list.unknown", f"there is no list {id_}. `dialgate list show` lists all", field="id"
+            )
     if as_json:
         show_json(shown)
     else:
@@ -148,16 +155,17 @@ def list_show(
 @list_app.command("retire")
 def list_retire(
     *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="The list.", show_default=False)],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the list.", show_default=False)],
     controller: ControllerId = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Stop calling a list. What it was stays on record.
+    """Retire a list: no more calls are allowed by it. It stays on record.
 
-    A gate that runs on this node has stopped before the command ends; other nodes follow within a second.
+    A gate that runs on this node applies it before the command ends; other nodes follow within a second.
 
-    dialgate list retire november"""
+    dialgate list retire november
+    """
     with reporting(as_json=as_json):
         retired = write(
             config, lambda registrar, client: registrar.call_lists.retire_list(client, id_, controller)
@@ -172,19 +180,20 @@ def list_retire(
 @list_app.command("preview")
 def list_preview(
     *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="The list.", show_default=False)],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the list.", show_default=False)],
     campaign: Annotated[
-        str, typer.Option(help="The campaign that would call it; else each that it was loaded for.")
+        str, typer.Option(help="The campaign that would call the list. Default: all campaigns of the list.")
     ] = "",
     at: Time = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Say how many numbers of a list may be called, and why the others may not. Nothing is recorded.
+    """Count the numbers of a list that may be called, and the others by reason. Nothing is recorded.
 
-    With --json one object for --campaign, and without it an array.
+    With --json, the output is an object for --campaign, else an array.
 
-    dialgate list preview november --campaign acme-fibre"""
+    dialgate list preview november --campaign acme-fibre
+    """
     with reporting(as_json=as_json):
         when = instant(at)
         with progress() as bar:
@@ -193,60 +202,64 @@ def list_preview(
             def done(some: int, total: int) -> None:
                 bar.update(task, total=total, advance=some)
 
-            async def each(registrar: Registrar, client: Client) -> list[export.Preview]:
+            async def preview_all(registrar: Registrar, client: Client) -> list[export.Preview]:
                 names = [campaign] if campaign else await registrar.call_lists.campaigns_of(client, id_)
                 orders = [export.Order(campaign=name, at=when) for name in names]
                 return [await export.preview(registrar, client, id_, order, done) for order in orders]
 
-            told = write(config, each)
+            previews = write(config, preview_all)
     if as_json:
-        show_json(told[0] if campaign else told)
+        show_json(previews[0] if campaign else previews)
     else:
-        for preview in told:
+        for preview in previews:
             _show_preview(preview)
 
 
-def _show_preview(told: export.Preview) -> None:
-    rows = [("callable now", "", f"{told.callable:,}")]
-    rows += [(group.code, group.text, f"{group.numbers:,}") for group in told.groups]
-    title = f"{told.campaign}: of {told.numbers:,} numbers, at {told.at}"
+def _show_preview(preview: export.Preview) -> None:
+    rows = [("callable now", "", f"{preview.callable:,}")]
+    rows += [(group.code, group.text, f"{group.numbers:,}") for group in preview.groups]
+    title = f"{preview.campaign}: of {preview.numbers:,} numbers, at {preview.at}"
     show_table(title, ("", "", "numbers"), rows)
-    if told.later:
+    if preview.later:
         show_table(
-            "Callable later", ("from", "numbers"), [(each.at, f"{each.numbers:,}") for each in told.later]
+            "Callable later", ("from", "numbers"), [(time.at, f"{time.numbers:,}") for time in preview.later]
         )
 
 
 @list_app.command("exports")
 def list_exports(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Show which lists left with verdicts on their rows.
+    """Show the lists that were exported with verdicts by `dialgate scrub`.
 
-    dialgate list exports"""
+    dialgate list exports
+    """
     with reporting(as_json=as_json):
-        told = write(config, lambda registrar, client: registrar.list_exports.exports(client))
+        exports = write(config, lambda registrar, client: registrar.list_exports.exports(client))
     if as_json:
-        show_json(told)
+        show_json(exports)
         return
     names = ("campaign", "rows", "allowed", "sha256")
-    rows = [(each.at, each.actor, each.proof, *(str(each.details[name]) for name in names)) for each in told]
-    show_table("", ("at", "by", "on the ground", *names), rows)
+    rows = [
+        (entry.at, entry.actor, entry.proof, *(str(entry.details[name]) for name in names))
+        for entry in exports
+    ]
+    show_table("", ("at", "by", "proof", *names), rows)
 
 
 def _show_lists(lists: list[ListInfo]) -> None:
     show_table(
         "",
-        ("list", "campaigns", "numbers", "collected", "ceded", "loaded", "by", "retired"),
+        ("list", "campaigns", "numbers", "collected", "transferred", "loaded", "by", "retired"),
         [
             (
-                each.id,
-                " ".join(each.campaigns),
-                f"{each.numbers:,}",
-                f"{each.origin.collected_by}, {each.origin.collected_on}",
-                " ".join(f"{step.by}>{step.to}@{step.on}" for step in each.origin.transfers),
-                each.loaded_at,
-                each.actor,
-                each.retired_at,
+                call_list.id,
+                " ".join(call_list.campaigns),
+                f"{call_list.numbers:,}",
+                f"{call_list.origin.collected_by}, {call_list.origin.collected_on}",
+                " ".join(f"{step.by}>{step.to}@{step.on}" for step in call_list.origin.transfers),
+                call_list.loaded_at,
+                call_list.actor,
+                call_list.retired_at,
             )
-            for each in lists
+            for call_list in lists
         ],
     )

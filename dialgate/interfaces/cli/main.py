@@ -1,4 +1,4 @@
-"""The command `dialgate`. Exit 0: yes, or done; 1: no, or refused; 2: misuse."""
+"""The command `dialgate`. Exit codes: 0 yes or done, 1 no or refused, 2 misuse."""
 
 import os
 from importlib import import_module
@@ -10,7 +10,7 @@ from typer.main import get_group
 
 from dialgate import __version__
 
-# Where each command is, in the order of --help.
+# The module of each command, in the order of --help.
 COMMANDS = {
     "serve": "serve",
     "check": "ask",
@@ -42,7 +42,7 @@ COMMANDS = {
     "bench": "bench",
     "conformance": "conformance",
 }
-# Which add commands of their own to such a one, in the order of its --help.
+# Modules that add subcommands to a command, in the order of its --help.
 ADDED = {
     "consent": ("imports",),
     "contract": ("imports",),
@@ -53,7 +53,7 @@ ADDED = {
 
 
 class _OnDemand(TyperGroup):
-    """Loads the module of the command that was asked for only: a dialplan that runs `dialgate check` waits for it."""
+    """A group that imports only the module of the requested command, because dialplans wait for `dialgate check`."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature, of a type it keeps private
         return list(COMMANDS)
@@ -71,7 +71,7 @@ class _OnDemand(TyperGroup):
 
 
 def _hide_types_of_flags(command: Any, ctx: Any) -> None:
-    """Typer shows `--json <bool>`, as if a value had to follow."""
+    """Show flags without a value in help. Typer would show `--json <bool>`."""
     for param in (*command.params, ctx and command.get_help_option(ctx)):
         if getattr(param, "is_flag", False):
             param.metavar = ""
@@ -82,8 +82,8 @@ def _hide_types_of_flags(command: Any, ctx: Any) -> None:
 app = typer.Typer(cls=_OnDemand, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
-def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
-    if asked:
+def _version(is_requested: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if is_requested:
         typer.echo(f"dialgate {__version__}")
         raise typer.Exit
 
@@ -92,14 +92,15 @@ def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
 def dialgate(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and exit.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Decides whether a telemarketing call may be placed, and proves what it decided.
+    """Decide whether a telemarketing call may be placed, and prove the decision later.
 
-    Every command has a --help with an example. Exit codes: 0 yes or done, 1 no or refused, 2 misuse."""
+    Every command has --help with an example. Exit codes: 0 yes or done, 1 no or refused, 2 misuse.
+    """
 
 
 def main() -> None:
-    os.umask(0o077)  # whatever is made here may hold numbers, and is its owner's alone
+    os.umask(0o077)  # files may contain numbers, so only their owner may read them
     app()

@@ -25,45 +25,46 @@ app = typer.Typer()
 
 @app.callback()
 def nodes_app() -> None:
-    """It is one of several commands."""
+    """Keep `nodes` a subcommand: Typer would make a single command the whole program."""
 
 
 @app.command()
 def nodes(
     *,
     forget: Annotated[
-        str, typer.Option(metavar="NODE", help="Take a silent one off the list, that will not come back.")
+        str, typer.Option(metavar="NODE", help="Remove a decommissioned node permanently.")
     ] = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show the gates that share the store: what they run, and which are silent or on an old configuration or version.
+    """Show the gates that share the store, with their versions, configurations and problems.
 
-    One that is forgotten is no longer missed by whoever asks about a person: keep its log where it can be looked into.
+    Reports about data subjects no longer mention a removed node as missing. Keep its log where it can be searched.
 
-    Exit 0: all are as they should be. 1: one is not.
+    Exit 0: no problem. 1: a node is silent, or has another configuration or version.
 
-    dialgate nodes --json"""
+    dialgate nodes --json
+    """
     with reporting(as_json=as_json):
         try:
             muster = asyncio.run(_muster(load_config(config), forget))
         except (ConfigError, Unavailable) as error:
             raise Failure("store.unavailable", str(error)) from None
-    found = membership.problems(muster, wall_clock())
+    problems = membership.problems(muster, wall_clock())
     if as_json:
-        rows = [{"node": each.node, "problem": found.get(each.node, ""), "version": each.version,
-                 "config": each.config, "laws": each.laws, "at": each.at} for each in muster.present]  # fmt: skip
-        show_json({"ok": not found, "nodes": rows})
+        rows = [{"node": node.node, "problem": problems.get(node.node, ""), "version": node.version,
+                 "config": node.config, "laws": node.laws, "at": node.at} for node in muster.present]  # fmt: skip
+        show_json({"ok": not problems, "nodes": rows})
     else:
         show_table(
             "",
             ("node", "version", "shared configuration", "last heard (UTC)", ""),
             [
-                (each.node, each.version, each.config[:12], utc(each.at), found.get(each.node, ""))
-                for each in muster.present
+                (node.node, node.version, node.config[:12], utc(node.at), problems.get(node.node, ""))
+                for node in muster.present
             ],
         )
-    raise typer.Exit(NO if found else 0)
+    raise typer.Exit(NO if problems else 0)
 
 
 async def _muster(config: Config, forget: str) -> Muster:
@@ -71,7 +72,9 @@ async def _muster(config: Config, forget: str) -> Muster:
     try:
         if not isinstance(store, Shared):
             raise Failure(
-                "store.embedded", "The store is this gate's own: there is no other node.", status=MISUSE
+                "store.embedded",
+                "The store is embedded, so there are no other nodes. Set `store` to share one.",
+                status=MISUSE,
             )
         if forget:
             await _forget(store, forget)
@@ -83,8 +86,13 @@ async def _muster(config: Config, forget: str) -> Muster:
 async def _forget(store: Shared, name: str) -> None:
     muster = await store.muster()
     if name not in muster.gates:
-        raise Failure("node.unknown", "No gate of this name was ever there.", field="forget", status=MISUSE)
-    own = (each for each in muster.present if each.gate == name)
-    if any(wall_clock() - each.at < membership.SILENT for each in own):
-        raise Failure("node.at_work", "It is at work: stop it first.", field="forget")
+        raise Failure(
+            "node.unknown",
+            "The store has no node of this name. `dialgate nodes` lists them.",
+            field="forget",
+            status=MISUSE,
+        )
+    workers = (node for node in muster.present if node.gate == name)
+    if any(wall_clock() - node.at < membership.SILENT for node in workers):
+        raise Failure("node.at_work", "The node is running. Stop it first.", field="forget")
     await store.forget(name)

@@ -1,4 +1,4 @@
-"""Commands about a number whose holder is in doubt."""
+"""`dialgate number`: wrong-number reports."""
 
 from typing import Annotated
 
@@ -10,30 +10,31 @@ from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger.schemas import NumberConfirmation
 
 app = typer.Typer()
-number_app = typer.Typer(no_args_is_help=True, help="Numbers that were reported to be another person's.")
+number_app = typer.Typer(no_args_is_help=True, help="Lift wrong-number reports.")
 app.add_typer(number_app, name="number")
 
 
 @number_app.callback()
 def _number() -> None:
-    """Keep `confirm` a command of its own: Typer merges a single command into its group."""
+    """Keep `confirm` a subcommand: Typer merges a single command into its group."""
 
 
 @number_app.command("confirm")
 @options_of(NumberConfirmation, fixed={"controller": ""})
 def number_confirm(
-    ask: NumberConfirmation,
+    confirmation: NumberConfirmation,
     *,
-    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="The ledger entry of the report.")],
+    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="`seq` of the report's ledger entry.")],
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Lift a wrong-number report: consents, contracts and call requests of the number open calls again.
+    """Lift a wrong-number report. Consents, contracts and call requests of the number count again.
 
-    dialgate number confirm 4711 --ground confirmed --reason "read back a code sent to the number" --actor dpo"""
+    dialgate number confirm 4711 --ground confirmed --reason "read back a code sent to the number" --actor dpo
+    """
     note(
         config,
-        lambda registrar, client: registrar.wrong_numbers.confirm_number(client, seq, ask),
+        lambda registrar, client: registrar.wrong_numbers.confirm_number(client, seq, confirmation),
         "lifted",
         as_json=as_json,
     )

@@ -1,5 +1,6 @@
-"""What the commands of `dialgate` have in common: options, and how they fail. Errors go to stderr and say what to do; with
-`--json` they are an object on stdout, of the same shape as over HTTP.
+"""Options and error output that all commands share.
+
+Errors go to stderr. With `--json` they are an object on stdout, in the format of the HTTP API.
 """
 
 import sys
@@ -16,40 +17,43 @@ from dialgate.runtime.terminal import MISUSE, NO, show_json
 
 ConfigPath: TypeAlias = Annotated[
     Path,
-    typer.Option("--config", envvar="DIALGATE_CONFIG", dir_okay=False, help="The gate's configuration."),
+    typer.Option("--config", envvar="DIALGATE_CONFIG", dir_okay=False, help="Configuration of the gate."),
 ]
 DEFAULT_CONFIG = Path("config/dialgate.yaml")
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-# Fields of requests that a person sets by an option of another name.
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+# The options of request fields, for error messages.
 _OPTIONS = {"controller": "--controller", "campaign": "--campaign", "campaigns": "--campaign"}
 _STDIN = "-"
-# Keys of the context: lines not yet taken, how many were, and the parameters whose callbacks have not run.
-_LINES, _TAKEN, _PENDING = "dialgate.lines", "dialgate.taken", "dialgate.pending"
+# Keys of the context: unread lines, the number of lines read, and the parameters whose callbacks have not run.
+_LINES, _USED, _PENDING = "dialgate.lines", "dialgate.taken", "dialgate.pending"
 
 
 def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
-    """Typer callback of each parameter that takes one telephone number. `-` reads it from standard input, because `ps` shows
-    arguments to every user of the machine. Lines that no `-` takes are an error: a stop among them would be lost."""
+    """Return the number of a parameter; a Typer callback. `-` reads it from standard input.
+
+    `ps` shows arguments to every user of the machine. More lines than `-` arguments are an error, because a revocation among them would be
+    lost.
+    """
     if value == _STDIN:
         value = _next_line(ctx)
     pending = ctx.meta.setdefault(_PENDING, [name for name in map(_single, ctx.command.params) if name])
     pending.remove(str(param.name))
     if not pending and ctx.meta.get(_LINES):
-        taken, left = ctx.meta[_TAKEN], len(ctx.meta[_LINES])
+        used, left = ctx.meta[_USED], len(ctx.meta[_LINES])
         raise typer.BadParameter(
-            f"standard input holds {taken + left} numbers, and this command takes {taken}; nothing was done. "
+            f"standard input has {used + left} numbers, but this command reads {used}. Nothing was done. "
             "Run it once for each number, or use a command that reads a file, such as `dialgate revoke import`"
         )
     return value
 
 
 def numbers_given(values: list[str] | None) -> list[str] | None:
-    """Typer callback of a parameter that takes several numbers: `-` stands for all lines."""
+    """Return the numbers of a parameter; a Typer callback. `-` reads all lines of standard input."""
     return _lines() if values == [_STDIN] else values
 
 
 def _single(param: Any) -> str:
-    """Return the parameter's name if it takes one number, else an empty one. Typer wraps callbacks."""
+    """Return the parameter's name if it takes one number, else an empty text. Typer wraps callbacks."""
     callback = getattr(param.callback, "__wrapped__", None)
     return str(param.name) if callback is number_given else ""
 
@@ -61,8 +65,10 @@ def _next_line(ctx: typer.Context) -> str:
         ctx.meta[_LINES] = _lines()
     lines = ctx.meta[_LINES]
     if not lines:
-        raise typer.BadParameter("standard input holds fewer numbers than `-` were given; write one a line")
-    ctx.meta[_TAKEN] = ctx.meta.get(_TAKEN, 0) + 1
+        raise typer.BadParameter(
+            "standard input has fewer numbers than there are `-` arguments. Write one number per line"
+        )
+    ctx.meta[_USED] = ctx.meta.get(_USED, 0) + 1
     return str(lines.pop(0))
 
 
@@ -71,20 +77,21 @@ def _lines() -> list[str]:
         return [typer.prompt("Number", hide_input=True, err=True)]
     lines = [line.strip() for line in sys.stdin if line.strip()]
     if not lines:
-        raise typer.BadParameter("standard input holds no number; write one a line")
+        raise typer.BadParameter("standard input has no number. Write one number per line")
     return lines
 
 
 Number: TypeAlias = Annotated[
     str,
     typer.Argument(
-        help="The person's number, best as +39…; - reads it from standard input.", callback=number_given
+        help="The data subject's number, preferably as +39…; - reads it from standard input.",
+        callback=number_given,
     ),
 ]
 
 
 class Failure(Exception):
-    """A command cannot do what it was asked. `code` as in the HTTP interface's errors."""
+    """A command that failed, with an error code as in the HTTP API. `status`: the exit code."""
 
     def __init__(self, code: str, message: str, *, field: str = "", status: int = NO) -> None:
         super().__init__(message)
@@ -100,13 +107,13 @@ def load_config(path: Path) -> Config:
 
 def unusable(path: Path, error: ConfigError, status: int = MISUSE) -> Failure:
     problems = "\n".join(f"  {problem}" for problem in error.problems)
-    hint = "" if path.exists() else "\nName the right file with --config or DIALGATE_CONFIG."
+    hint = "" if path.exists() else "\nName the configuration file with --config or DIALGATE_CONFIG."
     return Failure("config.invalid", f"{path} cannot be used:\n{problems}{hint}", status=status)
 
 
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Turns a Failure into words, or JSON, and an exit code."""
+    """Report a `Failure` as text or JSON, and exit with its code."""
     try:
         yield
     except Failure as failure:

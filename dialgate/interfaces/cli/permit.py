@@ -1,4 +1,4 @@
-"""`dialgate permit`: what those need who honour permits."""
+"""`dialgate permit`: the public key that verifies permits."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,26 +12,29 @@ from dialgate.runtime.terminal import show_json
 
 app = typer.Typer()
 permit_app = typer.Typer(
-    no_args_is_help=True, help="Permits: an allow that a dialer shows at the trunk, for seconds."
+    no_args_is_help=True, help="Manage permits: proofs of an allow for the trunk, valid for seconds."
 )
 app.add_typer(permit_app, name="permit")
 
 
 @permit_app.callback()
 def _permit() -> None:
-    """Keeps `key` a word of its own: typer leaves out the name of a lone command."""
+    """Keep `key` a subcommand: Typer merges a single command into its group."""
 
 
 @permit_app.command("key")
 def permit_key(
     *,
-    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write it here instead.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Output file. Default: standard output.")
+    ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """The public key, as PEM, with which Kamailio knows this gate's permits. It is no secret.
+    """Show the public key, as PEM, with which Kamailio verifies the permits of this gate. It is not secret.
 
-    dialgate permit key --out /etc/kamailio/permit.pem"""
+    dialgate permit key --out /etc/kamailio/permit.pem
+    """
     with reporting(as_json=as_json):
         public = PermitKey.open(load_config(config).data / "permit.json", wall_clock()).public
         if out is not None:

@@ -1,4 +1,4 @@
-"""`dialgate caller-id probe`: calls back the numbers that are shown to people, and records whether somebody answers."""
+"""`dialgate caller-id probe`: calls to caller IDs, to prove that they are answered."""
 
 import asyncio
 import os
@@ -39,17 +39,17 @@ _SIP_PORT = 5060
 _TIMERS = Timers()
 _WORDS: dict[str, str] = {
     "answered": "answered: recorded as proof",
-    "not_answered": "not answered: recorded, its calls are refused from now on",
-    "not_probed": "could not be called; nothing was recorded",
+    "not_answered": "not answered: recorded, so calls with it are denied from now on",
+    "not_probed": "could not be called: nothing was recorded",
 }
-# What a status that says nothing of the line says of the trunk; 0: nobody answered at all.
+# Statuses that concern the trunk rather than the called line; 0: no response.
 _WHY: dict[int, str] = {
-    0: "no answer came from the trunk: is its address right, and does UDP reach it from here?",
-    401: "the trunk asks who calls: are --user and its password there, and right?",
-    403: "the trunk lets no such call through: does it know this machine, and may it show this number (--show)?",
-    407: "the trunk asks who calls: are --user and its password there, and right?",
-    488: "the trunk takes no call with sound in G.711 A-law",
-    503: "the trunk is out of order, or has no line free: try again later",
+    0: "the trunk did not respond. Check its address, and that UDP reaches it from here",
+    401: "the trunk requires authentication. Check --user and its password",
+    403: "the trunk refused the call. Check that it allows this machine and this caller ID (--show)",
+    407: "the trunk requires authentication. Check --user and its password",
+    488: "the trunk does not accept audio in G.711 A-law. Enable it on the trunk",
+    503: "the trunk is out of service or has no free line. Try again later",
 }
 
 
@@ -62,7 +62,7 @@ _Shown: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NUMBER",
-        help="The number that the probe itself shows; else the one it calls. - reads it from standard input.",
+        help="Caller ID of the probe calls. Default: the called number. - reads it from standard input.",
         callback=number_given,
     ),
 ]
@@ -72,21 +72,21 @@ _PasswordFile: TypeAlias = Annotated[
         exists=True,
         dir_okay=False,
         envvar="DIALGATE_PROBE_PASSWORD_FILE",
-        help="Holds the password; else DIALGATE_PROBE_PASSWORD does.",
+        help="File with the password. Default: the variable DIALGATE_PROBE_PASSWORD.",
     ),
 ]
 _Numbers: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NUMBER]...",
-        help="As they are presented; - reads them from standard input.",
+        help="Caller IDs to call; - reads them from standard input.",
         callback=numbers_given,
     ),
 ]
 _TrunkAt: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="HOST[:PORT]", envvar="DIALGATE_PROBE_TRUNK", help="Where to send the calls, by UDP."
+        metavar="HOST[:PORT]", envvar="DIALGATE_PROBE_TRUNK", help="SIP trunk for the calls, by UDP."
     ),
 ]
 _T1: TypeAlias = Annotated[
@@ -95,7 +95,7 @@ _T1: TypeAlias = Annotated[
         "--t1",
         min=10,
         max=2_000,
-        help="SIP timer T1 (RFC 3261) in milliseconds. A trunk that does not respond is given up after 64 times T1.",
+        help="SIP timer T1 (RFC 3261) in milliseconds. The timeout for responses is 64 times T1.",
     ),
 ]
 
@@ -105,110 +105,117 @@ def caller_id_probe(
     numbers: _Numbers = None,
     *,
     trunk: _TrunkAt,
-    every: Annotated[bool, typer.Option("--all", help="Every caller ID that needs a proof.")] = False,
-    controller: Annotated[str, typer.Option(help="Of this controller only.")] = "",
+    every: Annotated[bool, typer.Option("--all", help="Call every caller ID that needs a proof.")] = False,
+    controller: Annotated[str, typer.Option(help="Only caller IDs of this controller.")] = "",
     show: _Shown = "",
     user: Annotated[
-        str, typer.Option(envvar="DIALGATE_PROBE_USER", help="For the trunk, if it asks who calls.")
+        str,
+        typer.Option(envvar="DIALGATE_PROBE_USER", help="User name, if the trunk requires authentication."),
     ] = "",
     password_file: _PasswordFile = None,
-    local: Annotated[str, typer.Option(metavar="ADDRESS[:PORT]", help="Where to call from.")] = "",
-    ring: Annotated[float, typer.Option(min=0.1, max=300, help="Seconds for which it may ring.")] = 45,
-    listen: Annotated[float, typer.Option(min=0, max=60, help="Seconds to listen once it is answered.")] = 3,
+    local: Annotated[
+        str, typer.Option(metavar="ADDRESS[:PORT]", help="Local address to call from. Default: any.")
+    ] = "",
+    ring: Annotated[float, typer.Option(min=0.1, max=300, help="Seconds to let a call ring.")] = 45,
+    listen: Annotated[float, typer.Option(min=0, max=60, help="Seconds to listen after the answer.")] = 3,
     tries: Annotated[
-        int, typer.Option(min=1, max=5, help="Calls before a number is held not to be answered.")
+        int, typer.Option(min=1, max=5, help="Calls before a number counts as not answered.")
     ] = 2,
-    pause: Annotated[float, typer.Option(min=0, max=3600, help="Seconds between two of them.")] = 60,
+    pause: Annotated[float, typer.Option(min=0, max=3600, help="Seconds between these calls.")] = 60,
     t1: _T1 = _TIMERS.t1,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Call back presented numbers through the trunk, and record for each whether it was answered.
+    """Call caller IDs through the trunk, and record for each whether it was answered.
 
-    The proof names the call and the SHA-256 of its trace, which is kept under `probes` in the data folder. A line that rings
-    out, is busy or does not exist is recorded as not answered. What the trunk itself refuses says nothing of the line, and
-    is not recorded. Numbers of a reserved prefix need no proof, and --all leaves them out.
+    The proof names the call and the SHA-256 of its trace, which is stored in `probes` in the data folder. A line that does not answer, is
+    busy or does not exist is recorded as not answered. A refusal by the trunk proves nothing about the line, and is not recorded. Numbers
+    with a reserved prefix need no proof, and --all skips them.
 
     Exit 0: all were answered. 1: some were not, or could not be called.
 
-    dialgate caller-id probe --all --trunk sbc.example:5060 --user acme --password-file /etc/dialgate/trunk.password"""
+    dialgate caller-id probe --all --trunk sbc.example:5060 --user acme --password-file /etc/dialgate/trunk.password
+    """
     with reporting(as_json=as_json):
         loaded = load_config(config)
         lines = _lines(loaded, numbers or [], controller, every=every)
         host, port = _address(trunk, _SIP_PORT, "trunk")
         credentials = _credentials(user, password_file)
-        told: list[tuple[_Line, Probe]] = []
+        results: list[tuple[_Line, Probe]] = []
         with console(stderr=True).status("calling") as status:
             for line in lines:
                 status.update(f"calling {line.number}")
-                way = Trunk(host=host, port=port, caller=show or line.number, credentials=credentials)
+                sip_trunk = Trunk(host=host, port=port, caller=show or line.number, credentials=credentials)
                 patience = Patience(ring=int(ring * 1000), listen=int(listen * 1000))
                 source = _address(local, 0, "local") if local else None
                 timers = Timers(t1=t1)
                 probe = asyncio.run(
-                    _tried(line.number, way, patience, timers, local=source, tries=tries, pause=pause)
+                    _call(line.number, sip_trunk, patience, timers, local=source, tries=tries, pause=pause)
                 )
                 _record(config, loaded, line, probe)
-                told.append((line, probe))
+                results.append((line, probe))
     if as_json:
-        show_json([_as_builtins(*each) for each in told])
+        show_json([_as_builtins(*result) for result in results])
     else:
-        _show(told)
-    raise typer.Exit(0 if all(each.outcome == "answered" for _, each in told) else NO)
+        _show(results)
+    raise typer.Exit(0 if all(probe.outcome == "answered" for _, probe in results) else NO)
 
 
-def _show(told: list[tuple[_Line, Probe]]) -> None:
+def _show(results: list[tuple[_Line, Probe]]) -> None:
     rows = [
         (
             line.number,
             line.controller,
-            _WORDS[each.outcome],
-            ": ".join(filter(None, (_said(each), _why(each)))),
+            _WORDS[probe.outcome],
+            ": ".join(filter(None, (_response(probe), _why(probe)))),
         )
-        for line, each in told
+        for line, probe in results
     ]
-    show_table("", ("caller ID", "controller", "what became of it", "said"), rows)
+    show_table("", ("caller ID", "controller", "result", "response"), rows)
 
 
-def _said(probe: Probe) -> str:
+def _response(probe: Probe) -> str:
     return f"{probe.status} {probe.phrase}".strip() if probe.status else ""
 
 
 def _why(probe: Probe) -> str:
-    """What to look at where the line could not be called; of a status that nobody foresaw nothing is known."""
+    """Return why the line could not be called, and what to check; empty for an unknown status."""
     return _WHY.get(probe.status, "") if probe.outcome == "not_probed" else ""
 
 
 def _lines(config: Config, numbers: list[str], controller: str, *, every: bool) -> list[_Line]:
-    """Raises Failure: only numbers that are shown are called."""
+    """Return the lines to call. Raises `Failure` for a number that is not a caller ID of a campaign."""
     if bool(numbers) == every:
-        raise Failure("request.invalid", "Name caller IDs, or give --all.", status=MISUSE)
+        raise Failure("request.invalid", "Give either caller IDs or --all.", status=MISUSE)
     shown = {
         (line.controller.id, number): line.home
         for line in config.lines.values()
-        for number, each in line.caller_ids.items()
-        if each.form == "number" and controller in {"", line.controller.id}
+        for number, caller_id in line.caller_ids.items()
+        if caller_id.form == "number" and controller in {"", line.controller.id}
     }
     if every:
-        return [_Line(*each) for each, home in sorted(shown.items()) if not _reserved(config, each[1], home)]
+        return [_Line(*key) for key, home in sorted(shown.items()) if not _reserved(config, key[1], home)]
     wanted: list[_Line] = []
     for number in numbers:
-        found = [key for key, home in shown.items() if phone.parse_caller_id(number, home).number == key[1]]
-        if not found:
+        keys = [key for key, home in shown.items() if phone.parse_caller_id(number, home).number == key[1]]
+        if not keys:
             raise Failure(
-                "caller_id.invalid", "That is no caller ID of a campaign.", field="NUMBER", status=MISUSE
+                "caller_id.invalid",
+                "No campaign has this caller ID. Check it, or add it to `caller_ids` of a campaign.",
+                field="NUMBER",
+                status=MISUSE,
             )
-        wanted += [_Line(*each) for each in found]
+        wanted += [_Line(*key) for key in keys]
     return wanted
 
 
 def _reserved(config: Config, number: str, home: str) -> bool:
-    """L. 5/2018 art. 2 c. 1: such a prefix takes the place of a line that can be called back."""
+    """Return whether the number has a reserved prefix, which needs no proof (L. 5/2018 art. 2 c. 1)."""
     sections = config.laws[home].caller_ids
-    return any(number.startswith(each.prefix) for section in sections for each in section.classes)
+    return any(number.startswith(class_.prefix) for section in sections for class_ in section.classes)
 
 
-async def _tried(
+async def _call(
     number: str,
     trunk: Trunk,
     patience: Patience,
@@ -218,22 +225,24 @@ async def _tried(
     tries: int,
     pause: float,
 ) -> Probe:
-    """A line may be busy once."""
+    """Call a number, up to `tries` times, because a line may be busy. Raises `Failure`."""
     for left in reversed(range(tries)):
         try:
             (probe,) = await agent.probe([number], [trunk], patience, timers, local=local)
         except OSError as error:
             raise Failure(
-                "trunk.unreachable", f"{trunk.host}: {error.strerror or error}", field="trunk"
+                "trunk.unreachable",
+                f"{trunk.host}: {error.strerror or error}. Check --trunk and --local",
+                field="trunk",
             ) from None
         if probe.outcome == "answered" or not left:
             return probe
         await asyncio.sleep(pause)
-    raise AssertionError("there is one try at least")
+    raise AssertionError("`tries` is at least 1")
 
 
 def _record(path: Path, config: Config, line: _Line, probe: Probe) -> None:
-    """The trace first: a proof must not name what is not there."""
+    """Write the trace, then the proof that refers to it."""
     folder = config.data / "probes"
     folder.mkdir(mode=0o700, exist_ok=True)
     name = f"{wall_clock()}-{line.controller}-{line.number.removeprefix('+')}.sip"
@@ -241,13 +250,13 @@ def _record(path: Path, config: Config, line: _Line, probe: Probe) -> None:
     if probe.outcome == "not_probed":
         return
     kind: Literal["probe"] = "probe"
-    ask = CallerIdProofRequest(
+    proof = CallerIdProofRequest(
         controller=line.controller, caller_id=line.number, kind=kind, channel="probe",
         answered=probe.outcome == "answered", evidence=f"{probe.evidence} file={name}",
     )  # fmt: skip
 
     async def prove(registrar: Registrar, client: Client) -> None:
-        await registrar.caller_ids.prove_caller_id(client, ask)
+        await registrar.caller_ids.prove_caller_id(client, proof)
 
     write(path, prove)
 
@@ -261,7 +270,9 @@ def _credentials(user: str, password_file: Path | None) -> Credentials | None:
         else os.environ.get("DIALGATE_PROBE_PASSWORD", "")
     )
     if not password:
-        advice = "Put the password into --password-file, or into DIALGATE_PROBE_PASSWORD."
+        advice = (
+            "--user needs a password. Write it to a file for --password-file, or set DIALGATE_PROBE_PASSWORD."
+        )
         raise Failure("request.invalid", advice, field="password-file", status=MISUSE)
     return Credentials(user, password)
 
@@ -271,7 +282,7 @@ def _address(text: str, default: int, option: str) -> tuple[str, int]:
     if not colon or text.endswith("]"):
         return text.removeprefix("sip:").strip("[]"), default
     if not port.isdecimal():
-        raise Failure("request.invalid", "Write it as sbc.example:5060.", field=option, status=MISUSE)
+        raise Failure("request.invalid", "Write it as in sbc.example:5060.", field=option, status=MISUSE)
     return host.strip("[]"), int(port)
 
 

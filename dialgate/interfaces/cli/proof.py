@@ -1,4 +1,4 @@
-"""`dialgate log verify | checkpoint | evidence`: proving what the log holds, to oneself and to others."""
+"""`dialgate log verify`, `checkpoint` and `evidence`: proofs from the decision log."""
 
 import asyncio
 import re
@@ -39,7 +39,7 @@ from dialgate.store import factory
 _E164 = re.compile(r"\+[1-9][0-9]{3,14}")
 _VERIFIER = "verify_evidence.py"
 
-Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="The log of this worker only.")]
+Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Only the log of this worker.")]
 
 Roots: TypeAlias = Annotated[
     Path | None,
@@ -51,62 +51,68 @@ Roots: TypeAlias = Annotated[
 def log_verify(
     *,
     first: Annotated[
-        int, typer.Option("--from", min=1, help="Only the files that hold records from this on,")
+        int, typer.Option("--from", min=1, help="First record to verify, with the rest of its file.")
     ] = 1,
-    last: Annotated[int | None, typer.Option("--to", min=1, help="and up to this.")] = None,
+    last: Annotated[
+        int | None, typer.Option("--to", min=1, help="Last record to verify, with the rest of its file.")
+    ] = None,
     against: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="A checkpoint that was kept elsewhere.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Checkpoint that was stored elsewhere.")
     ] = None,
     worker: Worker = None,
     data: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="This copy, not the configuration's data folder."),
+        typer.Option(
+            exists=True, file_okay=False, help="Verify this copy. Default: the configured data folder."
+        ),
     ] = None,
     key: Annotated[
-        list[str], typer.Option(metavar="NAME", help="Trust this key's signatures only. May be repeated.")
+        list[str], typer.Option(metavar="NAME", help="Trust only signatures by this key. May be repeated.")
     ] = [],
     root: Roots = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Prove the decision log, every worker's: its chain, its signed checkpoints, every byte; and count what it holds.
+    """Verify the decision log of all workers: every byte, the chain and the signed checkpoints. Count its records.
 
-    Exit 1 where a byte is not as it was written, something is missing or out of place, or signed by a strange key; each
-    fault is named by file, byte and record. May be run beside a gate, or on a copy of its folder. That the end was cut
-    off since the last checkpoint shows only --against one that was kept elsewhere: see `log checkpoint --out`. What
-    `dialgate ship` put elsewhere is proved with --data, and needs no configuration; who can write there can also replace
-    the keys, so name yours with --key. Time stamps are checked where `timestamp_roots` or --root says whom to trust.
+    Exit 1: a byte was changed, a record is missing or out of order, or a signature is by an unknown key. Each fault is reported with file,
+    byte and record. A gate may be running. Use --against with a checkpoint that was stored elsewhere (`log checkpoint --out`): without it, a
+    cut after the last checkpoint goes unnoticed. Use --data to verify a copy by `dialgate ship`, which needs no configuration. Name your
+    keys with --key then, because an intruder there could also replace the keys. Time stamps are verified if `timestamp_roots` or --root is
+    set.
 
     dialgate log verify --against /mnt/elsewhere/checkpoint.json
 
-    dialgate log verify --data /mnt/elsewhere/gate/9f2c01ab --key 1d2f0c9a3e5b7788"""
+    dialgate log verify --data /mnt/elsewhere/gate/9f2c01ab --key 1d2f0c9a3e5b7788
+    """
     with reporting(as_json=as_json):
         loaded = load_config(config) if data is None else None
-        place = loaded.data if loaded else data or Path()
-        chosen = _chosen(place, worker, alone=first > 1 or last is not None or against is not None)
+        root_folder = loaded.data if loaded else data or Path()
+        logs = _select_logs(root_folder, worker, alone=first > 1 or last is not None or against is not None)
         reports = {}
-        for number, folder in chosen.items():
+        for number, folder in logs.items():
             try:
                 with _progress("verifying", shown=not as_json) as progress:
                     reports[number] = report = archive.verify(
                         folder,
                         first=first,
                         last=last,
-                        keys=_trusted(place, key),
+                        keys=_trusted_keys(root_folder, key),
                         against=against.read_bytes() if against else b"",
                         progress=progress,
                     )
                 _check_stamps(report, folder, root or _roots(loaded))
             except OSError as error:
                 raise Failure(
-                    "log.unreadable", f"{folder}: {error.strerror}; has a gate ever run here?"
+                    "log.unreadable",
+                    f"{folder}: {error.strerror}. Check --config or --data, or start the gate once",
                 ) from None
             except Unavailable as error:
                 raise Failure("keys.unusable", str(error)) from None
-    _tell_reports(reports, as_json=as_json)
+    _show_reports(reports, as_json=as_json)
 
 
-def _tell_reports(reports: dict[int, decision_log.Report], *, as_json: bool) -> NoReturn:
+def _show_reports(reports: dict[int, decision_log.Report], *, as_json: bool) -> NoReturn:
     ok = all(report.ok for report in reports.values())
     if not as_json:
         for number, report in reports.items():
@@ -114,37 +120,44 @@ def _tell_reports(reports: dict[int, decision_log.Report], *, as_json: bool) -> 
     elif len(reports) == 1:
         show_json({"ok": ok, **msgspec.structs.asdict(next(iter(reports.values())))})
     else:
-        told = {number: msgspec.structs.asdict(report) for number, report in reports.items()}
-        show_json({"ok": ok, "workers": {n: {"ok": reports[n].ok, **each} for n, each in told.items()}})
+        workers = {
+            number: {"ok": report.ok, **msgspec.structs.asdict(report)} for number, report in reports.items()
+        }
+        show_json({"ok": ok, "workers": workers})
     raise typer.Exit(0 if ok else NO)
 
 
-def _trusted(data: Path, names: list[str]) -> dict[str, bytes]:
-    """By name; all of them unless some are named. Raises `KeysUnusable`."""
+def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
+    """Return the public keys by name: those in `names`, or all if it is empty. Raises `KeysUnusable`."""
     shipped = data / "keys"
-    found = public_halves(shipped) if shipped.is_dir() else public_keys(data / "signing.json")
-    return {name: public for name, public in found.items() if not names or name in names}
+    keys = public_halves(shipped) if shipped.is_dir() else public_keys(data / "signing.json")
+    return {name: public for name, public in keys.items() if not names or name in names}
 
 
-def _chosen(data: Path, worker: int | None, *, alone: bool) -> dict[int, Path]:
-    """Which logs. Raises `Failure` where more than one is meant by what can mean one only."""
-    found = chains.folders(data) or {1: data / "log"}
+def _select_logs(data: Path, worker: int | None, *, alone: bool) -> dict[int, Path]:
+    """Return the log folders by worker. Raises `Failure` if there are several and the command needs a single one (`alone`)."""
+    logs = chains.folders(data) or {1: data / "log"}
     if worker is not None:
-        if worker not in found:
-            raise Failure("log.unreadable", f"worker {worker} has written no log here", status=MISUSE)
-        return {worker: found[worker]}
-    if alone and len(found) > 1:
-        raise Failure("log.misuse", "several workers wrote logs here; name one with --worker", status=MISUSE)
-    return found
+        if worker not in logs:
+            workers = ", ".join(map(str, logs))
+            raise Failure(
+                "log.unreadable", f"worker {worker} has no log here. Choose one of {workers}", status=MISUSE
+            )
+        return {worker: logs[worker]}
+    if alone and len(logs) > 1:
+        raise Failure(
+            "log.misuse", "there are logs of several workers. Choose one with --worker", status=MISUSE
+        )
+    return logs
 
 
 def _roots(config: Config | None) -> Path | None:
-    named = config.settings.timestamp_roots if config else ""
-    return config.folder / named if config and named else None
+    name = config.settings.timestamp_roots if config else ""
+    return config.folder / name if config and name else None
 
 
 def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None) -> None:
-    """Time stamps must hold for the checkpoints that are there; what is wrong with those was told already."""
+    """Add the faults of time stamps to the report. Those of the checkpoints themselves are in it already."""
     if roots is None:
         return
     try:
@@ -152,7 +165,11 @@ def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None)
     except decision_log.LogDamaged:
         return
     except ValueError as error:
-        raise Failure("file.unusable", f"{roots} holds no certificates: {error}", status=MISUSE) from None
+        raise Failure(
+            "file.unusable",
+            f"{roots} contains no PEM certificates: {error}. Check --root or `timestamp_roots`",
+            status=MISUSE,
+        ) from None
     report.faults += faults
 
 
@@ -171,10 +188,10 @@ def _show_report(report: decision_log.Report, whose: str) -> None:
         "allows": report.allows,
         "denies": report.denies,
         "outcomes": report.by_type.get("outcome", 0),
-        "unfinished bytes at its end": report.torn_tail,
+        "incomplete bytes at the end": report.torn_tail,
         "signed checkpoints": report.signed,
-        "records they cover": report.covered,
-        "time stamps that hold": report.stamped,
+        "records covered by them": report.covered,
+        "valid time stamps": report.stamped,
     }
     counts = {name: f"{value:,}" for name, value in fields.items()}
     show_fields(f"Decision log{whose}: {_verdict(report)}", counts | {"head": report.head})
@@ -192,32 +209,33 @@ def _show_report(report: decision_log.Report, whose: str) -> None:
 def _verdict(report: decision_log.Report) -> str:
     kinds = {fault.kind for fault in report.faults}
     if kinds == {"damaged_index"}:
-        return "the chain holds, but an index is DAMAGED"
-    return "the chain is BROKEN" if kinds else "the chain holds"
+        return "the chain is valid, but an index is DAMAGED"
+    return "the chain is BROKEN" if kinds else "the chain is valid"
 
 
 @log_app.command("checkpoint")
 def log_checkpoint(
     *,
     out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write it to this file, to be kept elsewhere.")
+        Path | None, typer.Option(dir_okay=False, help="Write the checkpoint to this file.")
     ] = None,
     new_key: Annotated[
-        bool, typer.Option("--new-key", help="Sign with a new key from here on; a running gate does so too.")
+        bool, typer.Option("--new-key", help="Sign with a new key from now on; a running gate does so too.")
     ] = False,
     worker: Worker = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show the newest signed checkpoint; where no gate runs, make one of all there is.
+    """Show the newest signed checkpoint. If no gate is running, sign a new one for all records first.
 
-    Keep it, and the name of its key, where nobody who can write the log can write: then neither the log's end nor all
-    of it can be replaced unseen.
+    Store it, and the name of its key, where nobody with write access to the log can write. Then `log verify --against` detects if the log
+    or its end was replaced.
 
-    dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json"""
+    dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json
+    """
     with reporting(as_json=as_json), _faults():
         loaded = load_config(config)
-        ((number, folder),) = _chosen(loaded.data, worker, alone=True).items()
+        ((number, folder),) = _select_logs(loaded.data, worker, alone=True).items()
         stored = _newest(loaded, folder, number, new_key=new_key)
         line = (folder / decision_log.CHECKPOINTS).read_bytes()[stored.offset :].split(b"\n", 1)[0]
         if out:
@@ -245,24 +263,24 @@ def _newest(config: Config, folder: Path, worker: int, *, new_key: bool) -> deci
     except decision_log.LogDamaged:
         raise
     except decision_log.LogUnavailable:
-        pass  # a gate has the log and makes its own
+        pass  # a running gate signs its own checkpoints
     stored = decision_log.last_checkpoint(folder)
     if stored is None:
-        raise Failure("log.empty", f"{folder} holds no record yet, so there is nothing to sign")
+        raise Failure("log.empty", f"{folder} has no records yet, so there is nothing to sign")
     return stored
 
 
 @log_app.command("evidence")
 def log_evidence(
-    decision: Annotated[str, typer.Argument(help="The decision's id.", show_default=False)] = "",
+    decision: Annotated[str, typer.Argument(help="Id of the decision.", show_default=False)] = "",
     *,
-    out: Annotated[Path, typer.Option(dir_okay=False, help="The bundle: one file.")],
+    out: Annotated[Path, typer.Option(dir_okay=False, help="File to write the bundle to.")],
     numbers: Annotated[
         Path | None,
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="Of every decision about these, one a line, as in +390612345678.",
+            help="File with numbers, one per line, as in +390612345678: evidence of all decisions about them.",
         ),
     ] = None,
     purpose: Purpose,
@@ -270,16 +288,16 @@ def log_evidence(
     until: Until = "",
     with_verifier: Annotated[
         bool,
-        typer.Option("--with-verifier", help=f"Write {_VERIFIER} beside it, for whoever is to check it."),
+        typer.Option("--with-verifier", help=f"Also write {_VERIFIER}, which verifies the bundle."),
     ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Write proof of one decision, or of all about a list of numbers, that a sceptic can check alone.
+    """Write evidence of a decision, or of all decisions about a list of numbers, for independent verification.
 
-    The bundle holds the called numbers in clear; that they left is recorded before it is written. It holds each record with its grounds, their way to a signed
-    checkpoint, law and configuration, and the registry receipts and consents that are still held. To check it takes
-    Python, `cryptography` and one file: python verify_evidence.py BUNDLE --key NAME.
+    The bundle contains the called numbers in clear, so the disclosure is recorded before it is written. It contains each record with its
+    legal basis and its inclusion proof to a signed checkpoint, the law and the configuration, and the registry receipts and consents that
+    are still stored. Verification needs Python, `cryptography` and one file: python verify_evidence.py BUNDLE --key NAME.
 
     dialgate log evidence 1f0c9a3e-1 --out evidence.json --with-verifier --purpose "Garante, 24 November"
 
@@ -287,57 +305,60 @@ def log_evidence(
     """
     with reporting(as_json=as_json), _faults():
         if bool(decision) == bool(numbers):
-            raise Failure("evidence.misuse", "name one decision, or a file with --numbers", status=MISUSE)
+            raise Failure("evidence.misuse", "give either a DECISION or --numbers FILE", status=MISUSE)
         if decision and (since or until):
-            raise Failure("evidence.misuse", "--since and --until go with --numbers", status=MISUSE)
+            raise Failure("evidence.misuse", "--since and --until need --numbers", status=MISUSE)
         loaded = load_config(config)
-        asked = _numbers(numbers) if numbers else []
+        requested = _numbers(numbers) if numbers else []
         span = instant(since, "since"), instant(until, "until")
-        made = asyncio.run(_evidence(loaded, decision, asked, span, out))
-        seen = {*asked, *(number for bundle in made.values() for number in evidence.numbers_in(bundle))}
-        act(config, lambda subjects, client: subjects.record_disclosure(client, seen, purpose))
-        for path, bundle in made.items():
+        bundles = asyncio.run(_evidence(loaded, decision, requested, span, out))
+        disclosed = {
+            *requested,
+            *(number for bundle in bundles.values() for number in evidence.numbers_in(bundle)),
+        }
+        act(config, lambda subjects, client: subjects.record_disclosure(client, disclosed, purpose))
+        for path, bundle in bundles.items():
             write_out(path, bundle.decode())
         if with_verifier:
             source = files("dialgate.tools.verifier").joinpath(_VERIFIER).read_bytes()
             out.with_name(_VERIFIER).write_bytes(source)
         signer = Signer.open(loaded.data / "signing.json", wall_clock())
     if as_json:
-        more = {"files": [str(path) for path in made]} if len(made) > 1 else {}
-        size = sum(path.stat().st_size for path in made)
+        more = {"files": [str(path) for path in bundles]} if len(bundles) > 1 else {}
+        size = sum(path.stat().st_size for path in bundles)
         show_json({"file": str(out), "bytes": size, "key": signer.name, **more})
     else:
-        for path in made:
+        for path in bundles:
             size = path.stat().st_size
             typer.echo(
-                f"{path}: {size:,} bytes, signed by key {signer.name}. Tell the key's name by another way."
+                f"{path}: {size:,} bytes, signed by key {signer.name}. Send the name of the key separately."
             )
 
 
 async def _evidence(
     config: Config, decision: str, numbers: list[str], span: tuple[Instant | None, Instant | None], out: Path
 ) -> dict[Path, bytes]:
-    """One bundle is about one log: of numbers there is one for each worker's, `out` for the first."""
+    """Return the bundles by file, one per log: that of the decision, or those of all workers. The first goes to `out`."""
     now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
     store = await factory.open_store(config, patience=5)
     bundles: dict[Path, bytes] = {}
     try:
-        for worker in _deciders(config, decision):
+        for worker in _workers_of(config, decision):
             sources = evidence.Sources.of(
                 config.data, keys=_keys(config, worker), signer=signer, store=store, worker=worker
             )
             if decision:
-                made = await evidence.of_decision(sources, decision, now)
+                bundle = await evidence.of_decision(sources, decision, now)
             else:
-                made = await evidence.of_numbers(sources, numbers, now, *span)
-            bundles[out.with_stem(f"{out.stem}-{worker}") if bundles else out] = made
+                bundle = await evidence.of_numbers(sources, numbers, now, *span)
+            bundles[out.with_stem(f"{out.stem}-{worker}") if bundles else out] = bundle
     finally:
         await store.close()
     return bundles
 
 
-def _deciders(config: Config, decision: str) -> list[int]:
-    """The workers whose logs are to be read: that of the decision, or all."""
+def _workers_of(config: Config, decision: str) -> list[int]:
+    """Return the worker that made the decision, or all workers if no decision is given."""
     if not decision:
         return list(chains.folders(config.data)) or [1]
     keys = _keys(config, 1)
@@ -345,21 +366,19 @@ def _deciders(config: Config, decision: str) -> list[int]:
 
 
 def _numbers(path: Path) -> list[str]:
-    """Raises Failure, which names the line and not what stands in it."""
+    """Read the numbers in a file. Raises `Failure`, which names the invalid line without its content."""
     lines = path.read_text("utf-8").split("\n")
     for place, line in enumerate(lines, 1):
         if line.strip() and not _E164.fullmatch(line.strip()):
-            what = (
-                f"{path}, line {place}: not a number as in +390612345678, with its country code and no spaces"
-            )
-            raise Failure("number.invalid", what, status=MISUSE)
+            problem = f"{path}, line {place}: not a number. Write it with country code and without spaces, as in +390612345678"
+            raise Failure("number.invalid", problem, status=MISUSE)
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
 def _keys(config: Config, worker: int) -> Keys:
     path = config.data / "keys.json"
     if not path.exists():
-        raise Failure("keys.missing", f"{path} is not there; has a gate ever run here?")
+        raise Failure("keys.missing", f"{path} does not exist. Check --config, or restore it from its backup")
     return Keys.open(path, worker)
 
 

@@ -1,5 +1,7 @@
-"""`dialgate reconcile`: the calls that left against those that were allowed. It reads the data folder, beside a running gate
-or without one."""
+"""`dialgate reconcile`: comparison of placed calls with allowed calls.
+
+It reads the data folder, whether or not a gate is running.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -36,34 +38,39 @@ _MOST_NAMES = 12
 
 app = typer.Typer()
 _ColumnName = Annotated[
-    str, typer.Option(metavar="COLUMN", help="Name of a column, if it is not the format's.")
+    str, typer.Option(metavar="COLUMN", help="Name of this column. Default: as in the format.")
 ]
 
 _Only: TypeAlias = Annotated[
     list[str],
-    typer.Option(metavar="COLUMN=VALUE", help="Only rows that have this value there. May be repeated."),
+    typer.Option(metavar="COLUMN=VALUE", help="Only rows with this value in the column. May be repeated."),
 ]
 _Also: TypeAlias = Annotated[
     list[Path],
-    typer.Option(exists=True, file_okay=False, help="Data folder of another gate of the same trunk."),
+    typer.Option(
+        exists=True, file_okay=False, help="Data folder of another gate of the same trunk. May be repeated."
+    ),
 ]
 _Textfile: TypeAlias = Annotated[
     Path | None,
-    typer.Option(dir_okay=False, help="For the node exporter, as /var/lib/node_exporter/reconcile.prom."),
+    typer.Option(
+        dir_okay=False,
+        help="Write metrics for the node exporter, as in /var/lib/node_exporter/reconcile.prom.",
+    ),
 ]
 _TrunkNames: TypeAlias = Annotated[
     list[str],
     typer.Option(
         "--trunk",
         metavar="NAME",
-        help="Asterisk: the endpoint of a trunk, as trunk or PJSIP/trunk. Only its channels count. May be repeated.",
+        help="Asterisk: endpoint of a trunk, as in trunk or PJSIP/trunk. Only its channels count. May be repeated.",
     ),
 ]
 _Incoming: TypeAlias = Annotated[
     list[str],
     typer.Option(
         metavar="CONTEXT",
-        help="Asterisk: a context in which calls from the trunk end, as dialgate-recall or ivr/s. May be repeated.",
+        help="Asterisk: context of incoming calls from the trunk, as in dialgate-recall or ivr/s. May be repeated.",
     ),
 ]
 _Files: TypeAlias = Annotated[
@@ -75,7 +82,7 @@ _Files: TypeAlias = Annotated[
 def reconcile_files(
     files: _Files,
     *,
-    format_: Annotated[Format, typer.Option("--format", help="What wrote them.")],
+    format_: Annotated[Format, typer.Option("--format", help="Format of the files.")],
     time: _ColumnName = "",
     called: _ColumnName = "",
     caller: _ColumnName = "",
@@ -83,29 +90,37 @@ def reconcile_files(
     decision: _ColumnName = "",
     status: _ColumnName = "",
     only: _Only = [],
-    timezone: Annotated[str, typer.Option(help="Of times without an offset, as Europe/Rome.")] = "UTC",
-    home: Annotated[str, typer.Option(help="Country of numbers without a country code, as IT.")] = "",
+    timezone: Annotated[
+        str, typer.Option(help="Time zone of times without an offset, as in Europe/Rome.")
+    ] = "UTC",
+    home: Annotated[str, typer.Option(help="Country of numbers without a country code, as in IT.")] = "",
     trunk: _TrunkNames = [],
     incoming: _Incoming = [],
-    strip: Annotated[str, typer.Option(help="A prefix that the trunk has before each called number.")] = "",
+    strip: Annotated[str, typer.Option(help="Prefix of the trunk to remove from called numbers.")] = "",
     skew: Annotated[float, typer.Option(min=0, max=3600, help="Seconds by which the clocks may differ.")] = 5,
     also: _Also = [],
     textfile: _Textfile = None,
-    show: Annotated[bool, typer.Option("--show", help="With the called numbers. Needs --purpose.")] = False,
-    purpose: Annotated[str, typer.Option(help="Why you look; it is recorded, and the person may ask.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many. All with --json.")] = 100,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show the called numbers. Requires --purpose.")
+    ] = False,
+    purpose: Annotated[
+        str, typer.Option(help="Reason for the look-up. It is recorded, and the data subject may see it.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Most calls to show. --json shows all of them.")] = 100,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Find every call that passed by the gate: that left without a decision, with another number or caller ID than was
-    decided, after its allow had ended, or as the second on one allow. With --trunk also calls that were originated at the
-    trunk, past the dialplan.
+    """Find the calls that bypassed the gate.
 
-    Exit 0: every call had its allow. 1: some had none.
+    These are calls without a decision, with another number or caller ID than the decision, after the end of their allow, or as the second
+    call on an allow. With --trunk, also calls that were originated at the trunk without the dialplan.
+
+    Exit 0: every call had an allow. 1: some had none.
 
     dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming dialgate-recall --timezone Europe/Rome --textfile /var/lib/node_exporter/reconcile.prom
 
-    dialgate reconcile trunk.csv --format csv --time start --called dst --caller cli"""
+    dialgate reconcile trunk.csv --format csv --time start --called dst --caller cli
+    """
     columns = Columns(
         time=time, called=called, caller=caller, call_id=call_id, decision=decision, status=status, only=_pairs(only)
     )  # fmt: skip
@@ -113,7 +128,10 @@ def reconcile_files(
     with reporting(as_json=as_json), _reading(), console(stderr=True).status("reconciling"):
         if show and not purpose.strip():
             raise Failure(
-                "request.invalid", "Say with --purpose why you look.", field="purpose", status=MISUSE
+                "request.invalid",
+                "--show needs a reason, as in --purpose 'audit of 24 November'.",
+                field="purpose",
+                status=MISUSE,
             )
         loaded = load_config(config)
         home = home or _home(loaded)
@@ -123,19 +141,20 @@ def reconcile_files(
         own = frozenset(number for line in loaded.lines.values() for number in line.caller_ids)
         report = matching.reconcile(calls, nodes, home=home, own=own, skew=int(skew * SECOND))
         if textfile is not None:
-            _tell(report, textfile)
-        numbers = _noted(config, report.findings[: None if as_json else limit], home, purpose) if show else {}
-        found = [_Told.of(each, home, own, numbers) for each in report.findings]
+            _write_metrics(report, textfile)
+        shown = report.findings[: None if as_json else limit]
+        numbers = _look_up_numbers(config, shown, home, purpose) if show else {}
+        rows = [_Row.of(finding, home, own, numbers) for finding in report.findings]
         hints = _hints(report, calls, trunks, format_)
     if as_json:
-        show_json(_as_builtins(report, found, hints))
+        show_json(_as_builtins(report, rows, hints))
     else:
-        _show(report, found, hints, limit)
+        _show(report, rows, hints, limit)
     raise typer.Exit(NO if report.findings else 0)
 
 
 def _pairs(only: list[str]) -> tuple[tuple[str, str], ...]:
-    pairs = [tuple(each.split("=", 1)) for each in only]
+    pairs = [tuple(condition.split("=", 1)) for condition in only]
     if any(len(pair) < 2 for pair in pairs):  # noqa: PLR2004 - a name and a value
         raise typer.BadParameter("write it as COLUMN=VALUE", param_hint="--only")
     return tuple((name, value) for name, value in pairs)
@@ -150,7 +169,7 @@ def _trunks(names: list[str], incoming: list[str], format_: Format) -> Trunks:
 
 
 def _check_seen(calls: list[Calls], trunks: Trunks) -> None:
-    """A misspelt trunk must not look like a day without a by-pass. Raises `CdrUnreadable`."""
+    """Raise `CdrUnreadable` if no call used the trunk, because a misspelt trunk would hide every bypass."""
     channels = _channels(calls)
     if trunks.names and not any(trunks.has(name) for name in channels):
         raise CdrUnreadable(
@@ -159,37 +178,33 @@ def _check_seen(calls: list[Calls], trunks: Trunks) -> None:
 
 
 def _channels(calls: list[Calls]) -> Counter[str]:
-    return sum((each.seen.channels for each in calls), Counter[str]())
+    return sum((file.seen.channels for file in calls), Counter[str]())
 
 
 def _listed(counts: Counter[str]) -> str:
-    """The most frequent names."""
+    """Return the most frequent names, with their counts."""
     named = [f"{masked(name)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES)]
     return ", ".join(named) or "none"
 
 
 def _hints(report: Report, calls: list[Calls], trunks: Trunks, format_: Format) -> list[str]:
-    """List options that are wrong or missing, with what the files show."""
+    """Return advice about options that seem wrong or missing, with the evidence in the files."""
     hints = []
     if report.offset:
         hints.append(
-            f"Most of these calls are off by exactly {_span(report.offset)} from an allow. Check --timezone."
-            + (
-                " Does cdr.conf say usegmtime=yes? Then leave --timezone out."
-                if format_ == "asterisk"
-                else ""
-            )
+            f"Most of these calls differ by exactly {_span(report.offset)} from an allow. Check --timezone."
+            + (" If cdr.conf has usegmtime=yes, leave --timezone out." if format_ == "asterisk" else "")
         )
     if format_ == "asterisk" and not trunks.names:
         hints.append(
-            "Without --trunk every Dial counts, also one to an extension, and calls that were originated at the trunk are "
-            f"missed. Channels in these files: {_listed(_channels(calls))}"
+            "Without --trunk, every Dial counts, even to an extension, and calls originated at the trunk are missed. "
+            f"Channels in these files: {_listed(_channels(calls))}"
         )
-    contexts = sum((each.seen.contexts for each in calls), Counter[str]())
+    contexts = sum((file.seen.contexts for file in calls), Counter[str]())
     if contexts:
         hints.append(
             "Calls at the trunk without a Dial were in these contexts: "
-            f"{_listed(contexts)}. If one holds incoming calls, name it with --incoming."
+            f"{_listed(contexts)}. If one of them receives incoming calls, name it with --incoming."
         )
     return hints
 
@@ -199,14 +214,17 @@ def _span(offset: Instant) -> str:
 
 
 def _home(config: Config) -> str:
-    homes = {each.country for each in config.controllers.values()}
+    homes = {controller.country for controller in config.controllers.values()}
     return homes.pop() if len(homes) == 1 else ""
 
 
 def _nodes(data: Path) -> list[Node]:
     path = data / "keys.json"
-    if not path.is_file() or not (data / "log").is_dir():  # to open the keys would make some
-        raise Failure("log.unreadable", f"{data} holds no log with its keys; has a gate ever run here?")
+    if not path.is_file() or not (data / "log").is_dir():  # opening missing keys would create them
+        raise Failure(
+            "log.unreadable",
+            f"{data} contains no decision log with its keys. Check --config and --also, or start the gate once",
+        )
     return Node.all(data)
 
 
@@ -224,18 +242,18 @@ def _reading() -> Iterator[None]:
         raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None
 
 
-# ---- telling ---------------------------------------------------------------------------------------------------------
+# ---- output ----------------------------------------------------------------------------------------------------------
 
 
-def _tell(report: Report, textfile: Path) -> None:
-    """For the node exporter, whole at once: every kind, so that one which is over goes back to 0."""
+def _write_metrics(report: Report, textfile: Path) -> None:
+    """Write a file for the node exporter, with every kind of finding, so that resolved ones return to 0."""
     registry = CollectorRegistry()
     Gauge("reconcile_run_timestamp_seconds", "When calls were last reconciled.", registry=registry).set(
         wall_clock() / SECOND
     )
     calls = Gauge(
         "dialgate_reconcile_calls",
-        "Calls that left, by whether they had their allow.",
+        "Placed calls, by whether they had an allow.",
         ["allowed"],
         registry=registry,
     )
@@ -243,7 +261,7 @@ def _tell(report: Report, textfile: Path) -> None:
     calls.labels("no").set(len(report.findings))
     findings = Gauge(
         "dialgate_reconcile_findings",
-        "Calls that passed by the gate. Alarm on any.",
+        "Calls that bypassed the gate. Alert on any.",
         ["kind"],
         registry=registry,
     )
@@ -251,15 +269,17 @@ def _tell(report: Report, textfile: Path) -> None:
         findings.labels(kind).set(count)
     textfile.parent.mkdir(parents=True, exist_ok=True)
     write_to_textfile(str(textfile), registry)
-    textfile.chmod(0o644)  # the exporter runs as somebody else; there is no number in it
+    textfile.chmod(0o644)  # the exporter runs as another user; the file contains no numbers
 
 
-def _noted(config: Path, findings: list[Finding], home: str, purpose: str) -> dict[tuple[str, int], str]:
-    """The numbers, once it is on the disk that they were looked at. What is no number stays unsaid."""
+def _look_up_numbers(
+    config: Path, findings: list[Finding], home: str, purpose: str
+) -> dict[tuple[str, int], str]:
+    """Record the look-up of the called numbers, then return them. Invalid numbers are left out."""
     numbers: dict[tuple[str, int], str] = {}
-    for each in findings:
+    for finding in findings:
         try:
-            numbers[each.file, each.line] = phone.parse(each.number, home).e164
+            numbers[finding.file, finding.line] = phone.parse(finding.number, home).e164
         except phone.NotANumber:
             continue
 
@@ -271,9 +291,12 @@ def _noted(config: Path, findings: list[Finding], home: str, purpose: str) -> di
     return numbers
 
 
-class _Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A finding as it is shown. `caller_id`: one of the controllers' own, or `other`: it may be anybody's number. The last
-    two only to who gave a purpose."""
+class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A finding for output.
+
+    `caller_id`: one of the controllers', or `other`, because it may be a private person's number. `number` and `call_id` are set only
+    with --show.
+    """
 
     kind: str
     file: str
@@ -286,46 +309,46 @@ class _Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @classmethod
     def of(
-        cls, found: Finding, home: str, own: frozenset[str], numbers: dict[tuple[str, int], str]
-    ) -> "_Told":
-        shown = phone.parse_caller_id(found.caller_id, home).number
-        number = numbers.get((found.file, found.line), "")
+        cls, finding: Finding, home: str, own: frozenset[str], numbers: dict[tuple[str, int], str]
+    ) -> "_Row":
+        caller_id = phone.parse_caller_id(finding.caller_id, home).number
+        number = numbers.get((finding.file, finding.line), "")
         return cls(
-            kind=found.kind, file=found.file, line=found.line, at=utc(found.at),
-            caller_id=shown if shown in own else "other", decision=found.decision, number=number,
-            call_id=found.call_id if number else "",
+            kind=finding.kind, file=finding.file, line=finding.line, at=utc(finding.at),
+            caller_id=caller_id if caller_id in own else "other", decision=finding.decision, number=number,
+            call_id=finding.call_id if number else "",
         )  # fmt: skip
 
 
-def _as_builtins(report: Report, found: list[_Told], hints: list[str]) -> dict[str, object]:
+def _as_builtins(report: Report, rows: list[_Row], hints: list[str]) -> dict[str, object]:
     return {
-        "ok": not found,
+        "ok": not rows,
         "calls": report.calls,
         "allowed": report.matched,
         "legs": report.legs,
         "own": report.own,
         "decisions": report.decisions,
         "counts": report.counts,
-        "findings": found,
+        "findings": rows,
         "hints": hints,
     }
 
 
-def _show(report: Report, found: list[_Told], hints: list[str], limit: int) -> None:
+def _show(report: Report, rows: list[_Row], hints: list[str], limit: int) -> None:
     typer.echo(
-        f"{report.calls:,} calls, {report.matched:,} allowed, {len(found):,} that passed by the gate"
+        f"{report.calls:,} calls, {report.matched:,} allowed, {len(rows):,} bypassed the gate"
         f" ({report.legs:,} rows were further legs of a call, {report.own:,} calls to your own numbers)"
     )
     for hint in hints:
         typer.echo(f"Hint: {hint}")
-    if not found:
+    if not rows:
         return
     counts = [(kind, f"{count:,}", KINDS[kind]) for kind, count in report.counts.items() if count]
     show_table("By kind", ("kind", "calls", ""), counts)
-    rows = [
-        (f"{each.file}:{each.line}", each.at, each.kind, each.caller_id, each.decision, each.number)
-        for each in found[:limit]
+    cells = [
+        (f"{row.file}:{row.line}", row.at, row.kind, row.caller_id, row.decision, row.number)
+        for row in rows[:limit]
     ]
-    show_table("Which", ("row", "at (UTC)", "kind", "caller ID", "decision", "number"), rows)
-    if len(found) > limit:
-        typer.echo(f"and {len(found) - limit:,} more: raise --limit, or use --json")
+    show_table("Calls", ("row", "at (UTC)", "kind", "caller ID", "decision", "number"), cells)
+    if len(rows) > limit:
+        typer.echo(f"and {len(rows) - limit:,} more: raise --limit, or use --json")

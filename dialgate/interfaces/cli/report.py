@@ -1,5 +1,7 @@
-"""`dialgate report`: what a controller did in a day or a month, for its files or its mail. Reads the data folder, beside a
-running gate or without one."""
+"""`dialgate report`: a controller's calls of a day or a month, as a file or a mail.
+
+It reads the data folder, whether or not a gate is running.
+"""
 
 import asyncio
 import os
@@ -28,39 +30,44 @@ from dialgate.texts import Language
 
 app = typer.Typer()
 Form: TypeAlias = Literal["html", "pdf", "csv", "eml", "json"]
-_EVERY = 2_000  # records between two movements of the bar
+_EVERY = 2_000  # records between updates of the progress bar
 
 
 @app.command()
 def report(
     *,
     controller: Annotated[
-        str, typer.Option(help="Of this controller; may be left out if there is but one.")
+        str, typer.Option(help="The controller. Required only if the configuration has several.")
     ] = "",
     day: Annotated[
-        str, typer.Option(metavar="YYYY-MM-DD", help="Of this day; yesterday, if nothing is given.")
+        str, typer.Option(metavar="YYYY-MM-DD", help="Report on this day. Default: yesterday.")
     ] = "",
-    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Of this month.")] = "",
+    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Report on this month.")] = "",
     form: Annotated[
         Form | None,
         typer.Option(
-            "--format", help="html, pdf or csv; eml: a mail with all three. As --out ends, or else html."
+            "--format", help="eml is a mail with html, pdf and csv. Default: the extension of --out, or html."
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write here; otherwise to the standard output.")
+        Path | None, typer.Option(dir_okay=False, help="Output file. Default: standard output.")
     ] = None,
-    language: Annotated[Language, typer.Option(help="Of the words.")] = "it",
-    sender: Annotated[str, typer.Option("--from", help="Who sends the mail.")] = "dialgate@localhost",
-    to: Annotated[list[str] | None, typer.Option(help="To whom; may be given again.")] = None,
+    language: Annotated[Language, typer.Option(help="Language of the report.")] = "it",
+    sender: Annotated[
+        str, typer.Option("--from", help="Sender of the mail, with --format eml.")
+    ] = "dialgate@localhost",
+    to: Annotated[
+        list[str] | None, typer.Option(help="Recipient of the mail, with --format eml. May be repeated.")
+    ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """What a controller's calls of a day or a month came to: asked, allowed, refused and why, registry, revocations and how
-    soon they bound, abandoned calls by campaign.
+    """Report on a controller's calls of a day or a month.
 
-    Days are those of the controller's country. A mail is written, not sent: hand it to `sendmail -t`.
+    The report has the checks, allows and denials with their reasons, the registry, revocations with the time until they applied, and
+    abandoned calls by campaign. Days are those of the controller's country. A mail is written but not sent: pipe it to `sendmail -t`.
 
-    dialgate report --controller acme --month 2026-10 --out october.pdf"""
+    dialgate report --controller acme --month 2026-10 --out october.pdf
+    """
     form = form or _form_of(out)
     with reporting(as_json=form == "json"):
         loaded = load_config(config)
@@ -69,43 +76,49 @@ def report(
         period = _period(loaded, chosen, day, month, made_at)
         if form == "eml" and not to:
             raise Failure(
-                "request.invalid", "say to whom: --to officer@example.com", field="to", status=MISUSE
+                "request.invalid",
+                "--format eml needs a recipient, as in --to officer@example.com",
+                field="to",
+                status=MISUSE,
             )
-        found = _gathered(loaded, chosen, period, made_at)
-        _write(out, _rendered(found, form, language, made_at, (sender, to or [])))
+        content = _gathered(loaded, chosen, period, made_at)
+        _write(out, _rendered(content, form, language, made_at, (sender, to or [])))
 
 
 def _form_of(out: Path | None) -> Form:
-    forms: dict[str, Form] = {f".{each}": each for each in get_args(Form)}
+    forms: dict[str, Form] = {f".{form}": form for form in get_args(Form)}
     return forms.get(out.suffix.lower() if out else "", "html")
 
 
 def _controller(config: Config, name: str) -> str:
-    known = list(config.controllers)
-    if name in known:
+    names = list(config.controllers)
+    if name in names:
         return name
-    if not name and len(known) == 1:
-        return known[0]
-    raise Failure("controller.unknown", f"name one of: {', '.join(known)}", field="controller", status=MISUSE)
+    if not name and len(names) == 1:
+        return names[0]
+    raise Failure(
+        "controller.unknown", f"choose one of: {', '.join(names)}", field="controller", status=MISUSE
+    )
 
 
 def _period(config: Config, controller: str, day_: str, month_: str, now: Instant) -> Period:
     zone = config.laws[config.controllers[controller].country].zone
     if day_ and month_:
-        raise Failure("request.invalid", "give a day or a month, not both", field="month", status=MISUSE)
+        raise Failure("request.invalid", "give either --day or --month", field="month", status=MISUSE)
     try:
         if month_:
             return month(month_, zone)
         return day(day_ or (day_in(zone, now) - timedelta(days=1)).isoformat(), zone)
     except ValueError:
         field, form = ("month", "2026-10") if month_ else ("day", "2026-10-31")
-        raise Failure("request.invalid", f"write it as {form}", field=field, status=MISUSE) from None
+        raise Failure("request.invalid", f"write it as in {form}", field=field, status=MISUSE) from None
 
 
 def _gathered(config: Config, controller: str, period: Period, now: Instant) -> Report:
     if not (config.data / "log").is_dir():
         raise Failure(
-            "log.unreadable", "there is no decision log in the data folder; has a gate ever run here?"
+            "log.unreadable",
+            f"{config.data} contains no decision log. Check --config, or start the gate once",
         )
     try:
         return asyncio.run(_read(config, controller, period, now))
@@ -116,13 +129,13 @@ def _gathered(config: Config, controller: str, period: Period, now: Instant) -> 
 async def _read(config: Config, controller: str, period: Period, now: Instant) -> Report:
     store = await factory.open_store(config, patience=5.0)
     try:
-        return await gather(config, store, controller, period, now, _shown)
+        return await gather(config, store, controller, period, now, _count)
     finally:
         await store.close()
 
 
-def _shown(records: Iterator[RecordWithResult]) -> Iterator[RecordWithResult]:
-    """With a count on a terminal's error stream."""
+def _count(records: Iterator[RecordWithResult]) -> Iterator[RecordWithResult]:
+    """Show a count on stderr, if that is a terminal."""
     with progress(*WITHOUT_END) as bar:
         task = bar.add_task("reading the log", total=None)
         for number, record in enumerate(records):
@@ -132,15 +145,15 @@ def _shown(records: Iterator[RecordWithResult]) -> Iterator[RecordWithResult]:
 
 
 def _rendered(
-    found: Report, form: Form, language: Language, now: Instant, post: tuple[str, list[str]]
+    content: Report, form: Form, language: Language, now: Instant, post: tuple[str, list[str]]
 ) -> bytes:
-    layout = lay_out(found, language)
+    layout = lay_out(content, language)
     forms: dict[Form, Callable[[], bytes]] = {
         "html": lambda: page(layout).encode(),
         "pdf": lambda: pdf(layout, now),
-        "csv": lambda: spreadsheet(found).encode(),
-        "eml": lambda: mail(found, layout, now, *post),
-        "json": lambda: figures.as_json(found),
+        "csv": lambda: spreadsheet(content).encode(),
+        "eml": lambda: mail(content, layout, now, *post),
+        "json": lambda: figures.as_json(content),
     }
     return forms[form]()
 

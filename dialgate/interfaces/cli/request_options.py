@@ -1,4 +1,4 @@
-"""Options of commands, generated from the struct of the request that the command writes."""
+"""Command options that are generated from the struct of a request."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -12,10 +12,10 @@ from dialgate.ledger.request_fields import Field, fields_of
 from dialgate.ledger.schemas import Request
 
 Command: TypeAlias = Callable[..., None]
-# A repeated option has the name of one value.
+# A repeated option is named in the singular.
 _SINGULAR = {"purposes": "purpose", "call_types": "call-type", "campaigns": "campaign"}
-_MORE = "May be given again."
-_literal: Any = Literal  # typing has no other way to make one of values
+_MORE = "May be repeated."
+_literal: Any = Literal  # typing has no other way to create one from values
 
 
 def options_of(
@@ -26,13 +26,14 @@ def options_of(
     fixed: Mapping[str, Any] = {},
     **annotations: Any,
 ) -> Callable[[Command], Command]:
-    """Call a command with a request as its first argument, and give it an option for each field of the request.
+    """Return a decorator that adds an option for each field of a request, and calls the command with the request.
 
-    `channel`: the default of the option of that name. `required`: fields whose default the command does not offer. `fixed`:
-    fields that have this value and no option. `annotations`: options that are not generated, by field. A command that declares
-    a parameter with the name of a field gets its value too."""
+    `channel`: default of the option --channel. `required`: fields that are required although they have a default. `fixed`: fields with a
+    fixed value and no option. `annotations`: hand-written options, by field. A command that declares a parameter with the name of a field
+    also gets its value.
+    """
     fields = [field for field in fields_of(kind) if field.name not in fixed]
-    fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # its own first
+    fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # common fields last
     defaults = {"channel": channel, "actor": "cli"}
     parameters = [
         _parameter(field, annotations.get(field.name), defaults, optional=field.name not in required)
@@ -45,9 +46,11 @@ def options_of(
         _, *own = inspect.signature(command).parameters.values()
 
         def run(**options: Any) -> None:
-            given = {**{name: options[name] for name in names}, **fixed}
+            values = {**{name: options[name] for name in names}, **fixed}
             with reporting(as_json=options["as_json"]):
-                command(request(kind, given), **{each.name: options[each.name] for each in own})
+                command(
+                    request(kind, values), **{parameter.name: options[parameter.name] for parameter in own}
+                )
 
         run.__doc__ = command.__doc__
         generated = [parameter for parameter in own if parameter.name not in names]

@@ -1,4 +1,4 @@
-"""Commands that record that people want no more calls: one by hand, or as many as a file holds."""
+"""`dialgate revoke`: revocations, single or from a file."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, taken
+from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, import_file
 from dialgate.interfaces.cli.ledger_access import Actor, Channel, ControllerId, Proof, Time, note, request
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -22,7 +22,7 @@ from dialgate.runtime.terminal import MISUSE, show_fields, show_json
 
 
 class _Revoke(TyperGroup):
-    """`revoke NUMBER` is `revoke add NUMBER`: what is said in a hurry is short."""
+    """A group whose default command is `add`: `revoke NUMBER` is short for `revoke add NUMBER`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, "--help"}:
@@ -32,7 +32,7 @@ class _Revoke(TyperGroup):
 
 app = typer.Typer()
 revoke_app = typer.Typer(
-    cls=_Revoke, no_args_is_help=True, help="Stops: people who told you not to call. `add` may be left out."
+    cls=_Revoke, no_args_is_help=True, help="Record and lift revocations. `add` is the default command."
 )
 app.add_typer(revoke_app, name="revoke")
 
@@ -43,47 +43,48 @@ def revoke_add(
     number: Annotated[
         str,
         typer.Argument(
-            help="Whose wish it is, best as +39…; - reads it from standard input.",
+            help="The data subject's number, preferably as +39…; - reads it from standard input.",
             show_default=False,
             callback=number_given,
         ),
     ] = "",
     controller: ControllerId = "",
     scope: Annotated[
-        Literal["campaign", "controller", "everyone"], typer.Option(help="Whom it binds.")
+        Literal["campaign", "controller", "everyone"], typer.Option(help="Scope of the revocation.")
     ] = "controller",
-    campaign: Annotated[str, typer.Option(help="With --scope campaign: which one.")] = "",
+    campaign: Annotated[str, typer.Option(help="With --scope campaign: id of the campaign.")] = "",
     at: Time = "",
     channel: Channel = "cli",
     proof: Proof = "",
     actor: Actor = "cli",
     seq: Annotated[
         int | None,
-        typer.Option("--lift", metavar="SEQ", min=1, help="Lift the revocation of this entry."),
+        typer.Option("--lift", metavar="SEQ", min=1, help="Lift the revocation with this `seq`."),
     ] = None,
     ground: Annotated[
         Literal["error", "new_consent"] | None,
-        typer.Option(help="With --lift: entered by mistake, or the person consented again."),
+        typer.Option(help="With --lift: recorded in error, or the data subject consented again."),
     ] = None,
-    reason: Annotated[str, typer.Option(help="With --lift: what happened.")] = "",
-    consent: Annotated[str, typer.Option(help="With --ground new_consent: its id.")] = "",
+    reason: Annotated[str, typer.Option(help="With --lift: explanation.")] = "",
+    consent: Annotated[str, typer.Option(help="With --ground new_consent: id of the new consent.")] = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Record that a person told you to stop calling. It beats every consent, from the moment it is acknowledged.
+    """Record a revocation: the data subject wants no more calls. Once acknowledged, it overrides every consent.
 
     dialgate revoke add +390612345678 --channel letter --proof archive/2026/4711.pdf
 
-    `--lift SEQ` does the same as `dialgate revoke lift SEQ`."""
+    `--lift SEQ` does the same as `dialgate revoke lift SEQ`.
+    """
     options = locals()
     with reporting(as_json=as_json):
         if (seq is None) == (not number):
-            raise Failure("request.invalid", "give a NUMBER to revoke, or --lift SEQ", status=MISUSE)
+            raise Failure("request.invalid", "give either a NUMBER or --lift SEQ", status=MISUSE)
         if seq is None:
-            ask = request(RevocationRequest, options)
+            revocation = request(RevocationRequest, options)
             note(
                 config,
-                lambda registrar, client: registrar.revocations.revoke(client, ask),
+                lambda registrar, client: registrar.revocations.revoke(client, revocation),
                 "revoked",
                 as_json=as_json,
             )
@@ -94,23 +95,24 @@ def revoke_add(
 @revoke_app.command("lift")
 @options_of(LiftRequest)
 def revoke_lift(
-    ask: LiftRequest,
+    lifting: LiftRequest,
     *,
-    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="The ledger entry of the revocation.")],
-    at: Annotated[str, typer.Option(hidden=True, help="Accepted and ignored, as before.")] = "",  # noqa: ARG001
+    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="`seq` of the revocation's ledger entry.")],
+    at: Annotated[str, typer.Option(hidden=True, help="Ignored.")] = "",  # noqa: ARG001
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Lift a revocation that was entered by mistake, or after which the person consented again.
+    """Lift a revocation that was recorded in error, or that a later consent replaces.
 
-    dialgate revoke lift 4711 --ground error --reason "another person's letter" """
-    _lift(ask, seq, config, as_json=as_json)
+    dialgate revoke lift 4711 --ground error --reason "another person's letter"
+    """
+    _lift(lifting, seq, config, as_json=as_json)
 
 
-def _lift(ask: LiftRequest, seq: int, config: Path, *, as_json: bool) -> None:
+def _lift(lifting: LiftRequest, seq: int, config: Path, *, as_json: bool) -> None:
     note(
         config,
-        lambda registrar, client: registrar.revocations.lift(client, seq, ask),
+        lambda registrar, client: registrar.revocations.lift(client, seq, lifting),
         "lifted",
         as_json=as_json,
     )
@@ -119,10 +121,11 @@ def _lift(ask: LiftRequest, seq: int, config: Path, *, as_json: bool) -> None:
 @revoke_app.command("import")
 @options_of(RevocationsRequest, channel="crm")
 def revoke_import(
-    ask: RevocationsRequest,
+    import_request: RevocationsRequest,
     *,
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="Text, CSV or XLSX, a number a row.")
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="Text, CSV or XLSX file with one number per row."),
     ],
     controller: str,
     encoding: Encoding = "",
@@ -133,14 +136,18 @@ def revoke_import(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Record every stop of a file; a column `at` may say when each was said.
+    """Record every revocation in a file. An optional column `at` has the time of each.
 
-    The file is read to its end before anything is written, and refused whole if a row cannot be read, unless --skip-bad.
-    Each part binds as it is written. Broken off, it is imported again: nobody is revoked twice.
+    The whole file is read before anything is written. If a row is invalid, the file is refused, unless you give --skip-bad. Each part
+    applies as soon as it is written. If the import was interrupted, run it again: no revocation is recorded twice.
 
-    dialgate revoke import stops.csv --channel crm --proof exports/2026-11-24.csv --reasons bad.csv"""
-    report = taken(
-        locals(), lambda registrar, client, *read: registrar.revocations.revoke_all(client, ask, *read)
+    dialgate revoke import stops.csv --channel crm --proof exports/2026-11-24.csv --reasons bad.csv
+    """
+    report = import_file(
+        locals(),
+        lambda registrar, client, *arguments: registrar.revocations.revoke_all(
+            client, import_request, *arguments
+        ),
     )
     if as_json:
         show_json(report)
@@ -154,7 +161,7 @@ def _show(report: RevocationsReport) -> None:
         "revoked": report.revoked,
         "revoked before": report.known,
         "duplicates": report.duplicates,
-        "left out": report.refused,
+        "skipped": report.refused,
     }
-    fields = {name: f"{count:,}" for name, count in counts.items()} | {"binds after": report.at}
+    fields = {name: f"{count:,}" for name, count in counts.items()} | {"applies after": report.at}
     show_fields("Revocations", fields)

@@ -1,4 +1,4 @@
-"""`dialgate scrub`: a file held against everything that is known."""
+"""`dialgate scrub`: a verdict for every number of a file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,10 +29,12 @@ def scrub(
     *,
     file: Annotated[
         Path,
-        typer.Argument(metavar="IN", exists=True, dir_okay=False, help="Text, CSV or XLSX, a number a row."),
+        typer.Argument(
+            metavar="IN", exists=True, dir_okay=False, help="Text, CSV or XLSX file with one number per row."
+        ),
     ],
-    campaign: Annotated[str, typer.Option(help="The campaign that would call it.")],
-    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Where to write it, as CSV.")],
+    campaign: Annotated[str, typer.Option(help="The campaign that would call the numbers.")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="CSV file to write.")],
     at: Time = "",
     encoding: Encoding = "",
     separator: Separator = "",
@@ -43,17 +45,18 @@ def scrub(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Write a list with a verdict beside every row: allow, later or deny, with code, valid_until and not_before.
+    """Write a copy of a list with a verdict on every row: allow, later or deny, with code, valid_until and not_before.
 
-    valid_until is the end by law. It permits no call: what is allowed may be revoked a moment later, so ask before each. That the list left, by whom and
-    on what ground, is written into the ledger first.
+    An allow here permits no call, because the data subject may revoke a moment later: check before each call. valid_until is the end by
+    law. The export is first recorded in the ledger, with actor and proof.
 
-    dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711"""
+    dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711
+    """
     with reporting(as_json=as_json):
         lines = load_config(config).lines
         line = lines.get(campaign)
         if line is None:
-            text = choose("Name one of the configuration's campaigns", lines)
+            text = choose("Use one of the configured campaigns", lines)
             raise Failure("campaign.unknown", text, field="campaign")
         hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
         home = line.dial_region or home_of(config, line.controller.id)
@@ -62,19 +65,20 @@ def scrub(
         spare_collector()
         try:
             with reading(file) as opened:
-                told = write(
+                scrubbed = write(
                     config,
                     lambda registrar, client: export.scrub(registrar, client, order, opened, out, hints),
                 )
         except OSError as error:
             raise Failure("request.invalid", f"{out}: {error.strerror}", field="out", status=MISUSE) from None
     if as_json:
-        show_json(told)
+        show_json(scrubbed)
     else:
-        _show(told, out)
+        _show(scrubbed, out)
 
 
-def _show(told: export.Scrubbed, out: Path) -> None:
-    counts = {"rows": told.rows, "allow": told.allow, "later": told.later, "deny": told.deny} | told.codes
-    fields = {name: f"{count:,}" for name, count in counts.items()}
-    show_fields(f"{out}, at {told.at}", fields | {"ledger entry": str(told.seq), "sha256": told.sha256})
+def _show(scrubbed: export.Scrubbed, out: Path) -> None:
+    verdicts = {name: getattr(scrubbed, name) for name in ("rows", "allow", "later", "deny")}
+    fields = {name: f"{count:,}" for name, count in (verdicts | scrubbed.codes).items()}
+    entry = {"ledger entry": str(scrubbed.seq), "sha256": scrubbed.sha256}
+    show_fields(f"{out}, at {scrubbed.at}", fields | entry)

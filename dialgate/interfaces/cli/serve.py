@@ -1,4 +1,4 @@
-"""`dialgate serve`: one gate, its door, and the signals of whoever runs it."""
+"""`dialgate serve`: a gate with its listeners and signal handlers."""
 
 import asyncio
 import signal
@@ -41,22 +41,32 @@ _log = structlog.get_logger(__name__)
 @app.command()
 def serve(
     *,
-    host: Annotated[str, typer.Option(help="Listen here instead of where the configuration says.")] = "",
-    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="0 takes any free port.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on. Default: the setting `listen.host`.")] = "",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65_535,
+            help="Port to listen on; 0 picks a free one. Default: the setting `listen.port`.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, max=64, help="Processes that share the ports; more than one needs a Redis store."
+            min=1,
+            max=64,
+            help="Processes that share the ports. More than one requires a Redis store. Default: the setting `workers`.",
         ),
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Run the gate until SIGTERM or SIGINT, which let every call that was asked be answered first.
+    """Run the gate until SIGTERM or SIGINT. Checks in progress are answered first.
 
-    SIGHUP reads the configuration and the TLS certificate again; if one is broken, both are refused, and the gate goes on with
-    what it had. SIGUSR2 restarts the workers one by one, and no call is refused. The log event "ready" names the URL.
+    SIGHUP reloads the configuration and the TLS certificate. If one of them is invalid, the gate continues with the old ones. SIGUSR2
+    restarts the workers one by one, without refusing calls. The log event "ready" has the URL.
 
-    dialgate serve --config /etc/dialgate/dialgate.yaml --workers 4"""
+    dialgate serve --config /etc/dialgate/dialgate.yaml --workers 4
+    """
     with reporting(as_json=False):
         try:
             service_log.configure()
@@ -78,7 +88,7 @@ def serve(
 
 
 def work(post: Post) -> int:
-    """As one worker. Returns the exit code."""
+    """Run one worker. Return the exit code."""
     service_log.configure()
     try:
         uvloop.run(_serve(post))
@@ -105,8 +115,8 @@ async def _serve(post: Post) -> None:
         siblings = await Siblings.open(service.config.data, post.worker, registry, service.refresh)
         closing.push_async_callback(siblings.close)
         service.registrar.activation.refresh_workers = siblings.refresh_others
-        with suppress(Unavailable):  # then upkeep says so
-            await service.refresh()  # what was written before this worker could be asked to
+        with suppress(Unavailable):  # upkeep reports it later
+            await service.refresh()  # entries that were written before this worker was reachable
         sockets = inherited(post.doors.get("listen", ()))
         runner = await http_application.start(service, registry, sockets, siblings if post.doors else None)
         closing.push_async_callback(runner.cleanup)
@@ -135,7 +145,7 @@ async def _serve(post: Post) -> None:
 
 
 async def _opened(opening: Coroutine[None, None, App], stop: asyncio.Event) -> App | None:
-    """None if it is to stop before it is open: then what was opened is closed."""
+    """Return the app, or None if `stop` was set before it was open."""
     service, stopping = asyncio.create_task(opening), asyncio.create_task(stop.wait())
     await asyncio.wait([service, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -157,8 +167,10 @@ async def _relieved(
 async def _operations(
     service: App, registry: CollectorRegistry, post: Post, siblings: Siblings | None, closing: AsyncExitStack
 ) -> dict[str, str]:
-    """Where operators may read metrics without a key. Where the setting is absent, a port in use is no fault: several
-    gates may run on one machine."""
+    """Start the operations listener, and return its URL for the event "ready".
+
+    Without the setting `operations`, a port in use is only a warning, because several gates may run on one machine.
+    """
     if post.doors and "operations" not in post.doors:
         return {}
     try:
@@ -176,7 +188,7 @@ async def _operations(
 
 
 async def _fastagi(service: App, closing: AsyncExitStack, sockets: list[socket.socket]) -> dict[str, str]:
-    """Where Asterisk is to ask, if it is to."""
+    """Start the FastAGI listener, if configured, and return its URL."""
     listen = service.config.settings.fastagi
     if listen is None:
         return {}
@@ -186,7 +198,7 @@ async def _fastagi(service: App, closing: AsyncExitStack, sockets: list[socket.s
 
 
 async def _sip(service: App, closing: AsyncExitStack, *, shared: bool) -> dict[str, str]:
-    """Where a session border controller is to ask, if it is to."""
+    """Start the SIP listener, if configured, and return its address."""
     listen = service.config.settings.sip
     if listen is None:
         return {}
@@ -199,18 +211,18 @@ def _signals(post: Post) -> tuple[asyncio.Event, asyncio.Event, asyncio.Event]:
     loop = asyncio.get_running_loop()
     stop, hangup, relieve = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGUSR1, relieve.set)
-    if post.parent >= 0:  # nothing is ever written to it: it can be read when the parent is gone
+    if post.parent >= 0:  # nothing is written to this pipe, so it becomes readable when the parent ends
         loop.add_reader(post.parent, _orphaned, post.parent, stop)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     loop.add_signal_handler(signal.SIGUSR2, _refuse_to_roll)
-    held_signals.release()  # a SIGHUP that came before is remembered in `hangup`, for the gate may have read the older files
+    held_signals.release()  # an earlier SIGHUP sets `hangup` now, because the gate may have read the old files
     return stop, hangup, relieve
 
 
 def _refuse_to_roll() -> None:
-    _log.warning("SIGUSR2 ignored: it restarts workers, so send it to the parent of `serve --workers`")
+    _log.warning("SIGUSR2 ignored: to restart workers, send it to the parent process of `serve --workers`")
 
 
 def _orphaned(parent: int, stop: asyncio.Event) -> None:
@@ -231,7 +243,7 @@ async def _reload(
         except ConfigError as error:
             service.gate.reject_config(error)
         except OSError as error:
-            service.gate.reject_config(ConfigError([f"the configuration cannot be kept: {error}"]))
+            service.gate.reject_config(ConfigError([f"the configuration cannot be stored: {error}"]))
         else:
             runner.renew(certificate)
             certificates.show(certificate, service.metrics)

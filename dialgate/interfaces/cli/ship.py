@@ -1,4 +1,4 @@
-"""`dialgate ship`: the decisions moved on, by a process that no call waits for."""
+"""`dialgate ship`: a separate process that copies the decision log to other places."""
 
 import asyncio
 import signal
@@ -33,41 +33,42 @@ _log = structlog.get_logger(__name__)
 def ship(
     *,
     once: Annotated[
-        bool, typer.Option("--once", help="Ship what there is now, and end: 1 where something failed.")
+        bool, typer.Option("--once", help="Ship all current records, then exit. Exit 1: something failed.")
     ] = False,
     anew: Annotated[
-        bool, typer.Option("--anew", help="Compare every file that is there, and ship what is missing.")
+        bool, typer.Option("--anew", help="Compare every shipped file, and ship the missing ones.")
     ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Move the decisions on, as `shipping` in the configuration says: closed files of the log to a folder or to object
-    storage, and every record to a Redis Stream as it comes.
+    """Ship the decision log to the targets in the setting `shipping`.
 
-    Runs beside the gate until SIGTERM, reads its log's files, and is waited for by nobody. It may be stopped, killed and
-    started again at any time: nothing is lost, and nothing is there twice. A changed configuration needs a restart.
+    Closed log files go to a folder or to object storage, and records go to a Redis Stream as they are written. Runs beside the gate until
+    SIGTERM, and never delays it. You may stop, kill and restart it at any time: nothing is lost or shipped twice. A changed configuration
+    needs a restart.
 
-    dialgate ship --once --anew"""
+    dialgate ship --once --anew
+    """
     with reporting(as_json=as_json):
         loaded = load_config(config)
         service_log.configure(loaded.settings.service_log)
         try:
             with shipping_lock(loaded.data):
                 shipper = Shipper(loaded, wall_clock, compare_all=anew)
-                well = uvloop.run(shipper.once() if once else _run(shipper, loaded))
+                is_complete = uvloop.run(shipper.once() if once else _run(shipper, loaded))
         except Refused as refused:
             raise Failure("shipping.refused", str(refused)) from None
         except OSError as error:
             raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None
     if once:
         _show(shipper.standings(), as_json=as_json)
-    raise typer.Exit(0 if well else NO)
+    raise typer.Exit(0 if is_complete else NO)
 
 
 async def _run(shipper: Shipper, config: Config) -> bool:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     _log.info("shipping", data=str(config.data))
     await shipper.run(stop)
     _log.info("stopped")
@@ -77,14 +78,24 @@ async def _run(shipper: Shipper, config: Config) -> bool:
 def _show(standings: Standings, *, as_json: bool) -> None:
     if as_json:
         show_json(
-            [{"to": to, "worker": worker, **structs.asdict(each)} for (to, worker), each in standings.items()]
+            [
+                {"to": to, "worker": worker, **structs.asdict(standing)}
+                for (to, worker), standing in standings.items()
+            ]
         )
         return
     show_table(
         "Shipped",
         ("to", "worker", "up to record", "behind", "missed", ""),
         [
-            (to, str(worker), f"{each.last:,}", f"{each.behind:,}", f"{each.missed:,}", each.problem)
-            for (to, worker), each in standings.items()
+            (
+                to,
+                str(worker),
+                f"{standing.last:,}",
+                f"{standing.behind:,}",
+                f"{standing.missed:,}",
+                standing.problem,
+            )
+            for (to, worker), standing in standings.items()
         ],
     )

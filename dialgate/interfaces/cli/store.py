@@ -1,4 +1,4 @@
-"""`dialgate store copy`: from the embedded store to a shared one, and back."""
+"""`dialgate store copy`: migration between an embedded and a shared store."""
 
 import asyncio
 from pathlib import Path
@@ -15,30 +15,31 @@ from dialgate.store import factory
 from dialgate.store.copying import CopyEnd, Kind, copy
 
 app = typer.Typer()
-store_app = typer.Typer(no_args_is_help=True, help="The store as a whole.")
+store_app = typer.Typer(no_args_is_help=True, help="Migrate the store.")
 app.add_typer(store_app, name="store")
 
 _Url = Annotated[
     str,
     typer.Argument(
-        help="sqlite:///PATH, or a URL as `store` has it; `?name=…` for other keys than dialgate."
+        help="sqlite:///PATH, or a URL as in the setting `store`; `?name=…` for a key prefix other than dialgate."
     ),
 ]
 
 
 @store_app.callback()
 def store_commands() -> None:
-    """It has one command so far."""
+    """Keep `copy` a subcommand: Typer merges a single command into its group."""
 
 
 @store_app.command("copy")
 def store_copy(source: _Url, target: _Url, *, as_json: AsJson = False) -> None:
-    """Copy a store to another engine, with every sequence as it is, and compare the two row by row.
+    """Copy a store to another engine with the same sequences, and compare the two row by row.
 
-    Stop the gates first. Broken off, run it again: it goes on. No gate opens a copy that is not whole. A password need not
-    stand in the command: name a file that holds the URL, as in @/etc/dialgate/redis.url.
+    Stop the gates first. If the copy was interrupted, run it again to continue: gates do not open an incomplete copy. To keep a password
+    out of the command, name a file that contains the URL, as in @/etc/dialgate/redis.url.
 
-    dialgate store copy sqlite:///var/lib/dialgate/store.db redis://localhost:6379/0"""
+    dialgate store copy sqlite:///var/lib/dialgate/store.db redis://localhost:6379/0
+    """
     with reporting(as_json=as_json):
         try:
             copied = asyncio.run(_copy(source, target, shown=not as_json))
@@ -63,12 +64,16 @@ async def _copy(source: str, target: str, *, shown: bool) -> dict[Kind, int]:
 
 
 def _end(text: str) -> CopyEnd:
-    """Raises `Failure`."""
+    """Open one end of the copy. Raises `Failure`."""
     url = Path(text[1:]).read_text("utf-8").strip() if text.startswith("@") else text
-    address, _, told = url.partition("?")
-    query = dict(parse_qsl(told))
+    address, _, parameters = url.partition("?")
+    query = dict(parse_qsl(parameters))
     name = query.pop("name", "dialgate")
     try:
         return factory.copy_end(f"{address}?{urlencode(query)}" if query else address, name, wall_clock())
     except ValueError as error:
-        raise Failure("store.invalid", f"no URL of a store: {error}", status=MISUSE) from None
+        raise Failure(
+            "store.invalid",
+            f"not the URL of a store: {error}. Write sqlite:///PATH or redis://HOST:PORT/0",
+            status=MISUSE,
+        ) from None

@@ -1,4 +1,4 @@
-"""Commands for the rights of the person called."""
+"""`dialgate subject`: data-subject requests."""
 
 import asyncio
 import os
@@ -44,28 +44,29 @@ T = TypeVar("T")
 Act: TypeAlias = Callable[[Subjects, Client], Awaitable[T]]
 
 app = typer.Typer()
-subject_app = typer.Typer(no_args_is_help=True, help="The rights of the person called (GDPR art. 12 to 20).")
+subject_app = typer.Typer(no_args_is_help=True, help="Handle data-subject requests (GDPR art. 12 to 20).")
 app.add_typer(subject_app, name="subject")
 
 Purpose: TypeAlias = Annotated[
-    str, typer.Option(help="Why you look; it is recorded, and the person may ask.")
+    str, typer.Option(help="Reason for the look-up. It is recorded, and the data subject may see it.")
 ]
 RequestId: TypeAlias = Annotated[
-    str, typer.Option("--request", metavar="ID", help="The request it is for; see `subject requests`.")
+    str,
+    typer.Option("--request", metavar="ID", help="Id of the data-subject request; see `subject requests`."),
 ]
 Out: TypeAlias = Annotated[
-    Path | None, typer.Option(dir_okay=False, help="Write to this file, for its owner alone.")
+    Path | None, typer.Option(dir_okay=False, help="Write to this file, readable by its owner only.")
 ]
 
 
 def act(path: Path, step: Act[T]) -> T:
-    """Beside a running gate or in its absence. Raises Failure."""
-    return asyncio.run(_acted(load_config(path), step))
+    """Run a step on the subject data, whether or not a gate is running. Raises `Failure`."""
+    return asyncio.run(_act(load_config(path), step))
 
 
-async def _acted(config: Config, step: Act[T]) -> T:
-    # Whoever may run this can read the files themselves; that they looked is recorded all the same, under their name.
-    client = Client(name=f"cli:{_who()}", controllers=tuple(config.controllers), scopes=get_args(Scope))
+async def _act(config: Config, step: Act[T]) -> T:
+    # The operator can read the files directly, so the client has all scopes. Look-ups are still recorded, under their name.
+    client = Client(name=f"cli:{_operator()}", controllers=tuple(config.controllers), scopes=get_args(Scope))
     try:
         async with Subjects.standalone(config, wall_clock) as subjects:
             return await step(subjects, client)
@@ -75,19 +76,19 @@ async def _acted(config: Config, step: Act[T]) -> T:
         raise Failure(f"{fault.component}.unavailable", str(fault)) from None
 
 
-def _who() -> str:
-    named = next(filter(None, map(os.environ.get, ("DIALGATE_ACTOR", "SUDO_USER", "USER"))), "")
-    if named:
-        return named
+def _operator() -> str:
+    name = next(filter(None, map(os.environ.get, ("DIALGATE_ACTOR", "SUDO_USER", "USER"))), "")
+    if name:
+        return name
     try:
-        return pwd.getpwuid(os.getuid()).pw_name  # a timer, or a container, has no USER
+        return pwd.getpwuid(os.getuid()).pw_name  # timers and containers have no USER
     except KeyError:
         return f"uid-{os.getuid()}"
 
 
 def show_missing(missing: Mapping[str, str]) -> None:
     for node, why in missing.items():
-        typer.echo(f"{node} was not asked: {why}.", err=True)
+        typer.echo(f"{node} could not be asked: {why}.", err=True)
 
 
 def _end(missing: Mapping[str, str]) -> None:
@@ -114,53 +115,61 @@ def subject_show(
     purpose: Purpose,
     controller: ControllerId = "",
     language: Annotated[
-        Language | None, typer.Option(help="As a page to read; else a summary, or JSON with --json.")
+        Language | None,
+        typer.Option(help="Write an HTML page in this language. Default: a summary, or JSON with --json."),
     ] = None,
     out: Out = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything held about a number, and who saw it (GDPR art. 15). Where gates share a store, by all of them; exit 1 where
-    one could not be asked.
+    """Show all data about a number, and the clients that looked it up (GDPR art. 15).
 
-    dialgate subject show +390612345678 --purpose "request 5f0c2a9b" --language it --out report.html"""
+    If gates share a store, the report includes the data of all of them. Exit 1: a gate could not be asked.
+
+    dialgate subject show +390612345678 --purpose "request 5f0c2a9b" --language it --out report.html
+    """
     with reporting(as_json=as_json):
-        told = act(config, lambda subjects, client: subjects.report(client, controller, number, purpose))
-        text = page.page(told, language) if language else f"{msgspec.json.encode(told).decode()}\n"
+        report = act(config, lambda subjects, client: subjects.report(client, controller, number, purpose))
+        text = page.page(report, language) if language else f"{msgspec.json.encode(report).decode()}\n"
         if out is not None:
             write_out(out, text)
         elif language is None:
-            _show(told, as_json=as_json)
+            _show(report, as_json=as_json)
         else:
             typer.echo(text)
-    _end(told.missing)
+    _end(report.missing)
 
 
-def _show(told: Report, *, as_json: bool) -> None:
+def _show(report: Report, *, as_json: bool) -> None:
     if as_json:
-        show_json(told)
+        show_json(report)
         return
     show_table(
         "Ledger",
         ("entry", "at", "what", "by", "channel"),
-        [(str(each.seq), each.at, each.kind, each.actor, each.channel) for each in told.ledger],
+        [(str(entry.seq), entry.at, entry.kind, entry.actor, entry.channel) for entry in report.ledger],
     )
     show_table(
         "Decisions",
         ("at", "decision", "campaign", "why"),
         [
-            (each.at, each.decision, each.campaign, " ".join(why.code for why in each.reasons) or each.basis)
-            for each in told.decisions
+            (
+                decision.at,
+                decision.decision,
+                decision.campaign,
+                " ".join(reason.code for reason in decision.reasons) or decision.basis,
+            )
+            for decision in report.decisions
         ],
     )
     show_table(
-        "Seen by",
+        "Look-ups",
         ("at", "client", "what", "why"),
-        [(each.at, each.client, each.what, each.purpose) for each in told.lookups],
+        [(lookup.at, lookup.client, lookup.what, lookup.purpose) for lookup in report.lookups],
     )
-    restricted = f"{len(told.restricted)} restricted entries"
-    lists = ", ".join(each.list for each in told.lists) or "none"
-    typer.echo(f"On lists: {lists}. {restricted}. `--language it` or `--json` tells everything.")
+    restricted = f"{len(report.restricted)} restricted entries"
+    lists = ", ".join(listing.list for listing in report.lists) or "none"
+    typer.echo(f"On lists: {lists}. {restricted}. `--language it` or `--json` shows all data.")
 
 
 @subject_app.command("export")
@@ -172,14 +181,15 @@ def subject_export(
     out: Out = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Write what the person provided, as JSON for another controller (GDPR art. 20).
+    """Write the data that the data subject provided, as JSON for another controller (GDPR art. 20).
 
-    dialgate subject export +390612345678 --purpose "request 5f0c2a9b" --out portable.json"""
+    dialgate subject export +390612345678 --purpose "request 5f0c2a9b" --out portable.json
+    """
     with reporting(as_json=out is None):
-        told = act(
+        data = act(
             config, lambda subjects, client: subjects.export_portable(client, controller, number, purpose)
         )
-        text = msgspec.json.format(msgspec.json.encode(told)).decode()
+        text = msgspec.json.format(msgspec.json.encode(data)).decode()
         if out is None:
             typer.echo(text)
         else:
@@ -192,76 +202,82 @@ def subject_export(
 @subject_app.command("ask")
 @options_of(CaseRequest)
 def subject_ask(
-    ask: CaseRequest,
+    case_request: CaseRequest,
     *,
     number: Number,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Note that a person asked. From then on a month runs (GDPR art. 12).
+    """Record a data-subject request. It is due within a month (GDPR art. 12).
 
-    dialgate subject ask +390612345678 --kind erasure --identified "code read back on a call to it" --channel pec"""
-    case = act(config, lambda subjects, client: subjects.ask(client, number, ask))
+    dialgate subject ask +390612345678 --kind erasure --identified "code read back on a call to it" --channel pec
+    """
+    case = act(config, lambda subjects, client: subjects.ask(client, number, case_request))
     _show_case(case, as_json=as_json)
 
 
 @subject_app.command("requests")
 def subject_requests(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Show the open requests, the most urgent first. Exit 1 where one is late.
+    """Show the open data-subject requests, the most urgent first. Exit 1: a request is overdue.
 
-    dialgate subject requests --json"""
+    dialgate subject requests --json
+    """
     with reporting(as_json=as_json):
-        told = act(config, lambda subjects, client: subjects.deadlines.open_cases(client))
+        cases = act(config, lambda subjects, client: subjects.deadlines.open_cases(client))
     if as_json:
-        show_json({"requests": told})
+        show_json({"requests": cases})
     else:
         show_table(
             "Open requests",
             ("id", "controller", "kind", "received", "due", "days left"),
             [
                 (
-                    each.id,
-                    each.controller,
-                    each.kind,
-                    each.received_at[:10],
-                    each.due_at[:10],
-                    str(each.days_left),
+                    case.id,
+                    case.controller,
+                    case.kind,
+                    case.received_at[:10],
+                    case.due_at[:10],
+                    str(case.days_left),
                 )
-                for each in told
+                for case in cases
             ],
             whole=1,
         )
-    raise typer.Exit(NO if any(each.days_left < 0 for each in told) else 0)
+    raise typer.Exit(NO if any(case.days_left < 0 for case in cases) else 0)
 
 
 @subject_app.command("close")
 def subject_close(
     *,
-    name: Annotated[str, typer.Argument(metavar="ID", help="The request.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="Id of the request.")],
     outcome: Annotated[
-        Literal["answered", "refused", "extended"], typer.Option(help="Extended: two more months.")
+        Literal["answered", "refused", "extended"],
+        typer.Option(help="`extended` extends the deadline by two months."),
     ],
-    reason: Annotated[str, typer.Option(help="What the person was told, and how.")],
+    reason: Annotated[
+        str, typer.Option(help="The response to the data subject, and the channel it was sent by.")
+    ],
     actor: Actor = "cli",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Answer or refuse a request, or take two more months for it.
+    """Close a data-subject request as answered or refused, or extend it by two months.
 
-    dialgate subject close 5f0c2a9be41d7703 --outcome answered --reason "report sent by pec" """
+    dialgate subject close 5f0c2a9be41d7703 --outcome answered --reason "report sent by pec"
+    """
     with reporting(as_json=as_json):
         step = CaseStep(outcome=outcome, reason=reason, actor=actor)
-        told = act(config, lambda subjects, client: subjects.deadlines.move(client, name, step))
-        _show_case(told, as_json=as_json)
+        case = act(config, lambda subjects, client: subjects.deadlines.move(client, name, step))
+        _show_case(case, as_json=as_json)
 
 
-def _show_case(told: CaseInfo, *, as_json: bool) -> None:
+def _show_case(case: CaseInfo, *, as_json: bool) -> None:
     if as_json:
-        show_json(told)
-    elif told.closed_at:
-        typer.echo(f"request {told.id}: closed")
+        show_json(case)
+    elif case.closed_at:
+        typer.echo(f"request {case.id}: closed")
     else:
-        typer.echo(f"request {told.id}: to be answered by {told.due_at} ({told.days_left} days)")
+        typer.echo(f"request {case.id}: due on {case.due_at} ({case.days_left} days left)")
 
 
 @subject_app.command("rectify")
@@ -269,9 +285,10 @@ def subject_rectify(
     *,
     number: Number,
     request_: RequestId,
-    of: Annotated[int, typer.Option(metavar="SEQ", help="The ledger entry that is wrong.")],
+    of: Annotated[int, typer.Option(metavar="SEQ", help="`seq` of the ledger entry to correct.")],
     fields: Annotated[
-        list[str], typer.Option("--set", metavar="NAME=JSON", help="What is right; may be given again.")
+        list[str],
+        typer.Option("--set", metavar="NAME=JSON", help="Correct value of a field. May be repeated."),
     ],
     controller: ControllerId = "",
     proof: Proof = "",
@@ -279,21 +296,22 @@ def subject_rectify(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Set a consent, contract or call request right, by a later entry (GDPR art. 16).
+    """Correct a consent, contract or call request, by a new entry (GDPR art. 16).
 
-    dialgate subject rectify +390612345678 --request 5f0c2a9b --of 812 --set goods=["broadband"]"""
+    dialgate subject rectify +390612345678 --request 5f0c2a9b --of 812 --set goods=["broadband"]
+    """
     options = locals()
     with reporting(as_json=as_json):
-        asked = request(RectificationRequest, {**options, "fields": dict(map(_pair, fields))})
-        told = act(config, lambda subjects, client: subjects.rectify(client, number, asked))
+        rectification = request(RectificationRequest, {**options, "fields": dict(map(_pair, fields))})
+        rectified = act(config, lambda subjects, client: subjects.rectify(client, number, rectification))
     if as_json:
-        show_json(told)
+        show_json(rectified)
     else:
-        typer.echo(f"entry {told.of} was set right by entry {told.receipt.seq}")
+        typer.echo(f"entry {rectified.of} was corrected by entry {rectified.receipt.seq}")
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    """A value that is no JSON is a text."""
+    """Split NAME=JSON. A value that is not JSON is a text."""
     name, _, value = text.partition("=")
     try:
         return name, msgspec.json.decode(value)
@@ -304,28 +322,31 @@ def _pair(text: str) -> tuple[str, Any]:
 @subject_app.command("erase")
 @options_of(ErasureRequest, fixed={"channel": ""}, request=RequestId)
 def subject_erase(
-    ask: ErasureRequest,
+    erasure_request: ErasureRequest,
     *,
     number: Number,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Erase what may go, put out of use what must stay, and suppress the number (GDPR art. 17). It cannot be undone. Where gates
-    share a store, by all of them; exit 1 where one could not be asked.
+    """Erase the data about a number, and suppress the number (GDPR art. 17). This cannot be undone.
 
-    dialgate subject erase +390612345678 --request 5f0c2a9be41d7703"""
-    erasure = act(config, lambda subjects, client: subjects.erasing.erase(client, number, ask))
+    Data that must be kept is restricted instead. If gates share a store, all of them erase. Exit 1: a gate could not be asked.
+
+    dialgate subject erase +390612345678 --request 5f0c2a9be41d7703
+    """
+    erasure = act(config, lambda subjects, client: subjects.erasing.erase(client, number, erasure_request))
     _show_erasure(erasure, as_json=as_json)
     _end(erasure.missing)
 
 
-def _show_erasure(told: Erasure, *, as_json: bool) -> None:
+def _show_erasure(erasure: Erasure, *, as_json: bool) -> None:
     if as_json:
-        show_json(told)
+        show_json(erasure)
         return
     show_table(
-        "What became of it",
-        ("what", "name", "", "why", "law", "until"),
-        [(each.what, each.name, each.done, each.why, each.law, each.until[:10]) for each in told.items],
+        "Erasure",
+        ("what", "name", "result", "why", "law", "until"),
+        [(item.what, item.name, item.done, item.why, item.law, item.until[:10]) for item in erasure.items],
     )
-    typer.echo(f"The number is suppressed by entry {told.suppression.seq}, from {told.suppression.at} on.")
+    suppression = erasure.suppression
+    typer.echo(f"The number is suppressed from {suppression.at} on, by entry {suppression.seq}.")

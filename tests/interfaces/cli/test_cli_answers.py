@@ -81,7 +81,7 @@ async def test_of_certain_dates_only_those_are_told(asked: Asked) -> None:
         (("--until", "2026-11-25T00:00:00+01:00"), 0, asked.denied),
         (("--until", "2026-11-24T09:00:00+01:00"), 1, "on record for these dates"),
         (("--since", "2026-11-25T00:00:00+01:00"), 1, "on record for these dates"),
-        (("--since", "yesterday"), 2, "Give an instant with its offset"),
+        (("--since", "yesterday"), 2, "Write an instant with its UTC offset"),
     ):
         done = await asyncio.to_thread(asked.run, "why", LISTED, *WHY, *words)
         assert (done[0], told in done[1]) == (code, True), words
@@ -168,5 +168,5 @@ def test_where_no_gate_ever_ran_nothing_is_made(tmp_path: Path) -> None:
     world.write_folder(tmp_path)
     for words in (("why", CLEAR, *WHY), ("log", "search"), ("log", "replay")):
         done = CliRunner().invoke(main.app, [*words, "--config", str(tmp_path / "dialgate.yaml")])
-        assert (done.exit_code, "has a gate ever run here?" in done.output) == (1, True)
+        assert (done.exit_code, "Check --config, or start the gate once" in done.output) == (1, True)
     assert not (tmp_path / "data").exists()

@@ -68,10 +68,10 @@ def test_a_line_is_one_number(words: list[str], given: str, shown: str | None) -
 @pytest.mark.parametrize(
     ("words", "given", "said"),
     [
-        (["-"], "1\n2\n", "standard input holds 2 numbers, and this command takes 1; nothing was done"),
-        (["+39", "--other", "-"], "1\n2\n3", "standard input holds 3 numbers, and this command takes 1"),
-        (["--other", "-", "-"], "1\n2\n3", "standard input holds 3 numbers, and this command takes 2"),
-        (["-", "--other", "-"], "1\n", "standard input holds fewer numbers than `-` were given"),
+        (["-"], "1\n2\n", "standard input has 2 numbers, but this command reads 1. Nothing was done"),
+        (["+39", "--other", "-"], "1\n2\n3", "standard input has 3 numbers, but this command reads 1"),
+        (["--other", "-", "-"], "1\n2\n3", "standard input has 3 numbers, but this command reads 2"),
+        (["-", "--other", "-"], "1\n", "standard input has fewer numbers than there are `-` arguments"),
     ],
 )
 def test_a_line_too_many_or_too_few_is_misuse(words: list[str], given: str, said: str) -> None:
@@ -86,13 +86,13 @@ def test_a_second_stop_is_refused_before_the_first_is_recorded(words: list[str])
     given = "+390612345672\n+390612345673\n"
     done = CliRunner().invoke(dialgate, [*words, "--config", "absent.yaml"], input=given)
     assert done.exit_code == 2
-    assert "standard input holds 2 numbers" in " ".join(done.stderr.replace("│", " ").split())
+    assert "standard input has 2 numbers" in " ".join(done.stderr.replace("│", " ").split())
 
 
 def test_without_a_line_it_is_misuse() -> None:
     done = CliRunner().invoke(app, ["-"], input=" \n")
     assert done.exit_code == 2
-    assert "standard input holds no number" in done.stderr
+    assert "standard input has no number" in done.stderr
 
 
 def test_where_several_are_allowed_all_lines_are_read() -> None:

@@ -114,7 +114,7 @@ async def test_a_gate_without_workers_says_that_it_has_none_to_restart(tmp_path:
         await gate.until(moment)
         gate.process.send_signal(signal.SIGUSR2)
         await gate.hears(
-            "SIGUSR2 ignored: it restarts workers, so send it to the parent of `serve --workers`"
+            "SIGUSR2 ignored: to restart workers, send it to the parent process of `serve --workers`"
         )
         gate.process.send_signal(signal.SIGTERM)
         await gate.hears("stopped")

@@ -159,7 +159,7 @@ async def test_only_numbers_that_are_shown_are_called(tmp_path: Path, unused_udp
 async def test_a_trunk_that_is_not_there_is_named_as_the_reason(tmp_path: Path, unused_udp_port: int) -> None:
     code, (told,) = await probed(configured(tmp_path), unused_udp_port, LINE, "--ring", "1", "--t1", "10")
     assert (code, told["outcome"], told["status"]) == (1, "not_probed", 0)
-    assert "no answer came from the trunk" in told["why"]
+    assert "the trunk did not respond" in told["why"]
 
 
 # ---- without a trunk -------------------------------------------------------------------------------------------------
