@@ -102,7 +102,7 @@ def add(site: web.Application, app: App) -> None:
 
 async def _run_sampling(site: web.Application) -> AsyncIterator[None]:
     if siblings := site.get(SIBLINGS):
-        siblings.tells["board"] = site[LIVE].share
+        siblings.responders["board"] = site[LIVE].share
         site[LIVE].siblings = siblings
     sampling = asyncio.create_task(site[LIVE].run())
     sampling.add_done_callback(partial(_close_after, site[LIVE]))

@@ -1,1 +1,1 @@
-"""The FastAGI server that Asterisk asks, and the recall line."""
+"""The FastAGI server for Asterisk, and the recall line."""

@@ -1,8 +1,8 @@
-"""What Asterisk and a FastAGI server say to each other, without sockets: the bytes that come, the lines that go.
+"""The FastAGI protocol without sockets: a parser of Asterisk's messages, and its commands.
 
-Asterisk speaks first: `agi_NAME: VALUE` lines and an empty one. Then each command is one line, and is answered before the
-next one is sent. `HANGUP` may stand between two answers and is none. A text that is no command can bring Asterisk down
-(asterisk issue 2069), so nothing but `Command` values is ever written, and those cannot hold a line end.
+Asterisk begins with lines `agi_NAME: VALUE` and an empty line. Each command is one line, and Asterisk replies to it before the next one is
+sent. A line `HANGUP` may arrive between replies and is not a reply. An invalid command can crash Asterisk (asterisk issue 2069), so only
+`Command` values are written, which cannot contain a line end.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 LONGEST_LINE: Final = 8192  # Asterisk's own buffer, in bytes
-MOST_BYTES: Final = 32 << 10  # of an environment; Asterisk sends some 500, and the arguments
+MOST_BYTES: Final = 32 << 10  # of an environment; Asterisk sends about 500, plus the arguments
 _BEGINS: Final = b"agi_"
 _VARIABLE: Final = re.compile(r"^agi_([^:\n]*): ?([^\n]*)$", re.MULTILINE)
 _REPLY: Final = re.compile(r"(\d{3})(?: result=([^\s(]*))?(?: \((.*)\))?(?: .*)?")
@@ -21,11 +21,11 @@ _PROVISIONAL: Final = 200
 
 
 class NotAgi(Exception):
-    """What came is not what Asterisk says. The text never repeats it: a called number may stand there."""
+    """Input that Asterisk would not send. The text never repeats it, because it may contain a called number."""
 
 
 class Environment(Struct, frozen=True):
-    """`script`: the URL's path, with its query, not decoded. `values`: without the `agi_` before their names."""
+    """The variables of a call. `script`: the URL's path and query, not decoded. `values`: by name without `agi_`."""
 
     script: str
     values: dict[str, str]
@@ -33,7 +33,10 @@ class Environment(Struct, frozen=True):
 
 
 class Reply(Struct, frozen=True):
-    """`result` is as it came: `1`, `-1`, digits that were pressed, or nothing; `value` what stood in brackets."""
+    """Asterisk's reply to a command.
+
+    `result`: unchanged, such as `1`, `-1`, pressed digits, or empty. `value`: the text in parentheses.
+    """
 
     code: int
     result: str = ""
@@ -41,14 +44,14 @@ class Reply(Struct, frozen=True):
 
 
 class Hangup(Struct, frozen=True):
-    pass
+    """Asterisk's notice that the call has ended."""
 
 
 Message: TypeAlias = Environment | Reply | Hangup
 
 
 class Listener:
-    """Bytes in, what was said out. It holds at most the environment until that is whole, and then one line."""
+    """A parser of Asterisk's messages. It buffers at most an incomplete environment, or an incomplete line."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -57,11 +60,11 @@ class Listener:
 
     @property
     def expects_reply(self) -> bool:
-        """What comes next is a reply from its first byte on."""
+        """Return whether the next byte begins a reply."""
         return self._introduced and not self._rest and not self._in_usage
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """Raises `NotAgi`, after which the listener is of no further use."""
+        """Yield the messages in the data. After `NotAgi` the listener cannot be used any more."""
         data = self._rest + data
         if not self._introduced:
             head, separator, data = data.partition(b"\n\n")
@@ -81,7 +84,10 @@ class Listener:
                 yield message
 
     def _reply(self, line: str) -> Reply | None:
-        """A usage (`520-…` to `520 …`) is one reply, whatever stands within it; `100 …` says that one will come."""
+        """Parse a line; None if it completes no reply.
+
+        A usage text (`520-…` to `520 …`) is one reply. `100 …` announces a reply.
+        """
         if self._in_usage:
             self._in_usage = not line.startswith(f"{_USAGE} ")
             return None if self._in_usage else Reply(_USAGE)
@@ -90,27 +96,27 @@ class Listener:
             return None
         reply = _REPLY.fullmatch(line)
         if reply is None:
-            raise NotAgi("an answer came that is none of Asterisk's")
+            raise NotAgi("a line is not a reply of Asterisk")
         code, result, value = reply.groups()
         return None if int(code) < _PROVISIONAL else Reply(int(code), result or "", value or "")
 
 
 def _check(head: bytes) -> None:
-    """What has come of an environment so far, as soon as it has come: a stranger is not listened to for long."""
+    """Raise `NotAgi` if the bytes so far cannot begin an environment, so that other clients are disconnected early."""
     if not (head.startswith(_BEGINS) or _BEGINS.startswith(head)):
-        raise NotAgi("this is no AGI environment; is it Asterisk that connects here?")
+        raise NotAgi("the client did not send an AGI environment. Only Asterisk may connect to this port")
     if len(head) > MOST_BYTES:
-        raise NotAgi("an environment is longer than any that Asterisk sends")
+        raise NotAgi("the environment is longer than any that Asterisk sends")
 
 
 def _environment(head: bytes) -> Environment:
     text = head.decode("utf-8", "replace")
     lines = _VARIABLE.findall(text)
     if len(lines) != text.count("\n") + 1:
-        raise NotAgi("this is no AGI environment; is it Asterisk that connects here?")
+        raise NotAgi("the client did not send an AGI environment. Only Asterisk may connect to this port")
     values: dict[str, str] = dict(lines)
     if len(values) != len(lines):
-        raise NotAgi("a name stands twice in the environment; Asterisk sends each once")
+        raise NotAgi("a name is repeated in the environment, which Asterisk never does")
     arguments: list[str] = []
     while (value := values.get(f"arg_{len(arguments) + 1}")) is not None:
         arguments.append(value)
@@ -122,38 +128,39 @@ def _environment(head: bytes) -> Environment:
 Command: TypeAlias = bytes
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-# What we ever say: codes, ids, times, file names. Nothing of it needs a quote or a backslash, and none gets through.
+# Values are codes, ids, times and file names. None of them needs quotes or backslashes, so these are not allowed.
 _VALUE: Final = re.compile(r"[A-Za-z0-9_.:/+-]{0,256}")
 ANSWER: Final[Command] = b"ANSWER\n"
 HANG_UP: Final[Command] = b"HANGUP\n"
 
 
 def set_variable(name: str, value: str) -> Command:
-    """Raises ValueError for a value that would have to be escaped."""
+    """Return the command to set a variable. Raises `ValueError` for a value that would need escaping."""
     return b'SET VARIABLE %b "%b"\n' % (_exact(_NAME, name), _exact(_VALUE, value))
 
 
 def set_variables(values: Iterable[tuple[str, str]]) -> Command:
-    """Two or more at once, in their order, by the dialplan's function ARRAY(). Raises ValueError, as above.
+    """Return the command to set two or more variables in order, by the dialplan function ARRAY(). Raises `ValueError`.
 
-    Commands may not be sent ahead instead: Asterisk waits for its socket, and what its stdio has read from that with an
-    earlier line it does not see until more comes (`run_agi` in res_agi.c)."""
+    Sending several commands ahead does not work: Asterisk waits for its socket, and does not see lines that its stdio has buffered until
+    more data arrives (`run_agi` in res_agi.c).
+    """
     names, texts = zip(*values, strict=True)
     listed = b",".join([_exact(_NAME, name) for name in names])
     return b'SET VARIABLE ARRAY(%b) "%b"\n' % (listed, b",".join([_exact(_VALUE, value) for value in texts]))
 
 
 def stream_file(name: str, digits: str = "") -> Command:
-    """Play a file; a key among `digits` stops it, and is the result, as its character code."""
+    """Return the command to play a file. A key in `digits` stops it; its character code is the result."""
     return b'STREAM FILE "%b" "%b"\n' % (_exact(_VALUE, name), _exact(_VALUE, digits))
 
 
-def get_data(name: str, patience: int, most: int) -> Command:
-    """Play a file and take at most `most` keys; `patience` in milliseconds."""
-    return b'GET DATA "%b" %d %d\n' % (_exact(_VALUE, name), patience, most)
+def get_data(name: str, timeout_ms: int, most: int) -> Command:
+    """Return the command to play a file and read at most `most` keys."""
+    return b'GET DATA "%b" %d %d\n' % (_exact(_VALUE, name), timeout_ms, most)
 
 
 def _exact(pattern: re.Pattern[str], text: str) -> bytes:
     if not pattern.fullmatch(text):
-        raise ValueError("this may not stand in a command")
+        raise ValueError("the text contains characters that are not allowed in an AGI command")
     return text.encode("ascii")

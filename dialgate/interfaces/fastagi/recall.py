@@ -1,9 +1,9 @@
-"""The recall line: the caller ID that a person saw must lead to someone who answers (L. 5/2018 art. 2 c. 1; AGCOM
-156/18/CIR: a machine may, at any hour), so Asterisk sends what comes in on it here.
+"""The recall line, to which Asterisk connects incoming calls to a caller ID.
 
-The line says who called and on whose behalf, takes a stop by key press, and is itself the proof, dated, that the number
-is called back and answered. A prompt is a file of Asterisk's, `dialgate/LANGUAGE/NAME`, with nothing of the machine in
-its name; config/prompts/ holds the texts to record. `who-CONTROLLER` names the controller, and is the operator's own.
+A call back to a caller ID must be answered (L. 5/2018 art. 2 c. 1), and a machine may answer at any hour (AGCOM 156/18/CIR). The line
+announces the caller and the controller, and records a revocation by key press. The answered call is also a dated proof that the caller ID
+can be called back. Prompts are Asterisk files, `dialgate/LANGUAGE/NAME`; config/prompts/ has the texts to record. The operator records
+`who-CONTROLLER`, which names the controller.
 """
 
 from collections.abc import Awaitable, Callable
@@ -33,30 +33,36 @@ LANGUAGES: Final = ("it", "en")
 _STOP: Final = "1"
 _STOP_CODE: Final = str(ord(_STOP))  # how STREAM FILE reports the key
 _OK: Final = 200
-_ATTEMPTS: Final = 2  # readings of the menu
-_PATIENCE_MS: Final = 5_000
+_ATTEMPTS: Final = 2  # times that the menu is read out
+_KEY_TIMEOUT_MS: Final = 5_000
 _LONGEST_COUNTRY_CODE: Final = 3
 
 Say = Callable[[Command], Awaitable[Reply]]
 
 
 class Recall:
+    """The dialogue with a caller on the recall line."""
+
     def __init__(self, app: App, client: Client, say: Say) -> None:
         self._app, self._client, self._say = app, client, say
 
     async def speak(self, environment: Environment) -> None:
-        """Raises `Fault` where the dialled number is none of the client's caller IDs: nothing is said then."""
+        """Answer a call. Raises `Fault` before answering if the dialled number is not a caller ID of the client."""
         values = environment.values
         called_number = _parse_number(values.get("dnid", "")) or _parse_number(values.get("extension", ""))
         caller_ids = self._caller_ids(called_number)
         if not caller_ids:
-            raise Fault(404, "controller.unknown", "The dialled number is no caller ID of this client.")
+            raise Fault(
+                404,
+                "controller.unknown",
+                "The dialled number is not a caller ID of this client. Add it to `caller_ids` of a campaign.",
+            )
         language = _language((*environment.arguments, values.get("language", "")))
         evidence = f"recall:{values.get('uniqueid', '')}"[:256]
         caller, controllers = _parse_number(values.get("callerid", "")), list(caller_ids)
         if not _worked(await self._say(ANSWER)):
             return
-        is_stopped: bool | None = None  # None: no key was pressed yet
+        is_stopped: bool | None = None  # None: no key was pressed
         for prompt in ("welcome", *(f"who-{controller}" for controller in controllers)):
             reply = await self._play(language, prompt, _STOP if caller and is_stopped is None else "")
             if prompt == "welcome" and not _worked(reply):
@@ -72,7 +78,7 @@ class Recall:
         await self._say(HANG_UP)
 
     def _caller_ids(self, called_number: str) -> dict[str, str]:
-        """The client's controllers whose caller ID was dialled, and the caller ID as it is shown."""
+        """Return the client's controllers whose caller ID was dialled, each with the caller ID as configured."""
         return {
             line.controller.id: caller_id
             for line in self._app.config.lines.values()
@@ -81,47 +87,50 @@ class Recall:
         }
 
     async def _play(self, language: str, name: str, keys: str = "") -> Reply:
-        """Play a prompt. Asterisk drops a key pressed meanwhile, unless `keys` has it: then it ends the prompt."""
+        """Play a prompt. A key in `keys` ends it; Asterisk ignores other keys."""
         reply = await self._say(stream_file(f"dialgate/{language}/{name}", keys))
         if not _worked(reply):
             _log.warning(
-                "a prompt was not played: no such file, or the call ended", prompt=f"{language}/{name}"
+                "a prompt was not played: the file is missing, or the call ended",
+                prompt=f"{language}/{name}",
             )
         return reply
 
     async def _record_proof(self, caller_ids: dict[str, str], evidence: str) -> None:
-        """Record the proof after the announcement: somebody called, was answered, and was told who it is."""
+        """Record the proof that a call back was answered. Only called after the controller was announced."""
         for controller, caller_id in caller_ids.items():
-            ask = CallerIdProofRequest(
+            proof = CallerIdProofRequest(
                 controller=controller, caller_id=caller_id, kind="probe", answered=True, evidence=evidence
             )
             try:
-                await self._app.registrar.caller_ids.prove_caller_id(self._client, ask)
+                await self._app.registrar.caller_ids.prove_caller_id(self._client, proof)
             except (Refused, Unavailable) as error:
                 _log.warning(
                     "a call back was answered and could not be recorded as proof", problem=str(error)
                 )
 
     async def _offer(self, language: str, caller: str, controllers: list[str], evidence: str) -> bool | None:
-        """Read the menu. Returns whether a stop was recorded; None if none was wanted."""
+        """Read out the menu. Return whether the revocation was recorded, or None if the caller wanted none."""
         if not caller:
             await self._play(language, "withheld")
             return None
         for _ in range(_ATTEMPTS):
-            pressed = await self._say(get_data(f"dialgate/{language}/menu", _PATIENCE_MS, 1))
-            if pressed.result == "-1":
+            reply = await self._say(get_data(f"dialgate/{language}/menu", _KEY_TIMEOUT_MS, 1))
+            if reply.result == "-1":
                 return None
-            if pressed.result == _STOP:
+            if reply.result == _STOP:
                 return await self._record_stop(caller, controllers, evidence)
         return None
 
     async def _record_stop(self, caller: str, controllers: list[str], evidence: str) -> bool:
-        """Also after the person hung up: the key was pressed."""
+        """Record a revocation for each controller, even if the caller has hung up. Return whether all were recorded."""
         is_done = True
         for controller in controllers:
-            ask = RevocationRequest(controller=controller, number=caller, channel="recall", proof=evidence)
+            revocation = RevocationRequest(
+                controller=controller, number=caller, channel="recall", proof=evidence
+            )
             try:
-                await self._app.registrar.revocations.revoke(self._client, ask)
+                await self._app.registrar.revocations.revoke(self._client, revocation)
             except (Refused, Unavailable) as error:
                 _log.error("a stop by key press could not be recorded", problem=str(error), evidence=evidence)
                 is_done = False
@@ -133,12 +142,12 @@ def _worked(reply: Reply) -> bool:
 
 
 def _parse_number(raw: str) -> str:
-    """A number as Asterisk has it, or nothing where it has none."""
+    """Return Asterisk's number, or an empty text if it is not a telephone number."""
     return raw if sum(letter.isdigit() for letter in raw) > 2 else ""  # noqa: PLR2004 - `s`, `unknown`, an extension
 
 
 def _same(called_number: str, caller_id: str) -> bool:
-    """The trunk may have left out the country code, or the plus, or written 00 for it."""
+    """Compare two numbers, whether or not the trunk sends the country code, and a plus or 00 before it."""
     digits = "".join(letter for letter in called_number if letter.isdigit()).removeprefix("00")
     whole = caller_id.removeprefix("+")
     return bool(digits) and whole.endswith(digits) and len(whole) - len(digits) <= _LONGEST_COUNTRY_CODE

@@ -1,16 +1,18 @@
-"""The door for Asterisk: a FastAGI server. One connection is one call, one script, one answer.
+"""The FastAGI server for Asterisk. Each connection is one call with one script.
 
-| script | arguments | answers |
+| script | arguments | sets |
 |---|---|---|
-| `check` | to, from, campaign, call type (may be left out), call id (else the channel's) | `DG_DECISION` … |
-| `vicidial` | to, from, call code, campaign | the same, and on a denial `DIALSTATUS` and `HANGUPCAUSE` |
-| `recall` | language (else the channel's) | speaks to who calls back: see recall.py |
+| `check` | to, from, campaign, optional call type, optional call id (default: the channel's) | `DG_DECISION` … |
+| `vicidial` | to, from, call code, campaign | the same, and for a denial `DIALSTATUS` and `HANGUPCAUSE` |
+| `recall` | optional language (default: the channel's) | nothing; it talks to the caller, see recall.py |
 
-`DG_DECISION` is `allow` or `deny`; `DG_REASON` the first reason's code; `DG_CLASS` its class (`number`, `call`, `gate`);
-`DG_DECISION_ID`; `DG_NOT_BEFORE` an instant from which time alone lifts a denial. Asterisk takes a server that says nothing for a success, and waits for one that hangs without
-limit. So the first thing said is `deny`, while the gate decides; then the answer is said in one command, which is taken whole
-or not at all, and ends with the decision. Who cannot be answered by the deadline is denied before it: at once where those
-who asked earlier have waited long already, else when the time is nearly over.
+`DG_DECISION`: `allow` or `deny`. `DG_REASON`: code of the first reason. `DG_CLASS`: its class (`number`, `call`, `gate`).
+`DG_DECISION_ID`: id of the decision. `DG_NOT_BEFORE`: the instant at which the denial ends by time alone.
+
+Asterisk treats a server that sends nothing as a success, and waits for a hanging server without limit. So the server sends `deny` first,
+while the gate decides. Then it sends the answer in one command, which Asterisk executes completely or not at all, with the decision last.
+A check that cannot be answered by the deadline is denied before it: at once if earlier checks have waited long, otherwise shortly before
+the deadline.
 """
 
 import asyncio
@@ -54,9 +56,9 @@ _SET: Final = Reply(200, "1")
 _IS_SET: Final = b"200 result=1\n"
 _DENY: Final = set_variable("DG_DECISION", "deny")
 _LONG: Final = 0.6  # of the deadline
-# DIALSTATUS and HANGUPCAUSE: VICIdial makes the first a DNC status of the lead, and calls after the second again.
+# DIALSTATUS and HANGUPCAUSE. VICIdial sets the lead to DNC after the first pair, and calls it again after the second.
 _NEVER, _AGAIN = ("DNC", "34"), ("CONGESTION", "42")
-# Auto-dial V…, manual M…, three-way DC…: a moment in digits, and the lead in the last ten.
+# V… for automatic calls, M… for manual, DC… for three-way: a time in digits, then the lead in the last ten digits.
 _CALL_CODE: Final = re.compile(r"[A-Z]{1,2}\d{13,30}")
 _NAMES: Final = {"check": ("to", "from", "campaign", "call_type", "call_id"),
                  "vicidial": ("to", "from", "call_id", "campaign")}  # fmt: skip
@@ -67,8 +69,7 @@ class CallEnded(Exception):
 
 
 class FastAgi:
-    """The door. `start` opens it; `close` ends it after the calls that are being answered. `undecided`: those that wait
-    for the gate, in the order in which they asked, and since when."""
+    """The FastAGI server. `undecided`: the checks that wait for a decision, in order, with their start."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -82,7 +83,7 @@ class FastAgi:
         self._most = 0
 
     def client(self, remote: str) -> Client | None:
-        """Whose address this is; remembered, as long as the configuration is the same."""
+        """Return the client with this address, from a cache that lasts as long as the configuration."""
         if self._clients[0] is not self.app.config or len(self._clients[1]) > _MOST_REMEMBERED:
             self._clients = (self.app.config, {})
         clients = self._clients[1]
@@ -91,8 +92,10 @@ class FastAgi:
         return clients[remote]
 
     async def start(self, sockets: list[socket.socket] | None = None) -> int:
-        """The port. `sockets`: where to listen, instead of where the settings say. Raises `ConfigError` if it cannot
-        listen there."""
+        """Start to listen, and return the port. Raises `ConfigError` if that fails.
+
+        `sockets`: listen at these instead of the configured address.
+        """
         listen = self.app.config.settings.fastagi
         assert listen is not None
         raise_limit()
@@ -104,13 +107,12 @@ class FastAgi:
                 for socket_ in sockets or ()
             ] or [await loop.create_server(lambda: Talk(self), listen.host, listen.port, backlog=_BACKLOG)]
         except OSError as error:
-            raise ConfigError(
-                [f"fastagi: {listen.host} port {listen.port}: {error.strerror or error}"]
-            ) from error
+            problem = f"fastagi: {listen.host} port {listen.port}: {error.strerror or error}"
+            raise ConfigError([f"{problem}. Choose another `host` or `port`"]) from error
         return int(self._servers[0].sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Those that are being spoken to on the recall line are cut off."""
+        """Stop listening, and wait for checks in progress. Calls on the recall line are cut off."""
         for server in self._servers:
             server.close()
         if self.calls:
@@ -126,18 +128,18 @@ class FastAgi:
             self._emptied.set_result(None)
 
     def admit(self) -> None:
-        """Raises `Fault` where who asks now would not be answered in time: others have waited for long, and come first."""
+        """Raise `Fault` if earlier checks have waited so long that a new one would miss its deadline."""
         first = next(iter(self.undecided.values()), None)
         if first is not None and time.monotonic() - first > _LONG * self.deadline():
             self.shed("earlier calls have waited too long for a decision", time.monotonic() - first)
-            raise Fault(503, "gate.unavailable", "The gate has more to do than it can; ask again.")
+            raise Fault(503, "gate.unavailable", "The gate is overloaded. Repeat the check.")
 
     def deadline(self) -> float:
         listen = self.app.config.settings.fastagi
         return listen.deadline_seconds if listen else 0.0
 
     def shed(self, reason: str, waited: float) -> None:
-        """Count and log a call that is refused for a fault. `waited`: seconds since the oldest question was asked."""
+        """Count and log a call that is denied because of a fault. `waited`: seconds since the oldest waiting check."""
         self.app.metrics.faults.labels("fastagi").inc()
         self.refusals.add(reason, waited=waited, loop_behind=self.due.behind)
 
@@ -146,7 +148,7 @@ class FastAgi:
 
 
 class Talk(asyncio.Protocol):
-    """The connection of one call: `deny`, the answer once it is there, each after the reply to the other, and the end."""
+    """The connection of one call. It sends `deny`, then the answer after Asterisk's reply, and closes."""
 
     def __init__(self, door: FastAgi) -> None:
         self._door = door
@@ -160,13 +162,13 @@ class Talk(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._due = 0
         if self._door.full():
-            self._transport.abort()  # without a word, which the dialplan takes for a denial
+            self._transport.abort()  # nothing was sent, which the dialplan treats as a denial
             self._door.refusals.add("too many connections, or too few files")
             return
         self._door.calls.add(self)
         self._due = self._door.due.add(self, self._door.deadline())
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was, it is over
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the cause does not matter
         self._door.remove(self)
         self._door.due.drop(self, self._due)
         self._forget()
@@ -179,13 +181,13 @@ class Talk(asyncio.Protocol):
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if data == _IS_SET and self._listener.expects_reply:  # nearly all that ever comes
+        if data == _IS_SET and self._listener.expects_reply:  # nearly all data
             self._on_reply(_SET)
             return
         try:
             for message in self._listener.feed(data):
                 if self._transport.is_closing():
-                    return  # what came in the same breath as a failure is not listened to
+                    return  # a failure closed the connection, so the rest is ignored
                 match message:
                     case Reply():
                         self._on_reply(message)
@@ -228,20 +230,20 @@ class Talk(asyncio.Protocol):
         if self._reply is not None and not self._reply.done():
             self._reply.set_result(reply)
         elif not self._awaits_reply or reply != _SET:
-            self._transport.close()  # what was said stands, and that was `deny`
+            self._transport.close()  # the last command applies, which was `deny`
         elif self._answer is None:
-            self._transport.close()  # all is said
+            self._transport.close()  # everything was sent
         else:
             self._awaits_reply = False
-            self._tell()
+            self._send_answer()
 
     def _on_answer(self, future: asyncio.Future[Answer]) -> None:
         self._door.undecided.pop(self, None)
         if not future.cancelled() and not self._awaits_reply and not self._transport.is_closing():
-            self._tell()
+            self._send_answer()
 
-    def _tell(self) -> None:
-        """The answer, if it is there."""
+    def _send_answer(self) -> None:
+        """Send the answer if the gate has decided."""
         if self._answer is not None and self._answer.done():
             answer, self._answer = self._answer.result(), None
             self._say(self._final_command(answer))
@@ -251,19 +253,19 @@ class Talk(asyncio.Protocol):
         return set_variables([*_variables(answer, vicidial=self._vicidial), ("DG_DECISION", decision)])
 
     def late(self) -> None:
-        """The deadline. Where the gate is what is late, the reason is the last word."""
+        """End the call at its deadline. If the gate is late, send that as the reason."""
         if self._answer is not None and not self._answer.done():
             if not self._awaits_reply:
                 self._say(self._final_command(refusal("gate.unavailable")))
             since = self._door.undecided.get(self, time.monotonic())
             self._door.shed("no decision by the deadline", time.monotonic() - since)
         elif self._answer is not None:
-            # Counted nowhere: the gate did decide. The call ends with the first word, `deny`, and no reason.
+            # The gate decided in time, so no fault is counted. The call ends with the `deny` sent first, without a reason.
             self._door.refusals.add("Asterisk did not reply to the command before the decision")
         self._transport.close()
 
     def _forget(self) -> None:
-        """Nobody waits for the answer any longer: what is not decided yet need not be."""
+        """Cancel the check, because its answer is no longer needed."""
         if self._answer is not None:
             self._answer.cancel()
             self._answer = None
@@ -283,7 +285,7 @@ class Talk(asyncio.Protocol):
             self._transport.close()
 
     async def _request_reply(self, command: Command) -> Reply:
-        """Raises `CallEnded`, or `TimeoutError` where no reply comes: a prompt has an end."""
+        """Send a command and return the reply. Raises `CallEnded`, or `TimeoutError` after the longest prompt."""
         if self._transport.is_closing():
             raise CallEnded
         self._reply = asyncio.get_running_loop().create_future()
@@ -296,7 +298,7 @@ class Talk(asyncio.Protocol):
 
 
 def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
-    """All but the decision, also those that are empty: an earlier call on the channel may have left its own."""
+    """Yield all variables but the decision. Empty ones too, because an earlier call may have set them on the channel."""
     yield "DG_REASON", answer.reasons[0].code if answer.reasons else ""
     yield "DG_DECISION_ID", answer.decision_id
     yield "DG_NOT_BEFORE", answer.not_before
@@ -310,17 +312,23 @@ def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
 def _authorize(client: Client | None, remote: str, *scopes: Scope) -> Client:
     if client is None:
         _log.warning("no client has this source address", address=remote)
-        raise Fault(401, "auth.missing", "The source address is no client's.")
+        raise Fault(
+            401, "auth.missing", "No client has this source address. Add it to `sources` in dialgate.yaml."
+        )
     if not set(scopes) <= set(client.scopes):
-        raise Fault(403, "auth.scope", "The client lacks a scope.")
+        raise Fault(
+            403,
+            "auth.scope",
+            f"The client {client.name} lacks a scope. Add `{'` and `'.join(scopes)}` to its `scopes` in dialgate.yaml.",
+        )
     return client
 
 
 def _read_call(environment: Environment, script: str, client: Client) -> Call:
-    """Raises `Fault` where an argument is too long or of no sense. One that is missing is empty, and judged as such."""
+    """Return the call of an environment. Missing arguments are empty. Raises `Fault` if one is invalid."""
     names = _NAMES.get(script)
     if names is None:
-        raise Fault(404, "path.unknown", "No such script.")
+        raise Fault(404, "path.unknown", f"No such script. Use one of {', '.join([*_NAMES, 'recall'])}.")
     arguments = dict(zip(names, environment.arguments, strict=False))
     fields = {name: value for name, value in arguments.items() if value}
     check = convert({"to": "", "from": "", "campaign": ""} | fields, CheckRequest)

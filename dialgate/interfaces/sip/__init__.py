@@ -1,5 +1,6 @@
-"""SIP without sockets and without a clock: bytes in, bytes out; time is an argument, in ms of a steady clock.
+"""SIP: a redirect server for session border controllers, and a user agent for probe calls.
 
-The reader of messages is our own, because libraries read some messages differently from a trunk, which would open the gate:
+The protocol modules have no sockets and no clock: time is an argument, in ms of a monotonic clock. The message reader is our own, because
+libraries read some messages differently from a trunk, so that another number would be dialled than was checked:
 docs/decisions/0010-own-sip-reader.md has the inputs. The tests read our responses with `sipmessage`.
 """

@@ -1,4 +1,4 @@
-"""A SIP user agent by UDP that places one call at a time through a trunk, to see whether a number is answered."""
+"""A SIP user agent over UDP that calls a number through a trunk, to test whether it is answered."""
 
 import asyncio
 import hashlib
@@ -13,12 +13,12 @@ from dialgate.interfaces.sip.transactions import Timers
 
 Outcome: TypeAlias = Literal["answered", "not_answered", "not_probed"]
 
-# The called line is unreachable or did not answer. Every other refusal is the trunk's own, and proves nothing about the line.
+# The called line is unreachable or did not answer. Other statuses concern the trunk, and prove nothing about the line.
 _NOT_ANSWERED: Final = frozenset({404, 410, 480, 484, 486, 487, 600, 603, 604})
 
 
 class Probe(Struct, frozen=True, kw_only=True):
-    """The result of one call. Times in ms since its start, -1: never. `packets`: of sound received after the answer."""
+    """The result of a call. Times are in ms since its start, or -1. `packets`: audio packets received after the answer."""
 
     outcome: Outcome
     status: int
@@ -39,7 +39,7 @@ class Probe(Struct, frozen=True, kw_only=True):
 
 
 class Trunk(Struct, frozen=True, kw_only=True):
-    """The trunk to call through. `caller`: the number that the probe shows."""
+    """The trunk to call through. `caller`: the caller ID of the probe."""
 
     host: str
     port: int
@@ -48,6 +48,8 @@ class Trunk(Struct, frozen=True, kw_only=True):
 
 
 class Agent(asyncio.DatagramProtocol):
+    """The socket of the user agent, which forwards datagrams to the calls."""
+
     def __init__(self) -> None:
         self._calls: dict[bytes, OutgoingCall] = {}
         self._changed = asyncio.Event()
@@ -94,7 +96,7 @@ class Agent(asyncio.DatagramProtocol):
 
 
 class Sound(asyncio.DatagramProtocol):
-    """The receiver of sound packets, which it counts and discards."""
+    """A receiver that counts audio packets."""
 
     def __init__(self) -> None:
         self.packets = self.port = 0
@@ -114,7 +116,7 @@ async def probe(
     *,
     local: tuple[str, int] | None,
 ) -> list[Probe]:
-    """One call after the other; `trunks`: for each number. Raises `OSError` where there is no way to the trunk."""
+    """Call the numbers in turn, each through its trunk. Raises `OSError` if the trunk has no route."""
     loop = asyncio.get_running_loop()
     remote = (trunks[0].host, trunks[0].port)
     transport, agent = await loop.create_datagram_endpoint(Agent, local_addr=local, remote_addr=remote)

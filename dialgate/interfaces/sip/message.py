@@ -1,7 +1,7 @@
 """SIP messages (RFC 3261 sections 7, 18.3 and 20): a strict reader, and a writer.
 
-A message that two readers might understand differently is refused: a header that must be unique occurs once, lines end in
-CRLF, control characters occur nowhere. Text is latin-1, so that whatever is echoed leaves byte for byte.
+Messages that another reader might read differently are refused: repeated headers that must be unique, lines that do not end in CRLF, and
+control characters. Text is latin-1, so that echoed headers keep their bytes.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-MAX_HEAD: Final = 16 << 10  # bytes; an INVITE with everything has 4 KiB
+MAX_HEAD: Final = 16 << 10  # bytes; a large INVITE has 4 KiB
 MAX_BODY: Final = 64 << 10
 _MAX_LINES: Final = 256
 _MAX_CSEQ: Final = 1 << 31
@@ -38,7 +38,7 @@ _COMPACT: Final = {
     "m": "contact", "s": "subject", "t": "to", "v": "via", "x": "session-expires", "y": "identity", "r": "refer-to",
     "b": "referred-by",
 }  # fmt: skip
-# The usual spellings, so that most names need no normalising.
+# The usual spellings, so that most names need no normalisation.
 _NAMES: Final = {
     name: _COMPACT.get(name.lower(), name.lower())
     for name in (
@@ -56,11 +56,11 @@ Parameters = dict[str, str | None]
 
 
 class NotSip(Exception):
-    """A message that cannot be answered, or not SIP at all. The text repeats nothing of it."""
+    """A message that cannot be answered, or is not SIP. The text never repeats its content."""
 
 
 class BadRequest(Exception):
-    """A request that is refused before it is understood, with the status and phrase of the response."""
+    """A malformed request, with the status and phrase of the response."""
 
     def __init__(self, head: "Head", phrase: str, status: int = 400) -> None:
         super().__init__(phrase)
@@ -75,7 +75,7 @@ class Address(Struct, frozen=True):
 
 
 class Via(Struct, frozen=True):
-    """The topmost Via. `sent_by` is lower case with its port; `end` is its length in the header's value."""
+    """The topmost Via. `sent_by`: host in lower case, with the port if given. `end`: its length in the header's value."""
 
     transport: str
     sent_by: str
@@ -89,7 +89,7 @@ class Via(Struct, frozen=True):
 
 
 class Head(Struct, frozen=True):
-    """A request without its body. `sender` and `target` are From and To, or None where they are malformed."""
+    """A request without its body. `sender` and `target`: From and To, or None if they are malformed."""
 
     method: str
     uri: str
@@ -115,7 +115,7 @@ class Head(Struct, frozen=True):
 
     @property
     def length(self) -> int | None:
-        """The body's length in bytes, if the head has one."""
+        """Return the length of the body in bytes, or None without Content-Length."""
         value = first_value(self.headers, "content-length")
         return int(value) if value else None
 
@@ -148,7 +148,7 @@ def read_head(raw: bytes) -> Head:
     if version != "2.0":
         raise BadRequest(head, "Version Not Supported", 505)
     fault = _find_length_fault(headers)
-    if method != "ACK":  # which is matched by its Via, and never answered
+    if method != "ACK":  # an ACK is matched by its Via and never answered
         fault = fault or header_fault or _find_fault(head)
     if fault:
         raise BadRequest(head, fault)
@@ -260,7 +260,7 @@ def _single_address(values: Sequence[str]) -> Address | None:
 
 
 def _read_via(headers: Headers) -> Via:
-    """Read the topmost Via, without which no response finds its way. Raises `NotSip`."""
+    """Read the topmost Via, which responses need. Raises `NotSip`."""
     value = first_value(headers, "via")
     via = _VIA.match(value)
     parameters, end = _read_parameters(value, via.end()) if via else (None, 0)
@@ -272,7 +272,7 @@ def _read_via(headers: Headers) -> Via:
 
 
 def _read_parameters(text: str, at: int) -> tuple[Parameters | None, int]:
-    """Return the parameters from `at` on, and where they end; None if one occurs twice."""
+    """Return the parameters from `at` on, and their end. A repeated parameter makes them None."""
     parameters: Parameters = {}
     while parameter := _PARAMETER.match(text, at):
         name = parameter[1].lower()
@@ -287,8 +287,10 @@ def _read_parameters(text: str, at: int) -> tuple[Parameters | None, int]:
 
 
 class Reply:
-    """The responses to one request from `host` and `port`. They differ in status and fields only, and share the To tag
-    (section 8.2.6.2): a keyed hash of the request, so that it need not be stored."""
+    """The responses to a request from `host` and `port`.
+
+    They differ only in status and fields. Their common To tag (section 8.2.6.2) is a keyed hash of the request, so it is not stored.
+    """
 
     def __init__(self, request: Head, host: str, port: int, secret: bytes) -> None:
         self._request, self._host, self._port, self._secret = request, host, port, secret
@@ -343,8 +345,10 @@ def _encode(head: str, fields: Fields, body: bytes = b"") -> bytes:
 
 
 class Stream:
-    """The bytes of a TCP connection, cut into requests by their Content-Length, which is therefore mandatory (section
-    18.3). It buffers at most one request."""
+    """A splitter of a TCP stream into requests by their Content-Length, which is mandatory (section 18.3).
+
+    It buffers at most one request.
+    """
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -355,8 +359,10 @@ class Stream:
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[tuple[Head, bytes] | None]:
-        """Yield complete requests, and None for each ping (RFC 5626 section 4.4.1: two CRLF). Raises `NotSip`,
-        `BadRequest`: hang up then."""
+        """Yield complete requests, and None for each ping (two CRLF, RFC 5626 section 4.4.1).
+
+        Raises `NotSip`, `BadRequest`. The connection must be closed then.
+        """
         self._buffer += data
         while True:
             if self._buffer == b"\r\n":

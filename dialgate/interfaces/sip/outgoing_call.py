@@ -1,7 +1,6 @@
-"""An outgoing call as a state machine: INVITE, ringing, answer, BYE (RFC 3261 sections 9.1, 13, 15.1 and 17.1). Bytes and the
-time in, bytes out.
+"""The state machine of an outgoing call: INVITE, ringing, answer, BYE (RFC 3261 sections 9.1, 13, 15.1 and 17.1).
 
-All messages are kept as a trace, without the digest of the password.
+It records all messages in a trace, without the digest of the password.
 """
 
 import re
@@ -40,7 +39,7 @@ State = Literal["calling", "ringing", "cancelling", "talking", "leaving", "done"
 
 
 class CallAddress(Struct, frozen=True, kw_only=True):
-    """The addresses of one call. `uri`: the called person's; `caller`: ours; `host`, `port`: local; `name`: random, unique."""
+    """The addresses of a call. `uri`: called; `caller`: calling; `host`, `port`: local; `name`: random, unique."""
 
     uri: str
     caller: str
@@ -51,14 +50,17 @@ class CallAddress(Struct, frozen=True, kw_only=True):
 
 
 class Patience(Struct, frozen=True, kw_only=True):
-    """Milliseconds to let a call ring, and to listen after the answer."""
+    """Milliseconds to let a call ring, and to listen after its answer."""
 
     ring: Ms = 45_000
     listen: Ms = 3_000
 
 
 class OutgoingCall:
-    """`rang_at` and `answered_at`: ms since the start, or -1. `status`: the last one received, 0 without any response."""
+    """An outgoing call.
+
+    `rang_at`, `answered_at`: ms since the start, or -1. `status`: the last status received, or 0.
+    """
 
     def __init__(
         self,
@@ -106,7 +108,7 @@ class OutgoingCall:
         return self._persist(write_request(f"INVITE {self._address.uri} SIP/2.0", fields, sdp), now)
 
     def receive(self, data: bytes, now: Ms) -> list[bytes]:
-        """Return the messages to send in reply to one that arrived for this call."""
+        """Return the messages to send in reply to a received message of this call."""
         self.trace.append((now - self._start, "<", data))
         try:
             response = read_response(data)
@@ -141,7 +143,7 @@ class OutgoingCall:
         return [self._request]
 
     def _persist(self, data: bytes, now: Ms) -> list[bytes]:
-        """Send `data` until it is answered, or the transaction times out."""
+        """Send `data` repeatedly, until a response arrives or the transaction times out."""
         self._request, self._pause = data, self._timers.t1
         self._resend, self._ends = now + self._pause, now + self._timers.lifetime
         self.wake = self._resend
@@ -203,7 +205,7 @@ class OutgoingCall:
         return [self._ack]
 
     def _accept_challenge(self, response: Response) -> bool:
-        """Return whether the call may be tried with credentials; once only, since a second challenge means a wrong password."""
+        """Return whether to repeat the call with credentials. A second challenge means a wrong password."""
         if response.status not in _CHALLENGES or self._credentials is None or self._proof is not None:
             return False
         challenge, authorization_header = _CHALLENGES[response.status]
@@ -219,17 +221,17 @@ class OutgoingCall:
 
     def _on_cancel(self, response: Response, now: Ms) -> list[bytes]:
         if response.status >= _FINAL and self.state == "cancelling":
-            self._resend = self._ends  # the answer to the call itself is still to come
+            self._resend = self._ends  # the final response to the INVITE is still due
             self.wake = min(self.wake, now + self._timers.lifetime)
         return []
 
-    def _on_bye(self, response: Response, now: Ms) -> list[bytes]:  # noqa: ARG002 - as the others
+    def _on_bye(self, response: Response, now: Ms) -> list[bytes]:  # noqa: ARG002 - signature of the handlers
         if response.status >= _FINAL:
             self._finish()
         return []
 
     def _on_request(self, data: bytes) -> list[bytes]:
-        """Answer a request of the other side within the call."""
+        """Respond to a request of the other side within the call."""
         try:
             head, _ = read_request(data)
         except (NotSip, BadRequest):
@@ -266,7 +268,7 @@ class OutgoingCall:
         return f"<sip:probe@{self._address.host}:{self._address.port}>"
 
     def _dialog_headers(self, method: str) -> Fields:
-        """Return the headers of a request in the dialog, with a branch of its own."""
+        """Return the headers of a request in the dialog, with a separate branch."""
         to, _, routes = self._dialog
         fields = dict(self._common_headers(method)) | {"To": to}
         fields["Via"] = fields["Via"].replace(self._branch(), f"{self._branch()}{method}")
@@ -277,7 +279,7 @@ class OutgoingCall:
         return write_request(f"ACK {self._address.uri} SIP/2.0", fields.items())
 
     def _cancel(self, now: Ms) -> list[bytes]:
-        self.state, self.status, self.phrase = "cancelling", 487, "It rang, and nobody answered"
+        self.state, self.status, self.phrase = "cancelling", 487, "No answer"
         return self._persist(
             write_request(f"CANCEL {self._address.uri} SIP/2.0", self._common_headers("CANCEL")), now
         )
@@ -300,10 +302,10 @@ class OutgoingCall:
 
 
 def _reverse_route(value: str) -> Sequence[str]:
-    """Return the addresses of one Record-Route, the last first."""
+    """Return the addresses of a Record-Route header in reverse order."""
     return [f"<{address.uri}>" for address in reversed(parse_addresses(value))]
 
 
 def render_trace(trace: Sequence[tuple[Ms, str, bytes]]) -> bytes:
-    """Return a trace as it is kept: a line with milliseconds and direction, then the message."""
+    """Return a trace as text: for each message, a line with milliseconds and direction, then the message."""
     return b"".join(b"%d ms %s\r\n%b\r\n" % (at, direction.encode(), data) for at, direction, data in trace)

@@ -1,8 +1,7 @@
-"""The question in an INVITE: which number would be dialled, and which caller ID the called person would see.
+"""The check in an INVITE: the number that would be dialled, and the caller ID that would be shown.
 
-The number is that of the request URI, because a trunk dials that one; To is ignored. The caller ID is that of From and of
-every identity header (RFC 3325, and others that trunks accept). They must all agree, because the trunk chooses which of
-them the called person sees.
+The number is that of the request URI, because trunks dial it; To is ignored. The caller ID is that of From and of all identity headers (RFC
+3325, and others that trunks accept). They must be equal, because the trunk chooses the one to show.
 """
 
 from functools import lru_cache
@@ -40,7 +39,7 @@ def read_question(head: Head) -> dict[str, str]:
 def _caller(head: Head) -> str:
     headers = head.headers
     if any(word not in {"", "none"} for value in headers.get("privacy", ()) for word in _split_words(value)):
-        return _WITHHELD  # RFC 3323: it will not be shown
+        return _WITHHELD  # RFC 3323: the caller ID is not shown
     numbers = _shown_numbers(head, "from")
     for name in _IDENTITIES:
         if name in headers:
@@ -48,7 +47,7 @@ def _caller(head: Head) -> str:
     if any(_WITHHELD in number.lower() for number in numbers):
         return _WITHHELD
     if len(set(numbers)) > 1 and len({_digits(number) for number in numbers}) > 1:
-        return " or ".join(dict.fromkeys(numbers))  # which is no number, and refused as such
+        return " or ".join(dict.fromkeys(numbers))  # not a number, so the gate denies it
     return next((number for number in numbers if number.startswith("+")), numbers[0])
 
 
@@ -64,7 +63,7 @@ def _shown_numbers(head: Head, name: str) -> list[str]:
             raise BadRequest(head, f"Bad {name}")
         for address in addresses:
             if (address.parameters.get("privacy") or "off").strip('"').lower() not in {"off", "none", "no"}:
-                return [_WITHHELD]  # Remote-Party-ID's own word for it
+                return [_WITHHELD]  # the privacy parameter of Remote-Party-ID
             try:
                 numbers.append(_number(address.uri))
             except uri.BadUri:
@@ -72,7 +71,7 @@ def _shown_numbers(head: Head, name: str) -> list[str]:
     return numbers
 
 
-@lru_cache(1024)  # callers have few numbers of their own
+@lru_cache(1024)  # dialers use few caller IDs
 def _number(text: str) -> str:
     return uri.shown_number(uri.parse(text))
 
@@ -83,5 +82,5 @@ def _digits(number: str) -> str:
 
 
 def required_extensions(head: Head) -> str:
-    """Return the extensions that the client requires. None is supported (section 8.2.2.3)."""
+    """Return the extensions that the client requires, all of which are unsupported (section 8.2.2.3)."""
     return ", ".join(extension for value in head.headers.get("require", ()) if (extension := value.strip()))

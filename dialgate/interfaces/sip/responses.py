@@ -1,4 +1,4 @@
-"""The response to a session border controller, made from the gate's answer; server.py has the table."""
+"""Conversion of the gate's answer into a SIP response; see the table in server.py."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -31,7 +31,7 @@ def _contacts(answer: Answer, trunk: SipTrunk) -> Iterator[tuple[str, str]]:
 
 
 def _reasons(answer: Answer, trunk: SipTrunk) -> Iterator[tuple[str, str]]:
-    """RFC 3326, RFC 6432; the text is a code of ours, so that no reader takes it for a carrier's."""
+    """Yield the headers of a denial (RFC 3326, RFC 6432). The text names dialgate, to distinguish it from a carrier's."""
     code = answer.reasons[0].code
     yield "Reason", f'Q.850;cause=21;text="dialgate {code}"'
     yield "Reason", f'SIP;cause={trunk.refusal};text="dialgate {code}"'

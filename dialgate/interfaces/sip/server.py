@@ -1,15 +1,14 @@
-"""The door for session border controllers: a SIP redirect server. It is asked by INVITE, and never sees a voice.
+"""The SIP redirect server for session border controllers. Each INVITE is a check; media never pass through the gate.
 
-| the gate says | the answer is |
+| decision | response |
 |---|---|
-| allow | 302 with the trunk's contacts, in their order, each with the number that was checked |
-| deny | the trunk's `refusal` (608, 603 or 403) with `Reason` (Q.850;cause=21), and `Call-Info` where one is set |
-| it cannot say | 500 with `Retry-After`: never 503, on which a caller tries another server (RFC 3261 section 21.5.4) |
+| allow | 302 with the trunk's contacts in order, each with the checked number |
+| deny | the trunk's `refusal` (608, 603 or 403) with `Reason` (Q.850;cause=21), and `Call-Info` if configured |
+| none | 500 with `Retry-After`; not 503, after which a client tries another server (RFC 3261 section 21.5.4) |
 
-`X-Dialgate-Decision`, `X-Dialgate-Reason`, `X-Dialgate-Class`, `X-Dialgate-Not-Before` and `X-Dialgate-Valid-Until` tell
-more. The campaign is
-`X-Dialgate-Campaign` of the INVITE, or the trunk's. Who asks is known by the source address; a stranger is not answered.
-OPTIONS has 200 while the gate is ready, and 500 while it is not.
+The headers `X-Dialgate-Decision`, `X-Dialgate-Reason`, `X-Dialgate-Class`, `X-Dialgate-Not-Before` and `X-Dialgate-Valid-Until` have
+details. The campaign is `X-Dialgate-Campaign` of the INVITE, or the trunk's. Clients are identified by their source address; unknown ones
+get no response. The response to OPTIONS is 200 if the gate is ready, otherwise 500.
 """
 
 import asyncio
@@ -44,14 +43,14 @@ _log = structlog.get_logger(__name__)
 _ALLOW: Final = ("Allow", "INVITE, ACK, CANCEL, OPTIONS")
 _SIP_PORT: Final = 5060
 _MOST_REMEMBERED: Final = 1024  # addresses
-_RECEIVE_BUFFER: Final = 4 << 20  # bytes, if the system lets us: a burst of 2,000 INVITEs
+_RECEIVE_BUFFER: Final = 4 << 20  # bytes, if the system allows it: a burst of 2,000 INVITEs
 _MOST_PORTS: Final = 65_535
-_READ_SECONDS: Final = 10.0  # in which a request must have come whole
+_READ_SECONDS: Final = 10.0  # within which a request must be complete
 _PONG: Final = b"\r\n"
 
 
 class Origin(Struct, frozen=True):
-    """Whence a request came, and how an answer gets there."""
+    """The source of a request, and the transport for its responses."""
 
     host: str
     port: int
@@ -63,11 +62,11 @@ class Origin(Struct, frozen=True):
         return self.stream is not None
 
     def send(self, data: bytes, head: Head) -> None:
-        """To the address that it came from, whatever it says: nobody can have a third one answered."""
+        """Send a response to the source address of the request, not to the host in its Via, which may be a third party."""
         if self.stream is not None and data and not self.stream.is_closing():
             self.stream.write(data)
         elif self.datagrams is not None and data and not self.datagrams.is_closing():
-            # RFC 3581 section 4, and RFC 3261 section 18.2.2 for who does not know it.
+            # RFC 3581 section 4, or RFC 3261 section 18.2.2 without `rport`.
             port = self.port if "rport" in head.via.parameters else head.via.port or _SIP_PORT
             if 0 < port <= _MOST_PORTS:
                 self.datagrams.sendto(data, (self.host, port))
@@ -83,7 +82,7 @@ class _Request(Struct, frozen=True):
 
 
 class SipDoor:
-    """`start` opens it; `close` ends it after the calls that are being checked."""
+    """The SIP server. `start` opens it; `close` ends it after the checks in progress."""
 
     def __init__(self, app: App, timers: Timers | None = None) -> None:
         listen = app.config.settings.sip
@@ -107,9 +106,11 @@ class SipDoor:
     # ---- open and close ----------------------------------------------------------------------------------------------
 
     async def start(self, *, shared: bool = False) -> int:
-        """The port, the same for both transports. `shared`: with other workers; the kernel keeps an address with one of
-        them, so that what is sent again finds its transaction. Raises `ConfigError` if it cannot listen where the
-        settings say."""
+        """Start to listen, and return the port, which is the same for both transports. Raises `ConfigError` if that fails.
+
+        `shared`: share the port with other workers. The kernel sends all datagrams of an address to the same worker, so retransmissions
+        find their transaction.
+        """
         listen = self._listen
         try:
             port = listen.port
@@ -127,7 +128,7 @@ class SipDoor:
                 port = int(udp.get_extra_info("sockname")[1])
         except OSError as error:
             await self.close()
-            problem = f"sip: {listen.host} port {listen.port}: {error.strerror or error}"
+            problem = f"sip: {listen.host} port {listen.port}: {error.strerror or error}. Choose another `host` or `port`"
             raise ConfigError([problem]) from error
         return port
 
@@ -183,7 +184,7 @@ class SipDoor:
                 self.reply(head, origin, 405, "Method Not Allowed", (_ALLOW,))
 
     def reply(self, head: Head, origin: Origin, status: int, phrase: str, fields: Fields = ()) -> None:
-        """Send a response that depends on the request only, so that no transaction is kept for it."""
+        """Send a response that depends only on the request, so it needs no transaction."""
         if head.method != "ACK":
             origin.send(self._make_reply(head, origin).encode(status, phrase, fields), head)
 
@@ -194,7 +195,7 @@ class SipDoor:
         self.reply(error.head, origin, error.status, error.phrase)
 
     def _cancel(self, head: Head, origin: Origin, transaction: Transaction | None) -> None:
-        """RFC 3261 section 9.2. The check goes on, for it is recorded; but no call comes of it."""
+        """Cancel an INVITE (RFC 3261 section 9.2). Its check continues, because it is recorded, but no call follows."""
         if transaction is None:
             self.reply(head, origin, 481, "Call/Transaction Does Not Exist")
             return
@@ -206,8 +207,8 @@ class SipDoor:
     def _invite(self, head: Head, origin: Origin, client: Client, earlier: Transaction | None) -> None:
         question = read_question(head)
         if earlier is not None:
-            if earlier.question != question:  # a branch that is used twice
-                raise BadRequest(head, "Another request had this branch")
+            if earlier.question != question:  # the branch was used twice
+                raise BadRequest(head, "Branch was used for another request")
             origin.send(self._transactions.repeat(earlier), head)
             return
         trunk = self._trunk(client)
@@ -265,7 +266,7 @@ class SipDoor:
                 client, OutcomeRequest(decision_id=decision, outcome="not_dialled")
             )
         except (Refused, Unavailable) as error:
-            _log.warning("a cancelled call stays counted", decision=decision, problem=str(error))
+            _log.warning("a cancelled call still counts as an attempt", decision=decision, problem=str(error))
 
     def _conclude(self, transaction: Transaction, status: int, phrase: str, fields: Fields) -> None:
         message = self._transactions.answer(transaction, status, phrase, fields, self._now())
@@ -302,6 +303,8 @@ class SipDoor:
 
 
 class Datagrams(asyncio.DatagramProtocol):
+    """The UDP socket."""
+
     def __init__(self, door: SipDoor) -> None:
         self._door = door
 
@@ -310,7 +313,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         client = self._door.client(addr[0])
-        if client is None or not data.strip(b"\r\n\0"):  # what keeps a way through a router open
+        if client is None or not data.strip(b"\r\n\0"):  # a NAT keepalive
             return
         origin = Origin(addr[0], addr[1], datagrams=self._transport)
         try:
@@ -323,7 +326,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 class Connection(asyncio.Protocol):
-    """A TCP connection. It is closed when its bytes cannot be cut into requests, or a request stays incomplete."""
+    """A TCP connection. It is closed if its bytes cannot be split into requests, or a request stays incomplete."""
 
     def __init__(self, door: SipDoor) -> None:
         self._door = door
@@ -339,7 +342,7 @@ class Connection(asyncio.Protocol):
             return
         self._door.connections.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever it was, it is over
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the cause does not matter
         self._door.connections.discard(self)
         self._stop_timeout()
 
@@ -370,7 +373,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._door.handle(request[0], self._origin, client)
-        except BadRequest as error:  # it was complete: the next request can be read
+        except BadRequest as error:  # the request was complete, so the next one can be read
             self._door.refuse(error, self._origin)
 
     def _stop_timeout(self) -> None:

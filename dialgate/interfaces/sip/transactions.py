@@ -1,8 +1,8 @@
-"""INVITE server transactions (RFC 3261 section 17.2.1): one answer to one request, however often it is sent.
+"""INVITE server transactions (RFC 3261 section 17.2.1): one final response per request, however often the request is sent.
 
-A transaction is proceeding until it has its final answer, then completed until that is acknowledged, then confirmed for as
-long as an acknowledgement may still arrive. All other requests are answered without a memory: the same question has the
-same answer. Nothing is kept longer than 64 times T1, and never more than so many at once.
+A transaction is `proceeding` until its final response, then `completed` until the ACK, then `confirmed` while further ACKs may arrive. Other
+requests need no transaction, because equal requests have equal responses. A transaction is kept for at most 64 times T1, and their number
+is limited.
 """
 
 import heapq
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from dialgate.interfaces.sip.message import MAGIC, Fields, Head, Reply, first_value
 
-Ms: TypeAlias = int  # of a steady clock
+Ms: TypeAlias = int  # of a monotonic clock
 Key: TypeAlias = tuple[str, ...]
 Sending: TypeAlias = tuple["Transaction", bytes]
 
@@ -23,8 +23,10 @@ _ACKED_BY: Final = {"ACK": "INVITE", "CANCEL": "INVITE"}
 
 
 class Timers(Struct, frozen=True, kw_only=True):
-    """Milliseconds. T1, T2 and T4 are RFC 3261's. `trying`: after which a caller is told that it was heard (section
-    17.2.1); `deadline`: after which it has its answer, whatever the gate does."""
+    """Timers in milliseconds. T1, T2 and T4 are those of RFC 3261.
+
+    `trying`: until 100 Trying is sent (section 17.2.1). `deadline`: until the final response is sent, even without a decision.
+    """
 
     t1: Ms = 500
     t2: Ms = 4_000
@@ -34,12 +36,12 @@ class Timers(Struct, frozen=True, kw_only=True):
 
     @property
     def lifetime(self) -> Ms:
-        """Timer H."""
+        """Return timer H."""
         return 64 * self.t1
 
 
 class Transaction:
-    """`peer` is the caller's business. `wake`: when it is due next; `question`: the check in it."""
+    """An INVITE transaction. `peer`: data of the caller. `wake`: the next time it is due. `question`: the check in it."""
 
     def __init__(self, key: Key, reply: Reply, peer: Any, question: object, *, reliable: bool) -> None:
         self.key, self.reply, self.peer, self.question, self.reliable = key, reply, peer, question, reliable
@@ -53,6 +55,8 @@ class Transaction:
 
 
 class Transactions:
+    """The current transactions, at most `most`."""
+
     def __init__(self, timers: Timers, most: int) -> None:
         self.timers, self._most = timers, most
         self._by_key: dict[Key, Transaction] = {}
@@ -72,11 +76,11 @@ class Transactions:
         return self._due[0][0] if self._due else None
 
     def find(self, head: Head, source: str) -> Transaction | None:
-        """That of this request, or of the INVITE that it acknowledges or cancels (section 17.2.3)."""
+        """Return the transaction of a request, or of the INVITE that it acknowledges or cancels (section 17.2.3)."""
         return self._by_key.get(key_of(head, source))
 
     def is_merged(self, head: Head, source: str) -> bool:
-        """The same request came by another way, and is being served (section 8.2.2.2)."""
+        """Return whether the same request has arrived on another path and is being served (section 8.2.2.2)."""
         return _merging(head, source) in self._merged
 
     def open(self, head: Head, source: str, transaction: Transaction, now: Ms) -> None:
@@ -93,7 +97,7 @@ class Transactions:
         return transaction.last or self._trying(transaction)
 
     def answer(self, transaction: Transaction, status: int, phrase: str, fields: Fields, now: Ms) -> bytes:
-        """The final answer; nothing where it has one already."""
+        """Return the final response; empty if it was sent before."""
         if transaction.state != "proceeding":
             return b""
         transaction.state = "completed"
@@ -113,11 +117,11 @@ class Transactions:
             self._wake(transaction, now + self.timers.t4)
 
     def due(self, now: Ms) -> Iterator[Sending]:
-        """Yield the messages that are due. One past its deadline comes without a message: answer it."""
+        """Yield the messages that are due. An empty message means that the deadline passed and a response is needed."""
         while self._due and self._due[0][0] <= now:
             at, _, transaction = heapq.heappop(self._due)
             if at != transaction.wake:
-                continue  # something happened meanwhile
+                continue  # rescheduled since
             message = self._wake_up(transaction, now)
             if message is not None:
                 yield transaction, message
@@ -152,8 +156,11 @@ class Transactions:
 
 
 def key_of(head: Head, source: str) -> Key:
-    """Section 17.2.3. `source` is part of it, so that nobody is told what another was. Without the magic cookie of RFC
-    3261 in its branch a request is known by what stands in it."""
+    """Return the key of a request's transaction (section 17.2.3).
+
+    `source` is part of it, so that no client gets the response to another. Without the magic cookie of RFC 3261 in the branch, the key
+    consists of header values.
+    """
     via = head.via
     method = _ACKED_BY.get(head.method, head.method)
     if via.branch.startswith(MAGIC):

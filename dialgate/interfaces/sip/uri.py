@@ -1,4 +1,4 @@
-"""The telephone number in a SIP or tel URI, as it would be dialled or shown (RFC 3261 section 19.1, RFC 3966)."""
+"""Telephone numbers in SIP and tel URIs, as dialled or shown (RFC 3261 section 19.1, RFC 3966)."""
 
 import re
 from typing import Final
@@ -28,7 +28,7 @@ class OtherScheme(BadUri):
 
 
 class Uri(Struct, frozen=True):
-    """`user` is decoded once; `parameters` are unchanged, from the first `;` on."""
+    """A parsed URI. `user`: decoded once. `parameters`: unchanged, from the first `;` on."""
 
     scheme: str
     user: str
@@ -37,7 +37,7 @@ class Uri(Struct, frozen=True):
 
 
 def parse(text: str) -> Uri:
-    """Raise `BadUri` unless `text` is a SIP, SIPS or tel URI."""
+    """Parse a SIP, SIPS or tel URI. Raises `BadUri`."""
     if sip := _SIP.fullmatch(text):
         scheme, user, host, parameters = sip.groups()
         return Uri(scheme.lower(), unquote(user or "", errors="replace"), host.lower(), parameters)
@@ -49,8 +49,11 @@ def parse(text: str) -> Uri:
 
 
 def dialled_number(uri: Uri) -> str:
-    """Return the number that a trunk would dial. Whatever a parameter adds to it (an extension, a routing number, a
-    context that is no country) stays in the text, so that the gate refuses it as an invalid number."""
+    """Return the number that a trunk would dial.
+
+    Parameters that change it, such as an extension, a routing number or a local context, stay in the text, so that the gate denies it as an
+    invalid number.
+    """
     if uri.scheme != "tel" or not uri.parameters:
         return uri.user
     context = _CONTEXT.fullmatch(uri.parameters)
@@ -60,7 +63,7 @@ def dialled_number(uri: Uri) -> str:
 
 
 def shown_number(uri: Uri) -> str:
-    """Return the number that the called person sees, without parameters such as `verstat` and `cpc`."""
+    """Return the number that is shown, without parameters such as `verstat` and `cpc`."""
     if uri.scheme == "tel" and not uri.user.startswith("+"):
         return dialled_number(uri)
     if uri.host.endswith("anonymous.invalid"):  # RFC 3323 section 4.1.1.3

@@ -1,8 +1,7 @@
-"""Tells webhooks of revocations, each in the order of the ledger, again until it says that it has understood.
+"""Delivery of revocations to webhooks, in the order of the ledger, with retries.
 
-How far each has been told is in the store, so that nothing is lost or passed over by a restart; the same message may come
-twice, under one id. What could not be delivered for as long as the settings say is given up, and counted: it can still be
-read with the stream.
+The position of each webhook is in the store, so a restart loses nothing; a message may be delivered twice, under the same id. After the
+configured time without success, a message is given up and counted. Its revocations can still be read from the stream.
 """
 
 import asyncio
@@ -24,22 +23,22 @@ from dialgate.ledger import dialer_dnc
 from dialgate.ledger.suppression_feed import Notice, Notices, behind, failing
 from dialgate.store import Delivery
 
-_AT_ONCE: Final = 100  # ledger entries in one message at most
+_AT_ONCE: Final = 100  # most ledger entries in a message
 _LOOK_SECONDS: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _LONGEST_WAIT: Final = 300.0
-_SAID: Final = 4_096  # bytes of a dialer's answer
+_RESPONSE_BYTES: Final = 4_096  # bytes read of a dialer's response
 _log = structlog.get_logger(__name__)
 
 
 class Message(Struct, frozen=True):
-    """What is posted, as JSON."""
+    """The JSON body of a message."""
 
     revocations: list[Notice]
 
 
 async def run(app: App, clock: Callable[[], Instant]) -> None:
-    """Until cancelled. Follows the gate's configuration; whatever breaks here is begun again, and the gate goes on."""
+    """Deliver until cancelled. Follows configuration changes, and restarts after unexpected errors."""
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         while True:
             tasks = [asyncio.create_task(_changed(app))]
@@ -65,6 +64,8 @@ async def _changed(app: App) -> None:
 
 
 class _Deliverer:
+    """The delivery to one webhook. Of the gates on a store, only the leader delivers."""
+
     def __init__(
         self, app: App, hook: Hook, session: aiohttp.ClientSession, clock: Callable[[], Instant]
     ) -> None:
@@ -77,7 +78,7 @@ class _Deliverer:
         while True:
             try:
                 if not await self._app.roster.leads(f"webhook:{self._name}"):
-                    self._state = None  # another tells it, and may hand over later
+                    self._state = None  # another gate delivers, and may hand over later
                     await self._notices.wait(_LOOK_SECONDS)
                     continue
                 await self._round(self._state or await self._notices.delivery(self._name))
@@ -89,14 +90,14 @@ class _Deliverer:
         metrics, written = self._app.metrics, self._notices.written
         metrics.webhook_behind.labels(self._name).set(behind(state, await self._notices.head()))
         metrics.webhook_dead.labels(self._name).set(state.dead)
-        told, reached = await self._notices.after(state.seq, self._hook.settings.controllers, _AT_ONCE)
-        if not told:
-            # Not worth a write: after a restart they are gone through again.
+        batch, reached = await self._notices.after(state.seq, self._hook.settings.controllers, _AT_ONCE)
+        if not batch:
+            # The position is not stored: reading these entries again after a restart is cheaper than a write.
             self._state = structs.replace(state, seq=reached)
             if reached == state.seq:
                 await self._notices.wait(_LOOK_SECONDS, written)
             return
-        problem = await self._tell(told)
+        problem = await self._deliver(batch)
         metrics.webhook_messages.labels(self._name, "failed" if problem else "delivered").inc()
         if problem:
             await self._failed(state, reached, problem)
@@ -107,38 +108,38 @@ class _Deliverer:
         await self._notices.delivered(state)
         self._state = state
 
-    async def _tell(self, told: list[Notice]) -> str:
-        """Why it was not taken, or nothing."""
+    async def _deliver(self, batch: list[Notice]) -> str:
+        """Deliver a batch. Return the problem, or an empty text."""
         if self._hook.settings.kind == "webhook":
-            return await self._post(told)
-        for notice in told:
+            return await self._post(batch)
+        for notice in batch:
             problem = await self._add(notice) if notice.kind == "revoked" else ""
             if problem:
                 return problem
         return ""
 
     async def _add(self, notice: Notice) -> str:
-        asked = self._hook.settings
+        settings = self._hook.settings
         form = dialer_dnc.form(self._hook, notice.number, notice.campaign)
         try:
-            async with self._session.post(asked.url, data=form, allow_redirects=False) as answer:
-                said = (await answer.content.read(_SAID)).decode(errors="replace")
-                return dialer_dnc.problem(asked.kind, answer.status, said)
+            async with self._session.post(settings.url, data=form, allow_redirects=False) as response:
+                text = (await response.content.read(_RESPONSE_BYTES)).decode(errors="replace")
+                return dialer_dnc.problem(settings.kind, response.status, text)
         except (aiohttp.ClientError, TimeoutError) as error:
             return type(error).__name__
 
-    async def _post(self, told: list[Notice]) -> str:
-        told = list(map(self._app.registrar.ids.with_entry_ids, told))
-        body = msgspec.json.encode(Message(told))
-        name = f"{self._name}-{told[0].seq}-{told[-1].seq}"
+    async def _post(self, batch: list[Notice]) -> str:
+        batch = list(map(self._app.registrar.ids.with_entry_ids, batch))
+        body = msgspec.json.encode(Message(batch))
+        name = f"{self._name}-{batch[0].seq}-{batch[-1].seq}"
         signed = webhook_targets.headers(self._hook.secret, name, self._clock() // SECOND, body)
         headers = {"Content-Type": "application/json", **signed}
         try:
             async with self._session.post(
                 self._hook.settings.url, data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                taken = HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES
-                return "" if taken else f"it answered {answer.status}"
+            ) as response:
+                is_accepted = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
+                return "" if is_accepted else f"it responded with status {response.status}"
         except (aiohttp.ClientError, TimeoutError) as error:
             return type(error).__name__
 

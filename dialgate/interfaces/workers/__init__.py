@@ -1,1 +1,1 @@
-"""Several processes of one node: the parent, its workers, and the messages between them."""
+"""The processes of a node: the parent, its workers, and the messages between them."""

@@ -1,7 +1,7 @@
-"""Signals that arrive while a gate starts.
+"""Blocking of signals while a gate starts.
 
-By default SIGHUP, SIGUSR1 and SIGUSR2 end a process, and a start takes seconds. They are blocked before the imports, which take most
-of a second, so the kernel keeps them until the event loop has its handlers. Imports nothing of ours, and little else.
+By default SIGHUP, SIGUSR1 and SIGUSR2 end a process, and a start takes seconds. They are blocked before the slow imports, and the kernel
+delivers them when the event loop has its handlers. This module imports almost nothing, so that it runs first.
 """
 
 import signal
@@ -14,5 +14,5 @@ def hold() -> None:
 
 
 def release() -> None:
-    """Deliver what arrived. Every handler must be installed."""
+    """Deliver the blocked signals. All handlers must be installed before."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

@@ -1,7 +1,7 @@
-"""Where several processes listen on one port: a socket for each (SO_REUSEPORT), held by their parent.
+"""Listening sockets for several processes on one port (SO_REUSEPORT), one socket per process.
 
-The kernel spreads connections over the sockets. Since the parent holds them too, what waits in a socket's queue outlives the
-process that served it: its follower, which is given the same socket, finds it there, and no connection is refused.
+The kernel distributes connections over the sockets. The parent keeps all of them open, so connections in the queue of a socket survive the
+end of its worker. The replacement inherits the socket and accepts them, and no connection is refused.
 """
 
 import socket
@@ -14,16 +14,18 @@ _BACKLOG = 4096
 
 
 def shared(door: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
-    """For each of `count` processes a socket on every address of `host`; on port 0 all are on one free port. Raises
-    `ConfigError`, where `door` is the setting that is wrong."""
+    """Return, for each of `count` processes, a socket on every address of `host`. Port 0 picks one free port for all.
+
+    Raises `ConfigError`, with `door` as the name of the setting.
+    """
     refuse_if_taken(door, host, port, socket.SOCK_STREAM)
     doors: list[list[socket.socket]] = [[] for _ in range(count)]
     try:
         for family, address in _addresses(host, port, socket.SOCK_STREAM):
             for sockets in doors:
-                one = _bound(family, (address[0], port, *address[2:]))
-                port = port or one.getsockname()[1]
-                sockets.append(one)
+                sock = _bound(family, (address[0], port, *address[2:]))
+                port = port or sock.getsockname()[1]
+                sockets.append(sock)
     except OSError as error:
         for socket_ in [socket_ for sockets in doors for socket_ in sockets]:
             socket_.close()
@@ -32,7 +34,10 @@ def shared(door: str, host: str, port: int, count: int) -> list[list[socket.sock
 
 
 def refuse_if_taken(door: str, host: str, port: int, *kinds: socket.SocketKind) -> None:
-    """Another gate's workers would share theirs with ours, and each would be asked about the other's calls. Raises `ConfigError`."""
+    """Raise `ConfigError` if another process listens on the port.
+
+    With SO_REUSEPORT, the workers of two gates would otherwise share the port and receive each other's checks.
+    """
     try:
         for kind in kinds:
             for family, address in _addresses(host, port, kind):
@@ -43,7 +48,7 @@ def refuse_if_taken(door: str, host: str, port: int, *kinds: socket.SocketKind) 
 
 def _bind_alone(family: int, kind: socket.SocketKind, address: tuple[object, ...]) -> None:
     with socket.socket(family, kind) as alone:
-        if kind == socket.SOCK_STREAM:  # else what is left of old connections would be in the way
+        if kind == socket.SOCK_STREAM:  # otherwise old connections in TIME_WAIT would block the port
             alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             alone.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -64,22 +69,22 @@ def _config_error(door: str, host: str, port: int, error: OSError) -> ConfigErro
 
 
 def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
-    one = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind(address)
-        one.listen(_BACKLOG)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
     except OSError:
-        one.close()
+        sock.close()
         raise
-    return one
+    return sock
 
 
 def operations_refused(error: ConfigError) -> str:
-    """Return the warning of a gate without the setting `operations` that cannot use the default port."""
+    """Return the warning if the setting `operations` is absent and the default port cannot be used."""
     why = "is in use by another program, perhaps another gate" if "in use" in str(error) else "cannot be used"
     return (
         f"port {Operations().port} of the operations listener {why}. This gate serves /metrics and /readyz on its own port only, with a key"
@@ -88,5 +93,5 @@ def operations_refused(error: ConfigError) -> str:
 
 
 def inherited(descriptors: tuple[int, ...]) -> list[socket.socket]:
-    """Sockets that the parent has passed on."""
+    """Return the sockets that the parent passed on."""
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]

@@ -1,8 +1,8 @@
-"""The parent of several gates of one node: it starts them, starts again what died, and relieves them one by one.
+"""The parent process of the workers of a node: it starts them, restarts crashed ones, and performs rolling restarts.
 
-It opens no store and no log, and answers no call. Each worker is a program of its own (worker.py), which writes a log of its
-own and is given a socket on each port (listening.py). The number of a worker is that of its log. A rolling restart
-needs one number more than there are workers: the follower writes a new log before its forerunner has closed the old one.
+It opens no store and no log, and answers no checks. Each worker is a separate program (worker.py) that writes its own log and inherits a
+socket on each port (listening.py). The number of a worker is that of its log. A rolling restart needs one number more than there are
+workers, because the replacement opens its log before the old worker has closed its own.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class NotReady(Exception):
-    """A worker ended, or said nothing for too long, before it could serve."""
+    """A worker that ended, or did not become ready in time, after its start."""
 
 
 class _Worker(Struct):
@@ -38,7 +38,7 @@ class _Worker(Struct):
 
 
 class _Slot:
-    """A socket on each port, and who serves it."""
+    """A socket on each port, and the worker that serves it."""
 
     def __init__(self, doors: dict[str, list[socket.socket]]) -> None:
         self.doors = doors
@@ -46,28 +46,28 @@ class _Slot:
         self.watch: asyncio.Task[None] | None = None
 
     def descriptors(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(one.fileno() for one in sockets) for name, sockets in self.doors.items()}
+        return {name: tuple(sock.fileno() for sock in sockets) for name, sockets in self.doors.items()}
 
 
 class Workers:
-    """`run` returns when all have ended, after SIGTERM or SIGINT."""
+    """The workers of a node. `run` returns when all have ended, after SIGTERM or SIGINT."""
 
     def __init__(self, post: Post, config: Config) -> None:
         self._post, self._count = post, post.workers
         self._store = config.settings.store
         self._slots = [_Slot(doors) for doors in _doors(config, self._count)]
         self._alive, self._parent = os.pipe()
-        self._taken: set[int] = set()
-        self._processes: set[asyncio.subprocess.Process] = set()  # those that are being started, too
+        self._numbers: set[int] = set()  # in use
+        self._processes: set[asyncio.subprocess.Process] = set()  # including starting ones
         self._hangups = 0
         self._stopping = asyncio.Event()
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Raises `NotReady` if they cannot be started at first."""
+        """Run until a signal. Raises `NotReady` if a worker cannot be started at first."""
         self._listen_to_signals()
         try:
-            if await self._all_started():
+            if await self._start_all():
                 first = self._slots[0].worker
                 _log.info("ready", **(first.ready if first else {}), workers=self._count)
                 await self._stopping.wait()
@@ -75,9 +75,9 @@ class Workers:
             await self._end()
         _log.info("stopped")
 
-    async def _all_started(self) -> bool:
-        """False if it is to stop before."""
-        async with self._turn:  # a rolling restart waits
+    async def _start_all(self) -> bool:
+        """Start all workers. Return False if a signal arrives before they are ready."""
+        async with self._turn:  # delays a rolling restart
             starting: asyncio.Future[Any] = asyncio.gather(*(self._serve(slot) for slot in self._slots))
             stopping: asyncio.Future[Any] = asyncio.create_task(self._stopping.wait())
             await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -98,22 +98,22 @@ class Workers:
         held_signals.release()
 
     def _hang_up(self) -> None:
-        """A worker that is being started gets it once it is ready: before it holds signals, one would end it."""
+        """Forward SIGHUP. Starting workers get it when they are ready, because before that it could end them."""
         self._hangups += 1
         for slot in self._slots:
             if slot.worker is not None:
                 _send(slot.worker.process, signal.SIGHUP)
 
-    # ---- one worker --------------------------------------------------------------------------------------------------
+    # ---- a worker ----------------------------------------------------------------------------------------------------
 
     async def _serve(self, slot: _Slot) -> None:
-        slot.worker = await self._started(slot)
+        slot.worker = await self._start(slot)
         slot.watch = asyncio.create_task(self._watch(slot, slot.worker))
 
-    async def _started(self, slot: _Slot) -> _Worker:
+    async def _start(self, slot: _Slot) -> _Worker:
         await self._refuse_another_store()
-        number = min(set(range(1, self._count + 2)) - self._taken)
-        self._taken.add(number)
+        number = min(set(range(1, self._count + 2)) - self._numbers)
+        self._numbers.add(number)
         reading, writing = os.pipe()
         post = structs.replace(
             self._post, worker=number, doors=slot.descriptors(), ready=writing, parent=self._alive
@@ -136,27 +136,27 @@ class Workers:
             process.kill()
             ready = {}
         if not ready:
-            await self._ended(process)
-            self._taken.discard(number)
-            raise NotReady(f"worker {number} did not start; what it said stands above")
+            await self._wait(process)
+            self._numbers.discard(number)
+            raise NotReady(f"worker {number} did not start. Its log lines above have the reason")
         _log.info("worker ready", worker=number, pid=process.pid)
-        if self._hangups != hangups:  # it may have read the older files
+        if self._hangups != hangups:  # the worker may have read the old files
             _send(process, signal.SIGHUP)
         return _Worker(number, process, ready)
 
     async def _refuse_another_store(self) -> None:
-        """What is entered at one worker would not bind at those that are there already. Raises `NotReady`."""
+        """Raise `NotReady` if the setting `store` changed, because entries at one worker would not apply at the others."""
         try:
-            settings = await asyncio.to_thread(self._post.load)
+            config = await asyncio.to_thread(self._post.load)
         except ConfigError:
-            return  # the worker will say what is wrong
-        if settings.settings.store != self._store:
-            raise NotReady("`store` was changed: stop the gate, and start it again")
+            return  # the worker reports the problem
+        if config.settings.store != self._store:
+            raise NotReady("the setting `store` was changed. Stop the gate, and start it again")
 
     async def _watch(self, slot: _Slot, worker: _Worker) -> None:
-        """Until it has ended; if nobody asked it to, another takes its place."""
-        await self._ended(worker.process)
-        self._taken.discard(worker.number)
+        """Wait until the worker ends, and start another if it crashed."""
+        await self._wait(worker.process)
+        self._numbers.discard(worker.number)
         if slot.worker is not worker or self._stopping.is_set():
             return
         _log.error("worker died", worker=worker.number, status=worker.process.returncode)
@@ -171,27 +171,27 @@ class Workers:
                 else:
                     return
 
-    # ---- all of them -------------------------------------------------------------------------------------------------
+    # ---- all workers -------------------------------------------------------------------------------------------------
 
     def _begin_rolling(self) -> None:
         rolling = asyncio.create_task(self._roll())
         rolling.add_done_callback(lambda task: task.cancelled() or task.result())
 
     async def _roll(self) -> None:
-        """One at a time: the new one is ready before the old one is relieved."""
+        """Replace the workers one by one. Each new one is ready before the old one stops."""
         async with self._turn:
             for slot in self._slots:
                 old = slot.worker
                 if old is None or self._stopping.is_set():
-                    continue  # its follower is being started already
+                    continue  # a replacement is being started already
                 try:
                     await self._serve(slot)
                 except NotReady as problem:
                     _log.error("rolling restart given up; the old workers stay", problem=str(problem))
                     return
                 _send(old.process, signal.SIGUSR1)
-                await self._ended(old.process)
-                self._taken.discard(old.number)
+                await self._wait(old.process)
+                self._numbers.discard(old.number)
             _log.info("rolled", workers=self._count)
 
     async def _end(self) -> None:
@@ -200,19 +200,19 @@ class Workers:
             _send(process, signal.SIGTERM)
         os.close(self._parent)
         for process in list(self._processes):
-            await self._ended(process)
+            await self._wait(process)
         for slot in self._slots:
             if slot.watch is not None:
                 slot.watch.cancel()
 
-    async def _ended(self, process: asyncio.subprocess.Process) -> None:
+    async def _wait(self, process: asyncio.subprocess.Process) -> None:
         await process.wait()
         self._processes.discard(process)
 
 
 def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
-    """Raises `ConfigError`."""
-    sip = config.settings.sip  # each worker opens its own
+    """Return the listening sockets of each worker, by setting. Raises `ConfigError`."""
+    sip = config.settings.sip  # each worker opens its own SIP sockets
     if sip is not None:
         kinds = {socket.SOCK_DGRAM: sip.udp, socket.SOCK_STREAM: sip.tcp}
         listening.refuse_if_taken("sip", sip.host, sip.port, *(kind for kind in kinds if kinds[kind]))
@@ -230,7 +230,10 @@ def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
 
 
 def _operations(config: Config, count: int) -> list[list[socket.socket]]:
-    """Empty where the setting is absent and the default port is in use. Raises `ConfigError`."""
+    """Return the sockets of the operations listener; none if it is not configured and the default port is in use.
+
+    Raises `ConfigError`.
+    """
     where = config.settings.operations or Operations()
     try:
         return listening.shared("operations", where.host, where.port, count)
@@ -242,7 +245,7 @@ def _operations(config: Config, count: int) -> list[list[socket.socket]]:
 
 
 async def _receive_line(descriptor: int) -> dict[str, str]:
-    """The line that says where it serves; empty where the worker has ended without one."""
+    """Return the worker's message that it is ready; empty if it ended without one."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(

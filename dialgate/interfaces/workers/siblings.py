@@ -1,13 +1,13 @@
 """Requests between the processes of a node: its workers, and the commands that write to its store.
 
-Each worker answers on a socket in `DATA/run/`, `WORKER.sock`, which only the node's own user can open. It is asked in a line:
+Each worker listens on a socket in `DATA/run/`, `WORKER.sock`, which only the node's own user can open. A request is one line:
 
-    metrics        its metrics: `[[name, help, kind, unit, [[sample, labels, value], …]], …]` in MessagePack
-    board SINCE    what it adds to the console's board (`console.live.Share`)
-    refresh        use the call lists and proofs that the store holds; it answers `done` when it does
+    metrics        returns its metrics: `[[name, help, kind, unit, [[sample, labels, value], …]], …]` in MessagePack
+    board SINCE    returns its part of the console's board (`console.live.Share`)
+    refresh        loads the call lists and proofs from the store, then returns `done`
 
-Who is asked for `/metrics` asks the others, and shows every sample with a label `worker`. They are not added up here: a sum falls when one worker is restarted,
-and Prometheus would take that for a restart of all of them. `sum without (worker) (rate(…))` adds what may be added.
+The worker that receives a request for `/metrics` asks the others, and labels every sample with `worker`. It does not add the samples up:
+the sum would fall when one worker is restarted, and Prometheus would read that as a restart of all. Use `sum without (worker) (rate(…))`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from dialgate.core.faults import Unavailable
 
 UP: Final = "dialgate_worker_up"
 _SECONDS: Final = 1.0
-_REFRESH_SECONDS: Final = 10.0  # a large list is read to its end before it is used
+_REFRESH_SECONDS: Final = 10.0  # large lists are read completely before they are used
 _DONE: Final = b"done"
 _NAME: Final = re.compile(r"([0-9]+)\.sock")
 _Sample: TypeAlias = tuple[str, dict[str, str], float]
@@ -37,13 +37,13 @@ _families: Final = msgspec.msgpack.Decoder(list[_Family])
 
 
 class Siblings:
-    """Made by `open`. Costs a decision nothing: who is not asked does nothing."""
+    """The other workers of the node, and this worker's responses to them. Create with `open`."""
 
     def __init__(
         self, folder: int, worker: int, registry: CollectorRegistry, refresh: Callable[[], Awaitable[None]]
     ) -> None:
         self._folder, self._worker, self._registry = folder, worker, registry
-        self.tells: dict[str, Callable[[str], bytes]] = {"metrics": lambda _: _encode(_read(registry))}
+        self.responders: dict[str, Callable[[str], bytes]] = {"metrics": lambda _: _encode(_read(registry))}
         self._refresh = refresh
         self._server: asyncio.AbstractServer | None = None
         self._inode = 0
@@ -52,29 +52,34 @@ class Siblings:
     async def open(
         cls, data: Path, worker: int, registry: CollectorRegistry, refresh: Callable[[], Awaitable[None]]
     ) -> "Siblings":
-        """`refresh`: of this worker's lists and proofs; raises `Unavailable`. Raises `OSError`."""
+        """Open this worker's socket. Raises `OSError`.
+
+        `refresh` loads this worker's lists and proofs from the store, and may raise `Unavailable`.
+        """
         (data / "run").mkdir(mode=0o700, exist_ok=True)
         siblings = cls(os.open(data / "run", os.O_RDONLY | os.O_DIRECTORY), worker, registry, refresh)
         path = _path(siblings._folder, worker)
         path.unlink(missing_ok=True)
-        siblings._server = await asyncio.start_unix_server(siblings._tell, path)
+        siblings._server = await asyncio.start_unix_server(siblings._respond, path)
         siblings._inode = path.stat().st_ino
         return siblings
 
     async def measured(self) -> Collector:
-        """Of every worker that answers within a second; `dialgate_worker_up` is 0 for one that does not."""
+        """Return the metrics of all workers. `dialgate_worker_up` is 0 for a worker without a response within a second."""
         replies = await self.ask_each(lambda _: "metrics")
         families = {worker: _decoded(reply) for worker, reply in replies.items()}
         return _Together(dict(sorted({**families, self._worker: _read(self._registry)}.items())))
 
-    async def ask_each(self, ask: Callable[[int], str]) -> dict[int, bytes | None]:
-        """Of each of the others what it answers; None where it does not within a second."""
+    async def ask_each(self, request: Callable[[int], str]) -> dict[int, bytes | None]:
+        """Return the responses of the other workers by number, or None without a response within a second."""
         workers = sorted(_workers(self._folder) - {self._worker})
-        replies = await asyncio.gather(*(_answer(self._folder, worker, ask(worker)) for worker in workers))
+        replies = await asyncio.gather(
+            *(_answer(self._folder, worker, request(worker)) for worker in workers)
+        )
         return dict(zip(workers, replies, strict=True))
 
     async def refresh_others(self) -> bool:
-        """Have the other workers use the lists and proofs that the store holds. Return whether each confirmed."""
+        """Make the other workers load the lists and proofs in the store. Return whether all confirmed."""
         return await _refreshed(self._folder, _workers(self._folder) - {self._worker})
 
     async def close(self) -> None:
@@ -82,25 +87,27 @@ class Siblings:
             self._server.close()
         path = _path(self._folder, self._worker)
         with suppress(FileNotFoundError):
-            if path.stat().st_ino == self._inode:  # else it is its follower's
+            if path.stat().st_ino == self._inode:  # otherwise it is the replacement's socket
                 path.unlink()
         os.close(self._folder)
 
-    async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, TimeoutError, ValueError, KeyError, Unavailable):
             async with asyncio.timeout(_SECONDS):
                 word, _, rest = (await reader.readline()).decode().strip().partition(" ")
             if word == "refresh":
                 await self._refresh()
             async with asyncio.timeout(_SECONDS):
-                writer.write(_DONE if word == "refresh" else self.tells[word](rest))
+                writer.write(_DONE if word == "refresh" else self.responders[word](rest))
                 await writer.drain()
         writer.close()
 
 
 async def refresh_gates(data: Path) -> bool:
-    """Have every gate that runs on this data folder use the lists and proofs that the store holds. Return whether each
-    confirmed; true also where none runs."""
+    """Make the running gates of a data folder load the lists and proofs in the store. Return whether all confirmed.
+
+    Returns True if none is running.
+    """
     try:
         folder = os.open(data / "run", os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
@@ -114,7 +121,7 @@ async def refresh_gates(data: Path) -> bool:
 async def _refreshed(folder: int, workers: Iterable[int]) -> bool:
     requests = (_ask(folder, worker, "refresh", _REFRESH_SECONDS) for worker in sorted(workers))
     answers = await asyncio.gather(*requests, return_exceptions=True)
-    absence = (FileNotFoundError, ConnectionRefusedError)  # a socket that a killed gate left behind
+    absence = (FileNotFoundError, ConnectionRefusedError)  # killed gates leave their sockets behind
     return all(answer == _DONE or isinstance(answer, absence) for answer in answers)
 
 
@@ -124,7 +131,7 @@ def _workers(folder: int) -> set[int]:
 
 
 def _path(folder: int, worker: int) -> Path:
-    """Return a short path, however deep the folder is: a socket's path may have 107 bytes."""
+    """Return a short path for any folder, because the path of a socket is limited to 107 bytes."""
     return Path(f"/proc/self/fd/{folder}/{worker}.sock")
 
 
@@ -136,7 +143,7 @@ async def _answer(folder: int, worker: int, command: str) -> bytes | None:
 
 
 async def _ask(folder: int, worker: int, command: str, seconds: float) -> bytes:
-    """Raises `OSError`, `TimeoutError`."""
+    """Send a request and return the response. Raises `OSError`, `TimeoutError`."""
     async with asyncio.timeout(seconds):
         reader, writer = await asyncio.open_unix_connection(_path(folder, worker))
         try:
@@ -158,7 +165,7 @@ class _Together(Collector):
         self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        up = Metric(UP, "1 while the worker answers its siblings.", "gauge")
+        up = Metric(UP, "1 while the worker responds to its siblings.", "gauge")
         metrics: dict[str, Metric] = {}
         for worker, families in self._families.items():
             label = {"worker": str(worker)}

@@ -1,11 +1,10 @@
-"""One of several gates of a node: what its parent (parent.py) tells it, and the pipe on which it answers. It begins in
-worker_process.py.
+"""A worker process of a node: its parameters from the parent (parent.py), and its message that it is ready.
 
-    argv[1]   a `Post`, in JSON; descriptors are those of sockets and pipes that were passed on
+    argv[1]   a `Post` in JSON, with the descriptors of inherited sockets and pipes
 
-It says that it is ready with one line of JSON on `ready`, and ends when `parent` does, which it sees by the end of that pipe.
-SIGTERM ends it at once, after the answers that are awaited. SIGUSR1 relieves it: it takes no new connection, ends each
-after its next answer, and then ends itself.
+The process starts in worker_process.py. It reports that it is ready by one line of JSON on the pipe `ready`. It ends when the parent ends,
+which closes the pipe `parent`. SIGTERM ends it after the responses that are due. SIGUSR1 drains it: it accepts no new connections, closes
+each after its next response, and then ends.
 """
 
 import os
@@ -20,7 +19,7 @@ from dialgate.config.configuration import Config
 
 
 class Post(Struct, frozen=True, kw_only=True):
-    """`doors`: the sockets that are inherited, by the setting that names where they listen."""
+    """The parameters of a worker. `doors`: descriptors of the inherited sockets, by the setting of the listener."""
 
     config: str
     host: str = ""
@@ -32,7 +31,7 @@ class Post(Struct, frozen=True, kw_only=True):
     parent: int = -1
 
     def load(self) -> Config:
-        """The configuration as it holds for this worker. Raises `ConfigError`."""
+        """Return the configuration of this worker. Raises `ConfigError`."""
         config = loader.load(Path(self.config))
         settings = config.settings
         listen = settings.listen
@@ -49,6 +48,6 @@ class Post(Struct, frozen=True, kw_only=True):
 
     def say_ready(self, event: dict[str, str]) -> None:
         if self.ready >= 0:
-            with suppress(BrokenPipeError):  # the parent is gone: `parent` says so too
+            with suppress(BrokenPipeError):  # the parent has ended, which the pipe `parent` also reports
                 os.write(self.ready, msgspec.json.encode(event) + b"\n")
             os.close(self.ready)
