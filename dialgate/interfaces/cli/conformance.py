@@ -27,6 +27,26 @@ _DEPLOY = Path("deploy")
 _PYTHON, _OWN = "python", "own"
 
 
+_Place: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="COMMAND", help=f"For {_OWN}: command that makes your dialer place a call to $DIALGATE_TO."
+    ),
+]
+_TrunkPort: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=65_535, help=f"For {_OWN}: local UDP port that your dialer uses as its SIP trunk."
+    ),
+]
+_GatePort: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=65_535,
+        help=f"For {_OWN}: port at which your dialer expects its gate. 0: a free port, in $DIALGATE_PORT.",
+    ),
+]
 _CallerId: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -47,27 +67,9 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
         typer.Option(exists=True, dir_okay=False, help="Your dialplan. Default: the one in deploy/."),
     ] = None,
     context: Annotated[str, typer.Option(help="Context of outbound calls in FILE.")] = "",
-    place: Annotated[
-        str,
-        typer.Option(
-            metavar="COMMAND",
-            help=f"For {_OWN}: command that makes your dialer place a call to $DIALGATE_TO.",
-        ),
-    ] = "",
-    trunk: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=65_535, help=f"For {_OWN}: local UDP port that your dialer uses as its SIP trunk."
-        ),
-    ] = None,
-    port: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=65_535,
-            help=f"For {_OWN}: port at which your dialer expects its gate. 0: a free port, in $DIALGATE_PORT.",
-        ),
-    ] = 0,
+    place: _Place = "",
+    trunk: _TrunkPort = None,
+    port: _GatePort = 0,
     caller_id: _CallerId = "",
     wait: Annotated[float, typer.Option(min=0.1, help="Seconds until a call counts as not placed.")] = 10,
     *,

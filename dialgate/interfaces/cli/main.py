@@ -48,7 +48,7 @@ ADDED = {
     "contract": ("imports",),
     "request": ("imports",),
     "caller-id": ("probe",),
-    "log": ("proof", "decisions", "archive"),
+    "log": ("proof", "decisions", "replay", "archive"),
 }
 
 

@@ -41,6 +41,18 @@ _VERIFIER = "verify_evidence.py"
 
 Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Only the log of this worker.")]
 
+_Copy: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(exists=True, file_okay=False, help="Verify this copy. Default: the configured data folder."),
+]
+_NumbersFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="File with numbers, one per line, as in +390612345678: evidence of all decisions about them.",
+    ),
+]
 Roots: TypeAlias = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="Root certificates (PEM) of the time stamping authority."),
@@ -60,12 +72,7 @@ def log_verify(
         Path | None, typer.Option(exists=True, dir_okay=False, help="Checkpoint that was stored elsewhere.")
     ] = None,
     worker: Worker = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, file_okay=False, help="Verify this copy. Default: the configured data folder."
-        ),
-    ] = None,
+    data: _Copy = None,
     key: Annotated[
         list[str], typer.Option(metavar="NAME", help="Trust only signatures by this key. May be repeated.")
     ] = [],
@@ -275,14 +282,7 @@ def log_evidence(
     decision: Annotated[str, typer.Argument(help="Id of the decision.", show_default=False)] = "",
     *,
     out: Annotated[Path, typer.Option(dir_okay=False, help="File to write the bundle to.")],
-    numbers: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="File with numbers, one per line, as in +390612345678: evidence of all decisions about them.",
-        ),
-    ] = None,
+    numbers: _NumbersFile = None,
     purpose: Purpose,
     since: Since = "",
     until: Until = "",

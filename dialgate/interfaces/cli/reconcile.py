@@ -30,7 +30,7 @@ from dialgate.interfaces.cli.options import (
     load_config,
     reporting,
 )
-from dialgate.interfaces.cli.subjects import act
+from dialgate.interfaces.cli.subjects import Purpose, act
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, NO, console, show_json, show_table, utc
 
@@ -73,6 +73,16 @@ _Incoming: TypeAlias = Annotated[
         help="Asterisk: context of incoming calls from the trunk, as in dialgate-recall or ivr/s. May be repeated.",
     ),
 ]
+_TimeZone: TypeAlias = Annotated[
+    str, typer.Option(help="Time zone of times without an offset, as in Europe/Rome.")
+]
+_Prefix: TypeAlias = Annotated[str, typer.Option(help="Prefix of the trunk to remove from called numbers.")]
+_Skew: TypeAlias = Annotated[
+    float, typer.Option(min=0, max=3600, help="Seconds by which the clocks may differ.")
+]
+_Show: TypeAlias = Annotated[
+    bool, typer.Option("--show", help="Show the called numbers. Requires --purpose.")
+]
 _Files: TypeAlias = Annotated[
     list[Path], typer.Argument(exists=True, dir_okay=False, help="Call detail records of the trunk.")
 ]
@@ -90,22 +100,16 @@ def reconcile_files(
     decision: _ColumnName = "",
     status: _ColumnName = "",
     only: _Only = [],
-    timezone: Annotated[
-        str, typer.Option(help="Time zone of times without an offset, as in Europe/Rome.")
-    ] = "UTC",
+    timezone: _TimeZone = "UTC",
     home: Annotated[str, typer.Option(help="Country of numbers without a country code, as in IT.")] = "",
     trunk: _TrunkNames = [],
     incoming: _Incoming = [],
-    strip: Annotated[str, typer.Option(help="Prefix of the trunk to remove from called numbers.")] = "",
-    skew: Annotated[float, typer.Option(min=0, max=3600, help="Seconds by which the clocks may differ.")] = 5,
+    strip: _Prefix = "",
+    skew: _Skew = 5,
     also: _Also = [],
     textfile: _Textfile = None,
-    show: Annotated[
-        bool, typer.Option("--show", help="Show the called numbers. Requires --purpose.")
-    ] = False,
-    purpose: Annotated[
-        str, typer.Option(help="Reason for the look-up. It is recorded, and the data subject may see it.")
-    ] = "",
+    show: _Show = False,
+    purpose: Purpose = "",
     limit: Annotated[int, typer.Option(min=1, help="Most calls to show. --json shows all of them.")] = 100,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -126,13 +130,7 @@ def reconcile_files(
     )  # fmt: skip
     trunks = _trunks(trunk, incoming, format_)
     with reporting(as_json=as_json), _reading(), console(stderr=True).status("reconciling"):
-        if show and not purpose.strip():
-            raise Failure(
-                "request.invalid",
-                "--show needs a reason, as in --purpose 'audit of 24 November'.",
-                field="purpose",
-                status=MISUSE,
-            )
+        _require_purpose(purpose, is_required=show)
         loaded = load_config(config)
         home = home or _home(loaded)
         nodes = [node for data in (loaded.data, *also) for node in _nodes(data)]
@@ -151,6 +149,12 @@ def reconcile_files(
     else:
         _show(report, rows, hints, limit)
     raise typer.Exit(NO if report.findings else 0)
+
+
+def _require_purpose(purpose: str, *, is_required: bool) -> None:
+    if is_required and not purpose.strip():
+        text = "--show needs a reason, as in --purpose 'audit of 24 November'."
+        raise Failure("request.invalid", text, field="purpose", status=MISUSE)
 
 
 def _pairs(only: list[str]) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,163 @@
+"""`dialgate log replay`: repetition of recorded decisions, under the law of their day or under a draft."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+import yaml
+
+from dialgate.audit import replay as replaying
+from dialgate.audit.replay import Replay
+from dialgate.core.law import Law, LawError, parse_law
+from dialgate.core.model import OutcomeRecord
+from dialgate.decision_log import span
+from dialgate.decision_log.records import Reader, Record
+from dialgate.decision_log.span import Span
+from dialgate.interfaces.cli.config import log_app
+from dialgate.interfaces.cli.decisions import open_chains, open_keys, read_span, reading_log
+from dialgate.interfaces.cli.instants import Since, Until
+from dialgate.interfaces.cli.options import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+)
+from dialgate.runtime.terminal import MISUSE, NO, Bars, bars, show_json, show_table, utc
+
+_EVERY = 2_000  # records between updates of the progress bar
+_SHOWN = 20
+
+First: TypeAlias = Annotated[int, typer.Option(metavar="SEQ", min=1, help="First log entry to read.")]
+Last: TypeAlias = Annotated[int | None, typer.Option(metavar="SEQ", min=1, help="Last log entry to read.")]
+
+
+@log_app.command("replay")
+def log_replay(
+    *,
+    decision: Annotated[
+        str, typer.Argument(help="Only this decision: its id, or its number in the log. Default: all.")
+    ] = "",
+    first: First = 1,
+    last: Last = None,
+    since: Since = "",
+    until: Until = "",
+    law: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Draft of a country file to decide by."),
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Repeat each decision from its recorded facts and the law of its day, and compare the results byte by byte.
+
+    With --law, show what a draft of a country file would change, by campaign and rule. The facts are those recorded: a registry that only
+    the draft requires was not consulted then, so the draft denies.
+
+    Exit 0: all are the same. 1: some differ.
+
+    dialgate log replay --since 2026-11-01T00:00:00+01:00 --law draft.yaml
+    """
+    with reporting(as_json=as_json), reading_log():
+        loaded = load_config(config)
+        readers = list(open_chains(loaded).readers.values())
+        chosen = read_span(since, until, first, last)
+        if decision:
+            readers, chosen = _one(readers, open_keys(loaded).ids.inside(decision))
+        law_of = replaying.draft(_draft(law)) if law else replaying.of_its_day(loaded.data / "kept")
+        compare = replaying.in_effect if law else replaying.exact
+        with _progress(readers, chosen) as entries:
+            report = replaying.replay(entries, law_of, compare)
+    if as_json:
+        show_json(_as_builtins(report))
+    else:
+        _show_replay(report, draft=law is not None)
+    raise typer.Exit(NO if report.different else 0)
+
+
+def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
+    """Return the log and the position of a decision. A number alone is looked up in the logs in turn."""
+    seq = span.sequence(decision)
+    for reader in readers:
+        found = reader.find(seq) if seq is not None else None
+        if isinstance(found, Record) and decision in {str(seq), found.id}:
+            return [reader], Span(first=found.seq, last=found.seq)
+    raise Failure(
+        "decision.unknown",
+        "No decision in this log has this id or number. `dialgate log search` lists them.",
+        field="decision",
+    )
+
+
+def _draft(path: Path) -> Law:
+    try:
+        return parse_law(yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader))
+    except (LawError, yaml.YAMLError, ValueError) as error:
+        raise Failure(
+            "law.invalid", f"{path} is not a valid country file: {error}", field="law", status=MISUSE
+        ) from None
+
+
+@contextmanager
+def _progress(readers: list[Reader], chosen: Span) -> Iterator[Iterator[Record | OutcomeRecord]]:
+    """Yield the entries, one log after the other, with a progress bar for each on a terminal."""
+    with bars() as bar:
+        yield chain.from_iterable(_entries(bar, reader, chosen) for reader in readers)
+
+
+def _entries(bar: Bars, reader: Reader, chosen: Span) -> Iterator[Record | OutcomeRecord]:
+    at, end = span.begin(reader, chosen), min(span.end(reader), chosen.last + 1)
+    advance = bar("replaying", max(end - at, 1))
+    for number, (line, entry) in enumerate(span.within(reader, chosen)):
+        if not number % _EVERY:
+            advance(line.seq - at)
+            at = line.seq
+        yield entry
+
+
+def _as_builtins(report: Replay) -> dict[str, object]:
+    return {
+        "same": not report.different,
+        "records": report.records,
+        "different": report.different,
+        "beside": report.beside,
+        "verdicts": [
+            {"was": was, "becomes": becomes, "records": count}
+            for (was, becomes), count in report.verdicts.most_common()
+        ],
+        "changes": [{**row._asdict(), "records": count} for row, count in report.rows.most_common()],
+        "examples": [
+            {
+                **{name: getattr(example, name) for name in ("decision", "campaign", "was", "becomes")},
+                "at": utc(example.at),
+                "changes": [change._asdict() for change in example.changes],
+            }
+            for example in report.examples
+        ],
+    }
+
+
+def _show_replay(report: Replay, *, draft: bool) -> None:
+    same = report.records - report.different - report.beside
+    typer.echo(f"{report.records:,} decisions, {same:,} the same, {report.different:,} different")
+    if report.beside:
+        typer.echo(f"{report.beside:,} are of another country than the draft, and were skipped")
+    if not report.different:
+        return
+    verdicts = [(was, becomes, f"{count:,}") for (was, becomes), count in report.verdicts.most_common()]
+    show_table("Verdicts", ("was", "would be" if draft else "is now", "decisions"), verdicts)
+    rows = [(*row, f"{count:,}") for row, count in report.rows.most_common()]
+    show_table("By campaign and rule", ("campaign", "rule", "was", "becomes", "decisions"), rows)
+    examples = [
+        (example.decision, utc(example.at), example.was, example.becomes)
+        for example in report.examples[:_SHOWN]
+    ]
+    show_table(
+        f"The first {len(examples)}" if report.different > len(examples) else "Decisions that differ",
+        ("decision", "at (UTC)", "was", "becomes"),
+        examples,
+    )
