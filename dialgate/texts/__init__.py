@@ -1,6 +1,6 @@
 """The sentences for called persons, operators and officers: one file per language, `<language>.yaml`, in the shape of `Texts`.
 
-The log stores codes and the English texts of rules and laws. A sentence here can be reworded at any time. A test checks
+Decisions store codes and the English texts of rules and laws, so a sentence here can be reworded at any time. A test checks
 that each file has a sentence for each code, rule and result, and that both use the same names in braces.
 """
 
@@ -56,8 +56,8 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
 class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     """All sentences of one language.
 
-    `laws` maps the law of a reason, as it is stored, to this language. `findings` does the same for the texts of the
-    rules: a name in braces matches any text, or one of the words that `terms` lists under that name.
+    `laws` maps stored laws to this language, and `findings` the stored texts of rules. In a text of a rule a name in braces
+    matches any text, or one of the words that `terms` lists under that name.
     """
 
     months: tuple[str, ...]
@@ -73,7 +73,7 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     terms: dict[str, dict[str, str]] = {}
 
     def law(self, stored: str) -> str:
-        """Return a stored law in this language, or as it is stored if the file has no translation."""
+        """Return a stored law in this language, or unchanged without a translation."""
         return self.laws.get(stored, stored)
 
 

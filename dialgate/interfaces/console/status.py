@@ -15,7 +15,7 @@ from dialgate.store import CallerIdProof
 
 
 class RegistryStatus(Struct, frozen=True, kw_only=True):
-    """The latest consultation of a registry for a controller. At `ends_at` its last answer expires; empty if there is none."""
+    """The latest consultation of a registry for a controller. `ends_at`: when its answers expire; empty without any."""
 
     registry: str
     controller: str

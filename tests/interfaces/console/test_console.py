@@ -1,4 +1,4 @@
-"""The console over plain HTTP: who comes in, what a foreign page cannot do, and what nobody is shown."""
+"""The console over HTTP: sign-in, protection against other sites, and data that pages must not show."""
 
 import asyncio
 import json
@@ -44,15 +44,15 @@ HOME = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
-async def made(tmp_path: Path) -> AsyncIterator[World]:
+async def gate(tmp_path: Path) -> AsyncIterator[World]:
     async with looked_at(tmp_path) as built:
         yield built
 
 
 @asynccontextmanager
-async def browser(made: World, key: str = "") -> AsyncIterator[ClientSession]:
-    """Keeps cookies as a browser does; logged in, if with a key."""
-    url = f"http://127.0.0.1:{made.port}"
+async def browser(gate: World, key: str = "") -> AsyncIterator[ClientSession]:
+    """Open a session that keeps cookies like a browser; sign in if a key is given."""
+    url = f"http://127.0.0.1:{gate.port}"
     async with ClientSession(url, cookie_jar=CookieJar(unsafe=True), headers=HOME) as session:
         if key:
             async with session.post("/console/login", data={"key": key}) as answer:
@@ -80,26 +80,26 @@ async def send(session: ClientSession, path: str, status: int, **fields: str) ->
 
 
 async def messages(session: ClientSession, wanted: int) -> list[dict[str, Any]]:
-    told = []
+    received = []
     async with session.get("/console/events") as stream:
         assert stream.status == 200
         async for line in stream.content:
             if line.startswith(b"data: "):
-                told.append(json.loads(line[6:]))
-            if len(told) == wanted:
+                received.append(json.loads(line[6:]))
+            if len(received) == wanted:
                 break
-    return told
+    return received
 
 
-# ---- in and out ------------------------------------------------------------------------------------------------------
+# ---- sign-in and sign-out --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("proto", "secure"), [("", False), ("https", True)])
-async def test_the_session_is_out_of_the_reach_of_scripts_and_of_other_sites(
-    made: World, proto: str, secure: bool
+async def test_scripts_and_other_sites_cannot_use_the_session_cookie(
+    gate: World, proto: str, secure: bool
 ) -> None:
     async with (
-        browser(made) as session,
+        browser(gate) as session,
         session.post(
             "/console/login", data={"key": AGENT}, headers={"X-Forwarded-Proto": proto}, allow_redirects=False
         ) as answer,
@@ -111,11 +111,11 @@ async def test_the_session_is_out_of_the_reach_of_scripts_and_of_other_sites(
         assert AGENT not in cookie
 
 
-async def test_over_tls_the_session_never_leaves_it(made: World, tmp_path: Path) -> None:
-    config = made.app.config
+async def test_over_tls_the_session_cookie_is_secure(gate: World, tmp_path: Path) -> None:
+    config = gate.app.config
     listen = msgspec.convert({"port": 0, **world.write_certificate(tmp_path)}, Listen)
-    made.app.gate.config = replace(config, settings=replace(config.settings, listen=listen))
-    runner = await http_application.start(made.app, CollectorRegistry())
+    gate.app.gate.config = replace(config, settings=replace(config.settings, listen=listen))
+    runner = await http_application.start(gate.app, CollectorRegistry())
     try:
         async with (
             ClientSession(f"https://127.0.0.1:{runner.addresses[0][1]}", headers=HOME) as session,
@@ -135,34 +135,34 @@ async def log_in(session: ClientSession, key: str, forwarded: str = "") -> int:
         return answer.status
 
 
-async def test_wrong_keys_are_throttled_and_a_right_key_never(made: World) -> None:
-    async with browser(made) as session:
+async def test_wrong_keys_are_throttled_but_a_valid_key_is_not(gate: World) -> None:
+    async with browser(gate) as session:
         for _ in range(FAILURES):
             assert await log_in(session, "guessed") == 401
         assert await log_in(session, "guessed") == 429
         assert await log_in(session, AGENT) == 303
 
 
-async def test_the_throttle_ends_with_its_time(made: World) -> None:
-    async with browser(made) as session:
+async def test_the_throttle_ends_after_its_time_span(gate: World) -> None:
+    async with browser(gate) as session:
         for _ in range(FAILURES):
             assert await log_in(session, "guessed") == 401
         assert await log_in(session, "guessed") == 429
-        made.hand.at += SPAN
+        gate.hand.at += SPAN
         assert await log_in(session, "guessed") == 401
 
 
-async def test_behind_a_trusted_proxy_each_address_is_throttled_alone(tmp_path: Path) -> None:
+async def test_behind_a_trusted_proxy_each_address_is_throttled_separately(tmp_path: Path) -> None:
     listen = {"host": "127.0.0.1", "port": 0, "trusted_proxies": ["127.0.0.0/8", "10.0.0.0/8"]}
-    async with looked_at(tmp_path, listen=listen) as made, browser(made) as session:
+    async with looked_at(tmp_path, listen=listen) as gate, browser(gate) as session:
         for _ in range(FAILURES):
             assert await log_in(session, "guessed", "1.2.3.4, 198.51.100.7, 10.0.0.1") == 401
-        assert await log_in(session, "guessed", "5.6.7.8, 198.51.100.7") == 429, "the first is made up"
+        assert await log_in(session, "guessed", "5.6.7.8, 198.51.100.7") == 429, "the first address is forged"
         assert await log_in(session, "guessed", "198.51.100.8") == 401
 
 
-async def test_an_address_that_a_stranger_names_is_not_believed(made: World) -> None:
-    async with browser(made) as session:
+async def test_a_forwarded_address_from_an_untrusted_client_is_ignored(gate: World) -> None:
+    async with browser(gate) as session:
         for place in range(FAILURES):
             assert await log_in(session, "guessed", f"198.51.100.{place}") == 401
         assert await log_in(session, "guessed", "198.51.100.99") == 429
@@ -179,16 +179,16 @@ ONWARD = {
 }
 
 
-async def test_a_login_leads_to_a_page_of_ours_and_nowhere_else(made: World) -> None:
-    async with browser(made) as session:
+async def test_a_sign_in_redirects_only_to_pages_of_the_console(gate: World) -> None:
+    async with browser(gate) as session:
         for onward, taken in ONWARD.items():
-            asked = {"key": OFFICER, "next": onward}
-            async with session.post("/console/login", data=asked, allow_redirects=False) as answer:
+            fields = {"key": OFFICER, "next": onward}
+            async with session.post("/console/login", data=fields, allow_redirects=False) as answer:
                 assert answer.headers["Location"] == taken, onward
 
 
-async def test_without_a_session_every_page_leads_to_the_login(made: World) -> None:
-    async with browser(made) as session:
+async def test_without_a_session_every_page_redirects_to_the_sign_in(gate: World) -> None:
+    async with browser(gate) as session:
         for method, path, _ in ROUTES:
             where = path.replace("{id}", "x")
             async with session.request(method, where, allow_redirects=False) as answer:
@@ -196,71 +196,71 @@ async def test_without_a_session_every_page_leads_to_the_login(made: World) -> N
                 assert answer.headers["Location"].startswith("/console/login")
 
 
-async def test_a_page_that_there_is_not_says_so_in_the_console(made: World) -> None:
-    async with browser(made, AGENT) as session:
+async def test_an_unknown_page_gets_404_in_the_console(gate: World) -> None:
+    async with browser(gate, AGENT) as session:
         assert "This page does not exist." in await get(session, "/console/nothing", 404)
         assert "This page does not exist." in await get(session, "/console/requests/x/y", 404)
 
 
 @pytest.mark.parametrize("key", [AGENT, SUPERVISOR])
-async def test_a_key_opens_what_its_scopes_allow_and_nothing_else(made: World, key: str) -> None:
-    client = made.app.config.keys[world.client("", key)["key_sha256"]]
-    async with browser(made, key) as session:
-        given = await token(session, "/console/try")
+async def test_a_key_gives_access_to_the_pages_of_its_scopes_only(gate: World, key: str) -> None:
+    client = gate.app.config.keys[world.client("", key)["key_sha256"]]
+    async with browser(gate, key) as session:
+        own_token = await token(session, "/console/try")
         allowed = {route for route in ROUTES if set(route[2]) & set(client.scopes)}
         opened = {("GET", path) for method, path, _ in allowed if method == "GET" and path in PAGES}
         assert opened
         for _, path in opened:
             await get(session, path)
-        refused = set(ROUTES) - allowed
-        assert refused
-        for method, path, _ in refused:
-            data = {"token": given} if method == "POST" else None
+        forbidden = set(ROUTES) - allowed
+        assert forbidden
+        for method, path, _ in forbidden:
+            data = {"token": own_token} if method == "POST" else None
             async with session.request(method, path.replace("{id}", "x"), data=data) as answer:
                 assert answer.status == 403, path
                 assert "auth.scope" in await answer.text()
 
 
 @pytest.mark.parametrize(("ahead", "still"), [(IDLE - 10 * SECOND, True), (IDLE, False)])
-async def test_a_session_that_nobody_uses_ends(made: World, ahead: int, still: bool) -> None:
-    async with browser(made, AGENT) as session:
-        made.hand.at += ahead
+async def test_an_idle_session_ends(gate: World, ahead: int, still: bool) -> None:
+    async with browser(gate, AGENT) as session:
+        gate.hand.at += ahead
         await get(session, "/console/try", 200 if still else 303)
 
 
-async def test_a_session_ends_after_a_shift_however_busy(made: World) -> None:
-    async with browser(made, AGENT) as session:
+async def test_a_session_ends_after_twelve_hours_of_use(gate: World) -> None:
+    async with browser(gate, AGENT) as session:
         for _ in range(LONGEST // (IDLE // 2) - 1):
-            made.hand.at += IDLE // 2
+            gate.hand.at += IDLE // 2
             await get(session, "/console/try")
-        made.hand.at += IDLE // 2
+        gate.hand.at += IDLE // 2
         await get(session, "/console/try", 303)
 
 
-async def test_who_has_logged_out_cannot_come_back_with_the_old_cookie(made: World) -> None:
-    async with browser(made, AGENT) as session:
-        held = {cookie.key: cookie.value for cookie in session.cookie_jar}
+async def test_after_sign_out_the_old_cookie_is_invalid(gate: World) -> None:
+    async with browser(gate, AGENT) as session:
+        cookies = {cookie.key: cookie.value for cookie in session.cookie_jar}
         await send(session, "/console/logout", 303)
         await get(session, "/console/try", 303)
-        async with session.get("/console/try", cookies=held, allow_redirects=False) as answer:
+        async with session.get("/console/try", cookies=cookies, allow_redirects=False) as answer:
             assert answer.status == 303
 
 
-async def test_a_withdrawn_key_ends_its_sessions(made: World) -> None:
-    async with browser(made, AGENT) as session:
+async def test_a_withdrawn_key_ends_its_sessions(gate: World) -> None:
+    async with browser(gate, AGENT) as session:
         await get(session, "/console/try")
-        path = made.folder / "dialgate.yaml"
+        path = gate.folder / "dialgate.yaml"
         written = yaml.safe_load(path.read_text())
-        written["clients"] = [each for each in written["clients"] if each["name"] != "agent-7"]
+        written["clients"] = [client for client in written["clients"] if client["name"] != "agent-7"]
         path.write_text(yaml.safe_dump(written))
-        made.app.reload(loader.load(path))
+        gate.app.reload(loader.load(path))
         await get(session, "/console/try", 303)
 
 
-async def test_who_logs_in_again_and_again_ends_nobodys_sessions_but_the_own(made: World) -> None:
-    async with browser(made, SUPERVISOR) as other, browser(made, AGENT) as first, browser(made) as again:
+async def test_too_many_sessions_of_a_client_end_only_its_own(gate: World) -> None:
+    async with browser(gate, SUPERVISOR) as other, browser(gate, AGENT) as first, browser(gate) as again:
         for _ in range(OF_ONE):
-            made.hand.at += 1
+            gate.hand.at += 1
             async with again.post("/console/login", data={"key": AGENT}, allow_redirects=False) as answer:
                 assert answer.status == 303
         await get(other, "/console/try")
@@ -268,24 +268,24 @@ async def test_who_logs_in_again_and_again_ends_nobodys_sessions_but_the_own(mad
         await get(first, "/console/try", 303)
 
 
-# ---- what a foreign page cannot do -----------------------------------------------------------------------------------
+# ---- other sites -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_write_needs_the_token_of_its_own_session(made: World) -> None:
+async def test_a_write_needs_the_token_of_its_own_session(gate: World) -> None:
     fields = {"number": CLEAR, "to": CLEAR, "from": CALLER, "campaign": "acme-fibre", "purpose": "a letter"}
-    decided = (await check(made, LISTED))["decision_id"]
+    decision_id = (await check(gate, LISTED))["decision_id"]
     writes = [path for method, path, _ in ROUTES if method == "POST"]
-    async with browser(made, OFFICER) as session, browser(made, OFFICER) as other:
+    async with browser(gate, OFFICER) as session, browser(gate, OFFICER) as other:
         for path, wrong in product(writes, ("", "guessed", await token(other))):
             body = FormData({**fields, "token": wrong})
             if path == "/console/lists":
                 body.add_field("file", b"+390612345678\n", filename="list.csv")
-            where = path.replace("{id}", decided if "evidence" in path else "rome")
+            where = path.replace("{id}", decision_id if "evidence" in path else "rome")
             async with session.post(where, data=body) as answer:
                 text = await answer.text()
                 assert answer.status == 403, path
                 assert "console.forged" in text
-    async with made.client.get("/v1/revocations", params={"number": CLEAR, "purpose": "to look"}) as answer:
+    async with gate.client.get("/v1/revocations", params={"number": CLEAR, "purpose": "to look"}) as answer:
         assert (await answer.json())["entries"] == []
 
 
@@ -297,8 +297,8 @@ FOREIGN: list[dict[str, str]] = [
 ]
 
 
-async def test_a_form_from_elsewhere_does_nothing_even_with_the_token(made: World) -> None:
-    async with browser(made, AGENT) as session:
+async def test_a_form_from_another_site_is_rejected_even_with_the_token(gate: World) -> None:
+    async with browser(gate, AGENT) as session:
         fields = {"number": CLEAR, "token": await token(session, "/console/try")}
         paths = ("/console/revoke", "/console/login", "/console/logout", "/console/preferences")
         for headers, path in product(FOREIGN, paths):
@@ -307,10 +307,10 @@ async def test_a_form_from_elsewhere_does_nothing_even_with_the_token(made: Worl
         await send(session, "/console/revoke", 201, number=CLEAR)
 
 
-async def test_every_page_loads_its_own_files_only_and_holds_no_script(made: World) -> None:
-    async with browser(made, OFFICER) as session:
-        decided = (await check(made, LISTED))["decision_id"]
-        for path in ("/console/login", *PAGES, f"/console/decisions/{decided}"):
+async def test_every_page_loads_only_own_files_and_contains_no_script(gate: World) -> None:
+    async with browser(gate, OFFICER) as session:
+        decision_id = (await check(gate, LISTED))["decision_id"]
+        for path in ("/console/login", *PAGES, f"/console/decisions/{decision_id}"):
             async with session.get(path) as answer:
                 text = await answer.text()
                 assert answer.status == 200, path
@@ -324,8 +324,8 @@ async def test_every_page_loads_its_own_files_only_and_holds_no_script(made: Wor
                 assert target.startswith(("/console", "#")), target
 
 
-async def test_an_asset_is_served_once_and_then_by_its_tag(made: World) -> None:
-    async with browser(made) as session:
+async def test_an_asset_is_revalidated_by_its_tag(gate: World) -> None:
+    async with browser(gate) as session:
         assert {Path(name).suffix for name in page.assets()} >= {".css", ".js"}
         for name, asset in page.assets().items():
             async with session.get(f"/console/assets/{name}") as answer:
@@ -335,230 +335,235 @@ async def test_an_asset_is_served_once_and_then_by_its_tag(made: World) -> None:
         await get(session, "/console/assets/..%2f__init__.py", 404)
 
 
-# ---- what nobody is shown --------------------------------------------------------------------------------------------
+# ---- data that pages must not show -----------------------------------------------------------------------------------
 
 
-async def test_markup_that_somebody_entered_is_shown_as_text(made: World) -> None:
+async def test_markup_in_entered_data_is_escaped(gate: World) -> None:
     body = {**world.LIST, "id": "marked", "collected_by": MARKUP, "source": MARKUP, "actor": MARKUP}
-    await post(made, "/v1/lists", body)
+    await post(gate, "/v1/lists", body)
     await post(
-        made, "/v1/revocations", {"number": LISTED, "proof": MARKUP, "actor": MARKUP, "channel": MARKUP}
+        gate, "/v1/revocations", {"number": LISTED, "proof": MARKUP, "actor": MARKUP, "channel": MARKUP}
     )
     case = {"kind": "access", "identified": MARKUP, "channel": MARKUP}
-    await post(made, f"/v1/subjects/{LISTED}/requests", case)
-    async with browser(made, OFFICER) as session:
-        shown = [await get(session, path) for path in PAGES]
-        shown.append(
+    await post(gate, f"/v1/subjects/{LISTED}/requests", case)
+    async with browser(gate, OFFICER) as session:
+        pages = [await get(session, path) for path in PAGES]
+        pages.append(
             await send(session, "/console/try", 200, to=MARKUP, campaign="acme-fibre", **{"from": MARKUP})
         )
-        asked = {"number": LISTED, "purpose": MARKUP, "controller": "acme"}
-        shown.append(await send(session, "/console/lookup", 200, **asked))
+        fields = {"number": LISTED, "purpose": MARKUP, "controller": "acme"}
+        pages.append(await send(session, "/console/lookup", 200, **fields))
         async with session.get("/console/login", params={"next": f'"{MARKUP}'}) as answer:
-            shown.append(await answer.text())
-        assert all("<img src=x" not in text for text in shown)
-        assert sum("&lt;img src=x" in text for text in shown) >= 4
+            pages.append(await answer.text())
+        assert all("<img src=x" not in text for text in pages)
+        assert sum("&lt;img src=x" in text for text in pages) >= 4
 
 
-async def test_the_board_and_the_explanation_hold_no_called_number(made: World) -> None:
-    async with browser(made, SUPERVISOR) as session:
-        decided = [(await check(made, to))["decision_id"] for to in (CLEAR, LISTED, "+390699999999")]
-        told = await messages(session, 3)
-        assert {row["id"] for row in told[-1]["rows"]} == set(decided)
-        assert {row["to"] for row in told[-1]["rows"]} == {
+async def test_board_and_decision_page_contain_no_called_number(gate: World) -> None:
+    async with browser(gate, SUPERVISOR) as session:
+        decision_ids = [(await check(gate, to))["decision_id"] for to in (CLEAR, LISTED, "+390699999999")]
+        received = await messages(session, 3)
+        assert {row["id"] for row in received[-1]["rows"]} == set(decision_ids)
+        assert {row["to"] for row in received[-1]["rows"]} == {
             "+39 ••••••••78",
             "+39 ••••••••79",
             "+39 ••••••••99",
         }
-        shown = json.dumps(told) + "".join(
-            [await get(session, f"/console/decisions/{each}") for each in decided]
+        text = json.dumps(received) + "".join(
+            [await get(session, f"/console/decisions/{name}") for name in decision_ids]
         )
         for number in (CLEAR, LISTED, "+390699999999"):
-            assert number.removeprefix("+39") not in shown
+            assert number.removeprefix("+39") not in text
 
 
-async def test_the_board_counts_and_names_what_was_decided(made: World) -> None:
-    async with browser(made, SUPERVISOR) as session:
+async def test_the_board_counts_decisions_by_campaign_and_reason(gate: World) -> None:
+    async with browser(gate, SUPERVISOR) as session:
         stream = asyncio.create_task(messages(session, 3))
-        await made.client.get("/healthz")
+        await gate.client.get("/healthz")
         for to in (CLEAR, LISTED, LISTED):
-            await check(made, to)
+            await check(gate, to)
         last = (await stream)[-1]
         assert last["campaigns"] == [["acme-fibre", 1, 2]]
         assert last["reasons"] == [["registry.listed", 2]]
         assert last["ready"] is True
-        fresh = {each["controller"]: each["days_left"] for each in last["standing"]["registries"]}
-        assert fresh == {"acme": pytest.approx(12, abs=0.01)}
-        states = {each["number"]: each["state"] for each in last["standing"]["caller_ids"]}
+        days_left = {
+            registry["controller"]: registry["days_left"] for registry in last["standing"]["registries"]
+        }
+        assert days_left == {"acme": pytest.approx(12, abs=0.01)}
+        states = {caller_id["number"]: caller_id["state"] for caller_id in last["standing"]["caller_ids"]}
         assert states == {CALLER: "class", "+390245678901": "ends", "+390245678902": "missing"}
-        assert [each["kind"] for each in last["standing"]["requests"]] == ["access", "erasure"]
+        assert [request["kind"] for request in last["standing"]["requests"]] == ["access", "erasure"]
 
 
-async def test_the_board_names_what_is_broken(made: World) -> None:
-    async with browser(made, SUPERVISOR) as session:
-        made.hand.at -= HOUR
-        await made.app.tick()
-        told = (await messages(session, 1))[0]
-        assert told["ready"] is False
-        assert list(told["problems"]) == ["clock"]
+async def test_the_board_shows_readiness_problems(gate: World) -> None:
+    async with browser(gate, SUPERVISOR) as session:
+        gate.hand.at -= HOUR
+        await gate.app.tick()
+        message = (await messages(session, 1))[0]
+        assert message["ready"] is False
+        assert list(message["problems"]) == ["clock"]
 
 
-async def test_a_key_sees_its_own_controllers_and_nothing_of_another(made: World) -> None:
-    decided = (await check(made, CLEAR))["decision_id"]
-    async with browser(made, STRANGER) as session:
-        told = (await messages(session, 2))[-1]
-        assert (told["campaigns"], told["reasons"], told["rows"]) == ([], [], [])
-        assert {each["controller"] for each in told["standing"]["caller_ids"]} == {"beta"}
-        assert told["standing"]["requests"] == []
-        await get(session, f"/console/decisions/{decided}", 404)
-        looked = await send(session, "/console/lookup", 200, number=CLEAR, purpose="a letter")
-        assert decided not in looked
+async def test_a_key_sees_only_its_own_controllers(gate: World) -> None:
+    decision_id = (await check(gate, CLEAR))["decision_id"]
+    async with browser(gate, STRANGER) as session:
+        message = (await messages(session, 2))[-1]
+        assert (message["campaigns"], message["reasons"], message["rows"]) == ([], [], [])
+        assert {caller_id["controller"] for caller_id in message["standing"]["caller_ids"]} == {"beta"}
+        assert message["standing"]["requests"] == []
+        await get(session, f"/console/decisions/{decision_id}", 404)
+        page_text = await send(session, "/console/lookup", 200, number=CLEAR, purpose="a letter")
+        assert decision_id not in page_text
         for path in PAGES:
             assert "acme" not in await get(session, path), path
         await send(session, "/console/lists/rome/preview", 404, campaign="acme-fibre")
         await send(session, "/console/revoke", 404, number=CLEAR, controller="acme")
 
 
-async def test_what_a_stranger_asks_for_a_campaign_is_not_shown_to_its_owner(made: World) -> None:
-    asked = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
+async def test_another_clients_check_of_a_campaign_is_not_shown_to_its_controller(gate: World) -> None:
+    fields = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
     headers = {"Authorization": f"Bearer {STRANGER}"}
-    async with made.client.post("/v1/check", json=asked, headers=headers) as answer:
+    async with gate.client.post("/v1/check", json=fields, headers=headers) as answer:
         assert (await answer.json())["reasons"][0]["code"] == "campaign.unknown"
-    async with browser(made, SUPERVISOR) as owner, browser(made, STRANGER) as stranger:
-        told = (await messages(owner, 2))[-1]
-        assert (told["campaigns"], told["rows"]) == ([], [])
+    async with browser(gate, SUPERVISOR) as owner, browser(gate, STRANGER) as stranger:
+        message = (await messages(owner, 2))[-1]
+        assert (message["campaigns"], message["rows"]) == ([], [])
         assert [row["code"] for row in (await messages(stranger, 1))[0]["rows"]] == ["campaign.unknown"]
 
 
 # ---- look-ups --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_number_is_looked_up_for_a_reason_that_the_person_can_read(made: World) -> None:
-    await check(made, CLEAR)
-    async with browser(made, OFFICER) as session:
-        asked = {"number": CLEAR, "controller": "acme"}
+async def test_a_look_up_needs_a_reason_and_the_access_report_shows_it(gate: World) -> None:
+    await check(gate, CLEAR)
+    async with browser(gate, OFFICER) as session:
+        fields = {"number": CLEAR, "controller": "acme"}
         for purpose in ("", "   ", "x"):
-            refused = await send(session, "/console/lookup", 400, purpose=purpose, **asked)
-            assert "console.purpose" in refused
-            assert "panel whose" not in refused
-        shown = await send(session, "/console/lookup", 200, purpose="letter of 24 November", **asked)
-        assert "No opt-out in force" in shown
-        assert "a call to this number on behalf of Acme" in shown
-    async with made.client.get(f"/v1/subjects/{CLEAR}", params={"purpose": "access"}) as answer:
-        seen = (await answer.json())["lookups"]
-    assert [(each["client"], each["what"], each["purpose"]) for each in seen][:1] == [
+            page_text = await send(session, "/console/lookup", 400, purpose=purpose, **fields)
+            assert "console.purpose" in page_text
+            assert "panel whose" not in page_text
+        page_text = await send(session, "/console/lookup", 200, purpose="letter of 24 November", **fields)
+        assert "No opt-out in force" in page_text
+        assert "a call to this number on behalf of Acme" in page_text
+    async with gate.client.get(f"/v1/subjects/{CLEAR}", params={"purpose": "access"}) as answer:
+        lookups = (await answer.json())["lookups"]
+    assert [(lookup["client"], lookup["what"], lookup["purpose"]) for lookup in lookups][:1] == [
         ("dpo", "account", "letter of 24 November")
     ]
 
 
-async def test_who_enumerates_by_the_console_is_stopped(tmp_path: Path) -> None:
-    async with looked_at(tmp_path, limits={"lookups_an_hour": 2}) as made, browser(made, OFFICER) as session:
+async def test_the_look_up_limit_holds_in_the_console(tmp_path: Path) -> None:
+    async with looked_at(tmp_path, limits={"lookups_an_hour": 2}) as gate, browser(gate, OFFICER) as session:
         for status, to in ((200, CLEAR), (200, LISTED), (429, "+390612345601")):
             await send(session, "/console/try", status, to=to, campaign="acme-fibre", **{"from": CALLER})
-        asked = {"number": "+390612345602", "purpose": "curious", "controller": "acme"}
-        assert "panel whose" not in await send(session, "/console/lookup", 429, **asked)
+        fields = {"number": "+390612345602", "purpose": "curious", "controller": "acme"}
+        assert "panel whose" not in await send(session, "/console/lookup", 429, **fields)
 
 
-async def test_evidence_is_given_for_a_reason_and_to_who_may_see_the_whole_gate(tmp_path: Path) -> None:
-    async with looked_at(tmp_path, checkpoint_seconds=0.001) as made:
-        decided = (await check(made, CLEAR))["decision_id"]
-        await made.app.tick()
-        path = f"/console/decisions/{decided}/evidence"
-        async with browser(made, OFFICER) as session:
+async def test_evidence_needs_a_reason_and_all_controllers_of_the_gate(tmp_path: Path) -> None:
+    async with looked_at(tmp_path, checkpoint_seconds=0.001) as gate:
+        decision_id = (await check(gate, CLEAR))["decision_id"]
+        await gate.app.tick()
+        path = f"/console/decisions/{decision_id}/evidence"
+        async with browser(gate, OFFICER) as session:
             assert "console.purpose" in await send(session, path, 400, purpose="")
             bundle = json.loads(await send(session, path, 200, purpose="Garante, case 4711"))
             assert bundle["evidence"]["decisions"][0]["number"] == CLEAR
-        async with browser(made, STRANGER) as session:
+        async with browser(gate, STRANGER) as session:
             await send(session, path, 403, purpose="curious")
-        async with made.client.get(f"/v1/subjects/{CLEAR}", params={"purpose": "access"}) as answer:
-            seen = (await answer.json())["lookups"]
+        async with gate.client.get(f"/v1/subjects/{CLEAR}", params={"purpose": "access"}) as answer:
+            lookups = (await answer.json())["lookups"]
         assert ("dpo", "evidence", "Garante, case 4711") in [
-            (each["client"], each["what"], each["purpose"]) for each in seen
+            (lookup["client"], lookup["what"], lookup["purpose"]) for lookup in lookups
         ]
 
 
-# ---- requests of people ----------------------------------------------------------------------------------------------
+# ---- data subject requests -------------------------------------------------------------------------------------------
 
 
-async def open_requests(made: World) -> dict[str, dict[str, Any]]:
-    async with made.client.get("/v1/subject-requests") as answer:
-        return {each["kind"]: each for each in (await answer.json())["requests"]}
+async def open_requests(gate: World) -> dict[str, dict[str, Any]]:
+    async with gate.client.get("/v1/subject-requests") as answer:
+        return {case["kind"]: case for case in (await answer.json())["requests"]}
 
 
-async def test_a_request_is_closed_with_who_when_and_what_the_person_was_told(made: World) -> None:
-    late, other = (await open_requests(made))["access"], (await open_requests(made))["erasure"]
-    path = f"/console/requests/{late['id']}"
-    async with browser(made, OFFICER) as session:
-        shown = await get(session, "/console/requests")
-        assert "Open: 2" in shown
-        assert "87 % of the time has elapsed" in shown
+async def test_a_closed_request_shows_who_when_and_the_response(gate: World) -> None:
+    access, erasure = (await open_requests(gate))["access"], (await open_requests(gate))["erasure"]
+    path = f"/console/requests/{access['id']}"
+    async with browser(gate, OFFICER) as session:
+        page_text = await get(session, "/console/requests")
+        assert "Open: 2" in page_text
+        assert "87 % of the time has elapsed" in page_text
         await send(session, path, 400, outcome="answered", reason="x")
         assert "Open: 2" in await get(session, "/console/requests")
-        told = await send(session, path, 200, outcome="answered", reason="a copy by PEC", actor="A. Bianchi")
-        assert "Closed." in told
-        shown = await get(session, "/console/requests")
-        assert "Open: 1" in shown
-        row = shown.partition('id="h-closed"')[2]
+        page_text = await send(
+            session, path, 200, outcome="answered", reason="a copy by PEC", actor="A. Bianchi"
+        )
+        assert "Closed." in page_text
+        page_text = await get(session, "/console/requests")
+        assert "Open: 1" in page_text
+        row = page_text.partition('id="h-closed"')[2]
         assert all(
-            word in row for word in ("Answered", "24/11/2026 10:", "A. Bianchi", "a copy by PEC", late["id"])
+            word in row
+            for word in ("Answered", "24/11/2026 10:", "A. Bianchi", "a copy by PEC", access["id"])
         )
         assert "subject.closed" in await send(session, path, 409, outcome="refused", reason="twice")
-        path = f"/console/requests/{other['id']}"
+        path = f"/console/requests/{erasure['id']}"
         assert "Extended by two months." in await send(
             session, path, 200, outcome="extended", reason="many files"
         )
         await send(session, path, 200, outcome="refused", reason="not identified")
         assert "dpo" in (await get(session, "/console/requests")).partition('id="h-closed"')[2]
-    assert await open_requests(made) == {}
+    assert await open_requests(gate) == {}
 
 
-async def test_a_request_of_another_controller_cannot_be_seen_or_closed(made: World) -> None:
-    case = (await open_requests(made))["access"]
-    async with browser(made, STRANGER) as session:
+async def test_a_request_of_another_controller_cannot_be_seen_or_closed(gate: World) -> None:
+    case = (await open_requests(gate))["access"]
+    async with browser(gate, STRANGER) as session:
         assert "No open requests." in await get(session, "/console/requests")
         fields = {"outcome": "answered", "reason": "sent"}
         assert "subject.unknown" in await send(session, f"/console/requests/{case['id']}", 404, **fields)
-    assert (await open_requests(made))["access"] == case
+    assert (await open_requests(gate))["access"] == case
 
 
-async def test_a_request_is_noted_from_the_day_on_which_it_came_in(made: World) -> None:
-    asked = {"number": CLEAR, "controller": "acme", "kind": "portability", "channel": "letter"}
-    asked |= {"identified": "a copy of a document", "received_at": "2026-11-20T09:30"}
-    async with browser(made, OFFICER) as session:
-        noted = await send(session, "/console/requests", 201, **asked)
-        assert "Request recorded. The one-month time limit applies." in noted
-        assert "20/12/2026 09:30" in noted
-        assert CLEAR not in noted
+async def test_the_time_limit_of_a_request_begins_on_the_day_it_was_received(gate: World) -> None:
+    fields = {"number": CLEAR, "controller": "acme", "kind": "portability", "channel": "letter"}
+    fields |= {"identified": "a copy of a document", "received_at": "2026-11-20T09:30"}
+    async with browser(gate, OFFICER) as session:
+        page_text = await send(session, "/console/requests", 201, **fields)
+        assert "Request recorded. The one-month time limit applies." in page_text
+        assert "20/12/2026 09:30" in page_text
+        assert CLEAR not in page_text
         for wrong in ({"number": "12"}, {"received_at": "2026-12-20T09:30"}, {"identified": ""}):
-            await send(session, "/console/requests", 400, **{**asked, **wrong})
-    assert len(await open_requests(made)) == 3
+            await send(session, "/console/requests", 400, **{**fields, **wrong})
+    assert len(await open_requests(gate)) == 3
 
 
-# ---- reports -----------------------------------------------------------------------------------------------------------
+# ---- reports ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_report_is_taken_along_of_ones_own_controllers_only(made: World) -> None:
-    await check(made, LISTED)
-    asked = {"span": "day", "day": "2026-11-24", "form": "csv", "controller": "acme"}
-    async with browser(made, SUPERVISOR) as session:
+async def test_reports_can_be_downloaded_for_own_controllers_only(gate: World) -> None:
+    await check(gate, LISTED)
+    fields = {"span": "day", "day": "2026-11-24", "form": "csv", "controller": "acme"}
+    async with browser(gate, SUPERVISOR) as session:
         assert 'value="2026-11-23"' in await get(session, "/console/reports")
-        told = await send(session, "/console/reports", 200, **asked)
-        assert "registry.listed" in told
-        assert LISTED[3:] not in told
+        report = await send(session, "/console/reports", 200, **fields)
+        assert "registry.listed" in report
+        assert LISTED[3:] not in report
         assert "<title>" in await send(
-            session, "/console/reports", 200, **{**asked, "span": "month", "form": "html"}
+            session, "/console/reports", 200, **{**fields, "span": "month", "form": "html"}
         )
-        await send(session, "/console/reports", 404, **{**asked, "controller": "beta"})
+        await send(session, "/console/reports", 404, **{**fields, "controller": "beta"})
         for wrong in ({"day": "yesterday"}, {"form": "exe"}):
-            assert "request.invalid" in await send(session, "/console/reports", 400, **{**asked, **wrong})
+            assert "request.invalid" in await send(session, "/console/reports", 400, **{**fields, **wrong})
 
 
 # ---- the stream ------------------------------------------------------------------------------------------------------
 
 
-async def test_ten_boards_of_the_same_controllers_are_sent_one_and_the_same_message(made: World) -> None:
-    live = Live(made.app)
+async def test_boards_of_the_same_controllers_share_one_message(gate: World) -> None:
+    live = Live(gate.app)
     async with live.watching(("acme", "beta")) as view, live.watching(("beta", "acme")) as same:
-        await check(made, LISTED)
+        await check(gate, LISTED)
         await live.tick()
         assert view == same
         assert live.watchers == 2
@@ -569,11 +574,11 @@ async def test_ten_boards_of_the_same_controllers_are_sent_one_and_the_same_mess
     assert live.watchers == 0
 
 
-async def test_one_tenant_cannot_take_all_boards(made: World) -> None:
-    """Twenty of the same controllers, whichever of their keys opened them."""
+async def test_one_tenant_cannot_open_all_boards(gate: World) -> None:
+    """The limit of twenty counts all keys of the same controllers."""
     async with (
-        browser(made, SUPERVISOR) as session,
-        browser(made, OFFICER) as other,
+        browser(gate, SUPERVISOR) as session,
+        browser(gate, OFFICER) as other,
         AsyncExitStack() as boards,
     ):
         for _ in range(20):
@@ -585,8 +590,8 @@ async def test_one_tenant_cannot_take_all_boards(made: World) -> None:
             assert stream.status == 200
 
 
-async def test_a_board_ends_with_its_session(made: World) -> None:
-    async with browser(made, SUPERVISOR) as session, session.get("/console/events") as stream:
+async def test_the_stream_ends_with_its_session(gate: World) -> None:
+    async with browser(gate, SUPERVISOR) as session, session.get("/console/events") as stream:
         await anext(aiter(stream.content))
         await send(session, "/console/logout", 303)
         async with asyncio.timeout(5):
@@ -594,23 +599,23 @@ async def test_a_board_ends_with_its_session(made: World) -> None:
         assert rest.endswith(b"event: ended\ndata: {}\n\n")
 
 
-async def test_an_open_board_does_not_keep_the_gate_from_stopping(tmp_path: Path) -> None:
+async def test_an_open_board_does_not_delay_the_shutdown(tmp_path: Path) -> None:
     async with asyncio.timeout(10), AsyncExitStack() as watching:
-        async with looked_at(tmp_path) as made:
-            session = await watching.enter_async_context(browser(made, SUPERVISOR))
+        async with looked_at(tmp_path) as gate:
+            session = await watching.enter_async_context(browser(gate, SUPERVISOR))
             stream = await watching.enter_async_context(session.get("/console/events"))
             await anext(aiter(stream.content))
         assert b"event: ended" in await stream.content.read()
 
 
 @pytest.mark.torture
-async def test_what_ten_boards_cost_can_be_measured() -> None:
+async def test_the_benchmark_of_boards_runs() -> None:
     words = [sys.executable, "-m", "tests.bench", "console", "--requests", "200", "--rounds", "1"]
     process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
-    told, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == 0
-    figures = [json.loads(line) for line in told.splitlines()]
-    assert [each["name"].rpartition(".")[2] for each in figures] == [
+    figures = [json.loads(line) for line in output.splitlines()]
+    assert [figure["name"].rpartition(".")[2] for figure in figures] == [
         "requests",
         "p99",
         "server_cpu",
@@ -618,10 +623,10 @@ async def test_what_ten_boards_cost_can_be_measured() -> None:
     ]
 
 
-# ---- words and figures -----------------------------------------------------------------------------------------------
+# ---- texts and figures -----------------------------------------------------------------------------------------------
 
 
-def test_both_languages_say_the_same_things() -> None:
+def test_both_languages_have_the_same_keys_and_names() -> None:
     english, italian = (words.of(language).texts for language in ("en", "it"))
     assert english.keys() == italian.keys()
     for key, text in english.items():
@@ -632,7 +637,7 @@ def _names(text: str) -> set[str | None]:
     return {name for _, name, _, _ in Formatter().parse(text) if name}
 
 
-def test_there_is_a_word_for_everything_that_can_be_shown() -> None:
+def test_every_code_kind_and_channel_has_a_text() -> None:
     texts = words.of("en").texts
     wanted = {
         *(f"code.{code}" for code in REASONS),
@@ -647,7 +652,7 @@ def test_there_is_a_word_for_everything_that_can_be_shown() -> None:
 
 
 @given(st.integers(10**6, 10**14))
-def test_of_a_masked_number_five_characters_are_left(number: int) -> None:
+def test_a_masked_number_keeps_five_characters(number: int) -> None:
     hidden = masked(f"+{number}").replace("•", "").replace(" ", "")
     assert len(hidden) in {0, 5}
 
@@ -655,12 +660,12 @@ def test_of_a_masked_number_five_characters_are_left(number: int) -> None:
 @pytest.mark.parametrize(("counts", "share", "wanted"), [
     ({}, 0.5, -1.0), ({0: 10}, 0.5, 0.25), ({1: 4}, 0.5, 0.75), ({0: 99, 3: 1}, 0.99, 0.5), ({13: 1}, 0.5, 2500.0),
 ])  # fmt: skip
-def test_a_share_of_the_answers_came_within(counts: dict[int, int], share: float, wanted: float) -> None:
+def test_quantile_of_response_times(counts: dict[int, int], share: float, wanted: float) -> None:
     every = [counts.get(at, 0) for at in range(len(Calls.BOUNDS) + 1)]
     assert quantile(every, share) == wanted
 
 
-def test_what_another_worker_tells_twice_counts_once() -> None:
+def test_a_second_received_twice_counts_once() -> None:
     data = WorkerData()
     for at in (1_500, 1_500, 2_500):
         share = Share([Second(at, {("allow", "", "spring"): 2}, [2])], {}, {})

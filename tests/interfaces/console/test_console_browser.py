@@ -36,24 +36,24 @@ pytestmark = [
 
 
 class Screen(Struct, frozen=True):
-    made: World
+    gate: World
     browser: Browser
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.made.port}/console"
+        return f"http://127.0.0.1:{self.gate.port}/console"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def screen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Screen]:
     assert CHROMIUM is not None, "apt-get install chromium"
     async with (
-        looked_at(tmp_path_factory.mktemp("console"), checkpoint_seconds=0.001) as made,
+        looked_at(tmp_path_factory.mktemp("console"), checkpoint_seconds=0.001) as gate,
         async_playwright() as play,
     ):
-        await post(made, "/v1/lists", {**LIST, "id": "marked", "collected_by": MARKUP, "source": MARKUP})
+        await post(gate, "/v1/lists", {**LIST, "id": "marked", "collected_by": MARKUP, "source": MARKUP})
         browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield Screen(made, browser)
+        yield Screen(gate, browser)
         await browser.close()
 
 
@@ -108,7 +108,7 @@ async def test_a_supervisor_signs_in_and_sees_live_decisions(screen: Screen) -> 
         await expect(page.locator("#state")).to_contain_text("Live")
         before = int((await page.locator("#denied").inner_text()).replace(",", ""))
         for _ in range(3):
-            await check(screen.made, LISTED)
+            await check(screen.gate, LISTED)
         await expect(page.locator("#denied")).to_have_text(str(before + 3))
         row = page.locator("#rows tr").first
         await expect(row).to_contain_text("Enrolled with the registry")
@@ -129,7 +129,7 @@ async def test_the_board_does_not_change_while_it_is_paused(screen: Screen) -> N
         await page.get_by_role("button", name="Pause").click()
         await expect(page.locator("#state")).to_contain_text("Paused")
         shown = await page.locator("#denied").inner_text()
-        await check(screen.made, LISTED)
+        await check(screen.gate, LISTED)
         async with opened(
             screen, SUPERVISOR
         ) as other:  # its page shows the call, so the paused page has received it too
@@ -142,8 +142,8 @@ async def test_the_board_does_not_change_while_it_is_paused(screen: Screen) -> N
 async def test_a_board_reconnects_after_a_restart_of_the_gate(screen: Screen, tmp_path: Path) -> None:
     listen = {"host": "127.0.0.1", "port": free_port()}
     page = await screen.browser.new_page()
-    async with looked_at(tmp_path / "one", listen=listen) as made:
-        await page.goto(f"http://127.0.0.1:{made.port}/console/login")
+    async with looked_at(tmp_path / "one", listen=listen) as gate:
+        await page.goto(f"http://127.0.0.1:{gate.port}/console/login")
         await page.fill("[name=key]", SUPERVISOR)
         await page.keyboard.press("Enter")
         await expect(page.locator("#state")).to_contain_text("Live")
@@ -159,7 +159,7 @@ async def test_an_agent_simulates_a_call_records_an_opt_out_and_sees_its_effect(
     async with opened(screen, AGENT) as page:
         assert await simulate(page, screen, number) == "Allowed"
         await expect(page.locator("table.rules tbody tr")).not_to_have_count(0)
-        assert (await check(screen.made, number))["decision"] == "allow"
+        assert (await check(screen.gate, number))["decision"] == "allow"
         await page.get_by_role("link", name="Record an opt-out").click()
         await page.fill("[name=number]", number)
         await page.fill("[name=proof]", "recording 1")
@@ -168,7 +168,7 @@ async def test_an_agent_simulates_a_call_records_an_opt_out_and_sees_its_effect(
         assert await simulate(page, screen, number) == "Denied"
         await expect(page.locator("tr.deny").first).to_contain_text("Opted out")
         await expect(page.locator("tr.deny").first).to_contain_text("GDPR")
-        assert (await check(screen.made, number))["reasons"][0]["code"] == "revocation.revoked"
+        assert (await check(screen.gate, number))["reasons"][0]["code"] == "revocation.revoked"
 
 
 async def test_an_agent_gets_403_on_pages_of_other_roles(screen: Screen) -> None:
@@ -184,8 +184,8 @@ async def test_an_agent_gets_403_on_pages_of_other_roles(screen: Screen) -> None
 
 
 async def test_an_officer_looks_up_a_number_and_downloads_the_evidence(screen: Screen) -> None:
-    await check(screen.made, CLEAR)
-    await screen.made.app.tick()
+    await check(screen.gate, CLEAR)
+    await screen.gate.app.tick()
     async with opened(screen, OFFICER) as page:
         await page.get_by_role("link", name="Look up a number").click()
         await page.fill("[name=number]", CLEAR)
@@ -201,10 +201,10 @@ async def test_an_officer_looks_up_a_number_and_downloads_the_evidence(screen: S
 
 async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
     """Also rules that do not apply: the CSS class of their rows was also that of the hidden skip link."""
-    decided = (await check(screen.made, CLEAR))["decision_id"]
-    await screen.made.app.tick()
+    decision_id = (await check(screen.gate, CLEAR))["decision_id"]
+    await screen.gate.app.tick()
     async with opened(screen, OFFICER) as page:
-        await page.goto(f"{screen.url}/decisions/{decided}")
+        await page.goto(f"{screen.url}/decisions/{decision_id}")
         rows = page.locator("table.rules tbody tr")
         boxes = [await row.bounding_box() for row in await rows.all()]
         assert len(boxes) == len(RULES)
@@ -214,7 +214,7 @@ async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
 
 async def test_an_officer_closes_a_request(screen: Screen) -> None:
     ask = {"kind": "rectification", "identified": "code read back", "channel": "letter"}
-    await post(screen.made, f"/v1/subjects/{LISTED}/requests", ask)
+    await post(screen.gate, f"/v1/subjects/{LISTED}/requests", ask)
     async with opened(screen, OFFICER) as page:
         await page.get_by_role("link", name="Data subject requests").click()
         case = page.get_by_role("article", name="Rectification")
@@ -240,7 +240,7 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
         await page.get_by_role("button", name="Load").click()
         await expect(page.get_by_role("status")).to_contain_text("2 of 3 rows loaded")
         await expect(page.locator("table")).to_contain_text(MARKUP)
-        await screen.made.app.tick()
+        await screen.gate.app.tick()
         await page.get_by_role("button", name="Preview milan").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Preview of milan", timeout=30_000)
         await expect(page.locator(".figure")).to_contain_text("of 2 may be called now")
@@ -286,7 +286,7 @@ async def test_the_console_can_be_used_with_the_keyboard_alone(screen: Screen) -
 async def test_no_page_has_a_serious_accessibility_fault_or_is_wider_than_the_screen(
     screen: Screen, theme: str, size: str
 ) -> None:
-    decided = (await check(screen.made, LISTED))["decision_id"]
+    decision_id = (await check(screen.gate, LISTED))["decision_id"]
     language = "it-IT" if theme == "dark" else "en-GB"
     async with opened(screen, size=size, theme=theme, language=language) as page:
         await check_page(page)
@@ -299,7 +299,7 @@ async def test_no_page_has_a_serious_accessibility_fault_or_is_wider_than_the_sc
             await check_page(page)
         await simulate(page, screen, LISTED)
         await check_page(page)
-        await page.goto(f"{screen.url}/decisions/{decided}")
+        await page.goto(f"{screen.url}/decisions/{decision_id}")
         await check_page(page)
 
 
