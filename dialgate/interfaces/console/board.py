@@ -23,7 +23,7 @@ _MOST_PER_TENANT: Final = (
 
 
 async def board(visit: Visit) -> web.StreamResponse:
-    words = visit.words.by_prefix("live.", "code.", "kind.", "state.")
+    words = visit.words.by_prefix("live.", "code.", "kind.", "problem.", "state.")
     return visit.show("board", "board", words=words, seconds=SECONDS)
 
 

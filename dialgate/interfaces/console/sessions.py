@@ -1,7 +1,7 @@
 """Sessions of the console, as small files in `DATA/run/sessions/`, in one folder per client.
 
-Because they are files, every worker of the node has them, a rolling restart keeps them, and a sign-out at one worker ends
-them at all. A file is named by the digest of the session's name, which only the browser has. Its modification time is the
+Because they are files, all workers of the node share them: a rolling restart keeps them, and a sign-out applies to every
+worker. A file is named by the digest of the session's name, which only the browser has. Its modification time is the
 last use. The API key is not stored: each request looks up the client by the key's digest. Failed sign-ins are stored in
 the same way, by the digest of the address.
 """

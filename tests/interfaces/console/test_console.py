@@ -25,6 +25,7 @@ from dialgate.config.listeners import Listen
 from dialgate.core.model import HOUR, SECOND, Kind, Severity
 from dialgate.core.reasons import REASONS
 from dialgate.core.request_deadlines import KINDS
+from dialgate.gate.upkeep import COMPONENTS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.console import page, routes, words
 from dialgate.interfaces.console.calls import CHANNELS
@@ -645,6 +646,7 @@ def test_every_code_kind_and_channel_has_a_text() -> None:
         *(f"number.{name}" for name in get_args(Kind)),
         *(f"kind.{name}" for name in KINDS),
         *(f"channel.{name}" for name in CHANNELS),
+        *(f"problem.{name}" for name in (*COMPONENTS, "worker")),
     }
     assert wanted <= texts.keys()
     errors = {key.removeprefix("error.") for key in texts if key.startswith("error.")} - {"other"}

@@ -18,6 +18,7 @@ import pytest_asyncio
 from msgspec import Struct
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from dialgate.core.model import HOUR
 from dialgate.core.rules import RULES
 from tests.support.console_world import AGENT, MARKUP, NUMBERS, OFFICER, SUPERVISOR, check, looked_at, post
 from tests.support.ports import free_port
@@ -317,3 +318,20 @@ async def check_page(page: Page) -> None:
         response = await session.send("Runtime.evaluate", {"expression": script})
         assert response["result"]["value"] <= 0, (page.url, width)
     await session.detach()
+
+
+async def test_the_board_explains_a_problem_in_the_language_of_the_page(
+    screen: Screen, tmp_path: Path
+) -> None:
+    context = await screen.browser.new_context(locale="it-IT")
+    page = await context.new_page()
+    async with looked_at(tmp_path) as gate:
+        gate.hand.at -= HOUR
+        await gate.app.tick()
+        await page.goto(f"http://127.0.0.1:{gate.port}/console/login")
+        await page.fill("[name=key]", SUPERVISOR)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#problems")).to_contain_text(
+            "L'orologio non è affidabile. Va regolato. clock"
+        )
+    await context.close()

@@ -73,7 +73,7 @@ function readiness(message) {
   setText("ready-why", message.ready ? say("live.ready_why") : Object.keys(message.problems).join(", "));
   $("problems").hidden = message.ready;
   $("problems").querySelector("ul").replaceChildren(...Object.entries(message.problems).map(([name, why]) =>
-    make("li", {}, make("code", {}, name), ` ${why}`)));
+    make("li", {}, words[`problem.${name.split(" ")[0]}`] ?? "", " ", make("code", {}, name), make("span", { lang: "en" }, ` ${why}`))));
   const status = message.standing;
   setText("open-requests", figures.format(status.requests.length));
   setText("weak-callers", figures.format(status.caller_ids.filter((callerId) => !["class", "proved"].includes(callerId.state)).length));
