@@ -53,7 +53,7 @@ def select_keys(field: bytearray, keys: Sequence[bytes]) -> list[bytes]:
 
 def _mask(field: bytearray) -> int:
     if not field or len(field) & (len(field) - 1):
-        raise ValueError("the length of the field is no power of two")
+        raise ValueError("the length of the field is not a power of two")
     return len(field) - 1
 
 

@@ -48,7 +48,7 @@ ELSEWHERE = {
 
 CASES = [case for case in all_cases() if case.about not in ELSEWHERE]
 
-# ---- what the gate should find out -----------------------------------------------------------------------------------
+# ---- expected facts --------------------------------------------------------------------------------------------------
 
 
 def expected(each: Staged) -> Facts:
@@ -133,7 +133,7 @@ def told(decision: Decision) -> dict[str, tuple[str, str, Instant]]:
     }
 
 
-# ---- and what it found -----------------------------------------------------------------------------------------------
+# ---- facts of the gate -----------------------------------------------------------------------------------------------
 
 STAGED = [staged(place, case) for place, case in enumerate(CASES)]
 

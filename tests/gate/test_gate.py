@@ -124,7 +124,7 @@ async def test_a_silent_call_is_not_repeated_under_its_old_allow(running: World)
 
 async def test_a_repeat_is_not_told_before_the_record_is_on_the_disk(running: World) -> None:
     recorder, loop = running.app._recorder, asyncio.get_running_loop()
-    loop.remove_reader(recorder._syncing.fileno())  # nobody hears that the disk is done
+    loop.remove_reader(recorder._syncing.fileno())  # so that finished syncs are not noticed
     first = asyncio.ensure_future(ask(running, call_id="a"))
     for _ in range(100):
         await asyncio.sleep(0)
@@ -158,7 +158,7 @@ def descriptors() -> int:
 
 async def test_all_calls_that_wait_for_a_stalled_disk_are_answered(running: World) -> None:
     recorder, loop = running.app._recorder, asyncio.get_running_loop()
-    loop.remove_reader(recorder._syncing.fileno())  # nobody hears that the disk is done
+    loop.remove_reader(recorder._syncing.fileno())  # so that finished syncs are not noticed
     held = descriptors()
     waiting = [recorder.sync() for _ in range(3_000)]
     assert descriptors() <= held

@@ -224,7 +224,7 @@ async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(
         (f"{CLEAR},a\n", "The file has no header"),
         ("number,id,collected_at,purposes,call_types\n", "The file has no valid row"),
         (f"number,id\n{CLEAR},a\n", r"The file has no valid row\. Line 2: it has no `collected_at`"),
-        ('number,id\n"0612345678', "no CSV"),
+        ('number,id\n"0612345678', "not CSV"),
         ("", "no valid row|no header"),
     ],
 )
