@@ -32,18 +32,18 @@ from tests.support.casebook import all_cases, case_law, instant
 # Cases with facts that a gate cannot gather, and why.
 _ZONES = "every Italian number lies in Rome's time; the zones are for countries that have several"
 ELSEWHERE = {
-    "A day counts where the person is; for a number that may be in two places, in both": _ZONES,
-    "Where nobody knows the person's time, days are those of UTC": _ZONES,
-    "A number that may be in two places is called in the hours of both": _ZONES,
-    "For a number that may be in two places the hours end where they end first": _ZONES,
-    "Where nobody knows the time of the person called, the hours are closed": _ZONES,
-    "Of two places the later opening counts, and none two weeks ahead is promised": _ZONES,
-    "Where the person's clock is not the law's, an allow is good for the quarter of an hour": _ZONES,
-    "For a number that may be in two places, a contract must be later than the stop's day in both": _ZONES,
-    "Where nobody knows the person's time, the day after a stop may still be the stop's": _ZONES,
-    "Where nobody knows the person's time, two days after a stop it is over": _ZONES,
-    "A number of no known class is no target of a campaign": "what is of no known class is read as no number",
-    "A trunk that enters the network nobody says where enters it abroad": "the configuration must say where",
+    "Days are counted at the called person's location, and in every possible zone if there are two": _ZONES,
+    "Days are counted in UTC if the called person's time zone is unknown": _ZONES,
+    "A number with two possible time zones may be called only within the hours of both": _ZONES,
+    "For a number with two possible time zones, calling hours end when the first zone's end": _ZONES,
+    "If the called person's time zone is unknown, no calling hours are open": _ZONES,
+    "With two time zones the later opening counts, and none is given two weeks ahead": _ZONES,
+    "If the called person's time zone is not the law's, a decision is valid until the end of the quarter-hour": _ZONES,
+    "For a number with two possible time zones, a contract must begin after the day of the revocation in both": _ZONES,
+    "If the called person's time zone is unknown, a contract that begins the day after a revocation does not count as later": _ZONES,
+    "If the called person's time zone is unknown, a contract that begins two days after a revocation counts as later": _ZONES,
+    "Campaigns may not call numbers of an unknown class": "what is of no known class is read as no number",
+    "A trunk without a declared country counts as foreign": "the configuration must say where",
 }
 
 CASES = [case for case in all_cases() if case.about not in ELSEWHERE]
