@@ -26,7 +26,7 @@ _MAX_DEPTH: Final = 64
 
 # The position of the fault in msgspec's message. Field names are the client's and could contain a number, so a message repeats
 # only names that look like those of the API.
-_PLACE: Final = re.compile(r" - at `(?:key in )?\$((?:\.[A-Za-z_]+|\[[0-9]{1,5}\]|\[\.\.\.\])*)`$")
+_PLACE: Final = re.compile(r" - at `(?:key in )?\$((?:\.[A-Za-z_]+[0-9]{0,3}|\[[0-9]{1,5}\]|\[\.\.\.\])*)`$")
 _FIELD: Final = re.compile(r"field `(.*?)`?$", re.DOTALL)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,63}[0-9]{0,3}")
 
@@ -89,7 +89,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "number.invalid": (
         400,
         "`number` is not a telephone number, so nothing can be recorded or looked up for it.",
-        "Send `number` in E.164, for example +390612345678. (`POST /v1/check` denies such a number instead.)",
+        "Send `number` in E.164, for example +390612345678. `POST /v1/check` denies such a number instead.",
     ),
     "caller_id.invalid": (
         400,
@@ -251,7 +251,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "peer.unheard": (
         503,
         "This gate does not have the decision, and another gate that may have it cannot be reached.",
-        "Repeat the request when the gates named in the message are up.",
+        "Repeat the request when the gates named in `message` are up.",
     ),
     "gate.unavailable": (
         503,

@@ -95,6 +95,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("GET", "/v1/revocations?number=%ff", {}, "request.invalid", ""),
     ("GET", "/v1/revocations?" + "&".join(["number=1"] * 33), {}, "request.invalid", ""),
     ("POST", "/v1/consents", {"json": {"number": CLEAR, "id": "c"}}, "request.invalid", "collected_at"),
+    ("POST", "/v1/consents", {"json": {"artefact_sha256": "9f86"}}, "request.invalid", "artefact_sha256"),
     ("POST", "/v1/consents/withdraw", {"json": {"number": CLEAR, "id": "c"}}, "ledger.unknown", "id"),
     ("POST", "/v1/contracts", {"json": {"number": CLEAR, "id": "c", "starts": "soon"}}, "request.invalid", "starts"),
     ("POST", "/v1/contracts/end", {"json": {"number": CLEAR, "id": "c", "ends": "2026-01-01"}}, "ledger.unknown", "id"),
