@@ -25,6 +25,7 @@ from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, 
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
+from dialgate.config.validation_messages import PATTERNS, TYPES, choices
 from dialgate.config.webhook_targets import Webhook
 from dialgate.core import law
 from dialgate.core.reasons import REASON_CLASSES, REASONS
@@ -33,6 +34,7 @@ from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES
 from dialgate.observability.metrics import Calls, Metrics
+from docs import error_messages
 from registry_sync import cli as sync_cli
 from registry_sync.config import (
     FolderSource,
@@ -151,12 +153,51 @@ code. Nor is `number.invalid` if the fault is in the writing: no country code an
 
 
 def errors() -> str:
+    codes = ((str(row.status), code(name), row.meaning, row.advice) for name, row in CODES.items())
+    messages = (
+        (code(message.code), message.text, "varies" if message.field == "…" else code(message.field))
+        for message in error_messages.collect()
+        if message.code in CODES
+    )
+    forms = "\n".join(f"- Must be {form}." for form in dict.fromkeys([*TYPES.values(), *PATTERNS.values()]))
+    values = (
+        (f"`{endpoint.method} {openapi.plain(endpoint.path)}`", code(name), ", ".join(map(code, allowed)))
+        for endpoint, name, allowed in allowed_values()
+    )
     return f"""
 Why a request failed. Every error has the form `{{"error": {{"code", "message", "field"}}}}`. The message says what to do and never repeats a
 number. An error is no decision: do not call.
 
-{table(("status", "code", "what happened", "what to do"), ((str(row.status), code(name), row.meaning, row.advice) for name, row in CODES.items()))}
+## Codes
+
+{table(("status", "code", "what happened", "what to do"), codes)}
+
+## Messages
+
+The messages of each code. `…` stands for a value. The field of the error names the field or parameter to correct.
+
+{table(("code", "message", "field"), messages)}
+
+A message about the type or the form of a field is one of these, with the code `request.invalid`:
+
+{forms}
+
+## Allowed values
+
+The fields of requests that have a few allowed values. A message about such a field lists them.
+
+{table(("request", "field", "values"), values)}
 """
+
+
+def allowed_values() -> Iterator[tuple[openapi.Endpoint, str, tuple[str, ...]]]:
+    """Yield the fields of JSON requests with a list of allowed values, by endpoint."""
+    for endpoint in http_application.EVERY:
+        if isinstance(endpoint.ask, type) and issubclass(endpoint.ask, Struct):
+            for field in msgspec.structs.fields(endpoint.ask):
+                name = field.encode_name
+                if allowed := choices(endpoint.ask, f".{name}") or choices(endpoint.ask, f".{name}[0]"):
+                    yield endpoint, name, allowed
 
 
 def scopes() -> str:

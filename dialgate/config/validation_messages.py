@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 MOST_CHOICES: Final = 12
-_TYPES: Final = {
+TYPES: Final = {
     "int": "a whole number",
     "float": "a number",
     "str": "text",
@@ -53,8 +53,8 @@ _RULES: Final = tuple(
         (r"Expected `\w+` <= (\S+)", "must be at most {0}"),
         (r"Expected `\w+` > (\S+)", "must be more than {0}"),
         (r"Expected `\w+` < (\S+)", "must be less than {0}"),
-        (r"Expected `datetime` with a timezone component", f"must be {_TYPES['datetime']}"),
-        (r"Invalid RFC3339 encoded datetime", f"must be {_TYPES['datetime']}"),
+        (r"Expected `datetime` with a timezone component", f"must be {TYPES['datetime']}"),
+        (r"Invalid RFC3339 encoded datetime", f"must be {TYPES['datetime']}"),
         (r"Invalid RFC3339 encoded date", "must be a day that exists, as in 2026-11-24"),
         (r"Invalid (?:enum )?value .*", "must be one of the values allowed"),
     )
@@ -90,7 +90,7 @@ def choices(kind: Any, place: str) -> tuple[str, ...]:
 
 
 def _type(name: str, noun: str) -> str:
-    return f"a set of {noun}s" if name == "object" else _TYPES.get(name, name)
+    return f"a set of {noun}s" if name == "object" else TYPES.get(name, name)
 
 
 def _pattern(quoted: str) -> str:
