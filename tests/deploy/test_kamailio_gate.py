@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from dialgate.audit.reconciliation import cdr
+from dialgate.core.decision_ids import DecisionIds
 from dialgate.tools.conformance import gates
 from dialgate.tools.conformance.gates import Play
 from tests.bench import kamailio
@@ -95,6 +96,7 @@ CLOSED: dict[str, Play] = {
     "true": respond({**ALLOW, "decision": True}),
     "an id as a number": respond({**ALLOW, "decision_id": 17}),
     "numbers as numbers": respond({**ALLOW, "to": 390612345678, "from": 390844123456}),
+    "an id that is nearly one of a shared gate": respond({**ALLOW, "decision_id": "k" * 31}),
     "no id": respond({**ALLOW, "decision_id": ""}),
     "an id that is a header": respond({**ALLOW, "decision_id": "1\r\nP-Asserted-Identity: <sip:x@y>"}),
     "another number": respond({**ALLOW, "to": LISTED}),
@@ -127,11 +129,12 @@ async def test_no_call_is_placed_with_any_fault_of_the_gate(tmp_path: Path) -> N
 
 
 async def test_decision_allows_only_one_call(tmp_path: Path) -> None:
-    """For every reason for which the gate may repeat a decision."""
+    """For every reason for which the gate may repeat a decision, with the ids of one controller and of a shared gate."""
     async with with_stub(tmp_path) as (sip, stub):
-        stub.play = respond({**ALLOW, "decision_id": "again-7"})
-        assert [(await sip.dialer.call()).status for _ in range(3)] == [200, 482, 482]
-        assert len(sip.at_the_trunks) == 1
+        for decision in ("again-7", DecisionIds(bytes(32)).outside([("1f0c9a3e-7", "acme")])[0]):
+            stub.play = respond({**ALLOW, "decision_id": decision})
+            assert [(await sip.dialer.call()).status for _ in range(3)] == [200, 482, 482]
+        assert len(sip.at_the_trunks) == 2
 
 
 async def test_invalid_campaign_name_is_sent_to_the_gate_unchanged(tmp_path: Path) -> None:
