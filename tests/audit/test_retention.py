@@ -92,7 +92,7 @@ def test_country_without_a_term_is_kept_longest() -> None:
     ("retention", "problem"),
     [
         ([TERM, TERM], "retention: IT is defined twice"),
-        ([{"country": "XX"}], "retention: country XX has no file"),
+        ([{"country": "XX"}], "retention: country XX has no country file"),
         ([{"country": "IT", "allowed_months": 0}], "allowed_months"),
         ([{"country": "Italy"}], "country"),
     ],
