@@ -1,1 +1,1 @@
-"""Tests of `dialgate.interfaces`; here those of several interfaces at once."""
+"""Tests of `dialgate.interfaces`. This folder has the tests of several interfaces together."""

@@ -1,4 +1,4 @@
-"""Strangers that hold connections take nothing from known clients: real sockets, and a real limit on open files."""
+"""Connections of strangers take nothing from known clients. With real sockets, and a real limit on open files."""
 
 import asyncio
 import resource
@@ -21,7 +21,7 @@ IDLE = 2_000
 FEW_FILES = ("prlimit", "--nofile=1024:1024", *PROGRAM)
 
 
-# ---- the rule --------------------------------------------------------------------------------------------------------
+# ---- eviction --------------------------------------------------------------------------------------------------------
 
 
 class Holder:
@@ -41,7 +41,7 @@ def opened(connections: Connections, count: int, *, idle: bool = True) -> list[H
     return holders
 
 
-def test_the_oldest_idle_stranger_makes_room() -> None:
+def test_the_oldest_idle_stranger_is_closed_first() -> None:
     closed: list[str] = []
     connections = Connections(6, closed.append)
     known = opened(connections, 1)
@@ -52,7 +52,7 @@ def test_the_oldest_idle_stranger_makes_room() -> None:
     assert closed == ["evicted"] * 2
 
 
-def test_where_all_strangers_are_busy_the_oldest_makes_room() -> None:
+def test_if_all_strangers_are_busy_the_oldest_is_closed() -> None:
     connections = Connections(6, lambda _: None)
     first, *others = opened(connections, 3, idle=False)
     opened(connections, 1)
@@ -80,7 +80,7 @@ def test_known_clients_are_never_closed_for_a_new_connection() -> None:
 
 @contextmanager
 def held(port: int, count: int) -> Iterator[list[socket.socket]]:
-    """Idle connections. Those that the gate closes at once count as well."""
+    """Open idle connections, including those closed by the gate at once."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     sockets: list[socket.socket] = []
@@ -94,7 +94,7 @@ def held(port: int, count: int) -> Iterator[list[socket.socket]]:
 
 @asynccontextmanager
 async def few_files(folder: Path, **changes: object) -> AsyncIterator[Gatehouse]:
-    """`dialgate serve` with 1,024 open files at most, and strangers that are not closed for being silent."""
+    """Run `dialgate serve` with at most 1,024 open files and long timeouts."""
     changes = {"limits": {"first_byte_seconds": 60, "read_seconds": 60}, **changes}
     async with serving(world.write_folder(folder, **changes), FEW_FILES) as gate:
         yield gate
@@ -109,8 +109,8 @@ async def checked(gate: Gatehouse) -> None:
     assert answer["decision_id"], answer
 
 
-async def test_thousands_of_idle_strangers_stop_no_decision(tmp_path: Path) -> None:
-    """Known connections stay, new ones are served, and a stop is written."""
+async def test_thousands_of_idle_strangers_delay_no_decision(tmp_path: Path) -> None:
+    """Open connections of clients stay, new ones are served, and a revocation is recorded."""
     async with few_files(tmp_path) as gate:
         before = await asyncio.open_connection("127.0.0.1", port_of(gate))
         assert b'"decision_id"' in await asked(before)
@@ -120,14 +120,14 @@ async def test_thousands_of_idle_strangers_stop_no_decision(tmp_path: Path) -> N
             await gate.post("/v1/revocations", {"number": CLEAR, "channel": "mail", "proof": "mail/1"})
             assert b"revocation.revoked" in await asked(before)
             async with gate.client.get("/readyz") as answer:
-                assert (await answer.json())["problems"].keys() == {"snapshot"}  # none was published
+                assert (await answer.json())["problems"].keys() == {"snapshot"}  # no snapshot was published
             async with gate.client.get("/metrics") as answer:
                 assert 'dialgate_connections_closed_total{why="evicted"}' in await answer.text()
         before[1].close()
 
 
 async def asked(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
-    """The response to a check on this connection."""
+    """Return the response to a check on this connection."""
     reader, writer = connection
     body = msgspec.json.encode(CALL)
     head = f"POST /v1/check HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -136,7 +136,7 @@ async def asked(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -
     return await reader.readexactly(int(response.partition(b"Content-Length: ")[2].split()[0]))
 
 
-async def test_strangers_that_never_finish_a_handshake_stop_no_decision(tmp_path: Path) -> None:
+async def test_unfinished_handshakes_delay_no_decision(tmp_path: Path) -> None:
     listen = {"host": "127.0.0.1", "port": 0, **world.write_certificate(tmp_path)}
     context = ssl.create_default_context(cafile=tmp_path / "cert.pem")
     async with few_files(tmp_path, listen=listen) as gate:
@@ -148,7 +148,7 @@ async def test_strangers_that_never_finish_a_handshake_stop_no_decision(tmp_path
                     assert (await answer.json())["decision_id"]
 
 
-async def test_strangers_at_the_agi_port_stop_no_decision(tmp_path: Path) -> None:
+async def test_strangers_at_the_agi_port_delay_no_decision(tmp_path: Path) -> None:
     clients = [world.client("tests", KEY, *SCOPES), pbx.PBX]
     async with few_files(tmp_path, clients=clients, fastagi={"port": 0, "deadline_seconds": 10}) as gate:
         with held(gate.port("fastagi"), IDLE):
@@ -156,7 +156,7 @@ async def test_strangers_at_the_agi_port_stop_no_decision(tmp_path: Path) -> Non
                 await checked(gate)
 
 
-async def test_strangers_over_http_stop_no_call_over_agi(tmp_path: Path) -> None:
+async def test_strangers_over_http_delay_no_call_over_agi(tmp_path: Path) -> None:
     clients = [world.client("tests", KEY, *SCOPES), pbx.PBX]
     async with few_files(tmp_path, clients=clients, fastagi={"port": 0, "deadline_seconds": 10}) as gate:
         with held(port_of(gate), IDLE):
@@ -166,8 +166,8 @@ async def test_strangers_over_http_stop_no_call_over_agi(tmp_path: Path) -> None
             assert channel.variables["DG_DECISION_ID"]
 
 
-async def test_a_new_connection_that_says_nothing_is_closed_soon(tmp_path: Path) -> None:
-    """One that has made a request is kept."""
+async def test_a_silent_new_connection_is_closed_soon(tmp_path: Path) -> None:
+    """A connection that has made a request is kept."""
     async with world.running(tmp_path, limits={"first_byte_seconds": 0.2, "read_seconds": 30}) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -180,7 +180,7 @@ async def test_a_new_connection_that_says_nothing_is_closed_soon(tmp_path: Path)
         writer.close()
 
 
-async def test_a_head_that_has_begun_has_the_whole_time_for_a_request(tmp_path: Path) -> None:
+async def test_an_incomplete_head_has_the_full_request_timeout(tmp_path: Path) -> None:
     async with world.running(tmp_path, limits={"first_byte_seconds": 0.1, "read_seconds": 0.5}) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         begun = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""A short run of what `make fuzz` does at length; and the same bytes at the doors of a real gate."""
+"""A short run of `make fuzz`, and the same bytes sent to the listeners of a real gate."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from tests.support.world import CALLER, KEY, LIST, NOW, publish_answers
 
 
 def damaged(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
-    """A seed that was cut and stitched, or words in no order, or anything."""
+    """Generate damaged seeds, seed fragments in any order, and arbitrary bytes."""
     cut = st.tuples(
         st.sampled_from(seeds), st.integers(0, 200), st.integers(0, 20), st.binary(max_size=20)
     ).map(lambda parts: parts[0][: parts[1]] + parts[3] + parts[0][parts[1] + parts[2] :])
@@ -43,8 +43,8 @@ def test_no_bytes_break_a_promise(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_targets_know_a_sound_question(name: str) -> None:
-    """Else a target that refuses everything would pass."""
+def test_the_targets_accept_a_valid_check(name: str) -> None:
+    """Otherwise a target that refuses everything would pass."""
 
     async def seeds() -> None:
         read = [TARGETS[name](seed) for seed in SEEDS[name]]
@@ -59,7 +59,7 @@ POOL = [f"+39061234{at:04}" for at in range(100)]
 
 @pytest.fixture
 async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
-    """With some hundred numbers that may be called."""
+    """Run a gate with some hundred numbers that may be called."""
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.3}) as made:
         publish_answers(made.made.app.config.data, dict.fromkeys(POOL, False), NOW - HOUR)
         async with made.made.client.post("/v1/lists", json={**LIST, "id": "pool", "numbers": POOL}) as answer:
@@ -69,7 +69,7 @@ async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
 
 
 def sound(number: str) -> list[bytes]:
-    """A question at each door."""
+    """Return a valid check for each listener."""
     query = f"to={quote(number)}&from={quote(CALLER)}&campaign=acme-fibre"
     head = f"HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
     return [
@@ -82,7 +82,7 @@ def sound(number: str) -> list[bytes]:
 @settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(damaged([each for number in POOL for each in sound(number)]), min_size=40, max_size=40))
 async def test_no_allow_leaves_the_gate_without_a_full_check(asterisk: Pbx, sent: list[bytes]) -> None:
-    """Every allow that any bytes drew out of a door is in the log."""
+    """Every allow in a response is in the log."""
     log = asterisk.made.app.config.data / "log"
     before = decision_log.verify(log).allows
     heard = await asyncio.gather(*(asked(asterisk, data) for data in sent))
@@ -92,8 +92,8 @@ async def test_no_allow_leaves_the_gate_without_a_full_check(asterisk: Pbx, sent
     assert told <= report.allows - before
 
 
-async def test_a_sound_question_is_allowed_at_each_door(asterisk: Pbx) -> None:
-    """Else the test above would pass with the doors shut."""
+async def test_a_valid_check_is_allowed_on_each_listener(asterisk: Pbx) -> None:
+    """Otherwise the test above would pass with closed listeners."""
     assert [allows(await asked(asterisk, data)) for data in sound(POOL[0])] == [True, True, True]
 
 
@@ -102,7 +102,7 @@ def allows(heard: bytes) -> bool:
 
 
 async def asked(asterisk: Pbx, data: bytes) -> bytes:
-    """What comes back, until the door closes or has nothing more to say. At Asterisk's, every line is taken."""
+    """Return the response until the listener closes or sends no more. For FastAGI, reply to every command."""
     agi = data.startswith(b"agi_")
     reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port if agi else asterisk.made.port)
     writer.write(data)

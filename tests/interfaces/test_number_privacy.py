@@ -1,5 +1,7 @@
-"""No called number stands in a log line, a metric, a span or a page that the reader's scopes do not allow it: one gate, asked by
-every door about numbers of every kind, and by people of every role; and everything that it then said is searched."""
+"""Called numbers never appear in a log line, a metric or a span, nor on a page without the scope for it.
+
+A gate gets numbers of every kind on every listener, and users of every role open its pages. Then all its output is searched.
+"""
 
 import asyncio
 import gzip
@@ -25,7 +27,7 @@ from tests.support.paths import ROOT
 from tests.support.sip_client import TRUNK, Sbc
 from tests.support.world import CALL, CALLER, KEY, LIST, SCOPES, client, publish_answers, write_folder
 
-CLEAR, LISTED = "+390687651204", "+390687651205"  # which no example names
+CLEAR, LISTED = "+390687651204", "+390687651205"  # numbers that no example has
 STRANGE = ["+390612349912", "06 1234 9913", "+39 333 1234567 ext. 5", "tel:+393331234567", "0039061234991x"]
 NUMBERS = (CLEAR, LISTED, *STRANGE)
 ROLES = {
@@ -37,7 +39,7 @@ DOORS = {"name": "sbc", "controllers": ["acme"], "scopes": ["check", "revoke"], 
 
 
 class Collector:
-    """Takes spans as an OpenTelemetry collector does."""
+    """An OpenTelemetry collector that records spans."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -52,14 +54,14 @@ class Collector:
 
 
 def shown(text: str, number: str) -> bool:
-    """Return whether the text holds the number, whatever separates its digits and whatever their script."""
+    """Return whether the text contains the number, with any separators and in any script."""
     digits = re.sub(r"\D", "", number)[-9:]
     plain = "".join(str(unicodedata.digit(each)) if each.isdigit() else each for each in text)
     return digits in re.sub(r"(?<=\d)[\W_]+(?=\d)", "", plain)
 
 
 def written(number: str) -> list[str]:
-    """The number as people and programs write it."""
+    """Generate the number in the ways that people and programs write it."""
     digits = re.sub(r"\D", "", number)
     parts = [digits[:2], digits[2:5], digits[5:8], digits[8:]]
     zero_width = "\u200b".join(parts)
@@ -73,7 +75,7 @@ def written(number: str) -> list[str]:
 
 
 def stored(data: Path) -> dict[str, str]:
-    """Every file of the gate but the call lists and registry answers, which are sets of numbers."""
+    """Return every file of the gate except call lists and registry answers, which are sets of numbers."""
     found = [
         path for path in data.rglob("*") if path.is_file() and not {"lists", "snapshots"} & set(path.parts)
     ]
@@ -83,7 +85,7 @@ def stored(data: Path) -> dict[str, str]:
 
 
 class Running(Struct, frozen=True):
-    """`lines`: what it has said so far; all of it, once it has ended."""
+    """A running gate. `lines`: its output so far, or all of it once it has ended."""
 
     ready: dict[str, str]
     lines: list[bytes]
@@ -94,7 +96,7 @@ class Running(Struct, frozen=True):
 
 @asynccontextmanager
 async def gate(folder: Path, traces_to: str) -> AsyncIterator[Running]:
-    """Every door of it open, and its log as wordy as it can be."""
+    """Run a gate with all listeners and the most verbose log."""
     path = write_folder(
         folder,
         clients=[
@@ -126,11 +128,11 @@ async def gate(folder: Path, traces_to: str) -> AsyncIterator[Running]:
         assert await process.wait() == 0
 
 
-# ---- whoever asks ----------------------------------------------------------------------------------------------------
+# ---- listeners and users ---------------------------------------------------------------------------------------------
 
 
 async def by_http(url: str) -> None:
-    """Calls of every kind, good and broken, by every door of HTTP."""
+    """Send calls of every kind, valid and malformed, to every HTTP endpoint."""
     headers = {"Authorization": f"Bearer {KEY}"}
     async with ClientSession(url, headers=headers) as session:
         async with session.post("/v1/lists", json=LIST | {"numbers": [CLEAR, LISTED]}) as answer:
@@ -152,7 +154,7 @@ async def by_http(url: str) -> None:
 
 
 async def swapped(session: ClientSession, number: str) -> None:
-    """A dialer that confuses the two numbers, and the number in every text that a client may choose."""
+    """Send calls with the two numbers swapped, and with the number in every text that a client may choose."""
     mistaken = {**CALL, "to": CALLER, "from": number}
     for text in [number, *written(number)]:
         await (await session.post("/v1/check", json={**mistaken, "call_id": text[:256]})).read()
@@ -190,13 +192,12 @@ async def by_sip(port: int) -> None:
         await sbc.asked(
             uri=f"tel:{number.removeprefix('tel:').replace(' ', '-')}", p_asserted_identity=f"<tel:{number}>"
         )
-        sbc.say(f"INVITE sip:{number} SIP/2.0\r\nVia: {number}\r\n\r\n".encode())  # as no element would
+        sbc.say(f"INVITE sip:{number} SIP/2.0\r\nVia: {number}\r\n\r\n".encode())  # malformed
     transport.close()
 
 
 async def by_console(url: str, role: str) -> dict[str, str]:
-    """What a person of the role is shown, by page: whatever each of them shows who opens it, and what its forms answer,
-    but for the look-up of a number."""
+    """Return all pages and form responses that a user of the role can see, except the look-up of a number."""
     pages: dict[str, str] = {}
     jar, headers = CookieJar(unsafe=True), {"Sec-Fetch-Site": "same-origin"}
     async with ClientSession(url, cookie_jar=jar, headers=headers) as session:
@@ -221,7 +222,7 @@ async def by_console(url: str, role: str) -> dict[str, str]:
 
 
 async def _forms(session: ClientSession, number: str, token: str) -> None:
-    """Their answers show what was typed, to who has typed it."""
+    """Submit the forms. Their responses may repeat the input to the user who sent it."""
     fields = {
         "token": token,
         "number": number,
@@ -246,7 +247,7 @@ async def _forms(session: ClientSession, number: str, token: str) -> None:
 
 
 async def looked_up(url: str) -> str:
-    """What an officer is shown of a number, and a supervisor is not."""
+    """Return the look-up page of a number, which an officer can see and a supervisor cannot."""
     jar, headers = CookieJar(unsafe=True), {"Sec-Fetch-Site": "same-origin"}
     async with ClientSession(url, cookie_jar=jar, headers=headers) as session:
         await (await session.post("/console/login", data={"key": "key-officer"})).read()
@@ -257,10 +258,10 @@ async def looked_up(url: str) -> str:
             return await page.text()
 
 
-# ---- what was said ---------------------------------------------------------------------------------------------------
+# ---- the output ------------------------------------------------------------------------------------------------------
 
 
-async def test_no_called_number_is_shown_to_who_may_not_see_it(tmp_path: Path) -> None:
+async def test_called_numbers_are_not_shown_without_permission(tmp_path: Path) -> None:
     collector, app = Collector(), web.Application()
     app.router.add_post("/v1/traces", collector.take)
     runner = web.AppRunner(app)

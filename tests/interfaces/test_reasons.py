@@ -1,4 +1,4 @@
-"""The class of a denial, which tells a dialer what to do next: the table, its order, and every format that carries it."""
+"""The class of a denial, by which a dialer acts: the table, the order of classes, and every format that carries it."""
 
 import re
 from collections.abc import AsyncIterator
@@ -54,14 +54,12 @@ COMBINED = [
 
 
 @pytest.mark.parametrize(("codes", "expected"), COMBINED)
-def test_of_several_reasons_the_class_that_binds_longest_counts(
-    codes: tuple[str, ...], expected: str
-) -> None:
+def test_the_class_that_applies_longest_counts(codes: tuple[str, ...], expected: str) -> None:
     assert classify(codes) == expected
 
 
 NATIONAL, UNSIGNED = CLEAR.removeprefix("+39"), CLEAR.removeprefix("+")
-# Called number, campaign, the campaign's dial region, and the class. `+3900` is no number of the numbering plan.
+# Called number, campaign, the campaign's dial region, and the class. `+3900` is not in the numbering plan.
 WRITTEN = [
     (UNSIGNED, "fibre", "IT", "call"),
     (NATIONAL, "fibre", "IT", "call"),
@@ -79,10 +77,10 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize(("to", "campaign", "dial_region", "expected"), WRITTEN)
-async def test_a_number_is_bound_only_where_it_was_read(
+async def test_only_a_number_that_was_read_becomes_do_not_call(
     tmp_path: Path, to: str, campaign: str, dial_region: str, expected: str
 ) -> None:
-    """A lead that is read wrongly, for an unknown campaign or one without a dial region, must not end as do-not-call."""
+    """A misread number, of an unknown campaign or one without a dial region, must not become do-not-call."""
     async with pbx.opened(tmp_path) as asterisk:
         dial_in(asterisk, dial_region)
         asked = {"to": to, "from": CALLER, "campaign": campaign}
@@ -111,10 +109,10 @@ def dial_in(asterisk: Pbx, region: str) -> None:
 
 
 @pytest.mark.parametrize(("campaign", "status"), [("FIBRE", ""), ("ACME-FIBRE", "DNCCAR")])
-async def test_a_lead_of_a_campaign_that_is_missing_stays_to_be_called(
+async def test_a_lead_of_an_unknown_campaign_stays_callable(
     asterisk: Pbx, campaign: str, status: str
 ) -> None:
-    """By the shipped carrier entry; an enrolled number is stopped, where the campaign is known."""
+    """With the shipped carrier entry. An enrolled number becomes do-not-call if the campaign is known."""
     channel = asterisk.channel(f"9{LISTED.removeprefix('+')}", caller_name="V7152252280000844707")
     channel.variables |= {"CAMPCUST": campaign, "CAMPDTO": "60"}
     entry = (ROOT / "deploy/vicidial/carrier-entry.conf").read_text("utf-8")
@@ -124,7 +122,7 @@ async def test_a_lead_of_a_campaign_that_is_missing_stays_to_be_called(
 
 
 @pytest.mark.parametrize("code", sorted(set(CODES) - set(REASONS)))
-def test_an_error_never_binds_the_number(code: str) -> None:
+def test_an_error_is_never_of_class_number(code: str) -> None:
     assert classify([code]) == "gate"
 
 
@@ -183,7 +181,7 @@ VICIDIAL = [
 
 
 @pytest.mark.parametrize(("changes", "to", "status", "cause"), VICIDIAL)
-async def test_vicidial_learns_dnc_only_where_the_number_is_bound(
+async def test_vicidial_gets_dnc_only_for_class_number(
     asterisk: Pbx, changes: dict[str, str], to: str, status: str, cause: str
 ) -> None:
     channel = asterisk.channel(to)

@@ -1,4 +1,4 @@
-"""One gate of several processes: they share the ports, count together, and take each other's place without a refused call."""
+"""A gate with several processes: they share ports and counts, and are replaced without refusing a call."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Gatehouse]:
 
 
 async def until(what: Callable[[], Awaitable[bool]]) -> None:
-    """Another process has its own time."""
+    """Wait for a condition that another process brings about."""
     async with asyncio.timeout(30):
         while True:
             if await what():
@@ -55,13 +55,13 @@ async def until(what: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def in_use(gate: Gatehouse) -> bool:
-    """The list, in either worker: each opens it in its next round of upkeep."""
+    """Return whether both workers use the list, which each opens in its next round of upkeep."""
     said = await asyncio.gather(*(ask_anew(gate, CALL, "/v1/simulate") for _ in range(24)))
     return all(each["decision"] == "allow" for each in said)
 
 
 async def series(gate: Gatehouse, name: str) -> dict[str, float]:
-    """Of a metric, the sum by worker."""
+    """Return the sum of a metric by worker."""
     """By the operations listener, which either worker may answer."""
     async with gate.client.get(f"{gate.ready['operations']}/metrics") as answer:
         lines = (await answer.text()).splitlines()
@@ -74,7 +74,7 @@ async def series(gate: Gatehouse, name: str) -> dict[str, float]:
 
 
 async def ask_anew(gate: Gatehouse, body: dict[str, str], path: str = "/v1/check") -> dict[str, Any]:
-    """On a connection of its own, which the kernel gives to either worker."""
+    """Send a check on a new connection, which the kernel gives to either worker."""
     async with (
         ClientSession(gate.client._base_url, connector=TCPConnector(force_close=True)) as client,
         client.post(path, json=body, headers={"Authorization": f"Bearer {KEY}"}) as answer,
@@ -97,12 +97,12 @@ def alive(pid: int) -> bool:
 
 
 async def names(gate: Gatehouse, many: int) -> set[str]:
-    """The logs that decide."""
+    """Return the logs of the decisions."""
     answers = await asyncio.gather(*(ask_anew(gate, {**CALL, "to": LISTED}) for _ in range(many)))
     return {answer["decision_id"].partition("-")[0] for answer in answers}
 
 
-def test_several_workers_on_the_embedded_store_are_refused_with_what_to_set(tmp_path: Path) -> None:
+def test_several_workers_on_the_embedded_store_are_refused_with_the_setting(tmp_path: Path) -> None:
     file = world.write_folder(tmp_path)
     refused = CliRunner().invoke(app, ["serve", "--config", str(file), "--workers", "2"])
     assert refused.exit_code == 2
@@ -110,7 +110,7 @@ def test_several_workers_on_the_embedded_store_are_refused_with_what_to_set(tmp_
 
 
 async def test_the_port_of_another_gate_is_not_shared(node: Gatehouse, tmp_path: Path) -> None:
-    """Its workers would be asked about half of these calls, and the other way round."""
+    """Otherwise each gate would receive about half of the other's calls."""
     (tmp_path / "other").mkdir()
     address = node.client._base_url
     assert address is not None
@@ -144,7 +144,7 @@ async def test_workers_share_the_port_and_count_together(node: Gatehouse) -> Non
     assert len({answer["decision_id"] for answer in answers}) == 60
 
 
-async def test_no_worker_takes_the_processor_from_another(node: Gatehouse) -> None:
+async def test_workers_do_not_preempt_each_other(node: Gatehouse) -> None:
     policies = {os.sched_getscheduler(int(task.name)) for pid in children(node) for task in tasks(pid)}
     assert policies == {os.SCHED_BATCH}
 
@@ -158,13 +158,13 @@ async def test_one_scrape_shows_every_worker(node: Gatehouse) -> None:
 
 
 async def on_each(node: Gatehouse, many: int = 24, **headers: str) -> AsyncIterator[ClientSession]:
-    """Browsers, each with a connection of its own, which the kernel gives to either worker."""
+    """Open browsers on new connections, until both workers have served one."""
     for _ in range(many):
         async with ClientSession(node.client._base_url, headers=headers) as browser:
             yield browser
 
 
-async def test_a_console_session_holds_in_every_worker_and_ends_in_all(node: Gatehouse) -> None:
+async def test_a_console_session_is_valid_in_every_worker_and_ends_in_all(node: Gatehouse) -> None:
     site = {"Sec-Fetch-Site": "same-origin"}
     async with node.client.post(
         "/console/login", data={"key": KEY}, headers=site, allow_redirects=False
@@ -216,10 +216,10 @@ async def test_every_board_shows_what_every_worker_decided(node: Gatehouse) -> N
                     break
 
 
-async def test_what_any_worker_decided_is_found_by_every_reader(node: Gatehouse, tmp_path: Path) -> None:
+async def test_decisions_of_any_worker_are_found_by_every_reader(node: Gatehouse, tmp_path: Path) -> None:
     answers = [await ask_anew(node, CALL) for _ in range(12)]
     allowed = [answer["decision_id"] for answer in answers if answer["decision"] == "allow"]
-    for decision in allowed:  # reported to whichever worker
+    for decision in allowed:  # reported to either worker
         await node.post("/v1/outcomes", {"decision_id": decision, "outcome": "busy"})
     ids = {answer["decision_id"] for answer in answers}
     query = {"number": CLEAR, "purpose": "complaint"}
@@ -238,7 +238,7 @@ async def test_what_any_worker_decided_is_found_by_every_reader(node: Gatehouse,
     assert sum(each["by_type"]["decision"] for each in proved["workers"].values()) == 12
 
 
-async def test_a_worker_that_dies_is_replaced_and_the_port_stays_open(node: Gatehouse) -> None:
+async def test_a_crashed_worker_is_replaced_and_the_port_stays_open(node: Gatehouse) -> None:
     before = await names(node, 40)
     assert len(before) == 2
     workers = children(node)
@@ -277,14 +277,14 @@ async def test_a_rolling_restart_refuses_no_call(node: Gatehouse) -> None:
     assert "" not in heard, "every answer is a decision that was recorded"
 
 
-async def test_workers_whom_nobody_asks_are_relieved(node: Gatehouse) -> None:
+async def test_idle_workers_are_replaced_too(node: Gatehouse) -> None:
     await node.client.close()
     node.process.send_signal(signal.SIGUSR2)
     await said(node, "rolled")
 
 
-async def test_no_worker_takes_another_place_on_another_store(node: Gatehouse, tmp_path: Path) -> None:
-    """What is entered at the one would not bind at the other."""
+async def test_a_worker_does_not_start_with_another_store(node: Gatehouse, tmp_path: Path) -> None:
+    """Entries at one worker would not apply at the others."""
     before = children(node)
     file = tmp_path / "dialgate.yaml"
     told = yaml.safe_load(file.read_text())
@@ -297,7 +297,7 @@ async def test_no_worker_takes_another_place_on_another_store(node: Gatehouse, t
 async def keep_asking(
     gate: Gatehouse, ask: Callable[[], dict[str, str]], hear: Callable[[dict[str, Any], dict[str, Any]], None]
 ) -> None:
-    """On a connection that is kept, as dialers do. Whatever is not an answer is raised."""
+    """Send checks on a kept connection, as dialers do. Raise any other response than an answer."""
     async with ClientSession(
         gate.client._base_url, timeout=ClientTimeout(total=10), headers={"Authorization": f"Bearer {KEY}"}
     ) as client:
@@ -309,7 +309,7 @@ async def keep_asking(
 
 
 async def said(gate: Gatehouse, event: str) -> None:
-    """Raises what it said instead, where it ends or takes longer than a machine with much else to do."""
+    """Wait for a log line. Raise the output so far if the process ends, or takes longer than a busy machine needs."""
     assert gate.process.stderr is not None
     heard: list[str] = []
     with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""The commands as people and scripts use them: real processes, a real gate on a free port, exit codes that can be trusted."""
+"""The commands as users and scripts run them: real processes, a real gate on a free port, and exit codes."""
 
 import asyncio
 import hashlib
@@ -28,7 +28,7 @@ from tests.bench import __main__ as bench
 from tests.support.paths import ROOT
 
 CALLER_ID = "+390844123456"
-PATIENCE = 120  # seconds until what has not ended hangs: several processes begin at once, on a machine with much else to do
+PATIENCE = 120  # seconds until a process counts as hanging: several start at once on a busy machine
 
 
 class Done(NamedTuple):
@@ -58,7 +58,7 @@ def ended(process: subprocess.Popen[str]) -> Done:
 
 
 class World:
-    """A folder with the sample configuration; `fill` does the rest of what `make run` does."""
+    """A folder with the sample configuration. `fill` does the rest of `make run`."""
 
     def __init__(self, folder: Path, of: Path = ROOT) -> None:
         self.folder = folder
@@ -95,7 +95,7 @@ class World:
 
 
 class Gate:
-    """A `dialgate serve` on a free port. Its log lines are read as they are waited for."""
+    """A `dialgate serve` on a free port, whose log lines are read on demand."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -119,7 +119,7 @@ class Gate:
         )
 
     def decides(self, to: str) -> str:
-        """`allow`, or the first reason of a deny."""
+        """Return `allow`, or the first reason of a denial."""
         connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=PATIENCE)
         body = json.dumps({"to": to, "from": CALLER_ID, "campaign": "acme-fibre"})
         connection.request("POST", "/v1/check", body, self.headers)
@@ -133,7 +133,7 @@ class Gate:
         return {"Authorization": f"Bearer {key}"}
 
     def end(self) -> int:
-        """Its exit code; what else it said is in `said`."""
+        """Stop the gate and return its exit code. The rest of its output is in `said`."""
         self.process.send_signal(signal.SIGTERM)
         _, err = self.process.communicate(timeout=PATIENCE)
         self.said += err.splitlines()
@@ -154,13 +154,13 @@ def world(tmp_path: Path, filled: World) -> World:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, filled: World) -> Iterator[Gate]:
-    """One gate for the tests that leave its configuration alone. Each uses numbers of its own."""
+    """Run one gate for all tests that do not change its configuration. Each test uses other numbers."""
     gate = Gate(World(tmp_path_factory.mktemp("shared") / "world", filled.folder))
     yield gate
     gate.end()
 
 
-# ---- asking ----------------------------------------------------------------------------------------------------------
+# ---- check and simulate ----------------------------------------------------------------------------------------------
 
 
 def test_an_allow_exits_0_and_a_deny_1_with_its_reason(shared: Gate) -> None:
@@ -170,7 +170,7 @@ def test_an_allow_exits_0_and_a_deny_1_with_its_reason(shared: Gate) -> None:
     assert (denied.code, denied.json["reasons"][0]["code"]) == (1, "registry.listed")
 
 
-def test_a_person_is_shown_the_reason_its_text_and_its_law(shared: Gate) -> None:
+def test_the_output_has_the_reason_its_text_and_its_law(shared: Gate) -> None:
     key = shared.world.folder / ".data/sample.key"
     asked = ("--to", "+390612345679", "--from", CALLER_ID, "--campaign", "acme-fibre", "--url", shared.url)
     shown = shared.world.run("check", *asked, DIALGATE_KEY=key.read_text())
@@ -180,7 +180,7 @@ def test_a_person_is_shown_the_reason_its_text_and_its_law(shared: Gate) -> None
     assert "L. 5/2018" in shown.out
 
 
-def test_simulate_shows_every_rule_at_any_time_and_counts_nothing(shared: Gate) -> None:
+def test_simulate_shows_every_rule_and_counts_nothing(shared: Gate) -> None:
     first, second = (
         shared.cli("simulate", "+390612345671", "--at", "2026-12-25T10:00:00+01:00").json for _ in range(2)
     )
@@ -230,10 +230,10 @@ def test_help_shows_flags_without_a_value() -> None:
         assert "<bool>" not in shown, words
 
 
-# ---- writing ---------------------------------------------------------------------------------------------------------
+# ---- the ledger ------------------------------------------------------------------------------------------------------
 
 
-def test_a_revocation_written_beside_a_gate_binds_its_next_decision_until_it_is_lifted(shared: Gate) -> None:
+def test_a_revocation_by_command_applies_to_the_next_decision_until_it_is_lifted(shared: Gate) -> None:
     number = "+390612345674"
     assert shared.decides(number) == "allow"
     revoked = shared.world.run("revoke", number, "--channel", "letter", "--json")
@@ -251,8 +251,8 @@ def test_a_revocation_written_beside_a_gate_binds_its_next_decision_until_it_is_
     assert shared.decides(number) == "allow"
 
 
-def test_a_consent_opens_a_mobile_number_and_its_withdrawal_closes_it(shared: Gate) -> None:
-    number = "+393281234567"  # on the list, which rests on a consent that nobody can show
+def test_a_consent_allows_calls_to_a_mobile_until_its_withdrawal(shared: Gate) -> None:
+    number = "+393281234567"  # on the list, whose consents have no evidence
     assert shared.decides(number) == "consent.missing"
     added = shared.world.run(
         *("consent", "add", number, "--id", "f-1", "--collected-at", "2026-11-02T10:00:00+01:00"),
@@ -288,7 +288,7 @@ def test_every_kind_of_entry_is_written_or_refused_with_an_exit_code(shared: Gat
         assert number.removeprefix("+39") not in done.output
 
 
-def test_a_list_is_accounted_for_row_by_row_and_never_shows_a_number(world: World) -> None:
+def test_a_list_is_reported_row_by_row_without_numbers(world: World) -> None:
     file = world.folder / "list.csv"
     file.write_bytes(b"Nome;Telefono\nRossi;+390612340001\nNicol\xf2;0612340001\nBianchi;+39061234000A\n")
     loaded = world.load(file, "november", "--json", "--transfer", "Data Srl>Acme Spa@2026-03-01+told")
@@ -308,7 +308,7 @@ def test_a_list_is_accounted_for_row_by_row_and_never_shows_a_number(world: Worl
     assert world.run("list", "retire", "november", "--json").json["retired_at"]
 
 
-def test_an_unknown_controller_or_campaign_is_answered_with_the_option_and_the_choices(world: World) -> None:
+def test_the_error_for_an_unknown_controller_or_campaign_lists_the_choices(world: World) -> None:
     sample = world.folder / "config/sample/list.csv"
     refused = world.load(sample, "x", "--controller", "beta")
     assert refused.err.startswith("controller.unknown: --controller: Name one of your controllers: acme.")
@@ -318,7 +318,7 @@ def test_an_unknown_controller_or_campaign_is_answered_with_the_option_and_the_c
     )
 
 
-def test_a_transfer_that_cannot_be_read_is_misuse(world: World) -> None:
+def test_an_unreadable_transfer_is_misuse(world: World) -> None:
     refused = world.load(world.folder / "config/sample/list.csv", "x", "--transfer", "Data to Acme")
     assert refused.code == 2
     assert "Data Srl>Acme Spa@2026-03-01+told" in " ".join(refused.err.split())
@@ -328,7 +328,7 @@ def test_a_transfer_that_cannot_be_read_is_misuse(world: World) -> None:
 
 
 def test_config_check_and_serve_name_every_problem_at_once(tmp_path: Path) -> None:
-    world = World(tmp_path)  # not filled: its key is missing
+    world = World(tmp_path)  # without `fill`, so the key is missing
     controller = tmp_path / "config/controllers/acme.yaml"
     controller.write_text(controller.read_text().replace("+390844123456", "12ab"))
     (tmp_path / "config/countries/xx.yaml").write_text("country: XX\nhorses: 2\n")
@@ -339,21 +339,21 @@ def test_config_check_and_serve_name_every_problem_at_once(tmp_path: Path) -> No
             assert problem in done.err
 
 
-def test_a_port_that_is_taken_is_told_with_what_to_do(world: World) -> None:
+def test_the_error_for_a_port_in_use_says_what_to_do(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = ended(world.start("serve", "--port", str(taken.getsockname()[1])))
     assert done.code == 1
     assert "choose another --port" in done.err
 
 
-def test_config_check_tells_what_is_in_force(world: World) -> None:
+def test_config_check_shows_laws_and_campaigns(world: World) -> None:
     summary = world.run("config", "check", "--json").json
     assert summary["controllers"] == {"acme": ["acme-fibre"]}
     assert "2026-06-19" in summary["laws"]["IT"]["changes"]
     assert "is valid" in world.run("config", "check").out
 
 
-def test_a_key_is_its_owners_alone_and_is_never_overwritten(tmp_path: Path) -> None:
+def test_a_key_file_is_readable_by_its_owner_only_and_never_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "new/dialer.key"
     assert ended(command("key", "dialer", "--out", out)).code == 0
     key = out.read_text().strip()
@@ -366,10 +366,10 @@ def test_a_key_is_its_owners_alone_and_is_never_overwritten(tmp_path: Path) -> N
     assert key not in again.out + again.err
 
 
-# ---- a gate's life ---------------------------------------------------------------------------------------------------
+# ---- serve -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_broken_configuration_is_refused_on_sighup_and_a_sound_one_taken(world: World) -> None:
+def test_sighup_refuses_an_invalid_configuration_and_loads_a_valid_one(world: World) -> None:
     gate = Gate(world)
     controller = world.folder / "config/controllers/acme.yaml"
     sound = controller.read_text()
@@ -386,7 +386,7 @@ def test_a_broken_configuration_is_refused_on_sighup_and_a_sound_one_taken(world
     assert gate.end() == 0
 
 
-def test_a_gate_that_cannot_start_says_why_and_exits_1(shared: Gate, world: World) -> None:
+def test_a_gate_that_cannot_start_reports_the_reason_and_exits_1(shared: Gate, world: World) -> None:
     port = shared.url.rpartition(":")[2]
     starting = [world.start("serve", "--port", port), shared.world.start("serve", "--port", "0")]
     port_taken, log_taken = map(ended, starting)
@@ -395,7 +395,7 @@ def test_a_gate_that_cannot_start_says_why_and_exits_1(shared: Gate, world: Worl
     assert "another process is writing this log" in log_taken.err
 
 
-def test_every_call_asked_before_sigterm_is_answered_and_recorded(world: World) -> None:
+def test_every_check_before_sigterm_is_answered_and_recorded(world: World) -> None:
     gate = Gate(world)
     bodies = [
         {"to": "+390612345678", "from": CALLER_ID, "campaign": "acme-fibre", "call_id": f"c{at}"}
@@ -416,7 +416,7 @@ def test_every_call_asked_before_sigterm_is_answered_and_recorded(world: World) 
     verified = world.run("log", "verify", "--json").json
     assert verified["ok"]
     assert 1 <= len(answered) <= verified["by_type"]["decision"]
-    assert verified["allows"] == 5  # the limit of it.yaml, whatever was answered
+    assert verified["allows"] == 5  # the limit in it.yaml, whether or not the responses arrived
 
 
 async def _check(session: aiohttp.ClientSession, body: dict[str, str]) -> str:
@@ -424,7 +424,7 @@ async def _check(session: aiohttp.ClientSession, body: dict[str, str]) -> str:
         return str((await response.json())["decision_id"])
 
 
-def test_log_verify_counts_what_it_holds_and_finds_a_changed_byte(world: World) -> None:
+def test_log_verify_counts_the_records_and_finds_a_changed_byte(world: World) -> None:
     gate = Gate(world)
     gate.decides("+390612345678")
     gate.decides("+390612345679")
@@ -460,7 +460,7 @@ def test_no_called_number_reaches_a_log_line(world: World) -> None:
     assert "612345677" not in "".join(gate.said)
 
 
-# ---- what logs blank -------------------------------------------------------------------------------------------------
+# ---- masking in logs -------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -468,7 +468,7 @@ def test_no_called_number_reaches_a_log_line(world: World) -> None:
     separator=st.sampled_from(["", " ", "-", ".", "/"]),
     around=st.tuples(st.text("abc =:'", max_size=5), st.text("abc =:'", max_size=5)),
 )
-def test_no_number_of_seven_digits_survives_however_it_is_written(
+def test_every_number_of_seven_digits_is_masked_in_any_notation(
     number: str, separator: str, around: tuple[str, str]
 ) -> None:
     written = separator.join(number)
@@ -476,11 +476,11 @@ def test_no_number_of_seven_digits_survives_however_it_is_written(
 
 
 @pytest.mark.parametrize("harmless", ["port 8080 of 127.0.0.1", "3 of 100 calls", "file.py, line 123456"])
-def test_what_is_no_number_is_left_alone(harmless: str) -> None:
+def test_other_text_is_not_masked(harmless: str) -> None:
     assert service_log.blanked(harmless) == harmless
 
 
-# ---- measuring -------------------------------------------------------------------------------------------------------
+# ---- benchmarks ------------------------------------------------------------------------------------------------------
 
 
 def benchmark(*words: str) -> subprocess.Popen[str]:

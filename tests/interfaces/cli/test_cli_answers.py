@@ -1,4 +1,4 @@
-"""Promise: beside a running gate, the officer is answered from the command line: why, which, and whether it still holds."""
+"""Promise: while a gate runs, commands explain, find and replay its decisions."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from tests.support.world import CALL, CLEAR, LISTED, World
 
 
 class Asked(NamedTuple):
-    """A gate that runs, and the decisions that it took: an allow that was answered, and a deny."""
+    """A running gate with two decisions: an allow with an outcome, and a denial."""
 
     gate: World
     allowed: str
@@ -29,7 +29,7 @@ class Asked(NamedTuple):
         return self.gate.folder / "dialgate.yaml"
 
     def run(self, *words: object) -> tuple[int, str]:
-        """A command in this process. Its output and errors are one text."""
+        """Run a command in this process. Return its exit code, and its output and errors as one text."""
         done = CliRunner().invoke(
             main.app,
             [*map(str, words), "--config", str(self.config)],
@@ -53,7 +53,7 @@ WHY = ("--purpose", "a complaint")
 
 
 async def process(*words: str) -> tuple[int, Any]:
-    """The command as a process of its own; what it prints as JSON."""
+    """Run a command as a process, and return its exit code and its JSON output."""
     made = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dialgate", *words), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
@@ -61,7 +61,7 @@ async def process(*words: str) -> tuple[int, Any]:
     return made.returncode or 0, [json.loads(line) for line in out.splitlines()]
 
 
-async def test_a_person_is_told_why_in_their_language(asked: Asked) -> None:
+async def test_why_explains_in_the_chosen_language(asked: Asked) -> None:
     code, shown = await asyncio.to_thread(asked.run, "why", LISTED, *WHY, "--language", "it")
     assert code == 0
     assert f"{asked.denied}  " in shown
@@ -75,7 +75,7 @@ async def test_a_person_is_told_why_in_their_language(asked: Asked) -> None:
     assert told == (1, "No decision about this number is on record.\n")
 
 
-async def test_of_certain_dates_only_those_are_told(asked: Asked) -> None:
+async def test_why_shows_only_the_given_dates(asked: Asked) -> None:
     for words, code, told in (
         (("--since", "2026-11-24T09:00:00+01:00"), 0, asked.denied),
         (("--until", "2026-11-25T00:00:00+01:00"), 0, asked.denied),
@@ -87,8 +87,8 @@ async def test_of_certain_dates_only_those_are_told(asked: Asked) -> None:
         assert (done[0], told in done[1]) == (code, True), words
 
 
-async def test_whoever_reads_why_is_on_record(asked: Asked) -> None:
-    """By command and over HTTP; the person may ask for it."""
+async def test_a_look_up_by_why_is_recorded(asked: Asked) -> None:
+    """By command and over HTTP, because the data subject may ask who looked."""
     await asyncio.to_thread(asked.run, "why", CLEAR, *WHY)
     query = {"number": CLEAR, "purpose": "a letter"}
     async with asked.gate.client.get("/v1/decisions", params=query) as answer:
@@ -99,14 +99,14 @@ async def test_whoever_reads_why_is_on_record(asked: Asked) -> None:
     assert (over_http.client, over_http.what, over_http.purpose) == ("tests", "decisions", "a letter")
 
 
-async def test_why_and_http_tell_the_same(asked: Asked) -> None:
+async def test_why_and_http_return_the_same(asked: Asked) -> None:
     code, told = await process("why", CLEAR, *WHY, "--json", "--config", str(asked.config))
     assert code == 0
     async with asked.gate.client.get("/v1/decisions", params={"number": CLEAR, "purpose": "test"}) as answer:
         assert told[0]["decisions"] == (await answer.json())["decisions"]
 
 
-async def test_search_prints_a_line_for_each_and_exits_1_for_none(asked: Asked) -> None:
+async def test_search_prints_a_line_per_decision_and_exits_1_without_any(asked: Asked) -> None:
     code, told = await process("log", "search", "--json", "--config", str(asked.config))
     assert code == 0
     assert [each["decision_id"] for each in told] == [asked.allowed, asked.denied]
@@ -122,7 +122,7 @@ async def test_search_prints_a_line_for_each_and_exits_1_for_none(asked: Asked) 
     assert "612345679" not in shown
 
 
-async def test_replay_exits_0_where_all_is_the_same_and_1_with_what_differs(asked: Asked) -> None:
+async def test_replay_exits_0_if_all_are_the_same_and_1_with_the_differences(asked: Asked) -> None:
     assert asked.run("log", "replay") == (0, "2 decisions, 2 the same, 0 different\n")
     for name in (asked.denied, asked.denied.rpartition("-")[2]):
         assert asked.run("log", "replay", name) == (0, "1 decisions, 1 the same, 0 different\n")
@@ -153,7 +153,7 @@ MISUSED = [
 ]
 
 
-async def test_what_cannot_be_answered_is_refused_with_what_to_mend(asked: Asked) -> None:
+async def test_misuse_is_refused_with_the_reason(asked: Asked) -> None:
     for words, status, error in MISUSED:
         for more in ((), ("--json",)):
             code, shown = asked.run(*words, *more)
@@ -164,7 +164,7 @@ async def test_what_cannot_be_answered_is_refused_with_what_to_mend(asked: Asked
     assert told["error"]["code"] == "decision.unknown"
 
 
-def test_where_no_gate_ever_ran_nothing_is_made(tmp_path: Path) -> None:
+def test_commands_create_nothing_without_a_log(tmp_path: Path) -> None:
     world.write_folder(tmp_path)
     for words in (("why", CLEAR, *WHY), ("log", "search"), ("log", "replay")):
         done = CliRunner().invoke(main.app, [*words, "--config", str(tmp_path / "dialgate.yaml")])

@@ -1,4 +1,4 @@
-"""Wherever a command takes a telephone number, `-` reads it from standard input: `ps` shows arguments to everybody."""
+"""Every command that takes a telephone number reads it from standard input for `-`, because `ps` shows arguments."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_every_number_can_be_read_from_standard_input(path: str, parameter: Any)
     assert "standard input" in str(getattr(parameter, "help", "")), path
 
 
-def test_they_are_found() -> None:
+def test_the_parameters_are_found() -> None:
     commands = {path for path, _ in FOUND}
     assert {"dialgate check", "dialgate why", "dialgate revoke add", "dialgate consent add"} <= commands
     assert len(commands) > 15
@@ -59,7 +59,7 @@ def one(
         (["+39"], "unread", "+39 "),
     ],
 )
-def test_a_line_is_one_number(words: list[str], given: str, shown: str | None) -> None:
+def test_each_line_is_a_number(words: list[str], given: str, shown: str | None) -> None:
     done = CliRunner().invoke(app, words, input=given)
     assert done.exit_code == 0, done.output
     assert done.stdout.strip("\n") == shown if shown else set(done.stdout.split()) == {"1", "2"}
@@ -74,7 +74,7 @@ def test_a_line_is_one_number(words: list[str], given: str, shown: str | None) -
         (["-", "--other", "-"], "1\n", "standard input has fewer numbers than there are `-` arguments"),
     ],
 )
-def test_a_line_too_many_or_too_few_is_misuse(words: list[str], given: str, said: str) -> None:
+def test_too_many_or_too_few_lines_are_misuse(words: list[str], given: str, said: str) -> None:
     done = CliRunner().invoke(app, words, input=given)
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.replace("│", " ").split())
@@ -82,20 +82,20 @@ def test_a_line_too_many_or_too_few_is_misuse(words: list[str], given: str, said
 
 
 @pytest.mark.parametrize("words", [["revoke", "add", "-"], ["revoke", "-"], ["why", "-"]], ids=" ".join)
-def test_a_second_stop_is_refused_before_the_first_is_recorded(words: list[str]) -> None:
+def test_a_second_number_is_refused_before_the_first_is_recorded(words: list[str]) -> None:
     given = "+390612345672\n+390612345673\n"
     done = CliRunner().invoke(dialgate, [*words, "--config", "absent.yaml"], input=given)
     assert done.exit_code == 2
     assert "standard input has 2 numbers" in " ".join(done.stderr.replace("│", " ").split())
 
 
-def test_without_a_line_it_is_misuse() -> None:
+def test_empty_input_is_misuse() -> None:
     done = CliRunner().invoke(app, ["-"], input=" \n")
     assert done.exit_code == 2
     assert "standard input has no number" in done.stderr
 
 
-def test_where_several_are_allowed_all_lines_are_read() -> None:
+def test_a_list_of_numbers_reads_all_lines() -> None:
     several = typer.Typer()
 
     @several.command()

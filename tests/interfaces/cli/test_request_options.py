@@ -1,4 +1,4 @@
-"""A field of a ledger request is described once, in its struct: OpenAPI, command options and import columns follow."""
+"""Each field of a ledger request is described once, in its struct. OpenAPI, options and import columns follow it."""
 
 import json
 from datetime import UTC, date, datetime
@@ -25,7 +25,7 @@ REQUESTS = [
     for kind in vars(schemas).values()
     if isinstance(kind, type) and issubclass(kind, Request | schemas.OutcomeRequest)
 ] + [subject_schemas.CaseRequest, subject_schemas.ErasureRequest]
-# Each command with its requests, and the fields that it does not offer.
+# Each command with its request, and the fields without an option.
 WRITES: list[tuple[str, list[type[Request]], set[str]]] = [
     ("revoke add", [schemas.RevocationRequest, schemas.LiftRequest], set()),
     ("revoke lift", [schemas.LiftRequest], set()),
@@ -170,9 +170,7 @@ def test_options_that_are_not_given_have_the_defaults_of_the_struct() -> None:
         (("--at", "2026-11-24T10:00:00"), "at"),
     ],
 )
-def test_a_value_out_of_its_limits_is_misuse_that_names_the_field(
-    changed: tuple[str, ...], field: str
-) -> None:
+def test_a_value_out_of_limits_is_misuse_that_names_the_field(changed: tuple[str, ...], field: str) -> None:
     shown, received = run(*NEEDED, *changed, "--json")
     assert (shown.exit_code, received) == (2, [])
     error = json.loads(shown.output)["error"]

@@ -1,5 +1,7 @@
-"""Signals while a gate starts: none ends it but SIGTERM, which does so cleanly; and a reload is not forgotten. A reload takes a
-renewed certificate, too."""
+"""Signals during the start of a gate, and reloads.
+
+Only SIGTERM ends a starting gate, and cleanly. A reload is done after the start, and also loads a renewed certificate.
+"""
 
 import asyncio
 import json
@@ -20,12 +22,12 @@ from tests.support import redis_servers, world
 from tests.support.running_gate import kill, spawn
 from tests.support.world import CLEAR
 
-# Before the first import, and when the gate has opened its files and is not ready yet.
+# Before the first import, and after the gate has opened its files but before it is ready.
 MOMENTS = ("held", "snapshot in use")
 
 
 class Start:
-    """`dialgate serve`, and what it has said."""
+    """A starting `dialgate serve`, with its log lines so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -39,7 +41,7 @@ class Start:
             await self.hears(moment)
 
     def _is_held(self) -> bool:
-        """Between fork and exec all signals are blocked, SIGINT too."""
+        """Return whether the process blocks the signals. Between fork and exec all signals are blocked, SIGINT too."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
         blocked = [bool(int(mask, 16) >> (number - 1) & 1) for number in (signal.SIGHUP, signal.SIGINT)]
@@ -76,14 +78,14 @@ def changes(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_reload_during_the_start_is_done_after_it(
+async def test_a_reload_during_the_start_happens_after_it(
     tmp_path: Path, moment: str, changes: dict[str, Any]
 ) -> None:
     async with starting(tmp_path, **changes) as gate:
         await gate.until(moment)
         gate.process.send_signal(signal.SIGHUP)
         await gate.hears("ready")
-        if moment == "held" and changes:  # the workers read their files after it
+        if moment == "held" and changes:  # the workers read their files later
             return
         if "configuration in force" not in gate.events:
             await gate.hears("configuration in force")
@@ -109,7 +111,7 @@ async def test_sigusr2_during_the_start_restarts_the_workers_after_it(tmp_path: 
 
 
 @pytest.mark.parametrize("moment", ["held", "ready"])
-async def test_a_gate_without_workers_says_that_it_has_none_to_restart(tmp_path: Path, moment: str) -> None:
+async def test_a_gate_without_workers_warns_on_sigusr2(tmp_path: Path, moment: str) -> None:
     async with starting(tmp_path) as gate:
         await gate.until(moment)
         gate.process.send_signal(signal.SIGUSR2)
@@ -121,7 +123,7 @@ async def test_a_gate_without_workers_says_that_it_has_none_to_restart(tmp_path:
         assert await gate.process.wait() == 0
 
 
-async def test_a_renewed_certificate_is_shown_after_a_reload_and_a_bad_pair_is_refused(
+async def test_a_reload_uses_a_renewed_certificate_and_refuses_a_bad_pair(
     tmp_path: Path,
 ) -> None:
     listen = {"host": "127.0.0.1", "port": 0, **world.write_certificate(tmp_path)}
@@ -153,6 +155,6 @@ async def test_a_renewed_certificate_is_shown_after_a_reload_and_a_bad_pair_is_r
 
 
 def test_a_gate_on_sqlite_does_not_load_the_client_of_redis() -> None:
-    """It takes a tenth of a second of each command, and 8 MB of each process."""
+    """Loading it takes a tenth of a second per command, and 8 MB per process."""
     said = "import sys, dialgate.interfaces.cli.serve; sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The door for Asterisk, asked by an Asterisk that notes whatever the real one would choke on."""
+"""The FastAGI server, with a fake Asterisk that fails on anything the real one would not accept."""
 
 import asyncio
 import resource
@@ -41,10 +41,10 @@ async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
         yield made
 
 
-# ---- what is said ----------------------------------------------------------------------------------------------------
+# ---- commands --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_lawful_call_is_allowed_and_the_channel_knows_the_decision(asterisk: Pbx) -> None:
+async def test_a_lawful_call_is_allowed_with_the_decision_on_the_channel(asterisk: Pbx) -> None:
     channel = await asterisk.checked(CLEAR)
     assert told(channel) == ALLOW
     assert channel.variables["AGISTATUS"] == "SUCCESS"
@@ -58,8 +58,8 @@ async def test_an_unlawful_call_is_denied_with_its_reason(asterisk: Pbx) -> None
     assert (channel.variables["DG_NOT_BEFORE"], channel.violations) == ("", [])
 
 
-async def test_deny_is_said_first_and_then_the_answer_at_once_with_the_decision_last(asterisk: Pbx) -> None:
-    """A connection that breaks anywhere between leaves the channel denied."""
+async def test_deny_is_sent_first_and_the_decision_last(asterisk: Pbx) -> None:
+    """A connection that breaks at any point leaves the channel denied."""
     channel = await asterisk.checked(CLEAR)
     first, answer = channel.said
     assert first == 'SET VARIABLE DG_DECISION "deny"'
@@ -70,15 +70,15 @@ async def test_deny_is_said_first_and_then_the_answer_at_once_with_the_decision_
     )
 
 
-async def test_what_an_earlier_call_left_on_the_channel_is_overwritten(asterisk: Pbx) -> None:
+async def test_variables_of_an_earlier_call_are_overwritten(asterisk: Pbx) -> None:
     left = {"DG_DECISION": "allow", "DG_REASON": "x", "DG_DECISION_ID": "x", "DG_NOT_BEFORE": "x"}
     channel = await asterisk.checked(LISTED, variables=left)
     assert told(channel) == LISTED_DENY
     assert "x" not in channel.variables.values()
 
 
-async def test_a_channel_that_asks_twice_is_counted_once(asterisk: Pbx) -> None:
-    """As when the first trunk was busy and the dialplan tries the next."""
+async def test_a_repeated_check_of_a_channel_counts_once(asterisk: Pbx) -> None:
+    """For example, the first trunk was busy and the dialplan tries the next one."""
     first, second = [await asterisk.checked(CLEAR) for _ in range(2)]
     other = await asterisk.checked(CLEAR, uniqueid="1795510800.2")
     assert first.variables["DG_DECISION_ID"] == second.variables["DG_DECISION_ID"]
@@ -108,7 +108,7 @@ ODD = [
 
 
 @pytest.mark.parametrize(("script", "arguments", "answer"), ODD)
-async def test_whatever_is_asked_gets_an_answer(
+async def test_every_request_gets_an_answer(
     asterisk: Pbx, script: str, arguments: tuple[str, ...], answer: tuple[str, str]
 ) -> None:
     channel = asterisk.channel()
@@ -121,14 +121,14 @@ async def test_whatever_is_asked_gets_an_answer(
 CODE = "V7152252280000844707"
 
 
-async def test_vicidial_learns_of_a_denial_in_its_own_words(asterisk: Pbx) -> None:
+async def test_vicidial_gets_a_denial_as_dialstatus(asterisk: Pbx) -> None:
     channel = await asterisk.checked(LISTED, CODE, "acme-fibre", script="vicidial")
     assert told(channel) == LISTED_DENY
     assert (channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]) == ("DNC", "34")
 
 
-async def test_vicidial_keeps_a_lead_that_could_not_be_judged(asterisk: Pbx) -> None:
-    """An outage is no reason to mark a lead as one that may never be called."""
+async def test_vicidial_keeps_a_lead_without_a_decision(asterisk: Pbx) -> None:
+    """An outage must not mark a lead as do-not-call."""
     await asterisk.made.app._store.close()
     channel = await asterisk.checked(CLEAR, CODE, "acme-fibre", script="vicidial")
     assert told(channel) == ("deny", "gate.unavailable")
@@ -138,8 +138,8 @@ async def test_vicidial_keeps_a_lead_that_could_not_be_judged(asterisk: Pbx) -> 
 @pytest.mark.parametrize(
     ("code", "known"), [(CODE, True), ("DC7152252280000844707", True), ("Mario Rossi", False)]
 )
-async def test_vicidials_call_code_names_the_call(asterisk: Pbx, code: str, known: bool) -> None:
-    """The same code is the same call whatever channel asks; any other name says nothing of the call."""
+async def test_vicidials_call_code_is_the_call_id(asterisk: Pbx, code: str, known: bool) -> None:
+    """The same code is the same call on any channel. Other names do not identify a call."""
     channels = [
         await asterisk.checked(CLEAR, code, "acme-fibre", script="vicidial", uniqueid=f"1.{at}")
         for at in range(2)
@@ -149,7 +149,7 @@ async def test_vicidials_call_code_names_the_call(asterisk: Pbx, code: str, know
     assert "DIALSTATUS" not in channels[0].variables
 
 
-# ---- a bad day -------------------------------------------------------------------------------------------------------
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 HARMLESS = [
     Temper(extra=("agi_future: yes", "agi_colon: a: b", "agi_empty:")),
@@ -167,19 +167,19 @@ FATAL = [
 
 
 @pytest.mark.parametrize("temper", HARMLESS)
-async def test_what_is_new_or_in_another_order_is_no_matter(asterisk: Pbx, temper: Temper) -> None:
+async def test_new_variables_and_another_order_are_accepted(asterisk: Pbx, temper: Temper) -> None:
     assert told(await asterisk.checked(CLEAR, temper=temper)) == ALLOW
 
 
 @pytest.mark.parametrize("temper", FATAL)
-async def test_a_channel_on_which_something_fails_is_never_allowed(asterisk: Pbx, temper: Temper) -> None:
+async def test_a_channel_with_a_failed_command_is_never_allowed(asterisk: Pbx, temper: Temper) -> None:
     channel = await asterisk.checked(CLEAR, temper=temper)
     assert (channel.variables.get("DG_DECISION", "deny"), channel.violations) == ("deny", [])
     assert told(await asterisk.checked(CLEAR)) == ALLOW, "the next call is served"
 
 
-async def test_an_allow_to_a_caller_who_hangs_up_meanwhile_is_none(asterisk: Pbx) -> None:
-    """It was said already; AGISTATUS, which every dialplan of ours asks for, says what became of the call."""
+async def test_a_hang_up_during_the_check_leaves_no_allow(asterisk: Pbx) -> None:
+    """The allow was sent already. The shipped dialplans check AGISTATUS, which reports the hang-up."""
     channel = await asterisk.checked(CLEAR, temper=Temper(hangup_before=2))
     assert (channel.variables["AGISTATUS"], channel.violations) == ("HANGUP", [])
 
@@ -195,18 +195,16 @@ NOT_AGI = [
 
 
 @pytest.mark.parametrize("sent", NOT_AGI)
-async def test_what_is_not_asterisk_is_hung_up_on_without_a_word(asterisk: Pbx, sent: bytes) -> None:
+async def test_other_clients_than_asterisk_are_disconnected(asterisk: Pbx, sent: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
     writer.write(sent)
-    with suppress(ConnectionResetError):  # it had not read all of it
+    with suppress(ConnectionResetError):  # the server closed before it read everything
         assert await asyncio.wait_for(reader.read(), 2) == b""
     writer.close()
 
 
 @pytest.mark.parametrize("between", [b"510 Invalid or unknown command\n", b"HANGUP\n510 x\n", b"what?\n"])
-async def test_replies_that_come_in_the_same_breath_as_a_failure_do_not_make_it_good(
-    asterisk: Pbx, between: bytes
-) -> None:
+async def test_replies_in_the_same_segment_as_a_failure_are_ignored(asterisk: Pbx, between: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
     writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\nagi_arg_2: {CALLER}\n".encode())
     writer.write(b"agi_arg_3: acme-fibre\n\n")
@@ -216,8 +214,8 @@ async def test_replies_that_come_in_the_same_breath_as_a_failure_do_not_make_it_
     writer.close()
 
 
-async def test_a_half_closed_socket_is_told_no_more_than_a_denial(asterisk: Pbx) -> None:
-    """Asterisk that has sent its environment and will not answer: the first word stays the only one."""
+async def test_a_half_closed_socket_gets_only_the_denial(asterisk: Pbx) -> None:
+    """Asterisk has sent its environment but replies to no command, so `deny` stays the only command."""
     reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
     writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\n\n".encode())
     writer.write_eof()
@@ -225,8 +223,8 @@ async def test_a_half_closed_socket_is_told_no_more_than_a_denial(asterisk: Pbx)
     writer.close()
 
 
-async def test_a_decision_that_asterisk_does_not_take_is_logged(tmp_path: Path) -> None:
-    """It has not replied to the first word by the deadline: the call ends as denied, without a reason on the channel."""
+async def test_a_decision_that_asterisk_does_not_read_is_logged(tmp_path: Path) -> None:
+    """Asterisk has not replied to the first command by the deadline. The call ends as denied, without a reason on the channel."""
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.5}) as asterisk:
         with capture_logs() as lines:
             reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
@@ -237,7 +235,7 @@ async def test_a_decision_that_asterisk_does_not_take_is_logged(tmp_path: Path) 
     assert reasons == ["Asterisk did not reply to the command before the decision"]
 
 
-def test_refusals_are_logged_once_a_second_and_reason_and_counted() -> None:
+def test_refusals_are_counted_and_logged_once_a_second_per_reason() -> None:
     now = [100.0]
     refusals = RefusalLog("fastagi", lambda: now[0])
     with capture_logs() as lines:
@@ -259,9 +257,8 @@ def test_refusals_are_logged_once_a_second_and_reason_and_counted() -> None:
 # ---- the deadline ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_gate_that_is_late_has_denied_at_the_deadline(tmp_path: Path) -> None:
-    """Even where the answer is on its way: the log's turn is taken, so that no decision can be written. Nobody gives it back before
-    the answer is here."""
+async def test_a_late_gate_denies_at_the_deadline(tmp_path: Path) -> None:
+    """The test holds the lock of the log until the response has arrived, so no decision can be written."""
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 2}) as asterisk:
         app, loop = asterisk.made.app, asyncio.get_running_loop()
         with capture_logs() as lines:
@@ -282,8 +279,8 @@ async def test_a_gate_that_is_late_has_denied_at_the_deadline(tmp_path: Path) ->
         assert told(await asterisk.checked(CLEAR, uniqueid="1.2")) == ALLOW
 
 
-async def test_who_asks_when_others_have_waited_long_is_told_at_once(tmp_path: Path) -> None:
-    """By one command, so that what an earlier call left on the channel is overwritten; and nothing is decided for them."""
+async def test_an_overloaded_gate_denies_new_checks_at_once(tmp_path: Path) -> None:
+    """In one command, which overwrites the variables of an earlier call. No decision is made."""
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 1}) as asterisk:
         app, waiting = asterisk.made.app, asterisk.server.undecided
         records = app.status().records
@@ -314,8 +311,8 @@ class Asker:
 
 
 @pytest.mark.parametrize("behind", [0.0, 0.03])
-async def test_a_deadline_is_met_early_by_what_the_loop_was_last_behind(behind: float) -> None:
-    """No denial later than 250 ms after the call came, though the next look at the clock is 5 ms and `behind` away."""
+async def test_a_deadline_fires_early_by_the_delay_of_the_event_loop(behind: float) -> None:
+    """No denial comes later than 250 ms after the call, although the next turn is 5 ms plus `behind` away."""
     now = 0.0
     due = Due(0.25, lambda: now)
     due.add(Asker(), 0.25)
@@ -332,14 +329,14 @@ async def test_a_deadline_is_met_early_by_what_the_loop_was_last_behind(behind: 
     assert not gone.was_late
 
 
-async def test_a_peer_that_says_nothing_is_closed_at_the_deadline(tmp_path: Path) -> None:
+async def test_a_silent_client_is_closed_at_the_deadline(tmp_path: Path) -> None:
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.1}) as asterisk:
         reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
         assert await asyncio.wait_for(reader.read(), 2) == b""
         writer.close()
 
 
-async def test_one_connection_too_many_is_closed_without_a_word(tmp_path: Path) -> None:
+async def test_a_connection_over_the_limit_is_closed(tmp_path: Path) -> None:
     async with pbx.opened(tmp_path, fastagi={"connections": 1}) as asterisk:
         _, first = await asyncio.open_connection("127.0.0.1", asterisk.port)
         first.write(b"agi_network: yes\n")
@@ -348,7 +345,7 @@ async def test_one_connection_too_many_is_closed_without_a_word(tmp_path: Path) 
         first.close()
 
 
-async def test_closing_answers_who_is_being_answered(tmp_path: Path) -> None:
+async def test_closing_waits_for_checks_in_progress(tmp_path: Path) -> None:
     async with pbx.opened(tmp_path) as asterisk:
         reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
         writer.write(f"agi_network_script: check\nagi_arg_1: {LISTED}\n\n".encode())
@@ -360,7 +357,7 @@ async def test_closing_answers_who_is_being_answered(tmp_path: Path) -> None:
         await closing
 
 
-async def test_a_port_that_is_taken_is_told_as_a_fault_of_the_configuration(asterisk: Pbx) -> None:
+async def test_a_port_in_use_is_a_configuration_error(asterisk: Pbx) -> None:
     config = asterisk.made.app.config
     taken = replace(config, settings=replace(config.settings, fastagi=FastAgi(port=asterisk.port)))
     asterisk.made.app.gate.config = taken
@@ -368,14 +365,14 @@ async def test_a_port_that_is_taken_is_told_as_a_fault_of_the_configuration(aste
         await Door(asterisk.made.app).start()
 
 
-# ---- who may ---------------------------------------------------------------------------------------------------------
+# ---- authorisation ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("changes", "code"),
     [({"sources": ["192.0.2.0/24"]}, "auth.missing"), ({"scopes": ["simulate"]}, "auth.scope")],
 )
-async def test_who_may_not_ask_is_denied_and_told_why(
+async def test_a_client_without_scope_is_denied_with_the_reason(
     tmp_path: Path, changes: dict[str, list[str]], code: str
 ) -> None:
     async with pbx.opened(tmp_path) as asterisk:
@@ -384,14 +381,14 @@ async def test_who_may_not_ask_is_denied_and_told_why(
         assert told(await asterisk.checked(CLEAR)) == ("deny", code)
 
 
-async def test_a_client_of_another_controller_knows_no_campaign_of_this_one(tmp_path: Path) -> None:
+async def test_a_client_of_another_controller_cannot_use_the_campaign(tmp_path: Path) -> None:
     async with pbx.opened(tmp_path) as asterisk:
         app = asterisk.made.app
         app.reload(pbx.reconfigured(app.config, {"controllers": []}))
         assert told(await asterisk.checked(CLEAR)) == ("deny", "campaign.unknown")
 
 
-async def test_every_allow_that_was_told_is_in_the_log(asterisk: Pbx) -> None:
+async def test_every_allow_that_was_sent_is_in_the_log(asterisk: Pbx) -> None:
     channels = await asyncio.gather(
         *(asterisk.checked(to, uniqueid=f"1.{at}") for at in range(3) for to in (CLEAR, LISTED))
     )
@@ -410,7 +407,7 @@ CONVERSATION = (
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8192])
-def test_it_is_no_matter_in_what_pieces_the_bytes_come(size: int) -> None:
+def test_bytes_may_arrive_in_any_pieces(size: int) -> None:
     listener = Listener()
     pieces = [CONVERSATION[at : at + size] for at in range(0, len(CONVERSATION), size)]
     said = [each for piece in pieces for each in listener.feed(piece)]
@@ -428,7 +425,7 @@ def test_it_is_no_matter_in_what_pieces_the_bytes_come(size: int) -> None:
 
 
 @pytest.mark.parametrize("value", ['a"b', "a\\b", "a\nb", "a b", "a,b", "x" * 257, "\u00e9"])
-def test_nothing_that_would_have_to_be_escaped_is_ever_written(value: str) -> None:
+def test_values_that_need_escaping_are_refused(value: str) -> None:
     with pytest.raises(ValueError, match="not allowed in an AGI command"):
         set_variable("DG_REASON", value)
     with pytest.raises(ValueError, match="not allowed in an AGI command"):
@@ -437,7 +434,7 @@ def test_nothing_that_would_have_to_be_escaped_is_ever_written(value: str) -> No
         set_variables([("DG_REASON", value), ("DG_DECISION", "deny")])
 
 
-def test_an_answer_that_is_none_ends_the_talk_without_being_repeated() -> None:
+def test_an_invalid_reply_ends_the_connection_and_is_not_repeated() -> None:
     listener = Listener()
     list(listener.feed(b"agi_network: yes\n\n"))
     with pytest.raises(NotAgi) as raised:
@@ -445,11 +442,11 @@ def test_an_answer_that_is_none_ends_the_talk_without_being_repeated() -> None:
     assert "0612345678" not in str(raised.value)
 
 
-# ---- as it is run ----------------------------------------------------------------------------------------------------
+# ---- with real processes ---------------------------------------------------------------------------------------------
 
 
 async def test_ten_thousand_idle_connections_do_not_keep_a_call_waiting(tmp_path: Path) -> None:
-    """On `dialgate serve`. As many as this process may open, where that is fewer."""
+    """On `dialgate serve`. If this process may open fewer files, as many connections as it can."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     wanted = min(10_000, hard - 1_000)

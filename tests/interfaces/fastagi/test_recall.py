@@ -1,4 +1,4 @@
-"""The recall line: who calls back is answered, may stop the calls, and has proved that the number is called back."""
+"""The recall line: it answers calls back, records revocations by key press, and proves that the caller ID can be called back."""
 
 from collections.abc import AsyncIterator
 from itertools import count
@@ -14,7 +14,7 @@ from tests.support import pbx
 from tests.support.pbx import Pbx, told
 from tests.support.world import CALLER, CLEAR, CONFIG
 
-LINE = "+390299000000"  # a caller ID that must be recallable
+LINE = "+390299000000"  # a caller ID that needs a proof
 ASKED = count()
 DIALPLAN = CONFIG.parent / "deploy" / "asterisk" / "dialgate-recall.conf"
 MENU = 'GET DATA "dialgate/it/menu" 5000 1'
@@ -35,7 +35,7 @@ async def called_back(
     temper: Temper | None = None,
     language: str = "it",
 ) -> list[str]:
-    """What was said to someone who calls back."""
+    """Return the prompts that a caller hears."""
     channel = asterisk.channel(called, temper=temper or Temper(), language=language)
     channel.caller = caller
     await asterisk.agi(channel, "recall")
@@ -44,14 +44,14 @@ async def called_back(
 
 
 async def checked(asterisk: Pbx, shown: str = CALLER) -> tuple[str, str]:
-    """A call from `shown` to the person, asked anew."""
+    """Check a call with the caller ID `shown`, under a new call id."""
     channel = asterisk.channel(CLEAR)
     channel.uniqueid = f"2.{next(ASKED)}"
     await asterisk.agi(channel, "check", CLEAR, shown, "acme-fibre")
     return told(channel)
 
 
-async def test_who_calls_back_hears_who_called_and_for_whom(asterisk: Pbx) -> None:
+async def test_the_recall_line_announces_caller_and_controller(asterisk: Pbx) -> None:
     said = await called_back(asterisk)
     assert said == [
         "ANSWER",
@@ -64,7 +64,7 @@ async def test_who_calls_back_hears_who_called_and_for_whom(asterisk: Pbx) -> No
     ]
 
 
-async def test_a_key_press_stops_the_calls(asterisk: Pbx) -> None:
+async def test_a_key_press_records_a_revocation(asterisk: Pbx) -> None:
     assert await checked(asterisk) == ("allow", "")
     said = await called_back(asterisk, temper=Temper(keys=("1",)))
     assert said.count(MENU) == 1
@@ -78,8 +78,8 @@ async def test_a_key_press_stops_the_calls(asterisk: Pbx) -> None:
 
 
 @pytest.mark.parametrize("during", ["welcome", "who-acme"])
-async def test_a_key_pressed_before_the_menu_stops_the_calls(asterisk: Pbx, during: str) -> None:
-    """Who calls is announced all the same, and the menu is not read any more."""
+async def test_a_key_press_before_the_menu_records_a_revocation(asterisk: Pbx, during: str) -> None:
+    """The controller is still announced, but the menu is not read out."""
     assert await checked(asterisk) == ("allow", "")
     said = await called_back(asterisk, temper=Temper(early={f"dialgate/it/{during}": "1"}))
     keys = '""' if during == "welcome" else '"1"'
@@ -92,7 +92,7 @@ async def test_a_key_pressed_before_the_menu_stops_the_calls(asterisk: Pbx, duri
     assert await checked(asterisk) == ("deny", "revocation.revoked")
 
 
-async def test_a_key_pressed_early_that_cannot_be_recorded_is_not_said_to_be(asterisk: Pbx) -> None:
+async def test_an_early_key_press_that_cannot_be_recorded_is_not_confirmed(asterisk: Pbx) -> None:
     await asterisk.made.app._store.close()
     said = await called_back(asterisk, temper=Temper(early={"dialgate/it/welcome": "1"}))
     assert 'STREAM FILE "dialgate/it/failed" ""' in said
@@ -101,7 +101,7 @@ async def test_a_key_pressed_early_that_cannot_be_recorded_is_not_said_to_be(ast
 
 @pytest.mark.parametrize("called", ["+390299000000", "390299000000", "0299000000"])
 async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: str) -> None:
-    """Also on a default Asterisk, whose channels are English."""
+    """Also on a default Asterisk, whose channels are in English."""
     text = DIALPLAN.read_text().replace("127.0.0.1:4573", f"127.0.0.1:{asterisk.port}")
     channel = asterisk.channel(called, language="en")
     assert await dialplan.call(text, "dialgate-recall", channel) == ""
@@ -109,14 +109,14 @@ async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: st
     assert channel.ended
 
 
-async def test_another_key_stops_nothing(asterisk: Pbx) -> None:
+async def test_another_key_records_nothing(asterisk: Pbx) -> None:
     said = await called_back(asterisk, temper=Temper(keys=("5",)))
     assert said.count(MENU) == 2
     assert await checked(asterisk) == ("allow", "")
 
 
-async def test_a_call_that_was_answered_here_proves_the_number_recallable(asterisk: Pbx) -> None:
-    """Until then the same caller ID is refused; the proof expires as the law's file says."""
+async def test_an_answered_call_proves_the_caller_id(asterisk: Pbx) -> None:
+    """Before that, the caller ID is denied. The proof expires as the country file says."""
     assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")
     await called_back(asterisk)
     await asterisk.made.app.tick()
@@ -132,19 +132,19 @@ UNANSWERED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("temper", UNANSWERED)
-async def test_a_call_that_was_not_answered_proves_nothing(asterisk: Pbx, temper: dict[str, Any]) -> None:
+async def test_an_unanswered_call_proves_nothing(asterisk: Pbx, temper: dict[str, Any]) -> None:
     await called_back(asterisk, temper=Temper(**temper))
     await asterisk.made.app.tick()
     assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")
 
 
-async def test_a_withheld_number_is_told_how_else_to_stop(asterisk: Pbx) -> None:
+async def test_a_caller_with_withheld_number_hears_other_ways_to_object(asterisk: Pbx) -> None:
     said = await called_back(asterisk, "unknown")
     assert 'STREAM FILE "dialgate/it/withheld" ""' in said
     assert MENU not in said
 
 
-async def test_a_stop_that_cannot_be_recorded_is_not_said_to_be(asterisk: Pbx) -> None:
+async def test_a_revocation_that_cannot_be_recorded_is_not_confirmed(asterisk: Pbx) -> None:
     await asterisk.made.app._store.close()
     said = await called_back(asterisk, temper=Temper(keys=("1",)))
     assert 'STREAM FILE "dialgate/it/failed" ""' in said
@@ -152,17 +152,19 @@ async def test_a_stop_that_cannot_be_recorded_is_not_said_to_be(asterisk: Pbx) -
 
 
 @pytest.mark.parametrize("called", ["0299000000", "390299000000", "00390299000000"])
-async def test_the_trunk_may_write_the_dialled_number_its_own_way(asterisk: Pbx, called: str) -> None:
+async def test_the_dialled_number_may_have_any_notation(asterisk: Pbx, called: str) -> None:
     assert "ANSWER" in await called_back(asterisk, called=called)
 
 
 @pytest.mark.parametrize("called", ["+390299000001", "9000000", "s", "00"])
-async def test_a_number_that_is_not_the_clients_is_not_answered(asterisk: Pbx, called: str) -> None:
+async def test_a_call_to_another_number_is_not_answered(asterisk: Pbx, called: str) -> None:
     assert "ANSWER" not in await called_back(asterisk, called=called)
 
 
 @pytest.mark.parametrize(("language", "spoken"), [("en", "en"), ("en_GB", "en"), ("de", "it")])
-async def test_it_speaks_the_channels_language_or_italian(asterisk: Pbx, language: str, spoken: str) -> None:
+async def test_prompts_are_in_the_channels_language_or_italian(
+    asterisk: Pbx, language: str, spoken: str
+) -> None:
     assert f'STREAM FILE "dialgate/{spoken}/welcome" "1"' in await called_back(asterisk, language=language)
 
 

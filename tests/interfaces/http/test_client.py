@@ -1,4 +1,4 @@
-"""The Python client: what a gate says reaches the dialer, and nothing else ever reads as an allow."""
+"""The Python client: it returns the gate's answer, and nothing else reads as an allow."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def client(port: int, **options: Any) -> Dialgate:
 # ---- a gate ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_verdict_says_what_to_dial_or_why_not(running: World) -> None:
+async def test_a_verdict_has_the_number_to_dial_or_the_reasons(running: World) -> None:
     async with client(running.port) as gate:
         verdict = await gate.check(to="06 1234 5678", from_=CALLER, campaign="acme-fibre")
         assert (bool(verdict), verdict.to, verdict.from_, verdict.again) == (True, CLEAR, CALLER, False)
@@ -40,7 +40,7 @@ async def test_a_verdict_says_what_to_dial_or_why_not(running: World) -> None:
         assert (bool(verdict), verdict.reason, verdict.again) == (False, "registry.listed", False)
 
 
-async def test_connections_are_used_again(running: World) -> None:
+async def test_connections_are_reused(running: World) -> None:
     async with client(running.port, connections=1) as gate:
         for _ in range(3):
             await gate.check(**ASKED)
@@ -49,21 +49,21 @@ async def test_connections_are_used_again(running: World) -> None:
         assert len(connector._conns) == 1
 
 
-async def test_a_gate_that_cannot_decide_is_to_be_asked_again(running: World) -> None:
+async def test_an_undecided_call_may_be_checked_again(running: World) -> None:
     await running.app._store.close()
     async with client(running.port) as gate:
         verdict = await gate.check(**ASKED)
         assert (verdict.allow, verdict.again, verdict.reason) == (False, True, "gate.unavailable")
 
 
-async def test_a_stop_during_the_call_binds_the_next_check(running: World) -> None:
+async def test_a_revocation_during_the_call_applies_to_the_next_check(running: World) -> None:
     async with client(running.port) as gate:
         verdict = await gate.check(**ASKED)
         await gate.outcome(verdict.decision_id, "opt_out")
         assert (await gate.check(**ASKED)).reason == "revocation.revoked"
 
 
-async def test_what_is_not_recorded_is_an_error_and_never_silent(running: World) -> None:
+async def test_a_failed_recording_raises_an_error(running: World) -> None:
     async with client(running.port) as gate:
         with pytest.raises(NotRecorded, match=r"decision\.unknown"):
             await gate.outcome("no-such", "answered")
@@ -78,7 +78,7 @@ async def test_a_wrong_key_or_a_closed_client_is_a_denial(running: World) -> Non
     assert (await gate.check(**ASKED)).reason == "client.unreachable"
 
 
-# ---- what is no gate -------------------------------------------------------------------------------------------------
+# ---- a fake gate -----------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -108,7 +108,7 @@ async def verdict_on(reply: bytes) -> Verdict:
         return await gate.check(**ASKED)
 
 
-async def test_the_true_answer_is_believed_so_that_what_follows_can_fail() -> None:
+async def test_the_unchanged_answer_is_accepted() -> None:
     assert await verdict_on(told())
 
 
@@ -128,7 +128,7 @@ DOUBTFUL = [
     raw("200 OK", b"allow", "Content-Length: 5\r\n"),
     raw("200 OK", b'"allow"', "Content-Length: 7\r\n"),
     raw("200 OK", b"", "Content-Length: 0\r\n"),
-    raw("200 OK", json.dumps(TRUE).encode()),  # without a length
+    raw("200 OK", json.dumps(TRUE).encode()),  # without Content-Length
     raw(
         "200 OK",
         b" " * 70_000 + json.dumps(TRUE).encode(),
@@ -141,11 +141,11 @@ DOUBTFUL = [
 
 
 @pytest.mark.parametrize("reply", DOUBTFUL)
-async def test_what_is_not_whole_current_and_about_this_number_is_a_denial(reply: bytes) -> None:
+async def test_an_incomplete_outdated_or_unrelated_answer_is_a_denial(reply: bytes) -> None:
     assert not await verdict_on(reply)
 
 
-async def test_a_gate_that_is_silent_or_down_is_a_denial_in_time() -> None:
+async def test_a_silent_or_stopped_gate_is_a_denial_in_time() -> None:
     async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
 
@@ -156,7 +156,7 @@ async def test_a_gate_that_is_silent_or_down_is_a_denial_in_time() -> None:
 
 
 async def test_a_kept_connection_that_was_closed_is_no_denial() -> None:
-    """It is asked once more, as the same call."""
+    """The check is sent again, with the same call id."""
     bodies: list[bytes] = []
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -182,7 +182,7 @@ async def test_a_kept_connection_that_was_closed_is_no_denial() -> None:
     )
 )
 def test_no_damaged_answer_reads_as_an_allow(damage: dict[str, Any]) -> None:
-    """Whatever field is exchanged for whatever, but for those that nothing depends on."""
+    """Any field is replaced by any value, except for fields that do not matter."""
     body = json.dumps({**TRUE, **damage}).encode()
     verdict = client(1)._verdict(200, body, CLEAR)
     assert not verdict.allow or set(damage) <= {"decision_id", "from"}

@@ -1,11 +1,11 @@
-"""Promise: one client that asks for much does not keep the others waiting for what takes a core."""
+"""Promise: a client with many CPU-heavy requests does not keep other clients waiting."""
 
 import asyncio
 
 from dialgate.interfaces.http.concurrency_limits import Turns
 
 
-async def test_clients_take_turns_and_one_thing_is_done_at_a_time() -> None:
+async def test_clients_take_turns_with_one_request_at_a_time() -> None:
     turns, order, under_way = Turns(), list[str](), 0
 
     async def ask(client: str) -> None:
@@ -23,7 +23,7 @@ async def test_clients_take_turns_and_one_thing_is_done_at_a_time() -> None:
     assert order.index("two") <= 3
 
 
-async def test_who_gives_up_holds_nobody_up() -> None:
+async def test_a_cancelled_request_delays_no_other() -> None:
     turns = Turns()
     async with turns.of("one"):
         waiting = [asyncio.create_task(turns.of(name).__aenter__()) for name in ("one", "two")]

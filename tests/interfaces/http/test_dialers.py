@@ -1,4 +1,4 @@
-"""Dialers that speak a language of their own: AuthZEN, FreeSWITCH's modules, webhooks by profile."""
+"""Dialers with their own formats: AuthZEN, FreeSWITCH modules, and webhooks by profile."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ Fields = dict[str, Any]
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[World]:
-    """As everywhere, with the webhook profiles that are shipped, and a client that is known by its address."""
+    """Run a gate with the shipped webhook profiles, and a client that is identified by its address."""
     shutil.copytree(CONFIG / "webhooks", tmp_path / "webhooks")
     clients = [world.client("tests", KEY, *world.SCOPES), pbx.PBX]
     async with world.running(tmp_path, clients=clients) as made:
@@ -42,7 +42,7 @@ async def post(made: World, path: str, status: int = 200, **given: Any) -> Any:
 
 
 async def broken(made: World) -> None:
-    """From now on the gate cannot record."""
+    """Make the log unwritable from now on."""
     await made.app._store.close()
 
 
@@ -60,7 +60,7 @@ def evaluation(to: str = CLEAR, **changes: Any) -> Fields:
     }
 
 
-async def test_authzen_allows_and_denies_with_the_same_decision_behind_it(running: World) -> None:
+async def test_authzen_returns_the_gates_decision(running: World) -> None:
     told = await post(running, ONE, json=evaluation())
     assert (told["decision"], told["context"]["to"], told["context"]["from"]) == (True, CLEAR, CALLER)
     assert told["context"]["decision_id"]
@@ -69,7 +69,7 @@ async def test_authzen_allows_and_denies_with_the_same_decision_behind_it(runnin
     assert told["context"]["reasons"][0]["code"] == "registry.listed"
 
 
-async def test_authzen_takes_the_call_id_and_a_stricter_type_from_the_context(running: World) -> None:
+async def test_authzen_reads_call_id_and_call_type_from_the_context(running: World) -> None:
     context = {"call_id": "c-1", "weather": {"sunny": True}}
     first, second = [await post(running, ONE, json=evaluation(context=context)) for _ in range(2)]
     assert first["context"]["decision_id"] == second["context"]["decision_id"]
@@ -77,7 +77,7 @@ async def test_authzen_takes_the_call_id_and_a_stricter_type_from_the_context(ru
     assert told["context"]["reasons"][0]["code"] == "consent.missing"
 
 
-async def test_authzen_says_503_and_false_when_the_gate_cannot_decide(running: World) -> None:
+async def test_authzen_returns_503_and_false_if_the_gate_cannot_decide(running: World) -> None:
     await broken(running)
     told = await post(running, ONE, 503, json=evaluation())
     assert (told["decision"], "decision_id" in told["context"]) == (False, False)
@@ -96,7 +96,7 @@ ILL_FORMED = [
 
 
 @pytest.mark.parametrize(("body", "field"), ILL_FORMED)
-async def test_authzen_refuses_what_it_does_not_know_without_a_decision(
+async def test_authzen_refuses_unknown_types_without_a_decision(
     running: World, body: Fields, field: str
 ) -> None:
     told = await post(running, ONE, 400, json=body)
@@ -112,10 +112,10 @@ SEMANTICS = [
 
 
 @pytest.mark.parametrize(("semantic", "decisions"), SEMANTICS)
-async def test_many_evaluations_share_what_stands_at_the_top(
+async def test_evaluations_use_the_defaults_at_the_top_level(
     running: World, semantic: str, decisions: list[bool]
 ) -> None:
-    """An ill-formed one is denied in its place, with its error; the others are served."""
+    """A malformed evaluation is denied with its error, and the others are answered."""
     each = [{"resource": {"type": "phone_number", "id": to}} for to in (CLEAR, LISTED, CLEAR, CLEAR)]
     each[2] = {"resource": {"type": "fax"}}
     body = {**evaluation(), "evaluations": each, "options": {"evaluations_semantic": semantic}}
@@ -125,11 +125,11 @@ async def test_many_evaluations_share_what_stands_at_the_top(
         assert told[2]["context"]["error"]["status"] == 400
 
 
-async def test_many_without_any_are_one(running: World) -> None:
+async def test_a_batch_without_evaluations_is_a_single_one(running: World) -> None:
     assert (await post(running, MANY, json=evaluation()))["decision"] is True
 
 
-async def test_authzen_tells_where_it_is_and_gives_back_the_requests_name(running: World) -> None:
+async def test_authzen_publishes_its_urls_and_echoes_the_request_id(running: World) -> None:
     async with running.client.get("/.well-known/authzen-configuration") as answer:
         told = await answer.json()
     assert told["access_evaluation_endpoint"] == f"http://127.0.0.1:{running.port}{ONE}"
@@ -140,7 +140,7 @@ async def test_authzen_tells_where_it_is_and_gives_back_the_requests_name(runnin
             assert answer.headers["X-Request-ID"] == "b-17"
 
 
-async def test_a_client_of_somebody_elses_understands_our_authzen(running: World) -> None:
+async def test_another_projects_authzen_client_works(running: World) -> None:
     client = decern.Client(f"http://127.0.0.1:{running.port}", token=KEY)
     subject = evaluation()["subject"]
     for to, allowed in ((CLEAR, True), (LISTED, False)):
@@ -167,18 +167,18 @@ async def xml(made: World, method: str, url: str, **given: Any) -> ET.Element:
 
 
 def work(document: ET.Element) -> tuple[str, str]:
-    """What is to be done, and the decision that is set."""
+    """Return the work of a mod_httapi document, and the decision that it sets."""
     (done,) = list(document.find("work") or [])
     return done.tag, document.findtext("variables/dg_decision") or ""
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_httapi_goes_on_after_an_allow_and_hangs_up_otherwise(running: World, method: str) -> None:
+async def test_httapi_continues_after_an_allow_and_hangs_up_otherwise(running: World, method: str) -> None:
     assert work(await xml(running, method, f"{HTTAPI}?{query()}")) == ("break", "allow")
     assert work(await xml(running, method, f"{HTTAPI}?{query(LISTED)}")) == ("hangup", "deny")
 
 
-async def test_a_channel_that_asks_httapi_again_is_the_same_call(running: World) -> None:
+async def test_a_repeated_httapi_request_of_a_channel_counts_once(running: World) -> None:
     data = {"session_id": "u-1", "hostname": "fs", "Caller-Destination-Number": "1", "to": LISTED}
     ids = set()
     for _ in range(2):
@@ -201,10 +201,8 @@ AMISS = [
 
 
 @pytest.mark.parametrize(("asked", "given"), AMISS)
-async def test_whatever_is_wrong_freeswitch_is_told_to_hang_up(
-    running: World, asked: str, given: Fields
-) -> None:
-    """With a 200: after anything else it would go on."""
+async def test_freeswitch_hangs_up_after_any_error(running: World, asked: str, given: Fields) -> None:
+    """With a 200, because FreeSWITCH continues the call after any other status."""
     assert work(await xml(running, "POST", f"{HTTAPI}?{asked}", **given)) == ("hangup", "deny")
     url = f"{DIALPLAN}?bridge=sofia/gateway/trunk&{asked}"
     told = actions(await xml(running, "POST", url, data={"section": "dialplan"}, **given))
@@ -212,7 +210,7 @@ async def test_whatever_is_wrong_freeswitch_is_told_to_hang_up(
     assert "bridge" not in [name for name, _ in told]
 
 
-async def test_freeswitch_may_try_again_later_where_the_gate_cannot_decide(running: World) -> None:
+async def test_freeswitch_may_retry_an_undecided_call(running: World) -> None:
     await broken(running)
     document = await xml(running, "POST", f"{HTTAPI}?{query()}")
     assert [each.get("cause") for each in document.iter("hangup")] == ["NORMAL_TEMPORARY_FAILURE"]
@@ -251,12 +249,12 @@ async def test_the_dialplan_bridges_to_the_number_that_was_checked(running: Worl
 
 
 @pytest.mark.parametrize("bridge", ["", "sofia/gateway/x,sofia/gateway/y", "{a=b}sofia/x", "x'y"])
-async def test_the_way_out_is_one_leg_and_nothing_else(running: World, bridge: str) -> None:
+async def test_the_bridge_parameter_allows_a_single_leg_only(running: World, bridge: str) -> None:
     url = f"{DIALPLAN}?{query(bridge=bridge)}"
     assert actions(await xml(running, "POST", url, data={"section": "dialplan"}))[-1][0] == "hangup"
 
 
-async def test_what_is_no_dialplan_is_not_found(running: World) -> None:
+async def test_a_request_for_another_section_is_not_found(running: World) -> None:
     document = await xml(running, "POST", f"{DIALPLAN}?{query()}", data={"section": "directory"})
     assert [each.get("status") for each in document.iter("result")] == ["not found"]
 
@@ -266,7 +264,7 @@ async def test_what_is_no_dialplan_is_not_found(running: World) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/check.txt", "/v1/check.form"])
 @pytest.mark.parametrize(("to", "status", "said"), [(CLEAR, 200, "allow"), (LISTED, 403, "deny")])
-async def test_who_asks_with_head_can_tell_by_the_status_alone(
+async def test_the_status_for_head_distinguishes_allow_and_deny(
     running: World, path: str, to: str, status: int, said: str
 ) -> None:
     async with running.client.head(f"{path}?{query(to)}") as answer:
@@ -274,7 +272,7 @@ async def test_who_asks_with_head_can_tell_by_the_status_alone(
 
 
 def test_an_idle_connection_is_kept_longer_than_dialers_keep_it() -> None:
-    """OpenSIPS found others closing at 250 ms, and failed calls every day (issue 3544)."""
+    """OpenSIPS met servers that close after 250 ms, and failed calls every day (OpenSIPS issue 3544)."""
     assert Limits().idle_seconds >= 75
 
 
@@ -296,8 +294,8 @@ def to_listed(given: Fields) -> Fields:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-async def test_every_profile_tells_its_dialer_the_decision(running: World, name: str) -> None:
-    """Allowed, denied, ill-formed, and not decided: only the first reads as an allow."""
+async def test_every_profile_reports_the_decision(running: World, name: str) -> None:
+    """Only an allow reads as one; a denial, a malformed request and an undecided call do not."""
     given, allows = PROFILES[name]
     path = f"/v1/webhooks/{name}"
     assert allows(await post(running, path, **given))
@@ -314,10 +312,10 @@ GARBAGE = ['"', "a" * 4096, '"}], "allowed": true', "\u0000", "$(rU{rest.escape}
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("name", PROFILES)
-async def test_garbage_in_any_field_is_no_allow_and_the_reply_stays_what_its_dialer_reads(
+async def test_garbage_in_any_field_is_denied_in_the_dialers_format(
     running: World, name: str, garbage: str
 ) -> None:
-    """JSON with the fields of a denial, and its class. A call id may be any text."""
+    """The reply is JSON with the fields of a denial and its class. A call id may be any text."""
     given, allows = PROFILES[name]
     for field in ("to", "from"):
         told = await post(
@@ -335,7 +333,7 @@ async def test_jambonz_dials_the_number_that_was_checked(running: World) -> None
     assert (verb["callerId"], verb["target"]) == (CALLER, [{"type": "phone", "number": CLEAR}])
 
 
-def test_no_shipped_profile_was_forgotten_here() -> None:
+def test_every_shipped_profile_is_tested() -> None:
     assert {path.stem for path in (CONFIG / "webhooks").glob("*.yaml")} == set(PROFILES)
 
 
@@ -352,7 +350,7 @@ retry: {form: true, status: 503, body: {r: "0", why: "{reason}"}}
 """
 
 
-async def test_a_profile_may_ask_for_forms_and_fill_in_what_never_changes(running: World) -> None:
+async def test_a_profile_may_use_forms_and_fixed_values(running: World) -> None:
     profile = parse_profile(yaml.safe_load(PLAIN))
     running.app.reload(replace(running.app.config, webhooks={"plain": profile}))
     for to, told in ((CLEAR, {"r": ["1"], "n": [CLEAR]}), (LISTED, {"r": ["0"], "why": ["registry.listed"]})):
@@ -360,8 +358,8 @@ async def test_a_profile_may_ask_for_forms_and_fill_in_what_never_changes(runnin
             assert parse_qs(await answer.text()) == told
 
 
-async def test_a_number_that_stands_twice_is_none(running: World) -> None:
-    """Which of two would the dialer call? What the profile does not look at may stand as often as it likes."""
+async def test_a_repeated_number_is_refused(running: World) -> None:
+    """It is unclear which one the dialer would call. Fields that the profile does not read may be repeated."""
     profile = parse_profile(yaml.safe_load(PLAIN))
     running.app.reload(replace(running.app.config, webhooks={"plain": profile}))
     twice = {
@@ -376,7 +374,7 @@ async def test_a_number_that_stands_twice_is_none(running: World) -> None:
         assert parse_qs(await answer.text())["r"] == ["1"]
 
 
-async def test_a_profile_that_is_not_there_is_none(running: World) -> None:
+async def test_an_unknown_profile_is_refused(running: World) -> None:
     assert (await post(running, "/v1/webhooks/no-such", 404, json=CALL))["error"]["code"] == "webhook.unknown"
 
 
@@ -394,7 +392,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("changes", "problem"), WRONG)
-def test_a_profile_that_cannot_work_is_refused_with_the_reason(changes: Fields, problem: str) -> None:
+def test_an_unusable_profile_is_refused_with_the_reason(changes: Fields, problem: str) -> None:
     with pytest.raises(WebhookError, match=problem):
         parse_profile(yaml.safe_load(PLAIN) | changes)
 

@@ -1,5 +1,7 @@
-"""Every failing request has one shape, `{"error": {"code", "message", "field"}}`, a code from the published list with
-that code's status, a message that says something, and never the number that was asked about."""
+"""Every failed request gets an error in the common format.
+
+It is `{"error": {"code", "message", "field"}}`, with a published code, the status of that code, a message, and never the called number.
+"""
 
 import asyncio
 import re
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    """A gate with tight limits, for all: nothing that fails changes it."""
+    """Run a gate with tight limits for all tests, since no failed request changes it."""
     clients = [world.client("tests", world.KEY, *world.SCOPES), world.client("narrow", NARROW, "simulate")]
     async with world.running(tmp_path_factory.mktemp("gate"), clients=clients, limits=LIMITS) as made:
         yield made
@@ -48,7 +50,7 @@ def shaped(status: int, body: bytes, code: str) -> Problem:
 
 
 def but(**changes: Any) -> dict[str, Any]:
-    """The good call with changes; None takes a field away."""
+    """Return a valid call with changes. None removes a field."""
     return {name: value for name, value in (CALL | changes).items() if value is not None}
 
 
@@ -128,7 +130,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str, str]] = [
 async def test_a_wrong_request(
     running: World, method: str, path: str, request_: dict[str, Any], code: str, field: str
 ) -> None:
-    """Answered in the one shape, with the field at fault."""
+    """It gets an error in the common format, with the faulty field."""
     async with running.client.request(method, path, **request_) as answer:
         problem = shaped(answer.status, await answer.read(), code)
         assert answer.content_type == "application/json"
@@ -176,7 +178,7 @@ _SENT = st.builds(
 
 @hypothesis.given(st.dictionaries(st.one_of(_SENT, st.sampled_from([*CALL, "call_type"])), _SENT, max_size=6))
 async def test_no_error_repeats_a_number_that_was_sent(sent: dict[str, str]) -> None:
-    """Whatever is wrong, and wherever the number stands: as a value, in a key, or dressed as msgspec's own words."""
+    """In whatever place the number is: as a value, in a key, or within text that looks like a message of msgspec."""
     decoder = msgspec.json.Decoder(SimulateRequest)
     try:
         decode(decoder, msgspec.json.encode(sent))
@@ -186,15 +188,14 @@ async def test_no_error_repeats_a_number_that_was_sent(sent: dict[str, str]) -> 
         assert sent.keys() >= CALL.keys()
 
 
-async def test_every_code_that_the_ledger_refuses_with_is_published() -> None:
-    """Or clients could not know it."""
+async def test_every_error_code_of_the_ledger_is_published() -> None:
     refused = {code for source in SOURCES for code in re.findall(r'Refused\(\s*"([a-z_.]+)"', source)}
     assert len(refused) > 5
     assert refused <= set(CODES)
 
 
-async def test_a_stranger(running: World) -> None:
-    """Without a key, and from no client's address."""
+async def test_a_request_without_a_key(running: World) -> None:
+    """A request without a key, from an address that no client has."""
     async with (
         ClientSession() as stranger,
         stranger.post(f"http://127.0.0.1:{running.port}/v1/check", json=CALL) as answer,
@@ -217,8 +218,8 @@ RAW: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("sent", "code"), [row[1:] for row in RAW], ids=[row[0] for row in RAW])
-async def test_what_no_client_library_would_send(running: World, sent: bytes, code: str) -> None:
-    """Answered in the one shape too, and the connection is closed."""
+async def test_malformed_http(running: World, sent: bytes, code: str) -> None:
+    """It gets an error in the common format, and the connection is closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(sent)
     head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")

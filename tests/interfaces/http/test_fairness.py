@@ -1,4 +1,4 @@
-"""A client that floods the gate delays its own calls, and no other's."""
+"""A client that floods the gate delays only its own calls."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ async def two(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_a_single_check_is_decided_before_the_rest_of_a_batch(two: World) -> None:
-    """The order of the decision log says which came first."""
+    """The decision log has the order."""
     calls = [{**CALL, "to": f"+39064{number:07}"} for number in range(5_000)]
     batch = asyncio.create_task(post(two.client, "/v1/checks", {"calls": calls}))
     for _ in range(100_000):
@@ -60,7 +60,7 @@ async def post(client: ClientSession, path: str, body: Any) -> Any:
 
 
 async def test_parsing_takes_turns() -> None:
-    """Two requests of one client and one of another: after each chunk of one client comes one of the other."""
+    """With two requests of one client and one of another, the chunks of the two clients alternate."""
     turns, parsed = Turns(), list[str]()
 
     async def read(client: str, chunks: int) -> None:
@@ -80,7 +80,7 @@ async def test_parsing_takes_turns() -> None:
 # ---- streams ---------------------------------------------------------------------------------------------------------
 
 
-async def test_streams_of_checks_are_capped_for_each_client(two: World) -> None:
+async def test_streams_of_checks_are_limited_per_client(two: World) -> None:
     end = asyncio.Event()
 
     async def lines() -> AsyncIterator[bytes]:
@@ -113,7 +113,7 @@ async def test_streams_of_checks_are_capped_for_each_client(two: World) -> None:
 
 
 async def taken(writer: asyncio.StreamWriter) -> int:
-    """Send lines until the connection ends. Return the number of bytes that were sent."""
+    """Send lines until the connection ends. Return the number of bytes sent."""
     lines, sent = b"%x\r\n%b\r\n" % (len(LINE), LINE) * 1000, 0
     with suppress(ConnectionError):
         while True:
@@ -124,7 +124,7 @@ async def taken(writer: asyncio.StreamWriter) -> int:
 
 
 async def test_the_rest_of_a_refused_stream_is_left_unread(two: World) -> None:
-    """The response arrives all the same, and the connection ends."""
+    """The response still arrives, and the connection ends."""
 
     async def sent() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
@@ -145,7 +145,7 @@ async def test_the_rest_of_a_refused_stream_is_left_unread(two: World) -> None:
         each.close()
 
 
-async def test_streams_of_revocations_are_capped_for_each_client(two: World) -> None:
+async def test_streams_of_revocations_are_limited_per_client(two: World) -> None:
     path = "/v1/revocations/stream?after=0"
     async with two.client.get(path) as one, two.client.get(path) as another, two.client.get(path) as third:
         assert [one.status, another.status, third.status] == [200, 200, 429]
@@ -155,7 +155,7 @@ async def test_streams_of_revocations_are_capped_for_each_client(two: World) -> 
 # ---- the store -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_write_to_the_ledger_waits_for_no_read(tmp_path: Path) -> None:
+async def test_a_ledger_write_does_not_wait_for_reads(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "store.db")
     go_on = Event()
     reads = [asyncio.ensure_future(store._in_thread(lambda _: go_on.wait())) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Raw bytes on one connection: each response ends where its head says, so that no byte of it is read as the next one."""
+"""Raw bytes on one connection: each response ends where its head says, so no byte of it is read as part of the next one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -30,7 +30,7 @@ async def open_gate(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def paths(made: World) -> Iterator[str]:
-    """A path of every route, whatever its method."""
+    """Return a path of every route, for any method."""
     for resource in http_application.build(made.app, CollectorRegistry()).router.resources():
         path = resource.canonical
         names = {
@@ -64,7 +64,7 @@ def head(path: str, *headers: str, version: str = "1.1") -> bytes:
 
 
 def second(raw: bytes) -> bytes:
-    """What follows the head of the first response."""
+    """Return the bytes after the head of the first response."""
     first, found, rest = raw.partition(b"\r\n\r\n")
     assert found
     assert first.startswith(b"HTTP/1.1 ")
@@ -81,8 +81,8 @@ async def test_no_route_answers_head_with_a_body(open_gate: World) -> None:
         assert follows.endswith(b"\r\n\r\nok"), (path, raw)
 
 
-async def test_head_gives_the_length_that_get_would_have(open_gate: World) -> None:
-    """So the body was made, and left out: what the handler returns is known."""
+async def test_head_has_the_content_length_of_get(open_gate: World) -> None:
+    """The handler made the body, and the server left it out."""
     path = "/v1/lists"
     first = (await exchange(open_gate.port, head(path), NEXT)).partition(b"\r\n\r\n")[0]
     get = head(path, "Connection: close").replace(b"HEAD ", b"GET ", 1)

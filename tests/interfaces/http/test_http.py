@@ -1,4 +1,4 @@
-"""The HTTP interface, asked by a real client over real sockets."""
+"""The HTTP interface, with a real client and real sockets."""
 
 import asyncio
 import ssl
@@ -30,7 +30,7 @@ QUERY = f"to={quote(CLEAR)}&from={quote(CALLER)}&campaign=acme-fibre"
 # ---- the check -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_lawful_call_is_allowed_and_the_answer_says_what_to_dial(running: World) -> None:
+async def test_a_lawful_call_is_allowed_with_the_number_to_dial(running: World) -> None:
     async with running.client.post("/v1/check", json={**CALL, "to": "06 1234 5678"}) as answer:
         assert answer.status == 200
         assert answer.headers["Cache-Control"] == "no-store"
@@ -50,7 +50,7 @@ async def test_an_unlawful_call_is_denied_with_the_law(running: World) -> None:
     assert "L. 5/2018" in reason["law"]
 
 
-async def test_a_number_that_is_none_is_a_decision_and_no_error(running: World) -> None:
+async def test_an_invalid_number_is_denied_and_not_an_error(running: World) -> None:
     async with running.client.post("/v1/check", json={**CALL, "to": "call me"}) as answer:
         assert answer.status == 200
         told = await answer.json()
@@ -67,7 +67,7 @@ async def test_a_retry_gets_the_same_decision(running: World) -> None:
 
 
 async def test_old_clients_are_answered_too(running: World) -> None:
-    """HTTP/1.0 without keep-alive is closed after a whole answer; with it, and with HTTP/1.1 `close`, as asked."""
+    """HTTP/1.0 connections close after the response, unless the client asks for keep-alive. So do HTTP/1.1 ones with `close`."""
     body = msgspec.json.encode(CALL)
     for version, connection in (
         ("1.0", ""),
@@ -112,8 +112,8 @@ async def test_a_pipeline_is_answered_in_order(running: World) -> None:
 
 DIALPLANS: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", QUERY, {}),
-    ("GET", QUERY.replace("%2B", "+"), {}),  # a plus that was not encoded
-    ("GET", f"{QUERY}&call_id=&call_type=", {}),  # a dialplan's empty variables
+    ("GET", QUERY.replace("%2B", "+"), {}),  # a plus that was not percent-encoded
+    ("GET", f"{QUERY}&call_id=&call_type=", {}),  # empty variables of a dialplan
     ("POST", "", {"data": {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}}),
     ("POST", "campaign=acme-fibre", {"data": {"to": CLEAR, "from": CALLER}}),
 ]
@@ -123,7 +123,7 @@ DIALPLANS: list[tuple[str, str, dict[str, Any]]] = [
 async def test_a_dialplan_may_ask_by_query_or_form(
     running: World, method: str, query: str, body: dict[str, Any]
 ) -> None:
-    """The whole text is `allow`, without a line end; the form names what to dial."""
+    """The body of the text is `allow` without a line end. The form has the number to dial."""
     async with running.client.request(method, f"/v1/check.txt?{query}", **body) as answer:
         assert (answer.status, await answer.read()) == (200, b"allow")
     async with running.client.request(method, f"/v1/check.form?{query}", **body) as answer:
@@ -131,7 +131,7 @@ async def test_a_dialplan_may_ask_by_query_or_form(
         assert (told["decision"], told["to"], "reason" in told) == (["allow"], [CLEAR], False)
 
 
-async def test_a_denial_tells_a_dialplan_its_first_reason(running: World) -> None:
+async def test_a_text_denial_has_the_first_reason(running: World) -> None:
     query = QUERY.replace(quote(CLEAR), quote(LISTED))
     async with running.client.get(f"/v1/check.txt?{query}") as answer:
         assert (answer.status, await answer.text()) == (200, "deny registry.listed")
@@ -151,8 +151,8 @@ ILL_FORMED = [
 
 
 @pytest.mark.parametrize(("query", "code"), ILL_FORMED)
-async def test_to_a_dialplan_an_error_begins_with_a_denial(running: World, query: str, code: str) -> None:
-    """Whatever is wrong: a dialplan that only looks at the first word stays closed."""
+async def test_a_text_error_begins_with_deny(running: World, query: str, code: str) -> None:
+    """So that a dialplan that reads only the first word does not call."""
     async with running.client.get(f"/v1/check.txt?{query}") as answer:
         assert answer.status == 400
         assert (await answer.text()).startswith(f"deny {code} ")
@@ -170,7 +170,7 @@ async def test_head_decides_and_sends_no_body(running: World) -> None:
 
 
 async def test_a_gate_that_cannot_record_denies_on_every_path(running: World) -> None:
-    """503, `deny` in the body, no decision id, and when to ask again; the ledger says so in the error's shape."""
+    """With 503, `deny`, no decision id, and Retry-After. Ledger endpoints respond with an error in the common format."""
     await running.app._store.close()
     async with running.client.post("/v1/check", json=CALL) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
@@ -189,7 +189,7 @@ async def test_a_gate_that_cannot_record_denies_on_every_path(running: World) ->
         assert (await answer.json())["error"]["code"] == "store.unavailable"
 
 
-async def test_a_clock_that_steps_back_refuses_calls_and_takes_stops(running: World) -> None:
+async def test_while_the_clock_steps_back_calls_are_denied_and_revocations_recorded(running: World) -> None:
     async with running.client.post("/v1/check", json=CALL):
         running.hand.at -= 3_600_000
     async with running.client.post("/v1/simulate", json=CALL) as answer:
@@ -198,8 +198,8 @@ async def test_a_clock_that_steps_back_refuses_calls_and_takes_stops(running: Wo
         assert answer.status == 201
 
 
-async def test_an_error_of_ours_is_told_as_one_and_shows_nothing(running: World) -> None:
-    """500 in the one shape, without a word of what was asked; the next connection is served."""
+async def test_an_unexpected_error_is_reported_without_request_data(running: World) -> None:
+    """500 in the common format, without any data of the request. The next connection is served."""
     keys, running.app.registrar.access.keys = running.app.registrar.access.keys, None  # type: ignore[assignment] # the damage
     async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
         text = await answer.text()
@@ -209,7 +209,7 @@ async def test_an_error_of_ours_is_told_as_one_and_shows_nothing(running: World)
     assert (await decision(running))["decision"] == "allow"
 
 
-# ---- many at once ----------------------------------------------------------------------------------------------------
+# ---- batches and streams ---------------------------------------------------------------------------------------------
 
 MANY = [CALL, {**CALL, "to": LISTED}, {"to": CLEAR}, {**CALL, "to": "x"}]
 FIRST_WORDS = ["allow", "deny", "request.invalid", "deny"]
@@ -219,15 +219,15 @@ def first_word(item: dict[str, Any]) -> str:
     return str(item.get("decision") or item["error"]["code"])
 
 
-async def test_many_calls_are_answered_in_order_each_by_itself(running: World) -> None:
-    """An ill-formed call gets its error in its place; the others are served."""
+async def test_a_batch_is_answered_in_order(running: World) -> None:
+    """A malformed call gets an error, and the others are answered."""
     async with running.client.post("/v1/checks", json={"calls": MANY}) as answer:
         assert answer.status == 200
         assert [first_word(each) for each in (await answer.json())["answers"]] == FIRST_WORDS
 
 
 async def test_a_stream_is_answered_while_it_is_sent(running: World) -> None:
-    """The first answers come before the last calls are sent; a bad line gets an error in its place; empty lines none."""
+    """The first answers arrive before the last calls are sent. A malformed line gets an error, an empty one nothing."""
     go_on = asyncio.Event()
 
     async def lines() -> AsyncIterator[bytes]:
@@ -246,8 +246,8 @@ async def test_a_stream_is_answered_while_it_is_sent(running: World) -> None:
     assert [first_word(each) for each in late] == ["request.not_json", "allow", "request.invalid"]
 
 
-async def test_a_long_stream_is_answered_whole(running: World) -> None:
-    """More calls than are ever on their way at once, in order."""
+async def test_a_long_stream_is_answered_completely(running: World) -> None:
+    """It has more calls than are in progress at once, and is answered in order."""
     numbers = [f"+3906{at:07}" for at in range(1000)]
     body = b"\n".join(msgspec.json.encode({**CALL, "to": number}) for number in numbers)
     headers = {"Content-Type": "application/x-ndjson"}
@@ -288,7 +288,7 @@ async def decision(made: World, **changes: Any) -> Any:
     return await post(made, "/v1/check", {**CALL, **changes}, 200)
 
 
-async def test_a_revocation_binds_the_next_check_until_it_is_lifted(running: World) -> None:
+async def test_a_revocation_applies_to_the_next_check_until_it_is_lifted(running: World) -> None:
     assert (await decision(running))["decision"] == "allow"
     receipt = await post(
         running, "/v1/revocations", {"number": CLEAR, "actor": "agent-17", "channel": "call"}
@@ -343,10 +343,10 @@ ENTRIES: list[tuple[str, dict[str, Any], str, dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(
     ("path", "first", "second_path", "second", "kinds"), ENTRIES, ids=[row[0] for row in ENTRIES]
 )
-async def test_what_is_written_to_the_ledger_can_be_read(
+async def test_ledger_entries_can_be_read(
     running: World, path: str, first: Any, second_path: str, second: Any, kinds: list[str]
 ) -> None:
-    """With its sequence; and a reader of one kind is not told of the others."""
+    """With its sequence. A look-up of one kind does not return the others."""
     await post(running, "/v1/revocations", {"number": CLEAR})
     receipts = [await post(running, path, first), await post(running, second_path, second)]
     entries = (await get(running, f"{path}?number={quote(CLEAR)}&purpose=test"))["entries"]
@@ -354,7 +354,7 @@ async def test_what_is_written_to_the_ledger_can_be_read(
     assert [each["seq"] for each in entries] == [receipt["seq"] for receipt in receipts]
 
 
-async def test_a_consent_tells_what_holds_and_when_it_was_last_used(running: World) -> None:
+async def test_the_state_of_a_consent_has_its_last_use(running: World) -> None:
     given = {
         **ENTRIES[0][1], "double_opt_in": True, "profiling": True, "collection_channel": "form",
         "artefact": "a.pdf", "artefact_sha256": "0" * 64,
@@ -392,7 +392,7 @@ async def test_a_caller_id_can_be_proved(running: World) -> None:
 
 
 async def test_a_list_can_be_loaded_from_a_file_seen_and_retired(running: World) -> None:
-    """Rows that are no numbers are counted by line; the numbers are not repeated."""
+    """Invalid rows are reported by line, without their content."""
     ask = {name: value for name, value in LIST.items() if name not in {"numbers", "id"}}
     query = {
         **ask,
@@ -420,11 +420,11 @@ async def test_a_list_of_the_same_id_is_refused(running: World) -> None:
     assert (await post(running, "/v1/lists", LIST, 409))["error"]["code"] == "list.exists"
 
 
-# ---- who may ask -----------------------------------------------------------------------------------------------------
+# ---- authorisation ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_client_is_known_by_its_address_unless_it_came_through_a_proxy(tmp_path: Path) -> None:
-    """A wrong key is wrong from every address."""
+    """A wrong key is refused from every address."""
     switch = {"name": "switch", "controllers": ["acme"], "scopes": ["check"], "sources": ["127.0.0.0/8"]}
     async with world.running(tmp_path, clients=[switch]) as made, ClientSession() as plain:
         url = f"http://127.0.0.1:{made.port}/v1/check"
@@ -438,7 +438,7 @@ async def test_a_client_is_known_by_its_address_unless_it_came_through_a_proxy(t
 
 
 async def test_every_path_under_v1_needs_a_key_and_its_scope(running: World) -> None:
-    """Whatever the table of endpoints holds. FreeSWITCH is told in its own words, with a 200."""
+    """For every endpoint of the table. FreeSWITCH gets a hang-up with a 200 instead."""
     async with ClientSession(f"http://127.0.0.1:{running.port}") as stranger:
         for endpoint in ENDPOINTS:
             path = openapi.plain(endpoint.path).format(seq=1, id="x", profile="x", number="1")
@@ -448,7 +448,7 @@ async def test_every_path_under_v1_needs_a_key_and_its_scope(running: World) -> 
             assert endpoint.scope is not None
 
 
-async def test_a_key_taken_out_of_the_configuration_is_refused_at_once(running: World) -> None:
+async def test_a_removed_key_is_refused_at_once(running: World) -> None:
     assert (await decision(running))["decision"] == "allow"
     running.app.reload(loader.load(_without_clients(running.folder)))
     async with running.client.post("/v1/check", json=CALL) as answer:
@@ -464,7 +464,7 @@ def _without_clients(folder: Path) -> Path:
 # ---- operations ------------------------------------------------------------------------------------------------------
 
 
-async def test_readiness_names_what_does_not_work(running: World) -> None:
+async def test_readiness_names_the_problems(running: World) -> None:
     assert (await get(running, "/readyz"))["ready"] is True
     await running.app._store.close()
     await running.app.tick()
@@ -489,7 +489,7 @@ async def test_metrics_count_decisions_and_hold_no_number(running: World, accept
 
 
 async def test_the_description_names_every_endpoint_error_and_reason(running: World) -> None:
-    """And every example is what its type says it is."""
+    """Every example is valid for its type."""
     told = await get(running, "/openapi.json")
     assert sum(len(methods) for methods in told["paths"].values()) == len(http_application.EVERY)
     schemas = told["components"]["schemas"]
@@ -504,7 +504,7 @@ async def test_the_description_names_every_endpoint_error_and_reason(running: Wo
                 msgspec.json.decode(msgspec.json.encode(example), type=kind)
 
 
-async def test_the_page_works_without_any_other_server(running: World) -> None:
+async def test_the_docs_page_needs_no_other_server(running: World) -> None:
     async with running.client.get("/") as answer:
         assert answer.url.path == "/docs"
         page = await answer.text()
@@ -516,8 +516,8 @@ async def test_the_page_works_without_any_other_server(running: World) -> None:
 # ---- the server ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_connection_that_never_asks_is_dropped(tmp_path: Path) -> None:
-    """Without a word; one that has asked is kept for the next request."""
+async def test_a_connection_without_a_request_is_closed(tmp_path: Path) -> None:
+    """Without a response. A connection that has made a request is kept for the next one."""
     async with world.running(tmp_path, limits={"read_seconds": 0.1}) as made:
         reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
         assert await asyncio.wait_for(reader.read(), 5) == b""
@@ -527,7 +527,7 @@ async def test_a_connection_that_never_asks_is_dropped(tmp_path: Path) -> None:
         writer.write(request)
         await reader.readuntil(b"ok")
         silent, other = await asyncio.open_connection("127.0.0.1", made.port)
-        assert await silent.read() == b""  # as long as the limit, and the first is still there
+        assert await silent.read() == b""  # after the limit; the first connection is still open
         writer.write(request)
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
         writer.write(request[:10])
@@ -560,7 +560,7 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("listen", "problem"), UNUSABLE)
-async def test_a_server_that_cannot_listen_says_which_setting(
+async def test_a_server_that_cannot_listen_names_the_setting(
     running: World, tmp_path: Path, listen: dict[str, str], problem: str
 ) -> None:
     settings_file = world.write_folder(tmp_path / "other", listen={"port": 0, **listen})

@@ -1,4 +1,4 @@
-"""One connection served by the fast path of checks and then by aiohttp: pipelined mixes, cut anywhere, and the limits of time."""
+"""Connections that the fast path serves first and aiohttp later: pipelined requests, cut at any byte, and timeouts."""
 
 import asyncio
 import socket
@@ -26,7 +26,7 @@ UNKNOWN_KEY = b"Authorization: Bearer unknown\r\n"
 
 
 def check(body: bytes, framing: bytes = b"", rest: bytes | None = None) -> bytes:
-    """A check whose length is given as `framing` and `rest` say; plainly, if they are left out."""
+    """Return a check. `framing` and `rest` replace Content-Length and the bytes after the headers."""
     framing = framing or b"Content-Length: %d\r\n" % len(body)
     head = b"POST /v1/check HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer %b\r\n%b\r\n" % (
         KEY.encode(),
@@ -57,7 +57,7 @@ async def received(reader: asyncio.StreamReader) -> Response:
 
 
 async def exchanged(port: int, parts: list[bytes], count: int) -> list[Response]:
-    """Send the parts one by one, and read so many responses."""
+    """Send the parts one by one, and read this many responses."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for part in parts:
@@ -111,7 +111,7 @@ AMBIGUOUS = {
 
 @pytest.mark.parametrize("doubt", AMBIGUOUS)
 async def test_a_request_of_ambiguous_length_ends_the_connection(running: World, doubt: str) -> None:
-    """Whatever comes after it is not served, behind a check or not."""
+    """Requests after it are not served, whether or not a check came before."""
     for before in (b"", check(BODY)):
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(before + AMBIGUOUS[doubt])
@@ -122,7 +122,7 @@ async def test_a_request_of_ambiguous_length_ends_the_connection(running: World,
 
 
 async def test_a_connection_is_kept_after_a_body_that_was_refused_and_came_late(tmp_path: Path) -> None:
-    """The late body begins no request: it draws no 408."""
+    """The late body does not begin a request, so it causes no 408."""
     async with world.running(tmp_path, limits={"read_seconds": 0.3}) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         refused = check(BODY, UNKNOWN_KEY + b"X-Ordinary: yes\r\nContent-Length: %d\r\n" % len(BODY)).replace(
@@ -142,7 +142,7 @@ async def test_a_connection_is_kept_after_a_body_that_was_refused_and_came_late(
 
 
 class Bare(Struct):
-    """A connection whose checks are answered by the test: `asked` gets its lane for each."""
+    """A connection whose checks the test answers. `asked` gets the lane of each."""
 
     connection: Connection
     asked: asyncio.Queue[Lane]
@@ -192,7 +192,7 @@ async def test_a_connection_is_handed_over_while_its_client_reads_slowly() -> No
         assert (await received(made.reader)).body == b"ok"
 
 
-async def test_a_connection_that_is_ended_gives_the_answer_that_is_due() -> None:
+async def test_a_connection_is_closed_after_the_response_that_is_due() -> None:
     async with bare(Limits()) as made:
         lane = await made.ask()
         ending = asyncio.create_task(made.connection.finish(5))
@@ -204,7 +204,7 @@ async def test_a_connection_that_is_ended_gives_the_answer_that_is_due() -> None
         await ending
 
 
-async def test_a_connection_that_waits_for_its_answer_is_not_idle() -> None:
+async def test_a_connection_with_a_pending_response_is_not_idle() -> None:
     async with bare(Limits(idle_seconds=0.05)) as made:
         lane = await made.ask()
         with pytest.raises(TimeoutError):

@@ -1,4 +1,4 @@
-"""A check is answered in the lane and on the ordinary way, and nobody can tell which by what is said."""
+"""The fast path and aiohttp give the same responses to checks."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ def request(body: bytes = BODY, *headers: str, path: str = "/v1/check", key: str
     return "\r\n".join((*lines, "", "")).encode() + body
 
 
-# A header that means nothing to us is enough to leave the lane.
+# A header that the lane does not know makes aiohttp serve the request.
 ORDINARY = "X-Ordinary: yes"
 
 
@@ -73,21 +73,21 @@ ASKED = [
 
 
 @pytest.mark.parametrize("body", ASKED, ids=lambda body: repr(body[:30]))
-async def test_the_same_is_told_on_both_ways(running: World, body: bytes) -> None:
+async def test_both_paths_give_the_same_response(running: World, body: bytes) -> None:
     (in_lane,) = await ask(running, request(body))
     (ordinary,) = await ask(running, request(body, ORDINARY))
     assert without_ids(in_lane) == without_ids(ordinary)
 
 
 @pytest.mark.parametrize("key", ["wrong", "", "\xe9"])
-async def test_a_stranger_is_refused_on_both_ways(running: World, key: str) -> None:
+async def test_an_unknown_key_is_refused_on_both_paths(running: World, key: str) -> None:
     (in_lane,) = await ask(running, request(key=key))
     (ordinary,) = await ask(running, request(BODY, ORDINARY, key=key))
     assert in_lane.status == 401
     assert in_lane == ordinary
 
 
-async def test_a_fault_of_ours_is_told_on_both_ways(running: World) -> None:
+async def test_an_unexpected_error_is_reported_on_both_paths(running: World) -> None:
     running.hand.at -= 3_600_000
     (in_lane,) = await ask(running, request())
     (ordinary,) = await ask(running, request(BODY, ORDINARY))
@@ -95,7 +95,7 @@ async def test_a_fault_of_ours_is_told_on_both_ways(running: World) -> None:
     assert in_lane == ordinary
 
 
-async def test_a_body_over_the_limit_is_refused_on_both_ways(tmp_path: Path) -> None:
+async def test_a_body_over_the_limit_is_refused_on_both_paths(tmp_path: Path) -> None:
     async with world.running(tmp_path, limits={"body_bytes": 1024}) as running:
         (in_lane,) = await ask(running, request(b" " * 1025))
         (ordinary,) = await ask(running, request(b" " * 1025, ORDINARY))
@@ -103,7 +103,7 @@ async def test_a_body_over_the_limit_is_refused_on_both_ways(tmp_path: Path) -> 
     assert in_lane.status == 413
 
 
-async def test_what_is_sent_ahead_is_answered_in_order_on_whichever_way(running: World) -> None:
+async def test_pipelined_requests_are_answered_in_order_on_both_paths(running: World) -> None:
     other = msgspec.json.encode({**CALL, "to": LISTED})
     answers = await ask(
         running, request(), request(other), request(BODY, ORDINARY), request(other), request()
@@ -111,7 +111,7 @@ async def test_what_is_sent_ahead_is_answered_in_order_on_whichever_way(running:
     assert [answer.body["to"] for answer in answers] == [CALL["to"], LISTED, CALL["to"], LISTED, CALL["to"]]
 
 
-async def test_a_request_may_come_in_any_pieces(running: World) -> None:
+async def test_a_request_may_arrive_in_any_pieces(running: World) -> None:
     whole = request()
     for size in (1, 7, len(whole) - len(BODY), len(whole) - 1):
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
@@ -124,7 +124,7 @@ async def test_a_request_may_come_in_any_pieces(running: World) -> None:
         await writer.wait_closed()
 
 
-async def test_a_connection_that_asks_all_the_time_outlives_the_time_for_one_request(tmp_path: Path) -> None:
+async def test_a_busy_connection_outlives_the_timeout_of_a_request(tmp_path: Path) -> None:
     async with world.running(tmp_path, limits={"read_seconds": 0.2}) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         loop = asyncio.get_running_loop()
@@ -136,7 +136,7 @@ async def test_a_connection_that_asks_all_the_time_outlives_the_time_for_one_req
         await writer.wait_closed()
 
 
-async def test_a_request_that_is_begun_and_not_ended_is_dropped(tmp_path: Path) -> None:
+async def test_an_incomplete_request_is_closed(tmp_path: Path) -> None:
     async with world.running(tmp_path, limits={"read_seconds": 0.2}) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(request() + request()[:-1])
@@ -155,7 +155,7 @@ async def test_an_idle_connection_is_kept_and_then_closed(tmp_path: Path) -> Non
         writer.close()
 
 
-async def test_hundreds_of_refusals_at_once_are_all_told(running: World) -> None:
+async def test_hundreds_of_refusals_at_once_are_all_answered(running: World) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(request(key="wrong") * 500)
     assert {(await told(reader)).status for _ in range(500)} == {401}
@@ -201,7 +201,7 @@ NOT_FOR_THE_LANE = [
 
 
 class Wire(asyncio.Transport):
-    """The far end of a lane, to see what it does with what it is fed."""
+    """The other end of a lane, which records what the lane does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -243,7 +243,7 @@ class Wire(asyncio.Transport):
 
 
 @pytest.mark.parametrize("data", NOT_FOR_THE_LANE, ids=repr)
-async def test_what_is_in_any_doubt_is_handed_over_whole(data: bytes) -> None:
+async def test_ambiguous_requests_are_handed_over_completely(data: bytes) -> None:
     for size in (len(data), 1):
         wire = Wire()
         for start in range(0, len(data), size):
@@ -253,7 +253,7 @@ async def test_what_is_in_any_doubt_is_handed_over_whole(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("unread", [256 << 10, (256 << 10) + 1])
-async def test_who_asks_and_does_not_listen_is_dropped(unread: int) -> None:
+async def test_a_client_that_does_not_read_is_disconnected(unread: int) -> None:
     wire = Wire()
     wire.feed(request() * 2)
     wire.unread = unread
@@ -269,8 +269,8 @@ async def test_who_asks_and_does_not_listen_is_dropped(unread: int) -> None:
     noise=st.binary(max_size=4),
     tail=st.binary(max_size=8),
 )
-def test_no_byte_is_lost_or_taken_twice(cut: int, noise: bytes, tail: bytes) -> None:
-    """Invariant: what was asked, what is held and what was handed over make up what was fed, in that order."""
+def test_no_byte_is_lost_or_processed_twice(cut: int, noise: bytes, tail: bytes) -> None:
+    """Invariant: the processed, the unread and the handed-over bytes, in this order, are the bytes that were fed."""
 
     async def run() -> None:
         wire = Wire()

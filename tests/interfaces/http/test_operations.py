@@ -1,4 +1,4 @@
-"""What strangers see of the gate, what a key opens, and the listener for operators."""
+"""The operations endpoints: without a key, with a key, and on the operations listener."""
 
 import json
 import select
@@ -24,7 +24,7 @@ CLIENTS = [
     world.client("narrow", NARROW, "check"),
     world.client("prometheus", METRICS, "metrics") | {"controllers": []},
 ]
-# By key, the status of each path beside the API.
+# The status of each path on the API port, by key.
 BESIDE = {
     "": {"/metrics": 401, "/openapi.json": 401, "/docs": 401, "/healthz": 200, "/readyz": 200},
     "wrong": {"/metrics": 401, "/openapi.json": 401, "/docs": 401, "/healthz": 200, "/readyz": 200},
@@ -47,13 +47,13 @@ async def got(port: int, path: str, key: str = "") -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("key", BESIDE)
-async def test_what_a_key_opens_beside_the_api(gate: World, key: str) -> None:
+async def test_the_operations_endpoints_need_a_key_on_the_api_port(gate: World, key: str) -> None:
     found = {path: (await got(gate.port, path, key))[0] for path in BESIDE[key]}
     assert found == BESIDE[key]
 
 
 @pytest.mark.parametrize("key", ["", "wrong", NARROW])
-async def test_readiness_shows_a_stranger_no_details(gate: World, key: str) -> None:
+async def test_readiness_has_no_details_without_a_key(gate: World, key: str) -> None:
     assert await got(gate.port, "/readyz", key) == (200, b'{"ready":true}')
     await gate.app._store.close()
     await gate.app.tick()
@@ -75,12 +75,12 @@ async def test_the_operations_listener_needs_no_key(gate: World) -> None:
         await runner.cleanup()
 
 
-# ---- as it is run ----------------------------------------------------------------------------------------------------
+# ---- with real processes ---------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def in_use(port: int) -> Iterator[None]:
-    """A gate of another test may hold the port for some seconds, and would give it back at any moment."""
+    """Use a port that stays in use. A gate of another test may hold the default port for some seconds only."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         deadline = time.monotonic() + 60
@@ -102,7 +102,7 @@ async def test_serve_names_the_operations_listener(tmp_path: Path) -> None:
         assert (status, b"dialgate_ready" in body) == (200, True)
 
 
-async def test_without_the_setting_a_second_gate_on_the_machine_starts_all_the_same(tmp_path: Path) -> None:
+async def test_without_the_setting_a_second_gate_on_the_machine_still_starts(tmp_path: Path) -> None:
     with in_use(Operations().port):
         async with serving(world.write_folder(tmp_path)) as gate:
             assert "operations" not in gate.ready
@@ -110,7 +110,7 @@ async def test_without_the_setting_a_second_gate_on_the_machine_starts_all_the_s
                 assert answer.status == 200
 
 
-async def test_the_warning_of_a_default_port_in_use_names_the_cause_and_what_to_do(tmp_path: Path) -> None:
+async def test_the_warning_about_the_default_port_names_cause_and_remedy(tmp_path: Path) -> None:
     with in_use(Operations().port):
         process = await spawn(world.write_folder(tmp_path))
         assert process.stderr is not None
@@ -123,12 +123,12 @@ async def test_the_warning_of_a_default_port_in_use_names_the_cause_and_what_to_
     assert b"Set `operations.port` to a free port." in line
 
 
-async def test_a_browser_without_a_key_is_shown_where_to_read_the_description(gate: World) -> None:
+async def test_a_browser_without_a_key_gets_the_address_of_the_docs(gate: World) -> None:
     assert b"operations listener" in (await got(gate.port, "/docs"))[1]
     assert b"operations listener" not in (await got(gate.port, "/openapi.json"))[1]
 
 
-async def test_a_port_that_was_set_and_is_in_use_is_refused(tmp_path: Path) -> None:
+async def test_a_configured_port_in_use_is_refused(tmp_path: Path) -> None:
     port = free_port()
     with in_use(port):
         process = await spawn(world.write_folder(tmp_path, operations={"port": port}))

@@ -1,4 +1,4 @@
-"""Promise: files that clients send neither hold up the gate, nor fill the disk of its log, nor take its memory."""
+"""Promise: uploaded files neither delay the gate, nor fill the disk of its log, nor exhaust its memory."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ from tests.support.world import (
 )
 
 ROWS = "".join(f"+3906{number}\n" for number in range(10_000_000, 10_010_000)).encode()
-# No such area: each row is tried in every way before it is left out, which takes half a minute and more.
+# The area code does not exist. Each row is parsed in every way before it is skipped, which takes half a minute.
 SLOW = "".join(f"+39200{number}\n" for number in range(1_000_000, 1_200_000)).encode()
 FIELDS = {name: value for name, value in LIST.items() if name not in {"id", "numbers"}}
 CSV = {"Content-Type": "text/csv"}
@@ -62,16 +62,16 @@ _OTHERS: set[int] = set()
 
 @pytest.fixture(autouse=True)
 def _others() -> None:
-    """Note the processes that earlier tests left running, such as a Redis."""
+    """Return the processes that earlier tests left running, such as a Redis."""
     _OTHERS.clear()
     _OTHERS.update(children())
 
 
 def children() -> set[int]:
-    """Return the processes that this test has started and that have not ended."""
+    """Return the running processes that this test has started."""
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
             found |= {int(each) for each in (task / "children").read_text().split()}
     return found - _OTHERS
 
@@ -84,7 +84,7 @@ async def until(what: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-# ---- in a process of its own ------------------------------------------------------------------------------------------
+# ---- the separate process --------------------------------------------------------------------------------------------
 
 
 async def test_a_process_builds_the_list_that_a_thread_builds(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ MANY = "".join(f"+3902{number}\n" for number in range(10_000_000, 10_060_000)).e
     ],
     ids=["memory", "time"],
 )
-async def test_a_file_that_takes_too_much_is_refused_in_words(
+async def test_a_file_that_needs_too_much_is_refused_with_the_reason(
     tmp_path: Path, limits: Limits, rows: bytes, told: str
 ) -> None:
     with (tmp_path / "rows").open("w+b") as file:
@@ -128,7 +128,7 @@ async def test_an_unreadable_file_is_refused_as_in_a_thread(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("how", ["killed", "gone", "cancelled"])
-async def test_a_process_that_ends_or_is_not_wanted_leaves_nothing_behind(tmp_path: Path, how: str) -> None:
+async def test_an_ended_or_cancelled_process_leaves_no_files(tmp_path: Path, how: str) -> None:
     left, before = False, children()
     with (tmp_path / "rows").open("w+b") as file:
         file.write(SLOW)
@@ -151,8 +151,8 @@ async def test_a_process_that_ends_or_is_not_wanted_leaves_nothing_behind(tmp_pa
 # ---- over HTTP ----------------------------------------------------------------------------------------------------------
 
 
-async def test_upkeep_stops_and_a_retirement_bind_while_lists_are_built(tmp_path: Path) -> None:
-    """In order, not in time: each of them is in force while every upload is under way still."""
+async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp_path: Path) -> None:
+    """Not measured by time: each is in force while all uploads are still in progress."""
     async with running(tmp_path, uploads={"processes": 1, "client_at_once": 8}) as made:
         await load_list(made)
         async with made.client.post("/v1/check", json=CALL) as answer:
@@ -189,7 +189,7 @@ async def post(made: World, path: str, body: dict[str, Any]) -> None:
         assert answer.ok, await answer.text()
 
 
-async def test_a_client_that_goes_takes_its_process_with_it(tmp_path: Path) -> None:
+async def test_the_process_of_a_disconnected_client_is_killed(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
         sending = asyncio.create_task(upload(made, "large", SLOW))
         await until(lambda: bool(children()))
@@ -200,7 +200,7 @@ async def test_a_client_that_goes_takes_its_process_with_it(tmp_path: Path) -> N
         await until(lambda: not list((tmp_path / "data/lists").iterdir()))
 
 
-async def test_a_process_that_is_killed_is_answered_and_the_next_upload_is_taken(tmp_path: Path) -> None:
+async def test_a_killed_process_is_reported_and_the_next_upload_accepted(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
         sending = asyncio.create_task(upload(made, "large", SLOW))
         await until(lambda: bool(children()))
@@ -211,7 +211,7 @@ async def test_a_process_that_is_killed_is_answered_and_the_next_upload_is_taken
         assert (await upload(made, "large", ROWS))[0] == 201
 
 
-async def test_a_gate_that_closes_kills_what_it_reads(tmp_path: Path) -> None:
+async def test_a_closing_gate_kills_its_reading_processes(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
         sending = asyncio.create_task(upload(made, "large", SLOW))
         await until(lambda: bool(children()))
@@ -219,7 +219,7 @@ async def test_a_gate_that_closes_kills_what_it_reads(tmp_path: Path) -> None:
     assert not children()
 
 
-async def test_a_spreadsheet_that_would_fill_the_memory_is_refused_in_the_one_shape(tmp_path: Path) -> None:
+async def test_a_spreadsheet_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
         status, told = await upload(made, "book", styles(8 << 20))
         assert (status, code(told)) == (400, "list.unreadable")
@@ -239,7 +239,7 @@ async def refused(uploads: Uploads, client: str, body: bytes) -> tuple[int, str]
 MIB = b"0" * (1 << 20)
 
 
-async def test_one_client_and_all_have_quotas_and_what_ends_is_given_back(tmp_path: Path) -> None:
+async def test_quotas_per_client_and_in_total_are_released_at_the_end(tmp_path: Path) -> None:
     uploads = Uploads(Settings(client_mb=3, total_mb=4, file_mb=2, free_mb=0), tmp_path, 10.0)
     assert await refused(uploads, "one", MIB * 3) == (413, "request.too_large")
     async with uploads.received("one", from_memory(BytesIO(MIB * 2)), lambda: False):
@@ -250,7 +250,7 @@ async def test_one_client_and_all_have_quotas_and_what_ends_is_given_back(tmp_pa
         pass
 
 
-async def test_one_client_and_all_have_so_many_uploads_at_once(tmp_path: Path) -> None:
+async def test_concurrent_uploads_are_limited_per_client_and_in_total(tmp_path: Path) -> None:
     uploads = Uploads(Settings(client_at_once=1, at_once=2, free_mb=0), tmp_path, 10.0)
     async with uploads.received("one", from_memory(BytesIO(b"1")), lambda: False):
         assert await refused(uploads, "one", b"1") == (429, "upload.busy")
@@ -259,16 +259,16 @@ async def test_one_client_and_all_have_so_many_uploads_at_once(tmp_path: Path) -
 
 
 async def test_nothing_is_received_while_the_disk_is_nearly_full(small_disk: Path, tmp_path: Path) -> None:
-    """A tenth stays free of a small disk."""
+    """On a small disk, a tenth must stay free."""
     uploads = Uploads(Settings(folder=str(small_disk / "spool")), tmp_path, 10.0)
     size = os.statvfs(small_disk)
     assert await refused(uploads, "one", b"0" * (size.f_blocks * size.f_frsize)) == (507, "upload.no_space")
-    assert os.statvfs(small_disk).f_bavail * 10 >= size.f_bavail * 9  # and it is given back
+    assert os.statvfs(small_disk).f_bavail * 10 >= size.f_bavail * 9  # the space was freed
     async with uploads.received("one", from_memory(BytesIO(b"1")), lambda: False):
         pass
 
 
-async def test_the_spool_is_apart_from_the_log_if_it_is_said_and_emptied_at_the_start(tmp_path: Path) -> None:
+async def test_the_spool_can_be_elsewhere_and_is_emptied_at_the_start(tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     (folder / "upload-left").write_bytes(b"1")
@@ -286,8 +286,8 @@ async def test_the_spool_is_apart_from_the_log_if_it_is_said_and_emptied_at_the_
     [
         (0, 0, 10),
         (4, 0, 6),
-        (11, 5, -0.995),  # a byte now and then
-        (10, 100_000, 10),  # ten seconds of silence are borne, not more
+        (11, 5, -0.995),  # single bytes with pauses
+        (10, 100_000, 10),  # ten seconds without data are the limit
         (105, 100_000, 5),
         (3_595, 1 << 30, 5),
         (3_601, 1 << 30, -1),
@@ -297,8 +297,8 @@ def test_the_pace_of_an_upload(elapsed: float, received: int, left: float) -> No
     assert Pace(10, 3_600, 1_000).left(elapsed, received) == pytest.approx(left)
 
 
-async def test_an_upload_of_a_byte_at_a_time_is_ended(tmp_path: Path) -> None:
-    """Each byte comes in time, all of them too slowly."""
+async def test_a_slow_upload_is_ended(tmp_path: Path) -> None:
+    """Each byte arrives in time, but the upload is too slow."""
     limits = {"read_seconds": 0.5}
     async with running(tmp_path, limits=limits) as made:
 
@@ -317,7 +317,7 @@ def until_later(seconds: float) -> Awaitable[None]:
     return later
 
 
-async def test_the_settings_of_uploads_hold_until_the_gate_is_restarted(tmp_path: Path) -> None:
+async def test_upload_settings_apply_until_the_gate_is_restarted(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
         path = tmp_path / "dialgate.yaml"
         path.write_text(path.read_text() + "uploads: {processes: 4}\n")

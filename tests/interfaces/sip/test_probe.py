@@ -1,4 +1,4 @@
-"""The probe of caller IDs, with SIPp as the trunk; and what it must say to one that is slow, silent or asks who calls."""
+"""The probe of caller IDs, with SIPp as the trunk, and with trunks that are slow, silent or require authentication."""
 
 import asyncio
 import json
@@ -73,7 +73,7 @@ TRUNKS = {
 
 @asynccontextmanager
 async def trunk(folder: Path, scenario: list[str], port: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """SIPp, for one call."""
+    """Run SIPp for one call."""
     path = folder / "trunk.xml"
     path.write_text(f'<?xml version="1.0"?><scenario name="trunk">{"".join(scenario)}</scenario>')
     process = await asyncio.create_subprocess_exec(
@@ -96,7 +96,7 @@ async def probed(config: Path, port: int, *words: str) -> tuple[int, Any]:
 
 
 def configured(folder: Path) -> Path:
-    """With one caller ID that needs a proof."""
+    """Write a configuration with a caller ID that needs a proof."""
     config = write_folder(folder)
     path = folder / "controllers" / "acme.yaml"
     written = yaml.safe_load(path.read_text())
@@ -116,7 +116,7 @@ async def proofs(config: Path) -> list[CallerIdProof]:
 
 @needs_sipp
 @pytest.mark.parametrize("kind", TRUNKS)
-async def test_a_line_is_proved_by_what_the_trunk_says_and_by_that_alone(
+async def test_only_the_response_of_the_trunk_proves_a_line(
     tmp_path: Path, unused_udp_port: int, kind: str
 ) -> None:
     scenario, outcome = TRUNKS[kind]
@@ -143,20 +143,20 @@ async def test_a_line_is_proved_by_what_the_trunk_says_and_by_that_alone(
 
 
 @needs_sipp
-async def test_all_leaves_out_what_needs_no_proof(tmp_path: Path, unused_udp_port: int) -> None:
-    """A number of 0844, and a short code."""
+async def test_all_skips_numbers_that_need_no_proof(tmp_path: Path, unused_udp_port: int) -> None:
+    """A number with the prefix 0844, and a short code."""
     config = configured(tmp_path)
     async with trunk(tmp_path, ANSWERED, unused_udp_port):
         code, told = await probed(config, unused_udp_port, "--all", "--ring", "5")
     assert (code, [each["caller_id"] for each in told]) == (0, [LINE])
 
 
-async def test_only_numbers_that_are_shown_are_called(tmp_path: Path, unused_udp_port: int) -> None:
+async def test_only_caller_ids_of_campaigns_are_called(tmp_path: Path, unused_udp_port: int) -> None:
     code, told = await probed(configured(tmp_path), unused_udp_port, "+390612349999")
     assert (code, told["error"]["code"]) == (2, "caller_id.invalid")
 
 
-async def test_a_trunk_that_is_not_there_is_named_as_the_reason(tmp_path: Path, unused_udp_port: int) -> None:
+async def test_an_unreachable_trunk_is_reported_as_the_reason(tmp_path: Path, unused_udp_port: int) -> None:
     code, (told,) = await probed(configured(tmp_path), unused_udp_port, LINE, "--ring", "1", "--t1", "10")
     assert (code, told["outcome"], told["status"]) == (1, "not_probed", 0)
     assert "the trunk did not respond" in told["why"]
@@ -183,7 +183,7 @@ def reply(sent: bytes, status: str, more: str = "") -> bytes:
     return ("\r\n".join([f"SIP/2.0 {status}", *kept]).replace("To: ", "To: ") + f"\r\n{more}\r\n").encode()
 
 
-def test_an_invite_that_nobody_answers_is_sent_again_and_given_up() -> None:
+def test_an_unanswered_invite_is_retransmitted_and_given_up() -> None:
     made = call()
     (sent,) = made.begin(0)
     again: list[int] = []
@@ -194,7 +194,7 @@ def test_an_invite_that_nobody_answers_is_sent_again_and_given_up() -> None:
     assert sent.startswith(f"INVITE sip:{LINE}@t SIP/2.0\r\n".encode())
 
 
-def test_an_answer_that_comes_again_is_acknowledged_again_and_the_call_is_ended_by_the_way_it_came() -> None:
+def test_a_repeated_answer_is_acknowledged_again_and_bye_follows_the_route() -> None:
     made = call()
     (sent,) = made.begin(0)
     ok = reply(
@@ -214,7 +214,7 @@ def test_an_answer_that_comes_again_is_acknowledged_again_and_the_call_is_ended_
     assert (made.state, made.answered_at) == ("done", 5)
 
 
-def test_a_call_that_is_answered_while_it_is_given_up_was_answered() -> None:
+def test_a_call_answered_during_its_cancellation_counts_as_answered() -> None:
     made = call()
     (sent,) = made.begin(0)
     made.receive(reply(sent, "180 Ringing"), 5)

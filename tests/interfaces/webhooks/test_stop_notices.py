@@ -1,4 +1,4 @@
-"""Dialers and webhooks are told of every stop once it binds, in order, from wherever they left off, and of no other's."""
+"""Dialers and webhooks receive every revocation of their controllers, in order, from the position where they stopped."""
 
 import asyncio
 import base64
@@ -61,7 +61,7 @@ async def line(answer: ClientResponse) -> dict[str, Any]:
     return told
 
 
-async def test_a_stop_is_told_to_whoever_follows(made: World) -> None:
+async def test_a_revocation_is_sent_to_all_streams(made: World) -> None:
     async with streamed(made) as answer:
         assert await line(answer) == {"seq": 0}
         seq = await revoke(made)
@@ -77,7 +77,7 @@ async def test_a_stop_is_told_to_whoever_follows(made: World) -> None:
         assert (told["kind"], told["of"], told["number"]) == ("lifted", seq, CLEAR)
 
 
-async def test_it_resumes_behind_the_last_sequence_that_was_seen(made: World) -> None:
+async def test_a_stream_resumes_after_the_last_sequence(made: World) -> None:
     first, second = await revoke(made), await revoke(made, LISTED)
     async with streamed(made, f"?after={first}") as answer:
         assert (await line(answer))["seq"] == second
@@ -88,7 +88,7 @@ async def test_it_resumes_behind_the_last_sequence_that_was_seen(made: World) ->
         assert await line(answer) == {"seq": second}
 
 
-async def test_what_another_process_wrote_is_told_too(made: World) -> None:
+async def test_revocations_by_another_process_are_sent(made: World) -> None:
     async with streamed(made) as answer:
         await line(answer)
         beside = await Registrar.open(made.app.config, lambda: NOW)
@@ -104,7 +104,7 @@ async def test_a_silent_stream_is_kept_alive(made: World) -> None:
         assert [await line(answer) for _ in range(2)] == [{"seq": 0}] * 2
 
 
-async def test_it_ends_with_the_key(made: World) -> None:
+async def test_a_stream_ends_when_its_key_is_removed(made: World) -> None:
     async with streamed(made) as answer:
         await line(answer)
         file = made.folder / "dialgate.yaml"
@@ -114,28 +114,28 @@ async def test_it_ends_with_the_key(made: World) -> None:
         assert await answer.content.readline() == b""
 
 
-async def test_it_ends_when_the_gate_stops(tmp_path: Path) -> None:
+async def test_a_stream_ends_when_the_gate_stops(tmp_path: Path) -> None:
     async with world.running(tmp_path, clients=CLIENTS) as made:
         answer = await made.client.get("/v1/revocations/stream", headers=STREAM)
         await line(answer)
         stopped = asyncio.get_running_loop().time()
     answer.close()
-    # Else the server would have waited for it.
+    # Otherwise the server would have waited for the stream.
     assert asyncio.get_running_loop().time() - stopped < 5
 
 
 @pytest.mark.parametrize("query", ["?after=-1", "?after=x", "?since=1"])
-async def test_a_wrong_question_is_refused(made: World, query: str) -> None:
+async def test_an_invalid_stream_request_is_refused(made: World, query: str) -> None:
     async with made.client.get(f"/v1/revocations/stream{query}", headers=STREAM) as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (400, "request.invalid")
 
 
-async def test_it_needs_a_scope_of_its_own(made: World) -> None:
+async def test_a_stream_needs_its_scope(made: World) -> None:
     async with made.client.get("/v1/revocations/stream") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (403, "auth.scope")
 
 
-async def test_each_controller_is_told_of_its_own_and_of_what_binds_all(tmp_path: Path) -> None:
+async def test_a_stream_has_the_revocations_of_its_controllers_and_of_everyone(tmp_path: Path) -> None:
     path = write_folder(tmp_path)
     partner = (
         (tmp_path / "controllers/acme.yaml")
@@ -166,7 +166,7 @@ async def test_each_controller_is_told_of_its_own_and_of_what_binds_all(tmp_path
 
 
 class Receiver:
-    """A server that answers what `statuses` says, then 204, and keeps what it was sent."""
+    """A server that responds with `statuses`, then 204, and records what it receives."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
@@ -221,7 +221,7 @@ async def telling(folder: Path, url: str, **changes: Any) -> AsyncIterator[World
 
 @asynccontextmanager
 async def delivering(made: World) -> AsyncIterator[None]:
-    """From what comes once this has begun."""
+    """Deliver the revocations that are recorded from now on."""
     await made.app.registrar.notices.delivery("crm")
     task = asyncio.create_task(deliveries.run(made.app, made.hand))
     try:
@@ -237,7 +237,7 @@ async def until(met: Callable[[], bool], made: World) -> None:
             await made.app.registrar.notices.wait(0.01)
 
 
-async def test_a_webhook_is_told_of_each_stop_signed_and_in_order(tmp_path: Path) -> None:
+async def test_a_webhook_gets_signed_revocations_in_order(tmp_path: Path) -> None:
     async with listening() as (receiver, url), telling(tmp_path, url) as made:
         await revoke(made)
         request, body = await receiver.next()
@@ -250,7 +250,7 @@ async def test_a_webhook_is_told_of_each_stop_signed_and_in_order(tmp_path: Path
 
 
 @pytest.mark.parametrize("status", [302, 400, 410, 500, 503])
-async def test_it_is_told_again_until_it_has_understood(tmp_path: Path, status: int) -> None:
+async def test_a_message_is_repeated_until_it_is_accepted(tmp_path: Path, status: int) -> None:
     async with listening() as (receiver, url), telling(tmp_path, url) as made:
         receiver.statuses = [status, status]
         await revoke(made)
@@ -261,7 +261,7 @@ async def test_it_is_told_again_until_it_has_understood(tmp_path: Path, status: 
         assert made.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") == 2
 
 
-async def test_how_far_it_was_told_survives_a_restart(tmp_path: Path) -> None:
+async def test_the_position_of_a_webhook_survives_a_restart(tmp_path: Path) -> None:
     async with listening() as (receiver, url), telling(tmp_path, url) as made:
         await revoke(made)
         await receiver.next()
@@ -273,7 +273,7 @@ async def test_how_far_it_was_told_survives_a_restart(tmp_path: Path) -> None:
     await beside.close()
 
 
-async def test_what_is_given_up_is_counted_and_the_next_is_sent(tmp_path: Path) -> None:
+async def test_a_message_that_is_given_up_is_counted_and_the_next_is_sent(tmp_path: Path) -> None:
     async with listening() as (receiver, url), telling(tmp_path, url, give_up_hours=1) as made:
         receiver.statuses = [500, 500]
         await revoke(made)
@@ -290,7 +290,7 @@ async def test_what_is_given_up_is_counted_and_the_next_is_sent(tmp_path: Path) 
         assert (held.dead, held.dead_after) == (1, 0)
 
 
-async def test_a_webhook_that_cannot_be_reached_holds_up_nobody(tmp_path: Path) -> None:
+async def test_an_unreachable_webhook_delays_no_other(tmp_path: Path) -> None:
     async with telling(tmp_path, "http://127.0.0.1:1/") as made:
         await revoke(made)
         await until(
@@ -301,7 +301,7 @@ async def test_a_webhook_that_cannot_be_reached_holds_up_nobody(tmp_path: Path) 
         assert (await made.app.registrar.notices.delivery("crm")).seq == 0
 
 
-async def test_a_webhook_that_is_taken_out_is_told_no_more(tmp_path: Path) -> None:
+async def test_a_removed_webhook_gets_no_more_messages(tmp_path: Path) -> None:
     async with listening() as (receiver, url), telling(tmp_path, url) as made:
         await revoke(made)
         await receiver.next()
@@ -339,7 +339,7 @@ DIALERS = {
 
 
 @pytest.mark.parametrize("kind", DIALERS)
-async def test_a_dialers_own_list_is_added_to_until_the_number_is_on_it(
+async def test_a_number_is_added_to_a_dialers_list_until_it_succeeds(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted, added, there, refused = DIALERS[kind]
@@ -347,11 +347,11 @@ async def test_a_dialers_own_list_is_added_to_until_the_number_is_on_it(
     async with listening() as (receiver, url), telling(tmp_path, url, **dialer) as made:
         receiver.texts = [refused, added, there, added, added]
         seq = await revoke(made, scope="campaign", campaign="acme-fibre")
-        for _ in range(2):  # refused, and again
+        for _ in range(2):  # refused, then repeated
             request, body = await asyncio.wait_for(receiver.got.get(), 10)
             assert dict(parse_qsl(body.decode())) == wanted
             assert request.query_string == ""
-        await revoke(made, scope="campaign", campaign="acme-fibre")  # it is there already
+        await revoke(made, scope="campaign", campaign="acme-fibre")  # the number is on the list already
         await asyncio.wait_for(receiver.got.get(), 10)
         await revoke(made, LISTED)
         _, body = await asyncio.wait_for(receiver.got.get(), 10)
@@ -382,7 +382,7 @@ async def test_a_dialers_own_list_is_added_to_until_the_number_is_on_it(
         ({}, "whsec_***", "base64 of 24 to 64 bytes"),
     ],
 )
-def test_a_webhook_that_would_leak_or_prove_nothing_is_refused(
+def test_an_insecure_webhook_is_refused(
     tmp_path: Path, changes: dict[str, Any], secret: str, problem: str
 ) -> None:
     (tmp_path / "secret").write_text(secret)
@@ -400,7 +400,7 @@ def test_two_webhooks_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_signature_is_that_of_the_standard() -> None:
-    """The example of Standard Webhooks' own documentation."""
+    """The example is from the documentation of Standard Webhooks."""
     secret = webhook_targets.secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     told = webhook_targets.headers(
         secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
