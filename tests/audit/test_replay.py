@@ -114,10 +114,10 @@ def test_changed_or_missing_law_is_reported(data: Path) -> None:
     path = data / "kept" / record.law
     sound = path.read_bytes()
     path.write_bytes(sound.replace(b"validity_days: 15", b"validity_days: 16"))
-    with pytest.raises(content_store.NotKept, match="was changed"):
+    with pytest.raises(content_store.NotKept, match="was modified"):
         again(data)
     path.unlink()
-    with pytest.raises(content_store.NotKept, match="not there"):
+    with pytest.raises(content_store.NotKept, match="is missing"):
         again(data)
     path.write_bytes(sound)  # the replay at the end of the suite reads it too
 

@@ -555,7 +555,7 @@ async def test_removed_gate_can_be_forgotten(gates: list[World]) -> None:
     rome.hand.at = wall_clock()
     await rome.app.tick()
     code, _, errors = await command(gates, milan, *forget)
-    assert (code, "stop it first" in errors) == (1, True)
+    assert (code, "Stop it first" in errors) == (1, True)
     rome.hand.at = wall_clock() - HOUR
     rome.app.roster._due = 0
     await rome.app.roster.tick(structs.replace(rome.app._presence, at=rome.hand.at), rome.app.config)
