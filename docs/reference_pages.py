@@ -35,6 +35,7 @@ from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES
 from dialgate.observability.metrics import Calls, Metrics
 from docs import error_messages
+from docs.record_format import record_format
 from registry_sync import cli as sync_cli
 from registry_sync.config import (
     FolderSource,
@@ -569,6 +570,7 @@ PAGES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "commands": ("Commands", commands),
     "metrics": ("Metrics", metrics),
     "alerts": ("Alerts", alerts),
+    "record-format": ("Record format", record_format),
 }
 
 
