@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import ProcessCollector
 
 from dialgate.config import loader
@@ -40,6 +41,20 @@ def queries() -> Iterator[tuple[str, str]]:
                 for word, meaning in MACROS.items():
                     expression = expression.replace(word, meaning)
                 yield f"{name}: {panel['title']}", expression
+
+
+def test_provisioning_files_lead_to_the_folder_and_the_data_source_of_the_guide() -> None:
+    page = (ROOT / "docs/how-to/monitor.md").read_text("utf-8")
+    files = {path.parent.name: path for path in FOLDER.glob("provisioning/*/*.yaml")}
+    for kind, path in files.items():
+        assert f"sudo cp {path.relative_to(ROOT)} /etc/grafana/provisioning/{kind}/" in page
+    (provider,) = yaml.safe_load(files["dashboards"].read_text("utf-8"))["providers"]
+    assert f"sudo cp deploy/grafana/*.json {provider['options']['path']}/" in page
+    (source,) = yaml.safe_load(files["datasources"].read_text("utf-8"))["datasources"]
+    for name in NAMES:
+        board = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+        (variable,) = board["templating"]["list"]
+        assert (variable["type"], variable["query"]) == ("datasource", source["type"])
 
 
 def test_boards_exist_for_each_audience() -> None:
