@@ -229,10 +229,13 @@ def test_a_row_answers_for_all_words_of_the_axes_that_it_does_not_name() -> None
     [
         ({"rows": TABLE["rows"][:1]}, "debt, consumer: 0 rows"),
         ({"rows": [*TABLE["rows"], {"callee": "business", "answer": "allow"}]}, "debt, business: 2 rows"),
-        ({"rows": [*TABLE["rows"], {"purpose": "sales", "answer": "allow"}]}, "'sales' not among the words"),
+        (
+            {"rows": [*TABLE["rows"], {"purpose": "sales", "answer": "allow"}]},
+            "'sales' is not a word of this axis",
+        ),
         ({"rows": [*TABLE["rows"], {"purpose": [], "answer": "allow"}]}, "answers nothing"),
-        ({"rows": [*TABLE["rows"], {"rest": None, "answer": "allow"}]}, "'rest' is no axis"),
-        ({"rows": [TABLE["rows"][0], {"purpose": "debt"}]}, "no answer"),
+        ({"rows": [*TABLE["rows"], {"rest": None, "answer": "allow"}]}, "'rest' is not an axis"),
+        ({"rows": [TABLE["rows"][0], {"purpose": "debt"}]}, "`answer` is missing"),
         ({"axes": {"purpose": ["sale", "debt", "sales"]}}, "'sales' is unknown"),
         ({"given": {"weather": "rain"}}, "weather: unknown axis"),
         ({"given": {"basis": "rain"}}, "'rain' is unknown"),

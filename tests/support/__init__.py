@@ -1,1 +1,1 @@
-"""What several tests use: sample data, servers to start, gates to ask. No tests."""
+"""Code that several tests share: sample data, servers, gates and clients. Contains no tests."""

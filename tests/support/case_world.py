@@ -1,4 +1,4 @@
-"""What a case says is known, put where the gate looks: configuration, registry answers, call lists, ledger, attempts."""
+"""The facts of a case, stored where a gate reads them: configuration, registry, call lists and ledger."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -55,13 +55,13 @@ NUMBERS = {
     ("invalid", ""): "390123456",
 }
 UNSAID_SECTOR = "other"
-SPARE = "+390844999999"  # a campaign has a caller ID, also where the one shown is not it
+SPARE = "+390844999999"  # the campaign's caller ID if the one shown is not assigned to it
 SHOWN = {"withheld": "anonymous", "invalid": "sales"}
-UNASKED = "+390687654321"  # so that something is published in every world
+UNASKED = "+390687654321"  # published in every world, so that no snapshot is empty
 
 
 class Staged(NamedTuple):
-    """A case with the facts that the gate should gather, and the number that is asked about."""
+    """A case with the facts that the gate should gather and the number to call."""
 
     case: Case
     facts: Facts
@@ -82,10 +82,11 @@ def order_of_attempts(attempt: Attempt) -> tuple[Instant, str, str]:
 
 
 def staged(place: int, case: Case) -> Staged:
-    """A case says nothing of sectors where they do not matter, and a configuration must."""
+    """Prepare a case for a gate: assign a number and the sectors that a configuration requires."""
     facts = facts_of(case)
     contracts = tuple(
-        structs.replace(each, sector=each.sector or UNSAID_SECTOR) for each in facts.known.contracts
+        structs.replace(contract, sector=contract.sector or UNSAID_SECTOR)
+        for contract in facts.known.contracts
     )
     campaign = structs.replace(facts.campaign, sector=facts.campaign.sector or UNSAID_SECTOR)
     known = structs.replace(facts.known, contracts=contracts)
@@ -93,19 +94,22 @@ def staged(place: int, case: Case) -> Staged:
     return Staged(case, structs.replace(facts, campaign=campaign, known=known), to)
 
 
-# ---- a world for the cases that can share one ------------------------------------------------------------------------
+# ---- worlds that cases share -------------------------------------------------------------------------------------------
 
 
 def worlds(every: list[Staged]) -> list[list[Staged]]:
-    """Those share a world that have law, controller, campaign, caller ID and lists in common, in the order of their
-    hours: a gate's clock does not go back. A full list serves everybody, and so stands alone."""
+    """Group the cases that can share a gate, in order of time because a gate's clock never goes back.
+
+    Cases in a group have the same law, controller, campaign, caller ID and lists. A full registry list applies to every
+    number, so its cases form separate groups.
+    """
     together: defaultdict[bytes, list[Staged]] = defaultdict(list)
-    for each in every:
-        facts = each.facts
+    for case in every:
+        facts = case.facts
         whole = any(answer.answer == "uncovered" for answer in facts.registries)
-        key = (each.case.law, facts.controller, facts.campaign, facts.caller_id, facts.listings, whole)
-        together[msgspec.json.encode(key)].append(each)
-    return [sorted(group, key=lambda each: each.facts.at) for group in together.values()]
+        key = (case.case.law, facts.controller, facts.campaign, facts.caller_id, facts.listings, whole)
+        together[msgspec.json.encode(key)].append(case)
+    return [sorted(group, key=lambda case: case.facts.at) for group in together.values()]
 
 
 def configure(folder: Path, of: Staged) -> Config:
@@ -126,27 +130,28 @@ def configure(folder: Path, of: Staged) -> Config:
     written = [controller]
     if facts.caller_id.shared:
         written.append({**controller, "id": "partner", "campaigns": [{**campaign, "id": "partners"}]})
-    for each in written:
-        path_of = folder / "controllers" / f"{each['id']}.yaml"
-        path_of.write_text(yaml.safe_dump(msgspec.to_builtins(each)))
+    for content in written:
+        path_of = folder / "controllers" / f"{content['id']}.yaml"
+        path_of.write_text(yaml.safe_dump(msgspec.to_builtins(content)))
     return loader.load(path)
 
 
 def publish_answers(config: Config, group: list[Staged]) -> None:
-    said: defaultdict[tuple[Instant, str], dict[int, bool]] = defaultdict(dict)
-    said[group[0].facts.at, "rpo"][int(UNASKED)] = False
-    for each in group:
-        for answer in each.facts.registries if each.is_number else ():
+    by_consultation: defaultdict[tuple[Instant, str], dict[int, bool]] = defaultdict(dict)
+    by_consultation[group[0].facts.at, "rpo"][int(UNASKED)] = False
+    for case in group:
+        for answer in case.facts.registries if case.is_number else ():
             if answer.answer == "uncovered":
                 return publish_whole_list(config, answer)
             if answer.answer == "unknown":
                 continue
             if answer.listed_at:
-                said[answer.listed_at, answer.registry][int(each.to)] = True
-            said[answer.consulted_at, answer.registry][int(each.to)] = answer.answer == "listed"
+                by_consultation[answer.listed_at, answer.registry][int(case.to)] = True
+            is_listed = answer.answer == "listed"
+            by_consultation[answer.consulted_at, answer.registry][int(case.to)] = is_listed
     folder = config.data / "snapshots"
     with publication.lock_folder(folder):
-        for (at, registry), answers in sorted(said.items()):
+        for (at, registry), answers in sorted(by_consultation.items()):
             numbers = sorted(answers)
             merged = publication.merge(
                 publication.read_current(folder, registry, "acme"),
@@ -192,19 +197,19 @@ async def fill_store(config: Config, group: list[Staged]) -> None:
             await store.put_proof(
                 CallerIdProof(controller="acme", caller_id=shown.number, at=shown.proved_at, kind="probe")
             )
-        for each in group:
-            await remember(store, keys, each)
+        for case in group:
+            await remember(store, keys, case)
     finally:
         await store.close()
 
 
 async def load_lists(app: App, group: list[Staged]) -> None:
-    """As a client does. Every number stands on every list of the case."""
-    numbers = [each.to for each in group if each.is_number]
+    """Load the lists of a group as a client does. Every number is on every list."""
+    numbers = [case.to for case in group if case.is_number]
     for listing in group[0].facts.listings:
         ask = ListRequest(
             id=listing.list,
-            campaigns=tuple(each.id for each in app.config.controllers["acme"].campaigns),
+            campaigns=tuple(campaign.id for campaign in app.config.controllers["acme"].campaigns),
             basis=listing.basis,
             **structs.asdict(listing.origin),
         )
@@ -215,10 +220,11 @@ async def load_lists(app: App, group: list[Staged]) -> None:
     await app.tick()
 
 
-async def remember(store: SqliteStore, keys: Keys, each: Staged) -> None:
-    known, own = each.facts.known, keys.subject("acme", each.to)
+async def remember(store: SqliteStore, keys: Keys, case: Staged) -> None:
+    """Write the ledger entries and attempts of a case to the store."""
+    known, own = case.facts.known, keys.subject("acme", case.to)
     for revoked in sorted(known.revocations, key=lambda revoked: revoked.seq):
-        subject = keys.subject("*", each.to) if revoked.scope == "everyone" else own
+        subject = keys.subject("*", case.to) if revoked.scope == "everyone" else own
         event = ledger_events.Revoked(at=revoked.at, scope=revoked.scope, campaign=revoked.campaign)
         (seq,) = await store.append([draft(subject, event)])
         if revoked.lifted:
@@ -227,11 +233,11 @@ async def remember(store: SqliteStore, keys: Keys, each: Staged) -> None:
     events: list[Event] = [event for consent in known.consents for event in events_of(consent)]
     await store.append([draft(own, event) for event in events])
     permits: tuple[Contract | CallRequest, ...] = (*known.contracts, *known.requests)
-    for held in permits:
-        kind = ledger_events.ContractMade if isinstance(held, Contract) else ledger_events.CallRequested
-        fields = {name: getattr(held, name) for name in kind.__struct_fields__}
-        at = held.entered_at if isinstance(held, Contract) else 0
-        await store.append([draft(own, kind(**fields), "archive" if held.proved else "", at)])
+    for permit in permits:
+        kind = ledger_events.ContractMade if isinstance(permit, Contract) else ledger_events.CallRequested
+        fields = {name: getattr(permit, name) for name in kind.__struct_fields__}
+        at = permit.entered_at if isinstance(permit, Contract) else 0
+        await store.append([draft(own, kind(**fields), "archive" if permit.proved else "", at)])
     for wrong in known.wrong_numbers:
         reported = ledger_events.NumberWrong(at=wrong.at, decision=wrong.decision)
         (seq,) = await store.append([draft(own, reported)])
@@ -240,7 +246,7 @@ async def remember(store: SqliteStore, keys: Keys, each: Staged) -> None:
             await store.append([draft(own, confirmed)])
     attempts = sorted(known.attempts, key=order_of_attempts)
     named = [
-        structs.replace(attempt, decision=f"{each.to}-{place}") for place, attempt in enumerate(attempts)
+        structs.replace(attempt, decision=f"{case.to}-{place}") for place, attempt in enumerate(attempts)
     ]
     await store.settle("tests", 0, [(own, attempt) for attempt in named], [])
 
@@ -265,6 +271,7 @@ def draft(subject: bytes, event: Event, proof: str = "", at: Instant = 0) -> Dra
 
 
 async def ask_group(folder: Path, group: list[Staged]) -> Iterator[tuple[str, Asked]]:
+    """Let one gate decide the calls of a group. Returns the sentence, response and record of each case."""
     config = configure(folder, group[0])
     publish_answers(config, group)
     await fill_store(config, group)
@@ -272,18 +279,18 @@ async def ask_group(folder: Path, group: list[Staged]) -> Iterator[tuple[str, As
     app = await App.open(config, registry=CollectorRegistry(), clock=hand)
     await load_lists(app, group)
     answers = []
-    for each in group:
-        hand.at = each.facts.at
-        answers.append(await app.gate.check(call_of(each), config.settings.clients[0]))
+    for case in group:
+        hand.at = case.facts.at
+        answers.append(await app.gate.check(call_of(case), config.settings.clients[0]))
     await app.close()
     records = [record for _, record in Reader(config.data / "log").entries() if isinstance(record, Record)]
     pairs = zip(group, answers, records, strict=True)
-    return ((each.case.about, Asked(answer, record)) for each, answer, record in pairs)
+    return ((case.case.about, Asked(answer, record)) for case, answer, record in pairs)
 
 
-def call_of(each: Staged) -> Call:
-    shown, facts = each.facts.caller_id, each.facts
+def call_of(case: Staged) -> Call:
+    shown, facts = case.facts.caller_id, case.facts
     from_ = SHOWN.get(shown.form, shown.number)
     return Call(
-        to=each.to, from_=from_, campaign=facts.campaign.id, call_type=facts.call_type, client="tests"
+        to=case.to, from_=from_, campaign=facts.campaign.id, call_type=facts.call_type, client="tests"
     )

@@ -1,8 +1,8 @@
-"""Decisions as data: a case is a sentence, what is known, the wanted answer and the wanted record.
+"""The decision cases of `tests/cases/*.yaml`: a sentence, the facts of a call and the wanted decision.
 
-A case starts from `BASE`, a call that is allowed, and says what differs. Instants are written as RFC 3339, or as so
-many days before the call (`-4d`), and become milliseconds; `zones` become the places of that day. `law` changes the
-country's law for one case: what an operator may set, or a section of another country's making.
+A case starts from `BASE`, an allowed call, and lists only the facts that differ. Instants are RFC 3339 or days before the
+call (`-4d`), and become milliseconds. `zones` become the places of that day. `law` changes the country file for one case:
+a value that an operator may set, or a section that another country might have.
 """
 
 import re
@@ -56,10 +56,13 @@ BASE: dict[str, Any] = {
 
 
 class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
-    """`reasons` in their order; `outcomes`: rule to `pass`, `skip` or `deny`, for those that
-    matter; instants as RFC 3339, an empty text for none. `cites`: reason code to the severity that the denial carries and
-    how its source begins; a severity alone where no section is cited. Needed where several sections could have denied
-    (`tests/support/citations.py`)."""
+    """The decision that a case demands.
+
+    `reasons` are in order. `outcomes` maps the rules that matter to `pass`, `skip` or `deny`. Instants are RFC 3339; an
+    empty text means none. `cites` maps a reason code to the severity and the beginning of the cited source, or to a
+    severity alone if no section is cited. It is needed if several sections could have denied the call
+    (`tests/support/citations.py`).
+    """
 
     decision: str
     reasons: list[str] = []
@@ -83,7 +86,7 @@ class Case(Struct, forbid_unknown_fields=True, kw_only=True):
 
 @cache
 def all_cases() -> tuple[Case, ...]:
-    """Each test module asks for them, and they take a second to read."""
+    """Return every case; cached, because parsing takes a second."""
     return tuple(
         msgspec.structs.replace(msgspec.convert(_plain(data), Case), file=path.stem)
         for path in sorted(FOLDER.glob("*.yaml"))
@@ -92,16 +95,16 @@ def all_cases() -> tuple[Case, ...]:
 
 
 def load_yaml(path: Path) -> Any:
-    """Return the same as `yaml.safe_load`, several times as fast."""
+    """Parse a YAML file like `yaml.safe_load`, but several times as fast."""
     return yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
 
 
 def _plain(value: Any) -> Any:
-    """YAML reads dates and instants; a case keeps them as text."""
+    """Convert the dates and instants that YAML has parsed back to text."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
     return value.isoformat() if isinstance(value, date) else value
@@ -109,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 @cache
 def law_data(country: str) -> dict[str, Any]:
-    """The country's file, as YAML reads it: to be copied, not changed."""
+    """Return the parsed country file. It is shared: copy it before changing it."""
     loaded: dict[str, Any] = load_yaml(COUNTRIES / f"{country.lower()}.yaml")
     return loaded
 
@@ -120,7 +123,7 @@ def law_of(country: str) -> Law:
 
 
 def case_law_data(case: Case) -> dict[str, Any]:
-    """The country's file with what the case changes in it: to be copied, not changed."""
+    """Return the country file with the changes of the case. It is shared: copy it before changing it."""
     data: dict[str, Any] = merged(law_data(case.country), case.law)
     return data
 
@@ -138,7 +141,7 @@ def facts_of(case: Case) -> Facts:
 
 
 def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
-    """Convert facts as a case writes them, for a call at the RFC 3339 instant `at`."""
+    """Convert the facts of a case to `Facts` for a call at `at` (RFC 3339)."""
     now = instant(at)
     known = {name: value for name, value in data.items() if name != "zones"}
     return msgspec.convert(
@@ -158,7 +161,7 @@ def _place(zone: str, source: HolidaySource, at: int) -> Any:
 
 
 def merged(base: Any, more: Any) -> Any:
-    """Mappings are merged, anything else is replaced."""
+    """Merge two values: mappings key by key; any other value of `more` replaces that of `base`."""
     if isinstance(base, dict) and isinstance(more, dict):
         return {**base, **{key: merged(base.get(key), value) for key, value in more.items()}}
     return more
@@ -172,10 +175,10 @@ _DAYS_BEFORE = re.compile(r"-(\d+)d")
 def _instants(value: Any, at: int) -> Any:
     if isinstance(value, dict):
         return {
-            key: _instant(each, at) if key in INSTANTS and isinstance(each, str) else _instants(each, at)
-            for key, each in value.items()
+            key: _instant(item, at) if key in INSTANTS and isinstance(item, str) else _instants(item, at)
+            for key, item in value.items()
         }
-    return [_instants(each, at) for each in value] if isinstance(value, list) else value
+    return [_instants(item, at) for item in value] if isinstance(value, list) else value
 
 
 def _instant(text: str, at: int) -> int:

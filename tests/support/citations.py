@@ -1,7 +1,7 @@
-"""The sections of a country file that a denial may cite: found in the file's own words, not by the code that denies.
+"""The sections of a country file that a denial may cite, derived from the file and not from the code under test.
 
-A denial carries the source and severity of a section that was in force for such a call on that day. Where the file holds
-several for one reason, only a person can say which of them denied: the case names it in `cites`.
+A denial carries the source and severity of a section in force for such a call on that day. If several sections could give
+the same reason, the case names the right one in `cites`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,14 +18,14 @@ Section: TypeAlias = Mapping[str, Any]
 
 _OTHER_SEVERITY = "self_regulation"
 
-# The reasons that no section of a country file gives: of the gate itself, or of a law above every country's.
+# The reasons that do not come from a country file: they come from the gate itself or from EU law.
 WITHOUT_SECTION = {
     "number.invalid": "gate",
     "campaign.unknown": "gate",
     "campaign.inactive": "gate",
     "revocation.revoked": "statute GDPR art. 21(2) and (3)",
 }
-# The kind of section that gives a reason.
+# Reason code to the kind of section that gives it.
 KINDS = {
     "number.not_diallable": "diallable",
     "campaign.sector_banned": "sector_bans",
@@ -44,7 +44,7 @@ KINDS = {
     "frequency.exceeded": "frequency",
     "frequency.rest": "rest",
 }
-# The findings behind a reason, for which sections are cited by name (`cited_for`).
+# Reason code to the findings that sections name in `cited_for`.
 FINDINGS = {
     "list.unknown": ["origin"],
     "list.ceded": ["cession"],
@@ -57,7 +57,7 @@ FINDINGS = {
 
 
 def citations(case: Case, code: str) -> list[str]:
-    """Return what a denial of the case for this reason may cite: a severity and a source, or a severity alone."""
+    """Return the citations that a denial for this reason may carry: severity and source, or a severity alone."""
     if code in WITHOUT_SECTION:
         return [WITHOUT_SECTION[code]]
     facts = merged(BASE, case.facts)
@@ -75,12 +75,12 @@ def cited(section: Section) -> str:
 
 
 def matches(citation: str, named: str) -> bool:
-    """Return whether a case that says `named` means this citation. A severity alone: one of no section."""
+    """Return whether `named`, as a case writes it, means this citation. A severity alone means no section."""
     return citation.startswith(named) if " " in named else citation == named
 
 
 def exchange_severities(case: Case) -> Case:
-    """Return the case under a law whose sections bind as before, with a severity that none of them assumes."""
+    """Return the case with an explicit severity in every section that differs from every default."""
     data = case_law_data(case)
     kinds = {kind: [_exchange(section) for section in data.get(kind, ())] for kind in SECTIONS}
     cites = {code: _exchange_citation(named) for code, named in case.want.cites.items()}
@@ -100,16 +100,16 @@ def _exchange_citation(named: str) -> str:
 def _of_kind(case: Case, facts: Section, code: str) -> list[Section]:
     kind, shown = KINDS[code], facts["caller_id"]
     if code == "caller_id.not_assigned" and shown["assigned"]:
-        kind = "unique_caller_ids"  # the campaign's own, so it can only be shared
+        kind = "unique_caller_ids"  # it is the campaign's own, so the denial can only be about sharing
     found = in_force(case, kind)
     if kind == "foreign_ingress":
         return [section for section in found if shown.get("kind", "unknown") in section["kinds"]]
-    # Of several legal bases the first says what is accepted, and is the one that a call falls short of.
+    # If several legal bases apply, the first one decides and is the one cited.
     return found[:1] if kind == "legal_basis" else found
 
 
 def _for_finding(case: Case, code: str, finding: str) -> list[Section]:
-    """Return the sections cited for a finding; where there are none, what denials cited before the key existed."""
+    """Return the sections cited for a finding. Without any, return the fallback for files without `cited_for`."""
     kinds = ["lists"] if code.startswith("list.") else ["consents", "lists"]
     found = [
         section

@@ -1,5 +1,7 @@
-"""A gate to be looked at: two controllers, campaigns with and without proof of their caller IDs, lists, requests of people,
-and calls that are asked about. Its clock goes on from `NOW`."""
+"""A gate with data for every console page: controllers, campaigns, lists, caller IDs and data-subject requests.
+
+Its clock runs on from `NOW`.
+"""
 
 import time
 from collections.abc import AsyncIterator
@@ -46,7 +48,7 @@ BETA = {
 
 
 class Going(Hand):
-    """A hand that goes on by itself, from where it is set."""
+    """A clock that runs on from the instant to which it is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,13 +72,14 @@ def clients() -> list[dict[str, Any]]:
 
 
 def write_controllers(folder: Path) -> None:
-    """The example's controller with more campaigns, and another."""
+    """Write the sample controller with more campaigns, and a second controller."""
     path = folder / "controllers" / "acme.yaml"
     acme = yaml.safe_load(path.read_text())
     shared = {"trunk_country": "IT", "dial_region": "IT"}
     numbers = ([CALLER, LANDLINE], [BARE])
     acme["campaigns"] += [
-        {**each, **shared, "caller_ids": shown} for each, shown in zip(CAMPAIGNS, numbers, strict=True)
+        {**campaign, **shared, "caller_ids": shown}
+        for campaign, shown in zip(CAMPAIGNS, numbers, strict=True)
     ]
     path.write_text(yaml.safe_dump(acme))
     (folder / "controllers" / "beta.yaml").write_text(yaml.safe_dump(BETA))
@@ -105,7 +108,7 @@ async def looked_at(folder: Path, **changes: Any) -> AsyncIterator[World]:
 
 
 async def furnish(made: World) -> None:
-    """A list, a caller ID that will soon need another proof, and requests of people."""
+    """Add a call list, a caller ID whose proof expires soon, and data-subject requests."""
     rows = {**world.LIST, "numbers": [CLEAR, LISTED, *NUMBERS]}
     await post(made, "/v1/lists", {**rows, "campaigns": ["acme-fibre", "acme-mobile"]})
     proof = {"caller_id": LANDLINE, "kind": "probe", "evidence": "probe", "at": "2026-10-29T10:00:00+01:00"}
@@ -127,7 +130,7 @@ async def post(made: World, path: str, body: dict[str, Any]) -> None:
 
 
 async def check(made: World, to: str, campaign: str = "acme-fibre", from_: str = CALLER) -> dict[str, Any]:
-    asked = {"to": to, "from": from_, "campaign": campaign}
-    async with made.client.post("/v1/check", json=asked) as answer:
-        told: dict[str, Any] = await answer.json()
-        return told
+    call = {"to": to, "from": from_, "campaign": campaign}
+    async with made.client.post("/v1/check", json=call) as response:
+        decision: dict[str, Any] = await response.json()
+        return decision

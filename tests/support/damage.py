@@ -1,10 +1,10 @@
-"""A file with one bit of it changed, whatever stood there."""
+"""Damage to files: one flipped bit."""
 
 from pathlib import Path
 
 
 def flip(path: Path, at: int | None = None) -> None:
-    """Of the byte `at`; of the one in the middle without it."""
+    """Flip a bit of the byte at offset `at`, or of the byte in the middle."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2 if at is None else at] ^= 1
     path.write_bytes(data)

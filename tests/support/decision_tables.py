@@ -1,8 +1,8 @@
-"""Decision tables: every combination of some axes, each answered by exactly one row of `tests/cases/grid/*.yaml`.
+"""The decision tables of `tests/cases/grid/*.yaml`: exactly one row answers each combination of a table's axes.
 
-A table names its axes and their words; `words.yaml` says which facts a word stands for, and a table may add words of its own. A row
-lists, for some axes, the words that it answers for (an axis that it does not name: all of them), the answer (`allow`, or the reason
-codes of the denial) and the law that says so. On an axis of instants, a row may say `from` and `until` instead: days in Italy, both
+A table names its axes and their words. `words.yaml` defines the facts for each word; a table may define words of its own.
+A row lists the words that it covers on some axes, and covers every word of the others. It gives the answer (`allow`, or the reason
+codes of the denial) and the law behind it. On an axis of instants a row may give `from` and `until` instead: days in Italy, both
 included. The answers are read from the law and written by hand.
 """
 
@@ -30,11 +30,14 @@ Axes = dict[str, dict[str, Any]]
 
 
 class GridError(ValueError):
-    """A table that has no answer or more than one for a combination, or contains an unknown word."""
+    """A table lacks an answer for a combination, has several, or contains an unknown word."""
 
 
 class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`axes`: axis to word to facts. `usual`: the word of each axis that a table does not mention."""
+    """The words of all axes with their facts.
+
+    `axes` maps axis to word to facts. `usual` holds the default word of each axis.
+    """
 
     axes: Axes
     usual: dict[str, str]
@@ -45,14 +48,14 @@ class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def facts(self, axis: str, word: str) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = self.axes[axis][word]
+            facts: dict[str, Any] = self.axes[axis][word]
         except KeyError:
             raise GridError(f"{axis}: {word!r} is unknown; add it to words.yaml") from None
-        return found
+        return facts
 
 
 class Question(Struct, frozen=True, kw_only=True, dict=True):
-    """One combination. `data`: its facts as YAML gives them."""
+    """One combination of words. `data` holds its facts as parsed from YAML."""
 
     words: dict[str, str]
     data: dict[str, Any]
@@ -70,7 +73,7 @@ class Question(Struct, frozen=True, kw_only=True, dict=True):
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """`answer`: the reason codes, none for an allow."""
+    """A row of a table. `answer` holds the reason codes; it is empty for an allow."""
 
     file: str
     table: str
@@ -116,7 +119,7 @@ def read_rows() -> Iterator[Row]:
 
 
 def _load(text: str) -> Any:
-    # The same as `safe_load`, several times as fast.
+    # Like `safe_load`, but several times as fast.
     return casebook._plain(yaml.load(text, Loader=yaml.CSafeLoader))
 
 
@@ -156,7 +159,10 @@ def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:
 
 
 def _words_of(axis: str, named: Any, words: Words) -> list[str]:
-    """`all` stands for every word of the axis, so that a new one needs an answer in each such table."""
+    """Return the words that a table names on an axis.
+
+    `all` means every word of the axis, so that a new word needs an answer in each such table.
+    """
     if named == "all":
         return list(words.axes[axis])
     for word in named:
@@ -179,11 +185,11 @@ def _row_problems(row: dict[str, Any], axes: dict[str, list[str]]) -> Iterator[s
     for axis in row.keys() - _NOT_AXES:
         unknown = set(_list(row[axis])) - set(axes.get(axis, ()))
         if axis not in axes:
-            yield f"{axis!r} is no axis of the table; quote a text that contains a comma"
+            yield f"{axis!r} is not an axis of the table; if it is part of a word with a comma, quote the word"
         elif unknown:
-            yield f"{axis}: {', '.join(map(repr, unknown))} not among the words of the table's axis"
+            yield f"{axis}: {', '.join(map(repr, unknown))} is not a word of this axis in the table"
     if "answer" not in row or not _list(row["answer"]):
-        yield "no answer"
+        yield "`answer` is missing"
 
 
 def _is_answered(question: Question, row: dict[str, Any]) -> bool:

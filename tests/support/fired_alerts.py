@@ -6,9 +6,9 @@ from typing import ParamSpec
 
 P = ParamSpec("P")
 
-REPORTED: set[str] = set()  # since the current test began
+REPORTED: set[str] = set()  # since the start of the current test
 DECLARED: set[str] = set()
-UNJUDGED: list[Callable[[], Awaitable[None]]] = []  # what is to be awaited when the current test has ended
+UNJUDGED: list[Callable[[], Awaitable[None]]] = []  # checks to await when the current test ends
 
 
 def fires(*names: str) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, Awaitable[None]]]:

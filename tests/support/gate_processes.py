@@ -1,7 +1,7 @@
-"""Gates as child processes: a test kills them, cuts them off from their store, or makes their disk fail.
+"""Gates as child processes, which tests can kill, cut off from their store or give a failing disk.
 
-A child takes orders over a socket, as JSON lines. It is forked from a server that has already imported the product, so a start
-takes a tenth of a second. Only `_Child`, `_Beside` and `Node.entries` use the product's classes.
+A child receives commands as JSON lines over a socket. It is forked from a server that has already imported the product, so a
+start takes a tenth of a second. Only `_Child`, `_Beside` and `Node.entries` use the product's classes.
 """
 
 import asyncio
@@ -36,22 +36,22 @@ from tests.support.world import CALLER, LIST, Hand
 
 CONTEXT: Final = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.support.gate_processes"])
-_LONGEST: Final = 1 << 24  # bytes of an order or an answer
+_LONGEST: Final = 1 << 24  # bytes of a command or a response
 FULL, LOSING = "/dev/full", "/dev/null"
 
 Run: TypeAlias = Callable[[socket.socket, Path, Instant], Awaitable[None]]
 
 
 class Died(Exception):
-    """The child ended before it answered."""
+    """The child ended before it responded."""
 
 
 class Failed(Exception):
-    """The order was refused."""
+    """The command failed in the child."""
 
 
 class Told(Struct, frozen=True):
-    """A response: `id` is empty where nothing was decided."""
+    """A response to a check. `id` is empty if no decision was recorded."""
 
     decision: str
     id: str
@@ -59,7 +59,7 @@ class Told(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """A decision in the log. `attempts`: the earlier decisions that it saw counted."""
+    """A decision in the log. `attempts` are the ids of the earlier decisions that it counted."""
 
     id: str
     number: str
@@ -72,13 +72,13 @@ class Entry(Struct, frozen=True):
 
 
 class _Child:
-    """A gate. Each public coroutine is an order."""
+    """A gate in the child process. Each public coroutine is a command."""
 
     def __init__(self, app: App) -> None:
         self._app, self._client = app, app.config.settings.clients[0]
 
     async def check(self, *calls: tuple[str, str, str]) -> list[tuple[str, str, list[str]]]:
-        """Ask in one turn of the event loop, so that the calls form as few batches as the gate allows."""
+        """Check all calls in one turn of the event loop, so that they form as few batches as possible."""
         asked = [
             self._app.gate.check(
                 Call(to=to, from_=CALLER, campaign=campaign, call_id=call_id, client=self._client.name),
@@ -87,7 +87,10 @@ class _Child:
             for to, call_id, campaign in calls
         ]
         answers = await asyncio.gather(*asked)
-        return [(each.decision, each.decision_id, [why.code for why in each.reasons]) for each in answers]
+        return [
+            (answer.decision, answer.decision_id, [reason.code for reason in answer.reasons])
+            for answer in answers
+        ]
 
     async def ping(self) -> None:
         pass
@@ -103,9 +106,11 @@ class _Child:
 
     async def load(self, numbers: list[str]) -> None:
         """Load a call list of these numbers."""
-        told = {name: value for name, value in LIST.items() if name != "numbers"}
+        fields = {name: value for name, value in LIST.items() if name != "numbers"}
         rows = io.BytesIO("\n".join(numbers).encode())
-        await self._app.registrar.call_lists.load_list(self._client, msgspec.convert(told, ListRequest), rows)
+        await self._app.registrar.call_lists.load_list(
+            self._client, msgspec.convert(fields, ListRequest), rows
+        )
         await self._app.tick(patience=None)
 
     async def tick(self) -> dict[str, str]:
@@ -113,20 +118,20 @@ class _Child:
         return self._app.gate.readiness()
 
     async def note_durable(self) -> bool:
-        """Return whether the other gates may repeat everything that this one has answered."""
+        """Return whether the other gates may repeat all answers of this one."""
         upkeep = self._app._upkeep
         await upkeep._noting.run(None)
         return not upkeep._noting.problem
 
     async def redirect_log(self, path: str) -> None:
-        """Replace the open segment's descriptor by a device that refuses or loses every write."""
+        """Redirect writes of the open segment to a device that refuses or discards them."""
         device = os.open(path, os.O_WRONLY)
         for fd in _open_segments(self._app.config.data / "log"):
             os.dup2(device, fd)
         os.close(device)
 
     async def limit_log(self, room: int) -> None:
-        """Cut short each write that would make a file longer than the newest segment plus `room` bytes."""
+        """Limit every file to the size of the newest segment plus `room` bytes."""
         newest = segments(self._app.config.data / "log")[-1][1]
         _limit_files(newest.stat().st_size + room)
 
@@ -138,7 +143,7 @@ class _Child:
 
 
 class _Beside:
-    """A process without a gate that writes to the same ledger, as a command does."""
+    """A process without a gate that writes to the same ledger, like a command-line tool."""
 
     def __init__(self, registrar: Registrar) -> None:
         self._registrar, self._client = registrar, registrar.config.settings.clients[0]
@@ -153,7 +158,7 @@ class _Beside:
 
 def _open_segments(folder: Path) -> Iterator[int]:
     for link in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # the descriptor of this listing is closed by now
+        with suppress(OSError):  # the listing's own descriptor is already closed
             path = link.readlink()
             if path.parent == folder and path.stem.isdigit():
                 yield int(link.name)
@@ -189,7 +194,7 @@ def _run(file: Path, run: Callable[[], Any]) -> None:
 
 
 async def _serve(mine: socket.socket, hand: Hand, child: _Child | _Beside) -> None:
-    """Run orders until the socket closes. They start in the order of arrival and run concurrently."""
+    """Run commands until the socket closes. They start in order of arrival and run concurrently."""
     reader, writer = await asyncio.open_connection(sock=mine, limit=_LONGEST)
 
     async def obey(ticket: int, order: str, values: Sequence[Any]) -> None:
@@ -216,7 +221,7 @@ async def _serve(mine: socket.socket, hand: Hand, child: _Child | _Beside) -> No
 
 
 class Node:
-    """A child process with its configuration file. `proxy` stands between it and its store."""
+    """A child process with its configuration file. `proxy` connects it to its store."""
 
     def __init__(self, file: Path, hand: Hand, proxy: Proxy | None = None, run: Any = run_gate) -> None:
         self.file, self.hand, self.proxy = file, hand, proxy
@@ -242,7 +247,7 @@ class Node:
 
     @property
     def log(self) -> str:
-        """The name of its decision log, with which its decision ids begin."""
+        """The name of its decision log, which prefixes its decision ids."""
         name: str = json.loads((self.data / "keys.json").read_bytes())["log"]
         return name
 
@@ -262,13 +267,13 @@ class Node:
         except ConnectionError:
             pass
         finally:
-            for each in self._awaited.values():
-                if not each.done():
-                    each.set_exception(Died())
+            for awaited in self._awaited.values():
+                if not awaited.done():
+                    awaited.set_exception(Died())
             self._writer.transport.abort()
 
     def order(self, name: str, *values: Any) -> asyncio.Future[Any]:
-        """Send an order and return its future result, which fails with `Failed` or `Died`."""
+        """Send a command and return its future result, which may fail with `Failed` or `Died`."""
         ticket = next(self._tickets)
         awaited = self._awaited[ticket] = asyncio.get_running_loop().create_future()
         if self._reading.done():
@@ -281,7 +286,7 @@ class Node:
         return [Told(decision, name, tuple(codes)) for decision, name, codes in answers]
 
     async def kill(self) -> None:
-        """Send SIGKILL, so that nothing is flushed or closed."""
+        """Send SIGKILL, so that the child flushes and closes nothing."""
         process, self._process = self._process, None
         process.kill()
         await self._reading
@@ -309,11 +314,14 @@ class Node:
         for _, record in Reader(self.data / "log").entries(first=after + 1):
             if isinstance(record, Record):
                 number = self._keys.month(record.at).unseal(record.sealed)
-                attempts = tuple(each.decision for each in record.facts.known.attempts)
+                attempts = tuple(attempt.decision for attempt in record.facts.known.attempts)
                 yield Entry(record.id, number, record.call_id, record.decision.allow, attempts)
 
     def cut_power(self, told: int, cut: int) -> None:
-        """Remove up to `cut` bytes of the log's end, as a power cut may, but nothing that a checkpoint covers or before entry `told`."""
+        """Remove up to `cut` bytes from the end of the log, as a power cut may.
+
+        Entries up to `told` are kept, as are entries that a checkpoint covers.
+        """
         covered = last_checkpoint(self.data / "log")
         kept = max(told, covered.checkpoint.size if covered else 0)
         first, newest = segments(self.data / "log")[-1]

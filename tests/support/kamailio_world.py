@@ -1,7 +1,8 @@
 """A real Kamailio with the shipped configuration, between a dialer and trunks that speak raw SIP over UDP.
 
-The dialer is 127.0.0.2, the trunks are 127.0.0.3 and 127.0.0.4, a stranger is 127.0.0.5. A trunk keeps every request that
-reached it, whatever it was: it is the witness."""
+The dialer is 127.0.0.2, the trunks are 127.0.0.3 and 127.0.0.4, an unknown sender is 127.0.0.5. A trunk keeps every request
+that it receives, so that tests can check what passed the proxy.
+"""
 
 import asyncio
 import os
@@ -34,7 +35,7 @@ _Bound = TypeVar("_Bound", bound="Endpoint")
 
 
 class Message(Struct):
-    """As it arrived. `headers` are in order, with their names as written, compact ones in full."""
+    """A received message. `headers` are in order; compact names are expanded."""
 
     raw: bytes
     first: str
@@ -42,7 +43,7 @@ class Message(Struct):
     body: str = ""
 
     def all(self, name: str) -> list[str]:
-        return [value for each, value in self.headers if each.lower() == name.lower()]
+        return [value for header, value in self.headers if header.lower() == name.lower()]
 
     def get(self, name: str) -> str:
         return next(iter(self.all(name)), "")
@@ -72,13 +73,13 @@ def read(raw: bytes) -> Message:
 
 
 def user_of(value: str) -> str:
-    """The user of the first URI in it."""
-    found = re.search(r"(?:sips?|tel):([^@>;]*)", value)
-    return found[1] if found else ""
+    """Return the user part of the first URI in a header value."""
+    match = re.search(r"(?:sips?|tel):([^@>;]*)", value)
+    return match[1] if match else ""
 
 
 class Endpoint(asyncio.DatagramProtocol):
-    """A UDP port that keeps what reached it."""
+    """A UDP endpoint that keeps every message it receives."""
 
     def __init__(self) -> None:
         self.kept: list[Message] = []
@@ -97,7 +98,7 @@ class Endpoint(asyncio.DatagramProtocol):
         asyncio.get_running_loop().create_task(self._tell())
 
     def arrived(self, message: Message, addr: tuple[str, int]) -> None:
-        """Answers."""
+        """Respond to a message. By default an endpoint does not."""
 
     async def _tell(self) -> None:
         async with self._news:
@@ -108,14 +109,14 @@ class Endpoint(asyncio.DatagramProtocol):
         host, port = self.transport.get_extra_info("sockname")
         return host, port
 
-    def reply(self, asked: Message, status: str) -> bytes:
+    def reply(self, request: Message, status: str) -> bytes:
         host, port = self.address
         copied = "".join(
             f"{name}: {value}\r\n"
-            for name, value in asked.headers
+            for name, value in request.headers
             if name.lower() in {"via", "from", "call-id", "cseq", "record-route"}
         )
-        to = asked.get("To")
+        to = request.get("To")
         tag = "" if "tag=" in to or status.startswith("100") else ";tag=trunk"
         more = f"Contact: <sip:line-7@{host}:{port}>\r\n"
         if status.startswith("3"):
@@ -123,7 +124,7 @@ class Endpoint(asyncio.DatagramProtocol):
         return f"SIP/2.0 {status}\r\n{copied}To: {to}{tag}\r\n{more}Content-Length: 0\r\n\r\n".encode()
 
     async def until(self, wanted: Callable[[Message], bool], seconds: float = 6) -> Message:
-        """The first kept message that is wanted, now or once it arrives."""
+        """Wait for a message for which `wanted` is true. Return the first one."""
         async with asyncio.timeout(seconds), self._news:
             while True:
                 for message in self.kept:
@@ -133,7 +134,10 @@ class Endpoint(asyncio.DatagramProtocol):
 
 
 class Trunk(Endpoint):
-    """Says to each new INVITE what `says` holds, and to the rest 200. An ACK, and what `says` leaves empty, gets nothing."""
+    """A trunk that responds to an INVITE with the statuses in `says`, and to other requests with 200.
+
+    It does not respond to an ACK, nor to an INVITE if `says` is empty.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,15 +150,15 @@ class Trunk(Endpoint):
         for at, status in enumerate(self.says if message.method == "INVITE" else ["200 OK"]):
             loop.call_later(0.1 * at, self.transport.sendto, self.reply(message, status), addr)
         if message.method == "CANCEL":
-            for each in self.kept:
-                if each.method == "INVITE" and each.get("Call-ID") == message.get("Call-ID"):
-                    self.transport.sendto(self.reply(each, "487 Request Terminated"), addr)
+            for request in self.kept:
+                if request.method == "INVITE" and request.get("Call-ID") == message.get("Call-ID"):
+                    self.transport.sendto(self.reply(request, "487 Request Terminated"), addr)
 
     @property
     def invites(self) -> list[Message]:
-        """Each once, however often it was sent."""
-        found = {each.raw: each for each in self.kept if each.method == "INVITE"}
-        return list(found.values())
+        """The received INVITEs without retransmissions."""
+        unique = {message.raw: message for message in self.kept if message.method == "INVITE"}
+        return list(unique.values())
 
 
 class Dialer(Endpoint):
@@ -166,7 +170,7 @@ class Dialer(Endpoint):
         self.transport.sendto(raw.encode() if isinstance(raw, str) else raw, self.proxy)
 
     def invite(self, uri: str = "", method: str = "INVITE", more: str = "", **changes: str) -> "Request":
-        """`uri`: what stands before the `@` of the proxy, or a whole one. `changes`: headers in place of the usual."""
+        """Build a request. `uri` is a user part or a complete URI; `changes` replace headers."""
         name = next(_names)
         host, port = self.address
         target = uri if ":" in uri else f"sip:{uri or CLEAR}@{self.proxy[0]}"
@@ -183,7 +187,7 @@ class Dialer(Endpoint):
         return Request(self, method, target, headers, more)
 
     async def call(self, uri: str = "", **changes: str) -> Message:
-        """Sends an INVITE; its final answer, which is acknowledged."""
+        """Send an INVITE, acknowledge its final response and return that."""
         return await self.invite(uri, **changes).answered()
 
 
@@ -211,7 +215,7 @@ class Request(Struct):
         )
 
     async def final(self, seconds: float = 6) -> Message:
-        return await self.dialer.until(lambda each: self.heard(each) and each.status >= 200, seconds)
+        return await self.dialer.until(lambda message: self.heard(message) and message.status >= 200, seconds)
 
     async def answered(self) -> Message:
         self.send()
@@ -220,21 +224,24 @@ class Request(Struct):
         return answer
 
     def within(self, answer: Message, method: str, *, cseq: int = 1, **changes: str) -> "Request":
-        """A request that follows an answer to this one: hop by hop after a refusal, else along the dialog's route."""
+        """Build a request that follows a response to this one.
+
+        The ACK of a refusal goes hop by hop; other requests follow the route of the dialog.
+        """
         accepted = 200 <= answer.status < 300
         headers = dict(self.headers) | {"To": answer.get("To"), "CSeq": f"{cseq} {method}"}
         uri = self.uri
         if accepted or method != "ACK":
             headers["Via"] += f"-{method}{cseq}"
-            found = re.search(r"<([^>]+)>", answer.get("Contact"))
-            uri = found[1] if found else uri
+            contact = re.search(r"<([^>]+)>", answer.get("Contact"))
+            uri = contact[1] if contact else uri
             headers["Route"] = ", ".join(reversed(answer.all("Record-Route")))
         headers |= {key.replace("_", "-"): value for key, value in changes.items() if key != "uri"}
         return Request(self.dialer, method, changes.get("uri", uri), {k: v for k, v in headers.items() if v})
 
 
 class Sip(Struct):
-    """`log`: what Kamailio wrote."""
+    """A running Kamailio with its dialers and trunks. `log` is the file with its output."""
 
     process: asyncio.subprocess.Process
     port: int
@@ -252,10 +259,10 @@ class Sip(Struct):
 
     @property
     def at_the_trunks(self) -> list[Message]:
-        return [each for trunk in self.trunks for each in trunk.invites]
+        return [invite for trunk in self.trunks for invite in trunk.invites]
 
     def allowed(self) -> dict[str, tuple[str, str]]:
-        """Number and caller ID of every allow in the log, by its id."""
+        """Return number and caller ID of every allow in the log, by decision id."""
         keys = Keys.open(self.data / "keys.json")
         return {
             entry.id: (
@@ -267,7 +274,7 @@ class Sip(Struct):
         }
 
     def prove(self) -> None:
-        """Never an INVITE at a trunk without a matching allow in the log; each allow is used for one call."""
+        """Assert that every INVITE at a trunk matches an allow in the log, and that no allow is used twice."""
         allowed = self.allowed()
         calls: dict[str, str] = {}
         for invite in self.at_the_trunks:
@@ -279,10 +286,10 @@ class Sip(Struct):
             to, shown = allowed[decision]
             assert user_of(invite.uri) == to, invite.raw
             assert user_of(invite.get("To")) == to, invite.raw
-            assert [user_of(each) for each in invite.all("From")] == [shown], invite.raw
-            assert [user_of(each) for each in invite.all("P-Asserted-Identity")] == [shown], invite.raw
-            assert b"699999999" not in invite.raw, invite.raw  # what a test smuggles
-            assert [user_of(each) for each in invite.all("Contact")] in ([], [shown]), invite.raw
+            assert [user_of(value) for value in invite.all("From")] == [shown], invite.raw
+            assert [user_of(value) for value in invite.all("P-Asserted-Identity")] == [shown], invite.raw
+            assert b"699999999" not in invite.raw, invite.raw  # the number that tests try to smuggle in
+            assert [user_of(value) for value in invite.all("Contact")] in ([], [shown]), invite.raw
             assert calls.setdefault(decision, invite.get("Call-ID")) == invite.get("Call-ID")
 
 
@@ -307,8 +314,10 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 @asynccontextmanager
 async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIterator[Sip]:
-    """Kamailio in front of `gate` (http://host:port), ready. `more`: see `Site.values`; with WITH_ANNOUNCEMENT the second trunk is the
-    announcement server."""
+    """Run Kamailio in front of `gate` (http://host:port) and wait until it is ready.
+
+    `more` is `Site.values`. With WITH_ANNOUNCEMENT the second trunk is the announcement server.
+    """
     port, operations = free_port(PROXY, SOCK_DGRAM), free_port()
     proxy, log = (PROXY, port), folder / "sip" / "kamailio.log"
     async with AsyncExitStack() as stack:
@@ -338,7 +347,7 @@ async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIte
 
 
 async def ready(made: Sip) -> None:
-    """Polls with OPTIONS, which it answers once it listens."""
+    """Poll with OPTIONS until Kamailio responds."""
     async with asyncio.timeout(10):
         while True:
             assert made.process.returncode is None, made.log.read_text()[-2000:]

@@ -1,4 +1,4 @@
-"""A gate with its FastAGI door open on a free port, and an Asterisk to call it (dialgate.tools.conformance.asterisk)."""
+"""A gate with a FastAGI listener on a free port, and a simulated Asterisk that calls it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,7 +36,7 @@ class Pbx(Struct, frozen=True):
     async def checked(
         self, to: str = CLEAR, *more: str, script: str = "check", temper: Temper | None = None, **changes: Any
     ) -> Channel:
-        """The channel after `AGI(agi://…/check,to,from,campaign)`, which left an earlier decision behind."""
+        """Run `AGI(agi://…/check,to,from,campaign)` and return the channel, with the variables that it set."""
         channel = self.channel(to, temper=temper or Temper(), **changes)
         given = (to, CALLER, CAMPAIGN, *more) if script == "check" else (to, CALLER, *more)
         await self.agi(channel, script, *given)
@@ -52,7 +52,7 @@ def told(channel: Channel) -> tuple[str, str]:
 
 @asynccontextmanager
 async def opened(folder: Path, **changes: Any) -> AsyncIterator[Pbx]:
-    """With one call list; changes to `fastagi` or other settings by name."""
+    """Run a gate with one call list. `changes` apply to `fastagi` or to other settings by name."""
     written = {
         "clients": [world.client("tests", KEY, *SCOPES), PBX],
         "fastagi": {"port": 0, "deadline_seconds": 2, **changes.pop("fastagi", {})},
@@ -68,7 +68,7 @@ async def opened(folder: Path, **changes: Any) -> AsyncIterator[Pbx]:
 
 
 def reconfigured(config: Config, changes: dict[str, list[str]]) -> Config:
-    """The same, after `changes` to the client `pbx`."""
+    """Apply `changes` to the client `pbx` and return the reloaded configuration."""
     path = config.folder / "dialgate.yaml"
     written = yaml.safe_load(path.read_text())
     next(client for client in written["clients"] if client["name"] == "pbx").update(changes)
@@ -77,7 +77,7 @@ def reconfigured(config: Config, changes: dict[str, list[str]]) -> Config:
 
 
 def present(app: App, caller_id: str) -> None:
-    """Assign one more caller ID to the campaign."""
+    """Assign another caller ID to the campaign."""
     path = app.config.folder / "controllers" / "acme.yaml"
     written = yaml.safe_load(path.read_text())
     written["campaigns"][0]["caller_ids"].append(caller_id)

@@ -1,15 +1,15 @@
-"""Ports for servers that cannot be told to take any."""
+"""Free ports for servers that cannot choose a port themselves."""
 
 import random
 import socket
 
-_BELOW = 32_768  # from here on the kernel gives them to whoever calls, and might before the server has begun to listen
-_choice = random.SystemRandom()  # workers that share the tests all draw the same from `random`
+_BELOW = 32_768  # the kernel may assign higher ports to clients before the server listens
+_choice = random.SystemRandom()  # `random` yields the same values in every pytest-xdist worker
 _given = set[int]()
 
 
 def free_port(host: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Each is given once."""
+    """Return a free port. No port is returned twice."""
     while True:
         port = _choice.randrange(10_000, _BELOW)
         if port not in _given and _is_free(host, port, kind):

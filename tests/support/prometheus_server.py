@@ -1,4 +1,4 @@
-"""A real Prometheus as a process of its own, that looks several times a second, so that a test need not wait for minutes."""
+"""A real Prometheus server that scrapes several times a second, so that tests need not wait for minutes."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from tests.support.fired_alerts import REPORTED
 from tests.support.paths import ROOT
 from tests.support.world import KEY
 
-# What fires for the machine that the test runs on, which may be slow or full.
+# Alerts that may fire because the test machine is slow or its disk is full.
 MACHINE = {
     "DialgateSlow",
     "DialgateLogSlow",
@@ -37,28 +37,27 @@ class Prometheus(Struct, frozen=True):
     client: ClientSession
 
     async def query(self, expression: str) -> list[dict[str, Any]]:
-        """An instant vector, or what a matrix or scalar comes to."""
+        """Return the result of an instant query."""
         async with self.client.post("/api/v1/query", data={"query": expression}) as answer:
-            told = await answer.json()
-        assert told["status"] == "success", told
-        result: list[dict[str, Any]] = told["data"]["result"]
+            body = await answer.json()
+        assert body["status"] == "success", body
+        result: list[dict[str, Any]] = body["data"]["result"]
         return result
 
     async def firing(self) -> set[str]:
         async with self.client.get("/api/v1/alerts") as answer:
-            told = await answer.json()
-        firing = {each["labels"]["alertname"] for each in told["data"]["alerts"] if each["state"] == "firing"}
+            alerts = (await answer.json())["data"]["alerts"]
+        firing = {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
         REPORTED.update(firing)
         return firing
 
     async def fired(self) -> set[str]:
-        """The alerts that have fired at any time."""
-        found = await self.query('max_over_time(ALERTS{alertstate="firing"}[1d])')
-        return {each["metric"]["alertname"] for each in found}
+        """Return the alerts that have fired at any time."""
+        samples = await self.query('max_over_time(ALERTS{alertstate="firing"}[1d])')
+        return {sample["metric"]["alertname"] for sample in samples}
 
     async def until(self, condition: Callable[[set[str]], bool], seconds: float = 15) -> set[str]:
-        """The alerts that fire, once they fulfil the condition, or when the time is over. It waits for its own looks at a
-        process of another's."""
+        """Wait until the firing alerts fulfil the condition or the time is over. Return the firing alerts."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while True:
@@ -68,18 +67,18 @@ class Prometheus(Struct, frozen=True):
             await self.look()
 
     async def look(self) -> None:
-        """Returns after it has scraped every target anew and judged what it saw. Its first look takes some seconds."""
+        """Wait until every target was scraped again and the rules were evaluated. The first time takes seconds."""
         begun = await self._rounds()
         while await self._rounds() <= begun + 2:
             await asyncio.to_thread(signal.sigtimedwait, [], 0.02)
 
     async def _rounds(self) -> int:
-        found = await self.query("min(count_over_time(up[1h]))")
-        return int(found[0]["value"][1]) if found else 0
+        samples = await self.query("min(count_over_time(up[1h]))")
+        return int(samples[0]["value"][1]) if samples else 0
 
 
 def quickened(rules: Path, hold: str = "400ms") -> dict[str, Any]:
-    """The same rules, of which none waits for minutes before it fires, but for `hold`."""
+    """Return the rules with every `for` replaced by `hold`, so that alerts fire quickly."""
     loaded: dict[str, Any] = yaml.safe_load(rules.read_text("utf-8"))
     for group in loaded["groups"]:
         group["interval"] = _EVERY
@@ -93,7 +92,10 @@ def quickened(rules: Path, hold: str = "400ms") -> dict[str, Any]:
 async def prometheus(
     folder: Path, targets: Mapping[str, Sequence[str]], *, quick: bool = True
 ) -> AsyncIterator[Prometheus]:
-    """`targets`: of each job, host and port. With the rules of `deploy`, quickened or as they are."""
+    """Run Prometheus with the rules of `deploy`.
+
+    `targets` maps a job to its `host:port` entries. `quick` shortens the intervals and the `for` of the rules.
+    """
     _configure(folder, targets, quick=quick)
     process = await asyncio.create_subprocess_exec(
         "prometheus",
@@ -140,17 +142,17 @@ def _configure(folder: Path, targets: Mapping[str, Sequence[str]], *, quick: boo
 
 
 async def _address(process: asyncio.subprocess.Process) -> str:
-    """Where it listens, once it answers."""
+    """Wait until Prometheus is ready. Return its `host:port`."""
     assert process.stderr is not None
-    said, address = b"", ""
+    output, address = b"", ""
     async for line in process.stderr:
-        said += line
-        found = _LISTENING.search(line)
-        if found:
-            address = (found[1] or found[2]).decode()
+        output += line
+        match = _LISTENING.search(line)
+        if match:
+            address = (match[1] or match[2]).decode()
         if b"Server is ready" in line:
             return address
-    raise AssertionError(f"Prometheus did not start; it said:\n{said.decode()}")
+    raise AssertionError(f"Prometheus did not start. Its output:\n{output.decode()}")
 
 
 async def _drained(stream: asyncio.StreamReader) -> None:
@@ -164,7 +166,7 @@ def _text(path: Path) -> str:
 
 @asynccontextmanager
 async def exporter(textfile: Path) -> AsyncIterator[str]:
-    """Serves a text file as the node exporter would. Where: host and port."""
+    """Serve a text file like the node exporter. Yields `host:port`."""
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(text=_text(textfile))

@@ -1,4 +1,4 @@
-"""A network that fails as it is told to: a TCP proxy in front of a server's socket."""
+"""A TCP proxy in front of a server's socket that simulates network faults."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,10 +9,19 @@ _CHUNK = 1 << 16
 
 
 class Proxy:
-    """`fault`: nothing, or `delay` (each request by `seconds`), `half_open` (nothing is passed on, and nobody is told),
-    `reset` (in the middle of a reply), `lost` (replies), `away` (who connects is cut off). With `only`, requests with these
-    bytes alone meet it. `held`: the request is held back until `heal`. `dropped`: so, and then the connection is closed, and it
-    never arrives. `broken`: the request arrives, its reply is held back until `heal`, and the connection is closed then. `reads`: replies to MGET that were passed on."""
+    """A proxy whose `fault` applies to every request, or only to requests that contain the bytes `only`.
+
+    - `delay`: forward each request after `seconds`
+    - `half_open`: forward nothing and keep the connection open
+    - `reset`: close the connection in the middle of a reply
+    - `lost`: discard replies
+    - `away`: close every connection at once
+    - `held`: forward the request after `heal`
+    - `dropped`: hold the request until `heal`, then close the connection without forwarding it
+    - `broken`: forward the request, hold its reply until `heal`, then close the connection
+
+    `reads` counts the replies to MGET that were forwarded.
+    """
 
     def __init__(self, target: Path) -> None:
         self.port = 0
@@ -20,8 +29,8 @@ class Proxy:
         self.only = b""
         self.seconds = 0.5
         self.healed = asyncio.Event()
-        self.arrived = asyncio.Event()  # a request that was held up has been answered by the server
-        self.caught = asyncio.Event()  # a request has met the fault
+        self.arrived = asyncio.Event()  # the server has answered a held request
+        self.caught = asyncio.Event()  # the fault has affected a request
         self.reads = 0
         self._passed = asyncio.Event()
         self._target = target
@@ -57,12 +66,12 @@ class Proxy:
         state = _Connection(self)
         try:
             await asyncio.gather(state.requests(reader, there), state.replies(back, writer))
-        except (ConnectionError, asyncio.CancelledError):  # the latter: the test has ended
+        except (ConnectionError, asyncio.CancelledError):  # CancelledError: the test has ended
             pass
         finally:
-            for each in (writer, there):
-                self._writers.discard(each)
-                each.transport.abort()
+            for end in (writer, there):
+                self._writers.discard(end)
+                end.transport.abort()
 
 
 class _Connection:
@@ -81,7 +90,7 @@ class _Connection:
                 raise ConnectionResetError
             if self.hit and proxy.fault == "half_open":
                 continue
-            if self.hit and proxy.fault == "held":  # until it is healed, also where the sender has gone
+            if self.hit and proxy.fault == "held":  # even if the client has disconnected
                 self.held = True
                 await proxy.healed.wait()
             if self.hit and proxy.fault == "delay":

@@ -1,6 +1,6 @@
-"""Redis and Valkey as real processes on loopback: alone, with TLS, behind Sentinels, as a Cluster. All end with this process.
+"""Real Redis and Valkey servers on loopback: alone, with TLS, with Sentinels or as a Cluster.
 
-The gate's user and the shipper's may do what docs/how-to lists, and nothing else.
+They end with this process. The users of the gate and the shipper have exactly the rights that docs/how-to lists.
 """
 
 import atexit
@@ -26,17 +26,17 @@ _TLS = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"
 
 @cache
 def allowed(user: str) -> list[str]:
-    """Return the rights that the guides list, for any store's name."""
+    """Return the rights that the guides list for a user, for any store name."""
     guides = "\n".join(path.read_text("utf-8") for path in GUIDES.glob("*.md"))
     (line,) = re.findall(rf"^ACL SETUSER {user} on >PASSWORD (.*)$", guides, re.MULTILINE)
     return [word.replace("{dialgate}", "{*}") for word in line.split()]
 
 
 def start(folder: Path, program: str = "redis-server", **options: str) -> subprocess.Popen[str]:
-    """Syncs every write, unless the options say otherwise. An underscore in an option stands for a hyphen."""
+    """Start a server that syncs every write by default. `_` in an option name becomes a hyphen."""
     folder.mkdir(exist_ok=True)
     usual = {"port": "0", "dir": str(folder), "save": "", "appendonly": "yes", "appendfsync": "always"}
-    usual["repl-diskless-sync-delay"] = "0"  # no other replica is waited for
+    usual["repl-diskless-sync-delay"] = "0"  # start a sync without waiting for more replicas
     words = [program]
     for name, value in (usual | options).items():
         words += [f"--{name.replace('_', '-')}", *value.split(" ")]
@@ -46,7 +46,10 @@ def start(folder: Path, program: str = "redis-server", **options: str) -> subpro
 
 
 def saying(what: str, folder: Path, words: list[str]) -> subprocess.Popen[str]:
-    """A process that has said so. Its words go to a file: nobody reads a pipe for hours."""
+    """Start a process and wait until its output contains `what`.
+
+    The output goes to a file, because a pipe that is never read would block the process.
+    """
     log = folder / "said"
     with log.open("w") as out:
         process = subprocess.Popen(words, stdout=out, stderr=out, text=True)
@@ -63,7 +66,7 @@ def ended(process: subprocess.Popen[str]) -> None:
 
 
 def lasting(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
-    """It ends with this process."""
+    """Kill the process when this one exits."""
     atexit.register(process.wait)
     atexit.register(process.kill)
     return process
@@ -77,7 +80,7 @@ def folder_for(what: str) -> Path:
 
 @cache
 def alone(program: str = "redis-server") -> str:
-    """The URL of a server with nothing in it."""
+    """Start an empty server. Return its URL."""
     folder = folder_for("redis")
     lasting(start(folder, program, unixsocket=str(folder / "socket")))
     return f"unix://{USER}:{PASSWORD}@{folder}/socket"
@@ -119,7 +122,10 @@ class Node(Struct):
 
 
 def say(port: int, *words: str) -> str:
-    """Asked again where it is cut off: a Sentinel does that to every client of a node that it has given another role."""
+    """Send a command and return the reply.
+
+    Retries if the connection is closed: a Sentinel disconnects all clients of a node whose role it changes.
+    """
     end = time.monotonic() + 10
     while True:
         command = ["redis-cli", "-p", str(port), *words]
@@ -143,23 +149,23 @@ class Cluster(Struct):
         return f"redis+cluster://{USER}:{PASSWORD}@{seeds}/"
 
     def agree(self) -> bool:
-        """Every node says the same of every other, and that all is well."""
-        told = [each.say("CLUSTER", "NODES") for each in self.nodes]
-        well = all("cluster_state:ok" in each.say("CLUSTER", "INFO") for each in self.nodes)
-        return well and "fail" not in "".join(told) and len(set(map(_seen_in, told))) == 1
+        """Return whether all nodes report the same healthy cluster."""
+        reports = [node.say("CLUSTER", "NODES") for node in self.nodes]
+        is_ok = all("cluster_state:ok" in node.say("CLUSTER", "INFO") for node in self.nodes)
+        return is_ok and "fail" not in "".join(reports) and len(set(map(_seen_in, reports))) == 1
 
-    def restart(self, node: Node, master: Node | None) -> None:  # noqa: ARG002 - the cluster tells it whom to follow
+    def restart(self, node: Node, master: Node | None) -> None:  # noqa: ARG002 - the cluster assigns its master
         node.restart()
 
 
-def _seen_in(told: str) -> frozenset[tuple[str, ...]]:
-    """Of each node the id, the role, the master and the slots; not whose view it is, and when it last heard of whom."""
-    rows = [line.split() for line in told.splitlines()]
+def _seen_in(report: str) -> frozenset[tuple[str, ...]]:
+    """Return id, role, master and slots of each node, without the fields that differ between reports."""
+    rows = [line.split() for line in report.splitlines()]
     return frozenset((row[0], row[2].removeprefix("myself,"), row[3], *row[8:]) for row in rows)
 
 
 def cluster(replicas: int, **options: str) -> Cluster:
-    """Three masters with so many replicas each."""
+    """Start a cluster of three masters with `replicas` replicas each."""
     nodes = []
     for _ in range(3 * (1 + replicas)):
         own = {
@@ -193,19 +199,19 @@ def cluster(replicas: int, **options: str) -> Cluster:
 
 
 def linked(node: Node) -> None:
-    """Returns once it has all that its master has, if it is a replica."""
+    """Wait until a replica has synchronized with its master. Returns at once for a master."""
     end = time.monotonic() + 30
     while (role := node.say("ROLE").split())[0] == "slave" and role[3] != "connected":
         assert time.monotonic() < end, "a replica does not follow"
 
 
 def master_of(nodes: Sequence[Node]) -> Node | None:
-    """Whom all the others of these follow, with all that it has."""
-    roles = {each.port: each.say("ROLE").split() for each in nodes}
+    """Return the master that all other nodes follow in sync, or None."""
+    roles = {node.port: node.say("ROLE").split() for node in nodes}
     for master in nodes:
         follows = ["slave", "127.0.0.1", str(master.port), "connected"]
-        others = [roles[each.port][:4] for each in nodes if each is not master]
-        if roles[master.port][0] == "master" and all(each == follows for each in others):
+        others = [roles[node.port][:4] for node in nodes if node is not master]
+        if roles[master.port][0] == "master" and all(role == follows for role in others):
             return master
     return None
 
@@ -216,7 +222,7 @@ def shared_cluster() -> str:
 
 
 class Sentinels(Struct):
-    """Three, of one master with its replicas."""
+    """Three Sentinels of one master with its replicas."""
 
     nodes: list[Node]
     ports: list[int]
@@ -226,43 +232,49 @@ class Sentinels(Struct):
         return f"redis+sentinel://{USER}:{PASSWORD}@{seeds}/gates"
 
     def agree(self) -> bool:
-        """Each names the same master, with all who follow it, and would have it replaced at once."""
-        named = [self._named_by(port) for port in self.ports]
-        return "" not in named and len(set(named)) == 1
+        """Return whether all Sentinels report the same master and are ready for a failover."""
+        masters = [self._named_by(port) for port in self.ports]
+        return "" not in masters and len(set(masters)) == 1
 
     def _named_by(self, port: int) -> str:
-        """The master's port. Nothing while one of them is down, a failover is under way, or another Sentinel is not seen."""
+        """Return the port of the master that a Sentinel reports.
+
+        Empty while a node is down, a failover is in progress or another Sentinel is unreachable.
+        """
         master = dict(_pairs(say(port, "SENTINEL", "MASTER", "gates")))
         replicas = _pairs(say(port, "SENTINEL", "REPLICAS", "gates"))
         follow = (("flags", "slave"), ("master-link-status", "ok"), ("master-port", master["port"]))
         ready = (
             master["flags"] == "master"
-            and all(replicas.count(each) == len(self.nodes) - 1 for each in follow)
+            and all(replicas.count(field) == len(self.nodes) - 1 for field in follow)
             and say(port, "SENTINEL", "CKQUORUM", "gates").startswith(f"OK {len(self.ports)} usable")
             and "sentinel_tilt:0" in say(port, "INFO", "sentinel")
         )
         return master["port"] if ready else ""
 
     def restart(self, node: Node, master: Node | None) -> None:
-        """As the replica of that master, or as the master that it was."""
+        """Restart a node as a replica of `master`, or as a master."""
         node.options.pop("replicaof", None)
         if master is not None:
             node.options["replicaof"] = f"127.0.0.1 {master.port}"
         node.restart()
 
 
-def _pairs(told: str) -> list[tuple[str, str]]:
-    """Names and values, which stand on lines of their own."""
-    lines = told.splitlines()
+def _pairs(reply: str) -> list[tuple[str, str]]:
+    """Parse a reply that alternates lines of names and values."""
+    lines = reply.splitlines()
     return list(zip(lines[::2], lines[1::2], strict=False))
 
 
 def sentinels(replicas: int, down_after: int = 1000, info_period: int = 10_000) -> Sentinels:
-    """Milliseconds until a node that does not answer is down, and between two looks at who follows the master.
+    """Start a master with replicas and three Sentinels. Times are in milliseconds.
 
-    A Sentinel first asks a new master after a ping's period. Left as long as what makes a node down, which is the least
-    it is by itself, that makes every new master down, and has it replaced though it lives. Five of them must be more than a
-    second, in which a replica of a master that is down is looked at but once: else it is not fit to replace it."""
+    `down_after`: silence after which a node counts as down. `info_period`: interval between queries for the replicas.
+
+    The ping period must be shorter than `down_after`, which is its default. A Sentinel first pings a new master after one
+    period, and would otherwise replace a healthy one. Five ping periods must exceed a second: a Sentinel queries the
+    replicas of a failed master once a second, and does not promote a replica whose last reply is older.
+    """
     master = node()
     nodes = [master, *(node(replicaof=f"127.0.0.1 {master.port}") for _ in range(replicas))]
     ports = [free_port() for _ in range(3)]

@@ -27,7 +27,7 @@ from registry_sync.run_report import Run, Summary
 from registry_sync.simulator import Registry
 from tests.support.world import NOW, Hand, write_folder
 
-# The simulator has some of these enrolled, and most of them not.
+# In the simulator some of these are enrolled and most are clear.
 NUMBERS = [f"+3906{12340000 + n}" for n in range(300)]
 ASKED: dict[str, Any] = {
     "registry": "rpo",
@@ -43,7 +43,7 @@ def no_progress(_what: str, _size: int) -> Callable[[int], None]:
 
 
 class JobWorld:
-    """The job's configuration, the simulated registry, and the clock."""
+    """The configuration of the nightly job, the simulated registry and the clock."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.folder, self.clock = folder, Hand(NOW)
@@ -70,7 +70,7 @@ class JobWorld:
         return part
 
     async def answer_and_run(self) -> Summary:
-        """Let the registry answer what was submitted, then run the job."""
+        """Let the registry answer the submitted packages, then run the job."""
         self.registry.work()
         return await self.run_once()
 

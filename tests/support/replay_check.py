@@ -1,4 +1,4 @@
-"""Every record that a test's gate wrote is decided again at the end of the run, under the law that was kept with it."""
+"""Replay of every decision that the tests' gates recorded, at the end of the run, under the stored law."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from dialgate.decision_log.records import Reader
 
 
 class Tally(Struct):
-    """`damaged`: logs that a test broke on purpose, which prove nothing."""
+    """The result of the replay. `damaged` counts logs that a test broke on purpose; they are skipped."""
 
     logs: int = 0
     records: int = 0
@@ -20,7 +20,7 @@ class Tally(Struct):
 
 
 def replay_all(base: Path) -> Tally:
-    """Of every data folder at or under `base`: a `log` with a `kept` beside it."""
+    """Replay the logs of every data folder at or below `base`. A data folder has a `log` and a `kept` folder."""
     tally = Tally()
     for kept_folder in sorted(base.rglob("kept")):
         if (kept_folder.parent / "log").is_dir():
@@ -46,7 +46,7 @@ def _replay_log(data: Path, log: Path, tally: Tally) -> None:
     tally.logs += 1
     tally.records += report.records
     tally.different += [
-        f"{log}: {each.decision}: {change}" for each in report.examples for change in each.changes
+        f"{log}: {example.decision}: {change}" for example in report.examples for change in example.changes
     ]
 
 

@@ -1,6 +1,7 @@
-"""The torture messages of RFC 4475, rebuilt from its text, about a call to a number through a proxy.
+"""The torture messages of RFC 4475, rebuilt from its text for a call to a number through a proxy.
 
-Names are those of the RFC's sections. `{n}` is the number, `{v}` the sender's address, `{i}` what makes each its own."""
+Their names are those of the RFC. `{n}` is the number, `{v}` the sender's address, `{i}` an id that makes a message unique.
+"""
 
 VIA = "Via: SIP/2.0/UDP {v};branch=z9hG4bK-{i}"
 BASE = {
@@ -18,7 +19,7 @@ BASE = {
 def message(
     first: str = "INVITE sip:{n}@p.example SIP/2.0", more: str = "", body: str = "", **changes: str
 ) -> str:
-    """The usual INVITE with other lines; an empty one is left out."""
+    """Return the base INVITE with `changes` to its headers. An empty text removes a header."""
     lines = [line for line in (BASE | changes).values() if line]
     return "\r\n".join([first, *lines, *([more] if more else [])]) + "\r\n\r\n" + body
 
@@ -120,7 +121,7 @@ TORTURE: dict[str, str] = {
     "sdp01": message(more="Accept: text/nobodyKnowsThis", body="v=0\r\n", Length="Content-Length: 5"),
     "inv2543": "INVITE sip:{n}@p.example SIP/2.0\r\nVia: SIP/2.0/UDP {v}\r\nFrom: <sip:+390844123456@a.example>\r\n"
     "To: <sip:{n}@b.example>\r\nCall-ID: old{i}\r\nCSeq: 56 INVITE\r\nContent-Length: 0\r\n\r\n",
-    # Not of the RFC, in its spirit.
+    # Further messages in the spirit of the RFC.
     "two targets": message("INVITE sip:{n}@p.example SIP/2.0\r\nINVITE sip:+390699999999@p.example SIP/2.0"),
     "a second request behind": message()
     + message("INVITE sip:+390699999999@p.example SIP/2.0", **{"Call-ID": "Call-ID: b{i}"}),
@@ -146,7 +147,7 @@ TORTURE: dict[str, str] = {
 
 
 def torture(number: str, sender: str, run: str) -> dict[str, bytes]:
-    """Each message by its name. `run`: what makes them other than those of an earlier run."""
+    """Return each message by its name. `run` makes the ids differ from those of an earlier run."""
     return {
         name: text.replace("{n}", number).replace("{v}", sender).replace("{i}", f"{run}-{at}").encode()
         for at, (name, text) in enumerate(TORTURE.items())

@@ -1,4 +1,4 @@
-"""A gate as a process of its own, and callers that ask it without a pause until they are told to stop or hung up on."""
+"""A gate in a child process, and clients that send it checks without a pause."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tests.support.paths import ROOT
 from tests.support.world import KEY
 
 CONNECTIONS = 32
-# The server is gone: what was asked has no answer, or half of one.
+# The server ended the connection: a request got no response, or half of one.
 HUNG_UP = (ClientConnectionError, ClientPayloadError, ConnectionError)
 
 
@@ -29,7 +29,7 @@ def program(*words: str) -> list[str]:
 
 
 async def spawn(config: Path, words: Sequence[str] = PROGRAM) -> asyncio.subprocess.Process:
-    """`dialgate serve`, which may not be ready for some time. It leads a process group."""
+    """Start `dialgate serve` in a new process group. It takes some time to become ready."""
     return await asyncio.create_subprocess_exec(
         *words,
         "serve",
@@ -42,7 +42,7 @@ async def spawn(config: Path, words: Sequence[str] = PROGRAM) -> asyncio.subproc
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:
-    """As the machine's power would: nothing is flushed, closed or told."""
+    """Kill the process group with SIGKILL, like a power failure: nothing is flushed or closed."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.communicate()
@@ -68,19 +68,19 @@ class Gatehouse(Struct, frozen=True):
     ready: dict[str, Any]
 
     def port(self, door: str) -> int:
-        """Of a URL that the event "ready" names."""
+        """Return the port of a URL in the event `ready`."""
         return int(self.ready[door].rpartition(":")[2])
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        async with self.client.post(path, json=body) as answer:
-            told: dict[str, Any] = await answer.json()
-            assert answer.status in {200, 201}, told
-            return told
+        async with self.client.post(path, json=body) as response:
+            answer: dict[str, Any] = await response.json()
+            assert response.status in {200, 201}, answer
+            return answer
 
     def hammered(
         self, ask: Callable[[], dict[str, Any]], heard: Callable[[dict[str, Any], dict[str, Any]], None]
     ) -> "Hammering":
-        """`CONNECTIONS` callers that ask what `ask` says and hand every question with its answer to `heard`."""
+        """Start `CONNECTIONS` clients that check what `ask` returns and pass call and answer to `heard`."""
         return Hammering(self, ask, heard)
 
 
@@ -102,7 +102,7 @@ class Hammering:
                 self._heard(body, await self._gate.post("/v1/check", body))
 
     async def ended(self) -> None:
-        """When every caller was hung up on, or after `stop`. Raises what a caller met."""
+        """Wait until every client has ended. Raises the exception of a client that failed."""
         await asyncio.gather(*self._callers)
 
     async def stopped(self) -> None:
@@ -111,12 +111,12 @@ class Hammering:
 
 
 async def _ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    """The event of this name."""
+    """Wait for the event `ready` and return it."""
     assert process.stderr is not None
-    said = b""
+    output = b""
     async for line in process.stderr:
-        said += line
+        output += line
         event: dict[str, Any] = json.loads(line) if line.startswith(b"{") else {}
         if event.get("event") == "ready":
             return event
-    raise AssertionError(f"the gate did not start; it said:\n{said.decode()}")
+    raise AssertionError(f"the gate did not start. Its output:\n{output.decode()}")

@@ -1,4 +1,4 @@
-"""A decision log to read, written by its own writer: decisions at given instants about given numbers."""
+"""Sample decision logs, written by the product's own writer."""
 
 from collections.abc import Iterable
 from contextlib import closing
@@ -29,7 +29,7 @@ NOW: Instant = 1_795_510_800_000  # 2026-11-24T09:00:00Z
 
 
 class Said(Struct, frozen=True):
-    """One decision."""
+    """One decision to write."""
 
     number: str
     at: Instant = NOW
@@ -38,43 +38,43 @@ class Said(Struct, frozen=True):
     call_id: str = ""
 
 
-def write(folder: Path, keys: Keys, said: Iterable[Said], *, segment_bytes: int = 20_000) -> None:
-    """Each with its own grounds where these are new to the segment, and an outcome after each that is allowed."""
+def write(folder: Path, keys: Keys, decisions: Iterable[Said], *, segment_bytes: int = 20_000) -> None:
+    """Write decisions, with grounds once per segment and an outcome after each allowed call."""
     nonce = nonces()
     with closing(
         DecisionLog.open(folder, log=keys.log, now=NOW, gate={"dialgate": "0.1"}, segment_bytes=segment_bytes)
     ) as log:
         segment, written = 0, dict[tuple[str, bool], int]()
-        for each in said:
-            first = log.turn_over(each.at)
+        for decision in decisions:
+            first = log.turn_over(decision.at)
             if first != segment:
                 segment, written = first, {}
-            key = each.country, each.allow
+            key = decision.country, decision.allow
             if key not in written:
                 written[key] = log.next_seq
-                log.write([msgspec.json.encode(grounds(log.next_seq, each))])
-            seq, month = log.next_seq, keys.month(each.at)
+                log.write([msgspec.json.encode(grounds(log.next_seq, decision))])
+            seq, month = log.next_seq, keys.month(decision.at)
             log.write(
                 [
                     msgspec.json.encode(
                         Decided(
                             seq=seq,
                             id=f"{keys.log}-{seq}",
-                            at=each.at,
-                            number=month.pseudonym(each.number),
-                            sealed=month.seal(each.number, next(nonce)),
+                            at=decision.at,
+                            number=month.pseudonym(decision.number),
+                            sealed=month.seal(decision.number, next(nonce)),
                             grounds=written[key],
-                            allow=each.allow,
+                            allow=decision.allow,
                             client="dialer",
                             interface="http",
-                            call_id=each.call_id,
-                            question=keys.named("?", each.call_id.encode()) if each.call_id else b"",
+                            call_id=decision.call_id,
+                            question=keys.named("?", decision.call_id.encode()) if decision.call_id else b"",
                         )
                     )
                 ]
             )
-            if each.allow:
-                log.write([msgspec.json.encode(outcome(log.next_seq, f"{keys.log}-{seq}", each.at))])
+            if decision.allow:
+                log.write([msgspec.json.encode(outcome(log.next_seq, f"{keys.log}-{seq}", decision.at))])
 
 
 def grounds(seq: int, said: Said) -> Grounds:

@@ -1,7 +1,7 @@
-"""What a Prometheus would have scraped of real gates at instants that a test chooses, judged by the rules as they are shipped.
+"""Scrapes of real gates at instants that a test chooses, evaluated by `promtool` with the shipped alert rules.
 
-A day passes in as long as it takes to turn a clock: each scrape is read from the real gate, and `promtool` evaluates the
-rules once a minute over all of them, with every `for` and every range.
+The test sets the clock, so that a day takes no time. `promtool` evaluates the rules once a minute over all scrapes, with
+every `for` and every range.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from tests.support.prometheus_server import RULES
 from tests.support.world import KEY
 
 _GROUPS = re.findall(r"^  - name: (\S+)$", RULES.read_text("utf-8"), re.MULTILINE)
-_GONE = "stale"  # what Prometheus writes for a series that was there at the last scrape
+_GONE = "stale"  # marks a series that the previous scrape contained and this one does not
 
 
 class Scrapes:
-    """From `begun`, which the rules take for 0 o'clock on 1970-01-01: promtool knows no other beginning."""
+    """A series of scrapes. `begun` is mapped to 1970-01-01T00:00, at which promtool always begins."""
 
     def __init__(self, begun: Instant) -> None:
         self._begun = begun
@@ -35,7 +35,7 @@ class Scrapes:
         UNJUDGED.append(self.judge)
 
     async def gate(self, at: Instant, port: int, name: str = "gate-1") -> None:
-        """As the job `dialgate` scrapes it, and finds it down where it does not answer."""
+        """Scrape a gate as the job `dialgate`. A gate that does not respond counts as down."""
         headers = {"Authorization": f"Bearer {KEY}"}
         try:
             async with (
@@ -48,7 +48,7 @@ class Scrapes:
         self._take(at, text, f'job="dialgate",instance="{name}"', up)
 
     def textfile(self, at: Instant, path: Path) -> None:
-        """As the node exporter tells of it."""
+        """Add a text file as the node exporter would export it."""
         self._take(at, path.read_text("utf-8"), 'job="node",instance="node-1"', "1")
 
     def _take(self, at: Instant, text: str, target: str, up: str) -> None:
@@ -72,25 +72,25 @@ class Scrapes:
             yield f"{name}{{{','.join(filter(None, (labels, target)))}}}", value
 
     def expect(self, *wanted: str, minute: int | None = None) -> None:
-        """Expect that these alerts fire, and no other, at the last scrape or at an earlier minute. `judge` finds out whether they do."""
+        """Expect exactly these alerts to fire at the last scrape, or at an earlier minute. `judge` checks it."""
         at = self._minute if minute is None else minute
         names = sorted(set(wanted))
         assert self._expected.setdefault(at, names) == names, f"minute {at} has two expectations"
 
     async def judge(self) -> None:
-        """Assert what was expected, of all minutes in one run of promtool: each run begins with the first minute."""
+        """Check all expectations in one run of promtool, since each run starts at the first minute."""
         with TemporaryDirectory() as folder:
             promtool = await asyncio.create_subprocess_exec(
                 *("promtool", "test", "rules", self._write(Path(folder, "scraped.test.yml"))),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
             )
-            said, _ = await promtool.communicate()
-        assert promtool.returncode == 0, said.decode()
+            output, _ = await promtool.communicate()
+        assert promtool.returncode == 0, output.decode()
         REPORTED.update(*self._expected.values())
 
     def _write(self, path: Path) -> Path:
-        """Write the scrapes and what is expected of them for promtool. JSON is YAML."""
+        """Write scrapes and expectations as a promtool test file, in JSON, which is valid YAML."""
         firing = 'max by (alertname) (ALERTS{alertstate="firing"})'
         case = {
             "interval": "1m",
@@ -112,7 +112,7 @@ class Scrapes:
 
 
 def _written(values: dict[int, str]) -> str:
-    """As promtool reads a series: a value a minute, `_` where there is none."""
+    """Format a series for promtool: one value a minute, `_` for a missing one."""
     words, following = [], 0
     for minute, value in sorted(values.items()):
         words += [f"_x{minute - following}"] if minute > following else []

@@ -1,4 +1,4 @@
-"""Logs of two workers in a data folder, signed to their ends, to be moved on; and a server that speaks S3."""
+"""Signed logs of two workers to ship, and an S3 server."""
 
 import atexit
 import shutil
@@ -29,11 +29,11 @@ _buckets = count(1)
 
 
 def written(data: Path, decisions: int = 120, *, worker: int = 1, packed: bool = True) -> Path:
-    """So many decisions more, in segments of 25,000 bytes, and a checkpoint at the end of each and of all. The folder."""
+    """Append decisions in segments of 25,000 bytes, with a checkpoint at the end. Return the log folder."""
     data.mkdir(mode=0o700, exist_ok=True)
     folder, keys = chains.folder(data, worker), Keys.open(data / "keys.json", worker)
-    said = [Said(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0) for at in range(decisions)]
-    write(folder, keys, said, segment_bytes=25_000)
+    sample = [Said(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0) for at in range(decisions)]
+    write(folder, keys, sample, segment_bytes=25_000)
     make_checkpoint(folder, log=keys.log, signer=Signer.open(data / "signing.json", NOW), now=NOW)
     if packed:
         for segment in archive.segments_to_pack(folder, NOW + HOUR):
@@ -55,12 +55,12 @@ def files(root: Path) -> dict[str, bytes]:
 
 @cache
 def s3() -> str:
-    """The address of a server of object storage. It ends with this process."""
+    """Start an object storage server that ends with this process. Return its address."""
     port, folder = free_port(), tempfile.mkdtemp(prefix="s3-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (Path(folder) / "said").open("w") as said:
-        process = subprocess.Popen(words, stdout=said, stderr=said)
+    with (Path(folder) / "said").open("w") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output)
     atexit.register(process.wait)
     atexit.register(process.kill)
     while True:
@@ -73,7 +73,7 @@ def s3() -> str:
 
 
 def bucket() -> str:
-    """A new one of that server."""
+    """Create a new bucket. Return its name."""
     name = f"bucket-{next(_buckets)}-{free_port()}"
     with urlopen(Request(f"{s3()}/{name}", method="PUT"), timeout=5):
         return name
@@ -91,11 +91,11 @@ def store(name: str) -> S3Store:
 
 
 def fetched(name: str, to: Path) -> Path:
-    """All of a bucket, as `aws s3 sync` would bring it."""
+    """Download a bucket like `aws s3 sync`."""
     own = store(name)
     for listing in obstore.list(own):
-        for each in listing:
-            path = to / each["path"]
+        for item in listing:
+            path = to / item["path"]
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes(obstore.get(own, each["path"]).bytes()))
+            path.write_bytes(bytes(obstore.get(own, item["path"]).bytes()))
     return to

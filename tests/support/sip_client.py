@@ -1,4 +1,4 @@
-"""A gate with its SIP door open on a free port, and callers that say to it whatever they like."""
+"""A gate with a SIP listener on a free port, and UDP clients that send it arbitrary messages."""
 
 import asyncio
 import re
@@ -24,12 +24,12 @@ TRUNK = {
     "campaign": "acme-fibre",
     "contacts": ["sip:{number}@trunk.example:5080;transport=udp", "sip:{number}@[2001:db8::1]"],
 }
-MANY = [f"+3906123470{at:02}" for at in range(60)]  # as CLEAR is; each may be called five times
+MANY = [f"+3906123470{at:02}" for at in range(60)]  # clear like CLEAR; each may be called five times
 _branches = count(1)
 
 
 class Sbc(asyncio.DatagramProtocol):
-    """A caller by UDP. `heard` holds what came, in order."""
+    """A UDP client. `heard` holds the received datagrams in order."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -47,30 +47,34 @@ class Sbc(asyncio.DatagramProtocol):
 
     async def next(self) -> Response:
         data = await asyncio.wait_for(self.heard.get(), 5)
-        told = Message.parse(data)  # somebody else's reading of what we write
-        assert isinstance(told, Response)
-        return told
+        response = Message.parse(data)  # parsed by a library that the product does not use
+        assert isinstance(response, Response)
+        return response
 
     async def final(self) -> Response:
-        while (told := await self.next()).code < 200:
+        while (response := await self.next()).code < 200:
             continue
-        return told
+        return response
 
     def invite(self, **changes: str) -> bytes:
         return invite(f"127.0.0.1:{self.own}", **changes)
 
     async def asked(self, **changes: str) -> Response:
-        """The final answer, acknowledged."""
+        """Send a request, acknowledge its final response and return that."""
         sent = self.invite(**changes)
         self.say(sent)
-        told = await self.final()
+        response = await self.final()
         if sent.startswith(b"INVITE"):
-            self.say(ack(sent, told))
-        return told
+            self.say(ack(sent, response))
+        return response
 
 
 def invite(sent_by: str, **changes: str) -> bytes:
-    """`changes`: to `uri`, to headers by their names with _ for -, where an empty one is left out, and `more` lines."""
+    """Build a request.
+
+    `changes` may set `uri`, `method`, `body`, `more` header lines, and headers by name with `_` for `-`. An empty text
+    removes a header.
+    """
     at = next(_branches)
     uri = changes.pop("uri", f"sip:{CLEAR}@gate.example;user=phone")
     body = changes.pop("body", "")
@@ -92,16 +96,16 @@ def invite(sent_by: str, **changes: str) -> bytes:
 
 
 def follow_up(sent: bytes, method: str) -> bytes:
-    """ACK or CANCEL of an INVITE, as the INVITE's sender makes it."""
+    """Build the ACK or CANCEL for an INVITE."""
     text = sent.decode("latin-1").partition("\r\n\r\n")[0]
     text = re.sub(r"^INVITE", method, text)
     text = re.sub(r"(?im)^(cseq: \d+) INVITE", rf"\1 {method}", text)
     return (re.sub(r"(?im)^content-length: \d+", "Content-Length: 0", text) + "\r\n\r\n").encode("latin-1")
 
 
-def ack(sent: bytes, told: Response) -> bytes:
+def ack(sent: bytes, response: Response) -> bytes:
     text = follow_up(sent, "ACK").decode("latin-1")
-    return re.sub(r"(?im)^to: [^\r]*", lambda _: f"To: {told.headers['To']}", text).encode("latin-1")
+    return re.sub(r"(?im)^to: [^\r]*", lambda _: f"To: {response.headers['To']}", text).encode("latin-1")
 
 
 class Sips(Struct, frozen=True):
@@ -120,7 +124,7 @@ class Sips(Struct, frozen=True):
 
     def decisions(self) -> dict[str, Record]:
         reader = Reader(self.made.app.config.data / "log")
-        return {each.id: each for _, each in reader.entries() if isinstance(each, Record)}
+        return {record.id: record for _, record in reader.entries() if isinstance(record, Record)}
 
     def outcomes(self) -> list[OutcomeRecord]:
         return list(Reader(self.made.app.config.data / "log").outcomes())
@@ -128,7 +132,10 @@ class Sips(Struct, frozen=True):
 
 @asynccontextmanager
 async def opened(folder: Path, *, timers: Timers | None = None, **changes: Any) -> AsyncIterator[Sips]:
-    """With one call list. `changes`: to `sip`, to its `trunk`, to the client `sbc`, or to other settings by name."""
+    """Run a gate with one call list.
+
+    `changes` apply to `sip`, to its `trunk`, to the client `sbc`, or to other settings by name.
+    """
     trunk = TRUNK | changes.pop("trunk", {})
     written = {
         "clients": [world.client("tests", KEY, *SCOPES), SBC | changes.pop("sbc", {})],

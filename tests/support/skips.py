@@ -1,4 +1,4 @@
-"""Hooks that make every skipped test a failure in CI, where `make system` has installed what the tests need."""
+"""Hooks that turn skipped tests into failures in CI, where `make system` has installed every dependency."""
 
 import os
 from collections.abc import Generator
@@ -10,7 +10,7 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def _fail_if_skipped(report: Report) -> Report:
-    """An expected failure is reported as skipped as well, with `wasxfail`: it ran, and stays as it is."""
+    """Fail a skipped test in CI. An expected failure (`wasxfail`) is also reported as skipped, but is kept."""
     if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"

@@ -1,6 +1,6 @@
-"""A small world to test in: a folder with configuration and published registry answers, a gate on it, a real server.
+"""A complete test setup: configuration, published registry answers, a gate and a real HTTP server.
 
-The clock is a value that the test turns: it stands on Tuesday 2026-11-24, 10:00 in Rome.
+Tests set the clock. It starts at Tuesday 2026-11-24, 10:00 in Rome.
 """
 
 import hashlib
@@ -37,14 +37,14 @@ CONFIG = ROOT / "config"
 NOW: Instant = 1_795_510_800_000
 KEY = "key-of-the-tests"
 CALLER = "+390844123456"
-CLEAR = "+390612345678"  # on the list, and the registry said clear
-LISTED = "+390612345679"  # on the list, and the registry said listed
+CLEAR = "+390612345678"  # on the call list; clear in the registry
+LISTED = "+390612345679"  # on the call list; enrolled in the registry
 CALL = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
 SCOPES = ("check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "metrics")
 
 
 class Hand:
-    """A clock's hand."""
+    """A clock that a test sets through `at`."""
 
     def __init__(self, at: Instant = NOW) -> None:
         self.at = at
@@ -54,7 +54,7 @@ class Hand:
 
 
 class World(Struct):
-    """A gate that runs in a folder, its HTTP server, and a client of it that holds the key."""
+    """A running gate with its folder, its HTTP server and an authenticated client session."""
 
     folder: Path
     app: App
@@ -68,13 +68,13 @@ class World(Struct):
 
 
 def client(name: str, key: str, *scopes: str) -> dict[str, Any]:
-    """A client of dialgate.yaml."""
+    """Return a client entry for dialgate.yaml."""
     digest = hashlib.sha256(key.encode()).hexdigest()
     return {"name": name, "controllers": ["acme"], "scopes": list(scopes), "key_sha256": digest}
 
 
 def write_folder(folder: Path, **changes: Any) -> Path:
-    """The configuration of the example, with a key, and with `changes` to dialgate.yaml. Returns the file."""
+    """Write the sample configuration with `changes` to dialgate.yaml. Return the path of dialgate.yaml."""
     shutil.copytree(CONFIG / "countries", folder / "countries")
     shutil.copytree(CONFIG / "controllers", folder / "controllers")
     written = {
@@ -93,12 +93,12 @@ def write_folder(folder: Path, **changes: Any) -> Path:
 
 
 def confirm_clock(data: Path, at: Instant) -> None:
-    """As an operator does after the clock went on by more than a day, so that retention does not wait."""
+    """Confirm a clock that advanced by more than a day, as an operator does; otherwise retention pauses."""
     KeptInstants(data).confirm(at, "tests", "time is an argument")
 
 
 def with_url_file(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a Redis, with its URL in a file if there is a password in it."""
+    """Return Redis settings, with a URL that contains a password moved to `path`."""
     if "@" not in settings.get("url", ""):
         return settings
     path.write_text(settings["url"])
@@ -107,7 +107,7 @@ def with_url_file(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def share_keys(first: Path, folder: Path) -> None:
-    """What a node that is to share the store of another begins with."""
+    """Copy the keys that a node needs to share the store of the node in `first`."""
     (folder / "data").mkdir(exist_ok=True)
     keys = msgspec.json.decode((first / "data/keys.json").read_bytes())
     shared = {name: value for name, value in keys.items() if name not in {"log", "months"}} | {"months": {}}
@@ -119,7 +119,7 @@ def share_keys(first: Path, folder: Path) -> None:
 def publish_answers(
     data: Path, answers: Mapping[str, bool], at: Instant, *, controller: str = "acme"
 ) -> None:
-    """As if the registry had been asked at `at` and had answered `listed` (true) or clear for each number."""
+    """Publish the result of a consultation at `at`: per number, whether it is enrolled."""
     folder = data / "snapshots"
     pairs = sorted((int(number.removeprefix("+")), listed) for number, listed in answers.items())
     consultation = Consultation(
@@ -162,8 +162,10 @@ async def running(
     steady: Callable[[], float] = time.monotonic,
     **changes: Any,
 ) -> AsyncIterator[World]:
-    """A gate and its server, with registry answers of the day before; no call list is loaded yet. `prepare` may change
-    the folder of the configuration first. `steady`: the clock of durations."""
+    """Run a gate and its server, with registry answers of the day before and no call list.
+
+    `prepare` may change the configuration folder before the start. `steady` is the clock that measures durations.
+    """
     path = write_folder(folder, **changes)
     prepare(folder)
     config = loader.load(path)
@@ -186,14 +188,14 @@ async def running(
 
 
 async def load_list(world: World) -> None:
-    """Load `LIST`, and let the gate notice."""
+    """Load `LIST` and wait until the gate uses it."""
     async with world.client.post("/v1/lists", json=LIST) as answer:
         assert answer.status == 201, await answer.text()
     await world.app.tick()
 
 
 def write_certificate(folder: Path, days: int = 36_500) -> dict[str, str]:
-    """A pair for loopback, valid for so many days of 2026 and after. Returns the settings that name it."""
+    """Write a certificate and key for loopback, valid for `days` from 2026-01-01. Return the settings for it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dialgate")])
     start = datetime(2026, 1, 1, tzinfo=UTC)
