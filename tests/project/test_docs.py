@@ -165,6 +165,14 @@ def test_the_changelog_lists_versions_newest_first_with_one_line_for_each_change
         assert re.findall(r"^ .*|^.{166,}", part, re.MULTILINE) == []
 
 
+def test_pre_commit_runs_the_tools_of_make_lint() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"][0]["hooks"]
+    recipe = re.search(r"^lint:.*\n((?:\t.+\n)+)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert recipe
+    tools = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+    assert [hook["entry"] for hook in hooks] == tools
+
+
 def test_the_architecture_page_names_files_that_exist() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     named = re.findall(r"`((?:[a-z_]+/)+(?:[a-z_.]+)?)`", page)
