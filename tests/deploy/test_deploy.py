@@ -17,6 +17,7 @@ from typer.main import get_command
 from dialgate.config.loader import load
 from dialgate.interfaces.cli.main import app
 from dialgate.interfaces.http.operations import OPERATIONS
+from registry_sync.cli import app as registry_app
 from tests.deploy.test_registry_deploy import DEPLOY, unit
 from tests.support import world
 
@@ -222,6 +223,26 @@ async def test_container_is_healthy_while_the_gate_answers(tmp_path: Path) -> No
     async with world.running(tmp_path) as kustomization:
         assert await run_healthcheck(kustomization.port) == 0
     assert await run_healthcheck(kustomization.port) != 0
+
+
+def test_compose_runs_the_image_as_confined_as_the_page_does() -> None:
+    compose = yaml.safe_load((DEPLOY / "container" / "compose.yaml").read_text("utf-8"))
+    page = (DEPLOY / "container" / "README.md").read_text("utf-8")
+    for service in compose["services"].values():
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["ulimits"] == {"core": 0}
+        assert f"--memory {service['mem_limit']} --memory-swap {service['memswap_limit']}" in page
+        assert "data:/var/lib/dialgate" in service["volumes"]
+    gate = compose["services"]["gate"]
+    assert (DEPLOY / "container" / gate["build"]["context"] / gate["build"]["dockerfile"]).is_file()
+    assert {port.rpartition(":")[0] for port in gate["ports"]} == {"127.0.0.1:8080", "127.0.0.1:9464"}
+    program, name, *words = compose["services"]["registry-sync"]["command"]
+    command = get_command(registry_app).get_command(None, name)  # type: ignore[attr-defined]  # a group of commands
+    assert program == "registry-sync"
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
 
 
 def test_image_contains_only_the_programs() -> None:
