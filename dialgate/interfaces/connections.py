@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from dialgate.config.settings import Settings
 
 _RESERVED: Final = 256  # descriptors: half for files opened at the start, half for later ones
-_Door: TypeAlias = Literal["http", "fastagi", "sip"]
+_Listener: TypeAlias = Literal["http", "fastagi", "sip"]
 
 
 class Place(Protocol):
@@ -57,7 +57,7 @@ class Connections:
         self._strangers.pop(place, None)
 
 
-def most(settings: Settings, door: _Door) -> int:
+def most(settings: Settings, listener: _Listener) -> int:
     """Return the maximum of connections of a listener in this process.
 
     It is the configured number, or the listener's share of the descriptors if the system allows fewer.
@@ -70,7 +70,7 @@ def most(settings: Settings, door: _Door) -> int:
     if settings.sip is not None and settings.sip.tcp:
         wanted["sip"] = settings.sip.connections
     every = sum(wanted.values())
-    return wanted[door] if every <= usable else max(2, wanted[door] * usable // every)
+    return wanted[listener] if every <= usable else max(2, wanted[listener] * usable // every)
 
 
 def is_scarce() -> bool:

@@ -21,7 +21,7 @@ class Late(Protocol):
         """Handle the expiry of the deadline."""
 
 
-class Due:
+class DeadlineTimer:
     """The timer, for calls whose deadlines are about `seconds` away."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:

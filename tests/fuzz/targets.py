@@ -13,7 +13,7 @@ from dialgate.config.listeners import FastAgi as Listen
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 from dialgate.interfaces.fastagi.protocol import LONGEST_LINE, MOST_BYTES, Listener, NotAgi
-from dialgate.interfaces.fastagi.server import FastAgi, Talk
+from dialgate.interfaces.fastagi.server import CallConnection, FastAgi
 from dialgate.interfaces.http import authzen as http_authzen
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http import check as http_check
@@ -119,7 +119,7 @@ class _Door(FastAgi):
 def talk(data: bytes) -> list[bytes]:
     """Exact commands, deny before allow, and never an allow that the gate did not give. Runs in a `Loop`."""
     app, transport = _App(), _Transport()
-    call = Talk(_Door(app))
+    call = CallConnection(_Door(app))
     call.connection_made(cast("Any", transport))
     for at in range(0, len(data), 64):
         if not transport.closed:

@@ -13,7 +13,7 @@ from sipmessage import Message, Response
 
 from dialgate.core.model import DAY, OutcomeRecord
 from dialgate.decision_log.records import Reader, Record
-from dialgate.interfaces.sip.server import SipDoor
+from dialgate.interfaces.sip.server import SipServer
 from dialgate.interfaces.sip.transactions import Timers
 from tests.support import world
 from tests.support.world import CALLER, CLEAR, KEY, LIST, LISTED, NOW, SCOPES, World
@@ -110,7 +110,7 @@ def ack(sent: bytes, response: Response) -> bytes:
 
 class Sips(Struct, frozen=True):
     made: World
-    door: SipDoor
+    door: SipServer
     port: int
 
     @asynccontextmanager
@@ -147,7 +147,7 @@ async def opened(folder: Path, *, timers: Timers | None = None, **changes: Any) 
         async with made.client.post("/v1/lists", json=LIST | {"numbers": [CLEAR, LISTED, *MANY]}) as answer:
             assert answer.status == 201, await answer.text()
         await made.app.tick()
-        door = SipDoor(made.app, timers)
+        door = SipServer(made.app, timers)
         try:
             yield Sips(made, door, await door.start())
         finally:

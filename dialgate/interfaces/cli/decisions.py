@@ -99,9 +99,9 @@ def why_number(
         decisions, missing = act(config, look_up)
         accounts = [
             structs.replace(
-                explanation.account(found, language, names), caller_id=_caller_id(found.record, keys)
+                explanation.account(decision, language, names), caller_id=_caller_id(decision.record, keys)
             )
-            for found in decisions.found
+            for decision in decisions.found
         ]
     notices = explanation.notices(
         language, decisions.retired, missing, nothing=not accounts, dated=bool(since or until)

@@ -52,20 +52,20 @@ def demo(
         try:
             wanted = Wanted(folder=folder, countries=countries, port=port, numbers=numbers)
             with _reserved(port):
-                built = build(wanted, wall_clock(), lambda line: typer.echo(line, err=True))
+                setup = build(wanted, wall_clock(), lambda line: typer.echo(line, err=True))
         except DemoError as error:
             raise Failure("demo.failed", str(error)) from None
         except KeyboardInterrupt:
             typer.echo("stopped before the gate was started", err=True)
             raise typer.Exit from None  # exit code 0, like a later Ctrl-C, so that `make` reports no error
         seen = Seen()
-        problem = asyncio.run(_run(built, seen, rate, seconds))
+        problem = asyncio.run(_run(setup, seen, rate, seconds))
         if problem:
             raise Failure("demo.failed", problem)
     if as_json:
         show_json(_summary(seen))
     else:
-        typer.echo(_closing_text(built, seen))
+        typer.echo(_closing_text(setup, seen))
 
 
 @contextmanager
@@ -104,23 +104,23 @@ def _summary(seen: Seen) -> dict[str, object]:
     }
 
 
-async def _run(made: Demo, seen: Seen, rate: float, seconds: float) -> str:
+async def _run(setup: Demo, seen: Seen, rate: float, seconds: float) -> str:
     """Run the gate and the simulated traffic until a signal. Return the problem that ended it, if any."""
     stop = (
         _stop_event()
     )  # set up first, because a signal that ends only this process would leave the gate running
-    log = made.config.parent / "gate.log"
-    words = (sys.executable, "-m", "dialgate", "serve", "--config", str(made.config))
+    log = setup.config.parent / "gate.log"
+    words = (sys.executable, "-m", "dialgate", "serve", "--config", str(setup.config))
     with log.open("wb") as output:
         gate = await asyncio.create_subprocess_exec(
             *words, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        if not await _ready(made.port, gate, stop):
+        if not await _ready(setup.port, gate, stop):
             return "" if stop.is_set() else f"the gate did not start. {log} has the reason"
-        typer.echo(f"ready: {console_of(made.port)}", err=True)
-        driving = asyncio.create_task(drive(made, seen, rate, wall_clock))
-        await _watch(made, seen, seconds, stop, {driving, asyncio.create_task(gate.wait())})
+        typer.echo(f"ready: {console_of(setup.port)}", err=True)
+        driving = asyncio.create_task(drive(setup, seen, rate, wall_clock))
+        await _watch(setup, seen, seconds, stop, {driving, asyncio.create_task(gate.wait())})
         driving.cancel()
         with suppress(asyncio.CancelledError):
             await driving
@@ -152,20 +152,20 @@ async def _ready(port: int, gate: asyncio.subprocess.Process, stop: asyncio.Even
 
 
 async def _watch(
-    made: Demo, seen: Seen, seconds: float, stop: asyncio.Event, until: set[asyncio.Task[int | None]]
+    setup: Demo, seen: Seen, seconds: float, stop: asyncio.Event, until: set[asyncio.Task[int | None]]
 ) -> None:
     loop = asyncio.get_running_loop()
     ends = loop.time() + seconds if seconds else float("inf")
     out = console(stderr=True)
-    with Live(_screen(made, seen), console=out, auto_refresh=False, screen=out.is_terminal) as live:
+    with Live(_screen(setup, seen), console=out, auto_refresh=False, screen=out.is_terminal) as live:
         while not stop.is_set() and loop.time() < ends and not any(task.done() for task in until):
             if out.is_terminal:
-                live.update(_screen(made, seen), refresh=True)
+                live.update(_screen(setup, seen), refresh=True)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), min(0.5, max(ends - loop.time(), 0)))
 
 
-def _screen(made: Demo, seen: Seen) -> Group:
+def _screen(setup: Demo, seen: Seen) -> Group:
     share = seen.allowed / seen.calls if seen.calls else 0
     title = f"{seen.calls:,} calls · {share:.0%} allowed · {seen.stops} stops · no calls are placed"
     reasons = _table("Reasons of denials", seen.reasons.most_common(_SHOWN))
@@ -179,7 +179,7 @@ def _screen(made: Demo, seen: Seen) -> Group:
         f"{name:24} {campaign:16} {verdict}" for name, campaign, verdict in reversed(seen.latest)
     )
     # The addresses come first, because a small terminal cuts off the end.
-    return Group(Panel(_addresses(made), title=title), grid, Panel(latest, title="newest decisions"))
+    return Group(Panel(_addresses(setup), title=title), grid, Panel(latest, title="newest decisions"))
 
 
 def _table(title: str, rows: list[tuple[str, int]]) -> Table:
@@ -189,16 +189,16 @@ def _table(title: str, rows: list[tuple[str, int]]) -> Table:
     return table
 
 
-def _addresses(made: Demo) -> str:
+def _addresses(setup: Demo) -> str:
     return (
-        f"{console_of(made.port)}   key: {made.key}\n"
+        f"{console_of(setup.port)}   key: {setup.key}\n"
         "The key also opens /docs, /metrics and /readyz. Press Ctrl-C to stop."
     )
 
 
-def _commands(made: Demo) -> str:
+def _commands(setup: Demo) -> str:
     """Return the commands that work during the demonstration and after it."""
-    config = f"--config {made.config}"
+    config = f"--config {setup.config}"
     return (
         f"{_program()} log search {config}\n"
         f"{_program()} report {config} --controller acme --day {_today()} --out report.html"
@@ -209,7 +209,7 @@ def _today() -> str:
     return day_in("Europe/Rome", wall_clock()).isoformat()
 
 
-def _closing_text(made: Demo, seen: Seen) -> str:
+def _closing_text(setup: Demo, seen: Seen) -> str:
     missing = (
         f"; reasons that did not occur: {', '.join(seen.missing)}"
         if seen.missing
@@ -217,5 +217,5 @@ def _closing_text(made: Demo, seen: Seen) -> str:
     )
     return (
         f"{seen.calls:,} calls, {seen.allowed:,} allowed, {len(seen.reasons)} reasons{missing}\n"
-        f"Look at the result with:\n{_commands(made)}"
+        f"Look at the result with:\n{_commands(setup)}"
     )

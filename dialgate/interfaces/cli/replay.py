@@ -83,9 +83,9 @@ def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
     """Return the log and the position of a decision. A number alone is looked up in the logs in turn."""
     seq = span.sequence(decision)
     for reader in readers:
-        found = reader.find(seq) if seq is not None else None
-        if isinstance(found, Record) and decision in {str(seq), found.id}:
-            return [reader], Span(first=found.seq, last=found.seq)
+        record = reader.find(seq) if seq is not None else None
+        if isinstance(record, Record) and decision in {str(seq), record.id}:
+            return [reader], Span(first=record.seq, last=record.seq)
     raise Failure(
         "decision.unknown",
         "No decision in this log has this id or number. `dialgate log search` lists them.",

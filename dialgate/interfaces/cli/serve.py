@@ -22,7 +22,7 @@ from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure,
 from dialgate.interfaces.fastagi.server import FastAgi
 from dialgate.interfaces.http import certificates
 from dialgate.interfaces.http import server as http_server
-from dialgate.interfaces.sip.server import SipDoor
+from dialgate.interfaces.sip.server import SipServer
 from dialgate.interfaces.webhooks import deliveries
 from dialgate.interfaces.workers import held_signals
 from dialgate.interfaces.workers.listening import inherited, operations_refused
@@ -202,7 +202,7 @@ async def _sip(service: App, closing: AsyncExitStack, *, shared: bool) -> dict[s
     listen = service.config.settings.sip
     if listen is None:
         return {}
-    server = SipDoor(service)
+    server = SipServer(service)
     closing.push_async_callback(server.close)
     return {"sip": f"sip:{listen.host}:{await server.start(shared=shared)}"}
 

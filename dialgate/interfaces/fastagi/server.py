@@ -30,7 +30,7 @@ from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer, refusal
 from dialgate.interfaces.connections import is_scarce, most, raise_limit
-from dialgate.interfaces.deadline_timer import Due
+from dialgate.interfaces.deadline_timer import DeadlineTimer
 from dialgate.interfaces.fastagi.protocol import (
     Command,
     Environment,
@@ -73,9 +73,9 @@ class FastAgi:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.calls: set[Talk] = set()
-        self.undecided: dict[Talk, float] = {}
-        self.due = Due(self.deadline())
+        self.calls: set[CallConnection] = set()
+        self.undecided: dict[CallConnection, float] = {}
+        self.due = DeadlineTimer(self.deadline())
         self.refusals = RefusalLog("fastagi")
         self._servers: list[asyncio.Server] = []
         self._clients: tuple[Config, dict[str, Client | None]] = (app.config, {})
@@ -103,9 +103,13 @@ class FastAgi:
         loop = asyncio.get_running_loop()
         try:
             self._servers = [
-                await loop.create_server(lambda: Talk(self), sock=socket_, backlog=_BACKLOG)
+                await loop.create_server(lambda: CallConnection(self), sock=socket_, backlog=_BACKLOG)
                 for socket_ in sockets or ()
-            ] or [await loop.create_server(lambda: Talk(self), listen.host, listen.port, backlog=_BACKLOG)]
+            ] or [
+                await loop.create_server(
+                    lambda: CallConnection(self), listen.host, listen.port, backlog=_BACKLOG
+                )
+            ]
         except OSError as error:
             problem = f"fastagi: {listen.host} port {listen.port}: {error.strerror or error}"
             raise ConfigError([f"{problem}. Choose another `host` or `port`"]) from error
@@ -121,7 +125,7 @@ class FastAgi:
         for call in list(self.calls):
             call.drop()
 
-    def remove(self, call: "Talk") -> None:
+    def remove(self, call: "CallConnection") -> None:
         self.calls.discard(call)
         self.undecided.pop(call, None)
         if self._emptied is not None and not self.calls and not self._emptied.done():
@@ -147,11 +151,11 @@ class FastAgi:
         return len(self.calls) >= self._most or is_scarce()
 
 
-class Talk(asyncio.Protocol):
+class CallConnection(asyncio.Protocol):
     """The connection of one call. It sends `deny`, then the answer after Asterisk's reply, and closes."""
 
-    def __init__(self, door: FastAgi) -> None:
-        self._door = door
+    def __init__(self, server: FastAgi) -> None:
+        self._server = server
         self._listener = Listener()
         self._answer: asyncio.Future[Answer] | None = None
         self._vicidial = self._awaits_reply = self._hung_up = False
@@ -161,16 +165,16 @@ class Talk(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._due = 0
-        if self._door.full():
+        if self._server.full():
             self._transport.abort()  # nothing was sent, which the dialplan treats as a denial
-            self._door.refusals.add("too many connections, or too few files")
+            self._server.refusals.add("too many connections, or too few files")
             return
-        self._door.calls.add(self)
-        self._due = self._door.due.add(self, self._door.deadline())
+        self._server.calls.add(self)
+        self._due = self._server.due.add(self, self._server.deadline())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the cause does not matter
-        self._door.remove(self)
-        self._door.due.drop(self, self._due)
+        self._server.remove(self)
+        self._server.due.drop(self, self._due)
         self._forget()
         if self._reply is not None and not self._reply.done():
             self._reply.set_exception(CallEnded())
@@ -202,24 +206,24 @@ class Talk(asyncio.Protocol):
     # ---- the answer --------------------------------------------------------------------------------------------------
 
     def _begin(self, environment: Environment) -> None:
-        door, remote = self._door, str(self._transport.get_extra_info("peername")[0])
+        server, remote = self._server, str(self._transport.get_extra_info("peername")[0])
         script = environment.script.partition("?")[0]
         self._vicidial = script == "vicidial"
         try:
             if script == "recall":
-                caller = _authorize(door.client(remote), remote, "revoke", "ledger")
-                recall = Recall(door.app, caller, self._request_reply)
+                caller = _authorize(server.client(remote), remote, "revoke", "ledger")
+                recall = Recall(server.app, caller, self._request_reply)
                 self._recall = asyncio.create_task(self._run_recall(recall, environment))
                 return
-            client = _authorize(door.client(remote), remote, "check")
+            client = _authorize(server.client(remote), remote, "check")
             call = _read_call(environment, script, client)
-            door.admit()
+            server.admit()
         except Fault as fault:
             self._say(self._final_command(refusal(fault.problem.code)))
         else:
             self._say(_DENY)
-            self._answer = door.app.gate.check(call, client)
-            door.undecided[self] = time.monotonic()
+            self._answer = server.app.gate.check(call, client)
+            server.undecided[self] = time.monotonic()
             self._answer.add_done_callback(self._on_answer)
 
     def _say(self, command: Command) -> None:
@@ -238,7 +242,7 @@ class Talk(asyncio.Protocol):
             self._send_answer()
 
     def _on_answer(self, future: asyncio.Future[Answer]) -> None:
-        self._door.undecided.pop(self, None)
+        self._server.undecided.pop(self, None)
         if not future.cancelled() and not self._awaits_reply and not self._transport.is_closing():
             self._send_answer()
 
@@ -257,11 +261,11 @@ class Talk(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             if not self._awaits_reply:
                 self._say(self._final_command(refusal("gate.unavailable")))
-            since = self._door.undecided.get(self, time.monotonic())
-            self._door.shed("no decision by the deadline", time.monotonic() - since)
+            since = self._server.undecided.get(self, time.monotonic())
+            self._server.shed("no decision by the deadline", time.monotonic() - since)
         elif self._answer is not None:
             # The gate decided in time, so no fault is counted. The call ends with the `deny` sent first, without a reason.
-            self._door.refusals.add("Asterisk did not reply to the command before the decision")
+            self._server.refusals.add("Asterisk did not reply to the command before the decision")
         self._transport.close()
 
     def _forget(self) -> None:
@@ -273,13 +277,13 @@ class Talk(asyncio.Protocol):
     # ---- the recall line ---------------------------------------------------------------------------------------------
 
     async def _run_recall(self, recall: Recall, environment: Environment) -> None:
-        self._door.due.drop(self, self._due)
+        self._server.due.drop(self, self._due)
         try:
             await recall.speak(environment)
         except (CallEnded, TimeoutError):
             self._transport.close()
         except Fault as fault:
-            self._due = self._door.due.add(self, self._door.deadline())
+            self._due = self._server.due.add(self, self._server.deadline())
             self._say(self._final_command(refusal(fault.problem.code)))
         else:
             self._transport.close()

@@ -84,7 +84,7 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
             require_found(None, unreachable)
         question = structs.replace(question, before=before or BEGINNING)
     decisions, missing = await logs.about(question)
-    accounts = [client_account(app, found, language) for found in decisions.found[: query.limit]]
+    accounts = [client_account(app, decision, language) for decision in decisions.found[: query.limit]]
     answer = Accounts(
         decisions=accounts,
         more=len(decisions.found) > query.limit,
@@ -103,8 +103,8 @@ async def one_decision(request: web.Request, app: App, client: Client) -> web.St
     sees = Visibility.of(client.name, client.controllers)
     name = app.registrar.ids.inside(client, request.match_info["id"])
     logs = decision_search(request.app, app, client.name)
-    found, missing = await logs.one(name, sees) if name else (None, {})
-    account = client_account(app, require_found(found, missing), query.language or _preferred(request))
+    decision, missing = await logs.one(name, sees) if name else (None, {})
+    account = client_account(app, require_found(decision, missing), query.language or _preferred(request))
     return body.reply(_encode(structs.replace(account, missing=missing)))
 
 
@@ -113,12 +113,12 @@ def decision_search(site: web.Application, app: App, client: str) -> DecisionSea
     return DecisionSearch(partial(inquire, site, app, client), app.subjects.peers)
 
 
-def client_account(app: App, found: FoundDecision, language: Language) -> Account:
+def client_account(app: App, decision: FoundDecision, language: Language) -> Account:
     """Return an account for a client, without its position in the log if several controllers share the gate."""
-    account = explanation.account(found, language, _names(app.config))
+    account = explanation.account(decision, language, _names(app.config))
     if not app.config.shared:
         return account
-    record = found.record
+    record = decision.record
     owner = owner_of(record.facts.controller.id, record.client)
     return structs.replace(
         account,
@@ -128,10 +128,10 @@ def client_account(app: App, found: FoundDecision, language: Language) -> Accoun
     )
 
 
-def require_found(found: FoundDecision | None, missing: Mapping[str, str]) -> FoundDecision:
+def require_found(decision: FoundDecision | None, missing: Mapping[str, str]) -> FoundDecision:
     """Return the decision. Raises `Fault` if none was found, or if gates in `missing` may have it."""
-    if found is not None:
-        return found
+    if decision is not None:
+        return decision
     if missing:
         raise Fault(
             503,

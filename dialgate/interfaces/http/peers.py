@@ -53,8 +53,8 @@ async def _answer(site: web.Application, app: App, question: questions.AnyQuesti
         case questions.FindDecisions():
             return await inquire(lambda inquiry: decision_search.about(inquiry, question))
         case questions.FindDecision(id=name, sees=sees):
-            found = await inquire(lambda inquiry: inquiry.one(name, sees))
-            return [found] if found is not None else []
+            decision = await inquire(lambda inquiry: inquiry.one(name, sees))
+            return [decision] if decision is not None else []
         case questions.FindOutcomes(decisions=names):
             return await inquire(lambda inquiry: inquiry.outcomes(names))
         case questions.FindCall(decision=name):

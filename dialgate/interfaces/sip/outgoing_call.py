@@ -205,7 +205,7 @@ class OutgoingCall:
         return [self._ack]
 
     def _accept_challenge(self, response: Response) -> bool:
-        """Return whether to repeat the call with credentials. A second challenge means a wrong password."""
+        """Return whether to repeat the call with credentials. Not after a second challenge: the password is wrong."""
         if response.status not in _CHALLENGES or self._credentials is None or self._proof is not None:
             return False
         challenge, authorization_header = _CHALLENGES[response.status]

@@ -81,7 +81,7 @@ class _Request(Struct, frozen=True):
     trunk: SipTrunk
 
 
-class SipDoor:
+class SipServer:
     """The SIP server. `start` opens it; `close` ends it after the checks in progress."""
 
     def __init__(self, app: App, timers: Timers | None = None) -> None:
@@ -305,22 +305,22 @@ class SipDoor:
 class Datagrams(asyncio.DatagramProtocol):
     """The UDP socket."""
 
-    def __init__(self, door: SipDoor) -> None:
-        self._door = door
+    def __init__(self, server: SipServer) -> None:
+        self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        client = self._door.client(addr[0])
+        client = self._server.client(addr[0])
         if client is None or not data.strip(b"\r\n\0"):  # a NAT keepalive
             return
         origin = Origin(addr[0], addr[1], datagrams=self._transport)
         try:
             head, _ = read_request(data)
-            self._door.handle(head, origin, client)
+            self._server.handle(head, origin, client)
         except BadRequest as error:
-            self._door.refuse(error, origin)
+            self._server.refuse(error, origin)
         except NotSip:
             return
 
@@ -328,8 +328,8 @@ class Datagrams(asyncio.DatagramProtocol):
 class Connection(asyncio.Protocol):
     """A TCP connection. It is closed if its bytes cannot be split into requests, or a request stays incomplete."""
 
-    def __init__(self, door: SipDoor) -> None:
-        self._door = door
+    def __init__(self, server: SipServer) -> None:
+        self._server = server
         self._stream = Stream()
         self._timeout: asyncio.TimerHandle | None = None
 
@@ -337,13 +337,13 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         host, port = transport.get_extra_info("peername")[:2]
         self._origin = Origin(host, port, stream=self._transport)
-        if self._door.full or self._door.client(host) is None:
+        if self._server.full or self._server.client(host) is None:
             self._transport.abort()
             return
-        self._door.connections.add(self)
+        self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the cause does not matter
-        self._door.connections.discard(self)
+        self._server.connections.discard(self)
         self._stop_timeout()
 
     def drop(self) -> None:
@@ -355,7 +355,7 @@ class Connection(asyncio.Protocol):
                 self._stop_timeout()
                 self._handle(request)
         except BadRequest as error:
-            self._door.refuse(error, self._origin)
+            self._server.refuse(error, self._origin)
             self.drop()
         except NotSip:
             self.drop()
@@ -365,16 +365,16 @@ class Connection(asyncio.Protocol):
             self._timeout = asyncio.get_running_loop().call_later(_READ_SECONDS, self.drop)
 
     def _handle(self, request: tuple[Head, bytes] | None) -> None:
-        client = self._door.client(self._origin.host)
+        client = self._server.client(self._origin.host)
         if client is None or self._transport.is_closing():
             return
         if request is None:
             self._transport.write(_PONG)
             return
         try:
-            self._door.handle(request[0], self._origin, client)
+            self._server.handle(request[0], self._origin, client)
         except BadRequest as error:  # the request was complete, so the next one can be read
-            self._door.refuse(error, self._origin)
+            self._server.refuse(error, self._origin)
 
     def _stop_timeout(self) -> None:
         if self._timeout is not None:

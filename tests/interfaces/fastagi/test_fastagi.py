@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from dialgate import decision_log
 from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import FastAgi
-from dialgate.interfaces.deadline_timer import Due
+from dialgate.interfaces.deadline_timer import DeadlineTimer
 from dialgate.interfaces.fastagi.protocol import (
     Environment,
     Hangup,
@@ -314,7 +314,7 @@ class Asker:
 async def test_a_deadline_fires_early_by_the_delay_of_the_event_loop(behind: float) -> None:
     """No denial comes later than 250 ms after the call, although the next turn is 5 ms plus `behind` away."""
     now = 0.0
-    due = Due(0.25, lambda: now)
+    due = DeadlineTimer(0.25, lambda: now)
     due.add(Asker(), 0.25)
     now = 0.005 + behind
     due.over()

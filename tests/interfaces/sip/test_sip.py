@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Sip, sip_faults
 from dialgate.interfaces.sip.message import Address, BadRequest, Stream, parse_addresses, read_request
-from dialgate.interfaces.sip.server import SipDoor
+from dialgate.interfaces.sip.server import SipServer
 from dialgate.interfaces.sip.transactions import Timers
 from tests.support import sip_client
 from tests.support.sip_client import MANY, Sips, ack, follow_up, invite
@@ -535,18 +535,18 @@ async def test_a_port_in_use_is_a_configuration_error(sips: Sips) -> None:
     config = sips.made.app.config
     sips.made.app.gate.config = replace(config, settings=replace(config.settings, sip=Sip(port=sips.port)))
     with pytest.raises(ConfigError, match=r"sip: 127\.0\.0\.1"):
-        await SipDoor(sips.made.app).start()
+        await SipServer(sips.made.app).start()
 
 
 async def test_only_workers_share_a_port(sips: Sips) -> None:
     app = sips.made.app
-    one = SipDoor(app)
+    one = SipServer(app)
     port = await one.start(shared=True)
     app.gate.config = replace(app.config, settings=replace(app.config.settings, sip=Sip(port=port)))
-    another = SipDoor(app)
+    another = SipServer(app)
     assert await another.start(shared=True) == port
     with pytest.raises(ConfigError, match=r"sip: 127\.0\.0\.1"):
-        await SipDoor(app).start()
+        await SipServer(app).start()
     await one.close()
     await another.close()
 
