@@ -26,8 +26,10 @@ from dialgate.runtime.terminal import NO, show_json, show_table
 from dialgate.store import factory
 
 app = typer.Typer()
-config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
-log_app = typer.Typer(no_args_is_help=True, help="The decision log.")
+config_app = typer.Typer(no_args_is_help=True, help="Check the configuration.")
+log_app = typer.Typer(
+    no_args_is_help=True, help="Verify, search, replay, archive and retire the decision log."
+)
 app.add_typer(config_app, name="config")
 app.add_typer(log_app, name="log")
 
