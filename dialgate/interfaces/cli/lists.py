@@ -82,7 +82,7 @@ def list_load(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Load a call list. A number that is on no list and has no legal basis of its own may not be called.
+    """Load a call list. A number needs a list or another legal basis to be called.
 
     The encoding, the separator and the column of the number are detected. On a terminal you confirm them. Rows without a valid number are
     skipped and reported by line.

@@ -235,7 +235,7 @@ def log_checkpoint(
 ) -> None:
     """Show the newest signed checkpoint. If no gate is running, sign a new one for all records first.
 
-    Store it, and the name of its key, where nobody with write access to the log can write. Then `log verify --against` detects if the log
+    Store it, and the name of its key, where users with write access to the log cannot write. Then `log verify --against` detects if the log
     or its end was replaced.
 
     dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json
@@ -296,8 +296,8 @@ def log_evidence(
     """Write evidence of a decision, or of all decisions about a list of numbers, for independent verification.
 
     The bundle contains the called numbers in clear, so the disclosure is recorded before it is written. It contains each record with its
-    legal basis and its inclusion proof to a signed checkpoint, the law and the configuration, and the registry receipts and consents that
-    are still stored. Verification needs Python, `cryptography` and one file: python verify_evidence.py BUNDLE --key NAME.
+    legal basis and its inclusion proof to a signed checkpoint. It also contains the law, the configuration, and the registry receipts and
+    consents that are still stored. Verification needs Python, `cryptography` and one file: python verify_evidence.py BUNDLE --key NAME.
 
     dialgate log evidence 1f0c9a3e-1 --out evidence.json --with-verifier --purpose "Garante, 24 November"
 
