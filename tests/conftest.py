@@ -1,4 +1,4 @@
-"""Fixtures; what they make is in world.py."""
+"""Fixtures and hooks of the whole test suite."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.support.ports import free_port
 from tests.support.replay_check import Tally, replay_all
 from tests.support.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 - hooks
 
-# How long an example takes says more of the machine than of us.
+# No deadline: the time of an example depends more on the machine than on the code.
 settings.register_profile(
     "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -25,7 +25,7 @@ settings.load_profile("any machine")
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[world.World]:
-    """A gate with one call list, on a real port."""
+    """Run a gate with one call list on a real port."""
     async with world.running(tmp_path) as made:
         await world.load_list(made)
         yield made
@@ -35,7 +35,8 @@ async def running(tmp_path: Path) -> AsyncIterator[world.World]:
 def small_disk() -> Iterator[Path]:
     """Mount a real disk of 4 MiB.
 
-    Not in `tmp_path`: should the tests be killed, the mount they leave must not be in the way of the next."""
+    It is not in `tmp_path`: if the tests are killed, the mount that they leave must not block the next run.
+    """
     if os.geteuid():
         pytest.skip("mounting needs root")
     with TemporaryDirectory() as disk:
@@ -49,8 +50,8 @@ def unused_udp_port() -> int:
     return free_port(kind=socket.SOCK_DGRAM)
 
 
-# The files that take more than 4 s of processor time, the longest first. They run first, so that no worker ends alone with a long
-# one. `make test-fast` leaves them out.
+# The files that take more than 4 s of processor time, longest first. They run first, so that no worker runs a long file alone at
+# the end. `make test-fast` skips them.
 LONG = (
     "test_mutants", "test_alerts_fired", "test_cli", "test_first_minute", "test_pipeline", "test_workers", "test_archive_index", "test_crash",
     "test_start", "test_store", "test_console_browser", "test_peers", "test_shipping", "test_demo", "test_failover", "test_registry_versions",
@@ -63,18 +64,21 @@ LONG = (
 
 
 def pytest_configure() -> None:
-    """A shell ignores SIGINT in what it starts in the background, and so would every program that the tests interrupt."""
+    """Restore the default SIGINT handler.
+
+    A shell starts background jobs with SIGINT ignored. The programs that the tests interrupt would inherit that.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(trylast=True)  # after pytest-randomly, whose order the other files keep
+@pytest.hookimpl(trylast=True)  # after pytest-randomly, which orders the other files
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m is read
+@pytest.hookimpl(tryfirst=True)  # before -m is evaluated
 def pytest_itemcollected(item: pytest.Item) -> None:
     if item.path.stem in LONG:
         item.add_marker("slow")
@@ -84,12 +88,13 @@ _TALLY = pytest.StashKey[Tally]()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Every decision that the tests' gates recorded must be made again; else the run has failed.
+    """Replay every decision that the tests' gates recorded. Fail the run if one differs.
 
-    Where workers share the tests, their folders are below that of the one which leads them, which reads them all."""
+    With pytest-xdist only the controller replays. The folders of its workers are below its own.
+    """
     if hasattr(session.config, "workerinput"):
         return
-    factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined] # the session's own
+    factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined] # no public access
     tally = session.config.stash[_TALLY] = replay_all(factory.getbasetemp())
     if tally.different and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -104,5 +109,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         f"{tally.records:,} decisions of {tally.logs} logs, {len(tally.different)} replayed differently;"
         f" {tally.damaged} logs were damaged by their test"
     )
-    for each in tally.different[:20]:
-        terminalreporter.line(each, red=True)
+    for difference in tally.different[:20]:
+        terminalreporter.line(difference, red=True)

@@ -1,6 +1,6 @@
-"""Benchmarks for developers: `python -m tests.bench NAME --json`. Those that users run are in `dialgate.tools.bench`.
+"""Benchmarks for developers: `python -m tests.bench NAME --json`. Benchmarks for users are in `dialgate.tools.bench`.
 
-A benchmark is a module with `run`, whose parameters are its options and which yields figures.
+A benchmark is a module with a generator `run` that yields figures. Its parameters are the options of the benchmark.
 """
 
 from pathlib import Path

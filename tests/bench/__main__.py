@@ -1,4 +1,4 @@
-"""`python -m tests.bench NAME [OPTIONS]` runs a benchmark and prints its figures, one JSON object a line.
+"""Command line of the benchmarks: `python -m tests.bench NAME [OPTIONS]` prints one JSON object a line.
 
 `python -m tests.bench NAME --help` lists its options.
 """
@@ -42,14 +42,16 @@ def _options(name: str, module: Any) -> argparse.ArgumentParser:
         description=module.__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, which is what it always prints")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON; this is the default and the only format"
+    )
     for parameter in inspect.signature(module.run).parameters.values():
         parser.add_argument(
             f"--{parameter.name}",
             type=type(parameter.default),
             default=parameter.default,
             choices=get_args(parameter.annotation) or None,
-            help=" ",  # without any, argparse does not print the default
+            help=" ",  # without a help text, argparse does not print the default
         )
     return parser
 

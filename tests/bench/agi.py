@@ -1,6 +1,8 @@
-"""What the gate adds to a FastAGI server: a real `dialgate serve`, everything on and its log synced, against two stubs that
-tell the same and decide nothing, under the same calls in turns: one sets the variables one by one, as FastAGI servers do; one
-says the very commands that the gate says (`same_talk`)."""
+"""The cost of a decision over FastAGI: a real `dialgate serve` against two stubs that decide nothing.
+
+The gate runs with all features on and a synced log. All three servers get the same calls in turns. One stub sets the variables
+one by one, as FastAGI servers usually do; the other sends the same commands as the gate (`same_talk`).
+"""
 
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from tests.bench import COUNTRIES, ROOT
 _CONCURRENT = (25, 500)
 _ALLOWED_AT_LEAST = 0.8
 
-# Reads the environment and tells what the gate tells of a call that is allowed, each command after the reply to the last.
+# Reads the environment, then sends the responses of the gate to an allowed call, each command after the reply to the previous one.
 _STUB = """
 import asyncio, uvloop
 NAMES = [("DG_DECISION", "deny"), ("DG_REASON", ""), ("DG_DECISION_ID", "9f2c01ab-4711"), ("DG_NOT_BEFORE", ""),
@@ -55,7 +57,7 @@ class _Round(Struct, frozen=True):
 
 
 def run(calls: int = 3_000, rounds: int = 5, countries: Path = COUNTRIES) -> Iterator[Figure]:
-    """`calls` to each server in each round, at each of the levels; a first round is not counted. Linux only."""
+    """Measure `calls` per server, round and concurrency level, after one uncounted round. Linux only."""
     with tempfile.TemporaryDirectory() as folder:
         made = world.build(Path(folder), countries, calls * (rounds + 1) * len(_CONCURRENT))
         numbers = iter(made.numbers)
@@ -69,25 +71,25 @@ def run(calls: int = 3_000, rounds: int = 5, countries: Path = COUNTRIES) -> Ite
                 yield from _figures(done[1:], concurrent)
 
 
-def _round(each: tuple[Server, ...], numbers: Iterator[int], calls: int, concurrent: int) -> _Round:
-    asked = "".join(f"+{number}\n" for number in islice(numbers, calls)).encode()
-    return _Round(*[_turn(server, asked, concurrent) for server in each])
+def _round(servers_: tuple[Server, ...], numbers: Iterator[int], calls: int, concurrent: int) -> _Round:
+    lines = "".join(f"+{number}\n" for number in islice(numbers, calls)).encode()
+    return _Round(*[_turn(server, lines, concurrent) for server in servers_])
 
 
-def _turn(server: Server, asked: bytes, concurrent: int) -> Load:
+def _turn(server: Server, lines: bytes, concurrent: int) -> Load:
     words = [sys.executable, "-m", "tests.bench.agi_load", str(server.port), str(concurrent)]
-    ran = subprocess.run(words, input=asked, check=True, stdout=subprocess.PIPE, cwd=ROOT)
+    ran = subprocess.run(words, input=lines, check=True, stdout=subprocess.PIPE, cwd=ROOT)
     return msgspec.json.decode(ran.stdout, type=Load)
 
 
 def _figures(rounds: list[_Round], concurrent: int) -> Iterator[Figure]:
-    allowed = sum(each.ours.allowed for each in rounds) / sum(each.ours.requests for each in rounds)
+    allowed = sum(turns.ours.allowed for turns in rounds) / sum(turns.ours.requests for turns in rounds)
     if allowed < _ALLOWED_AT_LEAST:
         raise BenchError(
-            f"only {allowed:.0%} of the calls were allowed: the figures would not be of real work"
+            f"only {allowed:.0%} of the calls were allowed, so the figures would not be representative"
         )
     yield _compared(f"agi.calls_{concurrent}", "1/s", rounds, lambda load: load.requests / load.seconds)
-    same = [_Round(each.ours, each.same, each.same) for each in rounds]
+    same = [_Round(turns.ours, turns.same, turns.same) for turns in rounds]
     yield _compared(
         f"agi.calls_{concurrent}_same_talk", "1/s", same, lambda load: load.requests / load.seconds
     )
@@ -97,7 +99,7 @@ def _figures(rounds: list[_Round], concurrent: int) -> Iterator[Figure]:
 
 
 def _compared(name: str, unit: str, rounds: list[_Round], measure: Callable[[Load], float]) -> Figure:
-    pairs = [(measure(each.ours), measure(each.theirs)) for each in rounds]
+    pairs = [(measure(turns.ours), measure(turns.theirs)) for turns in rounds]
     return Figure(
         name,
         round(median(ours for ours, _ in pairs), 1),

@@ -1,8 +1,8 @@
-"""Calls from Asterisk, from a process of its own: each is a connection, and as soon as one ends the next begins.
+"""A load generator that calls a FastAGI server like Asterisk, in a separate process.
 
-`python -m tests.bench.agi_load PORT CALLS CONCURRENT` reads one called number a line on stdin and prints one JSON
-object, a `Load`. To cost the machine little it answers every line with `200 result=1` and looks at nothing but the word
-`allow`; what it is told is held to the protocol in the tests.
+`python -m tests.bench.agi_load PORT CONCURRENT` reads one called number a line on stdin and prints a `Load` as JSON. A call is
+a connection; the next one begins as soon as one ends. To use little processor time it answers every line with `200 result=1`
+and only looks for the word `allow`. The tests check that the gate keeps to the protocol.
 """
 
 import asyncio
@@ -74,6 +74,6 @@ async def drive(port: int, concurrent: int, numbers: list[str]) -> Load:
 
 
 if __name__ == "__main__":
-    asked = sys.stdin.read().split()
-    done = uvloop.run(drive(int(sys.argv[1]), int(sys.argv[2]), asked))
-    sys.stdout.buffer.write(msgspec.json.encode(done))
+    numbers = sys.stdin.read().split()
+    load = uvloop.run(drive(int(sys.argv[1]), int(sys.argv[2]), numbers))
+    sys.stdout.buffer.write(msgspec.json.encode(load))

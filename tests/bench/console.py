@@ -1,4 +1,4 @@
-"""What ten open consoles cost: one gate under the same load, with nobody watching and with ten boards, in turns."""
+"""The cost of ten open consoles: a gate under the same load with ten live boards and with none, in turns."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from tests.bench import COUNTRIES
 
 CONSOLES = 10
 
-# Logs in, opens so many boards, and says so once each has been told something. Reads what comes until it is ended.
+# Logs in, opens the boards, prints a line once each has received an event, and reads on until it is killed.
 _WATCHING = """
 import asyncio, sys
 from aiohttp import ClientSession, ClientTimeout, CookieJar, TCPConnector
@@ -47,7 +47,7 @@ class Round(Struct, frozen=True):
 
 
 def run(requests: int = 20_000, rounds: int = 5, countries: Path = COUNTRIES) -> Iterator[Figure]:
-    """`requests` in each turn; a first round is not counted. Linux only."""
+    """Measure `requests` per turn, after one uncounted round. Linux only."""
     with tempfile.TemporaryDirectory() as folder:
         made = world.build(Path(folder), countries, 2 * requests * (rounds + 1))
         numbers = iter(made.numbers)
@@ -60,23 +60,23 @@ def run(requests: int = 20_000, rounds: int = 5, countries: Path = COUNTRIES) ->
             alone = _resting(gate, seconds=rounds)
             with _watching(gate.port, made.key):
                 watched = _resting(gate, seconds=rounds)
-    yield _compared("console.requests", "1/s", done[1:], lambda each: each.load.requests / each.load.seconds)
-    yield _compared("console.p99", "us", done[1:], lambda each: each.load.p99)
-    yield _compared("console.server_cpu", "us", done[1:], lambda each: each.cpu / each.load.requests * 1e6)
+    yield _compared("console.requests", "1/s", done[1:], lambda turn: turn.load.requests / turn.load.seconds)
+    yield _compared("console.p99", "us", done[1:], lambda turn: turn.load.p99)
+    yield _compared("console.server_cpu", "us", done[1:], lambda turn: turn.cpu / turn.load.requests * 1e6)
     yield Figure(
         "console.resting_cpu", round(watched, 1), "ms/s", round(alone, 1), round(watched / (alone or 1), 3)
     )
 
 
 def _resting(gate: Server, seconds: int) -> float:
-    """Milliseconds of processor time in a second in which nobody asks."""
+    """Return the processor time of an idle gate, in milliseconds per second."""
     before = gate.cpu()
     time.sleep(seconds)
     return (gate.cpu() - before) / seconds * 1000
 
 
 def _round(port: int, key: str, turn: Callable[[], Turn], *, first: bool) -> Round:
-    """Each goes first in every other round: a gate grows slower as its log and its store grow."""
+    """Measure with and without consoles, in alternating order: a gate slows down as its log and store grow."""
     if first:
         with _watching(port, key):
             watched = turn()
@@ -100,7 +100,7 @@ def _watching(port: int, key: str) -> Iterator[None]:
 
 
 def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn], float]) -> Figure:
-    pairs = [(measure(each.watched), measure(each.alone)) for each in rounds]
+    pairs = [(measure(turns.watched), measure(turns.alone)) for turns in rounds]
     return Figure(
         name,
         round(median(watched for watched, _ in pairs), 1),

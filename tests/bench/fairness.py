@@ -1,7 +1,7 @@
-"""What a client notices of another that floods the gate.
+"""The effect on one client of another client that floods the gate.
 
-One client asks about one call at a time and writes a stop now and then. First alone; then while another sends ten batches
-of 10,000 calls at once, again and again; then while the other opens 400 streams.
+The measured client checks one call at a time and sometimes writes a revocation: first alone, then while another client keeps
+ten batches of 10,000 calls in flight, then while it keeps 400 streams open.
 """
 
 import asyncio
@@ -70,11 +70,11 @@ def _quantile(times: list[float], percent: int) -> float:
     return round(quantiles(times, n=100, method="inclusive")[percent - 1] * 1000, 2)
 
 
-# ---- the client that is measured -------------------------------------------------------------------------------------
+# ---- measured client -------------------------------------------------------------------------------------------------
 
 
 async def _probe(port: int, seconds: float) -> dict[str, list[float]]:
-    """The time of each check, one after the other, and of each stop."""
+    """Return the duration of each check and each revocation, sent one at a time."""
     checks: list[float] = []
     stops: list[float] = []
     headers = {"Authorization": f"Bearer {QUIET}"}
@@ -103,7 +103,7 @@ def _call(number: str) -> dict[str, str]:
     return {"to": number, "from": CALLER_ID, "campaign": CAMPAIGN}
 
 
-# ---- the other, in a process of its own ------------------------------------------------------------------------------
+# ---- flooding client, in a separate process --------------------------------------------------------------------------
 
 
 @contextmanager
@@ -153,7 +153,7 @@ async def _stream(session: ClientSession, place: int) -> None:
             yield lines
 
     headers = {"Content-Type": "application/x-ndjson"}
-    with suppress(ClientError):  # refused: the others go on
+    with suppress(ClientError):  # refused: the other streams continue
         async with session.post("/v1/checks", data=endless(), headers=headers) as answer:
             async for _ in answer.content.iter_any():
                 pass

@@ -1,4 +1,4 @@
-"""A Kamailio with the configuration that is shipped, on addresses of this machine."""
+"""A Kamailio with the shipped configuration, on loopback addresses."""
 
 import re
 import shutil
@@ -19,8 +19,11 @@ _PLACES: Final = {"key": r"(?<=Bearer ).*?(?=\", )"}
 
 
 class Site(Struct, frozen=True, kw_only=True):
-    """`sip`: HOST:PORT to listen on; `trunks`: HOST:PORT, the first is preferred. `values`: further ones, by the name of the
-    definition in local.cfg, where an empty one only switches it on; a small name is one of dialers.cfg."""
+    """The values of a site.
+
+    `sip` is the HOST:PORT to listen on. `trunks` are HOST:PORT, the preferred one first. `values` holds further definitions
+    by name: upper case in local.cfg, where an empty value only enables the definition, lower case in dialers.cfg.
+    """
 
     sip: str
     operations: int
@@ -33,7 +36,7 @@ class Site(Struct, frozen=True, kw_only=True):
 
 
 def configure(shipped: Path, folder: Path, site: Site) -> Path:
-    """The shipped files with this site's values in their places. Raises `BenchError` where one has no place."""
+    """Copy the shipped files with the values of a site. Raises `BenchError` if a value has no place in them."""
     folder.mkdir(exist_ok=True)
     for name in FILES:
         shutil.copy(shipped / name, folder)
@@ -68,12 +71,12 @@ def _values(folder: Path, site: Site) -> dict[str, str]:
 def _set(text: str, name: str, place: str, value: str) -> str:
     text, changed = re.subn(place, lambda _: value, text)
     if changed != 1:
-        raise BenchError(f"the shipped configuration has {changed} places for {name}")
+        raise BenchError(f"the shipped configuration defines {name} {changed} times instead of once")
     return text
 
 
 def words(config: Path) -> list[str]:
-    """The command that runs it in the foreground, with all it writes beside its configuration."""
+    """Return the command for Kamailio in the foreground; it writes its files next to the configuration."""
     runtime = config.parent / "run"
     runtime.mkdir(exist_ok=True)
     options = ["-DD", "-E", "-m", "512", "-M", "8", "-Y", str(runtime), "-w", str(runtime)]
@@ -82,7 +85,7 @@ def words(config: Path) -> list[str]:
 
 @contextmanager
 def standing(config: Path) -> Iterator[None]:
-    """Runs until left. Raises `BenchError` where it does not come up."""
+    """Run Kamailio during the `with` block. Raises `BenchError` if it does not start."""
     log = config.parent / "kamailio.log"
     with (
         log.open("ab") as out,
@@ -92,7 +95,7 @@ def standing(config: Path) -> Iterator[None]:
             until = time.monotonic() + _BEGINS_WITHIN
             while not (config.parent / "run" / "pid").exists():
                 if process.poll() is not None or time.monotonic() > until:
-                    raise BenchError(f"Kamailio did not start; it said:\n{log.read_text('utf-8')[-2000:]}")
+                    raise BenchError(f"Kamailio did not start. Its output:\n{log.read_text('utf-8')[-2000:]}")
                 time.sleep(0.05)
             yield
         finally:

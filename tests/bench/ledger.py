@@ -1,8 +1,7 @@
-"""What a long ledger costs: to fill it from files by the commands that an operator uses, to start beside it, and what a check
-costs then, against the same gate before.
+"""The cost of a long ledger: to import it with the operator's commands, to start with it, and to check calls.
 
-A million rows are also scrubbed: on one core, as on a machine that has other work. On Redis, the revocations alone are
-measured, and their memory. The default takes 10 GB of disk and a quarter of an hour.
+Checks are compared with the same gate before the import. A million rows are also scrubbed, on one core, as on a machine with other
+work. On Redis only the revocations and their memory are measured. The default needs 10 GB of disk and a quarter of an hour.
 """
 
 import os
@@ -21,7 +20,7 @@ from tests.bench import COUNTRIES
 
 _ROUNDS = 3
 _SCRUBBED = 1_000_000
-# Mobiles of prefixes that are in use; the landlines that are called are none of them.
+# Mobile prefixes in use. The benchmark calls only landlines, so no call concerns a ledger entry.
 _PREFIXES = (320, 328, 329, 333, 335, 338, 339, 340, 347, 348, 349)
 _SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
@@ -33,7 +32,7 @@ def run(
     store: Literal["embedded", "redis"] = "embedded",
     countries: Path = COUNTRIES,
 ) -> Iterator[Figure]:
-    """Raises CalledProcessError where a command refuses. Linux only."""
+    """Run the benchmark. Raises `CalledProcessError` if a command fails. Linux only."""
     if store == "redis":
         yield from _shared(countries, revocations)
         return
@@ -59,7 +58,7 @@ def run(
 
 
 def _shared(countries: Path, revocations: int) -> Iterator[Figure]:
-    """The revocations alone, on a Redis that syncs once a second."""
+    """Measure only the revocations, on a Redis that syncs once a second."""
     with tempfile.TemporaryDirectory() as name, servers.redis(Path(name)) as url:
         folder = Path(name)
         config = world.write_config(folder, countries, store={"url": url})
@@ -69,7 +68,7 @@ def _shared(countries: Path, revocations: int) -> Iterator[Figure]:
             made, ["revoke"], folder / "stops.csv", _stops(revocations), "ledger.shared_revocations"
         )
         yield Figure("ledger.shared_memory", round((_memory(url) - empty) / revocations, 1), "B/entry")
-        size = sum(each.stat().st_size for each in (folder / "appendonlydir").iterdir())
+        size = sum(path.stat().st_size for path in (folder / "appendonlydir").iterdir())
         yield Figure("ledger.shared_file", round(size / revocations, 1), "B/entry")
         yield Figure("ledger.shared_start", round(_started(made), 2), "s")
 
@@ -130,12 +129,12 @@ def _imported(made: world.World, group: list[str], file: Path, rows: Iterator[st
 
 
 def _beside(made: world.World, calls: Iterator[int], requests: int) -> Iterator[float]:
-    """Ratios at once after the start, and once the processes that the start began have ended."""
+    """Yield the ratio right after the start, and again once the background work of the start has ended."""
     with servers.bare(http.EMPTY) as theirs, servers.gate(made.config) as ours:
 
         def ratio(rounds: int) -> float:
             bodies = (world.bodies(calls, requests) for _ in range(rounds))
-            return http.ratio([http.run_round(ours, theirs, made.key, each) for each in bodies])
+            return http.ratio([http.run_round(ours, theirs, made.key, body) for body in bodies])
 
         ratio(1)  # not counted
         yield ratio(_ROUNDS)
@@ -144,7 +143,7 @@ def _beside(made: world.World, calls: Iterator[int], requests: int) -> Iterator[
 
 
 def _started(made: world.World) -> float:
-    """Seconds until the gate can be asked."""
+    """Return the seconds until the gate is ready."""
     began = time.perf_counter()
     with servers.gate(made.config):
         return time.perf_counter() - began

@@ -1,8 +1,7 @@
-"""What years of decisions cost: to keep, to prove, and to search for one number. On a log of its own, written by the gate's
-own writer, archived as the gate does, at a tenth of the size and in full.
+"""The cost of years of decisions: to store and verify them, and to search them for one number.
 
-Figures are told for each decision, and bear the outcomes and the grounds that go with them: three calls in ten are made
-to somebody called before, and rest on grounds of their own.
+The log is written and archived with the product's own code, in full and at a tenth of the size. Figures per decision include its
+outcome and its grounds. Three calls in ten are to a number called before and have separate grounds.
 """
 
 import os
@@ -40,8 +39,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Measured(Struct, frozen=True):
-    """Seconds, bytes and counts. `bytes_each`: of the archive, for
-    each decision in it. `why`: seconds to find every decision about a number, its files not in memory."""
+    """Seconds, bytes and counts of one log.
+
+    `bytes_each` is the archive size per decision. `why` holds the seconds to find every decision about a number, with the
+    files not in the page cache.
+    """
 
     decisions: int
     written: float
@@ -54,7 +56,9 @@ class _Measured(Struct, frozen=True):
 
 
 def run(records: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figure]:
-    segment = min(64 << 20, records * 50)  # as is the default, and so that a tenth fills one
+    segment = min(
+        64 << 20, records * 50
+    )  # the default, or less so that a tenth of the records fills a segment
     with tempfile.TemporaryDirectory() as folder:
         tenth = _measured(Path(folder) / "tenth", countries, records // 10, segment)
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +68,7 @@ def run(records: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figur
     yield Figure("log.archive", round(whole.entries / whole.archived), "entries/s")
     yield Figure("log.archive_bytes", round(whole.bytes_each, 1), "B/decision")
     yield Figure("log.verify", round(whole.walked / whole.verified), "entries/s")
-    # Of the whole, and of a tenth of it.
+    # The full log against a tenth of it.
     yield _compared("log.why_median", _median(whole.why), _median(tenth.why))
     yield _compared("log.why_slowest", max(whole.why), max(tenth.why))
 
@@ -90,7 +94,7 @@ def _measured(folder: Path, countries: Path, records: int, segment_bytes: int) -
         decisions=records,
         written=written - began,
         archived=archived - written,
-        entries=sum(each.entries for each in packed),
+        entries=sum(segment.entries for segment in packed),
         walked=walked,
         bytes_each=_bytes(folder / "log") / _decisions(folder / "log"),
         verified=verified,
@@ -99,29 +103,29 @@ def _measured(folder: Path, countries: Path, records: int, segment_bytes: int) -
 
 
 def _bytes(folder: Path) -> int:
-    """Of the packed segments, their sums and their indexes."""
+    """Return the size of the packed segments with checksums and indexes."""
     return sum(
         path.stat().st_size for path in folder.iterdir() if path.suffix in {".parquet", ".sha256", ".npy"}
     )
 
 
 def _decisions(folder: Path) -> int:
-    """Of the packed segments."""
-    return sum(each[3] for each in Segments(folder).entries_or_counts() if not isinstance(each, Line))
+    """Return the number of decisions in the packed segments."""
+    return sum(item[3] for item in Segments(folder).entries_or_counts() if not isinstance(item, Line))
 
 
 def _verified(folder: Path) -> tuple[float, int]:
-    """Seconds, and how many entries there are: as `dialgate log verify`, indexes included, on every core."""
+    """Verify the log like `dialgate log verify`, on every core. Return the seconds and the number of entries."""
     began = time.perf_counter()
     report = verify(folder)
     took = time.perf_counter() - began
     if not report.ok:
-        raise BenchError(f"the log does not hold: {report.faults[0]}")
+        raise BenchError(f"the log does not verify: {report.faults[0]}")
     return took, report.entries
 
 
 def _asked(folder: Path, writing: "Writing", at: int) -> float:
-    """Of the number most lately called `at` numbers ago, nothing of the log being in memory."""
+    """Return the seconds to find the decisions about a sample number, with the log not in the page cache."""
     for path in folder.iterdir():
         fd = os.open(path, os.O_RDONLY)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -129,18 +133,18 @@ def _asked(folder: Path, writing: "Writing", at: int) -> float:
     number, times = writing.sample[at]
     began = time.perf_counter()
     reader = Reader(folder)
-    found = list(reader.about(writing.keys.hashes(number).values()))
-    reported = list(reader.reports({record.id for _, record in found}))
+    decisions = list(reader.about(writing.keys.hashes(number).values()))
+    reports = list(reader.reports({record.id for _, record in decisions}))
     took = time.perf_counter() - began
-    if len(found) != times:
-        raise BenchError(f"{len(found)} decisions were found of {times}")
-    if len(reported) != sum(record.decision.allow for _, record in found):
-        raise BenchError(f"{len(reported)} reports were found of {len(found)} decisions")
+    if len(decisions) != times:
+        raise BenchError(f"the search found {len(decisions)} of {times} decisions")
+    if len(reports) != sum(record.decision.allow for _, record in decisions):
+        raise BenchError(f"the search found {len(reports)} outcomes for {len(decisions)} decisions")
     return took
 
 
 class Writing:
-    """A log of two months: numbers drawn by lot, one in five calls refused, an outcome for each that is allowed."""
+    """A log of two months: random numbers, one call in five denied, an outcome for each allowed call."""
 
     def __init__(self, folder: Path, countries: Path, records: int, segment_bytes: int) -> None:
         config = loader.load(world.write_config(folder, countries))
@@ -148,7 +152,7 @@ class Writing:
         self.sample = [(f"+39069{at:07}", 4) for at in range(_ASKED)]
         self._law = config.laws["IT"]
         clear = facts(config, self._law)
-        # Of a day that is not over when the log ends: or its last allows would have ended before they were given.
+        # Valid beyond the end of the log: otherwise its last allows would have expired before they were given.
         decision = replace(decide(clear, self._law), valid_until=wall_clock() + DAY)
         self._allowed = Grounds(
             seq=0, facts=replace(clear, at=0), decision=decision, country="IT", law=config.law_hash["IT"],
@@ -164,7 +168,7 @@ class Writing:
         self._planted = {
             self._draw.randrange(records): number for number, times in self.sample for _ in range(times)
         }
-        while len(self._planted) < _ASKED * _CALLS_A_NUMBER:  # two were drawn alike
+        while len(self._planted) < _ASKED * _CALLS_A_NUMBER:  # the same position was drawn twice
             self._draw_again()
         self._seq = 1
 
@@ -210,7 +214,7 @@ class Writing:
         return bodies
 
     def _own(self, seq: int, *, allow: bool, at: Instant) -> Grounds:
-        """Of somebody who was called before."""
+        """Return grounds for a number that was called before."""
         attempts = tuple(
             Attempt(
                 decision=f"{self.keys.log}-{self._draw.randrange(seq)}",

@@ -1,5 +1,7 @@
-"""A million calls against their decisions: `dialgate reconcile` on a log of two months, its full files packed, and a
-trunk's file in which a hundred calls passed by the gate, twenty in each way there is."""
+"""The cost of `dialgate reconcile` for a million calls and a log of two months with packed segments.
+
+The trunk's file contains a hundred calls that bypassed the gate, twenty of each kind.
+"""
 
 import csv
 import os
@@ -39,7 +41,7 @@ class _Call(Struct):
 
 
 class _Remembering(Writing):
-    """What it decided, besides, in `calls` and `denied`."""
+    """A log writer that keeps its allowed calls in `calls` and its denied ones in `denied`."""
 
     def __init__(self, folder: Path, countries: Path, records: int) -> None:
         self.calls: list[_Call] = []
@@ -71,20 +73,20 @@ def run(calls: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figure]
         with (folder / "trunk.csv").open(newline="") as file:
             rows = sum(1 for _ in csv.reader(file)) - 1
         baseline = time.perf_counter() - began
-        took, memory, told = _reconciled(folder / "trunk.csv", config)
-    found = {int(each["line"]): each["kind"] for each in told["findings"]}
+        took, memory, report = _reconciled(folder / "trunk.csv", config)
+    findings = {int(finding["line"]): finding["kind"] for finding in report["findings"]}
     yield Figure("reconcile.calls", rows, "1")
-    yield Figure("reconcile.decisions", told["decisions"], "1")
+    yield Figure("reconcile.decisions", report["decisions"], "1")
     yield Figure("reconcile.seconds", round(took, 2), "s", round(baseline, 2), round(took / baseline, 1))
     yield Figure("reconcile.memory", round(memory / 1024), "MiB")
-    yield Figure("reconcile.planted_found", len(found.items() & planted.items()), "1", len(planted))
-    yield Figure("reconcile.found_besides", len(found.items() - planted.items()), "1")
-    if found != planted:
-        raise BenchError("what was found is not what was planted")
+    yield Figure("reconcile.planted_found", len(findings.items() & planted.items()), "1", len(planted))
+    yield Figure("reconcile.found_besides", len(findings.items() - planted.items()), "1")
+    if findings != planted:
+        raise BenchError("the findings differ from the planted calls")
 
 
 def _reconciled(file: Path, config: Path) -> tuple[float, int, dict[str, Any]]:
-    """Seconds, the greatest resident memory in KiB, and what it said."""
+    """Return the seconds, the peak memory in KiB and the report."""
     words = [
         sys.executable,
         "-m",
@@ -100,18 +102,18 @@ def _reconciled(file: Path, config: Path) -> tuple[float, int, dict[str, Any]]:
     began = time.perf_counter()
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        said = process.stdout.read()
+        output = process.stdout.read()
         _, _, used = os.wait4(process.pid, 0)
-        process.returncode = 0  # it has been waited for
-    return time.perf_counter() - began, used.ru_maxrss, msgspec.json.decode(said)
+        process.returncode = 0  # os.wait4 has collected its status
+    return time.perf_counter() - began, used.ru_maxrss, msgspec.json.decode(output)
 
 
 def _write(path: Path, made: _Remembering) -> dict[int, str]:
-    """The calls in the order in which they left, and the by-passes by their lines."""
+    """Write the calls in the order of their start. Return the kind of each bypass by its line."""
     draw = random.Random(2)
-    rows = [(each.at + draw.randrange(1, 30) * SECOND, each, "") for each in made.calls]
+    rows = [(call.at + draw.randrange(1, 30) * SECOND, call, "") for call in made.calls]
     rows += [(call.at + 40 * SECOND, call, kind) for kind, call in _by_passes(made, draw)]
-    # The call that is moved beyond its allow's end is one of those that were allowed.
+    # A call moved beyond the expiry of its decision is one of the allowed calls.
     rows.sort(key=lambda row: row[0])
     planted: dict[int, str] = {}
     with path.open("w") as file:
@@ -133,7 +135,7 @@ def _by_passes(made: _Remembering, draw: random.Random) -> Iterator[tuple[str, _
         yield "undecided", _Call(call.at, f"+{next(fresh)}")
     for call in draw.sample(never, _EACH):
         yield "denied", call
-    for call in once[:_EACH]:  # the newest about its number
+    for call in once[:_EACH]:  # the newest call to its number
         yield "twice", call
     for call in once[_EACH:]:
         yield "expired", _Call(call.at + 16 * MINUTE, call.number)

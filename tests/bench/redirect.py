@@ -1,5 +1,7 @@
-"""What the gate adds to a SIP redirect server: a real `dialgate serve`, everything on and its log synced, against a stub
-that redirects whatever comes to it and decides nothing, under the same INVITEs in turns."""
+"""The cost of a decision in a SIP redirect server: a real `dialgate serve` against a stub that redirects every call.
+
+The gate runs with all features on and a synced log. Both servers get the same INVITEs in turns.
+"""
 
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from tests.bench import COUNTRIES, ROOT
 _CONCURRENT = 64
 _ALLOWED_AT_LEAST = 0.8
 
-# Reads no more than it must to be believed: the INVITE's Via, From, To, Call-ID and CSeq go back as they came.
+# Parses only what a valid response needs: it returns Via, From, To, Call-ID and CSeq of the INVITE unchanged.
 _STUB = """
 import asyncio, uvloop
 class Stub(asyncio.DatagramProtocol):
@@ -42,7 +44,7 @@ uvloop.run(main())
 
 
 class _Turn(Struct, frozen=True):
-    """`cpu`: seconds of the server's."""
+    """The load of one turn. `cpu` is the processor time of the server in seconds."""
 
     load: Load
     cpu: float
@@ -53,7 +55,7 @@ class _Turn(Struct, frozen=True):
 
 
 def run(calls: int = 10_000, rounds: int = 5, countries: Path = COUNTRIES) -> Iterator[Figure]:
-    """`calls` to each server in each round; a first round is not counted. Linux only."""
+    """Measure `calls` per server and round, after one uncounted round. Linux only."""
     with tempfile.TemporaryDirectory() as folder:
         made = world.build(Path(folder), countries, calls * (rounds + 1))
         numbers = iter(made.numbers)
@@ -63,14 +65,14 @@ def run(calls: int = 10_000, rounds: int = 5, countries: Path = COUNTRIES) -> It
 
 
 def _round(ours: Server, theirs: Server, numbers: Iterator[int], calls: int) -> tuple[_Turn, _Turn]:
-    asked = "".join(f"+{number}\n" for number in islice(numbers, calls)).encode()
-    return _turn(ours, asked), _turn(theirs, asked)
+    lines = "".join(f"+{number}\n" for number in islice(numbers, calls)).encode()
+    return _turn(ours, lines), _turn(theirs, lines)
 
 
-def _turn(server: Server, asked: bytes) -> _Turn:
+def _turn(server: Server, lines: bytes) -> _Turn:
     words = [sys.executable, "-m", "tests.bench.redirect_load", str(server.port), str(_CONCURRENT)]
     before = server.cpu()
-    ran = subprocess.run(words, input=asked, check=True, stdout=subprocess.PIPE, cwd=ROOT)
+    ran = subprocess.run(words, input=lines, check=True, stdout=subprocess.PIPE, cwd=ROOT)
     return _Turn(msgspec.json.decode(ran.stdout, type=Load), server.cpu() - before)
 
 
@@ -80,7 +82,7 @@ def _figures(done: list[tuple[_Turn, _Turn]]) -> Iterator[Figure]:
     allowed = sum(ours.load.allowed for ours, _ in done) / requests
     if failed or allowed < _ALLOWED_AT_LEAST:
         raise BenchError(
-            f"{failed} INVITEs had no answer, {allowed:.0%} were allowed: the figures would not hold"
+            f"{failed} INVITEs got no response and {allowed:.0%} were allowed, so the figures would not be representative"
         )
     yield _compared("redirect.invites", "1/s", [(ours.rate, theirs.rate) for ours, theirs in done])
     cpu = [

@@ -1,8 +1,7 @@
-"""A session border controller that asks by UDP, from a process of its own: as soon as one INVITE is answered it
-acknowledges that and sends the next.
+"""A load generator that sends INVITEs over UDP like a session border controller, in a separate process.
 
-`python -m tests.bench.redirect_load PORT CONCURRENT` reads one called number a line on stdin and prints one JSON object,
-a `Load`. An INVITE that has no answer for two seconds has failed.
+`python -m tests.bench.redirect_load PORT CONCURRENT` reads one called number a line on stdin and prints a `Load` as JSON. It
+acknowledges each final response and sends the next INVITE. An INVITE without a response for two seconds has failed.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ _MORE = (
 
 
 class _Sbc(asyncio.DatagramProtocol):
-    """One that asks, one after the other."""
+    """A UDP client that sends one INVITE at a time."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -48,10 +47,10 @@ class _Sbc(asyncio.DatagramProtocol):
         if not data.startswith(b"SIP/2.0 1") and not self.answer.done():
             self.answer.set_result(data)
 
-    async def told(self, sent: bytes) -> bytes:
-        """Sent again while there is no answer, as UDP wants it (timer A); nothing in the end."""
+    async def response_to(self, request: bytes) -> bytes:
+        """Send a request and return its final response, or nothing. Retransmits as UDP requires (timer A)."""
         for _ in range(_TRIES):
-            self.transport.sendto(sent)
+            self.transport.sendto(request)
             try:
                 return await asyncio.wait_for(asyncio.shield(self.answer), _T1)
             except TimeoutError:
@@ -73,11 +72,13 @@ async def _asking(port: int, ahead: "list[str]", waits: list[float], allowed: li
             "at": f"{sbc.own}-{len(ahead)}-{time.time_ns()}",
         }
         begun = time.perf_counter()
-        told = await sbc.told((_REQUEST + _MORE).format(method="INVITE", tag="", **fields).encode())
-        if not told:
+        response = await sbc.response_to(
+            (_REQUEST + _MORE).format(method="INVITE", tag="", **fields).encode()
+        )
+        if not response:
             continue
         waits.append(time.perf_counter() - begun)
-        allowed.append(told.startswith(b"SIP/2.0 302"))
+        allowed.append(response.startswith(b"SIP/2.0 302"))
         transport.sendto(
             (_REQUEST + "Content-Length: 0\r\n\r\n").format(method="ACK", tag=";tag=x", **fields).encode()
         )
@@ -87,13 +88,13 @@ async def _asking(port: int, ahead: "list[str]", waits: list[float], allowed: li
 async def drive(port: int, concurrent: int, numbers: list[str]) -> Load:
     waits: list[float] = []
     allowed: list[bool] = []
-    asked, began = len(numbers), time.perf_counter()
+    sent, began = len(numbers), time.perf_counter()
     await asyncio.gather(*(_asking(port, numbers, waits, allowed) for _ in range(concurrent)))
     seconds = time.perf_counter() - began
     waits.sort()
     return Load(
         requests=len(waits),
-        failed=asked - len(waits),
+        failed=sent - len(waits),
         allowed=sum(allowed),
         seconds=seconds,
         p50=waits[len(waits) // 2] * 1e6,
@@ -103,6 +104,6 @@ async def drive(port: int, concurrent: int, numbers: list[str]) -> Load:
 
 
 if __name__ == "__main__":
-    asked = sys.stdin.read().split()
-    done = uvloop.run(drive(int(sys.argv[1]), int(sys.argv[2]), asked))
-    sys.stdout.buffer.write(msgspec.json.encode(done))
+    numbers = sys.stdin.read().split()
+    load = uvloop.run(drive(int(sys.argv[1]), int(sys.argv[2]), numbers))
+    sys.stdout.buffer.write(msgspec.json.encode(load))

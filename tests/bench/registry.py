@@ -1,6 +1,7 @@
-"""What the nightly job costs: a full American list, a day's changes to it, and Italian answers of many consultations.
+"""The cost of the nightly job: a full American list, its changes of a day, and Italian answers of many consultations.
 
-Each run of the job is a process of its own, as on the night; making the files is not measured. Linux only, 5 GB of disk.
+Each run of the job is a separate process, as in production. The time to generate the files is not measured. Linux only; needs
+5 GB of disk.
 """
 
 import subprocess
@@ -33,8 +34,11 @@ Numbers = NDArray[np.uint64]
 
 
 class Job(Struct, frozen=True):
-    """`processor`: seconds of processor time, which a busy machine does not stretch as much. `peak`: its greatest
-    resident memory, in MB."""
+    """One run of the job.
+
+    `processor` is its processor time in seconds, which depends less on other load than `seconds`. `peak` is its peak
+    memory in MB.
+    """
 
     seconds: float
     processor: float
@@ -47,8 +51,11 @@ def run(
     answers: int = 30_000_000,
     countries: Path = COUNTRIES,
 ) -> Iterator[Figure]:
-    """`numbers` on the list, at 250 million in 160,000 blocks, `changes` a day, at most of a tenth; `answers` in 20
-    consultations, each of which asks again about a tenth of what the one before did."""
+    """Measure a list of `numbers` with `changes` a day, then `answers` from 20 consultations.
+
+    A list of 250 million numbers has 160,000 blocks. `changes` is capped at a tenth of the list. Each consultation repeats
+    a tenth of the previous one.
+    """
     with tempfile.TemporaryDirectory() as folder:
         yield from _list(Path(folder), countries, numbers, min(changes, numbers // 10))
     with tempfile.TemporaryDirectory() as folder:
@@ -86,8 +93,10 @@ def _list(folder: Path, countries: Path, numbers: int, changes: int) -> Iterator
 
 
 def _beside_a_gate(folder: Path, made: world.World) -> Iterator[Figure]:
-    """What a gate that is asked all the time makes of a job: it must answer as before, until the new publication is in use
-    and for a while after."""
+    """Measure a gate under constant load while the job runs and until the new snapshot is in use.
+
+    Its decisions must not change.
+    """
     bodies = world.bodies(iter(made.numbers), len(made.numbers))
     with servers.gate(made.config) as gate, ThreadPoolExecutor(1) as pool:
         usual = [http.run_turn(gate, made.key, bodies).load for _ in range(3)]
@@ -98,7 +107,7 @@ def _beside_a_gate(folder: Path, made: world.World) -> Iterator[Figure]:
         beside += [http.run_turn(gate, made.key, bodies).load for _ in range(3)]
         running.result()
     if {load.allowed for load in (*usual, *beside)} != {usual[0].allowed}:
-        raise BenchError("the gate gave other answers while the list was exchanged")
+        raise BenchError("the gate decided differently while the list was replaced")
     for name in ("p99", "slowest"):
         before, then = (max(getattr(load, name) for load in some) / 1e3 for some in (usual, beside))
         yield Figure(f"registry.swap_{name}", round(then, 1), "ms", round(before, 1), round(then / before, 2))
@@ -131,7 +140,7 @@ def _configure(folder: Path, areas: int) -> list[str]:
 
 
 def _area(folder: Path, prefix: str, count: int, day: str, random: np.random.Generator) -> Numbers:
-    """A zip of about `count` numbers; returns the numbers."""
+    """Write a zip file of about `count` numbers. Return the numbers."""
     share = count / (EXCHANGES * 10_000)
     chosen = np.flatnonzero(random.random(EXCHANGES * 10_000, np.float32) < share) + 2_000_000
     name = f"{day}_{prefix[1:]}_bench.txt"
@@ -144,7 +153,7 @@ def _area(folder: Path, prefix: str, count: int, day: str, random: np.random.Gen
 
 
 def _lines(start: str, numbers: NDArray[np.int64], digits: int, end: bytes) -> bytes:
-    """A line of `start` and so many digits for each number."""
+    """Format one line per number: `start` and the number padded to `digits`."""
     head = start.encode()
     rows = np.empty((len(numbers), len(head) + digits + len(end)), np.uint8)
     rows[:, : len(head)] = np.frombuffer(head, np.uint8)
@@ -164,7 +173,7 @@ def _change(
     days: tuple[date, date],
     random: np.random.Generator,
 ) -> None:
-    """A third goes, two thirds come."""
+    """Write a file of changes: a third are removals, two thirds additions."""
     gone = random.choice(listed, count // 3, replace=False).tolist()
     come = (random.integers(2_000_000, 10_000_000, count - count // 3) + int(prefix) * 10_000_000).tolist()
     rows = [
@@ -176,10 +185,10 @@ def _change(
     (folder / "inbox" / name).write_text("".join(rows), "ascii")
 
 
-# The peak is of the job alone: what the system tells of a child counts what its parent had when it began.
+# The job reports its own peak memory: the value that the system reports for a child includes memory of its parent.
 NIGHT = """
 import os, resource, sys
-os.nice(10)  # as its systemd unit has it: the gate comes first
+os.nice(10)  # as in its systemd unit, so that the gate has priority
 from registry_sync.cli import app
 try:
     app(["run", "--once", "--json", "--registries", sys.argv[1]])
@@ -191,7 +200,7 @@ finally:
 
 
 def _job(folder: Path) -> Job:
-    """`registry-sync run --once`, which must end well."""
+    """Run `registry-sync run --once`. Raises `BenchError` if it fails."""
     command = [sys.executable, "-c", NIGHT, str(folder / "registries.yaml"), str(folder / "peak")]
     began = time.perf_counter()
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -257,7 +266,7 @@ def _answers(folder: Path, countries: Path, answers: int) -> Iterator[Figure]:
 
 
 def _consultation(folder: Path, numbers: Numbers, at: int, random: np.random.Generator) -> None:
-    """A package that was submitted at that time, and its answer in the inbox; three in ten are enrolled."""
+    """Submit a package at `at` and put its answer into the inbox. Three numbers in ten are enrolled."""
     packages = PackageStore(folder / "work", "rpo", world.CLIENT)
     package = packages.prepare(numbers, at)
     packages.record(package, "submitted", submitted_at=at)

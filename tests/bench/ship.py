@@ -1,8 +1,8 @@
-"""What it takes to move decisions on, and what that takes from the gate: a real `dialgate ship` beside a real `dialgate
-serve`, in turns with the gate alone, and with a Redis that is there and never answers.
+"""The cost of shipping decisions, and its effect on the gate.
 
-In the turns the shipper has the lowest priority, as in its unit. It starts with each of its turns, so that it also has to
-catch up with what was decided while it was not there.
+A real `dialgate serve` is measured in turns: alone, with a real `dialgate ship`, and with a shipper whose Redis accepts connections
+but never responds. The shipper has the lowest priority, as in its systemd unit. It starts with each of its turns, and also has to
+catch up with earlier decisions.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from dialgate.tools.bench.http import Turn, run_turn
 from tests.bench import COUNTRIES
 
 _NAME, _PATIENCE = "bench", 60.0
-_ELSEWHERE = "/dev/shm"  # targets are on other machines, so not on the disk of the log
+_ELSEWHERE = "/dev/shm"  # in production, targets are on other machines and not on the disk of the log
 
 
 class Round(Struct, frozen=True):
@@ -45,7 +45,7 @@ class Round(Struct, frozen=True):
 
 
 def run(requests: int = 15_000, rounds: int = 3, countries: Path = COUNTRIES) -> Iterator[Figure]:
-    """`requests` in each turn; a first round is not counted."""
+    """Measure `requests` per turn, after one uncounted round."""
     with (
         tempfile.TemporaryDirectory() as name,
         tempfile.TemporaryDirectory(dir=_ELSEWHERE) as elsewhere,
@@ -61,7 +61,7 @@ def run(requests: int = 15_000, rounds: int = 3, countries: Path = COUNTRIES) ->
         numbers = iter(made.numbers)
         done = []
         with servers.gate(made.config) as gate, redis.Redis.from_url(url) as client:
-            # It is to be on another machine: here it must not take the gate's processor.
+            # In production Redis is on another machine, so here it must not compete with the gate.
             os.setpriority(os.PRIO_PROCESS, int(client.info("server")["process_id"]), 19)
             for _ in range(rounds + 1):
                 ask = (
@@ -89,7 +89,7 @@ def _config(path: Path, shipping: dict[str, Any]) -> Path:
 
 @contextmanager
 def _silent() -> Iterator[str]:
-    """The URL of a server that takes every connection and says nothing."""
+    """Start a server that accepts connections and never responds. Yields its URL."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
         yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
 
@@ -100,14 +100,14 @@ def _shipper(config: Path) -> Iterator[None]:
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             assert process.stderr is not None
-            process.stderr.readline()  # it has begun
+            process.stderr.readline()  # wait for its first log line
             yield
         finally:
             process.terminate()
 
 
 def _delay(client: "redis.Redis", log: Path) -> float:
-    """Seconds until the stream has all that is in the log."""
+    """Return the seconds until the stream contains the whole log."""
     began, last = time.perf_counter(), sum(1 for _ in archive.Segments(log).lines())
     header = archive.first_header(log)
     key = f"{{{_NAME}}}:decisions:{header.log if header else ''}"
@@ -122,13 +122,13 @@ def _delay(client: "redis.Redis", log: Path) -> float:
 
 def _beside(rounds: list[Round]) -> Iterator[Figure]:
     measures: tuple[tuple[str, str, Callable[[Turn], float]], ...] = (
-        ("requests", "1/s", lambda each: each.load.requests / each.load.seconds),
-        ("p99", "us", lambda each: each.load.p99),
-        ("server_cpu", "us", lambda each: each.cpu / each.load.requests * 1e6),
+        ("requests", "1/s", lambda turn: turn.load.requests / turn.load.seconds),
+        ("p99", "us", lambda turn: turn.load.p99),
+        ("server_cpu", "us", lambda turn: turn.cpu / turn.load.requests * 1e6),
     )
     for which in ("shipping", "hung"):
         for name, unit, measure in measures:
-            pairs = [(measure(getattr(each, which)), measure(each.alone)) for each in rounds]
+            pairs = [(measure(getattr(turns, which)), measure(turns.alone)) for turns in rounds]
             yield Figure(
                 f"ship.beside_{which}.{name}",
                 round(median(one for one, _ in pairs), 1),
@@ -136,28 +136,28 @@ def _beside(rounds: list[Round]) -> Iterator[Figure]:
                 round(median(other for _, other in pairs), 1),
                 round(median(one / other for one, other in pairs), 3),
             )
-    yield Figure("ship.stream.delay", round(median(each.delay for each in rounds), 2), "s")
+    yield Figure("ship.stream.delay", round(median(turns.delay for turns in rounds), 2), "s")
 
 
 def _by_itself(folder: Path, url: str) -> Iterator[Figure]:
-    """The same log once more, from its beginning, with nothing beside."""
+    """Ship the same log again from its beginning, without a gate."""
     data = folder / "data"
     records = durable(data / "log")
     with redis.Redis.from_url(url) as client:
         client.flushall()
         yield Figure(
             "ship.stream.records",
-            round(records / asyncio.run(_told(data, url, Cursors(folder / "1.json", "")))),
+            round(records / asyncio.run(_streamed(data, url, Cursors(folder / "1.json", "")))),
             "1/s",
         )
-        held = sum(int(client.memory_usage(key, samples=0) or 0) for key in client.keys("*:decisions:*"))
-        yield Figure("ship.stream.memory", round(held / records, 1), "B/record")
+        memory = sum(int(client.memory_usage(key, samples=0) or 0) for key in client.keys("*:decisions:*"))
+        yield Figure("ship.stream.memory", round(memory / records, 1), "B/record")
         for segment in archive.closed_segments(data / "log", 1 << 60):
             pack(segment)
         client.flushall()
         yield Figure(
             "ship.stream.packed_records",
-            round(records / asyncio.run(_told(data, url, Cursors(folder / "2.json", "")))),
+            round(records / asyncio.run(_streamed(data, url, Cursors(folder / "2.json", "")))),
             "1/s",
         )
     (folder / "share-2").mkdir()
@@ -170,7 +170,7 @@ def _by_itself(folder: Path, url: str) -> Iterator[Figure]:
     yield Figure("ship.segments.records", round(shipping.standings[1].last / taken), "1/s")
 
 
-async def _told(data: Path, url: str, cursors: Cursors) -> float:
+async def _streamed(data: Path, url: str, cursors: Cursors) -> float:
     stream = StreamShipping(data, "bench", StreamTo(url=url, name=_NAME), url, cursors)
     began = time.perf_counter()
     while await stream.round():

@@ -1,5 +1,8 @@
-"""What the gate costs in the path of the call: whole calls from SIPp to SIPp through Kamailio with the configuration that is
-shipped and a real gate, everything on and its log synced; against a Kamailio that relays and does nothing else."""
+"""The cost of the gate for complete calls from SIPp to SIPp through Kamailio.
+
+Kamailio with the shipped configuration and a real gate, with all features on and a synced log, is compared with a Kamailio that
+only relays.
+"""
 
 import csv
 import re
@@ -27,7 +30,7 @@ _CONCURRENT: Final = 40
 _ALLOWED_AT_LEAST: Final = 0.98
 _COUNTED: Final = re.compile(r'dialgate_calls ?\{result="(\w+)"\} (\d+)')
 
-# Kamailio alone: it relays, and knows nothing of dialogs, identities or gates.
+# The baseline: a Kamailio that only relays, without dialogs, identities or a gate.
 _PLAIN: Final = """
 listen=udp:{sip}
 children=4
@@ -110,7 +113,7 @@ Content-Length: 0
 </scenario>
 """
 
-# It answers at once and does not ring: what follows each other without a pause may arrive in another order.
+# It answers at once and does not ring: messages without a pause between them may arrive in a different order.
 _ANSWER: Final = """<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="trunk">
 <recv request="INVITE"/>
@@ -156,8 +159,11 @@ class _Round(Struct, frozen=True):
 def run(
     calls: int = 2_000, rounds: int = 5, shipped: Path = SHIPPED, countries: Path = COUNTRIES
 ) -> Iterator[Figure]:
-    """`calls` through each in each round; a first round is not counted. `shipped`: the folder of the configuration.
-    Raises `BenchError` where Kamailio or SIPp is not installed or a number was refused."""
+    """Measure `calls` per proxy and round, after one uncounted round.
+
+    `shipped` is the folder of the configuration. Raises `BenchError` if Kamailio or SIPp is not installed, or if too many
+    calls are denied.
+    """
     for program in ("kamailio", "sipp"):
         if shutil.which(program) is None:
             raise BenchError(
@@ -195,13 +201,15 @@ def _site(gate: str, key: str, trunk: str, operations: int) -> Site:
 
 
 def _allowed(operations: int) -> float:
-    """The share of the calls that Kamailio counts as allowed."""
+    """Return the share of calls that Kamailio counted as allowed."""
     with urllib.request.urlopen(f"http://127.0.0.1:{operations}/metrics") as answer:
-        told = answer.read().decode("ascii")
-    counted = {name: int(value) for name, value in _COUNTED.findall(told)}
+        metrics = answer.read().decode("ascii")
+    counted = {name: int(value) for name, value in _COUNTED.findall(metrics)}
     share = counted.get("allow", 0) / max(sum(counted.values()), 1)
     if share < _ALLOWED_AT_LEAST:
-        raise BenchError(f"only {share:.0%} of the calls were allowed: the figures would not be of real work")
+        raise BenchError(
+            f"only {share:.0%} of the calls were allowed, so the figures would not be representative"
+        )
     return round(share, 3)
 
 
@@ -221,7 +229,7 @@ def _free(host: str, kind: int = socket.SOCK_DGRAM) -> int:
 
 @contextmanager
 def _trunk(folder: Path) -> Iterator[str]:
-    """A SIPp that answers every call. HOST:PORT."""
+    """Start a SIPp that answers every call. Yields HOST:PORT."""
     port, scenario = _free(_TRUNK), folder / "answer.xml"
     scenario.write_text(_ANSWER, "ascii")
     words = ["sipp", "-sf", str(scenario), "-i", _TRUNK, "-p", str(port), "-nostdin"]
@@ -238,10 +246,10 @@ def _round(folder: Path, ours: int, theirs: int, numbers: list[int]) -> _Round:
 
 
 def _turn(folder: Path, port: int, numbers: list[int]) -> _Load:
-    dialled, scenario, told = folder / "numbers.csv", folder / "call.xml", folder / "told.csv"
+    dialled, scenario, statistics = folder / "numbers.csv", folder / "call.xml", folder / "statistics.csv"
     dialled.write_text("SEQUENTIAL\n" + "".join(f"+{number}\n" for number in numbers), "ascii")
     scenario.write_text(_CALL.format(caller=world.CALLER_ID, campaign=world.CAMPAIGN), "ascii")
-    told.unlink(missing_ok=True)
+    statistics.unlink(missing_ok=True)
     words = [
         "sipp",
         f"{_PROXY}:{port}",
@@ -254,11 +262,11 @@ def _turn(folder: Path, port: int, numbers: list[int]) -> _Load:
         "-nostdin",
     ]
     words += ["-m", str(len(numbers)), "-l", str(_CONCURRENT), "-r", "100000", "-rp", "1000"]
-    words += ["-trace_stat", "-stf", str(told), "-fd", "1", "-timeout", "120"]
+    words += ["-trace_stat", "-stf", str(statistics), "-fd", "1", "-timeout", "120"]
     subprocess.run(
         words, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    with told.open(encoding="ascii") as file:
+    with statistics.open(encoding="ascii") as file:
         last = list(csv.DictReader(file, delimiter=";"))[-1]
     instants = [float(last[name].split("\t")[2]) for name in ("StartTime", "CurrentTime")]
     return _Load(
@@ -272,14 +280,14 @@ def _figures(rounds: list[_Round]) -> Iterator[Figure]:
     yield _compared("sip.calls", "1/s", rounds, lambda load: load.calls / load.seconds)
     yield Figure(
         "sip.lost",
-        sum(each.ours.lost for each in rounds),
+        sum(turns.ours.lost for turns in rounds),
         "calls",
-        sum(each.theirs.lost for each in rounds),
+        sum(turns.theirs.lost for turns in rounds),
     )
 
 
 def _compared(name: str, unit: str, rounds: list[_Round], measure: Callable[[_Load], float]) -> Figure:
-    pairs = [(measure(each.ours), measure(each.theirs)) for each in rounds]
+    pairs = [(measure(turns.ours), measure(turns.theirs)) for turns in rounds]
     return Figure(
         name,
         round(median(ours for ours, _ in pairs), 1),

@@ -1,7 +1,7 @@
-"""What a gate does while clients upload call lists.
+"""The speed of checks while clients upload call lists.
 
-One client asks about one call at a time: first alone, then while two others keep eight uploads of 6.5 MB under way. Meanwhile
-an enrolment is published, a person says stop, and a list is retired; each is timed until a check is denied for it.
+One client checks one call at a time: first alone, then while two others keep eight uploads of 6.5 MB in flight. Meanwhile an
+enrolment is published, a revocation is recorded and a list is retired. Each is timed until a check is denied because of it.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ def _peak(process: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) >> 10
 
 
-# ---- the client that is measured -------------------------------------------------------------------------------------
+# ---- measured client -------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -97,17 +97,22 @@ async def _busy(port: int, data: Path) -> tuple[list[float], dict[str, float]]:
         measuring = asyncio.create_task(_checks(session, time.monotonic() + 3 * SECONDS))
         enrolment = await _bound(session, _ENROLLED, "registry.listed", lambda: _enrol(data))
         stop = {"number": _STOPPED, "channel": "mail", "proof": "mail/1"}
-        said = await _bound(session, _STOPPED, "revocation.", lambda: _post(session, "/v1/revocations", stop))
+        revocation = await _bound(
+            session, _STOPPED, "revocation.", lambda: _post(session, "/v1/revocations", stop)
+        )
         retired = await _bound(
             session, _RETIRED, "list.unknown", lambda: _post(session, "/v1/lists/short/retire", {})
         )
-        return await measuring, {"enrolment": enrolment, "stop": said, "retirement": retired}
+        return await measuring, {"enrolment": enrolment, "stop": revocation, "retirement": retired}
 
 
 async def _bound(
     session: ClientSession, number: str, code: str, act: Callable[[], Awaitable[object]]
 ) -> float:
-    """Return the seconds from the act, once an enrolment is published, to the first denial for it."""
+    """Return the seconds until the first denial because of `act`.
+
+    They count from the `perf_counter` value that `act` returns, else from its start.
+    """
     begun = time.perf_counter()
     published = await act()
     begun = published if isinstance(published, float) else begun
@@ -118,7 +123,7 @@ async def _bound(
 
 
 async def _enrol(data: Path) -> float:
-    """Publish in a thread, and return when it was published: the publication itself is not the gate's."""
+    """Publish an enrolment in a thread. Return the time of publication, because publishing is not the gate's work."""
     answers = {_ENROLLED: True}
     await asyncio.to_thread(publish_answers, data, answers, wall_clock() - 3 * HOUR)
     return time.perf_counter()
@@ -137,16 +142,16 @@ async def _checks(session: ClientSession, ends: float) -> list[float]:
 
 async def _post(session: ClientSession, path: str, body: dict[str, Any]) -> dict[str, Any]:
     async with session.post(path, json=body) as answer:
-        told: dict[str, Any] = await answer.json()
-        assert answer.status in {200, 201}, told
-        return told
+        result: dict[str, Any] = await answer.json()
+        assert answer.status in {200, 201}, result
+        return result
 
 
 def _call(number: str) -> dict[str, str]:
     return {"to": number, "from": CALLER, "campaign": "acme-fibre"}
 
 
-# ---- the uploads, in a process of their own --------------------------------------------------------------------------
+# ---- uploads, in a separate process ----------------------------------------------------------------------------------
 
 
 @contextmanager

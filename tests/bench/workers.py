@@ -1,7 +1,7 @@
-"""What several workers cost: processor time for each decision, against that of one, and the same of an empty handler in as
-many processes, for a machine with fewer cores than processes charges everybody for changing between them.
+"""The cost of several workers: processor time per decision, compared with one worker.
 
-All are there from the first to the last turn, and asked in turns, because a machine's speed drifts.
+An empty handler in as many processes is measured too, because context switches cost time on a machine with fewer cores than
+processes. All servers run during the whole benchmark and are measured in turns, because the speed of a machine drifts.
 """
 
 import tempfile
@@ -21,17 +21,20 @@ from tests.bench import COUNTRIES
 _COUNTS: Final = (1, 2, 4)
 
 
-class _Asked(Struct, frozen=True):
-    """Microseconds of processor time a request, by turns."""
+class _Times(Struct, frozen=True):
+    """Processor time per request in microseconds, one value per turn."""
 
     gate: list[float]
     empty: list[float]
 
 
 def run(requests: int = 6_000, rounds: int = 15, countries: Path = COUNTRIES) -> Iterator[Figure]:
-    """`requests` to each worker in each round; a first round is not counted. On a Redis, whose own time is not in it. Each worker has
-    as many connections as the one alone, and as much to do on each, so that it finds as many calls for a batch."""
-    asked = {count: _Asked([], []) for count in _COUNTS}
+    """Measure `requests` per worker and round, after one uncounted round.
+
+    The store is Redis, whose processor time is not counted. Every worker has as many connections and calls as a single one, so
+    that its batches are as large.
+    """
+    measured = {count: _Times([], []) for count in _COUNTS}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         url = running.enter_context(servers.redis(Path(folder)))
         worlds = {
@@ -47,12 +50,12 @@ def run(requests: int = 6_000, rounds: int = 15, countries: Path = COUNTRIES) ->
         for _ in range(rounds + 1):
             for count, made in worlds.items():
                 bodies, connections = world.bodies(numbers[count], requests * count), CONNECTIONS * count
-                asked[count].gate.append(_spent([gates[count]], made.key, bodies, connections))
-                asked[count].empty.append(_spent(bare[count], made.key, bodies, connections))
-    alone = asked[_COUNTS[0]]
-    for count, each in asked.items():
-        yield _compared(f"workers.{count}.server_cpu", each.gate[1:], alone.gate[1:])
-        yield _compared(f"workers.{count}.empty_cpu", each.empty[1:], alone.empty[1:])
+                measured[count].gate.append(_spent([gates[count]], made.key, bodies, connections))
+                measured[count].empty.append(_spent(bare[count], made.key, bodies, connections))
+    alone = measured[_COUNTS[0]]
+    for count, times in measured.items():
+        yield _compared(f"workers.{count}.server_cpu", times.gate[1:], alone.gate[1:])
+        yield _compared(f"workers.{count}.empty_cpu", times.empty[1:], alone.empty[1:])
 
 
 def _world(folder: Path, countries: Path, url: str, count: int, size: int) -> world.World:
@@ -62,7 +65,7 @@ def _world(folder: Path, countries: Path, url: str, count: int, size: int) -> wo
 
 
 def _bare(running: ExitStack, count: int) -> list[Server]:
-    """So many processes on one port."""
+    """Start `count` servers with an empty handler on one port."""
     first = running.enter_context(servers.bare(EMPTY))
     return [first, *(running.enter_context(servers.bare(EMPTY, first.port)) for _ in range(count - 1))]
 
@@ -73,6 +76,6 @@ def _spent(on: list[Server], key: str, bodies: bytes, connections: int) -> float
     return (sum(server.cpu() for server in on) - before) / load.requests * 1e6
 
 
-def _compared(name: str, found: list[float], alone: list[float]) -> Figure:
-    ratio = median(one / first for one, first in zip(found, alone, strict=True))
-    return Figure(name, round(median(found), 1), "us", round(median(alone), 1), round(ratio, 3))
+def _compared(name: str, times: list[float], alone: list[float]) -> Figure:
+    ratio = median(one / first for one, first in zip(times, alone, strict=True))
+    return Figure(name, round(median(times), 1), "us", round(median(alone), 1), round(ratio, 3))

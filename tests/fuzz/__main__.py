@@ -1,5 +1,7 @@
-"""`python -m tests.fuzz TARGET RUNS`: atheris feeds a target until it breaks or the runs are over. Its findings and its corpus
-go to the folder FUZZ_CORPUS, or to .fuzz/."""
+"""Coverage-guided fuzzing with atheris: `python -m tests.fuzz TARGET RUNS`.
+
+Findings and corpus are stored in the folder FUZZ_CORPUS, by default .fuzz/.
+"""
 
 import asyncio
 import os
@@ -39,7 +41,9 @@ async def main(name: str, runs: str) -> None:
     try:
         atheris.Fuzz()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)  # libFuzzer's: it would end the interpreter on its way out
+        signal.setitimer(
+            signal.ITIMER_REAL, 0
+        )  # libFuzzer's timer, which would kill the interpreter during exit
 
 
 with asyncio.Runner(loop_factory=Loop) as runner:

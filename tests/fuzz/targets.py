@@ -1,5 +1,7 @@
-"""What every byte from outside must keep to. Each target takes bytes, and raises AssertionError where the promise in its
-first line is broken, else returns what it read, which is empty where it read nothing. hypothesis (tests/interfaces/test_fuzz.py) and atheris (`make fuzz`) feed the same.
+"""Fuzz targets: properties that must hold for any bytes from the network.
+
+A target takes bytes and raises `AssertionError` if its property is violated. It returns what it parsed, which is empty if it parsed
+nothing. Hypothesis (tests/interfaces/test_fuzz.py) and atheris (`make fuzz`) use the same targets.
 """
 
 import asyncio
@@ -30,25 +32,25 @@ _ALLOWED: Final = Answer(decision="allow", decision_id="1-1", to="+390612345678"
 
 
 def listener(data: bytes) -> list[Any]:
-    """Whatever comes, in whatever pieces: the same is heard, or it is not AGI; and no more is held than one may send."""
+    """Check that the FastAGI parser does not depend on how the data is split, and that its buffer is bounded."""
     whole, pieces = Listener(), Listener()
-    heard = _heard(whole, [data])
-    assert heard == _heard(pieces, [data[at : at + 61] for at in range(0, len(data), 61)])
+    parsed = _parsed(whole, [data])
+    assert parsed == _parsed(pieces, [data[at : at + 61] for at in range(0, len(data), 61)])
     assert len(whole._rest) <= max(MOST_BYTES, LONGEST_LINE)
-    return [] if heard == _NOT_AGI else heard
+    return [] if parsed == _NOT_AGI else parsed
 
 
-def _heard(listening: Listener, pieces: list[bytes]) -> list[Any]:
-    said: list[Any] = []
+def _parsed(parser: Listener, pieces: list[bytes]) -> list[Any]:
+    messages: list[Any] = []
     with suppress(NotAgi):
         for piece in pieces:
-            said += listening.feed(piece)
-        return said
+            messages += parser.feed(piece)
+        return messages
     return _NOT_AGI
 
 
 class _Transport:
-    """Where the talk writes to."""
+    """A transport that keeps the written data."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -70,7 +72,7 @@ class _Transport:
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """For targets: nothing is left for later, so that nothing piles up in millions of runs."""
+    """An event loop that runs callbacks at once and drops timers, so that nothing accumulates over millions of runs."""
 
     def call_later(self, delay: Any, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override] # typeshed binds the callback to its arguments
         return asyncio.TimerHandle(delay, callback, args, self, context)
@@ -83,14 +85,14 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class _Gate:
-    """Allows every other call, and never answers the rest. Notes what it was asked."""
+    """A gate that allows numbers of odd length and never answers for the others. It records the calls."""
 
     def __init__(self) -> None:
-        self.asked: list[Call] = []
+        self.calls: list[Call] = []
         self.allowed = False
 
     def check(self, call: Call, _: Client) -> asyncio.Future[Answer]:
-        self.asked.append(call)
+        self.calls.append(call)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if len(call.to) % 2:
             self.allowed = True
@@ -99,7 +101,7 @@ class _Gate:
 
 
 class _App:
-    class config:  # noqa: N801 - it stands for a value
+    class config:  # noqa: N801 - replaces an attribute
         class settings:  # noqa: N801 - as above
             fastagi = Listen()
 
@@ -110,14 +112,14 @@ class _App:
 class _Door(FastAgi):
     def __init__(self, app: _App) -> None:
         super().__init__(cast("Any", app))
-        self._most = 1  # connections: `start` would set it
+        self._most = 1  # connections; normally set by `start`
 
-    def client(self, remote: str) -> Client | None:  # noqa: ARG002 - whoever it is
+    def client(self, remote: str) -> Client | None:  # noqa: ARG002 - the same client for any address
         return _CLIENT
 
 
 def talk(data: bytes) -> list[bytes]:
-    """Exact commands, deny before allow, and never an allow that the gate did not give. Runs in a `Loop`."""
+    """Check that FastAGI sends only known commands, denies first, and allows only if the gate did. Needs a `Loop`."""
     app, transport = _App(), _Transport()
     call = CallConnection(_Door(app))
     call.connection_made(cast("Any", transport))
@@ -125,29 +127,29 @@ def talk(data: bytes) -> list[bytes]:
         if not transport.closed:
             call.data_received(data[at : at + 64])
     call.connection_lost(None)
-    said = transport.written
-    assert all(_COMMAND.fullmatch(line) for line in said)
-    allows = [line for line in said if line.endswith(b'allow"\n')]
+    commands = transport.written
+    assert all(_COMMAND.fullmatch(line) for line in commands)
+    allows = [line for line in commands if line.endswith(b'allow"\n')]
     if allows:
         assert app.gate.allowed
-        assert said == [b'SET VARIABLE DG_DECISION "deny"\n', *allows]
+        assert commands == [b'SET VARIABLE DG_DECISION "deny"\n', *allows]
     return allows
 
 
 def form(data: bytes) -> CheckRequest | None:
-    """A question with the numbers that were sent, or a fault that repeats none."""
-    return _asked(lambda: http_check.from_pairs(body.parameters(data.decode("ascii", "replace"))))
+    """Check that a form gives a request, or an error that repeats no number."""
+    return _request_from(lambda: http_check.from_pairs(body.parameters(data.decode("ascii", "replace"))))
 
 
 def authzen(data: bytes) -> CheckRequest | None:
-    """As a form; and the number to be called stands in what was sent."""
-    asked = _asked(lambda: http_authzen.question(data))
-    if asked is not None and asked.to.isascii() and asked.to.isalnum() and b"\\" not in data:
-        assert asked.to.encode() in data
-    return asked
+    """Check the same for an AuthZEN request, and that the called number occurs in the data."""
+    request = _request_from(lambda: http_authzen.question(data))
+    if request is not None and request.to.isascii() and request.to.isalnum() and b"\\" not in data:
+        assert request.to.encode() in data
+    return request
 
 
-def _asked(read: Callable[[], CheckRequest]) -> CheckRequest | None:
+def _request_from(read: Callable[[], CheckRequest]) -> CheckRequest | None:
     problem = None
     try:
         return read()
@@ -168,7 +170,7 @@ _EVALUATION: Final = (
     b'{"subject":{"type":"campaign","id":"x","properties":{"caller_id":"1"}},"action":{"name":"call"},'
     b'"resource":{"type":"phone_number","id":"390612345678"},"context":{"call_id":"1"}}'
 )
-# The first of each is a question that is read to its end.
+# The first seed of each target is a complete request.
 SEEDS: Final = {
     "listener": [b"agi_network: yes\nagi_arg_1: a\n\n200 result=1\nHANGUP\n520-x\n520 y\n"],
     "talk": [b"agi_network_script: check\nagi_arg_1: +3906\n\n" + b"200 result=1\n" * 8,
@@ -177,7 +179,7 @@ SEEDS: Final = {
     "form": [b"to=%2B390612345678&from=1&campaign=x&call_type=agent"],
     "authzen": [_EVALUATION],
 }  # fmt: skip
-# Words that a mutation alone would hardly hit upon.
+# Words that mutation alone would hardly find.
 WORDS: Final = (
     b"agi_", b"agi_network_script: check\n", b"agi_network_script: recall\n", b"agi_arg_1: ", b"\n", b"\n\n",
     b"200 result=1\n", b"HANGUP\n", b"511 x\n", b"520-x\n", b"520 x\n", b"to=", b"from=", b"campaign=", b"call_type=agent",
@@ -187,12 +189,15 @@ WORDS: Final = (
 
 
 def shaped(name: str, data: bytes) -> bytes:
-    """Raw, or words in some order, or a seed that was cut and stitched: what is decoded in C shows a fuzzer no way in."""
+    """Turn fuzzer input into raw bytes, a sequence of words, or a modified seed.
+
+    Coverage guidance does not help with decoders written in C, so words and seeds lead past them.
+    """
     kind, rest = data[:1], data[1:]
     if kind < b"\x55":
         return rest
     if kind < b"\xaa":
-        return b"".join(WORDS[each % len(WORDS)] for each in rest[:64])
+        return b"".join(WORDS[byte % len(WORDS)] for byte in rest[:64])
     seed = SEEDS[name][len(rest) % len(SEEDS[name])]
     begin, size = (*rest[:2], 0, 0)[:2]
     return seed[:begin] + rest[2:] + seed[begin + size % 16 :]

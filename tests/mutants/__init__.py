@@ -1,10 +1,10 @@
-"""Mutation tests: small changes of the deciding code and of the law; a test must notice each.
+"""Mutation tests: a test must notice every small change to the code that decides and to the country files.
 
-`countries` changes country files and decides the cases and tables again, in this process. `operators` changes Python source;
+`countries` changes country files and decides the cases and tables again in the same process. `operators` changes Python source.
 `runner` runs the tests that execute a changed line, each mutant in a forked process. `survivors` compares the mutants that no test
-notices with `survivors.yaml`, where each has a judgement. Start with `make mutants`.
+notices with the judgements in `survivors.yaml`. Start with `make mutants`.
 
-No mutation tool on PyPI does this: mutmut 3 leaves out properties, decorated functions and everything outside functions (defaults of
-a struct, tables, constants), collects the tests again for each mutant, and numbers mutants, so that a new line renames the rest;
-none changes YAML.
+No mutation tool on PyPI is sufficient, and none changes YAML. mutmut 3 ignores properties, decorated functions and everything outside
+functions (struct defaults, tables, constants). It collects the tests again for each mutant. It numbers mutants, so that a new line
+renames all later ones.
 """

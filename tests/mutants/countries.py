@@ -1,7 +1,7 @@
-"""Changes of a country file, and the cases and tables that notice them.
+"""Mutants of country files, and the cases and tables that notice them.
 
-The keys, types and vocabularies come from the `Section` classes, so that a new key is changed without a new line here. Sources are
-quotations and stay as they are.
+Keys, types and vocabularies come from the `Section` classes, so that new keys are covered automatically. Sources are quotations and
+are not changed.
 """
 
 import copy
@@ -32,25 +32,25 @@ from tests.support.casebook import Wanted, merged
 from tests.support.citations import matches
 
 ONE_DAY = timedelta(days=1)
-# Keys that are no law.
+# Keys without legal effect.
 _WORDS = {"source", "name"}
 # Keys of every section.
 _COMMON = set(Section.__struct_encode_fields__)
-# Kinds of which the first section that binds a call decides it; of the others all do.
+# Kinds of which only the first section that applies to a call decides. Of other kinds, all apply.
 _ORDERED = {"legal_basis"}
 
 _Path: TypeAlias = tuple[str | int, ...]
 
 
 class Change(NamedTuple):
-    """`data`: the country file with the change made."""
+    """A mutant with `data`, the changed country file."""
 
     mutant: Mutant
     data: dict[str, Any]
 
 
 class _Edit(NamedTuple):
-    """`path`: keys below the place; the value there is replaced."""
+    """A replacement of the value at `path`, which is relative to a section or the file."""
 
     text: str
     path: _Path
@@ -61,12 +61,12 @@ class _Edit(NamedTuple):
 
 
 def changes(file: str, data: dict[str, Any]) -> Iterator[Change]:
-    """Yield every change of a country file, each once."""
+    """Yield every change of a country file."""
     names: set[Mutant] = set()
     for where, path, edit in _edits(data):
         mutant = Mutant(file, where, edit.text)
         if mutant in names:
-            raise ValueError(f"two mutants are called {mutant}")
+            raise ValueError(f"two mutants have the name {mutant}")
         names.add(mutant)
         yield Change(mutant, _edited(data, (*path, *edit.path), edit.value))
 
@@ -88,7 +88,7 @@ def _edits(data: dict[str, Any]) -> Iterator[tuple[str, _Path, _Edit]]:
 
 
 def place(name: str, section: dict[str, Any]) -> str:
-    """Name a section by what a later version of the file keeps."""
+    """Name a section by its kind, first day and source, which later versions of the file keep."""
     return f"{name} from {section['from']}, {section['source']}"
 
 
@@ -108,8 +108,10 @@ def _section_class(name: str) -> type[Section]:
 
 
 def _of_keys(kind: type[Struct], values: dict[str, Any], data: dict[str, Any]) -> Iterator[_Edit]:
-    """Yield the changes of each key, also of those that the file leaves out and that have a default. A section that is only cited
-    lets no call pass: of it, what is written."""
+    """Yield the changes of each key, including omitted keys with a default.
+
+    For a section that is only cited, keys with a default are skipped, because it cannot allow a call.
+    """
     is_rule = "cited_for" not in values or bool(set(values) - _COMMON)
     for field in msgspec.structs.fields(kind):
         key, default = field.encode_name, None if field.default is msgspec.NODEFAULT else field.default
@@ -177,13 +179,13 @@ def _of_tuple(key: str, of: Any, entries: list[Any], data: dict[str, Any]) -> It
         if word not in entries and key not in _ADDED_HARMLESSLY and (entries or key not in _SCOPES):
             yield _Edit(f"{key}: and {word}", (key,), [*entries, word])
         elif not entries and key in _SCOPES:
-            # Absent means all: the section no longer binds one of them.
+            # An absent scope means all; this change excludes one value.
             everything = _vocabulary(key, of, data)
             yield _Edit(f"{key}: all but {word}", (key,), _without(everything, word))
 
 
 _SCOPES = {"purposes", "call_types", "callees"}
-_ADDED_HARMLESSLY = {"cited_for", "separate"}  # a denial cites another section; a consent covers less
+_ADDED_HARMLESSLY = {"cited_for", "separate"}  # only the citation changes, or a consent covers less
 _WINDOWS = {"weekday", "saturday", "sunday", "holiday", "pre_holiday"}
 
 
@@ -206,17 +208,17 @@ def _moved_windows(key: str, entries: list[str], window: str) -> Iterator[_Edit]
         if 0 <= moved <= 24 * 60:
             times[side] = f"{moved // 60:02}:{moved % 60:02}"
             other = "-".join(times)
-            yield _Edit(f"{key}: {other}", (key,), [other if each == window else each for each in entries])
+            yield _Edit(f"{key}: {other}", (key,), [other if entry == window else entry for entry in entries])
 
 
 def _inside(name: str, kind: type[Struct], value: dict[str, Any], data: dict[str, Any]) -> Iterator[_Edit]:
-    """Yield the changes of a mapping; paths begin with the key that holds it."""
+    """Yield the changes of a nested mapping, with paths that begin with its key."""
     for edit in _of_keys(kind, value, data):
         yield _Edit(f"{name}.{edit.text}", (name, *edit.path), edit.value)
 
 
 def _plain_type(hint: Any) -> Any:
-    """Remove `Annotated` and `| None`."""
+    """Strip `Annotated` and `| None` from a type."""
     if get_origin(hint) is typing.Annotated:
         return _plain_type(get_args(hint)[0])
     if get_origin(hint) in (typing.Union, types.UnionType):
@@ -225,11 +227,11 @@ def _plain_type(hint: Any) -> Any:
 
 
 def _without(values: Iterable[Any], value: Any) -> list[Any]:
-    return [each for each in values if each != value]
+    return [item for item in values if item != value]
 
 
 def _edited(data: Any, path: _Path, value: Any) -> Any:
-    """Return a copy with the value at `path` replaced. An alias of YAML is one object in two places: the other stays."""
+    """Return a copy with the value at `path` replaced. Other uses of the same YAML alias are not changed."""
     if not path:
         return value
     made = copy.copy(data)
@@ -238,11 +240,11 @@ def _edited(data: Any, path: _Path, value: Any) -> Any:
     return made
 
 
-# ---- and what notices them -------------------------------------------------------------------------------------------
+# ---- detection -------------------------------------------------------------------------------------------------------
 
 
 class _Scope(NamedTuple):
-    """The attributes that `Section.binds` reads. Facts that share it are bound by the same sections."""
+    """The attributes that `Section.binds` reads. The same sections apply to all facts with the same scope."""
 
     today: date
     campaign: Campaign
@@ -251,8 +253,11 @@ class _Scope(NamedTuple):
 
 
 class Example(NamedTuple):
-    """Facts of a case, or of one combination of a table. `usual`: the law under which `is_as_wanted` is true of the decision. `own`: how
-    the case itself changes the country's law. `before`: what is decided under `usual`."""
+    """Facts of a case, or of one combination of a table.
+
+    `usual` is the law under which the decision satisfies `is_as_wanted`, and `before` that decision. `own` holds the changes of the case
+    to the country file.
+    """
 
     about: str
     facts: Facts
@@ -271,8 +276,11 @@ class Example(NamedTuple):
 
 
 class Notice:
-    """The examples of a country. Only examples whose sections have changed are decided again; first the ones that noticed a change
-    before, and those of their scope: few notice most, and the next change is often of the same section."""
+    """The examples of a country, which detect changes.
+
+    Only examples whose sections have changed are decided again. Those that detected an earlier change, and others of their scope, come
+    first: a few examples detect most changes, and the next change is often in the same section.
+    """
 
     def __init__(self, country: str) -> None:
         self._usual = casebook.law_of(country)
@@ -286,11 +294,11 @@ class Notice:
         self._read = self._reads()
 
     def notices(self, data: dict[str, Any], *, everything: bool = False) -> str:
-        """Return which example fails, or an empty text if none does. `everything`: also examples that no change concerns."""
+        """Return the first example that fails, or an empty text. `everything` includes examples without changed sections."""
         try:
             law = parse_law(data)
         except LawError as error:
-            return f"no law: {error}"
+            return f"invalid country file: {error}"
         same = self._same_outcomes(law)
         concerned: Iterable[list[Example]] = (
             self._alike.values() if everything else _concerned(self._alike, self._usual, law)
@@ -306,11 +314,13 @@ class Notice:
         return ""
 
     def _same_outcomes(self, law: Law) -> Callable[[Example], bool]:
-        """Return whether the rules that read a changed list of sections say of an example what they said before: then all of it is
-        decided as before, in a third of the time."""
+        """Return a function that tests whether the rules that read changed sections have the same outcome as before.
+
+        If so, the whole decision is the same. This takes a third of the time of a decision.
+        """
         names = {name for name in SECTIONS if getattr(law, name) != getattr(self._usual, name)}
         rules = [(name, rule) for name, rule in RULES if self._read[name] & names]
-        if not names or "hours" in names:  # a denial's `not_before` looks at the hours
+        if not names or "hours" in names:  # `not_before` of any denial depends on the hours
             return lambda _: False
 
         def same(example: Example) -> bool:
@@ -321,25 +331,25 @@ class Notice:
                 return all(
                     rule(example.facts, binding) == example.before.outcomes[name] for name, rule in rules
                 )
-            except Exception:  # noqa: BLE001 - the decision itself will tell
+            except Exception:  # noqa: BLE001 - the full decision will raise it too
                 return False
 
         return same
 
     def _reads(self) -> dict[str, set[str]]:
-        """Return which lists of sections each rule reads, over all examples."""
-        found: dict[str, set[str]] = {name: set() for name, _ in RULES}
+        """Return the kinds of section that each rule reads in any example."""
+        kinds: dict[str, set[str]] = {name: set() for name, _ in RULES}
         for example in itertools.chain.from_iterable(self._alike.values()):
             binding = _Noting(self._usual.binding(example.facts))
             for name, rule in RULES:
-                binding.noted = found[name]
-                with suppress(Exception):  # a rule that is not judged without a number
-                    rule(example.facts, binding)  # type: ignore[arg-type] # it looks like one
-        return found
+                binding.noted = kinds[name]
+                with suppress(Exception):  # the rule needs a valid number
+                    rule(example.facts, binding)  # type: ignore[arg-type] # duck typing
+        return kinds
 
 
 class _Noting:
-    """A `Binding` that notes which of its lists are read."""
+    """A proxy of a `Binding` that records the attributes read."""
 
     def __init__(self, binding: Binding) -> None:
         self._binding, self.noted = binding, set[str]()
@@ -353,7 +363,7 @@ _Any = TypeVar("_Any")
 
 
 def _concerned(alike: dict[_Scope, list[_Any]], usual: Law, law: Law) -> Iterator[list[_Any]]:
-    """Yield what other sections bind than usual; facts of one scope are bound by the same."""
+    """Yield the groups of one scope to which other sections apply than before."""
     names = [name for name in SECTIONS if getattr(law, name) != getattr(usual, name)]
     moved = (law.zone, law.holidays) != (usual.zone, usual.holidays)
     for scope, several in alike.items():
@@ -362,7 +372,7 @@ def _concerned(alike: dict[_Scope, list[_Any]], usual: Law, law: Law) -> Iterato
 
 
 def _scope(facts: Facts) -> _Scope:
-    """Return what decides which sections bind."""
+    """Return the attributes that determine which sections apply."""
     campaign = Campaign(
         id="",
         purpose=facts.campaign.purpose,
@@ -422,26 +432,29 @@ def _is_as_wanted(want: Wanted, decision: Decision) -> bool:
 
 
 def _placed(facts: Facts, usual: Law, law: Law) -> Facts:
-    """Return the facts with day and places as `law` has them, which may have another zone and other holidays."""
+    """Return the facts with day and places recomputed if `law` has another zone or other holidays."""
     if (law.zone, law.holidays) == (usual.zone, usual.holidays):
         return facts
     places = tuple(local_time.place(place.zone, law.holidays, facts.at) for place in facts.places)
     return msgspec.structs.replace(facts, today=local_time.day_in(law.zone, facts.at), places=places)
 
 
-# ---- and whether it matters ------------------------------------------------------------------------------------------
+# ---- effect of a survivor --------------------------------------------------------------------------------------------
 
 
 class Effect(NamedTuple):
-    """`word`: `LOOSER` if a probe is allowed that was denied, `stricter` if only the reverse, else `other words` or `no effect seen`.
-    `example`: the facts of the first that is allowed."""
+    """The effect of a change.
+
+    `LOOSER`: a probe is allowed that was denied; `example` holds its facts. `stricter`: only the reverse happens. `other words`: only
+    texts differ.
+    """
 
     word: Literal["LOOSER", "stricter", "other words", "no effect seen"]
     example: str = ""
 
 
 class Probes:
-    """Facts near those of the cases, with what is decided on them: each under every purpose and call type."""
+    """The facts of the cases under every purpose and call type, with their decisions."""
 
     def __init__(self, country: str) -> None:
         self._usual = casebook.law_of(country)
@@ -523,7 +536,7 @@ def main() -> int:
             country: Probes(country) for country in {Path(mutant.file).stem.upper() for mutant in unlisted}
         }
         print(
-            "\nLOOSER allows a call that the file denies: write a case. Add the others, with a judgement, to survivors.yaml.\n"
+            "\nLOOSER: the mutant allows a call that the file denies; write a case. Add the others with a judgement to survivors.yaml.\n"
         )
         for change in survived:
             if change.mutant in unlisted:
@@ -536,7 +549,7 @@ def main() -> int:
                 )
         print(survivors.as_entries(unlisted))
     for mutant in outdated:
-        print(f"killed, remove it from survivors.yaml: {mutant}")
+        print(f"killed; remove it from survivors.yaml: {mutant}")
     return int(bool(unlisted or outdated))
 
 

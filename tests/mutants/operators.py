@@ -1,4 +1,4 @@
-"""Changes of Python source: one small mistake each."""
+"""Mutants of Python source: each contains one small mistake."""
 
 import ast
 import copy
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from tests.mutants.survivors import Mutant
 
-_LONGEST = 100  # characters of the text that a mutant is named by
+_LONGEST = 100  # characters of the text in the name of a mutant
 
 _COMPARED: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -42,8 +42,11 @@ Place: TypeAlias = tuple[tuple[str, int | None], ...]
 
 
 class Change(NamedTuple):
-    """`lines`: of the changed node, which a test must execute to notice. `in_body`: inside a function's body, where an import need not be
-    repeated. `source`: of the whole file."""
+    """A mutant with its source.
+
+    `lines` are those of the changed node; a test must execute one of them to notice the change. `in_body`: the change is in a function
+    body, so the module need not be imported again. `source` is the whole changed file.
+    """
 
     mutant: Mutant
     function: str
@@ -62,7 +65,7 @@ class _Site(NamedTuple):
 
 
 def changes(path: Path, root: Path) -> Iterator[Change]:
-    """Yield every change of a file, each once."""
+    """Yield every change of a file."""
     tree = ast.parse(path.read_text("utf-8"))
     times = Counter[Mutant]()
     for site in _sites(tree, (), "", in_body=False, shown=None, first=1):
@@ -83,7 +86,7 @@ def changes(path: Path, root: Path) -> Iterator[Change]:
 def _sites(
     node: Node, place: Place, where: str, *, in_body: bool, shown: tuple[Node, Place] | None, first: int
 ) -> Iterator[_Site]:
-    """Yield the nodes that can be changed, without annotations, docstrings and messages."""
+    """Yield the nodes that can be changed, except annotations, docstrings and messages."""
     if isinstance(node, ast.JoinedStr) or _is_text(node):
         return
     if isinstance(node, ast.stmt):
@@ -109,7 +112,7 @@ def _sites(
 
 
 def _inside(node: Node, field: str, where: str, *, in_body: bool) -> tuple[str, bool]:
-    """Return the qualified name that a field's nodes are in, and whether they are in a function's body."""
+    """Return the qualified name of the scope of a field's nodes, and whether they are in a function body."""
     if field != "body" or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return where, in_body
     is_class = isinstance(node, ast.ClassDef)
@@ -118,7 +121,7 @@ def _inside(node: Node, field: str, where: str, *, in_body: bool) -> tuple[str, 
 
 
 def _is_text(node: Node) -> bool:
-    """Docstrings and messages: strings of several words, or that stand alone."""
+    """Return whether a node is a docstring or a message: an expression statement or a string of several words."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip()
@@ -246,7 +249,7 @@ def _described(site: _Site, made: Node) -> str:
 
 
 def _unparse(node: Node) -> str:
-    """One line; of a statement with a body, its head."""
+    """Return source text on one line. A statement with a body is reduced to its first line."""
     body = getattr(node, "body", None)
     if isinstance(body, list):
         node = copy.copy(node)
@@ -261,7 +264,7 @@ def _unparse(node: Node) -> str:
 
 
 def _replaced(root: Any, place: Place, made: Node) -> Any:
-    """Return a copy of `root` with the node at `place` replaced; what is not on the way there is shared."""
+    """Return a copy of `root` with the node at `place` replaced. All other nodes are shared."""
     if not place:
         return made
     (field, index), *rest = place

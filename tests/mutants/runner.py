@@ -1,8 +1,8 @@
-"""Runs the tests that execute a changed line, each mutant in a process of its own.
+"""The test runner for mutants: it runs the tests that execute a changed line, each mutant in a new process.
 
-Tests are collected once. For a change inside a function the collecting process forks, the child exchanges the function's code and runs
-the tests: a few milliseconds. What is changed at import time, and what survives this way, is written to a copy of the repository, whose
-tests are run from the start. A mutant is killed when a test fails, when it cannot be imported, and when its time is up.
+Tests are collected once. For a change in a function the collecting process forks; the child replaces the function's code and runs the
+tests, which takes milliseconds. Changes at import time, and survivors, are written to a copy of the repository, where pytest starts
+again. A mutant is killed if a test fails, if it cannot be imported, or on a timeout.
 """
 
 import functools
@@ -31,7 +31,7 @@ import pytest
 
 from tests.mutants.operators import Change
 
-# Slow to import, and none of ours: imported before the first fork.
+# Slow third-party imports, done once before the first fork.
 LIBRARIES = (
     "aiohttp.web", "asyncssh", "cryptography.x509", "holidays", "msgspec", "numpy", "openpyxl", "phonenumbers",
     "prometheus_client", "redis.asyncio", "structlog", "typer", "uvloop", "yaml",
@@ -42,16 +42,19 @@ OPTIONS = (
 )  # fmt: skip
 SURVIVED, KILLED, UNTESTED = 0, 1, 2
 TIME = "time"
-# Seconds within which a quick test ends. What does not end is tried again with more: the machine may have been busy.
+# Timeouts of a quick test in seconds. After the first it is tried again, because the machine may have been busy.
 _PATIENCE = (15.0, 60.0)
 _STEP = struct.Struct("d")
 _FAILED = ("FAILED ", "ERROR ")
-# Reads YAML, which no mutant of Python changes and which takes most of the time of a case.
+# Caches that are not cleared: mutants of Python do not change YAML, and parsing it takes most of the time of a case.
 _KEPT = {"law_data"}
 
 
 class Outcome(NamedTuple):
-    """`by`: the test that failed, or why none ran or ended. `tests`: for a survivor, the tests that execute the changed lines."""
+    """The result for a mutant.
+
+    `by` is the test that failed, or the reason why none ran or ended. `tests` are those that execute the changed lines of a survivor.
+    """
 
     status: int
     by: str = ""
@@ -62,7 +65,7 @@ class Outcome(NamedTuple):
 def run_collected(
     files: list[str], changes: list[Change], root: Path, most_seconds: float = math.inf
 ) -> Iterator[tuple[Change, Outcome]]:
-    """Collect the tests of `files` in a forked process, and run each change there, with tests of `most_seconds` together at most."""
+    """Collect the tests of `files` in a forked process and try each change there with at most `most_seconds` of tests."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -80,12 +83,12 @@ def run_collected(
     os.waitpid(child, 0)
     if finished < len(changes):
         raise RuntimeError(
-            f"{finished} of {len(changes)} mutants were tried; run the tests without a mutant: {' '.join(files)}"
+            f"only {finished} of {len(changes)} mutants were tried. Check that the tests pass without a mutant: {' '.join(files)}"
         )
 
 
 class Copy:
-    """A copy of the repository, in which one file at a time is changed. Processes that a test starts run the change too."""
+    """A copy of the repository with one changed file at a time, so that child processes of tests run the change too."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self._root, self.folder = root, folder
@@ -102,11 +105,11 @@ class Copy:
                 shutil.copy(root / name, folder / name)
 
     def run(self, files: list[str], change: Change | None, seconds: float) -> Outcome:
-        """Run the tests of `files` with the change in its file, until one fails."""
+        """Run the tests of `files` with the change applied, until one fails."""
         begun, written = (
             time.monotonic(),
             "1" if change else "",
-        )  # a module that is restored within a second looks unchanged
+        )  # a module restored within a second would look unchanged to the bytecode cache
         if change is not None:
             (self.folder / change.mutant.file).write_text(change.source)
         process = subprocess.Popen(
@@ -120,9 +123,9 @@ class Copy:
             start_new_session=True,
         )
         try:
-            told, _ = process.communicate(timeout=seconds)
+            output, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            told = f"FAILED {TIME}"
+            output = f"FAILED {TIME}"
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -130,7 +133,7 @@ class Copy:
         if change is not None:
             shutil.copy(self._root / change.mutant.file, self.folder / change.mutant.file)
         shutil.rmtree(self._temporary(), ignore_errors=True)
-        failed = next((line.split(" ", 1)[1] for line in told.splitlines() if line.startswith(_FAILED)), "")
+        failed = next((line.split(" ", 1)[1] for line in output.splitlines() if line.startswith(_FAILED)), "")
         return Outcome(
             SURVIVED if process.returncode == pytest.ExitCode.OK else KILLED,
             failed,
@@ -138,7 +141,7 @@ class Copy:
         )
 
     def _temporary(self) -> Path:
-        """A folder for what the tests leave behind."""
+        """Create a folder for temporary files of the tests."""
         folder = self.folder / ".temporary"
         folder.mkdir(exist_ok=True)
         return folder
@@ -153,10 +156,11 @@ def preload() -> None:
 
 
 def _in_child(work: Callable[[int], int], seconds: float) -> Outcome:
-    """Run `work` in a forked process with its own folder and process group, and end whatever it leaves behind.
+    """Run `work` in a forked process with its own folder and process group, and kill all processes that it leaves.
 
-    Its time is up when it neither ends nor begins another step for `seconds`. It begins a step by writing, to the descriptor that
-    `work` receives, how long that one may take (`begin_step`)."""
+    It times out if it neither ends nor begins another step within `seconds`. To begin a step it writes the timeout of that step to the
+    descriptor that `work` receives (`begin_step`).
+    """
     folder, begun = tempfile.mkdtemp(prefix="mutant-"), time.monotonic()
     steps, step = os.pipe()
     child = os.fork()
@@ -194,7 +198,7 @@ def _ends_in_time(child: int, steps: int, seconds: float) -> bool:
             if process in ready or not ready:
                 return bool(ready)
             written = os.read(steps, _STEP.size * 4096)
-            if not written:  # it closed the pipe, and will end
+            if not written:  # the pipe is closed; the process is about to end
                 return bool(select.select([process], [], [], seconds)[0])
             seconds = _STEP.unpack(written[-_STEP.size :])[0]
     finally:
@@ -216,14 +220,14 @@ def _silence() -> None:
 
 
 class _Measured(NamedTuple):
-    """Tests by line of a file, and how long each took alone, with what it shares with others."""
+    """Tests by file and line, and the duration of each test including its shared fixtures."""
 
     tests: dict[str, dict[int, set[str]]]
     seconds: dict[str, float]
 
 
 class _Forking:
-    """Takes the place of pytest's loop over the collected tests."""
+    """A pytest plugin that replaces the loop over the collected tests."""
 
     def __init__(self, changes: list[Change], root: Path, out: Any, most_seconds: float) -> None:
         self._changes, self._root, self._out, self._most_seconds = changes, root, out, most_seconds
@@ -293,7 +297,7 @@ class _Forking:
         return self._failed
 
     def _measure(self, session: pytest.Session) -> _Measured:
-        """Run every test once, in a process of its own, and note the lines that each executes. A test that fails is left out."""
+        """Run every test once in a new process and record the lines that it executes. Skip tests that fail."""
         file = Path(tempfile.mkdtemp(prefix="measured-")) / "lines.json"
         _in_child(lambda _: self._write_measured(session, file), 1800)
         tests, seconds = json.loads(file.read_text())
@@ -340,9 +344,10 @@ class _Forking:
 
 
 class _SharedFixtures:
-    """Attributes the lines that a shared fixture executes, and its time, to every test that uses it, not only to the first.
+    """A plugin that attributes the lines and time of a shared fixture to every test that uses it, not only the first.
 
-    `taken`: seconds for fixtures since it was set to 0."""
+    `taken` counts the seconds spent in fixtures since it was reset.
+    """
 
     def __init__(self, watched: coverage.Coverage) -> None:
         self._watched, self.test, self.taken = watched, "", 0.0
@@ -362,7 +367,7 @@ class _SharedFixtures:
             self.taken += self._seconds[fixturedef.argname]
 
     def seconds(self, item: pytest.Item) -> float:
-        """Return how long the shared fixtures of a test take."""
+        """Return the duration of the shared fixtures of a test."""
         return sum(self._seconds.get(name, 0.0) for name in getattr(item, "fixturenames", ()))
 
     @staticmethod
@@ -377,7 +382,7 @@ class _SharedFixtures:
 
 
 def _caches() -> list[Any]:
-    """Return the memories of functions of ours: what one test leaves there spares the next from executing a line."""
+    """Return the function caches of the project. A filled cache would keep later tests from executing lines."""
     return [
         value
         for name, module in list(sys.modules.items())
@@ -392,11 +397,11 @@ def _clear_caches() -> None:
         cache.cache_clear()
 
 
-# ---- the change itself -----------------------------------------------------------------------------------------------
+# ---- apply a change --------------------------------------------------------------------------------------------------
 
 
 def exchange(change: Change, root: Path) -> bool:
-    """Give the changed function, which is imported already, its new code. Return whether it was found."""
+    """Replace the code of the changed function, which is already imported. Return whether it was found."""
     path = root / change.mutant.file
     name = change.mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     codes = {
@@ -424,7 +429,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _functions(values: Iterable[Any], module: str) -> Iterator[types.FunctionType]:
-    """Yield every function among `values`: of classes, of properties, and below decorators."""
+    """Yield every function in `values`, including those of classes, properties and decorators."""
     for value in list(values):
         match value:
             case types.FunctionType():

@@ -1,4 +1,4 @@
-"""The mutants of what decides: which files, with which tests. `python -m tests.mutants.source`."""
+"""Mutation tests of Python code: `python -m tests.mutants.source`. `GROUPS` assigns tests to files."""
 
 import argparse
 import hashlib
@@ -18,8 +18,11 @@ from tests.support.paths import ROOT
 
 
 class Group(NamedTuple):
-    """Files with the tests that must notice their mutants, the quickest first. `processes`: tests that run the files in child processes.
-    `most`: how many mutants of a file are tried, the same ones each time; 0 for all."""
+    """Files with the tests that must notice their mutants, quickest first.
+
+    `processes` are tests that run the files in child processes. `most` limits the mutants per file, always to the same ones; 0
+    means all.
+    """
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
@@ -77,21 +80,21 @@ GROUPS = (
 
 
 def main() -> int:
-    asked = argparse.ArgumentParser(prog="python -m tests.mutants.source", description=__doc__)
-    asked.add_argument("--since", help="only what changed since this commit")
-    asked.add_argument(
-        "--most", type=int, help="how many mutants of each file at most, 0 for all; else as `GROUPS` says"
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants.source", description=__doc__)
+    parser.add_argument("--since", help="only lines changed since this commit")
+    parser.add_argument(
+        "--most", type=int, help="maximum number of mutants per file, 0 for all; default: as in `GROUPS`"
     )
-    asked.add_argument("--matching", default="", help="only mutants whose name holds this text")
-    asked.add_argument(
+    parser.add_argument("--matching", default="", help="only mutants whose name contains this text")
+    parser.add_argument(
         "--quick",
         type=float,
         default=math.inf,
         metavar="SECONDS",
-        help="only changes inside functions, with tests of so many seconds for each; the rest may kill what survives",
+        help="only changes inside functions, with at most this many seconds of tests each; the other tests may kill a survivor",
     )
-    asked.add_argument("files", nargs="*", help="only these files")
-    options = asked.parse_args()
+    parser.add_argument("files", nargs="*", help="only these files")
+    options = parser.parse_args()
     os.chdir(ROOT)
     os.environ["DIALGATE_INTERPRETED"] = "1"
     runner.preload()
@@ -100,25 +103,25 @@ def main() -> int:
     known = survivors.listed(survivors.read())
     for group in GROUPS:
         changes = [
-            each
+            change
             for path in chosen_files(group, options.files)
-            for each in chosen(path, group, options.since, options.most)
-            if options.matching in str(each.mutant) and (each.in_body or options.quick == math.inf)
+            for change in chosen(path, group, options.since, options.most)
+            if options.matching in str(change.mutant) and (change.in_body or options.quick == math.inf)
         ]
         if changes:
             tried += [change.mutant for change in changes]
             survived += run(changes, group, known, options.quick)
-    # Only mutants that were tried can have been killed; those of a file that was not tried whole may still exist.
+    # Only mutants that were tried can be outdated: a file may have been tried in part.
     unlisted, _ = survivors.compare((), survived, known)
     outdated = sorted(set(tried) & known.keys() - set(survived))
     print(
         f"{len(tried)} mutants of Python, {len(survived)} survived, {len(unlisted)} of them without a judgement"
     )
     if unlisted:
-        print(f"\nWrite a test, or add each with its judgement to {survivors.FILE.relative_to(ROOT)}:\n")
+        print(f"\nWrite a test for each, or add it with a judgement to {survivors.FILE.relative_to(ROOT)}:\n")
         print(survivors.as_entries(unlisted))
     for mutant in outdated:
-        print(f"killed, remove it from {survivors.FILE.name}: {mutant}")
+        print(f"killed; remove it from {survivors.FILE.name}: {mutant}")
     return int(bool(unlisted or outdated))
 
 
@@ -128,22 +131,24 @@ def chosen_files(group: Group, only: list[str]) -> list[Path]:
 
 
 def chosen(path: Path, group: Group, since: str | None, most: int | None) -> list[Change]:
-    """Return the mutants of a file; of too many, those whose hashes are the lowest."""
+    """Return the mutants of a file. If there are too many, return those with the lowest hashes."""
     changed = changed_lines(path, since) if since else None
-    found = [
+    selected = [
         change
         for change in operators.changes(path, ROOT)
         if changed is None or not changed.isdisjoint(change.lines)
     ]
     limit = group.most if most is None else most
-    if limit and len(found) > limit:
-        print(f"{path.relative_to(ROOT)}: {limit} of {len(found)} mutants")
-        found = sorted(found, key=lambda change: hashlib.sha256(str(change.mutant).encode()).digest())[:limit]
-    return found
+    if limit and len(selected) > limit:
+        print(f"{path.relative_to(ROOT)}: {limit} of {len(selected)} mutants")
+        selected = sorted(selected, key=lambda change: hashlib.sha256(str(change.mutant).encode()).digest())[
+            :limit
+        ]
+    return selected
 
 
 def changed_lines(path: Path, since: str) -> set[int]:
-    """Return the lines of a file that differ from those of a commit."""
+    """Return the line numbers of a file that changed since a commit."""
     command = ["git", "diff", "--unified=0", since, "--", str(path)]
     lines = set[int]()
     for line in subprocess.run(
@@ -158,8 +163,10 @@ def changed_lines(path: Path, since: str) -> set[int]:
 def run(
     changes: list[Change], group: Group, known: Iterable[Mutant], most_seconds: float
 ) -> Iterator[Mutant]:
-    """Yield the survivors. Changes at import time, and unlisted survivors, are tried in a copy of the repository. With a limit on the
-    tests' time they are not."""
+    """Yield the survivors.
+
+    Changes at import time and unlisted survivors are tried in a copy of the repository, unless `most_seconds` is limited.
+    """
     tests, processes = ([f"tests/{name}.py" for name in names] for names in (group.tests, group.processes))
     again = [(change, tests + processes) for change in changes if not change.in_body]
     inside = [change for change in changes if change.in_body]
@@ -172,22 +179,22 @@ def run(
             yield change.mutant
         else:
             again.append((change, executing + processes))
-        _tell(change, outcome)
+        _report(change, outcome)
     if not again:
         return
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = runner.Copy(ROOT, Path(folder))
         usual = copy.run(tests + processes, None, 1800)
         if usual.status != runner.SURVIVED:
-            raise RuntimeError(f"fails without a mutant: {usual.by}")
+            raise RuntimeError(f"a test fails without a mutant: {usual.by}")
         for change, files in again:
             outcome = copy.run(files, change, 10 + 4 * usual.seconds)
-            _tell(change, outcome)
+            _report(change, outcome)
             if outcome.status == runner.SURVIVED:
                 yield change.mutant
 
 
-def _tell(change: Change, outcome: runner.Outcome) -> None:
+def _report(change: Change, outcome: runner.Outcome) -> None:
     word = {runner.KILLED: "killed", runner.SURVIVED: "SURVIVED", runner.UNTESTED: "untested"}[outcome.status]
     print(f"{word:9} {outcome.seconds:6.2f} s  {change.mutant}  {outcome.by}", file=sys.stderr, flush=True)
 

@@ -1,7 +1,7 @@
-"""The mutants that no test notices, as a run finds them and as `survivors.yaml` lists them with a judgement each.
+"""Mutants that no test notices, and their judgements in `survivors.yaml`.
 
-A mutant's name is its file, the qualified name of the function or the section of the law, and the changed text: it stays the same when
-lines move.
+The name of a mutant consists of its file, the qualified name of the function or the section of the law, and the changed text. It does
+not change when lines move.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ Judgement = Literal["equivalent", "over-strict", "accepted"]
 
 
 class Mutant(NamedTuple):
-    """`file` is relative to the repository."""
+    """The name of a mutant. `file` is relative to the repository."""
 
     file: str
     where: str
@@ -31,8 +31,9 @@ class Mutant(NamedTuple):
 class Entry(Struct, forbid_unknown_fields=True, kw_only=True):
     """Mutants of one place that share a judgement.
 
-    `equivalent`: no call is decided differently. `over-strict`: calls are denied that the law allows, none allowed that it denies.
-    `accepted`: anything else; the reason says why it needs no test."""
+    `equivalent`: no call is decided differently. `over-strict`: the mutant denies calls that the law allows, but allows none that the
+    law denies. `accepted`: anything else; `reason` explains why no test is needed.
+    """
 
     where: str
     judgement: Judgement
@@ -41,7 +42,7 @@ class Entry(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Difference(NamedTuple):
-    """`unlisted` survive without a judgement; `outdated` are listed, and do not exist or do not survive."""
+    """`unlisted` mutants survive without a judgement. `outdated` ones are listed but no longer exist or survive."""
 
     unlisted: list[Mutant]
     outdated: list[Mutant]
@@ -52,15 +53,15 @@ def read(path: Path = FILE) -> dict[str, list[Entry]]:
 
 
 def listed(entries: dict[str, list[Entry]]) -> dict[Mutant, Entry]:
-    """Raises `ValueError` if a mutant is listed twice or without a reason."""
-    found: dict[Mutant, Entry] = {}
+    """Return the entry of each listed mutant. Raises `ValueError` if one is listed twice or without a reason."""
+    by_mutant: dict[Mutant, Entry] = {}
     for mutant, entry in _pairs(entries):
-        if mutant in found:
+        if mutant in by_mutant:
             raise ValueError(f"{mutant} is listed twice")
         if not entry.reason:
             raise ValueError(f"{mutant} has no reason")
-        found[mutant] = entry
-    return found
+        by_mutant[mutant] = entry
+    return by_mutant
 
 
 def _pairs(entries: dict[str, list[Entry]]) -> Iterator[tuple[Mutant, Entry]]:
@@ -71,15 +72,15 @@ def _pairs(entries: dict[str, list[Entry]]) -> Iterator[tuple[Mutant, Entry]]:
 
 
 def compare(tried: Iterable[Mutant], survived: Iterable[Mutant], known: Iterable[Mutant]) -> Difference:
-    """Compare a run of the mutants `tried` with the list. Of the list, only places that were tried whole are compared."""
-    found, names = set(survived), set(known)
+    """Compare a run with the list. Listed mutants of files without a tried mutant are ignored."""
+    surviving, names = set(survived), set(known)
     files = {mutant.file for mutant in tried}
-    outdated = [mutant for mutant in names - found if mutant.file in files]
-    return Difference(sorted(found - names), sorted(outdated))
+    outdated = [mutant for mutant in names - surviving if mutant.file in files]
+    return Difference(sorted(surviving - names), sorted(outdated))
 
 
 def as_entries(mutants: Iterable[Mutant]) -> str:
-    """Format unjudged survivors for `survivors.yaml`."""
+    """Format survivors without a judgement as entries for `survivors.yaml`."""
     files: dict[str, dict[str, dict[str, Any]]] = {}
     for mutant in mutants:
         entry = {"where": mutant.where, "judgement": "?", "reason": "?", "changes": []}

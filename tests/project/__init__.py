@@ -1,1 +1,1 @@
-"""Tests of the repository itself: layers, documentation, the test suite, mutants, the first minute of a new user."""
+"""Tests of the repository: layers, documentation, the test suite, mutants and the quick start."""

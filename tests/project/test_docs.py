@@ -1,4 +1,4 @@
-"""The documentation matches the code: generated pages are current, and pages name only commands, settings, codes and metrics that exist."""
+"""Tests that the documentation matches the code: generated pages are current, and every name on a page exists."""
 
 import re
 import shlex
@@ -40,13 +40,13 @@ PREFIX = re.compile(
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Return the blocks of one language, without the indent of the list that they stand in."""
+    """Return the code blocks of one language, dedented if they are in a list."""
     found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
     return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
 
 
 def typed_commands(text: str) -> list[list[str]]:
-    """Return the commands of ours in a page's shell blocks, as words."""
+    """Return the words of each `dialgate` and `registry-sync` command in a page's shell blocks."""
     lines = "\n".join(blocks(text, "sh")).replace("\\\n", " ").splitlines()
     ours = [shlex.split(PREFIX.sub("", line), comments=True) for line in lines if PREFIX.match(line)]
     return [words[: words.index("|")] if "|" in words else words for words in ours]
@@ -81,7 +81,7 @@ def test_pages_with_commands_are_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_shown_on_a_page_are_valid(page: str) -> None:
-    """Each block is part of dialgate.yaml, of registries.yaml or of a controller's file."""
+    """A YAML block is part of dialgate.yaml, registries.yaml or a controller file."""
     for block in blocks(PAGES[page], "yaml"):
         shown = yaml.safe_load(block)
         types = {

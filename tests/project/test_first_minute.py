@@ -1,4 +1,4 @@
-"""The first minute of a new user: `make run`, README's two calls and `dialgate demo`, on a pseudo-terminal that nobody types into."""
+"""Tests of the quick start: `make run`, the two calls of the README and `dialgate demo`, on a pseudo-terminal."""
 
 import ast
 import asyncio
@@ -22,13 +22,13 @@ from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.running_gate import kill, program
 
-# Gives the program a controlling terminal, as a login shell does: then Ctrl-C reaches every process on it.
+# Gives the program a controlling terminal, like a login shell, so that Ctrl-C reaches every process on it.
 _ON_A_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 PATIENCE = 120
 
 
 class Terminal:
-    """A program on a pseudo-terminal. `shown` holds everything that appeared on it."""
+    """A program on a pseudo-terminal. `shown` is all of its output."""
 
     def __init__(self, process: asyncio.subprocess.Process, descriptor: int) -> None:
         self.process, self.shown = process, ""
@@ -53,7 +53,7 @@ class Terminal:
         os.write(self._descriptor, text.encode())
 
     async def until(self, pattern: str) -> re.Match[str]:
-        """Wait until something that matches appears. Fail when the program asks a question, ends, or takes too long."""
+        """Wait for output that matches `pattern`. Fail if the program asks a question, ends or takes too long."""
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
@@ -87,7 +87,7 @@ async def on_a_terminal(words: Sequence[str], folder: Path) -> AsyncIterator[Ter
     finally:
         asyncio.get_running_loop().remove_reader(ours)
         os.close(ours)
-        with suppress(ProcessLookupError):  # the demonstration ends its gate, which leads a group of its own
+        with suppress(ProcessLookupError):  # the demo stops its own gate, which is in another process group
             os.killpg(process.pid, signal.SIGTERM)
         try:
             await asyncio.wait_for(process.wait(), PATIENCE)
@@ -97,7 +97,7 @@ async def on_a_terminal(words: Sequence[str], folder: Path) -> AsyncIterator[Ter
 
 @pytest.fixture
 def clone(tmp_path: Path) -> tuple[Path, int]:
-    """What `make run` needs of a fresh clone, with the port 8080 replaced by a free one."""
+    """Copy the files that `make run` needs, with port 8080 replaced by a free one. Return folder and port."""
     folder, port = tmp_path / "clone", free_port()
     copytree(ROOT / "config", folder / "config")
     copy(ROOT / "Makefile", folder)
@@ -111,7 +111,7 @@ def clone(tmp_path: Path) -> tuple[Path, int]:
 
 
 def readme_commands(port: int) -> list[str]:
-    """The commands of "Run it", `make run` first, with the port replaced."""
+    """Return the commands of the section "Run it", starting with `make run`, with the port replaced."""
     section = README.partition("\n## Run it\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     lines = re.sub(r"\\\n\s*|#.*\n", "", "".join(blocks)).splitlines()
@@ -134,7 +134,7 @@ async def shell(line: str, folder: Path) -> tuple[int, str]:
 async def test_make_run_allows_and_refuses_as_the_readme_says_untouched(clone: tuple[Path, int]) -> None:
     folder, port = clone
     make_run, allowed, refused, verify = readme_commands(port)
-    # The environment is built by pip already; everything else of the target runs.
+    # pip has already built the environment; the rest of the target runs.
     words = [*make_run.split(), "--old-file=.venv/installed"]
     async with on_a_terminal(words, folder) as terminal:
         await terminal.until(rf"ready .*127\.0\.0\.1:{port}|\"event\":\"ready\"")
@@ -164,14 +164,14 @@ RUNNABLE = (
     "how-to/record-a-stop", "how-to/handle-wrong-numbers", "how-to/prove-caller-ids", "how-to/prove-the-log", "how-to/retain-and-destroy",
     "how-to/answer-an-authority", "how-to/make-a-report", "how-to/back-up-and-restore", "how-to/change-the-configuration",
 )  # fmt: skip
-# They need something that the sample does not have: another machine, a packed file, the key's name, a line that does not end.
+# Commands that need something the sample lacks: another machine, a packed file or the name of a key; or that never end.
 ELSEWHERE = (
     "make run", "curl -sN", "dialgate caller-id probe", "duckdb", "sha256sum", "python verify_evidence", "rm ", "sudo systemctl",
 )  # fmt: skip
 
 
 def page_commands(page: str, port: int) -> list[str]:
-    """Return a page's commands as they are typed in the clone, for its port."""
+    """Return the commands of a page, adapted to the clone and its port."""
     text = "".join(blocks(PAGES[f"docs/{page}.md"], "sh"))
     lines = re.sub(r"\\\n\s*|#.*\n", "", text).splitlines()
     lines = [line.removesuffix(" | sendmail -t") for line in lines if line and not line.startswith(ELSEWHERE)]
@@ -227,7 +227,7 @@ async def test_tutorial_leads_from_a_first_list_to_a_first_call(clone: tuple[Pat
         await terminal.until(rf"ready .*127\.0\.0\.1:{port}|\"event\":\"ready\"")
         for line in lines:
             status, text = await shell(line, folder)
-            while answers and "registry.unknown" in text:  # until the gate has taken the answers up
+            while answers and "registry.unknown" in text:  # until the gate uses the new answers
                 status, text = await shell(line, folder)
             assert status == 0, text
             if line.startswith("curl"):
@@ -244,7 +244,7 @@ async def test_the_demo_shows_a_key_at_once_and_decisions_untouched(tmp_path: Pa
         key = (await terminal.until(r"key: (\S+)"))[1]
         assert f"http://127.0.0.1:{port}/console" in terminal.shown
         assert "call lists" not in terminal.shown.partition(key)[0]
-        # On the screen as well, and above what 24 lines have no room for; then an allow.
+        # The live screen shows the key too, before the rows that 24 lines cannot hold. Then calls are allowed.
         await terminal.until(rf" calls · [^\r]*\r\n[^\r]*{key}[^\r]*\r\n[^\r]*Ctrl-C")
         await terminal.until(r"calls · [1-9]\d*% allowed")
         terminal.type("\x03")
@@ -269,7 +269,7 @@ async def test_the_demo_shows_a_key_at_once_without_a_terminal(tmp_path: Path) -
             while not (await process.stderr.readline()).startswith(b"ready: http://"):
                 assert process.returncode is None
         process.terminate()
-        _, said = await process.communicate()  # ends when the gate has ended as well
+        _, said = await process.communicate()  # returns only after the gate has also ended
         assert b"Traceback" not in said
         assert process.returncode == 0
         with pytest.raises(ConnectionRefusedError):
@@ -279,7 +279,7 @@ async def test_the_demo_shows_a_key_at_once_without_a_terminal(tmp_path: Path) -
 
 
 async def test_a_command_asks_only_where_its_question_can_be_seen(clone: tuple[Path, int]) -> None:
-    """On a terminal, with the error stream captured, as a program does that runs the command."""
+    """A command whose error stream is captured, for example by another program, must not ask a question."""
     folder, _ = clone
     (folder / ".data").mkdir()
     (folder / ".data/sample.key.sha256").write_text("0" * 64)
@@ -312,7 +312,7 @@ def test_no_child_process_inherits_a_terminal_to_ask_on() -> None:
         for path, call in children
         if not {"stdin", "input"} & {each.arg for each in call.keywords}
     ]
-    assert bare == [], "give stdin=DEVNULL: a child that asks a question would wait for ever"
+    assert bare == [], "pass stdin=DEVNULL, or a child process that asks a question waits for ever"
 
 
 @pytest.mark.parametrize("name", ["dialgate", "registry_sync"])

@@ -1,6 +1,7 @@
-"""Rules of the project that no linter knows: one home for each library, clocks, broad excepts, sizes and names.
+"""Tests of project rules that no linter checks: where libraries, clocks and broad excepts may be used; sizes; names.
 
-The direction of imports is checked by import-linter (`make lint`; contracts in pyproject.toml)."""
+import-linter checks the direction of imports (`make lint`; contracts in pyproject.toml).
+"""
 
 import ast
 import re
@@ -15,10 +16,10 @@ from tests.support.paths import ROOT
 
 SOURCES = sorted([*(ROOT / "dialgate").rglob("*.py"), *(ROOT / "registry_sync").rglob("*.py")])
 
-# Everything else lies in a package.
-BESIDE_THE_PACKAGES = {"__init__", "__main__", "app", "archive", "client"}
+# The only modules outside a package.
+OUTSIDE_PACKAGES = {"__init__", "__main__", "app", "archive", "client"}
 
-# A library stands behind one module, so that it can be exchanged there.
+# A library is imported in one place only, so that it can be replaced there.
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "aiohttp": (
         "dialgate.interfaces",
@@ -57,7 +58,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 BROAD_EXCEPTS = {"dialgate.core.decision": 1, "dialgate.app": 1, "dialgate.gate.gate": 1}
 CLOCKS = re.compile(r"\btime\.time(_ns)?\(|\bdatetime\.now\(|\bdate\.today\(|\.utcnow\(")
 CLOCK_READERS = {"dialgate.runtime.clock", "dialgate.gate.gate", "registry_sync.nightly_job"}
-WORN_OUT = re.compile(r"util|helper|manager|common|misc|impl$", re.IGNORECASE)
+VAGUE = re.compile(r"util|helper|manager|common|misc|impl$", re.IGNORECASE)
 
 
 def name_of(path: Path) -> str:
@@ -77,7 +78,7 @@ def within(name: str, prefix: str) -> bool:
 
 
 def violations(name: str, source: str) -> list[str]:
-    """Return what a module of this name and text breaks."""
+    """Return the rules that a module violates."""
     found = [
         f"{name} must not import {library}"
         for target in imports(ast.parse(source))
@@ -90,7 +91,7 @@ def violations(name: str, source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_library_has_one_home_and_the_clock_few_readers(path: Path) -> None:
+def test_libraries_and_the_clock_are_used_only_in_listed_modules(path: Path) -> None:
     if not within(name_of(path), "dialgate.tools.bench"):
         assert violations(name_of(path), path.read_text("utf-8")) == []
 
@@ -103,12 +104,12 @@ def test_a_library_has_one_home_and_the_clock_few_readers(path: Path) -> None:
         ("dialgate.gate.upkeep", "now = time.time()"),
     ],
 )
-def test_a_library_outside_its_home_is_found(name: str, source: str) -> None:
+def test_a_library_outside_its_module_is_reported(name: str, source: str) -> None:
     assert violations(name, source)
 
 
 def private_uses(cls: ast.ClassDef) -> list[str]:
-    """Return the private attributes of `self` that the class uses."""
+    """Return the private attributes that a class uses on `self`."""
     return [
         node.attr
         for node in ast.walk(cls)
@@ -117,7 +118,7 @@ def private_uses(cls: ast.ClassDef) -> list[str]:
     ]
 
 
-def test_what_extends_a_class_of_aiohttp_uses_only_public_names() -> None:
+def test_subclasses_of_aiohttp_classes_use_only_public_names() -> None:
     extending = [
         node
         for path in SOURCES
@@ -132,11 +133,11 @@ def test_what_extends_a_class_of_aiohttp_uses_only_public_names() -> None:
     ]
 
 
-def test_modules_lie_in_packages() -> None:
-    assert {path.stem for path in (ROOT / "dialgate").glob("*.py")} == BESIDE_THE_PACKAGES
+def test_modules_are_in_packages() -> None:
+    assert {path.stem for path in (ROOT / "dialgate").glob("*.py")} == OUTSIDE_PACKAGES
 
 
-def test_packages_say_what_belongs_in_them() -> None:
+def test_every_package_has_a_docstring() -> None:
     lacking = [
         name_of(path)
         for path in SOURCES
@@ -145,7 +146,7 @@ def test_packages_say_what_belongs_in_them() -> None:
     assert lacking == []
 
 
-def test_broad_excepts_stand_only_where_they_are_named() -> None:
+def test_broad_excepts_are_only_in_listed_modules() -> None:
     found: dict[str, int] = {}
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -157,7 +158,7 @@ def test_broad_excepts_stand_only_where_they_are_named() -> None:
     assert found == BROAD_EXCEPTS
 
 
-def test_names_say_what_a_thing_is_about() -> None:
+def test_names_contain_no_vague_words() -> None:
     names = [name_of(path).rpartition(".")[2] for path in SOURCES]
     for path in SOURCES:
         names += [
@@ -165,7 +166,7 @@ def test_names_say_what_a_thing_is_about() -> None:
             for node in ast.walk(ast.parse(path.read_text("utf-8")))
             if isinstance(node, ast.ClassDef)
         ]
-    assert [name for name in names if WORN_OUT.search(name)] == []
+    assert [name for name in names if VAGUE.search(name)] == []
 
 
 def test_functions_are_short_and_files_have_one_subject() -> None:
@@ -180,10 +181,10 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
     assert lengths[-1] <= 60
     long = {name_of(path) for path in SOURCES if len(path.read_text("utf-8").splitlines()) > 400}
     assert long <= {
-        "dialgate.store.sqlite",  # one class, one promise: every method of the Protocol
-        "dialgate.core.law",  # the vocabulary of a country file, in one place
-        "dialgate.core.model",  # every value that is stored, and the reason codes
-        "dialgate.tools.verifier.verify_evidence",  # one file to hand over
+        "dialgate.store.sqlite",  # one class that implements a whole Protocol
+        "dialgate.core.law",  # the vocabulary of a country file
+        "dialgate.core.model",  # every stored value, and the reason codes
+        "dialgate.tools.verifier.verify_evidence",  # a single file that is given to authorities
     }
 
 
@@ -201,11 +202,13 @@ def test_the_path_of_a_call_and_the_ledger_share_only_the_read() -> None:
 def test_no_test_sleeps_or_mocks() -> None:
     banned = re.compile(r"\bsleep\((?!0\))|\bsleep [\d{$]|Mock\(|\bpatch\(|monkeypatch")
     this = Path(__file__)
-    drawn = "test_crash.py"  # the moment of a kill is drawn by lot, and nothing waits for it
+    random_delays = "test_crash.py"  # it kills a gate at a random moment
     found = [
         f"{path.name}:{number}"
         for path in (ROOT / "tests").rglob("*.py")
-        if path != this and path.name != drawn and path.parent.name != "bench"  # a benchmark is not a test
+        if path != this
+        and path.name != random_delays
+        and path.parent.name != "bench"  # a benchmark is not a test
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
         if banned.search(line)
     ]

@@ -1,4 +1,4 @@
-"""Promise: a country file that is changed in one place fails a case or a table, or the change has a judgement in `survivors.yaml`."""
+"""Tests that a change to a country file fails a case or a table, or has a judgement in `survivors.yaml`."""
 
 import importlib.util
 import subprocess
@@ -36,7 +36,7 @@ def test_every_mutant_of_a_country_file_is_killed_or_has_a_judgement() -> None:
     assert outdated == [], "no longer survives: remove it from tests/mutants/survivors.yaml"
 
 
-def test_a_loosened_place_is_noticed_and_the_file_as_it_is_is_not() -> None:
+def test_a_loosened_section_is_noticed_and_the_unchanged_file_is_not() -> None:
     notice, data = countries.Notice("IT"), law_data("IT")
     assert notice.notices(data, everything=True) == ""
     registries = [{**data["registries"][0], "purposes": ["sale"]}]
@@ -74,7 +74,7 @@ def test_a_functions_code_is_exchanged_where_it_is_imported(tmp_path: Path) -> N
         spec.loader.exec_module(module)
         assert module.Counter().is_full(5)
         made = operators.changes(path, tmp_path)
-        change = next(each for each in made if each.mutant.change.endswith("calls > LIMIT:"))
+        change = next(change for change in made if change.mutant.change.endswith("calls > LIMIT:"))
         assert runner.exchange(change, tmp_path)
         with pytest.raises(ValueError, match="a message"):
             module.Counter().is_full(5)
@@ -102,7 +102,7 @@ def test_a_change_in_a_copy_of_the_repository_reaches_child_processes_and_is_tak
     (root / "test_counter.py").write_text(CHILD)
     subprocess.run(["git", "init", "-q", str(root)], check=True)
     made = operators.changes(root / "counter_example.py", root)
-    change = next(each for each in made if each.mutant.change.endswith("calls > LIMIT:"))
+    change = next(change for change in made if change.mutant.change.endswith("calls > LIMIT:"))
     copy = runner.Copy(root, copied)
     outcomes = [copy.run(["test_counter.py"], tried, 120) for tried in (None, change, None)]
     assert [outcome.status for outcome in outcomes] == [runner.SURVIVED, runner.KILLED, runner.SURVIVED]
@@ -119,6 +119,6 @@ def test_a_list_with_a_mutant_twice_or_without_a_reason_is_refused() -> None:
         )
 
 
-def test_a_comparison_tells_what_is_new_and_what_is_outdated() -> None:
+def test_a_comparison_reports_new_and_outdated_mutants() -> None:
     old, new, elsewhere = Mutant("x.py", "f", "old"), Mutant("x.py", "f", "new"), Mutant("y.py", "f", "old")
     assert survivors.compare([new], [new], [old, elsewhere]) == ([new], [old])

@@ -1,4 +1,4 @@
-"""What the test suite itself ensures: in CI no test is skipped, and no test runs for ever."""
+"""Tests of the test suite: CI fails on a skipped test, every test has a time limit and asserts something."""
 
 import ast
 import os
@@ -69,7 +69,7 @@ def test_other(): ...
 
 
 def run(folder: Path, *words: str, ci: bool = True, **modules: str) -> tuple[int, str]:
-    """Run pytest on `modules`, with the settings of this project and the hooks of tests/support/skips.py."""
+    """Run pytest on `modules` with the settings of this project and the hooks of tests/support/skips.py."""
     folder.joinpath("conftest.py").write_text("from tests.support.skips import *\n")
     for name, text in modules.items():
         folder.joinpath(f"test_{name}.py").write_text(text)
@@ -89,27 +89,30 @@ def run(folder: Path, *words: str, ci: bool = True, **modules: str) -> tuple[int
     ],
 )
 def test_a_skipped_test_is_an_error_in_ci(tmp_path: Path, ci: bool, code: int, wanted: str) -> None:
-    ended, said = run(
+    status, output = run(
         tmp_path, "--continue-on-collection-errors", ci=ci, skipped=SKIPPED, module=SKIPPED_MODULE
     )
-    assert ended == code
-    assert wanted in said
-    assert ("no such program\nWith CI set, a skipped test is a failure." in said) is ci
+    assert status == code
+    assert wanted in output
+    assert ("no such program\nWith CI set, a skipped test is a failure." in output) is ci
 
 
 def test_a_test_that_never_ends_fails_and_the_others_run(tmp_path: Path) -> None:
-    """A signal interrupts a wait in Python, and fixtures clean up. A test that blocks in C sees no signal: a thread ends its
-    process, and pytest-xdist reports the test as failed and starts another worker."""
+    """A signal interrupts a test that waits in Python, and its fixtures clean up.
+
+    A test that blocks in C receives no signal. A thread ends its process; pytest-xdist reports the test as failed and starts
+    another worker.
+    """
     words = ["--timeout=1", "-o", "faulthandler_timeout=4", "-n", "1"]
-    ended, said = run(tmp_path, *words, hanging=HANGING.replace("FOLDER", str(tmp_path)))
-    assert ended == pytest.ExitCode.TESTS_FAILED
+    status, output = run(tmp_path, *words, hanging=HANGING.replace("FOLDER", str(tmp_path)))
+    assert status == pytest.ExitCode.TESTS_FAILED
     assert {path.name for path in tmp_path.glob("cleaned_*")} == {
         "cleaned_event",
         "cleaned_lock",
         "cleaned_process",
     }
-    assert "Failed: Timeout (>1.0s)" in said
-    assert "4 failed, 1 passed" in said
+    assert "Failed: Timeout (>1.0s)" in output
+    assert "4 failed, 1 passed" in output
 
 
 def test_every_test_has_a_limit(pytestconfig: pytest.Config) -> None:
@@ -119,7 +122,7 @@ def test_every_test_has_a_limit(pytestconfig: pytest.Config) -> None:
     assert pytestconfig.getini("faulthandler_exit_on_timeout")
 
 
-def test_every_file_that_is_named_as_slow_exists() -> None:
+def test_every_file_listed_as_slow_exists() -> None:
     assert set(LONG) - {path.stem for path in (ROOT / "tests").rglob("test_*.py")} == set()
     assert len(set(LONG)) == len(LONG)
 
@@ -136,12 +139,12 @@ def test_missing_packages_fail_in_ci(tmp_path: Path, ci: str, code: int) -> None
     assert "could not install no-such-package; install these yourself" in done.stderr
 
 
-# They fail by a crash, and by a wait that does not end in time.
+# They fail by a crash or by a timeout.
 WITHOUT_ASSERTION = {"test_invalid_documents_do_no_harm", "test_a_cancelled_request_delays_no_other"}
 
 
 def checks(node: ast.AST) -> bool:
-    """Whether it asserts, expects an exception or has Playwright wait for something."""
+    """Return whether a node is an assertion, expects an exception or is a Playwright expectation."""
     return isinstance(node, ast.Assert) or (
         isinstance(node, ast.Call) and called(node) in {"raises", "warns", "expect"}
     )
@@ -152,7 +155,7 @@ def called(call: ast.Call) -> str:
 
 
 def test_every_test_asserts_something_itself_or_by_a_function_of_the_suite() -> None:
-    """Functions are known by name alone, so a test may pass by a namesake; one that calls nothing of ours is found."""
+    """Functions are matched by name only, so a test passes if another function of the same name asserts."""
     checking: set[str] = set()
     calls: dict[tuple[str, str], set[str]] = {}
     for path in (ROOT / "tests").rglob("*.py"):
