@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from dialgate import __version__
 from dialgate.config.controllers import ControllerFile
 from dialgate.config.settings import Settings
+from dialgate.core.law import Law
 from dialgate.core.reasons import REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
@@ -81,12 +82,12 @@ def test_pages_with_commands_are_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_shown_on_a_page_are_valid(page: str) -> None:
-    """A YAML block is part of dialgate.yaml, registries.yaml or a controller file."""
+    """A YAML block is part of dialgate.yaml, registries.yaml, a controller file or a country file."""
     for block in blocks(PAGES[page], "yaml"):
         shown = yaml.safe_load(block)
         types = {
             field.encode_name: field.type
-            for file in (ControllerFile, Registries, Settings)
+            for file in (Law, ControllerFile, Registries, Settings)
             for field in msgspec.structs.fields(file)
         }
         assert shown.keys() <= types.keys(), block
