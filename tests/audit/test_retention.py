@@ -23,7 +23,7 @@ from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader, Record
 from dialgate.interfaces.cli.main import app
 from tests.decision_log.test_archive import chain_holds
-from tests.support.sample_log import NOW, Said, write
+from tests.support.sample_log import NOW, SampleDecision, write
 from tests.support.world import write_folder
 
 HELD, OTHER = "+390612345678", "+390687654321"
@@ -31,12 +31,12 @@ JANUARY: Instant = 1_578_000_000_000  # 2020-01-02
 FEBRUARY = JANUARY + 31 * DAY
 TERM = {"country": "IT", "allowed_months": 60, "refused_months": 24}
 SAID = [
-    Said(HELD, JANUARY),
-    Said(OTHER, JANUARY),
-    Said(HELD, JANUARY, allow=False),
-    Said(HELD, FEBRUARY, allow=False),
-    Said(OTHER, FEBRUARY, country="FR", allow=False),
-    Said(HELD, NOW),
+    SampleDecision(HELD, JANUARY),
+    SampleDecision(OTHER, JANUARY),
+    SampleDecision(HELD, JANUARY, allow=False),
+    SampleDecision(HELD, FEBRUARY, allow=False),
+    SampleDecision(OTHER, FEBRUARY, country="FR", allow=False),
+    SampleDecision(HELD, NOW),
 ]
 
 

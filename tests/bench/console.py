@@ -22,19 +22,19 @@ CONSOLES = 10
 _WATCHING = """
 import asyncio, sys
 from aiohttp import ClientSession, ClientTimeout, CookieJar, TCPConnector
-async def watch(session, told):
+async def watch(session, received):
     async with session.get("/console/events") as stream:
         async for line in stream.content:
-            told.set()
+            received.set()
 async def main():
     port, key, consoles = sys.argv[1], sys.argv[2], int(sys.argv[3])
     url = f"http://127.0.0.1:{port}"
     async with ClientSession(url, cookie_jar=CookieJar(unsafe=True), connector=TCPConnector(limit=0), timeout=ClientTimeout(total=None)) as session:
         async with session.post("/console/login", data={"key": key}) as answer:
             answer.raise_for_status()
-        told = [asyncio.Event() for _ in range(consoles)]
-        watching = [asyncio.create_task(watch(session, each)) for each in told]
-        await asyncio.gather(*(each.wait() for each in told))
+        received = [asyncio.Event() for _ in range(consoles)]
+        watching = [asyncio.create_task(watch(session, event)) for event in received]
+        await asyncio.gather(*(event.wait() for event in received))
         print("watching", flush=True)
         await asyncio.gather(*watching)
 asyncio.run(main())

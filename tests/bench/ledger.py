@@ -41,12 +41,14 @@ def run(
         made = world.build(folder, countries, requests * (3 * _ROUNDS + 2))
         calls = iter(made.numbers)
         before = http.ratio(http.measure(made, calls, requests, _ROUNDS))
-        yield _imported(made, ["revoke"], folder / "stops.csv", _stops(revocations), "ledger.revocations")
-        yield _imported(made, ["consent"], folder / "consents.csv", _consents(consents), "ledger.consents")
+        yield _import(made, ["revoke"], folder / "stops.csv", _stops(revocations), "ledger.revocations")
+        yield _import(made, ["consent"], folder / "consents.csv", _consents(consents), "ledger.consents")
         size = (folder / "data/store.db").stat().st_size
         yield Figure("ledger.bytes", round(size / (revocations + consents), 1), "B/entry")
-        yield Figure("ledger.start", round(_started(made), 2), "s")
-        for when, after in zip(("http_at_once", "http"), _beside(made, calls, requests), strict=True):
+        yield Figure("ledger.start", round(_start_seconds(made), 2), "s")
+        for when, after in zip(
+            ("http_at_once", "http"), _ratios_with_ledger(made, calls, requests), strict=True
+        ):
             yield Figure(
                 f"ledger.{when}",
                 round(after, 3),
@@ -54,7 +56,7 @@ def run(
                 round(before, 3),
                 round(after / before, 3),
             )
-        yield from _scrubbed(made, folder, min(_SCRUBBED, revocations))
+        yield from _scrub(made, folder, min(_SCRUBBED, revocations))
 
 
 def _shared(countries: Path, revocations: int) -> Iterator[Figure]:
@@ -64,13 +66,13 @@ def _shared(countries: Path, revocations: int) -> Iterator[Figure]:
         config = world.write_config(folder, countries, store={"url": url})
         made = world.World(config, "", [], [])
         empty = _memory(url)
-        yield _imported(
+        yield _import(
             made, ["revoke"], folder / "stops.csv", _stops(revocations), "ledger.shared_revocations"
         )
         yield Figure("ledger.shared_memory", round((_memory(url) - empty) / revocations, 1), "B/entry")
         size = sum(path.stat().st_size for path in (folder / "appendonlydir").iterdir())
         yield Figure("ledger.shared_file", round(size / revocations, 1), "B/entry")
-        yield Figure("ledger.shared_start", round(_started(made), 2), "s")
+        yield Figure("ledger.shared_start", round(_start_seconds(made), 2), "s")
 
 
 def _memory(url: str) -> int:
@@ -104,7 +106,7 @@ def _instant(at: int) -> str:
     return f"2026-{1 + at % 10:02}-{1 + at % 28:02}T{at % 24:02}:{at // 24 % 60:02}:{at % 59:02}+01:00"
 
 
-def _imported(made: world.World, group: list[str], file: Path, rows: Iterator[str], name: str) -> Figure:
+def _import(made: world.World, group: list[str], file: Path, rows: Iterator[str], name: str) -> Figure:
     with file.open("w", encoding="ascii") as opened:
         opened.writelines(rows)
     count = sum(1 for _ in file.open("rb")) - 1
@@ -128,7 +130,7 @@ def _imported(made: world.World, group: list[str], file: Path, rows: Iterator[st
     return Figure(name, round(count / took), "rows/s")
 
 
-def _beside(made: world.World, calls: Iterator[int], requests: int) -> Iterator[float]:
+def _ratios_with_ledger(made: world.World, calls: Iterator[int], requests: int) -> Iterator[float]:
     """Yield the ratio right after the start, and again once the background work of the start has ended."""
     with servers.bare(http.EMPTY) as theirs, servers.gate(made.config) as ours:
 
@@ -142,14 +144,14 @@ def _beside(made: world.World, calls: Iterator[int], requests: int) -> Iterator[
         yield ratio(_ROUNDS)
 
 
-def _started(made: world.World) -> float:
+def _start_seconds(made: world.World) -> float:
     """Return the seconds until the gate is ready."""
     began = time.perf_counter()
     with servers.gate(made.config):
         return time.perf_counter() - began
 
 
-def _scrubbed(made: world.World, folder: Path, rows: int) -> Iterator[Figure]:
+def _scrub(made: world.World, folder: Path, rows: int) -> Iterator[Figure]:
     file = folder / "calls.csv"
     with file.open("w", encoding="ascii") as opened:
         opened.write("number\n")

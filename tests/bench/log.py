@@ -60,9 +60,9 @@ def run(records: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figur
         64 << 20, records * 50
     )  # the default, or less so that a tenth of the records fills a segment
     with tempfile.TemporaryDirectory() as folder:
-        tenth = _measured(Path(folder) / "tenth", countries, records // 10, segment)
+        tenth = _measure(Path(folder) / "tenth", countries, records // 10, segment)
     with tempfile.TemporaryDirectory() as folder:
-        whole = _measured(Path(folder) / "whole", countries, records, segment)
+        whole = _measure(Path(folder) / "whole", countries, records, segment)
     yield Figure("log.decisions", whole.decisions, "1")
     yield Figure("log.write", round(whole.decisions / whole.written), "decisions/s")
     yield Figure("log.archive", round(whole.entries / whole.archived), "entries/s")
@@ -81,7 +81,7 @@ def _median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _measured(folder: Path, countries: Path, records: int, segment_bytes: int) -> _Measured:
+def _measure(folder: Path, countries: Path, records: int, segment_bytes: int) -> _Measured:
     folder.mkdir()
     writing = Writing(folder, countries, records, segment_bytes)
     began = time.perf_counter()
@@ -89,7 +89,7 @@ def _measured(folder: Path, countries: Path, records: int, segment_bytes: int) -
     written = time.perf_counter()
     packed = [pack(segment) for segment in closed_segments(folder / "log", wall_clock())]
     archived = time.perf_counter()
-    verified, walked = _verified(folder / "log")
+    verified, walked = _verify(folder / "log")
     return _Measured(
         decisions=records,
         written=written - began,
@@ -98,7 +98,7 @@ def _measured(folder: Path, countries: Path, records: int, segment_bytes: int) -
         walked=walked,
         bytes_each=_bytes(folder / "log") / _decisions(folder / "log"),
         verified=verified,
-        why=[_asked(folder / "log", writing, number) for number in range(_ASKED)],
+        why=[_search_seconds(folder / "log", writing, number) for number in range(_ASKED)],
     )
 
 
@@ -114,7 +114,7 @@ def _decisions(folder: Path) -> int:
     return sum(item[3] for item in Segments(folder).entries_or_counts() if not isinstance(item, Line))
 
 
-def _verified(folder: Path) -> tuple[float, int]:
+def _verify(folder: Path) -> tuple[float, int]:
     """Verify the log like `dialgate log verify`, on every core. Return the seconds and the number of entries."""
     began = time.perf_counter()
     report = verify(folder)
@@ -124,7 +124,7 @@ def _verified(folder: Path) -> tuple[float, int]:
     return took, report.entries
 
 
-def _asked(folder: Path, writing: "Writing", at: int) -> float:
+def _search_seconds(folder: Path, writing: "Writing", at: int) -> float:
     """Return the seconds to find the decisions about a sample number, with the log not in the page cache."""
     for path in folder.iterdir():
         fd = os.open(path, os.O_RDONLY)

@@ -73,7 +73,7 @@ def run(calls: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figure]
         with (folder / "trunk.csv").open(newline="") as file:
             rows = sum(1 for _ in csv.reader(file)) - 1
         baseline = time.perf_counter() - began
-        took, memory, report = _reconciled(folder / "trunk.csv", config)
+        took, memory, report = _reconcile(folder / "trunk.csv", config)
     findings = {int(finding["line"]): finding["kind"] for finding in report["findings"]}
     yield Figure("reconcile.calls", rows, "1")
     yield Figure("reconcile.decisions", report["decisions"], "1")
@@ -85,7 +85,7 @@ def run(calls: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figure]
         raise BenchError("the findings differ from the planted calls")
 
 
-def _reconciled(file: Path, config: Path) -> tuple[float, int, dict[str, Any]]:
+def _reconcile(file: Path, config: Path) -> tuple[float, int, dict[str, Any]]:
     """Return the seconds, the peak memory in KiB and the report."""
     words = [
         sys.executable,

@@ -32,8 +32,8 @@ class Stub(asyncio.DatagramProtocol):
         if data.startswith(b"INVITE"):
             echo = [line for line in data.split(b"\\r\\n") if line[:4] in (b"Via:", b"From", b"Call", b"CSeq")]
             echo += [line + b";tag=x" for line in data.split(b"\\r\\n") if line[:3] == b"To:"]
-            said = [b"SIP/2.0 302 Moved Temporarily", *echo, b"Contact: <sip:x@trunk>", b"Content-Length: 0", b"", b""]
-            self.transport.sendto(b"\\r\\n".join(said), addr)
+            response = [b"SIP/2.0 302 Moved Temporarily", *echo, b"Contact: <sip:x@trunk>", b"Content-Length: 0", b"", b""]
+            self.transport.sendto(b"\\r\\n".join(response), addr)
 async def main():
     udp, _ = await asyncio.get_running_loop().create_datagram_endpoint(Stub, ("127.0.0.1", 0))
     udp.get_extra_info("socket").setsockopt(1, 8, 4 << 20)  # SO_RCVBUF, as the gate has it

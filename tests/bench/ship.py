@@ -75,8 +75,8 @@ def run(requests: int = 15_000, rounds: int = 3, countries: Path = COUNTRIES) ->
                     delay = _delay(client, folder / "data" / "log")
                 with _shipper(hung):
                     done.append(Round(alone, beside, run_turn(gate, made.key, ask[2]), delay))
-        yield from _beside(done[1:])
-        yield from _by_itself(folder, url)
+        yield from _effect_on_gate(done[1:])
+        yield from _without_gate(folder, url)
 
 
 def _config(path: Path, shipping: dict[str, Any]) -> Path:
@@ -120,7 +120,7 @@ def _delay(client: "redis.Redis", log: Path) -> float:
         time.sleep(0.01)
 
 
-def _beside(rounds: list[Round]) -> Iterator[Figure]:
+def _effect_on_gate(rounds: list[Round]) -> Iterator[Figure]:
     measures: tuple[tuple[str, str, Callable[[Turn], float]], ...] = (
         ("requests", "1/s", lambda turn: turn.load.requests / turn.load.seconds),
         ("p99", "us", lambda turn: turn.load.p99),
@@ -139,7 +139,7 @@ def _beside(rounds: list[Round]) -> Iterator[Figure]:
     yield Figure("ship.stream.delay", round(median(turns.delay for turns in rounds), 2), "s")
 
 
-def _by_itself(folder: Path, url: str) -> Iterator[Figure]:
+def _without_gate(folder: Path, url: str) -> Iterator[Figure]:
     """Ship the same log again from its beginning, without a gate."""
     data = folder / "data"
     records = durable(data / "log")
@@ -147,7 +147,7 @@ def _by_itself(folder: Path, url: str) -> Iterator[Figure]:
         client.flushall()
         yield Figure(
             "ship.stream.records",
-            round(records / asyncio.run(_streamed(data, url, Cursors(folder / "1.json", "")))),
+            round(records / asyncio.run(_stream(data, url, Cursors(folder / "1.json", "")))),
             "1/s",
         )
         memory = sum(int(client.memory_usage(key, samples=0) or 0) for key in client.keys("*:decisions:*"))
@@ -157,7 +157,7 @@ def _by_itself(folder: Path, url: str) -> Iterator[Figure]:
         client.flushall()
         yield Figure(
             "ship.stream.packed_records",
-            round(records / asyncio.run(_streamed(data, url, Cursors(folder / "2.json", "")))),
+            round(records / asyncio.run(_stream(data, url, Cursors(folder / "2.json", "")))),
             "1/s",
         )
     (folder / "share-2").mkdir()
@@ -170,7 +170,7 @@ def _by_itself(folder: Path, url: str) -> Iterator[Figure]:
     yield Figure("ship.segments.records", round(shipping.standings[1].last / taken), "1/s")
 
 
-async def _streamed(data: Path, url: str, cursors: Cursors) -> float:
+async def _stream(data: Path, url: str, cursors: Cursors) -> float:
     stream = StreamShipping(data, "bench", StreamTo(url=url, name=_NAME), url, cursors)
     began = time.perf_counter()
     while await stream.round():

@@ -50,8 +50,8 @@ def run(requests: int = 6_000, rounds: int = 15, countries: Path = COUNTRIES) ->
         for _ in range(rounds + 1):
             for count, made in worlds.items():
                 bodies, connections = world.bodies(numbers[count], requests * count), CONNECTIONS * count
-                measured[count].gate.append(_spent([gates[count]], made.key, bodies, connections))
-                measured[count].empty.append(_spent(bare[count], made.key, bodies, connections))
+                measured[count].gate.append(_processor_time([gates[count]], made.key, bodies, connections))
+                measured[count].empty.append(_processor_time(bare[count], made.key, bodies, connections))
     alone = measured[_COUNTS[0]]
     for count, times in measured.items():
         yield _compared(f"workers.{count}.server_cpu", times.gate[1:], alone.gate[1:])
@@ -70,7 +70,7 @@ def _bare(running: ExitStack, count: int) -> list[Server]:
     return [first, *(running.enter_context(servers.bare(EMPTY, first.port)) for _ in range(count - 1))]
 
 
-def _spent(on: list[Server], key: str, bodies: bytes, connections: int) -> float:
+def _processor_time(on: list[Server], key: str, bodies: bytes, connections: int) -> float:
     before = sum(server.cpu() for server in on)
     load = run_turn(on[0], key, bodies, connections).load
     return (sum(server.cpu() for server in on) - before) / load.requests * 1e6

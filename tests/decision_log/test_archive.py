@@ -38,7 +38,7 @@ from dialgate.decision_log.archive.parquet import digest, write_sums
 from dialgate.decision_log.records import Reader
 from dialgate.decision_log.segment import ZERO, follow, header_of
 from tests.support.damage import flip
-from tests.support.sample_log import NOW, Said, write
+from tests.support.sample_log import NOW, SampleDecision, write
 from tests.support.world import CALLER, CLEAR, Hand, running
 
 NUMBERS = [f"+39061234{at:04}" for at in range(40)]
@@ -53,7 +53,7 @@ def keys(tmp_path: Path) -> Keys:
 def folder(tmp_path: Path, keys: Keys) -> Path:
     """A log of three segments, two of them closed, with 120 decisions about 40 numbers."""
     decisions = [
-        Said(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0, call_id=f"{at}.7" if at % 2 else "")
+        SampleDecision(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0, call_id=f"{at}.7" if at % 2 else "")
         for at in range(120)
     ]
     write(tmp_path / "log", keys, decisions, segment_bytes=25_000)
@@ -155,7 +155,7 @@ def test_a_large_segment_is_rebuilt_and_small(tmp_path: Path, keys: Keys) -> Non
     """Cross the ends of row groups and of stored hashes."""
     draw = random.Random(1)
     decisions = [
-        Said(f"+3906{draw.randrange(10**8):08}", NOW + at * 7, call_id=f"{NOW // 1000}.{at}")
+        SampleDecision(f"+3906{draw.randrange(10**8):08}", NOW + at * 7, call_id=f"{NOW // 1000}.{at}")
         for at in range(10_000)
     ]
     folder = tmp_path / "log"

@@ -22,7 +22,7 @@ from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader, Record
 from dialgate.tools.backup import back_up
 from tests.support.damage import flip
-from tests.support.sample_log import NOW, Said, write
+from tests.support.sample_log import NOW, SampleDecision, write
 from tests.support.world import write_folder
 
 DAMAGES = int(os.environ.get("DIALGATE_INDEX_DAMAGES", "5"))
@@ -37,7 +37,7 @@ def keys(tmp_path: Path) -> Keys:
 @pytest.fixture
 def folder(tmp_path: Path, keys: Keys) -> Path:
     """A log of about thirty segments, all but the last closed, with 300 decisions about 30 numbers."""
-    decisions = [Said(NUMBERS[at % 30], NOW + at, allow=at % 3 > 0) for at in range(300)]
+    decisions = [SampleDecision(NUMBERS[at % 30], NOW + at, allow=at % 3 > 0) for at in range(300)]
     write(tmp_path / "log", keys, decisions, segment_bytes=6_000)
     return tmp_path / "log"
 
@@ -354,7 +354,7 @@ def test_a_damaged_segment_is_not_indexed_and_others_are(folder: Path) -> None:
 def test_the_commands_report_and_rebuild_a_damaged_index(tmp_path: Path, keys: Keys) -> None:
     config = write_folder(tmp_path)
     folder = tmp_path / "data" / "log"
-    write(folder, keys, [Said(NUMBERS[at % 30], NOW + at) for at in range(60)], segment_bytes=6_000)
+    write(folder, keys, [SampleDecision(NUMBERS[at % 30], NOW + at) for at in range(60)], segment_bytes=6_000)
     pack_all(folder)
     entry = index.indexes(folder)[0]
     flip(entry.path, -1)

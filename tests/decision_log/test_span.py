@@ -11,7 +11,7 @@ from dialgate.decision_log.archive import closed_segments, segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader
 from dialgate.decision_log.span import Span
-from tests.support.sample_log import NOW, Said, write
+from tests.support.sample_log import NOW, SampleDecision, write
 
 NUMBERS = [f"+39061234{at:04}" for at in range(9)]
 
@@ -24,7 +24,9 @@ def at(number: int) -> int:
 @pytest.fixture(params=[False, True], ids=["plain", "packed"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     keys, folder = Keys.open(tmp_path / "keys.json"), tmp_path / "log"
-    decisions = [Said(NUMBERS[number % 9], at(number), allow=number % 2 > 0) for number in range(400)]
+    decisions = [
+        SampleDecision(NUMBERS[number % 9], at(number), allow=number % 2 > 0) for number in range(400)
+    ]
     write(folder, keys, decisions, segment_bytes=9_000)
     for segment in closed_segments(folder, NOW + 1_000 * HOUR) if request.param else []:
         pack(segment)

@@ -26,11 +26,11 @@ from dialgate.core.model import (
     Pass,
     RegistryAnswer,
 )
-from tests.support.case_world import Asked, Staged, ask_group, order_of_attempts, staged, worlds
+from tests.support.case_world import GateResult, PreparedCase, ask_group, order_of_attempts, prepare, worlds
 from tests.support.casebook import all_cases, case_law, instant
 
 # Cases with facts that a gate cannot gather, and why.
-_ZONES = "every Italian number lies in Rome's time; the zones are for countries that have several"
+_ZONES = "every Italian number is in the time zone of Rome; other countries have several zones"
 ELSEWHERE = {
     "Days are counted at the called person's location, and in every possible zone if there are two": _ZONES,
     "Days are counted in UTC if the called person's time zone is unknown": _ZONES,
@@ -42,8 +42,8 @@ ELSEWHERE = {
     "For a number with two possible time zones, a contract must begin after the day of the revocation in both": _ZONES,
     "If the called person's time zone is unknown, a contract that begins the day after a revocation does not count as later": _ZONES,
     "If the called person's time zone is unknown, a contract that begins two days after a revocation counts as later": _ZONES,
-    "Campaigns may not call numbers of an unknown class": "what is of no known class is read as no number",
-    "A trunk without a declared country counts as foreign": "the configuration must say where",
+    "Campaigns may not call numbers of an unknown class": "the gate treats a number of an unknown class as invalid",
+    "A trunk without a declared country counts as foreign": "the configuration must declare the country of a trunk",
 }
 
 CASES = [case for case in all_cases() if case.about not in ELSEWHERE]
@@ -51,7 +51,7 @@ CASES = [case for case in all_cases() if case.about not in ELSEWHERE]
 # ---- expected facts --------------------------------------------------------------------------------------------------
 
 
-def expected(each: Staged) -> Facts:
+def expected(each: PreparedCase) -> Facts:
     """Return the case's facts without a ledger state if the number is invalid or the campaign unknown."""
     facts, law = each.facts, case_law(each.case)
     said = {answer.registry: answer for answer in facts.registries}
@@ -135,25 +135,25 @@ def told(decision: Decision) -> dict[str, tuple[str, str, Instant]]:
 
 # ---- facts of the gate -----------------------------------------------------------------------------------------------
 
-STAGED = [staged(place, case) for place, case in enumerate(CASES)]
+PREPARED = [prepare(place, case) for place, case in enumerate(CASES)]
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Asked]:
+def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GateResult]:
     """Return the answer and record of every case, by its sentence."""
 
-    async def all_of_them() -> dict[str, Asked]:
-        found: dict[str, Asked] = {}
-        for group in worlds(STAGED):
+    async def all_of_them() -> dict[str, GateResult]:
+        found: dict[str, GateResult] = {}
+        for group in worlds(PREPARED):
             found.update(await ask_group(tmp_path_factory.mktemp("world"), group))
         return found
 
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("each", STAGED, ids=lambda each: f"{each.case.file}: {each.case.about}")
-def test_the_gate_finds_out_what_the_case_says_and_answers_as_it_wants(
-    each: Staged, asked: dict[str, Asked]
+@pytest.mark.parametrize("each", PREPARED, ids=lambda each: f"{each.case.file}: {each.case.about}")
+def test_the_gate_gathers_the_facts_and_makes_the_wanted_decision(
+    each: PreparedCase, asked: dict[str, GateResult]
 ) -> None:
     answer, record = asked[each.case.about]
     want, decision = each.case.want, record.decision
@@ -166,9 +166,9 @@ def test_the_gate_finds_out_what_the_case_says_and_answers_as_it_wants(
         assert wanted is None or given == (instant(wanted) if wanted else 0)
 
 
-@pytest.mark.parametrize("each", STAGED, ids=lambda each: f"{each.case.file}: {each.case.about}")
-def test_the_answer_tells_the_decision_and_outlives_neither_it_nor_a_quarter_of_an_hour(
-    each: Staged, asked: dict[str, Asked]
+@pytest.mark.parametrize("each", PREPARED, ids=lambda each: f"{each.case.file}: {each.case.about}")
+def test_the_response_matches_the_decision_and_expires_with_it_or_after_a_quarter_hour(
+    each: PreparedCase, asked: dict[str, GateResult]
 ) -> None:
     answer, record = asked[each.case.about]
     until = min(record.decision.valid_until, record.at + 900 * SECOND) if record.decision.allow else 0
@@ -186,7 +186,7 @@ def test_the_answer_tells_the_decision_and_outlives_neither_it_nor_a_quarter_of_
     assert decide(record.facts, case_law(each.case)) == record.decision
 
 
-def test_few_cases_are_left_out_and_each_of_them_is_one() -> None:
+def test_the_excluded_cases_exist_and_are_few() -> None:
     known = [case.about for case in all_cases()]
     assert len(set(known)) == len(known)
     assert set(ELSEWHERE) <= set(known)

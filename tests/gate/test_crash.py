@@ -25,7 +25,7 @@ from dialgate.decision_log.records import Reader, Record
 from dialgate.runtime.clock import wall_clock
 from dialgate.store.sqlite import SqliteStore
 from tests.support import world
-from tests.support.running_gate import HUNG_UP, Gatehouse, kill, serving, spawn
+from tests.support.running_gate import HUNG_UP, RunningGate, kill, serving, spawn
 from tests.support.world import CALLER
 
 KILLS = int(os.environ.get("DIALGATE_KILLS", "8"))
@@ -76,7 +76,7 @@ class Witness:
         if new and answer["decision"] == "allow" and is_reported_on(body):
             self._allowed.append(answer["decision_id"])
 
-    async def writing(self, gate: Gatehouse) -> None:
+    async def writing(self, gate: RunningGate) -> None:
         """Report outcomes and revocations until the connection closes; remember the acknowledged ones."""
         while True:
             number = next(self._unstopped)
@@ -167,13 +167,13 @@ async def cut_short(config: Path) -> None:
     await kill(process)
 
 
-async def loaded_and_killed(gate: Gatehouse, witness: Witness) -> None:
-    hammering = gate.hammered(witness.question, witness.heard)
+async def loaded_and_killed(gate: RunningGate, witness: Witness) -> None:
+    load = gate.start_load(witness.question, witness.heard)
     # Each of their outcomes makes the store write down its attempts, so that it may be ahead of the synced log.
     writers = [asyncio.create_task(witness.writing(gate)) for _ in range(WRITERS)]
     await asyncio.sleep(random.uniform(0, LONGEST))
     await kill(gate.process)
-    for met in await asyncio.gather(hammering.ended(), *writers, return_exceptions=True):
+    for met in await asyncio.gather(load.wait(), *writers, return_exceptions=True):
         if met is not None and not isinstance(met, HUNG_UP):
             raise met
 
@@ -229,7 +229,7 @@ async def counted_is_logged(data: Path, log: Log, witness: Witness) -> None:
     assert {log.keys.subject("acme", number) for number in witness.stopped} <= stopped
 
 
-async def asked_again(gate: Gatehouse, witness: Witness, log: Log, first: int) -> None:
+async def asked_again(gate: RunningGate, witness: Witness, log: Log, first: int) -> None:
     """Check that a retry gets the earlier response, or the decision whose response was lost."""
     answered = [
         (body, answer) for body, answer in list(witness.told.values())[first:] if not is_reported_on(body)

@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from dialgate.core.model import DAY
 from tests.support import redis_servers, world
-from tests.support.gate_processes import FULL, LOSING, Died, Entry, Failed, Node, Told, run_beside
+from tests.support.gate_processes import FULL, LOSING, CheckResponse, Died, Entry, Failed, Node, run_beside
 from tests.support.proxy import Proxy, proxied
 from tests.support.world import NOW, Hand
 
@@ -192,7 +192,7 @@ class Asked(Struct, frozen=True):
     question: Question | None
     stopped: bool
     log: str  # of the gate that answered
-    answer: Told
+    answer: CheckResponse
 
 
 class House:
@@ -248,9 +248,9 @@ class History:
         for question in self.questions.values():
             question.most += 1
 
-    async def ask(self, gate: int, calls: Calls) -> list[Told]:
+    async def ask(self, gate: int, calls: Calls) -> list[CheckResponse]:
         """Return the answers, or none if the gate was killed."""
-        made, answers = [], list[Told]()
+        made, answers = [], list[CheckResponse]()
         if not calls:
             return answers
         for place, call_id, known in calls:
@@ -631,13 +631,13 @@ async def overlapped(history: History, overlap: Overlap) -> tuple[bool, tuple[st
     return again, (one.decision if one.id else REFUSED, _after(one, two))
 
 
-def _after(one: Told, two: Told) -> str:
+def _after(one: CheckResponse, two: CheckResponse) -> str:
     if not two.id:
         return REFUSED
     return "the same" if two.id == one.id else two.decision
 
 
-async def asked(history: History, node: Node, calls: Sequence[str]) -> list[Told]:
+async def asked(history: History, node: Node, calls: Sequence[str]) -> list[CheckResponse]:
     """Ask `calls`, each the name of a number and perhaps a call id."""
     places = {"full": (0, True), "fresh": (1, True), "strange": (1, False)}
     words = [(*places[name], call_id) for name, _, call_id in (call.partition(" ") for call in calls)]

@@ -19,7 +19,7 @@ from dialgate.decision_log.records import Reader, Record
 from dialgate.runtime.clock import wall_clock
 from tests.support import world
 from tests.support.paths import ROOT
-from tests.support.running_gate import Gatehouse, program, serving
+from tests.support.running_gate import RunningGate, program, serving
 from tests.support.world import CALL, CLEAR
 
 FRESH = (
@@ -32,7 +32,7 @@ Body: TypeAlias = dict[str, Any]
 
 
 @asynccontextmanager
-async def gate_on(folder: Path, limit: int) -> AsyncIterator[Gatehouse]:
+async def gate_on(folder: Path, limit: int) -> AsyncIterator[RunningGate]:
     config = world.write_folder(folder)
     law = folder / "countries" / "it.yaml"
     law.write_text(law.read_text().replace("limit: 5", f"limit: {limit}"))
@@ -76,11 +76,11 @@ async def test_of_a_hundred_simultaneous_checks_on_a_limit_of_five_exactly_five_
         assert logged == {name: answer["decision"] for name, answer in told.items()}
 
 
-async def revoked_over_http(gate: Gatehouse, _allowed: str, _config: Path) -> Body:
+async def revoked_over_http(gate: RunningGate, _allowed: str, _config: Path) -> Body:
     return await gate.post("/v1/revocations", {"number": CLEAR})
 
 
-async def revoked_by_another_process(_gate: Gatehouse, _allowed: str, config: Path) -> Body:
+async def revoked_by_another_process(_gate: RunningGate, _allowed: str, config: Path) -> Body:
     process = await asyncio.create_subprocess_exec(
         *program(
             "revoke", CLEAR, "--controller", "acme", "--actor", "dpo", "--json", "--config", str(config)
@@ -94,7 +94,7 @@ async def revoked_by_another_process(_gate: Gatehouse, _allowed: str, config: Pa
     return receipt
 
 
-async def opted_out(gate: Gatehouse, allowed: str, _config: Path) -> Body:
+async def opted_out(gate: RunningGate, allowed: str, _config: Path) -> Body:
     told = await gate.post("/v1/outcomes", {"decision_id": allowed, "outcome": "opt_out"})
     receipt: Body = told["revocation"]
     return receipt
@@ -130,7 +130,7 @@ class Callers:
             self.enough_after.set()
 
 
-Revoke: TypeAlias = Callable[[Gatehouse, str, Path], Awaitable[Body]]
+Revoke: TypeAlias = Callable[[RunningGate, str, Path], Awaitable[Body]]
 
 
 @pytest.mark.parametrize("revoke", [revoked_over_http, revoked_by_another_process, opted_out])
@@ -139,12 +139,12 @@ async def test_once_a_revocation_is_acknowledged_nothing_is_allowed_any_more(
 ) -> None:
     callers = Callers()
     async with gate_on(tmp_path, limit=100_000) as gate:
-        hammering = gate.hammered(callers.ask, callers.heard)
+        load = gate.start_load(callers.ask, callers.heard)
         await callers.enough_before.wait()
         receipt = await revoke(gate, callers.allowed[0], tmp_path / "dialgate.yaml")
         callers.acknowledged = True
         await callers.enough_after.wait()
-        await hammering.stopped()
+        await load.stop()
     assert {answer["decision"] for answer in callers.late} == {"deny"}
     late = [record for record in records(tmp_path) if local_time.rfc3339(record.at) > receipt["at"]]
     assert late

@@ -13,8 +13,8 @@ import msgspec
 from dialgate.interfaces.connections import Connections
 from dialgate.tools.conformance.asterisk import Channel, agi
 from tests.support import pbx, world
-from tests.support.pbx import told
-from tests.support.running_gate import PROGRAM, Gatehouse, serving
+from tests.support.pbx import decision_and_reason
+from tests.support.running_gate import PROGRAM, RunningGate, serving
 from tests.support.world import CALL, CALLER, CLEAR, KEY, LISTED, SCOPES
 
 IDLE = 2_000
@@ -93,18 +93,18 @@ def held(port: int, count: int) -> Iterator[list[socket.socket]]:
 
 
 @asynccontextmanager
-async def few_files(folder: Path, **changes: object) -> AsyncIterator[Gatehouse]:
+async def few_files(folder: Path, **changes: object) -> AsyncIterator[RunningGate]:
     """Run `dialgate serve` with at most 1,024 open files and long timeouts."""
     changes = {"limits": {"first_byte_seconds": 60, "read_seconds": 60}, **changes}
     async with serving(world.write_folder(folder, **changes), FEW_FILES) as gate:
         yield gate
 
 
-def port_of(gate: Gatehouse) -> int:
+def port_of(gate: RunningGate) -> int:
     return int(gate.ready["url"].rpartition(":")[2])
 
 
-async def checked(gate: Gatehouse) -> None:
+async def checked(gate: RunningGate) -> None:
     answer = await gate.post("/v1/check", {**CALL, "to": "+390612340000"})
     assert answer["decision_id"], answer
 
@@ -162,7 +162,7 @@ async def test_strangers_over_http_delay_no_call_over_agi(tmp_path: Path) -> Non
         with held(port_of(gate), IDLE):
             channel = Channel(extension=LISTED, caller=CALLER)
             await agi(channel, f"agi://127.0.0.1:{gate.port('fastagi')}/check", LISTED, CALLER, "acme-fibre")
-            assert told(channel)[0] == "deny"
+            assert decision_and_reason(channel)[0] == "deny"
             assert channel.variables["DG_DECISION_ID"]
 
 

@@ -21,7 +21,7 @@ from dialgate.core.model import DAY
 from dialgate.interfaces.cli.main import app
 from dialgate.runtime.clock import wall_clock
 from tests.support import redis_servers, world
-from tests.support.running_gate import Gatehouse, serving
+from tests.support.running_gate import RunningGate, serving
 from tests.support.world import CALL, CLEAR, KEY, LISTED
 
 NUMBERS = [f"+3906{number}" for number in range(12_345_000, 12_345_050)]
@@ -39,7 +39,7 @@ CONSOLE = world.client("tests", KEY, *world.SCOPES, "watch")
 
 
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Gatehouse]:
+async def node(tmp_path: Path) -> AsyncIterator[RunningGate]:
     async with serving(write(tmp_path, clients=[CONSOLE])) as gate:
         await gate.post("/v1/lists", {**world.LIST, "numbers": [*NUMBERS, CLEAR, LISTED]})
         await until(lambda: in_use(gate))
@@ -54,13 +54,13 @@ async def until(what: Callable[[], Awaitable[bool]]) -> None:
                 return
 
 
-async def in_use(gate: Gatehouse) -> bool:
+async def in_use(gate: RunningGate) -> bool:
     """Return whether both workers use the list, which each opens in its next round of upkeep."""
     said = await asyncio.gather(*(ask_anew(gate, CALL, "/v1/simulate") for _ in range(24)))
     return all(each["decision"] == "allow" for each in said)
 
 
-async def series(gate: Gatehouse, name: str) -> dict[str, float]:
+async def series(gate: RunningGate, name: str) -> dict[str, float]:
     """Return the sum of a metric by worker."""
     """By the operations listener, which either worker may answer."""
     async with gate.client.get(f"{gate.ready['operations']}/metrics") as answer:
@@ -73,7 +73,7 @@ async def series(gate: Gatehouse, name: str) -> dict[str, float]:
     return found
 
 
-async def ask_anew(gate: Gatehouse, body: dict[str, str], path: str = "/v1/check") -> dict[str, Any]:
+async def ask_anew(gate: RunningGate, body: dict[str, str], path: str = "/v1/check") -> dict[str, Any]:
     """Send a check on a new connection, which the kernel gives to either worker."""
     async with (
         ClientSession(gate.client._base_url, connector=TCPConnector(force_close=True)) as client,
@@ -83,7 +83,7 @@ async def ask_anew(gate: Gatehouse, body: dict[str, str], path: str = "/v1/check
         return told
 
 
-def children(gate: Gatehouse) -> list[int]:
+def children(gate: RunningGate) -> list[int]:
     pid = gate.process.pid
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -96,7 +96,7 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-async def names(gate: Gatehouse, many: int) -> set[str]:
+async def names(gate: RunningGate, many: int) -> set[str]:
     """Return the logs of the decisions."""
     answers = await asyncio.gather(*(ask_anew(gate, {**CALL, "to": LISTED}) for _ in range(many)))
     return {answer["decision_id"].partition("-")[0] for answer in answers}
@@ -109,7 +109,7 @@ def test_several_workers_on_the_embedded_store_are_refused_with_the_setting(tmp_
     assert "set `store` to a Redis" in refused.output
 
 
-async def test_the_port_of_another_gate_is_not_shared(node: Gatehouse, tmp_path: Path) -> None:
+async def test_the_port_of_another_gate_is_not_shared(node: RunningGate, tmp_path: Path) -> None:
     """Otherwise each gate would receive about half of the other's calls."""
     (tmp_path / "other").mkdir()
     address = node.client._base_url
@@ -137,19 +137,19 @@ def test_the_sip_port_of_another_gate_is_not_shared(tmp_path: Path, kind: socket
     assert f"sip: 127.0.0.1 port {port}: Address already in use. Stop the" in refused.output
 
 
-async def test_workers_share_the_port_and_count_together(node: Gatehouse) -> None:
+async def test_workers_share_the_port_and_count_together(node: RunningGate) -> None:
     answers = await asyncio.gather(*(ask_anew(node, CALL) for _ in range(60)))
     assert sum(answer["decision"] == "allow" for answer in answers) == 5, answers[0]
     assert len({answer["decision_id"].partition("-")[0] for answer in answers}) == 2
     assert len({answer["decision_id"] for answer in answers}) == 60
 
 
-async def test_workers_do_not_preempt_each_other(node: Gatehouse) -> None:
+async def test_workers_do_not_preempt_each_other(node: RunningGate) -> None:
     policies = {os.sched_getscheduler(int(task.name)) for pid in children(node) for task in tasks(pid)}
     assert policies == {os.SCHED_BATCH}
 
 
-async def test_one_scrape_shows_every_worker(node: Gatehouse) -> None:
+async def test_one_scrape_shows_every_worker(node: RunningGate) -> None:
     await asyncio.gather(*(ask_anew(node, CALL) for _ in range(40)))
     counted = await series(node, "dialgate_decisions_total")
     assert set(counted) == {"1", "2"}
@@ -157,14 +157,14 @@ async def test_one_scrape_shows_every_worker(node: Gatehouse) -> None:
     assert await series(node, "dialgate_worker_up") == {"1": 1, "2": 1}
 
 
-async def on_each(node: Gatehouse, many: int = 24, **headers: str) -> AsyncIterator[ClientSession]:
+async def on_each(node: RunningGate, many: int = 24, **headers: str) -> AsyncIterator[ClientSession]:
     """Open browsers on new connections, until both workers have served one."""
     for _ in range(many):
         async with ClientSession(node.client._base_url, headers=headers) as browser:
             yield browser
 
 
-async def test_a_console_session_is_valid_in_every_worker_and_ends_in_all(node: Gatehouse) -> None:
+async def test_a_console_session_is_valid_in_every_worker_and_ends_in_all(node: RunningGate) -> None:
     site = {"Sec-Fetch-Site": "same-origin"}
     async with node.client.post(
         "/console/login", data={"key": KEY}, headers=site, allow_redirects=False
@@ -190,7 +190,7 @@ async def test_a_console_session_is_valid_in_every_worker_and_ends_in_all(node: 
             assert page.status == 303
 
 
-async def test_wrong_keys_are_counted_by_all_workers_together(node: Gatehouse) -> None:
+async def test_wrong_keys_are_counted_by_all_workers_together(node: RunningGate) -> None:
     site = {"Sec-Fetch-Site": "same-origin"}
     statuses = []
     async for browser in on_each(node, 14):
@@ -199,7 +199,7 @@ async def test_wrong_keys_are_counted_by_all_workers_together(node: Gatehouse) -
     assert statuses == [401] * 10 + [429] * 4
 
 
-async def test_every_board_shows_what_every_worker_decided(node: Gatehouse) -> None:
+async def test_every_board_shows_what_every_worker_decided(node: RunningGate) -> None:
     await asyncio.gather(*(ask_anew(node, {**CALL, "to": LISTED}) for _ in range(40)))
     assert len(await names(node, 20)) == 2
     site = {"Sec-Fetch-Site": "same-origin"}
@@ -216,7 +216,7 @@ async def test_every_board_shows_what_every_worker_decided(node: Gatehouse) -> N
                     break
 
 
-async def test_decisions_of_any_worker_are_found_by_every_reader(node: Gatehouse, tmp_path: Path) -> None:
+async def test_decisions_of_any_worker_are_found_by_every_reader(node: RunningGate, tmp_path: Path) -> None:
     answers = [await ask_anew(node, CALL) for _ in range(12)]
     allowed = [answer["decision_id"] for answer in answers if answer["decision"] == "allow"]
     for decision in allowed:  # reported to either worker
@@ -238,7 +238,7 @@ async def test_decisions_of_any_worker_are_found_by_every_reader(node: Gatehouse
     assert sum(each["by_type"]["decision"] for each in proved["workers"].values()) == 12
 
 
-async def test_a_crashed_worker_is_replaced_and_the_port_stays_open(node: Gatehouse) -> None:
+async def test_a_crashed_worker_is_replaced_and_the_port_stays_open(node: RunningGate) -> None:
     before = await names(node, 40)
     assert len(before) == 2
     workers = children(node)
@@ -252,7 +252,7 @@ async def test_a_crashed_worker_is_replaced_and_the_port_stays_open(node: Gateho
     assert await names(node, 40) == before
 
 
-async def test_a_rolling_restart_refuses_no_call(node: Gatehouse) -> None:
+async def test_a_rolling_restart_refuses_no_call(node: RunningGate) -> None:
     heard: Counter[str] = Counter()
     calls = iter(range(1 << 30))
 
@@ -277,13 +277,13 @@ async def test_a_rolling_restart_refuses_no_call(node: Gatehouse) -> None:
     assert "" not in heard, "every answer is a decision that was recorded"
 
 
-async def test_idle_workers_are_replaced_too(node: Gatehouse) -> None:
+async def test_idle_workers_are_replaced_too(node: RunningGate) -> None:
     await node.client.close()
     node.process.send_signal(signal.SIGUSR2)
     await said(node, "rolled")
 
 
-async def test_a_worker_does_not_start_with_another_store(node: Gatehouse, tmp_path: Path) -> None:
+async def test_a_worker_does_not_start_with_another_store(node: RunningGate, tmp_path: Path) -> None:
     """Entries at one worker would not apply at the others."""
     before = children(node)
     file = tmp_path / "dialgate.yaml"
@@ -295,7 +295,9 @@ async def test_a_worker_does_not_start_with_another_store(node: Gatehouse, tmp_p
 
 
 async def keep_asking(
-    gate: Gatehouse, ask: Callable[[], dict[str, str]], hear: Callable[[dict[str, Any], dict[str, Any]], None]
+    gate: RunningGate,
+    ask: Callable[[], dict[str, str]],
+    hear: Callable[[dict[str, Any], dict[str, Any]], None],
 ) -> None:
     """Send checks on a kept connection, as dialers do. Raise any other response than an answer."""
     async with ClientSession(
@@ -308,7 +310,7 @@ async def keep_asking(
                 hear(body, await answer.json())
 
 
-async def said(gate: Gatehouse, event: str) -> None:
+async def said(gate: RunningGate, event: str) -> None:
     """Wait for a log line. Raise the output so far if the process ends, or takes longer than a busy machine needs."""
     assert gate.process.stderr is not None
     heard: list[str] = []
@@ -321,7 +323,7 @@ async def said(gate: Gatehouse, event: str) -> None:
     raise AssertionError(f"the gate did not say {event!r}; it said:\n{''.join(heard)}")
 
 
-async def test_workers_end_with_their_parent(node: Gatehouse) -> None:
+async def test_workers_end_with_their_parent(node: RunningGate) -> None:
     workers = children(node)
     assert len(workers) == 2
     os.kill(node.process.pid, signal.SIGKILL)

@@ -155,7 +155,7 @@ def _of_bool(node: Any) -> Iterator[Node]:
     made.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
     yield made
     for index in range(len(node.values)):
-        rest = [copy.deepcopy(each) for each in (*node.values[:index], *node.values[index + 1 :])]
+        rest = [copy.deepcopy(value) for value in (*node.values[:index], *node.values[index + 1 :])]
         yield rest[0] if len(rest) == 1 else ast.BoolOp(copy.copy(node.op), rest)
 
 

@@ -1,4 +1,4 @@
-"""The page of error codes: each code and each message says what happened and what to do, in a table that is complete."""
+"""Tests of the page of error codes: it is complete, and every text says what happened and what to do."""
 
 import re
 from typing import Any
@@ -61,7 +61,7 @@ def test_a_message_has_a_code_of_the_table_and_its_status(message: error_message
 
 
 def test_the_messages_are_found() -> None:
-    """Of the API, the ledger and data-subject requests; a class that raises its own as well."""
+    """The messages include those of the API, the ledger and data-subject requests."""
     assert {"auth.scope", "ledger.unknown", "lookup.throttled", "subject.closed"} <= {
         message.code for message in MESSAGES
     }
@@ -86,7 +86,7 @@ def test_a_message_lists_the_allowed_values(kind: type[Struct], field: str, allo
 
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_a_message_shows_the_form_of_a_field(kind: type[Struct]) -> None:
-    """It has an example of a time and never a regular expression."""
+    """A message gives an example of a time, and never a regular expression."""
     for field in msgspec.structs.fields(kind):
         try:
             decode(msgspec.json.Decoder(kind), msgspec.json.encode({field.encode_name: "?"}))

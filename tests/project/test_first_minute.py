@@ -310,7 +310,7 @@ def test_no_child_process_inherits_a_terminal_to_ask_on() -> None:
     bare = [
         f"{path.relative_to(ROOT)}:{call.lineno}"
         for path, call in children
-        if not {"stdin", "input"} & {each.arg for each in call.keywords}
+        if not {"stdin", "input"} & {keyword.arg for keyword in call.keywords}
     ]
     assert bare == [], "pass stdin=DEVNULL, or a child process that asks a question waits for ever"
 

@@ -195,7 +195,7 @@ def test_protocols_of_the_store_are_small(protocol: type) -> None:
 
 
 def test_the_path_of_a_call_and_the_ledger_share_only_the_read() -> None:
-    public = [{name for name in dir(each) if not name.startswith("_")} for each in (Attempts, Ledger)]
+    public = [{name for name in dir(protocol) if not name.startswith("_")} for protocol in (Attempts, Ledger)]
     assert public[0] & public[1] == {"read"}
 
 

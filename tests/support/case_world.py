@@ -60,7 +60,7 @@ SHOWN = {"withheld": "anonymous", "invalid": "sales"}
 UNASKED = "+390687654321"  # published in every world, so that no snapshot is empty
 
 
-class Staged(NamedTuple):
+class PreparedCase(NamedTuple):
     """A case with the facts that the gate should gather and the number to call."""
 
     case: Case
@@ -72,7 +72,7 @@ class Staged(NamedTuple):
         return self.to.startswith("+")
 
 
-class Asked(NamedTuple):
+class GateResult(NamedTuple):
     answer: Answer
     record: Record
 
@@ -81,7 +81,7 @@ def order_of_attempts(attempt: Attempt) -> tuple[Instant, str, str]:
     return attempt.at, attempt.campaign, attempt.result
 
 
-def staged(place: int, case: Case) -> Staged:
+def prepare(place: int, case: Case) -> PreparedCase:
     """Prepare a case for a gate: assign a number and the sectors that a configuration requires."""
     facts = facts_of(case)
     contracts = tuple(
@@ -91,19 +91,19 @@ def staged(place: int, case: Case) -> Staged:
     campaign = structs.replace(facts.campaign, sector=facts.campaign.sector or UNSAID_SECTOR)
     known = structs.replace(facts.known, contracts=contracts)
     to = NUMBERS[facts.number.kind, facts.number.region].format(place)
-    return Staged(case, structs.replace(facts, campaign=campaign, known=known), to)
+    return PreparedCase(case, structs.replace(facts, campaign=campaign, known=known), to)
 
 
 # ---- worlds that cases share -------------------------------------------------------------------------------------------
 
 
-def worlds(every: list[Staged]) -> list[list[Staged]]:
+def worlds(every: list[PreparedCase]) -> list[list[PreparedCase]]:
     """Group the cases that can share a gate, in order of time because a gate's clock never goes back.
 
     Cases in a group have the same law, controller, campaign, caller ID and lists. A full registry list applies to every
     number, so its cases form separate groups.
     """
-    together: defaultdict[bytes, list[Staged]] = defaultdict(list)
+    together: defaultdict[bytes, list[PreparedCase]] = defaultdict(list)
     for case in every:
         facts = case.facts
         whole = any(answer.answer == "uncovered" for answer in facts.registries)
@@ -112,7 +112,7 @@ def worlds(every: list[Staged]) -> list[list[Staged]]:
     return [sorted(group, key=lambda case: case.facts.at) for group in together.values()]
 
 
-def configure(folder: Path, of: Staged) -> Config:
+def configure(folder: Path, of: PreparedCase) -> Config:
     path = world.write_folder(folder)
     facts, case = of.facts, of.case
     law = dict(casebook.case_law_data(case))
@@ -136,7 +136,7 @@ def configure(folder: Path, of: Staged) -> Config:
     return loader.load(path)
 
 
-def publish_answers(config: Config, group: list[Staged]) -> None:
+def publish_answers(config: Config, group: list[PreparedCase]) -> None:
     by_consultation: defaultdict[tuple[Instant, str], dict[int, bool]] = defaultdict(dict)
     by_consultation[group[0].facts.at, "rpo"][int(UNASKED)] = False
     for case in group:
@@ -188,7 +188,7 @@ def consultation(at: Instant) -> Consultation:
     )  # fmt: skip
 
 
-async def fill_store(config: Config, group: list[Staged]) -> None:
+async def fill_store(config: Config, group: list[PreparedCase]) -> None:
     keys = Keys.open(config.data / "keys.json")
     store = SqliteStore.open(config.data / "store.db")
     try:
@@ -203,7 +203,7 @@ async def fill_store(config: Config, group: list[Staged]) -> None:
         await store.close()
 
 
-async def load_lists(app: App, group: list[Staged]) -> None:
+async def load_lists(app: App, group: list[PreparedCase]) -> None:
     """Load the lists of a group as a client does. Every number is on every list."""
     numbers = [case.to for case in group if case.is_number]
     for listing in group[0].facts.listings:
@@ -220,7 +220,7 @@ async def load_lists(app: App, group: list[Staged]) -> None:
     await app.tick()
 
 
-async def remember(store: SqliteStore, keys: Keys, case: Staged) -> None:
+async def remember(store: SqliteStore, keys: Keys, case: PreparedCase) -> None:
     """Write the ledger entries and attempts of a case to the store."""
     known, own = case.facts.known, keys.subject("acme", case.to)
     for revoked in sorted(known.revocations, key=lambda revoked: revoked.seq):
@@ -270,7 +270,7 @@ def draft(subject: bytes, event: Event, proof: str = "", at: Instant = 0) -> Dra
     )
 
 
-async def ask_group(folder: Path, group: list[Staged]) -> Iterator[tuple[str, Asked]]:
+async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[str, GateResult]]:
     """Let one gate decide the calls of a group. Returns the sentence, response and record of each case."""
     config = configure(folder, group[0])
     publish_answers(config, group)
@@ -285,10 +285,10 @@ async def ask_group(folder: Path, group: list[Staged]) -> Iterator[tuple[str, As
     await app.close()
     records = [record for _, record in Reader(config.data / "log").entries() if isinstance(record, Record)]
     pairs = zip(group, answers, records, strict=True)
-    return ((case.case.about, Asked(answer, record)) for case, answer, record in pairs)
+    return ((case.case.about, GateResult(answer, record)) for case, answer, record in pairs)
 
 
-def call_of(case: Staged) -> Call:
+def call_of(case: PreparedCase) -> Call:
     shown, facts = case.facts.caller_id, case.facts
     from_ = SHOWN.get(shown.form, shown.number)
     return Call(

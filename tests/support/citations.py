@@ -64,10 +64,10 @@ def citations(case: Case, code: str) -> list[str]:
     if code == "number.not_diallable" and facts["number"]["region"] != case.country:
         return ["gate"]
     if code in FINDINGS:
-        found = [section for finding in FINDINGS[code] for section in _for_finding(case, code, finding)]
+        sections = [section for finding in FINDINGS[code] for section in _for_finding(case, code, finding)]
     else:
-        found = _of_kind(case, facts, code)
-    return list(dict.fromkeys(map(cited, found))) or ["statute"]
+        sections = _of_kind(case, facts, code)
+    return list(dict.fromkeys(map(cited, sections))) or ["statute"]
 
 
 def cited(section: Section) -> str:

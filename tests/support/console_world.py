@@ -47,7 +47,7 @@ BETA = {
 }
 
 
-class Going(Hand):
+class RunningClock(Hand):
     """A clock that runs on from the instant to which it is set."""
 
     def __init__(self) -> None:
@@ -86,13 +86,13 @@ def write_controllers(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def looked_at(folder: Path, **changes: Any) -> AsyncIterator[World]:
+async def running_console(folder: Path, **changes: Any) -> AsyncIterator[World]:
     path = world.write_folder(folder, **{"clients": clients(), "store_patience": 5, **changes})
     write_controllers(folder)
     config = loader.load(path)
     clear = {CLEAR: False, LISTED: True, **dict.fromkeys(NUMBERS, False)}
     world.publish_answers(config.data, clear, NOW - 3 * DAY)
-    hand, registry = Going(), CollectorRegistry()
+    hand, registry = RunningClock(), CollectorRegistry()
     app = await App.open(config, registry=registry, clock=hand)
     runner = await http_application.start(app, registry)
     port = runner.addresses[0][1]
@@ -100,14 +100,14 @@ async def looked_at(folder: Path, **changes: Any) -> AsyncIterator[World]:
     async with ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
         made = World(folder=folder, app=app, registry=registry, hand=hand, port=port, client=session)
         try:
-            await furnish(made)
+            await add_data(made)
             yield made
         finally:
             await runner.cleanup()
             await app.close()
 
 
-async def furnish(made: World) -> None:
+async def add_data(made: World) -> None:
     """Add a call list, a caller ID whose proof expires soon, and data-subject requests."""
     rows = {**world.LIST, "numbers": [CLEAR, LISTED, *NUMBERS]}
     await post(made, "/v1/lists", {**rows, "campaigns": ["acme-fibre", "acme-mobile"]})

@@ -8,7 +8,7 @@ P = ParamSpec("P")
 
 REPORTED: set[str] = set()  # since the start of the current test
 DECLARED: set[str] = set()
-UNJUDGED: list[Callable[[], Awaitable[None]]] = []  # checks to await when the current test ends
+PENDING_CHECKS: list[Callable[[], Awaitable[None]]] = []  # checks to await when the current test ends
 
 
 def fires(*names: str) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, Awaitable[None]]]:
@@ -21,10 +21,10 @@ def fires(*names: str) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, A
             REPORTED.clear()
             try:
                 await test(*args, **kwargs)
-                for judge in UNJUDGED:
-                    await judge()
+                for check in PENDING_CHECKS:
+                    await check()
             finally:
-                UNJUDGED.clear()
+                PENDING_CHECKS.clear()
             assert set(names) <= REPORTED, f"not reported as firing: {sorted(set(names) - REPORTED)}"
 
         return checked

@@ -1,7 +1,7 @@
 """Gates as child processes, which tests can kill, cut off from their store or give a failing disk.
 
 A child receives commands as JSON lines over a socket. It is forked from a server that has already imported the product, so a
-start takes a tenth of a second. Only `_Child`, `_Beside` and `Node.entries` use the product's classes.
+start takes a tenth of a second. Only `_Child`, `_LedgerWriter` and `Node.entries` use the product's classes.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Failed(Exception):
     """The command failed in the child."""
 
 
-class Told(Struct, frozen=True):
+class CheckResponse(Struct, frozen=True):
     """A response to a check. `id` is empty if no decision was recorded."""
 
     decision: str
@@ -142,7 +142,7 @@ class _Child:
         await self._app.close()
 
 
-class _Beside:
+class _LedgerWriter:
     """A process without a gate that writes to the same ledger, like a command-line tool."""
 
     def __init__(self, registrar: Registrar) -> None:
@@ -180,20 +180,20 @@ def run_gate(mine: socket.socket, file: Path, at: Instant) -> None:
 def run_beside(mine: socket.socket, file: Path, at: Instant) -> None:
     async def run() -> None:
         hand = Hand(at)
-        await _serve(mine, hand, _Beside(await Registrar.open(loader.load(file), hand)))
+        await _serve(mine, hand, _LedgerWriter(await Registrar.open(loader.load(file), hand)))
 
     _run(file, run)
 
 
 def _run(file: Path, run: Callable[[], Any]) -> None:
-    with (file.parent / "said").open("a") as said:
+    with (file.parent / "output").open("a") as output:
         for fd in (1, 2):
-            os.dup2(said.fileno(), fd)
+            os.dup2(output.fileno(), fd)
     service_log.configure()
     asyncio.run(run())
 
 
-async def _serve(mine: socket.socket, hand: Hand, child: _Child | _Beside) -> None:
+async def _serve(mine: socket.socket, hand: Hand, child: _Child | _LedgerWriter) -> None:
     """Run commands until the socket closes. They start in order of arrival and run concurrently."""
     reader, writer = await asyncio.open_connection(sock=mine, limit=_LONGEST)
 
@@ -243,7 +243,7 @@ class Node:
         try:
             await started
         except Died:
-            raise AssertionError((self.file.parent / "said").read_text()[-3000:]) from None
+            raise AssertionError((self.file.parent / "output").read_text()[-3000:]) from None
 
     @property
     def log(self) -> str:
@@ -281,9 +281,9 @@ class Node:
         self._writer.write(json.dumps([ticket, self.hand.at, name, values]).encode() + b"\n")
         return awaited
 
-    async def check(self, *calls: tuple[str, str, str]) -> list[Told]:
+    async def check(self, *calls: tuple[str, str, str]) -> list[CheckResponse]:
         answers = await self.order("check", *calls)
-        return [Told(decision, name, tuple(codes)) for decision, name, codes in answers]
+        return [CheckResponse(decision, name, tuple(codes)) for decision, name, codes in answers]
 
     async def kill(self) -> None:
         """Send SIGKILL, so that the child flushes and closes nothing."""
@@ -302,7 +302,7 @@ class Node:
         await self._awaited[0]
         await self._reading
         process.join()
-        assert process.exitcode == 0, (self.file.parent / "said").read_text()[-3000:]
+        assert process.exitcode == 0, (self.file.parent / "output").read_text()[-3000:]
         process.close()
 
     def newest_entry(self) -> int:
@@ -317,13 +317,13 @@ class Node:
                 attempts = tuple(attempt.decision for attempt in record.facts.known.attempts)
                 yield Entry(record.id, number, record.call_id, record.decision.allow, attempts)
 
-    def cut_power(self, told: int, cut: int) -> None:
+    def cut_power(self, answered: int, cut: int) -> None:
         """Remove up to `cut` bytes from the end of the log, as a power cut may.
 
-        Entries up to `told` are kept, as are entries that a checkpoint covers.
+        Entries up to `answered` are kept, as are entries that a checkpoint covers.
         """
         covered = last_checkpoint(self.data / "log")
-        kept = max(told, covered.checkpoint.size if covered else 0)
+        kept = max(answered, covered.checkpoint.size if covered else 0)
         first, newest = segments(self.data / "log")[-1]
         lines = newest.read_bytes().splitlines(keepends=True)
         synced = sum(map(len, lines[: max(1, kept - first + 2)]))

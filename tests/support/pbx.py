@@ -46,7 +46,7 @@ class Pbx(Struct, frozen=True):
         return await agi(channel, f"agi://127.0.0.1:{self.port}/{script}", *arguments)
 
 
-def told(channel: Channel) -> tuple[str, str]:
+def decision_and_reason(channel: Channel) -> tuple[str, str]:
     return channel.variables.get("DG_DECISION", ""), channel.variables.get("DG_REASON", "")
 
 

@@ -77,7 +77,7 @@ class Prometheus(Struct, frozen=True):
         return int(samples[0]["value"][1]) if samples else 0
 
 
-def quickened(rules: Path, hold: str = "400ms") -> dict[str, Any]:
+def shorten_intervals(rules: Path, hold: str = "400ms") -> dict[str, Any]:
     """Return the rules with every `for` replaced by `hold`, so that alerts fire quickly."""
     loaded: dict[str, Any] = yaml.safe_load(rules.read_text("utf-8"))
     for group in loaded["groups"]:
@@ -110,7 +110,7 @@ async def prometheus(
     try:
         address = await _address(process)
         assert process.stderr is not None
-        reading = asyncio.create_task(_drained(process.stderr))
+        reading = asyncio.create_task(_discard_output(process.stderr))
         async with ClientSession(f"http://{address}", timeout=ClientTimeout(total=10)) as client:
             yield Prometheus(client)
     finally:
@@ -123,7 +123,7 @@ async def prometheus(
 
 def _configure(folder: Path, targets: Mapping[str, Sequence[str]], *, quick: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    rules = yaml.safe_dump(quickened(RULES)) if quick else RULES.read_text("utf-8")
+    rules = yaml.safe_dump(shorten_intervals(RULES)) if quick else RULES.read_text("utf-8")
     (folder / "rules.yml").write_text(rules, "utf-8")
     every = _EVERY if quick else _AS_SHIPPED
     config = {
@@ -155,7 +155,7 @@ async def _address(process: asyncio.subprocess.Process) -> str:
     raise AssertionError(f"Prometheus did not start. Its output:\n{output.decode()}")
 
 
-async def _drained(stream: asyncio.StreamReader) -> None:
+async def _discard_output(stream: asyncio.StreamReader) -> None:
     async for _ in stream:
         continue
 

@@ -42,15 +42,15 @@ def start(folder: Path, program: str = "redis-server", **options: str) -> subpro
         words += [f"--{name.replace('_', '-')}", *value.split(" ")]
     for user in (USER, SHIPPER):
         words += ["--user", user, "on", f">{PASSWORD}", *allowed(user)]
-    return saying("Ready to accept connections", folder, words)
+    return start_and_wait("Ready to accept connections", folder, words)
 
 
-def saying(what: str, folder: Path, words: list[str]) -> subprocess.Popen[str]:
+def start_and_wait(what: str, folder: Path, words: list[str]) -> subprocess.Popen[str]:
     """Start a process and wait until its output contains `what`.
 
     The output goes to a file, because a pipe that is never read would block the process.
     """
-    log = folder / "said"
+    log = folder / "output"
     with log.open("w") as out:
         process = subprocess.Popen(words, stdout=out, stderr=out, text=True)
     while what not in log.read_text():
@@ -65,7 +65,7 @@ def ended(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def lasting(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+def kill_at_exit(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
     """Kill the process when this one exits."""
     atexit.register(process.wait)
     atexit.register(process.kill)
@@ -82,7 +82,7 @@ def folder_for(what: str) -> Path:
 def alone(program: str = "redis-server") -> str:
     """Start an empty server. Return its URL."""
     folder = folder_for("redis")
-    lasting(start(folder, program, unixsocket=str(folder / "socket")))
+    kill_at_exit(start(folder, program, unixsocket=str(folder / "socket")))
     return f"unix://{USER}:{PASSWORD}@{folder}/socket"
 
 
@@ -99,7 +99,7 @@ def over_tls() -> str:
         "tls_key_file": str(key),
         "tls_ca_cert_file": str(certificate),
     }
-    lasting(start(folder, tls_port=str(port), tls_auth_clients="no", **options))
+    kill_at_exit(start(folder, tls_port=str(port), tls_auth_clients="no", **options))
     return f"rediss://{USER}:{PASSWORD}@127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
 
 
@@ -115,7 +115,7 @@ class Node(Struct):
         self.process = None
 
     def restart(self) -> None:
-        self.process = lasting(start(self.folder, port=str(self.port), **self.options))
+        self.process = kill_at_exit(start(self.folder, port=str(self.port), **self.options))
 
     def say(self, *words: str) -> str:
         return say(self.port, *words)
@@ -145,20 +145,20 @@ class Cluster(Struct):
     nodes: list[Node]
 
     def url(self) -> str:
-        seeds = ",".join(f"127.0.0.1:{each.port}" for each in self.nodes)
+        seeds = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         return f"redis+cluster://{USER}:{PASSWORD}@{seeds}/"
 
     def agree(self) -> bool:
         """Return whether all nodes report the same healthy cluster."""
         reports = [node.say("CLUSTER", "NODES") for node in self.nodes]
         is_ok = all("cluster_state:ok" in node.say("CLUSTER", "INFO") for node in self.nodes)
-        return is_ok and "fail" not in "".join(reports) and len(set(map(_seen_in, reports))) == 1
+        return is_ok and "fail" not in "".join(reports) and len(set(map(_comparable, reports))) == 1
 
     def restart(self, node: Node, master: Node | None) -> None:  # noqa: ARG002 - the cluster assigns its master
         node.restart()
 
 
-def _seen_in(report: str) -> frozenset[tuple[str, ...]]:
+def _comparable(report: str) -> frozenset[tuple[str, ...]]:
     """Return id, role, master and slots of each node, without the fields that differ between reports."""
     rows = [line.split() for line in report.splitlines()]
     return frozenset((row[0], row[2].removeprefix("myself,"), row[3], *row[8:]) for row in rows)
@@ -174,7 +174,7 @@ def cluster(replicas: int, **options: str) -> Cluster:
             "cluster_config_file": "nodes.conf",
         }
         nodes.append(node(**own, **options))
-    addresses = [f"127.0.0.1:{each.port}" for each in nodes]
+    addresses = [f"127.0.0.1:{node.port}" for node in nodes]
     subprocess.run(
         [
             "redis-cli",
@@ -193,8 +193,8 @@ def cluster(replicas: int, **options: str) -> Cluster:
     made = Cluster(nodes)
     while not made.agree():
         assert time.monotonic() < end, "the cluster's nodes do not agree"
-    for each in nodes:
-        linked(each)
+    for member in nodes:
+        linked(member)
     return made
 
 
@@ -233,10 +233,10 @@ class Sentinels(Struct):
 
     def agree(self) -> bool:
         """Return whether all Sentinels report the same master and are ready for a failover."""
-        masters = [self._named_by(port) for port in self.ports]
+        masters = [self._master_reported_by(port) for port in self.ports]
         return "" not in masters and len(set(masters)) == 1
 
-    def _named_by(self, port: int) -> str:
+    def _master_reported_by(self, port: int) -> str:
         """Return the port of the master that a Sentinel reports.
 
         Empty while a node is down, a failover is in progress or another Sentinel is unreachable.
@@ -282,8 +282,8 @@ def sentinels(replicas: int, down_after: int = 1000, info_period: int = 10_000) 
     for port in ports:
         _sentinel(port, master.port, down_after)
         say(port, "SENTINEL", "DEBUG", *periods)
-    for each in nodes:
-        linked(each)
+    for member in nodes:
+        linked(member)
     return Sentinels(nodes, ports)
 
 
@@ -293,7 +293,11 @@ def _sentinel(port: int, master: int, down_after: int) -> None:
         f"port {port}\ndir {folder}\nsentinel monitor gates 127.0.0.1 {master} 2\n"
         f"sentinel down-after-milliseconds gates {down_after}\nsentinel failover-timeout gates 3000\n"
     )
-    lasting(saying("+monitor master", folder, ["redis-server", str(folder / "sentinel.conf"), "--sentinel"]))
+    kill_at_exit(
+        start_and_wait(
+            "+monitor master", folder, ["redis-server", str(folder / "sentinel.conf"), "--sentinel"]
+        )
+    )
 
 
 @cache

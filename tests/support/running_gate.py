@@ -49,7 +49,7 @@ async def kill(process: asyncio.subprocess.Process) -> None:
 
 
 @asynccontextmanager
-async def serving(config: Path, words: Sequence[str] = PROGRAM) -> AsyncIterator["Gatehouse"]:
+async def serving(config: Path, words: Sequence[str] = PROGRAM) -> AsyncIterator["RunningGate"]:
     process = await spawn(config, words)
     try:
         ready = await _ready(process)
@@ -57,12 +57,12 @@ async def serving(config: Path, words: Sequence[str] = PROGRAM) -> AsyncIterator
         connector = TCPConnector(limit=0)
         headers, timeout = {"Authorization": f"Bearer {KEY}"}, ClientTimeout(total=10)
         async with ClientSession(url, headers=headers, timeout=timeout, connector=connector) as client:
-            yield Gatehouse(process, client, ready)
+            yield RunningGate(process, client, ready)
     finally:
         await kill(process)
 
 
-class Gatehouse(Struct, frozen=True):
+class RunningGate(Struct, frozen=True):
     process: asyncio.subprocess.Process
     client: ClientSession
     ready: dict[str, Any]
@@ -77,21 +77,21 @@ class Gatehouse(Struct, frozen=True):
             assert response.status in {200, 201}, answer
             return answer
 
-    def hammered(
-        self, ask: Callable[[], dict[str, Any]], heard: Callable[[dict[str, Any], dict[str, Any]], None]
-    ) -> "Hammering":
-        """Start `CONNECTIONS` clients that check what `ask` returns and pass call and answer to `heard`."""
-        return Hammering(self, ask, heard)
+    def start_load(
+        self, ask: Callable[[], dict[str, Any]], answered: Callable[[dict[str, Any], dict[str, Any]], None]
+    ) -> "Load":
+        """Start `CONNECTIONS` clients that check what `ask` returns and pass call and answer to `answered`."""
+        return Load(self, ask, answered)
 
 
-class Hammering:
+class Load:
     def __init__(
         self,
-        gate: Gatehouse,
+        gate: RunningGate,
         ask: Callable[[], dict[str, Any]],
-        heard: Callable[[dict[str, Any], dict[str, Any]], None],
+        answered: Callable[[dict[str, Any], dict[str, Any]], None],
     ) -> None:
-        self._gate, self._ask, self._heard = gate, ask, heard
+        self._gate, self._ask, self._answered = gate, ask, answered
         self._stop = asyncio.Event()
         self._callers = [asyncio.create_task(self._call()) for _ in range(CONNECTIONS)]
 
@@ -99,15 +99,15 @@ class Hammering:
         with suppress(*HUNG_UP):
             while not self._stop.is_set():
                 body = self._ask()
-                self._heard(body, await self._gate.post("/v1/check", body))
+                self._answered(body, await self._gate.post("/v1/check", body))
 
-    async def ended(self) -> None:
+    async def wait(self) -> None:
         """Wait until every client has ended. Raises the exception of a client that failed."""
         await asyncio.gather(*self._callers)
 
-    async def stopped(self) -> None:
+    async def stop(self) -> None:
         self._stop.set()
-        await self.ended()
+        await self.wait()
 
 
 async def _ready(process: asyncio.subprocess.Process) -> dict[str, Any]:

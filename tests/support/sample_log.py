@@ -28,7 +28,7 @@ from dialgate.decision_log import DecisionLog
 NOW: Instant = 1_795_510_800_000  # 2026-11-24T09:00:00Z
 
 
-class Said(Struct, frozen=True):
+class SampleDecision(Struct, frozen=True):
     """One decision to write."""
 
     number: str
@@ -38,7 +38,9 @@ class Said(Struct, frozen=True):
     call_id: str = ""
 
 
-def write(folder: Path, keys: Keys, decisions: Iterable[Said], *, segment_bytes: int = 20_000) -> None:
+def write(
+    folder: Path, keys: Keys, decisions: Iterable[SampleDecision], *, segment_bytes: int = 20_000
+) -> None:
     """Write decisions, with grounds once per segment and an outcome after each allowed call."""
     nonce = nonces()
     with closing(
@@ -77,20 +79,20 @@ def write(folder: Path, keys: Keys, decisions: Iterable[Said], *, segment_bytes:
                 log.write([msgspec.json.encode(outcome(log.next_seq, f"{keys.log}-{seq}", decision.at))])
 
 
-def grounds(seq: int, said: Said) -> Grounds:
+def grounds(seq: int, sample: SampleDecision) -> Grounds:
     facts = Facts(
         at=0,
         today=date(2026, 11, 24),
-        number=Number(kind="fixed", region=said.country),
+        number=Number(kind="fixed", region=sample.country),
         controller=Controller(id="acme"),
         campaign=Campaign(id="acme-fibre"),
         call_type="agent",
         caller_id=CallerId(number="+390844123456", form="number"),
     )
     denied = Deny("registry.listed", "enrolled", "D.P.R. 26/2022 art. 8 c. 2")
-    decision = Decision(allow=said.allow, outcomes={"registry": Pass() if said.allow else denied})
+    decision = Decision(allow=sample.allow, outcomes={"registry": Pass() if sample.allow else denied})
     return Grounds(
-        seq=seq, facts=facts, decision=decision, country=said.country, law="a" * 64, config="b" * 64
+        seq=seq, facts=facts, decision=decision, country=sample.country, law="a" * 64, config="b" * 64
     )
 
 

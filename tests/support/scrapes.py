@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from dialgate.core.model import MINUTE, SECOND, Instant
-from tests.support.fired_alerts import REPORTED, UNJUDGED
+from tests.support.fired_alerts import PENDING_CHECKS, REPORTED
 from tests.support.prometheus_server import RULES
 from tests.support.world import KEY
 
@@ -32,7 +32,7 @@ class Scrapes:
         self._values: defaultdict[str, dict[int, str]] = defaultdict(dict)
         self._there: defaultdict[str, set[str]] = defaultdict(set)
         self._expected: dict[int, list[str]] = {}
-        UNJUDGED.append(self.judge)
+        PENDING_CHECKS.append(self.judge)
 
     async def gate(self, at: Instant, port: int, name: str = "gate-1") -> None:
         """Scrape a gate as the job `dialgate`. A gate that does not respond counts as down."""

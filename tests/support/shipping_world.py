@@ -20,7 +20,7 @@ from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import archive, chains, make_checkpoint
 from dialgate.decision_log.archive.packing import pack
 from tests.support.ports import free_port
-from tests.support.sample_log import NOW, Said, write
+from tests.support.sample_log import NOW, SampleDecision, write
 
 NUMBERS = [f"+39061234{at:04}" for at in range(40)]
 WORKERS = (1, 2)
@@ -32,7 +32,7 @@ def written(data: Path, decisions: int = 120, *, worker: int = 1, packed: bool =
     """Append decisions in segments of 25,000 bytes, with a checkpoint at the end. Return the log folder."""
     data.mkdir(mode=0o700, exist_ok=True)
     folder, keys = chains.folder(data, worker), Keys.open(data / "keys.json", worker)
-    sample = [Said(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0) for at in range(decisions)]
+    sample = [SampleDecision(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0) for at in range(decisions)]
     write(folder, keys, sample, segment_bytes=25_000)
     make_checkpoint(folder, log=keys.log, signer=Signer.open(data / "signing.json", NOW), now=NOW)
     if packed:
@@ -59,12 +59,12 @@ def s3() -> str:
     port, folder = free_port(), tempfile.mkdtemp(prefix="s3-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (Path(folder) / "said").open("w") as output:
+    with (Path(folder) / "output").open("w") as output:
         process = subprocess.Popen(words, stdout=output, stderr=output)
     atexit.register(process.wait)
     atexit.register(process.kill)
     while True:
-        assert process.poll() is None, (Path(folder) / "said").read_text()
+        assert process.poll() is None, (Path(folder) / "output").read_text()
         try:
             with urlopen(f"http://127.0.0.1:{port}/", timeout=1):
                 return f"http://127.0.0.1:{port}"

@@ -108,7 +108,7 @@ def ack(sent: bytes, response: Response) -> bytes:
     return re.sub(r"(?im)^to: [^\r]*", lambda _: f"To: {response.headers['To']}", text).encode("latin-1")
 
 
-class Sips(Struct, frozen=True):
+class SipGate(Struct, frozen=True):
     made: World
     door: SipServer
     port: int
@@ -131,7 +131,7 @@ class Sips(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def opened(folder: Path, *, timers: Timers | None = None, **changes: Any) -> AsyncIterator[Sips]:
+async def opened(folder: Path, *, timers: Timers | None = None, **changes: Any) -> AsyncIterator[SipGate]:
     """Run a gate with one call list.
 
     `changes` apply to `sip`, to its `trunk`, to the client `sbc`, or to other settings by name.
@@ -149,6 +149,6 @@ async def opened(folder: Path, *, timers: Timers | None = None, **changes: Any) 
         await made.app.tick()
         door = SipServer(made.app, timers)
         try:
-            yield Sips(made, door, await door.start())
+            yield SipGate(made, door, await door.start())
         finally:
             await door.close()

@@ -43,13 +43,13 @@ async def test_gate_on_the_copy_has_all_earlier_decisions(tmp_path: Path) -> Non
     async with serving(config) as gate:
         await gate.post("/v1/lists", {**world.LIST, "numbers": CALLED})
         await gate.post("/v1/revocations", {"number": CALLED[0]})
-        load = gate.hammered(question, record_answer)
+        load = gate.start_load(question, record_answer)
         await has_enough.wait()
         before = [answer["decision_id"] for answer in answers]
         backup = await asyncio.to_thread(
             CliRunner().invoke, main.app, ["backup", str(out), "--config", str(config), "--json"]
         )
-        await load.stopped()
+        await load.stop()
     assert backup.exit_code == 0, backup.output
     report = json.loads(backup.stdout)
     assert (report["ok"], report["records"] >= len(before)) == (True, True)

@@ -35,7 +35,16 @@ from dialgate.interfaces.console.sessions import FAILURES, IDLE, LONGEST, OF_ONE
 from dialgate.interfaces.http.errors import CODES
 from dialgate.observability.metrics import Calls
 from tests.support import world
-from tests.support.console_world import AGENT, MARKUP, OFFICER, STRANGER, SUPERVISOR, check, looked_at, post
+from tests.support.console_world import (
+    AGENT,
+    MARKUP,
+    OFFICER,
+    STRANGER,
+    SUPERVISOR,
+    check,
+    post,
+    running_console,
+)
 from tests.support.paths import ROOT
 from tests.support.world import CALLER, CLEAR, LISTED, World
 
@@ -46,7 +55,7 @@ HOME = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture
 async def gate(tmp_path: Path) -> AsyncIterator[World]:
-    async with looked_at(tmp_path) as built:
+    async with running_console(tmp_path) as built:
         yield built
 
 
@@ -155,7 +164,7 @@ async def test_the_throttle_ends_after_its_time_span(gate: World) -> None:
 
 async def test_behind_a_trusted_proxy_each_address_is_throttled_separately(tmp_path: Path) -> None:
     listen = {"host": "127.0.0.1", "port": 0, "trusted_proxies": ["127.0.0.0/8", "10.0.0.0/8"]}
-    async with looked_at(tmp_path, listen=listen) as gate, browser(gate) as session:
+    async with running_console(tmp_path, listen=listen) as gate, browser(gate) as session:
         for _ in range(FAILURES):
             assert await log_in(session, "guessed", "1.2.3.4, 198.51.100.7, 10.0.0.1") == 401
         assert await log_in(session, "guessed", "5.6.7.8, 198.51.100.7") == 429, "the first address is forged"
@@ -454,7 +463,10 @@ async def test_a_look_up_needs_a_reason_and_the_access_report_shows_it(gate: Wor
 
 
 async def test_the_look_up_limit_holds_in_the_console(tmp_path: Path) -> None:
-    async with looked_at(tmp_path, limits={"lookups_an_hour": 2}) as gate, browser(gate, OFFICER) as session:
+    async with (
+        running_console(tmp_path, limits={"lookups_an_hour": 2}) as gate,
+        browser(gate, OFFICER) as session,
+    ):
         for status, to in ((200, CLEAR), (200, LISTED), (429, "+390612345601")):
             await send(session, "/console/try", status, to=to, campaign="acme-fibre", **{"from": CALLER})
         fields = {"number": "+390612345602", "purpose": "curious", "controller": "acme"}
@@ -462,7 +474,7 @@ async def test_the_look_up_limit_holds_in_the_console(tmp_path: Path) -> None:
 
 
 async def test_evidence_needs_a_reason_and_all_controllers_of_the_gate(tmp_path: Path) -> None:
-    async with looked_at(tmp_path, checkpoint_seconds=0.001) as gate:
+    async with running_console(tmp_path, checkpoint_seconds=0.001) as gate:
         decision_id = (await check(gate, CLEAR))["decision_id"]
         await gate.app.tick()
         path = f"/console/decisions/{decision_id}/evidence"
@@ -602,7 +614,7 @@ async def test_the_stream_ends_with_its_session(gate: World) -> None:
 
 async def test_an_open_board_does_not_delay_the_shutdown(tmp_path: Path) -> None:
     async with asyncio.timeout(10), AsyncExitStack() as watching:
-        async with looked_at(tmp_path) as gate:
+        async with running_console(tmp_path) as gate:
             session = await watching.enter_async_context(browser(gate, SUPERVISOR))
             stream = await watching.enter_async_context(session.get("/console/events"))
             await anext(aiter(stream.content))

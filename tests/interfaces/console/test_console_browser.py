@@ -20,7 +20,16 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from dialgate.core.model import HOUR
 from dialgate.core.rules import RULES
-from tests.support.console_world import AGENT, MARKUP, NUMBERS, OFFICER, SUPERVISOR, check, looked_at, post
+from tests.support.console_world import (
+    AGENT,
+    MARKUP,
+    NUMBERS,
+    OFFICER,
+    SUPERVISOR,
+    check,
+    post,
+    running_console,
+)
 from tests.support.ports import free_port
 from tests.support.world import CALLER, CLEAR, LIST, LISTED, World
 
@@ -49,7 +58,7 @@ class Screen(Struct, frozen=True):
 async def screen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Screen]:
     assert CHROMIUM is not None, "apt-get install chromium"
     async with (
-        looked_at(tmp_path_factory.mktemp("console"), checkpoint_seconds=0.001) as gate,
+        running_console(tmp_path_factory.mktemp("console"), checkpoint_seconds=0.001) as gate,
         async_playwright() as play,
     ):
         await post(gate, "/v1/lists", {**LIST, "id": "marked", "collected_by": MARKUP, "source": MARKUP})
@@ -143,14 +152,14 @@ async def test_the_board_does_not_change_while_it_is_paused(screen: Screen) -> N
 async def test_a_board_reconnects_after_a_restart_of_the_gate(screen: Screen, tmp_path: Path) -> None:
     listen = {"host": "127.0.0.1", "port": free_port()}
     page = await screen.browser.new_page()
-    async with looked_at(tmp_path / "one", listen=listen) as gate:
+    async with running_console(tmp_path / "one", listen=listen) as gate:
         await page.goto(f"http://127.0.0.1:{gate.port}/console/login")
         await page.fill("[name=key]", SUPERVISOR)
         await page.keyboard.press("Enter")
         await expect(page.locator("#state")).to_contain_text("Live")
     await expect(page.locator("#state")).to_have_text("Connection lost. Reconnecting")
     await expect(page.locator("#board")).to_have_class("stale")
-    async with looked_at(tmp_path / "two", listen=listen):  # which does not know the session
+    async with running_console(tmp_path / "two", listen=listen):  # which does not know the session
         await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in", timeout=20_000)
     await page.close()
 
@@ -325,7 +334,7 @@ async def test_the_board_explains_a_problem_in_the_language_of_the_page(
 ) -> None:
     context = await screen.browser.new_context(locale="it-IT")
     page = await context.new_page()
-    async with looked_at(tmp_path) as gate:
+    async with running_console(tmp_path) as gate:
         gate.hand.at -= HOUR
         await gate.app.tick()
         await page.goto(f"http://127.0.0.1:{gate.port}/console/login")

@@ -28,7 +28,7 @@ from dialgate.interfaces.fastagi.server import FastAgi as Door
 from dialgate.interfaces.refusal_log import RefusalLog
 from dialgate.tools.conformance.asterisk import Channel, Temper, agi
 from tests.support import pbx
-from tests.support.pbx import Pbx, told
+from tests.support.pbx import Pbx, decision_and_reason
 from tests.support.running_gate import serving
 from tests.support.world import CALLER, CLEAR, KEY, LISTED, SCOPES, client, write_folder
 
@@ -46,7 +46,7 @@ async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
 
 async def test_a_lawful_call_is_allowed_with_the_decision_on_the_channel(asterisk: Pbx) -> None:
     channel = await asterisk.checked(CLEAR)
-    assert told(channel) == ALLOW
+    assert decision_and_reason(channel) == ALLOW
     assert channel.variables["AGISTATUS"] == "SUCCESS"
     assert channel.variables["DG_DECISION_ID"]
     assert channel.violations == []
@@ -54,7 +54,7 @@ async def test_a_lawful_call_is_allowed_with_the_decision_on_the_channel(asteris
 
 async def test_an_unlawful_call_is_denied_with_its_reason(asterisk: Pbx) -> None:
     channel = await asterisk.checked(LISTED)
-    assert told(channel) == LISTED_DENY
+    assert decision_and_reason(channel) == LISTED_DENY
     assert (channel.variables["DG_NOT_BEFORE"], channel.violations) == ("", [])
 
 
@@ -73,7 +73,7 @@ async def test_deny_is_sent_first_and_the_decision_last(asterisk: Pbx) -> None:
 async def test_variables_of_an_earlier_call_are_overwritten(asterisk: Pbx) -> None:
     left = {"DG_DECISION": "allow", "DG_REASON": "x", "DG_DECISION_ID": "x", "DG_NOT_BEFORE": "x"}
     channel = await asterisk.checked(LISTED, variables=left)
-    assert told(channel) == LISTED_DENY
+    assert decision_and_reason(channel) == LISTED_DENY
     assert "x" not in channel.variables.values()
 
 
@@ -86,7 +86,7 @@ async def test_a_repeated_check_of_a_channel_counts_once(asterisk: Pbx) -> None:
 
 
 async def test_a_call_may_be_stricter_than_its_campaign(asterisk: Pbx) -> None:
-    assert told(await asterisk.checked(CLEAR, "ai_voice")) == ("deny", "consent.missing")
+    assert decision_and_reason(await asterisk.checked(CLEAR, "ai_voice")) == ("deny", "consent.missing")
 
 
 ODD = [
@@ -113,7 +113,7 @@ async def test_every_request_gets_an_answer(
 ) -> None:
     channel = asterisk.channel()
     await asterisk.agi(channel, script, *arguments)
-    assert (told(channel), channel.violations) == (answer, [])
+    assert (decision_and_reason(channel), channel.violations) == (answer, [])
 
 
 # ---- VICIdial --------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ CODE = "V7152252280000844707"
 
 async def test_vicidial_gets_a_denial_as_dialstatus(asterisk: Pbx) -> None:
     channel = await asterisk.checked(LISTED, CODE, "acme-fibre", script="vicidial")
-    assert told(channel) == LISTED_DENY
+    assert decision_and_reason(channel) == LISTED_DENY
     assert (channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]) == ("DNC", "34")
 
 
@@ -131,7 +131,7 @@ async def test_vicidial_keeps_a_lead_without_a_decision(asterisk: Pbx) -> None:
     """An outage must not mark a lead as do-not-call."""
     await asterisk.made.app._store.close()
     channel = await asterisk.checked(CLEAR, CODE, "acme-fibre", script="vicidial")
-    assert told(channel) == ("deny", "gate.unavailable")
+    assert decision_and_reason(channel) == ("deny", "gate.unavailable")
     assert channel.variables["DIALSTATUS"] == "CONGESTION"
 
 
@@ -144,7 +144,7 @@ async def test_vicidials_call_code_is_the_call_id(asterisk: Pbx, code: str, know
         await asterisk.checked(CLEAR, code, "acme-fibre", script="vicidial", uniqueid=f"1.{at}")
         for at in range(2)
     ]
-    assert [told(channel) for channel in channels] == [ALLOW, ALLOW]
+    assert [decision_and_reason(channel) for channel in channels] == [ALLOW, ALLOW]
     assert len({channel.variables["DG_DECISION_ID"] for channel in channels}) == (1 if known else 2)
     assert "DIALSTATUS" not in channels[0].variables
 
@@ -168,14 +168,14 @@ FATAL = [
 
 @pytest.mark.parametrize("temper", HARMLESS)
 async def test_new_variables_and_another_order_are_accepted(asterisk: Pbx, temper: Temper) -> None:
-    assert told(await asterisk.checked(CLEAR, temper=temper)) == ALLOW
+    assert decision_and_reason(await asterisk.checked(CLEAR, temper=temper)) == ALLOW
 
 
 @pytest.mark.parametrize("temper", FATAL)
 async def test_a_channel_with_a_failed_command_is_never_allowed(asterisk: Pbx, temper: Temper) -> None:
     channel = await asterisk.checked(CLEAR, temper=temper)
     assert (channel.variables.get("DG_DECISION", "deny"), channel.violations) == ("deny", [])
-    assert told(await asterisk.checked(CLEAR)) == ALLOW, "the next call is served"
+    assert decision_and_reason(await asterisk.checked(CLEAR)) == ALLOW, "the next call is served"
 
 
 async def test_a_hang_up_during_the_check_leaves_no_allow(asterisk: Pbx) -> None:
@@ -266,7 +266,7 @@ async def test_a_late_gate_denies_at_the_deadline(tmp_path: Path) -> None:
                 begun = loop.time()
                 channel = await asterisk.checked(CLEAR)
                 took = loop.time() - begun
-        assert told(channel) == ("deny", "gate.unavailable")
+        assert decision_and_reason(channel) == ("deny", "gate.unavailable")
         assert took > 1
         assert asterisk.made.sample("dialgate_faults_total", component="fastagi") == 1
         (line,) = [line for line in lines if line["event"] == "calls refused"]
@@ -276,7 +276,7 @@ async def test_a_late_gate_denies_at_the_deadline(tmp_path: Path) -> None:
             1,
         )
         assert 1 < line["waited"] <= took
-        assert told(await asterisk.checked(CLEAR, uniqueid="1.2")) == ALLOW
+        assert decision_and_reason(await asterisk.checked(CLEAR, uniqueid="1.2")) == ALLOW
 
 
 async def test_an_overloaded_gate_denies_new_checks_at_once(tmp_path: Path) -> None:
@@ -294,12 +294,12 @@ async def test_an_overloaded_gate_denies_new_checks_at_once(tmp_path: Path) -> N
             writer.close()
             while waiting:  # noqa: ASYNC110 - until the server has seen it
                 await asyncio.sleep(0)
-        assert {told(each) for each in shed} == {("deny", "gate.unavailable")}
+        assert {decision_and_reason(each) for each in shed} == {("deny", "gate.unavailable")}
         assert [len(each.said) for each in shed] == [1, 1, 1]
         assert asterisk.made.sample("dialgate_faults_total", component="fastagi") == 3
         refused = [line["reason"] for line in lines if line["event"] == "calls refused"]
         assert set(refused) == {"earlier calls have waited too long for a decision"}
-        assert told(await asterisk.checked(LISTED, uniqueid="3.1")) == LISTED_DENY
+        assert decision_and_reason(await asterisk.checked(LISTED, uniqueid="3.1")) == LISTED_DENY
         assert app.status().records <= records + 4, "grounds and decision of the last; of the first, if begun"
 
 
@@ -378,21 +378,21 @@ async def test_a_client_without_scope_is_denied_with_the_reason(
     async with pbx.opened(tmp_path) as asterisk:
         app = asterisk.made.app
         app.reload(pbx.reconfigured(app.config, changes))
-        assert told(await asterisk.checked(CLEAR)) == ("deny", code)
+        assert decision_and_reason(await asterisk.checked(CLEAR)) == ("deny", code)
 
 
 async def test_a_client_of_another_controller_cannot_use_the_campaign(tmp_path: Path) -> None:
     async with pbx.opened(tmp_path) as asterisk:
         app = asterisk.made.app
         app.reload(pbx.reconfigured(app.config, {"controllers": []}))
-        assert told(await asterisk.checked(CLEAR)) == ("deny", "campaign.unknown")
+        assert decision_and_reason(await asterisk.checked(CLEAR)) == ("deny", "campaign.unknown")
 
 
 async def test_every_allow_that_was_sent_is_in_the_log(asterisk: Pbx) -> None:
     channels = await asyncio.gather(
         *(asterisk.checked(to, uniqueid=f"1.{at}") for at in range(3) for to in (CLEAR, LISTED))
     )
-    allowed = sum(told(channel)[0] == "allow" for channel in channels)
+    allowed = sum(decision_and_reason(channel)[0] == "allow" for channel in channels)
     report = decision_log.verify(asterisk.made.app.config.data / "log")
     assert (report.ok, report.allows, report.denies) == (True, allowed, len(channels) - allowed)
 
@@ -461,7 +461,7 @@ async def test_ten_thousand_idle_connections_do_not_keep_a_call_waiting(tmp_path
         channel = Channel(extension=LISTED, caller=CALLER)
         begun = asyncio.get_running_loop().time()
         await agi(channel, f"agi://127.0.0.1:{port}/check", LISTED, CALLER, "acme-fibre")
-        assert told(channel)[0] == "deny"
+        assert decision_and_reason(channel)[0] == "deny"
         assert channel.variables["DG_DECISION_ID"], "decided, and not merely refused"
         assert asyncio.get_running_loop().time() - begun < 5
         for each in idle:

@@ -11,7 +11,7 @@ from dialgate.interfaces.fastagi.recall import LANGUAGES
 from dialgate.tools.conformance import dialplan
 from dialgate.tools.conformance.asterisk import Temper
 from tests.support import pbx
-from tests.support.pbx import Pbx, told
+from tests.support.pbx import Pbx, decision_and_reason
 from tests.support.world import CALLER, CLEAR, CONFIG
 
 LINE = "+390299000000"  # a caller ID that needs a proof
@@ -48,7 +48,7 @@ async def checked(asterisk: Pbx, shown: str = CALLER) -> tuple[str, str]:
     channel = asterisk.channel(CLEAR)
     channel.uniqueid = f"2.{next(ASKED)}"
     await asterisk.agi(channel, "check", CLEAR, shown, "acme-fibre")
-    return told(channel)
+    return decision_and_reason(channel)
 
 
 async def test_the_recall_line_announces_caller_and_controller(asterisk: Pbx) -> None:

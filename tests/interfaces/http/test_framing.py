@@ -92,7 +92,7 @@ async def test_head_has_the_content_length_of_get(open_gate: World) -> None:
 
 
 async def test_errors_and_pages_of_a_signed_in_visitor_have_no_body_for_head(tmp_path: Path) -> None:
-    async with console_world.looked_at(tmp_path) as made:
+    async with console_world.running_console(tmp_path) as made:
         cookie = await consoleworld_cookie(made)
         for path in ("/console", "/console/board", "/console/events", "/console/no", "/console/lookup"):
             raw = await exchange(made.port, head(path, f"Cookie: {cookie}"), NEXT)

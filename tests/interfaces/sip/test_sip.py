@@ -19,7 +19,7 @@ from dialgate.interfaces.sip.message import Address, BadRequest, Stream, parse_a
 from dialgate.interfaces.sip.server import SipServer
 from dialgate.interfaces.sip.transactions import Timers
 from tests.support import sip_client
-from tests.support.sip_client import MANY, Sips, ack, follow_up, invite
+from tests.support.sip_client import MANY, SipGate, ack, follow_up, invite
 from tests.support.world import CALLER, CLEAR, LISTED
 
 QUICK = Timers(t1=20, t2=40, t4=50, trying=10, deadline=60)
@@ -27,7 +27,7 @@ LOCAL = CLEAR.removeprefix("+39")
 
 
 @pytest.fixture
-async def sips(tmp_path: Path) -> AsyncIterator[Sips]:
+async def sips(tmp_path: Path) -> AsyncIterator[SipGate]:
     async with sip_client.opened(tmp_path) as made:
         yield made
 
@@ -35,7 +35,7 @@ async def sips(tmp_path: Path) -> AsyncIterator[Sips]:
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_lawful_call_is_redirected_to_the_trunk_with_the_checked_number(sips: Sips) -> None:
+async def test_a_lawful_call_is_redirected_to_the_trunk_with_the_checked_number(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         told = await sbc.asked()
     assert told.code == 302
@@ -71,7 +71,7 @@ async def test_an_unlawful_call_is_refused_with_the_trunks_status(
         assert told.headers.getlist("Contact") == []
 
 
-async def test_a_denial_that_ends_by_time_has_the_instant(sips: Sips) -> None:
+async def test_a_denial_that_ends_by_time_has_the_instant(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         codes = [(await sbc.asked()).code for _ in range(5)]
         told = await sbc.asked()
@@ -80,7 +80,7 @@ async def test_a_denial_that_ends_by_time_has_the_instant(sips: Sips) -> None:
     assert told.headers["X-Dialgate-Not-Before"] > "2026-12"
 
 
-async def test_a_gate_that_cannot_record_answers_500_and_never_503(sips: Sips) -> None:
+async def test_a_gate_that_cannot_record_answers_500_and_never_503(sips: SipGate) -> None:
     await sips.made.app._store.close()
     async with sips.sbc() as sbc:
         told = await sbc.asked()
@@ -120,7 +120,7 @@ def elsewhere(text: str, at: int) -> str:
     return text.replace(LOCAL, MANY[at].removeprefix("+39"))
 
 
-async def test_the_number_of_the_request_uri_is_checked(sips: Sips) -> None:
+async def test_the_number_of_the_request_uri_is_checked(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         for at, (uri, status, reason) in enumerate(NUMBERS):
             told = await sbc.asked(uri=elsewhere(uri, at))
@@ -154,7 +154,7 @@ CALLERS = [
 ]  # fmt: skip
 
 
-async def test_the_caller_id_must_be_equal_in_all_headers(sips: Sips) -> None:
+async def test_the_caller_id_must_be_equal_in_all_headers(sips: SipGate) -> None:
     """The trunk chooses which header's number it shows, so all must be the same."""
     async with sips.sbc() as sbc:
         for at, (changes, reason) in enumerate(CALLERS):
@@ -186,7 +186,7 @@ async def test_the_campaign_is_from_the_header_or_the_trunk(
 # ---- transactions ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_retransmission_gets_the_same_answer_and_counts_once(sips: Sips) -> None:
+async def test_a_retransmission_gets_the_same_answer_and_counts_once(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         sent = sbc.invite()
         for _ in range(3):
@@ -201,7 +201,7 @@ async def test_a_retransmission_gets_the_same_answer_and_counts_once(sips: Sips)
     assert len(sips.decisions()) == 1
 
 
-async def test_a_retransmission_during_the_check_gets_100_trying(sips: Sips) -> None:
+async def test_a_retransmission_during_the_check_gets_100_trying(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         sent = sbc.invite()
         async with sips.made.app._recorder.turn:
@@ -250,7 +250,7 @@ async def test_a_late_gate_refuses_at_the_deadline(tmp_path: Path) -> None:
         assert (await sbc.asked()).code == 302
 
 
-async def test_a_call_cancelled_during_its_check_does_not_count_as_an_attempt(sips: Sips) -> None:
+async def test_a_call_cancelled_during_its_check_does_not_count_as_an_attempt(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         sent = sbc.invite()
         async with sips.made.app._recorder.turn:
@@ -263,7 +263,7 @@ async def test_a_call_cancelled_during_its_check_does_not_count_as_an_attempt(si
     assert [each.result for each in sips.outcomes()] == ["not_dialled"]
 
 
-async def test_a_late_cancel_changes_nothing_and_an_unknown_one_gets_481(sips: Sips) -> None:
+async def test_a_late_cancel_changes_nothing_and_an_unknown_one_gets_481(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         sent = sbc.invite()
         sbc.say(sent)
@@ -279,7 +279,7 @@ async def test_a_late_cancel_changes_nothing_and_an_unknown_one_gets_481(sips: S
     assert sips.outcomes() == []
 
 
-async def test_a_reused_branch_does_not_get_the_first_answer(sips: Sips) -> None:
+async def test_a_reused_branch_does_not_get_the_first_answer(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         via = f"SIP/2.0/UDP 127.0.0.1:{sbc.own};rport;branch=z9hG4bK-twice"
         first = sbc.invite(via=via)
@@ -289,7 +289,7 @@ async def test_a_reused_branch_does_not_get_the_first_answer(sips: Sips) -> None
         assert (await sbc.final()).code == 400
 
 
-async def test_a_merged_request_is_served_once(sips: Sips) -> None:
+async def test_a_merged_request_is_served_once(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         same = {"call_id": "c@x", "from": f"<sip:{CALLER}@x>;tag=t"}
         sbc.say(sbc.invite(**same))
@@ -301,7 +301,7 @@ async def test_a_merged_request_is_served_once(sips: Sips) -> None:
     assert len(sips.decisions()) == 1
 
 
-async def test_a_request_without_the_magic_cookie_is_served_once(sips: Sips) -> None:
+async def test_a_request_without_the_magic_cookie_is_served_once(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         sent = sbc.invite(via=f"SIP/2.0/UDP 127.0.0.1:{sbc.own};rport")
         sbc.say(sent)
@@ -338,7 +338,7 @@ BESIDES = [
 ]
 
 
-async def test_unsupported_requests_are_refused_as_in_the_standard(sips: Sips) -> None:
+async def test_unsupported_requests_are_refused_as_in_the_standard(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         for changes, status in BESIDES:
             told = await sbc.asked(**changes)
@@ -347,7 +347,7 @@ async def test_unsupported_requests_are_refused_as_in_the_standard(sips: Sips) -
                 assert told.headers["Allow"] == "INVITE, ACK, CANCEL, OPTIONS"
 
 
-async def test_options_reports_readiness(sips: Sips) -> None:
+async def test_options_reports_readiness(sips: SipGate) -> None:
     sips.made.app._upkeep.failed("log", "a full disk")
     async with sips.sbc() as sbc:
         told = await sbc.asked(method="OPTIONS")
@@ -388,7 +388,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-async def test_malformed_messages_get_400_or_no_response_and_no_decision(sips: Sips) -> None:
+async def test_malformed_messages_get_400_or_no_response_and_no_decision(sips: SipGate) -> None:
     for at, (text, status) in enumerate(HOSTILE):
         before = len(sips.decisions())
         async with sips.sbc() as sbc:
@@ -403,7 +403,7 @@ async def test_malformed_messages_get_400_or_no_response_and_no_decision(sips: S
 # ---- TCP -------------------------------------------------------------------------------------------------------------
 
 
-async def test_tcp_is_split_by_content_length_in_any_pieces(sips: Sips) -> None:
+async def test_tcp_is_split_by_content_length_in_any_pieces(sips: SipGate) -> None:
     """Byte by byte, with a ping in between, and two requests in one segment."""
     reader, writer = await asyncio.open_connection("127.0.0.1", sips.port)
     first, second = (
@@ -432,7 +432,7 @@ ENDLESS = [
 
 
 @pytest.mark.parametrize(("sent", "told"), ENDLESS)
-async def test_a_stream_that_cannot_be_split_is_closed(sips: Sips, sent: bytes, told: bytes) -> None:
+async def test_a_stream_that_cannot_be_split_is_closed(sips: SipGate, sent: bytes, told: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", sips.port)
     writer.write(sent)
     assert told in await asyncio.wait_for(reader.read(), 5)
@@ -531,14 +531,14 @@ def test_an_invalid_trunk_is_a_configuration_error(trunk: dict[str, object], pro
     assert problem in faults[0]
 
 
-async def test_a_port_in_use_is_a_configuration_error(sips: Sips) -> None:
+async def test_a_port_in_use_is_a_configuration_error(sips: SipGate) -> None:
     config = sips.made.app.config
     sips.made.app.gate.config = replace(config, settings=replace(config.settings, sip=Sip(port=sips.port)))
     with pytest.raises(ConfigError, match=r"sip: 127\.0\.0\.1"):
         await SipServer(sips.made.app).start()
 
 
-async def test_only_workers_share_a_port(sips: Sips) -> None:
+async def test_only_workers_share_a_port(sips: SipGate) -> None:
     app = sips.made.app
     one = SipServer(app)
     port = await one.start(shared=True)
@@ -639,7 +639,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return data
 
 
-async def test_no_bytes_are_redirected_without_a_matching_allow_in_the_log(sips: Sips) -> None:
+async def test_no_bytes_are_redirected_without_a_matching_allow_in_the_log(sips: SipGate) -> None:
     redirected: list[bytes] = []
 
     async def told(data: bytes) -> None:
