@@ -193,7 +193,7 @@ async def test_an_access_report_tells_of_it_and_an_erasure_keeps_it(made: World)
     async with made.client.get(
         f"/v1/subjects/{PERSON}?purpose=case", headers={"Accept": "text/html"}
     ) as answer:
-        assert "numero sbagliato" in await answer.text()
+        assert "numero errato" in await answer.text()
 
 
 async def test_a_report_that_one_gate_took_binds_the_other(gates: list[App]) -> None:

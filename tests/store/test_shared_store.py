@@ -248,11 +248,11 @@ async def test_two_gates_with_the_same_name_or_log_do_not_run_at_once(tmp_path: 
     await load_list(first)
     namesake = world.write_folder(tmp_path / "two", store=store)
     share(tmp_path / "one", tmp_path / "two")
-    with pytest.raises(StoreUnavailable, match="has the name `gate`: give each"):
+    with pytest.raises(StoreUnavailable, match="already has the name `gate`"):
         await open_second_gate(first, namesake)
     copied = world.write_folder(tmp_path / "copied", store=store, node="copied")
     shutil.copytree(tmp_path / "one/data", tmp_path / "copied/data", dirs_exist_ok=True)
-    with pytest.raises(StoreUnavailable, match="one data folder was copied from the other"):
+    with pytest.raises(StoreUnavailable, match="one data folder is a copy of the other"):
         await open_second_gate(first, copied)
     # Its presence ends, as if it had been killed. The copy replaces it, like a restored backup.
     await (await App.open(loader.load(copied), registry=CollectorRegistry())).close()
