@@ -1,3 +1,3 @@
-"""A gate between call-centre dialers and the telephony trunk that decides each outbound call and records proof."""
+"""A gate between call-centre dialers and the telephony trunk. It decides on each outbound call and records proof."""
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""The entry point of `dialgate`. Ctrl-C ends it without a traceback, even while modules are being imported."""
+"""The entry point of the command `dialgate`. Ctrl-C ends the command without a traceback, even during imports."""
 
 import sys
 

@@ -40,7 +40,7 @@ from dialgate.subjects.rights import Subjects
 
 # Seconds between upkeep rounds: a new list or proof must be in use within a second, including the round itself.
 _PERIOD = 0.75
-# Timeout in seconds for requests to other gates for the called number of a decision.
+# Timeout in seconds of a request that asks another gate for a decision's called number.
 _FIND_CALL_TIMEOUT = 2.0
 _log = structlog.get_logger(__name__)
 
@@ -98,14 +98,14 @@ class App:
         """Open every part and do the first upkeep round.
 
         `steady` is the clock for durations, in seconds. `worker` selects the node's decision log. Raises `KeysUnusable`,
-        `StoreUnavailable`, `LogUnavailable`, `OSError`: a gate that cannot record does not start.
+        `StoreUnavailable`, `LogUnavailable`, `OSError`, because a gate that cannot record must not start.
         """
         folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         content_store.keep(config.data / "kept", config)
         keys = Keys.open(config.data / "keys.json", worker)
         async with AsyncExitStack() as undo:
-            # Before the log is opened, so that a gate that is refused here leaves no log behind.
+            # Open the store before the log, so that a gate that is refused here creates no log.
             store = await factory.open_store(config, keys)
             undo.push_async_callback(store.close)
             await membership.refuse_twins(store, membership.presence(config, keys.log), clock())
@@ -167,7 +167,7 @@ class App:
         self.registrar.views.registry_answers = self.gate.registry_answers
 
     async def tick(self, patience: float | None = PATIENCE) -> None:
-        """Do one upkeep round. `patience`: see `Upkeep.round`."""
+        """Do one upkeep round, and wait up to `patience` seconds for each background part."""
         try:
             now = self._clock()
         except ClockSteppedBack as error:

@@ -1,4 +1,4 @@
-"""The older name of `python -m dialgate.decision_log.archive`."""
+"""An alias of `dialgate.decision_log.archive`, for scripts that run `python -m dialgate.archive`."""
 
 import runpy
 

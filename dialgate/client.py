@@ -5,7 +5,7 @@
         if verdict.allow:
             dial(verdict.to, shown=verdict.from_)
 
-`check` never raises for errors of the gate or the network: the verdict is then a denial.
+If the gate or the network fails, `check` returns a denial; it never raises for such errors.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ _answer: Final = msgspec.json.Decoder(Answer)
 
 
 class NotRecorded(Exception):
-    """The error for an outcome or a revocation that the gate did not record. Send it again until it succeeds."""
+    """The error for an outcome or a revocation that the gate did not record. Repeat the request until it succeeds."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
     """The result of a check. If `allow`, dial exactly `to` and present exactly `from_`.
 
-    `again`: nothing was decided; ask again in a few seconds. `reason` is a reason code, or `client.…` for a problem on the
-    way to the gate. Instants are in RFC 3339. `reason_class` of a denial is `number`, `call` or `gate`.
+    If `again`, the gate made no decision: ask again in a few seconds. `reason` is a reason code, or `client.…` if the
+    client got no usable response. Instants are in RFC 3339 format. For a denial, `reason_class` is `number`, `call` or `gate`.
     """
 
     allow: bool
@@ -64,7 +64,7 @@ def _failed(reason: str) -> Verdict:
 class Dialgate:
     """A client of one gate. Use it in `async with`.
 
-    `timeout` is the total time of one request, in seconds. `clock` returns Unix seconds; it is compared with the end of an allow.
+    `timeout` is the total time of one request, in seconds. `clock` returns Unix time in seconds, used to reject expired allows.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Dialgate:
         return self._verdict(status, body, to)
 
     async def outcome(self, decision_id: str, outcome: Result) -> None:
-        """Report the outcome of an allowed call. `opt_out` also revokes. Raises `NotRecorded`."""
+        """Report the outcome of an allowed call. The outcome `opt_out` also records a revocation. Raises `NotRecorded`."""
         await self._write("/v1/outcomes", {"decision_id": decision_id, "outcome": outcome})
 
     async def revoke(self, number: str, *, channel: str, actor: str = "", proof: str = "") -> None:
@@ -124,7 +124,7 @@ class Dialgate:
         await self._write("/v1/revocations", {name: value for name, value in body.items() if value})
 
     async def _post(self, path: str, body: dict[str, str]) -> tuple[int, bytes]:
-        """Post a request, and retry it once if the connection was closed. The call id prevents a second attempt."""
+        """Send a POST request, and retry it once if the connection was closed. With its call id, a check counts only once."""
         try:
             return await self._send(path, body)
         except (ServerDisconnectedError, ConnectionResetError):
@@ -171,7 +171,7 @@ class Dialgate:
         return msgspec.structs.replace(verdict, allow=not problem, again=bool(problem), **changes)
 
     def _check_allow(self, status: int, answer: Answer, to: str) -> str:
-        """Return why an allow is not valid for this number, or ""."""
+        """Return the reason code if the allow in `answer` may not be used for the number `to`, or ""."""
         if status != _OK or not answer.decision_id:
             return "client.not_understood"
         if not _same(answer.to, to):
@@ -184,6 +184,6 @@ class Dialgate:
 
 
 def _same(checked: str, requested: str) -> bool:
-    """Return whether both are the same number. `requested` may lack the country code, or begin with 00 or a trunk's 0."""
+    """Return whether both numbers are the same. `requested` may lack the country code, or begin with zeros."""
     digits = "".join(letter for letter in requested if letter.isdigit()).lstrip("0")
     return bool(digits) and checked.startswith("+") and checked.endswith(digits)

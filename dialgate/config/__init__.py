@@ -1,4 +1,4 @@
 """The operator's configuration: its schema, loader, warnings, and the archive of versions that records refer to.
 
-This package only reads settings. Others act on them.
+This package only reads settings. Other packages apply them.
 """

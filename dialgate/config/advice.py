@@ -1,4 +1,4 @@
-"""Advice about a valid configuration with gaps. `dialgate config check` prints it; a gate starts without it."""
+"""Warnings about gaps in a valid configuration. `dialgate config check` prints them; a gate starts in spite of the gaps."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -34,7 +34,7 @@ class _Case(Struct, frozen=True):
 def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
     """Return a sentence for each gap that prevents all calls of a controller or campaign, or permits calls at any hour.
 
-    `registries` is the file of the nightly job.
+    `registries` is the configuration file of the nightly job (`registry-sync`).
     """
     consulted, faults = _read_consulted(registries)
     found = [*faults]

@@ -24,18 +24,18 @@ class Client(Strict, frozen=True, kw_only=True):
     name: Name
     """Name of the client in records."""
     controllers: tuple[str, ...]
-    """Controllers for which it may send requests."""
+    """Controllers for which the client may send requests."""
     scopes: tuple[Scope, ...]
-    """What it may do."""
+    """Scopes: what the client may do."""
     key_sha256: str = ""
-    """SHA-256 of its key. `dialgate key NAME` makes both."""
+    """SHA-256 of the client's key. `dialgate key NAME` creates a key and prints its SHA-256."""
     key_sha256_file: str = ""
-    """File with the SHA-256."""
+    """File with the SHA-256 of the key. Use it instead of `key_sha256`."""
     sources: tuple[str, ...] = ()
-    """Networks (CIDR) that identify a client which cannot send a header. Two clients may not share an address. Never name an address of this host behind a reverse proxy that adds no `X-Forwarded-For`: every request would have these scopes. A request with that header needs a key. `config check` warns if the scopes are more than `check`."""
+    """Networks (CIDR) that identify a client which cannot send a key. Two clients may not share an address. Do not name an address of this host if a reverse proxy on it adds no `X-Forwarded-For`: every request through the proxy would get this client's scopes. A request with that header needs a key. `config check` warns about such an address if the client has other scopes than `check`."""
 
 
-# Replacements for required keys that cannot be read, so that the rest can be checked. They cause no further faults.
+# Substitutes for unreadable required settings, so that the others can be checked. They cause no further faults.
 STAND_INS: Final[yaml_file.StandIns] = {
     (Client, "name"): yaml_file.ByPlace,
     (Client, "controllers"): (),
@@ -47,7 +47,7 @@ class ClientIndex:
     """The clients by key and by source network, with all faults in their definitions."""
 
     def __init__(self, clients: Iterable[Client], folder: Path, controllers: AbstractSet[str] | None) -> None:
-        """Index `clients`. `folder` contains the key files. `controllers` are the permitted ids; None: any."""
+        """Index `clients`. `folder` contains the key files. `controllers` are the ids that clients may name; None permits any id."""
         self.keys: dict[str, Client] = {}
         self.networks: list[tuple[Network, Client]] = []
         self.faults: list[str] = []
@@ -94,14 +94,14 @@ class ClientIndex:
 
 
 def missing_controllers(names: Iterable[str], controllers: AbstractSet[str] | None) -> Iterator[str]:
-    """Yield a sentence for each name that is not in `controllers`. None: the ids are unknown, so no name is checked."""
+    """Yield a sentence for each name that is not in `controllers`. If the ids are unknown (None), no name is checked."""
     return (
         f"no such controller: {name}" for name in names if controllers is not None and name not in controllers
     )
 
 
 def parse_networks(blocks: Iterable[str]) -> tuple[list[Network], list[str]]:
-    """Return the networks, and a sentence for each block that is invalid."""
+    """Return the networks in `blocks` (CIDR), and a sentence for each invalid block."""
     networks: list[Network] = []
     faults: list[str] = []
     for block in blocks:
@@ -121,7 +121,7 @@ def _explain_network(block: str, error: ValueError) -> str:
 
 
 def _read_key(client: Client, folder: Path) -> str:
-    """Return the SHA-256 of the client's key, "" without a key. Raises `ValueError` if it cannot be read."""
+    """Return the SHA-256 of the client's key, or "" if it has no key. Raises `ValueError` if the SHA-256 is unusable."""
     digest = client.key_sha256
     if client.key_sha256_file:
         try:

@@ -14,7 +14,7 @@ from dialgate.core.law import Law
 
 
 class ConfigError(Exception):
-    """The error for an invalid configuration. `problems` are sentences that name file and key."""
+    """The error for an invalid configuration. Each of `problems` is a sentence that names the file and the setting."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -24,8 +24,8 @@ class ConfigError(Exception):
 class Config(Struct, frozen=True, kw_only=True):
     """The checked content of all files.
 
-    `hash` identifies the whole configuration (see `content_store`). `contents` are the files' bytes by hash, for the archive.
-    `law_hash` are the hashes of the country files.
+    `hash` identifies the whole configuration (see `content_store`). `contents` holds the bytes of each
+    file by hash, for the archive. `law_hash` holds the hash of each country's file.
     """
 
     settings: Settings

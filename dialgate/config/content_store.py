@@ -1,10 +1,11 @@
-"""The archive of law and configuration that records refer to by content hash. It is kept as long as the records.
+"""The archive of laws and configurations. Decision records refer to it by content hash, so it is kept as long as they are.
 
 It is a folder of files named by the SHA-256 of their content, 64 hexadecimal digits, written once and never changed.
 
-The hash of a configuration names a sorted list of hashes, one per line. Each is the hash of an entry `<file name> <hash>`, which
-contains the hash of the file. So evidence can show one file and prove that it is part of the configuration, without names
-or contents of the others. Up to version 1 of the evidence, the list contained the entries themselves.
+The hash of a configuration is the hash of a sorted list with one hash per line. Each line is the hash of an entry
+`<file name> <hash>`, in which `<hash>` is the hash of the file. So evidence can show one file and prove that it is part of the
+configuration, without the names or contents of the other files. In evidence up to version 1, the list contained the
+entries themselves.
 """
 
 import os
@@ -27,7 +28,7 @@ class NotKept(Exception):
 
 
 def keep(folder: Path, config: Config) -> None:
-    """Archive a configuration; it is durable on return. Raises `OSError`.
+    """Write a configuration to the archive. The files are on disk on return. Raises `OSError`.
 
     Call it before the first decision, so that every decision can be explained later.
     """
@@ -57,7 +58,7 @@ def content(folder: Path, digest: str) -> bytes:
 
 
 class ConfigFile(Struct, frozen=True):
-    """A file of a configuration. `entry` is the hash of its entry, "" in a list of the older form."""
+    """A file of a configuration. `entry` is the hash of its entry, or "" if the list has the older form."""
 
     entry: str
     name: str
@@ -82,7 +83,7 @@ def controller_of(raw: bytes) -> str:
 
 
 def owners(folder: Path, campaign: str) -> set[str]:
-    """Return the controllers that ever had a campaign with this id. Reads the whole archive."""
+    """Return the controllers that ever had a campaign with this id, according to all archived configurations."""
     ids = set()
     for path in folder.iterdir():
         with suppress(yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError):
@@ -97,14 +98,14 @@ class _Campaign(Struct):
 
 
 class _Owner(Struct):
-    """The part of a controller's file that all versions have."""
+    """The fields of a controller's file that every version of dialgate has."""
 
     id: str
     campaigns: list[_Campaign]
 
 
 def answer_seconds(folder: Path, digest: str) -> float:
-    """Return `answer_seconds` of the configuration with this hash. Raises `NotKept`."""
+    """Return the setting `answer_seconds` of the configuration with this hash. Raises `NotKept`."""
     for file in config_files(folder, digest):
         read = yaml.load(content(folder, file.digest), Loader=yaml.CSafeLoader)
         with suppress(msgspec.ValidationError):  # the file of a country or a controller
@@ -118,4 +119,4 @@ def law(folder: Path, digest: str) -> Law:
     try:
         return parse_law(yaml.load(raw, Loader=yaml.CSafeLoader))
     except LawError as error:
-        raise NotKept(f"{folder / digest} is a law of another version of dialgate: {error}") from error
+        raise NotKept(f"{folder / digest} was written for another version of dialgate: {error}") from error

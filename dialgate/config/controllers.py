@@ -14,7 +14,7 @@ from dialgate.core.law import Law
 from dialgate.core.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
 
 NO_COUNTRY: Final = "ZZ"  # replaces a controller's country that cannot be read
-# Purposes that need a sector: bans apply to sectors, so a campaign without one would not be banned.
+# Purposes that need a sector. Bans apply to sectors, so no ban would apply to a campaign without a sector.
 _OFFERS: Final = frozenset({"sale", "advertising"})
 
 
@@ -22,19 +22,19 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     """A campaign of a controller."""
 
     id: Name
-    """Id that the dialer sends. Unique over all controllers."""
+    """Id that the dialer sends with each call. It must be unique among the campaigns of all controllers."""
     purpose: Purpose
-    """Purpose of its calls."""
+    """Purpose of the campaign's calls."""
     trunk_country: str
-    """Country in which the trunk enters the network, for example `IT`. An Italian caller ID through a foreign trunk is denied."""
+    """Country in which the trunk enters the telephone network, for example `IT`. An Italian caller ID through a foreign trunk is denied."""
     caller_ids: tuple[str, ...]
-    """Numbers that its calls may present, one or more."""
+    """Caller IDs that the campaign's calls may present: one or more numbers."""
     sector: str = ""
-    """One of the country's `sectors`. Required for sale and advertising, because calls of some sectors are banned. A contract permits calls of campaigns in its own sector."""
+    """One of the country's `sectors`. Required for sale and advertising, because calls of some sectors are banned. A contract permits only calls of campaigns in the contract's sector."""
     goods: str = ""
-    """What is offered. Consents, contracts and call requests must use the same word."""
+    """What the campaign offers. Consents, contracts and call requests must use the same word."""
     call_type: CallType = "automated"
-    """Type of its calls. A single call may be of a stricter type, never of a less strict one."""
+    """Type of the campaign's calls. A dialer may declare a stricter type for a single call, but not a less strict one."""
     callee: Callee = "consumer"
     """Who is called."""
     starts: date | None = None
@@ -42,37 +42,37 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     ends: date | None = None
     """Last day."""
     paused: bool = False
-    """Denies its calls for now."""
+    """Whether the gate denies all calls of the campaign for now."""
     dial_region: str = ""
-    """Country of numbers without a country code, for example `IT`. Without it, such numbers are denied."""
+    """Country of numbers without a country code, for example `IT`. If it is not set, calls to such numbers are denied."""
     profiling: bool = False
-    """Whether people are selected by their habits or tastes. A consent must then cover profiling."""
+    """Whether people are selected by their habits or tastes. If so, a consent must cover profiling."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):
     """A controller (*titolare*), on whose behalf calls are made."""
 
     id: Name
-    """Stable id. Registry answers, consents and lists belong to it."""
+    """Stable id, to which registry answers, consents and lists belong."""
     name: str
-    """Name as people know it."""
+    """Name by which the public knows the controller."""
     country: str
-    """Country whose law applies to it; needs a country file: `IT`."""
+    """Country whose law applies to the controller, for example `IT`. The country needs a country file."""
     campaigns: tuple[CampaignFile, ...]
     """Its campaigns."""
     adheres_to: tuple[str, ...] = ()
-    """Codes of conduct that it adheres to, from the country's `codes`."""
+    """Codes of conduct to which the controller adheres, from the country's `codes`."""
     sistan: bool = False
-    """Whether it belongs to the national statistical system (D.Lgs. 322/1989)."""
+    """Whether the controller belongs to the national statistical system (D.Lgs. 322/1989)."""
     consent_after_listing: bool = False
-    """Whether a consent collected after a consultation that answered *listed* permits calls (L. 5/2018 art. 1 c. 6). Enable it only if you hold the proof."""
+    """Whether a consent permits calls if it was collected after the registry answered *listed* (L. 5/2018 art. 1 c. 6). Enable this only if you hold the proof."""
     contact: str = ""
     """How data subjects can contact the controller: an address, an e-mail. Access reports show it (GDPR art. 13(1)(a))."""
     officer: str = ""
     """The data protection officer and how to reach them. Access reports show it (GDPR art. 13(1)(b))."""
 
 
-# Replacements for required keys that cannot be read, so that the rest can be checked. They cause no further faults.
+# Substitutes for unreadable required settings, so that the others can be checked. They cause no further faults.
 STAND_INS: Final[yaml_file.StandIns] = {
     (CampaignFile, "id"): yaml_file.ByPlace,
     (CampaignFile, "purpose"): "service",
@@ -154,7 +154,7 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
 
 
 def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
-    """Yield a sentence for each fault. Every country's `sectors` must contain the sector: a campaign may call abroad."""
+    """Yield a sentence for each fault. A campaign may call abroad, so every country's `sectors` must contain its sector."""
     for key in ("trunk_country", "dial_region"):
         value = getattr(campaign, key)
         if value not in phone.COUNTRIES and (value or key == "trunk_country"):

@@ -15,7 +15,7 @@ _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA"
 def convert_law(data: Any) -> tuple[Law | None, list[str]]:
     """Return the law, or every fault in it.
 
-    Keys of the wrong type are left out and the rest is checked, unless `sectors` or `codes`, which sections refer to, are wrong.
+    If a key has the wrong type, the others are still checked, unless it is `sectors` or `codes`, because sections refer to both.
     """
     read, faults = yaml_file.convert(data, Law)
     rest = data if read is not None else yaml_file.remainder(data, Law)
@@ -42,7 +42,7 @@ def explain_country(value: str) -> str:
 
 
 def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: bool) -> Iterator[str]:
-    """Yield why `country` has no law. `whole`: every file in `folder` is valid, so a missing law is a fault."""
+    """Yield a sentence if `country` has no law. `whole`: all files in `folder` were valid; else one of them may define it."""
     if country in laws:
         return
     meant = _MISTAKEN.get(country.upper(), country.upper())

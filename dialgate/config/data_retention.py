@@ -24,7 +24,7 @@ class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Numbers of retired call lists. The record of the list itself is kept."""
     # At least the longest period of a rule about frequency or rest.
     attempts_days: Annotated[int, Meta(ge=60, le=36_525)] = 90
-    """Attempts to call, which the frequency limits count. A silent call is kept until a later call is answered."""
+    """Call attempts, which count towards the frequency limits. A silent call is kept until a later call is answered."""
     lookups_days: Days = 731
     """Records of look-ups: client, instant and number."""
     subject_requests_days: Days = 1826

@@ -1,6 +1,6 @@
-"""The retention of the link between a decision and its number. Pure: no file, no clock.
+"""The retention periods of the link between a decision and the called number. Pure: no file access, no clock.
 
-The keys of a month are destroyed together, so a month is kept for the longest term of its decisions. Periods of law as of 2026-11:
+All keys of a month are destroyed together, after the longest retention period of its decisions. Legal periods as of 2026-11:
 Italy five years for administrative sanctions (L. 689/1981 art. 28), up to ten for civil claims.
 """
 
@@ -13,14 +13,14 @@ Months: TypeAlias = Annotated[int, Meta(ge=1, le=1200)]
 
 
 class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long decisions can be linked to a country's numbers. The keys of a month are destroyed together, so a month is kept for the longest term of its decisions. A country without an entry has the defaults."""
+    """The period in which decisions under a country's law can be linked to the called numbers. All keys of a month are destroyed together, after the longest period of its decisions. A country without an entry has the defaults."""
 
     country: Annotated[str, Meta(pattern="^[A-Z]{2}$")]
     """Country of the law under which the decision was made, for example `IT`."""
     allowed_months: Months = 120
     """Whole months after the month of the record, for allowed calls."""
     refused_months: Months = 120
-    """The same for denied calls."""
+    """Whole months after the month of the record, for denied calls."""
 
 
 def faults(terms: Iterable[Retention], countries: Collection[str]) -> Iterator[str]:
@@ -39,7 +39,7 @@ def months(terms: Iterable[Retention], country: str, *, allowed: bool) -> int:
 
 
 def over_from(month: str, count: int) -> str:
-    """Return the month after `count` whole months since `month`. Both have the form `YYYY-MM`."""
+    """Return the month (`YYYY-MM`) that begins when `count` whole months have passed after the end of `month`."""
     year, number = map(int, month.split("-"))
-    later = year * 12 + number + count  # months since year 0, of the month after the last
+    later = year * 12 + number + count  # months since year 0
     return f"{later // 12:04}-{later % 12 + 1:02}"

@@ -13,42 +13,42 @@ class Listen(Strict, frozen=True, kw_only=True):
     """The HTTP listener."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Use an address that other machines reach only with TLS, or behind a proxy with TLS."""
+    """Address to listen on. If other machines can reach it, use TLS, here or in a reverse proxy."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
     """Port. 0 picks a free one."""
     tls_certificate: str = ""
-    """PEM file with the certificate chain. With it, the gate speaks HTTPS only (TLS 1.2 or newer). SIGHUP reads it again: send it after each renewal."""
+    """PEM file with the certificate chain. With it, the gate speaks HTTPS only (TLS 1.2 or newer). After each renewal, send SIGHUP so that the gate reads the file again."""
     tls_key: str = ""
-    """PEM file with the key, unless it is in the file of the chain."""
+    """PEM file with the private key. Not needed if `tls_certificate` contains the key."""
     trusted_proxies: tuple[str, ...] = ()
-    """Networks (CIDR) of reverse proxies whose `X-Forwarded-For` is trusted as the client's address. The login's limit on wrong keys uses it."""
+    """Networks (CIDR) of reverse proxies whose `X-Forwarded-For` is trusted as the client's address. The console limits failed logins by this address."""
 
 
 class Limits(Strict, frozen=True, kw_only=True):
     """Limits on the requests of one client to the HTTP server."""
 
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
-    """Bytes of a body. For call lists uploaded as files, see `uploads`."""
+    """Maximum bytes of a request body. For call lists uploaded as files, see `uploads`."""
     header_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
-    """Bytes of the request line, and of each header."""
+    """Maximum bytes of the request line, and of each header."""
     batch_calls: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
-    """Calls in one `POST /v1/checks`."""
+    """Maximum number of calls in one `POST /v1/checks`."""
     first_byte_seconds: Seconds = 5
-    """Seconds until the first byte of a new connection must arrive, including the TLS handshake."""
+    """Maximum seconds until the first byte of a new connection arrives, including the TLS handshake."""
     read_seconds: Seconds = 10
-    """Seconds in which a request must have arrived completely."""
+    """Maximum seconds until a request has arrived completely."""
     idle_seconds: Seconds = 90
-    """Seconds for which an idle connection is kept open. Set it longer than your dialer does."""
+    """Seconds for which an idle connection is kept open. Set more seconds than in your dialer."""
     connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
-    """Simultaneous HTTP connections of one process. Fewer if the system allows fewer open files."""
+    """Maximum number of HTTP connections to one process. It is lower if the system allows fewer open files."""
     streams: Annotated[int, Meta(ge=1, le=10_000)] = 32
-    """Simultaneous streams of one client at one process: of checks, and as many of revocations."""
+    """Maximum number of check streams of one client at one process. The same limit applies separately to revocation streams."""
     lookups_an_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
-    """Different numbers that a client may look up in an hour, in the ledger or by `simulate`."""
+    """Maximum number of different telephone numbers that a client may look up in an hour, in the ledger or by `simulate`."""
 
 
 class Operations(Strict, frozen=True, kw_only=True):
-    """The listener for operators and Prometheus: `/metrics`, `/readyz` with details, `/docs` and `/openapi.json` without a key. They show the campaigns of every controller: make it reachable only from the operators' network."""
+    """The listener for operators and Prometheus: `/metrics`, `/readyz` with details, `/docs` and `/openapi.json` without a key. These pages show the campaigns of every controller, so make the listener reachable only from the operators' network."""
 
     host: str = "127.0.0.1"
     """Address to listen on, in plain HTTP."""
@@ -57,28 +57,28 @@ class Operations(Strict, frozen=True, kw_only=True):
 
 
 class Uploads(Strict, frozen=True, kw_only=True):
-    """Uploads of call lists as files. Read at start. They are received into a spool and read by separate processes, which are killed when the client disconnects. Each worker counts separately. If you do not control all clients, put `folder` on another disk than the decision log; a systemd unit needs it in `ReadWritePaths`. Its files have no names; files left by a crash are removed at the start."""
+    """Limits on uploads of call lists as files. Changes need a restart. Files are received into a spool and read by separate processes, which are killed when the client disconnects. Each worker counts its uploads separately. If you do not control all clients, put `folder` on another disk than the decision log, and add it to `ReadWritePaths` of the systemd unit. Files in the spool have no names; any files left by a crash are removed at start."""
 
     folder: str = ""
-    """The spool, relative to the data folder. Without it: `spool` in the data folder."""
+    """Folder of the spool, relative to the data folder. Default: `spool` in the data folder."""
     processes: Annotated[int, Meta(ge=0, le=64)] = 0
-    """Files that are read simultaneously, one per client. 0: half the number of processors, at least one."""
+    """Maximum number of files that are read simultaneously, at most one per client. 0: half the number of processors, at least one."""
     at_once: Annotated[int, Meta(ge=1, le=1_000)] = 32
-    """Simultaneous uploads of all clients, including waiting ones. More: 503, `upload.full`."""
+    """Maximum number of simultaneous uploads of all clients, including waiting ones. Further ones get 503, `upload.full`."""
     client_at_once: Annotated[int, Meta(ge=1, le=1_000)] = 8
-    """Simultaneous uploads of one client. More: 429, `upload.busy`."""
+    """Maximum number of simultaneous uploads of one client. Further ones get 429, `upload.busy`."""
     file_mb: Annotated[int, Meta(ge=1, le=2_048)] = 1_024
-    """MiB of one file."""
+    """Maximum MiB of one file."""
     client_mb: Annotated[int, Meta(ge=1, le=1 << 20)] = 2_048
-    """MiB of one client's uploads together."""
+    """Maximum MiB of all uploads of one client together."""
     total_mb: Annotated[int, Meta(ge=1, le=1 << 20)] = 4_096
-    """MiB of all uploads together."""
+    """Maximum MiB of all uploads together."""
     free_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 1_024
-    """MiB that must stay free on the spool's disk, or a tenth of the disk if that is less. Otherwise: 507, `upload.no_space`."""
+    """MiB that must stay free on the spool's disk, or a tenth of the disk if that is less. Otherwise uploads get 507, `upload.no_space`."""
     bytes_per_second: Annotated[int, Meta(ge=1, le=1 << 30)] = 16_384
-    """Minimum rate, counted from `limits.read_seconds` on. Slower: 408."""
+    """Minimum bytes a second, measured after the first `limits.read_seconds`. Slower uploads get 408."""
     receive_seconds: Seconds = 3_600
-    """Seconds in which a file must have arrived completely."""
+    """Maximum seconds until a file has arrived completely."""
     seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
     """Maximum seconds, of processor time and of elapsed time, for reading a file."""
     memory_mb: Annotated[int, Meta(ge=64, le=1 << 20)] = 1_024
@@ -86,7 +86,7 @@ class Uploads(Strict, frozen=True, kw_only=True):
 
 
 class FastAgi(Strict, frozen=True, kw_only=True):
-    """The listener for Asterisk. Its clients are identified by their `sources`. Bind it to a private network. Another address or port needs a restart."""
+    """The listener for Asterisk. Its clients are identified by their `sources`. Bind it to a private network. A change of address or port needs a restart."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -95,7 +95,7 @@ class FastAgi(Strict, frozen=True, kw_only=True):
     deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.25
     """Seconds from the connection to the answer. Without a decision by then, the answer is a denial."""
     connections: Annotated[int, Meta(ge=1, le=60_000)] = 12_000
-    """Simultaneous calls. Further connections are closed, which the dialplan treats as a denial."""
+    """Maximum number of simultaneous calls. Further connections are closed, which the dialplan treats as a denial."""
 
 
 _CONTACT: Final = re.compile(
@@ -110,17 +110,17 @@ class SipTrunk(Strict, frozen=True, kw_only=True):
     client: str
     """Name of one of the `clients`."""
     contacts: tuple[str, ...]
-    """Destinations of its calls, in order: `sip:{number}@trunk.example:5060;transport=udp`."""
+    """Destinations of the calls, tried in this order, for example `sip:{number}@trunk.example:5060;transport=udp`."""
     campaign: str = ""
     """Campaign of an INVITE without `X-Dialgate-Campaign`."""
     refusal: Literal[608, 603, 403] = 608
-    """Status of a denial. Choose the one after which the dialer does not try the next trunk."""
+    """SIP status of a denial. Choose a status after which the dialer does not try the next trunk."""
     call_info: str = ""
     """https address of a signed jCard with a contact for complaints, sent with a denial (RFC 8688)."""
 
 
 class Sip(Strict, frozen=True, kw_only=True):
-    """The listener for session border controllers (`deploy/sip-redirect/`). Its clients are identified by their `sources`. Bind it to a private network. All but `trunks` needs a restart."""
+    """The listener for session border controllers (`deploy/sip-redirect/`). Its clients are identified by their `sources`. Bind it to a private network. Changes to any setting except `trunks` need a restart."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -133,9 +133,9 @@ class Sip(Strict, frozen=True, kw_only=True):
     deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.4
     """Seconds from an INVITE to its answer. Without a decision by then, the answer is a 500."""
     transactions: Annotated[int, Meta(ge=1, le=1_000_000)] = 60_000
-    """Simultaneous INVITEs, each for at most 32 seconds. Further ones are refused."""
+    """Maximum number of simultaneous INVITEs. Each counts for at most 32 seconds. Further ones are refused."""
     connections: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
-    """Simultaneous TCP connections. Further ones are closed."""
+    """Maximum number of TCP connections. Further ones are closed."""
     trunks: tuple[SipTrunk, ...] = ()
     """Destinations of each client's calls. A client without a trunk is refused."""
 

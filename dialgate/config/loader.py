@@ -87,7 +87,7 @@ class _Reader:
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
     def _read_the_rest(self) -> None:
-        """Find the problems of the other files too, if dialgate.yaml is YAML but invalid."""
+        """Find the problems of the other files even if dialgate.yaml, although it is YAML, is invalid."""
         data = yaml_file.read(self.path)[0]
         if isinstance(data, dict):
             names = {
@@ -118,7 +118,7 @@ class _Reader:
         return yaml_file.salvage(loaded[0] or {}, kind, _STAND_INS, name) if faults else read
 
     def _named(self, path: Path) -> str:
-        """Return a path for messages: relative to the folder of dialgate.yaml, if the file is inside it."""
+        """Return `path` as messages show it: relative to the folder of dialgate.yaml if the file is in that folder."""
         full = path.resolve()
         return str(full.relative_to(self.folder)) if full.is_relative_to(self.folder) else str(path)
 
@@ -171,7 +171,7 @@ class _Reader:
         return controllers
 
     def _note_refused(self, path: Path) -> None:
-        """Note the id in an invalid file, so that clients that name it are not reported too."""
+        """Note the id in an invalid file, so that clients that refer to this id are not reported as well."""
         with suppress(OSError):
             if found := _ID.search(path.read_bytes()):
                 self.refused_controllers.add(found[1].decode("utf-8", "replace"))
@@ -206,7 +206,7 @@ class _Reader:
         return lines
 
     def _ids(self, controllers: dict[str, ControllerFile]) -> set[str] | None:
-        """Return the ids of all controllers, including those in invalid files; None if one of them is unknown."""
+        """Return the ids of all controllers, including those in invalid files, or None if an id cannot be read."""
         return controllers.keys() | self.refused_controllers if self.controllers_whole else None
 
     def _hooks(self, settings: Settings, controllers: dict[str, ControllerFile]) -> Iterator[Hook]:

@@ -21,7 +21,7 @@ class ServiceLog(Strict, frozen=True, kw_only=True):
 
 
 class TracesTo(Strict, frozen=True, kw_only=True):
-    """A span for each batch of calls, and within it one for each call. Needs `pip install 'dialgate[otel]'`."""
+    """OpenTelemetry traces: a span for each batch of calls, with a child span for each call. They need `pip install 'dialgate[otel]'`."""
 
     endpoint: Annotated[str, Meta(pattern=r"^https?://")]
     """Collector for OTLP over HTTP, for example `http://127.0.0.1:4318/v1/traces`."""

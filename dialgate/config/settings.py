@@ -18,37 +18,37 @@ ONE_PROCESS = "the embedded store works for one process only; set `store` to a R
 
 
 class SharedStore(Strict, frozen=True, kw_only=True):
-    """The Redis or Valkey that several gates share, each with its own data folder and log. Setting it up: `docs/how-to/several-nodes.md`."""
+    """The Redis or Valkey that several gates share, each with its own data folder and log. To set it up, see `docs/how-to/several-nodes.md`."""
 
     url: str = ""
     """`redis://host:6379/0`, `unix:///path`, `redis+sentinel://host:26379,host:26379/service` or `redis+cluster://host:6379,host:6379/`; `rediss` for TLS, with `?ssl_ca_certs=FILE`. `USER:PASSWORD@` goes before the hosts."""
     url_file: str = ""
     """File with the URL, for a URL with a password."""
     name: Name = "dialgate"
-    """Prefix of its keys."""
+    """Prefix of dialgate's keys in Redis."""
     replicas: Annotated[int, Meta(ge=0, le=16)] = 0
-    """Number of replicas that must have a ledger entry on disk, and an attempt in memory, before it is acknowledged."""
+    """Number of replicas that must have a write before it is acknowledged: a ledger entry on disk, an attempt in memory."""
     patience: Seconds = 1
-    """Maximum seconds of one round trip; after that, checks are denied. A ledger entry may take two more, for a Redis that syncs every second."""
+    """Maximum seconds of one round trip. If it takes longer, checks are denied. A ledger entry may take two seconds more, because Redis may sync only once a second."""
 
 
 class Settings(Strict, frozen=True, kw_only=True):
-    """The gate. Paths are relative to this file."""
+    """The settings of a gate. Relative paths start from the folder of this file."""
 
     data: str = "../.data"
     """Folder of all persistent data, on a local disk. One gate per folder."""
     countries: str = "countries"
-    """Folder of the laws, one file each."""
+    """Folder of the laws, with one file for each country."""
     controllers: str = "controllers"
-    """Folder of the controllers, one file each."""
+    """Folder of the controllers, with one file for each."""
     webhooks: str = "webhooks"
-    """Folder of the webhook profiles, one file each. It may be absent."""
+    """Folder of the webhook profiles, with one file for each. The folder need not exist."""
     listen: Listen = Listen()
     """The HTTP listener."""
     limits: Limits = Limits()
     """Limits on the requests of one client to the HTTP server."""
     operations: Operations | None = None
-    """The listener for metrics. Without it the defaults apply, and a port in use is a warning."""
+    """The listener for operators and Prometheus. Without this section the defaults apply, and a port in use only causes a warning."""
     uploads: Uploads = Uploads()
     """Limits on uploads of call lists."""
     fastagi: FastAgi | None = None
@@ -62,7 +62,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     node: Name = "gate"
     """This gate's name in its records."""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
-    """Processes that share the ports. More than one needs a `store`."""
+    """Number of processes that share the ports. More than one needs a `store`."""
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
     """Maximum number of calls decided in one batch, with one sync of the log."""
     answer_seconds: Seconds = 900
@@ -77,33 +77,33 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Addresses under which the gates on the `store` reach each other: `{rome: "https://rome.example:8080", milan: …}`. The same on every node."""
     store_patience: Seconds = 0.1
     """Seconds to wait for a locked embedded store before a check is denied."""
-    # Below the 10 s that a command waits for a gate's confirmation; a late gate denies until it has confirmed.
+    # Less than the 10 s for which a command waits for a gate to confirm: a late gate denies every call until it has confirmed.
     upkeep_stale_seconds: Annotated[float, Meta(ge=2, le=8)] = 3
     """Maximum age in seconds of the last complete upkeep round. If it is older, every check is denied."""
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
     """Size in MiB after which the decision log starts a new file."""
     log_segment_hours: Annotated[int, Meta(ge=0, le=8784)] = 24
-    """Age in hours after which the next call starts a new file. `0`: only the size counts. Closed files are packed and shipped."""
+    """Age in hours of a log file after which the next call starts a new one. `0`: only the size counts. Closed files are packed and shipped."""
     storage: Storage = Storage()
     """How long each kind of data is stored after its last use."""
     snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     """Ed25519 public key (64 hexadecimal digits). With it, the gate serves only snapshots signed by this key."""
     snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
-    """Minutes after which a node that has not compared its copy (`registry-sync pull`) is not ready. 0: never."""
+    """Minutes for which a node stays ready without comparing its registry answers with the published ones (`registry-sync pull`). 0: no limit."""
     checkpoint_seconds: Seconds = 60
     """Seconds between two signed checkpoints of the log. Read at start."""
     timestamp_url: str = ""
-    """Time stamping authority (RFC 3161) that stamps the newest checkpoint. Read at start."""
+    """URL of the time-stamping authority (RFC 3161) that stamps the newest checkpoint. Read at start."""
     timestamp_url_file: str = ""
-    """File with this URL, for a URL with a password."""
+    """File that contains the URL of the authority. Use it instead of `timestamp_url` for a URL with a password."""
     timestamp_roots: str = ""
     """PEM file with its root certificates. A time stamp under another root is discarded."""
     timestamp_seconds: Seconds = 3_600
     """Seconds between two time stamps."""
     log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
-    """Hours for which a full file stays unpacked. After that nearly all outcomes are reported, and the gate rarely unpacks it again."""
+    """Hours for which a full log file stays unpacked. By then nearly all outcomes have been reported, so the gate rarely has to unpack the file again."""
     retention: tuple[Retention, ...] = ()
-    """How long decisions stay linked to numbers, for each country."""
+    """Retention of the link between decisions and called numbers, for each country."""
     shipping: Shipping | None = None
     """The targets of `dialgate ship`."""
     service_log: ServiceLog = ServiceLog()

@@ -13,14 +13,14 @@ S3: Final = "s3://"
 
 
 class StreamTo(Strict, frozen=True, kw_only=True):
-    """A Redis Stream for each log. Do not use the gate's own store: a full Redis would stop the gate. The user's rights: `docs/how-to/ship-decisions.md`."""
+    """The Redis Streams that get every record, one stream for each log. Do not use the gate's own store: a full Redis would stop the gate. For the rights of the Redis user, see `docs/how-to/ship-decisions.md`."""
 
     url: str = ""
-    """As for `store`."""
+    """URL of the Redis, in the form of `store.url`."""
     url_file: str = ""
     """File with the URL, for a URL with a password."""
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")] = "dialgate"
-    """Prefix of its keys."""
+    """Prefix of dialgate's keys in this Redis."""
     keep: Annotated[int, Meta(ge=1_000, le=1_000_000_000)] = 1_000_000
     """Approximate number of entries in each stream. Older ones are removed."""
     patience: Seconds = 5
@@ -39,11 +39,11 @@ class Shipping(Strict, frozen=True, kw_only=True):
     credentials_file: str = ""
     """File in the format of `aws configure`, readable only by its owner. Without it: the environment's `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the machine's role."""
     at_once: bool = False
-    """Whether a full file is shipped before it is packed: sooner, but with six times the bytes."""
+    """Whether full files are shipped before they are packed. They arrive sooner, but are six times as large."""
     stream: StreamTo | None = None
-    """Stream of every record."""
+    """The Redis Streams that get every record."""
     textfile: str = ""
-    """File for the node exporter, for example `/var/lib/node_exporter/ship.prom`."""
+    """File with metrics for the Prometheus node exporter, for example `/var/lib/node_exporter/ship.prom`."""
 
 
 def faults(shipping: Shipping | None, store_urls: tuple[str, str]) -> Iterator[str]:

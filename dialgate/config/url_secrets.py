@@ -1,4 +1,4 @@
-"""The check for passwords in URLs of a configuration: its files are archived for years."""
+"""The check for passwords in the URLs of a configuration, which must hold none because its files are archived for years."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ def faults(settings: Struct) -> Iterator[str]:
 
 
 def read_url(url: str, file: str, folder: Path) -> str:
-    """Return `url`, or the content of `file`, relative to `folder`. Raises `OSError`, `UnicodeDecodeError`."""
+    """Return the content of `file` (relative to `folder`) if it is set, else `url`. Raises `OSError`, `UnicodeDecodeError`."""
     return (folder / file).read_text("utf-8").strip() if file else url
 
 

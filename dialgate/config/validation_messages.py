@@ -81,7 +81,7 @@ def plain(text: str, noun: str = "field") -> str:
 
 
 def choices(kind: Any, place: str) -> tuple[str, ...]:
-    """Return the permitted values at a path of a type, such as `.calls[0].purpose`; empty if they are not listed."""
+    """Return the permitted values at a path of a type, such as `.calls[0].purpose`; empty if the type lists none."""
     kinds = list(_members(kind))
     for name, _ in re.findall(r"\.([A-Za-z_]+)|(\[)", place):
         kinds = [inner for outer in kinds for part in _inner(outer, name) for inner in _members(part)]

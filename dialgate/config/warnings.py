@@ -20,7 +20,7 @@ def warnings(config: Config) -> list[str]:
 def _proxied(config: Config) -> Iterator[str]:
     """Warn of clients that are identified by an address from which a reverse proxy may connect.
 
-    There is no warning for a dialer on this host with the scope `check` only: deploy/README.md sets Asterisk up like that.
+    A dialer on this host with the scope `check` only causes no warning, because deploy/README.md sets up Asterisk like that.
     """
     proxies = [*_LOOPBACK, *_listening(config), *config.proxies]
     for network, client in config.networks:
@@ -36,7 +36,7 @@ def _proxied(config: Config) -> Iterator[str]:
 
 
 def _listening(config: Config) -> Iterator[Network]:
-    """Yield the address that the gate listens on, if it is a single one: a proxy on this host connects from it."""
+    """Yield the gate's listening address unless it means all addresses. A proxy on this host connects from this address."""
     with suppress(ValueError):  # a host name
         address = ipaddress.ip_address(config.settings.listen.host)
         if not address.is_unspecified:

@@ -1,11 +1,11 @@
-"""Profiles of dialers with their own JSON or forms: where the fields of a request are, and how to reply. Pure.
+"""Profiles of dialers that send their own JSON or forms. They say where fields are and how to reply. Pure.
 
-A profile is data, one file in `config/webhooks/`, and contains no code. A field is searched in its places, in their order, and
-the first text or number is used:
+A profile is data, one file in `config/webhooks/`, and contains no code. The places of a field are searched in
+order, and the first text or number found is used:
 
     body.a.b   in the body, a JSON object or a form      query.name   in the URL      =text   a constant
 
-The body of a reply is any JSON, in whose texts `{name}` is replaced by a value of the decision.
+The body of a reply is JSON. In its texts, `{name}` is replaced by a value of the decision.
 """
 
 import re
@@ -43,7 +43,7 @@ class WebhookError(Exception):
 
 
 class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A reply to a dialer. `body` is JSON; with `form` it is an object of texts that is sent as a form."""
+    """A reply to a dialer. `body` is JSON. If `form` is set, `body` is an object of texts that is sent as a form."""
 
     body: Any
     status: int = 200
@@ -53,7 +53,7 @@ class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
     """A profile of a dialer.
 
-    The replies are `allow`, `deny`, and `retry` if the gate cannot decide now. `about` says how to configure the dialer.
+    `allow`, `deny` and `retry` are the replies; `retry` is sent if the gate cannot decide now. `about` says how to configure the dialer.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""Subscribers, to which a gate posts revocations: their settings, checks and signatures.
+"""The subscribers to which a gate posts revocations: their settings, checks and signatures.
 
 The signature follows Standard Webhooks 1.0, for which libraries exist: HMAC-SHA256 of `ID.TIMESTAMP.BODY` with the secret, in base64.
-The secret is a file with `whsec_` and base64 of 24 to 64 bytes. A dialer's do-not-call list gets requests in the dialer's
+The secret file holds `whsec_` and 24 to 64 bytes in base64. A dialer's do-not-call list gets requests in the dialer's
 format (`dialgate.ledger.dialer_dnc`); its secret is the password of `user`.
 """
 
@@ -23,23 +23,23 @@ class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An endpoint that receives each revocation and its lifting."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-    """Stable name. The position in the ledger is stored under it."""
+    """Stable name. The gate stores under this name how far revocations were delivered."""
     url: str
-    """Address to post to: https, or on this machine."""
+    """URL to which messages are posted. It must use https or be on this machine."""
     controllers: tuple[str, ...]
     """Controllers whose revocations it receives. It also receives revocations for every controller."""
     secret_file: str
-    """File with `whsec_` and base64 of 24 to 64 bytes, with which each message is signed. For a dialer: the user's password."""
+    """File with the secret that signs each message: `whsec_` and 24 to 64 bytes in base64. For a dialer: file with the user's password."""
     retry_seconds: Annotated[float, Meta(gt=0, le=300)] = 1
-    """Seconds until a failed message is sent again. Doubles each time, up to five minutes."""
+    """Seconds until a failed message is sent again. The time doubles after each failure, up to five minutes."""
     give_up_hours: Annotated[float, Meta(gt=0, le=720)] = 72
     """Hours after which a message is skipped and the next one is sent."""
     kind: Literal["webhook", "vicidial", "goautodial"] = "webhook"
-    """`webhook`, or a dialer whose own do-not-call list is extended: `vicidial` (`…/non_agent_api.php`) or `goautodial` (goAPIv2)."""
+    """`webhook`, or the type of a dialer to whose do-not-call list the numbers are added: `vicidial` (`…/non_agent_api.php`) or `goautodial` (goAPIv2)."""
     user: str = ""
     """For a dialer: a user with the right to add to its list. In VICIdial: level 8."""
     cut: Annotated[str, Meta(pattern="^[0-9]{0,4}$")] = ""
-    """For a dialer: leading digits that its leads do not have, for example `39`."""
+    """For a dialer: leading digits to remove because the dialer's leads do not have them, for example `39`."""
     campaigns: dict[str, str] = {}
     """For a dialer: its names for your campaigns, for example `{acme-fibre: FIBRE}`. A revocation for a campaign without a name is added to the list for all campaigns."""
 
@@ -52,7 +52,7 @@ class Hook(Struct, frozen=True):
 
 
 def fault_of(webhook: Webhook) -> str:
-    """Return the fault of a subscriber, or "". Numbers are sent in clear, so it must use TLS or be on this machine."""
+    """Return the fault in a webhook's settings, or "". Messages contain numbers, so the URL needs TLS or this machine."""
     parts = urlsplit(webhook.url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
         return "url is invalid; write https://HOST/PATH without a user"
@@ -79,7 +79,7 @@ def secret_of(text: str, kind: str = "webhook") -> bytes:
 
 
 def headers(secret: bytes, name: str, at: int, body: bytes) -> dict[str, str]:
-    """Return the headers of a message. `name` is the same for each retry; `at` is in Unix seconds."""
+    """Return the headers of a message. `name` identifies it and stays the same when it is retried. `at` is in Unix seconds."""
     signed = hmac.digest(secret, b"%b.%d.%b" % (name.encode(), at, body), sha256)
     return {
         "webhook-id": name,

@@ -1,4 +1,4 @@
-"""Strict reading of YAML files, with all faults and advice for their correction."""
+"""A strict reader of YAML files, which reports all faults with advice on how to correct them."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class ByPlace:
-    """A replacement for a lost name, which `salvage` derives from its place."""
+    """A request to replace an unreadable name by one that `salvage` derives from its place in the file."""
 
 
 StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]
@@ -65,16 +65,16 @@ def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
 def salvage(
     data: Any, kind: type[_T], stand_ins: StandIns = MappingProxyType({}), name: str = ""
 ) -> _T | None:
-    """Return the valid part of faulty data, only to look for further faults; None if too little is left.
+    """Return the valid part of faulty data, only to find further faults in it; None if too little is valid.
 
-    `stand_ins` replace lost required keys, by type and key. `name` is the name of the whole, for `ByPlace`.
+    `stand_ins` replace unreadable required keys, by type and key. `name` is the name of the whole data, for `ByPlace`.
     """
     rest = remainder(data, kind, stand_ins, name)
     return None if rest is LOST else msgspec.convert(rest, kind)
 
 
 def remainder(data: Any, kind: Any, stand_ins: StandIns = MappingProxyType({}), name: str = "") -> Any:
-    """Return the same as `salvage`, as plain data; `LOST` if too little is left."""
+    """Return the valid part of faulty data, like `salvage`, but as plain data; `LOST` if too little is valid."""
     return _Salvage(stand_ins).salvaged(data, kind, name)
 
 

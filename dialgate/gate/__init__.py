@@ -1,1 +1,1 @@
-"""The path of a call: queue, facts, batch, commit, recovery, upkeep. No other code runs before a response."""
+"""The path of a call: queue, facts, batch and commit; also crash recovery and upkeep."""

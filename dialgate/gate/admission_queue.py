@@ -18,12 +18,12 @@ from dialgate.config.clients import Client
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 
-_MIN_START: Final = 8  # queued calls that start a batch while others are in flight
-_MIN_SIZE: Final = 16  # calls that a batch takes at least, if so many are queued
+_MIN_START: Final = 8  # number of queued calls that starts a batch while other batches are in flight
+_MIN_SIZE: Final = 16  # minimum number of calls that a batch takes, if that many are queued
 
 
 class AnswerFuture(Protocol):
-    """A future for an answer, used in the event loop's thread. Its result is set once, unless it is already `done`."""
+    """A future for an answer. Only the event loop's thread uses it. Its result is set once, unless it is already `done`."""
 
     def done(self) -> bool: ...
 
@@ -42,7 +42,7 @@ class CallRequest(Struct, gc=False):
 class AdmissionQueue:
     """A fair queue with one lane per client.
 
-    `most` limits the calls in one batch. `crowded`: the node runs at least as many workers as there are processors.
+    `most` is the maximum number of calls in one batch. `crowded` says that the node has at least as many workers as processors.
     """
 
     def __init__(self, most: int, *, crowded: bool) -> None:
@@ -51,7 +51,7 @@ class AdmissionQueue:
         self._queues: dict[str, deque[CallRequest]] = {}  # by client
         self._turns: deque[deque[CallRequest]] = deque()  # the same queues; the first is served next
         self._count = 0
-        self._in_batches = 0  # calls taken and not answered yet
+        self._in_batches = 0  # calls taken but not yet answered
 
     def add(self, request: CallRequest) -> None:
         queue = self._queues.get(request.client.name)

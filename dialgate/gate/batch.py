@@ -1,4 +1,4 @@
-"""The decision of a batch: from questions and ledger states to answers, reservations and records. No I/O, no clock."""
+"""Decisions on a batch: turns questions and ledger states into answers, reservations and records. No I/O, no clock."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class BatchQuery:
-    """The questions to decide at one instant, and the keys to read from the store. Answers before `since` are ignored."""
+    """The questions to decide at one instant, and the keys to read from the store. Answers given before `since` are ignored."""
 
     def __init__(
         self, gatherer: Gatherer, now: Instant, since: Instant, questions: Sequence[Question]
@@ -33,7 +33,7 @@ class BatchQuery:
 
 
 class _AnswerTemplate(Struct, frozen=True):
-    """The answer of a decision without id and numbers, with its stored form. `code` is as in `Batch.codes`."""
+    """An answer and its stored form, without the decision's id and numbers. For `code`, see `Batch.codes`."""
 
     answer: Answer
     encoded: bytes
@@ -43,8 +43,8 @@ class _AnswerTemplate(Struct, frozen=True):
 class Verdict(Struct, frozen=True):
     """A decision with its grounds, the digest of the grounds, and the instant until which the decision holds.
 
-    The grounds have no sequence yet. `denial` is the answer if the decision is a deny: it is the same for every call.
-    `references` keeps the objects alive whose ids form the cache key of this verdict, so that those ids are not reused.
+    The grounds have no sequence yet. If the decision is a deny, `denial` is its answer, which is the same for every call.
+    The cache key of a verdict consists of object ids. `references` keeps these objects alive, so that no id is reused.
     """
 
     references: tuple[object, ...]
@@ -59,7 +59,7 @@ class Batch:
     """Calls decided at one instant, recorded from sequence `first` on. Later calls see the attempts of earlier ones.
 
     `answers`, `codes` and `campaigns` are in the order of the calls. A code is the first reason code: empty for an allow,
-    `REPEATED` for a repeated answer. A campaign is the label for metrics: `other` if the campaign is not the client's, so
+    `REPEATED` for a repeated answer. `campaigns` are labels for metrics: `other` if the campaign is not the client's, so
     that a campaign's owner does not see requests of other clients. `grounds` maps digests to sequences of grounds in `bodies`.
 
     Most calls have equal facts, because facts do not contain the number. A decision depends on the facts only, so it is
@@ -112,7 +112,7 @@ class Batch:
         return Position(self._log, self._first - 1)
 
     def public_answers(self) -> Sequence[Answer]:
-        """Return the answers as clients receive them. On a shared gate, ids do not reveal how many calls others make."""
+        """Return the answers as clients receive them. If controllers share a gate, ids hide how many calls others make."""
         if not self._shared:
             return self.answers
         names = [answer.decision_id for answer in self.answers]
@@ -131,7 +131,7 @@ class Batch:
         )
 
     def add(self, question: Question, known: Sequence[Known], remembered: Remembered | None) -> None:
-        """Decide the next call. `known` holds the store's state of its subjects, `remembered` its earlier answer.
+        """Decide the next call. `known` holds the stored state of its subjects, `remembered` the earlier answer to it.
 
         An earlier deny is repeated unchanged. An earlier allow is repeated while it is valid, its outcome is not reported,
         and a new decision would allow too: a later revocation or the end of permitted hours applies. Otherwise the
@@ -184,7 +184,7 @@ class Batch:
 
     def _judge(self, question: Question, caller_id: CallerId, known: Known) -> Verdict:
         file_facts = self._gatherer.files(question)
-        # By identity, which is fast. Equal objects that are not identical only cost another decision.
+        # Compare by identity, which is fast. Equal objects that are not identical only cost another decision.
         key = (
             id(question.line), id(question.number), id(question.zones), id(caller_id), id(known), id(file_facts),
             question.call_type,
@@ -234,7 +234,7 @@ class Batch:
         entry = self._templates.get(id(verdict))
         if entry is None:
             template = _make_template(verdict.grounds.decision, verdict.facts, self._most)
-            # Keeping the verdict here prevents reuse of its id.
+            # Keep the verdict alive, so that its id is not reused.
             entry = self._templates[id(verdict)] = (verdict, template)
         return entry[1]
 

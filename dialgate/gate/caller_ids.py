@@ -1,4 +1,4 @@
-"""The caller ID of a call: its check against the campaign's caller IDs, and the part of it that the log may store."""
+"""The check of a call's caller ID against the campaign's caller IDs, and the part of it that the log may store."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,8 +17,8 @@ _REMEMBERED = 10_000
 class Presentation(Struct, frozen=True):
     """The caller ID that a call presents. Rules and log get `fact`; `number` is the full number.
 
-    `sealed`: the number is not assigned to the campaign and may be personal data, for example if a dialer swaps caller and
-    called number. Then `fact` holds at most the prefix of a reserved class.
+    If `sealed`, the number is not assigned to the campaign and may be personal data: for example, a dialer may swap caller and
+    called number. Then `fact` holds at most the prefix of a reserved number class.
     """
 
     fact: CallerId
@@ -48,9 +48,9 @@ class CallerIds:
             self._presentations = {}
 
     def of(self, raw: str, line: Line) -> Presentation:
-        """Return the presentation of `raw` on a line.
+        """Return the presentation of the caller ID `raw` in a call of the campaign `line`.
 
-        The cache key contains the campaign, so that a client's guess at another controller's campaign finds nothing.
+        The cache key contains the campaign, so that a client that guesses another controller's campaign gets no cached result of it.
         """
         key = (raw, line.controller.id, line.campaign.id)
         presentation = self._presentations.get(key)
@@ -73,7 +73,7 @@ class CallerIds:
         return structs.replace(caller_id, proved_at=proof.at, proof=f"{proof.kind}:{proof.evidence}")
 
     def _seal(self, caller_id: CallerId) -> CallerId:
-        """Remove the number from a fact. A short code names a service and is kept."""
+        """Return the caller ID without its number. A short code is kept, because it identifies a service and not a person."""
         if caller_id.form != "number":
             return caller_id
         number = caller_id.number

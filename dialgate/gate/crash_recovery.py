@@ -1,11 +1,11 @@
-"""Crash recovery: makes the store agree with the decision log, which is the source of truth.
+"""Crash recovery, which makes the store agree with the decision log. The log is the source of truth.
 
-A batch reserves its attempts before it is recorded, so a crash can leave attempts without a record: they are dropped. Records can
-be missing in the store: their attempts and answers are written again. The ledger can be older than the log, for example after
-a backup was restored: stops that the log proves are entered again (`stop_recovery`).
+A batch reserves its attempts before it is recorded, so a crash can leave attempts without a record. Recovery drops them. If the
+store lacks a record, recovery writes its attempts and answers again. If the ledger is older than the log, for example after a
+backup was restored, recovery enters the stops that the log proves (`stop_recovery`).
 
-Recovery reads every entry after the position in the store. That is enough: the store writes its position and ledger together, and
-an outcome is logged after its stop is in the ledger. So a stop that is missing in the ledger is logged after that position.
+Recovery reads only the entries after the position in the store. This is sufficient, because the store writes its position and
+ledger together, and an outcome is logged after its stop is in the ledger. So a missing stop is always logged after that position.
 """
 
 from pathlib import Path
@@ -46,7 +46,7 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
 ) -> RecoveryResult:
     """Bring the store up to date with the log in `folder`, whose newest record has sequence `head`.
 
-    `answer_span` is how long an allow is valid at most, in milliseconds. Raises `StoreUnavailable`, `LogDamaged`.
+    `answer_span` is the longest validity of an allow, in milliseconds. Raises `StoreUnavailable`, `LogDamaged`.
     """
     position = (await store.positions()).get(keys.log, 0)
     attempts: list[tuple[bytes, Attempt]] = []
@@ -69,7 +69,7 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
             answer = make_answer(record.decision, record.facts, record.at + answer_span)
             question = month.masked(record.question, record.id)
             answers.append(Remembered(question, record.at, encode_answer(answer), record.id))
-    # Before the new position is stored: if this fails, the next start finds these stops again.
+    # Enter stops before the new position is stored. If this fails, the next start finds the same stops again.
     entered = await stop_recovery.enter(store, keys, stops, now)
     more, unentered = await stop_recovery.enter_opt_outs(data, store, keys, results, now)
     if entered + more:

@@ -50,8 +50,8 @@ _log = structlog.get_logger(__name__)
 class Question(Struct, frozen=True, gc=False):
     """A call with its number parsed and its campaign looked up.
 
-    `spoken` is sealed in the record: the E.164 number, then the received text if it differs. `subjects` are the number's
-    two names in the ledger: for this controller, and for every controller.
+    The record holds `spoken` encrypted: the E.164 number, then the received text if it differs. `subjects` are the number's
+    two hashes in the ledger: one for this controller, and one for entries that bind every controller.
     """
 
     call: Call
@@ -74,7 +74,7 @@ class FileFacts(Struct, frozen=True):
 
 
 class _Files(Struct, frozen=True):
-    """The mapped files for a campaign's calls to one country. `facts` caches one object per combination of places."""
+    """The mapped files for a campaign's calls to one country. `facts` caches one object for each combination of places."""
 
     places: tuple[Callable[[int], int], ...]
     listings: tuple[tuple[Listing, ...], ...]
@@ -109,7 +109,7 @@ Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
 
 
 class Gatherer:
-    """The sources of facts. Each is replaced as a whole, so a batch in flight keeps the sources it started with."""
+    """The sources of facts. Each source is replaced as a whole, so a batch in flight keeps those with which it started."""
 
     def __init__(self, config: Config, keys: Keys) -> None:
         self.config = config
@@ -233,7 +233,7 @@ class Gatherer:
         return self.keys.named(line.controller.id, number), self.keys.named("*", number)
 
     def _stranger(self, call: Call, client: Client) -> Line:
-        """Return the line for a campaign that is not the client's: in the country of the client's controller."""
+        """Return a substitute for a campaign that is not the client's. Its country is that of the client's controller."""
         owner = next((self.config.controllers[name] for name in client.controllers), None)
         home = owner.country if owner else next(iter(self.config.laws))
         return Line(
@@ -260,7 +260,7 @@ class Gatherer:
         )
 
     def _key(self, call: Call) -> bytes:
-        """Return a hash of the question, or empty without a call id. It is keyed: the content holds the called number."""
+        """Return a keyed hash of the question, which contains the called number. It is empty if the call has no id."""
         if not call.call_id:
             return b""
         parts = (call.client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")
@@ -334,7 +334,7 @@ class Gatherer:
         files = self._files.get(key)
         if files is None:
             files = self._files[key] = self._files_of(question.line, question.country)
-        return files.look_up(int(question.e164.removeprefix("+")))  # a short number has no plus sign
+        return files.look_up(int(question.e164.removeprefix("+")))  # short numbers have no plus sign
 
     def _files_of(self, line: Line, country: str) -> _Files:
         lists = self._by_campaign.get(line.campaign.id, ())
@@ -382,7 +382,7 @@ def _printable(text: str) -> str:
 
 
 def _open_list(record: CallList, folder: Path) -> _Loaded | str:
-    """Return the open list, or why it cannot be used."""
+    """Open a call list. Return the open list, or the reason why it cannot be used."""
     path = folder / record.file
     try:
         is_intact = call_list.sha256_of(path) == record.sha256

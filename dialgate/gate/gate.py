@@ -45,7 +45,7 @@ from dialgate.runtime.clock import Clock
 from dialgate.store import Attempts, Reading, StoreUnavailable
 
 _COMMIT_TRIES = 4
-_MAX_BATCHES, _MAX_CALLS = 32, 4  # recent ones for the console; calls of each batch
+_MAX_BATCHES, _MAX_CALLS = 32, 4  # recent batches for the console, and calls from each batch
 _log = structlog.get_logger(__name__)
 
 
@@ -102,7 +102,7 @@ class Gate:
             self._start_batch()
 
     def with_permit(self, answer: Answer) -> Answer:
-        """Return an answer of `check` with a permit."""
+        """Return an answer from `check` with a permit added."""
         seconds = self.config.settings.permit_seconds
         return add_permit(answer, self._permit_key.sign, seconds, self._clock.at_least())
 
@@ -170,7 +170,7 @@ class Gate:
             if batch.bodies:
                 await self._record(batch)
             self._overlap.complete(batch)
-        self._end_preparing(requests)  # again, for a batch that had nothing to commit
+        self._end_preparing(requests)  # has no effect unless the batch had nothing to commit
         # Needed even if this batch wrote nothing: the record of a repeated answer may not be on the disk yet. If the sync
         # fails, the records and their attempts are kept, and recovery completes the log.
         await self._recorder.sync()
@@ -215,19 +215,19 @@ class Gate:
         try:
             self._recorder.write(batch.bodies, batch.grounds)
         except LogUnavailable:
-            # If this fails too, the attempts stay counted: that denies a call too many, and never allows one.
+            # If this fails too, the attempts stay counted. That may deny a call wrongly, but never allows one.
             await self._store.release(batch.names, batch.before)
             raise
 
     def _count(self, requests: list[CallRequest], batch: Batch) -> None:
         observation.count(self.metrics, [request.call for request in requests], batch)
-        # Only a part: objects that are kept are freed late, after they have left the processor's caches, which is slow.
+        # Keep only some calls: freeing an object late is slow, because it has left the processor's caches by then.
         self.recent.append(
             (batch.now, requests[-_MAX_CALLS:], batch.answers[-_MAX_CALLS:], batch.codes[-_MAX_CALLS:])
         )
 
     def _campaign(self, request: CallRequest) -> str:
-        """Return the campaign for a trace: `other` if it is not the client's, so that its owner does not see the request."""
+        """Return a trace's campaign label: `other` if the campaign is not the client's, to hide the request from its owner."""
         campaign = request.call.campaign
         return campaign if self.config.line_of(campaign, request.client) else "other"
 

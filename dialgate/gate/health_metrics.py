@@ -19,7 +19,7 @@ class HealthMetrics:
         self._labels: tuple[object, ...] = ()
 
     def observe(self, gatherer: Gatherer, now: Instant) -> None:
-        """Update the metrics. Series of entries that are no longer configured are removed."""
+        """Update the metrics. Remove the time series of entries that are no longer configured."""
         self._disk()
         labels = (gatherer.config, gatherer.proofs, *_days(gatherer, now).values())
         if labels != self._labels:
@@ -30,12 +30,12 @@ class HealthMetrics:
         try:
             size, _, free = shutil.disk_usage(self._folder)
         except OSError:
-            size, free = 1, 0  # report a disk that cannot be read as full
+            size, free = 1, 0  # an unreadable disk is reported as full
         self._metrics.disk_size.set(size)
         self._metrics.disk_free.set(free)
 
     def _configured(self, gatherer: Gatherer, now: Instant) -> None:
-        """Rebuild the series of the configuration. Counters start at 0, because a rise from nothing to 1 is no increase."""
+        """Rebuild the time series of the configuration. Counters start at 0: Prometheus ignores a rise from nothing to 1."""
         config, metrics, days = gatherer.config, self._metrics, _days(gatherer, now)
         for series in (metrics.laws, metrics.campaigns, metrics.caller_ids):
             series.clear()
@@ -62,7 +62,7 @@ def _is_open(campaign: Campaign, today: date) -> bool:
 
 
 def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tuple[str, str], Instant]]:
-    """Yield the end of the call-back proof for each caller ID that needs one; 0 if no proof exists.
+    """Yield the expiry of the call-back proof for each caller ID that needs a proof; 0 if no proof exists.
 
     Numbers of a reserved class and short codes need no proof.
     """

@@ -30,7 +30,7 @@ class Overlap:
         self._committing = batch
 
     def forget(self) -> None:
-        """Note that a commit was rejected: it is unknown which of its writes a reading includes."""
+        """Note that a commit was rejected. It is then unknown which writes of the batch a reading includes."""
         self._committing = self._recorded = None
 
     def complete(self, batch: Batch) -> None:
@@ -41,7 +41,7 @@ class Overlap:
     def may_use(self, mark: Mark, query: BatchQuery, next_seq: int) -> bool:
         """Return whether a reading for `query`, started at `mark`, may be used at log sequence `next_seq`.
 
-        That is the case if nothing was recorded since, or one batch without any number or question of the query.
+        It may be used if nothing was recorded since `mark`, or only one batch that shares no number or question with `query`.
         """
         before = mark.batch
         if before is not self._committing or before is not self._recorded:

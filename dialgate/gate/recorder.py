@@ -93,7 +93,7 @@ class LogRecorder:
         self._grounds |= grounds
 
     def _write(self, bodies: Sequence[bytes]) -> None:
-        self._write_start = self._steady()  # a stalled disk delays the write, not the sync after it
+        self._write_start = self._steady()  # on a stalled disk the write blocks, not the sync after it
         self.log.write(bodies)
 
     def sync(self) -> asyncio.Future[None]:
@@ -132,7 +132,7 @@ class LogRecorder:
 
     def _drain(self) -> None:
         """Block until every sync is done. The event loop is blocked too, so no further sync is added."""
-        poll = select.poll()  # not `select`, which takes no descriptor above 1,023
+        poll = select.poll()  # `select` would not accept a descriptor above 1,023
         poll.register(self._syncing.fileno(), select.POLLIN)
         while self._syncs:
             poll.poll()
@@ -164,7 +164,7 @@ class LogRecorder:
         return entry.record.facts.controller.id, number
 
     def close(self) -> None:
-        self._drain()  # a failed sync must reach the log before it is closed as complete
+        self._drain()  # the log must learn of a failed sync before it is closed as complete
         self._loop.remove_reader(self._syncing.fileno())
         self._syncing.close()
         self._threads.close()

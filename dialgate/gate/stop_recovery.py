@@ -1,4 +1,4 @@
-"""Recovery of stops: enters stops that the decision log proves and the ledger lacks.
+"""Recovery of stops: adds the stops that the decision log proves but the ledger lacks to the ledger.
 
 A restored backup can hold a ledger older than its log. Two kinds of log entries prove a stop: an outcome `opt_out` or
 `wrong_number`, and a decision whose facts hold a revocation, a withdrawn consent or a wrong-number report. A lost stop allows
@@ -126,7 +126,7 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 
 
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
-    """Return the stop of an outcome by the hash of the call's attempt in the store; None if that is not possible.
+    """Return the stop that an outcome proves, with the subject of the call's attempt in the store; None if it is unknown.
 
     Used for calls that were allowed by a gate whose log is not on this node.
     """
@@ -150,7 +150,7 @@ async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) 
 
 
 def dialled(record: Record, month: MonthKeys) -> str:
-    """Return the called number in E.164."""
+    """Return the called number of a record in E.164 format."""
     return month.unseal(record.sealed).split(" ", 1)[0]
 
 
@@ -159,7 +159,7 @@ def _proof(decision: str) -> str:
 
 
 async def enter(store: Ledger, keys: Keys, stops: Iterable[Stop], now: Instant) -> int:
-    """Append the stops that the ledger lacks; return how many. Idempotent. Raises `StoreUnavailable`."""
+    """Append the stops that the ledger lacks, and return their number. Idempotent. Raises `StoreUnavailable`."""
     entered, fresh = 0, nonces()
     for stop in stops:
         number, proof = stop.number, stop.proof

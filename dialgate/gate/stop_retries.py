@@ -1,8 +1,8 @@
 """Retries for stops whose called number is not in this gate's logs.
 
 An `opt_out` can be reported to a gate that did not allow the call. If the shared store then loses its data, recovery needs the log
-of the gate that allowed it: that gate restores its calls when it starts, or answers a request. Upkeep retries until then,
-and this gate denies every call.
+of the gate that allowed the call. That gate restores its calls when it starts, or sends the number on request. Until then,
+upkeep retries and this gate denies every call.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class StopRetries:
         store: stop_recovery.RecoveryStore,
         find_call: Callable[[str], Awaitable[tuple[str, str] | None]],
     ) -> None:
-        """Create without stops. `find_call` returns a decision's controller and number from the store's other gates."""
+        """Start without stops. `find_call` asks the store's other gates for a decision's controller and called number."""
         self._data, self._keys, self._store, self._find_call = data, keys, store, find_call
         self._unentered: list[OutcomeRecord] = []
         self._task: asyncio.Task[None] | None = None

@@ -1,6 +1,6 @@
 """Upkeep of a gate, once a second: load new snapshots, call lists and proofs, and retry a failed log or store.
 
-Decisions depend on these, so a gate denies if its last complete round is too old. Work that may take longer than a
+Decisions depend on this data, so a gate denies if its last complete round is too old. Work that may take longer than a
 round, such as the verification of a large snapshot, runs in the background, in separate threads. Upkeep makes no decisions; a
 failure makes the gate not ready and is reported.
 """
@@ -37,7 +37,7 @@ COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "s
 # Seconds for which a round waits for background work, which is usually done by then.
 PATIENCE: Final = 0.5
 NOTE_SECONDS: Final = 0.01
-# recover, open lists, verify a snapshot, checkpoint, stamp, pack, note: each runs once at a time
+# one for each task: recover, open lists, verify a snapshot, checkpoint, stamp, pack, note
 _THREADS: Final = 7
 _LATE: Final = (
     "no upkeep round was completed within `upkeep_stale_seconds`, so lists, proofs and registry answers may be outdated."
@@ -56,7 +56,7 @@ class UpkeepLate(Unavailable):
 class Pulse:
     """The age of the last complete round, on the monotonic clock.
 
-    Before `start` it is 0: a gate whose rounds are called explicitly has no deadline.
+    The age is 0 before `start`, so a gate whose rounds are called explicitly has no deadline.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -72,7 +72,7 @@ class Pulse:
 
     @property
     def age(self) -> float:
-        """Seconds; 0 before `start`."""
+        """The age in seconds; 0 before `start`."""
         return self._clock() - self._completed if self._started else 0.0
 
     def is_late(self, seconds: float) -> bool:
@@ -82,7 +82,7 @@ class Pulse:
 class Upkeep:
     """The upkeep of one gate.
 
-    `problems` has a text for each component that fails; the gate is ready while it is empty. `gatherer` is the one in
+    `problems` has a text for each component that fails; the gate is ready while it is empty. `gatherer` holds the sources of facts in
     use; the gate replaces it when the configuration changes. `chain` is the folder of the log. `lacking` holds the files of recorded
     call lists that are missing or damaged on this node; None while the store is unavailable.
     """
@@ -111,13 +111,13 @@ class Upkeep:
         self._watermark = LedgerWatermark(folder, self._threads.run)
         self._instants = KeptInstants(folder)
         self._health = HealthMetrics(folder, metrics)
-        self._records: list[CallList] = []  # as the store held them when they were last read
+        self._records: list[CallList] = []  # as last read from the store
         self._read_again, self._open_again = SharedRun(self._read_lists), SharedRun(self._open_lists)
         self._opening = BackgroundWork(self._open_again, _FAULTS)
         self._verifying = BackgroundWork(self._replace, _FAULTS)
         self._tidying = BackgroundWork(self._tidy, _FAULTS)
         self._shared = store if isinstance(store, Shared) else None
-        self._noted = 0  # the sequence up to which others know that the log is durable
+        self._noted = 0  # the last durable sequence of the log that other gates know
         self._noting = BackgroundWork(self._note_durable, _FAULTS)
         self._noting_timer: asyncio.TimerHandle | None = None
         self._keeping_clock = BackgroundWork(self._keep_instant, _FAULTS)
@@ -125,7 +125,7 @@ class Upkeep:
         self._stamping = BackgroundWork(self._stamp, (NoTimestamp, *_FAULTS))
         for component in COMPONENTS:
             metrics.ready.labels(component).set(1)
-            metrics.faults.labels(component)  # from 0 on: a count that begins at 1 looks like no increase
+            metrics.faults.labels(component)  # start at 0: Prometheus ignores a rise from nothing to 1
         metrics.ready.labels("upkeep").set_function(lambda: not self._late)
         metrics.upkeep_age.set_function(lambda: self.pulse.age)
 
@@ -169,7 +169,7 @@ class Upkeep:
         self.gatherer.prepare(now)
         is_read = await self._try("store", lambda: self._look_up(patience))
         await self._try("snapshot", lambda: self._renew(now, patience))
-        if is_read:  # otherwise another node may have retired a list
+        if is_read:  # if this failed, another node may have retired a list
             # Before the work below, which may wait for a busy disk or store: decisions do not depend on it.
             self.pulse.complete()
             self.works("upkeep")
@@ -198,9 +198,9 @@ class Upkeep:
         return self._opening.problem or self._noting.problem or self._tidying.problem
 
     def start_noting(self) -> None:
-        """Store how far the log is durable, after `NOTE_SECONDS`, for the other gates on the store.
+        """Store how far the log is durable, for the other gates on the store. Wait `NOTE_SECONDS` first.
 
-        Each commit stores it too. Under load a commit follows sooner, so a round trip after every batch would be wasted.
+        Each commit stores this position too. Under load the next commit comes sooner, so an extra round trip would be wasted.
         """
         if self._shared is not None and self._noting_timer is None:
             loop = asyncio.get_running_loop()
@@ -221,7 +221,7 @@ class Upkeep:
 
     async def _tidy(self, now: Instant) -> None:
         """Store how far the ledger is durable, then delete old answers and attempts."""
-        await self._watermark.advance(self._store)  # before `maintain`, which also cleans up after writes
+        await self._watermark.advance(self._store)  # first, because `maintain` also cleans up after writes
         remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
         await self._store.maintain(self._instants.elapsed(now, remembered))
 
@@ -366,7 +366,7 @@ def stamper_of(config: Config, chain: Path) -> Stamper | None:
 
 
 def _behind(folder: Path, minutes: float, now: Instant) -> str:
-    """Return a problem if this node's copy was not compared with the published files for `minutes`; 0: no limit."""
+    """Return a problem if the published files were not compared with this node's copy for `minutes` (0: no limit)."""
     compared_at = pulled_at(folder) if minutes else None
     if compared_at is None or now - compared_at <= minutes * MINUTE:
         return ""

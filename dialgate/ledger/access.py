@@ -1,7 +1,7 @@
 """Access to the ledger for one client: checks of its controllers and campaigns, writes, receipts.
 
-Every write names its actor and is durable when it is acknowledged. A client neither sees nor changes entries of a controller
-that is not its own. The response does not reveal that they exist.
+Every write names its actor and is durable when it is acknowledged. A client can neither see nor change
+entries of other clients' controllers, and responses do not reveal that such entries exist.
 """
 
 from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ class LedgerAccess:
 
     @staticmethod
     def number(raw: str, controller: ControllerFile) -> str:
-        """Return a number in E.164. Raises `Refused`."""
+        """Return the number `raw` in E.164 format. Raises `Refused`."""
         try:
             return phone.parse(raw, controller.country).e164
         except phone.NotANumber as problem:
@@ -83,7 +83,7 @@ class LedgerAccess:
         return owner, self.number(number, owner)
 
     def line(self, client: Client, campaign: str) -> Line:
-        """Return the line of a campaign of the client. Raises `Refused`."""
+        """Return the line of one of the client's campaigns. Raises `Refused`."""
         line = self.config.line_of(campaign, client)
         if line is None:
             known = self.config.campaigns_of(client)
@@ -91,7 +91,7 @@ class LedgerAccess:
         return line
 
     def may(self, client: Client, entry: Entry) -> bool:
-        """Return whether a client may see and change an entry. Entries for everyone need the scope `admin`."""
+        """Return whether a client may see and change an entry. Entries that bind every controller need the scope `admin`."""
         return entry.controller in client.controllers or (
             entry.controller == "*" and "admin" in client.scopes
         )
@@ -157,7 +157,7 @@ class LedgerAccess:
         return await self.write(draft)
 
     def call_draft(self, client: Client, controller: str, subject: bytes, event: Event, proof: str) -> Draft:
-        """Return an entry whose source is a call."""
+        """Return the draft of an entry that results from a call."""
         return Draft(
             at=self.clock(),
             controller=controller,
@@ -184,5 +184,5 @@ class LedgerAccess:
         return Masker(self.keys, owner)
 
     def seal(self, number: str) -> bytes:
-        """Encrypt a number for its entry."""
+        """Encrypt a number for storage in its entry."""
         return self.keys.ledger.seal(number, next(self._nonces))

@@ -1,6 +1,6 @@
 """Bulk import of consents, contracts or call requests from a file with one row for each entry.
 
-Columns have the names of the request's fields. `purposes`, `call_types` and `goods` hold several words, separated by
+Columns have the names of the request's fields. `purposes`, `call_types` and `goods` may hold several words, separated by
 blanks, `;` or `|`. Unknown columns are rejected: a misspelt `expires_at` would give a consent without an end.
 
 The whole file is read before anything is written, and one invalid row rejects it, unless invalid rows are to be skipped. Then it is
@@ -51,7 +51,7 @@ _FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kin
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The values common to all rows. `sectors` are the country's; `now` is when the file arrived."""
+    """The values common to all rows. `sectors` are the country's; `now` is the instant when the file arrived."""
 
     kind: type[Ask]
     controller: str
@@ -64,7 +64,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Drafted(Struct, frozen=True):
-    """The entries of a piece of the file. `subjects` and `entries` are concatenated; `ends` are offsets in `entries`."""
+    """The entries of a part of the file. `subjects` and `entries` are concatenated; each entry ends at one of `ends`."""
 
     subjects: bytes
     entries: bytes
@@ -114,7 +114,7 @@ def take(table: Table, keys: Keys, order: Order, taken: Taken, note: Callable[[R
 
 
 class Drafter:
-    """The conversion of rows to entries. `fields` are positions and names of columns, `number` the number's position."""
+    """The conversion of rows to entries. `fields` holds column positions and names, `number` the number's column."""
 
     def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
         self._from = (keys, order, fields, number)
@@ -156,12 +156,12 @@ class Drafter:
 
 
 def columns(kind: type[Ask]) -> list[str]:
-    """Return the columns that a file may have in addition to the number."""
+    """Return the columns that a file may have in addition to the one with the number."""
     return [name for name in _FIELDS[kind] if name not in _NOT_COLUMNS]
 
 
 def columns_by_need(kind: type[Ask]) -> tuple[list[str], list[str]]:
-    """Return the required and the optional columns, without the number."""
+    """Return the required and the optional columns, without the one with the number."""
     fields = [_FIELDS[kind][name] for name in columns(kind)]
     fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # the kind's own fields first
     required, optional = (
@@ -237,7 +237,7 @@ def _form(field: Field) -> str:
 async def write(store: Ledger, taken: Taken, done: Callable[[int], None]) -> int:
     """Write the new entries and return their number. Call `done` with the number of rows of each durable part.
 
-    Raises `StoreUnavailable`; the parts written before stay.
+    Raises `StoreUnavailable`; the parts that are already written remain.
     """
     return await bulk_writes.write(store, _new(store, taken), done)
 
@@ -264,7 +264,7 @@ def _has_id(known: Known, name: str) -> bool:
 
 
 async def _is_newest(store: Ledger, draft: Draft) -> bool:
-    """Return whether the newest entry of this kind and id has the same content."""
+    """Return whether the newest ledger entry with the draft's kind and id has the same content."""
     newest: _Event | None = None
     wanted = cast("_Event", draft.event)
     for entry in await store.history(draft.subject):

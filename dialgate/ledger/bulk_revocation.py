@@ -29,7 +29,7 @@ _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The values common to all rows. `owner` is the controller, or `*` for every one; `now` is when the file arrived."""
+    """The values common to all rows. `owner` is the controller, or `*` for every one; `now` is the instant when the file arrived."""
 
     owner: str
     scope: Literal["campaign", "controller", "everyone"]
@@ -100,7 +100,7 @@ def _instant(text: str, now: Instant) -> Instant:
 async def write(store: Ledger, keys: Keys, order: Order, stops: Stops, done: Callable[[int], None]) -> int:
     """Write the new revocations and return their number. Call `done` with the number of rows of each durable part.
 
-    Raises `StoreUnavailable`; the parts written before stay.
+    Raises `StoreUnavailable`; the parts that are already written remain.
     """
     return await bulk_writes.write(store, _entries(store, keys, order, stops), done)
 

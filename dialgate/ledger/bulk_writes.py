@@ -1,6 +1,6 @@
 """Bulk writes to the ledger, in parts that are in force once they are on the disk.
 
-They run in a separate process, whether a gate runs or not: preparing a part blocks the event loop for a tenth of a second.
+They run in a separate process, because preparing a part would block a gate's event loop for a tenth of a second.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ AHEAD: Final = 8  # parts in flight: about as many as a shared store receives be
 def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
     """Return the positions of concatenated subjects in the order of the store's index. The sort is stable.
 
-    So neighbours are written together, and each page of the index once. In the order of the file, ten million subjects take
+    Neighbours are then written together, and each index page only once. In the order of the file, ten million subjects take
     three times as long.
     """
     return np.argsort(np.frombuffer(subjects, ">u8")[:: SUBJECT_BYTES // 8].astype(np.uint64), kind="stable")
@@ -35,8 +35,8 @@ async def write(
     """Write parts (entries and their number of rows), and return the number of entries.
 
     Call `done` with the number of rows of each durable part. The next part is prepared while others are written, so
-    two parts may contain the same number only if a repeated entry is harmless. Raises `StoreUnavailable`; the parts written
-    before stay.
+    two parts may contain the same number only if a repeated entry is harmless. Raises `StoreUnavailable`; the parts
+    that are already written remain.
     """
     written = 0
     writing: deque[tuple[asyncio.Task[list[int]], int]] = deque()
@@ -65,7 +65,7 @@ async def write(
 
 
 def unfit(fit: int, rows: int, problems: int, first: RowProblem | None) -> Refused:
-    """Return the refusal of a file with invalid rows, or without any valid row (`fit` is 0)."""
+    """Return the error for a file with invalid rows, or without any valid row (if `fit` is 0)."""
     which = f" Line {first.line:,}: {first.problem}." if first else ""
     text = (
         f"{problems:,} of {rows:,} rows are invalid, and nothing was written.{which} Correct them, or skip them."

@@ -1,4 +1,4 @@
-"""Call lists: loading, retirement, and their numbers."""
+"""Call lists: loading, retirement, and access to their numbers."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
 class CallLists:
-    """Loads, lists and retires call lists."""
+    """The operations that load, list and retire call lists."""
 
     def __init__(self, access: LedgerAccess, activation: Activation, threads: ThreadPool) -> None:
         self._access, self._activation, self._threads = access, activation, threads
@@ -167,7 +167,7 @@ class CallLists:
         return RetiredList(**structs.asdict(_info(retired)), in_force=await self._activation.put_in_force())
 
     async def numbers_of(self, client: Client, name: str, campaign: str) -> tuple[int, Iterator[list[str]]]:
-        """Return the count of numbers on a list of the campaign's controller, and an iterator over batches of them."""
+        """Return how many numbers a list of the campaign's controller has, and an iterator over the numbers in batches."""
         owner = self._access.line(client, campaign).controller.id
         for record in await self._access.store.lists():
             if (record.id, record.controller) == (name, owner):
@@ -175,7 +175,7 @@ class CallLists:
         raise _unknown_list()
 
     async def campaigns_of(self, client: Client, name: str) -> list[str]:
-        """Return the campaigns that a list was loaded for and that still exist. Raises `Refused` if none is left."""
+        """Return the campaigns for which a list was loaded and which still exist. Raises `Refused` if none is left."""
         lists = [info for info in await self.lists(client) if info.id == name]
         if not lists:
             raise _unknown_list()

@@ -10,7 +10,7 @@ from dialgate.store import CallerIdProof
 
 
 class CallerIds:
-    """Records caller-ID proofs."""
+    """The operation that records caller-ID proofs."""
 
     def __init__(self, access: LedgerAccess, activation: Activation) -> None:
         self._access, self._activation = access, activation

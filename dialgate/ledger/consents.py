@@ -31,7 +31,7 @@ from dialgate.lists.call_list import RowProblem
 
 
 class Consents:
-    """Writes consents, contracts and call requests, and their ends."""
+    """The operations that record consents, contracts, call requests, and the ends of these."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access

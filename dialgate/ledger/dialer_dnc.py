@@ -1,7 +1,7 @@
 """Requests that add a number to a dialer's do-not-call list: VICIdial's Non-Agent API and GoAutodial's goAPIv2. Pure.
 
-Numbers are never removed from that list: another system may have added them too. A call missing after a lifted revocation
-does less harm than an unlawful call.
+Numbers are never removed from that list, because another system may have added them too. After a revocation is lifted, a call
+that the dialer does not make does less harm than an unlawful call.
 """
 
 import re
@@ -14,9 +14,9 @@ _SHOWN: Final = 120
 
 
 def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
-    """Return the form to post; in the body, so that number and password are not in a URL.
+    """Return the form to post. It is sent in the body, so that the number and the password are not in a URL.
 
-    `campaign` is empty for a wider revocation. A campaign without a name in the dialer is added to the list for all
+    `campaign` is empty if the revocation is not limited to a campaign. A campaign without a name in the dialer is added to the list for all
     campaigns, which is wider and never narrower.
     """
     settings, password = hook.settings, hook.secret.decode()

@@ -27,7 +27,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Misstated(ValueError):
-    """The error for an impossible value in `field`. The text contains nothing of the request."""
+    """The error for an impossible value in `field`. Its text contains no value from the request."""
 
     def __init__(self, text: str, field: str) -> None:
         super().__init__(text)

@@ -1,4 +1,4 @@
-"""Scrubbed files, with a verdict on each row, and previews of a loaded list, with counts only.
+"""Scrubbed files with a verdict on each row, and previews that only count the verdicts on a loaded list.
 
 Passing on a scrubbed list can break the law (L. 5/2018 art. 1 c. 7). So each export is recorded in the ledger, with actor and
 hash, before the file gets its name: no entry, no file.
@@ -135,7 +135,7 @@ async def _write(judge: Judge, table: tabular.Table, home: str, file: IO[str]) -
 
 
 def _number(cells: list[str], at: int, home: str) -> str:
-    """Return the number of a row in E.164, or the text unchanged if it is no number: then the verdict is a deny."""
+    """Return the number of a row in E.164, or the unchanged text if it is not a number; the verdict is then a deny."""
     raw = cells[at].strip() if at < len(cells) else ""
     if raw.startswith("+"):
         return raw
@@ -149,7 +149,7 @@ def _inert(cell: str) -> str:
 
 
 def _codes(counts: Counter[Verdict]) -> Iterator[tuple[str, int]]:
-    """Yield reason codes with their numbers of rows, the most frequent first."""
+    """Yield each reason code with the number of its rows, the most frequent code first."""
     codes = Counter[str]()
     for verdict, rows in counts.items():
         if verdict.code:
@@ -170,7 +170,7 @@ async def preview(
 ) -> Preview:
     """Return the counts of verdicts for a loaded list and the order's campaign. Raises as `scrub` does.
 
-    `done` is called with the size of each judged part and the total.
+    After each part is judged, `done` is called with the size of the part and the total.
     """
     judge, _ = await registrar.list_exports.judge(client, order.campaign, order.at)
     counts = Counter[Verdict]()

@@ -1,4 +1,4 @@
-"""The translation between internal ids and the ids for clients, which reveal no counts of other controllers."""
+"""The translation between internal ids and ids for clients, which hide how many entries other controllers have."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -80,7 +80,7 @@ class ClientIds:
         return self._entry_ids.cursor(seq) if self._entry_ids else seq
 
     async def position(self, client: Client, cursor: int) -> int:
-        """Return the sequence for the last `seq` that a client received (`cursor`). Raises `StoreUnavailable`.
+        """Return the ledger sequence of `cursor`, the last `seq` that a client received. Raises `StoreUnavailable`.
 
         An unknown cursor gives 0, the beginning: a repeated revocation does no harm, a missing one does.
         """

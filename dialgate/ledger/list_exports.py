@@ -1,4 +1,4 @@
-"""Exports of scrubbed lists: the verdicts on their rows, and their record in the ledger."""
+"""Exports of scrubbed call lists: verdicts for each row, and a ledger record of the export."""
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Exported
@@ -12,13 +12,13 @@ _EXPORTS = "exports"  # replaces the number in the subject of an export's entry
 
 
 class ListExports:
-    """Judges lists and records their exports."""
+    """The evaluation of list rows and the ledger record of list exports."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
 
     async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
-        """Return an open `Judge` for a campaign, which the caller closes, and the country of its national numbers.
+        """Return an open `Judge` for a campaign, and the country of numbers without a country code. Close the judge after use.
 
         `at` is the instant of the verdicts, 0 for now. Raises `Refused`, `Unavailable`.
         """

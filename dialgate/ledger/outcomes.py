@@ -40,7 +40,7 @@ async def _no_peers(_: str) -> None:
 
 
 class Outcomes:
-    """Records results of calls."""
+    """The operation that records results of calls."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Outcomes:
     async def _stop(
         self, client: Client, controller: str, number: str, subject: bytes, proof: str
     ) -> Receipt:
-        """Revoke for the called number. Without the number, revoke for its subject; then subscribers get no notice."""
+        """Revoke for the called number. If only its `subject` is known, revoke for that; subscribers then get no notice."""
         if number:
             stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
             return await self._revocations.revoke(client, stop)
@@ -141,7 +141,7 @@ class Outcomes:
         return call
 
     async def _called_evenly(self, decision: str) -> tuple[str, str]:
-        """Do as `_called`, with the same reads whether the record exists or not, so that the time reveals nothing."""
+        """Do as `_called`, but always with the same reads, so that the response time does not reveal whether a record exists."""
         here, elsewhere = await asyncio.gather(self.called_here(decision), self.elsewhere(decision))
         if call := here or elsewhere:
             return call

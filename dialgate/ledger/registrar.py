@@ -68,7 +68,7 @@ class Registrar:
         return cls(config, keys, store, clock, Metrics(CollectorRegistry()))
 
     def close_threads(self) -> None:
-        """End the threads. Enough for a registrar whose store has another owner."""
+        """End the threads. Use this instead of `close` if another component owns the store."""
         self._threads.close()
 
     async def close(self) -> None:

@@ -27,7 +27,7 @@ from dialgate.lists.call_list import RowProblem
 
 
 class Revocations:
-    """Writes and lifts revocations."""
+    """The operations that record and lift revocations."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
@@ -58,7 +58,7 @@ class Revocations:
     ) -> RevocationsReport:
         """Write a revocation for each number of a file. Run it in a separate process. Raises `Refused`, `StoreUnavailable`.
 
-        `note` is called with each invalid row. `plan` is called with the number of writes, and returns a function that is
+        `note` is called with each invalid row. `plan` is called with the number of writes and returns a function, which is
         called with the size of each completed part.
         """
         controller = self._access.controller(client, ask.controller)
@@ -108,7 +108,7 @@ class Revocations:
             )
 
     async def lift(self, client: Client, entry_id: int, ask: LiftRequest) -> Receipt:
-        """Lift the revocation with this entry id or sequence. A repetition returns the first receipt.
+        """Lift the revocation with this entry id or sequence. A repeated request returns the first receipt.
 
         Raises `Refused`, `StoreUnavailable`.
         """
@@ -157,5 +157,5 @@ class Revocations:
 
 
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
-    """Return the campaign's id. With a wider scope it is unchecked text, so numbers in it are blanked."""
+    """Return the campaign in a request. With a wider scope the field is unchecked text, so numbers in it are blanked."""
     return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)

@@ -36,8 +36,10 @@ def about(sentence: str) -> Meta:
 
 # Fields that several requests have.
 _Person: TypeAlias = Annotated[Telephone, about("The person's number, preferably as +39…")]
-_EntryId: TypeAlias = Annotated[Id, about("Your own id for it; use it to end it later.")]
-_Scope: TypeAlias = Annotated[Literal["campaign", "controller", "everyone"], about("Whose calls it stops.")]
+_EntryId: TypeAlias = Annotated[Id, about("Your own id for the entry. Use the same id to end it later.")]
+_Scope: TypeAlias = Annotated[
+    Literal["campaign", "controller", "everyone"], about("Whose calls the revocation stops.")
+]
 _Campaign: TypeAlias = Annotated[Name, about("The campaign, if the scope is `campaign`.")]
 _SkipBad: TypeAlias = Annotated[bool, about("Skip invalid rows. Otherwise one invalid row rejects the file.")]
 _Happened: TypeAlias = Annotated[When | None, about("When it happened. Default: now.")]
@@ -48,7 +50,10 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The fields of every write."""
 
     controller: Annotated[Name, about("The controller. Optional if the client has only one.")] = ""
-    actor: Annotated[Phrase, about("Who does this; it is recorded. Default: the client's name.")] = ""
+    actor: Annotated[
+        Phrase,
+        about("The person or system that makes this request, for the record. Default: the client's name."),
+    ] = ""
     channel: Annotated[Name, about("How the person's wish arrived: call, letter, web, pec…")] = "api"
     proof: Annotated[Words, about("Reference to the evidence: a file, a ticket, a recording.")] = ""
 
@@ -120,12 +125,15 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
     text_version: Annotated[Phrase, about("The version of the wording that the person agreed to.")] = ""
     artefact: Annotated[Words, about("Reference to the signed form or the recording.")] = ""
     artefact_sha256: Annotated[
-        Sha256, about("SHA-256 of the artefact, in hexadecimal. Without both, the consent has no effect.")
+        Sha256,
+        about(
+            "SHA-256 of the artefact, in hexadecimal. Without artefact and SHA-256, the consent has no effect."
+        ),
     ] = ""
     origin: Annotated[
         Origin | None,
         about(
-            "If another party collected it: that party, and every cession since, the last one to this controller by its id. Needs `third_party`."
+            "For a consent that another party collected: that party, and every cession since. The last one names this controller's id. Needs `third_party`."
         ),
     ] = None
     collection_channel: Annotated[Name, about("How the person gave it: form, call, shop…")] = ""
@@ -133,7 +141,9 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
         False
     )
     third_party: Annotated[bool, about("The person separately consented to its cession to others.")] = False
-    double_opt_in: Annotated[bool, about("It has no effect before it is confirmed.")] = False
+    double_opt_in: Annotated[
+        bool, about("The consent has no effect until it is confirmed (double opt-in).")
+    ] = False
 
 
 class ConfirmationRequest(Request, frozen=True, kw_only=True):
@@ -157,11 +167,11 @@ class ContractRequest(Request, frozen=True, kw_only=True):
 
     number: _Person
     id: _EntryId
-    starts: Annotated[date, about("Its first day.")]
-    ends: Annotated[date | None, about("Its last day. Default: none.")] = None
+    starts: Annotated[date, about("The first day of the contract.")]
+    ends: Annotated[date | None, about("The last day of the contract. Default: none.")] = None
     sector: Annotated[Name, about("One of the country's sectors, named as in the campaigns.")] = ""
     goods: Goods = ()
-    marketing: Annotated[bool, about("It includes a consent to commercial calls.")] = False
+    marketing: Annotated[bool, about("The contract includes a consent to commercial calls.")] = False
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):
@@ -169,11 +179,11 @@ class ContractEndRequest(Request, frozen=True, kw_only=True):
 
     number: _Person
     id: _EntryId
-    ends: Annotated[date, about("Its last day.")]
+    ends: Annotated[date, about("The last day of the contract.")]
 
 
 class CallRequestRequest(Request, frozen=True, kw_only=True):
-    """The person asked to be called."""
+    """A call request: the person asked to be called."""
 
     number: _Person
     id: _EntryId
@@ -218,7 +228,7 @@ class ListRequest(Request, frozen=True, kw_only=True):
     basis: Annotated[
         Basis,
         about(
-            "The legal basis of the rows. A column `basis` may set it for a row, and must for a mobile in the directory."
+            "The legal basis of the rows. A column `basis` may set it for a row. A mobile number from the directory needs it in its row."
         ),
     ]
     collected_by: Annotated[Phrase, about("Who collected the numbers.")]
@@ -230,7 +240,7 @@ class ListRequest(Request, frozen=True, kw_only=True):
 class Receipt(Struct, frozen=True, omit_defaults=True):
     """The acknowledgement of ledger entry `seq`, which applies to every decision made after `at`.
 
-    `note`: "It opens nothing yet, because …"; absent if calls may rely on the entry, or if it is of another kind.
+    `note` says why no call can rely on the entry yet. It is absent if calls can, and for entries that are not a legal basis.
     """
 
     seq: int
@@ -246,7 +256,7 @@ class ProofReceipt(Struct, frozen=True, omit_defaults=True):
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import: `revoked` of the `rows` are new, `known` were already revoked at least as widely."""
+    """The result of an import: Of its `rows`, `revoked` are new and `known` were already revoked at least as widely."""
 
     rows: int
     revoked: int
@@ -258,7 +268,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import: `recorded` of the `rows` are new, `known` were already in the ledger unchanged."""
+    """The result of an import: Of its `rows`, `recorded` are new and `known` were already in the ledger unchanged."""
 
     rows: int
     recorded: int
@@ -276,7 +286,7 @@ class OutcomeReceipt(Struct, frozen=True):
 
 
 class HistoryEntry(Struct, frozen=True, kw_only=True):
-    """A ledger entry. `opens_nothing`: why no call can rely on it (see `ineffective_entries.Idle`); empty if one may."""
+    """A ledger entry. `opens_nothing` says why no call can rely on it (see `ineffective_entries.Idle`), or is empty."""
 
     seq: int
     at: str

@@ -1,7 +1,7 @@
-"""The scrub of a list: the decision on each number, if it were called now.
+"""The scrub of a list: the decision that each number would get if it were called now.
 
 Nothing is reserved or recorded: a call still needs a check. All rows are judged at one instant, with the campaign's first
-caller ID. A deny that ends by time alone is reported as `later`. Facts are looked up as for a call, and one decision is
+caller ID. A deny that will end without any new entry is reported as `later`. Facts are looked up as for a call, and one decision is
 made for all rows with equal facts.
 """
 
@@ -25,7 +25,7 @@ from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList, CallLists, SubjectStates
 
-# Numbers in one part. The more, the closer together they are in the store's index.
+# Numbers in one part. In a larger part, neighbours are closer together in the store's index, so reads are faster.
 AT_ONCE = 32_768
 _READ_AT_ONCE = 8_192  # subjects in one read, which delays other clients of a shared store
 _REMEMBERED = 5_000  # decisions
@@ -70,7 +70,7 @@ class ScrubStore(SubjectStates, CallLists, Protocol):
 
 
 class Judge:
-    """The judge of numbers for one campaign. It only reads, so it works with and without a running gate."""
+    """The judge of numbers for one campaign. It only reads the store, so it works with and without a running gate."""
 
     def __init__(self, config: Config, store: ScrubStore, keys: Keys, campaign: str, at: Instant) -> None:
         self.at = at

@@ -44,7 +44,7 @@ class FeedStore(Ledger, Deliveries, Protocol):
 
 
 class Notices:
-    """Reads notices from the ledger, and wakes readers in this process after a write."""
+    """The feed of notices from the ledger. It wakes its readers in this process after a write."""
 
     def __init__(self, store: FeedStore, keys: Keys) -> None:
         self.closing = False
@@ -106,7 +106,7 @@ class Notices:
         self._news = asyncio.Event()
 
     async def wait(self, seconds: float, written: int = -1) -> None:
-        """Wait for the next write in this process, or `seconds`: another process may write too.
+        """Wait for the next write in this process, at most for `seconds`, because another process may write too.
 
         Return at once if the number of writes is no longer `written`.
         """

@@ -17,7 +17,7 @@ _INSTANTS = frozenset({"at", "collected_at", "expires_at", "requested_at", "befo
 
 
 class LedgerViews:
-    """Reads the ledger for one number."""
+    """The operations that read the ledger for one number."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access

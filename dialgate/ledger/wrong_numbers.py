@@ -10,7 +10,7 @@ from dialgate.ledger.schemas import NumberConfirmation, Receipt
 
 
 class WrongNumbers:
-    """Writes and lifts wrong-number reports."""
+    """The operations that record and lift wrong-number reports."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
@@ -18,9 +18,9 @@ class WrongNumbers:
     async def report(
         self, client: Client, controller: str, number: str, subject: bytes, decision: str
     ) -> Receipt:
-        """Write a wrong-number report of a call. `number` is empty if only the `subject` is known.
+        """Write a wrong-number report about a call. `number` is empty if only the `subject` is known.
 
-        A repeated report of a decision returns the first receipt, also after it was lifted.
+        A repeated report about a decision returns the first receipt, even if the report was lifted.
         """
         if number:
             subject = self._access.keys.subject(controller, number)
@@ -34,7 +34,7 @@ class WrongNumbers:
         return await self._access.write(structs.replace(draft, sealed=sealed))
 
     async def confirm_number(self, client: Client, entry_id: int, ask: NumberConfirmation) -> Receipt:
-        """Lift the wrong-number report with this entry id or sequence. A repetition returns the first receipt.
+        """Lift the wrong-number report with this entry id or sequence. A repeated request returns the first receipt.
 
         Raises `Refused`, `StoreUnavailable`.
         """
