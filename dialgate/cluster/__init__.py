@@ -1,1 +1,1 @@
-"""Several gates on one store: membership, questions to peers, replication of list files. Nothing here is on the path of a call."""
+"""Cooperation of gates that share a store: membership, questions to peers, list replication. No call waits for it."""

@@ -1,7 +1,7 @@
 """A search for decisions in the logs of all gates on the store.
 
 `audit.number_history.Inquiry` does the same for one data folder. The outcome of a call may be in another gate's log than its
-decision: in the log of the gate it was reported to.
+decision: in the log of the gate that received the report.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from dialgate.cluster.peers import Peers
 from dialgate.core.model import OutcomeRecord
 
 _T = TypeVar("_T")
-Missing = Mapping[str, str]  # why each gate could not be asked
+Missing = Mapping[str, str]  # by gate that could not be asked, the reason
 
 
 class Inquire(Protocol):
-    """A function that runs a look-up in this gate's own logs. Raises as `Inquiry`."""
+    """A function that runs a look-up in this gate's own logs. Raises the errors of `Inquiry`."""
 
     async def __call__(self, look_up: Callable[[Inquiry], _T], /) -> _T: ...
 
 
 class DecisionSearch:
-    """A search for decisions of this gate and its peers. Methods raise what `own` raises."""
+    """A search for decisions of this gate and its peers. Methods raise the errors of `own`."""
 
     def __init__(self, own: Inquire, peers: Peers) -> None:
         self._own, self._peers = own, peers
@@ -46,7 +46,7 @@ class DecisionSearch:
         return Decisions(found, retired), {**peers.missing, **unasked}
 
     async def one(self, name: str, sees: Visibility) -> tuple[FoundDecision | None, Missing]:
-        """Return a decision by its id. Ask the peers only if it is not here."""
+        """Return a decision by its id. Ask the peers only if this gate does not have it."""
         found, missing = await self._one(name, sees)
         if found is None:
             return None, missing
@@ -84,6 +84,9 @@ def about(inquiry: Inquiry, question: FindDecisions) -> Decisions:
 
 
 def join_outcomes(found: FoundDecision, reports: Iterable[OutcomeRecord]) -> FoundDecision:
-    """Add outcome reports to those found with the decision; the gate of either may be unreachable by now."""
+    """Add `reports` to the outcomes that were found with the decision.
+
+    Both are needed, because a gate may have become unreachable between the two searches.
+    """
     unique = {(report.at, report.seq, report.result): report for report in (*found.outcomes, *reports)}
     return structs.replace(found, outcomes=tuple(unique[key] for key in sorted(unique)))

@@ -56,11 +56,13 @@ class ListReplication:
         self._due: Instant = 0
         self._lacking: Collection[str] = ()
         self._tries = 0
-        self._leftovers: dict[str, float] = {}  # file name: since when
+        self._leftovers: dict[str, float] = {}  # by file name, the time since when it is left over
         self.part, self.grace = _PART, _GRACE
 
     def tick(self, lacking: Collection[str], now: Instant) -> None:
-        """Start a round if one is due and none is running. `lacking`: recorded files that are missing or damaged here.
+        """Start a replication round if one is due and none is running.
+
+        `lacking`: recorded files that are missing or damaged here.
 
         A round copies these files. It deletes old versions (as after an erasure at another gate) and unfinished copies. The time
         between rounds grows while no gate has the missing files.
@@ -75,7 +77,7 @@ class ListReplication:
         self._task = asyncio.create_task(self._run(lacking))
 
     async def close(self) -> None:
-        """Wait for the round. Call it after `Peers.close`, which ends the round's requests.
+        """Wait for the running round. Call it after `Peers.close`, which ends the round's requests.
 
         The round is not cancelled, because a store command must not be interrupted.
         """
@@ -95,7 +97,10 @@ class ListReplication:
             _log.error("call lists cannot be copied from another gate", problem=str(error))
 
     async def _copy(self, wanted: CallList) -> bool:
-        """Copy the file from the first gate whose copy has the recorded SHA-256. Returns whether there was one."""
+        """Copy the file from the first gate whose copy has the recorded SHA-256.
+
+        Returns whether a gate had such a copy.
+        """
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for node, url in self._peers.urls.items():
             temporary = self._folder / f"{secrets.token_hex(8)}.new"
@@ -118,7 +123,10 @@ class ListReplication:
         return False
 
     def _delete_leftovers(self, lists: Iterable[CallList]) -> None:
-        """Delete expired leftovers. Uses a monotonic clock: a time correction must not make a new file look old."""
+        """Delete leftover files after the grace period.
+
+        Uses a monotonic clock, because a time correction must not make a new file look old.
+        """
         newest = {f"{record.controller}.{record.id}": record.file for record in lists}
         present = {path.name: path for path in self._folder.iterdir()} if self._folder.is_dir() else {}
         now = time.monotonic()

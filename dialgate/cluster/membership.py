@@ -39,7 +39,7 @@ def shared_hash(config: Config) -> str:
 
 
 def problems(muster: Muster, now: Instant) -> dict[str, str]:
-    """Return a description of the problem of each node that has one."""
+    """Return the nodes that have a problem, each with a description of the problem."""
     live = [gate for gate in muster.present if now - gate.at < SILENT]
     newest = {name: max((_seen(muster, gate, name) for gate in live), default=0) for name in _COMPARED}
     found = {}
@@ -67,7 +67,7 @@ def place(data: Path) -> str:
 
 
 def presence(config: Config, log: str) -> Presence:
-    """Return this process's entry in the muster, its instant not set yet. `log`: the name of its log."""
+    """Return this process's entry in the muster, without its time. `log`: the name of its log."""
     return Presence(
         node=config.settings.node,
         config=config.hash,
@@ -82,8 +82,8 @@ def presence(config: Config, log: str) -> Presence:
 async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
     """Raise `StoreUnavailable` if another running gate has the same node or log name.
 
-    Each of them would take the other's decisions for its own and undo their attempts. A killed gate is still in the muster, so
-    this waits two beats to see whether the other one is alive.
+    Each gate would mistake the other's decisions for its own and undo their attempts. A killed gate is still in the muster, so
+    this waits two heartbeats to see whether the other gate is alive.
     """
     if not isinstance(store, Shared):
         return
@@ -128,7 +128,10 @@ class Roster:
         self.problems: dict[str, str] = {}
 
     async def tick(self, own: Presence, config: Config) -> None:
-        """Record this gate in the muster and check the others. Raises nothing: readiness reports the state of the store."""
+        """Record this gate in the muster and check the others.
+
+        Raises nothing, because the readiness check reports an unavailable store.
+        """
         now = own.at
         if self._store is None or now < self._due:
             return
@@ -152,7 +155,7 @@ class Roster:
         self._reported = unasked
 
     async def leads(self, task: str) -> bool:
-        """Return whether this gate leads `task` for the next seconds. Raises `StoreUnavailable`."""
+        """Return whether this gate leads `task` for the next few seconds. Raises `StoreUnavailable`."""
         if self._store is None:
             return True
         return self._own is not None and await self._store.lead(task, self._own.node, _LEASE)

@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class Question(Struct, Generic[T], frozen=True):
-    """A question whose answer is a `T`."""
+    """A question to another gate. Its answer has the type `T`."""
 
 
 class Decisions(Struct, frozen=True):
-    """Decisions about a number, and the months (`YYYY-MM`) whose decisions are anonymous, because their keys are destroyed."""
+    """Decisions about a number, and the months (`YYYY-MM`) whose decisions are anonymous because the keys are destroyed."""
 
     found: list[FoundDecision]
     retired: list[str]
@@ -62,7 +62,7 @@ class FindPersonalData(Question[Share], frozen=True, tag="person"):
 
 
 class PlaceHold(Question[bool], frozen=True, tag="hold"):
-    """A legal hold to place. The answer is whether the number (E.164) was not on hold before."""
+    """A legal hold to place. The answer is True unless the number (E.164) was already on hold."""
 
     number: str
     at: Instant

@@ -54,7 +54,10 @@ class _NoAnswer(Exception):
 
 
 class Peers:
-    """The client for questions to the other gates on the store. Call `close`. `patience`: seconds to wait for an answer."""
+    """The client for questions to the other gates on the store.
+
+    Call `close` at the end. `patience`: seconds to wait for an answer.
+    """
 
     def __init__(
         self, config: Callable[[], Config], keys: Keys, store: Store, clock: Callable[[], Instant]
@@ -85,7 +88,7 @@ class Peers:
         return {node: url for node, url in self._config().settings.peers.items() if node != self._node}
 
     async def close(self) -> None:
-        """End the requests in flight: their gates count as missing."""
+        """Cancel the requests in flight. The gates concerned count as missing."""
         self._closed = True
         now = asyncio.get_running_loop().time()
         for deadline in self._deadlines:
@@ -113,7 +116,7 @@ class Peers:
     async def ask_for_first(self, question: Question[list[T]], *, within: float) -> list[T]:
         """Ask every other gate at once and return the first answer that is not empty.
 
-        Returns an empty one if there is none after `within` seconds. Raises nothing.
+        Returns an empty list if no such answer arrives within `within` seconds. Raises nothing.
         """
         requests = [
             asyncio.create_task(self._ask(node, url, question, within)) for node, url in self.urls.items()
@@ -133,7 +136,7 @@ class Peers:
         return (await self._ask(node, url, question, self.patience)).answers.get(node)
 
     async def _without_url(self, urls: Mapping[str, str]) -> dict[str, str]:
-        """Return the gates that ever had a log on this store but have no URL, each with what to do."""
+        """Return the gates that ever had a log on this store but have no URL, each with advice."""
         if not isinstance(self._store, Shared):
             return {}
         try:
@@ -217,7 +220,7 @@ class Peers:
 
     async def seal_answer(self, answer: object, request: bytes) -> bytes:
         """Return the encrypted answer. `request`: the body of the request as received."""
-        nonce = next(self._nonces)  # on the event loop: the iterator is not for several threads
+        nonce = next(self._nonces)  # on the event loop, because the iterator is not thread-safe
         return await self._threads.run(
             lambda: self._envelope.close(msgspec.msgpack.encode(answer), nonce, _in_response_to(request))
         )
@@ -228,7 +231,7 @@ def _addressed_to(node: str) -> bytes:
 
 
 def _in_response_to(request: bytes) -> bytes:
-    """Return a name for a request from its nonce, which is unique."""
+    """Return a unique name for a request, derived from its nonce."""
     return b"answer to " + request[:12]
 
 

@@ -76,7 +76,10 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
 
 
 class Share(Struct, frozen=True, kw_only=True):
-    """All that one gate alone holds about a controller's number. `used`: the newest allowed call for each legal basis."""
+    """The data that one gate alone holds about a number for one controller.
+
+    `used`: the newest allowed call for each legal basis.
+    """
 
     restricted: list[HistoryEntry]
     lists: list[OnList]
@@ -88,7 +91,7 @@ class Share(Struct, frozen=True, kw_only=True):
 
 
 def merge_shares(shares: Sequence[Share]) -> Share:
-    """Merge the shares of several gates as if one held everything."""
+    """Merge the shares of several gates into one."""
     # Gates hold copies of one snapshot, of different ages: the newest consultation counts.
     by_age = sorted(_collect(shares, "registries"), key=lambda answer: answer.consulted_at)
     registries = {answer.registry: answer for answer in by_age}

@@ -24,7 +24,8 @@ _log = structlog.get_logger(__name__)
 class SharedHolds:
     """The legal holds of one gate and its peers.
 
-    Methods raise `StoreUnavailable` if holds cannot be read or written, so that nothing is destroyed then.
+    Methods raise `StoreUnavailable` if holds cannot be read or written, so that no data is destroyed in that
+    case.
     """
 
     def __init__(self, holds: Holds, keys: Keys, peers: Peers) -> None:
@@ -35,7 +36,7 @@ class SharedHolds:
         return await _run(self._holds.under)
 
     async def change(self, change: PlaceHold | LiftHold) -> bool:
-        """Place or lift a hold here. Returns whether that changed anything."""
+        """Place or lift a hold on this gate. Returns whether the hold changed."""
         return await _run(
             lambda: self._place(change) if isinstance(change, PlaceHold) else self._lift(change)
         )
@@ -69,7 +70,7 @@ class SharedHolds:
         ]
 
     async def find_everywhere(self) -> tuple[list[PlaceHold], dict[str, str]]:
-        """Return the holds of all gates, and for each gate that could not be asked the reason."""
+        """Return the holds of all gates, and the reason for each gate that could not be asked."""
         peers = await self._peers.ask(ListHolds())
         return [*await self.find_here(), *chain.from_iterable(peers.answers.values())], peers.missing
 
@@ -78,7 +79,10 @@ class SharedHolds:
         return UnderHold(self._keys, sorted({hold.number for hold in await self._all_or_raise()}))
 
     async def copy_from_peers(self) -> None:
-        """Place the other gates' holds here, before a month's keys are destroyed. Raises as `under_everywhere`."""
+        """Place the other gates' holds here, before a month's keys are destroyed.
+
+        Raises the errors of `under_everywhere`.
+        """
         holds = await self._all_or_raise()
         await _run(lambda: self._copy(holds))
 

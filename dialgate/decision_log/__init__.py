@@ -1,4 +1,4 @@
-r"""The append-only decision log: hash-chained and synced to disk before an answer is sent.
+r"""The append-only decision log. Entries are hash-chained, and synced to disk before a response is sent.
 
 If the log cannot be written, every call is denied.
 
@@ -12,20 +12,20 @@ The first line of a segment is its header. It is part of the chain but has no se
     {"type":"segment","format":1,"log":"9f2c01ab","first":1,"previous":"<hash of the previous line; 64 zeros for the first>",
      "opened_at":<ms>,"gate":{"<name>":"<version>"}}
 
-All other bodies are defined by `dialgate.core.model`: grounds, decision, outcome. This package reads three of their fields:
+`dialgate.core.model` defines all other bodies: grounds, decision and outcome. This package reads three of their fields:
 `type`, `seq` (1, 2, 3, … across all segments) and the `allow` of a decision. The id of a decision is `<log>-<seq>`. A body
 contains no line break, because JSON encoders write none.
 
 The format changes only by new fields, appended to the header and to bodies. Any other change is a new `format`, and readers
 refuse an unknown format. Stored lines are never rewritten. Other files in the folder:
 
-    <segment>.torn-1, …    what crash recovery cut off
+    <segment>.torn-1, …    unfinished lines removed by crash recovery
     .lock                  empty; the writer holds a lock on it
     ….new                  an unfinished segment
-    .durable               how far the log is on disk (`durable`)
+    .durable               the last entry known to be on disk (module `durable`)
 
-The chain does not reveal that its end was cut off or that the whole log was replaced. Signed checkpoints in a separate file do
-(`checkpoints`), if a copy of the last checkpoint is also kept elsewhere.
+The hash chain alone cannot reveal that its end was cut off or that the whole log was replaced. Signed checkpoints in a
+separate file can (module `checkpoints`), provided that a copy of the last checkpoint is also kept elsewhere.
 """
 
 from dialgate.decision_log.checkpoints import FILE as CHECKPOINTS

@@ -77,7 +77,7 @@ class Chains:
         return merge(*(reader.about(hashes) for reader in self.readers.values()), key=_at, reverse=True)
 
     def outcomes(self, of: Collection[Record]) -> dict[str, list[OutcomeRecord]]:
-        """Return the outcomes reported for these decisions by decision id, in order. Raises `LogDamaged`."""
+        """Return a mapping of decision id to the reported outcomes, oldest first. Raises `LogDamaged`."""
         outcomes_: dict[str, list[OutcomeRecord]] = {record.id: [] for record in of}
         for outcome in self.reports(outcomes_.keys()):
             outcomes_[outcome.decision].append(outcome)
@@ -86,7 +86,10 @@ class Chains:
         return outcomes_
 
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
-        """Yield the outcomes reported for these decisions, which may belong to other nodes. Raises `LogDamaged`."""
+        """Yield the outcomes reported here for these decisions. Raises `LogDamaged`.
+
+        The decisions may be in the logs of other nodes.
+        """
         for reader in self.readers.values():
             yield from reader.reports(decisions)
 

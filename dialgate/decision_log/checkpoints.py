@@ -1,4 +1,4 @@
-r"""Signed checkpoints: a signed state of the log, in a file next to its segments. Decisions do not wait for them.
+r"""Signed checkpoints of the log, in a file next to its segments. Decisions do not wait for them.
 
 `checkpoints.ndjson` in the log folder, mode 0600. Every line is one JSON object, byte for byte
 
@@ -7,11 +7,11 @@ r"""Signed checkpoints: a signed state of the log, in a file next to its segment
     body: {"format":1,"log":"9f2c01ab","size":<entries>,"root":"<hash>","head":"<hash>","at":<ms>,"key":"<16 hex digits>",
            "previous":"<SHA-256 of the previous checkpoint line; 64 zeros for the first>","peaks":["<hash>", …]}
 
-`root` is the Merkle root (`merkle`) of entries 1 to `size`. `head` is the chain hash of entry `size`. `peaks` are the complete
-subtrees, largest first; the root follows from them. `size` grows from line to line.
+`root` is the Merkle root (`merkle`) of entries 1 to `size`. `head` is the chain hash of entry `size`. `peaks` are the hashes
+of the complete subtrees, largest first; the root can be computed from them. `size` increases from line to line.
 
-A checkpoint covers only entries that are on disk, so a log with fewer entries than its last checkpoint was cut. The last entry
-of each closed segment has a checkpoint. Others are made at an interval.
+A checkpoint covers only entries that are on disk. So if a log has fewer entries than its last checkpoint covers, its end was
+cut off. The last entry of each closed segment has a checkpoint. Further checkpoints are made at an interval.
 
 A copy of closed segments may hold `0000000000000001.checkpoints` files instead, one per segment. Concatenated, they are the
 beginning of the original file. The format changes only by appended fields; any other change is a new `format`. An unfinished
@@ -170,8 +170,8 @@ def signed_checkpoints(folder: Path) -> list[StoredCheckpoint]:
 class Checkpointer:
     """The only writer of a log's checkpoints. Runs under the lock of the log's writer.
 
-    Reads the synced entries after the last checkpoint, checks their chain and signs. Never runs in the thread
-    that decides.
+    Reads the synced entries after the last checkpoint, checks their hash chain and signs a new checkpoint.
+    Never runs in the thread that decides calls.
     """
 
     def __init__(self, folder: Path, log: str, signer: Callable[[Instant], Signer], interval: int) -> None:
@@ -205,10 +205,10 @@ class Checkpointer:
         return checkpointer
 
     def advance(self, durable: int, now: Instant, *, at_once: bool = False) -> int:
-        """Store how far the log is on disk (`durable`), read the entries up to there, and sign.
+        """Publish `durable` as the last entry on disk, read up to it, and sign a checkpoint if one is due.
 
-        Reads at most 100,000 entries. Signs at the end of a segment, after the interval, and if `at_once`.
-        Returns the number of entries covered. Raises `LogUnavailable`, `KeysUnusable`.
+        Reads at most 100,000 entries. A checkpoint is due at the end of a segment, after the interval, and if
+        `at_once`. Returns the number of entries covered. Raises `LogUnavailable`, `KeysUnusable`.
         """
         with self._lock:
             try:
@@ -223,7 +223,7 @@ class Checkpointer:
             return self.size
 
     def finish(self, durable: int, now: Instant) -> None:
-        """Advance up to the last entry. Raises the errors of `advance`."""
+        """Cover all entries up to `durable` by checkpoints. Raises the errors of `advance`."""
         while self.advance(durable, now, at_once=True) < durable:
             pass
 
@@ -302,7 +302,7 @@ class Checkpointer:
         path = self._folder / FILE
         fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(fd, self._end)  # remove what a crash or a failed append left unfinished
+            os.ftruncate(fd, self._end)  # remove an unfinished line left by a crash or a failed append
             size = 0
             while size < len(line):
                 size += os.pwrite(fd, line[size:], self._end + size)

@@ -1,4 +1,4 @@
-r"""How far a log is on disk, published by its writer for other processes that read it.
+r"""The last entry known to be on disk, published by the writer of a log for processes that read the log.
 
 `.durable` in the log folder contains the sequence of the last entry known to be on disk, in 20 digits, twice:
 
@@ -18,7 +18,7 @@ _DIGITS = 20
 
 
 def publish_durable(folder: Path, seq: int) -> None:
-    """Publish that entry `seq` and all before it are on disk. Raises `OSError`."""
+    """Publish that the entries up to `seq` are on disk. Raises `OSError`."""
     fd = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         os.pwrite(fd, b"%0*d %0*d\n" % (_DIGITS, seq, _DIGITS, seq), 0)
@@ -29,7 +29,7 @@ def publish_durable(folder: Path, seq: int) -> None:
 def durable(folder: Path) -> int:
     """Return the last entry known to be on disk, or 0 if unknown. Raises `OSError`.
 
-    Also returns 0 during a write, when the two copies differ.
+    Also returns 0 if the two copies differ because the file is being written.
     """
     with suppress(FileNotFoundError, ValueError):
         one, other = (folder / FILE).read_bytes().split()

@@ -19,7 +19,7 @@ class NoEvidence(Exception):
 class Proved(Struct, frozen=True, kw_only=True):
     """An entry as stored, with its proof.
 
-    `checkpoint`: index into `Proofs.used`. `path`: hashes in hex.
+    `checkpoint`: index into `Proofs.used`. `path`: the audit path, as hashes in hex.
     """
 
     seq: int
@@ -52,7 +52,7 @@ class Chain:
         return self._stored[-1].checkpoint.log if self._stored else ""
 
     def prove(self, together: Iterable[tuple[int, ...]], stamped: Collection[str] = ()) -> Proofs:
-        """Prove each group of entries by one checkpoint. Raises `NoEvidence`.
+        """Prove the entries, each group by a single checkpoint. Raises `NoEvidence`.
 
         `together`: groups of sequences, each ascending. `stamped`: line hashes of checkpoints that have a
         time stamp; these are preferred.
@@ -70,7 +70,7 @@ class Chain:
     def _covering(
         self, together: Iterable[tuple[int, ...]], stamped: Collection[str]
     ) -> Mapping[int, list[int]]:
-        """Return the entries to prove by each checkpoint."""
+        """Choose the checkpoint for each group. Return the entries to prove, by index of the checkpoint."""
         shared: dict[int, set[int]] = {}
         for seqs in together:
             if seqs[-1] > self.covered:
@@ -95,7 +95,7 @@ class Chain:
     def _paths(self, place: int, seqs: Sequence[int], index: int) -> Iterator[Proved]:
         """Yield the proofs, reading from the last checkpoint before these entries.
 
-        The peaks of that checkpoint replace all earlier entries.
+        Earlier entries need not be read, because the peaks of that checkpoint represent them.
         """
         checkpoint = self._stored[place].checkpoint
         before = bisect_left(self._sizes, seqs[0]) - 1
@@ -109,7 +109,7 @@ class Chain:
                 break
         if tree.root().hex() != checkpoint.root:
             raise NoEvidence(
-                f"the log up to record {checkpoint.size} is not what its checkpoint signed: run `dialgate log verify`"
+                f"the log up to record {checkpoint.size} does not match its checkpoint: run `dialgate log verify`"
             )
         for seq in seqs:
             path = [digest.hex() for digest in tree.path(seq - 1)]

@@ -20,7 +20,7 @@ def _node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Span:
-    """Leaves `begin` to `end` as complete subtrees.
+    """The leaves from `begin` to `end`, stored as complete subtrees.
 
     `nodes`: level (0 for a leaf) and hash of each subtree, from left to right.
     """
@@ -36,7 +36,7 @@ class Span:
     def of_peaks(cls, size: int, peaks: Sequence[bytes]) -> "Span":
         """Return the tree of `size` leaves from its complete subtrees, one per set bit of `size`.
 
-        Raises `ValueError` if there are more or fewer peaks.
+        Raises `ValueError` if the number of peaks is wrong.
         """
         levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
         return cls(0, size, zip(levels, peaks, strict=True))
@@ -46,7 +46,7 @@ class Span:
         return [digest for _, digest in self.nodes]
 
     def add(self, leaf: bytes, level: int = 0) -> None:
-        """Append the next subtree by its hash. Hot path."""
+        """Append a leaf, or a complete subtree of the given level, by its hash. Hot path."""
         nodes, index = self.nodes, self.end >> level
         self.end += 1 << level
         while index & 1 and nodes and nodes[-1][0] == level:
@@ -56,7 +56,7 @@ class Span:
         nodes.append((level, leaf))
 
     def extend(self, leaves: Sequence[bytes]) -> None:
-        """Append many leaves by the largest complete subtrees that fit; cheaper than calling `add` for each."""
+        """Append many leaves, as the largest complete subtrees that fit. Faster than one `add` per leaf."""
         at = 0
         while at < len(leaves):
             level = (len(leaves) - at).bit_length() - 1
@@ -83,7 +83,7 @@ class Span:
 
 
 class Tree:
-    """The part of a tree that is needed to prove the leaves added here, after the `base.end` leaves of `base`."""
+    """The part of a Merkle tree needed to prove the leaves that are added after those of `base`."""
 
     def __init__(self, base: Span) -> None:
         self._cache: dict[tuple[int, int], bytes] = {}
@@ -106,7 +106,7 @@ class Tree:
         return self._hash(0, self.size) if self.size else sha256(b"").digest()
 
     def path(self, leaf: int) -> list[bytes]:
-        """Return the audit path from leaf number `leaf`, which was added here, to the root (RFC 6962, 2.1.1)."""
+        """Return the audit path (RFC 6962, 2.1.1) of leaf number `leaf`, which must not be part of `base`."""
         begin, end, digests = 0, self.size, []
         while end - begin > 1:
             middle = begin + _split(end - begin)

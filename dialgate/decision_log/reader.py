@@ -1,4 +1,4 @@
-"""Readers of a log. Safe while a writer runs."""
+"""Reading of unpacked segments. Safe while a writer runs."""
 
 from bisect import bisect_right
 from collections.abc import Iterator

@@ -21,10 +21,10 @@ decode: Callable[[bytes], Entry] = msgspec.json.Decoder(Entry).decode
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """A decision together with its grounds. For every record, always: `decide(facts, law) == decision`.
+    """A decision together with its grounds. For every record, `decide(facts, law) == decision` holds.
 
-    An assigned caller ID is in the facts, in clear. Any other caller ID is in `caller_sealed`. `grounds`:
-    sequence of the grounds entry.
+    The facts contain an assigned caller ID in clear. `caller_sealed` contains any other caller ID, encrypted.
+    `grounds`: the sequence of the grounds entry.
     """
 
     seq: int
@@ -54,7 +54,7 @@ class Record(Struct, frozen=True, kw_only=True):
 
 
 class Reader:
-    """Reader of one log folder, including its archive.
+    """A reader of one log folder, including packed segments.
 
     Caches the newest grounds, because the next decisions most likely refer to them.
     """
@@ -73,7 +73,7 @@ class Reader:
                 yield line, self._whole(line, entry)
 
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
-        """Return what `Segments.begun_before` returns."""
+        """Return the last segment begun before `at`; see `Segments.begun_before`."""
         return self._segments.begun_before(at)
 
     def find(self, seq: int) -> Record | OutcomeRecord | None:

@@ -21,7 +21,7 @@ FORMAT: Literal[1] = 1
 ZERO = bytes(32)
 BODY = slice(83, -2)
 _WINDOW = 1 << 14  # bytes
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # msgspec does not convert the second
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # msgspec raises the second unchanged
 _HASH = re.compile(rb'\{"hash":"([0-9a-f]{64})","entry":')
 _NAME = re.compile(r"\d{16}\.ndjson")
 
@@ -92,7 +92,7 @@ def stored_hash(line: bytes) -> str | None:
 
 
 def last_stored_hash(damaged: bytes) -> bytes | None:
-    """Return the last hash in a damaged line, which may be two lines whose line break was lost."""
+    """Return the last hash in a damaged line. The line may be two lines whose line break was lost."""
     hashes = _HASH.findall(damaged)
     return unhexlify(hashes[-1]) if hashes else None
 

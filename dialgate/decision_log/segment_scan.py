@@ -40,8 +40,8 @@ Kind: TypeAlias = Literal[
 class Fault(Struct, frozen=True):
     """The first line of a file that was modified or does not follow from the previous line.
 
-    `offset`: of the line. `seq`: the sequence number expected there. `byte`: the first modified byte in the
-    file, as precisely as can be determined.
+    `offset`: the position of the line in the file. `seq`: the sequence number expected there. `byte`: the
+    first modified byte in the file, as precisely as can be determined.
     """
 
     file: str
@@ -53,7 +53,7 @@ class Fault(Struct, frozen=True):
 
 
 class Piece(Struct):
-    """Leaves `begin` to `end` as in `merkle.Span`, and the raw hash of the last line."""
+    """The entries from `begin` to `end` as a `merkle.Span`, and the raw hash of the last line."""
 
     begin: int
     end: int
@@ -65,8 +65,8 @@ class SegmentScan(Struct):
     """The result of scanning a segment.
 
     `last`: sequence of the last entry, or `first - 1` for an empty segment. `pieces` end at the requested
-    marks and at the end of the segment. `bytes`: how many were read. `torn`: bytes of an unfinished last
-    line.
+    marks and at the end of the segment. `bytes`: the number of bytes read. `torn`: the length of an
+    unfinished last line.
     """
 
     path: Path
@@ -219,9 +219,9 @@ class _Scanner:
         self._result.counts[entry.type, entry.allow] += 1
 
     def _report_broken_line(self, offset: int, line: bytes) -> None:
-        """Report why a line does not follow.
+        """Report why a line does not follow the previous one.
 
-        Only the first such line is diagnosed: later lines cannot be valid after it.
+        Only the first such line is diagnosed, because no later line can be valid.
         """
         if self._result.fault is None:
             after = (line_ for at, line_ in self._open(self._result.path) if at > offset)
@@ -232,7 +232,7 @@ class _Scanner:
     def _cut_piece(self) -> None:
         span, end = self._span, self._due - 1
         if end == span.begin:
-            return  # no entry since: the hash is a header's, which no checkpoint contains
+            return  # no entry since then: the hash is a header's, which no checkpoint contains
         span.extend(self._leaves)
         self._leaves.clear()
         self._result.pieces.append(Piece(span.begin, end, span.nodes, self._head))
@@ -240,9 +240,9 @@ class _Scanner:
 
 
 def _diagnose(head: bytes, due: int, line: bytes, after: Iterator[bytes]) -> tuple[Kind, str, int]:
-    """Return fault kind, message, and the first modified byte of the line.
+    """Return the kind of fault, the message, and the first modified byte of the line.
 
-    A record at its correct position was edited. Otherwise records are missing or out of order.
+    If the record is at its correct position, it was edited. Otherwise records are missing or out of order.
     """
     number = _seq_of(line)
     following = [_seq_of(line_) for line_ in after]

@@ -1,4 +1,4 @@
-"""A part of the log, by sequence and by time."""
+"""Parts of a log, selected by sequence and by time."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -40,12 +40,12 @@ def within(reader: Reader, span: Span) -> Iterator[tuple[Line, Record | OutcomeR
 
 
 def end(reader: Reader) -> int:
-    """Return a sequence at most one stride after the last entry."""
+    """Return a sequence after the last entry, at most `_STRIDE` beyond it."""
     return _first_since(reader, _NEVER) + _STRIDE
 
 
 def sequence(text: str) -> int | None:
-    """Return the sequence at the end of a decision's id, or None if it has no sequence."""
+    """Return the sequence at the end of the decision id `text`, or None if it does not end with one."""
     digits = text.rpartition("-")[2]
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS else None
 
@@ -58,7 +58,7 @@ def months(at: Instant) -> Iterator[str]:
 
 
 def month(name: str) -> Span:
-    """Return the span of a month, `YYYY-MM` in UTC, as keys name it."""
+    """Return the span of the month `name` (`YYYY-MM`, UTC), which is also the name of the key of that month."""
     year, number = map(int, name.split("-"))
     begins = datetime(year, number, 1, tzinfo=UTC)
     ends = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
@@ -66,10 +66,10 @@ def month(name: str) -> Span:
 
 
 def _first_since(reader: Reader, at: Instant) -> int:
-    """Return a sequence at most about a stride before the first entry of `at` or later.
+    """Return a sequence at most about `_STRIDE` before the first entry at or after `at`.
 
-    A gate's clock never goes back, so a binary search within one segment is enough. Each probe may read that
-    segment up to there.
+    A gate's clock never goes back, so a binary search within one segment is enough. Each probe may read the
+    segment from its start.
     """
     previous, _, following = reader.begun_before(at)
     low = max(previous - _STRIDE, 1)  # concurrent writes: an entry can be slightly older than the one before
@@ -86,7 +86,7 @@ def _doubled(low: int) -> Iterator[int]:
 def has(reader: Reader, span: Span) -> bool:
     """Return whether the log has an entry within the span.
 
-    Usually this follows from a segment that was begun within it.
+    Usually it is enough to find a segment that was begun within the span.
     """
     first, previous, _ = reader.begun_before(span.until)
     # Not from the first segment: it may begin with records older than itself.

@@ -27,7 +27,7 @@ class SyncResult(NamedTuple):
 
 
 class Syncing(Protocol):
-    """Background thread that syncs files."""
+    """A background thread that syncs files."""
 
     def fileno(self) -> int:
         """Return a descriptor that is readable while `done` has results."""
@@ -42,7 +42,7 @@ class Syncing(Protocol):
     def done(self) -> list[SyncResult]:
         """Return the results in the order of `begin`.
 
-        Syncs never overlap: of two concurrent syncs, the kernel reports a disk error to only one.
+        Syncs never overlap, because the kernel reports a disk error to only one of two concurrent syncs.
         """
 
     def close(self) -> None: ...
@@ -54,7 +54,7 @@ class _SyncRequest(NamedTuple):
 
 
 def _count_same_file(requests: Sequence[_SyncRequest]) -> int:
-    """Count the leading requests for the same file, which one sync serves."""
+    """Count the requests at the front of the queue for the same file. One sync serves all of them."""
     return next(
         (count for count, request in enumerate(requests) if request.fd != requests[0].fd), len(requests)
     )

@@ -56,7 +56,7 @@ class Stamped(Struct, frozen=True, kw_only=True):
 
 
 class Stamper:
-    """Client that requests a time stamp of the newest checkpoint at most once per `interval` ms.
+    """A client that requests a time stamp of the newest checkpoint at most once per `interval` ms.
 
     `roots`: a PEM file with the root certificates of the authority. A time stamp from any other authority is
     discarded. Raises `OSError`, `ValueError`.
@@ -69,7 +69,7 @@ class Stamper:
         self._last_request = 0
 
     def stamp(self, now: Instant) -> bool:
-        """Return whether a time stamp was due and has been stored. Blocks.
+        """Request and store a time stamp if one is due. Return whether one was stored. Blocks.
 
         Raises `NoTimestamp`, `LogDamaged`, `OSError`. After an error the next attempt is one interval later.
         """
@@ -115,9 +115,9 @@ def timestamps(folder: Path) -> Iterator[Stamped]:
 
 
 def verify_timestamps(folder: Path, roots: Path) -> tuple[int, list[Fault]]:
-    """Return the number of valid time stamps and a fault for each of the others.
+    """Return the number of valid time stamps and a fault for each invalid one.
 
-    A time stamp is invalid, too, if its checkpoint is missing or was modified. Raises `LogDamaged` for a line
+    A time stamp is also invalid if its checkpoint is missing or was modified. Raises `LogDamaged` for a line
     that is not a checkpoint, `OSError`, and `ValueError` if `roots` holds no certificates.
     """
     trusted = load_pem_x509_certificates(roots.read_bytes())
@@ -179,7 +179,7 @@ def _request_stamp(url: str, message: bytes, roots: list[Certificate]) -> bytes:
 def _is_valid(response: bytes, message: bytes, roots: list[Certificate]) -> bool:
     """Return whether the response is a valid time stamp of `message`.
 
-    Uses the certificates in the response too: the signer may have an intermediate certificate.
+    Also uses the certificates in the response, because the signer may have an intermediate certificate.
     """
     try:
         return (

@@ -18,7 +18,7 @@ from dialgate.decision_log.segment import ZERO, lines_of, segments
 from dialgate.decision_log.segment_scan import Fault, Kind, OpenSegment, Piece, SegmentScan, scan_segment
 from dialgate.runtime.process_pool import spread
 
-_WORTH_A_PROCESS = 32 << 20  # bytes; less is scanned faster than a process starts
+_WORTH_A_PROCESS = 32 << 20  # bytes; scanning less is faster than starting processes
 _Result = TypeVar("_Result")
 Progress = Callable[[int, int], None]  # bytes scanned, total bytes
 
@@ -63,14 +63,14 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
     listed: Sequence[tuple[int, Path]] | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Scan the segments that hold entries `first` to `last`, by default all, and check the checkpoints.
+    """Scan the segments that hold entries `first` to `last` (default: all) and check the checkpoints.
 
     Reports at most one fault per segment; entries after a fault are still counted.
 
     `keys`: public keys by name (`signing`); without them no signature is checked. `against`: the line of a
     checkpoint that was kept elsewhere and must still exist. `open_segment` yields offset and bytes of each
-    line of a segment. `listed` replaces the listing of the folder. Archives use both; with several processes
-    they must be picklable.
+    line of a segment. `listed` replaces the listing of the folder. Archives pass both. They must be
+    picklable, because several processes may scan.
     """
     paths = segments(folder) if listed is None else list(listed)
     if not paths:
@@ -89,7 +89,10 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
 
 
 class _Selection(Struct):
-    """The segments to scan. `begins`, `ends`: whether they include the first and the last segment of the log."""
+    """The segments to scan.
+
+    `begins` and `ends`: whether the selection includes the first and the last segment of the log.
+    """
 
     segments: list[tuple[int, Path]]
     begins: bool
@@ -157,7 +160,7 @@ def results(tasks: Sequence[Callable[[], _Result]], size: int) -> Iterator[_Resu
 def _checkpoints(
     folder: Path, keys: Mapping[str, bytes] | None
 ) -> tuple[list[StoredCheckpoint], list[Fault]]:
-    """Return the checkpoints before the first faulty one, and its fault."""
+    """Return the checkpoints before the first invalid one, and the fault of that one."""
     valid: list[StoredCheckpoint] = []
     previous = ZERO.hex()
     for offset, line in checkpoint_lines(folder):
@@ -212,10 +215,10 @@ def _checkpoint_fault(
 
 
 class _Joint:
-    """State that joins the scans of consecutive segments.
+    """The state for joining the scans of consecutive segments.
 
-    The hash and sequence expected next, whether the previous segment was valid, and the Merkle tree. The tree
-    is empty at first, or starts from a signed checkpoint.
+    Contains the hash and sequence expected next, whether the previous segment was valid, and the Merkle tree.
+    The tree is empty at first, or starts from a signed checkpoint.
     """
 
     def __init__(
@@ -280,7 +283,10 @@ class _Joint:
         return Fault(str(scan.path), 0, self._due, what, kind)
 
     def _grow(self, scan: SegmentScan) -> None:
-        """Extend the tree by a valid segment; after an invalid one, restart from a checkpoint without proof."""
+        """Extend the Merkle tree by a valid segment.
+
+        After an invalid segment, continue from the tree in the next checkpoint, which cannot be checked.
+        """
         if not self._is_valid or self._tree is None or self._tree.end != scan.first - 1:
             self._tree = None
         for piece in scan.pieces:

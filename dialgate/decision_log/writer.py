@@ -43,7 +43,7 @@ class _End(NamedTuple):
 
 
 class LogPosition(NamedTuple):
-    """A written position: number of recoveries so far, end of the log, descriptor of the segment."""
+    """The position after a write: number of recoveries so far, end of the log, descriptor of the segment."""
 
     recoveries: int
     end: _End
@@ -154,7 +154,7 @@ class DecisionLog:
         return self._end.size >= self._segment_bytes or self._is_old(now)
 
     def sync(self) -> None:
-        """Block until everything written before the call is on disk. Concurrent writes are not waited for."""
+        """Block until all entries written so far are on disk. Does not wait for concurrent writes."""
         with self._file:
             self._refuse_if_broken()
             end = self._end
@@ -165,7 +165,7 @@ class DecisionLog:
             self._settle(end)
 
     def begin_sync(self, syncing: Syncing, ticket: int) -> LogPosition:
-        """Start syncing what was written so far. `end_sync` must follow each call when `syncing` is done."""
+        """Start syncing the entries written so far. The caller must call `end_sync` when `syncing` is done."""
         self._refuse_if_broken()  # before the lock, as in `write`
         with self._file:
             self._refuse_if_broken()
@@ -192,7 +192,7 @@ class DecisionLog:
                 self._settle(position.end)
 
     def recover(self, now: Instant) -> None:
-        """Make a failed log usable again without a restart. Raises `LogUnavailable` while the cause lasts.
+        """Make a failed log usable again without a restart. Raises `LogUnavailable` while the cause persists.
 
         After a failed fsync the kernel may hold pages that it will never write. So the segment is cut back to
         what was synced, and a new segment begins with everything written since. A pending `sync` of those
@@ -317,7 +317,7 @@ class DecisionLog:
 def _inspect(path: Path, first: int, log: str) -> tuple[Header, _End]:
     """Return the header of the last segment and the end of its valid lines.
 
-    At most one line follows that end: a torn one.
+    Only a torn last line may follow that end.
     """
     lines = lines_of(path)
     _, line = next(lines)

@@ -13,7 +13,7 @@ Layout of a target, where NODE is the node name and LOG the name of the first wo
     NODE/LOG/log/0000000000000042.timestamp          the time stamp of the checkpoint of entry 42, if it has one
     NODE/LOG/log/worker-2/…                        the same for the second worker, and so on
 
-So NODE/LOG is a data folder that `dialgate log verify --data` can prove. A segment that was shipped unpacked is a `.ndjson` file.
+So NODE/LOG is a data folder that `dialgate log verify --data` can verify. A segment that was shipped unpacked is a `.ndjson` file.
 Files are never replaced: an existing file is compared, and a different one is an error.
 
 Keys in Redis, where NAME comes from the settings:

@@ -1,9 +1,10 @@
-"""The cursor of a target, kept over restarts: one JSON object, mode 0600, always replaced as a whole.
+"""The stored cursor of a target, which survives restarts. One JSON object, mode 0600, always replaced as a whole.
 
     {"format":1,"to":"<hash of the address>","logs":{"9f2c01ab":{"seq":1042,"hash":"<that entry's>","missed":0}}}
 
-Another address starts from the beginning. The cursor is only a starting point: the target itself reports what it has. Without this
-file nothing is lost or duplicated. Any change of the format is a new `format`.
+If the address of the target changes, shipping starts from the beginning. The cursor is only a starting point, because the target
+itself reports what it contains. If this file is missing, nothing is lost or duplicated. Any change of the format is a new
+`format`.
 """
 
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Shipping of closed segments, in order. Each is verified before it is sent, and complete with its checkpoints."""
+"""Shipping of closed segments, in order. Each is verified before it is sent, and sent with its checkpoints."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 class SegmentShipping:
     """Shipping of segments to one target. Blocks on the target, so it runs in a separate thread.
 
-    `standings`: by worker.
+    `standings`: the state of each log, by worker number.
     """
 
     def __init__(self, data: Path, node: str, target: Target, cursors: Cursors, *, at_once: bool) -> None:
@@ -113,7 +113,7 @@ class _Chain:
     def __init__(self, folder: Path, log: str, cursor: Cursor) -> None:
         self._folder, self.log, self._cursor = folder, log, cursor
         self._offset = 0  # in the checkpoints file: everything before it has been shipped
-        self._stamps = 0  # the same for the time stamps file
+        self._stamps = 0  # likewise in the file of time stamps
         self._waiting: list[_Closed] = []
 
     def unshipped(self) -> Iterator[_Closed]:
@@ -133,7 +133,10 @@ class _Chain:
         absent = oldest - self._cursor.seq - 1
         if absent > 0:
             _log.error(
-                "records were gone before they were shipped", log=self.log, records=absent, up_to=oldest - 1
+                "records were deleted before they were shipped",
+                log=self.log,
+                records=absent,
+                up_to=oldest - 1,
             )
             self._cursor = replace(self._cursor, seq=oldest - 1, missed=self._cursor.missed + absent)
 
@@ -199,7 +202,10 @@ def _files(segment: Path) -> list[Path]:
 
 
 def _prove(closed: _Closed, signed: StoredCheckpoint) -> None:
-    """Raise `Refused` unless the whole segment is what was signed, so that no damaged segment is shipped."""
+    """Raise `Refused` unless the whole segment matches its signed checkpoint.
+
+    So no damaged segment is shipped.
+    """
     scan = scan_segment(closed.path, closed.first, (), open_segment, newest=False)
     if scan.fault is not None:
         raise Refused(

@@ -1,4 +1,7 @@
-"""The shipper: segments in a thread, because a target may block, the stream, and metrics."""
+"""The shipper, which sends segments to a target and records to a stream, and writes metrics.
+
+Segments are shipped in a separate thread, because their target may block.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -26,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Shipper:
-    """The shipper of one data folder. It writes only to `shipping/`. `clock`: for metrics."""
+    """The shipper of one data folder. It writes only to `shipping/`. `clock`: the time for metrics."""
 
     def __init__(self, config: Config, clock: Callable[[], Instant], *, compare_all: bool = False) -> None:
         """Open the targets. Raises `Refused`, `OSError`.
@@ -67,7 +70,10 @@ class Shipper:
         return not any(standing.problem for standing in self.standings().values())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Ship until `stop`. An unexpected error ends it; nothing is lost, and the service manager restarts it."""
+        """Ship until `stop` is set.
+
+        An unexpected error ends the process. Nothing is lost, and the service manager restarts the process.
+        """
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(self._write_metrics_regularly())]

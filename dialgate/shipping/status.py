@@ -17,8 +17,8 @@ _log = structlog.get_logger(__name__)
 class Standing(Struct):
     """The state of one log at one target.
 
-    `last`: the last entry delivered. `behind`: entries that could be delivered but are not; the oldest is
-    from `since`. `problem`: why the last attempt failed. `refused`: an operator has to act.
+    `last`: the last entry delivered. `behind`: number of entries waiting for delivery. `since`: the time of
+    the oldest of them. `problem`: why the last attempt failed. `refused`: an operator has to act.
     """
 
     last: int = 0
@@ -43,15 +43,15 @@ Standings: TypeAlias = Mapping[tuple[To, int], Standing]
 
 def metrics_of(standings: Standings, now: Instant) -> CollectorRegistry:
     registry = CollectorRegistry()
-    ran = "Time of the last run of the shipper. Alert if it is long ago."
+    ran = "Time of the last run of the shipper. Alert if it is old."
     Gauge("dialgate_shipping_run_timestamp_seconds", ran, registry=registry).set(now / SECOND)
     texts = {
         "records": "Sequence of the newest delivered record.",
-        "behind_records": "Records not delivered yet: of closed segments, or for the stream of all.",
-        "behind_seconds": "Age of the oldest of them; 0 if none.",
+        "behind_records": "Records not delivered yet. For segments, only those in closed segments.",
+        "behind_seconds": "Age of the oldest record not delivered yet; 0 if none.",
         "failing": "1 if the last attempt failed.",
         "refused": "1 if a shipped segment or the local log was modified and an operator has to act. Alert on it.",
-        "missed_records": "Records deleted from the log before delivery. Alert on any.",
+        "missed_records": "Records deleted from the log before delivery. Alert if above 0.",
     }
     gauges = {
         name: Gauge(f"dialgate_shipping_{name}", text, ("to", "worker"), registry=registry)

@@ -26,8 +26,8 @@ _BATCH_BYTES: Final = 1 << 20  # per round trip, approximately
 _STORE_EVERY: Final = 16_384  # records between writes of the cursor while catching up
 
 # KEYS: the stream of a log. ARGV: the expected last id, the number of entries to keep, then sequence, hash and body of each entry.
-# Returns the last id that the stream had, and adds nothing if it is another. Check and append are atomic: after a failover the new
-# master may lack acknowledged entries, which could not be inserted before later ones.
+# Returns the last id that the stream had. If that is not the expected id, the script adds nothing. Check and append are atomic:
+# after a failover the new master may lack acknowledged entries, which could not be inserted before later ones.
 _APPEND: Final = """
 local had = '0'
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -55,7 +55,7 @@ _at = msgspec.json.Decoder(_At).decode
 
 
 class StreamShipping:
-    """Shipping to Redis Streams, one per log. `standings`: by worker."""
+    """Shipping to Redis Streams, one per log. `standings`: the state of each log, by worker number."""
 
     def __init__(self, data: Path, node: str, to: StreamTo, url: str, cursors: Cursors) -> None:
         """Prepare the connection. Raises `ValueError`."""
@@ -66,7 +66,7 @@ class StreamShipping:
         self.standings: dict[int, Standing] = {}
 
     async def round(self) -> bool:
-        """Send one batch per worker. Return whether delivered is more to send now; failures are in `standings`."""
+        """Send one batch per worker. Return whether there is more to send now; failures are in `standings`."""
         more = False
         for worker, folder in chains.folders(self._data).items():
             standing = self.standings.setdefault(worker, Standing())
@@ -141,7 +141,7 @@ class _Chain:
         line = self._segments.find(self.seq) if self.seq else None
         if line is not None and self._cursor.hash and line.hash != self._cursor.hash:
             raise Refused(
-                f"{self._folder}: entry {self.seq} differs from the delivered one: the log was replaced. {_ADVICE}"
+                f"{self._folder}: entry {self.seq} differs from the entry that was delivered: the log was replaced. {_ADVICE}"
             )
 
     def batch(self) -> list[Line]:
@@ -172,7 +172,9 @@ class _Chain:
 
     def _note_missing(self, first: int) -> None:
         absent = first - self.seq - 1
-        _log.error("records were gone before they were told", log=self.log, records=absent, up_to=first - 1)
+        _log.error(
+            "records were deleted before they were delivered", log=self.log, records=absent, up_to=first - 1
+        )
         self._cursor = Cursor(first - 1, missed=self._cursor.missed + absent)
         self.seq = first - 1
 
@@ -195,7 +197,10 @@ class _Chain:
             )
         if delivered < self.delivered:
             _log.warning(
-                "the stream has lost records; told again", log=self.log, had=self.delivered, has=delivered
+                "the stream has lost records; delivering them again",
+                log=self.log,
+                had=self.delivered,
+                has=delivered,
             )
         # If the stream was deleted, deliver as many entries again as it kept.
         self.seq = delivered or (max(self.delivered - keep, 0) if self.delivered else self.seq)

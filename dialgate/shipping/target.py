@@ -1,4 +1,4 @@
-"""Targets of closed segments: a folder, or a bucket of object storage. Files are written whole, and never replaced."""
+"""Targets for closed segments: a folder, or an object storage bucket. Files are written whole and never replaced."""
 
 import configparser
 import shutil
@@ -29,7 +29,7 @@ class Refused(Exception):
 
 
 class Target(Protocol):
-    """A place for closed segments."""
+    """A destination for closed segments."""
 
     def put(self, name: str, content: Content) -> bool:
         """Write a file, durable and complete on return. Return False if it exists already with this content.
@@ -87,7 +87,7 @@ def _up_to(folder: Path, root: Path) -> Iterator[Path]:
 
 
 class Objects:
-    """An S3 bucket, or a compatible one, as target.
+    """An S3-compatible bucket as target.
 
     Each file is one conditional request (If-None-Match), which the server refuses if the object exists.
     """
@@ -154,7 +154,7 @@ def credentials(path: Path) -> dict[str, str]:
     read = configparser.ConfigParser(interpolation=None)
     try:
         if path.stat().st_mode & 0o077:
-            raise Refused(f"{path} can be read by others than its owner: chmod 600 {path}")
+            raise Refused(f"{path} can be read by users other than its owner: chmod 600 {path}")
         read.read_string(path.read_text("utf-8"))
         section = read["default"]
         keys = {

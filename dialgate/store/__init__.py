@@ -1,8 +1,8 @@
-"""The state that changes while gates run, with one Protocol per kind of consumer.
+"""The store: the state that changes while gates run. There is one Protocol per kind of consumer.
 
 `Store` combines the protocols. Every engine implements it and runs the same contract tests. A write is acknowledged only when it
 is durable. A commit either reserves an attempt against exactly the state that was read, or reports that the state has changed.
-An unreachable store raises `StoreUnavailable` soon.
+If the store is unreachable, its methods raise `StoreUnavailable` without a long wait.
 
 Annotate a consumer with the narrowest protocol that it needs. Use `Store` only if it needs three of them, closes the store, or
 tests for `Shared`.
@@ -42,6 +42,6 @@ __all__ = [
 
 
 class Store(Attempts, Ledger, CallLists, Deliveries, Protocol):
-    """All state of a store, as every engine implements it."""
+    """The complete interface of a store, which every engine implements."""
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Counted attempts and remembered answers, read and written on the path of a call."""
+"""Counted attempts and remembered answers, which are read and written for every call."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -22,10 +22,10 @@ class Reservation(Struct, frozen=True, gc=False):
 
 
 class Position(Struct, frozen=True):
-    """The sequence that a decision log reaches with everything committed. Crash recovery starts here.
+    """The sequence that a decision log reaches with a commit. Crash recovery starts there.
 
-    `first`: the first sequence of the commit, by default the one after `seq`. `durable`: the last sequence on
-    the log's disk when the commit began.
+    `first`: the first sequence of the commit, by default the one after `seq`. `durable`: the last entry of
+    the log that was on disk when the commit began.
     """
 
     log: str
@@ -46,20 +46,20 @@ class Attempts(SubjectStates, Protocol):
     ) -> bool:
         """Count the attempts, remember the answers and store the position, atomically.
 
-        Return False and write *nothing* if a watched subject has changed since `reading`, which contains them
-        all.
+        Return False and write *nothing* if a watched subject has changed since `reading`. The reading must
+        contain all watched subjects.
 
         Reservations of one commit do not make each other stale, because the batch has taken them into
         account. Committing the same attempt twice counts it once. A later attempt with the same decision id
-        replaces the earlier, which was never recorded. Of two answers with the same key, the later `at` is
-        kept.
+        replaces the earlier, which was never recorded. Of two answers with the same key, the one with the
+        later `at` is kept.
         """
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
         """Remove attempts and answers of decisions that could not be recorded, and restore `position`.
 
-        The log will reuse their sequences. If this raises, call `settle` before the log continues, or the
-        answers would be repeated.
+        The log will reuse their sequences. If this raises, call `settle` before the log continues. Otherwise
+        answers that were never recorded would be repeated.
         """
 
     async def positions(self) -> dict[str, int]:
@@ -80,7 +80,7 @@ class Attempts(SubjectStates, Protocol):
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         """Record the result of an allowed call. Return False if no such attempt is counted.
 
-        Of two results, the later `at` is kept.
+        Of two results, the one with the later `at` is kept.
         """
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:

@@ -10,8 +10,9 @@ from dialgate.core.model import Basis, Instant, Origin
 class CallList(Struct, frozen=True, kw_only=True):
     """A loaded call list.
 
-    `file`: the number set with its numbers; a tag is an index into `bases`. `stated`: for each basis, whether
-    the rows themselves said `directory`; empty if an earlier version loaded the list.
+    `file`: the name of the number-set file. The tag of a number in it is an index into `bases`. `stated`: for
+    each basis, whether the rows themselves said `directory`. It is empty if an earlier version loaded the
+    list.
     """
 
     id: str
@@ -29,7 +30,10 @@ class CallList(Struct, frozen=True, kw_only=True):
 
 
 class CallerIdProof(Struct, frozen=True, kw_only=True):
-    """The result of a call back to `caller_id` at `at`. `answered`: whether it was answered, or attested to be."""
+    """The result of a call back to `caller_id`, made at `at`.
+
+    `answered`: whether the call was answered, or was attested to have been answered.
+    """
 
     controller: str
     caller_id: str
@@ -46,7 +50,10 @@ class CallLists(Protocol):
     async def lists(self) -> list[CallList]: ...
 
     async def add_list(self, call_list: CallList) -> bool:
-        """Add a list. Return False, with nothing written, if the controller already has this id, even retired."""
+        """Add a list. Return False and write nothing if the controller already has a list with this id.
+
+        This includes retired lists.
+        """
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
         """Replace the file of this list if the checksum of its current file is `sha256`.
@@ -55,7 +62,10 @@ class CallLists(Protocol):
         """
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
-        """Retire a list and return it, or None if it does not exist. The first retirement sets the time."""
+        """Retire a list and return it, or None if it does not exist.
+
+        The time of retirement is that of the first request to retire the list.
+        """
 
     async def proofs(self) -> list[CallerIdProof]:
         """Return the newest proof of each controller and caller ID."""

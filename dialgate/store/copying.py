@@ -1,4 +1,4 @@
-"""Copying of a whole store to another engine, as rows, and comparison of both.
+"""Copying of a whole store to another engine, row by row, followed by a comparison of both stores.
 
 A copy is incomplete until its end, and no gate opens an incomplete copy. Writing a row twice has no effect, so an interrupted
 copy continues after the last ledger entry in the target.
@@ -55,7 +55,10 @@ class CopyEnd(Protocol):
         """Return the approximate number of rows, for a progress bar."""
 
     def rows(self, kind: Kind, after: int = 0) -> AsyncGenerator[list[Row], None]:
-        """Yield all rows in batches; for the ledger those after a sequence, oldest first. A row may be repeated."""
+        """Yield all rows of a kind in batches; for the ledger only entries after sequence `after`, oldest first.
+
+        A row may be repeated.
+        """
 
     async def begin(self) -> None:
         """Prevent gates from opening the target. Raises `CopyRefused` if a gate has it open."""
@@ -69,7 +72,7 @@ class CopyEnd(Protocol):
 
 
 class _RowSet:
-    """Hashes of distinct rows, in any order. Stores with equal row sets have the same content."""
+    """A set of row hashes, regardless of order. Stores with equal row sets have the same content."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
@@ -121,7 +124,7 @@ async def copy(source: CopyEnd, target: CopyEnd, advance: Callable[[int], object
 
 
 async def _present_up_to(source: CopyEnd, target: CopyEnd) -> int:
-    """Return the sequence up to which the target already has the ledger, from an interrupted copy."""
+    """Return the last ledger sequence that an interrupted copy has written to the target, or 0."""
     last: Row | None = None
     async for rows in target.rows("ledger"):
         last = rows[-1] if rows else last

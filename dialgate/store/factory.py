@@ -28,8 +28,8 @@ _OTHER_KEYS: Final = (
 async def open_store(config: Config, keys: Keys | None = None, *, patience: float | None = None) -> Store:
     """Open the store of this configuration and check that it is usable.
 
-    `keys`: check that the store was written under them. `patience`: seconds, instead of the setting. Raises
-    `StoreUnavailable`, `ConfigError`, `KeysUnusable`, `OSError`.
+    `keys`: check that the store was written under them. `patience`: a timeout in seconds that overrides the
+    setting. Raises `StoreUnavailable`, `ConfigError`, `KeysUnusable`, `OSError`.
     """
     async with AsyncExitStack() as undo:
         store = await _open(config, patience)
@@ -42,7 +42,7 @@ async def open_store(config: Config, keys: Keys | None = None, *, patience: floa
 
 
 async def _refuse_lost(store: Ledger, data: Path) -> None:
-    """Raise if the ledger is shorter than it once was: revocations are lost."""
+    """Raise `StoreUnavailable` if the ledger is shorter than it once was, because revocations are missing."""
     known = LedgerWatermark(data).read()
     store.require_seq(known)
     if known:
@@ -91,7 +91,7 @@ def redis(config: Config, patience: float | None = None) -> "RedisStore | None":
 
 
 def copy_end(url: str, name: str, now: Instant) -> CopyEnd:
-    """Return one end of a copy from its URL. Raises `ValueError`."""
+    """Return the store at `url` as one end of a copy. Raises `ValueError`."""
     scheme, _, path = url.partition("://")
     if scheme == "sqlite":
         return SqliteEnd(Path(path))

@@ -13,7 +13,8 @@ class KeyFilter:
     """A Bloom filter: answers "not in the database" for most absent keys without a query.
 
     Keys that were added are never reported absent. With two bits per key and up to `keys` keys, about one in
-    250 absent keys passes. Python's hash differs between processes, so a filter cannot be saved.
+    250 absent keys is reported as possibly present. Python's hash differs between processes, so a filter
+    cannot be saved.
     """
 
     def __init__(self, keys: int = 0) -> None:
@@ -25,7 +26,10 @@ class KeyFilter:
 
     @property
     def is_full(self) -> bool:
-        """Whether it has twice as many keys as planned: still correct, but ever more absent keys pass."""
+        """Whether the filter holds more than twice the planned number of keys.
+
+        It is still correct, but its false-positive rate keeps rising.
+        """
         return self._keys > self._capacity
 
     def add(self, keys: Sequence[bytes]) -> None:

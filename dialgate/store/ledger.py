@@ -21,7 +21,7 @@ class Ledger(SubjectStates, Protocol):
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
         """Delete entries, overwrite their bytes and append `drafts`, atomically. Return the new sequences.
 
-        Earlier readings of their subjects become stale.
+        Earlier readings of the subjects of these entries become stale.
         """
 
     async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:

@@ -53,7 +53,7 @@ class Shared(Protocol):
         """Record `presence`, if given, and return all gates."""
 
     async def note_durable(self, log: str, seq: int) -> None:
-        """Record that `log` is on disk up to `seq`, so that other gates may repeat its answers up to there."""
+        """Record that `log` is on disk up to `seq`, so that other gates may repeat its answers up to that entry."""
 
     async def dismiss(self, node: str) -> None:
         """Record that a process stopped normally. It may join again."""
@@ -62,13 +62,16 @@ class Shared(Protocol):
         """Remove a decommissioned gate permanently."""
 
     async def claim(self, mark: str) -> bool:
-        """Return whether the store belongs to the keys with this mark. Claims an unclaimed store for them."""
+        """Return whether the store belongs to the gates whose keys have the fingerprint `mark`.
+
+        Claims the store for these keys if it is unclaimed.
+        """
 
     async def lead(self, task: str, node: str, span: Instant) -> bool:
-        """Return whether `node` holds the lease of `task`, extended to `span` ms from now."""
+        """Take or extend the lease of `task` for `span` ms. Return whether `node` holds the lease."""
 
     async def surplus_replicas(self) -> int:
         """Return how many more replicas could replace the master than the setting `replicas` requires.
 
-        Writes wait for these replicas too from now on.
+        From now on, writes wait for these additional replicas too.
         """

@@ -70,9 +70,9 @@ class SqliteStore:
         self._near = Connection(path, wait=0, synchronous="NORMAL")
         self._far = Connection(path, wait=WAIT, synchronous="FULL")
         self._ledger_link = Connection(path, wait=WAIT, synchronous="FULL")
-        # Consistent but not durable: the decision log is.
+        # Consistent but not durable: a crash loses nothing, because the decision log is durable.
         self._buffer_link = Connection(path, wait=WAIT, synchronous="NORMAL")
-        # Restarting the write-ahead log holds the write lock while readers finish, so only without waiting.
+        # Does not wait for locks: a restart of the write-ahead log blocks all writers until readers finish.
         self._maintenance = Connection(path, wait=0, synchronous="FULL")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._ledger_writer = ThreadPoolExecutor(1, thread_name_prefix="store-ledger")
@@ -165,7 +165,10 @@ class SqliteStore:
     def _read_absent(
         self, db: sqlite3.Connection, subjects: Sequence[bytes], keys: Sequence[bytes]
     ) -> Reading | None:
-        """Return a reading without a look-up if the filter excludes all keys. Most calls are to unknown numbers."""
+        """Return a reading without a database query if the filter excludes all keys.
+
+        Most calls are to unknown numbers.
+        """
         seq, version = tables.state(db)
         if not self._stored.has_none(db, seq, [*subjects, *keys]):
             return None
@@ -177,9 +180,9 @@ class SqliteStore:
         return reading
 
     def _nothing_at(self, seq: int) -> Known:
-        """Return the empty state.
+        """Return the state of an unknown subject.
 
-        It is the same object while `seq` is unchanged, so that callers can compare by identity.
+        Returns the same object while `seq` is unchanged, so that callers can compare by identity.
         """
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
@@ -236,7 +239,10 @@ class SqliteStore:
         return self._add_buffered(known)
 
     def _add_buffered(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
-        """Add attempts that are not in the database yet. For a moment an attempt may be in both."""
+        """Add attempts that are not in the database yet.
+
+        For a moment an attempt may be both in a buffer and in the database.
+        """
         for buffer in self._buffers:
             for subject in buffer.attempts.keys() & known.keys():
                 stored = known[subject]
@@ -269,7 +275,7 @@ class SqliteStore:
     async def _flush_if_few(self) -> None:
         """Flush the buffer if it has few rows or a write failed.
 
-        A larger buffer will soon be full, and then costs less per row.
+        A larger buffer will soon be full. Flushing it then costs less per row.
         """
         if self._unwritten is not None or self._buffers[-1].rows < _FEW_ROWS:
             await self._flush()

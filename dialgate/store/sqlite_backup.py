@@ -1,4 +1,4 @@
-"""Consistent copy of a database in use, by SQLite's online backup."""
+"""A consistent copy of a database in use, made by SQLite's online backup."""
 
 import os
 import sqlite3

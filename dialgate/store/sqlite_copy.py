@@ -1,4 +1,4 @@
-"""The embedded store as one end of a copy. A target is write_rows to `NAME.copying` and renamed when complete."""
+"""The embedded store as one end of a copy. The target is written as `NAME.copying` and renamed when it is complete."""
 
 import asyncio
 import sqlite3

@@ -1,7 +1,7 @@
 """The keys in the SQLite store, kept in memory so that most absent keys need no query (ADR 0009).
 
-Only this process writes attempts and answers, and it adds their keys here first. Any process may write the ledger, so a read
-compares its newest sequence and adds the new entries. The filter is never saved: an erased number leaves no trace on disk.
+Only this process writes attempts and answers, and it adds their keys here first. Any process may write the ledger, so each
+read first adds the keys of new ledger entries. The filter is never saved, so an erased number leaves no trace on disk.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _CHUNK = 500  # keys added before the filling thread releases the interpreter
 
 
 class StoredKeys:
-    """Filter of the stored keys. Until it is filled, and after a fault, any key may be stored."""
+    """A filter of the keys in the store. Until it is filled, and after a fault, it excludes no key."""
 
     def __init__(self, path: Path) -> None:
         self._connection = Connection(path, wait=WAIT, synchronous="NORMAL")
@@ -43,7 +43,7 @@ class StoredKeys:
             self._added += keys
 
     def has_none(self, db: sqlite3.Connection, seq: int, keys: Sequence[bytes]) -> bool:
-        """Return whether certainly none of the keys is in the database or waiting to be written to it.
+        """Return True only if none of the keys is in the database or waiting to be written to it.
 
         `seq`: the newest ledger entry that `db` reads.
         """
@@ -52,7 +52,10 @@ class StoredKeys:
         return not self._filter.select(keys)
 
     def catch_up(self, db: sqlite3.Connection, seq: int) -> None:
-        """Add ledger entries up to `seq`, the newest. Call it in the transaction that looks keys up."""
+        """Add the keys of ledger entries up to `seq`, the newest.
+
+        Call it in the same transaction as the query for keys.
+        """
         if self._filter is None or (self._seq == seq and self._database is db):
             return
         if self._database is not db or not 0 < seq - self._seq <= CATCH_UP:  # the file may be another one

@@ -1,4 +1,4 @@
-"""Records about data subjects other than the ledger: look-ups, their requests, and restricted entries.
+"""Records about data subjects outside the ledger: look-ups, data-subject requests and restricted entries.
 
 A separate SQLite 3 file, `subjects.db`, with application id 0x64677375. Its `user_version` counts the scripts of `MIGRATIONS`
 that have run. Released scripts are never edited: a change is a new script at the end, and newer files are refused.
@@ -62,7 +62,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 _LOOKUP = "SELECT at, client, node, controller, subject, sealed, what, purpose, seq FROM lookup "
 _EVENT = "SELECT id, at, controller, subject, sealed, closes, body, seq FROM request "
 _OPEN = "id NOT IN (SELECT id FROM request WHERE closes)"
-# How many other numbers a client has looked up since then, and the oldest of their latest look-ups.
+# The count of other numbers that a client has looked up since then, and the oldest of their latest look-ups.
 _OTHERS = """
     SELECT count(*), min(at) FROM
         (SELECT max(at) AS at FROM lookup WHERE client = ? AND at > ? AND subject <> ? GROUP BY subject)
@@ -73,7 +73,10 @@ _OLD_RESTRICTED = "FROM restricted WHERE until < ?"
 
 
 class Lookup(Struct, frozen=True):
-    """A look-up: `client` was shown `what` is stored about a number, for `purpose`. `node`: the gate that showed it."""
+    """The record of a look-up of a number by `client`.
+
+    `what`: the data that was shown. `purpose`: the reason given by the client. `node`: the gate that showed the data.
+    """
 
     at: Instant
     client: str
@@ -87,7 +90,7 @@ class Lookup(Struct, frozen=True):
 
 
 class CaseEvent(Struct, frozen=True):
-    """A step of a data-subject request. `closes`: the request is closed by it."""
+    """A step of a data-subject request. `closes`: whether the step closes the request."""
 
     id: str
     at: Instant
@@ -141,8 +144,8 @@ class SubjectStore:
     async def look_up(self, lookup: Lookup, since: Instant, limit: int) -> Instant | None:
         """Record a look-up, unless its client has looked up `limit` other numbers after `since`.
 
-        In that case nothing is written, and the time of the oldest of those look-ups is returned. The client
-        may look up again when it is before `since`.
+        If the limit is reached, write nothing and return the time of the oldest of those look-ups. The client
+        may look up another number once `since` is later than that time.
         """
 
         def step(db: sqlite3.Connection) -> Instant | None:
@@ -246,7 +249,10 @@ class SubjectStore:
         return await self._read(step)
 
     async def claim_job(self, job: str, at: Instant, every: Instant) -> bool:
-        """Return whether the job's last run, in any process, is `every` ms ago, and record a run at `at` if so."""
+        """Return whether the job is due. If it is, record a run at `at`.
+
+        The job is due if its last run in any process was at least `every` ms before `at`.
+        """
         query = (
             "INSERT INTO job VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2 WHERE ?2 - job.at >= ?3"
         )

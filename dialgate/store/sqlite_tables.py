@@ -65,7 +65,7 @@ _ENTERED = "SELECT one FROM wanted WHERE EXISTS (SELECT 1 FROM ledger WHERE subj
 _ANSWERS_OF = "SELECT key, at, answer, decision FROM wanted CROSS JOIN answer ON key = one"
 
 
-# Both from one statement: a write may come between two.
+# One statement reads both, because a write may occur between two statements.
 _STATE = """
     SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'ledger'), 0), data_version FROM pragma_data_version
 """
@@ -275,7 +275,10 @@ def _write(
 
 
 def write_part(db: sqlite3.Connection, part: BufferPart, position: Position | None, pause: float) -> None:
-    """Write a part of a buffer that ends at `position`. `pause`: seconds between statements, to yield CPU and disk."""
+    """Write one part of a buffer. `position`: the end of that buffer.
+
+    `pause`: seconds to wait between statements, which leaves CPU and disk to others.
+    """
     if position is not None:
         db.execute(_REACH, (position.log, position.seq))
     count_attempts(db, part.attempts, pause)
@@ -340,7 +343,7 @@ def entry_of(row: Sequence[Any]) -> Entry:
 
 
 def restart_log(db: sqlite3.Connection) -> None:
-    """Restart a long write-ahead log, which under steady load never happens by itself.
+    """Restart a long write-ahead log. Under steady load SQLite never does this by itself.
 
     The first step copies pages while writers continue, so the second, which blocks them, is short. The file
     keeps its size, because overwriting is a third faster than extending it.

@@ -41,6 +41,6 @@ class SubjectStates(Protocol):
         """Return the state of each subject with its attempts (newest last), and the answers under `keys`.
 
         Answers before `since` are not returned. An unknown subject is `Known()` with the current sequence. An
-        answer in another process's log is returned only if it is known to be on disk there: until then its
-        gate may fail to record it. The read waits briefly for that.
+        answer in another process's log is returned only if it is known to be on disk there: before that, its
+        gate may still fail to record the answer. The read waits briefly for such an answer.
         """

@@ -46,7 +46,7 @@ class LedgerWatermark:
         newest = await store.ping()
         self._noted = self._noted or self.read()
         if newest > self._noted:
-            await store.append([])  # returns when all readable entries are durable
+            await store.append([])  # without drafts, this returns when all readable entries are durable
             await self._in_thread(self._write, newest)
             self._noted = newest
         store.require_seq(self._noted)

@@ -178,7 +178,7 @@ async def test_log_that_contradicts_its_checkpoint_gives_no_evidence(running: Wo
     await pass_checkpoint_interval(running)
     path = segments(running.app.config.data / "log")[-1][1]
     path.write_bytes(path.read_bytes().replace(b'"allow":true', b'"allow":false'))
-    with pytest.raises(NoEvidence, match="is not what its checkpoint signed"):
+    with pytest.raises(NoEvidence, match="does not match its checkpoint"):
         await evidence_of(running, response["decision_id"])
 
 

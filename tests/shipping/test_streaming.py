@@ -414,7 +414,7 @@ async def test_records_deleted_before_delivery_are_counted(
     shipper = await deliver_all(data, shipper_url(), name)
     assert shipper.standings[1].missed == first - last - 1 > 0
     assert (shipper.standings[1].problem, shipper.standings[1].behind) == ("", 0)
-    assert "records were gone" in capsys.readouterr().err
+    assert "records were deleted" in capsys.readouterr().err
     delivered = [seq for seq, _, _ in await stream(shipper_url(), name, log_of(data))]
     assert delivered == [*range(1, last + 1), *range(first, durable(data / "log") + 1)]
     again = await deliver_all(data, shipper_url(), name)

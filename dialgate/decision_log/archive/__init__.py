@@ -1,11 +1,11 @@
-"""Packed segments of the decision log: closed segments at a third of the size, searchable by number.
+"""Packed segments of the decision log: closed segments, compressed to a third of their size.
 
 A packed segment is stored in the same folder as the segments of `dialgate.decision_log`, with the same stem and mode 0600:
 
     0000000000000001.parquet  the entries in order, one per row (Parquet, zstd, page checksums)
     0000000000000001.sha256   the SHA-256 of that file, in the format of `sha256sum --check`
 
-and an index covers one or more packed segments. It is named by its first and last entry:
+An index file covers one or more packed segments. Its name contains the sequences of its first and last entry:
 
     0000000000000001-0000000000420000.index.npy  the positions of decisions and reports (NumPy, uint32 of shape (2, n))
 
@@ -18,13 +18,14 @@ Any Parquet reader can read the columns:
     body                                        the stored entry, if the other columns do not reproduce it
 
 The metadata contains `dialgate.format` (1), `dialgate.header` (the body of the segment header) and `dialgate.hashes` (in hex:
-the hash of the header, of every 1,024th entry and of the last). All other hashes are computed when the segment is read, and a
-modification shows at the next stored hash.
+the hash of the header, of every 1,024th entry and of the last). All other hashes are computed when the segment is read, so a
+modification is detected at the next stored hash.
 
 An index is an array. Row 0 holds four bytes of a key (big-endian), ascending; row 1 holds the sequence of an entry minus the
-first sequence of the index. The key of a decision is its `number`. The key of a report is the SHA-256 of the decision id. After
-the array come the CRC-32 of each 4,096 bytes of it (uint32, little-endian), which every read checks. The last 32 bytes are the
-SHA-256 of the file name and everything before. Four bytes are not unique, so readers decode the entries and compare whole keys.
+first sequence of the index. The key of a decision is its `number`. The key of a report is the SHA-256 of the decision id. The
+array is followed by a CRC-32 (uint32, little-endian) of each of its 4,096-byte pages, which every read checks. The last 32
+bytes are the SHA-256 of the file name and all preceding bytes. Four bytes are not unique, so readers decode the entries and
+compare whole keys.
 
 An index only speeds up searches and is not part of the log. It can be rebuilt from the segments. Without a readable index the
 segments are searched directly. Indexes are merged as their number grows, and an index within the range of another is obsolete.

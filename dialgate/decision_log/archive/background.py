@@ -1,4 +1,4 @@
-"""Packing in the background of a gate, in a separate process that no request waits for."""
+"""Background packing of closed segments, in a separate process that no request waits for."""
 
 import os
 import sys
@@ -12,10 +12,10 @@ _INTERVAL_AFTER_FAILURE = 10 * MINUTE
 
 
 class Background:
-    """Starter of packing processes, at most one at a time.
+    """A launcher of packing processes. It runs at most one at a time.
 
-    The process logs its own failures to the gate's stderr. A failure does not stop the gate: the log is
-    complete without its archive.
+    The process logs its own failures to the gate's stderr. A failure does not stop the gate, because the log
+    is complete even if its segments are not packed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,7 +24,7 @@ class Background:
         self._due: Instant = 0
 
     def round(self, now: Instant, keep: Instant) -> None:
-        """Start packing segments that were full `keep` ms ago. Raises `OSError`."""
+        """Start packing the segments that have been full for `keep` ms. Raises `OSError`."""
         if self._process:
             self._reap(now)
         elif now >= self._due:

@@ -1,4 +1,4 @@
-"""Decisions of a log as columns, for comparing millions of them with other data.
+"""A reader that returns decisions as columns, so that millions of them can be compared with other data.
 
 Hashes are not checked here; `verify` does that. A packed log is read about twenty times faster than an unpacked one.
 """
@@ -31,8 +31,8 @@ PREFIX_BYTES = 8
 class Part(Struct, frozen=True):
     """The decisions of one segment, in order, with the grounds stored among them.
 
-    `number`: first eight bytes of each keyed hash, big-endian. Among a million numbers, two are equal in
-    about one of 10^7 logs. `bodies`: the grounds by sequence.
+    `number`: first eight bytes of each keyed hash, big-endian. Two of a million numbers share these bytes in
+    about one of 10^7 logs. `bodies`: the stored grounds, by sequence.
     """
 
     seq: Longs
@@ -64,7 +64,7 @@ _decode = msgspec.json.Decoder(_Decided | _Grounds | _Outcome).decode
 
 
 def parts(folder: Path, first: int = 1) -> Iterator[Part]:
-    """Yield the decisions per segment, from the segment that holds entry `first`. Raises `LogDamaged`."""
+    """Yield one part per segment, starting with the segment that holds entry `first`. Raises `LogDamaged`."""
     for path in _paths(folder, first):
         yield _from_packed(path) if path.suffix == PACKED else _from_plain(path)
 
@@ -166,7 +166,10 @@ def prefixes(column: Any) -> Prefixes:
 
 
 def newest_by_call_id(folder: Path, first: int, call_ids: Collection[str]) -> dict[str, int]:
-    """Return the sequence of the newest decision of each call id that was found. Raises `LogDamaged`."""
+    """Return the sequence of the newest decision by call id, for those of `call_ids` that have one.
+
+    Reads from the segment that holds entry `first`. Raises `LogDamaged`.
+    """
     import pyarrow as pa  # noqa: PLC0415 - see `_from_packed`
     import pyarrow.compute as pc  # noqa: PLC0415 - see `_from_packed`
 

@@ -1,4 +1,4 @@
-"""Conversion of entries to columns and back, byte for byte.
+"""Conversion of entries to columns and back. The result is identical to the original, byte for byte.
 
 The text of a decision is formatted here rather than by a JSON encoder, whose output could differ in a later version. An entry
 that this code does not reproduce exactly is stored unchanged in `body`.
@@ -78,7 +78,7 @@ _decode_type = msgspec.json.Decoder(_Entry).decode
 
 
 class ToColumns:
-    """Converter of the entries of one segment. `elsewhere` returns the body of an entry of another segment."""
+    """A converter of one segment to columns. `elsewhere` returns the body of an entry in another segment."""
 
     def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:
         self._id = log.encode()
@@ -86,7 +86,7 @@ class ToColumns:
         self._bases: dict[int, Basis] = {}
 
     def batch(self, first: int, bodies: Sequence[bytes]) -> pa.Table:
-        """Convert entries. `first`: the sequence of the first body."""
+        """Convert entries to columns. `first`: the sequence of the first entry in `bodies`."""
         rows = [self._row(seq, body) for seq, body in enumerate(bodies, first)]
         arrays = [
             pa.array(values, field.type)
@@ -153,7 +153,7 @@ def _basis(grounds: Grounds) -> Basis:
 
 
 def bodies_of(table: pa.Table, log: str, first: int) -> list[bytes]:
-    """Return the bodies of `table` as they were stored. `first`: the sequence of its first row."""
+    """Return the entry bodies of `table`, exactly as they were stored. `first`: the sequence of its first row."""
     name = log.encode()
     bodies, *columns = (_values(table.column(column)) for column in COLUMNS_OF_BODY)
     rows = zip(bodies, zip(*columns, strict=True), strict=True)

@@ -1,4 +1,4 @@
-"""Indexes over many packed segments: positions of the decisions about a number and of the reports on a decision.
+"""Indexes of packed segments. They locate the decisions about a number and the outcome reports for a decision.
 
 `dialgate.decision_log.archive` describes the format. Keys are uniformly distributed, so four bytes distinguish nearly all
 entries, and a lookup in the sorted file reads only a few pages. Callers decode the results and compare whole keys.
@@ -41,16 +41,16 @@ class Index(Struct, frozen=True):
     last: int
 
     def count(self) -> int:
-        """Return the number of items. Raises `ValueError` if the file is not an index, `OSError`."""
+        """Return the number of items. Raises `OSError`, or `ValueError` if the file is not an index."""
         with self.path.open("rb", buffering=0) as file:
             return _count(file)
 
 
 class SearchResult(Struct, frozen=True):
-    """The result of a search.
+    """The result of a search in all indexes.
 
-    `seqs`: sequences of possible matches, newest first. `covered`: first and last entry of each index
-    searched. Other segments have to be searched directly.
+    `seqs`: sequences of possible matches, newest first. `covered`: first and last entry of each index that
+    was searched. Segments outside these ranges have to be searched directly.
     """
 
     seqs: list[int]
@@ -61,7 +61,10 @@ class SearchResult(Struct, frozen=True):
 
 
 def report_key(decision: str) -> bytes:
-    """Return the key of the reports on a decision. The key of a decision is the keyed hash of its number."""
+    """Return the index key of the outcome reports for a decision.
+
+    The decision itself is indexed under the keyed hash of its number.
+    """
     return sha256(decision.encode()).digest()
 
 
@@ -74,7 +77,10 @@ def prefixes(keys: Collection[bytes]) -> NDArray[np.uint32]:
 
 
 def indexes(folder: Path) -> list[Index]:
-    """Return the indexes, oldest first, without those within the range of another: they were merged into it."""
+    """Return the indexes, oldest first.
+
+    Omits each index within the range of another, because it was merged into that one.
+    """
     paths = (
         Index(path, int(name[1]), int(name[2]))
         for path in folder.iterdir()
@@ -88,7 +94,7 @@ def indexes(folder: Path) -> list[Index]:
 
 
 def search(folder: Path, keys: Collection[bytes]) -> SearchResult:
-    """Search all indexes. An unreadable index covers nothing. Raises `OSError` if the folder is unreadable."""
+    """Search all indexes for `keys`. Skips unreadable indexes. Raises `OSError` if the folder is unreadable."""
     for _ in range(_ATTEMPTS):
         try:
             return _search(indexes(folder), keys)
@@ -112,7 +118,10 @@ def _search(indexes_: Sequence[Index], keys: Collection[bytes]) -> SearchResult:
 
 
 def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
-    """Return the sequences of possible matches. Raises `OSError`, or `ValueError` if the index is damaged."""
+    """Search one index and return the sequences of possible matches.
+
+    Raises `OSError`, or `ValueError` if the index is damaged.
+    """
     with index.path.open("rb", buffering=0) as file:
         count = _count(file)
         part = partial(_part, file.fileno(), 2 * count * _ITEM_BYTES)
@@ -120,10 +129,10 @@ def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
 
 
 def _offsets(part: Callable[[int, int], Items], count: int, prefix: np.uint32) -> list[int]:
-    """Return the offsets stored for a key.
+    """Return the offsets stored for the keys that begin with `prefix`.
 
-    The position of a key can be estimated to within a few pages, and only those are read. `part` returns
-    items of the flattened array, both rows in sequence.
+    The position of a key can be estimated to within a few pages, and only those pages are read. `part`
+    returns items of the flattened array, in which the second row follows the first.
     """
     about, margin = int(prefix) * count // _KEYS, 4 * isqrt(count) + 8
     low, high = max(about - margin, 0), min(about + margin, count)
@@ -135,7 +144,10 @@ def _offsets(part: Callable[[int, int], Items], count: int, prefix: np.uint32) -
 
 
 def _part(fd: int, array: int, begin: int, end: int) -> Items:
-    """Return items `begin` to `end` of the array of `array` bytes. Raises `ValueError` if a checksum differs."""
+    """Return items `begin` to `end` of an array that is `array` bytes long.
+
+    Raises `ValueError` if a checksum differs.
+    """
     pages = range(begin * _ITEM_BYTES // _PAGE_BYTES, -(-end * _ITEM_BYTES // _PAGE_BYTES))
     start, stop = pages.start * _PAGE_BYTES, min(pages.stop * _PAGE_BYTES, array)
     raw = os.pread(fd, stop - start, _HEADER_BYTES + start)
@@ -194,7 +206,8 @@ def _digest(file: BinaryIO, name: str, size: int) -> bytes:
 def first_missing(index: Index, items: Items, first: int, last: int) -> int | None:
     """Return the first entry from `first` to `last` that the index does not contain, or None.
 
-    `items`: all entries of that range, relative to `first`. Raises `OSError`, `ValueError`.
+    `items`: the items for all entries of that range, with offsets relative to `first`. Raises `OSError`,
+    `ValueError`.
     """
     indexed = mapped(index)
     keys = np.unique(items[0])
@@ -223,13 +236,13 @@ def mapped(index: Index) -> Items:
 
 
 def write(folder: Path, first: int, last: int, items: Items) -> None:
-    """Write the index of one segment, durable on return. `items`: relative to `first`, in any order."""
+    """Write the index of one segment, durable on return. `items`: in any order, with offsets from `first`."""
     order = np.argsort(items[0], kind="stable")
     _publish(folder, first, last, items.shape[1], iter([items[:, order]]))
 
 
 def merge(indexes_: Sequence[Index]) -> None:
-    """Merge adjacent indexes into one, then delete them. Raises `OSError`, `ValueError`."""
+    """Merge adjacent indexes into a new one, then delete the originals. Raises `OSError`, `ValueError`."""
     first, last = indexes_[0].first, indexes_[-1].last
     parts = [mapped(index) for index in indexes_]
     count = sum(part.shape[1] for part in parts)
@@ -240,7 +253,7 @@ def merge(indexes_: Sequence[Index]) -> None:
 
 
 def _merged(parts: Sequence[Items], shifts: Sequence[np.uint32], low: int, high: int) -> Iterator[Items]:
-    """Yield the items of all parts with keys from `low` up to `high`, sorted, in pieces that fit in memory."""
+    """Merge and yield the items with keys from `low` up to `high`, sorted, in chunks that fit in memory."""
     cuts = [_between(part[0], low, high) for part in parts]
     if sum(slice_.stop - slice_.start for slice_ in cuts) > _MAX_IN_MEMORY and high - low > 1:
         middle = (low + high) // 2

@@ -1,6 +1,7 @@
-"""The items of an index for a packed segment: decisions by number, and reports by decision.
+"""Creation of the index items for a packed segment: decisions by number, and outcome reports by decision.
 
-If the body of an entry is stored, the item is made from the body, which the chain proves, and not from the columns.
+If the segment contains the body of an entry, the item is made from that body and not from the columns, because the
+hash chain proves only the body.
 """
 
 from collections.abc import Iterable
@@ -31,7 +32,7 @@ _decode = msgspec.json.Decoder(_Decision | _Outcome).decode
 
 
 def items_of(tables: Iterable[pa.Table]) -> Items:
-    """Return the items of `tables` with the columns `number` and `body`. Offsets are row numbers."""
+    """Return the index items of `tables`, which have the columns `number` and `body`. Offsets are row numbers."""
     items = [np.empty((2, 0), np.uint32)]
     row = 0
     for table in tables:
@@ -58,7 +59,7 @@ def _by_body(table: pa.Table, first: int) -> Items:
 
 
 def _key(body: bytes) -> bytes | None:
-    """Return the key of an entry, or None for grounds and for entries of a later version."""
+    """Return the index key of an entry, or None for grounds and for entries of a later version."""
     try:
         entry = _decode(body)
     except UNREADABLE:

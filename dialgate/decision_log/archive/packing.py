@@ -1,4 +1,4 @@
-"""Packing of closed segments. A segment is deleted only after its packed form was proved complete."""
+"""Packing of closed segments. A segment is deleted only after its packed copy was proved complete."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ class ArchiveFailed(Exception):
 
 
 class Packed(Struct, frozen=True):
-    """A packed segment: bytes before packing, and bytes of all its files after."""
+    """A packed segment. `before`: its size in bytes. `after`: the total size of its packed files."""
 
     segment: Path
     entries: int
@@ -37,7 +37,7 @@ def archive_lock(folder: Path) -> Iterator[None]:
 
 
 def pack(segment: Path) -> Packed:
-    """Pack a segment, compare it with the original and delete the original. Requires `archive_lock`.
+    """Pack a segment, compare the result with the original, and delete the original. Requires `archive_lock`.
 
     Raises `LogDamaged`, `ArchiveFailed`, `OSError`.
     """
@@ -58,7 +58,7 @@ def pack(segment: Path) -> Packed:
 
 
 def _prove(unfinished: Path, segment: Path) -> int:
-    """Raise unless every line can be rebuilt. Return the number of entries."""
+    """Return the number of entries. Raises `ArchiveFailed` unless every line can be rebuilt exactly."""
     packed = parquet.PackedSegment(unfinished)
     for line, rebuilt in zip_longest(lines_of(segment), packed.lines()):
         if line != rebuilt:
@@ -72,6 +72,6 @@ def _prove(unfinished: Path, segment: Path) -> int:
 def _body(others: Segments, seq: int) -> bytes | None:
     try:
         line = others.find(seq)
-    except LogDamaged:  # then the decision cannot be searched by its grounds
+    except LogDamaged:  # the columns from the grounds then stay empty
         return None
     return line.body if line else None

@@ -1,4 +1,4 @@
-"""A packed segment as a Parquet file: written at once, read from any row."""
+"""Packed segments as Parquet files. A file is written in one pass and can be read from any row."""
 
 import hashlib
 from binascii import hexlify
@@ -30,7 +30,7 @@ FORMAT = b"1"
 _HASH_EVERY = 1_024
 _GROUP_ROWS = 8 * _HASH_EVERY
 _HASH_BYTES = 32
-_CACHED = 2  # groups and blocks: the one of a decision and the one of its grounds
+_CACHED = 2  # row groups and blocks to cache: one for a decision and one for its grounds
 
 _Block: TypeAlias = tuple[list[bytes], list[bytes]]  # hashes and bodies of entries
 
@@ -47,7 +47,7 @@ class PackedDamaged(LogDamaged, ValueError):
 
 
 class _ChainState:
-    """State of the chain while a segment is packed: hashes to store, and the head."""
+    """The state of the hash chain while a segment is packed: the hashes to store, and the newest hash."""
 
     def __init__(self, segment: Path) -> None:
         self.hashes: list[bytes] = []
@@ -64,7 +64,10 @@ class _ChainState:
         return header
 
     def body(self, line: bytes) -> bytes:
-        """Return the body of a line. Raises `LogDamaged` if it does not follow: damaged segments are not packed."""
+        """Return the body of a line. Raises `LogDamaged` if the line does not follow the previous one.
+
+        Damaged segments are not packed.
+        """
         own = follow(self._head, line)
         if own is None:
             raise LogDamaged(self._segment, self._offset, "this line or the line before it was modified")
@@ -81,9 +84,9 @@ class _ChainState:
 def write(
     path: Path, segment: Path, lines: Iterable[bytes], elsewhere: Callable[[int], bytes | None]
 ) -> None:
-    """Pack `lines`, header first, into `path`, durable on return.
+    """Pack `lines`, which begin with the header, into the file `path`. Durable on return.
 
-    Raises `LogDamaged` at a line that does not follow the one before.
+    Raises `LogDamaged` at a line that does not follow the previous one.
     """
     iterator = iter(lines)
     state = _ChainState(segment)
@@ -170,7 +173,7 @@ class PackedSegment:
             yield next(self.entries(seq))
 
     def keyed(self, keys: Collection[bytes]) -> Iterator[Line]:
-        """Yield the entries that `index.search` would find, newest first, without an index."""
+        """Yield the entries that may match `keys`, newest first. Does not use an index."""
         items = items_of(self.groups(["number", "body"]))
         for row in sorted(items[1][np.isin(items[0], prefixes(keys))].tolist(), reverse=True):
             yield from self.at(self.first + row)
@@ -184,14 +187,14 @@ class PackedSegment:
                 raise self._damaged(error) from error
 
     def outcomes(self) -> Iterator[Line]:
-        """Yield the outcomes, with an empty hash, because lines are not rebuilt."""
+        """Yield the outcomes. Their hash is empty, because this does not rebuild the lines."""
         table = self.columns(["type", "body"])
         outcomes_ = table.filter(pc.equal(table.column("type"), "outcome"))
         for body in outcomes_.column("body"):
             yield Line(0, "", body.as_py(), self._path, 0)
 
     def decision_counts(self) -> Iterator[tuple[str, str, bool, int]]:
-        """Yield month (`YYYY-MM`), country, verdict and number of the decisions."""
+        """Yield tuples of month (`YYYY-MM`), country, verdict and the number of such decisions."""
         table = self.columns(["at", "type", "country", "allow"])
         table = table.filter(pc.equal(table.column("type"), "decision"))
         months = pc.strftime(table.column("at"), format="%Y-%m")
@@ -205,7 +208,7 @@ class PackedSegment:
             yield row["month"], row["country"] or "", bool(row["allow"]), row["count_all"]
 
     def _blocks(self, begin: int) -> Iterator[_Block]:
-        """Yield the blocks from row `begin` on, a multiple of `_HASH_EVERY`."""
+        """Yield the blocks from row `begin` on. `begin` must be a multiple of `_HASH_EVERY`."""
         return map(self._block, range(begin, self.rows, _HASH_EVERY))
 
     def _block(self, start: int) -> _Block:
@@ -251,9 +254,9 @@ def digest(path: Path) -> str:
 
 
 def check(segment: Path) -> None:
-    """Raise if a file of the segment differs from what was written, before it is decoded.
+    """Compare the files of a segment with their SHA-256 before they are decoded.
 
-    Raises `PackedDamaged`, `OSError`.
+    Raises `PackedDamaged` if one differs, `OSError`.
     """
     listed = _sums(segment)
     for path in files_of(segment):

@@ -26,9 +26,9 @@ def verify(
     against: bytes = b"",
     progress: Progress | None = None,
 ) -> Report:
-    """Verify a log that may have packed segments, as `decision_log.verify` does, and their indexes.
+    """Verify a log as `decision_log.verify` does, including packed segments and their indexes.
 
-    A segment without an index is not a fault: it is searched directly.
+    A segment without an index is not a fault, because it can be searched directly.
     """
     listed = segments(folder)
     report = verify_log(
@@ -49,7 +49,10 @@ def verify(
 
 
 def _index_faults(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
-    """Return at most one fault per index of the segments in `listed`, which must be valid."""
+    """Check the indexes of the segments in `listed`. Return at most one fault per index.
+
+    The segments must already have been verified.
+    """
     firsts = [first for first, path in listed if path.suffix == PACKED]
     indexes = {
         index_.path: Fault(

@@ -1,6 +1,7 @@
-"""Reader of a log with packed and unpacked segments. Safe while a writer or a packing process runs.
+"""Reading of a log with packed and unpacked segments. Safe while a writer or a packing process runs.
 
-The Parquet code is imported when the first packed segment is read: the import is slow, and a gate seldom needs it.
+The Parquet code is imported when the first packed segment is read, because the import is slow and a gate seldom
+needs it.
 """
 
 import mmap
@@ -30,7 +31,7 @@ _NEVER = 1 << 62
 
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
-    """Return first sequence and file of each segment; the packed file if both exist."""
+    """Return the first sequence and the file of each segment. If both files exist, return the packed one."""
     paths = dict(unpacked(folder))  # unpacked first: a segment packed meanwhile is listed twice, not missed
     paths |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     return sorted(paths.items())
@@ -48,9 +49,9 @@ def first_header(folder: Path) -> Header | None:
 
 
 def segments_to_pack(folder: Path, before: Instant) -> list[Path]:
-    """Return the closed segments that may be packed: those covered by a signed checkpoint, if there are any.
+    """Return the closed segments that may be packed.
 
-    The code that signs reads unpacked segments.
+    If the log has checkpoints, they must cover the segment already, because signing reads unpacked segments.
     """
     checkpoint = last_checkpoint(folder)
     return closed_segments(folder, before, checkpoint.checkpoint.size if checkpoint else None)
@@ -88,7 +89,10 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 class Segments:
-    """Reader of one folder. Keeps recently read packed segments open, because decisions refer to other entries."""
+    """A reader of one log folder.
+
+    Keeps recently read packed segments open, because decisions refer to their grounds in other segments.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -98,8 +102,8 @@ class Segments:
     def lines(self, first: int = 1, after: Line | None = None) -> Iterator[Line]:
         """Yield the entries from `first` on, without headers and without checking hashes; `verify` checks them.
 
-        A line that is still being written is not yielded. `after`: the entry before `first`, if known; then
-        no earlier line is read. Raises `LogDamaged`.
+        A line that is still being written is not yielded. `after`: the entry before `first`; if it is given, no
+        earlier line is read. Raises `LogDamaged`.
         """
         paths = segments(self._folder)
         begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
@@ -114,8 +118,8 @@ class Segments:
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
         """Return the last segment begun before `at`, or the first segment.
 
-        Returns the sequence of its first entry, its begin, and the first sequence of the next segment, or 0.
-        All earlier entries are older than `at`.
+        Returns the sequence of its first entry, the time when it was begun, and the first sequence of the
+        next segment (0 if there is none). All entries before the returned segment are older than `at`.
         """
         paths = segments(self._folder)
         place = bisect_left(paths, at, lo=min(1, len(paths)), key=self._begun_at) - 1
@@ -145,15 +149,15 @@ class Segments:
     def about(self, numbers: Collection[bytes]) -> Iterator[Line]:
         """Yield the decisions with one of these keyed hashes, newest first.
 
-        A few other entries are yielded too, so callers compare `number` after decoding. Lines of unpacked
-        segments have sequence 0. Raises `LogDamaged`.
+        A few other entries are yielded too, so callers must compare `number` after decoding. The sequence of
+        a line from an unpacked segment is 0. Raises `LogDamaged`.
         """
         if numbers:
             hashes = (b2a_base64(number, newline=False) for number in numbers)
             yield from self._keyed(numbers, _field("number", hashes))
 
     def reports(self, decisions: Collection[str]) -> Iterator[Line]:
-        """Yield the outcomes reported for these decisions, in the way of `about`."""
+        """Yield the outcomes reported for these decisions. The remarks on `about` apply."""
         if decisions:
             names = (decision.encode() for decision in decisions)
             yield from self._keyed(
@@ -169,7 +173,7 @@ class Segments:
             if plain is not None:
                 yield from reversed(list(_matching(plain, path, pattern)))
             elif result.covers(first):
-                # Use the index first: opening a segment is slower, and most contain no match.
+                # Use the index first: opening a segment is slower, and most segments contain no match.
                 for seq in [seq for seq in result.seqs if first <= seq < before]:
                     yield from self._packed(path).at(seq)
             else:  # without an index: slow
@@ -191,10 +195,9 @@ class Segments:
                 yield from _matching(plain, path, _OUTCOME)
 
     def entries_or_counts(self) -> Iterator[tuple[str, str, bool, int] | Line]:
-        """Yield the contents for counting.
+        """Yield counts of decisions for packed segments, and all entries for other segments.
 
-        For a packed segment: month, country, verdict and number of decisions. For another segment: its
-        entries.
+        A count is a tuple of month, country, verdict and number of decisions.
         """
         paths = segments(self._folder)
         for start, path in paths:
@@ -220,7 +223,7 @@ def _load(path: Path) -> "PackedSegment":
 
 
 def _open_plain(path: Path) -> BinaryIO | None:
-    """Open an unpacked segment. Return None if it is packed, also if it was packed since the listing."""
+    """Open an unpacked segment. Return None if it is packed, even if it was packed after the listing."""
     if path.suffix == PACKED:
         return None
     try:

@@ -1,7 +1,7 @@
 """The shared store: one Redis or Valkey for any number of gates.
 
-`RedisStore` combines one class for each subject. `commands` sends requests, `server` finds the master and carries one round trip.
-Each step that must be atomic is one script in `lua/`.
+`RedisStore` combines one class per topic. `commands` sends requests; `server` finds the master and executes a round trip. Each step
+that must be atomic is one script in `lua/`.
 
 All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where one script can use them all:
 
@@ -12,7 +12,7 @@ All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where 
     {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
     {dialgate}:g:LOG:N             by decision, in order, the key of the remembered answer
     {dialgate}:positions           a hash: LOG to its position, `LOG top` to the highest sequence ever written, `LOG fence` to a
-                                   number that only grows: a commit with an older one is refused
+                                   number that only grows: a commit with a lower fence is refused
     {dialgate}:recorded            a hash: LOG to a sequence up to which its entries are on its disk
     {dialgate}:lists               a hash: controller and id to a call list
     {dialgate}:proofs              a hash: controller and caller ID to the newest proof

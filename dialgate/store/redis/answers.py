@@ -1,4 +1,4 @@
-"""Remembered answers as values in Redis, and the two parts of a decision id: LOG-SEQ."""
+"""The encoding of remembered answers in Redis, and of decision ids (LOG-SEQ)."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Counted attempts and remembered answers in Redis: what the path of a call reads and commits."""
+"""Counted attempts and remembered answers in Redis, which are read and committed for every call."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ _RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
 
 
 class Seen(Reading, frozen=True, gc=False, kw_only=True):
-    """A reading with the value of each subject and the ledger's newest sequence."""
+    """A reading with the stored value of each subject and the newest sequence of the ledger."""
 
     values: Mapping[bytes, bytes]
     seq: int
@@ -42,7 +42,7 @@ class RedisAttempts(RedisRecovery):
     ) -> Reading:
         if self._doubtful:
             await self._settle_doubts()
-        durable = self._durable  # the reading need not contain what is acknowledged while it runs
+        durable = self._durable  # entries acknowledged during the read need not be in it
         distinct = list(dict.fromkeys(subjects))
         request = (
             "MGET",
@@ -63,14 +63,15 @@ class RedisAttempts(RedisRecovery):
     async def _read_again(
         self, request: tuple[Any, ...], values_read: Sequence[bytes | None], answers: int
     ) -> tuple[Sequence[bytes | None], dict[str, int]]:
-        """Read again if remembered answers need it, and read how far the logs of others are durable.
+        """Repeat the read if it returned remembered answers, until it is clear whether they were recorded.
 
-        `answers`: index of the first answer in `values_read`. The durable sequences are read before the
-        answers. A log removes unrecorded answers before it reuses their sequences. So an answer that is
-        read later and lies within that bound is the recorded one.
+        Returns the values, and the durable sequence of each other gate's log concerned. `answers`: index of the first
+        answer in `values_read`. The durable sequences are read before the answers. A log removes unrecorded answers
+        before it reuses their sequences. So an answer up to the durable sequence is the recorded one.
 
-        An answer beyond that bound is being recorded by a gate that decides the same call at this moment. Wait for it,
-        or this call would be decided and counted twice. That gate may have died, so the wait is short.
+        An answer after the durable sequence is being recorded by a gate that decides the same call at this moment.
+        Without a wait, this call would be decided and counted twice. The wait is short, because that gate may have
+        died.
         """
         logs = sorted(
             {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self._own
@@ -155,7 +156,7 @@ class RedisAttempts(RedisRecovery):
         command = self._commit_command(seen, reservations, remembered, position)
         try:
             outcome = await self._run_commit(position.log, command)
-            while outcome == _ID_IN_USE:  # by a decision that was not recorded
+            while outcome == _ID_IN_USE:  # a decision that was never recorded uses the id
                 names = [reservation.attempt.decision for reservation in reservations] + [
                     answer.decision for answer in remembered
                 ]

@@ -21,10 +21,11 @@ encoded: Final = msgspec.json.Encoder().encode
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """Connection and limits of a store.
+    """The connection and the limits of a store.
 
-    `patience`: seconds that one round trip may last. `replicas`: how many must have a ledger entry on disk
-    before it is acknowledged. `remember`: milliseconds for which an answer is remembered.
+    `patience`: seconds that one round trip may last. `replicas`: number of replicas that must have a ledger
+    entry on disk before the entry is acknowledged. `remember`: milliseconds for which an answer is
+    remembered.
     """
 
     url: str
@@ -46,11 +47,11 @@ class RedisCommands:
         self._never_set = self.key("none")
         self._patience, self.remembers = options.patience, options.remember
         self._required_replicas = options.replicas
-        self._replicas = options.replicas  # how many are waited for: never fewer than required
+        self._replicas = options.replicas  # number of replicas to wait for, at least the required number
         self._disk = options.patience + _SYNC_SECONDS
         self._server = Server(options.url, options.patience, self._name)
         self._durable = 0  # the ledger sequence up to which no entry can be lost
-        self._mark: bytes | None = None  # the fingerprint of this gate's keys, once it claimed the store
+        self._mark: bytes | None = None  # fingerprint of this gate's keys, after it has claimed the store
         sources = {path.stem: path.read_bytes() for path in _LUA.glob("*.lua")}
         self._scripts = {name: (source, sha1(source).hexdigest()) for name, source in sources.items()}  # noqa: S324 - Redis names scripts so
 
@@ -92,7 +93,7 @@ class RedisCommands:
     async def _send(self, commands: list[tuple[Any, ...]], slack: float) -> list[Any]:
         try:
             return await self._server.ask(commands, slack=slack)
-        except NoScriptError:  # the server was restarted, or another took its place
+        except NoScriptError:  # the server was restarted or replaced
             await self._server.ask([("SCRIPT", "LOAD", source) for source, _ in self._scripts.values()])
         try:
             return await self._server.ask(commands, slack=slack)
@@ -108,8 +109,8 @@ class RedisCommands:
     async def _run_replicated(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Run commands and wait until every replica has their writes.
 
-        So a replica that becomes master has them too, and a replaced master, which has no replicas any more,
-        is detected.
+        So the writes survive if a replica becomes master. This also detects a former master: it has no
+        replicas any more.
         """
         if not self._replicas:
             return await self.together(commands)

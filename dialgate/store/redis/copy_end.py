@@ -18,7 +18,10 @@ _SILENT: Final = 15_000  # milliseconds
 
 
 class RedisEnd:
-    """A shared store as source or target of a copy. `now`: gates seen recently at this time count as running."""
+    """A shared store as source or target of a copy.
+
+    `now`: the current time. Gates seen shortly before it count as running.
+    """
 
     def __init__(self, store: RedisStore, now: int) -> None:
         self._store, self._now = store, now

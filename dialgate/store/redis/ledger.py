@@ -1,4 +1,4 @@
-"""The ledger in Redis: entries in the values of their subjects, and the order of subjects by sequence."""
+"""The ledger in Redis. Entries are stored in the value of their subject; an index maps each sequence to its subject."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -10,7 +10,7 @@ from dialgate.store.redis import subject_codec
 from dialgate.store.redis.commands import RedisCommands
 from dialgate.store.redis.recovery import life
 
-PLACES: Final = 4_096  # subjects in one piece of the ledger's order
+PLACES: Final = 4_096  # subjects in one piece of the index
 SUBJECT_BYTES: Final = 16
 _AT_ONCE: Final = 512
 
@@ -113,7 +113,7 @@ class RedisLedger(RedisCommands):
         return entries[:limit]
 
     async def _entries_of(self, first: int, raw: bytes) -> list[Entry]:
-        """Return the entries whose subjects lie one after the other in `raw`, from sequence `first` on."""
+        """Return the entries from sequence `first` on. `raw`: their subjects, concatenated in order."""
         subjects = [raw[at : at + SUBJECT_BYTES] for at in range(0, len(raw), SUBJECT_BYTES)]
         subject_by_seq = {seq: subject for seq, subject in enumerate(subjects, first) if subject.strip(b"\0")}
         distinct = list(dict.fromkeys(subject_by_seq.values()))

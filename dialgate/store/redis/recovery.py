@@ -24,7 +24,7 @@ class RedisRecovery(RedisCommands):
         self._fences: dict[str, int] = {}
         # By log, the highest fence that this gate can have caused. On an older copy of the store it is lower.
         self._ceilings: dict[str, int] = {}
-        self._overtaken = ""  # the log that another gate writes too
+        self._overtaken = ""  # a log that another gate also writes
 
     def _names(self, kind: str, log: str) -> bytes:
         """Return the prefix of the keys that hold one kind of names of a log."""
@@ -54,7 +54,10 @@ class RedisRecovery(RedisCommands):
         dropped: Collection[str],
         names: Mapping[bytes, Sequence[int]],
     ) -> bool:
-        """Remove decisions from values. Return False if a value changed meanwhile. `subjects` and `answers` are keys."""
+        """Remove decisions from the values of `subjects` and `answers`, which are Redis keys.
+
+        Returns False if a value changed meanwhile.
+        """
         keys = [*subjects, *answers]
         values = (await self.run("MGET", *keys)) if keys else []
         swaps: list[tuple[bytes, bytes, bytes]] = []
@@ -94,14 +97,17 @@ class RedisRecovery(RedisCommands):
         await self._note(Position(log, position))
 
     def _doubt(self, position: Position) -> None:
-        """Record that the outcome of a commit is unknown: its decisions are not recorded, and their ids are reused."""
+        """Record that the outcome of a commit is unknown.
+
+        Its decisions will not be recorded, and their ids will be reused.
+        """
         first = position.first or position.seq + 1
         self._doubtful[position.log] = min(first, self._doubtful.get(position.log, first))
 
     async def _settle_doubts(self) -> None:
-        """Undo doubtful commits before anything is read.
+        """Undo commits with an unknown outcome before anything is read.
 
-        Otherwise an answer that was never recorded could be repeated.
+        Otherwise a repeated request could get a response that was never recorded.
         """
         async with self._settling:
             if self._doubtful:  # only the server that received the commit can be corrected
@@ -112,7 +118,7 @@ class RedisRecovery(RedisCommands):
                 del self._doubtful[log]
 
     async def _fence(self, log: str) -> None:
-        """Raise the fence of a log, so that the server refuses commits sent earlier that have not arrived yet."""
+        """Raise the fence of a log, so that the server refuses earlier commits that arrive late."""
         key, field = self._of_positions, f"{log} fence"
         self._refuse_if_overtaken(log, int(await self.run("HGET", key, field) or 0))
         if log in self._ceilings:
@@ -125,8 +131,8 @@ class RedisRecovery(RedisCommands):
     def _refuse_if_overtaken(self, log: str, fence: int) -> None:
         """Raise `StoreUnavailable` if another gate raised the fence since this gate opened the log.
 
-        Each gate would undo the attempts that the other counts, so the first to open the log stops until it
-        is restarted.
+        Each gate would undo the attempts that the other counts, so the gate that opened the log first stops
+        until it is restarted.
         """
         if fence > self._ceilings.get(log, fence):
             self._overtaken = log
@@ -141,5 +147,5 @@ class RedisRecovery(RedisCommands):
 
 
 def life(value: bytes) -> int:
-    """Return the milliseconds until a subject's value expires; 0: never."""
+    """Return the milliseconds until a subject's value expires, or 0 if it never does."""
     return ATTEMPTS_KEPT if value and subject_codec.may_expire(value) else 0

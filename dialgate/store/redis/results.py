@@ -1,4 +1,4 @@
-"""Attempts outside the path of a call: their results, their age, and agreement with a log after a crash."""
+"""Results of attempts, deletion of old attempts, and crash recovery. No call waits for these operations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -32,7 +32,10 @@ class RedisResults(RedisAttempts):
         return self._names("a:", log) + sequence_index.piece(seq)
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
-        """Delete old attempts. Those of subjects with ledger entries never expire by themselves."""
+        """Count the attempts older than `before`; delete them if `drop`.
+
+        Redis never expires the attempts of a subject with ledger entries.
+        """
         counts: dict[bytes, int] = {}  # a scan may return a key twice
         cursor = 0
         while True:
@@ -54,7 +57,7 @@ class RedisResults(RedisAttempts):
                 return sum(counts.values())
 
     async def _drop_from_subjects(self, old: Mapping[bytes, tuple[bytes, list[str]]]) -> list[bytes]:
-        """Remove old attempts. Return the keys whose value changed meanwhile."""
+        """Remove old attempts. Return the keys that were skipped because their value changed meanwhile."""
         swaps = []
         for key, (value, decisions) in old.items():
             names = {

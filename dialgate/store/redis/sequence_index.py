@@ -1,10 +1,13 @@
-"""The names of decisions (a subject or an answer's key) by sequence: 16 bytes each, in order, in pieces; zeros for no name."""
+"""An index in Redis from the sequence of a decision to its name: a subject, or the key of an answer.
+
+Each name has 16 bytes. Names are stored in order of sequence, divided into pieces; zeros mean that there is no name.
+"""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 BYTES: Final = 16
-_AT_ONCE: Final = 128  # in one piece, which expires with its newest name
+_AT_ONCE: Final = 128  # names in one piece, which expires with its newest name
 
 
 class Run(NamedTuple):
@@ -33,7 +36,10 @@ def pieces(seqs: Iterable[int]) -> dict[bytes, list[int]]:
 
 
 def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
-    """Group names into runs. Raises `ValueError` if a name has another length: it would overlap the next."""
+    """Group names into runs.
+
+    Raises `ValueError` if a name does not have 16 bytes, because it would overlap the next name.
+    """
     groups: list[tuple[int, list[bytes]]] = []
     follows = 0
     for seq, name in sorted(named):
@@ -48,6 +54,6 @@ def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
 
 
 def read(value: bytes | None, seqs: Iterable[int]) -> list[bytes]:
-    """Return the names of these sequences in a piece, leaving out missing names."""
+    """Return the names of these sequences in the piece `value`. Omits missing names."""
     found = [(value or b"")[place(seq) : place(seq) + BYTES] for seq in seqs]
     return [name for name in found if name.strip(b"\0")]

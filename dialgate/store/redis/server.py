@@ -42,7 +42,7 @@ _Node: TypeAlias = dict[str, Any]  # the arguments of a connection: host and por
 
 
 class Lookup(Protocol):
-    """Finds the master, and counts the replicas that could replace it. Raises `RedisError`."""
+    """A lookup of the master and of the number of replicas that could replace it. Raises `RedisError`."""
 
     async def master(self) -> _Node: ...
 
@@ -82,7 +82,7 @@ class _BehindSentinel:
         try:
             host, port = await self._sentinel.discover_master(self._service)
         except RedisError as error:
-            # The library puts each Sentinel's connection arguments before the reason.
+            # redis-py puts each Sentinel's connection arguments before the reason.
             reason = str(error).rpartition(" - ")[2]
             raise RedisError(f"no Sentinel names a master of `{self._service}`: {reason}") from error
         return {"host": host, "port": int(port)}
@@ -98,7 +98,7 @@ class _BehindSentinel:
 
 
 class _InCluster:
-    """The nodes that serve the slot of `tag`."""
+    """A lookup of the cluster nodes that serve the slot of `tag`."""
 
     def __init__(self, split: SplitResult, options: dict[str, Any], tag: bytes) -> None:
         self._seeds = _addresses(split, 6379)
@@ -146,7 +146,7 @@ def _addresses(split: SplitResult, port: int) -> list[tuple[str, int]]:
 class _Connections:
     """Idle connections to one server.
 
-    `ConnectionPool` of the library costs 9 us more per round trip (`docs/decisions/0007`).
+    redis-py's `ConnectionPool` costs 9 us more per round trip (`docs/decisions/0007`).
     """
 
     def __init__(self, create: Callable[[], AbstractConnection]) -> None:
@@ -155,7 +155,7 @@ class _Connections:
         self._closed = False
 
     async def take(self) -> AbstractConnection:
-        """Return a connection with nothing to read: the one used last, or a new one."""
+        """Return the idle connection used last that has no unread data, or a new connection."""
         while self._idle:
             connection = self._idle.pop()
             if not await connection.can_read():
@@ -166,14 +166,14 @@ class _Connections:
         return connection
 
     async def put_back(self, connection: AbstractConnection, *, reusable: bool) -> None:
-        """Keep a connection, or close it. `reusable`: every reply to its request was read."""
+        """Keep a connection, or close it. `reusable`: whether every reply to its request was read."""
         if reusable and not self._closed:
             self._idle.append(connection)
         else:
             await connection.disconnect(nowait=True)
 
     async def close(self) -> None:
-        """Close the idle connections now, and each of the others once it is put back."""
+        """Close the idle connections now. Close each other connection when it is put back."""
         self._closed = True
         await asyncio.gather(*(connection.disconnect() for connection in self._idle), return_exceptions=True)
 
@@ -182,7 +182,7 @@ class Server:
     """The Redis of the shared store.
 
     `tag` selects the slot in a Cluster. `patience`: seconds for a round trip, including the search for the
-    master. While the server does not respond at all, requests are refused at once and only a probe is sent.
+    master. While the server does not respond at all, requests fail at once, and only a probe is sent to it.
     """
 
     def __init__(self, url: str, patience: float, tag: bytes) -> None:
@@ -261,7 +261,10 @@ class Server:
         return self._master
 
     def _forget(self) -> None:
-        """Look for the master again next time. Connections are closed in a task: over TLS a server that hangs delays that."""
+        """Look up the master again at the next request.
+
+        Connections are closed in a separate task, because a hanging server delays the closing of a TLS connection.
+        """
         master, self._master = self._master, None
         if master is not None:
             closing = asyncio.create_task(master.close())
@@ -269,7 +272,7 @@ class Server:
             closing.add_done_callback(self._closing.discard)
 
     async def _probe(self) -> None:
-        """Return when the server responds or refuses connections, so that requests fail fast without waiting."""
+        """Wait until the server responds or refuses connections. Until then, requests fail at once."""
         while not self._closed:
             try:
                 async with asyncio.timeout(self._patience):
@@ -294,7 +297,7 @@ class Server:
 
 
 def _packed(commands: list[tuple[Any, ...]]) -> bytes:
-    """Encode commands in C. Connections of the library would do it in Python."""
+    """Encode commands in C. Connections of redis-py would encode them in Python."""
     return b"".join(map(hiredis.pack_command, commands))
 
 
@@ -304,12 +307,15 @@ def _describe(fault: Exception) -> str:
 
 
 def _parse(url: str, patience: float, tag: bytes) -> tuple[Callable[..., AbstractConnection], Lookup]:
-    """Return how to create a connection to a node, and where the master is looked up. Raises `ValueError`."""
+    """Parse a store URL. Return a factory of connections to a node, and the lookup of the master.
+
+    Raises `ValueError`.
+    """
     split = urlsplit(url)
     scheme, _, kind = split.scheme.partition("+")
     if not kind:
         database = split.path.strip("/")
-        if scheme != "unix" and database and not database.isdecimal():  # the library takes that for 0
+        if scheme != "unix" and database and not database.isdecimal():  # redis-py would use database 0
             raise ValueError(f"`{database}` is not a database number")
         parsed: dict[str, Any] = {**parse_url(url)}
     elif scheme in {"redis", "rediss"} and kind in {"sentinel", "cluster"}:

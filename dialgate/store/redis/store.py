@@ -16,8 +16,9 @@ LAYOUT: Final = b"2"
 class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
     """The state that gates share.
 
-    `patience`: seconds that one round trip may last. `replicas`: how many must have a ledger entry on disk
-    before it is acknowledged. `remember`: milliseconds for which an answer is remembered.
+    `patience`: seconds that one round trip may last. `replicas`: number of replicas that must have a ledger
+    entry on disk before the entry is acknowledged. `remember`: milliseconds for which an answer is
+    remembered.
     """
 
     def __init__(
@@ -63,9 +64,9 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
             ) from fault
 
     async def _refuse_another_layout(self) -> None:
-        """Raise `StoreUnavailable` for a store of another version.
+        """Raise `StoreUnavailable` if another version wrote the store.
 
-        Its subjects would look unknown, and its attempts could not be removed.
+        This version would find no subject in it, and could not remove its attempts.
         """
         layout = await self.run("GET", self.of_layout)
         if layout is None and not await self._is_early():
@@ -90,9 +91,9 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
         return self._replicas - self._required_replicas
 
     async def ping(self) -> int:
-        """Write and read, waiting for as many replicas as a commit does.
+        """Test a write and a read. Wait for as many replicas as a commit does.
 
-        A missing replica is noticed before a call is refused.
+        So a missing replica is noticed before it causes a call to be denied.
         """
         self._refuse_if_log_is_shared()
         durable = self._durable  # as in `read`

@@ -1,4 +1,4 @@
-"""The state of a subject in the shared store as one value: a line of JSON for each event, oldest first.
+"""The encoding of the state of a subject in the shared store: one line of JSON per event, oldest first.
 
     ["e",SEQ,AT,CONTROLLER,EVENT,ACTOR,CHANNEL,PROOF,SEALED]   an entry of the ledger
     ["a",DECISION,AT,CAMPAIGN,BASIS]                           an attempt
@@ -52,7 +52,10 @@ _lines: Final = msgspec.json.Decoder(_Line).decode_lines
 
 
 def _decode(value: bytes) -> list[_Line]:
-    """Raise `StoreUnavailable` for an unknown line: it may be a revocation."""
+    """Decode the value of a subject.
+
+    Raises `StoreUnavailable` for an unknown line, because it may be a revocation.
+    """
     try:
         return _lines(value)
     except msgspec.DecodeError as error:
@@ -69,7 +72,7 @@ def entry_line(draft: Draft, seq: int) -> bytes:
 
 
 def unnumbered(draft: Draft) -> bytes:
-    """Return an entry's line without its start, which ends with the sequence that the server assigns."""
+    """Return the part of an entry's line that follows the sequence, which the server assigns."""
     return entry_line(draft, 0)[_PLACE:]
 
 
@@ -79,7 +82,7 @@ def attempt_line(attempt: Attempt) -> bytes:
 
 
 def named(decision: str) -> bytes:
-    """Return the start of an attempt's line."""
+    """Return the start of the line of this decision's attempt."""
     return _encode(["a", decision])[:-1] + b","
 
 
@@ -139,7 +142,7 @@ def known(value: bytes, seq: int) -> Known:
 def may_expire(value: bytes) -> bool:
     """Return whether the value may expire.
 
-    It may not if it contains a ledger entry, or an abandoned call without a later answered call.
+    It must not expire if it contains a ledger entry, or an abandoned call without a later answered call.
     """
     lines = _decode(value)
     entered = any(isinstance(line, _Written) for line in lines)

@@ -1,4 +1,4 @@
--- Count attempts, remember answers, note the position, and return {}. Or write nothing, and return {-1} if a decision id is in use for
+-- Count attempts, remember answers, store the position, and return {}. Or write nothing, and return {-1} if a decision id is in use for
 -- another subject, {-2, the fence} if the log's fence was raised, {-3} if a watched value changed since it was read.
 -- KEYS: positions; the watched subjects, those that get lines first; the piece of each run of attempts' names, then of answers' names;
 -- each answer; the hash of durable sequences.
