@@ -1,4 +1,4 @@
-"""The state of a recorded consent for a look-up, computed by the same function that the rules use. Pure."""
+"""The current state of a recorded consent, for look-ups. It is computed by the function that the rules use. Pure."""
 
 from collections.abc import Iterable, Iterator
 
@@ -26,8 +26,9 @@ _OUTSIDE: frozenset[Finding | None] = frozenset({"scope", "profiling", None})
 class ConsentState(Struct, frozen=True, kw_only=True):
     """The state of a consent at one instant.
 
-    `reason` is the code with which the rules deny a call that relies on the consent; empty if it is in force. `refused_for`
-    are campaigns within its scope that are denied although it is in force, for example after a revocation for one campaign.
+    `reason` is the reason code for denying a call that relies on the consent; it is empty if the consent is in force.
+    `refused_for` lists campaigns in the scope of the consent that are denied even so, for example after a revocation for one
+    campaign.
     """
 
     reason: str = ""
@@ -72,7 +73,7 @@ def state(consent: Consent, situation: Situation, campaigns: Iterable[Campaign])
 
 
 def _campaigns_in_scope(consent: Consent) -> Iterator[Campaign]:
-    """Yield a nameless campaign for each purpose and call type that the consent covers."""
+    """Yield a hypothetical campaign for each purpose and call type that the consent covers."""
     goods = consent.goods[0] if consent.goods else ""
     for purpose in consent.purposes:
         for call_type in consent.call_types:

@@ -1,6 +1,6 @@
-"""The decision: a pure function of facts and law, which depends on no client, source of facts or clock.
+"""The decision, as a pure function of facts and law. It reads no clock and does not depend on the client.
 
-The default is deny. A deny of one rule is a deny, and so is a rule that fails. For any record, at any later time:
+The default is to deny: a call is denied if one rule denies it or fails. Any record can be recomputed at any later time:
 `decide(record.facts, law of that day) == record.decision`, word for word. So the texts of rules never change.
 """
 
@@ -38,11 +38,11 @@ def decide(facts: Facts, law: Law) -> Decision:
 
 
 def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
-    """Return the instant until which the same facts give the same decision, word for word; 0 if that is unknown.
+    """Return the instant until which these facts give exactly this decision; 0 if it is unknown.
 
-    The reason of a deny, and advice, can change at instants that no outcome names. The instant of a deny is known only if
-    nothing is recorded about the person and no reason depends on the time. With several registries, only one deny is
-    reported, and another may replace it when an answer expires.
+    It is unknown if recommendations apply, because a warning can change at an instant that no outcome contains. For a deny, it
+    is known only if nothing is recorded about the person, no reason depends on the time, and at most one registry applies.
+    With several registries, only one deny is reported, and another may replace it when an answer expires.
     """
     binding = law.binding(facts)
     if binding.advised is not None:
@@ -55,9 +55,9 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
 
 
 def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
-    """Return whether the attempts leave the decision unchanged, word for word.
+    """Return whether the recorded attempts have no effect on the decision.
 
-    Only the frequency rules use attempts, and the check whether a call request is used up.
+    Attempts are used only by the frequency rules and by the check whether a call request is used up.
     """
     binding = law.binding(facts)
     if facts.known.requests or binding.advised is not None:
@@ -66,7 +66,7 @@ def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
 
 
 def _starts(known: Known) -> list[Instant]:
-    """Return the start of each request and consent. A later start may change the legal basis."""
+    """Return the instants at which requests and consents begin. Each may change the legal basis."""
     starts = [request.requested_at for request in known.requests]
     return starts + [
         instant for consent in known.consents for instant in (consent.collected_at, consent.confirmed_at)
@@ -89,7 +89,7 @@ def _judge(rule: Rule, facts: Facts, law: Binding) -> Outcome:
 
 
 def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
-    """Return the outcome with a warning if the rule denies under the recommendations (`advice`). It stays a pass."""
+    """Add a warning to a pass if the rule denies under the recommendations (`advice`). The pass stays a pass."""
     if type(outcome) is Deny or type(advice) is not Deny:
         return outcome
     if advice.code == "gate.rule_error":
@@ -98,7 +98,7 @@ def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
 
 
 def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instant:
-    """Return the end of an allow: the earliest end of an outcome, at the latest the end of the day.
+    """Return the end of an allow: the earliest end of an outcome, but not after the end of the day.
 
     Laws, campaigns and contracts start and end at midnight in the country of the law.
     """
@@ -110,7 +110,7 @@ def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instan
 
 
 def _not_before(denies: list[Deny], facts: Facts, law: Binding) -> Instant:
-    """Return when a deny ends by time alone: after all its reasons end, within permitted hours; 0 if never."""
+    """Return the first instant, within permitted hours, at which all reasons of a deny have ended; 0 if they may never end."""
     if not all(deny.not_before for deny in denies):
         return 0
     return next_opening(facts, law, max(deny.not_before for deny in denies))

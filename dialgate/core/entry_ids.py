@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import structs
 
 _HALF_BITS = 26
-_BASE = 1 << 2 * _HALF_BITS  # every id is at least this, every sequence below it
+_BASE = 1 << 2 * _HALF_BITS  # ids start here; sequences are smaller
 _HALF = (1 << _HALF_BITS) - 1
 _NONCE_BITS = 16
 _NONCES = (1 << _NONCE_BITS) - 1
@@ -26,7 +26,8 @@ _MOST = _BASE >> _NONCE_BITS  # sequences: 69 thousand million
 _ROUNDS = (
     8  # as in FF3-1 (NIST SP 800-38G); with four, a client with some thousand entries would see patterns
 )
-# The only reason whose text contains a sequence. Clients cannot write its text, so they cannot get sequences translated.
+# The only reason whose text contains a sequence. Clients cannot influence this text, so they cannot have a sequence of their
+# choice converted to an id.
 _CODE_WITH_SEQUENCE = "revocation.revoked"
 _ENTRY = re.compile(r"(?<=\(entry )[0-9]{1,18}(?=\)$)")
 
@@ -37,7 +38,7 @@ def is_plain(entry_id: int) -> bool:
 
 
 class EntryIds:
-    """The translation of ledger sequences, entry ids and cursors. `key` has 32 bytes."""
+    """The conversion between ledger sequences, entry ids and cursors. `key` has 32 bytes."""
 
     def __init__(self, key: bytes) -> None:
         # Copied for each use: creating a keyed hash takes twice as long.
@@ -62,7 +63,7 @@ class EntryIds:
         return self._decode(cursor)[0]
 
     def worded(self, reasons: Iterable[Any]) -> list[Any]:
-        """Return reasons (structs with `code` and `text`) whose texts contain ids instead of sequences."""
+        """Return the reasons (structs with `code` and `text`) with the ledger sequences in their texts replaced by ids."""
         return [
             structs.replace(reason, text=_ENTRY.sub(self._outside_text, reason.text))
             if reason.code == _CODE_WITH_SEQUENCE
@@ -82,7 +83,7 @@ class EntryIds:
         return _BASE + (left << _HALF_BITS | right)
 
     def _decode(self, entry_id: int) -> tuple[int, int]:
-        """Return the sequence and the nonce."""
+        """Return the sequence and the nonce in an entry id."""
         if not _BASE <= entry_id < 2 * _BASE:
             return entry_id, 0
         left, right = divmod(entry_id - _BASE, 1 << _HALF_BITS)
@@ -91,7 +92,7 @@ class EntryIds:
         return divmod(left << _HALF_BITS | right, 1 << _NONCE_BITS)
 
     def _round_bits(self, turn: int, half: int) -> int:
-        """Return 26 pseudo-random bits."""
+        """Return the 26 pseudo-random bits of one round of the permutation."""
         hashed = self._turns[turn].copy()
         hashed.update(half.to_bytes(4))
         return int.from_bytes(hashed.digest()) & _HALF

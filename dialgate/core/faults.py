@@ -1,8 +1,8 @@
-"""The base class of faults that can end without a restart. Level 0: imports nothing of dialgate."""
+"""The base class of faults from which a gate recovers without a restart. Imports nothing from dialgate."""
 
 
 class Unavailable(Exception):
-    """A component that the gate needs does not work. Every call is denied until it works again.
+    """The error for a component that the gate needs and that does not work. Every call is denied until it works again.
 
     The text says what failed and what to do. `component` is its name in metrics and readiness.
     """

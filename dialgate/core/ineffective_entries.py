@@ -1,6 +1,6 @@
-"""The check of a new ledger entry for defects that keep any call from relying on it. Pure.
+"""The check whether any call can rely on a new ledger entry. Pure.
 
-The client that records the entry learns of the defect at once, and not from the first denied call.
+The client that records the entry is informed of a defect at once, not by the first denied call.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,7 +20,7 @@ _BECAUSE: Final[dict[Idle, str]] = {
     "expired": "it has expired.",
     "purpose": "no campaign has one of its purposes. Campaigns have",
     "sector": "no campaign is in its sector. Campaigns are in",
-    "marketing": "the person did not consent to commercial calls in it.",
+    "marketing": "it includes no consent to commercial calls.",
     "goods": "no campaign has its goods. Campaigns have",
     "caller_id": "no campaign shows this caller ID. Campaigns show",
 }
@@ -38,7 +38,7 @@ class Offer(Protocol):
 
 
 def idle(event: Event, offers: Sequence[Offer], now: Instant) -> Idle:
-    """Return why no call of these campaigns of its controller can rely on the entry; empty if one may."""
+    """Return why no call can rely on the entry; empty if one may. `offers` are all campaigns of its controller."""
     match event:
         case ConsentGiven():
             return _idle_consent(event, offers, now)
@@ -73,10 +73,10 @@ def _check_goods(goods: Collection[str], offers: Sequence[Offer]) -> Idle:
 
 
 def sentence(why: Idle, offers: Sequence[Offer], caller_ids: Collection[str] = ()) -> str:
-    """Return the note for the client that recorded the entry; it names only the controller's own campaigns."""
+    """Return the note for the client that recorded the entry. It mentions only campaigns of the entry's controller."""
     if not why:
         return ""
-    text = f"It opens nothing yet, because {_BECAUSE[why]}"
+    text = f"No call can rely on this entry yet, because {_BECAUSE[why]}"
     if why == "caller_id":
         return choose(text, caller_ids)
     if why in {"purpose", "sector", "goods"}:

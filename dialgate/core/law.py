@@ -2,7 +2,8 @@
 
 A law consists of lists of sections. A section has a `source`, the days on which it is in force, a `severity`, and a scope:
 `purposes`, `call_types`, `sectors`, `callees`, `adherents_of`; empty means all. Unknown keys are rejected, because a misspelt
-limit would not apply. So are sectors and codes that the law does not list, because a misspelt scope would match no call.
+limit would not apply. Sectors and codes that the law does not list are rejected too, because a misspelt scope would match no
+call.
 """
 
 import re
@@ -41,7 +42,7 @@ Finding: TypeAlias = Literal[
 
 
 class LawError(ValueError):
-    """The error for data that is no valid law. Each of `problems` names a key and its fault."""
+    """The error for data that does not define a valid law. Each of `problems` names a key and its fault."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
@@ -58,7 +59,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ends: date | None = msgspec.field(name="until", default=None)
     """Last day in force. Without it: no end."""
     severity: Severity = "statute"
-    """How binding the section is."""
+    """Binding force of the section."""
     purposes: tuple[Purpose, ...] = ()
     """Only campaigns with these purposes. Empty: all."""
     call_types: tuple[CallType, ...] = ()
@@ -68,7 +69,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     callees: tuple[Callee, ...] = ()
     """Only calls to these kinds of people. Empty: all."""
     adherents_of: str = ""
-    """Only controllers that adhere to this code, from the country's `codes`. Empty: all."""
+    """Only controllers that adhere to this code of conduct, from the country's `codes`. Empty: all."""
     cited_for: tuple[Finding, ...] = ()
     """Findings for which a denial cites this section's source and severity. A finding without such a section keeps its older citation, so that archived files replay to the same text."""
     profiled: bool = False
@@ -104,17 +105,17 @@ class Diallable(Section, frozen=True, kw_only=True):
 
 
 class LegalBasis(Section, frozen=True, kw_only=True):
-    """The legal bases of calls. The first section in scope applies."""
+    """The accepted legal bases of calls. Only the first section in scope applies."""
 
     accepts: tuple[Basis, ...]
     """The accepted legal bases."""
 
 
 class Consents(Section, frozen=True, kw_only=True):
-    """Conditions on consents."""
+    """The conditions under which a consent is a legal basis."""
 
     max_age_days: Days | None = None
-    """Days for which a consent is valid after its collection. Without it: until its own end."""
+    """Days for which a consent is valid after its collection. Without this key, a consent is valid until its own end."""
     void_by_enrolment: bool = False
     """Whether a later enrolment with the registry voids the consent."""
     separate: tuple[Literal["profiling", "third_party"], ...] = ()
@@ -122,17 +123,17 @@ class Consents(Section, frozen=True, kw_only=True):
 
 
 class Contracts(Section, frozen=True, kw_only=True):
-    """How long a contract is a legal basis."""
+    """The validity of a contract as a legal basis."""
 
     tail_days: Annotated[int, Meta(ge=0, le=3660)] = 0
-    """Whole days after a contract's last day in which it is still a legal basis."""
+    """Number of whole days after a contract's last day for which it is still a legal basis."""
 
 
 class Requests(Section, frozen=True, kw_only=True, dict=True):
-    """How long a call request is a legal basis."""
+    """The validity of a call request as a legal basis."""
 
     max_age: Period
-    """Time from the request: `30d`, `72h`. The request's own end applies if it is earlier."""
+    """Validity from the time of the request, such as `30d` or `72h`. The request's own end applies if it is earlier."""
 
     @cached_property
     def lasts(self) -> Instant:
@@ -172,18 +173,18 @@ class Directories(Section, frozen=True, kw_only=True):
     """Conditions on numbers from a public directory."""
 
     stated_kinds: tuple[Kind, ...]
-    """Classes of number that count as directory entries only if their row in the list says so."""
+    """Classes of number that count as directory entries only if the number's row in the list says so."""
 
 
 class SectorBan(Section, frozen=True, kw_only=True):
-    """Calls that are banned."""
+    """A ban on calls in some sectors."""
 
     exceptions: tuple[Literal["own_request", "own_customer_consent"], ...] = ()
     """Exceptions: a request on the controller's own interface; the consent of the controller's own customer in one of these sectors."""
 
 
 class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Caller IDs with one prefix."""
+    """A class of caller IDs, defined by their prefix."""
 
     name: str
     """Name of the class."""
@@ -194,7 +195,7 @@ class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ForbiddenCallerIds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Caller IDs that may not be used for any purpose."""
+    """Caller IDs that must not be used for any purpose."""
 
     kinds: tuple[Kind, ...] = ()
     """Classes of number."""
@@ -203,7 +204,7 @@ class ForbiddenCallerIds(Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class CallerIds(Section, frozen=True, kw_only=True):
-    """Which caller IDs may be presented."""
+    """The caller IDs that may be presented."""
 
     classes: tuple[CallerIdClass, ...]
     """Reserved prefixes and their purposes."""
@@ -216,18 +217,18 @@ class CallerIds(Section, frozen=True, kw_only=True):
 
 
 class UniqueCallerIds(Section, frozen=True, kw_only=True):
-    """The rule that no other controller may present the same caller ID."""
+    """The requirement that no other controller presents the same caller ID."""
 
 
 class ForeignIngress(Section, frozen=True, kw_only=True):
-    """Caller IDs of this country that may not enter it from abroad."""
+    """Caller IDs of this country that must not enter it from abroad."""
 
     kinds: tuple[Kind, ...]
     """The classes of number."""
 
 
 class Hours(Section, frozen=True, kw_only=True, dict=True):
-    """Permitted hours, in the called person's local time. A kind of day without windows is closed. Without `pre_holiday`, the day before a holiday has its usual hours."""
+    """Permitted hours, in the called person's local time. No calls are permitted on a kind of day without windows. Without `pre_holiday`, the day before a holiday has its usual hours."""
 
     weekday: tuple[str, ...] = ()
     """Windows from Monday to Friday, as in `09:00-20:00`."""
@@ -240,7 +241,7 @@ class Hours(Section, frozen=True, kw_only=True, dict=True):
     pre_holiday: tuple[str, ...] | None = None
     """Windows on the day before a public holiday."""
     ring_seconds: Annotated[int, Meta(ge=0, le=300)] = 0
-    """Seconds until the telephone rings. The window must still be open by then."""
+    """Seconds from the decision until the telephone rings. The window must still be open then."""
 
     @cached_property
     def windows(self) -> dict[DayKind, tuple[Window, ...]]:
@@ -262,7 +263,7 @@ class Frequency(Section, frozen=True, kw_only=True):
     days: Days
     """Length of the period in days."""
     counting: Literal["calendar", "rolling"]
-    """`calendar`: local days of the person, including today. `rolling`: 24 hours each."""
+    """`calendar`: the person's local days, including today. `rolling`: days of 24 hours."""
     counts: Literal["attempts", "answered"]
     """What counts as a call."""
 
@@ -362,7 +363,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
     @property
     def stated_kinds(self) -> frozenset[Kind]:
-        """Return the kinds for which a list's row must state that the number is in the directory, at any date."""
+        """Return the kinds of number whose rows in a list must state that the number is in the directory. Ignores dates."""
         return frozenset(kind for section in self.directories for kind in section.stated_kinds)
 
     @cached_property
@@ -383,12 +384,12 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
 
 SECTIONS = tuple(name for name in Binding.__struct_fields__ if name not in {"country", "advised"})
-# The findings for which denials cite sections of a list.
+# For each list of sections, the findings whose denials can cite a section of it.
 _CITABLE: dict[str, frozenset[Finding]] = {
     "consents": frozenset(get_args(Finding)) - {"origin"},
     "lists": frozenset({"cession", "origin"}),
 }
-_CLOCKS_KNOWN = 31  # facts hold changes of the clocks of this many past days
+_CLOCKS_KNOWN = 31  # facts contain the clock changes of this many past days
 _MEMORY = 512
 _WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 

@@ -1,4 +1,4 @@
-"""The events of the ledger (revocations, consents, contracts, call requests), and the state that they add up to. Pure.
+"""The events of the ledger (revocations, consents, contracts, call requests), and the state computed from them. Pure.
 
 Entries are never edited: every event is a separate entry, and the current state is the fold of all entries. Events
 are stored for years under their tags: add new fields at the end with a default, and never change the meaning of a tag.
@@ -25,7 +25,7 @@ from dialgate.core.model import (
 
 
 class Revoked(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="revoked"):
-    """A revocation: the person asked the caller at `at` to stop. It binds once the entry is acknowledged."""
+    """A revocation: at `at`, the person asked the caller to stop. It applies once the entry is acknowledged."""
 
     at: Instant
     scope: Literal["campaign", "controller", "everyone"] = "controller"
@@ -33,7 +33,7 @@ class Revoked(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="revoke
 
 
 class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"):
-    """The end of a revocation with sequence `of`. `consent`: the id of the new consent, if that is the ground."""
+    """The end of the revocation with the sequence `of`. `consent` is the id of a new consent, if that is the ground."""
 
     of: int
     ground: Literal["error", "new_consent"]
@@ -44,8 +44,8 @@ class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"
 class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
     """A consent. GDPR 7(1): the controller must be able to demonstrate it.
 
-    It has no effect without `artefact` and its hash, or, by double opt-in, before it is confirmed. `collection_channel`
-    is how the person gave it.
+    It has no effect without `artefact` and its hash. With double opt-in, it has no effect before it is confirmed.
+    `collection_channel` is the channel by which the person gave it.
     """
 
     id: str
@@ -79,7 +79,7 @@ class ConsentWithdrawn(Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class ConsentsVoided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consents_voided"):
-    """The loss of every consent collected up to `before`, by enrolment with the registry.
+    """The end of every consent collected up to `before`, because the person enrolled with the registry.
 
     L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7.
     """
@@ -114,10 +114,10 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):
-    """A report that a call, allowed by `decision`, reached another person than expected.
+    """A report that the call allowed by `decision` reached another person than expected.
 
-    Earlier consents, contracts and requests for the number have no effect until a newer one with a proof is entered, or
-    a `NumberConfirmed`.
+    Earlier consents, contracts and requests for the number have no effect until a `NumberConfirmed`, or a newer one with a
+    proof, is entered.
     """
 
     at: Instant
@@ -125,7 +125,7 @@ class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wr
 
 
 class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="number_confirmed"):
-    """The end of a `NumberWrong` with sequence `of`.
+    """A correction that ends the effect of a `NumberWrong`. `of` is that entry's sequence.
 
     Ground `error`: the report was a mistake. Ground `confirmed`: the person showed that the number is theirs.
     """
@@ -138,7 +138,8 @@ class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 class Exported(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="exported"):
     """The export of a scrubbed call list (L. 5/2018 art. 1 c. 7).
 
-    It is about no person: its subject is the controller's exports. `sha256` is the hash of the exported file.
+    The entry is not about a person: all exports of a controller have the same subject. `sha256` is the hash of the exported
+    file.
     """
 
     campaign: str
@@ -166,7 +167,7 @@ Event: TypeAlias = (
 class Draft(Struct, frozen=True, kw_only=True):
     """A ledger entry without its sequence, which the store assigns.
 
-    `subject` is the keyed hash of (controller, number). `sealed` is the number's ciphertext, for notices to dialers.
+    `subject` is the keyed hash of controller and number. `sealed` is the number's ciphertext, for notices to dialers.
     `proof` references the evidence.
     """
 
@@ -185,10 +186,10 @@ class Entry(Draft, frozen=True, kw_only=True):
 
 
 def fold(entries: Iterable[Entry]) -> Known:
-    """Return the state that the entries of one subject, oldest first, add up to. Attempts are not in the ledger.
+    """Return the state of one subject, computed from its entries, oldest first. It has no attempts.
 
     Entries may be late or repeated: a nightly export sends every consent again. So a withdrawn, voided or ended item
-    keeps that state if the same item is entered again. Only an item collected or begun afterwards is new. An entry about an
+    keeps that state if the same item is entered again. Only an item collected or begun after that is new. An entry about an
     unknown item is rejected when it is written, and ignored here.
     """
     history = list(entries)
@@ -264,14 +265,14 @@ def _consent(event: ConsentGiven, withdrawn_at: Instant) -> Consent:
 
 
 def _confirm(consent: Consent, at: Instant) -> Consent:
-    """Return a consent with its confirmation. One collected after `at` needs a new confirmation."""
+    """Return the consent, confirmed at `at`. A consent collected after `at` is unchanged: it needs a new confirmation."""
     if not consent.double_opt_in or at < consent.collected_at:
         return consent
     return structs.replace(consent, confirmed_at=at)
 
 
 def _apply_voids(consent: Consent, voids: list[Instant]) -> Consent:
-    """Return a consent, voided if it was collected before a void. The order of the entries does not matter."""
+    """Return the consent, marked as void if it was collected up to one of the instants `voids`."""
     covering = [before for before in voids if consent.collected_at <= before]
     return structs.replace(consent, voided_at=min(covering)) if covering else consent
 
@@ -329,7 +330,7 @@ Ending: TypeAlias = ConsentConfirmed | ConsentWithdrawn | ContractEnded
 
 
 def find_ending(history: list[Entry], event: Ending) -> Entry | None:
-    """Return the entry with the same effect as `event`, if the ledger has one."""
+    """Return the entry in `history` that already has the effect of `event`, or None."""
     known = fold(history)
     match event:
         case ConsentConfirmed():
@@ -349,7 +350,7 @@ def find_ending(history: list[Entry], event: Ending) -> Entry | None:
 
 
 def binds(known: Known, scope: str, campaign: str) -> bool:
-    """Return whether a revocation in force is at least as wide as `scope` (for scope `campaign`: that campaign)."""
+    """Return whether a revocation in force covers `scope`. `campaign` matters only for the scope `campaign`."""
     return any(
         not revocation.lifted
         and (revocation.scope != "campaign" or (scope == "campaign" and revocation.campaign == campaign))
@@ -358,7 +359,7 @@ def binds(known: Known, scope: str, campaign: str) -> bool:
 
 
 def merge(own: Known, everyone: Known) -> Known:
-    """Return the state for a call: the controller's own entries plus the revocations for every controller."""
+    """Return the state for a call: the controller's own state plus the revocations that bind every controller."""
     if not everyone.revocations:
         return own if own.seq >= everyone.seq else structs.replace(own, seq=everyone.seq)
     return structs.replace(

@@ -1,7 +1,8 @@
 """The legal basis of a call: a call request, a contract, a consent or a directory entry. Pure.
 
-This is no rule, because several rules use it and must get the same result. A basis that the law does not accept for a call
-has no effect, and gives no exemption. Functions check first whether anything is recorded: for most people nothing is.
+This module is not a rule itself, because several rules use it and must get the same result. A basis that the law does not
+accept for a call has no effect and grants no exemption. Functions first check whether anything is recorded at all, which is
+fast: for most people nothing is.
 """
 
 from collections.abc import Iterator
@@ -22,11 +23,11 @@ from dialgate.core.model import (
     Origin,
 )
 
-# Results that do not use up a call request. A call with an unknown result does.
+# Call results that do not use up a call request. An unknown result does.
 UNREACHED = frozenset({"not_dialled", "no_answer", "busy"})
 
-# D.P.R. 26/2022 art. 1 c. 1 d) and L. 5/2018 are about offers. A call about a contract, or about a debt under it, is no
-# offer and needs no consent.
+# D.P.R. 26/2022 art. 1 c. 1 d) and L. 5/2018 are about offers. A call about a contract, or about a debt under it, is not
+# an offer and needs no consent.
 ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
 
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -62,7 +63,7 @@ def _is_used(facts: Facts, basis: str) -> bool:
 
 
 def contract(facts: Facts, law: Binding) -> Contract | None:
-    """Return a contract that is a legal basis: the call is about it, or the contract includes a consent to marketing."""
+    """Return a contract that is the legal basis of the call: the call is about it, or it includes a consent to marketing."""
     if not facts.known.contracts or not _accepts(law, "contract"):
         return None
     is_about = facts.campaign.purpose in ABOUT_THE_CONTRACT
@@ -74,7 +75,7 @@ def contract(facts: Facts, law: Binding) -> Contract | None:
 def related(facts: Facts, law: Binding) -> Iterator[Contract]:
     """Yield the contracts for the campaign's sector and goods that are in force or ended less than `tail_days` ago.
 
-    L. 5/2018 art. 1 c. 5. A contract for one product is no basis for calls about another.
+    L. 5/2018 art. 1 c. 5. A contract for one product is not a basis for calls about another.
     """
     tail = timedelta(days=law.contracts[0].tail_days if law.contracts else 0)
     for deal in contracts(facts):
@@ -88,7 +89,7 @@ def related(facts: Facts, law: Binding) -> Iterator[Contract]:
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
-    """Yield the recorded contracts, unless a later wrong-number report makes them ineffective."""
+    """Yield the recorded contracts that no later wrong-number report makes ineffective."""
     wrong = _wrong_at(facts)
     for deal in facts.known.contracts:
         if wrong < 0 or (deal.proved and _is_concluded_after(deal, wrong, facts)):
@@ -98,14 +99,14 @@ def contracts(facts: Facts) -> Iterator[Contract]:
 def _is_concluded_after(deal: Contract, at: Instant, facts: Facts) -> bool:
     """Return whether a contract begins after the day of `at` and was recorded after `at`.
 
-    The first day is not enough: an energy or telephony contract may begin months after it is recorded.
+    The contract's first day alone is not enough: an energy or telephony contract may begin months after it is recorded.
     """
     begins_later = deal.starts.toordinal() - _EPOCH > _day(at, facts)
     return begins_later and (not deal.entered_at or deal.entered_at > at)
 
 
 def _wrong_at(facts: Facts) -> Instant:
-    """Return the instant of the last wrong-number report in force, or -1. It makes earlier bases ineffective."""
+    """Return the instant of the last wrong-number report in force, or -1. It makes earlier legal bases ineffective."""
     return max((wrong.at for wrong in facts.known.wrong_numbers if not wrong.lifted), default=-1)
 
 
@@ -132,7 +133,7 @@ def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
 
 
 def _day(at: Instant, facts: Facts) -> int:
-    """Return the latest local day that `at` can have been: the UTC offset may have been an hour larger then."""
+    """Return the latest possible local day of `at`, because the UTC offset may have been an hour larger then."""
     return max((place.local(at + HOUR)[0] for place in facts.places), default=at // DAY + 1)
 
 
@@ -143,7 +144,7 @@ def consent(facts: Facts, law: Binding) -> Consent | None:
 
 
 def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
-    """Return why the consent is no legal basis for this call, or None if it is one."""
+    """Return why this call cannot rely on the consent, or None if it can."""
     if not given.proved or not _was_given(given, facts):
         return "proof"
     if missing := _lacks_cession(given, facts, law):
@@ -166,15 +167,15 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
 
 
 def _was_given(given: Consent, facts: Facts) -> bool:
-    """Return whether the person gave the consent by now. A double opt-in must be confirmed.
+    """Return whether the consent was given before the call and, with double opt-in, confirmed.
 
-    Without confirmation, the address or number may belong to another person.
+    Before the confirmation, the address or number may belong to another person.
     """
     return given.collected_at <= facts.at and (not given.double_opt_in or 0 < given.confirmed_at <= facts.at)
 
 
 def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None:
-    """Return the defect of a consent that another party collected: it needs a complete chain of cessions.
+    """Return the defect of a consent that another party collected without a complete chain of cessions, or None.
 
     L. 5/2018 art. 1 c. 5 to 8.
     """
@@ -191,7 +192,7 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
 def _stopped_at(facts: Facts) -> Instant:
     """Return the instant of the last revocation for this campaign, or -1.
 
-    It withdraws earlier consents, also after it is lifted, unless it was entered by mistake.
+    The revocation withdraws earlier consents even after it is lifted, unless it was entered by mistake.
     """
     return max(
         (
@@ -205,7 +206,7 @@ def _stopped_at(facts: Facts) -> Instant:
 
 
 def _reconsented(facts: Facts) -> bool:
-    """Return whether a revocation was lifted by a new consent. Then that consent is the basis, not the directory."""
+    """Return whether a new consent lifted a revocation. If so, the directory is not a legal basis; that consent is."""
     return any(
         revocation.lifted == "new_consent"
         and (revocation.scope != "campaign" or revocation.campaign == facts.campaign.id)
@@ -223,7 +224,7 @@ def listed_at(facts: Facts) -> Instant:
 
 
 def ends_at(given: Consent, law: Binding) -> Instant:
-    """Return when a consent ends; 0 for no end."""
+    """Return the instant at which a consent ends, or 0 if it has no end."""
     limit = age_limit(law)
     ends = [_too_old_at(given, limit)] if limit is not None else []
     if given.expires_at:
@@ -232,7 +233,7 @@ def ends_at(given: Consent, law: Binding) -> Instant:
 
 
 def age_limit(law: Binding) -> Consents | None:
-    """Return the section with the shortest maximum age of a consent."""
+    """Return the section with the shortest maximum age of a consent, or None."""
     limits = (section for section in law.consents if section.max_age_days is not None)
     return min(limits, key=lambda section: section.max_age_days or 0, default=None)
 
@@ -254,7 +255,7 @@ def _separate(law: Binding, use: Literal["profiling", "third_party"]) -> bool:
 
 
 def directory(facts: Facts, law: Binding) -> Listing | None:
-    """Return a list entry by which the number is in the public directory."""
+    """Return a call-list entry that makes the public directory the legal basis, or None."""
     if not _accepts(law, "directory") or _reconsented(facts):
         return None
     unstated = any(facts.number.kind in section.stated_kinds for section in law.directories)
@@ -265,7 +266,7 @@ def directory(facts: Facts, law: Binding) -> Listing | None:
 def broken_chain(origin: Origin, facts: Facts, law: Binding) -> str:
     """Return the defect in a chain of cessions, or "". Data that was never ceded has no defect.
 
-    L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers ceded before; c. 8: the people are told at every cession.
+    L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers ceded before; c. 8: the people are informed of every cession.
     """
     if not origin.transfers:
         return ""

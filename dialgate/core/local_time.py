@@ -27,12 +27,12 @@ def day_in(zone: str, at: Instant) -> date:
 
 
 def clock_in(zone: str, at: datetime) -> datetime:
-    """Return the same instant in the local time of `zone`."""
+    """Return `at` as local time in `zone`."""
     return at.astimezone(ZoneInfo(zone))
 
 
 def instant_in(zone: str, clock: datetime) -> Instant:
-    """Return the instant of a local time. If the clocks go back, an ambiguous time is the first of two."""
+    """Return the instant of a local time. If the time occurs twice because clocks go back, the first instant is returned."""
     return int(clock.replace(tzinfo=ZoneInfo(zone)).timestamp() * SECOND)
 
 
@@ -48,7 +48,7 @@ def _to_the_second(second: int) -> str:
 
 
 def place(zone: str, source: HolidaySource, at: Instant) -> Place:
-    """Return the place for `at`, valid for the whole local day, including a change of offset on that day."""
+    """Return the time zone as a `Place`, valid for the whole local day of `at`, including a clock change on that day."""
     info = ZoneInfo(zone)
     today = datetime.fromtimestamp(at // SECOND, info).date()
     start = int(datetime(today.year, today.month, today.day, tzinfo=info).timestamp()) * SECOND
@@ -100,11 +100,11 @@ def _holidays(source: HolidaySource, today: date) -> tuple[date, ...]:
 
 
 def midnight(zone: str, day: date) -> Instant:
-    """Return the start of a local day."""
+    """Return the instant at which a local day starts."""
     return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp()) * SECOND
 
 
 def hour_in(zone: str, at: Instant) -> tuple[date, int]:
-    """Return the local day and hour."""
+    """Return the local day and hour of an instant."""
     local = datetime.fromtimestamp(at // SECOND, ZoneInfo(zone))
     return local.date(), local.hour

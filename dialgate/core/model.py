@@ -1,6 +1,6 @@
 """The frozen values that packages exchange: calls, facts, decisions and their records.
 
-This module imports nothing of dialgate. Its structs are stored for years: never rename, reorder or remove a field. Add a new
+This module imports nothing from dialgate. Its structs are stored for years: never rename, reorder or remove a field. Add a new
 field at the end with a default, so that records of any age can be decoded.
 
 An instant is an integer: milliseconds since 1970-01-01T00:00:00Z. A day is a local `datetime.date`. Only `Call` contains the
@@ -25,7 +25,8 @@ Purpose: TypeAlias = Literal[
     "sale", "advertising", "market_research", "statistics", "service", "debt", "political", "charity"
 ]
 Callee: TypeAlias = Literal["consumer", "business"]
-# statute and operator (the operator's limit) deny; self_regulation denies for adherents; a recommendation only warns.
+# `statute` and `operator` (a limit set by the operator) deny, `self_regulation` denies for adherents of the code of conduct,
+# and `recommendation` only warns.
 Severity: TypeAlias = Literal["statute", "self_regulation", "recommendation", "operator", "gate"]
 Basis: TypeAlias = Literal["directory", "consent", "contract", "request"]
 
@@ -128,7 +129,7 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The caller ID that the called person sees.
 
-    `form` is the kind of string. `shared`: another controller presents it too. `proved_at` is the instant of the last
+    `form` classifies the string. `shared`: another controller presents it too. `proved_at` is the instant of the last
     answered call-back, `proof` its evidence.
     """
 
@@ -177,7 +178,7 @@ class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A registry's answer to this controller about a number (DPR 26/2022 art. 8), or from its full list.
+    """A registry's answer about a number, given to this controller (DPR 26/2022 art. 8) or taken from the full list.
 
     `consulted_at` is the submission of the question, or the version of a full list. `listed_at` is the newest consultation
     that answered *listed*, even if a later one answered *clear*.
@@ -210,7 +211,7 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A consent to be called, with its scope (GDPR 4(11), 7).
 
     Empty `goods`: all goods of the controller. `proved`: reference and hash of an artefact are recorded. `origin`: its
-    collector and cessions; None if the controller collected it. `profiling`, `third_party`: it covers that too.
+    collector and cessions; None if the controller collected it. `profiling`, `third_party`: it covers these too.
     `double_opt_in`: it has no effect before it is confirmed.
     """
 
@@ -374,7 +375,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="grounds", tag_field="type"):
-    """The record of facts and decision that many calls share; the facts do not contain the number.
+    """The record of facts and a decision that many calls share. The facts do not contain the number.
 
     `facts.at` is 0 here. `law`, `config` and `snapshot` are content hashes; that content is kept as long as the record.
     """
@@ -413,7 +414,7 @@ class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
 
 
 class OutcomeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="outcome", tag_field="type"):
-    """The record of an allowed call's result: a later entry, never an edit."""
+    """The result of an allowed call, recorded as a separate later entry."""
 
     seq: int
     at: Instant

@@ -1,4 +1,4 @@
-"""Lists of permitted names in messages."""
+"""Messages that list the permitted names."""
 
 from collections.abc import Iterable
 from typing import Final

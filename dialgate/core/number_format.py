@@ -1,7 +1,7 @@
-"""Problems in the format of a called number, as opposed to its country's numbering plan.
+"""Problems in the way a called number is written, as opposed to violations of its country's numbering plan.
 
-In another format, or with a dial region, the same number may be valid. The texts contain no digit, so they can be logged. They are
-stored in records, and `PROBLEMS_OF_WRITING` finds them there: do not change them.
+Written differently, or with a dial region, the same number may be valid. The texts contain no digit, so they can be logged.
+Records contain the texts, and `PROBLEMS_OF_WRITING` is compared with them. So never change a text.
 """
 
 import re

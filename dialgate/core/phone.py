@@ -1,8 +1,8 @@
 """Parsing of telephone numbers and caller IDs. The only module that imports `phonenumbers`.
 
-The number that is checked must be the number that is dialled, so nothing is corrected: if the library would add, drop or
-translate a digit, the input is rejected. Two paths give the same result. `_slow` uses the library. `_fast` uses
-patterns built at import from the library's metadata, for input of the form `+39` and digits; `_fast_unsigned` adds the
+The number that is checked must be the number that is dialled, so nothing is corrected: if `phonenumbers` would add, drop
+or translate a digit, the input is rejected. Two paths give the same result. `_slow` uses `phonenumbers`. `_fast` uses
+patterns built at import from the metadata of `phonenumbers`, for input of the form `+39` and digits; `_fast_unsigned` adds the
 `+39` if that is the only reading. `tests/properties/phone_fast_path.py` compares the paths. Numbers are personal data, so
 none is cached.
 """
@@ -33,7 +33,7 @@ from dialgate.core.number_format import FOREIGN_MATTER, NO_COUNTRY_CODE, STRAY_S
 
 
 class NotANumber(ValueError):
-    """The error for text that is no telephone number. `str()` is a phrase without digits, so it can be logged."""
+    """The error for text that is not a telephone number. `str()` is a phrase without digits, so it can be logged."""
 
 
 class Parsed(Struct, frozen=True):
@@ -64,8 +64,8 @@ _KINDS: dict[int, Kind] = {
     PhoneNumberType.VOICEMAIL: "voicemail",
 }
 
-# San Marino's landlines are reached with Italy's country code as well as with their own. The library takes them as Italian;
-# for the Registro Pubblico delle Opposizioni they are not (L. 5/2018 and DPR 26/2022 are about national numbers).
+# San Marino's landlines are reached with Italy's country code as well as with their own. `phonenumbers` takes them as
+# Italian; for the Registro Pubblico delle Opposizioni they are not (L. 5/2018 and DPR 26/2022 are about national numbers).
 _SAN_MARINO = "+390549"
 _SAN_MARINO_ZONES = tuple(sorted(TIMEZONE_DATA["378"]))
 
@@ -101,8 +101,8 @@ _WITHHELD = re.compile(
 )
 # AGCOM 21/26/CIR of 2026-04-14 permits short codes as caller IDs. They do not begin with 0. A landline may have six digits.
 _SHORT_CODE = re.compile(r"[1-9]\d{2,5}", re.ASCII)
-# 0843 statistics, 0844 sale (AGCOM 156/18/CIR). The library has neither. Their length is not published, so any length of
-# an Italian number is accepted.
+# 0843 statistics, 0844 sale (AGCOM 156/18/CIR). `phonenumbers` has neither. Their length is not published, so any length
+# of an Italian number is accepted.
 _AGCOM_ABROAD = re.compile(r"(?:\+|00)39(?P<national>084[34]\d{2,8})", re.ASCII)
 _AGCOM_AT_HOME = re.compile(r"(?:(?:\+|00)?39)?(?P<national>084[34]\d{2,8})", re.ASCII)
 
@@ -167,7 +167,7 @@ def _only_reading(digits: str, home: str) -> Parsed:
 
 
 def _exactly(e164: str) -> Parsed | None:
-    """Return the number, or None if it is invalid or the library would change a digit of it."""
+    """Return the number, or None if it is invalid or `phonenumbers` would change a digit of it."""
     try:
         number = phonenumbers.parse(e164)
     except NumberParseException:
@@ -254,7 +254,7 @@ def _why_not(e164: str) -> str:
 
 
 def _in_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumberDesc | None], ...]:
-    """Return a plan's types in the order of the library's `number_type`, which returns the first match."""
+    """Return the plan's number types in the order in which `number_type` of `phonenumbers` checks them; the first match wins."""
     return (
         (PhoneNumberType.PREMIUM_RATE, plan.premium_rate),
         (PhoneNumberType.TOLL_FREE, plan.toll_free),
@@ -270,7 +270,7 @@ def _in_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumberDesc | None], 
 
 
 def _whole(desc: PhoneNumberDesc | None, length: int) -> str:
-    """Return the pattern of a description for numbers of one length, or "" if it has none."""
+    """Return the regular expression of `desc` for numbers of exactly `length` digits, or "" if it has none."""
     if desc is None or not desc.national_number_pattern:
         return ""
     if desc.possible_length and length not in desc.possible_length:
@@ -303,7 +303,7 @@ _REGIONS = [
     plan for code in region_codes_for_country_code(39) if (plan := PhoneMetadata.metadata_for_region(code))
 ]
 _LENGTHS = {length for plan in _REGIONS if plan.general_desc for length in plan.general_desc.possible_length}
-# By the length of `+39…`: a pattern for one length needs no look-ahead, which makes it four times as fast.
+# The keys are lengths of `+39…`. A pattern for a single length needs no look-ahead, so it is four times as fast.
 _PLANS = {
     len("+39") + length: re.compile(
         rf"\+39(?:{'|'.join(_region(plan, length) for plan in _REGIONS)})", re.ASCII
@@ -316,7 +316,7 @@ _ANSWERS: dict[str | None, tuple[Kind, str, bool]] = {
     for number_type, kind in _KINDS.items()
 }
 _NATIONWIDE = _sorted(TIMEZONE_DATA["39"])
-# A geographic number has the zones of the longest matching prefix in the library's map.
+# A geographic number has the zones of the longest matching prefix in the map of `phonenumbers`.
 _PREFIXES = sorted((prefix for prefix in TIMEZONE_DATA if prefix.startswith("39")), key=len, reverse=True)
 _PLACES = re.compile(r"\+(?:" + "|".join(f"{prefix}(?P<z{prefix}>)" for prefix in _PREFIXES) + ")")
 _ZONES: dict[str | None, tuple[str, ...]] = {
@@ -325,7 +325,7 @@ _ZONES: dict[str | None, tuple[str, ...]] = {
 
 
 def _fast(raw: str) -> Parsed | None:
-    """Return the result of `_slow` for `+39` and digits; None if `_slow` rejects it, and for other input."""
+    """Return the result of `_slow` for `+39` and digits. Return None for other input, or if `_slow` rejects the number."""
     plan = _PLANS.get(len(raw))
     match = plan.match(raw) if plan else None
     if match is None or match.lastgroup not in _ANSWERS:
@@ -340,7 +340,7 @@ def _fast(raw: str) -> Parsed | None:
 
 
 def _fast_unsigned(raw: str, home: str) -> Parsed | None:
-    """Return the result of `_slow` for an Italian number with `0039` or, with home Italy, plain digits; else None."""
+    """Return the result of `_slow` for `0039` and digits or, if `home` is Italy, for plain digits; otherwise None."""
     if raw.startswith("00"):
         return _fast("+" + raw[2:])
     if home != "IT" or not (raw.isascii() and raw.isdigit()):

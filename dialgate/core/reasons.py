@@ -6,9 +6,9 @@
 | `call` | Do not make this call now. Another caller ID, a later time, a newer registry answer or an import may permit it. |
 | `gate` | Nothing was decided. Ask again in a few seconds. |
 
-A doubtful code is of class `call`, because a dialer never resumes a lead that it stopped for good. For the same reason no denial
-is of class `number` unless its number was checked. With an unknown campaign there is no dial region to parse the number,
-and no registry answer, consent or revocation to check. A number that cannot be parsed has none of these either.
+In doubt, a code has the class `call`, because a dialer never resumes a lead that it stopped for good. For the same reason no
+denial is of class `number` unless its number was checked. With an unknown campaign there is no dial region to parse the
+number, and no registry answer, consent or revocation to check. A number that cannot be parsed has none of these either.
 """
 
 from collections.abc import Iterable
@@ -17,45 +17,45 @@ from typing import Final, Literal, TypeAlias
 ReasonClass: TypeAlias = Literal["number", "call", "gate"]
 # Stored for years and documented in docs/reference/reasons.md. Never reuse a code with another meaning.
 _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
-    "number.invalid": ("number", "The number to call is not a telephone number that can be read in only one way."),
-    "number.not_diallable": ("number", "A number of this class, or of a country without a law on file, is no lawful target."),
+    "number.invalid": ("number", "The called number is not valid, or can be read in more than one way."),
+    "number.not_diallable": ("number", "Campaigns must not call numbers of this class, or of a country without a law on file."),
     "caller_id.withheld": ("call", "The caller ID is withheld, anonymous or unreadable."),
     "caller_id.not_assigned": ("call", "The caller ID is not assigned to this campaign, or not to this controller alone."),
     "caller_id.wrong_class": ("call", "The caller ID is of a class that this purpose must not use."),
-    "caller_id.not_recallable": ("call", "No unexpired proof that a call back to the caller ID is answered."),
-    "caller_id.foreign_ingress": ("call", "A caller ID of this country would enter it from abroad."),
-    "campaign.unknown": ("call", "No such campaign for this client."),
-    "campaign.inactive": ("call", "The campaign is paused, not yet begun, or over."),
+    "caller_id.not_recallable": ("call", "There is no unexpired proof that calls back to the caller ID are answered."),
+    "caller_id.foreign_ingress": ("call", "A call with a caller ID of this country would enter the country from abroad."),
+    "campaign.unknown": ("call", "This client has no such campaign."),
+    "campaign.inactive": ("call", "The campaign is paused, has not started, or is over."),
     "campaign.sector_banned": ("call", "Calls for this sector and purpose are banned, and no exception is proved."),
-    "list.unknown": ("call", "The number is on no list loaded for the campaign and has no basis of its own."),
+    "list.unknown": ("call", "The number is not on a list of the campaign and has no legal basis of its own."),
     "list.ceded": ("call", (
-        "The list was ceded without its whole chain of origin, or the number is enrolled with the "
+        "The list was ceded without a complete chain of origin, or the number is enrolled with the "
         "registry.")),
-    "registry.listed": ("number", "The opposition registry answered: enrolled."),
-    "registry.unknown": ("call", "The opposition registry was never asked about this number for this controller."),
+    "registry.listed": ("number", "The opposition registry answered that the number is enrolled."),
+    "registry.unknown": ("call", "The opposition registry was never consulted about this number for this controller."),
     "registry.expired": ("call", "The registry's last answer is too old."),
-    "registry.uncovered": ("call", "The number lies outside the registry coverage that was subscribed."),
-    "revocation.revoked": ("number", "The person told the caller to stop."),
-    "consent.missing": ("number", "This call needs consent and there is none."),
-    "consent.expired": ("number", "The consent is past its end or older than the law's or the operator's limit."),
+    "registry.uncovered": ("call", "The number is outside the part of the registry that the controller subscribed to."),
+    "revocation.revoked": ("number", "The person objected to calls."),
+    "consent.missing": ("number", "This call needs consent, and none is recorded."),
+    "consent.expired": ("number", "The consent has expired, or is older than the limit of the law or of the operator."),
     "consent.withdrawn": ("number", "The consent was withdrawn."),
     "consent.out_of_scope": ("number", (
-        "The consent does not cover this purpose, kind of goods or type of call, or no "
-        "profiling.")),
+        "The consent does not cover this purpose, kind of goods or call type, or does "
+        "not cover profiling.")),
     "consent.void": ("number", (
         "The consent is void: no artefact proves it, its double opt-in was not confirmed, a later enrolment "
-        "with the registry voided it, or it was ceded without its whole chain of origin or without a consent to that.")),
+        "with the registry voided it, or it was ceded without a complete chain of origin or without consent to the cession.")),
     "consent.wrong_number": ("number", (
-        "The number was reported to be another person's: nothing given for it opens a call until it is "
-        "confirmed again.")),
-    "hours.outside": ("call", "Outside the hours in which the person may be called."),
-    "hours.holiday": ("call", "A public holiday where the person is."),
-    "frequency.exceeded": ("call", "The person has been called as often as is allowed."),
+        "The number was reported to belong to another person. Earlier consents, contracts and requests do not "
+        "count until the number is confirmed.")),
+    "hours.outside": ("call", "The time is outside the hours in which the person may be called."),
+    "hours.holiday": ("call", "It is a public holiday where the person is."),
+    "frequency.exceeded": ("call", "The limit of calls to this person has been reached."),
     "frequency.rest": ("call", (
-        "A silent or abandoned call was made: no call for some days, and until a later call is answered only "
-        "an agent's.")),
-    "gate.unavailable": ("gate", "The gate cannot decide or cannot record: not now, ask again."),
-    "gate.rule_error": ("gate", "A rule failed. No call is allowed on a broken rule."),
+        "A silent or abandoned call was made. No calls are allowed for some days, and after that only calls by an "
+        "agent until one is answered.")),
+    "gate.unavailable": ("gate", "The gate cannot decide or cannot record the decision. Ask again in a few seconds."),
+    "gate.rule_error": ("gate", "A rule failed because of an error, so the call is denied."),
 }  # fmt: skip
 REASONS: Final = {code: text for code, (_, text) in _CODES.items()}
 REASON_CLASSES: Final = {code: class_ for code, (class_, _) in _CODES.items()}

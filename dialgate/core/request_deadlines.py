@@ -1,7 +1,7 @@
 """Data-subject requests under GDPR 15 to 22, and their deadlines. Pure.
 
-A request is the fold of its events. Events are stored for years under their tags: add new fields at the end with a default, and
-never change the meaning of a tag.
+The state of a request is computed from its events. Events are stored for years under their tags: add new fields at the end
+with a default, and never change the meaning of a tag.
 """
 
 from calendar import monthrange
@@ -31,7 +31,7 @@ class Asked(Struct, frozen=True, kw_only=True, tag="asked"):
 
 
 class Extended(Struct, frozen=True, kw_only=True, tag="extended"):
-    """An extension by two months, of which the person was informed with the reason (GDPR 12(3))."""
+    """A two-month extension. The data subject was informed of it and of the reason (GDPR 12(3))."""
 
     reason: str
     actor: str
@@ -46,7 +46,7 @@ class Answered(Struct, frozen=True, kw_only=True, tag="answered"):
 
 
 class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
-    """A refusal. The person was informed of the reason, the authority and the courts (GDPR 12(4))."""
+    """A refusal. The data subject was informed of the reason, the authority and the courts (GDPR 12(4))."""
 
     reason: str
     actor: str
@@ -78,7 +78,7 @@ class Case(Struct, frozen=True, kw_only=True):
 def due(received_at: Instant, months: int) -> Instant:
     """Return the same day of the month and time of day `months` later, or the last day of a shorter month.
 
-    That is never later than the deadline by Regulation 1182/71 art. 3, which does not count the day of the request.
+    The result is never later than the deadline under Regulation 1182/71 art. 3, which does not count the day of the request.
     """
     start = datetime.fromtimestamp(received_at // SECOND, UTC)
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
@@ -88,7 +88,7 @@ def due(received_at: Instant, months: int) -> Instant:
 
 
 def fold(name: str, controller: str, steps: Iterable[tuple[Instant, Step]]) -> Case | None:
-    """Return the state after the steps, oldest first; None without a received request."""
+    """Return the state of a request after its `steps`, oldest first; None if they do not contain an `Asked`."""
     case: Case | None = None
     for at, step in steps:
         if isinstance(step, Asked):

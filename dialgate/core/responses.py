@@ -84,7 +84,7 @@ _decode = msgspec.msgpack.Decoder(Answer).decode
 def encode_answer(answer: Answer) -> bytes:
     """Encode an answer for the store, without decision id and called number.
 
-    So equal answers have one encoding, and the store never holds the called number in clear.
+    Equal answers therefore have equal encodings, and the store never holds the called number in clear.
     """
     return _encode(structs.replace(answer, to="", decision_id=""))
 
@@ -114,7 +114,7 @@ def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
 
 
 def _valid_until(decision: Decision, most: Instant) -> str:
-    """Return the end of an allow: by law, at the latest at `most`."""
+    """Return the end of an allow: its legal end, or `most` if that is earlier."""
     return local_time.rfc3339(min(decision.valid_until or most, most)) if decision.allow else ""
 
 

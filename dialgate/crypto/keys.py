@@ -5,12 +5,12 @@ The key file is one JSON object, mode 0600, always replaced as a whole:
     {"format":1,"log":"9f2c01ab","subject":"<32 bytes, base64>",
      "months":{"2026-11":{"hash":"<32 bytes, base64>","cipher":"<32 bytes, base64>"}}}
 
-`log` is the name of the decision log of this file. `subject` is the key of the ledger's pseudonyms and is never rotated: a
-revocation must outlive every month. A month (UTC) has one key for pseudonyms in the log and one for encrypted numbers.
-Removing a month retires it: its records remain and still verify, but are anonymous (crypto-shredding; GDPR art. 5(1)(e)
-and 17). Any change needs a new `format`: a program that ignored an unknown field would rewrite the file without it, so
-it rejects the file instead. A node that shares its ledger starts from a copy of another node's file without `log` and
-`months`. Each worker of a node has its own log, named after `log` and the worker's number (`log_name`).
+`log` is the name of the decision log that uses this file. `subject` is the key of the ledger's pseudonyms and is never
+rotated: a revocation must outlive every month. A month (UTC) has one key for pseudonyms in the log and one for encrypted
+numbers. Removing a month retires it: its records remain and still verify, but are anonymous (crypto-shredding; GDPR art.
+5(1)(e) and 17). Any change needs a new `format`, which older programs reject: if they ignored a new field, they would rewrite
+the file without it. A node that shares its ledger starts from a copy of another node's file without `log` and `months`. Each
+worker of a node has its own log, named after `log` and the worker's number (`log_name`).
 """
 
 import fcntl
@@ -52,7 +52,7 @@ class KeysUnusable(Unavailable):
 
 
 class KeyRetired(KeysUnusable):
-    """The error for a month whose keys were destroyed: its numbers cannot be read or linked any more."""
+    """The error for a month whose keys were destroyed: its numbers can no longer be read or linked."""
 
 
 class _MonthFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,11 +74,11 @@ class Envelope:
         self._cipher = AESGCM(key)
 
     def close(self, content: bytes, nonce: bytes, about: bytes) -> bytes:
-        """Return the 12-byte nonce, then AES-256-GCM with its 16-byte tag. Only the same `about` opens it."""
+        """Return the 12-byte nonce, then AES-256-GCM with its 16-byte tag. `open` needs the same `about`."""
         return nonce + self._cipher.encrypt(nonce, content, about)
 
     def open(self, box: bytes, about: bytes) -> bytes:
-        """Return the content of a box. Raises `KeysUnusable`."""
+        """Return the content of a message from `close`. Raises `KeysUnusable`."""
         try:
             return self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], about)
         except (InvalidTag, ValueError) as error:
@@ -109,9 +109,9 @@ class Sealer:
 def nonces() -> Iterator[bytes]:
     """Yield nonces for `MonthKeys.seal`. Create one iterator per process, after any fork.
 
-    A repeated nonce under AES-GCM reveals the plaintexts. A counter from a random 96-bit start repeats only if two starts
-    are within one run's length of each other: with 2^12 starts of 2^32 calls under one key, about 2^-40. Unlike a plain
-    counter it needs no state across restarts, and unlike random nonces it is not limited to 2^32 calls
+    A repeated nonce under AES-GCM reveals the plaintexts. Each iterator counts from a random 96-bit
+    start, so nonces repeat only if two starts are very close: with 2^12 starts of 2^32 nonces each under one key, the
+    probability is about 2^-40. A plain counter would need state across restarts, and random nonces would be limited to 2^32
     (NIST SP 800-38D, 8.3).
     """
     for value in count(secrets.randbits(8 * _NONCE_BYTES)):
@@ -132,7 +132,7 @@ class KeyedHash:
         return keyed.digest()
 
     def masked(self, value: bytes, content: bytes) -> bytes:
-        """Return `value`, as long as the hash, XOR the hash of `content`. Repeating it returns the value."""
+        """Return `value` XOR the hash of `content`; both have `size` bytes. Applied twice, this returns `value`."""
         mask = self.digest(content)
         if len(value) != len(mask):
             raise ValueError(f"the value must be as long as the hash: {len(mask)} bytes")
@@ -151,9 +151,10 @@ class MonthKeys(Sealer):
         return self._keyed.digest(number.encode())
 
     def masked(self, value: bytes, decision: str) -> bytes:
-        """Return 16 bytes XOR a mask for this decision; repeating it returns the value.
+        """Return `value` (16 bytes) XOR a mask for this decision. Applied twice, this returns `value`.
 
-        The mask hides questions after the month is retired: otherwise the ledger's key would allow trying out names.
+        The mask hides recorded questions after the month is retired. Without it, the ledger's key would be enough to test
+        guesses.
         """
         return self._keyed.masked(value, b"mask of " + decision.encode())
 
@@ -206,7 +207,7 @@ class Keys:
         return self.named(controller, number.encode())
 
     def named(self, controller: str, content: bytes) -> bytes:
-        """Return the same hash of any content with a called number. Controller `?` is for questions."""
+        """Return the same kind of hash for any content that includes a called number. Controller `?` is for questions."""
         return (self._controllers.get(controller) or self._derive(controller)).digest(content)
 
     def hashes(self, number: str) -> dict[str, bytes]:

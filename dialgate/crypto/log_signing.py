@@ -51,7 +51,7 @@ def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 class Signer:
-    """The signing key. `name` is its name; `public` holds the raw public halves of all keys, old ones too, by name."""
+    """The signing key. `public` maps the names of all keys, including old ones, to their raw public halves."""
 
     def __init__(self, file: _SigningFile) -> None:
         newest = file.keys[-1]
@@ -89,7 +89,7 @@ def public_halves(folder: Path) -> Mapping[str, bytes]:
         except ValueError as error:
             raise KeysUnusable(f"{path} is not a public key: {error}") from error
         if not isinstance(key, Ed25519PublicKey) or key_name(key.public_bytes_raw()) != path.stem:
-            raise KeysUnusable(f"{path} holds another key than its name says")
+            raise KeysUnusable(f"{path} contains a key whose name differs from the file name")
         halves[path.stem] = key.public_bytes_raw()
     return halves
 

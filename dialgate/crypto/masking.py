@@ -6,7 +6,7 @@ erasure. It is replaced by one of
     [hidden:<16 hex digits>]   a keyed hash, in ids and other texts that are compared: the same for the same number
     [sealed:<base64url>]       its ciphertext under the ledger's key, in texts that must be shown unchanged
 
-Compatibility: the meaning of both never changes; another kind gets another word.
+Compatibility: the meaning of both forms never changes; a new form gets a new word.
 """
 
 import re
@@ -47,14 +47,14 @@ class Masker:
         return structs.replace(value, **changes)
 
     def shown(self, value: Any) -> Any:
-        """Return a text, mapping, sequence or struct with its sealed parts in clear. Record such a look-up."""
+        """Return a text, mapping, sequence or struct with its sealed parts in clear. Record each use as a look-up."""
         return _replaced(value, self._unsealed)
 
     def text(self, text: str, number: str) -> str:
         return taken_out(text, number, self._seal)
 
     def many(self, text: str) -> Callable[[str], str]:
-        """Return a faster version of `text` for one text and many numbers."""
+        """Return a function of a number that does the same as `self.text(text, number)`, faster for many numbers."""
         digits = digits_of(text)
         return lambda number: self.text(text, number) if number[-TAIL:] in digits else text
 
@@ -87,7 +87,7 @@ class Masker:
         return f"[sealed:{urlsafe_b64encode(box).decode()}]"
 
     def _unsealed(self, match: re.Match[str]) -> str:
-        """Return the clear text; the match itself if it cannot be decrypted or belongs to another controller."""
+        """Return the clear text of a sealed part; the part itself if it is damaged or belongs to another controller."""
         try:
             owner, _, fragment = self._keys.ledger.unseal(urlsafe_b64decode(match[1])).partition("\0")
         except (KeysUnusable, ValueError):
@@ -115,7 +115,7 @@ def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
 
 
 def may_stand_in(texts: Iterable[str], number: str) -> bool:
-    """Return False if none of the texts contains the number: a fast check, because most rows of a file do not."""
+    """Return False if none of the texts can contain the number. True is not certain. A fast check for rows of files."""
     whole_text = "".join(texts)
     if not whole_text.isascii():
         return number[-TAIL:] in digits_of(whole_text)

@@ -4,9 +4,9 @@ A permit is a JSON Web Token (RFC 7519), signed with ES256 (RFC 7518) because Ka
 
     {"alg":"ES256"} . {"jti":"1f0c9a3e-1","to":"+390612345678","from":"+390844123456","iat":1795510800,"exp":1795510810}
 
-`jti` is the decision; accept only one permit per decision, and only once. `to` and `from` are the numbers that were checked: the
-call must have exactly these. `iat` and `exp` are Unix seconds. Claims may be added, because readers ignore others; no
-claim changes its meaning.
+`jti` is the decision. Accept only one permit per decision, and accept it only once. `to` and `from` are the numbers that were
+checked: the call must have exactly these. `iat` and `exp` are Unix seconds. Claims may be added, because readers ignore
+others; no claim changes its meaning.
 """
 
 import base64

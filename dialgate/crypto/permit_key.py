@@ -4,8 +4,8 @@
 
     {"format":1,"private":"<32 bytes, base64>","made_at":<ms>}
 
-`private` is the secret number of an ECDSA key on P-256. Gates whose permits the same Kamailio accepts need copies of the
-same file. Any change needs a new `format`. To renew the key, remove the file, restart the gate, and distribute the new
+`private` is the secret number of an ECDSA key on P-256. Gates that share a Kamailio need copies of the same
+file. Any change needs a new `format`. To renew the key, remove the file, restart the gate, and distribute the new
 public key. No overlap is needed, because permits are valid for seconds.
 """
 
@@ -41,7 +41,7 @@ class _PermitFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PermitKey:
-    """The key for permits. `public` is PEM, for the verifiers of permits."""
+    """The key for permits. `public` is the public key in PEM, for programs that verify permits."""
 
     def __init__(self, key: EllipticCurvePrivateKey) -> None:
         self._key = key

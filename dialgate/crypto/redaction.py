@@ -1,7 +1,7 @@
 """The search for telephone numbers in free text, and their removal. Pure.
 
-People and programs separate the digits of a number by blanks, dots, dashes, slashes, brackets, plus signs or characters of no
-width, and use digits of other scripts. Here all of these form one run. Only this module has these rules.
+People and programs separate the digits of a number by blanks, dots, dashes, slashes, brackets, plus signs or zero-width
+characters, and use digits of other scripts. All of these count as one run of digits. Only this module defines these rules.
 """
 
 import re
@@ -43,7 +43,7 @@ def without(text: str, number: str) -> str:
 
 
 def without_raw(text: str, raw: str) -> str:
-    """Do as `without` for a number that cannot be parsed: any seven consecutive digits of it count."""
+    """Do the same as `without` for a number that cannot be parsed: any seven consecutive digits of it count."""
     own, digits = digits_of(raw), digits_of(text)
     if not any(own[at : at + TAIL] in digits for at in range(len(own) - TAIL + 1)):
         return text
@@ -52,7 +52,7 @@ def without_raw(text: str, raw: str) -> str:
 
 
 def taken_out(text: str, number: str, by: Callable[[str], str]) -> str:
-    """Replace each occurrence of `number`, and nothing else. `by` returns the replacement of a fragment."""
+    """Replace each occurrence of `number`, and nothing else. `by` returns the replacement for a matching fragment."""
     tail = number[-TAIL:]
     if len(text) < TAIL or not tail or not _holds(text, tail):
         return text
@@ -61,7 +61,7 @@ def taken_out(text: str, number: str, by: Callable[[str], str]) -> str:
 
 
 def readings(text: str) -> Iterator[str]:
-    """Yield each possible number in a text: joined neighbouring groups of digits."""
+    """Yield each possible number in a text, joined from neighbouring groups of digits."""
     for run in _RUN.finditer(text if text.isascii() else _folded(text)):
         groups = re.findall("[0-9]+", run[0])
         for first in range(len(groups)):

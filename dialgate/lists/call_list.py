@@ -1,7 +1,7 @@
-"""The conversion of a file's rows to the number set of a call list, with a count of every row.
+"""The conversion of the rows of a file to the number set of a call list. Every row is counted.
 
-A row is a number, or several columns. One holds the number (`tabular` finds it), and a column `basis` may set the row's legal
-basis.
+A row is a number or has several columns. `tabular` finds the column with the number. A column `basis` may state the legal basis
+of the row.
 """
 
 import hashlib
@@ -32,10 +32,11 @@ class RowProblem(Struct, frozen=True):
 
 
 class Tally(Struct):
-    """The counts of a load.
+    """The row counts of a loaded call list.
 
-    `problems` holds the first `SHOWN_PROBLEMS` of the `refused` rows. `bases` are the legal bases of accepted rows; `stated` says
-    for each whether the rows themselves have `directory`. `unstated` counts accepted numbers that need this and lack it.
+    `problems` holds the first `SHOWN_PROBLEMS` of the `refused` rows. `bases` are the legal bases of accepted rows; `stated`
+    says for each basis whether it is the `directory` of the rows themselves. `unstated` counts accepted numbers whose rows
+    would need `directory` and do not have it.
     """
 
     rows: int = 0
@@ -68,7 +69,7 @@ def build(
 
     `basis` applies to rows without their own. Tags are indexes into the tally's `bases`; a list with one basis has no tags, which
     makes it smaller and faster. Numbers of `stated_kinds` are directory entries only if their own row says so. `note` is
-    called with each row that is left out. If a number occurs twice, the first row counts.
+    called with each rejected row. If a number occurs twice, the first row counts.
     """
     tally = Tally()
     numbers: dict[int, int] = {}
@@ -100,7 +101,7 @@ def build(
 
 
 def _write(path: Path, tag_of: dict[int, int]) -> list[int]:
-    """Write the file, and return the temporary tag for each tag in the file."""
+    """Write the number set. Return the temporary tags, in the order of the tags in the file."""
     numbers = np.fromiter(tag_of.keys(), np.uint64, len(tag_of))
     used, tags = np.unique(np.fromiter(tag_of.values(), np.uint16, len(tag_of)), return_inverse=True)
     order = np.argsort(numbers)
@@ -142,7 +143,7 @@ def _why_empty(tally: Tally) -> str:
 
 
 def names_one_of(path: Path, text: str, home: str) -> bool:
-    """Return whether a text contains a number of the list. Decisions would store such a text in clear."""
+    """Return whether a text contains a number of the list, because decisions store such texts in clear."""
     numbers = number_set.NumberSet.open(path)
     try:
         for reading in redaction.readings(text):

@@ -1,7 +1,7 @@
 """Building of call lists from files: in a thread for a command, in a separate process for a gate.
 
-The gate's calls must not wait for it. As `python -m dialgate.lists.list_builder ORDER` it reads the file from standard input
-and writes the result to standard output.
+In a gate, calls must not wait for a build. The separate process, `python -m dialgate.lists.list_builder ORDER`, reads the file
+from standard input and writes the result to standard output.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Order(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """Limits in bytes of memory and in seconds, of processor time and of elapsed time."""
+    """The limits of a build. `memory` is in bytes; `seconds` limits both processor time and elapsed time."""
 
     memory: int
     seconds: int
@@ -58,7 +58,7 @@ class Source(Protocol):
 
 
 class Here:
-    """A source that reads a file in a thread of this process. `note` is called with each row that is left out."""
+    """A source that builds the list in a thread of this process. `note` is called with each rejected row."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ async def build_apart(
 ) -> BuildResult:
     """Build a list in a separate process. Raises the errors of `Source.build`.
 
-    The process is killed if `is_cancelled` returns True, if its time is over, or if this call is cancelled.
+    The process is killed if `is_cancelled()` returns True, if it exceeds its time limit, or if this coroutine is cancelled.
     """
     words = (msgspec.json.encode((order, limits)).decode(),)
     process = await asyncio.create_subprocess_exec(

@@ -6,7 +6,7 @@ multiple of 8 bytes and is padded with zeros.
     header       magic "\x93NUMSET\n", order mark u16 = 1, format u16 = 1, bytes per tag u16 (0 or 2), u16 = 0,
                  length of file u64, length of meta u32, super-blocks S u32, words u32, numbers u32,
                  sha256 of meta, sha256 of body, sha256 of the header so far
-    meta         bytes of the caller
+    meta         any bytes
     body         containers  u16[words]
                  super-blocks u64[S], rising: number // 2,560,000
                  directory   u32[256 S + 1]: offset in words of the container of each block of 10,000 numbers
@@ -14,10 +14,11 @@ multiple of 8 bytes and is padded with zeros.
                  tags        u16[numbers], in a tagged set: in the order of the numbers
 
 A container of fewer than 645 words holds the sorted last four digits, one number per word. A container of 645 words is a bitmap:
-20 words with the count of numbers before each 512 bits, then 10,000 bits, the lowest first. So the size determines the kind.
+20 words with the count of numbers before each group of 512 bits, then 10,000 bits, the lowest first. So the size determines
+the kind of a container.
 
 Compatibility: the layout of `format` 1 never changes. Another layout gets a higher `format`, which older readers
-reject. The content of the meta is defined by the caller.
+reject. The program that writes the file defines the content of the meta.
 
 The header's checksum covers the checksums of meta and body, so it identifies the whole content: it is `NumberSet.sha256`.
 Look-ups need neither numpy nor copies; all processes that map the file share its pages.
@@ -57,7 +58,7 @@ SLICE: Final = 1 << 20
 
 
 class DamagedFile(Exception):
-    """The error for a file that must not be used. The message is `PATH: FAULT`."""
+    """The error for a file that is damaged or has an unsupported format. The message is `PATH: FAULT`."""
 
     def __init__(self, path: str, fault: str) -> None:
         super().__init__(f"{path}: {fault}")
@@ -107,7 +108,7 @@ class _Body:
 
 
 class _Blocks(NamedTuple):
-    """The blocks in a run of numbers: ids, positions and counts of numbers in the run, and words of the containers."""
+    """The blocks of a sorted array. Per block: its id, first position, count of numbers, and words of its container."""
 
     ids: Numbers
     begins: NDArray[np.int64]
@@ -116,7 +117,7 @@ class _Blocks(NamedTuple):
 
 
 def write(path: Path, chunks: Iterable[Numbers], *, meta: bytes, tags: Tags | None = None) -> None:
-    """Write the set and sync the file. The caller renames it and syncs the folder.
+    """Write the set and sync the file. It must still be renamed, and its folder synced.
 
     The numbers of all chunks must be strictly ascending. `tags` has one entry per number, in the same order. A set
     without tags needs memory for one chunk and 32 bytes per block. Raises `ValueError`; `struct.error` above 4,294,967,295
@@ -146,7 +147,7 @@ def write(path: Path, chunks: Iterable[Numbers], *, meta: bytes, tags: Tags | No
 
 
 def distinct(numbers: Numbers) -> Numbers:
-    """Return the numbers sorted and unique, as `write` needs them. `np.unique` took 20 times as long on 3 million."""
+    """Return the sorted numbers without duplicates, for `write`. `np.unique` took 20 times as long for 3 million numbers."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     ordered = np.sort(numbers)
@@ -156,7 +157,7 @@ def distinct(numbers: Numbers) -> Numbers:
 
 
 def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
-    """Yield the same numbers in pieces that do not split a block of 10,000."""
+    """Yield the same numbers, cut only between blocks of 10,000."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     rest = np.empty(0, np.uint64)
@@ -190,7 +191,7 @@ def _write_containers(body: _Body, chunks: Iterable[Numbers]) -> _Blocks:
 
 
 def _containers(lows: Words, blocks: _Blocks) -> Words:
-    """Return the concatenated words of all containers of a run."""
+    """Return the concatenated words of the containers of all blocks."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     dense = blocks.counts >= DENSE
@@ -255,7 +256,7 @@ class NumberSet:
         ranks, tags = (directory + entries * 4, directory + entries * 8) if self.tagged else (0, 0)
         self._tags = self._part("H", tags, header.numbers) if self.tagged else None
         self.sha256 = header.sha256.hex()
-        # Returns a number's tag, 0 in a set without tags, -1 if the set does not contain it. Called several times per call.
+        # Returns a number's tag, 0 in a set without tags, -1 if the number is not in the set. Each check runs it several times.
         self.places = (words, supers, directory, ranks, tags, header.words, header.supers, header.numbers)
         self.tag = Tagger(data, *self.places)
 
@@ -295,7 +296,7 @@ class NumberSet:
         return numbers, None if self._tags is None else np.array(self._tags, np.uint16)
 
     def spans(self, begin: int = 0, end: int = LIMIT) -> Iterator[Numbers]:
-        """Yield the sorted numbers from `begin` to below `end`, one super-block (2,560,000) at a time to save memory."""
+        """Yield the sorted numbers from `begin` up to but not including `end`, one super-block at a time to save memory."""
         import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
         for span, first in self._supers.items():
@@ -306,7 +307,7 @@ class NumberSet:
                 yield run[at:until]
 
     def count(self, begin: int, end: int) -> int:
-        """Count the numbers from `begin` to below `end`, both multiples of 10,000, without reading them."""
+        """Count the numbers from `begin` up to but not including `end` from the index. Both must be multiples of 10,000."""
         total = 0
         for span, first in self._supers.items():
             low = max(begin // BLOCK - span * BLOCKS, 0)
@@ -362,7 +363,7 @@ def _read_header(path: str, head: bytes, size: int) -> _Header:
         raise DamagedFile(path, f"truncated: {size:,} bytes; the header alone has {HEADER.size}")
     header = _Header(*HEADER.unpack(head))
     if struct.unpack_from("=H", head, len(MAGIC)) != (1,):
-        raise DamagedFile(path, "the file is little-endian and this machine is not: use a little-endian one")
+        raise DamagedFile(path, "the file is little-endian, but this machine is not: use another machine")
     if header.format > FORMAT:
         raise DamagedFile(
             path, f"format {header.format} is newer than this version supports ({FORMAT}): update dialgate"

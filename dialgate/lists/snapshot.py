@@ -1,7 +1,7 @@
 """The snapshot of registry answers, published by `registry_sync` and read by the gate.
 
-A published folder holds number sets, named by their content, and `manifest.json`. Replacing the manifest publishes a
-snapshot. It is one JSON object:
+A published folder holds number sets, whose names contain a hash of their content, and `manifest.json`. Replacing the manifest
+publishes a snapshot. It is one JSON object:
 
     {"version": "16 hex digits", "published_at": ms, "files": [
         {"registry": "rpo", "controller": "acme", "mode": "answers", "file": "rpo.acme.0123456789abcdef.numbers",
@@ -14,8 +14,8 @@ modes have the same file format; the meta of the number set is the JSON of `Cont
                 tag is the index of its `State`. A number that is not in the set was not submitted: unknown.
     full_list   all listed numbers of the registry. Another number is clear if `coverage`, a list of E.164 prefixes in
                 digits, covers it; otherwise it is uncovered. `covered_by` has the index of the consultation for each
-                prefix; without it, all prefixes have the newest. A set without tags has one state, *listed*, of the
-                consultation of the prefix.
+                prefix; without it, the newest consultation applies to all prefixes. If a set has no tags, all its numbers
+                are *listed*, by the consultation for their prefix.
 
 `signature` is the Ed25519 signature of `signed_text` in hexadecimal, if the publisher has a key.
 
@@ -49,8 +49,8 @@ Stamp: TypeAlias = tuple[int, int, int]
 class Consultation(Struct, frozen=True, kw_only=True):
     """One consultation of a registry, with its proof.
 
-    Its validity begins at `submitted_at`: the submission, or the version of a full list. `answered_at` is 0 if unknown. The
-    hashes are of the unpacked texts.
+    Its validity begins at `submitted_at`: the time of the submission, or of the version of a full list. `answered_at` is 0
+    if unknown. The hashes are of the unpacked texts.
     """
 
     id: str
@@ -107,7 +107,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 
 def signed_text(manifest: Manifest) -> bytes:
-    """Return the text that is signed: the files and the time of a publication. Its format must never change."""
+    """Return the text that the publisher signs: version, time and files of a snapshot. Its format must never change."""
     lines = [f"dialgate snapshot 1 {manifest.version} {manifest.published_at}"]
     lines += [
         f"{file.registry} {file.controller} {file.mode} {file.file} {file.sha256}" for file in manifest.files
@@ -116,7 +116,7 @@ def signed_text(manifest: Manifest) -> bytes:
 
 
 class Part(Struct, frozen=True, kw_only=True):
-    """The summary of a file. `oldest_consulted_at` is of the oldest answer in use. Both are 0 without any answer."""
+    """The summary of a snapshot file. `newest_consulted_at` and `oldest_consulted_at` are of the answers in use, or 0."""
 
     registry: str
     controller: str
@@ -151,7 +151,7 @@ def read_contents(numbers: NumberSet, path: Path) -> Contents:
 
 
 def changed(folder: Path, snapshot: "Snapshot | None") -> bool:
-    """Return whether a new manifest is published. It needs one `stat`, so it can be called every second."""
+    """Return whether the folder has another manifest than `snapshot`. This needs one `stat`, so it can run every second."""
     try:
         stat = (folder / MANIFEST).stat()
     except FileNotFoundError:
@@ -177,7 +177,7 @@ def pulled_at(folder: Path) -> Instant | None:
 
 
 class Snapshot:
-    """An open publication. Later publications do not affect it, so a reader only replaces its reference.
+    """An opened snapshot. Later publications do not affect it: to get them, open the folder again.
 
     `open` verifies manifest, headers, lengths and metas; `verify` reads every byte.
     """
@@ -190,7 +190,7 @@ class Snapshot:
 
     @classmethod
     def open(cls, folder: Path, key: str = "") -> "Snapshot":
-        """Open the current publication. Raises `SnapshotMissing`, `DamagedFile`.
+        """Open the published snapshot. Raises `SnapshotMissing`, `DamagedFile`.
 
         `key` is the public key that must have signed the manifest; empty: no check.
         """
@@ -205,7 +205,7 @@ class Snapshot:
         return cls(manifest, stamp, files)
 
     def answer(self, registry: str, controller: str, number: int) -> RegistryAnswer:
-        """Return the answer about a number (digits of E.164). Raises `DamagedFile` if it hits damage."""
+        """Return the answer about a number (digits of E.164). Raises `DamagedFile`."""
         answers = self.of(registry, controller)
         return answers.answers[answers.place(number)]
 
@@ -245,7 +245,7 @@ class _OpenFile:
         first = len(self._states)
         self._areas = {prefix: first + 2 * at for at, prefix in enumerate(areas)}
         self._widths = sorted({len(prefix) for prefix in areas}, reverse=True)
-        # The states; for each area the answers for numbers outside and inside the set; at -1 the answer elsewhere.
+        # First the states; then, for each area, the answers for numbers outside and inside the set; last, for other areas.
         self.answers = (*self._states, *chain.from_iterable(areas.values()), self._absent)
 
     def _opened_areas(self) -> dict[str, tuple[RegistryAnswer, RegistryAnswer]]:
@@ -273,13 +273,13 @@ class _OpenFile:
         )
 
     def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:
-        """Return the answers for numbers of an area that are not in the set, and for numbers that are."""
+        """Return two answers for an area: for numbers that are not in the set, and for numbers that are."""
         version = self.contents.consultations[at].submitted_at
         clear = self._answer(State(answer="clear", consultation=at))
         return clear, self._answer(State(answer="listed", consultation=at, listed_at=version))
 
     def place(self, number: int) -> int:
-        """Return the index of a number's answer in `answers`. Raises `DamagedFile` if it hits damage."""
+        """Return the index of a number's answer in `answers`. Raises `DamagedFile`."""
         try:
             tag = self.numbers.tag(number)
         except IndexError:

@@ -1,9 +1,9 @@
 """The rows of the first sheet of an XLSX file, read by a separate process.
 
 A small XLSX can unpack to any size: 60 MB of styles took 5.3 GB. So the size of each part is checked before it is unpacked,
-and no part may declare a DOCTYPE. The rest is read under limits of memory and processor time, in a process
-whose failure becomes an error message. As `python -m dialgate.lists.spreadsheet` it reads standard input and writes
-frames to standard output: four bytes of length, then MessagePack.
+and no part may declare a DOCTYPE. A separate process reads the rest under limits of memory and
+processor time; if it fails, the user gets an error message. This process, `python -m dialgate.lists.spreadsheet`, reads
+standard input and writes frames to standard output: four bytes of length, then MessagePack.
 """
 
 import os
@@ -25,7 +25,7 @@ from dialgate.runtime.resource_limits import confine
 
 MEMORY: Final = 768 << 20  # in addition to Python and its libraries: enough for a million rows of three texts
 SECONDS: Final = 600  # of processor time
-_SILENCE: Final = 300.0  # seconds until the first or the next rows must arrive
+_SILENCE: Final = 300.0  # seconds within which the first or the next rows must arrive
 _FRAME: Final = 64 << 20
 _ROWS_AT_ONCE: Final = 500
 _CHARACTERS_AT_ONCE: Final = 1 << 20
@@ -51,7 +51,7 @@ _TOO_LARGE: Final = "The spreadsheet is too large when unpacked; save it as CSV.
 
 
 class Refused(ValueError):
-    """The error for a file that is not read. The text says why and what to do, and contains no cell."""
+    """The error for a rejected file. The text says why and what to do, and quotes no cell."""
 
 
 class _Sheet(Struct, frozen=True, tag=True):
@@ -81,7 +81,7 @@ _decode: Final = msgspec.msgpack.Decoder(_Frame).decode
 def read(
     file: IO[bytes], memory: int = MEMORY, seconds: int = SECONDS
 ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-    """Return the title of the first sheet, and its rows with their line (from 1). Raises `Refused`, also during iteration."""
+    """Return the title and the rows of the first sheet, with line numbers from 1. Raises `Refused`, also during iteration."""
     frames = _frames(file, memory, seconds)
     first = next(frames)
     if not isinstance(first, _Sheet):
@@ -138,7 +138,7 @@ def _on_disk(file: IO[bytes]) -> IO[bytes]:
 
 
 def _bytes(pipe: IO[bytes], count: int) -> bytes:
-    """Read `count` bytes. Raises `EOFError` if the process ends before, or writes nothing for too long."""
+    """Read `count` bytes. Raises `EOFError` if the process ends early or writes nothing for too long."""
     content = bytearray()
     while len(content) < count:
         if not select.select([pipe], [], [], _SILENCE)[0]:
@@ -205,7 +205,10 @@ def _check_parts(file: BinaryIO) -> None:
 
 
 def _most(name: str) -> int:
-    """Return the maximum size of a part. Pictures are not read. A wrong name does no harm, as memory is limited too."""
+    """Return the maximum unpacked size of a part.
+
+    Pictures are never read. A misleading name does no harm, because memory is limited too.
+    """
     if name.endswith("sharedStrings.xml"):
         return _MOST_SHARED
     is_sheet = name.startswith("xl/worksheets/") and name.endswith(".xml")
@@ -213,7 +216,7 @@ def _most(name: str) -> int:
 
 
 def _refuse_doctype(part: IO[bytes]) -> None:
-    """Raise `Refused` if the part has a DOCTYPE. It precedes the root element, so only that much is parsed."""
+    """Raise `Refused` if the part has a DOCTYPE. A DOCTYPE precedes the root element, so parsing stops there."""
     from defusedxml import DefusedXmlException  # noqa: PLC0415 - as above
     from defusedxml.ElementTree import iterparse  # noqa: PLC0415
 

@@ -1,8 +1,8 @@
 """The rows of text, CSV and XLSX files from exports and spreadsheets.
 
 The layout is detected from the beginning of the file and reported, so that a person can confirm it. Then the file is read row by
-row, in limited memory. A formula is text and is never evaluated. Messages name lines and never contain a cell,
-which may hold a number.
+row, in limited memory. A formula is text and is never evaluated. Messages give line numbers but never quote a cell,
+which may hold a telephone number.
 """
 
 import csv
@@ -50,11 +50,11 @@ _DIGIT: Final = re.compile(r"\d")
 
 
 class Unreadable(ValueError):
-    """The error for a file that cannot be read as rows. The text says why and contains no number."""
+    """The error for a file that cannot be read as rows. The text says why and contains no telephone number."""
 
 
 class Hints(Struct, frozen=True, kw_only=True):
-    """A person's corrections of the detected layout. `column` is the name or the position (from 1) of the number's column."""
+    """A person's corrections of the detected layout. `column` is the name or the position (from 1) of the number column."""
 
     encoding: str = ""
     separator: str = ""
@@ -65,7 +65,7 @@ NO_HINTS: Final = Hints()
 
 
 class Layout(Struct, frozen=True, kw_only=True):
-    """The layout of a file. `header` is empty without a header. `number` is the position of its column, from 1."""
+    """The layout of a file. `header` is empty if there is none. `number` is the position of the number column, from 1."""
 
     format: Literal["text", "xlsx"]
     encoding: str
@@ -76,16 +76,16 @@ class Layout(Struct, frozen=True, kw_only=True):
 
 
 class Table(Struct, frozen=True):
-    """A file's layout and its rows that are not empty: line (from 1, including the header) and cells.
+    """A file's layout and its non-empty rows. A row is its line number (from 1, including the header) and its cells.
 
-    `rows` can be iterated once, and raises `Unreadable` if it hits damage.
+    `rows` can be iterated only once. The iteration raises `Unreadable` where the file is damaged.
     """
 
     layout: Layout
     rows: Iterator[tuple[int, list[str]]]
 
     def pieces(self, rows: int) -> Iterator[list[tuple[int, list[str]]]]:
-        """Yield pieces of `rows` rows, or fewer if they are long: a piece is held in memory."""
+        """Yield lists of `rows` rows, or of fewer if the rows are long, to limit memory."""
         piece: list[tuple[int, list[str]]] = []
         length = 0
         for row in self.rows:
@@ -103,7 +103,7 @@ class Table(Struct, frozen=True):
 
 
 def of_lines(lines: Iterable[str]) -> IO[bytes]:
-    """Return a client's list of lines as a file with one row each. Raises `Unreadable`."""
+    """Return a client's list of lines as a file with one row per line. Raises `Unreadable`."""
     rows = [line.rstrip("\r\n") for line in lines]
     for count, row in enumerate(rows, 1):
         if "\n" in row or "\r" in row:
@@ -181,7 +181,7 @@ def _named(header: tuple[str, ...], names: frozenset[str]) -> int:
 
 
 def _is_title(sample: list[tuple[int, list[str]]], number: int, home: str) -> bool:
-    """Return whether the first row is a header: words above numbers."""
+    """Return whether the first row is a header: in the number column it has no digit, and a later row has a number."""
     title = _cell(sample[0][1], number)
     return not _DIGIT.search(title) and any(_is_number(_cell(cells, number), home) for _, cells in sample[1:])
 
@@ -220,12 +220,12 @@ def _encoding(head: bytes) -> str:
 
 
 def _decoding(file: IO[bytes], encoding: str) -> TextIOWrapper:
-    """Return the decoded file. Invalid bytes are replaced: they occur in names, and only the number matters."""
+    """Return the file as text. Invalid bytes are replaced, because they occur in names and only the number matters."""
     try:
         return TextIOWrapper(file, encoding, errors="replace", newline="")
     except LookupError:
         raise Unreadable(
-            "Unknown encoding; send utf-8, utf-16, windows-1252 or another encoding of Python."
+            "Unknown encoding; send utf-8, utf-16, windows-1252 or another encoding that Python knows."
         ) from None
 
 

@@ -144,7 +144,7 @@ static int head_of(Py_buffer *given, uint8_t head[SHA])
     if (given->len == SHA)
         memcpy(head, given->buf, SHA);
     else
-        PyErr_SetString(PyExc_ValueError, "a head has 32 bytes");
+        PyErr_SetString(PyExc_ValueError, "`head` must have 32 bytes");
     return given->len == SHA ? 0 : -1;
 }
 
@@ -156,7 +156,7 @@ PyObject *chained(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "y*O:chained", &given, &listed))
         return NULL;
     uint8_t head[SHA];
-    PyObject *bodies = head_of(&given, head) < 0 ? NULL : PySequence_Fast(listed, "the bodies are a sequence");
+    PyObject *bodies = head_of(&given, head) < 0 ? NULL : PySequence_Fast(listed, "`bodies` must be a sequence");
     PyBuffer_Release(&given);
     if (bodies == NULL)
         return NULL;
@@ -165,7 +165,7 @@ PyObject *chained(PyObject *Py_UNUSED(module), PyObject *args)
         PyObject *body = PySequence_Fast_GET_ITEM(bodies, at);
         if (!PyBytes_Check(body)) {
             Py_DECREF(bodies);
-            return PyErr_Format(PyExc_TypeError, "a body is bytes");
+            return PyErr_Format(PyExc_TypeError, "each body must be bytes");
         }
         length += PyBytes_GET_SIZE(body);
     }
@@ -234,7 +234,7 @@ PyObject *followed(PyObject *Py_UNUSED(module), PyObject *args)
 /* Return the parent nodes of a level of the tree (RFC 6962, 2.1). */
 PyObject *paired(PyObject *Py_UNUSED(module), PyObject *given)
 {
-    PyObject *hashes = PySequence_Fast(given, "the hashes are a sequence");
+    PyObject *hashes = PySequence_Fast(given, "`hashes` must be a sequence");
     if (hashes == NULL)
         return NULL;
     Py_ssize_t count = PySequence_Fast_GET_SIZE(hashes);
@@ -243,7 +243,7 @@ PyObject *paired(PyObject *Py_UNUSED(module), PyObject *given)
         PyObject *each = PySequence_Fast_GET_ITEM(hashes, at);
         right = right && PyBytes_Check(each) && PyBytes_GET_SIZE(each) == SHA;
     }
-    PyObject *nodes = right ? PyList_New(count / 2) : PyErr_Format(PyExc_ValueError, "pairs of hashes of 32 bytes");
+    PyObject *nodes = right ? PyList_New(count / 2) : PyErr_Format(PyExc_ValueError, "expected pairs of hashes, of 32 bytes each");
     for (Py_ssize_t at = 0; nodes != NULL && at < count; at += 2) {
         uint8_t one[1 + SHA] = {1}, node[SHA];
         memcpy(one + 1, PyBytes_AS_STRING(PySequence_Fast_GET_ITEM(hashes, at)), SHA);

@@ -32,7 +32,7 @@ def digits(text: str) -> str:
 
 
 def add_keys(field: bytearray, keys: Sequence[bytes]) -> None:
-    """Set two bits for each key, in a field whose length is a power of two."""
+    """Set the two bits of each key in a Bloom filter. The length of `field` must be a power of two."""
     mask = _mask(field)
     for key in keys:
         hashed = hash(key)
@@ -41,7 +41,7 @@ def add_keys(field: bytearray, keys: Sequence[bytes]) -> None:
 
 
 def select_keys(field: bytearray, keys: Sequence[bytes]) -> list[bytes]:
-    """Return the keys whose two bits are set, in order."""
+    """Return the keys that may be in the Bloom filter `field` (both of their bits are set), in the given order."""
     mask = _mask(field)
     return [
         key
@@ -58,13 +58,13 @@ def _mask(field: bytearray) -> int:
 
 
 class _Object(list[tuple[str, object]]):
-    """A JSON object as a list of its names and values."""
+    """A JSON object as a list of its names and values, including repeated names."""
 
 
 def repeated(body: bytes | Raw, depth: int) -> str | None:
-    """Return a repeated name in an object of a valid JSON document, or None.
+    """Return a name that occurs twice in one object of a valid JSON document, or None.
 
-    Objects nested deeper than `depth` are not checked. Parsers differ in which of the two values they use (RFC 8259, 4).
+    Objects nested deeper than `depth` are not checked. Parsers differ in which of two values they use (RFC 8259, 4).
     """
     # Numbers as text, because Python rejects numbers with thousands of digits.
     return _repeated(
@@ -120,7 +120,7 @@ def followed(head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], i
 def paired(hashes: Sequence[bytes]) -> list[bytes]:
     """Return the parent nodes of a level of the tree (RFC 6962, 2.1)."""
     if len(hashes) % 2 or any(len(value) != len(_ZERO) for value in hashes):
-        raise ValueError("pairs of hashes of 32 bytes")
+        raise ValueError("expected pairs of hashes, of 32 bytes each")
     return [
         sha256(b"\1" + left + right).digest() for left, right in zip(hashes[::2], hashes[1::2], strict=True)
     ]
@@ -128,17 +128,17 @@ def paired(hashes: Sequence[bytes]) -> list[bytes]:
 
 def _refuse_if_no_head(head: bytes) -> None:
     if len(head) != len(_ZERO):
-        raise ValueError("a head has 32 bytes")
+        raise ValueError("`head` must have 32 bytes")
 
 
 class Tagger:
-    """The look-up in a number set. A call returns a number's tag, 0 in a set without tags, -1 if it is not in the set.
+    """The look-up in a number set: returns a number's tag, 0 in a set without tags, or -1 if the number is not in the set.
 
-    `words` to `tags` are offsets of these parts in the file, 0 for `ranks` and `tags` in a set without tags. The counts are of
-    words, super-blocks and numbers. Raises `IndexError` for a damaged file, and `ValueError` after `close`.
+    `words` to `tags` are the offsets of the parts in the file; `ranks` and `tags` are 0 in a set without tags. The counts are
+    of words, super-blocks and numbers. Raises `IndexError` for a damaged file, and `ValueError` after `close`.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a file, as they come
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a file, in their order
         self, file: mmap, words: int, supers: int, directory: int, ranks: int, tags: int,
         word_count: int, super_count: int, number_count: int,
     ) -> None:  # fmt: skip
@@ -154,7 +154,7 @@ class Tagger:
     def _part(self, kind: str, at: int, items: int) -> memoryview[int]:
         end = at + items * struct.calcsize("=" + kind)
         if end > len(self._view):
-            raise IndexError("a part of the set lies outside of its file")
+            raise IndexError("the number set is damaged: a section lies outside the file")
         part: memoryview[int] = self._view[at:end].cast(kind)  # type: ignore[call-overload]  # kind is H, I or Q
         return part
 
@@ -167,7 +167,7 @@ class Tagger:
         at += block & 255
         begin, end = self._directory[at], self._directory[at + 1]
         if begin > end or end > len(words):
-            raise IndexError("an offset of the set points outside of it")
+            raise IndexError("the number set is damaged: an offset is out of range")
         if end - begin == _DENSE:
             if not words[begin + _GROUPS + (low >> 4)] >> (low & 15) & 1:
                 return -1

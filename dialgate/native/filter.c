@@ -21,7 +21,7 @@ static int open_probe(Probe *probe, PyObject *args, int writable)
     probe->mask = length - 1;
     if (length == 0 || length & (length - 1))
         PyErr_SetString(PyExc_ValueError, "the length of the field is not a power of two");
-    else if ((probe->keys = PySequence_Fast(keys, "keys are a sequence")) != NULL)
+    else if ((probe->keys = PySequence_Fast(keys, "`keys` must be a sequence")) != NULL)
         return 0;
     PyBuffer_Release(&probe->field);
     return -1;

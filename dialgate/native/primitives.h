@@ -1,7 +1,7 @@
-/* What is done for every call and is nothing but arithmetic on bytes: the look-up in a number set, the chain of the log, and
- * bringing a file to the disk.
- * `fallback.py` says the same in Python, is what a machine without a compiler runs, and is what
- * tests/native/test_primitives.py holds this to. Nothing here knows what a call is. */
+/* The compiled primitives: the parts of every decision that are only arithmetic on bytes (the look-up in a number set, the
+ * chain of the log) and the sync of files.
+ * `fallback.py` is the pure-Python equivalent, for machines without a compiler. tests/native/test_primitives.py compares the
+ * two. Nothing here depends on the rules or the law. */
 
 #ifndef DIALGATE_PRIMITIVES_H
 #define DIALGATE_PRIMITIVES_H

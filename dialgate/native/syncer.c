@@ -101,7 +101,7 @@ static void end(Syncer *self)
     self->running = 0;
 }
 
-static PyObject *refused(void) { return PyErr_Format(PyExc_ValueError, "it is closed"); }
+static PyObject *refused(void) { return PyErr_Format(PyExc_ValueError, "the syncer is closed"); }
 
 static PyObject *syncer_fileno(Syncer *self, PyObject *Py_UNUSED(nothing))
 {

@@ -44,7 +44,7 @@ static PyObject *tagger_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNU
         !within(self, directory, entries, 4) || (ranks && !within(self, ranks, entries, 4)) ||
         (tags && !within(self, tags, number_count, 2)) || !ranks != !tags) {
         Py_DECREF(self);
-        PyErr_SetString(PyExc_IndexError, "a part of the set lies outside of its file");
+        PyErr_SetString(PyExc_IndexError, "the number set is damaged: a section lies outside the file");
         return NULL;
     }
     const char *begin = self->file.buf;
@@ -61,7 +61,7 @@ static PyObject *tagger_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNU
 
 static PyObject *outside(void)
 {
-    PyErr_SetString(PyExc_IndexError, "an offset of the set points outside of it");
+    PyErr_SetString(PyExc_IndexError, "the number set is damaged: an offset is out of range");
     return NULL;
 }
 
@@ -93,7 +93,7 @@ static PyObject *tagger_call(Tagger *self, PyObject *args, PyObject *Py_UNUSED(n
         return NULL;
     }
     if (PyTuple_GET_SIZE(args) != 1)
-        return PyErr_Format(PyExc_TypeError, "one number is looked up at a time");
+        return PyErr_Format(PyExc_TypeError, "expected exactly one number");
     int over;
     long long number = PyLong_AsLongLongAndOverflow(PyTuple_GET_ITEM(args, 0), &over);
     if (number == -1 && PyErr_Occurred())

@@ -7,7 +7,7 @@
 PyObject *digits(PyObject *Py_UNUSED(module), PyObject *text)
 {
     if (!PyUnicode_Check(text))
-        return PyErr_Format(PyExc_TypeError, "digits are looked for in a text");
+        return PyErr_Format(PyExc_TypeError, "expected a text");
     int kind = PyUnicode_KIND(text);
     const void *data = PyUnicode_DATA(text);
     Py_ssize_t length = PyUnicode_GET_LENGTH(text), count = 0;

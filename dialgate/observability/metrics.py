@@ -28,7 +28,7 @@ _Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 
 
 class _Waits:
-    """The latencies of one interface: for each bucket the count, and the newest decision with its seconds."""
+    """The latencies of one interface. For each bucket: the count, and the newest decision with its latency in seconds."""
 
     __slots__ = ("counts", "newest", "seconds")
 
@@ -39,10 +39,10 @@ class _Waits:
 
 
 class Calls(Collector):
-    """The metrics of every call, updated in one thread, a batch at a time.
+    """The metrics of decided calls. A single thread updates them, one batch at a time.
 
-    The library's counters cost more time than the rules. The newest decision of each counter and bucket is its exemplar
-    (OpenMetrics), so that a dashboard can link to the record.
+    The counters of prometheus_client would take more time than the rules. The newest decision of each counter and bucket is
+    its exemplar (OpenMetrics), so that a dashboard can link to the record.
     """
 
     BOUNDS = _LATENCIES
@@ -53,7 +53,7 @@ class Calls(Collector):
         self._waits: dict[str, _Waits] = {}
 
     def decided(self, answers: Sequence[_Labels], decisions: Iterable[str]) -> None:
-        """Count decisions. Labels are allow or deny, first reason code, campaign, interface; then the decision's id."""
+        """Count decisions. `answers` holds allow or deny, first reason code, campaign, interface; `decisions` holds the ids."""
         self._decisions.update(answers)
         self._newest.update(zip(answers, decisions, strict=True))
 
@@ -67,7 +67,7 @@ class Calls(Collector):
         waits.newest[bucket] = (decision, seconds)
 
     def tally(self) -> tuple[Tally[tuple[str, str, str, str]], list[int]]:
-        """Return a copy of the decision counts, and the counts of answers per bucket of `BOUNDS` plus one above."""
+        """Return a copy of the decision counts, and the count of answers per latency bucket; the last is above all `BOUNDS`."""
         waits = [sum(counts) for counts in zip(*(wait.counts for wait in self._waits.values()), strict=True)]
         return self._decisions.copy(), waits or [0] * (len(self.BOUNDS) + 1)
 
@@ -100,7 +100,7 @@ class Calls(Collector):
 
 
 def _exemplar(decision: str, value: float) -> Exemplar | None:
-    """Return the exemplar of a decision; None without a decision, which has no record."""
+    """Return the exemplar for a decision, or None if nothing was decided and so no record exists."""
     return Exemplar({"decision_id": decision}, value) if decision else None
 
 
@@ -119,7 +119,7 @@ class Neighbours:
         self._last: dict[str, str] = {}
 
     def unlisted(self, client: str, number: str) -> None:
-        """Count a check of an unlisted number in E.164. Only its prefix is stored, and never shown."""
+        """Count a check of an unlisted number (E.164). Only the prefix of the number is kept, and it is never shown."""
         hundred = number[:-2]
         if self._last.get(client) == hundred:
             self._counter.labels(client).inc()
@@ -149,9 +149,7 @@ class Metrics:
             "dialgate_stale_batches",
             "Batches decided again because the state of a number had changed.",
         )
-        closed = (
-            "HTTP connections closed at the limit: `evicted` had sent no admitted request, `refused` was new."
-        )
+        closed = "HTTP connections closed at the connection limit: `evicted` had sent no admitted request, `refused` was new."
         self.connections_closed = counter("dialgate_connections_closed", closed, ("why",))
         self.sync = histogram("dialgate_log_sync_seconds", "Time to write and sync a batch of decisions.")
         self.log_records = gauge("dialgate_log_records", "Sequence of the newest record.")
@@ -174,7 +172,7 @@ class Metrics:
         self.webhook_messages = counter("dialgate_webhook_messages", messages, ("webhook", "result"))
         untold = "Ledger entries not delivered to a webhook yet."
         self.webhook_behind = gauge("dialgate_webhook_behind", untold, ("webhook",))
-        dead = "Messages to a webhook that were given up."
+        dead = "Messages to a webhook that were not delivered and are no longer retried."
         self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
 
         self._retention(counter, gauge)
@@ -207,7 +205,7 @@ class Metrics:
     def _state(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         """Create the metrics that upkeep updates once a second."""
         self.ready = gauge(
-            "dialgate_ready", "1 while the component works; the gate needs all.", ("component",)
+            "dialgate_ready", "1 while the component works. The gate needs every component.", ("component",)
         )
         upkeep = "Time since the last complete upkeep round; above `upkeep_stale_seconds` the gate denies."
         self.upkeep_age = gauge("dialgate_upkeep_age_seconds", upkeep)
@@ -219,7 +217,7 @@ class Metrics:
         numbers = "Numbers with a registry answer."
         self.snapshot_numbers = gauge("dialgate_snapshot_numbers", numbers, each_snapshot)
         self.snapshot_rejected = counter("dialgate_snapshot_rejected", "Snapshots rejected as damaged.")
-        ends = "Expiry of the TLS certificate, or the earliest in its chain; no series for a listener with plain HTTP."
+        ends = "Expiry of the TLS certificate, or the earliest expiry in its chain; no series for a listener with plain HTTP."
         self.certificates = gauge("dialgate_tls_certificate_expiry_timestamp_seconds", ends, ("listener",))
         self.config_rejected = counter(
             "dialgate_config_rejected", "Invalid configurations rejected on reload."

@@ -1,7 +1,7 @@
 """The service log: one event per line on stderr, coloured on a terminal and otherwise JSON.
 
-No line contains a called number. Events of dialgate never do. Messages of libraries and tracebacks may quote a dialer's
-request, so everything that looks like a number is blanked there. An event about a decision has its `decision_id`.
+No line contains a called number. dialgate's own events never do. Messages of libraries and tracebacks may quote a
+dialer's request, so everything in them that looks like a number is blanked. An event about a decision has its `decision_id`.
 """
 
 import logging

@@ -21,7 +21,7 @@ class NoTracing(Exception):
 
 
 class TracedCall(Struct, frozen=True):
-    """A call for its span. `arrived` is in Unix nanoseconds, `decision` is allow or deny, `code` the first reason."""
+    """The data for a call's span. `arrived` is in Unix nanoseconds, `decision` is allow or deny, `code` the first reason."""
 
     arrived: int
     interface: str
@@ -65,7 +65,7 @@ class Traces:
 
 
 def opened(wanted: TracesTo | None, node: str) -> Traces | None:
-    """Return the configured traces, or None. Raises `NoTracing`."""
+    """Return the traces if `wanted` configures them, otherwise None. Raises `NoTracing`."""
     if wanted is None:
         return None
     try:

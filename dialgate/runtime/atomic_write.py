@@ -15,7 +15,7 @@ def write_file(path: Path, content: bytes, temporary: Path | None = None) -> Non
 
 @contextmanager
 def replace_file(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO]:
-    """Open a new file, private to its owner, that replaces `path` when the block ends; not after an exception.
+    """Open a new file, private to its owner, that replaces `path` when the block ends without an exception.
 
     Two processes that may write `path` at the same time need different `temporary` names in the same folder.
     """
@@ -53,7 +53,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make new names durable: fsync(2) of a file does not sync its entry in the folder."""
+    """Sync a folder to make new file names durable, because fsync(2) of a file does not sync its folder entry."""
     _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 

@@ -1,4 +1,4 @@
-"""Work that may take longer than the round that starts it."""
+"""Repeated background work, each run of which may take longer than the period between starts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,10 +8,10 @@ P = ParamSpec("P")
 
 
 class BackgroundWork(Generic[P]):
-    """Repeated work, of which at most one run is active.
+    """Repeated work with at most one active run.
 
-    `problem` is why the last run failed, or empty. `faults` are the exceptions that set it; another exception is raised
-    by the next `run` or `start`.
+    `problem` says why the last run failed, or is empty. Only exceptions in `faults` set it; any other exception is raised
+    again by the next `run` or `start`.
     """
 
     def __init__(self, work: Callable[P, Awaitable[None]], faults: tuple[type[Exception], ...]) -> None:
@@ -20,7 +20,7 @@ class BackgroundWork(Generic[P]):
         self._task: asyncio.Task[None] | None = None
 
     async def run(self, patience: float | None, *args: P.args, **options: P.kwargs) -> None:
-        """Start the work unless it is still running, and wait up to `patience` seconds for it; None: until it ends."""
+        """Start the work unless it is still running. Wait for its end, at most `patience` seconds; None means no limit."""
         task = self.start(*args, **options)
         if task is None:
             return

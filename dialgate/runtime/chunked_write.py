@@ -1,4 +1,4 @@
-"""Writes of large files with a sync after each chunk: one large sync would block syncs of the decision log."""
+"""Large-file writes that sync after each chunk, because one large sync would block syncs of the decision log."""
 
 import os
 from typing import BinaryIO, Final
@@ -7,7 +7,7 @@ CHUNK: Final = 8 << 20  # bytes
 
 
 def write_in_chunks(file: BinaryIO, data: memoryview) -> None:
-    """Write a view of bytes, and sync each full chunk of the file. The caller syncs the rest. Raises `OSError`."""
+    """Write `data` and sync the file after each full chunk. The last, partial chunk is not synced. Raises `OSError`."""
     start, at = 0, file.tell()
     while start < len(data):
         chunk = data[start : start + CHUNK - (at + start) % CHUNK]

@@ -18,7 +18,7 @@ def hold_lock(path: Path, refusal: Exception | None = None) -> Iterator[int]:
 
 
 def acquire_lock(path: Path, refusal: Exception | None = None) -> int:
-    """Lock a file, created private to its owner, and return its descriptor. Closing that releases the lock.
+    """Lock a file and return its descriptor; closing it releases the lock. A missing file is created with mode 0600.
 
     While another process holds the lock, raise `refusal`, or wait if it is None. Raises `OSError`.
     """

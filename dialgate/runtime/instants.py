@@ -1,13 +1,13 @@
-"""The last instant at which the gates of a data folder ran, stored for their next start, and the detection of clock jumps.
+"""The detection of clock jumps, by storing the last instant at which a gate of a data folder ran.
 
-Without it, a clock set back while a gate is stopped would make an expired registry answer valid again, and a clock set forward
-would let retention destroy data too early. Two files in the data folder:
+Without the stored instant, a clock set back while a gate is stopped would make an expired registry answer valid again, and a
+clock set forward would let retention destroy data too early. Two files in the data folder:
 
     clock.latest   the instant in milliseconds, 20 decimal digits; written durably by upkeep, once a second
     clock.ndjson   one JSON object per line: `jump` (the clock advanced by more than a day at once), `confirmed` (by whom and why)
 
-Retention destroys nothing between a jump and its confirmation. A gate that was off for more than a day also has a jump: only a
-person can distinguish the two.
+Retention destroys nothing between a jump and its confirmation. A gate that was off for more than a day also records a
+jump: only a person can distinguish the two cases.
 """
 
 import os
@@ -61,7 +61,7 @@ def _event(line: bytes) -> Jump | Confirmed | None:
 
 
 class KeptInstants:
-    """The stored instants of a data folder, which several processes may share."""
+    """The clock records of a data folder: its latest instant and its clock jumps. Several processes may share the folder."""
 
     def __init__(self, data: Path) -> None:
         self._latest, self._journal = data / "clock.latest", data / "clock.ndjson"
@@ -115,7 +115,7 @@ class KeptInstants:
             )
 
     def elapsed(self, now: Instant, span: Instant) -> Instant:
-        """Return the latest instant since which `span` has certainly passed, even if a jump was false. Raises `OSError`."""
+        """Return the latest instant that is certainly at least `span` ago, even if the clock was wrong. Raises `OSError`."""
         jump = self.jump()
         if jump is None or now - jump.to >= span:
             return now - span

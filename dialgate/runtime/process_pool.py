@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from dialgate.core.faults import Unavailable
 
-_HERE: Final = 8  # pieces that this process does before it starts others
+_HERE: Final = 8  # pieces that this process does before it starts other processes
 _AHEAD: Final = 2  # pieces per process that are queued or finished, which limits memory
 
 T = TypeVar("T")
@@ -25,10 +25,10 @@ class WorkerLost(Unavailable):
 
 
 def spread(work: Callable[[T], R], pieces: Iterable[T], here: int = _HERE) -> Iterator[R]:
-    """Yield `work(piece)` for each piece, in order. Raises `WorkerLost`, and the exceptions of `work` at their piece.
+    """Yield `work(piece)` for each piece, in order. Raises `WorkerLost`, and any exception of `work` at its piece.
 
-    `work` is pickled once per process, pieces and results each time. No process is started with only one core, or if the
-    first `here` pieces are all.
+    `work` is pickled once per process; every piece and every result is pickled too. If there is only one core, or if there
+    are at most `here` pieces, no other process is started.
     """
     rest = iter(pieces)
     cores = len(os.sched_getaffinity(0))

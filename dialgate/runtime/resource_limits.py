@@ -17,8 +17,8 @@ _SIZE: Final = re.compile(r"VmSize:\s+(\d+) kB")
 def confine(memory: int, seconds: int) -> None:
     """Limit this process to `memory` additional bytes and `seconds` of processor time.
 
-    It writes no core file, ends with its parent or with the reader of its output, and is the first to be killed if memory
-    runs out.
+    The process also writes no core file, ends when its parent or the reader of its output ends, and is the first to be
+    killed if memory runs out.
     """
     _lower(resource.RLIMIT_AS, _size() + memory)
     # A higher hard limit: at the soft limit the kernel sends SIGXCPU, which the parent can recognise.

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 
 class SharedRun:
-    """A callable for such work."""
+    """A callable that runs work at most once at a time. Concurrent callers share runs."""
 
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         self._work = work
@@ -14,7 +14,7 @@ class SharedRun:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self) -> None:
-        """Wait for a run that started after this call. Raises the exception of the run."""
+        """Wait until a run that starts after this point has ended. Raises the exception of that run."""
         if self._next is None:
             self._next = asyncio.create_task(self._run())
             self._tasks.add(self._next)

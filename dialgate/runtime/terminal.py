@@ -29,7 +29,7 @@ Bars: TypeAlias = Callable[[str, int], Callable[[int], None]]
 
 NO: Final = 1
 MISUSE: Final = 2
-# The description, beside a bar or instead of one if the size is unknown.
+# The description is shown next to the bar, or alone if the size is unknown.
 _WHAT: Final = TextColumn("{task.description}", markup=False)
 OF_BYTES: Final = (_WHAT, BarColumn(), DownloadColumn(), TimeRemainingColumn())
 OF_ROWS: Final = (_WHAT, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

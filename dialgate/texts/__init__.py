@@ -1,7 +1,7 @@
 """The sentences for called persons, operators and officers: one file per language, `<language>.yaml`, in the shape of `Texts`.
 
 Decisions store codes and the English texts of rules and laws, so a sentence here can be reworded at any time. A test checks
-that each file has a sentence for each code, rule and result, and that both use the same names in braces.
+that each file has a sentence for each code, rule and result, and that both languages use the same placeholders.
 """
 
 import re
@@ -21,7 +21,7 @@ LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 
 class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
-    """The sentences of an account of a decision, in their order. Names in braces are filled in."""
+    """The sentences that explain a decision, in order. Values replace the `{name}` placeholders."""
 
     allowed: str
     refused: str
@@ -56,8 +56,8 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
 class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     """All sentences of one language.
 
-    `laws` maps stored laws to this language, and `findings` the stored texts of rules. In a text of a rule a name in braces
-    matches any text, or one of the words that `terms` lists under that name.
+    `laws` maps stored laws to this language, and `findings` the stored texts of rules. In the text of a rule, a placeholder
+    `{name}` matches any text or, if `terms` has that name, only the words listed there.
     """
 
     months: tuple[str, ...]
@@ -73,7 +73,7 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     terms: dict[str, dict[str, str]] = {}
 
     def law(self, stored: str) -> str:
-        """Return a stored law in this language, or unchanged without a translation."""
+        """Return the translation of a stored law, or the law unchanged if it has none."""
         return self.laws.get(stored, stored)
 
 
@@ -85,10 +85,11 @@ def of(language: Language) -> Texts:
 
 
 def finding(language: Language, stored: str, code: str = "") -> str:
-    """Return what a rule found, in a language.
+    """Return the finding of a rule in a language.
 
-    `stored` is the text in the decision and `code` the reason code of a denial. A text that no pattern matches, such as
-    one of an older version, gives the sentence of the code. Without a code, or in English, it is returned as stored.
+    `stored` is the text in the decision and `code` the reason code of a denial. If no pattern matches
+    `stored`, for example because it is from an older version, the result is the sentence for `code`. Without a code, or in
+    English, the result is `stored`.
     """
     text = _translate(language, stored)
     if text is None:
@@ -107,7 +108,7 @@ def _translate(language: Language, stored: str) -> str | None:
 def _value(language: Language, name: str, value: str) -> str:
     if name == "registry":
         return value.upper()
-    if name == "finding":  # a text that another one quotes
+    if name == "finding":  # a text quoted in another text
         return _translate(language, value) or value
     return of(language).terms.get(name, {}).get(value, value)
 
@@ -122,7 +123,7 @@ def _patterns(language: Language) -> tuple[tuple[re.Pattern[str], str], ...]:
 
 
 def _expressions(stored: str, terms: dict[str, dict[str, str]]) -> Iterator[str]:
-    """Yield the parts of a regular expression for a text with names in braces."""
+    """Yield the parts of a regular expression that matches a template; `{name}` placeholders become named groups."""
     for part in re.split(r"(\{\w+\})", stored):
         name = part[1:-1]
         if not part.startswith("{"):
@@ -134,7 +135,7 @@ def _expressions(stored: str, terms: dict[str, dict[str, str]]) -> Iterator[str]
 
 
 def preferred(accept: str, default: Language = "en") -> Language:
-    """Return the best of our languages for an `Accept-Language` header (RFC 9110, 12.5.4); of equals the first."""
+    """Return the available language that an `Accept-Language` header prefers (RFC 9110, 12.5.4); in a tie, the first."""
     best, chosen = 0.0, default
     for wish in accept.split(","):
         tag, _, parameter = wish.partition(";")

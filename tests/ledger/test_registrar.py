@@ -224,7 +224,7 @@ IDLE: list[tuple[type[Any], dict[str, Any], str]] = [
     (ConsentRequest, CONSENT | PROOF | {"purposes": ["debt"]}, "no campaign has one of its purposes. Campaigns have: sale."),
     (ConsentRequest, CONSENT | PROOF | {"goods": ["solar"]}, "no campaign has its goods. Campaigns have: broadband."),
     (ContractRequest, CONTRACT, "no campaign is in its sector. Campaigns are in: telecommunications."),
-    (ContractRequest, CONTRACT | {"sector": "telecommunications"}, "the person did not consent to commercial calls in it."),
+    (ContractRequest, CONTRACT | {"sector": "telecommunications"}, "it includes no consent to commercial calls."),
     (ContractRequest, CONTRACT | OURS | {"goods": ["solar"]}, "no campaign has its goods. Campaigns have: broadband."),
     (CallRequestRequest, ASKED | {"goods": "solar"}, "no campaign has its goods. Campaigns have: broadband."),
     (CallRequestRequest, ASKED, "no campaign has its goods. Campaigns have: broadband."),
@@ -245,7 +245,7 @@ async def test_an_entry_that_opens_nothing_says_so(
     registrar: Registrar, kind: type[Any], sample: dict[str, Any], why: str
 ) -> None:
     receipt = await registrar.consents.record(DIALER, msgspec.convert(sample, kind))
-    assert receipt.note == f"It opens nothing yet, because {why}"
+    assert receipt.note == f"No call can rely on this entry yet, because {why}"
     (entry,) = await registrar.views.history(DIALER, "", CLEAR)
     assert entry.opens_nothing
 
@@ -273,7 +273,7 @@ async def test_a_confirmed_consent_opens_and_a_proof_for_nobodys_caller_id_does_
     told = await registrar.caller_ids.prove_caller_id(DIALER, proof)
     assert (
         told.note
-        == "It opens nothing yet, because no campaign shows this caller ID. Campaigns show: +390844123456."
+        == "No call can rely on this entry yet, because no campaign shows this caller ID. Campaigns show: +390844123456."
     )
     assert not (
         await registrar.caller_ids.prove_caller_id(DIALER, structs.replace(proof, answered=False))

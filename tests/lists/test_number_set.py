@@ -164,7 +164,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "header cut": (lambda data: data[:100], "truncated: 100 bytes; the header alone has 136"),
     "other byte order": (
         lambda data: resealed(data, 8, struct.pack(">H", 1)),
-        "the file is little-endian and this machine is not: use a little-endian one",
+        "the file is little-endian, but this machine is not: use another machine",
     ),
     "newer format": (
         lambda data: resealed(data, 10, struct.pack("<H", 9)),

@@ -53,7 +53,7 @@ def _exception(ban: SectorBan, facts: Facts, law: Binding) -> Pass | None:
 
 
 def _own_customer(ban: SectorBan, facts: Facts, law: Binding) -> Pass | None:
-    """Pass for an own customer who consented. A contract must be in force: its `tail_days` do not count here."""
+    """Return a pass if a customer of the controller consented. A contract must be in force; `tail_days` do not count."""
     contracts = [
         contract
         for contract in legal_basis.contracts(facts)

@@ -42,7 +42,7 @@ def _counted(section: Frequency, facts: Facts) -> Iterator[Instant]:
 
 
 def _counts(section: Frequency, attempt: Attempt) -> bool:
-    """Return whether an attempt counts. One without a known result does: it may have been answered."""
+    """Return whether an attempt counts. An attempt without a known result counts, because it may have been answered."""
     if attempt.result == "not_dialled":
         return False
     return section.counts == "attempts" or attempt.result not in _UNANSWERED
@@ -56,7 +56,7 @@ def _leaves(section: Frequency, facts: Facts, at: Instant) -> Instant:
 
 
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
-    """Return the midnight that ends a period of `days` days beginning with the day of `at`, in the latest place.
+    """Return the end of a period of `days` local days that begins with the day of `at`, in the place where it ends last.
 
     The facts do not hold the UTC offset at `at`; it may have been an hour larger than today's. So a call in the last
     hour of a day counts as made on the next day, and the period is never too short.
@@ -65,7 +65,7 @@ def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
 
 
 def rest_kept(facts: Facts, law: Binding) -> Outcome:
-    """Deny during the rest period. A deny without an end takes precedence, then the latest end."""
+    """Deny during the rest period. A deny without an end takes precedence, then the deny with the latest end."""
     resting = [deny for section in law.rest for deny in _rests(section, facts)]
     return max(resting, key=lambda deny: deny.not_before or math.inf, default=Pass())
 
