@@ -46,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """The state of a gate. Only `ready` is public; the rest needs a key."""
+    """The state of a gate. Only `ready` is public; the other fields need a key."""
 
     ready: bool
     problems: dict[str, str] = {}
@@ -198,7 +198,7 @@ class App:
                 await self.tick()
             except Exception:  # noqa: BLE001 - upkeep repairs the gate, so it must never end
                 _log.exception("a round of upkeep failed")
-                self._upkeep.failed("gate", "an error in its upkeep; its log has the details")
+                self._upkeep.failed("gate", "an error in upkeep; the gate's log has the details")
             try:
                 async with asyncio.timeout_at(due):  # `wait_for` may suppress the cancellation
                     await self.registrar.changed.wait()

@@ -64,7 +64,7 @@ def _failed(reason: str) -> Verdict:
 class Dialgate:
     """A client of one gate. Use it in `async with`.
 
-    `timeout` is the total time of one request, in seconds. `clock` returns Unix time in seconds, used to reject expired allows.
+    `timeout` is the total time of one request, in seconds. `clock` returns Unix time in seconds, to reject allows that have expired.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Dialgate:
         await self._write("/v1/revocations", {name: value for name, value in body.items() if value})
 
     async def _post(self, path: str, body: dict[str, str]) -> tuple[int, bytes]:
-        """Send a POST request, and retry it once if the connection was closed. With its call id, a check counts only once."""
+        """Send a POST request, and retry it once if the connection was closed. A check has a call id, so it counts only once."""
         try:
             return await self._send(path, body)
         except (ServerDisconnectedError, ConnectionResetError):

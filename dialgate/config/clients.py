@@ -28,7 +28,7 @@ class Client(Strict, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...]
     """Scopes: what the client may do."""
     key_sha256: str = ""
-    """SHA-256 of the client's key. `dialgate key NAME` creates a key and prints its SHA-256."""
+    """SHA-256 of the client's key. `dialgate key NAME` creates a key and its SHA-256."""
     key_sha256_file: str = ""
     """File with the SHA-256 of the key. Use it instead of `key_sha256`."""
     sources: tuple[str, ...] = ()

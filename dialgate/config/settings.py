@@ -23,7 +23,7 @@ class SharedStore(Strict, frozen=True, kw_only=True):
     url: str = ""
     """`redis://host:6379/0`, `unix:///path`, `redis+sentinel://host:26379,host:26379/service` or `redis+cluster://host:6379,host:6379/`; `rediss` for TLS, with `?ssl_ca_certs=FILE`. `USER:PASSWORD@` goes before the hosts."""
     url_file: str = ""
-    """File with the URL, for a URL with a password."""
+    """File that contains the URL. Use it instead of `url` for a URL with a password."""
     name: Name = "dialgate"
     """Prefix of dialgate's keys in Redis."""
     replicas: Annotated[int, Meta(ge=0, le=16)] = 0
@@ -74,7 +74,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     store: SharedStore | None = None
     """One Redis for several gates. Without it the gate has an embedded store."""
     peers: Mapping[Name, Url] = {}
-    """Addresses under which the gates on the `store` reach each other: `{rome: "https://rome.example:8080", milan: …}`. The same on every node."""
+    """URLs at which the gates that share the `store` reach each other: `{rome: "https://rome.example:8080", milan: …}`. Use the same value on every node."""
     store_patience: Seconds = 0.1
     """Seconds to wait for a locked embedded store before a check is denied."""
     # Less than the 10 s for which a command waits for a gate to confirm: a late gate denies every call until it has confirmed.
@@ -85,7 +85,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     log_segment_hours: Annotated[int, Meta(ge=0, le=8784)] = 24
     """Age in hours of a log file after which the next call starts a new one. `0`: only the size counts. Closed files are packed and shipped."""
     storage: Storage = Storage()
-    """How long each kind of data is stored after its last use."""
+    """Storage period of each kind of data after its last use."""
     snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     """Ed25519 public key (64 hexadecimal digits). With it, the gate serves only snapshots signed by this key."""
     snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
@@ -97,7 +97,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     timestamp_url_file: str = ""
     """File that contains the URL of the authority. Use it instead of `timestamp_url` for a URL with a password."""
     timestamp_roots: str = ""
-    """PEM file with its root certificates. A time stamp under another root is discarded."""
+    """PEM file with the root certificates of the authority. A time stamp under another root is discarded."""
     timestamp_seconds: Seconds = 3_600
     """Seconds between two time stamps."""
     log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1

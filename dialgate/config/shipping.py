@@ -18,7 +18,7 @@ class StreamTo(Strict, frozen=True, kw_only=True):
     url: str = ""
     """URL of the Redis, in the form of `store.url`."""
     url_file: str = ""
-    """File with the URL, for a URL with a password."""
+    """File that contains the URL. Use it instead of `url` for a URL with a password."""
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")] = "dialgate"
     """Prefix of dialgate's keys in this Redis."""
     keep: Annotated[int, Meta(ge=1_000, le=1_000_000_000)] = 1_000_000
@@ -37,7 +37,7 @@ class Shipping(Strict, frozen=True, kw_only=True):
     region: str = ""
     """Region of the object storage."""
     credentials_file: str = ""
-    """File in the format of `aws configure`, readable only by its owner. Without it: the environment's `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the machine's role."""
+    """File in the format of `aws configure`, readable only by its owner. Default: the environment's `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the machine's role."""
     at_once: bool = False
     """Whether full files are shipped before they are packed. They arrive sooner, but are six times as large."""
     stream: StreamTo | None = None

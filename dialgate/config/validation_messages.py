@@ -24,11 +24,11 @@ TYPES: Final = {
     "date": "a day, as in 2026-11-24",
     "datetime": "an instant with its offset, as in 2026-11-24T10:00:00+01:00",
 }
-_NAME: Final = "1 to 64 small letters, digits, `.`, `_` and `-`, with a letter or a digit first"
+_NAME: Final = "1 to 64 lower-case letters, digits, `.`, `_` and `-`, with a letter or a digit first"
 PATTERNS: Final = {
     "^[A-Z]{2}$": "a two-letter country code such as IT",
-    "^[0-9a-f]{64}$": "64 hexadecimal digits in small letters",
-    "^([0-9a-f]{64})?$": "64 hexadecimal digits in small letters",
+    "^[0-9a-f]{64}$": "64 lower-case hexadecimal digits",
+    "^([0-9a-f]{64})?$": "64 lower-case hexadecimal digits",
     "^([0-9a-fA-F]{64})?$": "64 hexadecimal digits",
     "^([0-9a-f]{8})?$": "8 hexadecimal digits",
     r"^[a-z0-9][a-z0-9_.-]{0,63}$": _NAME,

@@ -92,7 +92,7 @@ def parse_profile(data: Any) -> Profile:
 
 def _problems(profile: Profile) -> Iterator[str]:
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", profile.id):
-        yield f"id {profile.id!r}: use small letters, digits, `_` and `-`, with a letter or a digit first"
+        yield f"id {profile.id!r}: use lower-case letters, digits, `_` and `-`, with a letter or a digit first"
     for field in FIELDS:
         for place in profile.places(field):
             if not _PLACE.fullmatch(place):

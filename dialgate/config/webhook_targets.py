@@ -20,20 +20,20 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An endpoint that receives each revocation and its lifting."""
+    """An endpoint that receives each revocation and each lifting of a revocation."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
     """Stable name. The gate stores under this name how far revocations were delivered."""
     url: str
     """URL to which messages are posted. It must use https or be on this machine."""
     controllers: tuple[str, ...]
-    """Controllers whose revocations it receives. It also receives revocations for every controller."""
+    """Controllers whose revocations the endpoint receives. It always receives revocations that bind every controller."""
     secret_file: str
     """File with the secret that signs each message: `whsec_` and 24 to 64 bytes in base64. For a dialer: file with the user's password."""
     retry_seconds: Annotated[float, Meta(gt=0, le=300)] = 1
     """Seconds until a failed message is sent again. The time doubles after each failure, up to five minutes."""
     give_up_hours: Annotated[float, Meta(gt=0, le=720)] = 72
-    """Hours after which a message is skipped and the next one is sent."""
+    """Hours after which an undelivered message is skipped and the next one is sent."""
     kind: Literal["webhook", "vicidial", "goautodial"] = "webhook"
     """`webhook`, or the type of a dialer to whose do-not-call list the numbers are added: `vicidial` (`…/non_agent_api.php`) or `goautodial` (goAPIv2)."""
     user: str = ""
@@ -74,7 +74,7 @@ def secret_of(text: str, kind: str = "webhook") -> bytes:
     except binascii.Error:
         secret = b""
     if not text.strip().startswith(_PREFIX) or not _LEAST <= len(secret) <= _MOST:
-        raise ValueError("the secret must be `whsec_` and base64 of 24 to 64 bytes")
+        raise ValueError("the secret must be `whsec_` followed by base64 of 24 to 64 bytes")
     return secret
 
 

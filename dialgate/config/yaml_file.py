@@ -55,7 +55,7 @@ def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
 
 
 def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
-    """Return the data as `kind`, or all its faults with advice. Msgspec alone reports only the first."""
+    """Return the data as `kind`, or all its faults with advice. Msgspec alone would report only the first fault."""
     try:
         return msgspec.convert(data, kind), []
     except msgspec.ValidationError as error:
@@ -149,7 +149,7 @@ def _faults(data: Any, kind: Any, at: str) -> Iterator[str]:
 
 
 def _plain(data: Any, kind: Any) -> Any:
-    """Return a type without its limits; for a union, the member that matches the data's tag."""
+    """Return a type without its limits. For a union, return the member that matches the data's tag."""
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) not in {Union, UnionType}:

@@ -120,7 +120,7 @@ class Gatherer:
         self._left_out: dict[str, str] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._caller_ids = CallerIds(config.laws.values())
-        # With the begin and end of the local day for which an entry is valid.
+        # With the beginning and end of the local day for which an entry is valid.
         self._places: dict[tuple[str, str], tuple[Instant, Instant, Place]] = {}
         self._days: dict[str, tuple[Instant, Instant, date]] = {}
         self._registries = {
@@ -356,7 +356,7 @@ def _number(kind: Kind, region: str) -> Number:
 
 
 def _stricter(requested: CallType | None, declared: CallType) -> CallType:
-    """Return the stricter call type: a call can only tighten the type that its campaign declares."""
+    """Return the stricter call type, because a call can only tighten the type that its campaign declares."""
     return requested if requested is not None and STRICTNESS[requested] > STRICTNESS[declared] else declared
 
 

@@ -89,7 +89,7 @@ class Gate:
     def check(self, call: Call, client: Client) -> asyncio.Future[Answer]:
         """Return a future for the answer, set once the decision is recorded.
 
-        A fault of the gate is an answer too: a deny without a decision id.
+        If the gate fails, the answer is a deny without a decision id.
         """
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self.ask(call, client, answer)
@@ -117,7 +117,7 @@ class Gate:
             batch.add_done_callback(self._batches.discard)
 
     def _end_preparing(self, requests: list[CallRequest]) -> None:
-        """Let the next batch start: the current one has started its commit, needs no commit, or failed."""
+        """Let the next batch start, because the current one has started its commit, needs no commit, or failed."""
         if self._preparing is requests:
             self._preparing = None
         self._start_batch()
@@ -139,14 +139,14 @@ class Gate:
             self._end_preparing(requests)
 
     async def _answers(self, requests: list[CallRequest]) -> Sequence[Answer]:
-        """Return one answer for each call: a denial if the gate failed. Raises nothing."""
+        """Return one answer for each call. If the gate fails, all answers are denials. Never raises."""
         try:
             return await self._decide_batch(requests)
         except Unavailable as fault:
             component, problem = fault.component, str(fault)
         except Exception:  # noqa: BLE001 - after any error the calls are denied and the gate keeps running
             _log.exception("a batch failed")
-            component, problem = "gate", "an error in the gate; its log has the details"
+            component, problem = "gate", "an error in the gate; the gate's log has the details"
         self._upkeep.failed(component, problem)
         self.metrics.faults.labels(component).inc(len(requests))
         return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(requests)
@@ -269,7 +269,7 @@ class Gate:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The registry answers in use."""
+        """The snapshot of registry answers in use."""
         return self._gatherer.snapshot
 
     def snapshot_parts(self) -> tuple[Part, ...]:

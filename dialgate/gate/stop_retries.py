@@ -34,7 +34,7 @@ class StopRetries:
         store: stop_recovery.RecoveryStore,
         find_call: Callable[[str], Awaitable[tuple[str, str] | None]],
     ) -> None:
-        """Start without stops. `find_call` asks the store's other gates for a decision's controller and called number."""
+        """Start with no stops to retry. `find_call` asks the store's other gates for a decision's controller and called number."""
         self._data, self._keys, self._store, self._find_call = data, keys, store, find_call
         self._unentered: list[OutcomeRecord] = []
         self._task: asyncio.Task[None] | None = None
@@ -49,13 +49,13 @@ class StopRetries:
         if not self._unentered:
             return ""
         return (
-            f"{len(self._unentered)} stops in the log are missing in the ledger, and no running gate has the records of their"
+            f"{len(self._unentered)} stops in the log are missing from the ledger, and no running gate has the records of their"
             f" calls. The first belongs to decision {self._unentered[0].decision}. Start the gate that allowed it, or enter the"
             " stops with `dialgate revoke` and restart this gate"
         )
 
     def refuse_if_unentered(self) -> None:
-        """Raise `StopsUnentered` while a stop's number is unknown: any call could be to that person."""
+        """Raise `StopsUnentered` while the number of a stop is unknown, because any call could be to that person."""
         if self._unentered:
             raise StopsUnentered(self.problem)
 

@@ -1,1 +1,1 @@
-"""Reads and writes of the ledger, call lists, caller-ID proofs and outcomes: one module for each subject."""
+"""Access to the ledger, call lists, caller-ID proofs and call outcomes, with one module for each topic."""

@@ -101,7 +101,7 @@ class LedgerAccess:
     ) -> tuple[Entry, E]:
         """Return the client's ledger entry with this id or sequence, and its event.
 
-        Raises `unknown` if the client has no such entry of the `kind`, `StoreUnavailable`.
+        Raises `unknown` if the client has no entry of this `kind` with this id, or `StoreUnavailable`.
         """
         seq = self.ids.entry_seq(entry_id)
         entry = next(iter(await self.store.since(seq - 1, 1)), None)
@@ -115,7 +115,7 @@ class LedgerAccess:
         return entry, entry.event
 
     def masked_for(self, entry: Entry, ask: R) -> R:
-        """Return a request whose texts do not contain the entry's number."""
+        """Return the request with the entry's number masked in its texts."""
         if not entry.sealed:
             return ask
         return self.masker(entry.controller).masked(ask, self.keys.ledger.unseal(entry.sealed))

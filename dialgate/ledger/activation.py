@@ -40,7 +40,7 @@ class Activation:
             _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())
         except (Unavailable, OSError) as error:
             raise NotInForce(
-                f"It is recorded, but this gate does not use it yet ({error}). The gate retries every second."
+                f"The list or proof is recorded, but this gate does not use it yet ({error}). The gate retries every second."
             ) from error
         if not confirmed:
             return "recorded; a gate of this node has not confirmed it yet, and denies calls until it uses it"

@@ -1,10 +1,10 @@
 """Bulk import of consents, contracts or call requests from a file with one row for each entry.
 
 Columns have the names of the request's fields. `purposes`, `call_types` and `goods` may hold several words, separated by
-blanks, `;` or `|`. Unknown columns are rejected: a misspelt `expires_at` would give a consent without an end.
+blanks, `;` or `|`. Unknown columns are rejected, because a misspelt `expires_at` would give a consent without an end.
 
-The whole file is read before anything is written, and one invalid row rejects it, unless invalid rows are to be skipped. Then it is
-written in parts. After an interruption, import the same file again: entries that are already in the ledger are not repeated.
+The whole file is read before anything is written, and one invalid row rejects it, unless invalid rows are to be skipped. The file
+is then written in parts. After an interruption, import the same file again: entries that are already in the ledger are not repeated.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Bulk import of revocations, for example from another system or a register.
 
-The whole file is read before anything is written, and one invalid row rejects it, unless invalid rows are to be skipped. Then it is
-written in parts, so that a gate can write in between. Each part is in force once it is on the disk. After an interruption,
+The whole file is read before anything is written, and one invalid row rejects it, unless invalid rows are to be skipped. The file
+is then written in parts, so that a gate can write in between. Each part is in force once it is on the disk. After an interruption,
 import the same file again: numbers that are already revoked are not repeated.
 """
 
@@ -135,7 +135,7 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
 
 
 async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
-    """Return the subjects with a revocation in force that is at least as wide."""
+    """Return the subjects that already have a revocation in force with at least the scope of `order`."""
     entered = list(await store.subjects_with_entries(subjects))
     states = (await store.read(entered)).known if entered else []
     return {

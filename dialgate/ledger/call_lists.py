@@ -195,7 +195,7 @@ class CallLists:
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
-    """Raise `Refused` if a text field contains a number of the list: decisions would record that number in clear."""
+    """Raise `Refused` if a text field contains a number of the list, because decisions would record it in clear."""
     texts = {
         "id": ask.id,
         "collected_by": ask.collected_by,
@@ -206,7 +206,9 @@ def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
     for name, text in texts.items():
         if call_list.names_one_of(path, text, home):
             raise Refused(
-                "request.invalid", "It contains a telephone number of the list. Remove the number.", name
+                "request.invalid",
+                "This text contains a telephone number of the list. Remove the number.",
+                name,
             )
 
 

@@ -123,6 +123,6 @@ class Consents:
         if isinstance(event, ConsentConfirmed) and event.at < max(
             start.collected_at for start in starts if isinstance(start, ConsentGiven)
         ):
-            text = "The consent was collected after that. Send the time of the confirmation."
+            text = "The consent was collected later than this. Send the time of its confirmation."
             raise Refused("request.invalid", text, "at")
         return find_ending(history, event)

@@ -82,7 +82,7 @@ class ClientIds:
     async def position(self, client: Client, cursor: int) -> int:
         """Return the ledger sequence of `cursor`, the last `seq` that a client received. Raises `StoreUnavailable`.
 
-        An unknown cursor gives 0, the beginning: a repeated revocation does no harm, a missing one does.
+        An unknown cursor gives 0, the beginning, because a repeated revocation does no harm but a missing one does.
         """
         if is_plain(cursor):
             # The entries after a plain sequence would reveal how many entries of other controllers precede it.

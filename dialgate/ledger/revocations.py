@@ -130,7 +130,9 @@ class Revocations:
 
     def _lifted_before(self, earlier: Entry, event: Lifted, ask: LiftRequest) -> Receipt:
         if event.ground != ask.ground:
-            raise Refused("revocation.lifted", "It was already lifted on another ground.", "ground", 409)
+            raise Refused(
+                "revocation.lifted", "This revocation was already lifted on another ground.", "ground", 409
+            )
         return self._access.receipt(earlier.seq)
 
     async def _check_new_consent(

@@ -24,7 +24,10 @@ Telephone: TypeAlias = Annotated[str, Meta(max_length=256, extra={"telephone": T
 Sha256: TypeAlias = Annotated[str, Meta(pattern="^([0-9a-fA-F]{64})?$")]
 Goods: TypeAlias = Annotated[
     tuple[Name, ...],
-    Meta(max_length=64, description="Only these goods, named as in the campaigns. Default: all."),
+    Meta(
+        max_length=64,
+        description="Goods to which the entry is limited, named as in the campaigns. Default: all goods.",
+    ),
 ]
 When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
@@ -111,17 +114,17 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
 
     number: _Person
     id: _EntryId
-    collected_at: Annotated[When, about("When the person gave it.")]
+    collected_at: Annotated[When, about("When the person gave the consent.")]
     purposes: Annotated[
         tuple[Purpose, ...],
-        Meta(min_length=1, max_length=16, description="The purposes of calls that it permits."),
+        Meta(min_length=1, max_length=16, description="The purposes of the calls that the consent permits."),
     ]
     call_types: Annotated[
         tuple[CallType, ...],
-        Meta(min_length=1, max_length=16, description="The types of call that it permits."),
+        Meta(min_length=1, max_length=16, description="The types of the calls that the consent permits."),
     ]
     goods: Goods = ()
-    expires_at: Annotated[When | None, about("When it expires. Default: never.")] = None
+    expires_at: Annotated[When | None, about("When the consent expires. Default: never.")] = None
     text_version: Annotated[Phrase, about("The version of the wording that the person agreed to.")] = ""
     artefact: Annotated[Words, about("Reference to the signed form or the recording.")] = ""
     artefact_sha256: Annotated[
@@ -136,11 +139,13 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
             "For a consent that another party collected: that party, and every cession since. The last one names this controller's id. Needs `third_party`."
         ),
     ] = None
-    collection_channel: Annotated[Name, about("How the person gave it: form, call, shop…")] = ""
+    collection_channel: Annotated[Name, about("How the person gave the consent: form, call, shop…")] = ""
     profiling: Annotated[bool, about("The person separately consented to profiling that selects calls.")] = (
         False
     )
-    third_party: Annotated[bool, about("The person separately consented to its cession to others.")] = False
+    third_party: Annotated[
+        bool, about("The person separately consented to the cession of the consent to others.")
+    ] = False
     double_opt_in: Annotated[
         bool, about("The consent has no effect until it is confirmed (double opt-in).")
     ] = False
@@ -188,9 +193,11 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
     number: _Person
     id: _EntryId
     requested_at: Annotated[When, about("When the person asked.")]
-    expires_at: Annotated[When, about("Until when the person may be called.")]
+    expires_at: Annotated[When, about("The instant until which the person may be called.")]
     goods: Annotated[Name, about("The goods that the call is about, named as in the campaigns.")] = ""
-    own_interface: Annotated[bool, about("Made on the controller's own web site or app.")] = False
+    own_interface: Annotated[bool, about("The request was made on the controller's own web site or app.")] = (
+        False
+    )
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):

@@ -36,8 +36,8 @@ Word: TypeAlias = Literal["allow", "later", "deny"]
 class Verdict(Struct, frozen=True):
     """The verdict on a number.
 
-    `code` is the first reason of a deny. `valid_until` is the end of an allow by law, `not_before` the start of a `later`;
-    both are 0 if unknown.
+    `code` is the first reason of a deny. The law permits an allowed call until `valid_until`, and a `later` call from
+    `not_before` on; both are 0 if unknown.
     """
 
     word: Word
@@ -135,7 +135,7 @@ class Judge:
         return _verdict_of(decide(facts, law))
 
     def _default(self, question: Question) -> _Judged:
-        """Return the verdict for a number without ledger entries and attempts."""
+        """Return the verdict for a number with no ledger entries and no attempts."""
         file_facts = self._gatherer.files(question)
         key = (question.number.problem or id(question.number), question.zones, id(file_facts))
         judged = self._judged.get(key)

@@ -352,7 +352,7 @@ async def test_a_confirmation_is_not_older_than_what_it_confirms(registrar: Regi
         DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest)
     )
     early = {"number": CLEAR, "id": "c", "at": "2026-11-23T09:59:59+01:00"}
-    with pytest.raises(Refused, match="collected after that"):
+    with pytest.raises(Refused, match="collected later than this"):
         await registrar.consents.record(DIALER, msgspec.convert(early, ConfirmationRequest))
 
 
