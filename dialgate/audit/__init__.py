@@ -1,1 +1,1 @@
-"""Proof and explanation of what was decided: search, replay, evidence, legal holds, key retirement, reconciliation."""
+"""Proof and explanation of decisions: search, replay, evidence, legal holds, key retirement, reconciliation."""

@@ -1,4 +1,4 @@
-r"""The evidence bundle: a file of one line with everything needed to check decisions without the gate.
+r"""The evidence bundle: a one-line file with everything needed to check decisions without the gate.
 
     {"signature":"<128 hex digits>","key":"<64 hex digits>","evidence":<body>}\n
 
@@ -10,24 +10,24 @@ body as stored, so no byte can be changed or added. The body is a JSON object:
                         keys of its month are destroyed); the registry answers and consents that its facts name, with
                         receipt, artefact and hash, if still stored; the sequences of the entries that report the
                         outcome of the call
-    asked               for a list of numbers: each number with the ids of its decisions
+    asked               if the request was a list of numbers: each number with the ids of its decisions
     entries             decisions and grounds as stored in the log, each with the index of its checkpoint and the Merkle path
                         to that checkpoint's root (RFC 6962, 2.1.1)
     checkpoints, keys   checkpoints as stored in the log, and the public keys that signed them, by name
     kept                texts by their SHA-256: the law and the configuration's file list (`dialgate.config.content_store`) that
-                        the grounds name. Of the configuration's files, only the law and the controller's own file
-    manifest            manifest of the registry answers, if the decisions were made with those in use now. If files of other
-                        controllers had to be left out, its signature is left out too
+                        the grounds name. The configuration's files are left out, except the law and the controller's own file
+    manifest            manifest of the registry answers, if the decisions were made with the answers in use now. If files of
+                        other controllers had to be left out, so is the signature
     covered             the last entry covered by a checkpoint; outcomes reported later are not in the bundle
     elsewhere           outcomes reported to other logs of the same gate: log, entries and checkpoints of each, as above
     since, until        for a list of numbers: only decisions with since <= time < until, if the request had these
     stamps              RFC 3161 time stamps (DER, base64) of a checkpoint (by index), its line break included
 
-A decision is proved by the first checkpoint that covers it, or by the first time-stamped one if that follows within
-a day. Entries prove what the log contained when the checkpoint was signed. The bundle does not prove that a clear number belongs
-to its record, nor the contents of a receipt: these rest on the signer's word, because the keys that would prove them also open
-the records of other people. Format 1 contained every file of the configuration. Fields are only appended; any other change is
-a new `format`. `dialgate/tools/verifier/verify_evidence.py` checks all of this without this package.
+A decision is proved by the first checkpoint that covers it, or by the first time-stamped checkpoint if it follows within a day.
+Entries prove what the log contained when the checkpoint was signed. The bundle does not prove that a number in clear belongs to
+its record, nor what a receipt contains. For these one must trust the signer, because the keys that would prove them also decrypt
+the records of other people. Format 1 contained every file of the configuration. Fields are only appended; any other change is a
+new `format`. `dialgate/tools/verifier/verify_evidence.py` checks all of this without this package.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -113,7 +113,7 @@ class _Sealed(Struct):
 
 
 class Sources(Struct, frozen=True, kw_only=True):
-    """The files and keys of a gate from which evidence is made.
+    """A gate's files and keys from which evidence bundles are built.
 
     `folder` is the folder of the log, `others` the folders of the node's other logs.
     """
@@ -134,14 +134,14 @@ class Sources(Struct, frozen=True, kw_only=True):
 
 
 class KnownDecision(Struct, frozen=True):
-    """A decision, with the called number if the caller knows it without the month's keys."""
+    """A decision, with the called number if it is known without the month's keys."""
 
     record: Record
     number: str | None = None
 
 
 async def of_decision(sources: Sources, decision: str, now: Instant) -> bytes:
-    """Return the evidence of one decision.
+    """Return the evidence bundle for one decision.
 
     Raises `NoEvidence`, `LogDamaged`, `KeysUnusable`, `StoreUnavailable`.
     """
@@ -160,10 +160,10 @@ async def of_numbers(
     since: Instant | None = None,
     until: Instant | None = None,
 ) -> bytes:
-    """Return the evidence of every decision about these numbers (E.164) with `since` <= time < `until`.
+    """Return the evidence bundle for all decisions about these numbers (E.164) with `since` <= time < `until`.
 
-    Includes decisions of retired months under a legal hold, and lists numbers without a decision. Raises as `of_decision`,
-    and `HoldRefused`.
+    It includes decisions of retired months that are under a legal hold, and lists the numbers without a decision. Raises what
+    `of_decision` raises, and `HoldRefused`.
     """
     number_of = {hashed: number for number in numbers for hashed in sources.keys.hashes(number).values()}
     records = [record for _, record in Reader(sources.folder).about(frozenset(number_of))]
@@ -202,7 +202,7 @@ def numbers_in(bundle: bytes) -> set[str]:
 
 
 async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request: Bundle) -> bytes:
-    """Return the signed bundle: `request` with the findings and their proofs added."""
+    """Return the signed bundle: `request` completed with the decisions and their proofs."""
     records = [known.record for known in decisions]
     stamps = {stamp.checkpoint: stamp.response for stamp in timestamps(sources.folder)}
     chain = Chain(sources.folder)
@@ -235,13 +235,13 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """Return the name of another log and the proofs of its outcome reports about these calls, if it has any."""
+    """Return the name of another log and the proofs of its outcome reports about these calls, or None without reports."""
     seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None
 
 
 def _outcomes(chain: Chain, records: Sequence[Record]) -> dict[str, list[int]]:
-    """Return the sequences of the outcome reports that a checkpoint covers, by decision."""
+    """Return, for each decision id, the sequences of the outcome reports that a checkpoint covers."""
     seqs: dict[str, list[int]] = {}
     for report in sorted(
         Reader(chain.folder).reports({record.id for record in records}), key=attrgetter("seq")
@@ -252,7 +252,7 @@ def _outcomes(chain: Chain, records: Sequence[Record]) -> dict[str, list[int]]:
 
 
 def _proved_together(records: Sequence[Record], outcomes: Mapping[str, list[int]]) -> list[tuple[int, ...]]:
-    """Return groups of entries to prove by one checkpoint: each decision with its grounds, each outcome alone."""
+    """Return the groups of entries that one checkpoint must prove: each decision with its grounds, each outcome alone."""
     reports = [(seq,) for seqs in outcomes.values() for seq in seqs]
     return [*((record.grounds, record.seq) for record in records), *reports]
 
@@ -342,7 +342,7 @@ def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
 
 
 def _kept_texts(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """Yield law and configuration of the records with their digests, without files of other controllers.
+    """Yield the laws and configurations that the records name, with their digests, but no other controller's files.
 
     Raises `NoEvidence` if a text is missing.
     """

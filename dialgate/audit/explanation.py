@@ -47,8 +47,8 @@ class Consulted(Struct, frozen=True, kw_only=True):
 class Rests(Struct, frozen=True, kw_only=True):
     """The legal basis of an allowed call.
 
-    `kind` is `consent`, `contract`, `request` or `directory`. `since` is the day or time at which it was given, began, was
-    made or was collected.
+    `kind` is `consent`, `contract`, `request` or `directory`. `since` is the day or time at which the consent was given, the
+    contract began, the request was made, or the directory entry was collected.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class Account(Struct, frozen=True, kw_only=True):
     """One decision, in words and as data.
 
     `words` explains it to the called person, one sentence each. `missing` maps each gate that could not be asked for the
-    outcome of the call to the reason. Where the response lists several decisions, the list has its own `missing`.
+    outcome of the call to the reason. In a list of decisions, the field is empty and the list has its own `missing`.
     """
 
     decision_id: str
@@ -95,7 +95,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
 
 def account(found: FoundDecision, language: Language, names: Mapping[str, str]) -> Account:
-    """Return the account of a decision. `names`: the controllers' names by id."""
+    """Return the account of a decision. `names` maps controller ids to names."""
     record, text = found.record, texts.of(language)
     facts, decision = record.facts, record.decision
     return Account(
@@ -133,7 +133,7 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
 
 
 def none_found(language: Language, *, dated: bool = False) -> str:
-    """Return the sentence for an empty result. `dated`: the search was limited to certain dates."""
+    """Return the sentence that no decision was found. `dated`: the search was limited to certain dates."""
     phrases = texts.of(language).phrases
     return phrases.none_dated if dated else phrases.none
 
@@ -141,9 +141,10 @@ def none_found(language: Language, *, dated: bool = False) -> str:
 def notices(
     language: Language, retired: list[str], missing: Mapping[str, str], *, nothing: bool, dated: bool = False
 ) -> list[str]:
-    """Return sentences about what the response lacks.
+    """Return a sentence about each kind of data that the response lacks.
 
-    These are: no decision at all (`nothing`), months whose keys are destroyed, gates that could not be asked.
+    `nothing`: no decision was found. `retired`: months whose keys are destroyed. `missing`: gates that could not be asked.
+    `dated`: the search was limited to certain dates.
     """
     sentences = [none_found(language, dated=dated)] if nothing else []
     if retired:
@@ -170,7 +171,7 @@ class _Narrator:
     def sentences(self) -> Iterator[str]:
         yield self._verdict()
         yield from self._campaign()
-        if not self._found.record.caller_sealed:  # sealed: it was refused, and may be a third person's number
+        if not self._found.record.caller_sealed:  # encrypted: may be a third person's number
             yield self._shown()
         if self._found.record.decision.allow:
             yield from self._legal_basis()
@@ -288,7 +289,7 @@ class _Narrator:
 
 
 def _final_report(outcomes: tuple[OutcomeRecord, ...]) -> OutcomeRecord | None:
-    """Return the report that counts if a call has several: the strictest, and of equal ones the latest."""
+    """Return the outcome report that counts: the strictest, and the latest of equally strict ones."""
     return max(outcomes, key=lambda report: (RESULT_RANK[report.result], report.seq), default=None)
 
 

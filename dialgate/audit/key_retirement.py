@@ -1,7 +1,7 @@
-"""Key retirement: destroys the keys of months past their retention term, which makes their decisions anonymous.
+"""Key retirement: the destruction of a month's keys after its retention term, which makes its decisions anonymous.
 
-The log and its hash chain stay unchanged. GDPR art. 5(1)(e), 17(3)(e) and 18: decisions may be kept for legal claims, but not
-linked to a person for longer than these last.
+The log and its hash chain stay unchanged. GDPR art. 5(1)(e), 17(3)(e) and 18: decisions may be kept for legal claims, but
+linked to a person only as long as a claim is possible.
 """
 
 from collections import Counter
@@ -22,8 +22,8 @@ from dialgate.decision_log.records import month_of
 class Month(Struct, frozen=True, kw_only=True):
     """The decisions that the log contains for one month.
 
-    `over_from` is the month from whose first instant (UTC) on the retention term is over. `held` counts decisions about
-    numbers under a legal hold, which stay linked to their number.
+    The retention term ends when the month `over_from` begins (UTC). `held` counts decisions about numbers under a legal hold,
+    which stay linked to their numbers.
     """
 
     month: str
@@ -48,7 +48,7 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
     held = Counter(month_of(record.at) for _, record in chains.about(list(hashes)))
     *past, newest = sorted(keys.hashes("")) or [""]
     result = [_month(config.settings.retention, name, counts, held[name], now) for name in past]
-    if newest:  # its keys are in use, however old it is
+    if newest:  # the newest month's keys are in use, whatever its age
         result.append(
             replace(_month(config.settings.retention, newest, counts, held[newest], now), over=False)
         )
@@ -56,9 +56,9 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
 
 
 def retire(config: Config, keys: Keys, month: str) -> int:
-    """Destroy the keys of `month` and return how many decisions under a legal hold were saved before.
+    """Destroy the keys of `month`, after saving the ids of its decisions under a legal hold.
 
-    Raises as `months`.
+    Returns how many ids were saved. Raises what `months` raises.
     """
     chains = Chains(config.data)
 
@@ -81,7 +81,7 @@ def _month(
     now: Instant,
 ) -> Month:
     own = {(country, allow): count for (month, country, allow), count in counts.items() if month == name}
-    # Segments of a month without decisions here may be stored elsewhere: use the longest term, that of no country.
+    # If no decision of the month is here, its segments may be stored elsewhere: use the term without a country, the longest.
     groups = own or {("", True): 0}
     longest = max(decision_retention.months(retention, country, allowed=allow) for country, allow in groups)
     over_from = decision_retention.over_from(name, longest)

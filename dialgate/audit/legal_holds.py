@@ -6,9 +6,10 @@ One JSON object, mode 0600, always replaced as a whole:
                          {"id":2,"at":<ms>,"by":"…","reason":"…","lifted_at":<ms>,"lifted_by":"…","lifted_because":"…"}]}
 
 `number` is encrypted with the key for holds (`Keys.holds`), which outlives the keys of a month. `records` are the ids of the
-number's decisions in months retired since: the log is never edited, so this file keeps the link. Lifting a hold deletes
-`number` and `records` and keeps the rest. Every change of the format gets a new `format`: a program refuses files with unknown
-fields. `holds.json.new` is an unfinished write. `holds.lock` is empty and locked by the process that changes the file.
+number's decisions in months that were retired during the hold: the log is never edited, so this file keeps the link. Lifting a
+hold deletes `number` and `records` and keeps the rest. Every change of the fields needs a new `format`, because programs refuse
+files with unknown fields. `holds.json.new` is an unfinished write. `holds.lock` is empty and locked by the process that changes
+the file.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ _DIGITS_GIVEN_AWAY = 6
 
 
 class HoldRefused(Exception):
-    """A hold cannot be placed, lifted or read; the message says what to do."""
+    """The error if a hold cannot be placed, lifted or read. Its text says what to do."""
 
 
 def read_number(raw: str, home: str) -> str:
@@ -85,7 +86,7 @@ class Holds:
             return msgspec.json.decode(self._path.read_bytes(), type=_File).holds
         except FileNotFoundError:
             return ()
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec lets the second one through
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec may raise the latter
             raise HoldRefused(f"{self._path}: {error}. Restore the file from its backup.") from error
 
     def under(self) -> "UnderHold":

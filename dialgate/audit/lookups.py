@@ -1,8 +1,8 @@
-"""The record of look-ups: every read of data about a number is stored first, with client and reason.
+"""The record of look-ups: who reads data about a number, and why, is recorded before the data is shown.
 
-GDPR 5(2), 15(1)(c), 32: the data subject may ask who saw the data, and after a breach it must be known. If the look-up cannot
-be recorded, no data is shown. The same record limits the look-ups per client: with a look-up of every number a client could
-rebuild the registry, which the law forbids to extract (D.P.R. 26/2022 art. 8 c. 1 and 3).
+GDPR 5(2), 15(1)(c), 32: the data subject may ask who saw the data, and after a breach the controller must know. If the look-up
+cannot be recorded, no data is shown. The same record limits the look-ups per client: by looking up every number, a client could
+rebuild the registry, which the law forbids (D.P.R. 26/2022 art. 8 c. 1 and 3).
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ from dialgate.crypto.masking import Masker
 from dialgate.observability.metrics import Metrics
 from dialgate.store.sqlite_subjects import Lookup, SubjectStore
 
-# Long enough to be a reason, short enough not to become a case file.
+# The minimum refuses empty reasons; the maximum keeps case files out of the record.
 Reason: TypeAlias = Annotated[str, Meta(min_length=3, max_length=256)]
 
 SPAN = HOUR
@@ -43,7 +43,7 @@ class TooManyLookups(Refused):
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """One look-up, as the data subject gets to see it."""
+    """One look-up, as shown to the data subject."""
 
     at: str
     client: str
@@ -64,7 +64,7 @@ class Lookups:
     ) -> None:
         """Record a look-up of this number (E.164); show the data only after this returns.
 
-        Raises `TooManyLookups`, `Refused` if `purpose` is empty, `StoreUnavailable`.
+        Raises `TooManyLookups`, `StoreUnavailable`, and `Refused` if `purpose` is empty.
         """
         limit = settings.limits.lookups_an_hour
         lookup = self._lookup(client, settings.node, controller, number, what, purpose)
@@ -76,9 +76,10 @@ class Lookups:
     async def record_disclosure(
         self, client: Client, node: str, controller: str, numbers: Iterable[str], purpose: str
     ) -> None:
-        """Record that evidence about these numbers was disclosed, without the limit per client.
+        """Record that evidence about these numbers was disclosed.
 
-        An authority's list may be long. Raises as `record`.
+        The limit per client does not apply, because an authority's list of numbers may be long. Raises `StoreUnavailable`, and
+        `Refused` if `purpose` is empty.
         """
         for number in numbers:
             lookup = self._lookup(client, node, controller, number, "evidence", purpose)

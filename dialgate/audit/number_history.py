@@ -1,4 +1,4 @@
-"""The history of a number: every decision about it that can still be found, with outcomes and registry receipts.
+"""The history of a number: the decisions that can still be linked to the number, with outcomes and registry receipts.
 
 A month's keys link numbers to records. After these keys are destroyed, the records of that month are anonymous and the
 history reports the month as retired.
@@ -29,10 +29,10 @@ _FOR_EVER: Final[Instant] = 1 << 62
 
 
 class Visibility(Struct, frozen=True, kw_only=True):
-    """The decisions that a reader may see: of `controllers`, or of all if None, within [`since`, `until`).
+    """A filter for the decisions that a client may see: those of `controllers` (None for all) with `since` <= time < `until`.
 
-    Decisions about unknown campaigns belong to no controller. They are visible if `controllers` is None, or to the `client`
-    that asked for them.
+    A decision about an unknown campaign belongs to no controller. It is visible if `controllers` is None, or if `client`
+    requested it.
     """
 
     controllers: tuple[str, ...] | None = None
@@ -42,7 +42,7 @@ class Visibility(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, client: str, controllers: tuple[str, ...], controller: str = "") -> "Visibility":
-        """Return the view of a client with these controllers, limited to `controller` if given."""
+        """Return the filter for a client with these controllers, limited to `controller` if given."""
         if not controller:
             return cls(controllers=controllers, client=client)
         return cls(controllers=(controller,) if controller in controllers else ())
@@ -57,13 +57,13 @@ class Visibility(Struct, frozen=True, kw_only=True):
 
 
 class NumberUnreadable(ValueError):
-    """A number that cannot be parsed. `str()` gives the reason without any digit of it."""
+    """The error for a number that cannot be parsed. `str()` gives the reason, without the number's digits."""
 
 
 class FoundDecision(Struct, frozen=True):
-    """A decision with its outcomes. `hash`: of the record's line, in hex.
+    """A decision with its outcomes. `hash` is the hash of the record's line, in hex.
 
-    `consultations` maps a registry to the consultation its answer came from, if that is still published.
+    `consultations` maps each registry to the consultation that returned its answer, if this is still published.
     """
 
     hash: str
@@ -81,9 +81,10 @@ class Inquiry:
     def about(
         self, number: str, sees: Visibility, *, before: Position | None = None, most: int | None = None
     ) -> list[FoundDecision]:
-        """Return the decisions about a number (E.164), newest first, only those older than `before` if given.
+        """Return the decisions about a number (E.164), newest first. `before` and `most` limit the result.
 
-        Includes decisions of retired months under a legal hold. Raises `KeysUnusable`, `LogDamaged`, `HoldRefused`.
+        The result includes decisions of retired months that are under a legal hold. Raises `KeysUnusable`, `LogDamaged`,
+        `HoldRefused`.
         """
         chains = Chains(self._data)
         merged = merge(
@@ -119,7 +120,7 @@ class Inquiry:
         return self._with_outcomes(chains, [(entry.line, entry.record)])[0]
 
     def outcomes(self, decisions: Collection[str]) -> list[OutcomeRecord]:
-        """Return this node's outcome reports about these decisions, which may be another gate's.
+        """Return this node's outcome reports about these decisions, which another gate may have made.
 
         Raises `LogDamaged`.
         """
@@ -162,7 +163,7 @@ _Consultations = dict[tuple[str, str, str], Consultation]
 
 
 def _consultations(folder: Path) -> _Consultations:
-    """Return the published consultations by registry, controller and id, those of earlier publications included."""
+    """Return the published consultations by registry, controller and id, including those of earlier publications."""
     published: _Consultations = {}
     try:
         for entry in read_manifest(folder).files:

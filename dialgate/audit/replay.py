@@ -1,7 +1,7 @@
-"""Replay of decisions on their recorded facts, under the law of their day or under a draft.
+"""Replay of decisions on their recorded facts, under the law of their day or under a draft law.
 
-For every record: `decide(record.facts, law of that day) == record.decision`. A draft law sees only the facts gathered then. A
-registry that only the draft names was not consulted, so the draft denies; holidays are those of the recorded facts.
+For every record: `decide(record.facts, law of that day) == record.decision`. A draft law is applied to the recorded facts only.
+If the draft requires a registry that was not consulted then, it denies the call. Holidays are those of the recorded facts.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ class Difference(Struct, frozen=True):
 
 
 class Row(NamedTuple):
-    """The columns by which differences are counted."""
+    """A change in a campaign's decisions. Equal changes are counted together."""
 
     campaign: str
     rule: str
@@ -51,8 +51,8 @@ class Row(NamedTuple):
 class Replay(Struct):
     """The result of a replay.
 
-    `beside` counts records of another country than the draft's. `verdicts` and `rows` count differing records; `examples` are
-    the first hundred of them.
+    `beside` counts records of countries other than the draft's. `verdicts` and `rows` count the records that differ; `examples`
+    are the first hundred of them.
     """
 
     records: int = 0
@@ -79,7 +79,7 @@ def draft(law: Law) -> LawOf:
 
 
 def exact(before: Decision, after: Decision) -> tuple[Change, ...]:
-    """Return every difference, down to wording and validity."""
+    """Return every difference between the decisions, including wording and validity."""
     if before == after:
         return ()
     names = dict.fromkeys((*before.outcomes, *after.outcomes))
@@ -89,14 +89,14 @@ def exact(before: Decision, after: Decision) -> tuple[Change, ...]:
 
 
 def in_effect(before: Decision, after: Decision) -> tuple[Change, ...]:
-    """Return the differences that matter to a call: pass, skip, or the code of a deny."""
+    """Return the differences that matter to a call: whether a rule passes, is skipped or denies, and the code of a denial."""
     names = dict.fromkeys((*before.outcomes, *after.outcomes))
     pairs = ((name, _gist(before.outcomes.get(name)), _gist(after.outcomes.get(name))) for name in names)
     return tuple(Change(name, old, new) for name, old, new in pairs if old != new)
 
 
 def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _Compare) -> Replay:
-    """Decide the records again and compare. Memory use does not grow with the log.
+    """Decide again on the recorded facts and compare the decisions. Memory use does not grow with the log.
 
     Raises what `law_of` raises.
     """
@@ -115,14 +115,14 @@ def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _C
 
 
 class _Rejudge:
-    """A cached replay of single records: those with the same grounds and instant, as in a batch, are decided once."""
+    """A replay of single records. Records with the same grounds and instant, as in a batch, are decided only once."""
 
     def __init__(self, law_of: LawOf, compare: _Compare) -> None:
         self._law_of, self._compare = law_of, compare
         self._cache: dict[tuple[int, int], _Judgement | None] = {}
 
     def __call__(self, record: Record) -> _Judgement | None:
-        """Return whether it is allowed now, and the changes; None if the law is another country's."""
+        """Return whether the law allows the call, and the changes; None if the law is for another country."""
         key = (record.grounds, record.at)
         if key not in self._cache:
             if len(self._cache) >= _CACHED:
@@ -140,7 +140,7 @@ class _Rejudge:
 
 def _count(report: Replay, record: Record, judgement: _Judgement) -> None:
     campaign = record.facts.campaign
-    # An unknown campaign's name is whatever a client sent, so unknown campaigns are counted as one.
+    # Clients may send any name for an unknown campaign, so unknown campaigns are counted as one.
     name = campaign.id if campaign.known else "(unknown)"
     was, becomes = _verdict(record.decision.allow), _verdict(judgement[0])
     report.different += 1

@@ -15,7 +15,7 @@ from dialgate.decision_log.span import Span
 
 
 class Query(Struct, frozen=True, kw_only=True):
-    """Search criteria; an empty one matches every record.
+    """Search criteria. An empty criterion matches every record.
 
     `code` is a whole reason code or the part before its dot, and matches any reason of the decision. `hashes` are the keyed
     hashes of one number.
@@ -60,7 +60,7 @@ class Hit(Struct, frozen=True, kw_only=True):
 def search(chains: Chains, query: Query, within: Span) -> Iterator[Hit]:
     """Yield the matching decisions of all chains: oldest first, or newest first if the query is for one number.
 
-    Memory use is one byte per log entry in the span, whatever matches.
+    Memory use is one byte per log entry in the span, however many entries match.
     """
     if query.hashes is not None:
         return _search_number(chains, query, query.hashes, within)
@@ -111,7 +111,7 @@ def _search_number(chains: Chains, query: Query, hashes: Collection[bytes], with
 
 
 class Results:
-    """The result of each call of `log` from entry `first` on: the strictest that was reported. One byte per entry."""
+    """The strictest reported result of each call in `log`, from entry `first` on. Uses one byte per entry."""
 
     def __init__(self, outcomes: Iterator[OutcomeRecord], log: str, first: int) -> None:
         self._first = first

@@ -30,7 +30,7 @@ Progress: TypeAlias = Callable[[Iterator[RecordWithResult]], Iterator[RecordWith
 
 
 class Period(Struct, frozen=True, kw_only=True):
-    """A period of whole local days, `first` and `last` included. `name` is the text of the request."""
+    """A period of whole local days, `first` and `last` included. `name` is the day or month as it was requested."""
 
     name: str
     first: date
@@ -62,7 +62,10 @@ class Slot(Struct, frozen=True, kw_only=True):
 
 
 class CampaignRow(Struct, frozen=True, kw_only=True):
-    """The calls of a campaign. `abandoned_share`: of answered calls (Garante, provv. 83 of 2014: at most 0.03)."""
+    """The calls of a campaign.
+
+    `abandoned_share` is the share of answered calls that were abandoned (at most 0.03: Garante, provv. 83 of 2014).
+    """
 
     campaign: str
     asked: int
@@ -75,9 +78,9 @@ class CampaignRow(Struct, frozen=True, kw_only=True):
 
 
 class RegistryUse(Struct, frozen=True, kw_only=True):
-    """The registry consultations of the period, as far as the published snapshot remembers them.
+    """The consultations of a registry in the period, if the published snapshot still lists them.
 
-    `newest` is the newest of all consultations, as RFC 3339.
+    `newest` is the time of the newest consultation, in the period or not, in RFC 3339 format.
     """
 
     registry: str
@@ -92,7 +95,7 @@ class RegistryUse(Struct, frozen=True, kw_only=True):
 class Stops(Struct, frozen=True, kw_only=True):
     """The revocations that took effect in the period.
 
-    The waits are in milliseconds from the data subject's request to the entry, from which on it binds every decision.
+    The waits are the milliseconds from the data subject's request to the ledger entry. All later decisions apply the entry.
     """
 
     revocations: int
@@ -133,13 +136,13 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def day(text: str, zone: str) -> Period:
-    """Return the period of a day, `YYYY-MM-DD`. Raises `ValueError`."""
+    """Return the period of the day `text` (`YYYY-MM-DD`) in a time zone. Raises `ValueError`."""
     first = date.fromisoformat(text)
     return _period(text, first, first, zone)
 
 
 def month(text: str, zone: str) -> Period:
-    """Return the period of a month, `YYYY-MM`. Raises `ValueError`."""
+    """Return the period of the month `text` (`YYYY-MM`) in a time zone. Raises `ValueError`."""
     first = date.fromisoformat(f"{text}-01")
     last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
     return _period(text, first, last, zone)
@@ -179,7 +182,7 @@ class _Tally:
 async def gather(
     config: Config, store: Ledger, controller: str, period: Period, made_at: Instant, watch: Progress
 ) -> Report:
-    """Collect the figures of a period. `watch` passes the records on, and may show the progress.
+    """Collect the figures of a period. `watch` returns an iterator of the same records and may show progress.
 
     Raises `LogDamaged`, `StoreUnavailable`.
     """
@@ -215,7 +218,7 @@ async def gather(
 
 
 def _outside_ids(config: Config, controller: str, records: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the decision ids in the form that the controller knows. Raises `KeysUnusable`."""
+    """Return the decision ids as shown to the controller's clients. Raises `KeysUnusable`."""
     if not config.shared or not records:
         return records
     ids = Keys.open(config.data / "keys.json").ids
@@ -253,7 +256,7 @@ def _campaigns(tally: _Tally) -> Iterator[CampaignRow]:
 
 
 async def _entries(store: Ledger, controller: str, period: Period) -> Sequence[Entry]:
-    """Return the ledger entries of this controller in the period, with revocations towards every controller."""
+    """Return this controller's ledger entries in the period, including revocations that apply to all controllers."""
     selected: list[Entry] = []
     seq = 0
     while entries := await store.since(seq, _ENTRIES):
@@ -282,7 +285,7 @@ def _stops(entries: Iterable[Entry]) -> Stops:
 
 
 def _registries(folder: Path, controller: str, period: Period) -> Iterator[RegistryUse]:
-    """Yield the use of each registry that the published snapshot covers; none if there is no readable snapshot."""
+    """Yield the use of each registry in the published snapshot, or nothing if the snapshot cannot be read."""
     try:
         files = read_manifest(folder).files
     except (SnapshotMissing, OSError):

@@ -33,7 +33,7 @@ def spreadsheet(report: Report) -> str:
 
 
 def _safe(cell: object) -> object:
-    """Quote text that a spreadsheet would run as a formula: clients choose some of the names."""
+    """Quote text that a spreadsheet would run as a formula, because clients choose some of the names."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
 
 
@@ -58,7 +58,7 @@ def _rows(report: Report) -> Iterator[_Row]:
 
 
 def mail(report: Report, layout: Layout, made_at: Instant, sender: str, recipients: list[str]) -> bytes:
-    """Return an RFC 5322 message with the figures as text, the HTML page, and PDF and CSV attached."""
+    """Return an RFC 5322 message with the figures as text and as an HTML page, and with PDF and CSV attachments."""
     message = EmailMessage()
     message["Subject"] = f"{layout.title}: {layout.subtitle}"
     message["Date"] = format_datetime(datetime.fromtimestamp(made_at // SECOND, UTC))

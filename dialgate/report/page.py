@@ -82,7 +82,7 @@ def _bar(table: Table, place: int, most: int) -> str:
 
 
 def _chart(layout: Layout) -> str:
-    """Return the chart as SVG: a column per slot, allowed calls below, denied calls on top."""
+    """Return the chart as SVG, with one column per slot: allowed calls at the bottom, denied calls above."""
     top = nice(max((slot.allowed + slot.denied for slot in layout.chart), default=0))
     label = f"{layout.chart_title}: {layout.legend[0]}, {layout.legend[1]}"
     return (
@@ -92,7 +92,7 @@ def _chart(layout: Layout) -> str:
 
 
 def nice(most: int) -> int:
-    """Return a round number that is at least `most` and that the grid lines divide, for the end of an axis."""
+    """Return the end of an axis: a round number that is at least `most` and divisible by the number of grid lines."""
     step = 1
     while step * 10 < most:
         step *= 10

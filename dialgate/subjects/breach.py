@@ -1,7 +1,7 @@
-"""Breach report: the personal data that a stolen key or an intruded node was shown in a period, or could have been shown.
+"""The breach report: personal data that a stolen key or a compromised node received in a period, or could have received.
 
-For the notice to the authority within 72 hours (GDPR 33) and to the data subjects (GDPR 34). The report covers what the gate
-answered. An intruder on the node also had its files: then all of `data` is exposed, and the report shows only the traffic.
+It serves the notice to the authority within 72 hours (GDPR 33) and to the data subjects (GDPR 34). It covers only the gate's
+responses. An intruder on the node could also read its files, so all of `data` is then exposed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ _READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """The period from `start` to before `end`, for a client or a node; the other of the two is empty."""
+    """A period (`start` <= time < `end`) and the client or the node to report on. The other of these two is empty."""
 
     start: Instant
     end: Instant
@@ -42,8 +42,8 @@ class LookedUp(Struct, frozen=True, kw_only=True):
 class Exposure(Struct, frozen=True, kw_only=True):
     """The personal data exposed in a period.
 
-    `numbers` are the numbers (E.164) with answers. `unreadable` counts the numbers whose month's keys are destroyed.
-    `could_look_up` is the limit of look-ups for the key in this period, 0 if it may not look up.
+    `numbers` are the numbers (E.164) about which the gate returned data. `unreadable` counts the numbers whose month's keys are
+    destroyed. `could_look_up` is how many numbers the key could look up in this period, 0 if it has no right to.
     """
 
     client: str
@@ -62,7 +62,7 @@ class Exposure(Struct, frozen=True, kw_only=True):
 
 
 class _DecisionCounts:
-    """Counts from the decision log, and one sealed number for each keyed hash."""
+    """Counts from the decision log, and one encrypted number for each keyed hash."""
 
     def __init__(self) -> None:
         self.decisions = self.allows = 0
@@ -76,7 +76,7 @@ class _DecisionCounts:
 
 
 def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) -> Exposure:
-    """Return the exposure in the period; `lookups` are those of the period. Raises `LogDamaged`."""
+    """Return the data exposed in a period. `lookups` must be the look-ups of that period. Raises `LogDamaged`."""
     counts = _DecisionCounts()
     for record in _records(config, span):
         counts.add(record)

@@ -1,4 +1,4 @@
-"""Erasure (GDPR 17) by all gates on the store. `dialgate.subjects.erasure` decides what is erased and what is kept."""
+"""Erasure (GDPR 17) by all gates that use the store. `dialgate.subjects.erasure` decides what is erased and what is kept."""
 
 import asyncio
 from collections import Counter
@@ -34,7 +34,7 @@ class ErasureStore(Ledger, CallLists, Protocol):
 
 
 class ClusterErasure(Struct, kw_only=True, eq=False):
-    """Runs erasures for one gate. `share` returns what this gate alone holds about a controller's number."""
+    """The erasures that one gate runs. `share` returns the data about a controller's number that only this gate holds."""
 
     registrar: Registrar
     keys: Keys
@@ -51,9 +51,10 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def erase(self, client: Client, number: str, ask: ErasureRequest) -> Erasure:
         """Erase the data about a number (GDPR 17), except data that must be kept as proof.
 
-        The suppression entry takes effect first. Then ledger entries are erased that no gate needs as proof or holds, then the
-        number is removed from call lists. The call may be repeated after an interruption. If a gate does not respond, nothing
-        that may be evidence is destroyed and the request stays open: repeat the call.
+        The suppression entry takes effect first. Then the ledger entries that permit calls are erased, except those that a gate
+        needs as proof or has under a legal hold. Then the number is removed from call lists. After an interruption, repeat the
+        erasure. If a gate does not respond, nothing that may be evidence is destroyed and the request stays open: repeat the
+        erasure.
         """
         owner, e164 = self.registrar.access.person(client, ask.controller, number)
         subject = self.keys.subject(owner.id, e164)
@@ -65,7 +66,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         case = await self.deadlines.find_open(ask.request, "erasure", subject)
         receipt = await self._suppress(self._suppression(client, controller, number, ask), case.at)
         shown = structs.replace(receipt, seq=self.registrar.ids.entry_id(receipt.seq))
-        # After the suppression no gate allows a call, so these answers stay valid.
+        # After the suppression no gate allows calls to this number, so the gates' responses stay valid.
         holds, unasked = await self.holds.find_everywhere()
         peers = await self.peers.ask(FindPersonalData(controller, number))
         share = merge_shares([await self.share(controller, number), *peers.answers.values()])
@@ -89,7 +90,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
 
     async def _suppress(self, draft: Draft, since: Instant) -> Receipt:
-        """Append the suppression, unless the request received at `since` already has it and it was not lifted."""
+        """Append the suppression, unless one for the request received at `since` exists and is not lifted."""
         history = await self.store.history(draft.subject)
         lifted = {entry.event.of for entry in history if isinstance(entry.event, Lifted)}
         for entry in history:
@@ -98,7 +99,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
                 isinstance(event, Revoked) and event.scope == "controller" and entry.channel == draft.channel
             )
             if same and entry.proof == draft.proof and entry.at >= since and entry.seq not in lifted:
-                await self.store.append([])  # makes it durable: its writer may have been interrupted before
+                await self.store.append([])  # makes it durable, in case its writer was interrupted
                 return Receipt(entry.seq, rfc3339(entry.at))
         (seq,) = await self.store.append([draft])
         return Receipt(seq, rfc3339(draft.at))
@@ -106,7 +107,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def _erase_entries(
         self, subject: bytes, entries: list[Entry], share: Share, *, is_held: bool
     ) -> list[Erased]:
-        """Erase or restrict ledger entries. The result includes entries that an interrupted call restricted before."""
+        """Erase or restrict ledger entries. The result includes those restricted by an earlier, interrupted erasure."""
         now, days = self.clock(), self.registrar.config.settings.storage.restricted_days
         erased, restricted = erasure.split_entries(entries, share.used, now, days, is_held=is_held)
         await self.file.restrict(
@@ -124,7 +125,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def _remove_from_all_lists(self, controller: str, number: str) -> tuple[list[str], dict[str, str]]:
         """Remove the number from the lists of all gates.
 
-        Returns the names of the lists it was on, and for each gate that did not respond the reason.
+        Returns the names of the lists that contained it, and the reason for each gate that did not respond.
         """
         names = set(await self.remove_from_lists(controller, number))
         peers = await self.peers.ask(RemoveFromLists(controller, number))
@@ -151,7 +152,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def remove_from_lists(self, controller: str, number: str) -> list[str]:
         """Remove the number from this gate's call lists, unless it is under a legal hold here.
 
-        Returns the names of the lists it was on.
+        Returns the names of the lists that contained it.
         """
         if number in (await self.holds.under()).numbers:
             return []

@@ -1,10 +1,10 @@
 """The rules of erasure (GDPR 17).
 
-- Entries that permit calls are erased, unless a call was allowed on them: then they are restricted, that is, kept out of use
-  until the call can no longer lead to a claim.
+- Entries that permit calls are erased, unless a call was allowed because of them. Then they are restricted: stored but not
+  used, until the call can no longer lead to a legal claim.
 - Entries that forbid calls are kept.
-- The decision log is not changed. It holds the number as keyed hash and ciphertext only, and the month's keys are destroyed
-  when the retention term is over.
+- The decision log is not changed. It holds the number only as a keyed hash and as ciphertext, and the month's keys are
+  destroyed when the retention term is over.
 """
 
 import secrets
@@ -57,7 +57,7 @@ def basis_of(entry: Entry) -> str:
 def last_used(records: Iterable[Record], attempts: Iterable[Attempt]) -> dict[str, Instant]:
     """Return the time of the newest allowed call for each legal basis.
 
-    Attempts in the store are included: they are counted before the record is logged.
+    Attempts in the store are included, because an attempt is counted before its record is logged.
     """
     used: dict[str, Instant] = {}
     allowed = ((record.decision.basis, record.at) for record in records if record.decision.allow)
@@ -69,7 +69,7 @@ def last_used(records: Iterable[Record], attempts: Iterable[Attempt]) -> dict[st
 def split_entries(
     entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, is_held: bool
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
-    """Return the entries to erase, and those to restrict with the end of their term.
+    """Return the entries to erase, and the entries to restrict, each with the time until which it is kept.
 
     Under a legal hold (`is_held`) no entry is erased.
     """
@@ -102,7 +102,7 @@ def describe_entries(
     *,
     is_held: bool,
 ) -> list[Erased]:
-    """Describe what was done with each ledger entry."""
+    """Describe what the erasure did with each ledger entry."""
     ends = {entry.seq: until for entry, until in restricted}
     items = []
     for entry in entries:
@@ -122,7 +122,7 @@ def describe_entries(
 def describe_postponed(
     entries: Iterable[Entry], lists: Iterable[str], name_of: Callable[[Entry], str], missing: Iterable[str]
 ) -> list[Erased]:
-    """Describe an erasure that destroyed nothing because gates were `missing`: they may have used or held an entry."""
+    """Describe an erasure that destroyed nothing because the `missing` gates may need an entry as evidence."""
     why, law = _POSTPONED.format(nodes=", ".join(sorted(missing))), _PROOF[1]
     items = [
         Erased(
@@ -141,7 +141,7 @@ def describe_postponed(
 def describe_files(
     lists: Iterable[str], registries: Iterable[FromRegistry], decisions: int, *, is_held: bool
 ) -> list[Erased]:
-    """Describe what was done with data outside the ledger."""
+    """Describe what the erasure did with data outside the ledger."""
     items = [
         Erased(
             what="call list",
@@ -187,12 +187,12 @@ def describe_files(
 def copy_without(record: CallList, folder: Path, number: str) -> CallList | None:
     """Write a copy of the list without this number and return its record; None if the number is not on the list.
 
-    Reads and writes the whole file. The copy is durable on return: replace the record, then delete the old file. Raises
+    Reads and writes the whole file. The copy is durable on return. Replace the record next, then delete the old file. Raises
     `DamagedFile`, `OSError`.
     """
     digits = int(number.removeprefix("+"))
     if call_list.sha256_of(folder / record.file) != record.sha256:
-        raise DamagedFile(record.file, "it differs from the loaded file")  # a copy would make it valid
+        raise DamagedFile(record.file, "it differs from the loaded file")  # a copy would get a valid checksum
     old = NumberSet.open(folder / record.file)
     try:
         if old.tag(digits) < 0:

@@ -1,7 +1,7 @@
-"""Storage limitation (GDPR 5(1)(e)): finds data past its retention term and removes it.
+"""Storage limitation (GDPR 5(1)(e)): the removal of data past its retention term.
 
 Entries that permit calls are kept as proof for some years after their end. Entries that forbid calls are kept as long as calls
-may be made: an export may send a withdrawn consent again, and it must stay withdrawn. Entries and lists with a number under a
+may be made: a client may import a withdrawn consent again, which must stay withdrawn. Entries and lists with a number under a
 legal hold are kept. The decision log is not changed here: the keys of its months are destroyed instead.
 """
 
@@ -25,7 +25,7 @@ _KINDS = {"consent": "consents", "contract": "contracts", "request": "call_reque
 
 
 class Removal(Struct, frozen=True, kw_only=True):
-    """The number of items of a kind whose use ended before `before`."""
+    """The number of items of one kind whose use ended before the time `before`."""
 
     kind: str
     count: int
@@ -37,7 +37,7 @@ class RetentionRun:
         self._config, self._store, self._file, self._holds = config, store, file, holds
 
     async def run(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """Count the items to remove of every kind; with `drop`, remove them."""
+        """Count the items of each kind that are past their retention term; with `drop`, remove them."""
         days = self._config.settings.storage
         bounds = {
             "consents": now - days.consents_days * DAY,
@@ -64,9 +64,9 @@ class RetentionRun:
         ]
 
     async def _ledger(self, bounds: dict[str, Instant], *, drop: bool) -> dict[str, int]:
-        """Remove ended entries of the ledger.
+        """Count the ledger entries that ended before their bound, by kind; with `drop`, remove them.
 
-        Reads only its oldest part: an entry that is newer than every bound cannot have ended before it.
+        Reads only the oldest part of the ledger: an entry newer than all `bounds` cannot have ended before one of them.
         """
         counts = dict.fromkeys(_KINDS.values(), 0)
         newest, seq = max(bounds[kind] for kind in counts), 0
@@ -85,7 +85,7 @@ class RetentionRun:
         return counts
 
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
-        """Return the ended entries of a subject, if `first` is its first permitting entry; otherwise they were counted."""
+        """Return a subject's ended entries if `first` is its first entry that permits calls, so that each counts once."""
         if self._holds.concerns(first.controller, first.subject):
             return []
         history = await self._store.history(first.subject)
@@ -95,7 +95,7 @@ class RetentionRun:
         ended = {
             f"consent:{consent.id}" for consent in known.consents if 0 < _end(consent) < bounds["consents"]
         }
-        # One day more than the term, for the time zones in which the contract may end.
+        # One day more than the term, because the contract may end in another time zone.
         day = day_in(zone, bounds["contracts"]) - timedelta(days=1)
         ended |= {
             f"contract:{contract.id}" for contract in known.contracts if contract.ends and contract.ends < day
@@ -109,7 +109,7 @@ class RetentionRun:
         return self._config.laws[owner.country].zone if owner else "UTC"
 
     async def _lists(self, before: Instant, *, drop: bool) -> int:
-        """Delete the number files of retired lists. The record of the list and its origin is kept."""
+        """Count the number files of lists retired before `before`; with `drop`, delete them but keep the lists' records."""
         folder = self._config.data / "lists"
         files = (folder / record.file for record in _retired(await self._store.lists(), before))
         old = [file for file in files if file.exists() and not self._is_evidence(file)]

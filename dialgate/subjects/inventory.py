@@ -1,6 +1,6 @@
-"""Everything in this gate's files about one number on behalf of one controller.
+"""The inventory of all data in this gate's files about one number, for one controller.
 
-Reads the decision log, call lists and registry answers from disk: do not call it on the event loop.
+The functions read the decision log, call lists and registry answers from disk, so never run them on the event loop.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from dialgate.store import CallList
 
 
 class Person(NamedTuple):
-    """A data subject of one controller: `number` in E.164, and its keyed hashes in the log, one for each live month."""
+    """A data subject of one controller: the number in E.164, and its keyed hash for each month whose keys exist."""
 
     config: Config
     controller: str
@@ -30,7 +30,7 @@ class Person(NamedTuple):
 def records(person: Person) -> list[Record]:
     """Return the controller's decisions about the number, newest first.
 
-    A decision about an unknown campaign counts as the controller's if its client calls for no other controller.
+    A decision about an unknown campaign is included if its client makes calls for no other controller.
     """
     controllers_of = {client.name: client.controllers for client in person.config.settings.clients}
     own = (person.controller,)
@@ -64,11 +64,11 @@ def _line(record: Record, result: Result | None) -> DecisionLine:
 
 
 def on_lists(person: Person, records: list[CallList]) -> list[OnList]:
-    """Return the lists with the number, retired ones included as long as their files are kept."""
+    """Return the lists that contain the number, including retired lists whose files still exist."""
     lists = []
     for record in records:
         basis = tag(person.config.data / "lists" / record.file, person.number)
-        # A greater index means a damaged file.
+        # An index beyond the last basis means that the file is damaged.
         if record.controller == person.controller and 0 <= basis < len(record.bases):
             lists.append(
                 OnList(
@@ -84,7 +84,7 @@ def on_lists(person: Person, records: list[CallList]) -> list[OnList]:
 
 
 def tag(path: Path, number: str) -> int:
-    """Return the number's tag; -1 if it is not on the list, or if the file is missing or damaged and thus not used."""
+    """Return the number's tag in a list file; -1 if the number is not in it, or if the file is missing or damaged."""
     try:
         numbers = NumberSet.open(path)
     except (FileNotFoundError, DamagedFile):

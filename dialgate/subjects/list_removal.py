@@ -9,7 +9,7 @@ from dialgate.subjects import erasure
 
 
 async def remove_from_lists(store: CallLists, folder: Path, controller: str, number: str) -> list[str]:
-    """Remove a number (E.164) from the controller's lists and return the names of those it was on.
+    """Remove a number (E.164) from the controller's lists and return the names of the lists that contained it.
 
     Raises `StoreUnavailable`, `OSError`.
     """
@@ -20,7 +20,7 @@ async def remove_from_lists(store: CallLists, folder: Path, controller: str, num
 async def _remove(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
     """Remove the number from one list, retrying if another process replaced the list meanwhile.
 
-    A copy that lost this race is not deleted: if the other process removed the same number, it is that process's file.
+    The unused copy is not deleted: if the other process removed the same number, that process uses the same file.
     """
     key = record.controller, record.id
     while True:
@@ -32,7 +32,7 @@ async def _remove(store: CallLists, folder: Path, record: CallList, number: str)
                 await asyncio.to_thread(erasure.delete_file, folder / record.file)
                 return True
         except (FileNotFoundError, DamagedFile):
-            pass  # the list is not here or not usable for calls, unless another process has just replaced it
+            pass  # the file is missing or damaged, or another process has just replaced it
         newest = next(record for record in await store.lists() if (record.controller, record.id) == key)
         if newest.sha256 == record.sha256:
             return False

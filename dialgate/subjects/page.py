@@ -1,4 +1,4 @@
-"""The access report as a page that a data subject can read, print and keep, in Italian or English.
+"""The access report as an HTML page that a data subject can read, print and keep, in Italian or English.
 
 The page has no scripts and no external links. Free text is shown as recorded; all other text is translated.
 """
@@ -201,7 +201,7 @@ class _Page:
         self.parts: list[str] = []
 
     def say(self, key: str) -> str:
-        """Return the translation of the key, or the key itself if it has none, as for an id or a name."""
+        """Return the translation of `key`, or `key` itself if it has no translation, for example an id or a name."""
         return TEXTS[key][self._at] if key in TEXTS else key
 
     def why(self, why: Why) -> str:
@@ -209,7 +209,7 @@ class _Page:
         return f"{text} ({self._texts.law(why.law)})" if why.law else text
 
     def instant(self, at: str) -> str:
-        """Return the time in the controller's country, to the minute: 24/11/2026 10:00 CET."""
+        """Return the time in the controller's country, to the minute, for example 24/11/2026 10:00 CET."""
         clock = local_time.clock_in(self._zone, datetime.fromisoformat(at))
         return f"{clock:%d/%m/%Y %H:%M} {clock.tzname()}"
 
@@ -276,7 +276,7 @@ def _cell(text: str) -> str:
 
 
 def _breakable(text: str) -> str:
-    """Return the text as HTML that keeps line ends and permits breaks inside words that are too wide for a column."""
+    """Return the text as HTML that keeps line ends and breaks only words that are too wide for a column."""
     parts = [
         f'<span class="long">{escape(part)}</span>' if _LONG.fullmatch(part) else escape(part)
         for part in re.split(r"(\s+)", text)

@@ -1,6 +1,6 @@
 """The rights of data subjects: access, portability, rectification, erasure (GDPR 15 to 20).
 
-Each request has a deadline (GDPR 12(3)), every act is for one controller, and each look-up is recorded before data is shown.
+Each request has a deadline (GDPR 12(3)) and applies to one controller. Each look-up is recorded before any data is shown.
 """
 
 import asyncio
@@ -116,9 +116,9 @@ class Subjects:
     async def look_up(
         self, client: Client, controller: str, number: str, what: str, purpose: str
     ) -> tuple[str, str]:
-        """Record the look-up that every read about a number needs. Returns the controller's id and the number in E.164.
+        """Record a look-up, as required before every read of a number's data.
 
-        Raises `Refused`, `TooManyLookups`, `StoreUnavailable`.
+        Returns the controller's id and the number in E.164. Raises `Refused`, `TooManyLookups`, `StoreUnavailable`.
         """
         owner, e164 = self._registrar.access.person(client, controller, number)
         await self.lookups.record(client, self.config.settings, owner.id, e164, what, purpose)
@@ -127,13 +127,13 @@ class Subjects:
     async def record_lookup(
         self, client: Client, controller: str, e164: str, what: str, purpose: str
     ) -> None:
-        """Record a look-up without further checks, for `controller` or, if empty, for each of the client's controllers."""
+        """Record a look-up without checks for `controller`, or for all the client's controllers if `controller` is empty."""
         for owner in client.controllers:
             if controller in {"", owner}:
                 await self.lookups.record(client, self.config.settings, owner, e164, what, purpose)
 
     async def record_disclosure(self, client: Client, numbers: Iterable[str], purpose: str) -> None:
-        """Record that evidence about these numbers is disclosed, without the limit per client. Raises as `record_lookup`."""
+        """Record that evidence about these numbers is disclosed. The limit of look-ups per client does not apply."""
         asked = list(numbers)
         for owner in client.controllers:
             await self.lookups.record_disclosure(client, self.config.settings.node, owner, asked, purpose)
@@ -144,7 +144,7 @@ class Subjects:
     async def record_simulation(self, client: Client, campaign: str, number: str) -> None:
         """Record a simulation, which shows data about a number without a logged decision.
 
-        An invalid number or a campaign of another client shows no data, so it is not recorded.
+        A simulation with an invalid number or another client's campaign shows no data, so it is not recorded.
         """
         line = self.config.line_of(campaign, client)
         if line is not None:
@@ -156,7 +156,7 @@ class Subjects:
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
         """Return the access report (GDPR 15) from all gates on the store.
 
-        Decision logs are included as far as their keys still identify the number.
+        It includes the decisions that the keys of their month can still link to the number.
         """
         owner, e164 = await self.look_up(client, controller, number, "everything", purpose)
         peers, own = await asyncio.gather(
@@ -191,7 +191,7 @@ class Subjects:
         )
 
     async def share(self, controller: str, number: str) -> Share:
-        """Return what this gate alone holds about a number (E.164). Raises `StoreUnavailable`."""
+        """Return the data about a number (E.164) that only this gate holds. Raises `StoreUnavailable`."""
         person = await asyncio.to_thread(self._person, controller, number)
         subject = self._keys.subject(controller, number)
         known = (await self._store.read([subject])).known[0]
@@ -236,9 +236,9 @@ class Subjects:
     # ---- rectification -----------------------------------------------------------------------------------------------
 
     async def rectify(self, client: Client, number: str, ask: RectificationRequest) -> Rectified:
-        """Record a corrected entry with the same id (GDPR 16), with the checks of any entry.
+        """Record a corrected ledger entry with the id of the wrong entry (GDPR 16).
 
-        The wrong entry stays in the history.
+        It passes the same checks as any new entry. The wrong entry stays in the history.
         """
         owner, e164 = self._registrar.access.person(client, ask.controller, number)
         subject = self._keys.subject(owner.id, e164)
@@ -263,16 +263,16 @@ class Subjects:
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 
     async def exposure(self, span: breach.Span) -> breach.Exposure:
-        """Return what a key or a node was shown, and could have been shown (GDPR 33). Reads the whole decision log."""
+        """Return the data that a key or a node received or could have received (GDPR 33). Reads the whole decision log."""
         lookups = await self._file.lookups_between(span.start, span.end)
         return await asyncio.to_thread(breach.exposure, self.config, span, lookups, self._keys)
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def observe(self, now: Instant) -> None:
-        """Count open requests, and start the daily retention. Call it at regular intervals.
+        """Set the metrics of open requests and start the daily retention run. It must run at regular intervals.
 
-        A failure here does not stop decisions, but look-ups are refused while it lasts.
+        If the subject store is unavailable, decisions continue but look-ups are refused.
         """
         try:
             await self.deadlines.count(self._metrics, now)
@@ -280,7 +280,7 @@ class Subjects:
             if self.config.settings.storage.daily:
                 await self._remove_daily(now)
         except Unavailable as fault:
-            if str(fault) != self._problem:  # log it once, not at every call
+            if str(fault) != self._problem:  # log it once, not on every run
                 _log.error("subject store unavailable", problem=str(fault))
             self._problem = str(fault)
         else:
@@ -290,7 +290,7 @@ class Subjects:
         if self._removing is None and await self._file.claim_job("retention", now, DAY):
             self._removing = asyncio.create_task(self._remove(now))
         removed = await self._file.last_run(_REMOVED)
-        if not removed:  # the age counts from the first start
+        if not removed:  # the metric counts from the first start
             await self._file.note_job(_REMOVED, now)
         self._metrics.retention_age.set((now - removed) / SECOND if removed else 0)
 
@@ -309,7 +309,7 @@ class Subjects:
     async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
         """Count the data past its retention term; with `drop`, remove it before returning.
 
-        Raises `ClockUnconfirmed`, `OSError`, and as `SharedHolds.under_everywhere`.
+        Raises `ClockUnconfirmed`, `OSError`, and what `SharedHolds.under_everywhere` raises.
         """
         if drop:
             await asyncio.to_thread(KeptInstants(self.config.data).refuse_jump, now)
@@ -323,7 +323,7 @@ class Subjects:
 def _corrected(
     kind: str, details: dict[str, Any], controller: str, number: str, ask: RectificationRequest
 ) -> LedgerRequest:
-    """Return the entry's request with the corrected fields, as if it were recorded now. Raises `Refused`."""
+    """Return the request that would record the entry now, with the corrected fields. Raises `Refused`."""
     request_type = _REQUESTS[kind]
     names = {name for name in request_type.__struct_fields__ if name not in _NOT_RECTIFIED}
     if not ask.fields or not ask.fields.keys() <= names:

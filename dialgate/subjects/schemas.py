@@ -1,6 +1,7 @@
 """The bodies of requests and responses about data subjects.
 
-Instants are RFC 3339. The number is in the URL path, and in reports, which are sent to the data subject.
+Instants are in RFC 3339 format. The number is in the URL path. Reports, which are sent to the data subject, contain
+it too.
 """
 
 from typing import Annotated, Any, Literal
@@ -22,10 +23,10 @@ class CaseRequest(Request, frozen=True, kw_only=True):
     kind: Annotated[Kind, about("The right that the data subject exercises.")]
     identified: Annotated[
         Some,
-        about("How the data subject was shown to hold the number: a call back, a code, a document."),
+        about("How the data subject proved to hold the number: a call back, a code, a document."),
     ]
     received_at: Annotated[
-        When | None, about("When it arrived; the deadline of one month counts from then. Default: now.")
+        When | None, about("When the request arrived; the deadline is one month later. Default: now.")
     ] = None
 
 
@@ -43,8 +44,8 @@ class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class RectificationRequest(Request, frozen=True, kw_only=True):
     """The rectification that a data subject asked for.
 
-    `of` is the sequence of the wrong consent, contract or call request. `fields` are the correct values, by the names in the
-    history.
+    `of` is the sequence of the wrong consent, contract or call request. `fields` maps field names, as in the
+    history, to the correct values.
     """
 
     request: Id
@@ -63,10 +64,10 @@ class Cases(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """Everything held about a number on behalf of one controller (GDPR 15), by all gates on the store.
+    """The access report (GDPR 15): all data about a number that the gates on the store hold for one controller.
 
-    - `restricted`: ledger entries out of use, kept for legal claims only
-    - `days_of_storage`: retention after the end of use, by kind
+    - `restricted`: ledger entries that are not used any more and are kept only for legal claims
+    - `days_of_storage`: days of storage after the end of use, for each kind of data
     - `missing`: gates that could not be asked, with the reason; data that only they hold is not in the report
     - `controller_contact`, `officer`: from the controller's file
     - `zone`: the time zone of the controller's country, in which the page shows times
@@ -93,7 +94,7 @@ class Report(Struct, frozen=True, kw_only=True):
 class Portable(Struct, frozen=True, kw_only=True):
     """The data that the data subject provided on consent or contract (GDPR 20), without anything derived from it.
 
-    `format` names this set of fields; another set gets another name.
+    `format` names this set of fields and changes with it.
     """
 
     format: Literal["dialgate-portability-1"] = "dialgate-portability-1"
@@ -109,7 +110,7 @@ class Portable(Struct, frozen=True, kw_only=True):
 class Erased(Struct, frozen=True, kw_only=True):
     """One item and what was done with it.
 
-    `restricted`: kept out of use until `until`, or as long as its kind is stored if that is empty.
+    A restricted item is not used. It is kept until `until`; if `until` is empty, as long as other items of its kind.
     """
 
     what: str
@@ -124,7 +125,8 @@ class Erasure(Struct, frozen=True, kw_only=True):
     """The result of an erasure.
 
     `suppression` is the ledger entry that forbids this controller to call the number again. `missing` maps each gate that could
-    not be asked to the reason: then nothing that may be evidence was destroyed and the request stays open. Repeat it.
+    not be asked to the reason. Unless it is empty, nothing that may be evidence was destroyed and the request stays open: repeat
+    the erasure.
     """
 
     request: str

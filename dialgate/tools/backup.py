@@ -1,6 +1,6 @@
 """A backup of a gate's data folder, made while the gate runs.
 
-The order of copying loses as few revocations and calls as possible, and no key that another file needs:
+The files are copied in this order, to lose as few revocations and calls as possible, and no key that another file needs:
 
 1. the log, which is most of the data; checkpoints before the segments that they sign;
 2. the databases, so that the ledger is as new as possible;
@@ -9,10 +9,10 @@ The order of copying loses as few revocations and calls as possible, and no key 
 5. the keys.
 
 A gate that starts on the copy recovers as after a crash: it counts attempts and enters revocations that are in the log but not in
-the store. Revocations made after step 2 that are in no log are lost; `ledger_end` says where they begin.
+the store. Revocations made after step 2 that are in no log are lost; `ledger_end` returns the last ledger entry that was copied.
 
-A copy holds the keys, so it gives access to the same personal data as the original. Months that are retired and numbers that are
-erased must be removed from it too (GDPR art. 5(1)(e), 17).
+A copy holds the keys, so it gives access to the same personal data as the original. When a month is retired or a number
+is erased, it must be removed from the copy too (GDPR art. 5(1)(e), 17).
 """
 
 import shutil
@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 
 class BackupFailed(Exception):
-    """The copy is incomplete and must not be used. The text says what to do."""
+    """The error for an incomplete copy, which must not be used. Its text says what to do."""
 
 
 def back_up(data: Path, out: Path, progress: Progress) -> int:
@@ -96,7 +96,7 @@ def _files(data: Path) -> list[Path]:
 
 
 def _is_current(path: Path, copy: Path) -> bool:
-    """Return whether a file need not be copied again. Databases are copied once; keys are always copied again."""
+    """Return whether a file need not be copied again. Databases are copied only once, keys every time."""
     return path.suffix == ".db" or (
         path.name not in _LAST and path.exists() and path.stat().st_size == copy.stat().st_size
     )

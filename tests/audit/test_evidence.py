@@ -324,7 +324,7 @@ async def test_time_stamp_is_shown_and_checked_up_to_its_root(running: World, au
         load_pem_x509_certificates((authority / f"{name}.pem").read_bytes()) for name in ("root", "other")
     )
     assert "NOT CHECKED" not in verify(bundle, roots=root)[1]
-    with pytest.raises(Refused, match="leads to none of the roots"):
+    with pytest.raises(Refused, match="not issued under any of the roots"):
         verify(bundle, roots=other)
     response = newest["stamps"][0]["response"]
     for other_response, why in ((flip_signature(response), "is not valid"), ("", "wrong structure")):
@@ -334,7 +334,7 @@ async def test_time_stamp_is_shown_and_checked_up_to_its_root(running: World, au
     without = await evidence_of(running, later["decision_id"])
     assert "1 of 1 checkpoints have no time stamp" in verify(without)[-1]
     body = {**body_of(without), "stamps": newest["stamps"]}
-    with pytest.raises(Refused, match="is of another checkpoint"):
+    with pytest.raises(Refused, match="belongs to another checkpoint"):
         verify(resigned(body))
 
 
@@ -491,9 +491,9 @@ FORGERIES: dict[str, tuple[Any, str]] = {
     "no law": (lambda body: body["kept"].clear(), "is missing"),
     "another's receipt": (
         lambda body: body["decisions"][0]["consultations"][0].update(id="x"),
-        "does not name",
+        "a receipt is not named",
     ),
-    "another id": (lambda body: body["decisions"][0].update(id="9f2c01ab-7"), "has another id"),
+    "another id": (lambda body: body["decisions"][0].update(id="9f2c01ab-7"), "has the wrong id"),
     "another checkpoint": (lambda body: body["checkpoints"][0].update(signature="00" * 64), "is not valid"),
     "a record too few": (lambda body: body["entries"].pop(), "wrong structure"),
     "another's outcome": (

@@ -1,7 +1,7 @@
-"""Reader of a trunk's call detail records (CDR): time, called number and caller ID of each call, as columns.
+"""A reader of a trunk's call detail records (CDR): time, called number and caller ID of each call, as columns.
 
-A file is read as a whole, at some 300 bytes of memory a row. A row whose number or time cannot be read is kept, because it
-cannot be shown to be allowed. Messages name files, columns and lines, but no contents.
+A file is read as a whole, using about 300 bytes of memory per row. A row with an unreadable number or time is kept,
+because such a call cannot be shown to have been allowed. Messages name files, columns and lines, but no contents.
 """
 
 import csv as plain_csv
@@ -20,7 +20,7 @@ from dialgate.audit.reconciliation.cdr_asterisk import ANSWERED, Seen, Trunks, c
 Format: TypeAlias = Literal["kamailio", "asterisk", "csv"]
 Longs: TypeAlias = NDArray[np.int64]
 
-UNREADABLE: Final = -1  # an instant
+UNREADABLE: Final = -1  # in place of an instant
 _SAMPLE: Final = 1 << 14
 _LOGGED: Final = "timestamp=[0-9]+;method="
 _ISO: Final = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?$"
@@ -29,11 +29,14 @@ _EPOCH: Final = r"^\d{9,10}(\.\d+)?$"
 
 
 class CdrUnreadable(Exception):
-    """The file does not have the given format. `str()` says why, without contents of the file."""
+    """The error for a file that does not have the given format. `str()` says why, without quoting the file."""
 
 
 class Columns(Struct, frozen=True, kw_only=True):
-    """Column names, empty for the format's own. `only` keeps the rows that have this value in this column."""
+    """The column names of a file, empty for the format's own names.
+
+    `only` holds pairs of column and value: rows with another value in the column are skipped.
+    """
 
     time: str = ""
     called: str = ""
@@ -77,9 +80,9 @@ class Calls(Struct, frozen=True, kw_only=True):
 
     - `line`: line number in the file, from 1; `at`: ms, or `UNREADABLE`
     - `called`, `caller`: indexes into `numbers` and `callers`, which hold the texts of the file
-    - `call`: equal for the legs of one call, an index into `call_ids`, or -1
-    - `answered`: true if the file does not say
-    - `originated`: placed at the trunk without Dial, so the row has no called number
+    - `call`: index into `call_ids`, the same for all legs of a call; -1 for a row without a call id
+    - `answered`: whether the call was answered; true if the file does not say
+    - `originated`: whether the call was placed at the trunk without Dial, so that the row has no called number
     - `seen`: endpoints and contexts in an Asterisk file
     """
 
@@ -103,8 +106,8 @@ def read(
 ) -> Calls:
     """Read the calls of a file.
 
-    `zone` applies to times without an offset, as `Europe/Rome`. `strip` is a prefix that the trunk adds to each number.
-    `trunks` is for Asterisk only. Raises `CdrUnreadable`, `OSError`.
+    `zone` is the time zone of times without an offset, such as `Europe/Rome`. `strip` is a prefix that the trunk adds to each
+    number. `trunks` is for Asterisk only. Raises `CdrUnreadable`, `OSError`.
     """
     try:
         table = _table(path, format_)

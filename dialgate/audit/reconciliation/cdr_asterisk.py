@@ -1,4 +1,4 @@
-"""A filter for Asterisk's Master.csv: the rows of calls that left through a trunk, with their called numbers.
+"""A filter for Asterisk's Master.csv that selects the calls that left through a trunk and finds their called numbers.
 
 `lastapp` and `lastdata` alone are not enough. `RetryDial` writes "Retrying" there, and a call originated at the trunk (`channel
 originate PJSIP/NUMBER@trunk`, AMI, ARI, a call file) has no Dial at all. The channel names are reliable: a dialled channel is
@@ -38,8 +38,8 @@ _MANY_DIGITS: Final = re.compile(r"\d{7,}")
 class Trunks(Struct, frozen=True, kw_only=True):
     """The endpoints that are trunks.
 
-    `names`: as `trunk` or `PJSIP/trunk`. If empty, every Dial counts as leaving, and no originated call does. `incoming`:
-    contexts in which calls from these trunks arrive, as `dialgate-recall` or `ivr/s`.
+    `names`: endpoints such as `trunk` or `PJSIP/trunk`. If empty, every dialled call counts as having left through a trunk, and
+    no originated call does. `incoming`: contexts in which calls from these trunks arrive, such as `dialgate-recall` or `ivr/s`.
     """
 
     names: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Trunks(Struct, frozen=True, kw_only=True):
 
 
 class Seen(Struct, frozen=True):
-    """Rows counted by the endpoint of their channel, and originated calls counted by their context."""
+    """The number of rows for each channel endpoint, and the number of originated calls for each context."""
 
     channels: Counter[str] = field(default_factory=Counter[str])
     contexts: Counter[str] = field(default_factory=Counter[str])
@@ -70,7 +70,7 @@ def column_names(first: Sequence[str]) -> list[str] | None:
 
 
 def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, Seen]:
-    """Select the calls that left: dialled or originated at one of the trunks; without trunks, every Dial.
+    """Select the calls that were dialled or originated at one of the trunks, or every dialled call if no trunk is named.
 
     Adds the columns `called` and `originated`.
     """
@@ -99,7 +99,8 @@ def masked(name: str) -> str:
 def _answer_retries(table: pa.Table) -> pa.Table:
     """Mark RetryDial's rows as answered.
 
-    RetryDial calls the same person again. Unanswered, its next row would count as the same call on another trunk.
+    RetryDial calls the same person again, which is a new call. If the first row were unanswered, the next one would count as
+    the same call on another trunk.
     """
     retried = pc.equal(table.column("lastapp"), "RetryDial")
     at = table.column_names.index("disposition")
@@ -113,7 +114,7 @@ def _marked(table: pa.Table, called: Any, *, originated: bool) -> pa.Table:
 
 
 def _endpoints(column: Any) -> Any:
-    """Return `PJSIP/trunk` for `PJSIP/trunk-0000002a`, empty for no channel or a Local one."""
+    """Return each channel's endpoint, such as `PJSIP/trunk`; empty if there is no channel or it is a Local channel."""
     parts = pc.extract_regex(column, _CHANNEL)
     kind, name = pc.struct_field(parts, "kind"), pc.struct_field(parts, "name")
     return pc.fill_null(pc.binary_join_element_wise(kind, name, "/"), "")
@@ -125,13 +126,13 @@ def _counted(column: Any) -> Counter[str]:
 
 
 def _locals(table: pa.Table) -> Any:
-    """Return which rows dial a Local channel: these do not leave, and the channel they lead to has its own row."""
+    """Return which rows dial a Local channel. These calls do not leave; the channel behind it has its own row."""
     dialled, argument = table.column("dstchannel"), table.column("lastdata")
     return pc.starts_with(pc.if_else(pc.equal(dialled, ""), argument, dialled), _LOCAL)
 
 
 def _unconnected(table: pa.Table, trunks: Trunks) -> Any:
-    """Return which rows ended before they had a channel but name a trunk in Dial's argument."""
+    """Return which calls ended before they had a channel, although Dial's argument names a trunk."""
     here = np.zeros(len(table), np.bool_)
     rows = np.flatnonzero(pc.equal(table.column("dstchannel"), "").to_numpy())
     arguments = table.column("lastdata").take(pa.array(rows)).to_pylist()
@@ -150,7 +151,7 @@ def _endpoint(destination: str) -> str:
 
 
 def _numbers(table: pa.Table, trunks: Trunks) -> Any:
-    """Return the dialled numbers; empty if Dial had several destinations and the trunk does not single out one."""
+    """Return each row's dialled number; empty if Dial had several destinations and the trunk does not show which was used."""
     argument = table.column("lastdata")
     number = pc.struct_field(pc.extract_regex(argument, _DIALLED), "number")
     called = pc.coalesce(number, table.column("dst"))
@@ -205,7 +206,7 @@ def _originated(
 
 
 def _came_in(context: str, extension: str, trunks: Trunks) -> bool:
-    """Return whether a call at the trunk is incoming. An originated one has the same context but the extension `s`."""
+    """Return whether a call at the trunk is incoming. An originated call may have the same context, with extension `s`."""
     if f"{context}/{extension}" in trunks.incoming:
         return True
     return context in trunks.incoming and extension not in _NO_NUMBER

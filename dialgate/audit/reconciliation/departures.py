@@ -18,8 +18,8 @@ class Departures:
     """The calls of all files as columns of equal length.
 
     - `number`: index into `numbers`, -1 if unreadable
-    - `caller`: index of the caller ID in `callers`, which decisions share
-    - `skipped`: calls to `own` numbers, and further legs of a call
+    - `caller`: index of the caller ID in `callers`, which the decisions use too
+    - `skipped`: whether the row is a call to one of the `own` numbers, or a further leg of a call
     """
 
     def __init__(self, files: list[Calls], home: str, own: frozenset[str], callers: dict[str, int]) -> None:
@@ -71,7 +71,7 @@ class Departures:
 
 
 def _same_calls(order: Longs, call: Longs) -> Iterator[int]:
-    """Yield the rows of each call that has more than one, followed by -1."""
+    """Yield the rows of each call that has several rows, and -1 after each call."""
     keys = call[order]
     ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if len(keys) else np.empty(0, np.int64)
     begin = 0
@@ -99,7 +99,7 @@ def _read_numbers(file: Calls, home: str, places: dict[str, int]) -> Longs:
 
 def _read_callers(file: Calls, home: str, callers: dict[str, int]) -> Longs:
     caller_ids = [phone.parse_caller_id(text, home).number for text in file.callers]
-    # -2, because decisions without a caller ID have -1: two missing ones do not match.
+    # Decisions without a caller ID have -1. Calls get -2, because two missing caller IDs must not match.
     return np.array(
         [callers.setdefault(number, len(callers)) if number else -2 for number in caller_ids], np.int64
     )

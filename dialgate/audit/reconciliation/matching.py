@@ -1,8 +1,8 @@
-"""The match between departed calls and allows, which finds every call that bypassed the gate.
+"""The matching of calls with the decisions that allowed them, which finds every call that bypassed the gate.
 
-A call matches an allow for its number and caller ID that was given before the call left, had not expired, and matches no
-other call. The log holds no numbers, so numbers are compared by the month's keyed hash. Of several fitting allows the first
-to expire is used: this matches as many calls as possible. The clocks of trunk and gate may differ by `skew`.
+A decision covers a call if it allowed that number and caller ID before the call left, had not expired, and covers no other
+call. The log holds no numbers, so numbers are compared by the month's keyed hash. If several decisions fit, the one that
+expires first is used, because this matches as many calls as possible. The clocks of trunk and gate may differ by `skew`.
 """
 
 from collections import Counter
@@ -42,15 +42,15 @@ KINDS: Final[dict[Kind, str]] = {
 
 _OFFSET: Final = 14 * HOUR  # the largest shift that a wrong time zone can cause
 _ZONE_STEP: Final = 30 * MINUTE  # almost all time zones differ by a multiple of this
-_SOON: Final = 5 * MINUTE  # calls leave soon after their allow: a longer gap does not indicate a shift
+_SOON: Final = 5 * MINUTE  # calls leave soon after being allowed: a longer gap is not a clock shift
 _SAMPLE: Final = 10_000
-_BEFORE: Final = DAY  # how far back a call's decisions are searched for the kind of its finding
+_BEFORE: Final = DAY  # a decision this long before a call may still explain why the call is a finding
 _FOREVER: Final = np.iinfo(np.int64).max
 _NO_CALLER: Final = -1
 
 
 class Node(Struct, frozen=True):
-    """One log of a gate: the gate's data folder, the log's keys and its folder."""
+    """One log of a gate: the gate's data folder, the log's keys and the log's folder."""
 
     data: Path
     keys: Keys
@@ -64,10 +64,10 @@ class Node(Struct, frozen=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """A call without an allow.
+    """A call that no decision allowed.
 
-    `at` is in ms, 0 if unreadable. `number` is the text of the file: show it only for a stated purpose. `decision` is the id of
-    the nearest decision, or empty.
+    `at` is in ms, 0 if unreadable. `number` is in clear, as written in the file: show it only for a stated purpose. `decision`
+    is the id of the nearest decision, or empty.
     """
 
     kind: Kind
@@ -83,10 +83,10 @@ class Finding(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """The result of a reconciliation.
 
-    - `calls`: calls that left; `matched`: those with an allow
+    - `calls`: number of calls that left; `matched`: how many of them a decision allowed
     - `legs`: rows that continue a call on another trunk, not counted as calls
-    - `own`: calls to the controllers' own numbers, as probes make, not counted either
-    - `offset`: shift in time that would give most findings an allow, 0 if none; usually caused by a wrong time zone
+    - `own`: calls to the controllers' own numbers, for example by probes, not counted as calls either
+    - `offset`: the time shift under which most findings would be allowed calls, or 0; usually caused by a wrong time zone
     """
 
     calls: int
@@ -119,7 +119,7 @@ class _Verdict(Struct):
 
 
 class _Basis(Struct):
-    """The fields of a grounds entry that say which calls an allow covers."""
+    """The fields of a grounds record needed to match calls: the caller ID, the expiry and the configuration."""
 
     facts: _Facts
     decision: _Verdict
@@ -130,7 +130,7 @@ _basis = msgspec.json.Decoder(_Basis).decode
 
 
 class _Decisions(Struct):
-    """The decisions of all nodes as columns. `caller` is an index into `callers`; `until` is the end of an allow."""
+    """The decisions of all nodes as columns. `caller` is an index into `callers`; `until` is the expiry of an allow."""
 
     log: NDArray[np.int64]
     seq: Longs
@@ -180,7 +180,7 @@ class _Reconciliation:
     def _linked_by_id(
         self, rows: Departures, decisions: _Decisions, findings: list[_Fault], since: Instant
     ) -> list[_Fault]:
-        """Return the findings, as `other_number` if an undecided call names a decision by its or the call's id."""
+        """Return the findings, with kind `other_number` for undecided calls whose decision id or call id leads to a decision."""
         lost = [
             (row, rows.call_id(row), rows.decision(row)) for row, kind, _ in findings if kind == "undecided"
         ]
@@ -247,7 +247,7 @@ class _Reconciliation:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Return the index of the caller ID, the end of an allow by law, and its longest duration by configuration."""
+        """Return the caller ID's index, the expiry that the law sets, and the longest validity that the configuration permits."""
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         key = (node.data, basis.config)
@@ -263,7 +263,7 @@ class _Reconciliation:
     def _numbered(
         self, rows: Departures, decisions: _Decisions, since: Instant, until: Instant
     ) -> tuple[Longs, Longs]:
-        """Return for each call and for each decision the index of its number in `rows.numbers`, or -1."""
+        """Return the index in `rows.numbers` of each call's and of each decision's number, or -1."""
         of_decision = np.full(len(decisions.seq), -1, np.int64)
         for place, node in enumerate(self._nodes):
             mine = np.flatnonzero(decisions.log == place)
@@ -286,7 +286,7 @@ class _Matcher:
         self._times, self._shown = rows.at.tolist(), rows.caller.tolist()
 
     def match_all(self, of_call: Longs, of_decision: Longs) -> tuple[int, list[_Fault]]:
-        """Return the number of calls with an allow, and the findings for all others."""
+        """Return how many calls a decision allowed, and the findings for all other calls."""
         rows = self._rows
         unreadable = ((of_call < 0) | (rows.at == UNREADABLE)) & ~rows.skipped
         originated = rows.originated.tolist()
@@ -313,7 +313,7 @@ class _Matcher:
         return matched, sorted(findings)
 
     def _match(self, row: int, candidates: list[int]) -> bool:
-        """Use up the allow of a call. Returns whether there was one."""
+        """Find the decision that allowed a call and mark it as used. Returns whether there is one."""
         at, caller, skew = self._times[row], self._shown[row], self._skew
         used, allow, until = self._used, self._allow, self._until
         best, ends = -1, _FOREVER
@@ -349,7 +349,7 @@ class _Matcher:
         return "undecided", -1
 
     def offset(self, of_call: Longs, of_decision: Longs, findings: list[_Fault]) -> Instant:
-        """Return the shift by which more than half of the calls without an allow, and at least two, would have one."""
+        """Return the time shift that would match more than half of the unmatched calls, and at least two; 0 if there is none."""
         lost = [row for row, kind, _ in findings if kind in {"undecided", "expired"}][:_SAMPLE]
         allows = np.flatnonzero((of_decision >= 0) & self._decisions.allow)
         numbers, order = of_decision[allows], np.argsort(of_decision[allows], kind="stable")
@@ -365,7 +365,7 @@ class _Matcher:
 
 
 def _groups(keys: Longs, rows: Longs) -> Iterator[tuple[int, list[int]]]:
-    """Yield each run of equal keys with its rows."""
+    """Yield each key with its rows. Equal keys must be adjacent."""
     if not len(keys):
         return
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
@@ -380,7 +380,7 @@ def _parts(node: Node, since: Instant) -> Iterator[Part]:
 
 
 def _months(node: Node, times: Longs, since: Instant, until: Instant) -> Iterator[MonthKeys]:
-    """Yield the keys of the months in this period. Raises `KeyRetired` if a month with decisions has none left."""
+    """Yield the keys of the months in this period. Raises `KeyRetired` if those of a month with decisions are destroyed."""
     live = node.keys.live()
     for name in span.months(max(since, 0)):
         if name > month_of(max(until, 0)):

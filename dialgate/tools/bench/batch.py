@@ -1,4 +1,4 @@
-"""The cost of a decision without a server: `Gate.check` in full batches, each decision reserved, recorded and synced.
+"""The benchmark of `Gate.check` without a server: full batches of decisions that are reserved, recorded and synced.
 
 The baseline is the request rate of an aiohttp handler that does nothing.
 """

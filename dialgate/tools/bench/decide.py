@@ -1,4 +1,4 @@
-"""The cost of the pure core: `decide` on the facts of an allowed call and of a denied one."""
+"""The benchmark of the pure core: `decide` on the facts of an allowed call and of a denied call."""
 
 import tempfile
 import time
@@ -22,7 +22,7 @@ _REPEATS = 5
 
 
 def run(countries: Path) -> Iterator[Figure]:
-    """Yield the best time of several repeats; the best, because the core waits for nothing."""
+    """Yield the best time of several runs. The core never waits, so slower runs show only interference."""
     with tempfile.TemporaryDirectory() as folder:
         config = loader.load(world.write_config(Path(folder), countries))
     law = config.laws["IT"]
@@ -30,14 +30,12 @@ def run(countries: Path) -> Iterator[Figure]:
     listed = replace(clear, registries=(replace(clear.registries[0], answer="listed", listed_at=1),))
     for name, call_facts, allow in (("allow", clear, True), ("deny", listed, False)):
         if decide(call_facts, law).allow is not allow:
-            raise BenchError(
-                f"this law does not {name} the call that is meant to measure it. Check `countries`."
-            )
+            raise BenchError(f"the law should {name} the test call but does not. Check `countries`.")
         yield Figure(f"decide.{name}", round(_fastest(call_facts, law) * 1e6, 2), "us")
 
 
 def facts(config: Config, law: Law) -> Facts:
-    """Return the facts of an agent's sales call to a directory number that is clear with the registry."""
+    """Return the facts of an agent's sales call to a number in the directory that is not in the registry."""
     line = config.lines[world.CAMPAIGN]
     return Facts(
         at=_TUESDAY,
@@ -58,7 +56,7 @@ def facts(config: Config, law: Law) -> Facts:
 
 
 def _fastest(call_facts: Facts, law: Law) -> float:
-    """Return seconds per decision."""
+    """Return the time per decision in the fastest run, in seconds."""
     best = 1.0
     for _ in range(_REPEATS):
         began = time.perf_counter()

@@ -1,6 +1,6 @@
-"""The cost of the gate over HTTP: `dialgate serve` against an aiohttp handler that does nothing, under the same load.
+"""The benchmark of the gate over HTTP: `dialgate serve` and an aiohttp handler that does nothing, under the same load.
 
-The gate runs with everything on and a synced log. The servers take turns, because a machine's speed drifts: each round measures
+The gate runs with all features on and a synced log. The servers take turns, because a machine's speed drifts: each round measures
 both, and the result is the median of the rounds' ratios.
 """
 
@@ -55,7 +55,7 @@ class Round(Struct, frozen=True):
 def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) -> Iterator[Figure]:
     """Measure both servers with `requests` requests in each round, after one round of warm-up. Linux only.
 
-    `shared`: on a Redis store.
+    `shared`: the gate uses a Redis store.
     """
     with tempfile.TemporaryDirectory() as folder, _store(Path(folder), shared=shared) as store:
         benched = world.build(Path(folder), countries, requests * (rounds + 1), **store)
@@ -64,7 +64,10 @@ def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) ->
 
 
 def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
-    """Start both servers and return their rounds. Each round, and one warm-up, uses up `requests` numbers."""
+    """Start both servers, measure them and return the rounds.
+
+    Each round, and the warm-up round before, takes `requests` numbers from `numbers`.
+    """
     with servers.bare(EMPTY) as theirs, servers.gate(benched.config) as ours:
         results = [
             run_round(ours, theirs, benched.key, world.bodies(numbers, requests)) for _ in range(rounds + 1)
@@ -73,7 +76,7 @@ def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds:
 
 
 def ratio(rounds: list[Round]) -> float:
-    """Return the median ratio of requests per second, ours to theirs."""
+    """Return the median ratio of requests per second: the gate's to the empty handler's."""
     return median(_rate(turns.ours) / _rate(turns.theirs) for turns in rounds)
 
 
@@ -130,7 +133,7 @@ def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn
 
 
 def empty_handler(key: str, bodies: bytes) -> float:
-    """Return the requests per second of an aiohttp handler that does nothing: the cost of HTTP alone."""
+    """Return the requests per second of an aiohttp handler that does nothing, which shows the cost of HTTP alone."""
     with servers.bare(EMPTY) as server:
         turns = [run_turn(server, key, bodies) for _ in range(3)]
     return median(map(_rate, turns))

@@ -1,8 +1,8 @@
-"""A load generator for a process of its own: keep-alive connections that send the next request after each response.
+"""A load generator in its own process, with keep-alive connections that each send one request after another.
 
 `python -m dialgate.tools.bench.load PORT CONNECTIONS` reads one request body per line from stdin, takes the API key from
-DIALGATE_KEY and prints a `Load` as JSON. It costs as little processor time as possible, so that it measures the server and not
-itself: requests are encoded before the clock starts, and of a response only status, length and decision are read.
+DIALGATE_KEY and prints a `Load` as JSON. It uses as little processor time as possible, so that it measures the server and not
+itself: it encodes the requests before the clock starts, and reads only status, length and decision of a response.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 
 
 class Load(Struct, frozen=True):
-    """The result of a load. `p50`, `p99` and `slowest` are in microseconds.
+    """The result of a load test. `p50`, `p99` and `slowest` are in microseconds.
 
     `seconds` is the time from the first request to the last response; `failed` counts responses other than 200.
     """

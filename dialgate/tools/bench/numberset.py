@@ -1,4 +1,4 @@
-"""The cost of a number set: bytes per number, look-ups, opening, and the memory of one more reading process."""
+"""The benchmark of a number set: bytes per number, look-up time, opening time, and memory per reading process."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ LOOKUPS = 200_000
 MOBILE = tuple(39_000_0000000 + 300_0000000 + prefix * 10_000_000 for prefix in range(20, 99))
 LANDLINE = tuple(39_0_000_000000 + area * 1_000_000 for area in range(100, 999, 4))
 
-# Prints in kB how much a reader's memory grew after opening the file and looking up 100,000 numbers all over it: first its
+# Prints in kB how much a reader's memory grew after opening the file and looking up 100,000 random numbers: first its
 # private memory, then its memory with the file's pages, which readers share.
 READER = """
 import sys, random
@@ -61,7 +61,7 @@ def run(numbers: int) -> Iterator[Figure]:
 
 
 def italian(numbers: int, random: np.random.Generator) -> NDArray[np.uint64]:
-    """Return at most `numbers` different numbers, sorted."""
+    """Return at most `numbers` different Italian numbers, sorted."""
     mobile = numbers * 2 // 3
     return np.unique(
         np.concatenate(
@@ -79,7 +79,7 @@ def _compared(name: str, value: float, unit: str, baseline: float) -> Figure:
 
 
 def lookup(numbers: NumberSet, wanted: NDArray[np.uint64]) -> float:
-    """Return microseconds of processor time per look-up, without the loop itself; the best of five."""
+    """Return the processor time per look-up in microseconds: the best of five runs, less the time of the loop itself."""
     questions = wanted.tolist()
     best = 1e9
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""Servers to measure, each in its own process."""
+"""The servers that benchmarks measure, each in its own process."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ class Server(Struct, frozen=True):
         return [*map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split())]
 
     def settle(self) -> None:
-        """Wait until the server has no child process left. For a gate without workers."""
+        """Wait until the server has no child process left. Only for a gate without workers."""
         while self._children():
             time.sleep(0.05)
 
@@ -41,7 +41,7 @@ def _clock(pid: int) -> int:
 
 @contextmanager
 def bare(program: str, port: int = 0) -> Iterator[Server]:
-    """Run a server that does nothing. `program` gets a port (0 for any) and prints its port when it listens."""
+    """Run the Python code `program`, a server. It gets a port (0 for any) and prints its port once it listens."""
     words = [sys.executable, "-c", program, str(port)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:
@@ -53,7 +53,7 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 
 @contextmanager
 def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
-    """Run `dialgate serve`. `door`: the URL field of the log event "ready" that gives the port."""
+    """Run `dialgate serve`. `door` names the field of the log event "ready" that holds the URL with the port."""
     words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:

@@ -1,6 +1,6 @@
-"""A gate to measure: configuration and data folder with everything on, filled by the operator's commands.
+"""The gate that benchmarks measure: configuration and data folder with all features on, filled by the operator's commands.
 
-All hours are open, so that the figures do not depend on the time of day. The rule of hours still runs.
+Calls are allowed at all hours, so that the figures do not depend on the time of day. The rule on calling hours still runs.
 """
 
 import random
@@ -68,9 +68,9 @@ _ALL_DAY = {
 
 
 class World(Struct, frozen=True):
-    """A gate to measure. `callable` are the numbers on a directory list and clear with the registry.
+    """A gate to measure. `callable` are the numbers that are on a directory list and not in the registry.
 
-    One in ten of `numbers`, in random order, is listed with the registry or on no list.
+    `numbers` are in random order. One in ten is in the registry or on no list.
     """
 
     config: Path
@@ -158,7 +158,7 @@ def _command(words: list[str], options: dict[str, object]) -> None:
 
 
 def bodies(numbers: Iterator[int], count: int) -> bytes:
-    """Return request bodies, one per line, each with its own call id."""
+    """Return `count` request bodies, one per line, each with its own call id."""
     return b"".join(
         b'{"to":"+%d","from":"%b","campaign":"%b","call_id":"call-%d"}\n'
         % (number, CALLER_ID.encode(), CAMPAIGN.encode(), number)

@@ -1,10 +1,11 @@
 """An emulated Asterisk as a FastAGI server sees it: connection, environment, commands and replies.
 
-It is as strict as Asterisk 22.10.1 and records everything that Asterisk could not process. `Temper` adds the behaviour of a bad
-day. It takes no decision: the dialplan does (dialplan.py).
+It is as strict as Asterisk 22.10.1 and records everything that Asterisk could not process. `Temper` adds unusual
+behaviour. The dialplan decides whether to dial (dialplan.py).
 
 AGI() has no time limit of its own. It ends when the server closes the connection. With `AGIEXITONHANGUP` it also ends with the
-channel: when the caller hangs up or `TIMEOUT(absolute)` expires. While a line is incomplete it watches the server only.
+channel: when the caller hangs up or `TIMEOUT(absolute)` expires. While a line is incomplete, it does not notice the end of the
+channel.
 """
 
 import asyncio
@@ -29,9 +30,9 @@ _ON_DEAD: Final = ("SET VARIABLE", "GET VARIABLE", "GET FULL VARIABLE", "EXEC", 
 class Temper(Struct, frozen=True, kw_only=True):
     """Unusual behaviour of Asterisk or of the caller.
 
-    - `extra`: environment lines of a future version; `arguments_first`: environment in another order
+    - `extra`: environment lines of a future version; `arguments_first`: whether the arguments precede the rest of the environment
     - `hangup_before`: the caller hangs up before the reply to this command (1 is the first)
-    - `replies`: replies to commands with this prefix
+    - `replies`: the reply to commands that begin with a certain prefix
     - `keys`: keys that the caller presses, one for each question; `early`: keys pressed while this file plays
     - `patience`: seconds until the caller hangs up, None for never
     """
@@ -49,9 +50,9 @@ class Channel(Struct, kw_only=True):
     """A channel of Asterisk.
 
     - `said`: every line from the server; `violations`: lines that Asterisk could not process
-    - `ended`: by `HANGUP`, or because the caller hung up
+    - `ended`: whether the call ended by `HANGUP` or because the caller hung up
     - `presentation`: `CALLERID(pres)`
-    - `limit`: loop time at which `TIMEOUT(absolute)` ends the channel; `expired`: it did
+    - `limit`: loop time at which `TIMEOUT(absolute)` ends the channel; `expired`: whether it ended the channel
     """
 
     extension: str
@@ -70,7 +71,7 @@ class Channel(Struct, kw_only=True):
 
 
 async def agi(channel: Channel, url: str, *arguments: str) -> str:
-    """Run the application `AGI()` and return AGISTATUS, which is also set: SUCCESS even if the server sends nothing."""
+    """Run the application `AGI()`, set AGISTATUS and return it: SUCCESS even if the server sends nothing."""
     parts = urlsplit(url)
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
@@ -108,9 +109,9 @@ class _Session:
         return "HANGUP" if channel.ended or channel.expired else "SUCCESS"
 
     async def _lines(self) -> AsyncIterator[str]:
-        """Yield one line for each read from the socket, or at its end.
+        """Yield the lines from the server, at most one after each read from the socket.
 
-        A line that arrives together with an earlier one is only processed at the next read, as in Asterisk's stdio.
+        As in Asterisk's stdio, a line that arrives together with an earlier line is processed only after the next read.
         """
         kept, piece = b"", b"."
         while piece or b"\n" in kept:
@@ -132,7 +133,7 @@ class _Session:
             self._channel.violations.append("a line without an end")
 
     async def _read(self, *, in_line: bool) -> bytes | None:
-        """Read from the server; None if the channel ended meanwhile. Within a line the channel is not watched."""
+        """Read from the server. Returns None if the channel ended meanwhile, but with `in_line` does not notice its end."""
         ends = None if in_line or self._channel_ended else self._end_of_channel()
         try:
             async with asyncio.timeout_at(ends):
@@ -144,7 +145,7 @@ class _Session:
             self._writer.write(b"HANGUP\n")
         if self._channel.variables.get("AGIEXITONHANGUP") == "yes":
             return None
-        return await self._read(in_line=True)  # from now on only the server can end it
+        return await self._read(in_line=True)  # from now on only the server can end AGI()
 
     def _end_of_channel(self) -> float | None:
         patience = self._channel.temper.patience
@@ -157,7 +158,7 @@ class _Session:
         self._commands += 1
         words = _words(line)
         if len(words) > _MOST_WORDS:
-            channel.violations.append("more words than Asterisk holds")
+            channel.violations.append("more words than Asterisk accepts")
         hangup = b""
         if self._commands == channel.temper.hangup_before:
             channel.ended, hangup = True, b"HANGUP\n"
@@ -175,7 +176,7 @@ class _Session:
                 if self._channel.ended and name not in _ON_DEAD:
                     return _DEAD
                 return act(self, arguments) if len(arguments) >= needed else _USAGE.format(word=name)
-        self._channel.violations.append("no command of Asterisk")
+        self._channel.violations.append("an unknown command")
         return _UNKNOWN
 
     def _set(self, arguments: list[str]) -> str:
@@ -202,7 +203,7 @@ class _Session:
         return "200 result=1"
 
     def _play(self, arguments: list[str]) -> str:
-        """Play a file. A key among the escape digits ends it, any other key is lost."""
+        """Play a file. A key among the escape digits stops the file; any other key is lost."""
         name, escapes = arguments[:2]
         key = self._channel.temper.early.get(name, "")
         return f"200 result={ord(key)} endpos=4000" if key and key in escapes else "200 result=0 endpos=8000"
@@ -234,7 +235,7 @@ _COMMANDS: Final[tuple[tuple[str, int, _Act], ...]] = (
 
 
 def environment(channel: Channel, url: str, arguments: tuple[str, ...]) -> bytes:
-    """Return the lines that Asterisk sends first."""
+    """Return the lines that Asterisk sends at the start of a FastAGI connection."""
     script = url.partition("://")[2].partition("/")[2]
     lines = ["agi_network: yes"] + ([f"agi_network_script: {script}"] if script else [])
     lines += [f"agi_{name}: {value}" for name, value in _fields(channel, url)]

@@ -1,6 +1,6 @@
-"""Dialers under test: emulated ones with the shipped or the operator's configuration, and the operator's real dialer.
+"""The dialers under test: emulated dialers with the shipped or the operator's configuration, and the operator's real dialer.
 
-The real dialer is started by a command and watched at its trunk.
+A command makes the real dialer place a call, and the kit observes the call at the trunk.
 """
 
 import asyncio
@@ -53,13 +53,13 @@ class Dialer(Protocol):
 
 @runtime_checkable
 class HasTrunk(Protocol):
-    """A dialer whose trunk may answer 302."""
+    """A dialer whose trunk may redirect a call (status 302)."""
 
     @property
     def has_trunk(self) -> bool: ...
 
     async def place_redirected(self, port: int) -> None:
-        """Place one call and redirect it to `ELSEWHERE`. Raises `DialerFault` if the dialer calls there."""
+        """Place one call and redirect it to `ELSEWHERE`. Raises `DialerFault` if the dialer calls that number."""
 
 
 @runtime_checkable
@@ -78,7 +78,7 @@ class Departure(Struct, frozen=True, kw_only=True):
 
     - `how`: the dial string, empty if the call did not leave
     - `shown`: the caller ID, if the emulator knows it
-    - `follows`: the dialer follows a 302
+    - `follows`: whether the dialer follows a redirect (302)
     - `problem`: any other fault
     """
 
@@ -89,7 +89,7 @@ class Departure(Struct, frozen=True, kw_only=True):
 
 
 class Emulated(Struct, frozen=True):
-    """A kind of emulated dialer. `about` names it; `extension` is what Asterisk dials, empty for other switches."""
+    """A kind of emulated dialer. `about` describes it. `extension` is the extension called in Asterisk, else empty."""
 
     about: str
     file: str
@@ -104,7 +104,7 @@ async def _asterisk(text: str, context: str) -> Departure:
 
 
 async def _vicidial(text: str, context: str) -> Departure:
-    """Place a call with the trunk's digit as prefix and VICIdial's call code as the caller's name."""
+    """Place a call as VICIdial does: the trunk's digit as prefix, and VICIdial's call code as the caller's name."""
     variables = {**_leftovers(), "CAMPCUST": CAMPAIGN.upper(), "CAMPDTO": "60"}
     channel = Channel(
         extension=_WITH_PREFIX,
@@ -127,7 +127,10 @@ def _departure(run: dialplan.Run) -> Departure:
 
 
 async def _freeswitch(text: str, context: str) -> Departure:
-    """Place a call of a dialer that exported another caller ID and privacy. A leg follows a 302 unless it forbids that."""
+    """Place a call of a dialer that exported another caller ID and privacy.
+
+    The leg must override both. It follows a redirect (302) unless its variables forbid it.
+    """
     variables = {"destination_number": TO, "caller_id_number": CALLER, "uuid": "u-1"}
     variables |= {"curl_response_code": "200", "curl_response_data": "allow", "dg_decision": "allow"}
     how = await freeswitch.call(text, context, variables)
@@ -141,7 +144,7 @@ async def _freeswitch(text: str, context: str) -> Departure:
 
 
 async def _opensips(text: str, context: str) -> Departure:
-    """Send an INVITE with every header by which a dialer could show another number or withhold it."""
+    """Send an INVITE with every header by which a dialer could show another caller ID or withhold the caller ID."""
     other = f"sip:{ELSEWHERE}@pbx"
     invite = Invite(
         uri=f"sip:{TO}@pbx;user=phone",
@@ -167,7 +170,7 @@ async def _opensips(text: str, context: str) -> Departure:
 
 
 def _leftovers() -> dict[str, str]:
-    """Return the variables that an earlier check on the same channel may have left."""
+    """Return the variables that an earlier check may have left on the same channel."""
     return {
         "DG_DECISION": "allow", "DG_DECISION_ID": "earlier", "DG_CLASS": "number", "DG_ANSWER": "allow",
         "AGISTATUS": "SUCCESS",
@@ -306,10 +309,11 @@ def _read_invite(data: bytes) -> _TrunkInvite:
 
 
 class RealDialer(Struct, frozen=True):
-    """A real dialer that `command` makes place a call.
+    """A real dialer. Running `command` makes it place one call.
 
-    The command finds the number in DIALGATE_TO and the gate's port in DIALGATE_PORT. Without `trunk`, exit code 0 means that
-    the call was placed; with it, an INVITE on that UDP port. `caller_id` is what the dialer shows, empty for any number.
+    The command gets the number in DIALGATE_TO and the gate's port in DIALGATE_PORT. With `trunk`, the call counts as placed if
+    an INVITE arrives on that UDP port; without, if the command ends with exit code 0. `caller_id` is the caller ID that the
+    dialer must show, empty for any.
     """
 
     command: str
@@ -332,9 +336,9 @@ class RealDialer(Struct, frozen=True):
     def _check_invites(self, invites: list[_TrunkInvite]) -> str:
         for invite in invites:
             if invite.to and not same_number(invite.to, TO):
-                raise DialerFault(f"the trunk was called for {invite.to}, which was not checked", "INVITE")
+                raise DialerFault(f"the trunk got a call to {invite.to}, which was not checked", "INVITE")
             if self.caller_id and not any(same_number(shown, self.caller_id) for shown in invite.shown):
-                raise DialerFault("the trunk got another caller ID than the call shows", "INVITE")
+                raise DialerFault("the trunk got another caller ID than the one checked", "INVITE")
             if invite.hidden:
                 raise DialerFault("the trunk got a call whose caller ID is withheld", "INVITE")
         return "INVITE" if invites else ""
@@ -374,6 +378,6 @@ class RealDialer(Struct, frozen=True):
 
 
 def read_shipped(name: str, folder: Path) -> ConfiguredDialer:
-    """Read the configuration for a dialer that is shipped in `folder`. Raises `OSError`."""
+    """Read the shipped configuration of a dialer from `folder`. Raises `OSError`."""
     kind = EMULATED[name]
     return ConfiguredDialer(kind, (folder / kind.file).read_text("utf-8"), kind.context)

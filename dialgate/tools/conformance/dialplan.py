@@ -1,7 +1,8 @@
-"""An emulator of Asterisk's dialplan, of what the shipped ones use: runs extensions.conf on a channel until the call ends.
+"""An emulator for the subset of Asterisk's dialplan that the shipped dialplans use.
 
-An application or function that it does not know ends the run with `Unknown`: what is not understood is not tested. It behaves as
-observed on Asterisk 22.10.1 and 18.26.4. Expressions are in expressions.py.
+It runs extensions.conf on a channel until the call ends. An unknown application or function ends the run with `Unknown`, because
+a dialplan that the emulator does not understand must not pass the test. It behaves as observed on Asterisk 22.10.1 and 18.26.4.
+Expressions are in expressions.py.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from dialgate.tools.conformance.fetching import fetch
 
 _LINE: Final = re.compile(r"(exten|same)\s*=>?\s*(.*)")
 _STEP: Final = re.compile(r"(\w+)(?:\((\w+)\))?,([A-Za-z]\w*)(?:\((.*)\))?")
-_CURL_SECONDS: Final = 180.0  # without CURLOPT
+_CURL_SECONDS: Final = 180.0  # if the dialplan sets no CURLOPT
 _MOST_STEPS: Final = 200
 _BUFFER: Final = 4096  # VAR_BUF_SIZE: capacity of `${…}` and `$[…]`, with the NUL at the end
 _EXPIRED: Final = "T"  # the extension that runs when TIMEOUT(absolute) expires
@@ -35,7 +36,7 @@ class Step(Struct, frozen=True):
 
 
 def read(text: str) -> dict[str, dict[str, list[Step]]]:
-    """Return the steps by context and pattern. Lines before the first context, as in a carrier entry, are in context ``."""
+    """Return the steps by context and pattern. Lines before the first context are in context ""."""
     contexts: dict[str, dict[str, list[Step]]] = {"": {}}
     context = pattern = ""
     for raw in text.splitlines():
@@ -149,7 +150,7 @@ class Run:
         self.forwards = "i" not in re.sub(r"\([^)]*\)", "", data.split(",")[2] if data.count(",") > 1 else "")
 
     def _ignore(self, _: str) -> None:
-        """Do nothing: on a real Asterisk, this logs."""
+        """Ignore an application that only writes a log on a real Asterisk."""
 
     # ---- `${…}` and `$[…]` -------------------------------------------------------------------------------------------
 
@@ -186,7 +187,7 @@ class Run:
         return function(data)
 
     async def _fetch(self, url: str) -> str:
-        """Return the body without its line end, whatever the status; empty if it was not complete in time."""
+        """Return the response body of any status, without its line end; empty if it was not complete in time."""
         response = await fetch(url, self._curl_seconds)
         return "" if response is None else response.body.removesuffix("\n")
 
@@ -253,7 +254,7 @@ def _context(
     if not matching(patterns, extension):
         known = ", ".join(patterns) or "none"
         raise NoExtension(
-            f"no pattern of the {where} matches {extension}, which the test calls; its patterns: {known}."
+            f"no pattern of the {where} matches {extension}, the number of the test call; its patterns: {known}."
             " Add one, or name another context with --context. `include =>` is not followed."
         )
     return patterns
@@ -268,5 +269,5 @@ async def run(text: str, context: str, channel: Channel) -> Run:
 
 
 async def call(text: str, context: str, channel: Channel) -> str:
-    """Place a call with a dialplan. Returns the dial string, or an empty string. Raises `Unknown`."""
+    """Place a call with a dialplan. Returns the dial string, empty if the call was not placed. Raises `Unknown`."""
     return (await run(text, context, channel)).placed

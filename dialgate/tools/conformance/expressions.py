@@ -1,7 +1,8 @@
 """An emulator of Asterisk's `$[…]` expressions, as observed on Asterisk 22.10.1 and 18.26.4.
 
-A syntax error does not mean false. The result is what the parser had reduced before the error: `$["a" = "a" & "x" "y" = "z"]` is
-1. If nothing was reduced it is 0. A character that begins no token, such as an unclosed quote, is skipped.
+A syntax error does not make an expression false. The result is the value that the parser had reduced before the error:
+`$["a" = "a" & "x" "y" = "z"]` is 1. If nothing was reduced it is 0. A character that begins no token, such as an unclosed quote,
+is skipped.
 """
 
 import operator
@@ -41,7 +42,7 @@ def _tokens(expression: str) -> Iterator[_Token]:
 
 
 class _Parser:
-    """A parser. `|` binds weaker than `&`, and `&` weaker than comparisons. All operators are left-associative."""
+    """A parser of expressions. `|` binds weaker than `&`, and `&` weaker than comparisons. All operators are left-associative."""
 
     def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = tokens
@@ -69,7 +70,7 @@ _Join: TypeAlias = Callable[[str, str], str]
 
 
 def _is_true(value: str) -> bool:
-    """Return whether Asterisk takes the value as true. Quotes are part of a text: `""` is not empty."""
+    """Return whether Asterisk treats the value as true. Quotes are part of a text: `""` is not empty."""
     return value not in {"", "0"}
 
 

@@ -1,7 +1,7 @@
-"""An emulator of FreeSWITCH's XML dialplan, of what the shipped ones use.
+"""An emulator for the subset of FreeSWITCH's XML dialplan that the shipped dialplans use.
 
-It first hunts the conditions and runs inline actions at once, then runs the actions it found. Anything that it does not know ends
-the run with `Unknown`.
+Like FreeSWITCH, it first evaluates all conditions, running inline actions at once, and then runs the other actions that it found.
+Anything unknown ends the run with `Unknown`.
 """
 
 import math
@@ -42,7 +42,7 @@ class Call:
         return ""
 
     async def _hunt(self, context: str) -> list[ET.Element]:
-        """Run the inline actions and return the others."""
+        """Evaluate the conditions of a context, run the inline actions and return the other actions."""
         contexts = [node for node in self._document.iter("context") if node.get("name") == context]
         if not contexts:
             raise Unknown(f"the context {context}")
@@ -55,7 +55,7 @@ class Call:
         return actions
 
     async def _hunt_extension(self, extension: ET.Element) -> tuple[list[ET.Element], bool]:
-        """Return its actions or anti-actions, and whether it matched."""
+        """Run an extension's inline actions. Returns its other actions, and whether its conditions matched."""
         actions: list[ET.Element] = []
         for condition in extension.iter("condition"):
             field, expression = condition.get("field", ""), condition.get("expression", "")
@@ -92,7 +92,10 @@ class Call:
         return True
 
     def _follow(self, response: Response | None) -> bool:
-        """Do what the document says. Anything but a 200 with XML leaves the application, and the call continues."""
+        """Apply the XML document in a response. Without a document, or with a status other than 200, the call continues.
+
+        Returns False if the call is over.
+        """
         if response is None or response.status != _OK or "text/xml" not in response.media:
             return True
         try:
@@ -109,11 +112,11 @@ class Call:
 
 
 def leg_variables(dial_string: str) -> dict[str, str]:
-    """Return the variables of a leg, which are in brackets before its channel."""
+    """Return the variables of a leg, which are in brackets at the beginning of the dial string."""
     match = re.match(r"\[([^]]*)\]", dial_string)
     return dict(pair.split("=", 1) for pair in match[1].split(",") if "=" in pair) if match else {}
 
 
 async def call(text: str, context: str, variables: Mapping[str, str]) -> str:
-    """Place a call with a dialplan. Returns the dial string, or an empty string. Raises `Unknown`."""
+    """Place a call with a dialplan. Returns the dial string, empty if the call was not placed. Raises `Unknown`."""
     return await Call(ET.fromstring(text), variables).run(context)  # noqa: S314 - the operator's own file

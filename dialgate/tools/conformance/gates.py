@@ -1,4 +1,4 @@
-"""Faulty gates: one port for FastAGI and HTTP that treats each connection as a test case demands.
+"""The faulty gates: FastAGI and HTTP servers on one port, which treat each connection as a test case demands.
 
 An HTTP response has the format that the path asks for, so a dialer under test needs no special configuration. Like a real gate,
 it compares the numbers of the request with those of the call: see `mismatch`.
@@ -40,7 +40,7 @@ _FROM_NAMES: Final = ("from", "ani", "caller_id", "Caller-Caller-ID-Number", "su
 
 
 class TestCall(Struct, frozen=True):
-    """The call that the dialer is told to place. `shown` is its caller ID, empty if the kit does not know it.
+    """The call that the dialer must place. `shown` is its caller ID, empty if the kit does not know it.
 
     `notes` collects differences in the requests.
     """
@@ -53,7 +53,7 @@ class TestCall(Struct, frozen=True):
 def mismatch(request: bytes, call: TestCall) -> str:
     """Return what is wrong with the numbers in a request, or an empty string.
 
-    If the kit does not know the caller ID, it may be missing or any number.
+    If the kit does not know the caller ID, the request may contain any caller ID or none.
     """
     fields = _fields(request)
     to = next((fields[name] for name in _TO_NAMES if name in fields), "")
@@ -124,7 +124,7 @@ async def silent(_: bytes, reader: asyncio.StreamReader, __: asyncio.StreamWrite
 
 
 async def slow(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Allow after the time at which a dialer must have given up."""
+    """Allow, but only after the time in which every dialer must have given up."""
     try:
         async with asyncio.timeout(_LATE_SECONDS):
             await reader.read()
@@ -137,7 +137,7 @@ async def early(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 async def half(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Close the connection in the middle of an allow."""
+    """Close the connection in the middle of a response that allows the call."""
     agi = b'SET VARIABLE DG_DECISION "al'
     writer.write(agi if request.startswith(b"agi_") else _response(request, allow=True)[:-3])
 

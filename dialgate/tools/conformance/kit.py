@@ -1,4 +1,4 @@
-"""The test cases: how a gate or trunk behaves, and whether a call may get through. Only with an allow it may."""
+"""The test cases: a behaviour of the gate or trunk, and whether the call may get through. Only an allow permits it."""
 
 import socket
 from collections.abc import AsyncIterator, Iterable
@@ -22,11 +22,11 @@ from dialgate.tools.conformance.gates import Play, TestCall
 class Case(Struct, frozen=True):
     """One test case.
 
-    - `plays`: the gate's behaviour for each call in turn; the last call counts. Empty: no gate, or a `frozen` one
-    - `through`: the call must get through
-    - `may_hang`: a hanging call is no fault, because Asterisk itself cannot end it
-    - `redirects`: the trunk answers 302
-    - `reads_file`: no call is placed; the dialer's file is searched for unchecked calls to the trunk
+    - `plays`: the gate's behaviour for each call in turn; only the last call is judged. Empty for no gate or a `frozen` one
+    - `through`: whether the call must get through
+    - `may_hang`: whether a hanging call is accepted, because Asterisk itself cannot end it
+    - `redirects`: whether the trunk redirects the call (302)
+    - `reads_file`: if true, no call is placed, but the dialer's file is searched for unchecked calls to the trunk
     """
 
     name: str
@@ -84,7 +84,7 @@ def cases_for(dialer: Dialer) -> tuple[Case, ...]:
 
 
 async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> AsyncIterator[Finding]:
-    """Run the cases. `port`: where the dialer expects its gate, 0 if it can be told."""
+    """Run the cases. `port` is where the dialer expects its gate, or 0 if the kit can choose the port."""
     for case in cases:
         yield await _run_case(dialer, case, port)
 

@@ -1,8 +1,9 @@
-"""An emulator of OpenSIPS, of what the shipped script uses: runs routes on an INVITE until it is relayed or answered.
+"""An emulator for the subset of OpenSIPS that the shipped script uses.
 
-A statement, function or variable that it does not know ends the run with `Unknown`. It behaves as observed on OpenSIPS 4.0.1 and
-3.6.8: an assigned text is taken literally, even `$(rU{rest.escape})` in it; variables in a function's argument are expanded; with
-`no_concurrent_connects` a request fails at once if another one is connecting to the same host.
+It runs routes on an INVITE until the INVITE is relayed or gets a reply. An unknown statement, function or variable ends the run
+with `Unknown`. It behaves as observed on OpenSIPS 4.0.1 and 3.6.8: an assigned text is taken literally, even `$(rU{rest.escape})`
+in it; variables in a function's argument are expanded; with `no_concurrent_connects` a request fails at once if another one is
+connecting to the same host.
 """
 
 import re
@@ -18,7 +19,7 @@ from dialgate.tools.conformance.opensips_script import Tree, read
 
 _VARIABLE: Final = re.compile(r"\$\(?(\w+)(?:\((\w+)\))?(?:\{([\w.]+)\})?\)?")
 _IN_TEXT: Final = re.compile(r"\$\((?:[^(){}]|\([^)]*\)|\{[^}]*\})*\)|\$\w+(?:\(\w+\))?")
-_CONNECT_SECONDS: Final = 20.0  # without modparam
+_CONNECT_SECONDS: Final = 20.0  # if the script sets none with modparam
 _ALREADY_CONNECTING, _FAILED = -4, -1
 # Headers that name a caller, withhold one, or route the call. The gate checks none of them.
 IDENTITIES: Final = (
@@ -29,7 +30,7 @@ _Value: TypeAlias = str | int
 
 
 class Invite(Struct, kw_only=True):
-    """A call at OpenSIPS. `left`: it was relayed; `status`: of the reply; `avps`: variables of the transaction."""
+    """A call at OpenSIPS. `left`: whether it was relayed; `status`: the reply's; `avps`: the transaction's variables."""
 
     uri: str
     from_uri: str
@@ -65,7 +66,7 @@ class OpenSips:
             return
 
     async def redirect(self, invite: Invite) -> None:
-        """Answer 302 from the trunk. The dialer gets and follows it, unless a failure route replies first."""
+        """Redirect the call (302) as the trunk. The dialer follows the redirect unless a failure route replies first."""
         invite.status = 302
         if invite.failure_route:
             await self.call(invite, f"failure:{invite.failure_route}")

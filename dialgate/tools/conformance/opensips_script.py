@@ -1,4 +1,4 @@
-"""A parser for OpenSIPS scripts, of what the shipped script uses. Raises `Unknown` for anything else."""
+"""A parser for the subset of OpenSIPS script syntax that the shipped script uses. Raises `Unknown` for anything else."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ def _tokens(script: str) -> Iterator[str]:
 
 
 class _Reader:
-    """A recursive-descent parser. From weakest to strongest: `||`, `&&`, comparisons, `+`."""
+    """A recursive-descent parser. The operators from weakest to strongest: `||`, `&&`, comparisons, `+`."""
 
     _RANKS: Final = (("||",), ("&&",), ("==", "!=", "=~", "!~", ">", "<"), ("+",))
 

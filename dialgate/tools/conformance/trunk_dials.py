@@ -1,7 +1,7 @@
-"""Finds every step in an Asterisk dialplan file that calls the trunk without the check.
+"""A search for every step in an Asterisk dialplan file that dials the trunk without the check.
 
-The emulator runs one context. Another context that dials the same trunk bypasses the check. Destinations that a dialplan computes
-while it runs, and included files, are not covered.
+The dialplan emulator runs only one context, so it misses other contexts that dial the same trunk. Included files, and
+destinations computed at run time, are not covered.
 """
 
 import re

@@ -1,6 +1,6 @@
 """The demonstration: a gate with a day's work, two controllers, 100,000 made-up numbers, simulated registry and dialers.
 
-No call is placed. It uses the commands of an operator and the client of a dialer.
+No real call is placed. The demonstration uses the operator's commands and the Python client for dialers.
 """
 
 from dialgate.tools.demo.traffic import FAULTS, Seen, drive

@@ -1,4 +1,4 @@
-"""Simulated dialers: calls of every kind, their outcomes, revocations, and calls back.
+"""The simulated dialers: calls of every kind, their outcomes, revocations, and repeated calls.
 
 The first calls are a few of each kind, so that every reason appears early. After that the mix is that of a working day.
 """
@@ -20,16 +20,16 @@ from dialgate.core.model import DAY, Instant, Result
 from dialgate.core.reasons import REASONS
 from dialgate.tools.demo.world import ACME, BETA, RECALLED, STATISTICS, Demo
 
-# Answers of a broken gate, which the demonstration does not show.
+# Reason codes of a broken gate, which the demonstration does not show.
 FAULTS: Final = frozenset({"gate.unavailable", "gate.rule_error"})
 _ABROAD: Final = "+390844999999"
-# Data-subject requests: kind, controller, age in days. Both are in time.
+# Data-subject requests: kind, controller, age in days. Neither is overdue.
 _ASKED: Final = (("access", "acme", 3), ("erasure", "beta", 19))
 _AGES: Final = {"valid": 30, "expired": 3_000, "withdrawn": 30, "other": 30, "unproved": 30}
 
 
 class Seen(Struct):
-    """The figures of the demonstration so far. `latest`: the newest answers, without numbers."""
+    """The figures of the demonstration so far. `latest`: the newest responses, without numbers."""
 
     calls: int = 0
     allowed: int = 0
@@ -172,7 +172,7 @@ class _Traffic:
         for kind in kinds:
             for _ in range(6):
                 yield self._random.choice(kind.numbers), kind
-        for number in few.numbers[:4] * 7:  # some of these are not enrolled
+        for number in few.numbers[:4] * 7:  # some are not in the registry and reach the frequency limit
             yield number, few
         weights = [kind.weight for kind in kinds]
         while True:

@@ -1,7 +1,7 @@
 """The folder of the demonstration: configuration, call lists and registry answers, all made up.
 
-Today is a holiday in its Italy, so that one campaign meets a holiday. Its Britain has a made-up law and a full-list registry, so
-that the remaining reasons can be shown with London numbers.
+In the demonstration's Italy today is a holiday, so that one campaign shows the denial on holidays. Its Britain has a made-up
+law and a full-list registry, so that London numbers can show the remaining reasons.
 """
 
 import random
@@ -23,7 +23,7 @@ from dialgate.core.model import DAY, HOUR, Instant
 
 MARK: Final = "made-by-dialgate-demo"
 ACME, BETA, STATISTICS = "+390844100100", "+390844200200", "+390843100100"
-RECALLED: Final = "+390645678901"  # a caller ID of beta that is proved recallable
+RECALLED: Final = "+390645678901"  # a caller ID of beta with a proof that people can call it back
 # Rome's landlines and one operator's mobiles with random digits; Ofcom's numbers for drama.
 _ROME, _MOBILE, _LONDON, _MANCHESTER = "+39063{:07}", "+39320{:07}", "+442079460{:03}", "+441614960{:03}"
 
@@ -40,7 +40,7 @@ class DemoError(Exception):
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """The options of the demonstration. `countries`: the folder with Italy's law; `numbers`: how many in all."""
+    """The options of the demonstration. `countries`: the folder with Italy's law; `numbers`: how many numbers in all."""
 
     folder: Path
     countries: Path
@@ -49,7 +49,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 class Demo(Struct, frozen=True, kw_only=True):
-    """A demonstration that is set up. `numbers`: the numbers by kind of call."""
+    """A demonstration that is set up. `numbers`: the numbers of each group."""
 
     config: Path
     textfile: Path
@@ -61,7 +61,7 @@ class Demo(Struct, frozen=True, kw_only=True):
 def build(wanted: Wanted, now: Instant, tell: Callable[[str], None]) -> Demo:
     """Set up the demonstration, replacing an earlier one in the folder. Raises `DemoError` if it contains anything else.
 
-    `tell` receives the address and key first, then each step.
+    `tell` receives the address and key of the console first, then a message for each step.
     """
     folder, port = wanted.folder, wanted.port
     _clear(folder)
@@ -297,7 +297,7 @@ def _load(folder: Path, config: Path, call_list: _List) -> None:
 
 
 def _consult_registry(folder: Path, config: Path, numbers: dict[str, list[str]], now: Instant) -> None:
-    """Import answers for numbers on no list by command, then run the nightly job for the numbers on lists."""
+    """Import registry answers for numbers that are on no list, then run the nightly job for the numbers on lists."""
     _import_answers(folder, config, numbers["expired"], now - 20 * DAY, "--expired")
     _import_answers(folder, config, numbers["unlisted"], now - HOUR)
     (folder / "tps").mkdir()

@@ -2,11 +2,11 @@
 
     python verify_evidence.py BUNDLE [--key NAME ...] [--root FILE]
 
-Exit 0: the bundle is valid; 1: it is not, do not rely on it; 2: misuse. A key's name is the first 16 hexadecimal digits of the
-SHA-256 of the public key. Get the names from the operator of the gate by another way than the bundle and pass them with --key.
-Without --key the result shows only that the bundle is complete and unchanged, not who made it. A time stamp (RFC 3161) is
-checked up to its authority's root certificate: get that from the authority and pass it with --root, as a PEM file. Revocation of
-certificates is not checked.
+Exit code 0: the bundle is valid; 1: it is not valid, do not rely on it; 2: wrong usage. A key's name is the first 16 hexadecimal
+digits of the SHA-256 of the public key. Get the names from the operator of the gate, but not together with the bundle, and pass
+them with --key. Without --key the result shows only that the bundle is complete and unchanged, not who made it. A time stamp (RFC
+3161) is checked up to its authority's root certificate: get that from the authority and pass it with --root, as a PEM file.
+Revocation of certificates is not checked.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def checkpoints(evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
         body = stored["body"].encode()
         checkpoint = json.loads(body)
         public = bytes.fromhex(evidence["keys"][checkpoint["key"]])
-        require(key_name(public) == checkpoint["key"], "a key has the name of another key")
+        require(key_name(public) == checkpoint["key"], "a key does not match its name")
         what = f"the checkpoint of record {checkpoint['size']}"
         require_signature(public, bytes.fromhex(stored["signature"]), b"dialgate checkpoint\n" + body, what)
         require(checkpoint["log"] == evidence["log"], f"{what} belongs to another log")
@@ -118,7 +118,7 @@ def entries(evidence: dict[str, Any], signed: list[dict[str, Any]]) -> Iterator[
         root = merkle_root(body, seq - 1, checkpoint["size"], path)
         require(root == bytes.fromhex(checkpoint["root"]), f"record {seq} is not in the log that was signed")
         entry = json.loads(body)
-        require(entry["seq"] == seq, f"record {seq} has another sequence inside")
+        require(entry["seq"] == seq, f"record {seq} contains another sequence")
         yield seq, entry
 
 
@@ -129,7 +129,7 @@ def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
         require(sha256(text.encode()).hexdigest() == digest, f"a kept text does not have the hash {digest}")
     require(
         grounds["law"] in kept and grounds["config"] in kept,
-        f"law or configuration of {grounds['seq']} is missing",
+        f"the law or configuration of record {grounds['seq']} is missing",
     )
     files = file_hashes(evidence, grounds["config"])
     require(grounds["law"] in files, f"the law of {grounds['seq']} is not among its configuration's files")
@@ -148,7 +148,7 @@ def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
 
 
 def configuration(evidence: dict[str, Any]) -> str:
-    """Return how many files of the configuration the bundle leaves out, as text; empty if none."""
+    """Return a text on how many configuration files the bundle leaves out, empty if none."""
     kept = evidence["kept"]
     names = {json.loads(entry["body"]).get("config") for entry in evidence["entries"]} - {None}
     files = (
@@ -159,16 +159,16 @@ def configuration(evidence: dict[str, Any]) -> str:
 
 
 def require_named(finding: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Check that the record names every receipt and consent that the finding adds."""
+    """Check that the decision's facts name every receipt and consent that the finding contains."""
     consulted = {answer.get("consultation") for answer in facts.get("registries", ())}
     consents = {consent["id"] for consent in facts.get("known", {}).get("consents", ())}
     require(
         {consultation["id"] for consultation in finding["consultations"]} <= consulted,
-        "a receipt that the record does not name",
+        "a receipt is not named in the record",
     )
     require(
         {consent["id"] for consent in finding["consents"]} <= consents,
-        "a consent that the record does not name",
+        "a consent is not named in the record",
     )
 
 
@@ -183,9 +183,11 @@ def decisions(evidence: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> It
         )
         require(
             decision["id"] == finding["id"] == f"{evidence['log']}-{finding['seq']}",
-            "a decision has another id",
+            "a decision has the wrong id",
         )
-        require(decision["grounds"] == finding["grounds"] < finding["seq"], "a decision has other grounds")
+        require(
+            decision["grounds"] == finding["grounds"] < finding["seq"], "a decision has the wrong grounds"
+        )
         require(decision["allow"] == grounds["decision"]["allow"], "a decision contradicts its grounds")
         require_kept(evidence, grounds)
         require_named(finding, grounds["facts"])
@@ -204,7 +206,7 @@ def outcomes(finding: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> Iter
 
 
 def elsewhere(evidence: dict[str, Any]) -> dict[str, list[str]]:
-    """Return by decision the outcomes that other logs of the same gate contain."""
+    """Return, for each decision id, the outcomes that other logs of the same gate contain."""
     ids = {finding["id"] for finding in evidence["decisions"]}
     lines: dict[str, list[str]] = {}
     for part in evidence.get("elsewhere", ()):
@@ -265,7 +267,7 @@ CERTIFICATES = 0xA0  # the tag of the certificates in a SignedData
 
 
 def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Return tag, content and whole encoding of each DER value in a row. Raises IndexError, ValueError."""
+    """Return tag, content and whole encoding of each of several DER values. Raises IndexError, ValueError."""
     values, at = [], 0
     while at < len(data):
         tag, length, begin = data[at], data[at + 1], at + 2
@@ -310,7 +312,8 @@ def read_stamp(response: bytes, message: bytes) -> tuple[datetime, x509.Certific
     info = der(der(content)[0][1])
     algorithm, imprint = der(info[2][1])
     require(
-        imprint[1] == digest(DIGESTS[object_id(algorithm)], message), "a time stamp is of another checkpoint"
+        imprint[1] == digest(DIGESTS[object_id(algorithm)], message),
+        "a time stamp belongs to another checkpoint",
     )
     included = [
         x509.load_der_x509_certificate(whole)
@@ -392,7 +395,7 @@ def time_stamps(
         at, signer_, included = read_stamp(base64.b64decode(stamp["response"], validate=True), line)
         require(
             not roots or leads_to(signer_, included, roots, at),
-            "a time stamp leads to none of the roots given with --root",
+            "a time stamp was not issued under any of the roots given with --root",
         )
         trust = "" if roots else "; NOT CHECKED: the authority (give its root certificate with --root)"
         name = signer_.subject.rfc4514_string()
@@ -405,7 +408,7 @@ def time_stamps(
 def verify(
     data: bytes, trusted: frozenset[str] = frozenset(), roots: list[x509.Certificate] | None = None
 ) -> list[str]:
-    """Return what the bundle proves, one line each. Raises Refused."""
+    """Return one line for each thing that the bundle proves. Raises Refused."""
     try:
         evidence = read_body(data, trusted)
         signed = list(checkpoints(evidence))
