@@ -170,7 +170,7 @@ class Gate:
             if batch.bodies:
                 await self._record(batch)
             self._overlap.complete(batch)
-        self._end_preparing(requests)  # has no effect unless the batch had nothing to commit
+        self._end_preparing(requests)  # needed for a batch that had nothing to commit
         # Needed even if this batch wrote nothing: the record of a repeated answer may not be on the disk yet. If the sync
         # fails, the records and their attempts are kept, and recovery completes the log.
         await self._recorder.sync()
