@@ -71,7 +71,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     adherents_of: str = ""
     """Only controllers that adhere to this code of conduct, from the country's `codes`. Empty: all."""
     cited_for: tuple[Finding, ...] = ()
-    """Findings for which a denial cites this section's source and severity. A finding without such a section keeps its older citation, so that archived files replay to the same text."""
+    """Findings whose denials cite this section's source and severity. If no section names a finding, its denials cite the same law as before this key existed, so that archived files replay to the same text."""
     profiled: bool = False
     """Only campaigns that select people by profiling."""
 

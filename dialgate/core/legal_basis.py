@@ -1,8 +1,8 @@
 """The legal basis of a call: a call request, a contract, a consent or a directory entry. Pure.
 
 This module is not a rule itself, because several rules use it and must get the same result. A basis that the law does not
-accept for a call has no effect and grants no exemption. Functions first check whether anything is recorded at all, which is
-fast: for most people nothing is.
+accept for a call has no effect and grants no exemption. For speed, functions first check whether anything is recorded:
+for most people nothing is.
 """
 
 from collections.abc import Iterator

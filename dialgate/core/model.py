@@ -267,7 +267,7 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A report that the number does not belong to the person of the consent, contract or request.
 
-    `lifted`: an officer established that it does.
+    `lifted`: an officer established that it does belong to that person.
     """
 
     seq: int
@@ -281,7 +281,7 @@ Result: TypeAlias = Literal[
 ]
 
 
-# If a call has two reports, the stricter one counts, even if the other is newer.
+# If two results are reported for a call, the stricter one counts, even if the other is newer.
 RESULT_RANK: dict[Result, int] = {
     "pending": 0, "not_dialled": 1, "no_answer": 2, "busy": 2, "answered": 3, "wrong_number": 3, "opt_out": 4,
     "abandoned": 5,

@@ -257,8 +257,8 @@ class Keys:
             write_file(self._path, msgspec.json.encode(file))
         elif name not in file.months:
             raise KeyRetired(
-                f"{self._path}: the keys of {name} are retired, the newest are of {newest}; if a wrong clock created"
-                f" these, remove {newest} from `months`"
+                f"{self._path}: the keys of {name} are retired, and the newest keys are of {newest}; if a wrong clock created"
+                f" those, remove {newest} from `months`"
             )
         return file.months
 

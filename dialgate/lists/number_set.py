@@ -235,7 +235,7 @@ def _write_directories(body: _Body, blocks: _Blocks, *, ranked: bool) -> int:
 
 
 class NumberSet:
-    """The set in a file. Look-ups are thread-safe; after `close` they raise `ValueError`."""
+    """A number set, opened from its file. Look-ups are thread-safe; after `close` they raise `ValueError`."""
 
     def __init__(self, path: str, header: _Header, data: mmap.mmap) -> None:
         self._path = path

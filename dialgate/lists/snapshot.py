@@ -348,9 +348,11 @@ def _open_entry(folder: Path, entry: Entry, version: str, on_failure: ExitStack)
         ) from None
     on_failure.callback(numbers.close)
     if numbers.sha256 != entry.sha256:
-        raise DamagedFile(str(path), "its SHA-256 is not the one in the manifest: import again or roll back")
+        raise DamagedFile(str(path), "its SHA-256 differs from the manifest: import again or roll back")
     file = _OpenFile(path, numbers, version)
     holds = (file.contents.registry, file.contents.controller, file.contents.mode)
     if holds != (entry.registry, entry.controller, entry.mode):
-        raise DamagedFile(str(path), "its registry, controller or mode is not the one in the manifest")
+        raise DamagedFile(
+            str(path), "its registry, controller or mode differs from the manifest: import again or roll back"
+        )
     return file

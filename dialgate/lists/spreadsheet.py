@@ -125,7 +125,7 @@ def _frames(file: IO[bytes], memory: int, seconds: int) -> Generator[_Frame, Non
 
 
 def _on_disk(file: IO[bytes]) -> IO[bytes]:
-    """Return a file that another process can read. The caller closes it; `file` stays open."""
+    """Return a file that another process can read. It must be closed after use; `file` stays open."""
     try:
         return os.fdopen(os.dup(file.fileno()), "rb")
     except OSError:  # `file` is in memory

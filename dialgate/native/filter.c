@@ -33,7 +33,7 @@ static void close_probe(Probe *probe)
     PyBuffer_Release(&probe->field);
 }
 
-/* Python's hash: a bytes object keeps it, and its dictionaries need it too. -1 is an error. */
+/* Python's hash, because a bytes object caches it and dictionaries with the same keys need it anyway. -1 is an error. */
 static Py_hash_t hash_at(const Probe *probe, Py_ssize_t place)
 {
     return PyObject_Hash(PySequence_Fast_GET_ITEM(probe->keys, place));

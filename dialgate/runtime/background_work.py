@@ -1,4 +1,4 @@
-"""Repeated background work, each run of which may take longer than the period between starts."""
+"""Repeated background work. A run may take longer than the period between starts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

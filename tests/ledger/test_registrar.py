@@ -209,7 +209,7 @@ async def test_an_unknown_name_is_answered_with_those_of_this_client_only(tmp_pa
         with pytest.raises(Refused, match=r"^Name one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
             await registrar.list_exports.judge(client, "zeta-0")
         nobody = Client(name="none", controllers=(), scopes=("lists",))
-        with pytest.raises(Refused, match=r"^Name one of your controllers: there is none\.$"):
+        with pytest.raises(Refused, match=r"^Name one of your controllers: none exists\.$"):
             await registrar.call_lists.load_list(
                 nobody, msgspec.convert(UPLOAD, ListRequest), of_lines(["1"])
             )

@@ -234,12 +234,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "another set under the name": (
         lambda folder: add(folder, ANSWERS, [CLEAR], [1]),
         "rpo.acme.numbers",
-        "its SHA-256 is not the one in the manifest: import again or roll back",
+        "its SHA-256 differs from the manifest: import again or roll back",
     ),
     "another controller's set": (
         _other_owner,
         "rpo.acme.numbers",
-        "its registry, controller or mode is not the one in the manifest",
+        "its registry, controller or mode differs from the manifest: import again or roll back",
     ),
     "a set that holds something else": (
         _foreign_meta,

@@ -1,7 +1,7 @@
 """The rule about the called number.
 
 L. 5/2018 art. 1 c. 14 forbids generated numbers, such as one reading of an ambiguous string. Emergency, premium,
-shared-cost and service numbers have no subscriber and are no lawful target of a campaign. San Marino and the Vatican are
+shared-cost and service numbers have no subscriber, so a campaign must not call them. San Marino and the Vatican are
 reached through +39 but are not Italy. Numbers of a country without a law on file are denied.
 """
 
