@@ -1,7 +1,7 @@
 """Replication of call list files between gates on one store, and removal of old versions.
 
-The store records the lists and the SHA-256 of their files; each gate has its own copy of the files. Until a gate has a file it denies
-calls from that list: `list.unknown`.
+The store records the lists and the SHA-256 of their files; each gate has its own copy of the files. Until a gate has the file of a
+list, it denies calls from that list (`list.unknown`).
 """
 
 import asyncio

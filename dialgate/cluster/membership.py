@@ -60,7 +60,7 @@ def _seen(muster: Muster, presence: Presence, name: str) -> Instant:
 
 
 def place(data: Path) -> str:
-    """Return an identifier of a folder that differs between folders and between machines."""
+    """Return an identifier that no other folder has, on this or another machine."""
     stat = data.stat()
     text = f"{_BOOT.read_text('ascii')} {stat.st_dev} {stat.st_ino}"
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -117,7 +117,7 @@ def _describe(own: Presence, twin: Presence) -> str:
 
 
 class Roster:
-    """One gate's view of the gates on its store. A gate that shares its store with no other leads every task."""
+    """One gate's view of the gates on its store. A gate that does not share its store leads every task."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store if isinstance(store, Shared) else None

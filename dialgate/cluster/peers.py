@@ -1,9 +1,9 @@
 """Requests from one gate to the others that share its store: POST to `/peer`, both bodies sealed.
 
-The seal is AES-256-GCM under a key derived from the `keys.json` that these gates share (`Keys.peers`). A request can be
-decrypted only by the gate it names, and a response only with its own request. So an attacker without that file can neither read nor
-forge messages, even over plain HTTP. A request is valid for five minutes, which limits replay. Reasons for not using HTTPS:
-docs/decisions/0012-seal-requests-between-gates.md.
+The seal is AES-256-GCM under a key derived from the `keys.json` that these gates share (`Keys.peers`). A request can be decrypted
+only by the gate that it names, and a response only together with the request that it answers. So an attacker without that file can
+neither read nor forge messages, even over plain HTTP. A request is valid for five minutes, which limits replay. Reasons for not
+using HTTPS: docs/decisions/0012-seal-requests-between-gates.md.
 """
 
 import asyncio

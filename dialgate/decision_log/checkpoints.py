@@ -58,7 +58,7 @@ _BODY = slice(157, -2)
 _MAX_ENTRIES = 100_000  # entries per `advance`: a log older than checkpoints is covered in several rounds
 _READ_BYTES = 1 << 16  # after each, pause so that the deciding thread can run
 _PAUSE = 0.000_2  # seconds
-_DOES_NOT_FOLLOW = "it does not follow from the entry before it"
+_DOES_NOT_FOLLOW = "it does not follow the entry before it"
 _Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -148,7 +148,7 @@ def last_checkpoint(folder: Path) -> StoredCheckpoint | None:
 def _newest(path: Path) -> tuple[int, bytes] | None:
     """Return the last line that `checkpoint_lines` yields.
 
-    Reads from the end: after some years the file has hundreds of megabytes.
+    Reads from the end, because after some years the file has hundreds of megabytes.
     """
     offset, line, rest = last_line(path)
     if rest and parse(offset + len(line), rest[:-1] + b"\n"):

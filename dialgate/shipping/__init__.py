@@ -22,6 +22,6 @@ Keys in Redis, where NAME comes from the settings:
     {NAME}:decisions:LOG       a stream per log. The id of an entry is its sequence, `1042-0`. Its fields are `hash` and `entry`,
                                both as stored, so the stream contains no called number in clear
 
-The last id of a stream says what was delivered, so no entry appears twice. A consumer that was interrupted continues after its own
-last id. `data/shipping/` stores a cursor per target.
+The last id of a stream shows which entries were delivered, so no entry appears twice. A consumer that was interrupted continues
+after its own last id. `data/shipping/` stores a cursor per target.
 """

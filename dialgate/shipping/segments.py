@@ -112,7 +112,7 @@ class _Closed:
 class _Chain:
     def __init__(self, folder: Path, log: str, cursor: Cursor) -> None:
         self._folder, self.log, self._cursor = folder, log, cursor
-        self._offset = 0  # in the checkpoints file: everything before it has been shipped
+        self._offset = 0  # in the checkpoints file; everything before this offset has been shipped
         self._stamps = 0  # likewise in the file of time stamps
         self._waiting: list[_Closed] = []
 

@@ -29,7 +29,7 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 
 class CountedAttempt(Struct, frozen=True):
-    """An attempt with its subject and the time of its result, or 0."""
+    """An attempt with its subject and the time of its result (0 without a result)."""
 
     subject: bytes
     attempt: Attempt

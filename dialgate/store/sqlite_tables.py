@@ -322,7 +322,7 @@ def attempts_before(db: sqlite3.Connection, before: Instant) -> int:
 
 
 def drop_attempts(db: sqlite3.Connection, before: Instant) -> int:
-    """Delete some old attempts and return how many.
+    """Delete a batch of old attempts. Return the number of deleted attempts.
 
     Abandoned calls are deleted first, while the answered call that followed them is still stored.
     """

@@ -14,7 +14,10 @@ _PARTS = 4
 
 
 class BufferPart(NamedTuple):
-    """Attempts by subject, and answers, to write in one transaction. `last`: the last part of its buffer."""
+    """Attempts by subject, and answers, to write in one transaction.
+
+    `last`: whether this is the last part of its buffer.
+    """
 
     attempts: Iterable[tuple[bytes, Attempt]]
     answers: Iterable[Remembered]

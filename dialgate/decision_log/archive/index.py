@@ -183,7 +183,7 @@ def _header(count: int) -> bytes:
 
 
 def is_intact(index: Index) -> bool:
-    """Return whether the file and its name are exactly what was written. Raises `FileNotFoundError`."""
+    """Return whether the index file and its name are unmodified. Raises `FileNotFoundError`."""
     try:
         with index.path.open("rb") as file:
             _count(file)

@@ -119,7 +119,7 @@ class Segments:
         """Return the last segment begun before `at`, or the first segment.
 
         Returns the sequence of its first entry, the time when it was begun, and the first sequence of the
-        next segment (0 if there is none). All entries before the returned segment are older than `at`.
+        next segment (0 for the newest segment). All entries before the returned segment are older than `at`.
         """
         paths = segments(self._folder)
         place = bisect_left(paths, at, lo=min(1, len(paths)), key=self._begun_at) - 1
