@@ -72,7 +72,7 @@ class _File(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Holds:
-    """The legal holds of one data folder. Safe to use next to a running gate, which does not read the file.
+    """The legal holds of one data folder. Safe to use while a gate runs: changes lock the file and replace it as a whole.
 
     Methods raise `OSError`, `HoldRefused`, `KeysUnusable`.
     """

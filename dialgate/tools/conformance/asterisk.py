@@ -33,7 +33,7 @@ class Temper(Struct, frozen=True, kw_only=True):
     - `extra`: environment lines of a future version; `arguments_first`: whether the arguments precede the rest of the environment
     - `hangup_before`: the caller hangs up before the reply to this command (1 is the first)
     - `replies`: the reply to commands that begin with a certain prefix
-    - `keys`: keys that the caller presses, one for each question; `early`: keys pressed while this file plays
+    - `keys`: keys that the caller presses, one for each question; `early`: for a file, the keys pressed while it plays
     - `patience`: seconds until the caller hangs up, None for never
     """
 

@@ -22,7 +22,7 @@ from dialgate.tools.conformance.opensips import IDENTITIES, Invite, OpenSips, us
 
 TO, CALLER, CAMPAIGN = "+390612345678", "+390844123456", "acme-fibre"
 ELSEWHERE: Final = "+390699999999"  # the number to which a trunk redirects
-_WITH_PREFIX: Final = f"9{TO.removeprefix('+')}"  # as VICIdial dials
+_WITH_PREFIX: Final = f"9{TO.removeprefix('+')}"  # the number as VICIdial dials it
 _AGI, _HTTP = "127.0.0.1:4573", "127.0.0.1:8080"  # the gate's addresses in the shipped configurations
 _MOST_SECONDS: Final = 4.0  # after this time the call of an emulated dialer counts as hanging
 _AFTER_REDIRECT_SECONDS: Final = 1.0

@@ -177,7 +177,7 @@ async def _garbage(request: bytes, value: bytes, writer: asyncio.StreamWriter) -
 
 
 async def drip(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Allow, one byte per second."""
+    """Allow, sending one byte per second."""
     agi = b'SET VARIABLE DG_DECISION "allow"\n'
     for byte in agi if request.startswith(b"agi_") else _response(request, allow=True):
         writer.write(bytes([byte]))
@@ -216,9 +216,9 @@ def _http(status: str, media: str, body: bytes) -> bytes:
 
 @asynccontextmanager
 async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = None) -> AsyncIterator[int]:
-    """Run a gate on a local port that serves each connection by the next of `plays` and closes it.
+    """Run a gate on a local port. The next of `plays` serves each connection, which is then closed.
 
-    A request for other numbers than those of `call` is denied.
+    A request is denied if its numbers are not those of `call`.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -235,7 +235,7 @@ async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = 
 
 @asynccontextmanager
 async def frozen(port: int = 0) -> AsyncIterator[int]:
-    """Run a gate that was stopped (SIGSTOP): the kernel accepts connections and data, but no answer ever comes."""
+    """Run a gate that was stopped (SIGSTOP): the kernel accepts connections and data, but the gate never responds."""
     with socket.create_server(("127.0.0.1", port), backlog=100) as server:
         yield int(server.getsockname()[1])
 
