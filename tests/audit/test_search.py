@@ -116,7 +116,7 @@ async def test_directory_call_is_explained_in_english(
         "The call was for the campaign acme-fibre (sale, by a live agent).",
         "The subject was broadband.",
         f"The caller ID was {CALLER}.",
-        "The legal basis was the entry in the public directory, from the list rome.",
+        "The legal basis was the number's entry in the public directory, according to the list rome.",
         "The opposition registry RPO was consulted on 23 November 2026 and answered that the number was not enrolled (consultation at-1795424400000, receipt TICKET-1).",
         "The number was on the list rome, collected by Acme on 1 October 2026.",
         "The result of the call was not reported.",
@@ -171,7 +171,7 @@ async def test_consent_is_explained_with_collector_and_transfers(running: World)
         "The legal basis was the consent web-1:a, given on 1 September 2026 and collected by Raccolta S.r.l."
     )
     assert response["words"][index + 1] == (
-        "Raccolta S.r.l. passed that consent on to Acme Telecomunicazioni S.p.A. on 15 September 2026."
+        "Raccolta S.r.l. passed the consent on to Acme Telecomunicazioni S.p.A. on 15 September 2026."
     )
 
 

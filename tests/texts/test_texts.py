@@ -102,7 +102,7 @@ def test_all_languages_translate_the_same_findings_with_the_same_names() -> None
     ("stored", "code", "sentence"),
     [
         ("rpo was never consulted about this number for this controller", "registry.unknown",
-         "RPO mai consultato su questo numero per questo titolare"),
+         "RPO mai consultato per questo numero per conto di questo titolare"),
         ("advised against: Sunday 12:00:00 in Europe/Rome (sunday) is outside the permitted hours", "",
          "Sconsigliato: domenica 12:00:00, Europe/Rome (domenica): fuori dalle fasce orarie consentite"),
         ("list:sale", "", "Nella lista sale"),

@@ -33,7 +33,7 @@ async def caller_ids(visit: Visit) -> web.StreamResponse:
 
 
 async def events(visit: Visit) -> web.StreamResponse:
-    """Stream messages until the session, the connection or the gate ends. The browser then reconnects."""
+    """Stream messages until the session ends, the connection closes or the gate stops. The browser then reconnects."""
     live = visit.request.app[LIVE]
     crowded = Fault(503, "console.crowded", "Too many live boards are open. Close one and try again.")
     if live.watchers >= _MOST_BOARDS:

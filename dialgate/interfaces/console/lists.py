@@ -1,4 +1,4 @@
-"""Call lists: the loaded ones, loading from a file, and a preview of the callable numbers."""
+"""The pages for call lists: the loaded lists, the upload of a list, and the preview of its callable numbers."""
 
 import asyncio
 from functools import partial
@@ -25,7 +25,7 @@ async def show_lists(visit: Visit) -> web.StreamResponse:
 
 
 async def load(visit: Visit) -> web.StreamResponse:
-    """Load a list from a form.
+    """Load a call list from an uploaded form.
 
     The form sends its fields before the file, so the token is checked before any of the file is read.
     """

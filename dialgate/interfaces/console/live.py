@@ -1,9 +1,9 @@
 """The data of the live board: one sample of the gate each second, and one encoded message per set of controllers.
 
-All boards of the same controllers get the same message, and the path of a call does no work for them. A sample compares
-two copies of the counters and reads the last few calls of the newest batches. If a second has more decisions, the rows shown
-are some of them. With several workers each samples itself; the worker that serves a board fetches the seconds of the
-others and shows the sum, one second late.
+All boards of the same controllers get the same message, and the boards add no work to the path of a call. A sample compares
+two copies of the counters and reads the last few calls of the newest batches. If a second has more decisions, the board
+shows only some of them. With several workers, each worker samples itself. The worker that serves a board fetches the
+seconds of the other workers and shows the sum, one second late.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ _pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """A decision on the board. `caller_id` and `campaign` are empty if they are not the client's."""
+    """A decision on the board. `caller_id` and `campaign` are empty if the client does not have that campaign."""
 
     id: str
     at: str
@@ -69,7 +69,7 @@ class Second(
 
 
 class Share(Struct, frozen=True):
-    """The data that one worker sends another. `rows`: by the controllers that a board must have to show them."""
+    """The data that one worker sends to another. `rows` are grouped by the controllers that a board needs to show them."""
 
     seconds: list[Second]
     rows: dict[View, list[Row]]
@@ -80,7 +80,7 @@ class Siblings(Protocol):
     """The other workers of the node."""
 
     async def ask_each(self, ask: Callable[[int], str]) -> dict[int, bytes | None]:
-        """Send each worker a request; return the responses by worker, None without a response."""
+        """Send a request to each worker. Return the response of each, or None if there was none."""
 
 
 _share_decoder: Final = msgspec.msgpack.Decoder(Share)
@@ -89,8 +89,8 @@ _share_decoder: Final = msgspec.msgpack.Decoder(Share)
 class Message(Struct, frozen=True, kw_only=True):
     """A message to a board.
 
-    `seconds`: instant, allowed, denied, p50 and p99 of the latest seconds; in the first message of the last `SECONDS`.
-    `reasons` and `campaigns` count the last `SECONDS`, the most frequent first.
+    `seconds`: instant, allowed, denied, p50 and p99 of each of the latest seconds; the first message has the last `SECONDS`.
+    `reasons` and `campaigns` are counts for the last `SECONDS`, the most frequent first.
     """
 
     at: Instant
@@ -111,7 +111,7 @@ class WorkerData(Struct):
     problems: dict[str, str] = {}
 
     def update(self, response: bytes | None) -> None:
-        """Add the data of a response; without a valid one record a problem."""
+        """Add the data of a response. If the response is missing or invalid, record a problem."""
         try:
             share = _share_decoder.decode(response or b"")
         except msgspec.DecodeError:
@@ -123,7 +123,7 @@ class WorkerData(Struct):
 
 
 class Live:
-    """The sampler. `run` samples until it is cancelled; `close` ends the streams of all boards."""
+    """The sampler of the live board. `run` samples until it is cancelled. `close` ends the streams of all boards."""
 
     def __init__(self, app: App) -> None:
         self.closing = False
@@ -131,7 +131,9 @@ class Live:
         self._app = app
         self._decisions, self._response_times = app.metrics.calls.tally()
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
-        self._rows: dict[View, deque[Row]] = {}  # by the controllers that a board must have, the newest last
+        self._rows: dict[
+            View, deque[Row]
+        ] = {}  # the keys are the controllers that a board must have; the newest row is last
         self._workers: dict[int, WorkerData] = {}
         self._total: list[Second] = []
         self._ticked = asyncio.Event()
@@ -168,7 +170,7 @@ class Live:
 
     @asynccontextmanager
     async def watching(self, controllers: View) -> "AsyncIterator[View]":
-        """Keep data for a board of these controllers; yield its view."""
+        """Keep the data for a board of these controllers up to date. Yield the view of the board."""
         view = tuple(sorted(controllers))
         self._watched[view] += 1
         try:
@@ -187,11 +189,11 @@ class Live:
         return self._watched.total()
 
     async def next(self) -> None:
-        """Wait for the next message or the end."""
+        """Wait for the next message, or until `close` is called."""
         await self._ticked.wait()
 
     def first(self, view: View) -> bytes:
-        """Return the first message of a board, with all seconds."""
+        """Return the first message of a board, with all of the last `SECONDS`."""
         return _encode(self._message(view, self._total))
 
     def message(self, view: View) -> bytes:
@@ -228,7 +230,7 @@ class Live:
                     self._add_row(request, answer, code, rfc3339(at))
 
     def _add_row(self, request: CallRequest, answer: Answer, code: str, at: str) -> None:
-        """Add a row. A decision about a campaign that is not the client's is shown to the client only."""
+        """Add a row. If the client does not have the campaign, only this client sees the row."""
         line = self._app.config.line_of(request.call.campaign, request.client)
         owner = owner_of(line.controller.id if line else "", request.client.name)
         row = Row(
@@ -247,7 +249,7 @@ class Live:
     # ---- several workers ---------------------------------------------------------------------------------------------
 
     def share(self, since: str) -> bytes:
-        """Return the encoded `Share` with the seconds after an instant."""
+        """Return the encoded `Share` with the seconds after the instant `since`."""
         seconds = [second for second in self._seconds if second.at > int(since)]
         rows = {view: list(rows) for view, rows in self._rows.items()}
         return _pack(Share(seconds, rows, self._app.gate.readiness()))
@@ -266,7 +268,7 @@ class Live:
         return data.seconds[-1].at if data and data.seconds else 0
 
     def _problems(self) -> dict[str, str]:
-        """Return the problems of this worker, and those of the others with their number."""
+        """Return the problems of this worker, and those of the other workers with the worker's number."""
         others = {
             f"{name} ({worker})": text
             for worker, data in self._workers.items()
@@ -318,7 +320,7 @@ def _figures(second: Second, own: set[str]) -> tuple[Instant, int, int, float, f
 
 
 def add_up(workers: Sequence[Sequence[Second]]) -> list[Second]:
-    """Return the sums of all workers for the last `SECONDS`.
+    """Return the sum of all workers for each of the last `SECONDS`.
 
     With several workers the newest second is left out, since it may not have arrived from every worker.
     """

@@ -1,4 +1,4 @@
-"""Look-up of a number, one decision, and its evidence."""
+"""The pages for the look-up of a number, for one decision, and for its evidence."""
 
 import asyncio
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class _LookupRequest(Struct, frozen=True, kw_only=True):
 
 
 class NumberHistory(Struct, frozen=True, kw_only=True):
-    """All data shown for a number. `more`: older decisions exist that are not included."""
+    """All data shown for a number. `more`: there are older decisions that are not included."""
 
     number: str
     controller: str
@@ -130,7 +130,7 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
 
 
 async def _find_decision(visit: Visit) -> FoundDecision:
-    """Return the decision in the path; its page shows no called number.
+    """Return the decision named in the URL path. The page of a decision does not show the called number.
 
     Raises `Fault` if the decision does not exist or is another client's.
     """
@@ -141,7 +141,7 @@ async def _find_decision(visit: Visit) -> FoundDecision:
 
 
 def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Return the outcomes of the rules, with ledger entries in denials named as clients see them."""
+    """Return the outcomes of the rules. Ledger entries in denials have the ids that the client sees."""
     return {
         rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()
@@ -151,7 +151,7 @@ def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str,
 def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
     """Return the facts to show.
 
-    The ledger's sequence counts the entries of all controllers, so a gate with several controllers does not show it.
+    With `shared`, the ledger sequence is left out, because it would reveal how many entries other controllers have.
     """
     facts = record.facts
     return {
@@ -168,7 +168,7 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
 
 
 def _is_local(visit: Visit, record: Record) -> bool:
-    """Return whether the record is in the log of this gate. Only the gate that holds the log can prove a decision."""
+    """Return whether the record is in this gate's own log. Only the gate that has the log can prove a decision."""
     data = visit.app.config.data
     return chains.worker_of(data, Keys.open(data / "keys.json").log, record.id.rpartition("-")[0]) is not None
 
@@ -177,7 +177,7 @@ def _is_local(visit: Visit, record: Record) -> bool:
 
 
 def _sees_whole_gate(visit: Visit) -> bool:
-    """Return whether the client has all controllers of the gate. A bundle contains the configuration, which names them."""
+    """Return whether the client has all controllers of the gate. Evidence contains the configuration, which names all."""
     return set(visit.app.config.controllers) <= set(visit.client.controllers)
 
 

@@ -1,4 +1,4 @@
-"""Rendering of the pages, and the files that they load."""
+"""The rendering of the pages, and the scripts, styles and images that they load."""
 
 import hashlib
 import json
@@ -70,10 +70,10 @@ def _json(value: Any) -> str:
 
 
 def day(at: str, zone: str = "UTC") -> str:
-    """Return an RFC 3339 instant in a time zone, as 24/11/2026 10:00."""
+    """Format an RFC 3339 instant in a time zone, for example 24/11/2026 10:00."""
     return f"{local_time.clock_in(zone, datetime.fromisoformat(at)):%d/%m/%Y %H:%M}" if at else ""
 
 
 def count(value: int, language: str = "en") -> str:
-    """Return a number with the thousands separators of a language."""
+    """Format a number with the thousands separator of a language."""
     return f"{value:,}".replace(",", "." if language == "it" else ",")

@@ -1,4 +1,4 @@
-"""One request to the console: its session and client, the client's permissions, and the page in response."""
+"""A request to the console: its session and client, the client's permissions, and the page to return."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -42,7 +42,7 @@ _HEADERS: Final = {
 
 
 class NavigationPage(NamedTuple):
-    """A page in the navigation. One of the scopes in `needs` gives access."""
+    """A page in the navigation. A client needs at least one of the scopes in `needs`."""
 
     name: str
     path: str
@@ -88,7 +88,7 @@ class Visit(Struct, frozen=True):
         return sorted(name for name, line in lines.items() if line.controller.id in self.client.controllers)
 
     def zone(self) -> str:
-        """Return the time zone of the pages: that of the law of the client's first controller."""
+        """Return the time zone of the pages, from the law of the client's first controller."""
         config = self.app.config
         for name in self.client.controllers:
             if owner := config.controllers.get(name):
@@ -96,19 +96,19 @@ class Visit(Struct, frozen=True):
         return "UTC"
 
     async def form(self) -> dict[str, str]:
-        """Return the posted fields after a check of the token. The last of repeated fields wins. Raises `Fault`."""
+        """Check the token, and return the posted fields. If a field is repeated, the last one wins. Raises `Fault`."""
         body = await http_body.whole(self.request, self.app.config.settings.limits)
         fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
         self.check(fields.pop(TOKEN, ""))
         return {name: value.strip() for name, value in fields.items()}
 
     def check(self, token: str) -> None:
-        """Raise `Fault` unless the token is the session's."""
+        """Raise `Fault` unless the token belongs to the session."""
         if not self.session.is_good(token):
             raise Fault(403, "console.forged", "The form belongs to another session. Open the page again.")
 
     def show(self, name: str, here: str, /, status: int = 200, **context: Any) -> web.Response:
-        """Return a page. `here` is the name of its entry in the navigation."""
+        """Return a page. `here` is the name of the page's entry in the navigation."""
         return page_response(
             self.request,
             name,
@@ -164,12 +164,12 @@ def theme(request: web.Request) -> str:
 
 
 def is_secure(request: web.Request) -> bool:
-    """Return whether the browser uses TLS, to the gate or to a proxy. A client that forges the header harms only itself."""
+    """Return whether the browser uses TLS to the gate or to a proxy. A client that forges the header harms only itself."""
     return request.secure or request.headers.get("X-Forwarded-Proto", "") == "https"
 
 
 def is_foreign(request: web.Request) -> bool:
-    """Return whether another site sent the request: by Fetch Metadata, or by `Origin` in older browsers."""
+    """Return whether another site sent the request. Checks Fetch Metadata, or `Origin` for older browsers."""
     if site := request.headers.get("Sec-Fetch-Site"):
         return site not in {"same-origin", "none"}
     origin = request.headers.get("Origin")

@@ -1,8 +1,8 @@
 """The preview of a call list in a process of its own.
 
-`python -m dialgate.interfaces.console.previewing CONFIG CLIENT LIST CAMPAIGN AT` writes JSON to the standard output: which
-numbers are callable, or `{"error": …}`. The process has a low priority. A list of a million numbers takes one core for a
-minute, which must not delay the calls.
+`python -m dialgate.interfaces.console.previewing CONFIG CLIENT LIST CAMPAIGN AT` writes JSON to standard output: the
+preview, or `{"error": …}`. The process has a low priority, because a list of a million numbers takes one core for a minute
+and must not delay calls.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The report about a controller's calls of a day or a month, as a download."""
+"""The console page to download a report on a controller's calls for a day or a month."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ async def show_form(visit: Visit) -> web.StreamResponse:
 
 
 async def download(visit: Visit) -> web.StreamResponse:
-    """Run `dialgate report` in a process of low priority, since reading the log of a month takes a while."""
+    """Run `dialgate report` in a low-priority process, since reading the log of a month takes a while. Return its report."""
     fields = await visit.form()
     try:
         owner, format_ = _controller(visit, fields), _format(fields)
@@ -68,7 +68,7 @@ def _format(fields: dict[str, str]) -> str:
 
 
 def _period(fields: dict[str, str]) -> tuple[str, str]:
-    """Return the option of the command and its value: a day (2026-11-24) or a month (2026-11)."""
+    """Return the command-line option for the period, and its value: a day (2026-11-24) or a month (2026-11)."""
     try:
         day = date.fromisoformat(fields.get("day", "")).isoformat()
     except ValueError:

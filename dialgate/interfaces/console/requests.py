@@ -1,4 +1,4 @@
-"""Data subject requests: their time limits, their outcome, and who closed them."""
+"""The page for data subject requests, with their time limits and outcomes."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -69,6 +69,6 @@ async def _page(visit: Visit, status: int = 200, **context: Any) -> web.Response
 
 
 def _elapsed_share(case: CaseInfo, now: Instant) -> float:
-    """Return the elapsed share of the time limit, from 0 to 1."""
+    """Return the share of the time limit that has elapsed, from 0 to 1."""
     begins, ends = (instant(datetime.fromisoformat(at)) for at in (case.received_at, case.due_at))
     return min(max((now - begins) / (ends - begins), 0), 1)

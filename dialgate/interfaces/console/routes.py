@@ -1,4 +1,4 @@
-"""The routes of the console under `/console`. docs/reference/console.md describes them; `/openapi.json` does not include them."""
+"""The routes of the console under `/console`. See docs/reference/console.md; `/openapi.json` does not include them."""
 
 import asyncio
 import re
@@ -50,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Route(NamedTuple):
-    """A route. One of the scopes in `needs` gives access."""
+    """A route. A client needs at least one of the scopes in `needs`."""
 
     method: str
     path: str
@@ -112,7 +112,7 @@ async def _run_sampling(site: web.Application) -> AsyncIterator[None]:
 
 
 def _close_after(live: Live, sampling: asyncio.Task[None]) -> None:
-    """Close the boards when sampling has ended, so that no board shows old data as current."""
+    """Close all boards when the sampling task ends, so that no board shows old data as current."""
     live.close()
     if not sampling.cancelled() and (error := sampling.exception()):
         _log.error("console: the live board has stopped; restart the gate", exc_info=error)
@@ -126,7 +126,7 @@ async def _close_boards(site: web.Application) -> None:
 
 
 def find_visit(request: web.Request) -> Visit | None:
-    """Return the request with its session, or None if it has no valid session."""
+    """Return the visit for a request, or None if the request has no valid session."""
     name, app = request.cookies.get(COOKIE, ""), request.app[CONSOLE_APP]
     session_and_client = request.app[SESSIONS].find(name, app.config) if name else None
     if session_and_client is None:
@@ -172,7 +172,7 @@ def _to_login(request: web.Request) -> web.Response:
 
 
 def _local(path: str) -> str:
-    """Return the path if it is a page of the console, otherwise the start page."""
+    """Return `path` if it is a page of the console, otherwise the start page."""
     pages = {route.path for route in _ROUTES if route.method == "GET"}
     return path if path in pages or _DECISION.fullmatch(path) else ROOT
 
@@ -237,7 +237,7 @@ async def _log_out(visit: Visit) -> web.StreamResponse:
 
 
 async def _preferences(request: web.Request) -> web.StreamResponse:
-    """Set language and theme. No token is needed, so they can be set before the sign-in."""
+    """Set the language and the theme. No token is needed, so this also works before sign-in."""
     limits = request.app[CONSOLE_APP].config.settings.limits
     try:
         fields = dict(

@@ -1,9 +1,9 @@
-"""Sessions of the console, as small files in `DATA/run/sessions/`, in one folder per client.
+"""Console sessions, stored as small files in `DATA/run/sessions/`, with one folder per client.
 
-Because they are files, all workers of the node share them: a rolling restart keeps them, and a sign-out applies to every
-worker. A file is named by the digest of the session's name, which only the browser has. Its modification time is the
-last use. The API key is not stored: each request looks up the client by the key's digest. Failed sign-ins are stored in
-the same way, by the digest of the address.
+All workers of the node share the files, so a rolling restart keeps the sessions, and a sign-out applies to every worker.
+The name of a file is the digest of the session's name; only the browser has the name itself. The modification time of the
+file is the last use of the session. The API key is not stored, because each request looks up the client by the key's
+digest. Failed sign-ins are stored in the same way, under the digest of the address.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ LONGEST: Final = 12 * HOUR  # a shift
 IDLE: Final = HOUR
 FAILURES: Final = 10
 SPAN: Final = 10 * MINUTE
-OF_ONE: Final = 200  # sessions of one client; one more ends its oldest, never another client's
+OF_ONE: Final = 200  # maximum sessions of one client; another one ends this client's oldest session
 _ADDRESSES: Final = 1_000
 _RESOLUTION: Final = MINUTE  # of the time of last use
 _NANOSECONDS: Final = 1_000_000
 
 
 class Session(Struct, frozen=True):
-    """A session. `key` is the SHA-256 of the API key in hex. Every write must send the `token`."""
+    """A session. `key` is the SHA-256 of the API key in hex. Every form must send the `token`."""
 
     key: str
     token: str
@@ -49,7 +49,7 @@ _decoder: Final = msgspec.json.Decoder(Session)
 
 
 class Throttled(Exception):
-    """The error for too many wrong keys from one address. `seconds`: until the next wrong key is checked."""
+    """The error for too many wrong keys from one address. `seconds` is the time to wait before the next attempt."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"too many wrong keys; wait {seconds} seconds")
@@ -64,10 +64,10 @@ class Sessions:
         self._sessions, self._failures = data / "run" / "sessions", data / "run" / "failures"
 
     def begin(self, key: str, config: Config, address: str) -> str | None:
-        """Begin a session and return its name, or None for an unknown key, which counts as a failure of the address.
+        """Begin a session and return its name. For an unknown key, count a failure of the address and return None.
 
         A valid key is never refused, since many users may share the address of a proxy. The key is looked up by its
-        digest, so timing reveals nothing about it. Raises `Throttled` for a wrong key, `OSError`.
+        digest, so timing reveals nothing about it. Raises `Throttled` after too many wrong keys, `OSError`.
         """
         digest, now = _digest(key.strip()), self._clock()
         client = config.keys.get(digest)
@@ -84,7 +84,7 @@ class Sessions:
         return name
 
     def find(self, name: str, config: Config) -> tuple[Session, Client] | None:
-        """Return a session with its client, and count this as use. None if it has ended or its key was withdrawn."""
+        """Return a session and its client, and record the use. Return None if it has ended or its key was withdrawn."""
         path, now = self._path(name), self._clock()
         try:
             with path.open("rb") as file:
@@ -105,11 +105,11 @@ class Sessions:
             self._path(name).unlink()
 
     def _path(self, name: str) -> Path:
-        """Return the file of a session. The part of the name before the point is the client's."""
+        """Return the file of a session. The part of the name before the dot identifies the client."""
         return self._sessions / _digest(name.partition(".")[0]) / _digest(name)
 
     def _wait(self, address: str, now: Instant) -> int:
-        """Return the seconds until a wrong key of the address is checked again; 0: now."""
+        """Return the seconds that the address must wait after too many wrong keys, or 0."""
         try:
             failures = list(map(int, (self._failures / _digest(address)).read_bytes().split()))
         except (OSError, ValueError):
@@ -125,7 +125,7 @@ class Sessions:
 
 
 def _make_room(folder: Path, since: Instant, most: int) -> None:
-    """Delete files that were not used since `since`, and the oldest ones so that one more makes `most`."""
+    """Delete files not used since `since`. Also delete the oldest files, so that with one more there are at most `most`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileNotFoundError):  # another worker deletes files at the same time
         files = sorted((_modified_at(path.stat()), path) for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""The status of some controllers: registry consultations, caller IDs, open requests. It contains no called numbers."""
+"""The status of controllers: registry consultations, caller IDs and open requests. It contains no called numbers."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +15,10 @@ from dialgate.store import CallerIdProof
 
 
 class RegistryStatus(Struct, frozen=True, kw_only=True):
-    """The latest consultation of a registry for a controller. `ends_at`: when its answers expire; empty without any."""
+    """The latest consultation of a registry for a controller.
+
+    `ends_at` is the instant at which the answers expire, or empty without a consultation.
+    """
 
     registry: str
     controller: str
@@ -52,7 +55,7 @@ class OpenRequest(Struct, frozen=True, kw_only=True):
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """The status of some controllers."""
+    """The status of a set of controllers."""
 
     registries: tuple[RegistryStatus, ...] = ()
     caller_ids: tuple[CallerIdStatus, ...] = ()
@@ -143,7 +146,7 @@ def _caller_id(
 
 
 def _binds(section: CallerIds, campaign: Campaign, law: Law, now: Instant) -> bool:
-    """Return whether the section binds the campaign's calls today, as `Section.binds`, but without codes of conduct."""
+    """Return whether the section applies to the campaign's calls today. Ignores codes of conduct, unlike `Section.binds`."""
     today = day_in(law.zone, now)
     return (
         section.starts <= today

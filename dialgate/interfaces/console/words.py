@@ -1,6 +1,7 @@
 """The console's texts in each language: `texts/<language>.yaml`, one flat mapping from key to text.
 
-Names in braces are filled in. A test checks that each file has the same keys and names, and a text for each reason code.
+Placeholders in braces are filled in. A test checks that all files have the same keys and placeholders, and a text for
+each reason code.
 """
 
 from functools import cache
@@ -15,7 +16,7 @@ from dialgate.texts import LANGUAGES, Language, Texts
 
 
 class Words:
-    """The texts of one language. A call with a key returns its text, and raises `KeyError` for an unknown key."""
+    """The texts of one language. Calling the object with a key returns the text. Raises `KeyError` for an unknown key."""
 
     def __init__(self, language: Language, texts_by_key: dict[str, str]) -> None:
         self.language: Language = language
@@ -33,11 +34,11 @@ class Words:
         return texts.of(self.language)
 
     def finding(self, stored: str, code: str = "") -> str:
-        """Return what a rule found, in this language. `code`: the reason code of a denial."""
+        """Return the stored finding of a rule, translated into this language. `code` is the reason code of a denial."""
         return texts.finding(self.language, stored, code)
 
     def by_prefix(self, *prefixes: str) -> dict[str, str]:
-        """Return the texts whose keys begin with one of the prefixes, for a script."""
+        """Return the texts whose keys begin with one of the prefixes, to pass them to a script."""
         return {key: text for key, text in self.texts.items() if key.startswith(prefixes)}
 
 
