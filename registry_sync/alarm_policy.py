@@ -1,7 +1,4 @@
-"""When a registry that answers queries needs a person's attention: because of one package or of its consultations.
-
-Pure functions.
-"""
+"""The alarms for a registry that answers queries, about its packages and its consultations. Pure functions."""
 
 from collections.abc import Iterator
 
@@ -13,7 +10,7 @@ from registry_sync.run_report import Kind
 
 
 def is_resting(package: Package, settings: QueriedRegistry, now: Instant) -> bool:
-    """Return whether the package was refused so recently that the cause may still exist."""
+    """Return whether the registry refused the package so recently that its numbers should not be submitted again yet."""
     return package.state == "refused" and now - package.ended_at < settings.refused_hours * HOUR
 
 
@@ -27,7 +24,7 @@ def package_alarms(package: Package, settings: QueriedRegistry, now: Instant) ->
     if package.state == "refused" and is_resting(package, settings, now):
         yield "package_refused", f"{package.id}: the registry refused it: {package.fault}"
     if package.state == "expired" and now - package.ended_at < settings.give_up_hours * HOUR:
-        yield "package_expired", f"{package.id}: no valid answer arrived; its numbers are submitted again"
+        yield "package_expired", f"{package.id}: no valid answer arrived; its numbers will be submitted again"
     if package.fault not in {"", "held"} and package.state in OPEN:
         yield "answer_faulty", package.fault
     if package.state == "submitted" and now - package.submitted_at > settings.answer_hours * HOUR:
@@ -38,10 +35,10 @@ def package_alarms(package: Package, settings: QueriedRegistry, now: Instant) ->
 def consultation_alarms(
     newest: Instant, settings: QueriedRegistry, now: Instant, *, under_way: bool
 ) -> Iterator[tuple[Kind, str]]:
-    """Return alarms about the newest consultation, or about its absence (`newest` is 0).
+    """Yield an alarm if the `newest` consultation is too old or there was none (0), and one before the enrolment lapses.
 
-    L. 5/2018 art. 1 c. 12 requires one a month; a consultation that is `under_way` counts. By DPR 26/2022 art. 5 c. 2
-    the enrolment lapses 12 months after the last consultation, even if the stored answers are still valid.
+    L. 5/2018 art. 1 c. 12 requires a consultation every month; one that is `under_way` counts. By DPR 26/2022 art. 5 c. 2
+    the operator's enrolment lapses 12 months after the last consultation, even if the stored answers are still valid.
     """
     since = f"the newest consultation is from {utc(newest)}" if newest else "there was no consultation yet"
     if now - newest > settings.consultation_days * DAY and not under_way:

@@ -1,11 +1,12 @@
 """The merge of a registry's new answers to one controller into those already published.
 
 For each number the newest consultation wins, not the last import. If two consultations have the same instant, *listed*
-wins. A number that was ever listed keeps the instant of its last listing under a newer *clear*, because consents before
-that instant are void (L. 5/2018 art. 1 c. 5).
+wins. When a newer answer is *clear*, the number keeps the instant of its last *listed* answer, because consents from
+before that instant are void (L. 5/2018 art. 1 c. 5).
 
-The merge computes a cell for each number: its old state (or none) combined with its new state (or none). There are few
-cells, so each is decided once; the millions of numbers are only counted and copied.
+A cell is a combination of an old state and a new state; either may be absent. The merge computes the cell of each
+number. There are few cells, so the result of each is computed only once, and the millions of numbers are only counted
+and copied.
 """
 
 from collections import Counter
@@ -47,9 +48,10 @@ class AnsweredConsultation(NamedTuple):
 
 
 class MergedAnswers(NamedTuple):
-    """Answers after a merge.
+    """The answers after a merge.
 
-    `known` counts the numbers in the new answers that had an answer before; the two counts after it, which of those changed.
+    `known` counts the numbers in the new answers that had an answer before. `newly_listed` and `newly_clear` count those
+    whose answer changed.
     """
 
     contents: Contents
@@ -61,7 +63,7 @@ class MergedAnswers(NamedTuple):
 
 
 class _NewStates(NamedTuple):
-    """The combined result of the new consultations: sorted numbers, and for each the index of its state in `states`."""
+    """The combined result of new consultations: sorted `numbers`, and the index in `states` of the state of each."""
 
     numbers: Numbers
     state_index: Cells
@@ -69,7 +71,7 @@ class _NewStates(NamedTuple):
 
 
 class ChangeCounts(NamedTuple):
-    """The numbers of a consultation that had an answer before (`known`), and those whose answer changes."""
+    """The count of numbers that had an answer before a consultation (`known`), and the counts of changed answers."""
 
     known: int
     newly_listed: int
@@ -77,7 +79,7 @@ class ChangeCounts(NamedTuple):
 
 
 def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCounts:
-    """Count the changes of a merge in advance. An answer from a newer consultation than `new` does not change."""
+    """Count the answers that merging `new` would change. Answers from a newer consultation do not change."""
     if not len(old.numbers):
         return ChangeCounts(0, 0, 0)
     at = np.minimum(np.searchsorted(old.numbers, new.numbers), len(old.numbers) - 1)
@@ -92,9 +94,9 @@ def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCou
 
 
 def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
-    """Return the contents with the consultation at index `at` replaced by `new`, the same one under its right date.
+    """Return the contents with a corrected date: `new` replaces the same consultation, at index `at`.
 
-    No other consultation may lie between the two dates: then every number keeps its answer and only instants change.
+    No other consultation may lie between the two dates. Then every number keeps its answer, and only instants change.
     """
     wrong = contents.consultations[at].submitted_at
     consultations = (*contents.consultations[:at], new, *contents.consultations[at + 1 :])
@@ -148,10 +150,10 @@ def _merge(old: MergedAnswers, news: Sequence[AnsweredConsultation]) -> MergedAn
 
 
 def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
-    """Combine new consultations. `first` is the index that the first of them gets among all consultations.
+    """Combine new consultations. `first` is the index of `news[0]` among all consultations after the merge.
 
-    An answer is (instant, listed, index of the consultation); its rank is its position in the sorted list of all possible
-    answers, so the highest rank for a number wins.
+    An answer is a tuple (instant, listed, index of the consultation). Its rank is its position in the sorted list of all
+    possible answers, so the answer with the highest rank wins for each number.
     """
     answers = sorted(
         (answered.consultation.submitted_at, listed, at)
@@ -180,7 +182,7 @@ def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
 
 
 def _newest_listed(ranks: Cells, last: Mask, listed: Mask) -> Cells:
-    """Return, for each number, 1 + the rank of the newest answer that lists it, or 0."""
+    """Return for each number the rank of the newest answer that lists it, plus 1. Return 0 for a number never listed."""
     if not len(ranks):
         return ranks
     starts = np.append(0, np.flatnonzero(last)[:-1] + 1)
@@ -200,8 +202,8 @@ def _state(answers: list[tuple[int, bool, int]], first: int, winner: int, newest
 def _assign_cells(old: MergedAnswers, new: _NewStates) -> tuple[Numbers, Cells]:
     """Return all numbers, sorted, and the cell of each.
 
-    A cell is `old tag * (1 + number of new states) + 1 + index of the new state`. A number without an old state has the
-    first unused tag; one without a new state has 0 for the last two terms.
+    A cell is `old tag * (1 + count of new states) + 1 + index of the new state`. If a number has no old state, the old tag
+    is the first unused tag. If it has no new state, the last two terms are 0.
     """
     union = distinct(np.concatenate((old.numbers, new.numbers)))
     cell = np.full(len(union), len(old.contents.states), np.int64)

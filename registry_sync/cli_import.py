@@ -1,4 +1,4 @@
-"""`registry-sync import`: import one answer of a registry by hand."""
+"""The command `registry-sync import`, which imports one answer of a registry by hand."""
 
 from datetime import datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ def _controller(text: str) -> str:
 
 
 def _folder_of(path: Path, controller: str) -> Path:
-    """Return the snapshot folder of this configuration's gate, after checking that the gate knows the controller."""
+    """Return the snapshot folder of the configured gate. Raises BadParameter if the gate does not have the controller."""
     try:
         config = load_gate(path)
     except ConfigError as error:
@@ -53,21 +53,27 @@ def _folder_of(path: Path, controller: str) -> Path:
 
 def _receipt(text: str) -> str:
     if not text.strip():
-        raise typer.BadParameter("is empty; the receipt is the proof of the consultation")
+        raise typer.BadParameter(
+            "is empty. Give the registry's receipt; it proves that the registry was consulted"
+        )
     return text.strip()
 
 
-Registry = Annotated[Literal["rpo"], typer.Option(help="Which registry answered.")]
+Registry = Annotated[Literal["rpo"], typer.Option(help="Registry that answered.")]
 Controller = Annotated[
     str,
     typer.Option(
-        parser=_controller, metavar="ID", help="Controller that asked. The answer is valid for it only."
+        parser=_controller,
+        metavar="ID",
+        help="Controller that consulted the registry. The answer is valid only for this controller.",
     ),
 ]
 Request = Annotated[
     Path,
     typer.Option(
-        exists=True, dir_okay=False, help="The request: one national number a line; a .txt, or a .zip of it."
+        exists=True,
+        dir_okay=False,
+        help="Request file: a .txt with one national number on each line, or a .zip of it.",
     ),
 ]
 Answer = Annotated[
@@ -75,7 +81,7 @@ Answer = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="The answer: one NUMBER,1 (enrolled) or NUMBER,0 (not enrolled) a line.",
+        help="Answer file: NUMBER,1 (enrolled) or NUMBER,0 (not enrolled) on each line.",
     ),
 ]
 ConsultedAt = Annotated[
@@ -83,12 +89,12 @@ ConsultedAt = Annotated[
     typer.Option(
         parser=_instant,
         metavar="TIME",
-        help="When the request was submitted, with UTC offset: 2026-11-20T08:00:00+01:00. The 15 days start here.",
+        help="Time of submission with UTC offset: 2026-11-20T08:00:00+01:00. The answer is valid for 15 days from it.",
     ),
 ]
 AnsweredAt = Annotated[
     Instant | None,
-    typer.Option(parser=_instant, metavar="TIME", help="When the answer arrived, if known."),
+    typer.Option(parser=_instant, metavar="TIME", help="Time at which the answer arrived, if known."),
 ]
 Receipt = Annotated[
     str, typer.Option(parser=_receipt, metavar="TICKET", help="The registry's receipt for the consultation.")
@@ -114,17 +120,18 @@ SameAnswer = Annotated[
     bool,
     typer.Option(
         "--same-answer",
-        help="A new query, or one for another controller, has its own receipt but got exactly the same answer.",
+        help="Confirm that this query has its own receipt, although its answer is identical to an earlier one.",
     ),
 ]
 Expired = Annotated[
     bool,
     typer.Option(
-        "--expired", help="Import an answer that no call may use any more, for the numbers it lists."
+        "--expired",
+        help="Import an expired answer. No call may use it, but the numbers it lists are blocked.",
     ),
 ]
 Correct = Annotated[
-    bool, typer.Option("--correct", help="The answer was imported with a wrong date; replace the date.")
+    bool, typer.Option("--correct", help="Correct the date of an answer that was imported with a wrong date.")
 ]
 SigningKey = Annotated[
     Path | None,
@@ -155,7 +162,7 @@ def import_(
 ) -> None:
     """Import one answer of a registry, completely or not at all.
 
-    The answer must have exactly one status for each number of the request, and no other numbers.
+    The answer must contain exactly the numbers of the request, with one status for each.
     For each number the newest consultation counts, regardless of the order of imports.
     Importing the same answer again changes nothing.
 

@@ -18,7 +18,10 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Report as one J
 RegistriesPath: TypeAlias = Annotated[
     Path,
     typer.Option(
-        "--registries", envvar="REGISTRY_SYNC_CONFIG", dir_okay=False, help="The nightly job's configuration."
+        "--registries",
+        envvar="REGISTRY_SYNC_CONFIG",
+        dir_okay=False,
+        help="Configuration of the nightly job (registries.yaml).",
     ),
 ]
 DEFAULT_REGISTRIES = Path("config/registries.yaml")
@@ -39,7 +42,7 @@ def load(path: Path) -> Plan:
 
 
 def target(registries: Path, snapshots: Path | None) -> PublishTarget:
-    """Return where to publish: the `snapshots` folder if named, otherwise the configured one."""
+    """Return the publication target: the folder `snapshots` if given, otherwise the configured folder."""
     return PublishTarget(folder=snapshots) if snapshots else nightly_job.publish_target(load(registries))
 
 

@@ -1,4 +1,4 @@
-"""`registry-sync pull`: copy publications to a node."""
+"""The command `registry-sync pull`, which copies publications to a node."""
 
 import asyncio
 import signal
@@ -38,7 +38,7 @@ def pull(
             "--from",
             parser=_publisher,
             metavar="URL|FOLDER",
-            help="Publisher: an https:// URL or a folder.",
+            help="Source of the publications: an https:// URL or a folder.",
         ),
     ],
     snapshots: Annotated[Path, typer.Option(file_okay=False, help="Snapshot folder of this node's gate.")],
@@ -47,7 +47,8 @@ def pull(
         typer.Option(parser=_key, metavar="HEX", help="Public key that must have signed the publication."),
     ] = "",
     token_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="File with a bearer token for the URL.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File with the bearer token to send to the URL."),
     ] = None,
     ca_file: Annotated[
         Path | None,
@@ -63,7 +64,7 @@ def pull(
 ) -> None:
     """Update this node's copy of the publication. Files are verified before the gate uses them.
 
-    Exit status 1: the pull failed, and the copy is unchanged.
+    Exit status 1: the pull failed, and the local copy is unchanged.
 
     Example: registry-sync pull --from https://publisher.example/snapshots/ --snapshots .data/snapshots
     """

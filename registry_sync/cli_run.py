@@ -1,4 +1,4 @@
-"""`registry-sync run` and `status`: the nightly job and its state."""
+"""The commands `registry-sync run` and `registry-sync status`: the nightly job and its state."""
 
 import asyncio
 import signal
@@ -20,17 +20,20 @@ app = typer.Typer()
 def run(
     *,
     once: Annotated[
-        bool, typer.Option("--once", help="Run once, for a timer. Default: run every `every_minutes`.")
+        bool,
+        typer.Option(
+            "--once", help="Run once and exit, for use with a timer. Default: run every `every_minutes`."
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Run once, and only show what would be result.")
+        bool, typer.Option("--dry-run", help="Run once and show the result, but submit and publish nothing.")
     ] = False,
     registries: RegistriesPath = DEFAULT_REGISTRIES,
     as_json: AsJson = False,
 ) -> None:
     """Submit due numbers, import and publish answers and lists, and raise alarms.
 
-    Continues an interrupted run, and submits nothing twice. Exit status 1: there are alarms.
+    Continue an interrupted run without submitting anything twice. Exit status 1: there are alarms.
 
     Example: registry-sync run --once
     """
@@ -56,7 +59,7 @@ async def _forever(plan: Plan, *, as_json: bool) -> None:
 def status(*, registries: RegistriesPath = DEFAULT_REGISTRIES, as_json: AsJson = False) -> None:
     """Show the result of the last run, the packages, and the holds to release.
 
-    Exit status 1: there are alarms or holds, or no run yet.
+    Exit status 1: there are alarms or holds, or the job has not run yet.
 
     Example: registry-sync status --json
     """

@@ -1,4 +1,4 @@
-"""`registry-sync simulate`: a simulated registry."""
+"""The command `registry-sync simulate`, which runs a simulated registry."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,12 +26,12 @@ def simulate(
         str, typer.Option(parser=_fault, metavar="FAULT", help=f"Simulate a fault: {', '.join(FAULTS)}.")
     ] = "",
 ) -> None:
-    """Answer every package in a folder's outbox with simulated answers, to try the nightly job.
+    """Answer every package in a folder's outbox with simulated answers, for trials of the nightly job.
 
-    The answers say nothing about real people. Place no calls on them.
+    The answers say nothing about real people. Do not place calls based on them.
 
     Example: registry-sync simulate .data/rpo --fault partial
     """
     answered = Registry(folder, fault).work()
     packages = "1 package" if answered == 1 else f"{answered} packages"
-    typer.echo(f"{packages} answered with simulated answers. Place no calls on them", err=True)
+    typer.echo(f"{packages} answered with simulated answers. Do not place calls based on them", err=True)

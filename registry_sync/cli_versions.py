@@ -1,4 +1,4 @@
-"""`registry-sync diff`, `rollback` and `release`: compare publications, return to an earlier one, release holds."""
+"""The commands `registry-sync diff`, `rollback` and `release`, for earlier publications and for holds."""
 
 from typing import Annotated
 
@@ -15,7 +15,8 @@ app = typer.Typer()
 Actor = Annotated[
     str,
     typer.Option(
-        envvar=["DIALGATE_ACTOR", "SUDO_USER", "USER"], help="Person who releases the hold; recorded."
+        envvar=["DIALGATE_ACTOR", "SUDO_USER", "USER"],
+        help="Person who releases the hold. The name is recorded.",
     ),
 ]
 
@@ -57,7 +58,7 @@ def roll_back(
     snapshots: Snapshots = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish an earlier version again. If that frees numbers that are listed now, two people must release it.
+    """Publish an earlier version again. If numbers that are listed now would become callable, two people must release it.
 
     A second rollback undoes the first. To go further back, use --to.
 
@@ -74,14 +75,17 @@ def roll_back(
 def release(
     *,
     id_: Annotated[
-        str, typer.Argument(metavar="ID", help="Id of the hold, as in the refusal.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="ID", help="Id of the hold, from the message of the refused command.", show_default=False
+        ),
     ],
     actor: Actor,
     registries: RegistriesPath = DEFAULT_REGISTRIES,
     snapshots: Snapshots = None,
     as_json: AsJson = False,
 ) -> None:
-    """Release a hold. Two different people must release it; then repeat the command that was refused.
+    """Release a hold. After two different people have released it, repeat the command that was refused.
 
     Example: registry-sync release 0a1b2c3d4e5f --actor maria
     """

@@ -30,20 +30,20 @@ COUNTRY_OF: Final = {"tps": "44", "tps_spaced": "44", "us_dnc": "1"}
 
 
 class Patience(Strict, frozen=True, kw_only=True):
-    """Timeouts and retries of a transfer. The delay doubles after each attempt; the actual delay is random, from half of it to all of it."""
+    """Timeouts and retries of a transfer. The delay doubles after each attempt. The actual delay is random, between half of this value and the whole."""
 
     timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60
     """Timeout for a response, in seconds."""
     transfer_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 3600
     """Timeout for the transfer of one file, in seconds."""
     attempts: Annotated[int, Meta(ge=1, le=20)] = 4
-    """Attempts in all, if failures are transient: a failed or broken connection, a busy server."""
+    """Total attempts after transient failures, such as a broken connection or a busy server."""
     retry_seconds: Annotated[float, Meta(gt=0, le=600)] = 2
     """Delay before the second attempt, in seconds."""
 
 
 class FolderSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="folder"):
-    """`kind: folder`: a folder that another program or a person empties and fills."""
+    """`kind: folder`: a local folder. Another program or a person exchanges its files with the registry."""
 
     inbox: str
     """Folder with the registry's receipts and answers, or its lists."""
@@ -54,7 +54,7 @@ class FolderSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="fol
 
 
 class SftpSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="sftp"):
-    """`kind: sftp`: folders on an SFTP server. Set exactly one of `key_file`, `password_file` and `password_env`."""
+    """`kind: sftp`: folders on an SFTP server. Set exactly one of the credentials `key_file`, `password_file` and `password_env`."""
 
     host: str
     """Name or address of the server."""
@@ -97,7 +97,7 @@ Source: TypeAlias = FolderSource | SftpSource | HttpsSource
 
 
 class QueriedRegistry(Strict, frozen=True, kw_only=True):
-    """A registry that answers queries about a controller's numbers. One entry for each registry and controller."""
+    """A registry that answers queries about a controller's numbers. Each entry is for one registry and one controller."""
 
     registry: Part
     """Id of the registry in the country's file, for example `rpo`."""
@@ -118,7 +118,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     listed_again_days: Annotated[int, Meta(ge=1, le=3650)] = 30
     """Days after which a listed number is submitted again."""
     answer_hours: Hours = 24
-    """Hours within which the registry answers (D.P.R. 26/2022 art. 8 c. 3). After that there is an alarm."""
+    """Hours within which the registry should answer (D.P.R. 26/2022 art. 8 c. 3). A later answer raises an alarm."""
     give_up_hours: Hours = 96
     """Hours without an answer after which the numbers are submitted again."""
     refused_hours: Hours = 24
@@ -132,7 +132,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     enrolment_days: Annotated[int, Meta(ge=1, le=3650)] = 365
     """Days after the last consultation at which the registry cancels your enrolment (D.P.R. 26/2022 art. 5 c. 2)."""
     enrolment_warning_days: Annotated[int, Meta(ge=1, le=365)] = 60
-    """Days before that at which the alarm starts."""
+    """Days before the enrolment is cancelled at which the alarm starts."""
     files_days: Annotated[int, Meta(ge=15, le=3650)] = 60
     """Days for which the numbers of an ended package are kept."""
     receipts_days: Annotated[int, Meta(ge=730, le=36_500)] = 1830
@@ -140,7 +140,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
 
 
 class FullListRegistry(Strict, frozen=True, kw_only=True):
-    """A registry that publishes full lists. One entry for each registry."""
+    """A registry that publishes full lists. Each entry is for one registry."""
 
     registry: Part
     """Id of the registry in the country's file."""
@@ -149,11 +149,11 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
     source: Source
     """Transport of its files."""
     coverage: tuple[Prefix, ...]
-    """Subscribed prefixes in E.164 digits: `["44"]`, `["1407", "1321"]` (for `us_dnc`: 1 and the area code). No number outside them is clear."""
+    """Subscribed prefixes in E.164 digits: `["44"]`, `["1407", "1321"]` (for `us_dnc`: 1 and the area code). Numbers outside these prefixes must not be called."""
     max_age_days: Annotated[int, Meta(ge=1, le=366)]
     """Days for which a version may be used."""
     warning_days: Annotated[int, Meta(ge=0, le=365)] = 3
-    """Days before that at which the alarm starts."""
+    """Days before a version becomes too old at which the alarm starts."""
     max_added: Percent = 10
     """Percentage of an area that may be added at once without a release by two people."""
     max_removed: Percent = 10
@@ -161,7 +161,7 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
 
 
 class Registries(Strict, frozen=True, kw_only=True):
-    """The nightly job, `registry-sync run`. All errors in the file are reported at once."""
+    """The configuration of the nightly job, `registry-sync run`. All errors in the file are reported at once."""
 
     gate: str = "dialgate.yaml"
     """The gate's configuration file. It names controllers, call lists and the snapshot folder."""
@@ -191,7 +191,7 @@ _OWN_KEYS: Final = frozenset(Registries.__struct_fields__) - frozenset(Settings.
 class Plan(Struct, frozen=True, kw_only=True):
     """The loaded and checked configuration.
 
-    `validity` is, for each registry, how long an answer is valid by law, in milliseconds.
+    `validity` maps each registry to the time for which its answers are valid by law, in milliseconds.
     """
 
     registries: Registries
@@ -249,7 +249,7 @@ def load_gate(path: Path) -> Config:
 
 
 def _problems_of_gate(path: Path) -> list[str]:
-    """Return the problems of the gate's configuration that an invalid registries.yaml names."""
+    """Return the problems in the gate's configuration when registries.yaml itself is invalid, to report both at once."""
     data = yaml_file.read(path)[0]
     if not isinstance(data, dict):
         return []
@@ -353,7 +353,7 @@ def _secret_problems(name: str, path: Path) -> Iterator[str]:
 
 
 def secret(source: Source, folder: Path) -> str:
-    """Return the password or token, or an empty text. Raises OSError."""
+    """Return the password or token of a source, or an empty text if none is configured. Raises OSError."""
     for name in ("password_file", "token_file"):
         if value := getattr(source, name, ""):
             return (folder / value).read_text("utf-8").strip()

@@ -1,7 +1,7 @@
 """Ledger entries for consents that an enrolment voids (L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7 c. 6 and 7).
 
-Gates read from the snapshot that the consent is void. The ledger entry also shows it in the data subject's own record,
-and outlives the snapshot. Writing is idempotent: a number that already has the entry gets no second one.
+The snapshot already tells gates that the consent is void. The ledger entry adds this to the data subject's history, and
+it outlives the snapshot. Writing is idempotent: a number that already has the entry does not get a second one.
 """
 
 from typing import Final
@@ -19,10 +19,10 @@ BATCH: Final = 10_000  # entries
 
 
 async def find_consent_holders(store: Ledger, keys: Keys, controller: str, listed: Numbers) -> Numbers:
-    """Return the numbers in `listed` with a consent to this controller in the ledger. Both are sorted.
+    """Return the numbers in `listed` that have a consent to this controller in the ledger. Both arrays are sorted.
 
-    Reads the whole ledger instead of looking up each number: a registry lists millions of numbers, and few of them have
-    given consent. Raises StoreUnavailable, KeysUnusable.
+    It reads the whole ledger instead of looking up each number, because a registry lists millions of numbers and few of
+    them have a consent. Raises StoreUnavailable, KeysUnusable.
     """
     holders: set[int] = set()
     seq = 0
@@ -45,7 +45,7 @@ def _contains(sorted_numbers: Numbers, number: int) -> bool:
 async def void_consents_of(
     store: Ledger, keys: Keys, controller: str, listed: Numbers, event: ConsentsVoided, now: Instant
 ) -> int:
-    """Write the entries and return how many numbers got one. Raises StoreUnavailable."""
+    """Write a voiding entry for each number in `listed`. Return the count of new entries. Raises StoreUnavailable."""
     enrolled = Enrolled(
         controller=controller,
         registry=event.registry,

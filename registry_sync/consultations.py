@@ -16,7 +16,7 @@ def build_consultation(
     receipt: str,
     files: tuple[rpo.NumberFile, rpo.NumberFile, rpo.Answers],
 ) -> Consultation:
-    """Build the record. Its id is a hash of the query and all of its proof."""
+    """Build the record of a consultation. Its id is a hash of the query, its answer and its receipt."""
     request, answer, answers = files
     proof = (registry, controller, submitted_at, receipt, request.sha256, answer.sha256)
     listed = int(answers.listed.sum())

@@ -1,7 +1,7 @@
-"""The areas of a full list: the files that update an area, and the numbers that result.
+"""The areas of a full list: the files that update an area, and its new numbers.
 
-An area is the range of numbers under one prefix of E.164 digits; each area has its own version. The functions are pure
-except that they read the files and the published set.
+An area is the range of numbers under one prefix of E.164 digits; each area has its own version. The functions are pure,
+apart from reading the registry's files and the published number set.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,7 +36,7 @@ class Area(NamedTuple):
 
 
 class FullSet(NamedTuple):
-    """All numbers of an area, which replace the old ones.
+    """All numbers of an area, which replace its old numbers.
 
     A dense area has `bits`, one for each number from `begin`; otherwise `numbers` holds them, sorted.
     """
@@ -65,7 +65,7 @@ class Patch(NamedTuple):
 
 
 class Update(NamedTuple):
-    """The new numbers of an area, with the consultation that is their version."""
+    """The new numbers of an area, with the consultation record of their version."""
 
     prefix: str
     consultation: Consultation
@@ -75,7 +75,7 @@ class Update(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file in the source. `since` is the version that a change file applies to; None for a full file."""
+    """A file in the source. `since` is the version to which a change file applies, and None for a full file."""
 
     name: str
     prefix: str
@@ -84,12 +84,12 @@ class File(NamedTuple):
 
 
 def version_instant(day: date) -> Instant:
-    """Return the earliest instant at which the day may begin at the registry: an hour before UTC in British summer."""
+    """Return the earliest instant at which the day can begin at the registry. British summer time is UTC+1."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND - HOUR
 
 
 def build_area(prefix: str, format_: Format) -> Area:
-    """Return the area of a prefix. A prefix of `us_dnc` is an area code: 1AAA, followed by seven digits."""
+    """Return the area of a prefix. For `us_dnc` the prefix is 1 and an area code, and seven more digits follow."""
     lengths = (11,) if format_ == "us_dnc" else (11, 12)
     ranges = [
         (int(prefix) * 10 ** (length - len(prefix)), (int(prefix) + 1) * 10 ** (length - len(prefix)))
@@ -146,7 +146,7 @@ def describe_gap(prefix: str, end: Instant, unreachable: list[File]) -> str:
 
 
 def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Iterable[str]) -> Contents:
-    """Return the contents with updated areas, only subscribed areas, and only consultations that an area uses."""
+    """Return the contents with the updated areas. Drop unsubscribed areas, and consultations that no area uses."""
     by_area = {
         prefix: contents.consultations[at]
         for prefix, at in zip(contents.coverage, contents.covered_by, strict=True)
@@ -178,7 +178,7 @@ def old_numbers(area: Area, old: NumberSet | None) -> Iterator[Numbers]:
 def merge_areas(
     areas: Iterable[Area], old: NumberSet | None, new: Mapping[str, Update], covered: set[str]
 ) -> Iterator[Numbers]:
-    """Yield the numbers of every covered area in order. Areas do not overlap, so their ranges are simply sorted."""
+    """Yield the numbers of all covered areas in ascending order. Areas do not overlap, so sorting their ranges is enough."""
     pieces = sorted(
         (begin, end, area.prefix) for area in areas if area.prefix in covered for begin, end in area.ranges
     )
@@ -196,7 +196,7 @@ def slice_between(numbers: Numbers, begin: int, end: int) -> Numbers:
 
 
 def _patch_range(begin: int, end: int, old: NumberSet | None, patch: Patch) -> Iterator[Numbers]:
-    """Yield the old numbers run by run, each with the additions that sort before its end."""
+    """Yield the patched numbers of a range in sorted chunks, one for each chunk of the old set."""
     at = begin
     for run in old.spans(begin, end) if old is not None else ():
         if len(run):
@@ -220,7 +220,7 @@ def apply_patch(run: Numbers, added: Numbers, removed: Numbers) -> Numbers:
 
 
 class _FileContents(NamedTuple):
-    """The contents of files: numbers, SHA-256 of each text, and total lines."""
+    """The contents of an area's files: the numbers, the SHA-256 of each file's text, and the total lines."""
 
     change: FullSet | Patch
     sums: list[str]
@@ -230,7 +230,7 @@ class _FileContents(NamedTuple):
 def read_update(
     area: Area, format_: Format, files: list[tuple[File, Path]], old: NumberSet | None, progress: Progress
 ) -> Update:
-    """Read the files of a chain. Raises FaultyFile, OSError."""
+    """Read the files of a chain, and return the area's update. Raises FaultyFile, OSError."""
     if files[0][0].since is not None:
         contents = _read_changes(area, files, lambda numbers: _contains(numbers, old))
     else:
@@ -267,10 +267,10 @@ def _apply_changes(area: Area, full: _FileContents, files: list[tuple[File, Path
 def _read_changes(
     area: Area, files: list[tuple[File, Path]], contains: Callable[[Numbers], Mask]
 ) -> _FileContents:
-    """Combine change files into one patch. `contains` says which numbers are listed now.
+    """Combine change files into one patch. `contains` returns a mask of the numbers that are listed now.
 
-    For each number the latest record counts; a file may remove a number and add it again. If an A and a D have the same
-    instant, the A counts, because it forbids calls.
+    For each number the latest change counts, since a file may remove a number and add it again. If an addition and a
+    deletion have the same instant, the addition counts, because it forbids calls.
     """
     records = [dnc.read_changes(path, area.prefix) for _, path in files]
     numbers = np.concatenate([file.numbers for file in records])
@@ -291,7 +291,7 @@ def _contains(numbers: Numbers, old: NumberSet | None) -> Mask:
 
 
 def _count_difference(area: Area, old: NumberSet | None, new: FullSet) -> tuple[int, int]:
-    """Return how many numbers are added and removed."""
+    """Return how many numbers the new set adds and removes."""
     before = np.concatenate([EMPTY, *old_numbers(area, old)])
     stay = len(np.intersect1d(before, new.all(), assume_unique=True)) if len(before) else 0
     return new.total() - stay, len(before) - stay

@@ -1,10 +1,10 @@
-"""One run with a registry that publishes full lists (UK TPS and CTPS, US National DNC).
+"""One synchronisation with a registry that publishes full lists (UK TPS and CTPS, US National DNC).
 
-The subscription is divided into areas, each with its own version and age. The age is that of the version, not of the
-import (16 CFR 310.4(b)(3)(iv)). A faulty file, a file of another area, or a gap in the chain of changes raises an alarm
-and leaves its area unchanged; other areas are still updated.
+The subscription is divided into areas, each with its own version and age. The age counts from the
+version's date, not from the import (16 CFR 310.4(b)(3)(iv)). A faulty file, or a gap in the sequence of change files,
+raises an alarm and leaves its area unchanged. The other areas are still updated.
 
-The set is read and written in runs of numbers, so memory does not grow with the list.
+The number set is read and written in chunks, so memory use does not grow with the list.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -51,7 +51,7 @@ class Cycle:
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
         """Fetch, verify and publish new files. With `dry`, publish nothing.
 
-        Raises Refused, DamagedFile, OSError; then nothing was published.
+        Raises Refused, DamagedFile, OSError; in these cases nothing was published.
         """
         summary = Summary(registry=self._settings.registry, controller="")
         with ExitStack() as stack:
@@ -87,7 +87,7 @@ class Cycle:
         )
 
     def _open(self, stack: ExitStack) -> NumberSet | None:
-        """Open and verify the published set. Raises DamagedFile, because a damaged set must not be updated."""
+        """Open and verify the published number set. Raises DamagedFile, because a damaged set must not be updated."""
         entry = self._entry()
         if entry is None:
             return None
@@ -99,7 +99,7 @@ class Cycle:
     def _plan(self, contents: Contents, names: Iterable[str]) -> Iterator[list[File]]:
         """Yield, for each area with new files, the chain to apply, oldest first.
 
-        A chain is a full file with the changes since, or only the changes since the published version.
+        A chain is a full file and the change files after it, or only the change files since the published version.
         """
         versions = full_list_areas.area_versions(contents)
         files = [file for name in names for file in self._parse_name(name)]
@@ -138,7 +138,7 @@ class Cycle:
     async def _update(
         self, chain: list[File], old: NumberSet | None, marks: Mapping[str, str], source: Source
     ) -> Update | None:
-        """Return the area's update from the files before the first faulty one, or None."""
+        """Return the area's update from the files before the first faulty file, or None if there are none."""
         area = next(area for area in self._areas if area.prefix == chain[0].prefix)
         while chain:
             try:
@@ -157,7 +157,7 @@ class Cycle:
         return None
 
     async def _fetch(self, name: str, marks: Mapping[str, str], source: Source) -> Path:
-        """Fetch a file into the work folder. Raises FaultyFile if this version of it is known to be faulty."""
+        """Fetch a file into the work folder. Raises FaultyFile if the same file was faulty before."""
         path = self._folder / name
         fault = self._folder / (name + FAULT)
         if fault.exists() and marks[name]:
@@ -171,12 +171,12 @@ class Cycle:
         return path
 
     def _record_fault(self, name: str, mark: str, text: str) -> None:
-        """Record a fault with the file's mark, so that only a changed file of this name is fetched again."""
+        """Record a fault with the file's mark, so that the file is fetched again only if it changes."""
         (self._folder / name).unlink(missing_ok=True)
         write_file(self._folder / (name + FAULT), f"{mark}\n{text}".encode())
 
     def _is_accepted(self, update: Update, old: NumberSet | None) -> bool:
-        """Return whether the update is within the usual limits or was released."""
+        """Return whether the update is within the configured limits, or two people released it."""
         area = next(area for area in self._areas if area.prefix == update.prefix)
         before = sum(old.count(begin, end) for begin, end in area.ranges) if old else 0
         limits = self._settings.max_added, self._settings.max_removed
@@ -220,7 +220,7 @@ class Cycle:
     # ---- alarms ------------------------------------------------------------------------------------------------------
 
     def _complete(self, summary: Summary, contents: Contents) -> Summary:
-        """Complete the summary, and raise an alarm for old versions."""
+        """Complete the summary, and raise an alarm if versions are too old."""
         versions, now = full_list_areas.area_versions(contents), self._clock()
         oldest = min((versions.get(prefix, 0) for prefix in self._settings.coverage), default=0)
         limit = (self._settings.max_age_days - self._settings.warning_days) * DAY

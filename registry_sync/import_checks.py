@@ -1,7 +1,7 @@
-"""Checks of what the operator states about an import: dates, receipt, controller.
+"""Checks of the operator's statements about an import: dates, receipt, controller.
 
-They detect statements that cannot be true, above all an old answer presented as a new one: an answer is valid for 15 days
-from its consultation (DPR 26/2022 art. 8 c. 2). Faults inside the files are found by `formats`.
+They detect statements that cannot be true, above all an old answer presented as a new one, because an answer is valid for
+only 15 days from its consultation (DPR 26/2022 art. 8 c. 2). `formats` checks the contents of the files.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Consultation
 
-# Minimum of known numbers for the percentage limits: below it, a few changes are a high percentage and prove nothing.
+# The percentage limits apply from this many known numbers. Among fewer, a few changes are already a high percentage.
 FEW = 100
 
 
 class Refused(Exception):
-    """The import is refused and nothing was published. The message says why and what to do."""
+    """The error for a refused operation. Nothing was published. The message gives the reason and the remedy."""
 
 
 def refuse_impossible_times(submitted_at: Instant, answered_at: Instant, now: Instant) -> None:
@@ -29,7 +29,7 @@ def refuse_impossible_times(submitted_at: Instant, answered_at: Instant, now: In
 
 
 def refuse_expired(valid_until: Instant, now: Instant) -> None:
-    """Refuse an answer that no call can use any more. `--expired` imports it for the numbers it lists."""
+    """Raise Refused if the answer has expired. `--expired` skips this check, because listed numbers must still be blocked."""
     if valid_until <= now:
         raise Refused(
             f"this consultation was valid until {utc(valid_until)}; no call may use it. Consult the registry again."
@@ -40,9 +40,9 @@ def refuse_expired(valid_until: Instant, now: Instant) -> None:
 def already_imported(
     new: Consultation, earlier: Sequence[Consultation], *, same_answer: bool
 ) -> Consultation | None:
-    """Return the earlier import of the same consultation, if any. Refuse an old one under another date.
+    """Return the earlier import of the same consultation, if any. Raise Refused if it was imported under another date.
 
-    With `same_answer` the operator states that a new query, with its own receipt, got byte for byte the same answer.
+    With `same_answer` the operator states that a new query has its own receipt but got exactly the same answer.
     """
     for known in earlier:
         same_text = known.answer_sha256 == new.answer_sha256
@@ -67,10 +67,10 @@ def already_imported(
 def refuse_foreign(
     new: Consultation, others: Iterable[tuple[str, Consultation]], *, same_answer: bool
 ) -> None:
-    """Refuse a consultation of another controller, because answers are valid only for the controller that asked.
+    """Raise Refused if the consultation belongs to another controller: answers are valid only for the one that asked.
 
-    `others` pairs each consultation with its controller. Short answers can be equal by chance, so for those only the
-    receipt is compared.
+    `others` pairs each consultation with its controller. Short answers can be identical by chance, so only their receipts
+    are compared.
     """
     for controller, known in others:
         whose = f"the consultation of {utc(known.submitted_at)} for controller {controller}"
@@ -87,10 +87,10 @@ def refuse_foreign(
 
 
 def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
-    """Return the index in `earlier` of the same consultation under a wrong date.
+    """Return the index in `earlier` of the consultation `new`, which was imported with a wrong date.
 
-    Raises Refused if it is missing, or if another consultation lies between the two dates: its answers were then merged
-    in the wrong order.
+    Raises Refused if `earlier` does not contain it. Also raises Refused if another consultation lies between the two dates,
+    because the answers were then merged in the wrong order.
     """
     same = [
         at
@@ -114,7 +114,7 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
 
 
 def answer_change_problem(turned: int, known: int, max_change: float, few: int = FEW) -> str:
-    """Return why people must release these answers first, or an empty text.
+    """Return the reason why two people must release the answers before publication, or an empty text.
 
     `max_change` is a percentage of `known`, the numbers that had an answer before.
     """
@@ -127,7 +127,7 @@ def answer_change_problem(turned: int, known: int, max_change: float, few: int =
 
 
 def list_size_problem(added: int, removed: int, before: int, max_added: float, max_removed: float) -> str:
-    """Return why people must release a full list first, or an empty text. Limits are percentages of `before`."""
+    """Return the reason why two people must release a full list, or an empty text. Limits are percentages of `before`."""
     for what, count, limit in (("removed", removed, max_removed), ("added", added, max_added)):
         if before >= FEW and count * 100 > limit * before:
             return f"{count:,} of {before:,} numbers would be {what}, more than {limit:g} %. Check that the file is complete"

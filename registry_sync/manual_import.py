@@ -1,4 +1,4 @@
-"""The manual import of one answer: from a request file and an answer file to a publication."""
+"""The manual import of one answer: it reads a request file and an answer file, checks them, and publishes the answers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ Outcome: TypeAlias = Literal["published", "already imported", "would be publishe
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The files to import, what the operator states about them, and options.
+    """The files to import, the operator's statements about them, and options.
 
-    `answered_at` 0: unknown. `max_change`: percentage of changed answers above which people must release the import.
-    `same_answer`: see `import_checks.already_imported`. `expired`: import even if no call may use the answer any more.
+    `answered_at`: 0 if unknown. `max_change`: percentage of changed answers above which two people must release the import.
+    `same_answer`: see `import_checks.already_imported`. `expired`: import even an expired answer.
     `correct`: an earlier import had a wrong date. `dry`: publish nothing.
     """
 
@@ -45,8 +45,8 @@ class Order(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """The result of an import.
 
-    `known` numbers had an answer before; `newly_listed` and `newly_clear` count changed answers. `valid_until` is for
-    information: the limit in the gate's configuration applies. `version` is the current publication.
+    `known` counts the numbers that had an answer before. `newly_listed` and `newly_clear` count changed answers.
+    `valid_until` is for information only, because the gate applies the limit in its own configuration. `version` is the current publication.
     """
 
     outcome: Outcome
@@ -67,7 +67,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def run(order: Order, progress: Progress, now: Instant) -> Report:
-    """Import and publish one answer. Raises Refused, FaultyFile, DamagedFile, OSError; then nothing was published."""
+    """Import and publish one answer. Publishes nothing if it raises Refused, FaultyFile, DamagedFile or OSError."""
     import_checks.refuse_impossible_times(order.submitted_at, order.answered_at, now)
     if not order.expired:
         import_checks.refuse_expired(order.submitted_at + rpo.VALIDITY, now)

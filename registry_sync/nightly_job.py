@@ -1,4 +1,4 @@
-"""One run over every registry, and the entry points of the other commands. The only module here that reads the clock."""
+"""One run over all registries, and the entry points of other commands. No other module here reads the clock."""
 
 import asyncio
 import time
@@ -71,7 +71,7 @@ def now() -> Instant:
 
 
 def publish_target(plan: Plan) -> PublishTarget:
-    """Return where and how this configuration publishes. Raises Unavailable if the signing key is not usable."""
+    """Return the publication target of this configuration. Raises Unavailable if the signing key is not usable."""
     key = plan.registries.signing_key_file
     sign = Signer.open(plan.folder / key).sign if key else None
     return PublishTarget(folder=plan.snapshots, kept=plan.registries.kept, sign=sign)
@@ -80,7 +80,7 @@ def publish_target(plan: Plan) -> PublishTarget:
 async def run(
     plan: Plan, progress: Progress, *, dry: bool = False, clock: Callable[[], Instant] = now
 ) -> Run:
-    """Run every registry in turn. A failure of one is an alarm, and the others still run.
+    """Run each registry in turn. If one fails, raise an alarm and continue with the others.
 
     With `dry`, nothing is submitted, stored or published. Raises Refused during another run, Unavailable, OSError.
     """
@@ -157,7 +157,7 @@ async def run_forever(
 ) -> None:
     """Run every `every_minutes` until `stop`, for systems without a scheduler. Calls `report` after each run.
 
-    Raises as `run` does.
+    Raises the same errors as `run`.
     """
     while not stop.is_set():
         report(await run(plan, progress))
@@ -169,7 +169,7 @@ async def run_forever(
 
 
 def read_last_run(plan: Plan) -> Run | None:
-    """Return the result of the last run that was not dry, or None."""
+    """Return the result of the last real run (not a dry run), or None."""
     try:
         return msgspec.json.decode((plan.work / LAST_RUN).read_bytes(), type=Run)
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
@@ -191,7 +191,7 @@ def lock_work_folder(work: Path) -> Iterator[None]:
 
 
 def _retention_at(data: Path, now: Instant) -> Instant:
-    """Return the instant at which to evaluate retention. While a clock jump is unconfirmed it is 0: nothing expires."""
+    """Return the instant at which to evaluate retention: 0 while a clock jump is unconfirmed, so that nothing expires."""
     try:
         KeptInstants(data).refuse_jump(now)
     except ClockUnconfirmed as unconfirmed:
@@ -215,7 +215,7 @@ async def _open_ledger(plan: Plan) -> AsyncIterator[LedgerAccess]:
 
 
 def import_answer(order: manual_import.Order, progress: Progress) -> manual_import.Report:
-    """Import an answer now. Raises as `manual_import.run` does."""
+    """Import an answer now. Raises the same errors as `manual_import.run`."""
     return manual_import.run(order, progress, now())
 
 
@@ -231,6 +231,6 @@ def roll_back(target: PublishTarget, version: str) -> tuple[Manifest, list[rollb
 
 
 async def pull(source: config.Source, target: PublishTarget, key: str) -> snapshot_mirror.Pull:
-    """Pull a publication now. Raises one of FAULTS."""
+    """Pull a publication now. Raises the errors in FAULTS."""
     async with open_source(source, Path.cwd(), now()) as opened:
         return await snapshot_mirror.pull(opened, target, key, now())

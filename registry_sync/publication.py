@@ -1,10 +1,11 @@
 """Atomic publication of number sets, with earlier publications kept for a rollback.
 
-The steps: lock the folder; write, verify and fsync a temporary file; rename it to a name with its hash; fsync the folder.
-Then the same for the manifest, whose rename is the publication. Finally, files that no kept manifest names are deleted. A
-crash between any two steps leaves the old publication intact, and at most files that the next run deletes.
+The steps are: lock the folder; write, verify and fsync a temporary file; rename it to a name with its hash; fsync the
+folder. The manifest is then written in the same way, and its rename completes the publication. Finally, files that no
+kept manifest names are deleted. After a crash between any two steps the old publication is intact; the next run deletes
+left-over files.
 
-`manifest.<n>.json` are the earlier manifests, the highest n being the newest. The files they name are kept.
+The earlier manifests are `manifest.<n>.json`; the highest n is the newest. The files they name are kept.
 """
 
 import os
@@ -51,7 +52,7 @@ SUFFIX: Final = ".numbers"
 
 
 class PublishTarget(Struct, frozen=True, kw_only=True):
-    """A snapshot folder, and how to publish to it.
+    """The snapshot folder to publish to, and the settings for publications.
 
     `kept` is the number of earlier publications to keep. `sign` returns the Ed25519 signature of a text.
     """
@@ -63,7 +64,7 @@ class PublishTarget(Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock the folder against other imports. Creates it, and deletes files of a crashed run. Raises Refused, OSError."""
+    """Create the folder, lock it against other imports, and delete files of a crashed run. Raises Refused, OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_lock(folder / ".lock", Refused(f"another import is running in {folder}. Wait until it ends")):
         for leftover in (*folder.glob("*.tmp"), *folder.glob("*.new")):
@@ -80,14 +81,14 @@ def current_manifest(folder: Path) -> Manifest:
 
 
 def read_current(folder: Path, registry: str, controller: str) -> PublishedAnswers:
-    """Return the published answers. Raises DamagedFile, because nothing may be merged into a damaged set."""
+    """Return the published answers. Raises DamagedFile, because a damaged set must not be merged with new answers."""
     if entry := find_entry(current_manifest(folder), registry, controller):
         return read_answers(folder / entry.file)
     return empty_answers(registry, controller)
 
 
 def other_consultations(folder: Path, registry: str, controller: str) -> Iterator[tuple[str, Consultation]]:
-    """Yield each other controller's consultations, with the controller, from all kept publications. Raises DamagedFile."""
+    """Yield pairs of another controller and its consultation, from all kept publications. Raises DamagedFile."""
     manifests = [current_manifest(folder), *earlier_manifests(folder)]
     entries = {file.file: file for manifest in manifests for file in manifest.files}
     for entry in entries.values():
@@ -142,7 +143,7 @@ def publish_answers(target: PublishTarget, merged: MergedAnswers, now: Instant) 
 
 
 def publish_entry(target: PublishTarget, entry: Entry, now: Instant) -> Manifest:
-    """Publish a set in place of the current one of its registry and controller."""
+    """Publish a number set, which replaces the current set of its registry and controller."""
     others = [
         file
         for file in current_manifest(target.folder).files
@@ -152,7 +153,7 @@ def publish_entry(target: PublishTarget, entry: Entry, now: Instant) -> Manifest
 
 
 def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags: Tags | None) -> Entry:
-    """Write and verify a set's file without publishing it. Return the entry for a manifest."""
+    """Write and verify the file of a number set without publishing it. Return its entry for the manifest."""
     stem = f"{contents.registry}.{contents.controller}"
     with remove_on_exit(folder / f"{stem}.tmp") as temporary:
         write(temporary, chunks, meta=msgspec.json.encode(contents), tags=tags)
@@ -186,7 +187,7 @@ def _publish_manifest(target: PublishTarget, entries: Iterable[Entry], now: Inst
 
 
 def adopt_manifest(target: PublishTarget, manifest: Manifest) -> None:
-    """Publish a manifest whose files are all in the folder."""
+    """Publish a manifest. All of its files must already be in the folder."""
     _keep_manifest(target.folder)
     write_file(target.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     _remove_unnamed(target.folder, target.kept)
@@ -228,7 +229,7 @@ def _kept_manifests(folder: Path) -> list[tuple[int, Path]]:
 
 def _keep_manifest(folder: Path) -> None:
     present, kept = folder / MANIFEST, _kept_manifests(folder)
-    # After a crash just behind this step it is already kept.
+    # After a crash immediately after this step, the manifest is already kept.
     if present.exists() and not (kept and kept[-1][1].samefile(present)):
         os.link(present, folder / f"manifest.{kept[-1][0] + 1 if kept else 1}.json")
 

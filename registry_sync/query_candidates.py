@@ -1,4 +1,4 @@
-"""The numbers on a controller's call lists that may be called soon, for campaigns that the registry covers."""
+"""The numbers on a controller's call lists that a campaign covered by the registry may call soon."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -17,10 +17,10 @@ from registry_sync.formats.text import Numbers
 
 
 class Candidates(NamedTuple):
-    """The candidates for a query, sorted.
+    """The candidates for a query. `numbers` are sorted.
 
-    `foreign` counts numbers that the registry does not cover. `damaged` says why a list was left out; gates ignore such
-    a list, too.
+    `foreign` counts the numbers that the registry does not cover. `damaged` has a message for each damaged list; such lists
+    are left out, and gates ignore them too.
     """
 
     numbers: Numbers
@@ -35,7 +35,7 @@ def select_candidates(
     lists: Iterable[CallList],
     look_ahead_span: tuple[Instant, Instant],
 ) -> Candidates:
-    """Select the numbers of all campaigns that run within `span`, from now to the end of the look-ahead.
+    """Select the numbers of all campaigns that run within `look_ahead_span`, from now to the end of the look-ahead.
 
     L. 5/2018 art. 1 c. 12 requires a consultation before every campaign.
     """
@@ -60,7 +60,7 @@ def select_candidates(
 def _is_running(campaign: CampaignFile, look_ahead_span: tuple[Instant, Instant]) -> bool:
     """Return whether the campaign runs within the span.
 
-    Its dates are local to the people called, so a day is added on both sides to cover every time zone.
+    Campaign dates are in the local time of the people called. A day on both sides is added to cover every time zone.
     """
     first, last = (datetime.fromtimestamp(at // SECOND, UTC).date() for at in look_ahead_span)
     day = timedelta(days=1)

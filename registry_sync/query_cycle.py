@@ -1,9 +1,9 @@
-"""One run with a registry that answers queries about the numbers of one controller (Italy: DPR 26/2022 art. 8).
+"""One run with a registry that answers queries about one controller's numbers (Italy: DPR 26/2022 art. 8).
 
-The steps, each durable before the next:
+Each step is durable before the next one starts:
 
-1. finish submissions that an earlier run began;
-2. collect replies, verify them, publish the answers, record the result with the packages;
+1. finish submissions that an earlier run started;
+2. collect and verify replies, publish the answers, and record the result in the packages;
 3. pack and submit the numbers that are due.
 
 After a crash at any point, the next run continues from there.
@@ -47,8 +47,8 @@ YEAR: Final = 365 * DAY
 class QueryContext(NamedTuple):
     """Everything a cycle needs.
 
-    `wanted`: sorted numbers on call lists that may be called soon. `validity`, `next_run`: milliseconds.
-    `uses_listed_answers`: an exception permits calls on a *listed* answer, which must then be as fresh as a *clear* one.
+    `wanted`: sorted numbers on call lists that may be called soon. `validity`, `next_run`: durations in milliseconds.
+    `uses_listed_answers`: an exception in the law permits calls to listed numbers, so their answers must also be fresh.
     `retention_at`: the instant at which retention terms are evaluated.
     """
 
@@ -84,7 +84,7 @@ class Cycle:
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
         """Run all steps. With `dry`, fetch and verify replies and count what would be done, but submit and publish nothing.
 
-        Raises Refused, FaultyFile, DamagedFile, OSError, StoreUnavailable; steps that were already durable stay.
+        Raises Refused, FaultyFile, DamagedFile, OSError, StoreUnavailable. Completed steps remain in effect.
         """
         self._dry = dry
         if not dry:
@@ -103,7 +103,7 @@ class Cycle:
         return msgspec.structs.replace(self._summary, alarms=tuple(self._alarms))
 
     async def _attempt(self, step: Callable[[Source], Awaitable[None]], source: Source) -> None:
-        """Run one step. A failed source is an alarm, and the next step still runs."""
+        """Run one step. If the source fails, raise an alarm; the next step still runs."""
         try:
             await step(source)
         except SourceFailed as failed:
@@ -134,7 +134,7 @@ class Cycle:
                 await self._submit(package, source)
 
     async def _submit(self, package: Package, source: Source) -> None:
-        """Submit a package exactly once. In state `uploaded` the registry's side shows whether it was handed over."""
+        """Submit a package exactly once. In state `uploaded`, ask the source whether the package was already handed over."""
         file = self._packages.folder(package) / REQUEST
         if package.state == "prepared":
             await source.stage(package.file_name, file)
@@ -145,7 +145,7 @@ class Cycle:
         self._add(submitted=package.numbers)
 
     def _choose_due(self) -> Numbers:
-        """Return the numbers to submit in this run: due and within the spending limits, most urgent first."""
+        """Return the due numbers that the spending limits allow in this run, most urgent first."""
         packages = self._packages.all()
         now = self._context.clock()
         pending = [
@@ -228,8 +228,8 @@ class Cycle:
     def _accept(self, replies: list[Reply], old: PublishedAnswers) -> list[Reply]:
         """Return the replies that may be published.
 
-        A reply is accepted if it changes few answers, was released, or is already published. A package with few known
-        numbers normally passes without this check; if all replies together change too many answers, it is checked, too.
+        A reply is accepted if it changes few answers, two people released it, or it is already published. A reply with few
+        known numbers is normally not checked. If all replies together change too many answers, every reply is checked.
         """
         counts = [answer_merge.count_changes(old, reply.answered) for reply in replies]
         known = sum(count.known for count in counts)
@@ -265,7 +265,7 @@ class Cycle:
             self._alarm("held", str(held))
             self._packages.record(package, package.state, "held")
         except Refused as refused:
-            # The receipt is dropped, so the next run reads its file again: it may have been corrected.
+            # Without `receipt` the next run reads the receipt file again, which may have been corrected.
             self._packages.record(package, package.state, str(refused), receipt="")
         else:
             return True
@@ -275,7 +275,7 @@ class Cycle:
         return self._settings.registry, self._settings.controller, consultation.id
 
     async def _finish(self, reply: Reply, holders: Numbers) -> None:
-        """Void consents and close the package, after publication. Idempotent: a crash before the end repeats it.
+        """Void consents and close the package, after publication. Idempotent, because it is repeated after a crash.
 
         `holders` are the listed numbers with a consent to this controller.
         """
@@ -323,7 +323,7 @@ class Cycle:
             self._alarm(kind, text)
 
     def _check_expiring(self, awaited: list[Package], before: Instant) -> None:
-        """Raise an alarm for answers that expire before `before`, unless a new answer is awaited or soon requested."""
+        """Raise an alarm for answers that expire before `before`, unless a new query for them is pending or imminent."""
         expiring = query_schedule.select_expiring(
             self._context.wanted, self._published(), self._terms, before
         )

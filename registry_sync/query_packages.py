@@ -7,9 +7,9 @@ Each registry and controller has a folder `<registry>.<controller>/` with one fo
     <id>/receipt.txt, <id>/answer.*   the registry's reply
 
 One rename creates a package's folder with its contents. Its states are `prepared`, `uploaded`, `submitted`. `uploaded` is
-recorded before the package is handed over, with the instant from which the answer's validity runs. After a crash in this
-state, the registry's side shows whether the package was handed over. The final states are `answered`, `refused` and,
-without an answer, `expired`; an answer that arrives after that is still accepted.
+recorded before the package is handed over, with the instant at which the answer's validity begins. After a crash in this
+state, the registry's side shows whether the package was handed over. The final states are `answered`, `refused` and
+`expired`, which means that no answer arrived in time. A later answer to an expired package is still accepted.
 """
 
 import secrets
@@ -38,8 +38,8 @@ RECORD, REQUEST = "package.json", "numbers.zip"
 class Package(Struct, frozen=True, kw_only=True):
     """The record of one package.
 
-    `sha256` is of the request's text. `fault` says why the reply was rejected, while the package still waits for a valid one;
-    `faulty` identifies the rejected files, so they are not fetched again. `ended_at` is when a final state was reached.
+    `sha256` is the hash of the request's text. `fault` is the reason why the reply was rejected or the package refused.
+    `faulty` identifies the rejected files, so that they are not fetched again. `ended_at` is the instant of the final state.
     """
 
     id: str
@@ -56,12 +56,12 @@ class Package(Struct, frozen=True, kw_only=True):
 
     @property
     def file_name(self) -> str:
-        """The name under which the package is handed over."""
+        """The file name under which the package is handed over."""
         return f"{self.id}.zip"
 
 
 class PackageStore:
-    """The packages of one registry and controller. Used by one run at a time: see `nightly_job.lock_work_folder`."""
+    """The packages of one registry and controller. Only one run may use them at a time (`nightly_job.lock_work_folder`)."""
 
     def __init__(self, work: Path, registry: str, controller: str) -> None:
         self.name = f"{registry}.{controller}"
@@ -95,14 +95,14 @@ class PackageStore:
         return package
 
     def record(self, package: Package, state: State, fault: str = "", **changes: Any) -> Package:
-        """Store a new state durably. Without `fault` an earlier fault is cleared. `changes`: other fields of Package."""
+        """Store a new state durably. Without `fault`, an earlier fault is cleared. `changes`: other fields of Package."""
         changed = msgspec.structs.replace(package, state=state, fault=fault, **changes)
         if changed != package:
             write_file(self.folder(package) / RECORD, msgspec.json.encode(changed))
         return changed
 
     def has_numbers(self, package: Package) -> bool:
-        """Return whether the package's numbers are still stored: `tidy` deletes them some time after its end."""
+        """Return whether the package's numbers are still stored. `tidy` deletes them some time after its end."""
         return (self.folder(package) / REQUEST).exists()
 
     def numbers(self, packages: Iterable[Package]) -> Numbers:
@@ -115,7 +115,8 @@ class PackageStore:
     def tidy(self, now: Instant, files_days: int, receipts_days: int) -> None:
         """Delete incomplete packages of a crashed run, and ended packages whose retention is over.
 
-        Numbers are deleted `files_days` after a package's end, the whole package with its receipt after `receipts_days`.
+        Numbers are deleted `files_days` after the end of a package. The whole package, with its receipt, is deleted after
+        `receipts_days`.
         The registry keeps its own log for 24 months (DPR 26/2022 art. 8 c. 5).
         """
         for incomplete in self._folder.glob("*.new"):

@@ -1,9 +1,9 @@
-"""The files that a registry returns for submitted packages: fetched, verified, recorded.
+"""The replies of a registry to submitted packages: fetching, verifying and recording their files.
 
-A package handed over as NAME.zip is answered by files whose names begin with `NAME.`:
+The reply to a package NAME.zip consists of files whose names begin with `NAME.`:
 
     NAME.receipt.txt   the registry's receipt in its first line
-    NAME.refused.txt   the reason for which the registry refused the package
+    NAME.refused.txt   the registry's reason for refusing the package
     any other .txt or .zip   the answer
 """
 
@@ -46,7 +46,7 @@ class ReplyCollector:
         self._settings, self._packages, self._clock, self._alarm = settings, packages, clock, alarm
 
     async def collect(self, source: Source) -> list[Reply]:
-        """Return the verified replies in the source. Records refusals and faults with their packages."""
+        """Return the verified replies in the source. Record refusals and faults in their packages."""
         marks = await source.list_files()
         replies = []
         for package in self._packages.all():
@@ -61,9 +61,9 @@ class ReplyCollector:
         return replies
 
     async def _read_reply(self, package: Package, files: dict[str, str], source: Source) -> Reply | None:
-        """Return the verified reply, or None after recording why there is none.
+        """Return the verified reply. If there is none, record the reason and return None.
 
-        `files` maps the end of each file name, after the package's id, to the file's mark.
+        `files` maps each file name, without the package's id, to the file's mark.
         """
         try:
             package = await self._read_receipt(package, files, source)
@@ -91,7 +91,7 @@ class ReplyCollector:
         if not receipt or len(receipt) > MAX_RECEIPT_LENGTH or not receipt.isprintable():
             raise FaultyFile(f"{package.id}.{RECEIPT}: its first line is not a receipt")
         if others := [other.id for other in self._packages.all() if other.receipt == receipt]:
-            raise FaultyFile(f"{package.id}.{RECEIPT}: this is the receipt of {others[0]}")
+            raise FaultyFile(f"{package.id}.{RECEIPT}: the receipt belongs to package {others[0]}")
         return self._packages.record(package, package.state, receipt=receipt, fault=package.fault)
 
     async def _record_refusal(self, package: Package, name: str, source: Source) -> None:
@@ -110,7 +110,7 @@ class ReplyCollector:
         return path
 
     async def _read_first_valid(self, package: Package, names: list[str], source: Source) -> Reply:
-        """Return the first valid answer in descending order of names: a registry appends to the name of a correction.
+        """Return the valid answer with the highest file name. Corrected answers have higher names, because of a suffix.
 
         Raises FaultyFile with the fault of the newest answer if none is valid.
         """
@@ -142,5 +142,5 @@ class ReplyCollector:
 
 
 def _fingerprint(files: dict[str, str]) -> str:
-    """Return a hash of the files and their marks, or "" if a file has no mark and so cannot be recognised."""
+    """Return a hash of the files and their marks. Return "" if a file has no mark, because it cannot then be recognised."""
     return sha256(msgspec.json.encode(sorted(files.items()))).hexdigest() if all(files.values()) else ""

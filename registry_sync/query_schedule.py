@@ -1,7 +1,7 @@
 """The numbers due for a query to a registry, and their order. Pure functions.
 
 Every query costs money, so a number is due only when its answer is missing or expires within the look-ahead. A *listed*
-number cannot be called, however old its answer is. It is queried again at long intervals, in case the opposition was
+number must not be called, however old its answer is. It is queried again at long intervals, in case the opposition was
 withdrawn.
 """
 
@@ -18,7 +18,7 @@ _AFTER_ALL = np.int64(1) << np.int64(60)  # later than any instant: sorts *liste
 
 
 class Terms(NamedTuple):
-    """Durations in milliseconds. `listed_again`: the age at which a *listed* answer is queried again."""
+    """Durations in milliseconds. `listed_again` is the age at which a number with a *listed* answer is queried again."""
 
     validity: int
     look_ahead: int
@@ -28,7 +28,7 @@ class Terms(NamedTuple):
 def select_due(
     wanted: Numbers, pending: Numbers, known: PublishedAnswers, terms: Terms, now: Instant
 ) -> Numbers:
-    """Return the numbers in `wanted` (sorted) to query now, most urgent first. Leaves out `pending` queries."""
+    """Return the numbers in `wanted` (sorted) that are due now, most urgent first. Omits numbers in `pending`."""
     due_at, listed = _due_instants(known.contents, terms)
     rows = _state_rows(wanted, known)
     is_pending = np.isin(wanted, pending)
@@ -39,7 +39,7 @@ def select_due(
 
 
 def select_expiring(wanted: Numbers, known: PublishedAnswers, terms: Terms, before: Instant) -> Numbers:
-    """Return the numbers in `wanted` without an answer valid until `before`. *Listed* answers count as valid."""
+    """Return the numbers in `wanted` that have no answer valid until `before`. *Listed* answers count as valid."""
     ends = [
         known.contents.consultations[state.consultation].submitted_at + terms.validity
         if state.answer == "clear"
@@ -53,7 +53,7 @@ def select_expiring(wanted: Numbers, known: PublishedAnswers, terms: Terms, befo
 def _due_instants(
     contents: Contents, terms: Terms
 ) -> tuple[Cells, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
-    """Return, for each state, the instant it is due and whether it is *listed*.
+    """Return for each state the instant at which its numbers are due, and whether it is *listed*.
 
     The last element is for numbers without a state.
     """

@@ -1,7 +1,7 @@
-"""Holds on publications that change too much, until two different people release them.
+"""Holds on publications that change too many numbers. Two different people must release a hold.
 
 A hold is a JSON file `held/<id>.json` in the snapshot folder with the fields of `Hold`; append new fields with a default.
-Its id is a hash of what would be published, so a release applies to that publication only.
+The id is a hash of the planned publication, so a release applies only to that publication.
 """
 
 from hashlib import sha256
@@ -33,7 +33,7 @@ class Hold(Struct, frozen=True, kw_only=True):
 
 
 class ReleaseRequired(Refused):
-    """Two people must release this publication first."""
+    """The error for a publication that two people must release first."""
 
     def __init__(self, hold: Hold) -> None:
         missing = REQUIRED_APPROVALS - len(hold.approvals)
@@ -46,9 +46,9 @@ class ReleaseRequired(Refused):
 
 
 def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Instant) -> None:
-    """Create a hold, and raise ReleaseRequired until it is released.
+    """Raise ReleaseRequired unless two people have released the change. Create a hold for it if there is none.
 
-    `subject` is the registry, the controller, and whatever else identifies the change.
+    `subject` is the registry, the controller, and further parts that identify the change.
     """
     name = _hold_id(subject)
     hold = _read(folder, name) or Hold(
@@ -60,10 +60,10 @@ def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Insta
 
 
 def approve(folder: Path, name: str, actor: str, now: Instant) -> Hold:
-    """Record an approval. Raises Refused if the hold does not exist, or this actor has already approved it."""
+    """Record an approval of a hold. Raises Refused if the hold does not exist, or if this actor has already approved it."""
     hold = _read(folder, name)
     if hold is None:
-        raise Refused(f"no hold {name}. `registry-sync status` lists the holds")
+        raise Refused(f"hold {name} does not exist. `registry-sync status` lists the holds")
     if actor in {approval.actor for approval in hold.approvals}:
         raise Refused(f"{actor} has already released {name}; a second person must release it")
     hold = msgspec.structs.replace(hold, approvals=(*hold.approvals, Approval(actor, now)))
@@ -77,7 +77,7 @@ def list_holds(folder: Path) -> list[Hold]:
 
 
 def remove_hold(folder: Path, subject: tuple[str, ...]) -> None:
-    """Delete a hold whose publication is done."""
+    """Delete a hold after its publication."""
     _path(folder, _hold_id(subject)).unlink(missing_ok=True)
 
 

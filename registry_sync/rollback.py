@@ -1,4 +1,4 @@
-"""Differences between two publications, and the return to an earlier one."""
+"""The comparison of two publications, and the rollback to an earlier publication."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +23,8 @@ _NONE = Entry(registry="", controller="", mode="answers", file="", sha256="", nu
 class Difference(Struct, frozen=True, kw_only=True):
     """The differences between two publications for one registry and controller.
 
-    `added` and `removed` count numbers with an answer in only one of the two (full lists: listed in only one).
-    `freed` counts numbers that were listed before and no longer are.
+    `added` and `removed` count the numbers that have an answer (in full lists: are listed) in only one of the two.
+    `freed` counts the numbers that were listed before and no longer are.
     """
 
     registry: str
@@ -98,7 +98,7 @@ def _listed_mask(current: PublishedAnswers) -> Mask:
 
 
 def _compare_lists(folder: Path, old: Entry | None, new: Entry | None) -> tuple[int, int]:
-    """Compare one span at a time, which bounds the memory used."""
+    """Return how many numbers are added and removed. Compares one span of numbers at a time to limit the memory used."""
     added = removed = 0
     olds, news = _spans(folder, old), _spans(folder, new)
     was, now = next(olds, None), next(news, None)
@@ -128,7 +128,7 @@ def _span_index(run: Numbers | None) -> float:
 
 
 def find_manifest(folder: Path, version: str) -> Manifest:
-    """Return the newest earlier publication, or the newest of this `version` if one is named. Raises Refused."""
+    """Return the newest earlier publication. If `version` is given, return the newest with that version. Raises Refused."""
     earlier = publication.earlier_manifests(folder)
     matching = [manifest for manifest in earlier if not version or manifest.version == version]
     if not matching:
@@ -142,8 +142,8 @@ def find_manifest(folder: Path, version: str) -> Manifest:
 def roll_back(target: PublishTarget, version: str, now: Instant) -> tuple[Manifest, list[Difference]]:
     """Publish an earlier version again. Call it under `publication.lock_folder`.
 
-    Two people must release a rollback that frees listed numbers: an older answer never makes a call lawful that a newer
-    one forbids. Raises Refused, DamagedFile, OSError.
+    Two people must release a rollback after which listed numbers could be called, because an older answer never makes a
+    call lawful that a newer answer forbids. Raises Refused, DamagedFile, OSError.
     """
     present, earlier = publication.current_manifest(target.folder), find_manifest(target.folder, version)
     changes = differences(target.folder, present, earlier)

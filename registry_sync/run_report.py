@@ -1,4 +1,4 @@
-"""The report of a run: summaries, alarms, and their metrics for Prometheus."""
+"""The report of a run: its summaries, its alarms, and its metrics for Prometheus."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +15,12 @@ Kind: TypeAlias = Literal[
 ]  # fmt: skip
 JOB: Final = "registry_sync"
 
-# Starts a progress bar with a title and a total; returns a function to call with each amount done.
+# A function that starts a progress bar with a title and a total. It returns a function that advances the bar by an amount.
 Progress: TypeAlias = Callable[[str, int], Callable[[int], None]]
 
 
 class Alarm(Struct, frozen=True, kw_only=True):
-    """A condition that a person must look at."""
+    """A condition that requires a person's attention."""
 
     registry: str
     controller: str
@@ -31,8 +31,8 @@ class Alarm(Struct, frozen=True, kw_only=True):
 class Summary(Struct, frozen=True, kw_only=True):
     """The result of one run for one registry and controller; `controller` is empty for a full list.
 
-    `foreign` counts numbers on call lists that the registry does not cover, `due` those due before this run submitted any.
-    `published` is the version, if this run published one.
+    `foreign` counts call-list numbers that the registry does not cover. `due` counts the numbers that were due for a query
+    before this run submitted any. `published` is the version published by this run, or empty.
     """
 
     registry: str
@@ -66,7 +66,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 def build_metrics(run: Run) -> CollectorRegistry:
-    """Build the metrics of a run. They include every kind of alarm, so an alarm that ended returns to 0."""
+    """Build the metrics of a run. They include every kind of alarm, so the metric of an alarm that has ended is 0."""
     registry = CollectorRegistry()
     labels = ("registry", "controller")
 
@@ -92,7 +92,7 @@ def build_metrics(run: Run) -> CollectorRegistry:
 
 
 def export_metrics(run: Run, textfile: Path | None, pushgateway: str) -> None:
-    """Write the metrics for the node exporter, atomically, and push them to a Pushgateway. Raises OSError."""
+    """Write the metrics atomically for the node exporter, and push them to a Pushgateway, if configured. Raises OSError."""
     registry = build_metrics(run)
     if textfile is not None:
         textfile.parent.mkdir(parents=True, exist_ok=True)

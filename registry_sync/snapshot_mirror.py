@@ -1,11 +1,11 @@
-"""A node's copy of publications in a folder or behind HTTPS or SFTP.
+"""A node's local copy of publications. The source is a folder or a server (HTTPS or SFTP).
 
-The manifest is fetched first, then each file it names that is missing here. A file is accepted only if its hash matches.
+The manifest is fetched first, then the files in it that the node lacks. A file is accepted only if its hash matches.
 The manifest is replaced last, so this node's gate never sees a partial copy. A manifest older than the local one is
-refused: replaying an old signed manifest would free people who have enrolled since.
+refused, because replaying an old signed manifest would permit calls to people who have enrolled since.
 
 After each successful pull, `pulled.json` contains `{"at": ms, "version": …}`. With `snapshot_behind_minutes`, a gate is
-not ready when that is too long ago.
+not ready when the last successful pull is older than that.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ class Pull(Struct, frozen=True, kw_only=True):
 
 
 async def pull(source: Source, target: PublishTarget, key: str, now: Instant) -> Pull:
-    """Update the copy. `key` is the public key that must have signed the manifest, or empty.
+    """Update the local copy. `key` is the public key that must have signed the manifest; empty: no signature is required.
 
-    Raises Refused, DamagedFile, SourceFailed, OSError; the local publication is then unchanged.
+    Raises Refused, DamagedFile, SourceFailed, OSError. In these cases the local publication is unchanged.
     """
     with publication.lock_folder(target.folder):
         manifest = await _manifest(source, target.folder, key)

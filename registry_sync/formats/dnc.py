@@ -4,10 +4,10 @@
     YYYY-M-D_AAA_changes-since-YYYY-M-D[_ID].txt   changes: lines `AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A` (added) or `…,D`
                                              (deleted), or the single line `NoChanges`
 
-or a `.zip` with only that `.txt`. All lines end in CRLF, or all in LF. Months and days may have one digit.
+The file may also be a `.zip` that contains only this `.txt`. All lines end in CRLF, or all in LF. Months and days may have one digit.
 
-The name of full files is documented. For change files, sources describe two layouts, of which this is one: compare it
-with a real file before you rely on it.
+The name of full files is documented. For change files the sources describe two different layouts, and this module reads
+one of them. Compare it with a real file before you rely on it.
 """
 
 import re
@@ -35,7 +35,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
 
 
 class FileName(NamedTuple):
-    """A parsed file name. `prefix` is 1 and the area code; `since` is the version that a change file applies to."""
+    """A parsed file name. `prefix` is 1 and the area code; `since` is the version to which a change file applies."""
 
     name: str
     prefix: str
@@ -44,7 +44,7 @@ class FileName(NamedTuple):
 
 
 class FullFile(NamedTuple):
-    """The contents of a full file. `bits` has one bit for each of the area's 10,000,000 numbers, lowest first."""
+    """The contents of a full file. `bits` has one bit for each of the area's 10,000,000 numbers, in order."""
 
     sha256: str
     lines: int
@@ -52,7 +52,7 @@ class FullFile(NamedTuple):
 
 
 class ChangeFile(NamedTuple):
-    """The contents of a change file. `times` are seconds; `added` is True for A and False for D."""
+    """The contents of a change file. `times` are in seconds. `added` is True for A and False for D."""
 
     sha256: str
     numbers: Numbers
@@ -61,7 +61,7 @@ class ChangeFile(NamedTuple):
 
 
 def parse_name(name: str) -> FileName | None:
-    """Parse a file name. Return None if it is not a name of this registry."""
+    """Parse a file name. Return None if the registry does not use such names."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -127,7 +127,7 @@ def _times(rows: Bytes, name: str) -> NDArray[np.int64]:
 
 
 def _rows(content: bytes, width: int, name: str, before: int) -> Bytes:
-    """Split the contents into lines of the given width, without their line ends. `before` counts earlier lines."""
+    """Split the contents into lines of the given width, without their line ends. `before` counts earlier lines, for errors."""
     data = np.frombuffer(content, np.uint8)
     end = 2 if len(data) > width and data[width] == CR else 1
     whole = len(data) // (width + end) * (width + end)

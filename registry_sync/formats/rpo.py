@@ -1,8 +1,8 @@
 """The request and answer files of the Italian Registro Pubblico delle Opposizioni (RPO).
 
-A request has one number a line. An answer has lines `number,status`, where 1 is enrolled and 0 is not. Numbers are in
-national form: no +39, with the leading 0 of landlines. Lines end in CRLF or LF. A file is that `.txt`, or a `.zip` with
-only that file.
+A request has one number on each line. Each line of an answer is `number,status`, where 1 means enrolled and 0 means not
+enrolled. Numbers are in national form, without +39; landlines have their leading 0. Lines end in CRLF or LF. A file is a
+`.txt`, or a `.zip` that contains only this `.txt`.
 
 Only an explicit 0 means that a number is not enrolled (DPR 26/2022 art. 8).
 """
@@ -35,7 +35,7 @@ COMMA = ord(",")
 
 
 class NumberFile(NamedTuple):
-    """The contents of a file: E.164 numbers as integers, in file order. `statuses` (0 or 1) is all 0 for a request."""
+    """The contents of a file: E.164 numbers as integers, in file order. For a request, all `statuses` are 0."""
 
     name: str
     sha256: str
@@ -44,7 +44,7 @@ class NumberFile(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The distinct numbers of an answer, sorted. `listed` marks enrolled ones; `lines` also counts repetitions."""
+    """The distinct numbers of an answer, sorted. `listed` marks the enrolled numbers. `lines` also counts repeated lines."""
 
     numbers: Numbers
     listed: Mask
@@ -62,7 +62,7 @@ def read_answer(path: Path, advance: Callable[[int], None]) -> NumberFile:
 
 
 def match(request: NumberFile, answer: NumberFile) -> Answers:
-    """Match an answer to its request. Raises FaultyFile unless each requested number, and no other, has one status."""
+    """Match an answer to its request. Raises FaultyFile unless the answer has exactly the requested numbers."""
     answers = distinct(answer.numbers * np.uint64(2) + answer.statuses)
     numbers = answers >> np.uint64(1)
     twice = numbers[1:][numbers[1:] == numbers[:-1]]
@@ -119,7 +119,7 @@ def _read(path: Path, advance: Callable[[int], None], *, has_status: bool) -> Nu
 
 
 def _parse(piece: Bytes, name: str, lines_before: int, *, has_status: bool) -> tuple[Numbers, Bytes]:
-    """Parse whole lines into E.164 numbers and statuses, all lines of equal length at a time."""
+    """Parse whole lines into E.164 numbers and statuses. Lines of equal length are parsed together."""
     begins, ends = text.line_bounds(piece)
     digits = ends - begins - (2 if has_status else 0)
     bad: Mask = (digits < MIN_DIGITS) | (digits > MAX_DIGITS)
@@ -155,20 +155,20 @@ def _parse_numbers(piece: Bytes, begins: Integers, length: int) -> tuple[Numbers
 
 
 def _line_fault(line: bytes, *, has_status: bool) -> str:
-    """Return why this line is invalid, without quoting it."""
+    """Return the reason why this line is invalid, without quoting the line."""
     if not line:
         return "the line is empty"
     if fault := text.encoding_fault(line):
         return fault
     number, comma, status = line.partition(b",")
     if has_status and not comma:
-        return "no status after the number. Is the file truncated, or is it the request?"
+        return "no status after the number. Is the file truncated, or is it the request file?"
     if has_status and status not in (b"0", b"1"):
         return "the status is neither 0 nor 1"
     if not has_status and comma:
-        return "more than a number. Is this the answer?"
+        return "the line contains more than a number. Is this the answer file?"
     if not number.isdigit():
-        return "the number must have digits only, without +39 and spaces"
+        return "the number must contain only digits, without +39 or spaces"
     if not MIN_DIGITS <= len(number) <= MAX_DIGITS:
         return f"a national number has {MIN_DIGITS} to {MAX_DIGITS} digits, not {len(number)}"
     if number.startswith(b"39"):
@@ -180,7 +180,7 @@ def _line_fault(line: bytes, *, has_status: bool) -> str:
 
 
 def is_queryable(numbers: Numbers) -> Mask:
-    """Return which of these E.164 numbers the registry answers about: Italian subscriber numbers."""
+    """Return a mask of the E.164 numbers that the registry covers: Italian subscriber numbers."""
     mask = np.zeros(len(numbers), np.bool_)
     for digits in range(MIN_DIGITS, MAX_DIGITS + 1):
         scale = np.uint64(10**digits)
@@ -200,7 +200,7 @@ def request_text(numbers: Numbers) -> bytes:
 
 
 def request_zip(content: bytes) -> bytes:
-    """Zip a request reproducibly: equal text gives equal bytes."""
+    """Zip a request reproducibly, so that equal text gives equal bytes."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         entry = zipfile.ZipInfo("numbers.txt")

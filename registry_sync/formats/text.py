@@ -1,6 +1,6 @@
-"""The text of a number file, plain or zipped, and its faults.
+"""The text of a number file, plain or zipped, and the error for faulty files.
 
-A file is accepted as a whole or not at all. Messages name the line, counted from 1, and never the number.
+A file is accepted as a whole or not at all. Error messages name the line, counted from 1, but never a phone number.
 """
 
 import zipfile
@@ -25,18 +25,18 @@ ZERO, NINE, CR, LF, SPACE = b"09\r\n "
 
 
 class FaultyFile(Exception):
-    """A file is invalid and was refused. The message is `NAME: FAULT` or `NAME, line N: FAULT`."""
+    """The error for an invalid file. The message is `NAME: FAULT` or `NAME, line N: FAULT`."""
 
 
 def size(path: Path) -> int:
-    """Return the length of the text in bytes, as declared by the file. Raises FaultyFile, OSError."""
+    """Return the length of a file's text in bytes; for a zip, the declared length. Raises FaultyFile, OSError."""
     with open_text(path) as (_, length):
         return length
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """Open the text, and return it with its declared length. Raises FaultyFile, OSError."""
+    """Open a file's text, and yield it with its declared length. Raises FaultyFile, OSError."""
     if path.suffix.lower() != ".zip":
         length = path.stat().st_size
         if length > MAX_BYTES:
@@ -71,7 +71,7 @@ def _sole_text(name: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 
 def read_pieces(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield pieces of whole lines. The last line may have no line end."""
+    """Yield the file in pieces of whole lines. The last line may lack its line end."""
     partial_line = b""
     while data := file.read(PIECE_BYTES):
         cut = data.rfind(b"\n") + 1
@@ -87,7 +87,7 @@ def read_pieces(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def line_bounds(text: Bytes) -> tuple[Integers, Integers]:
-    """Return the start of each line, and its end before CR and LF."""
+    """Return the start of each line, and its end without CR and LF."""
     ends = np.flatnonzero(text == LF)
     if not len(ends) or ends[-1] != len(text) - 1:
         ends = np.append(ends, len(text))
@@ -96,7 +96,7 @@ def line_bounds(text: Bytes) -> tuple[Integers, Integers]:
 
 
 def encoding_fault(line: bytes) -> str:
-    """Return why a line is not plain ASCII, or an empty text."""
+    """Return the reason why a line is not plain ASCII, or an empty text if it is."""
     if line.startswith(b"\xef\xbb\xbf"):
         return "the file begins with a byte order mark. Save it as plain ASCII"
     if b"\0" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")) or not line.isascii():

@@ -1,6 +1,6 @@
 """The full files of the UK Telephone Preference Service and its corporate counterpart.
 
-Every line has 12 characters and CRLF, in one of two layouts:
+Every line has 12 characters and ends in CRLF. There are two layouts:
 
     with spaces      dialling code, left-justified in 5 characters; the rest, right-justified in 7; padded with spaces
     without spaces   at most 12 digits, left-justified, padded with spaces
@@ -29,7 +29,7 @@ _NAME = re.compile(r"(?:.*[^0-9])?(\d{4})-?(\d\d)-?(\d\d)(?:[^0-9].*)?\.(?:txt|z
 
 
 class FullFile(NamedTuple):
-    """The contents of a full file. `numbers` are sorted and distinct; `lines` also counts repetitions."""
+    """The contents of a full file. `numbers` are sorted and distinct. `lines` also counts repeated lines."""
 
     sha256: str
     lines: int
@@ -37,7 +37,7 @@ class FullFile(NamedTuple):
 
 
 def parse_version(name: str) -> date | None:
-    """Return the date in a file name, or None if it is not a name of this registry."""
+    """Return the date in a file name, or None if the registry does not use such names."""
     match = _NAME.fullmatch(name)
     try:
         return date(*map(int, match.groups())) if match else None
@@ -90,7 +90,11 @@ def _parse(piece: bytes, name: str, before: int, *, spaced: bool) -> Numbers:
 
 
 def _misplaced(is_digit: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]", *, spaced: bool) -> Mask:
-    """Return which rows have a digit after a space, or (layout with spaces) a space after a digit in the second field."""
+    """Return a mask of the rows with misplaced spaces.
+
+    Without spaces, no digit may follow a space. With spaces, this applies to the first field only; in the second field no
+    space may follow a digit.
+    """
     rises = is_digit[:, 1:] & ~is_digit[:, :-1]
     if not spaced:
         return np.asarray(rises.any(axis=1))

@@ -1,7 +1,7 @@
 """A simulated registry, for tests and for trying the nightly job.
 
-It uses a folder with `outbox` and `inbox`, and can produce every fault of a real registry. Its answers are computed from
-the numbers and say nothing about real people.
+It uses a folder with an `outbox` and an `inbox`, and can simulate the faults of a real registry. Its answers are computed
+from the numbers and say nothing about real people.
 """
 
 import random
@@ -59,7 +59,7 @@ class Registry:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def work(self) -> int:
-        """Take all packages from the outbox and answer them, unless the fault prevents it. Return how many."""
+        """Take all packages from the outbox and answer them, unless the fault is `late`. Return how many were answered."""
         for path in (self._folder / "outbox").glob("*.zip"):
             for number in _numbers(path):
                 self.submitted[number] += 1

@@ -14,7 +14,7 @@ USER, PASSWORD, TOKEN = "acme", "correct horse", "battery staple"
 
 
 class ServerControl(Struct):
-    """The state of a running server. The next `failures` requests fail; `requests` counts all."""
+    """The control of a running server. The next `failures` requests fail. `requests` counts all requests."""
 
     port: int = 0
     host_key: str = ""
@@ -92,7 +92,7 @@ class _Exchange:
         return web.Response(body=content, headers={"ETag": f'"{sha256(content).hexdigest()}"'})
 
     async def put(self, request: web.Request) -> web.Response:
-        """Accept each name only once, even after the registry has taken the file."""
+        """Store an uploaded file. Each name is accepted only once, even after the registry has removed the file."""
         content = await request.read()
         self._admit(request)
         name = request.match_info["name"]

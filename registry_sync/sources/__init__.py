@@ -1,7 +1,7 @@
-"""Transports of registry files: a folder, SFTP, HTTPS. `open_source` picks one by its `kind`.
+"""The transports of registry files: a folder, SFTP and HTTPS. `open_source` selects one by its `kind`.
 
-Handing a file over is atomic: `stage` writes it under a temporary name that the registry ignores, and `hand_over` gives
-it the final name. After a crash, `is_staged` returns whether `hand_over` is still to be done.
+A file is handed over atomically: `stage` writes it under a temporary name that the registry ignores, and `hand_over`
+renames it. After a crash, `is_staged` returns whether the file still has to be handed over.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ PART = ".part"
 
 
 class SourceFailed(Exception):
-    """The source cannot be read or written. `transient`: a retry may help."""
+    """The error for a source that cannot be read or written. `transient`: a retry may succeed."""
 
     def __init__(self, text: str, *, transient: bool) -> None:
         super().__init__(text)
@@ -28,24 +28,24 @@ class SourceFailed(Exception):
 
 class Source(Protocol):
     async def list_files(self) -> dict[str, str]:
-        """Return the available files, each with a mark that changes with its contents ("" if unknown)."""
+        """Return the available files by name. The value is a mark that changes with the contents, or "" if unknown."""
 
     async def fetch(self, name: str, to: Path) -> None:
-        """Copy a file to `to`, which may be incomplete if this raises."""
+        """Copy a file to `to`. If this raises, `to` may be incomplete."""
 
     async def stage(self, name: str, file: Path) -> None: ...
 
     async def is_staged(self, name: str) -> bool: ...
 
     async def hand_over(self, name: str, file: Path) -> None:
-        """Hand the staged file over. `file` is the local copy of it."""
+        """Hand over the staged file. `file` is its local copy."""
 
 
 @asynccontextmanager
 async def open_source(source: config.Source, folder: Path, now: Instant) -> AsyncIterator[Source]:
-    """Open a source whose paths are relative to `folder`.
+    """Open a source. Its paths are relative to `folder`.
 
-    Raises SourceFailed, here and in every method of the source, after retries of transient failures.
+    This function and all methods of the source retry transient failures. After that they raise SourceFailed.
     """
     match source:
         case config.FolderSource():
@@ -67,7 +67,7 @@ async def open_source(source: config.Source, folder: Path, now: Instant) -> Asyn
 async def retry(
     patience: config.Patience, step: Callable[[], Awaitable[_T]], *, transfer: bool = False
 ) -> _T:
-    """Run a step, repeating it after transient failures. `transfer`: the step copies a file, with a longer timeout.
+    """Run a step, and repeat it after transient failures. `transfer`: the step copies a file, so its timeout is longer.
 
     Raises SourceFailed at once if the failure is permanent, or after the last attempt.
     """

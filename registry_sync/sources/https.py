@@ -1,9 +1,9 @@
 """An exchange folder over HTTPS, at `url`.
 
     GET  index.json       {"files": ["NAME", …]}: the available files
-    GET  NAME             a file; its ETag, if any, shows changes
-    PUT  outbox/NAME      hands a package over. It carries `If-None-Match: *`; status 412 means that the package exists
-                          already, so a repetition after a crash never submits it twice
+    GET  NAME             a file; its ETag, if any, is its mark
+    PUT  outbox/NAME      hands over a package, with `If-None-Match: *`; status 412 means that the package already
+                          exists, so a retry after a crash never submits it twice
 
 Requests carry a bearer token if one is configured. Redirects are not followed.
 """
@@ -64,10 +64,10 @@ class Https:
         await self._request("GET", quote(name), step)
 
     async def stage(self, name: str, file: Path) -> None:
-        """Do nothing: a single PUT in `hand_over` is atomic."""
+        """Do nothing, because the single PUT in `hand_over` is atomic."""
 
     async def is_staged(self, name: str) -> bool:  # noqa: ARG002 - the same for every name
-        """Return True always: handing a file over again has no effect."""
+        """Return True, because handing over a file twice has no effect."""
         return True
 
     async def hand_over(self, name: str, file: Path) -> None:

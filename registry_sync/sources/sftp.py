@@ -1,4 +1,4 @@
-"""An exchange over SFTP with a server whose host key is configured.
+"""A source on an SFTP server with a configured host key.
 
 The user's own SSH configuration, agent and known hosts are not used: only registries.yaml says what to trust.
 """
@@ -27,7 +27,7 @@ _PERMANENT = (
 
 
 class Sftp:
-    """A connection that is reopened after it broke."""
+    """An SFTP source that reopens its connection after a failure."""
 
     def __init__(self, source: SftpSource, options: dict[str, Any]) -> None:
         self._source, self._options = source, options

@@ -390,7 +390,7 @@ async def test_receipt_is_accepted_for_one_package_only(job: JobWorld) -> None:
     part = await job.run_once()
     assert part.answered == 100
     assert {alarm.text.split(": ")[1] for alarm in part.alarms if alarm.kind == "answer_faulty"} == {
-        f"this is the receipt of {job.packages()[0].id}"
+        f"the receipt belongs to package {job.packages()[0].id}"
     }
 
 
