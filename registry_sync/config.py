@@ -234,7 +234,7 @@ def load(path: Path) -> Plan:
 
 
 def load_gate(path: Path) -> Config:
-    """Read the gate's configuration from dialgate.yaml, or from the registries.yaml that names it. Raises ConfigError."""
+    """Read the gate's configuration from dialgate.yaml, or find dialgate.yaml through registries.yaml. Raises ConfigError."""
     data = yaml_file.read(path)[0]
     keys = set(data) if isinstance(data, dict) else set[str]()
     if keys & _OWN_KEYS:

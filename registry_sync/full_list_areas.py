@@ -102,7 +102,7 @@ def build_area(prefix: str, format_: Format) -> Area:
 
 
 def area_versions(contents: Contents) -> dict[str, Instant]:
-    """Return the version of each covered area."""
+    """Return the version of each covered area, by prefix."""
     return {
         prefix: contents.consultations[at].submitted_at
         for prefix, at in zip(contents.coverage, contents.covered_by, strict=True)
@@ -112,7 +112,8 @@ def area_versions(contents: Contents) -> dict[str, Instant]:
 def choose_chain(current: Instant, files: list[File]) -> list[File]:
     """Return the files that lead from the `current` version to the newest one.
 
-    Of two chains to the same version, the one with fewer files wins, then the one without a full file.
+    Of two chains to the same version, the one with fewer files wins. If both are equally long, the one without a full
+    file wins.
     """
     fulls = [file for file in files if file.since is None and file.version > current]
     chains = [_follow_changes(current, files)] if current else []

@@ -123,7 +123,7 @@ class Cycle:
         if day is None:
             return
         if full_list_areas.version_instant(day) > self._clock():
-            self._alarm("file_faulty", f"{name}: the date of its version is in the future")
+            self._alarm("file_faulty", f"{name}: the version date in the file name is in the future")
             return
         for prefix in prefixes:
             yield File(

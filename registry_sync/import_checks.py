@@ -25,7 +25,9 @@ def refuse_impossible_times(submitted_at: Instant, answered_at: Instant, now: In
                 f"{what} at {utc(at)} is in the future; now it is {utc(now)}. Check the date and this machine's clock."
             )
     if 0 < answered_at < submitted_at:
-        raise Refused(f"answered at {utc(answered_at)} is before the consultation, at {utc(submitted_at)}")
+        raise Refused(
+            f"the answer time {utc(answered_at)} is before the consultation, at {utc(submitted_at)}. Check both times"
+        )
 
 
 def refuse_expired(valid_until: Instant, now: Instant) -> None:

@@ -184,7 +184,7 @@ def _store_result(plan: Plan, result: Run) -> None:
 
 @contextmanager
 def lock_work_folder(work: Path) -> Iterator[None]:
-    """Lock the folder against other runs. Raises Refused, OSError."""
+    """Lock the work folder against other runs. Raises Refused, OSError."""
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_lock(work / ".lock", Refused(f"another run is in progress in {work}. Wait until it ends")):
         yield
@@ -225,7 +225,7 @@ def approve(folder: Path, name: str, actor: str) -> Hold:
 
 
 def roll_back(target: PublishTarget, version: str) -> tuple[Manifest, list[rollback.Difference]]:
-    """Roll back under the folder's lock. Raises Refused, DamagedFile, OSError."""
+    """Roll back a publication, under the lock of the snapshot folder. Raises Refused, DamagedFile, OSError."""
     with publication.lock_folder(target.folder):
         return rollback.roll_back(target, version, now())
 

@@ -133,7 +133,7 @@ def merge(old: PublishedAnswers, consultation: Consultation, numbers: Numbers, l
 
 
 def publish(folder: Path, merged: MergedAnswers, now: Instant) -> Manifest:
-    """Publish answers. Call it under `lock_folder`. Raises DamagedFile if the written file is not readable, OSError."""
+    """Publish merged answers. The caller must hold `lock_folder`. Raises DamagedFile if the written file is not readable, OSError."""
     return publish_answers(PublishTarget(folder=folder), merged, now)
 
 
@@ -222,7 +222,7 @@ def _read_manifest_file(path: Path) -> Manifest:
 
 
 def _kept_manifests(folder: Path) -> list[tuple[int, Path]]:
-    """Return the earlier manifests with their numbers, oldest first."""
+    """Return the earlier manifests as pairs of number and path, oldest first."""
     numbered = ((path.name.split(".")[1], path) for path in folder.glob("manifest.*.json"))
     return sorted((int(number), path) for number, path in numbered if number.isdecimal())
 

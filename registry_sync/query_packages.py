@@ -76,7 +76,7 @@ class PackageStore:
         return self._folder / package.id
 
     def prepare(self, numbers: Numbers, now: Instant) -> Package:
-        """Write a package for these sorted numbers, ready to be submitted."""
+        """Create a package of these sorted numbers, ready for submission."""
         text = rpo.request_text(numbers)
         stamp = datetime.fromtimestamp(now // SECOND, UTC).strftime("%Y%m%dT%H%M%S")
         package = Package(
@@ -140,4 +140,4 @@ def _read(path: Path) -> Package:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Package)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"{path} is unreadable ({error}). Restore it, or move its folder away") from error
+        raise Refused(f"{path} is unreadable ({error}). Restore the file, or move its folder away") from error

@@ -68,7 +68,7 @@ def _due_instants(
 
 
 def _state_rows(wanted: Numbers, known: PublishedAnswers) -> Cells:
-    """Return the index of each number's state, or `len(states)` if it has none."""
+    """Return the index of each number's state, or `len(states)` for a number without a state."""
     rows = np.full(len(wanted), len(known.contents.states), np.int64)
     if len(known.numbers):
         at = np.minimum(np.searchsorted(known.numbers, wanted), len(known.numbers) - 1)

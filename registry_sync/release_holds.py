@@ -82,7 +82,7 @@ def remove_hold(folder: Path, subject: tuple[str, ...]) -> None:
 
 
 def remove_holds(folder: Path, registry: str, controller: str) -> None:
-    """Delete the holds of this registry and controller, which a newer publication supersedes."""
+    """Delete all holds of a registry and controller after a newer publication has superseded them."""
     for hold in list_holds(folder):
         if (hold.registry, hold.controller) == (registry, controller):
             _path(folder, hold.id).unlink()
@@ -105,7 +105,7 @@ def _read(folder: Path, name: str) -> Hold | None:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(
-            f"{_path(folder, name)} is unreadable ({error}). Delete it and release again"
+            f"{_path(folder, name)} is unreadable ({error}). Delete this file, and release the hold again"
         ) from error
 
 

@@ -140,7 +140,7 @@ def find_manifest(folder: Path, version: str) -> Manifest:
 
 
 def roll_back(target: PublishTarget, version: str, now: Instant) -> tuple[Manifest, list[Difference]]:
-    """Publish an earlier version again. Call it under `publication.lock_folder`.
+    """Publish an earlier version again. The caller must hold `publication.lock_folder`.
 
     Two people must release a rollback after which listed numbers could be called, because an older answer never makes a
     call lawful that a newer answer forbids. Raises Refused, DamagedFile, OSError.

@@ -74,7 +74,7 @@ def parse_name(name: str) -> FileName | None:
 
 
 def read_full(path: Path, prefix: str, advance: Callable[[int], None]) -> FullFile:
-    """Read a full file, calling `advance` with the bytes read. Raises FaultyFile, OSError."""
+    """Read a full file. `advance` is called with the count of bytes just read. Raises FaultyFile, OSError."""
     total, lines = sha256(), 0
     present = np.zeros(AREA, np.bool_)
     with text.open_text(path) as (file, _):
@@ -82,9 +82,9 @@ def read_full(path: Path, prefix: str, advance: Callable[[int], None]) -> FullFi
             total.update(piece)
             rows = _rows(piece, FULL, path.name, lines)
             bad = _not_digits(rows, (0, 1, 2, *range(4, FULL))) | (rows[:, 3] != ord(","))
-            _refuse(bad, path.name, lines, "not `AAA,NNNNNNN`")
+            _refuse(bad, path.name, lines, "the line is not `AAA,NNNNNNN`")
             area = np.frombuffer(prefix[1:].encode(), np.uint8)
-            _refuse((rows[:, :3] != area).any(axis=1), path.name, lines, "of another area code")
+            _refuse((rows[:, :3] != area).any(axis=1), path.name, lines, "the number has another area code")
             present[_value(rows, range(4, FULL))] = True
             lines += len(rows)
             advance(len(piece))
@@ -109,9 +109,9 @@ def read_changes(path: Path, prefix: str) -> ChangeFile:
     action = rows[:, CHANGE - 1]
     bad = _not_digits(rows, range(10)) | ~np.isin(action, [ord("A"), ord("D")])
     bad |= (rows[:, 10] != ord(",")) | (rows[:, CHANGE - 2] != ord(","))
-    _refuse(bad, path.name, 0, "not `AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A` (or D)")
+    _refuse(bad, path.name, 0, "the line is not `AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A` (or D)")
     area = np.frombuffer(prefix[1:].encode(), np.uint8)
-    _refuse((rows[:, :3] != area).any(axis=1), path.name, 0, "of another area code")
+    _refuse((rows[:, :3] != area).any(axis=1), path.name, 0, "the number has another area code")
     numbers = _value(rows, range(3, 10)).astype(np.uint64) + np.uint64(int(prefix) * AREA)
     return ChangeFile(digest, numbers, _times(rows[:, 11 : CHANGE - 2], path.name), action == ord("A"))
 

@@ -52,12 +52,12 @@ class Answers(NamedTuple):
 
 
 def read_request(path: Path, advance: Callable[[int], None]) -> NumberFile:
-    """Read a request, calling `advance` with the bytes read. Raises FaultyFile, OSError."""
+    """Read a request file. `advance` is called with the count of bytes just read. Raises FaultyFile, OSError."""
     return _read(path, advance, has_status=False)
 
 
 def read_answer(path: Path, advance: Callable[[int], None]) -> NumberFile:
-    """Read an answer, calling `advance` with the bytes read. Raises FaultyFile, OSError."""
+    """Read an answer file. `advance` is called with the count of bytes just read. Raises FaultyFile, OSError."""
     return _read(path, advance, has_status=True)
 
 
@@ -87,7 +87,7 @@ def _lines_with(file: NumberFile, number: np.uint64) -> list[int]:
 
 
 def _refuse_strays(file: NumberFile, expected: Numbers, fault: str) -> None:
-    """Raise FaultyFile with `fault` if the file has a number that is not in `expected`, which is sorted."""
+    """Raise FaultyFile with the text `fault` if the file has a number that is not in the sorted array `expected`."""
     at = np.searchsorted(expected, file.numbers)
     strays = np.flatnonzero(expected[np.minimum(at, len(expected) - 1)] != file.numbers)
     if len(strays):

@@ -46,7 +46,7 @@ def parse_version(name: str) -> date | None:
 
 
 def read(path: Path, advance: Callable[[int], None], *, spaced: bool) -> FullFile:
-    """Read a full file, calling `advance` with the bytes read. Raises FaultyFile, OSError."""
+    """Read a full file. `advance` is called with the count of bytes just read. Raises FaultyFile, OSError."""
     total, lines = sha256(), 0
     parts: list[Numbers] = []
     with text.open_text(path) as (file, _):

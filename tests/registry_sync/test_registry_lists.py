@@ -179,9 +179,9 @@ DAMAGED: dict[str, tuple[str, str | bytes, str]] = {
     ),
     "a line too long": (LATER, GOOD + "407,55500000\r\n", "line 11: the line has a different length"),
     "an empty line": (LATER, GOOD[:26] + "\r\n" + GOOD[26:], "line 3: the line has a different length"),
-    "another area code": (LATER, GOOD + us_lines(321, 5550000), "line 11: of another area code"),
-    "no digits": (LATER, GOOD.replace("5550004", "555000O"), "line 5: not `AAA,NNNNNNN`"),
-    "no comma": (LATER, GOOD.replace(",5550004", ";5550004"), "line 5: not `AAA,NNNNNNN`"),
+    "another area code": (LATER, GOOD + us_lines(321, 5550000), "line 11: the number has another area code"),
+    "no digits": (LATER, GOOD.replace("5550004", "555000O"), "line 5: the line is not `AAA,NNNNNNN`"),
+    "no comma": (LATER, GOOD.replace(",5550004", ";5550004"), "line 5: the line is not `AAA,NNNNNNN`"),
     "empty": (LATER, "", "the file is empty"),
     "UTF-16": (LATER, GOOD.encode("utf-16"), "line 1: the line is not plain ASCII"),
     "a byte order mark": (
@@ -194,7 +194,7 @@ DAMAGED: dict[str, tuple[str, str | bytes, str]] = {
     "changes: unknown action": (
         CHANGED,
         changes("4075551111,2026-11-20T09:00:00,X"),
-        "line 1: not `AAANNNNNNN,",
+        "line 1: the line is not `AAANNNNNNN,",
     ),
     "changes: impossible date": (
         CHANGED,
@@ -211,7 +211,11 @@ DAMAGED: dict[str, tuple[str, str | bytes, str]] = {
         changes("4075551111,2026-11-20T09:00:00,A")[:-6],
         "line 1: the line has a different length",
     ),
-    "changes: another area": (CHANGED, changes("3215551111,2026-11-20T09:00:00,A"), "of another area code"),
+    "changes: another area": (
+        CHANGED,
+        changes("3215551111,2026-11-20T09:00:00,A"),
+        "the number has another area code",
+    ),
     "changes: request pending": (CHANGED, "RequestPending", "line 1: the line has a different length"),
 }
 
@@ -273,7 +277,7 @@ async def test_version_with_a_future_date_is_refused(job: ListJob) -> None:
     job.put("2026-11-22_407_a.txt", GOOD)  # today is the 21st
     part = await job.run_once()
     assert [alarm.text for alarm in part.alarms] == [
-        "2026-11-22_407_a.txt: the date of its version is in the future"
+        "2026-11-22_407_a.txt: the version date in the file name is in the future"
     ]
     assert job.lookup(14075559999) == ("clear", 0)
 

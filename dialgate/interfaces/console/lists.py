@@ -43,7 +43,7 @@ async def load(visit: Visit) -> web.StreamResponse:
 
 
 async def _file_part(visit: Visit, fields: dict[str, str]) -> BodyPartReader:
-    """Read the fields into `fields`, and return the part with the file. Raises `Fault`."""
+    """Read the form's fields into `fields`, and return the part that contains the file. Raises `Fault`."""
     if not visit.request.content_type.startswith("multipart/"):
         raise Fault(400, "request.invalid", "Send the form as multipart/form-data.")
     reader = await visit.request.multipart()
@@ -86,7 +86,10 @@ async def show_preview(visit: Visit) -> web.StreamResponse:
     info = next((info for info in infos if info.id == name), None)
     if info is None or campaign not in visit.campaigns():
         raise Fault(
-            404, "list.unknown", "No call list of yours has this id. Check `id` and `campaign`.", field="id"
+            404,
+            "list.unknown",
+            "This client has no call list with this id. Check `id` and `campaign`.",
+            field="id",
         )
     async with visit.request.app[PREVIEWING].of(visit.client.name):
         preview = await previewing.preview(

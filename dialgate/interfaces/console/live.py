@@ -59,7 +59,7 @@ class Second(
 ):  # as workers of an earlier version name them
     """The decisions of one second.
 
-    `counts`: decisions by verdict, first reason and campaign. `response_times`: all responses, by the bucket of
+    `counts`: decisions by verdict, first reason and campaign. `response_times`: the count of responses in each bucket of
     `Calls.BOUNDS`.
     """
 

@@ -188,7 +188,7 @@ async def download_evidence(visit: Visit) -> web.StreamResponse:
         raise Fault(
             403,
             "console.evidence",
-            "The evidence would name other controllers. Ask the administrator of the gate for it.",
+            "The evidence would reveal other controllers. Ask the administrator of the gate for it.",
         )
     found = await _find_decision(visit)
     if not await asyncio.to_thread(_is_local, visit, found.record):

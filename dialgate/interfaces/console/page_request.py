@@ -62,7 +62,7 @@ NAVIGATION: Final = (
 
 
 class Visit(Struct, frozen=True):
-    """A request with a valid session. `name` is the session's name."""
+    """A request with a valid session. `name` is the name of the session."""
 
     request: web.Request
     app: App

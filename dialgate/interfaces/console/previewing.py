@@ -33,7 +33,7 @@ class Failed(Struct, frozen=True):
 
 
 async def preview(config: Config, client: Client, name: str, campaign: str, at: Instant) -> Preview | Failed:
-    """Run the preview in a process that reads the same configuration and data."""
+    """Run the preview in a separate process with the same configuration and data folder."""
     arguments = (str(config.path), client.name, name, campaign, str(at))
     process = await asyncio.create_subprocess_exec(
         sys.executable,

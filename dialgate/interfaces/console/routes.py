@@ -152,7 +152,7 @@ def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Handler:
 
 
 def _same_site(serve: _Handler) -> _Handler:
-    """Reject requests that another site makes the browser send."""
+    """Wrap a handler to reject requests that come from another site."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return _login_page(request, 403, "console.forged") if is_foreign(request) else await serve(request)
@@ -185,7 +185,7 @@ async def _slash(_: web.Request) -> web.StreamResponse:
 
 
 async def _start(request: web.Request) -> web.StreamResponse:
-    """Show the first page that the key gives access to."""
+    """Show the first page to which the client's key gives access."""
     visit = find_visit(request)
     if visit is None:
         return redirect(f"{ROOT}/login")
@@ -220,7 +220,7 @@ async def _log_in(request: web.Request) -> web.StreamResponse:
         _log.error("console: cannot store the session; check the disk of the data folder", problem=str(error))
         return _login_page(request, 503, "console.not_kept")
     if name is None:
-        _log.warning("console: no client has the key that was given", address=address)
+        _log.warning("console: the API key belongs to no client", address=address)
         return _login_page(request, 401, "auth.unknown")
     redirection = redirect(_local(fields.get("next", "")))
     _set_cookie(request, redirection, COOKIE, name, LONGEST // 1000)
@@ -266,7 +266,7 @@ async def _not_found(visit: Visit) -> web.StreamResponse:
 async def _asset(request: web.Request) -> web.StreamResponse:
     asset = page.assets().get(request.match_info["name"])
     if asset is None:
-        return response(Fault(404, "path.unknown", "The console has no such file."))
+        return response(Fault(404, "path.unknown", "The console has no file with this name."))
     headers = {"Cache-Control": "no-cache", "ETag": asset.tag, "X-Content-Type-Options": "nosniff"}
     if request.headers.get("If-None-Match") == asset.tag:
         return web.Response(status=304, headers=headers)

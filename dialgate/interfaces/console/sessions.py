@@ -40,7 +40,7 @@ class Session(Struct, frozen=True):
     begun: Instant
 
     def is_good(self, token: str) -> bool:
-        """Return whether the token is this session's."""
+        """Return whether the token belongs to this session."""
         return hmac.compare_digest(self.token.encode(), token.encode("utf-8", "surrogateescape"))
 
 

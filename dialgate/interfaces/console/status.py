@@ -86,7 +86,7 @@ async def standing(app: App, controllers: tuple[str, ...]) -> Standing:
 
 
 def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterator[RegistryStatus]:
-    """Yield each registry that the law of a controller's country requires."""
+    """Yield the status of each registry that the law of a controller's country requires."""
     parts = {(part.registry, part.controller): part for part in app.gate.snapshot_parts()}
     for name in controllers:
         owner = app.config.controllers.get(name)
