@@ -1,8 +1,9 @@
 """Limits on connections, so that the log and the store always have a free file descriptor.
 
 Anyone who can reach a port can open connections and send nothing. A connection belongs to a *stranger* until a request on it is
-admitted by a key, a session or a source address. Strangers may hold half of the connections. When that is used up, the oldest idle
-one is closed, or the oldest if none is idle. So known clients are still served, however many strangers connect.
+admitted by a key, a session or a source address. Strangers may hold half of the connections. When that half is used up, the
+oldest idle stranger is closed, or the oldest stranger if none is idle. Known clients are therefore still served, however many
+strangers connect.
 """
 
 import os
@@ -18,7 +19,7 @@ _Listener: TypeAlias = Literal["http", "fastagi", "sip"]
 
 
 class Place(Protocol):
-    """A connection, in the view of `Connections`."""
+    """The operations on a connection that `Connections` needs."""
 
     def is_idle(self) -> bool: ...
 
@@ -27,7 +28,7 @@ class Place(Protocol):
 
 
 class Connections:
-    """The connections of a server. `most`: the maximum. `count_closed` is called with `evicted` or `refused`."""
+    """The open connections of a server, at most `most`. `count_closed` is called with `evicted` or `refused` for each one closed."""
 
     def __init__(self, most: int, count_closed: Callable[[str], None]) -> None:
         self._most, self._count_closed = most, count_closed
@@ -58,9 +59,9 @@ class Connections:
 
 
 def most(settings: Settings, listener: _Listener) -> int:
-    """Return the maximum of connections of a listener in this process.
+    """Return the maximum number of connections to a listener in this process.
 
-    It is the configured number, or the listener's share of the descriptors if the system allows fewer.
+    This is the configured number, or the listener's share of the file descriptors if the system allows fewer.
     """
     limit = _limit()
     usable = limit - _reserved(limit)

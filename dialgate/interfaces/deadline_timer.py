@@ -1,7 +1,7 @@
-"""A single timer for the deadlines of many calls, which fires early and never late.
+"""A single timer for the deadlines of many calls. It may fire early, but never late.
 
-Time is divided into turns. At the end of a turn, all calls expire that are due before the next turn can end. The recent delay of the
-event loop is added to that: a loop that was busy for 30 ms sends its denials 30 ms earlier.
+Time is divided into turns. At the end of a turn, every call expires whose deadline is before the end of the next turn. The
+timer also allows for the recent delay of the event loop: if the loop was busy for 30 ms, denials are sent 30 ms earlier.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 _TURNS: Final = 50  # per deadline
-_MOST_BEHIND: Final = 0.5  # most delay taken into account, as a share of the deadline
+_MOST_BEHIND: Final = 0.5  # maximum delay taken into account, as a share of the deadline
 _FORGETS: Final = 0.9  # share of the last delay that still counts a turn later
 
 

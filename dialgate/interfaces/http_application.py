@@ -67,7 +67,7 @@ async def start(
     sockets: Sequence[socket.socket] = (),
     siblings: Siblings | None = None,
 ) -> server.Runner:
-    """Start the API server; `runner.addresses` says where it listens.
+    """Start the API server. `runner.addresses` has the addresses on which it listens.
 
     `siblings`: the other workers of the node, whose metrics are included. Raises `ConfigError` if it cannot listen.
     """
@@ -107,7 +107,7 @@ def _lane(
     watch: Callable[[bool], None],
     last: Callable[[], bool],
 ) -> Lane:
-    """Return a lane that caches the connection's last admitted key, until the configuration changes."""
+    """Return the fast path of a connection. It caches the last admitted key until the configuration changes."""
     admitted: tuple[bytes, Config, Client] | None = None
 
     def submit(key: bytes, body: bytes, lane: Lane) -> None:
@@ -141,7 +141,7 @@ def _add(app: App, resource: web.Resource, endpoints: tuple[Endpoint, ...]) -> N
     fault = Fault(
         405,
         "method.not_allowed",
-        f"This path does not have this method. Use {names}; /docs shows how.",
+        f"This path does not support this method. Use {names}; /docs shows how.",
         headers={"Allow": names},
     )
     resource.add_route("*", _refusing(fault), expect_handler=_expected)
@@ -172,5 +172,5 @@ async def _expected(request: web.Request) -> web.StreamResponse | None:
     if request.headers.get("Expect", "").lower() != "100-continue":
         return response(_NOT_EXPECTED)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    request.writer.output_size = 0  # the response proper has not begun
+    request.writer.output_size = 0  # the response has not begun
     return None

@@ -12,7 +12,7 @@ _SECONDS: Final = 1.0
 
 
 class RefusalLog:
-    """A log that names each reason at most once a second. `calls` counts those since the last line."""
+    """A log with at most one line per second for each reason. `calls` in a line: calls refused since the previous line."""
 
     def __init__(self, component: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._component = component
@@ -21,7 +21,7 @@ class RefusalLog:
         self._unlogged: Counter[str] = Counter()
 
     def add(self, reason: str, **details: float) -> None:
-        """Count a call. `details`: durations in seconds, logged for the call that is named."""
+        """Count a refused call, and log it if a line is due. `details`: durations of this call in seconds, to log."""
         self._unlogged[reason] += 1
         now = self._clock()
         if reason in self._logged and now - self._logged[reason] < _SECONDS:

@@ -7,7 +7,7 @@ from dialgate.config.configuration import Config
 
 
 def client_at(remote: str, config: Config) -> Client | None:
-    """Return the client at an address. `remote`: as the socket reports it, also IPv4-mapped or with a zone."""
+    """Return the client with the source address `remote`. The address may be IPv4-mapped or have a zone."""
     address = _address(remote)
     return next((client for network, client in config.networks if address in network), None)
 

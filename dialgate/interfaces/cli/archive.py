@@ -34,13 +34,16 @@ from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.terminal import NO, bars, show_json, show_table, utc
 
 hold_app = typer.Typer(
-    no_args_is_help=True, help="Manage legal holds: numbers whose decisions `log retire` leaves linked."
+    no_args_is_help=True,
+    help="Manage legal holds. `log retire` keeps decisions linked to numbers under a hold.",
 )
 log_app.add_typer(hold_app, name="hold")
 
 Reason = Annotated[
     str,
-    typer.Option(help="Reason, as in a case or a letter. It is stored in clear, so leave the number out."),
+    typer.Option(
+        help="Reason, such as a case or a letter. It is stored unencrypted, so leave the number out."
+    ),
 ]
 
 
@@ -68,10 +71,10 @@ def log_archive(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Compress every full segment of the log now. A running gate does so by itself.
+    """Compress every full segment of the log now. A running gate does this by itself.
 
-    Each compressed segment is verified before the original is deleted. A gate may be running. The indexes, which find numbers, can be
-    rebuilt from the segments at any time.
+    Each compressed segment is verified before the original is deleted. A gate may be running. The indexes, which are needed to
+    find numbers, can be rebuilt from the segments at any time.
 
     dialgate log archive --json
     """
@@ -113,8 +116,8 @@ def log_retire(
 ) -> None:
     """Destroy the keys of months whose retention period is over (setting `retention`), which makes their records anonymous.
 
-    The records stay and the chain stays valid, but they can never be linked to a number again. Decisions about numbers under a legal hold
-    stay linked; if gates share a store, the holds of all of them count. Destroy backups of the key file yourself.
+    The records stay and the chain stays valid, but they can never be linked to a number again. Decisions about numbers under a
+    legal hold stay linked; if gates share a store, the holds of all gates count. Destroy backups of the key file yourself.
 
     dialgate log retire --yes
     """
@@ -248,7 +251,7 @@ def _report(hold: Hold | None, text: str, missing: Mapping[str, str], *, as_json
 
 
 def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> Answers[bool]:
-    """Change a hold at the other gates. If the store is unavailable, report all of them as missing."""
+    """Change a hold at the other gates. If the store is unavailable, report all other gates as missing."""
     try:
         return act(config, lambda subjects, _: subjects.peers.ask(change))
     except Failure as failure:

@@ -198,7 +198,7 @@ def simulate(
 
 
 def _decide(service: Service, path: str, question: Question) -> bytes:
-    """Return the body of the decision, or of the response that no decision could be made. Raises `Failure`."""
+    """Return the response body: a decision, or the reason why none could be made. Raises `Failure`."""
     status, body = service.ask(path, question)
     try:
         error = msgspec.json.decode(body, type=Refused).error

@@ -29,11 +29,11 @@ def backup(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the data folder of a gate, which may be running, and verify the copied log.
+    """Copy the data folder of a running or stopped gate, and verify the copied log.
 
-    The copy contains the keys: protect it like the original, and destroy it when a month is retired or a number is erased. To restore,
-    set `data` to the copy and start the gate; the original gate must not run any more. The start records all stops that the copied log
-    proves. Record other stops whose `seq` is above `ledger` again by hand.
+    The copy contains the keys: protect it like the original, and destroy it when a month is retired or a number is erased. To
+    restore, set `data` to the copy and start the gate; the original gate must not run any more. At its start, the gate records
+    all revocations that the copied log proves. Record by hand all other revocations whose `seq` is above `ledger`.
 
     dialgate backup /mnt/elsewhere/2026-11-24
     """
@@ -66,7 +66,7 @@ def backup(
         typer.echo(f"{files:,} files copied to {out}; {verdict}, {records:,} records.")
         if newest:
             typer.echo(
-                f"Its ledger ends with entry {newest}. After a restore, record the stops with a higher `seq` again:"
+                f"Its ledger ends with entry {newest}. After a restore, record the revocations with a higher `seq` again:"
                 " see docs/how-to/back-up-and-restore.md."
             )
     raise typer.Exit(0 if ok else NO)

@@ -67,7 +67,7 @@ def bench_batch(
 def bench_decide(
     *, countries: Countries = DEFAULT_CONFIG.parent / "countries", as_json: AsJson = False
 ) -> None:
-    """Measure the rules alone, without store and log.
+    """Measure the rules alone, without the store and the log.
 
     dialgate bench decide
     """
@@ -81,7 +81,7 @@ def bench_numberset(
     numbers: Annotated[int, typer.Option(min=1000, help="Numbers in the file.")] = 30_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a mapped file of numbers: its size, look-ups, opening, and the memory of a second reader.
+    """Measure a memory-mapped file of numbers: its size, look-ups, opening time, and the memory that a second reader needs.
 
     dialgate bench numberset --numbers 30000000
     """

@@ -49,8 +49,9 @@ def config_check(
 ) -> None:
     """Read the configuration as `serve` does, and report all problems at once.
 
-    Changes nothing, so run it before you send SIGHUP to a gate. Likely mistakes are warnings, with exit code 0: for example a controller
-    without a client, a contact or a registry entry, or a campaign without calling hours.
+    The command changes nothing. Run it before you send SIGHUP to a gate. Likely mistakes are reported as warnings and do not
+    change exit code 0. Examples are a controller without a client, a contact or a registry entry, and a campaign without
+    calling hours.
 
     dialgate config check --config /etc/dialgate/dialgate.yaml
     """
@@ -92,7 +93,7 @@ def _summary(config: Config) -> dict[str, object]:
 
 
 def _changes(law: Law) -> list[date]:
-    """Return the days on which a section of the law enters into force or no longer applies."""
+    """Return the days on which a section of the law enters into force or ceases to apply."""
     sections = [section for name in SECTIONS for section in getattr(law, name)]
     return sorted(
         {section.starts for section in sections}
@@ -128,7 +129,7 @@ def _show_summary(config: Config, open_always: list[str]) -> None:
     )
     if open_always:
         names = ", ".join(open_always)
-        typer.echo(f"Campaigns whose calling hours are day and night: {names}. Check that this is intended.")
+        typer.echo(f"Campaigns that may call day and night: {names}. Check that this is intended.")
     typer.echo(f"The configuration is valid. Its hash: {config.hash}")
 
 
@@ -138,7 +139,9 @@ def key(
     name: Annotated[str, typer.Argument(help="Name of the client that will use the key.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the key to this file, and its hash to the same name with .sha256."),
+        typer.Option(
+            help="Write the key to this file, and its hash to a file with .sha256 added to the name."
+        ),
     ] = None,
 ) -> None:
     """Make an API key for a client. The configuration gets only its hash.

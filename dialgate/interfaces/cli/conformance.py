@@ -71,14 +71,17 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
     trunk: _TrunkPort = None,
     port: _GatePort = 0,
     caller_id: _CallerId = "",
-    wait: Annotated[float, typer.Option(min=0.1, help="Seconds until a call counts as not placed.")] = 10,
+    wait: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait before a call counts as not placed.")
+    ] = 10,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a misbehaving gate for a dialer, and report for each case whether a call got through.
 
-    The dialer must also obey an allow. A request for other numbers than those of the call gets none. An emulator runs the file in
-    deploy/, or yours. For own, your real dialer is used: without --trunk, exit code 0 of COMMAND means that the call was placed.
+    The dialer must also obey an allow. A request with other numbers than those of the call gets no allow. An emulator runs the
+    file in deploy/, or yours. With `own`, your real dialer is tested. Without --trunk, exit code 0 of COMMAND means that the
+    call was placed.
 
     An Asterisk file is also searched for a second Dial to the trunk, in any context.
 

@@ -1,6 +1,6 @@
 """`dialgate why` and `dialgate log search`: explanation and search of decisions.
 
-They read the data folder, whether or not a gate is running.
+Both commands read the data folder, whether or not a gate is running.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 _ReasonCode: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="Only denials with this reason, as in registry.listed, or registry for all registry reasons."
+        help="Only denials with this reason code, such as registry.listed; registry selects all registry reasons."
     ),
 ]
 ControllerId: TypeAlias = Annotated[str, typer.Option(help="Only decisions of this controller.")]
@@ -116,7 +116,7 @@ def why_number(
 
 
 def _caller_id(record: Record, keys: Keys) -> str:
-    """Return the caller ID. An encrypted one, which is not the campaign's, is decrypted if these keys can."""
+    """Return the caller ID. If it is encrypted because it is not the campaign's, decrypt it with `keys` if possible."""
     if not record.caller_sealed:
         return record.caller_id
     with suppress(KeysUnusable):
@@ -134,7 +134,7 @@ def _show_accounts(accounts: list[Account], notices: list[str]) -> None:
 
 
 def _number(raw: str, controller: str, config: Config) -> str:
-    """Return the number in E.164. One without a country code is read as of the controllers' country, if all have the same."""
+    """Return the number in E.164. A country code may be missing if all controllers have the same country."""
     owners = [owner for owner in config.controllers.values() if controller in {"", owner.id}]
     if not owners:
         text = choose("Use one of the configured controllers", config.controllers)
@@ -175,7 +175,7 @@ def log_search(
         str, typer.Option(help="With --number: reason for the look-up, which is recorded.")
     ] = "",
     limit: Annotated[
-        int, typer.Option(min=0, help="Most decisions to show, or 0 for all. --json shows all.")
+        int, typer.Option(min=0, help="Maximum number of decisions to show, or 0 for all. --json shows all.")
     ] = 100,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Annotated[

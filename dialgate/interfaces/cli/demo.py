@@ -31,12 +31,15 @@ _LAST_PORT = 65_535
 def demo(
     *,
     folder: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder for all files of the demo. It is replaced.")
+        Path,
+        typer.Option(
+            file_okay=False, help="Folder for all files of the demo. An existing folder is replaced."
+        ),
     ] = Path(".demo"),
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the gate.")] = 8090,
     numbers: Annotated[int, typer.Option(min=5_000, max=100_000, help="Numbers to call.")] = 100_000,
     rate: Annotated[float, typer.Option(min=1, max=2_000, help="Calls per second.")] = 40,
-    seconds: Annotated[float, typer.Option(min=0, help="Stop after these seconds; 0 runs until Ctrl-C.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds to run, or 0 to run until Ctrl-C.")] = 0,
     countries: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Folder with the country file of Italy.")
     ] = DEFAULT_CONFIG.parent / "countries",
@@ -72,7 +75,7 @@ def demo(
 def _reserved(port: int) -> Iterator[None]:
     """Reserve the port until the gate is started. Raises `Failure`.
 
-    The address and the key are shown before that, and another program on this port would receive the key.
+    The address and the key are shown before the gate starts, and another program on this port would receive the key.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Reading of imported files by commands: the detected layout is confirmed, and skipped rows are reported."""
+"""Functions for commands that import files. They let the user confirm the detected layout, and report skipped rows."""
 
 import csv
 import sys
@@ -32,14 +32,14 @@ Column: TypeAlias = Annotated[
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask to confirm the detected layout.")]
 Reasons: TypeAlias = Annotated[
     Path | None,
-    typer.Option(dir_okay=False, help="Write the line and the problem of each skipped row to this CSV file."),
+    typer.Option(dir_okay=False, help="CSV file for the line number and the problem of each skipped row."),
 ]
 
 
 def home_of(config: Path, controller: str) -> str:
     """Return the country of a controller, for numbers without a country code.
 
-    For an unknown or empty name it is that of the first controller. The registrar refuses unknown names later.
+    If the name is unknown or empty, return the country of the first controller. The registrar refuses unknown names later.
     """
     controllers = load_config(config).controllers
     owner = controllers.get(controller) or next(iter(controllers.values()))
@@ -123,7 +123,7 @@ def import_file(options: dict[str, Any], take: Take[T]) -> T:
 
 @contextmanager
 def reasons_to(path: Path | None) -> Iterator[Callable[[RowProblem], None]]:
-    """Write the line and the problem of each skipped row to a CSV file, without its number. Raises `Failure`."""
+    """Write the line and the problem of each skipped row, but not its phone number, to a CSV file. Raises `Failure`."""
     if path is None:
         yield lambda _: None
         return

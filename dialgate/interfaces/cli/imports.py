@@ -19,7 +19,7 @@ __all__ = ["app"]
 File: TypeAlias = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="CSV or XLSX file with a header.")
 ]
-_ABOUT = """Record every {what} in a file. Required columns: {required}. Optional columns: {optional}.
+_ABOUT = """Record every {what} from a file. Required columns: {required}. Optional columns: {optional}.
 {several}
 
 The whole file is read before anything is written. If a row is invalid, the file is refused, unless you give --skip-bad. Entries that are

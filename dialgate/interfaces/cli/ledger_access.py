@@ -34,7 +34,7 @@ ControllerId: TypeAlias = Annotated[
 ]
 Actor: TypeAlias = Annotated[str, typer.Option(envvar=ACTOR_VARIABLES, help="Your name, which is recorded.")]
 Channel: TypeAlias = Annotated[
-    str, typer.Option(help="Channel of the revocation, as in call, letter, web or pec.")
+    str, typer.Option(help="Channel of the revocation, such as call, letter, web or pec.")
 ]
 Proof: TypeAlias = Annotated[
     str, typer.Option(help="Reference to the evidence: a file, a ticket, a recording.")
@@ -43,7 +43,7 @@ Time: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help=f"Instant. {I
 
 
 def write(config: Path, act: Act[T]) -> T:
-    """Run an act on the ledger. Raises `Failure`."""
+    """Run `act` on the ledger of the configured gate. Raises `Failure`."""
     return asyncio.run(_write(load_config(config), act))
 
 
@@ -75,7 +75,7 @@ def instant(text: str) -> int:
 
 
 def request(kind: type[R], options: dict[str, Any]) -> R:
-    """Return a request from options that are named like its fields. Empty ones are left out. Raises `Failure`."""
+    """Return a request from options that are named like its fields. Empty options are left out. Raises `Failure`."""
     values = {name.rstrip("_"): value for name, value in options.items()}
     fields = {name: values[name] for name in kind.__struct_fields__ if values.get(name) not in ("", None, [])}
     try:

@@ -62,7 +62,7 @@ def _transfer(text: str) -> Transfer:
             "--transfer",
             parser=_transfer,
             metavar="BY>TO@DATE[+told]",
-            help="A transfer of the list, oldest first. +told: the data subjects were informed. May be repeated.",
+            help="A transfer of the list. +told: the data subjects were informed. Repeat for each transfer, oldest first.",
         ),
     ],
 )
@@ -82,10 +82,10 @@ def list_load(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Load a call list. A number needs a list or another legal basis to be called.
+    """Load a call list. A number may be called only if it is on a list or has another legal basis.
 
-    The encoding, the separator and the column of the number are detected. On a terminal you confirm them. Rows without a valid number are
-    skipped and reported by line.
+    The encoding, the separator and the column of the number are detected. On a terminal, you are asked to confirm them. Rows
+    without a valid number are skipped and reported by line.
 
     dialgate list load november.csv --id november --campaign acme-fibre --basis directory
     --collected-by "Pagine Bianche" --collected-on 2026-11-02
@@ -160,9 +160,9 @@ def list_retire(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Retire a list: no more calls are allowed by it. It stays on record.
+    """Retire a list, so that no more calls are allowed because of it. It stays on record.
 
-    A gate that runs on this node applies it before the command ends; other nodes follow within a second.
+    A gate that runs on this node applies the change before the command ends; other nodes follow within a second.
 
     dialgate list retire november
     """
@@ -188,7 +188,7 @@ def list_preview(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Count the numbers of a list that may be called, and the others by reason. Nothing is recorded.
+    """Count the numbers of a list that may be called, and the denied ones by reason. Nothing is recorded.
 
     With --json, the output is an object for --campaign, else an array.
 

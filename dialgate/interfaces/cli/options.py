@@ -21,7 +21,7 @@ ConfigPath: TypeAlias = Annotated[
 ]
 DEFAULT_CONFIG = Path("config/dialgate.yaml")
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-# The options of request fields, for error messages.
+# The option for each request field, for error messages.
 _OPTIONS = {"controller": "--controller", "campaign": "--campaign", "campaigns": "--campaign"}
 _STDIN = "-"
 # Keys of the context: unread lines, the number of lines read, and the parameters whose callbacks have not run.
@@ -29,10 +29,10 @@ _LINES, _USED, _PENDING = "dialgate.lines", "dialgate.taken", "dialgate.pending"
 
 
 def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
-    """Return the number of a parameter; a Typer callback. `-` reads it from standard input.
+    """Return a parameter's phone number, reading it from standard input if it is `-`. A Typer callback.
 
-    `ps` shows arguments to every user of the machine. More lines than `-` arguments are an error, because a revocation among them would be
-    lost.
+    Standard input keeps numbers out of `ps`, which shows arguments to every user of the machine. Unread lines are an error:
+    ignoring them could lose a revocation.
     """
     if value == _STDIN:
         value = _next_line(ctx)
@@ -48,12 +48,12 @@ def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> 
 
 
 def numbers_given(values: list[str] | None) -> list[str] | None:
-    """Return the numbers of a parameter; a Typer callback. `-` reads all lines of standard input."""
+    """Return a parameter's phone numbers. If it is `-`, read all lines of standard input. A Typer callback."""
     return _lines() if values == [_STDIN] else values
 
 
 def _single(param: Any) -> str:
-    """Return the parameter's name if it takes one number, else an empty text. Typer wraps callbacks."""
+    """Return the parameter's name if its callback, which Typer wraps, is `number_given`; else an empty text."""
     callback = getattr(param.callback, "__wrapped__", None)
     return str(param.name) if callback is number_given else ""
 

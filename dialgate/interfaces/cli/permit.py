@@ -12,7 +12,8 @@ from dialgate.runtime.terminal import show_json
 
 app = typer.Typer()
 permit_app = typer.Typer(
-    no_args_is_help=True, help="Manage permits: proofs of an allow for the trunk, valid for seconds."
+    no_args_is_help=True,
+    help="Manage permits, which prove to the trunk that a call was allowed. They expire within seconds.",
 )
 app.add_typer(permit_app, name="permit")
 
@@ -31,7 +32,7 @@ def permit_key(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show the public key, as PEM, with which Kamailio verifies the permits of this gate. It is not secret.
+    """Show the public key (PEM) that Kamailio needs to verify the permits of this gate. It is not secret.
 
     dialgate permit key --out /etc/kamailio/permit.pem
     """

@@ -86,7 +86,7 @@ _Numbers: TypeAlias = Annotated[
 _TrunkAt: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="HOST[:PORT]", envvar="DIALGATE_PROBE_TRUNK", help="SIP trunk for the calls, by UDP."
+        metavar="HOST[:PORT]", envvar="DIALGATE_PROBE_TRUNK", help="SIP trunk for the calls, which use UDP."
     ),
 ]
 _T1: TypeAlias = Annotated[
@@ -119,7 +119,7 @@ def caller_id_probe(
     ring: Annotated[float, typer.Option(min=0.1, max=300, help="Seconds to let a call ring.")] = 45,
     listen: Annotated[float, typer.Option(min=0, max=60, help="Seconds to listen after the answer.")] = 3,
     tries: Annotated[
-        int, typer.Option(min=1, max=5, help="Calls before a number counts as not answered.")
+        int, typer.Option(min=1, max=5, help="Maximum number of calls to a number that does not answer.")
     ] = 2,
     pause: Annotated[float, typer.Option(min=0, max=3600, help="Seconds between these calls.")] = 60,
     t1: _T1 = _TIMERS.t1,
@@ -128,9 +128,9 @@ def caller_id_probe(
 ) -> None:
     """Call caller IDs through the trunk, and record for each whether it was answered.
 
-    The proof names the call and the SHA-256 of its trace, which is stored in `probes` in the data folder. A line that does not answer, is
-    busy or does not exist is recorded as not answered. A refusal by the trunk proves nothing about the line, and is not recorded. Numbers
-    with a reserved prefix need no proof, and --all skips them.
+    The proof contains the id of the call and the SHA-256 of its trace. The trace is stored in `probes` in the data folder. A
+    line that does not answer, is busy or does not exist is recorded as not answered. A refusal by the trunk proves nothing
+    about the line, and is not recorded. Numbers with a reserved prefix need no proof, and --all skips them.
 
     Exit 0: all were answered. 1: some were not, or could not be called.
 
@@ -238,7 +238,7 @@ async def _call(
         if probe.outcome == "answered" or not left:
             return probe
         await asyncio.sleep(pause)
-    raise AssertionError("`tries` is at least 1")
+    raise AssertionError("`tries` must be at least 1")
 
 
 def _record(path: Path, config: Config, line: _Line, probe: Probe) -> None:

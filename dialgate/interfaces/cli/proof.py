@@ -50,7 +50,7 @@ _NumbersFile: TypeAlias = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="File with numbers, one per line, as in +390612345678: evidence of all decisions about them.",
+        help="File with one number per line, as in +390612345678. The evidence covers all decisions about these numbers.",
     ),
 ]
 Roots: TypeAlias = Annotated[
@@ -63,10 +63,20 @@ Roots: TypeAlias = Annotated[
 def log_verify(
     *,
     first: Annotated[
-        int, typer.Option("--from", min=1, help="First record to verify, with the rest of its file.")
+        int,
+        typer.Option(
+            "--from",
+            min=1,
+            help="First record to verify. Verification starts at the beginning of the file that holds it.",
+        ),
     ] = 1,
     last: Annotated[
-        int | None, typer.Option("--to", min=1, help="Last record to verify, with the rest of its file.")
+        int | None,
+        typer.Option(
+            "--to",
+            min=1,
+            help="Last record to verify. Verification continues to the end of the file that holds it.",
+        ),
     ] = None,
     against: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Checkpoint that was stored elsewhere.")
@@ -82,11 +92,11 @@ def log_verify(
 ) -> None:
     """Verify the decision log of all workers: every byte, the chain and the signed checkpoints. Count its records.
 
-    Exit 1: a byte was changed, a record is missing or out of order, or a signature is by an unknown key. Each fault is reported with file,
-    byte and record. A gate may be running. Use --against with a checkpoint that was stored elsewhere (`log checkpoint --out`): without it, a
-    cut after the last checkpoint goes unnoticed. Use --data to verify a copy by `dialgate ship`, which needs no configuration. Name your
-    keys with --key then, because an intruder there could also replace the keys. Time stamps are verified if `timestamp_roots` or --root is
-    set.
+    Exit 1: a byte was changed, a record is missing or out of order, or a signature is by an unknown key. Each fault is reported
+    with file, byte and record. A gate may be running. Use --against with a checkpoint that was stored elsewhere (`log
+    checkpoint --out`): without it, a cut after the last checkpoint goes unnoticed. Use --data to verify a copy that `dialgate
+    ship` made. This needs no configuration, but name your keys with --key: an intruder with access to the copy could also
+    replace the keys in it. Time stamps are verified if `timestamp_roots` or --root is set.
 
     dialgate log verify --against /mnt/elsewhere/checkpoint.json
 
@@ -164,7 +174,7 @@ def _roots(config: Config | None) -> Path | None:
 
 
 def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None) -> None:
-    """Add the faults of time stamps to the report. Those of the checkpoints themselves are in it already."""
+    """Add the faults of time stamps to the report, which already has the faults of the checkpoints themselves."""
     if roots is None:
         return
     try:
@@ -235,8 +245,8 @@ def log_checkpoint(
 ) -> None:
     """Show the newest signed checkpoint. If no gate is running, sign a new one for all records first.
 
-    Store it, and the name of its key, where users with write access to the log cannot write. Then `log verify --against` detects if the log
-    or its end was replaced.
+    Store the checkpoint, and the name of its key, where users with write access to the log cannot write. Then `log verify
+    --against` detects if the log or its end was replaced.
 
     dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json
     """
@@ -295,9 +305,10 @@ def log_evidence(
 ) -> None:
     """Write evidence of a decision, or of all decisions about a list of numbers, for independent verification.
 
-    The bundle contains the called numbers in clear, so the disclosure is recorded before it is written. It contains each record with its
-    legal basis and its inclusion proof to a signed checkpoint. It also contains the law, the configuration, and the registry receipts and
-    consents that are still stored. Verification needs Python, `cryptography` and one file: python verify_evidence.py BUNDLE --key NAME.
+    The bundle contains the called numbers in clear, so the disclosure is recorded before the bundle is written. It contains
+    each record with its legal basis and its inclusion proof to a signed checkpoint. It also contains the law, the
+    configuration, and the registry receipts and consents that are still stored. Verification needs Python, `cryptography` and
+    one file: python verify_evidence.py BUNDLE --key NAME.
 
     dialgate log evidence 1f0c9a3e-1 --out evidence.json --with-verifier --purpose "Garante, 24 November"
 
@@ -338,7 +349,7 @@ def log_evidence(
 async def _evidence(
     config: Config, decision: str, numbers: list[str], span: tuple[Instant | None, Instant | None], out: Path
 ) -> dict[Path, bytes]:
-    """Return the bundles by file, one per log: that of the decision, or those of all workers. The first goes to `out`."""
+    """Return the bundles by file: one for the decision's log, or one for the log of each worker. The first goes to `out`."""
     now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
     store = await factory.open_store(config, patience=5)
     bundles: dict[Path, bytes] = {}

@@ -1,6 +1,6 @@
 """`dialgate reconcile`: comparison of placed calls with allowed calls.
 
-It reads the data folder, whether or not a gate is running.
+The command reads the data folder, whether or not a gate is running.
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ _MOST_NAMES = 12
 
 app = typer.Typer()
 _ColumnName = Annotated[
-    str, typer.Option(metavar="COLUMN", help="Name of this column. Default: as in the format.")
+    str, typer.Option(metavar="COLUMN", help="Name of this column. Default: its name in the format.")
 ]
 
 _Only: TypeAlias = Annotated[
@@ -48,7 +48,7 @@ _Only: TypeAlias = Annotated[
 _Also: TypeAlias = Annotated[
     list[Path],
     typer.Option(
-        exists=True, file_okay=False, help="Data folder of another gate of the same trunk. May be repeated."
+        exists=True, file_okay=False, help="Data folder of another gate on the same trunk. May be repeated."
     ),
 ]
 _Textfile: TypeAlias = Annotated[
@@ -110,14 +110,17 @@ def reconcile_files(
     textfile: _Textfile = None,
     show: _Show = False,
     purpose: Purpose = "",
-    limit: Annotated[int, typer.Option(min=1, help="Most calls to show. --json shows all of them.")] = 100,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Maximum number of calls to show. --json shows all of them.")
+    ] = 100,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Find the calls that bypassed the gate.
 
-    These are calls without a decision, with another number or caller ID than the decision, after the end of their allow, or as the second
-    call on an allow. With --trunk, also calls that were originated at the trunk without the dialplan.
+    A call bypassed the gate if it has no decision, if its number or caller ID differs from the decision, if its allow had
+    expired, or if it is the second call on the same allow. With --trunk, calls that were originated at the trunk without the
+    dialplan count too.
 
     Exit 0: every call had an allow. 1: some had none.
 
@@ -298,8 +301,8 @@ def _look_up_numbers(
 class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A finding for output.
 
-    `caller_id`: one of the controllers', or `other`, because it may be a private person's number. `number` and `call_id` are set only
-    with --show.
+    `caller_id`: a caller ID of the controllers. Any other is shown as `other`, because it may be a private person's number.
+    `number` and `call_id` are set only with --show.
     """
 
     kind: str

@@ -48,15 +48,17 @@ def log_replay(
     until: Until = "",
     law: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Draft of a country file to decide by."),
+        typer.Option(
+            exists=True, dir_okay=False, help="Draft of a country file, to use instead of the law of the day."
+        ),
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Repeat each decision from its recorded facts and the law of its day, and compare the results byte by byte.
 
-    With --law, show what a draft of a country file would change, by campaign and rule. The facts are those recorded: a registry that only
-    the draft requires was not consulted then, so the draft denies.
+    With --law, show what a draft of a country file would change, by campaign and rule. The draft is applied to the recorded
+    facts. A registry that only the draft requires was not consulted at the time, so the draft denies the call.
 
     Exit 0: all are the same. 1: some differ.
 
@@ -145,7 +147,7 @@ def _show_replay(report: Replay, *, draft: bool) -> None:
     same = report.records - report.different - report.beside
     typer.echo(f"{report.records:,} decisions, {same:,} the same, {report.different:,} different")
     if report.beside:
-        typer.echo(f"{report.beside:,} are of another country than the draft, and were skipped")
+        typer.echo(f"{report.beside:,} were skipped, because the draft is for another country")
     if not report.different:
         return
     verdicts = [(was, becomes, f"{count:,}") for (was, becomes), count in report.verdicts.most_common()]

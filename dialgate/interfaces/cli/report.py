@@ -1,6 +1,6 @@
-"""`dialgate report`: a controller's calls of a day or a month, as a file or a mail.
+"""`dialgate report`: a report on a controller's calls in a day or a month, as a file or an email.
 
-It reads the data folder, whether or not a gate is running.
+The command reads the data folder, whether or not a gate is running.
 """
 
 import asyncio
@@ -46,7 +46,8 @@ def report(
     form: Annotated[
         Form | None,
         typer.Option(
-            "--format", help="eml is a mail with html, pdf and csv. Default: the extension of --out, or html."
+            "--format",
+            help="eml is an email with html, pdf and csv. Default: the extension of --out, or html.",
         ),
     ] = None,
     out: Annotated[
@@ -54,17 +55,18 @@ def report(
     ] = None,
     language: Annotated[Language, typer.Option(help="Language of the report.")] = "it",
     sender: Annotated[
-        str, typer.Option("--from", help="Sender of the mail, with --format eml.")
+        str, typer.Option("--from", help="Sender of the email, with --format eml.")
     ] = "dialgate@localhost",
     to: Annotated[
-        list[str] | None, typer.Option(help="Recipient of the mail, with --format eml. May be repeated.")
+        list[str] | None, typer.Option(help="Recipient of the email, with --format eml. May be repeated.")
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Report on a controller's calls of a day or a month.
+    """Report on a controller's calls in a day or a month.
 
-    The report has the checks, allows and denials with their reasons, the registry, revocations with the time until they applied, and
-    abandoned calls by campaign. Days are those of the controller's country. A mail is written but not sent: pipe it to `sendmail -t`.
+    The report has the checks, allows and denials with their reasons, the registry, revocations with the time until they
+    applied, and abandoned calls by campaign. Days are those of the controller's country. An email is written but not sent: pipe
+    it to `sendmail -t`.
 
     dialgate report --controller acme --month 2026-10 --out october.pdf
     """

@@ -65,7 +65,7 @@ def revoke_add(
         Literal["error", "new_consent"] | None,
         typer.Option(help="With --lift: recorded in error, or the data subject consented again."),
     ] = None,
-    reason: Annotated[str, typer.Option(help="With --lift: explanation.")] = "",
+    reason: Annotated[str, typer.Option(help="With --lift: why the revocation is lifted.")] = "",
     consent: Annotated[str, typer.Option(help="With --ground new_consent: id of the new consent.")] = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -136,7 +136,7 @@ def revoke_import(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Record every revocation in a file. An optional column `at` has the time of each.
+    """Record every revocation from a file. An optional column `at` has the time of each.
 
     The whole file is read before anything is written. If a row is invalid, the file is refused, unless you give --skip-bad. Each part
     applies as soon as it is written. If the import was interrupted, run it again: no revocation is recorded twice.

@@ -1,4 +1,4 @@
-"""`dialgate scrub`: a verdict for every number of a file."""
+"""`dialgate scrub`: a verdict for every number in a file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -47,8 +47,9 @@ def scrub(
 ) -> None:
     """Write a copy of a list with a verdict on every row: allow, later or deny, with code, valid_until and not_before.
 
-    An allow here permits no call, because the data subject may revoke a moment later: check before each call. valid_until is the end by
-    law. The export is first recorded in the ledger, with actor and proof.
+    An allow in this file does not permit a call, because the data subject may revoke a moment later. Check again before each
+    call. valid_until is the instant at which the law ends the allow. The export is first recorded in the ledger, with actor and
+    proof.
 
     dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711
     """

@@ -36,16 +36,16 @@ def ship(
         bool, typer.Option("--once", help="Ship all current records, then exit. Exit 1: something failed.")
     ] = False,
     anew: Annotated[
-        bool, typer.Option("--anew", help="Compare every shipped file, and ship the missing ones.")
+        bool, typer.Option("--anew", help="Compare every shipped file with the log, and ship missing files.")
     ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Ship the decision log to the targets in the setting `shipping`.
 
-    Closed log files go to a folder or to object storage, and records go to a Redis Stream as they are written. Runs beside the gate until
-    SIGTERM, and never delays it. You may stop, kill and restart it at any time: nothing is lost or shipped twice. A changed configuration
-    needs a restart.
+    Closed log files go to a folder or to object storage, and records go to a Redis Stream as they are written. The command runs
+    beside the gate until SIGTERM, and never delays the gate. You may stop, kill and restart it at any time: nothing is lost or
+    shipped twice. A changed configuration needs a restart.
 
     dialgate ship --once --anew
     """

@@ -50,9 +50,7 @@ def breach(
         str,
         typer.Option("--from", metavar="TIME", help="Start of the breach, as in 2026-11-24T10:00:00+01:00."),
     ],
-    until: Annotated[
-        str, typer.Option("--to", metavar="TIME", help="End of the breach: the first instant after it.")
-    ],
+    until: Annotated[str, typer.Option("--to", metavar="TIME", help="First instant after the breach.")],
     key: Annotated[str, typer.Option(help="Name of the client whose key was stolen.")] = "",
     node: Annotated[str, typer.Option(help="Name of the node that was broken into.")] = "",
     out: Annotated[
@@ -94,7 +92,7 @@ def _instant(text: str, option: str) -> int:
 
 
 def _reach(exposure: Exposure) -> str:
-    """Return the numbers that could have been looked up. A notification must not understate them."""
+    """Describe the numbers that could have been looked up. A notification must not understate them."""
     if exposure.node:
         return "every number: an intruder could read the node's files"
     if exposure.known:

@@ -33,10 +33,10 @@ def store_commands() -> None:
 
 @store_app.command("copy")
 def store_copy(source: _Url, target: _Url, *, as_json: AsJson = False) -> None:
-    """Copy a store to another engine with the same sequences, and compare the two row by row.
+    """Copy a store to another engine, with the same sequence numbers, and compare the two row by row.
 
-    Stop the gates first. If the copy was interrupted, run it again to continue: gates do not open an incomplete copy. To keep a password
-    out of the command, name a file that contains the URL, as in @/etc/dialgate/redis.url.
+    Stop the gates first. If the copy was interrupted, run the command again to continue. Gates do not open an incomplete copy.
+    To keep a password out of the command, name a file that contains the URL, as in @/etc/dialgate/redis.url.
 
     dialgate store copy sqlite:///var/lib/dialgate/store.db redis://localhost:6379/0
     """
@@ -64,7 +64,7 @@ async def _copy(source: str, target: str, *, shown: bool) -> dict[Kind, int]:
 
 
 def _end(text: str) -> CopyEnd:
-    """Open one end of the copy. Raises `Failure`."""
+    """Open the source or the target of the copy. Raises `Failure`."""
     url = Path(text[1:]).read_text("utf-8").strip() if text.startswith("@") else text
     address, _, parameters = url.partition("?")
     query = dict(parse_qsl(parameters))

@@ -60,12 +60,12 @@ Out: TypeAlias = Annotated[
 
 
 def act(path: Path, step: Act[T]) -> T:
-    """Run a step on the subject data, whether or not a gate is running. Raises `Failure`."""
+    """Run `step` on the data about data subjects, whether or not a gate is running. Raises `Failure`."""
     return asyncio.run(_act(load_config(path), step))
 
 
 async def _act(config: Config, step: Act[T]) -> T:
-    # The operator can read the files directly, so the client has all scopes. Look-ups are still recorded, under their name.
+    # The operator can read the files directly, so the client has all scopes. Look-ups are still recorded under the operator's name.
     client = Client(name=f"cli:{_operator()}", controllers=tuple(config.controllers), scopes=get_args(Scope))
     try:
         async with Subjects.standalone(config, wall_clock) as subjects:

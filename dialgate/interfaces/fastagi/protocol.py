@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 LONGEST_LINE: Final = 8192  # Asterisk's own buffer, in bytes
-MOST_BYTES: Final = 32 << 10  # of an environment; Asterisk sends about 500, plus the arguments
+MOST_BYTES: Final = 32 << 10  # maximum size of an environment; Asterisk sends about 500, plus the arguments
 _BEGINS: Final = b"agi_"
 _VARIABLE: Final = re.compile(r"^agi_([^:\n]*): ?([^\n]*)$", re.MULTILINE)
 _REPLY: Final = re.compile(r"(\d{3})(?: result=([^\s(]*))?(?: \((.*)\))?(?: .*)?")

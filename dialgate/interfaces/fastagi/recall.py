@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 LANGUAGES: Final = ("it", "en")
 _STOP: Final = "1"
-_STOP_CODE: Final = str(ord(_STOP))  # how STREAM FILE reports the key
+_STOP_CODE: Final = str(ord(_STOP))  # the result of STREAM FILE for this key
 _OK: Final = 200
 _ATTEMPTS: Final = 2  # times that the menu is read out
 _KEY_TIMEOUT_MS: Final = 5_000
@@ -142,12 +142,12 @@ def _worked(reply: Reply) -> bool:
 
 
 def _parse_number(raw: str) -> str:
-    """Return Asterisk's number, or an empty text if it is not a telephone number."""
+    """Return the number that Asterisk sent, or an empty text if it is not a telephone number."""
     return raw if sum(letter.isdigit() for letter in raw) > 2 else ""  # noqa: PLR2004 - `s`, `unknown`, an extension
 
 
 def _same(called_number: str, caller_id: str) -> bool:
-    """Compare two numbers, whether or not the trunk sends the country code, and a plus or 00 before it."""
+    """Return whether two numbers are the same. The trunk may omit the country code, or the plus or 00 before it."""
     digits = "".join(letter for letter in called_number if letter.isdigit()).removeprefix("00")
     whole = caller_id.removeprefix("+")
     return bool(digits) and whole.endswith(digits) and len(whole) - len(digits) <= _LONGEST_COUNTRY_CODE

@@ -302,7 +302,7 @@ class CallConnection(asyncio.Protocol):
 
 
 def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
-    """Yield all variables but the decision. Empty ones too, because an earlier call may have set them on the channel."""
+    """Yield all variables except the decision. Empty ones are included, to overwrite those of an earlier check on the channel."""
     yield "DG_REASON", answer.reasons[0].code if answer.reasons else ""
     yield "DG_DECISION_ID", answer.decision_id
     yield "DG_NOT_BEFORE", answer.not_before

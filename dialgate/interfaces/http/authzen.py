@@ -7,7 +7,8 @@
 | `resource` of type `phone_number` | the number to dial |
 | `context.call_id`, `context.call_type` | as in `POST /v1/check`; optional |
 
-All other properties and context are ignored, as the standard requires. `decision` is true only for an allow that is on disk.
+All other properties and context are ignored, as the standard requires. `decision` is true only if the call is allowed and the
+decision is on disk.
 """
 
 import asyncio
@@ -135,7 +136,7 @@ async def evaluations(request: web.Request, app: App, client: Client) -> web.Str
 
 
 async def configuration(request: web.Request) -> web.StreamResponse:
-    """Return the URLs, with the host of the request's `Host` header."""
+    """Return the URLs of the AuthZEN endpoints, with the host from the request's `Host` header."""
     base = f"{request.scheme}://{request.host}"
     urls = Configuration(base, base + EVALUATION, base + EVALUATIONS)
     return web.Response(body=msgspec.json.encode(urls), headers=JSON_HEADERS)
@@ -185,7 +186,7 @@ async def _in_turn(
 
 
 def _submit(app: App, client: Client, fields: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
-    """Return the future answer, or a denial of a malformed evaluation, so that the others are still answered."""
+    """Return a future for the answer. A malformed evaluation is denied at once, so the others are still answered."""
     try:
         return app.gate.check(call(_question(convert(fields, Evaluation)), client, _INTERFACE), client)
     except Fault as fault:

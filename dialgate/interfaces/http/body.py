@@ -1,4 +1,4 @@
-"""Reading of request bodies and parameters within the limits, and short responses."""
+"""Functions that read request bodies and parameters within limits, and send short responses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping

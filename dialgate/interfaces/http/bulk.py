@@ -1,4 +1,4 @@
-"""Requests with many calls: parsed a few at a time, so that the event loop can serve other clients in between."""
+"""Requests with many calls. The calls are parsed a few at a time, so that the event loop can serve other clients in between."""
 
 import asyncio
 from collections import deque
@@ -18,7 +18,7 @@ _Out = TypeVar("_Out")
 BULK: Final = web.AppKey("bulk", Turns)
 CHECK_STREAMS: Final = web.AppKey("check_streams", Caps)
 FOLLOWERS: Final = web.AppKey("followers", Caps)
-_CHUNK: Final = 32  # calls parsed in a turn of the event loop, of all requests together
+_CHUNK: Final = 32  # calls parsed in one turn of the event loop, over all requests
 _AHEAD: Final = 8  # chunks of a request that wait for decisions
 
 
@@ -40,7 +40,7 @@ async def answer_each(
 ) -> AsyncIterator[list[_Out]]:
     """Yield the results in the order of the items, a chunk at a time.
 
-    `submit` returns the future answer of a call, or the final result if the item is not a call.
+    `submit` returns a future for the answer to a call. If the item is not a valid call, it returns the final result.
     """
 
     async def finished(chunk: list[asyncio.Future[Answer] | _Out]) -> list[_Out]:

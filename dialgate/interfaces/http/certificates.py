@@ -19,7 +19,7 @@ class Certificate(Struct, frozen=True):
 def load(config: Config) -> Certificate | None:
     """Load the configured certificate and key, or return None for plain HTTP. Raises `ConfigError`.
 
-    Each load creates a new context, because a mismatched pair would break the one in use.
+    Each load creates a new TLS context, because loading a certificate with the wrong key would break the context in use.
     """
     listen = config.settings.listen
     if not listen.tls_certificate:

@@ -29,7 +29,7 @@ _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Cont
 _NDJSON: Final = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
 _AGAIN: Final = {"Retry-After": "1"}
 
-# These are stored with each decision, so they need a limit. No real value is as long.
+# These values are stored with each decision, so their length is limited. Real values are shorter.
 _Number = Annotated[str, Meta(max_length=256)]
 _Name = Annotated[str, Meta(max_length=128)]
 
@@ -51,9 +51,9 @@ class CheckRequest(
 
 
 class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
-    """A call to be checked, optionally for a permit.
+    """A call to be checked, optionally with a request for a permit.
 
-    `permit`: true to get a permit with an allow. Kamailio in front of the trunk accepts it once, within seconds.
+    `permit`: true to get a permit if the call is allowed. A Kamailio in front of the trunk accepts the permit once, within seconds.
     """
 
     permit: bool = False
@@ -86,7 +86,7 @@ _Item = Annotated[
 
 
 class Answers(Struct, frozen=True):
-    """The answers in the order of the calls. For a malformed call, its error."""
+    """The answers, in the order of the calls. A malformed call gets an error instead."""
 
     answers: list[_Item]
 
@@ -130,7 +130,7 @@ def _decide(check_request: SingleRequest, app: App, client: Client, interface: s
 
 
 def encode_answer(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
-    """Return the status, the body and the headers that not every response has."""
+    """Return the status, the body and the additional headers of the response."""
     return (200, _encode(answer), {}) if answer.decision_id else (503, _encode(answer), _AGAIN)
 
 
@@ -163,7 +163,7 @@ def call(check_request: CheckRequest, client: Client, interface: str) -> Call:
 
 
 async def check_text(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Respond without a line end, because a dialplan compares the whole body with `allow`."""
+    """Respond in text or form encoding, without a line end, because a dialplan compares the whole body with `allow`."""
     answer = await _decide(await _from_parameters(request, app.config), app, client, "http.txt")
     text = "allow" if answer.decision == "allow" else f"deny {answer.reasons[0].code}"
     return _plain(
@@ -188,7 +188,7 @@ async def check_form(request: web.Request, app: App, client: Client) -> web.Stre
 
 
 def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, str]) -> web.Response:
-    """Return the response. A denial has the status 403 for HEAD, whose response has no body."""
+    """Return the response. For HEAD, a denial has the status 403, because the response has no body."""
     headers = {**headers, "Dialgate-Decision": answer.decision}
     if answer.reason_class:
         headers["Dialgate-Class"] = answer.reason_class
@@ -199,7 +199,7 @@ def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, s
 
 
 def refuse_text(fault: Fault) -> web.Response:
-    """Return a text that begins with `deny`, so that a dialplan that reads only the first word does not call."""
+    """Return an error as text. It begins with `deny`, so a dialplan that reads only the first word places no call."""
     text = f"deny {fault.problem.code} {fault.problem.message}"
     return web.Response(body=text.encode(), status=fault.status, headers={**_TEXT, **fault.headers})
 
@@ -222,8 +222,8 @@ async def _from_parameters(request: web.Request, config: Config) -> SingleReques
 
 
 def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
-    """Convert the parameters of a query and a form together. Raises `Fault`."""
-    # Dialplans send parameters that they lack as empty. A plus that was not percent-encoded arrives as a space.
+    """Convert the combined parameters of the query and the form. Raises `Fault`."""
+    # If a dialplan has no value for a parameter, it sends an empty one. A plus that was not percent-encoded arrives as a space.
     fields = {
         name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value
         for name, value in pairs
@@ -287,7 +287,7 @@ async def _streamed(request: web.Request, app: App, client: Client) -> web.Strea
 
 
 async def _answer_lines(request: web.Request, response: web.StreamResponse, app: App, client: Client) -> None:
-    """Answer line by line, in order. While the client does not read its answers, read no more calls."""
+    """Answer the calls line by line, in order. Stop reading calls while the client does not read its answers."""
     turns, submit_line = request.app[BULK], partial(_submit, app, client)
     async for lines in http_body.lines(request, app.config.settings.limits):
         calls = (line for line in lines if line.strip())
@@ -296,7 +296,7 @@ async def _answer_lines(request: web.Request, response: web.StreamResponse, app:
 
 
 def _submit(app: App, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
-    """Submit a call, or return the error of a malformed one, so that the others are still answered."""
+    """Submit a call, and return a future. A malformed call gets an error, so the others are still answered."""
     try:
         return app.gate.check(call(decode(_check, raw), client, "http"), client)
     except Fault as fault:

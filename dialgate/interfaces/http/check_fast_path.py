@@ -1,7 +1,7 @@
 """The fast path of `POST /v1/check`, which dialers send for every call.
 
-aiohttp creates a request object and a task for each request, and takes four turns of the event loop, which costs several times as
-much as the decision. The lane reads and answers the checks of a connection in place.
+For each request, aiohttp creates a request object and a task, and takes four turns of the event loop. This costs several times
+as much as the decision. A lane, the fast path of one connection, avoids this by reading and answering checks itself.
 
 It accepts only unambiguous requests: this path, HTTP/1.1, one length, a key, and no header that changes the meaning of a request.
 At the first other request, aiohttp takes over the connection for good, with all unread bytes. Both paths give the same response;
@@ -29,7 +29,7 @@ _MOST_HEAD_BYTES: Final = 4 << 10
 _MOST_UNREAD: Final = 256 << 10
 _HEADS: Final = 8  # heads that are cached per connection
 _END: Final = b"\r\n\r\n"
-# Headers that the lane ignores, and headers that it reads, each at most once. aiohttp serves a request with any other.
+# Headers that the lane ignores, and headers that it reads, each at most once. aiohttp serves requests with other headers.
 _HARMLESS: Final = frozenset({b"accept", b"accept-encoding", b"content-type", b"user-agent"})
 _MEANT: Final = frozenset({b"authorization", b"connection", b"content-length", b"host"})
 _DIGITS: Final = 8
@@ -37,12 +37,13 @@ _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 
 
 class Lane:
-    """The checks of one connection.
+    """The fast path of one connection.
 
-    `submit` is called with the value of the Authorization header, the body, and the lane, whose `set_result` it must call later
-    with the answer. It may raise one of `FAILURES`. `hand_over` is called once, with all bytes from the first request for aiohttp.
-    `watch` is called with True when part of a request has arrived, and with False when it is complete. `last` returns whether the
-    connection must end with the next response. `awaited`: a response is due. `unread`: bytes of the next requests.
+    `submit` is called with the value of the Authorization header, the body, and the lane. It must later pass the answer to the
+    lane's `set_result`. It may raise one of `FAILURES`. `hand_over` is called once, with all bytes from the first request for
+    aiohttp. `watch` is called with True when part of a request has arrived, and with False when it is complete. `last` returns
+    whether the connection must end with the next response. `awaited`: whether a response is due. `unread`: bytes of the next
+    requests.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Lane:
         self.last: Callable[[], bool] = bool
         self._finished: asyncio.Future[None] | None = None
         self._heads: dict[bytes, tuple[bytes, int]] = {}
-        self._watched = True  # because the timeout of a connection starts when it opens
+        self._watched = True  # the timeout starts when the connection opens
         self._request_line = f"POST {path} HTTP/1.1\r\n".encode()
         self._transport, self._submit, self._encode = transport, submit, encode
         self._hand_over, self._watch = hand_over, watch
@@ -108,7 +109,7 @@ class Lane:
             self._read_next()
 
     def rest(self) -> asyncio.Future[None]:
-        """Return a future that completes when the response that is due was written."""
+        """Return a future that completes when the pending response has been written."""
         self._finished = asyncio.get_running_loop().create_future()
         return self._finished
 
@@ -118,7 +119,7 @@ class Lane:
             self._take(self.unread)
 
     def _wait(self, data: bytes, *, plain: bool) -> None:
-        """Wait for the rest of a request. Hand it over if it is long, or not `plain` so far."""
+        """Wait for the rest of a request. Hand the request over to aiohttp if it is long, or not `plain` so far."""
         if plain and len(data) <= _MOST_BYTES:
             self.unread, self._watched = data, True
             self._watch(True)  # noqa: FBT003 - its only argument
@@ -127,7 +128,7 @@ class Lane:
             self._hand_over(data)
 
     def _read(self, head: bytes) -> tuple[bytes, int] | None:
-        """Read a head as `_read_head` does, with a cache: clients repeat their heads, except for the length."""
+        """Read a head like `_read_head`, with a cache, because clients repeat their heads except for the length."""
         parsed = self._heads.get(head)
         if parsed is None and len(head) <= _MOST_HEAD_BYTES and head.startswith(self._request_line):
             parsed = _read_head(head)
@@ -173,10 +174,10 @@ class _Fields(list[tuple[bytes, bytes]]):
 
 
 def _read_head(head: bytes) -> tuple[bytes, int] | None:
-    """Return the key and the length of the body, or None if the head has anything else that matters.
+    """Return the key and the length of the body, or None if the lane does not support the head.
 
-    `head`: the bytes from the request line to the empty line. Returns None also for a header of several lines, and for a line
-    break other than CR LF, because parsers disagree about both.
+    `head`: the bytes from the request line to the empty line. Headers that span several lines and line breaks other than CR LF
+    are not supported either, because parsers disagree about them.
     """
     fields = _Fields()
     try:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class Turns:
-    """A limit on requests that are served at once, each of another client."""
+    """A limit on requests that are served at once, at most one per client."""
 
     def __init__(self, most: int = 1) -> None:
         self._slots = asyncio.Semaphore(most)
@@ -15,7 +15,7 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, client: str) -> AsyncIterator[None]:
-        """Wait for a turn. Only one request per client queues for it, so a client cannot crowd out others."""
+        """Wait for a turn. Only one request per client is in the queue, so a client cannot crowd out others."""
         async with self._own.setdefault(client, asyncio.Lock()), self._slots:
             yield
 
@@ -28,7 +28,7 @@ class Caps:
 
     @contextmanager
     def one(self, holder: str, most: int, fault: Exception) -> Iterator[None]:
-        """Count one for the holder. Raises `fault` if it has `most` already."""
+        """Count one stream or page for the holder. Raises `fault` if the holder already has `most` open."""
         if self._open[holder] >= most:
             raise fault
         self._open[holder] += 1

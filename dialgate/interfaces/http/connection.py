@@ -1,7 +1,7 @@
 """An HTTP connection: its timeouts, the fast path for checks, and the hand-over to aiohttp.
 
-aiohttp has no timeout for the head of a request, and quotes malformed requests in its response. A `Connection` is the protocol
-that the transport calls. It forwards bytes and events to a request handler of aiohttp. aiohttp's request factory and access
+aiohttp has no timeout for the head of a request, and quotes malformed requests in its response. So the transport calls a
+`Connection` instead, which forwards bytes and events to a request handler of aiohttp. aiohttp's request factory and access
 logger report when a request begins and ends.
 """
 
@@ -35,7 +35,7 @@ OpenLane: TypeAlias = Callable[
     [asyncio.Transport, Callable[[bytes], None], Callable[[bool], None], Callable[[], bool]], Lane
 ]
 
-# The body of a refused request is read this long, so that the client sees the response. Reading delays other clients.
+# The body of a refused request is read for this time, so that the client sees the response. A longer time would delay other clients.
 _LINGER_SECONDS: Final = 2
 _MOST_HEADERS: Final = 64
 
@@ -65,7 +65,7 @@ class Handler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it may quote a called number, so it is not sent
     ) -> web.StreamResponse:
-        """Return the response to malformed HTTP or to an unexpected error of the gate."""
+        """Return the response to malformed HTTP or to an unexpected error in the gate."""
         if request.writer.output_size > 0:
             raise ConnectionError("the response was sent in part, so no error can be sent")
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -86,14 +86,14 @@ class Handler(web.RequestHandler):
 
 
 class _NoteEnd(AbstractAccessLogger):
-    """Notifies the connection that a response was sent, or that its client has disconnected."""
+    """An access logger that notifies the connection when a response was sent or the client has disconnected."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:  # noqa: ARG002 - aiohttp's
         connection_of(request).end_request()
 
 
 def note_beginnings(server: web.Server) -> None:
-    """Notify each connection of the server when aiohttp begins a request."""
+    """Make the server notify a connection when aiohttp begins one of its requests."""
     make = server.request_factory
 
     def begin(*arguments: Any) -> web.BaseRequest:
@@ -111,8 +111,8 @@ def connection_of(request: web.BaseRequest) -> "Connection":
 class Shared(Struct, frozen=True):
     """The state that all connections of a server share.
 
-    `opened`: the open connections. `closing` is set when each must end with its next response. `open_lane`: None to serve all
-    requests by aiohttp.
+    `opened`: the open connections. `closing` is set when each connection must close after its next response. `open_lane`: None
+    if aiohttp serves all requests.
     """
 
     server: web.Server
@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
         return self._lane is not None and self._lane.awaited
 
     def _is_busy(self) -> bool:
-        """Return whether aiohttp serves a request, or still reads its body."""
+        """Return whether aiohttp is serving a request, or still reading its body."""
         return self._serving or (self._request is not None and not self._request.content.is_eof())
 
     # ---- timeouts
@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
             self._deadline = None
 
     def _end_if_silent(self) -> None:
-        """End the connection, or let a request that has begun use the rest of `read_seconds`."""
+        """Close the connection. If a request has begun, first wait for it until `read_seconds` are over."""
         left = self._shared.limits.read_seconds - self._shared.limits.first_byte_seconds
         if self._begun and left > 0:
             self._deadline = self._loop.call_later(left, self._end_late)
@@ -276,7 +276,7 @@ class Connection(asyncio.Protocol):
             self._idle = self._loop.call_at(again, self._end_idle_lane)
 
     def _close(self) -> None:
-        """Close after all written data was sent, and read nothing more."""
+        """Stop reading, and close the connection when all written data has been sent."""
         self._lane, self._deaf = None, True
         if self._handler is not None:
             self._handler.force_close()
@@ -291,7 +291,7 @@ class Connection(asyncio.Protocol):
             self._shared.connections.admit(self)
 
     def stop_reading(self) -> None:
-        """Read no more of a body that has not ended.
+        """Leave the rest of a request's body unread.
 
         aiohttp closes the connection after its `lingering_time`, so that the response arrives first.
         """
@@ -300,7 +300,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     async def finish(self, seconds: float) -> None:
-        """Close the connection after the response that is due, unless aiohttp serves it."""
+        """Close a lane's connection after the pending response, but wait for it at most `seconds`."""
         if self._lane is not None and self._lane.awaited:
             await asyncio.wait([self._lane.rest()], timeout=seconds)
         if self._handler is None:

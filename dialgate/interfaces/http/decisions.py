@@ -1,4 +1,4 @@
-"""The look-up of recorded decisions: all about a number, or one by its id.
+"""The look-up of recorded decisions: all decisions about a number, or one decision by its id.
 
 A client sees the decisions of its controllers, and its own checks of campaigns that no controller has. All other decisions are
 reported as unknown.
@@ -42,7 +42,7 @@ TURN: Final = web.AppKey("TURN", Turns)
 class Accounts(Struct, frozen=True, kw_only=True):
     """Decisions of all gates on the store, newest first.
 
-    `more`: older ones exist; request them with `before`. `retired_months`: months whose keys were destroyed, and whose decisions
+    `more`: older ones exist; request them with `before`. `retired_months`: months whose keys were destroyed, so their decisions
     are not included. `missing`: gates that could not be asked, each with the reason. `notices`: sentences about missing data.
     """
 
@@ -109,12 +109,12 @@ async def one_decision(request: web.Request, app: App, client: Client) -> web.St
 
 
 def decision_search(site: web.Application, app: App, client: str) -> DecisionSearch:
-    """Return a search of the logs of all gates, for a client."""
+    """Return a search for a client's decisions in the logs of all gates."""
     return DecisionSearch(partial(inquire, site, app, client), app.subjects.peers)
 
 
 def client_account(app: App, decision: FoundDecision, language: Language) -> Account:
-    """Return an account for a client, without its position in the log if several controllers share the gate."""
+    """Return an account for a client. Omits its position in the log if several controllers share the gate."""
     account = explanation.account(decision, language, _names(app.config))
     if not app.config.shared:
         return account
@@ -129,7 +129,7 @@ def client_account(app: App, decision: FoundDecision, language: Language) -> Acc
 
 
 def require_found(decision: FoundDecision | None, missing: Mapping[str, str]) -> FoundDecision:
-    """Return the decision. Raises `Fault` if none was found, or if gates in `missing` may have it."""
+    """Return the decision. Raises `Fault` if it is None; the error names the gates in `missing`, which may have it."""
     if decision is not None:
         return decision
     if missing:
@@ -143,7 +143,7 @@ def require_found(decision: FoundDecision | None, missing: Mapping[str, str]) ->
 
 
 async def inquire(site: web.Application, app: App, client: str, look_up: Callable[[Inquiry], _T], /) -> _T:
-    """Run a look-up in this gate's log, in a thread and after the look-ups before it."""
+    """Run a look-up in this gate's log, in a thread, after all earlier look-ups."""
     data = app.config.data
 
     def run() -> _T:
@@ -162,7 +162,7 @@ def _names(config: Config) -> dict[str, str]:
 
 
 def _number(query: _AboutNumber, client: Client, config: Config) -> str:
-    """Return the number in E.164. One without a country code is read as of the controller's country."""
+    """Return the number in E.164. Without a country code, it is read as a number of the controller's country."""
     owned = [name for name in client.controllers if query.controller in {"", name}]
     if not owned:
         text = choose("Name one of your controllers", client.controllers)
@@ -253,7 +253,7 @@ DECISIONS: Final = (
             Parameter(name="controller", about="Only decisions of this controller.", example="acme"),
             _LANGUAGE,
             Parameter(
-                name="limit", about="Most decisions to return, 1 to 1000. Default: 100.", example="100"
+                name="limit", about="Maximum number of decisions, 1 to 1000. Default: 100.", example="100"
             ),
             Parameter(
                 name="before", about="Only decisions before the one with this id.", example="9f2c01ab-4712"

@@ -325,7 +325,7 @@ def encoded(problem: Problem) -> bytes:
 def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _MAX_DEPTH) -> _T:
     """Decode a body. Raises `Fault`, also for a field that is repeated in an object at most `depth` levels deep.
 
-    Another parser may use the other of two values, and then the checked number would not be the dialled one.
+    Of two values for one field, another parser may use the other one, so the checked number could differ from the dialled one.
     """
     try:
         decoded = decoder.decode(body)
@@ -349,7 +349,7 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, dept
 
 
 def convert(fields: Mapping[str, Any], kind: type[_T]) -> _T:
-    """Convert parameters, which are text, to a type. Raises `Fault`."""
+    """Convert text parameters to the type `kind`. Raises `Fault`."""
     try:
         return msgspec.convert(fields, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -363,7 +363,9 @@ def _invalid(error: msgspec.ValidationError, kind: Any) -> Fault:
     if named := _FIELD.search(wording):
         if not _NAME.fullmatch(named[1]):
             return Fault(
-                400, "request.invalid", "A field has a name that this endpoint does not have. Leave it out."
+                400,
+                "request.invalid",
+                "The request has a field that this endpoint does not accept. Leave it out.",
             )
         field = f"{field}.{named[1]}".removeprefix(".")
     advice = ""

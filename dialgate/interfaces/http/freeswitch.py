@@ -1,8 +1,8 @@
-"""The check for FreeSWITCH: work for mod_httapi, and a dialplan for mod_xml_curl.
+"""The check for FreeSWITCH. The response is a list of actions for mod_httapi, or a dialplan for mod_xml_curl.
 
 After anything but a 200 with XML, FreeSWITCH continues as if there had been no check: mod_httapi returns to the dialplan, and
-mod_xml_curl reads the dialplan files on its disk. So every response here is a 200, and all but an allow hang up, also after errors.
-The dialplans in deploy/freeswitch/ also hang up if the gate cannot be reached.
+mod_xml_curl reads the dialplan files on its disk. So every response here is a 200, and every response except an allow hangs up
+the call, even after an error. The dialplans in deploy/freeswitch/ also hang up if the gate cannot be reached.
 """
 
 import re
@@ -26,7 +26,7 @@ _OURS: Final = ("to", "from", "campaign", "call_type", "call_id", "bridge")
 # The hangup cause of a denied call, and that of a call to be tried again.
 _REFUSED, _AGAIN = "CALL_REJECTED", "NORMAL_TEMPORARY_FAILURE"
 _ANY: Final = "global"  # FreeSWITCH searches this context if its own is missing
-# No character here can begin another application or another leg.
+# None of these characters can begin another application or another leg.
 _BRIDGE: Final = re.compile(r"[A-Za-z0-9_.:@/-]{1,128}")
 
 
@@ -101,7 +101,7 @@ def refuse_dialplan(fault: Fault) -> web.Response:
 
 
 async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
-    """Return the parameters. Ours are read from the URL only, so that channel variables cannot replace them."""
+    """Return the parameters. Those for dialgate are read only from the URL, so channel variables cannot replace them."""
     url = http_body.parameters(request.raw_path.partition("?")[2], _MOST)
     if any(len([name for name, _ in url if name == ours]) > 1 for ours in _OURS):
         raise Fault(
@@ -138,7 +138,7 @@ def _cause(answer: Answer) -> str:
 
 
 def _work(work: str, variables: Mapping[str, str]) -> web.Response:
-    """Return a mod_httapi document. `variables`: codes and ids of ours, which need no escaping."""
+    """Return a mod_httapi document. `variables`: the gate's own codes and ids, which need no escaping."""
     elements = "".join(f"<{name}>{value}</{name}>" for name, value in variables.items() if value)
     text = (
         f'<document type="xml/freeswitch-httapi"><variables>{elements}</variables>'

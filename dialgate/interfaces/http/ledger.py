@@ -45,7 +45,7 @@ class History(Struct, frozen=True):
 
 
 class ConsentHistory(History, frozen=True):
-    """The entries about consents, and the current state of each consent."""
+    """The ledger entries about a number's consents, and the current state of each consent."""
 
     consents: list[ConsentStanding]
 
@@ -61,7 +61,7 @@ class ListUpload(ListRequest, frozen=True, kw_only=True):
 
 
 def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 201) -> Serve:
-    """Return a handler that decodes a `kind`, passes it to the method that `select` returns, and sends the result."""
+    """Return a handler that decodes a request of type `kind`, and sends the result of the method that `select` returns."""
     decoder = msgspec.json.Decoder(kind)
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:

@@ -221,9 +221,10 @@ LEDGER_ENDPOINTS: Final = (
         path="/v1/revocations/stream",
         group=_LEDGER,
         about=(
-            "Stream revocations with their numbers. NDJSON, one revocation per line, without an end. A line with `seq` alone keeps "
-            "the connection open. `after` resumes after the last line received. `seq` is opaque: store the last one, and do not "
-            "compare them."
+            "Stream revocations with their numbers. The response is NDJSON with one revocation per line, and does not "
+            "end. A line with `seq` alone keeps "
+            "the connection open. `after` resumes after the last line received. `seq` is opaque: store the last one, and "
+            "do not compare values."
         ),
         serve=stream.stream,
         scope="stream",
@@ -250,8 +251,8 @@ LEDGER_ENDPOINTS: Final = (
         path="/v1/consents",
         group=_LEDGER,
         about=(
-            "Return the consents of a number. With every entry, and with the reason for which a call on the consent would be denied "
-            "now, if any."
+            "Return the consents of a number, and their ledger entries. If a call that relies on a consent would be "
+            "denied now, the response has the reason."
         ),
         serve=ledger.consents,
         scope="read",
@@ -324,8 +325,8 @@ LEDGER_ENDPOINTS: Final = (
         path="/v1/lists/{id}/retire",
         group=_LISTS,
         about=(
-            "Retire a call list. It stays on record, but no later check on this node uses it. Other nodes follow within a second, as "
-            "`in_force` says."
+            "Retire a call list. It stays on record, but no later check on this node uses it. Other nodes follow within a"
+            " second; `in_force` says when."
         ),
         serve=ledger.retire_list,
         scope="lists",

@@ -42,7 +42,7 @@ async def _alive(_: web.Request) -> web.StreamResponse:
 
 
 async def _ready(request: web.Request) -> web.StreamResponse:
-    """Respond without details to a wrong key, because a probe with one must not take the gate out of service."""
+    """Report readiness. A wrong key gets no error and no details, because a probe with one must not stop the gate's traffic."""
     app = request.app[APP]
     try:
         admit(request, app.config, "metrics")

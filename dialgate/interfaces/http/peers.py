@@ -1,4 +1,4 @@
-"""The endpoint for requests of other gates on the store (`dialgate.cluster.peers`).
+"""The endpoint for requests from other gates that share the store (`dialgate.cluster.peers`).
 
 It needs no client key, because only gates can encrypt such a request.
 """
@@ -78,7 +78,7 @@ PEERS: Final = (
         path=PATH,
         group="Between gates",
         about=(
-            "Return data that only this gate holds to another gate on the store. Not for clients: both bodies are encrypted with a "
+            "Send data that only this gate has to another gate that shares the store. Not for clients: both bodies are encrypted with a "
             "key that the gates share."
         ),
         serve=_serve,

@@ -24,7 +24,7 @@ _OPERATORS = 64  # connections of the operations listener
 
 
 class Runner:
-    """A server that listens once. aiohttp's runner starts and ends the application."""
+    """A server whose `listen` may be called once. aiohttp's runner starts and ends the application."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Runner:
         connections: Connections,
         certificate: Certificate | None = None,
     ) -> None:
-        """`certificate`: None for plain HTTP."""
+        """Create a server that does not listen yet. `certificate`: None for plain HTTP."""
         self._limits, self._lane, self._connections = limits, lane, connections
         self._closing = asyncio.Event()
         self._certificate = certificate
@@ -48,7 +48,7 @@ class Runner:
         return [listening.getsockname() for server in self._listening for listening in server.sockets]
 
     async def listen(self, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
-        """Start to listen at host and port, or at `sockets`, which TLS requires. Raises `OSError`."""
+        """Start to listen on host and port, or on `sockets`. TLS requires `sockets`. Raises `OSError`."""
         await self._runner.setup()
         assert self._runner.server is not None
         note_beginnings(self._runner.server)
@@ -69,9 +69,9 @@ class Runner:
         self._certificate = certificate
 
     async def drain(self) -> None:
-        """Accept no more connections, and end each after its next response, or soon if it is idle.
+        """Accept no more connections. Close each open one after its next response, or soon if it is idle.
 
-        Other processes listen at the same sockets, so no client is refused.
+        Other processes listen on the same port, so no client is refused.
         """
         self._stop_listening()
         self._closing.set()

@@ -1,4 +1,4 @@
-"""The stream of revocations, one per line, with which a dialer can remove numbers from its queue at once."""
+"""The stream of revocations, one per line. A dialer can use it to remove numbers from its queue at once."""
 
 import asyncio
 from math import inf

@@ -1,7 +1,7 @@
-"""Uploads of call lists: received into a spool within quotas, and read by a few separate processes.
+"""Uploads of call lists. Files are received into a spool within quotas, and read by a few separate processes.
 
-The spool is a folder of unnamed files, which the operator can place on another disk than the decision log. No client may be able
-to fill the disk of the decision log, neither by large uploads nor by slow ones.
+The spool is a folder of unnamed files, which the operator can place on another disk than the decision log. No client must be
+able to fill the disk of the decision log, whether by large uploads or by slow ones.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from dialgate.interfaces.http.errors import Fault
 from dialgate.lists.list_builder import BuildResult, Here, Limits, Order, build_apart
 from dialgate.runtime.thread_pool import ThreadPool
 
-# Bytes of a text file that this process reads itself, because starting another would take a hundred times as long.
+# Bytes of a text file that this process reads itself, because starting another process would take a hundred times as long.
 _SMALL: Final = 4 << 10
 _ZIP: Final = b"PK"
 _AGAIN: Final = {"Retry-After": "10"}
@@ -38,7 +38,8 @@ Gone: TypeAlias = Callable[[], bool]
 class Pace(Struct, frozen=True):
     """The time limits of an upload.
 
-    `grace`: seconds between two pieces, and until `bytes_per_second` applies. `total`: seconds of the whole upload.
+    `grace`: maximum seconds between two pieces, and the seconds before `bytes_per_second` applies. `total`: maximum seconds of
+    the whole upload.
     """
 
     grace: float
@@ -92,7 +93,7 @@ class Uploads:
             yield Upload(self, client, file, gone)
 
     async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> BuildResult:
-        """Build a list from a received file. Raises as `list_builder.Source.build`."""
+        """Build a list from a received file. Raises the same errors as `list_builder.Source.build`."""
         size = file.seek(0, SEEK_END)
         file.seek(0)
         if size <= _SMALL and file.read(len(_ZIP)) != _ZIP:
@@ -195,7 +196,7 @@ def gone(request: web.Request) -> Gone:
 
 
 def from_memory(body: IO[bytes]) -> Read:
-    """Return a reader of a body that was received already."""
+    """Return a `Read` function for a body that is already in memory."""
 
     async def read() -> bytes:
         return body.read(_MB)

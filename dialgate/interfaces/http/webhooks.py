@@ -58,7 +58,7 @@ async def _body(request: web.Request, app: App, profile: Profile) -> Any:
 
 
 def _require_unique(pairs: list[tuple[str, str]], profile: Profile) -> dict[str, str]:
-    """Return the parameters. Raises `Fault` if the profile reads a repeated one."""
+    """Return the parameters by name. Raises `Fault` if a parameter that the profile reads is repeated."""
     named = {name for name, _ in pairs if name in profile.names}
     if len(named) < sum(name in profile.names for name, _ in pairs):
         raise Fault(

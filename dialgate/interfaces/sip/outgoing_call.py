@@ -39,7 +39,7 @@ State = Literal["calling", "ringing", "cancelling", "talking", "leaving", "done"
 
 
 class CallAddress(Struct, frozen=True, kw_only=True):
-    """The addresses of a call. `uri`: called; `caller`: calling; `host`, `port`: local; `name`: random, unique."""
+    """The addresses of a call. `uri` is called by `caller`. `host`, `port`: the local address. `name`: a random, unique id."""
 
     uri: str
     caller: str
@@ -205,7 +205,7 @@ class OutgoingCall:
         return [self._ack]
 
     def _accept_challenge(self, response: Response) -> bool:
-        """Return whether to repeat the call with credentials. Not after a second challenge: the password is wrong."""
+        """Return whether to repeat the call with credentials. False after a second challenge, because the password is wrong."""
         if response.status not in _CHALLENGES or self._credentials is None or self._proof is not None:
             return False
         challenge, authorization_header = _CHALLENGES[response.status]

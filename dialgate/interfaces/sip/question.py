@@ -1,7 +1,7 @@
 """The check in an INVITE: the number that would be dialled, and the caller ID that would be shown.
 
-The number is that of the request URI, because trunks dial it; To is ignored. The caller ID is that of From and of all identity headers (RFC
-3325, and others that trunks accept). They must be equal, because the trunk chooses the one to show.
+The number is that of the request URI, because trunks dial it; To is ignored. The caller IDs in From and in all identity headers
+(RFC 3325, and others that trunks accept) must be equal, because the trunk chooses which one to show.
 """
 
 from functools import lru_cache

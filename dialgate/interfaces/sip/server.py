@@ -195,7 +195,7 @@ class SipServer:
         self.reply(error.head, origin, error.status, error.phrase)
 
     def _cancel(self, head: Head, origin: Origin, transaction: Transaction | None) -> None:
-        """Cancel an INVITE (RFC 3261 section 9.2). Its check continues, because it is recorded, but no call follows."""
+        """Cancel an INVITE (RFC 3261 section 9.2). The check continues, because it must be recorded, but no call follows."""
         if transaction is None:
             self.reply(head, origin, 481, "Call/Transaction Does Not Exist")
             return

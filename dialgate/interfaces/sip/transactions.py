@@ -158,8 +158,8 @@ class Transactions:
 def key_of(head: Head, source: str) -> Key:
     """Return the key of a request's transaction (section 17.2.3).
 
-    `source` is part of it, so that no client gets the response to another. Without the magic cookie of RFC 3261 in the branch, the key
-    consists of header values.
+    The key includes `source`, so that no client gets the response to another client's request. If the branch lacks the magic
+    cookie of RFC 3261, the key consists of header values.
     """
     via = head.via
     method = _ACKED_BY.get(head.method, head.method)

@@ -64,7 +64,7 @@ async def _changed(app: App) -> None:
 
 
 class _Deliverer:
-    """The delivery to one webhook. Of the gates on a store, only the leader delivers."""
+    """The delivery to one webhook. If gates share a store, only the leader delivers."""
 
     def __init__(
         self, app: App, hook: Hook, session: aiohttp.ClientSession, clock: Callable[[], Instant]

@@ -14,5 +14,5 @@ def hold() -> None:
 
 
 def release() -> None:
-    """Deliver the blocked signals. All handlers must be installed before."""
+    """Deliver the blocked signals. Call this after all signal handlers are installed."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class NotReady(Exception):
-    """A worker that ended, or did not become ready in time, after its start."""
+    """An error: a new worker ended, or did not become ready in time."""
 
 
 class _Worker(Struct):
@@ -98,7 +98,7 @@ class Workers:
         held_signals.release()
 
     def _hang_up(self) -> None:
-        """Forward SIGHUP. Starting workers get it when they are ready, because before that it could end them."""
+        """Forward SIGHUP. A worker that is starting gets it when ready, because the signal could end it before."""
         self._hangups += 1
         for slot in self._slots:
             if slot.worker is not None:
