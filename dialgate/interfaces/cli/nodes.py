@@ -39,7 +39,7 @@ def nodes(
 ) -> None:
     """Show the gates that share the store, with their versions, configurations and problems.
 
-    Reports about data subjects no longer mention a removed node as missing. Keep its log where it can be searched.
+    Reports about data subjects no longer list a removed node as missing. Keep the log of that node where it can be searched.
 
     Exit 0: no problem. 1: a node is silent, or has another configuration or version.
 

@@ -55,7 +55,7 @@ def serve(
         typer.Option(
             min=1,
             max=64,
-            help="Processes that share the ports. More than one requires a Redis store. Default: the setting `workers`.",
+            help="Number of worker processes, which share the ports. More than one requires a Redis store. Default: the setting `workers`.",
         ),
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,

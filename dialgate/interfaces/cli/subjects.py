@@ -255,13 +255,13 @@ def subject_close(
         typer.Option(help="`extended` extends the deadline by two months."),
     ],
     reason: Annotated[
-        str, typer.Option(help="The response to the data subject, and the channel it was sent by.")
+        str, typer.Option(help="The response to the data subject, and the channel by which it was sent.")
     ],
     actor: Actor = "cli",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Close a data-subject request as answered or refused, or extend it by two months.
+    """Close a data-subject request as answered or refused, or extend its deadline by two months.
 
     dialgate subject close 5f0c2a9be41d7703 --outcome answered --reason "report sent by pec"
     """

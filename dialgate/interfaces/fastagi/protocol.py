@@ -1,4 +1,4 @@
-"""The FastAGI protocol without sockets: a parser of Asterisk's messages, and its commands.
+"""The FastAGI protocol without sockets: a parser of Asterisk's messages, and the commands to send.
 
 Asterisk begins with lines `agi_NAME: VALUE` and an empty line. Each command is one line, and Asterisk replies to it before the next one is
 sent. A line `HANGUP` may arrive between replies and is not a reply. An invalid command can crash Asterisk (asterisk issue 2069), so only
@@ -84,7 +84,7 @@ class Listener:
                 yield message
 
     def _reply(self, line: str) -> Reply | None:
-        """Parse a line; None if it completes no reply.
+        """Parse a line of a reply. Return None if the reply is not complete yet.
 
         A usage text (`520-…` to `520 …`) is one reply. `100 …` announces a reply.
         """

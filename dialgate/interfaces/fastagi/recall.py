@@ -110,7 +110,7 @@ class Recall:
                 )
 
     async def _offer(self, language: str, caller: str, controllers: list[str], evidence: str) -> bool | None:
-        """Read out the menu. Return whether the revocation was recorded, or None if the caller wanted none."""
+        """Read out the menu. Return whether the revocation was recorded, or None if the caller did not ask for one."""
         if not caller:
             await self._play(language, "withheld")
             return None

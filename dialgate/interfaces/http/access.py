@@ -1,4 +1,4 @@
-"""Authentication by bearer key or source address, and authorisation by scope.
+"""Authentication of clients by bearer key or source address, and authorisation by scope.
 
 Source addresses are for clients that cannot send a header.
 """

@@ -70,7 +70,7 @@ class Options(Struct, frozen=True):
 
 
 class Evaluations(Struct, frozen=True, kw_only=True):
-    """A batch, with defaults for its evaluations. Without `evaluations`, the defaults are the only evaluation."""
+    """A batch, with defaults for its evaluations. If `evaluations` is missing, the defaults are a single evaluation."""
 
     subject: dict[str, Any] | None = None
     action: dict[str, Any] | None = None

@@ -20,7 +20,7 @@ def late() -> Fault:
 
 async def whole(request: web.Request, limits: Limits) -> bytes:
     content = request.content
-    if content.is_eof():  # a small body arrives together with the head
+    if content.is_eof():  # because a small body arrives together with the head
         body = content.read_nowait()
         if len(body) > limits.body_bytes:
             raise too_large()

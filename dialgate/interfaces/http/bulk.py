@@ -19,7 +19,7 @@ BULK: Final = web.AppKey("bulk", Turns)
 CHECK_STREAMS: Final = web.AppKey("check_streams", Caps)
 FOLLOWERS: Final = web.AppKey("followers", Caps)
 _CHUNK: Final = 32  # calls parsed in one turn of the event loop, over all requests
-_AHEAD: Final = 8  # chunks of a request that wait for decisions
+_AHEAD: Final = 8  # maximum chunks of a request that wait for decisions
 
 
 def too_many_streams(most: int) -> Fault:

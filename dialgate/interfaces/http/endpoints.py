@@ -83,7 +83,7 @@ def _dialplan(method: str, kind: str, serve: Any, refuse: Any, allow: str, deny:
         group=_CHECK,
         about=(
             f"Check a call, with a response in {'plain text' if kind == 'txt' else 'form encoding'} for dialplans. Send the parameters "
-            "in the query or in a posted form. The response to an invalid request also begins with a denial."
+            "in the query or in a posted form. If the request is invalid, the response still begins with a denial."
         ),
         serve=serve,
         refuse=refuse,
@@ -122,7 +122,7 @@ ENDPOINTS: Final = (
         path="/v1/checks",
         group=_CHECK,
         about=(
-            'Check many calls. The answers have the order of the calls; a malformed call gets `{"error": …}`. Calls sent as '
+            'Check many calls. The answers are in the order of the calls; a malformed call gets `{"error": …}`. Calls sent as '
             "application/x-ndjson, one per line, are answered line by line, without a limit on their number."
         ),
         serve=check.checks,
@@ -138,7 +138,7 @@ ENDPOINTS: Final = (
         method="POST",
         path="/v1/simulate",
         group=_CHECK,
-        about="Simulate a check, now or at another instant. Returns the outcome of every rule, and records no attempt.",
+        about="Simulate a check, now or at another instant. Returns the outcome of every rule, and does not count as an attempt.",
         serve=check.simulate,
         scope="simulate",
         ask=check.SimulateRequest,

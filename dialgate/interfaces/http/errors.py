@@ -24,8 +24,8 @@ JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-
 
 _MAX_DEPTH: Final = 64
 
-# The position of the fault in msgspec's message. Field names are the client's and could contain a number, so a message repeats
-# only names that look like those of the API.
+# The position of the fault in msgspec's message. The client chooses field names, which could contain a number. So a message
+# repeats only names that look like names of the API.
 _PLACE: Final = re.compile(r" - at `(?:key in )?\$((?:\.[A-Za-z_]+[0-9]{0,3}|\[[0-9]{1,5}\]|\[\.\.\.\])*)`$")
 _FIELD: Final = re.compile(r"field `(.*?)`?$", re.DOTALL)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,63}[0-9]{0,3}")

@@ -23,7 +23,7 @@ from dialgate.interfaces.http.errors import Fault, convert
 _XML: Final = {"Content-Type": "text/xml; charset=utf-8", "Cache-Control": "no-store"}
 _MOST: Final = 2_000  # parameters, because FreeSWITCH sends all variables of the channel
 _OURS: Final = ("to", "from", "campaign", "call_type", "call_id", "bridge")
-# The hangup cause of a denied call, and that of a call to be tried again.
+# The hangup causes of a denied call and of a call that may be tried again.
 _REFUSED, _AGAIN = "CALL_REJECTED", "NORMAL_TEMPORARY_FAILURE"
 _ANY: Final = "global"  # FreeSWITCH searches this context if its own is missing
 # None of these characters can begin another application or another leg.

@@ -57,7 +57,7 @@ class Lists(Struct, frozen=True):
 class ListUpload(ListRequest, frozen=True, kw_only=True):
     """A call list with its numbers."""
 
-    numbers: Annotated[tuple[str, ...], Meta(description="Rows as in a file, one number each.")]
+    numbers: Annotated[tuple[str, ...], Meta(description="Rows with one number each, as in a file.")]
 
 
 def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 201) -> Serve:
@@ -72,7 +72,7 @@ def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 
 
 
 def lift(kind: type[_T], select: Callable[[Registrar], Lift[_T]]) -> Serve:
-    """Return a handler like that of `write`, for the ledger entry whose `seq` is in the path."""
+    """Return a handler that lifts the ledger entry whose `seq` is in the path; otherwise like `write`."""
     decoder = msgspec.json.Decoder(kind)
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:

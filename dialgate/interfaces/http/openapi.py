@@ -190,7 +190,7 @@ def _add_error(responses: dict[str, Any], code: str, endpoint: Endpoint) -> None
     if endpoint.refuse is not response:
         return
     content = entry.setdefault("content", {}).setdefault("application/json", {})
-    if "example" in content:  # a 503 that also has a normal response
+    if "example" in content:  # a 503 whose body may also be a normal response
         return
     content["schema"] = _reference(Failed)
     problem = Problem(code, f"{row.meaning} {row.advice}")

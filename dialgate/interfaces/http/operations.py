@@ -1,8 +1,8 @@
 """Liveness, readiness, metrics and the API description.
 
-On the operations listener (`build`), which is for the operators' network, all of them are open. On the API's listener, `/metrics`
-and the details of `/readyz` need a key with the scope `metrics`, because they name the campaigns of all controllers. The API
-description needs a key of any scope.
+On the operations listener (`build`), which is for the operators' network, none of these endpoints needs a key. On the API's
+listener, `/metrics` and the details of `/readyz` need a key with the scope `metrics`, because they name the campaigns of all
+controllers. The API description needs a key of any scope.
 """
 
 from importlib.resources import files

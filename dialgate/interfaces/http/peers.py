@@ -21,7 +21,7 @@ from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http.openapi import Endpoint
 from dialgate.interfaces.http.operations import APP
 
-_TURN: Final = "another gate"  # cannot be a client's name: those have no spaces
+_TURN: Final = "another gate"  # cannot be a client's name, because names have no spaces
 _log = structlog.get_logger(__name__)
 
 

@@ -244,7 +244,8 @@ SUBJECT_ENDPOINTS: Final = (
     _of("GET", "/v1/subject-requests", "Return the open data-subject requests, the most urgent first.", cases, Cases,
         {"requests": [_CASE]}, errors=("store.unavailable", "gate.unavailable")),
     _of("POST", "/v1/subject-requests/{id}",
-        "Close a data-subject request as answered or refused, or extend it by two months. The `reason` records the response to the "
+        "Close a data-subject request as answered or refused, or extend its deadline by two months. The `reason` records "
+        "the response to the "
         "person.",
         move, CaseInfo, {**_CASE, "closed_at": _AT, "outcome": "sent by pec", "days_left": 0},
         parameters=(Parameter(name="id", about="Id of the request.", example=_ID, required=True, place="path"),),

@@ -14,7 +14,7 @@ from typing import Final
 from dialgate.interfaces.connections import Connections
 
 _BACKLOG: Final = 1024
-# Few, because an evicted connection frees its descriptor only some turns of the event loop later.
+# Accept few at once, because an evicted connection frees its descriptor only some turns of the event loop later.
 _ACCEPTED_AT_ONCE: Final = 16
 
 

@@ -40,7 +40,7 @@ def authorization(
 
 
 def parse_challenge(text: str) -> dict[str, str]:
-    """Return the parameters of a Digest challenge; none if it is malformed or of another scheme."""
+    """Return the parameters of a Digest challenge, or an empty dict if it is malformed or uses another scheme."""
     scheme = _SCHEME.match(text)
     at = scheme.end() if scheme else len(text)
     parameters: dict[str, str] = {}

@@ -133,7 +133,7 @@ class Response(Struct, frozen=True):
 
 
 def read_head(raw: bytes) -> Head:
-    """Read a request up to its empty line. Raises `NotSip`, also for a response, and `BadRequest`."""
+    """Read a request up to its empty line. Raises `BadRequest`, or `NotSip` (also for a response)."""
     start_line, *header_lines = _split_lines(raw)
     start = _REQUEST_LINE.fullmatch(start_line)
     headers, header_fault = _read_headers(header_lines)
@@ -213,7 +213,7 @@ def _split_lines(raw: bytes) -> list[str]:
 
 
 def _read_headers(lines: list[str]) -> tuple[Headers, str]:
-    """Return the well-formed headers, and what is wrong with the others, if anything."""
+    """Return the well-formed headers, and the fault in the others (an empty text if none)."""
     headers: Headers = {}
     fault = ""
     for line in lines:

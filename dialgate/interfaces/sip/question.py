@@ -18,7 +18,7 @@ _PUNCTUATION: Final = str.maketrans("", "", "+-. ()")
 
 
 def read_question(head: Head) -> dict[str, str]:
-    """Return the fields of a check, unconverted. Raises `BadRequest`."""
+    """Return the fields of a check as text. Raises `BadRequest`."""
     try:
         number = uri.dialled_number(uri.parse(head.uri))
     except uri.OtherScheme:

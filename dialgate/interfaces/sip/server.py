@@ -82,7 +82,7 @@ class _Request(Struct, frozen=True):
 
 
 class SipServer:
-    """The SIP server. `start` opens it; `close` ends it after the checks in progress."""
+    """The SIP server. `start` opens the sockets; `close` waits for checks in progress and then closes them."""
 
     def __init__(self, app: App, timers: Timers | None = None) -> None:
         listen = app.config.settings.sip
@@ -184,7 +184,7 @@ class SipServer:
                 self.reply(head, origin, 405, "Method Not Allowed", (_ALLOW,))
 
     def reply(self, head: Head, origin: Origin, status: int, phrase: str, fields: Fields = ()) -> None:
-        """Send a response that depends only on the request, so it needs no transaction."""
+        """Send a response that needs no transaction, because it depends only on the request."""
         if head.method != "ACK":
             origin.send(self._make_reply(head, origin).encode(status, phrase, fields), head)
 

@@ -41,7 +41,7 @@ class Timers(Struct, frozen=True, kw_only=True):
 
 
 class Transaction:
-    """An INVITE transaction. `peer`: data of the caller. `wake`: the next time it is due. `question`: the check in it."""
+    """An INVITE transaction. `peer`: data that the server attaches. `wake`: when it is next due. `question`: the check in the INVITE."""
 
     def __init__(self, key: Key, reply: Reply, peer: Any, question: object, *, reliable: bool) -> None:
         self.key, self.reply, self.peer, self.question, self.reliable = key, reply, peer, question, reliable

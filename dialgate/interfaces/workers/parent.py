@@ -1,8 +1,8 @@
 """The parent process of the workers of a node: it starts them, restarts crashed ones, and performs rolling restarts.
 
-It opens no store and no log, and answers no checks. Each worker is a separate program (worker.py) that writes its own log and inherits a
-socket on each port (listening.py). The number of a worker is that of its log. A rolling restart needs one number more than there are
-workers, because the replacement opens its log before the old worker has closed its own.
+It opens no store and no log, and answers no checks. Each worker is a separate program (worker.py) that writes its own log and
+inherits a socket on each port (listening.py). Each worker has the same number as its log. A rolling restart needs one spare
+number, because the replacement opens its log before the old worker has closed its own.
 """
 
 import asyncio
@@ -145,7 +145,7 @@ class Workers:
         return _Worker(number, process, ready)
 
     async def _refuse_another_store(self) -> None:
-        """Raise `NotReady` if the setting `store` changed, because entries at one worker would not apply at the others."""
+        """Raise `NotReady` if the setting `store` changed, because workers on different stores would not see each other's entries."""
         try:
             config = await asyncio.to_thread(self._post.load)
         except ConfigError:
@@ -245,7 +245,7 @@ def _operations(config: Config, count: int) -> list[list[socket.socket]]:
 
 
 async def _receive_line(descriptor: int) -> dict[str, str]:
-    """Return the worker's message that it is ready; empty if it ended without one."""
+    """Return the message by which a worker reports that it is ready, or an empty dict if it ended without one."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(

@@ -6,8 +6,9 @@ Each worker listens on a socket in `DATA/run/`, `WORKER.sock`, which only the no
     board SINCE    returns its part of the console's board (`console.live.Share`)
     refresh        loads the call lists and proofs from the store, then returns `done`
 
-The worker that receives a request for `/metrics` asks the others, and labels every sample with `worker`. It does not add the samples up:
-the sum would fall when one worker is restarted, and Prometheus would read that as a restart of all. Use `sum without (worker) (rate(…))`.
+The worker that receives a request for `/metrics` asks the others, and labels every sample with `worker`. It does not add up the
+samples, because the sum would fall when one worker is restarted, and Prometheus would take that for a restart of all workers.
+Use `sum without (worker) (rate(…))`.
 """
 
 import asyncio
