@@ -41,6 +41,13 @@ _VERIFIER = "verify_evidence.py"
 
 Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Only the log of this worker.")]
 
+_First: TypeAlias = Annotated[
+    int,
+    typer.Option("--from", min=1, help="First record to verify. Its file is verified from the beginning."),
+]
+_Last: TypeAlias = Annotated[
+    int | None, typer.Option("--to", min=1, help="Last record to verify. Its file is verified to the end.")
+]
 _Copy: TypeAlias = Annotated[
     Path | None,
     typer.Option(exists=True, file_okay=False, help="Verify this copy. Default: the configured data folder."),
@@ -62,22 +69,8 @@ Roots: TypeAlias = Annotated[
 @log_app.command("verify")
 def log_verify(
     *,
-    first: Annotated[
-        int,
-        typer.Option(
-            "--from",
-            min=1,
-            help="First record to verify. Verification starts at the beginning of the file that holds it.",
-        ),
-    ] = 1,
-    last: Annotated[
-        int | None,
-        typer.Option(
-            "--to",
-            min=1,
-            help="Last record to verify. Verification continues to the end of the file that holds it.",
-        ),
-    ] = None,
+    first: _First = 1,
+    last: _Last = None,
     against: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Checkpoint that was stored elsewhere.")
     ] = None,

@@ -110,17 +110,14 @@ def reconcile_files(
     textfile: _Textfile = None,
     show: _Show = False,
     purpose: Purpose = "",
-    limit: Annotated[
-        int, typer.Option(min=1, help="Maximum number of calls to show. --json shows all of them.")
-    ] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum calls to show. --json shows all of them.")] = 100,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Find the calls that bypassed the gate.
 
-    A call bypassed the gate if it has no decision, if its number or caller ID differs from the decision, if its allow had
-    expired, or if it is the second call on the same allow. With --trunk, calls that were originated at the trunk without the
-    dialplan count too.
+    A call bypassed the gate if it has no decision, differs from its decision in number or caller ID, came after its allow had expired, or was
+    the second call on the same allow. With --trunk, calls that were originated at the trunk without the dialplan count too.
 
     Exit 0: every call had an allow. 1: some had none.
 
