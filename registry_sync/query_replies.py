@@ -63,7 +63,7 @@ class ReplyCollector:
     async def _read_reply(self, package: Package, files: dict[str, str], source: Source) -> Reply | None:
         """Return the verified reply. If there is none, record the reason and return None.
 
-        `files` maps each file name, without the package's id, to the file's mark.
+        `files` maps file names (without the leading package id) to change marks from `Source.list_files`.
         """
         try:
             package = await self._read_receipt(package, files, source)

@@ -204,7 +204,8 @@ class Peers:
             request = msgspec.msgpack.decode(content, type=PeerRequest)
         except KeysUnusable:
             raise PeerRefused(
-                "the request is for a gate with another name or other keys. Check `peers`, `node` and `keys.json`"
+                "the request was encrypted for a gate with a different name, or with different keys."
+                " Check `peers`, `node` and `keys.json`"
             ) from None
         except msgspec.DecodeError:
             raise PeerRefused(

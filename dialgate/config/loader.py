@@ -227,7 +227,7 @@ class _Reader:
 
 
 def _lost_name(path: Path) -> str:
-    """Return a replacement for the id of a file whose id cannot be read."""
+    """Return a placeholder id for a file whose own id cannot be read."""
     return f"{path.stem}-yaml"
 
 

@@ -65,7 +65,10 @@ _KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*
 
 
 def plain(text: str, noun: str = "field") -> str:
-    """Return msgspec's text (without its path) in plain English. `noun` is the word for a name in an object."""
+    """Return a msgspec error text, without its path, in plain English.
+
+    `noun` is what a member of an object is called: "field" or "key".
+    """
     if found := _KEY.fullmatch(text):
         return f"{'unknown' if 'unknown' in found[1] else 'missing'} {noun} `{found[2]}`"
     if found := _TYPE.fullmatch(text):

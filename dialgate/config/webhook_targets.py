@@ -52,7 +52,10 @@ class Hook(Struct, frozen=True):
 
 
 def fault_of(webhook: Webhook) -> str:
-    """Return the fault in a webhook's settings, or "". Messages contain numbers, so the URL needs TLS or this machine."""
+    """Return what is wrong with a webhook's settings, or "".
+
+    The URL must use HTTPS or a local address, because messages contain called numbers.
+    """
     parts = urlsplit(webhook.url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
         return "url is invalid; write https://HOST/PATH without a user"

@@ -65,9 +65,9 @@ def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
 def salvage(
     data: Any, kind: type[_T], stand_ins: StandIns = MappingProxyType({}), name: str = ""
 ) -> _T | None:
-    """Return the valid part of faulty data, only to find further faults in it; None if too little is valid.
+    """Return the valid part of faulty data, so that it can be checked for further faults; None if too little is valid.
 
-    `stand_ins` replace unreadable required keys, by type and key. `name` is the name of the whole data, for `ByPlace`.
+    `stand_ins`: values for unreadable required keys, by type and key. `name`: the prefix of names that `ByPlace` derives.
     """
     rest = remainder(data, kind, stand_ins, name)
     return None if rest is LOST else msgspec.convert(rest, kind)

@@ -38,7 +38,7 @@ Kind: TypeAlias = Literal[
 
 
 class Fault(Struct, frozen=True):
-    """The first line of a file that was modified or does not follow from the previous line.
+    """The first faulty line of a file: it was modified, or does not follow from the line before it.
 
     `offset`: the position of the line in the file. `seq`: the sequence number expected there. `byte`: the
     first modified byte in the file, as precisely as can be determined.

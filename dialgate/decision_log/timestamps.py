@@ -117,8 +117,8 @@ def timestamps(folder: Path) -> Iterator[Stamped]:
 def verify_timestamps(folder: Path, roots: Path) -> tuple[int, list[Fault]]:
     """Return the number of valid time stamps and a fault for each invalid one.
 
-    A time stamp is also invalid if its checkpoint is missing or was modified. Raises `LogDamaged` for a line
-    that is not a checkpoint, `OSError`, and `ValueError` if `roots` holds no certificates.
+    A time stamp is also invalid if its checkpoint is missing or was modified. Raises `OSError`, `LogDamaged` if a line
+    is not a checkpoint, and `ValueError` if `roots` holds no certificates.
     """
     trusted = load_pem_x509_certificates(roots.read_bytes())
     checkpoints = {checkpoint.line_hash: checkpoint for checkpoint in signed_checkpoints(folder)}

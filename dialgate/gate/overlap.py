@@ -22,7 +22,7 @@ class Overlap:
         self._recorded: Batch | None = None  # the same once its commit succeeded and it is in the log
 
     def mark(self, next_seq: int) -> Mark:
-        """Return a mark of the current state. Call it before a read starts."""
+        """Return the current state as a `Mark`, for `may_use`. Call it before a read starts."""
         return Mark(self._committing, next_seq)
 
     def begin(self, batch: Batch) -> None:

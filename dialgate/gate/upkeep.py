@@ -185,7 +185,7 @@ class Upkeep:
         await self._covering.run(patience, now)
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> bool:
-        """Report the problem that a step returns or raises. Return False if it raised."""
+        """Run a step and report the problem it returns or raises. Return False if it raised."""
         try:
             self.report(component, await step())
         except _FAULTS as error:

@@ -21,10 +21,10 @@ AHEAD: Final = 8  # parts in flight: about as many as a shared store receives be
 
 
 def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
-    """Return the positions of concatenated subjects in the order of the store's index. The sort is stable.
+    """Return the indices that sort concatenated subjects into the order of the store's index. The sort is stable.
 
-    Neighbours are then written together, and each index page only once. In the order of the file, ten million subjects take
-    three times as long.
+    Neighbouring entries are then written together, so each index page is written only once. In file order, ten million
+    subjects take three times as long.
     """
     return np.argsort(np.frombuffer(subjects, ">u8")[:: SUBJECT_BYTES // 8].astype(np.uint64), kind="stable")
 

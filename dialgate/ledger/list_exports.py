@@ -1,4 +1,4 @@
-"""Exports of scrubbed call lists: verdicts for each row, and a ledger record of the export."""
+"""Exports of scrubbed call lists: verdicts for each row, and a ledger entry for the export."""
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Exported
@@ -12,7 +12,7 @@ _EXPORTS = "exports"  # replaces the number in the subject of an export's entry
 
 
 class ListExports:
-    """The evaluation of list rows and the ledger record of list exports."""
+    """The scrub of call lists: a verdict for each row, and a ledger entry for each export."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access

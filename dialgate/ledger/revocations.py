@@ -56,10 +56,10 @@ class Revocations:
         note: Callable[[RowProblem], None] = lambda _: None,
         plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
     ) -> RevocationsReport:
-        """Write a revocation for each number of a file. Run it in a separate process. Raises `Refused`, `StoreUnavailable`.
+        """Write a revocation for each number in a file. Run it in a separate process. Raises `Refused`, `StoreUnavailable`.
 
-        `note` is called with each invalid row. `plan` is called with the number of writes and returns a function, which is
-        called with the size of each completed part.
+        `note` is called with each invalid row. `plan` is called with the total number of revocations and returns
+        a progress callback, which is called with the size of each completed part.
         """
         controller = self._access.controller(client, ask.controller)
         self._check_scope(client, ask, controller)
@@ -131,7 +131,10 @@ class Revocations:
     def _lifted_before(self, earlier: Entry, event: Lifted, ask: LiftRequest) -> Receipt:
         if event.ground != ask.ground:
             raise Refused(
-                "revocation.lifted", "This revocation was already lifted on another ground.", "ground", 409
+                "revocation.lifted",
+                "This revocation was already lifted with a different `ground`. Send that `ground` to get its receipt.",
+                "ground",
+                409,
             )
         return self._access.receipt(earlier.seq)
 

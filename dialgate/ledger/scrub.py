@@ -70,7 +70,7 @@ class ScrubStore(SubjectStates, CallLists, Protocol):
 
 
 class Judge:
-    """The judge of numbers for one campaign. It only reads the store, so it works with and without a running gate."""
+    """An evaluator of numbers for one campaign. It only reads the store, so it works with and without a running gate."""
 
     def __init__(self, config: Config, store: ScrubStore, keys: Keys, campaign: str, at: Instant) -> None:
         self.at = at

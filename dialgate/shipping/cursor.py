@@ -2,9 +2,8 @@
 
     {"format":1,"to":"<hash of the address>","logs":{"9f2c01ab":{"seq":1042,"hash":"<that entry's>","missed":0}}}
 
-If the address of the target changes, shipping starts from the beginning. The cursor is only a starting point, because the target
-itself reports what it contains. If this file is missing, nothing is lost or duplicated. Any change of the format is a new
-`format`.
+If the target's address changes, shipping starts from the beginning. The cursor is only a starting point: the target reports which
+entries it has. Losing this file therefore loses and duplicates nothing. Every change to the layout increments `format`.
 """
 
 from hashlib import sha256

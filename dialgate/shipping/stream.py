@@ -149,7 +149,8 @@ class _Chain:
         self._upto = durable(self._folder) or self._upto
         if self._upto < self.seq:
             raise Refused(
-                f"{self._folder} ends at entry {self._upto}, but entry {self.seq} was delivered: the log was cut. {_ADVICE}"
+                f"{self._folder} ends at entry {self._upto}, but entry {self.seq} was already delivered: the log was truncated."
+                f" {_ADVICE}"
             )
         batch, size = [], 0
         for line in islice(self._next_lines(), min(self._upto - self.seq, _BATCH_RECORDS)):
@@ -193,7 +194,7 @@ class _Chain:
         if delivered > self._upto:
             raise Refused(
                 f"the stream of log {self.log} ends at entry {delivered}, but {self._folder} at {self._upto}: another log of this"
-                f" name was delivered, or this one was cut. {_ADVICE}"
+                f" name was delivered, or this one was truncated. {_ADVICE}"
             )
         if delivered < self.delivered:
             _log.warning(

@@ -66,7 +66,10 @@ class StoredKeys:
         self._seq = seq
 
     def select(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Return the keys that may be in the database, each once. Valid after `catch_up`, in the same transaction."""
+        """Return those of the keys that may be in the database, without duplicates.
+
+        Call `catch_up` first, in the same transaction.
+        """
         return list(dict.fromkeys(keys)) if self._filter is None else self._filter.select(keys)
 
     def start_filling(self, database: sqlite3.Connection | None, unwritten: Iterable[bytes]) -> None:

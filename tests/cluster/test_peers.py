@@ -190,7 +190,7 @@ async def test_other_client_gets_nothing_through_a_peer(gates: list[World]) -> N
 
 
 @pytest.mark.parametrize(
-    ("language", "words"), [("en", "rome did not respond"), ("it", "nessuna risposta da rome")]
+    ("language", "words"), [("en", "rome did not respond"), ("it", "non è arrivata risposta da rome")]
 )
 async def test_gate_that_could_not_be_asked_is_reported(
     gates: list[World], language: str, words: str
@@ -776,7 +776,7 @@ async def test_gate_with_another_name_refuses_the_request(gates: list[World]) ->
     rome, milan = gates
     set_peer(milan, "turin", f"http://127.0.0.1:{rome.port}")
     response = await decisions(milan)
-    assert "a gate with another name or other keys" in response["missing"]["turin"]
+    assert "a gate with a different name, or with different keys" in response["missing"]["turin"]
     assert list(response["missing"]) == ["turin"]
 
 

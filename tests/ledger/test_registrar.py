@@ -342,7 +342,7 @@ async def test_to_withdraw_confirm_or_lift_twice_is_one_entry(registrar: Registr
             await registrar.revocations.lift(DIALER, stop.seq, lift),
         ]
         assert [receipt.seq for receipt in receipts] == [3, 4, 5]
-    with pytest.raises(Refused, match="on another ground"):
+    with pytest.raises(Refused, match="with a different `ground`"):
         await registrar.revocations.lift(DIALER, stop.seq, structs.replace(lift, ground="new_consent"))
     assert len(await registrar.views.history(DIALER, "", CLEAR)) == 5
 

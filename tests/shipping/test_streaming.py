@@ -375,7 +375,7 @@ async def test_a_cut_log_is_refused(data: Path, name: str) -> None:
     publish_durable(data / "log", 50)
     shipper = await deliver_all(data, shipper_url(), name)
     assert shipper.standings[1].refused
-    assert "was cut" in shipper.standings[1].problem
+    assert "was truncated" in shipper.standings[1].problem
     assert (shipper.standings[2].problem, shipper.standings[2].behind) == ("", 0)
 
 

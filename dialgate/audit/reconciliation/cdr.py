@@ -262,7 +262,9 @@ def _instants(column: Any, zone: str) -> Longs:
         try:
             zoned = pc.assume_timezone(naive, zone, ambiguous="earliest", nonexistent="earliest")
         except (pa.ArrowInvalid, OSError):
-            raise CdrUnreadable(f"there is no time zone {zone!r}. Write it as Europe/Rome.") from None
+            raise CdrUnreadable(
+                f"unknown time zone {zone!r}. Use an IANA name such as Europe/Rome."
+            ) from None
         at[local.to_numpy()] = zoned.cast(pa.int64()).to_numpy() // 1000
     if pc.any(offset).as_py():
         zoned = pc.filter(column, offset).cast(pa.timestamp("us", "UTC"))

@@ -53,7 +53,7 @@ def _find_basis(facts: Facts, law: Binding) -> Pass | None:
 
 
 def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
-    """Return a deny with the defect of the newest consent, which the client probably relies on."""
+    """Return a deny that cites the defect of the newest consent, the one the client most likely relies on."""
     newest = max(facts.known.consents, key=lambda consent: consent.collected_at, default=None)
     finding = legal_basis.find_defect(newest, facts, law) if newest is not None else None
     if finding is None and legal_basis.closed_by_wrong_number(facts):

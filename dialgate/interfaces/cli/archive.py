@@ -109,7 +109,11 @@ def _packed(segments: list[Path]) -> Iterator[packing.Packed]:
 def log_retire(
     *,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Destroy the keys. Without it, only show the months.")
+        bool,
+        typer.Option(
+            "--yes",
+            help="Destroy the keys. Without this option, only list the months and whether they are due.",
+        ),
     ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,

@@ -11,9 +11,15 @@ from dialgate.interfaces.cli.options import Failure
 from dialgate.runtime.terminal import MISUSE
 
 Since: TypeAlias = Annotated[
-    str, typer.Option(metavar="TIME", help="Only from this instant on, as in 2026-11-24T10:00:00+01:00.")
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="Include only what happened at or after this time, for example 2026-11-24T10:00:00+01:00.",
+    ),
 ]
-Until: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help="Only before this instant.")]
+Until: TypeAlias = Annotated[
+    str, typer.Option(metavar="TIME", help="Include only what happened before this time.")
+]
 
 
 def instant(text: str, option: str) -> Instant | None:

@@ -320,9 +320,9 @@ def _figures(second: Second, own: set[str]) -> tuple[Instant, int, int, float, f
 
 
 def add_up(workers: Sequence[Sequence[Second]]) -> list[Second]:
-    """Return the sum of all workers for each of the last `SECONDS`.
+    """Return the totals over all workers for each of the last `SECONDS` seconds.
 
-    With several workers the newest second is left out, since it may not have arrived from every worker.
+    With several workers, the newest second is left out because some workers may not have reported it yet.
     """
     if len(workers) == 1:
         return list(workers[0])

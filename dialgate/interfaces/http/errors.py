@@ -175,7 +175,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "revocation.lifted": (
         409,
-        "The revocation has already been lifted on another ground, which remains in force.",
+        "The revocation has already been lifted with a different `ground`, which remains in force.",
         "Leave it as it is.",
     ),
     "list.exists": (

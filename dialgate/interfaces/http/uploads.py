@@ -75,9 +75,9 @@ class Uploads:
 
     @asynccontextmanager
     async def received(self, client: str, read: Read, gone: Gone) -> AsyncIterator["Upload"]:
-        """Receive a file.
+        """Receive a file into a temporary file. Raises `Fault`.
 
-        `read` returns the next piece, or nothing at the end. `gone` returns whether the client has disconnected. Raises `Fault`.
+        `read` returns the next chunk, or b"" at the end. `gone` returns whether the client has disconnected.
         """
         with (
             self._admitted(client),

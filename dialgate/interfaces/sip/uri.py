@@ -44,7 +44,7 @@ def parse(text: str) -> Uri:
     if tel := _TEL.fullmatch(text):
         return Uri("tel", tel["user"], "", tel["parameters"])
     if _SCHEME.match(text):
-        raise OtherScheme("neither a sip, a sips nor a tel URI")
+        raise OtherScheme("not a sip, sips or tel URI")
     raise BadUri("not a URI")
 
 

@@ -66,13 +66,13 @@ class Siblings:
         return siblings
 
     async def measured(self) -> Collector:
-        """Return the metrics of all workers. `dialgate_worker_up` is 0 for a worker without a response within a second."""
+        """Return the metrics of all workers. `dialgate_worker_up` is 0 for a worker that does not respond within a second."""
         replies = await self.ask_each(lambda _: "metrics")
         families = {worker: _decoded(reply) for worker, reply in replies.items()}
         return _Together(dict(sorted({**families, self._worker: _read(self._registry)}.items())))
 
     async def ask_each(self, request: Callable[[int], str]) -> dict[int, bytes | None]:
-        """Return the responses of the other workers by number, or None without a response within a second."""
+        """Return the responses of the other workers by number; None for a worker that does not respond within a second."""
         workers = sorted(_workers(self._folder) - {self._worker})
         replies = await asyncio.gather(
             *(_answer(self._folder, worker, request(worker)) for worker in workers)

@@ -34,7 +34,7 @@ class RedisRecovery(RedisCommands):
         await self._run_replicated([("HSET", self._of_positions, position.log, position.seq)])
 
     async def _uncount(self, log: str, seqs: Iterable[int]) -> None:
-        """Remove the attempts and answers of these decisions."""
+        """Remove the attempts and remembered answers of these decisions."""
         for piece, some in sequence_index.pieces(seqs).items():
             names, keys = self._names("a:", log) + piece, self._names("g:", log) + piece
             subjects, answers = await self.together([("GET", names), ("GET", keys)])
@@ -90,7 +90,10 @@ class RedisRecovery(RedisCommands):
         return self._script_call("swap", [*(key for key, _, _ in swaps), *names], words)
 
     async def _drop(self, log: str, lowest: int, position: int) -> None:
-        """Remove the attempts and answers of a log from sequence `lowest` on, and set its position."""
+        """Remove a log's attempts and remembered answers from sequence `lowest` on.
+
+        Then store `position` as the log's position.
+        """
         top = await self.run("HGET", self._of_positions, f"{log} top")
         for start in range(lowest, int(top or 0) + 1, _AT_ONCE):
             await self._uncount(log, range(start, min(start + _AT_ONCE, int(top) + 1)))

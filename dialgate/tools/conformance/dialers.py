@@ -29,9 +29,9 @@ _AFTER_REDIRECT_SECONDS: Final = 1.0
 
 
 class DialerFault(Exception):
-    """A dialer did what no case permits: it sent another number or caller ID, or set a wrong lead status.
+    """The dialer did something that is wrong in every case: it sent a different number or caller ID, or set a wrong lead status.
 
-    `through` says how the call got through, if it did.
+    `through` says how the call got through, or is empty if it did not.
     """
 
     def __init__(self, problem: str, through: str = "") -> None:

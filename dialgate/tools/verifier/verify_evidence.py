@@ -360,7 +360,7 @@ def leads_to(
     roots: list[x509.Certificate],
     at: datetime,
 ) -> bool:
-    """Return whether the certificate was issued under one of the roots, with every certificate valid at that time."""
+    """Return whether the certificate chains to one of the roots. Every certificate below the root must be valid at `at`."""
     for _ in range(8):
         if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
             return False
