@@ -192,7 +192,7 @@ async def test_a_write_that_the_gate_cannot_read_back_is_not_acknowledged(tmp_pa
         async with made.client.post("/v1/lists/rome/retire", json={}) as answer:
             problem = (await answer.json())["error"]
         assert (answer.status, problem["code"]) == (503, "gate.unavailable")
-        assert "It is recorded" in problem["message"]
+        assert "is recorded" in problem["message"]
 
 
 async def test_a_command_that_retires_a_list_ends_when_the_gate_beside_it_uses_it_no_more(

@@ -150,7 +150,7 @@ def test_an_unknown_key_is_named_if_the_own_key_is_given(data: Path, tmp_path: P
     assert [fault["kind"] for fault in report["faults"]] == ["wrong_key"]
     (copy / "keys" / f"{name}.pem").rename(copy / "keys" / f"{'0' * 16}.pem")
     done = CliRunner().invoke(main.app, ["log", "verify", "--data", str(copy)])
-    assert (done.exit_code, "than its name says" in done.output) == (1, True)
+    assert (done.exit_code, "differs from the file name" in done.output) == (1, True)
 
 
 @pytest.mark.parametrize("end", [".parquet", ".sha256", ".checkpoints"])
