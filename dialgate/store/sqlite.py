@@ -141,41 +141,30 @@ class SqliteStore:
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
-        absent = await self._inline(lambda db: self._read_absent(db, subjects, keys))
-        if absent is not None:
-            return absent
+        return await self._inline(lambda db: self._read(db, subjects, keys, since))
 
-        def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
+    def _read(
+        self, db: sqlite3.Connection, subjects: Sequence[bytes], keys: Sequence[bytes], since: Instant
+    ) -> Reading:
+        seq, version = tables.state(db)
+        if self._stored.has_none(
+            db, seq, [*subjects, *keys]
+        ):  # the usual case: most called numbers are unknown
+            refuse_if_short(seq, self._required)
+            nothing = self._nothing_at(seq)
+            reading = Reading(subjects=subjects, known=[nothing] * len(subjects), answers=[None] * len(keys))
+        else:
             with tables.transaction(db, "BEGIN"):
                 version = tables.pragma(db, "data_version")
                 known = self._all_known(db, subjects)
-                return version, known, tables.answers_of(db, self._stored.select(keys))
-
-        version, known, answers = await self._inline(step)
-        self._add_buffered_answers(answers, keys)
-        current = [answers.get(key) for key in keys]
-        reading = Reading(
-            subjects=subjects,
-            known=[known[subject] for subject in subjects],
-            answers=[answer if answer is not None and answer.at >= since else None for answer in current],
-        )
-        self._newest = (reading, self._near.database, version)
-        return reading
-
-    def _read_absent(
-        self, db: sqlite3.Connection, subjects: Sequence[bytes], keys: Sequence[bytes]
-    ) -> Reading | None:
-        """Return a reading without a database query if the filter excludes all keys.
-
-        Most calls are to unknown numbers.
-        """
-        seq, version = tables.state(db)
-        if not self._stored.has_none(db, seq, [*subjects, *keys]):
-            return None
-        refuse_if_short(seq, self._required)
-        reading = Reading(
-            subjects=subjects, known=[self._nothing_at(seq)] * len(subjects), answers=[None] * len(keys)
-        )
+                answers = tables.answers_of(db, self._stored.select(keys))
+            self._add_buffered_answers(answers, keys)
+            current = [answers.get(key) for key in keys]
+            reading = Reading(
+                subjects=subjects,
+                known=[known[subject] for subject in subjects],
+                answers=[answer if answer is not None and answer.at >= since else None for answer in current],
+            )
         self._newest = (reading, db, version)
         return reading
 

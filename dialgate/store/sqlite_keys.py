@@ -17,9 +17,8 @@ from dialgate.store import sqlite_tables as tables
 from dialgate.store.key_filter import KeyFilter
 from dialgate.store.sqlite_connection import WAIT, Connection
 
-CATCH_UP = (
-    10_000  # ledger entries added on the event loop; after more (bulk import) the filter is filled again
-)
+# Ledger entries that a read adds on the event loop. After more, as from a bulk import, a thread fills the filter again.
+CATCH_UP = 10_000
 _CHUNK = 500  # keys added before the filling thread releases the interpreter
 
 
@@ -56,10 +55,12 @@ class StoredKeys:
 
         Call it in the same transaction as the query for keys.
         """
-        if self._filter is None or (self._seq == seq and self._database is db):
+        if self._filter is None:
             return
-        if self._database is not db or not 0 < seq - self._seq <= CATCH_UP:  # the file may be another one
+        if self._database is not db or not 0 <= seq - self._seq <= CATCH_UP:  # the file may be another one
             self._filter = None
+            return
+        if seq == self._seq:
             return
         added = db.execute("SELECT subject FROM ledger WHERE seq > ?", (self._seq,))
         self._filter.add([subject for (subject,) in added])
