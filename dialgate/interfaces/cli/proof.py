@@ -362,7 +362,7 @@ async def _evidence(
 
 
 def _workers_of(config: Config, decision: str) -> list[int]:
-    """Return the workers whose logs are needed: the one that made the decision, or all if none is given."""
+    """Return the workers whose logs are needed: the worker that made the decision, or all workers if no decision is given."""
     if not decision:
         return list(chains.folders(config.data)) or [1]
     keys = _keys(config, 1)
