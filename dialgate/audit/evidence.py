@@ -6,28 +6,28 @@ r"""The evidence bundle: a one-line file with everything needed to check decisio
 body as stored, so no byte can be changed or added. The body is a JSON object:
 
     log, made_at        the log's name, and when the bundle was made
-    decisions           for each decision: id, sequence, sequence of its grounds, and the called number in clear (null if the
-                        keys of its month are destroyed); the registry answers and consents that its facts name, with
+    decisions           for each decision: id, sequence, sequence of its grounds, and the called number in clear text (null
+                        if the keys of its month are destroyed); the registry answers and consents that its facts name, with
                         receipt, artefact and hash, if still stored; the sequences of the entries that report the
                         outcome of the call
-    asked               if the request was a list of numbers: each number with the ids of its decisions
+    asked               for a request about numbers: each number with the ids of its decisions
     entries             decisions and grounds as stored in the log, each with the index of its checkpoint and the Merkle path
                         to that checkpoint's root (RFC 6962, 2.1.1)
     checkpoints, keys   checkpoints as stored in the log, and the public keys that signed them, by name
     kept                texts by their SHA-256: the law and the configuration's file list (`dialgate.config.content_store`) that
                         the grounds name. The configuration's files are left out, except the law and the controller's own file
-    manifest            manifest of the registry answers, if the decisions were made with the answers in use now. If files of
-                        other controllers had to be left out, so is the signature
+    manifest            the manifest of the registry answers, if the decisions were made with the answers that are still in use.
+                        Files of other controllers are left out; the manifest then has no signature
     covered             the last entry covered by a checkpoint; outcomes reported later are not in the bundle
     elsewhere           outcomes reported to other logs of the same gate: log, entries and checkpoints of each, as above
-    since, until        for a list of numbers: only decisions with since <= time < until, if the request had these
-    stamps              RFC 3161 time stamps (DER, base64) of a checkpoint (by index), its line break included
+    since, until        for a request about numbers: the period of the decisions (since <= time < until), if one was requested
+    stamps              RFC 3161 time stamps (DER, base64), each with the index of its checkpoint. A stamp covers the line of the
+                        checkpoint, including the line break
 
 A decision is proved by the first checkpoint that covers it, or by the first time-stamped checkpoint if it follows within a day.
-Entries prove what the log contained when the checkpoint was signed. The bundle does not prove that a number in clear belongs to
-its record, nor what a receipt contains. For these one must trust the signer, because the keys that would prove them also decrypt
-the records of other people. Format 1 contained every file of the configuration. Fields are only appended; any other change is a
-new `format`. `dialgate/tools/verifier/verify_evidence.py` checks all of this without this package.
+Entries prove what the log contained when the checkpoint was signed. The bundle proves neither that a
+number in clear text belongs to its record, nor what a receipt contains. For both, the reader must trust the signer, because the
+keys that would prove them also decrypt the records of other people. Format 1 contained every file of the configuration. Fields are only appended; any other change increments `format`. `dialgate/tools/verifier/verify_evidence.py` checks all of this without this package.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -127,7 +127,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, data: Path, *, keys: Keys, signer: Signer, store: Ledger, worker: int = 1) -> "Sources":
-        """Return the sources of the log that `worker` writes; `keys` must be the keys of that worker."""
+        """Return the sources of the log that `worker` writes. `keys` must be the keys of that worker."""
         folder = chains.folder(data, worker)
         others = tuple(path for path in chains.folders(data).values() if path != folder)
         return cls(data=data, keys=keys, signer=signer, store=store, folder=folder, others=others)
@@ -196,13 +196,13 @@ def _find(sources: Sources, decision: str) -> Record | None:
 
 
 def numbers_in(bundle: bytes) -> set[str]:
-    """Return the called numbers that the bundle contains in clear."""
+    """Return the called numbers that the bundle contains in clear text."""
     findings = msgspec.json.decode(bundle, type=_Sealed).evidence.decisions
     return {finding.number for finding in findings if finding.number}
 
 
 async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request: Bundle) -> bytes:
-    """Return the signed bundle: `request` completed with the decisions and their proofs."""
+    """Complete `request` with the decisions and their proofs, and return the signed bundle."""
     records = [known.record for known in decisions]
     stamps = {stamp.checkpoint: stamp.response for stamp in timestamps(sources.folder)}
     chain = Chain(sources.folder)
@@ -235,7 +235,7 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """Return the name of another log and the proofs of its outcome reports about these calls, or None without reports."""
+    """Return the chain's log name and the proofs of its outcome reports about these calls, or None if it has no reports."""
     seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None
 
@@ -252,7 +252,7 @@ def _outcomes(chain: Chain, records: Sequence[Record]) -> dict[str, list[int]]:
 
 
 def _proved_together(records: Sequence[Record], outcomes: Mapping[str, list[int]]) -> list[tuple[int, ...]]:
-    """Return the groups of entries that one checkpoint must prove: each decision with its grounds, each outcome alone."""
+    """Group the entries that one checkpoint must prove: each decision with its grounds, and each outcome alone."""
     reports = [(seq,) for seqs in outcomes.values() for seq in seqs]
     return [*((record.grounds, record.seq) for record in records), *reports]
 
@@ -342,9 +342,9 @@ def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
 
 
 def _kept_texts(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """Yield the laws and configurations that the records name, with their digests, but no other controller's files.
+    """Yield the laws and configurations that the records name, each with its digest.
 
-    Raises `NoEvidence` if a text is missing.
+    Files of other controllers are omitted. Raises `NoEvidence` if a text is missing.
     """
     laws = {record.law for record in records}
     try:

@@ -66,8 +66,8 @@ class Became(Struct, frozen=True):
 class Account(Struct, frozen=True, kw_only=True):
     """One decision, in words and as data.
 
-    `words` explains it to the called person, one sentence each. `missing` maps each gate that could not be asked for the
-    outcome of the call to the reason. In a list of decisions, the field is empty and the list has its own `missing`.
+    `words`: the sentences that explain the decision to the called person. `missing`: the gates that could not be asked for the
+    outcome of the call, each with the reason. It is empty in a list of decisions, because the list has its own `missing`.
     """
 
     decision_id: str
@@ -124,7 +124,7 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
         law=record.law,
         config=record.config,
         snapshot=record.snapshot,
-        # A company name may end with a full stop, which would then be doubled.
+        # A company name may end with a full stop. Without this, the sentence would end with two.
         words=[
             sentence[:-1] if sentence.endswith("..") else sentence
             for sentence in _Narrator(found, text, names).sentences()
@@ -133,7 +133,7 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
 
 
 def none_found(language: Language, *, dated: bool = False) -> str:
-    """Return the sentence that no decision was found. `dated`: the search was limited to certain dates."""
+    """Return the sentence for a search that found no decision. `dated`: the search was limited to certain dates."""
     phrases = texts.of(language).phrases
     return phrases.none_dated if dated else phrases.none
 
@@ -289,7 +289,7 @@ class _Narrator:
 
 
 def _final_report(outcomes: tuple[OutcomeRecord, ...]) -> OutcomeRecord | None:
-    """Return the outcome report that counts: the strictest, and the latest of equally strict ones."""
+    """Return the outcome report that counts: the strictest, or the latest if several are equally strict."""
     return max(outcomes, key=lambda report: (RESULT_RANK[report.result], report.seq), default=None)
 
 
@@ -299,15 +299,15 @@ def _basis(record: Record) -> Rests | None:
     facts = record.facts
     match kind:
         case "consent":
-            consent = next(each for each in facts.known.consents if each.id == name)
+            consent = next(consent for consent in facts.known.consents if consent.id == name)
             return Rests(
                 kind=kind, id=name, since=local_time.rfc3339(consent.collected_at), origin=consent.origin
             )
         case "contract":
-            contract = next(each for each in facts.known.contracts if each.id == name)
+            contract = next(contract for contract in facts.known.contracts if contract.id == name)
             return Rests(kind=kind, id=name, since=contract.starts.isoformat(), origin=None)
         case "request":
-            request = next(each for each in facts.known.requests if each.id == name)
+            request = next(request for request in facts.known.requests if request.id == name)
             return Rests(kind=kind, id=name, since=local_time.rfc3339(request.requested_at), origin=None)
         case "directory":
             origin = next(listing for listing in facts.listings if listing.list == name).origin

@@ -56,9 +56,10 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
 
 
 def retire(config: Config, keys: Keys, month: str) -> int:
-    """Destroy the keys of `month`, after saving the ids of its decisions under a legal hold.
+    """Destroy the keys of `month`. Return how many decision ids were saved for legal holds.
 
-    Returns how many ids were saved. Raises what `months` raises.
+    Decisions about numbers under a legal hold stay linked to their numbers, because their ids are saved first. Raises what
+    `months` raises.
     """
     chains = Chains(config.data)
 
@@ -81,7 +82,7 @@ def _month(
     now: Instant,
 ) -> Month:
     own = {(country, allow): count for (month, country, allow), count in counts.items() if month == name}
-    # If no decision of the month is here, its segments may be stored elsewhere: use the term without a country, the longest.
+    # Without decisions of the month here, its segments may be stored elsewhere. Then the longest term applies.
     groups = own or {("", True): 0}
     longest = max(decision_retention.months(retention, country, allowed=allow) for country, allow in groups)
     over_from = decision_retention.over_from(name, longest)

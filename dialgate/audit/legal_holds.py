@@ -7,8 +7,8 @@ One JSON object, mode 0600, always replaced as a whole:
 
 `number` is encrypted with the key for holds (`Keys.holds`), which outlives the keys of a month. `records` are the ids of the
 number's decisions in months that were retired during the hold: the log is never edited, so this file keeps the link. Lifting a
-hold deletes `number` and `records` and keeps the rest. Every change of the fields needs a new `format`, because programs refuse
-files with unknown fields. `holds.json.new` is an unfinished write. `holds.lock` is empty and locked by the process that changes
+hold deletes `number` and `records` and keeps the rest. Every change to the fields increments `format`, because
+programs refuse files with unknown fields. `holds.json.new` is an unfinished write. `holds.lock` is empty and locked by the process that changes
 the file.
 """
 
@@ -81,12 +81,12 @@ class Holds:
         self._path, self._keys = folder / "holds.json", keys
 
     def all(self) -> tuple[Hold, ...]:
-        """Return all holds, lifted ones too, oldest first."""
+        """Return all holds, including lifted ones, oldest first."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=_File).holds
         except FileNotFoundError:
             return ()
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec may raise the latter
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec raises this for invalid UTF-8
             raise HoldRefused(f"{self._path}: {error}. Restore the file from its backup.") from error
 
     def under(self) -> "UnderHold":
@@ -152,7 +152,7 @@ class Holds:
 
 
 def _refuse_number_in(number: str, *texts: str) -> None:
-    """Raise `HoldRefused` if a text that is stored in clear contains the number that the hold encrypts."""
+    """Raise `HoldRefused` if a text, which is stored unencrypted, contains the number of the hold."""
     for text in texts:
         if number[-_DIGITS_GIVEN_AWAY:] in "".join(character for character in text if character.isdigit()):
             raise HoldRefused("the reason or the name contains the number. Name the case file instead.")

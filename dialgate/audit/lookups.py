@@ -1,4 +1,4 @@
-"""The record of look-ups: who reads data about a number, and why, is recorded before the data is shown.
+"""The record of look-ups: who read data about a number, and why. It is written before the data is shown.
 
 GDPR 5(2), 15(1)(c), 32: the data subject may ask who saw the data, and after a breach the controller must know. If the look-up
 cannot be recorded, no data is shown. The same record limits the look-ups per client: by looking up every number, a client could
@@ -62,7 +62,7 @@ class Lookups:
     async def record(
         self, client: Client, settings: Settings, controller: str, number: str, what: str, purpose: str
     ) -> None:
-        """Record a look-up of this number (E.164); show the data only after this returns.
+        """Record a look-up of this number (E.164). Show the data only after this returns.
 
         Raises `TooManyLookups`, `StoreUnavailable`, and `Refused` if `purpose` is empty.
         """

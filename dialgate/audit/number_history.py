@@ -22,7 +22,7 @@ from dialgate.decision_log.records import Record
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
 
-# The order of decisions across gates: time, log, sequence in the log. Newer ones are greater.
+# Orders decisions across gates, oldest first: time, log, sequence in the log.
 Position: TypeAlias = tuple[Instant, str, int]
 BEGINNING: Final[Position] = (0, "", 0)
 _FOR_EVER: Final[Instant] = 1 << 62
@@ -101,7 +101,7 @@ class Inquiry:
         return self._with_outcomes(chains, list(islice(visible, most)))
 
     def _under_hold(self, chains: Chains, number: str) -> Iterator[tuple[Line, Record]]:
-        """Yield the decisions of retired months that a legal hold keeps linked, newest first."""
+        """Yield the number's decisions in retired months, newest first. A legal hold keeps them linked to the number."""
         hold = Holds(self._data, self._keys).find(number)
         live = set(self._keys.hashes(number).values())
         entries = filter(None, map(chains.find, hold.records if hold else ()))
@@ -120,7 +120,7 @@ class Inquiry:
         return self._with_outcomes(chains, [(entry.line, entry.record)])[0]
 
     def outcomes(self, decisions: Collection[str]) -> list[OutcomeRecord]:
-        """Return this node's outcome reports about these decisions, which another gate may have made.
+        """Return this node's outcome reports about these decisions, including decisions of other gates.
 
         Raises `LogDamaged`.
         """

@@ -1,7 +1,7 @@
 """Replay of decisions on their recorded facts, under the law of their day or under a draft law.
 
 For every record: `decide(record.facts, law of that day) == record.decision`. A draft law is applied to the recorded facts only.
-If the draft requires a registry that was not consulted then, it denies the call. Holidays are those of the recorded facts.
+If the draft requires a registry that was not consulted at the time, the call is denied. Holidays are those of the recorded facts.
 """
 
 from collections import Counter

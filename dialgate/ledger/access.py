@@ -78,7 +78,7 @@ class LedgerAccess:
             raise Refused("number.invalid", f"The number {problem}; send it in E.164.", "number") from problem
 
     def person(self, client: Client, controller: str, number: str) -> tuple[ControllerFile, str]:
-        """Return the controller and the number in E.164 of a client's request. Raises `Refused`."""
+        """Return the controller and the E.164 number that a client's request names. Raises `Refused`."""
         owner = self.controller(client, controller)
         return owner, self.number(number, owner)
 
@@ -136,7 +136,7 @@ class LedgerAccess:
 
     @staticmethod
     def past(at: datetime | None, now: Instant, name: str) -> Instant:
-        """Return the instant in a request, or `now` without one. Raises `Refused` if it is in the future."""
+        """Return the instant `at` of a request, or `now` if it is None. Raises `Refused` if it is in the future."""
         with refuse_misstated():
             return past(at, now, name)
 

@@ -64,7 +64,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Drafted(Struct, frozen=True):
-    """The entries of a part of the file. `subjects` and `entries` are concatenated; each entry ends at one of `ends`."""
+    """The entries from one part of a file. `subjects` and `entries` are concatenated; `ends` holds the end of each entry."""
 
     subjects: bytes
     entries: bytes
@@ -72,7 +72,7 @@ class Drafted(Struct, frozen=True):
     problems: list[RowProblem]
 
 
-class Taken:
+class ImportedRows:
     """The valid rows as entries, kept in an unnamed temporary file (`spool`), and the count of invalid rows."""
 
     def __init__(self, spool: IO[bytes]) -> None:
@@ -104,17 +104,19 @@ class Taken:
                 ]
 
 
-def take(table: Table, keys: Keys, order: Order, taken: Taken, note: Callable[[RowProblem], None]) -> None:
-    """Read all rows into `taken`, and call `note` with each invalid row. Raises `Unreadable`."""
+def read_rows(
+    table: Table, keys: Keys, order: Order, imported: ImportedRows, note: Callable[[RowProblem], None]
+) -> None:
+    """Read all rows into `imported`, and call `note` with each invalid row. Raises `Unreadable`."""
     drafter = Drafter(keys, order, _columns(table, order.kind), table.layout.number - 1)
     for drafted in spread(drafter, table.pieces(_DRAFTED_AT_ONCE)):
-        taken.add(drafted)
+        imported.add(drafted)
         for problem in drafted.problems:
             note(problem)
 
 
 class Drafter:
-    """The conversion of rows to entries. `fields` holds column positions and names, `number` the number's column."""
+    """A converter of rows to entries. `fields` holds column positions and names; `number` is the position of the number."""
 
     def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
         self._from = (keys, order, fields, number)
@@ -156,12 +158,12 @@ class Drafter:
 
 
 def columns(kind: type[Ask]) -> list[str]:
-    """Return the columns that a file may have in addition to the one with the number."""
+    """Return the columns that a file may have, apart from the number column."""
     return [name for name in _FIELDS[kind] if name not in _NOT_COLUMNS]
 
 
 def columns_by_need(kind: type[Ask]) -> tuple[list[str], list[str]]:
-    """Return the required and the optional columns, without the one with the number."""
+    """Return the required and the optional columns, apart from the number column."""
     fields = [_FIELDS[kind][name] for name in columns(kind)]
     fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # the kind's own fields first
     required, optional = (
@@ -234,16 +236,16 @@ def _form(field: Field) -> str:
             return PATTERNS.get(field.pattern, "")
 
 
-async def write(store: Ledger, taken: Taken, done: Callable[[int], None]) -> int:
+async def write(store: Ledger, imported: ImportedRows, done: Callable[[int], None]) -> int:
     """Write the new entries and return their number. Call `done` with the number of rows of each durable part.
 
     Raises `StoreUnavailable`; the parts that are already written remain.
     """
-    return await bulk_writes.write(store, _new(store, taken), done)
+    return await bulk_writes.write(store, _new(store, imported), done)
 
 
-async def _new(store: Ledger, taken: Taken) -> AsyncIterator[tuple[list[Draft], int]]:
-    for part in taken.parts():
+async def _new(store: Ledger, imported: ImportedRows) -> AsyncIterator[tuple[list[Draft], int]]:
+    for part in imported.parts():
         subjects = list(await store.subjects_with_entries([draft.subject for draft in part]))
         known = dict(zip(subjects, (await store.read(subjects)).known, strict=True)) if subjects else {}
         yield (

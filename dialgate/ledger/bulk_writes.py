@@ -32,11 +32,11 @@ def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
 async def write(
     store: Ledger, parts: AsyncIterator[tuple[Sequence[Draft], int]], done: Callable[[int], None]
 ) -> int:
-    """Write parts (entries and their number of rows), and return the number of entries.
+    """Write the parts and return the number of entries. A part is a list of entries and the number of its rows.
 
-    Call `done` with the number of rows of each durable part. The next part is prepared while others are written, so
-    two parts may contain the same number only if a repeated entry is harmless. Raises `StoreUnavailable`; the parts
-    that are already written remain.
+    Call `done` with the number of rows of each durable part. While parts are written, the next one is prepared, so two parts may
+    contain the same number only if a repeated entry is harmless. Raises `StoreUnavailable`; the parts that are already written
+    remain.
     """
     written = 0
     writing: deque[tuple[asyncio.Task[list[int]], int]] = deque()

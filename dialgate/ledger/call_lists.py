@@ -195,7 +195,7 @@ class CallLists:
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
-    """Raise `Refused` if a text field contains a number of the list, because decisions would record it in clear."""
+    """Raise `Refused` if a text field contains a number of the list, because decisions would record it unencrypted."""
     texts = {
         "id": ask.id,
         "collected_by": ask.collected_by,

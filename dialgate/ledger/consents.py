@@ -84,22 +84,22 @@ class Consents:
             now=self._access.clock(),
         )
         with TemporaryFile(dir=self._access.config.data) as spool:
-            taken = bulk_import.Taken(spool)
+            imported = bulk_import.ImportedRows(spool)
             try:
                 table = tabular.read(file, controller.country, hints)
-                bulk_import.take(table, self._access.keys, order, taken, note)
+                bulk_import.read_rows(table, self._access.keys, order, imported, note)
             except tabular.Unreadable as error:
                 raise Refused("list.unreadable", str(error), "file") from error
-            if not len(taken) or (taken.problems and not ask.skip_bad):
-                raise unfit(len(taken), taken.rows, taken.problems, taken.first)
-            recorded = await bulk_import.write(self._access.store, taken, plan(len(taken)))
+            if not len(imported) or (imported.problems and not ask.skip_bad):
+                raise unfit(len(imported), imported.rows, imported.problems, imported.first)
+            recorded = await bulk_import.write(self._access.store, imported, plan(len(imported)))
         self._access.metrics.ledger.labels(ask.kind).inc(recorded)
         self._access.notices.wake()
         return EntriesReport(
-            rows=taken.rows,
+            rows=imported.rows,
             recorded=recorded,
-            known=len(taken) - recorded,
-            refused=taken.problems,
+            known=len(imported) - recorded,
+            refused=imported.problems,
             at=local_time.rfc3339(self._access.clock()),
             layout=table.layout,
         )

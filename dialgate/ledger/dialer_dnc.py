@@ -21,7 +21,7 @@ def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
     """
     settings, password = hook.settings, hook.secret.decode()
     digits = number.removeprefix("+").removeprefix(settings.cut)
-    theirs = settings.campaigns.get(campaign, "")
+    campaign_id = settings.campaigns.get(campaign, "")
     if settings.kind == "vicidial":
         return {
             "source": "dialgate",
@@ -29,7 +29,7 @@ def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
             "pass": password,
             "function": "add_dnc_phone",
             "phone_number": digits,
-            "campaign_id": theirs or "SYSTEM_INTERNAL",
+            "campaign_id": campaign_id or "SYSTEM_INTERNAL",
         }
     return {
         "goUser": settings.user,
@@ -37,7 +37,7 @@ def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
         "goAction": "goActionDNC",
         "responsetype": "json",
         "phone_numbers": digits,
-        "campaign_id": theirs or "INTERNAL",
+        "campaign_id": campaign_id or "INTERNAL",
         "stage": "ADD",
     }
 

@@ -135,7 +135,7 @@ async def _write(judge: Judge, table: tabular.Table, home: str, file: IO[str]) -
 
 
 def _number(cells: list[str], at: int, home: str) -> str:
-    """Return the number of a row in E.164, or the unchanged text if it is not a number; the verdict is then a deny."""
+    """Return the number of a row in E.164. If the text is not a number, return it unchanged, which leads to a deny."""
     raw = cells[at].strip() if at < len(cells) else ""
     if raw.startswith("+"):
         return raw
@@ -168,9 +168,9 @@ def _digest(path: Path) -> str:
 async def preview(
     registrar: Registrar, client: Client, name: str, order: Order, done: Callable[[int, int], None]
 ) -> Preview:
-    """Return the counts of verdicts for a loaded list and the order's campaign. Raises as `scrub` does.
+    """Count the verdicts on a loaded list for the order's campaign. Raises what `scrub` raises.
 
-    After each part is judged, `done` is called with the size of the part and the total.
+    `done` is called after each part with its size and the total.
     """
     judge, _ = await registrar.list_exports.judge(client, order.campaign, order.at)
     counts = Counter[Verdict]()

@@ -12,7 +12,7 @@ _EXPORTS = "exports"  # replaces the number in the subject of an export's entry
 
 
 class ListExports:
-    """The scrub of call lists: a verdict for each row, and a ledger entry for each export."""
+    """The operations that scrub call lists and record exports in the ledger."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access

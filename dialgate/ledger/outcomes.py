@@ -97,14 +97,14 @@ class Outcomes:
         The number is empty if only an unreachable gate has it. Raises `Refused`, `Unavailable`.
         """
         owner, number = line.controller.id if line else "", ""
-        mine = owner in client.controllers
-        if ask.outcome in _IN_LEDGER or not mine:
+        is_own = owner in client.controllers
+        if ask.outcome in _IN_LEDGER or not is_own:
             # The campaign may have changed its controller since: the result is for the controller of the call.
             try:
-                ask_for = self._called if mine else self._called_evenly
+                ask_for = self._called if is_own else self._called_evenly
                 owner, number = await ask_for(ask.decision_id)
             except Unavailable:
-                if line and not mine:
+                if line and not is_own:
                     raise _unknown_decision() from None  # do not reveal that the decision exists
                 if line is None or await self._threads.run(self._moved, line.campaign.id):
                     raise  # the subject's hash belongs to the former controller
@@ -115,7 +115,7 @@ class Outcomes:
     async def _stop(
         self, client: Client, controller: str, number: str, subject: bytes, proof: str
     ) -> Receipt:
-        """Revoke for the called number. If only its `subject` is known, revoke for that; subscribers then get no notice."""
+        """Record a revocation of the called number. If only its `subject` is known, subscribers get no notice."""
         if number:
             stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
             return await self._revocations.revoke(client, stop)
@@ -141,7 +141,10 @@ class Outcomes:
         return call
 
     async def _called_evenly(self, decision: str) -> tuple[str, str]:
-        """Do as `_called`, but always with the same reads, so that the response time does not reveal whether a record exists."""
+        """Return the result of `_called`, always after the same reads.
+
+        The response time must not reveal whether a record exists.
+        """
         here, elsewhere = await asyncio.gather(self.called_here(decision), self.elsewhere(decision))
         if call := here or elsewhere:
             return call

@@ -27,7 +27,7 @@ from dialgate.store.watermark import LedgerWatermark
 
 
 class Registrar:
-    """The parts of the ledger on one store."""
+    """All ledger operations on one store."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Registrar:
         metrics: Metrics,
         recorder: Recorder | None = None,
     ) -> None:
-        # Set when a list's file has changed: upkeep then starts its next round at once.
+        # Set after a list's file has changed, so that upkeep starts its next round at once.
         self.changed = asyncio.Event()
         # Commands have no recorder. Only the operator uses them, so they show sequences.
         self.access = access = LedgerAccess(

@@ -1,4 +1,7 @@
-"""The fields of a ledger request, read from its struct, for options of commands and columns of import files."""
+"""The fields of a ledger request, read from its struct.
+
+They become options of commands and columns of import files.
+"""
 
 from typing import Any, Literal, TypeAlias
 

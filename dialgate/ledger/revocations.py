@@ -162,5 +162,5 @@ class Revocations:
 
 
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
-    """Return the campaign in a request. With a wider scope the field is unchecked text, so numbers in it are blanked."""
+    """Return the campaign in a request. Mask numbers in it if the scope is wider, because the field is then unchecked text."""
     return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)

@@ -235,7 +235,7 @@ class ListRequest(Request, frozen=True, kw_only=True):
     basis: Annotated[
         Basis,
         about(
-            "The legal basis of the rows. A column `basis` may set it for a row. A mobile number from the directory needs it in its row."
+            "The legal basis of the rows. A column `basis` may set it for a row. A mobile number from the directory must have `directory` in this column."
         ),
     ]
     collected_by: Annotated[Phrase, about("Who collected the numbers.")]
@@ -247,7 +247,8 @@ class ListRequest(Request, frozen=True, kw_only=True):
 class Receipt(Struct, frozen=True, omit_defaults=True):
     """The acknowledgement of ledger entry `seq`, which applies to every decision made after `at`.
 
-    `note` says why no call can rely on the entry yet. It is absent if calls can, and for entries that are not a legal basis.
+    `note` says why no call can rely on the entry yet. It is absent if calls can rely on the entry, or if the entry is not a legal
+    basis.
     """
 
     seq: int
@@ -263,7 +264,7 @@ class ProofReceipt(Struct, frozen=True, omit_defaults=True):
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import: Of its `rows`, `revoked` are new and `known` were already revoked at least as widely."""
+    """The result of an import. Of its `rows`, `revoked` are new and `known` were already revoked at least as widely."""
 
     rows: int
     revoked: int
@@ -275,7 +276,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import: Of its `rows`, `recorded` are new and `known` were already in the ledger unchanged."""
+    """The result of an import. Of its `rows`, `recorded` are new and `known` were already in the ledger unchanged."""
 
     rows: int
     recorded: int
@@ -351,8 +352,8 @@ class RetiredList(ListInfo, frozen=True, kw_only=True):
 class ListReport(Struct, frozen=True, kw_only=True):
     """The result of loading a list. `in_force` says where and from when it is used.
 
-    `unstated` counts accepted numbers, such as mobiles, that need `directory` in their own row and do not have it: the list
-    permits no calls to them.
+    `unstated` counts accepted numbers, such as mobiles, whose row must state the basis `directory` but does not. The list permits
+    no calls to them.
     """
 
     info: ListInfo = field(name="list")

@@ -57,7 +57,7 @@ class AnswersUnusable(Unavailable):
     component = "snapshot"
 
 
-class _Judged(Struct, frozen=True):
+class _CachedVerdict(Struct, frozen=True):
     """A cached verdict. `references` keeps the objects alive whose ids are part of the cache key."""
 
     verdict: Verdict
@@ -79,7 +79,7 @@ class Judge:
         self._client = Client(name="scrub", controllers=(self._line.controller.id,), scopes=())
         self._from = next(iter(self._line.caller_ids))
         self._gatherer = Gatherer(config, keys)
-        self._judged: dict[tuple[object, ...], _Judged] = {}
+        self._judged: dict[tuple[object, ...], _CachedVerdict] = {}
         self._snapshot: Snapshot | None = None
 
     async def open(self) -> None:
@@ -134,7 +134,7 @@ class Judge:
             return default.verdict
         return _verdict_of(decide(facts, law))
 
-    def _default(self, question: Question) -> _Judged:
+    def _default(self, question: Question) -> _CachedVerdict:
         """Return the verdict for a number with no ledger entries and no attempts."""
         file_facts = self._gatherer.files(question)
         key = (question.number.problem or id(question.number), question.zones, id(file_facts))
@@ -145,7 +145,7 @@ class Judge:
             shown = self._gatherer.presentation(question)
             facts = self._gatherer.facts(question, shown.fact, _NOTHING, file_facts, self.at)
             verdict = _verdict_of(decide(facts, self._config.laws[question.country]))
-            judged = self._judged[key] = _Judged(verdict, facts, (question.number, file_facts))
+            judged = self._judged[key] = _CachedVerdict(verdict, facts, (question.number, file_facts))
         return judged
 
 

@@ -106,7 +106,7 @@ class Notices:
         self._news = asyncio.Event()
 
     async def wait(self, seconds: float, written: int = -1) -> None:
-        """Wait for the next write in this process, at most for `seconds`, because another process may write too.
+        """Wait up to `seconds` for the next write in this process. Writes in other processes are not noticed.
 
         Return at once if the number of writes is no longer `written`.
         """
@@ -116,7 +116,7 @@ class Notices:
                     await self._news.wait()
 
     def close(self) -> None:
-        """Tell the readers to stop."""
+        """Make the readers stop."""
         self.closing = True
         self.wake()
 
@@ -141,5 +141,5 @@ def behind(delivery: Delivery, head: int) -> int:
 
 
 def failing(delivery: Delivery, now: Instant) -> Instant:
-    """Return the time for which a delivery has been failing, in milliseconds, or 0 if it is not failing."""
+    """Return for how long a delivery has been failing, in milliseconds. Return 0 if it is not failing."""
     return now - delivery.failing_since if delivery.failing_since else 0

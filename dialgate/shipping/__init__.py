@@ -20,7 +20,7 @@ Keys in Redis, where NAME comes from the settings:
 
     {NAME}:decisions           a hash: name of each log to the node and worker that write it, as in `gate/2`
     {NAME}:decisions:LOG       a stream per log. The id of an entry is its sequence, `1042-0`. Its fields are `hash` and `entry`,
-                               both as stored, so the stream contains no called number in clear
+                               both as stored, so the stream contains no unencrypted called number
 
 The last id of a stream shows which entries were delivered, so no entry appears twice. A consumer that was interrupted continues
 after its own last id. `data/shipping/` stores a cursor per target.

@@ -165,7 +165,7 @@ class _Chain:
         cursors.store(self.log, self._cursor)
 
     def stamps(self) -> Iterator[tuple[Stamped, bytes]]:
-        """Yield the time stamps of shipped checkpoints that were not shipped yet. Raises `LogDamaged`.
+        """Yield the new time stamps of shipped checkpoints. Raises `LogDamaged`.
 
         A time stamp is made some time after its checkpoint.
         """
@@ -189,7 +189,7 @@ class _Chain:
 
 
 def _closed_at(path: Path) -> Instant:
-    """Return when the segment was last written, or 0 if it was just packed."""
+    """Return when the segment was last written. Return 0 if it was packed in the meantime."""
     try:
         return int(path.stat().st_mtime * SECOND)
     except FileNotFoundError:
@@ -197,15 +197,12 @@ def _closed_at(path: Path) -> Instant:
 
 
 def _files(segment: Path) -> list[Path]:
-    """Return the files of a segment, the segment itself last."""
+    """Return the files of a segment. The segment itself is the last one."""
     return files_of(segment) if segment.suffix == PACKED else [segment]
 
 
 def _prove(closed: _Closed, signed: StoredCheckpoint) -> None:
-    """Raise `Refused` unless the whole segment matches its signed checkpoint.
-
-    So no damaged segment is shipped.
-    """
+    """Raise `Refused` unless the whole segment matches its signed checkpoint. A damaged segment must not be shipped."""
     scan = scan_segment(closed.path, closed.first, (), open_segment, newest=False)
     if scan.fault is not None:
         raise Refused(

@@ -187,9 +187,10 @@ class _Chain:
             self.store_cursor(cursors)
 
     def resume_at(self, delivered: int, keep: int) -> None:
-        """Continue after the last entry of the stream, which differs from the expected one.
+        """Continue after entry `delivered`, the last entry of the stream, which is not the expected one.
 
-        Raises `Refused` if the stream contains entries that the log does not.
+        If the stream is empty, `keep` entries are delivered again. Raises `Refused` if the stream contains entries that the log does
+        not contain.
         """
         if delivered > self._upto:
             raise Refused(
@@ -203,7 +204,7 @@ class _Chain:
                 had=self.delivered,
                 has=delivered,
             )
-        # If the stream was deleted, deliver as many entries again as it kept.
+        # After a deletion of the stream, deliver as many entries again as it kept.
         self.seq = delivered or (max(self.delivered - keep, 0) if self.delivered else self.seq)
         self.delivered, self._last = delivered, None
 

@@ -21,11 +21,11 @@ _RETRY_TIMEOUT: Final = timedelta(seconds=60)
 
 
 class TargetFailed(Exception):
-    """The target failed. The file is missing or complete at the target, and the attempt is repeated later."""
+    """The error for a failed attempt, which is repeated later. The target contains the whole file or none of it."""
 
 
 class Refused(Exception):
-    """A problem that is not retried: an operator has to act."""
+    """The error for a problem that an operator must solve. The attempt is not repeated."""
 
 
 class Target(Protocol):

@@ -1,1 +1,1 @@
-"""Reconciliation: matches calls that left through a trunk with the decisions that allowed them."""
+"""Reconciliation of the calls that left through a trunk with the decisions that allowed them."""

@@ -33,9 +33,9 @@ class CdrUnreadable(Exception):
 
 
 class Columns(Struct, frozen=True, kw_only=True):
-    """The column names of a file, empty for the format's own names.
+    """The column names of a file. An empty name stands for the default name of the format.
 
-    `only` holds pairs of column and value: rows with another value in the column are skipped.
+    `only` holds pairs of column and value. Rows with a different value in that column are skipped.
     """
 
     time: str = ""

@@ -126,13 +126,13 @@ def _counted(column: Any) -> Counter[str]:
 
 
 def _locals(table: pa.Table) -> Any:
-    """Return which rows dial a Local channel. These calls do not leave; the channel behind it has its own row."""
+    """Return a mask of the rows that dial a Local channel. The channel behind it has its own row."""
     dialled, argument = table.column("dstchannel"), table.column("lastdata")
     return pc.starts_with(pc.if_else(pc.equal(dialled, ""), argument, dialled), _LOCAL)
 
 
 def _unconnected(table: pa.Table, trunks: Trunks) -> Any:
-    """Return which calls ended before they had a channel, although Dial's argument names a trunk."""
+    """Return a mask of the calls that ended before a channel existed, although Dial's argument names a trunk."""
     here = np.zeros(len(table), np.bool_)
     rows = np.flatnonzero(pc.equal(table.column("dstchannel"), "").to_numpy())
     arguments = table.column("lastdata").take(pa.array(rows)).to_pylist()
@@ -178,7 +178,7 @@ class _Use(NamedTuple):
 def _originated(
     table: pa.Table, outgoing: Any, dialled_here: Any, called_here: Any, trunks: Trunks
 ) -> list[int]:
-    """Return the rows of calls that were originated at a trunk: neither dialled nor incoming, one row per channel."""
+    """Return the rows of calls originated at a trunk, neither dialled nor incoming. Each channel has one row."""
     undialled = pc.and_(dialled_here, pc.invert(outgoing))
     named = [table.column("channel").filter(called_here), table.column("dstchannel").filter(undialled)]
     suspects = pc.unique(

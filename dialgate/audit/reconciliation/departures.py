@@ -38,7 +38,7 @@ class Departures:
         self.skipped = is_own | is_leg
 
     def file(self, row: int) -> tuple[Calls, int]:
-        """Return the file of a row, and the row's index in it."""
+        """Return the file that contains a row, and the index of the row in that file."""
         index = int(np.searchsorted(self._starts, row, "right")) - 1
         return self._files[index], row - int(self._starts[index])
 
@@ -51,7 +51,7 @@ class Departures:
         return (file.decision[at] or "") if file.decision else ""
 
     def _legs(self) -> NDArray[np.bool_]:
-        """Return which rows continue a call that was not answered, for example because a trunk was down."""
+        """Return a mask of the rows that retry an unanswered call, for example because a trunk was down."""
         legs = np.zeros(len(self.at), np.bool_)
         for file, start in zip(self._files, self._starts.tolist(), strict=False):
             with_call = np.flatnonzero(file.call >= 0)

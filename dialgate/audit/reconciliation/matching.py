@@ -66,7 +66,7 @@ class Node(Struct, frozen=True):
 class Finding(Struct, frozen=True, kw_only=True):
     """A call that no decision allowed.
 
-    `at` is in ms, 0 if unreadable. `number` is in clear, as written in the file: show it only for a stated purpose. `decision`
+    `at` is in ms, 0 if unreadable. `number` is unmasked, as written in the file: show it only for a stated purpose. `decision`
     is the id of the nearest decision, or empty.
     """
 
@@ -180,7 +180,7 @@ class _Reconciliation:
     def _linked_by_id(
         self, rows: Departures, decisions: _Decisions, findings: list[_Fault], since: Instant
     ) -> list[_Fault]:
-        """Return the findings, with kind `other_number` for undecided calls whose decision id or call id leads to a decision."""
+        """Return the findings. Use kind `other_number` for a call without a check whose decision id or call id names a decision."""
         lost = [
             (row, rows.call_id(row), rows.decision(row)) for row, kind, _ in findings if kind == "undecided"
         ]
@@ -263,17 +263,17 @@ class _Reconciliation:
     def _numbered(
         self, rows: Departures, decisions: _Decisions, since: Instant, until: Instant
     ) -> tuple[Longs, Longs]:
-        """Return the index in `rows.numbers` of each call's and of each decision's number, or -1."""
+        """Return two arrays of indexes into `rows.numbers`: one for calls, one for decisions. -1 means no number."""
         of_decision = np.full(len(decisions.seq), -1, np.int64)
         for place, node in enumerate(self._nodes):
-            mine = np.flatnonzero(decisions.log == place)
-            for month in _months(node, decisions.at[mine], since, until):
+            of_node = np.flatnonzero(decisions.log == place)
+            for month in _months(node, decisions.at[of_node], since, until):
                 hashes, at = _hashed(rows.numbers, month)
                 if not len(hashes):
                     continue
-                nearest = np.minimum(np.searchsorted(hashes, decisions.number[mine]), len(hashes) - 1)
-                hit = hashes[nearest] == decisions.number[mine]
-                of_decision[mine[hit]] = at[nearest[hit]]
+                nearest = np.minimum(np.searchsorted(hashes, decisions.number[of_node]), len(hashes) - 1)
+                hit = hashes[nearest] == decisions.number[of_node]
+                of_decision[of_node[hit]] = at[nearest[hit]]
         return rows.number, of_decision
 
 
@@ -380,7 +380,7 @@ def _parts(node: Node, since: Instant) -> Iterator[Part]:
 
 
 def _months(node: Node, times: Longs, since: Instant, until: Instant) -> Iterator[MonthKeys]:
-    """Yield the keys of the months in this period. Raises `KeyRetired` if those of a month with decisions are destroyed."""
+    """Yield the keys of the months in this period. Raises `KeyRetired` if a month with decisions has no keys."""
     live = node.keys.live()
     for name in span.months(max(since, 0)):
         if name > month_of(max(until, 0)):
