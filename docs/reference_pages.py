@@ -336,7 +336,7 @@ A section without a default may be left out; its own defaults then apply.
 
 
 def country_file() -> str:
-    plain = {"country", "name", "zone", "holidays", "sectors", "codes"}
+    plain = {"country", "name", "zone", "holidays", "sectors", "codes", "draft", "missing"}
     lists: list[str] = []
     for field in types.type_info(law.Law).fields:  # type: ignore[attr-defined]
         if field.name in plain:

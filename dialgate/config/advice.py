@@ -37,7 +37,7 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
     `registries` is the configuration file of the nightly job (`registry-sync`).
     """
     consulted, faults = _read_consulted(registries)
-    found = [*faults]
+    found = [*faults, *_draft_warnings(config)]
     for controller in config.controllers.values():
         lines = [line for line in config.lines.values() if line.controller.id == controller.id]
         found += (
@@ -67,6 +67,19 @@ def open_always(config: Config, now: Instant) -> list[str]:
         for name, line in config.lines.items()
         if (hours := _binding(config, line, now).hours) and all(map(_never_closes, hours))
     ]
+
+
+def _draft_warnings(config: Config) -> Iterator[str]:
+    for country, law in config.laws.items():
+        if law.draft:
+            missing = f". It does not express: {'; '.join(law.missing)}" if law.missing else ""
+            yield f"{law.name} ({country}): calls are decided under a draft, because `accept_drafts` names it{missing}"
+    for name, line in config.lines.items():
+        if line.dial_region in config.drafts:
+            yield (
+                f"campaign {name}: its dial_region is {line.dial_region}, whose country file is a draft, so every such call "
+                f"is denied with law.draft; name {line.dial_region} in `accept_drafts` to use the file as it is"
+            )
 
 
 def _lacks(config: Config, controller: str, contact: str) -> Iterator[str]:

@@ -25,7 +25,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """The checked content of all files.
 
     `hash` identifies the whole configuration (see `content_store`). `contents` holds the bytes of each
-    file by hash, for the archive. `law_hash` holds the hash of each country's file.
+    file by hash, for the archive. `law_hash` holds the hash of each country's file. `drafts` holds the laws that decide
+    no call, because their files are drafts that `accept_drafts` does not name.
     """
 
     settings: Settings
@@ -43,6 +44,7 @@ class Config(Struct, frozen=True, kw_only=True):
     hash: str
     hooks: tuple[Hook, ...] = ()
     proxies: tuple[Network, ...] = ()
+    drafts: dict[str, Law] = {}
 
     @property
     def shared(self) -> bool:

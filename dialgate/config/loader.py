@@ -40,6 +40,7 @@ class _Reader:
         self.laws_whole = self.controllers_whole = True
         self.refused_controllers: set[str] = set()
         self.countries_folder = ""
+        self.drafts: dict[str, Law] = {}
 
     def config(self) -> Config:
         settings = self._read(self.path, Settings)
@@ -47,6 +48,7 @@ class _Reader:
             self._read_the_rest()
             raise ConfigError(self.problems)
         laws, hashes = self._laws(self.folder / settings.countries)
+        laws = self._without_drafts(laws, settings.accept_drafts)
         controllers = self._controllers(self.folder / settings.controllers, laws)
         lines = self._lines(controllers, laws)
         index = clients.ClientIndex(settings.clients, self.folder, self._ids(controllers))
@@ -66,7 +68,7 @@ class _Reader:
             folder=self.folder,
             data=(self.folder / settings.data).resolve(),
             laws=laws,
-            law_hash=hashes,
+            law_hash={country: hashes[country] for country in laws},
             controllers=controllers,
             lines=lines,
             keys=index.keys,
@@ -76,13 +78,14 @@ class _Reader:
             contents={**self.contents, **entries, digest: listing},
             hash=digest,
             hooks=hooks,
+            drafts=self.drafts,
         )
 
     def _check(self, settings: Settings, laws: dict[str, Law]) -> None:
         """Check settings that depend on each other."""
         self.problems.extend(settings_faults(settings))
         self.problems.extend(f"{self.path.name}: {fault}" for fault in url_secrets.faults(settings))
-        self.problems.extend(decision_retention.faults(settings.retention, laws))
+        self.problems.extend(decision_retention.faults(settings.retention, laws | self.drafts))
         store = settings.store or SharedStore()
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
@@ -148,6 +151,14 @@ class _Reader:
             hashes[law.country] = loaded[1]
         return laws, hashes
 
+    def _without_drafts(self, laws: dict[str, Law], accepted: tuple[str, ...]) -> dict[str, Law]:
+        """Return the laws that decide calls. The others are kept in `drafts`."""
+        for country in accepted:
+            faults = law_faults(country, laws, self.countries_folder, whole=self.laws_whole)
+            self.problems.extend(f"{self.path.name}: accept_drafts: {fault}" for fault in faults)
+        self.drafts = {country: law for country, law in laws.items() if law.draft and country not in accepted}
+        return {country: law for country, law in laws.items() if country not in self.drafts}
+
     def _controllers(self, folder: Path, laws: dict[str, Law]) -> dict[str, ControllerFile]:
         controllers: dict[str, ControllerFile] = {}
         for path in self._files(folder):
@@ -159,13 +170,18 @@ class _Reader:
             name = self._named(path)
             if read.id in controllers:
                 self.problems.append(f"{name}: a second controller {read.id}")
-            if read.country != NO_COUNTRY:
+            if read.country in self.drafts:
+                self.problems.append(
+                    f"{name}: the country file of {read.country} is a draft; name {read.country} in `accept_drafts` "
+                    "of dialgate.yaml to use it"
+                )
+            elif read.country != NO_COUNTRY:
                 faults = law_faults(read.country, laws, self.countries_folder, whole=self.laws_whole)
                 self.problems.extend(f"{name}: country {fault}" for fault in faults)
             self.problems.extend(
                 f"{name}: adheres to {code!r}, which is not among the `codes` of any country"
                 for code in read.adheres_to
-                if self.laws_whole and not any(code in law.codes for law in laws.values())
+                if self.laws_whole and not any(code in law.codes for law in (laws | self.drafts).values())
             )
             controllers[read.id] = read
         return controllers

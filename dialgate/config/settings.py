@@ -39,6 +39,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Folder of all persistent data, on a local disk. One gate per folder."""
     countries: str = "countries"
     """Folder of the laws, with one file for each country."""
+    accept_drafts: tuple[str, ...] = ()
+    """Countries whose law may decide although its file is a `draft`, for example `[GB]`. Calls to numbers of any other draft are denied with `law.draft`."""
     controllers: str = "controllers"
     """Folder of the controllers, with one file for each."""
     webhooks: str = "webhooks"

@@ -343,6 +343,10 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     """All sectors that a section or a campaign may name."""
     codes: tuple[str, ...] = ()
     """All codes of conduct that a section or a controller may name."""
+    draft: bool = False
+    """Whether the file is unfinished. The gate denies every call to the country's numbers unless `accept_drafts` names the country."""
+    missing: tuple[str, ...] = ()
+    """The rules of the country that the file does not express, one sentence each. `dialgate country show` lists them."""
 
     def binding(self, facts: Facts) -> Binding:
         """Return the sections in force on the day of the facts that apply to the call.

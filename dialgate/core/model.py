@@ -86,7 +86,10 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The properties of the called number, without its digits. `problem` says why it is invalid."""
+    """The properties of the called number, without its digits.
+
+    `problem` says why it is invalid, or that the law of its region is a draft.
+    """
 
     kind: Kind
     region: str = ""

@@ -19,6 +19,7 @@ ReasonClass: TypeAlias = Literal["number", "call", "gate"]
 _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "number.invalid": ("number", "The called number is not valid, or can be read in more than one way."),
     "number.not_diallable": ("number", "Campaigns must not call numbers of this class, or of a country without a law on file."),
+    "law.draft": ("call", "The country file of the called number is a draft that the configuration does not accept."),
     "caller_id.withheld": ("call", "The caller ID is withheld, anonymous or unreadable."),
     "caller_id.not_assigned": ("call", "The caller ID is not assigned to this campaign, or not to this controller alone."),
     "caller_id.wrong_class": ("call", "The caller ID is of a class that this purpose must not use."),

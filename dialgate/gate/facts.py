@@ -220,7 +220,7 @@ class Gatherer:
             line=line,
             e164=number.e164,
             spoken=number.e164 if number.e164 == call.to else f"{number.e164} {_printable(call.to)}",
-            number=_number(number.kind, number.region),
+            number=_number(number.kind, number.region, is_draft=number.region in self.config.drafts),
             zones=number.zones,
             country=number.region if number.region in self.config.laws else line.home,
             call_type=_stricter(call.call_type, line.campaign.call_type),
@@ -351,8 +351,9 @@ class Gatherer:
 
 
 @cache
-def _number(kind: Kind, region: str) -> Number:
-    return Number(kind=kind, region=region)
+def _number(kind: Kind, region: str, *, is_draft: bool) -> Number:
+    problem = f"the law of {region} on file is a draft, which the configuration does not accept"
+    return Number(kind=kind, region=region, problem=problem if is_draft else "")
 
 
 def _stricter(requested: CallType | None, declared: CallType) -> CallType:

@@ -84,3 +84,47 @@ def test_config_check_shows_them_and_succeeds(folder: Path) -> None:
         main.app, ["config", "check", "--config", str(folder / "dialgate.yaml"), *registries]
     )
     assert "registries.yaml" not in shown.stderr
+
+
+DRAFT = {"country": "GB", "name": "United Kingdom", "zone": "Europe/London", "draft": True, "missing": ["the TPS"],
+         "holidays": {"country": "GB"},
+         "diallable": [{"source": "s", "from": "2020-01-01", "kinds": ["fixed"]}],
+         "legal_basis": [{"source": "s", "from": "2020-01-01", "accepts": ["consent"]}]}  # fmt: skip
+
+
+def test_a_campaign_for_a_country_with_a_draft_is_named(folder: Path) -> None:
+    (folder / "countries/gb.yaml").write_text(yaml.safe_dump(DRAFT))
+    assert warned(folder) == []
+    controller = yaml.safe_load((folder / "controllers/acme.yaml").read_text())
+    controller["campaigns"][0]["dial_region"] = "GB"
+    change(folder, "controllers/acme.yaml", campaigns=controller["campaigns"])
+    (warning,) = warned(folder)
+    assert warning.startswith("campaign acme-fibre: its dial_region is GB, whose country file is a draft")
+
+
+def test_an_accepted_draft_is_named_with_what_it_lacks(folder: Path) -> None:
+    (folder / "countries/gb.yaml").write_text(yaml.safe_dump(DRAFT))
+    change(folder, "dialgate.yaml", accept_drafts=["GB"])
+    (warning,) = warned(folder)
+    assert warning.startswith("United Kingdom (GB): calls are decided under a draft")
+    assert warning.endswith("It does not express: the TPS")
+    config = loader.load(folder / "dialgate.yaml")
+    assert (list(config.laws), config.drafts) == (["GB", "IT"], {})
+
+
+def test_an_unaccepted_draft_decides_nothing_and_is_shown(folder: Path) -> None:
+    (folder / "countries/gb.yaml").write_text(yaml.safe_dump(DRAFT))
+    config = loader.load(folder / "dialgate.yaml")
+    assert (list(config.laws), list(config.law_hash), list(config.drafts)) == (["IT"], ["IT"], ["GB"])
+    check = [
+        "config",
+        "check",
+        "--config",
+        str(folder / "dialgate.yaml"),
+        "--registries",
+        str(folder / "registries.yaml"),
+    ]
+    shown = CliRunner().invoke(main.app, check)
+    assert shown.exit_code == 0
+    assert "United Kingdom (GB)" in shown.output
+    assert "the TPS" in shown.output

@@ -132,6 +132,10 @@ ALONE: list[tuple[Change, list[str]]] = [
     (gate("limits", to={"read_seconds": 0}), ["dialgate.yaml: limits.read_seconds: must be more than 0"]),
     (gate("listen", to={"port": 65536}), ["dialgate.yaml: listen.port: must be at most 65535"]),
     (gate("remember_hours", to=23), ["dialgate.yaml: remember_hours: must be at least 24"]),
+    (gate("accept_drafts", to=["GB"]),
+     ["dialgate.yaml: accept_drafts: GB has no country file; countries/ has files for IT"]),
+    (italy("draft", to=True),
+     ["controllers/acme.yaml: the country file of IT is a draft; name IT in `accept_drafts` of dialgate.yaml to use it"]),
     (gate("clients", 0, "scopes", to=["chekc"]),
      [("dialgate.yaml: clients[0].scopes[0]: 'chekc' is not allowed; write one of check, simulate, outcome, revoke,"
       " ledger, lists, read, stream, subjects, watch, metrics, admin")]),

@@ -87,7 +87,9 @@ def unnamed(facts: Facts) -> Facts:
     known, shown = facts.known, facts.caller_id
     return structs.replace(
         facts,
-        number=structs.replace(facts.number, problem=""),
+        number=structs.replace(
+            facts.number, problem="" if facts.number.kind == "invalid" else facts.number.problem
+        ),
         caller_id=structs.replace(
             shown, proof="", number=shown.number if shown.assigned else reserved(shown)
         ),

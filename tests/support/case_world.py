@@ -45,6 +45,7 @@ NUMBERS = {
     ("voip", "IT"): "+395512{:06}",
     ("fixed", "SM"): "+3780549886377",
     ("fixed", "VA"): "+390669812345",
+    ("fixed", "GB"): "+442079460000",
     ("mobile", ""): "+881612345678",
     ("premium", "IT"): "+39899123456",
     ("shared_cost", "IT"): "+39848123456",
@@ -107,7 +108,8 @@ def worlds(every: list[PreparedCase]) -> list[list[PreparedCase]]:
     for case in every:
         facts = case.facts
         whole = any(answer.answer == "uncovered" for answer in facts.registries)
-        key = (case.case.law, facts.controller, facts.campaign, facts.caller_id, facts.listings, whole)
+        draft = facts.number.problem if facts.number.kind != "invalid" else ""
+        key = (case.case.law, facts.controller, facts.campaign, facts.caller_id, facts.listings, whole, draft)
         together[msgspec.json.encode(key)].append(case)
     return [sorted(group, key=lambda case: case.facts.at) for group in together.values()]
 
@@ -118,6 +120,9 @@ def configure(folder: Path, of: PreparedCase) -> Config:
     law = dict(casebook.case_law_data(case))
     law["codes"] = sorted({*law["codes"], *facts.controller.adheres_to})
     (folder / "countries" / f"{case.country.lower()}.yaml").write_text(yaml.safe_dump(law))
+    if facts.number.problem and facts.number.kind != "invalid":
+        draft = law | {"country": facts.number.region, "draft": True}
+        (folder / "countries" / "draft.yaml").write_text(yaml.safe_dump(draft))
     campaign = {
         **{name: value for name, value in structs.asdict(facts.campaign).items() if value is not None},
         "dial_region": case.country,

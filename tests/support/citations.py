@@ -21,6 +21,7 @@ _OTHER_SEVERITY = "self_regulation"
 # The reasons that do not come from a country file: they come from the gate itself or from EU law.
 WITHOUT_SECTION = {
     "number.invalid": "gate",
+    "law.draft": "gate",
     "campaign.unknown": "gate",
     "campaign.inactive": "gate",
     "revocation.revoked": "statute GDPR art. 21(2) and (3)",

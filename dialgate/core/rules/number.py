@@ -2,7 +2,8 @@
 
 L. 5/2018 art. 1 c. 14 forbids generated numbers, such as one reading of an ambiguous string. Emergency, premium,
 shared-cost and service numbers have no subscriber, so a campaign must not call them. San Marino and the Vatican are
-reached through +39 but are not Italy. Numbers of a country without a law on file are denied.
+reached through +39 but are not Italy. Numbers of a country without a law on file, or with a draft that the configuration does not accept, are
+denied.
 """
 
 from dialgate.core.law import Binding
@@ -13,6 +14,8 @@ def number_valid(facts: Facts, law: Binding) -> Outcome:
     number = facts.number
     if number.kind == "invalid":
         return Deny("number.invalid", number.problem, severity="gate")
+    if number.region != law.country and number.problem:
+        return Deny("law.draft", number.problem, severity="gate")
     if number.region != law.country:
         return Deny(
             "number.not_diallable",

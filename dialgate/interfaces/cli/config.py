@@ -81,9 +81,15 @@ def _summary(config: Config) -> dict[str, object]:
         "hash": config.hash,
         "data": str(config.data),
         "laws": {
-            country: {"sha256": config.law_hash[country], "changes": _changes(law)}
+            country: {
+                "sha256": config.law_hash[country],
+                "changes": _changes(law),
+                "draft": law.draft,
+                "missing": law.missing,
+            }
             for country, law in config.laws.items()
         },
+        "drafts": {country: law.missing for country, law in config.drafts.items()},
         "controllers": {
             controller.id: [campaign.id for campaign in controller.campaigns]
             for controller in config.controllers.values()
@@ -110,6 +116,12 @@ def _show_summary(config: Config, open_always: list[str]) -> None:
             for country, law in config.laws.items()
         ],
     )
+    if config.drafts:
+        show_table(
+            "Drafts: calls to these countries are denied, unless `accept_drafts` names them",
+            ("country", "missing"),
+            [(f"{law.name} ({country})", "\n".join(law.missing)) for country, law in config.drafts.items()],
+        )
     show_table(
         "Campaigns",
         ("controller", "campaign", "purpose", "call type", "caller IDs"),
