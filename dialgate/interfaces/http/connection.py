@@ -81,6 +81,9 @@ class Handler(web.RequestHandler):
             answer = response(_TOO_LONG)
         else:
             answer = response(_NOT_HTTP)
+        answer.headers["Server"] = (
+            "dialgate"  # otherwise aiohttp adds its version, and no signal runs that removes it
+        )
         answer.force_close()
         return answer
 

@@ -40,7 +40,7 @@ class Runner:
         self._certificate = certificate
         self._listening: list[asyncio.Server | Listener] = []
         self._opened: set[Connection] = set()
-        app.on_response_prepare.append(self._last)
+        app.on_response_prepare.append(self._finish_head)
         self._runner = web.AppRunner(app, shutdown_timeout=_DRAIN_SECONDS)
 
     @property
@@ -104,7 +104,8 @@ class Runner:
                 accepted, self._connect, self._certificate.context, self._limits.first_byte_seconds
             )
 
-    async def _last(self, _: web.Request, answer: web.StreamResponse) -> None:
+    async def _finish_head(self, _: web.Request, answer: web.StreamResponse) -> None:
+        answer.headers.pop("Server", None)  # aiohttp's, with the versions of aiohttp and Python
         if self._closing.is_set():
             answer.force_close()
 

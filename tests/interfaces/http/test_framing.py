@@ -24,7 +24,8 @@ PROOF = b'{"caller_id": "%b", "kind": "probe", "evidence": "called back"}' % CAL
 
 @pytest.fixture
 async def open_gate(tmp_path: Path) -> AsyncIterator[World]:
-    async with world.running(tmp_path, clients=[world.client("tests", KEY, *SCOPES)]) as made:
+    clients = [world.client("tests", KEY, *SCOPES)]
+    async with world.running(tmp_path, clients=clients, operations={"port": 0}) as made:
         await world.load_list(made)
         yield made
 
@@ -79,6 +80,24 @@ async def test_no_route_answers_head_with_a_body(open_gate: World) -> None:
         follows = second(raw)
         assert follows.startswith(b"HTTP/1.1 200 OK\r\n"), (path, raw)
         assert follows.endswith(b"\r\n\r\nok"), (path, raw)
+
+
+async def test_no_response_names_the_versions_of_the_server(open_gate: World) -> None:
+    operations = await http_application.start_operations(open_gate.app, open_gate.registry)
+    try:
+        for port, asked in (
+            *((open_gate.port, head(path)) for path in sorted(set(paths(open_gate)))),
+            (open_gate.port, head("/v1/check", "Expect: x")),
+            (open_gate.port, b"no HTTP\r\n\r\n"),
+            (open_gate.port, b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n"),
+            (operations.addresses[0][1], head("/metrics")),
+        ):
+            first = (await exchange(port, asked, NEXT)).partition(b"\r\n\r\n")[0]
+            assert first.startswith(b"HTTP/1."), asked
+            assert b"aiohttp" not in first, first
+            assert b"python" not in first.lower(), first
+    finally:
+        await operations.cleanup()
 
 
 async def test_head_has_the_content_length_of_get(open_gate: World) -> None:

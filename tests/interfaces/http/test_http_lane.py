@@ -40,7 +40,7 @@ async def told(reader: asyncio.StreamReader) -> Told:
     head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in head[1:] if line)
     body = json.loads(await reader.readexactly(int(headers["Content-Length"])))
-    for varies in ("Date", "Server", "Content-Length"):
+    for varies in ("Date", "Content-Length"):
         headers.pop(varies, None)
     return Told(int(head[0].split()[1]), headers, body)
 
