@@ -12,6 +12,7 @@ import typer
 from dialgate.config import advice, warnings
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.law import SECTIONS, Law
+from dialgate.core.model import SECOND
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
@@ -21,6 +22,7 @@ from dialgate.interfaces.cli.options import (
     reporting,
     unusable,
 )
+from dialgate.interfaces.http import certificates
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import NO, show_json, show_table
 from dialgate.store import factory
@@ -59,6 +61,7 @@ def config_check(
         try:
             loaded = load_config(config)
             factory.redis(loaded)
+            certificate = certificates.load(loaded)
         except Failure as failure:
             failure.status = NO
             raise
@@ -67,6 +70,8 @@ def config_check(
         now = wall_clock()
         problems = warnings.warnings(loaded)
         problems += advice.warnings(loaded, registries or config.parent / "registries.yaml", now)
+        if certificate is not None and certificate.expires * SECOND < now:
+            problems.append("listen.tls_certificate: expired; renew it and send SIGHUP to the gate")
         open_always = advice.open_always(loaded, now)
         if as_json:
             show_json(_summary(loaded) | {"warnings": problems, "open_always": open_always})

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote
 import msgspec
 import pytest
 from aiohttp import ClientSession
+from typer.testing import CliRunner
 
 from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
@@ -18,6 +19,7 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import HOUR
 from dialgate.core.reasons import REASONS
 from dialgate.interfaces import http_application
+from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import certificates, openapi
 from dialgate.interfaces.http.endpoints import ENDPOINTS
 from dialgate.interfaces.http.errors import CODES, Fault
@@ -567,3 +569,21 @@ async def test_a_server_that_cannot_listen_names_the_setting(
     running.app.gate.config = loader.load(settings_file)
     with pytest.raises(ConfigError, match=problem):
         await http_application.start(running.app, running.registry)
+
+
+@pytest.mark.parametrize(
+    ("days", "key", "code", "output"),
+    [
+        (36_500, "key.pem", 0, "is valid"),
+        (1, "key.pem", 0, "Warning: listen.tls_certificate: expired"),
+        (36_500, "none.pem", 1, "listen.tls_certificate: No such file"),
+    ],
+)
+def test_config_check_reads_the_certificate(
+    tmp_path: Path, days: int, key: str, code: int, output: str
+) -> None:
+    listen = {**world.write_certificate(tmp_path, days), "tls_key": key}
+    file = world.write_folder(tmp_path, listen=listen)
+    checked = CliRunner().invoke(main.app, ["config", "check", "--config", str(file)])
+    assert checked.exit_code == code
+    assert output in checked.output
