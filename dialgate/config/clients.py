@@ -44,7 +44,7 @@ STAND_INS: Final[yaml_file.StandIns] = {
 
 
 class ClientIndex:
-    """The clients by key and by source network, with all faults in their definitions."""
+    """An index of clients by key and by source network. It also collects the faults in their definitions."""
 
     def __init__(self, clients: Iterable[Client], folder: Path, controllers: AbstractSet[str] | None) -> None:
         """Index `clients`. `folder` contains the key files. `controllers` are the ids that clients may name; None permits any id."""

@@ -1,6 +1,6 @@
 """The archive of laws and configurations. Decision records refer to it by content hash, so it is kept as long as they are.
 
-It is a folder of files named by the SHA-256 of their content, 64 hexadecimal digits, written once and never changed.
+It is a folder of files. Each file is named by the SHA-256 of its content (64 hexadecimal digits) and is never changed.
 
 The hash of a configuration is the hash of a sorted list with one hash per line. Each line is the hash of an entry
 `<file name> <hash>`, in which `<hash>` is the hash of the file. So evidence can show one file and prove that it is part of the
@@ -76,7 +76,7 @@ def config_files(folder: Path, digest: str) -> list[ConfigFile]:
 
 
 def controller_of(raw: bytes) -> str:
-    """Return the id in a controller's file, "" for any other file."""
+    """Return the id in a controller's file, or "" for any other file."""
     with suppress(yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError):
         return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), _Owner).id
     return ""

@@ -36,7 +36,7 @@ class _Reader:
         self.problems: list[str] = []
         self.contents: dict[str, bytes] = {}
         self.entries: list[bytes] = []
-        # An invalid file may define the law or controller that another file names: then no name is reported as missing.
+        # An invalid file may define the law or controller that another file names, so no name is reported as missing.
         self.laws_whole = self.controllers_whole = True
         self.refused_controllers: set[str] = set()
         self.countries_folder = ""
@@ -90,7 +90,7 @@ class _Reader:
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
     def _read_the_rest(self) -> None:
-        """Find the problems of the other files even if dialgate.yaml, although it is YAML, is invalid."""
+        """Collect the problems of the other files when dialgate.yaml is valid YAML but has invalid settings."""
         data = yaml_file.read(self.path)[0]
         if isinstance(data, dict):
             names = {

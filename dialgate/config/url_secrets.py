@@ -1,4 +1,4 @@
-"""The check for passwords in the URLs of a configuration, which must hold none because its files are archived for years."""
+"""The check for passwords in the URLs of a configuration. Its files are archived for years, so they must not contain any."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _SECRET = re.compile(
 
 
 def faults(settings: Struct) -> Iterator[str]:
-    """Yield a sentence for each URL with a password, without the password."""
+    """Yield a sentence for each URL that contains a password. The sentence does not repeat the password."""
     yield from _faults("", msgspec.to_builtins(settings, builtin_types=(bytes,)))
 
 

@@ -1,6 +1,6 @@
 """The translation of msgspec's validation errors to plain English, for configuration, API and commands.
 
-Messages never contain a value: it may be a telephone number.
+Messages never contain the invalid value, because it may be a telephone number.
 """
 
 import ast
@@ -84,7 +84,7 @@ def plain(text: str, noun: str = "field") -> str:
 
 
 def choices(kind: Any, place: str) -> tuple[str, ...]:
-    """Return the permitted values at a path of a type, such as `.calls[0].purpose`; empty if the type lists none."""
+    """Return the values permitted at a path in a type, such as `.calls[0].purpose`; empty if the type does not list them."""
     kinds = list(_members(kind))
     for name, _ in re.findall(r"\.([A-Za-z_]+)|(\[)", place):
         kinds = [inner for outer in kinds for part in _inner(outer, name) for inner in _members(part)]

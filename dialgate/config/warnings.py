@@ -18,9 +18,9 @@ def warnings(config: Config) -> list[str]:
 
 
 def _proxied(config: Config) -> Iterator[str]:
-    """Warn of clients that are identified by an address from which a reverse proxy may connect.
+    """Yield a warning for each client identified by an address from which a reverse proxy may connect.
 
-    A dialer on this host with the scope `check` only causes no warning, because deploy/README.md sets up Asterisk like that.
+    A dialer on this host with only the scope `check` causes no warning, because deploy/README.md sets up Asterisk like that.
     """
     proxies = [*_LOOPBACK, *_listening(config), *config.proxies]
     for network, client in config.networks:
@@ -36,7 +36,7 @@ def _proxied(config: Config) -> Iterator[str]:
 
 
 def _listening(config: Config) -> Iterator[Network]:
-    """Yield the gate's listening address unless it means all addresses. A proxy on this host connects from this address."""
+    """Yield the gate's listening address unless it is a wildcard. A proxy on this host connects from this address."""
     with suppress(ValueError):  # a host name
         address = ipaddress.ip_address(config.settings.listen.host)
         if not address.is_unspecified:

@@ -1,4 +1,4 @@
-"""Profiles of dialers that send their own JSON or forms. They say where fields are and how to reply. Pure.
+"""Profiles of dialers that send JSON or forms in their own format. A profile says where each field is and how to reply.
 
 A profile is data, one file in `config/webhooks/`, and contains no code. The places of a field are searched in
 order, and the first text or number found is used:
@@ -132,7 +132,7 @@ def _holes(body: Any) -> Iterator[str]:
 
 
 def read(profile: Profile, body: Any, query: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields of a request. Values that are neither text nor a whole number are left out."""
+    """Return the fields of a request. Values other than text and whole numbers are ignored."""
     values = {field: _first(profile.places(field), body, query) for field in FIELDS}
     return {field: text for field, text in values.items() if text}
 

@@ -31,7 +31,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class ByPlace:
-    """A request to replace an unreadable name. `salvage` derives the new name from the place in the file."""
+    """A marker in `StandIns`: `salvage` replaces an unreadable name with one derived from its place in the file."""
 
 
 StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]

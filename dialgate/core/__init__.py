@@ -1,5 +1,4 @@
-"""Decisions as pure functions over values: the model, telephone numbers, a country's law, the rules.
+"""Call decisions as pure functions: the data model, telephone numbers, a country's law, and the rules.
 
-No I/O, no clock, no files. A fact, a rule, a reason code or a type that several packages use belongs here. Code that reads
-or waits does not.
+This package does no I/O and reads no clock. Facts, rules, reason codes and types that several packages use belong here.
 """

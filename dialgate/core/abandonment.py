@@ -1,6 +1,6 @@
-"""The search for an abandoned ("silent") call that no answered call followed. Pure.
+"""The search for an abandoned ("silent") call without an answered call after it.
 
-The frequency rules use it to deny calls, and the stores use it to keep such an attempt longer than other attempts.
+The frequency rules use it to deny calls. The stores use it to keep such an attempt longer than other attempts.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ ANSWERED: frozenset[Result] = frozenset({"answered", "opt_out", "wrong_number"})
 
 
 def open_silence(attempts: Iterable[Attempt]) -> Attempt | None:
-    """Return the newest abandoned call if no later call was answered, otherwise None."""
+    """Return the newest abandoned call, or None if there is none or a later call was answered."""
     newest: Attempt | None = None
     answered_at = -1
     for attempt in attempts:

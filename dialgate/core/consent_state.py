@@ -1,4 +1,4 @@
-"""The current state of a recorded consent, for look-ups. It is computed by the function that the rules use. Pure."""
+"""The current state of a recorded consent, for look-ups. The rules use the same function to compute it."""
 
 from collections.abc import Iterable, Iterator
 
@@ -24,10 +24,10 @@ _OUTSIDE: frozenset[Finding | None] = frozenset({"scope", "profiling", None})
 
 
 class ConsentState(Struct, frozen=True, kw_only=True):
-    """The state of a consent at one instant.
+    """The state of a consent at a given instant.
 
     `reason` is the reason code for denying a call that relies on the consent; it is empty if the consent is in force.
-    `refused_for` lists campaigns in the scope of the consent that are denied even so, for example after a revocation for one
+    `refused_for` lists campaigns in the scope of the consent that are still denied, for example after a revocation for one
     campaign.
     """
 
@@ -36,7 +36,7 @@ class ConsentState(Struct, frozen=True, kw_only=True):
 
 
 class Situation(Struct, frozen=True, kw_only=True):
-    """The facts about a number and a controller at one instant, without a call."""
+    """The facts about a number and a controller at a given instant, independent of any call."""
 
     at: Instant
     law: Law

@@ -1,7 +1,7 @@
 """The decision, as a pure function of facts and law. It reads no clock and does not depend on the client.
 
-The default is to deny: a call is denied if one rule denies it or fails. Any record can be recomputed at any later time:
-`decide(record.facts, law of that day) == record.decision`, word for word. So the texts of rules never change.
+The default is to deny: a call is denied if one rule denies it or fails. Every record can be recomputed later:
+`decide(record.facts, law of that day) == record.decision`, including its texts. So never change the texts of rules.
 """
 
 from dialgate.core.law import Binding, Law
@@ -38,11 +38,11 @@ def decide(facts: Facts, law: Law) -> Decision:
 
 
 def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
-    """Return the instant until which these facts give exactly this decision; 0 if it is unknown.
+    """Return the instant until which the same facts give the same decision, or 0 if it is unknown.
 
     It is unknown if recommendations apply, because a warning can change at an instant that no outcome contains. For a deny, it
     is known only if nothing is recorded about the person, no reason depends on the time, and at most one registry applies.
-    With several registries, only one deny is reported, and another may replace it when an answer expires.
+    With several registries, only one deny is reported, and a different one may replace it when an answer expires.
     """
     binding = law.binding(facts)
     if binding.advised is not None:
@@ -57,7 +57,7 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
 def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
     """Return whether the recorded attempts have no effect on the decision.
 
-    Attempts are used only by the frequency rules and by the check whether a call request is used up.
+    Only the frequency rules and the check for used-up call requests use attempts.
     """
     binding = law.binding(facts)
     if facts.known.requests or binding.advised is not None:
@@ -98,7 +98,7 @@ def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
 
 
 def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instant:
-    """Return the end of an allow: the earliest end of an outcome, but not after the end of the day.
+    """Return the end of an allow: the earliest end of its outcomes, but at the latest the end of the day.
 
     Laws, campaigns and contracts start and end at midnight in the country of the law.
     """

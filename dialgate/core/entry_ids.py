@@ -22,10 +22,8 @@ _BASE = 1 << 2 * _HALF_BITS  # ids start here; sequences are smaller
 _HALF = (1 << _HALF_BITS) - 1
 _NONCE_BITS = 16
 _NONCES = (1 << _NONCE_BITS) - 1
-_MOST = _BASE >> _NONCE_BITS  # sequences: 69 thousand million
-_ROUNDS = (
-    8  # as in FF3-1 (NIST SP 800-38G); with four, a client with some thousand entries would see patterns
-)
+_MOST = _BASE >> _NONCE_BITS  # sequences: 69 billion
+_ROUNDS = 8  # as in FF3-1 (NIST SP 800-38G); four rounds would show patterns to a client with a few thousand entries
 # The only reason whose text contains a sequence. Clients cannot influence this text, so they cannot have a sequence of their
 # choice converted to an id.
 _CODE_WITH_SEQUENCE = "revocation.revoked"

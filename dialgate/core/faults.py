@@ -2,7 +2,7 @@
 
 
 class Unavailable(Exception):
-    """The error for a component that the gate needs and that does not work. Every call is denied until it works again.
+    """The error raised when a component that the gate needs does not work. Every call is denied until it works again.
 
     The text says what failed and what to do. `component` is its name in metrics and readiness.
     """

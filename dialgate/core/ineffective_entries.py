@@ -1,6 +1,6 @@
-"""The check whether any call can rely on a new ledger entry. Pure.
+"""The check whether any call can rely on a new ledger entry.
 
-The client that records the entry is informed of a defect at once, not by the first denied call.
+The client that records the entry learns of a defect at once, instead of from the first denied call.
 """
 
 from collections.abc import Collection, Sequence
@@ -38,7 +38,7 @@ class Offer(Protocol):
 
 
 def idle(event: Event, offers: Sequence[Offer], now: Instant) -> Idle:
-    """Return why no call can rely on the entry; empty if one may. `offers` are all campaigns of its controller."""
+    """Return why no call can rely on the entry, or "" if a call can. `offers` are all campaigns of its controller."""
     match event:
         case ConsentGiven():
             return _idle_consent(event, offers, now)

@@ -1,4 +1,4 @@
-"""The events of the ledger (revocations, consents, contracts, call requests), and the state computed from them. Pure.
+"""The events of the ledger (revocations, consents, contracts, call requests), and pure functions to compute the state.
 
 Entries are never edited: every event is a separate entry, and the current state is the fold of all entries. Events
 are stored for years under their tags: add new fields at the end with a default, and never change the meaning of a tag.
@@ -116,8 +116,8 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
 class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):
     """A report that the call allowed by `decision` reached another person than expected.
 
-    Earlier consents, contracts and requests for the number have no effect until a `NumberConfirmed`, or a newer one with a
-    proof, is entered.
+    Earlier consents, contracts and requests for the number have no effect until a `NumberConfirmed` is entered. A newer consent,
+    contract or request with a proof takes effect in spite of the report.
     """
 
     at: Instant
@@ -186,11 +186,11 @@ class Entry(Draft, frozen=True, kw_only=True):
 
 
 def fold(entries: Iterable[Entry]) -> Known:
-    """Return the state of one subject, computed from its entries, oldest first. It has no attempts.
+    """Return the state of one subject, computed from its entries, oldest first. Attempts are not included.
 
     Entries may be late or repeated: a nightly export sends every consent again. So a withdrawn, voided or ended item
-    keeps that state if the same item is entered again. Only an item collected or begun after that is new. An entry about an
-    unknown item is rejected when it is written, and ignored here.
+    keeps that state if the same item is entered again. Only an item collected or begun after that event is new. An entry
+    about an unknown item is rejected when it is written, and ignored here.
     """
     history = list(entries)
     if not history:

@@ -110,7 +110,7 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A campaign. An unknown one (`known` false) has the strictest properties: automated sale.
+    """A campaign. If it is unknown (`known` is False), it has the strictest properties: automated calls for sale.
 
     `profiling`: the people to call are selected by their habits or tastes.
     """
@@ -183,8 +183,8 @@ class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A registry's answer about a number, given to this controller (DPR 26/2022 art. 8) or taken from the full list.
 
-    `consulted_at` is the submission of the question, or the version of a full list. `listed_at` is the newest consultation
-    that answered *listed*, even if a later one answered *clear*.
+    `consulted_at` is the time at which the query was submitted, or of the version of a full list. `listed_at` is the newest
+    consultation that answered *listed*, even if a later one answered *clear*.
     """
 
     registry: str
@@ -378,7 +378,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="grounds", tag_field="type"):
-    """The record of facts and a decision that many calls share. The facts do not contain the number.
+    """The record of facts and a decision, shared by many calls. The facts do not contain the number.
 
     `facts.at` is 0 here. `law`, `config` and `snapshot` are content hashes; that content is kept as long as the record.
     """

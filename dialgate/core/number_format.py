@@ -1,6 +1,6 @@
 """Problems in the way a called number is written, as opposed to violations of its country's numbering plan.
 
-Written differently, or with a dial region, the same number may be valid. The texts contain no digit, so they can be logged.
+The same number may be valid if it is written differently or parsed with a dial region. The texts contain no digit, so they can be logged.
 Records contain the texts, and `PROBLEMS_OF_WRITING` is compared with them. So never change a text.
 """
 

@@ -64,8 +64,8 @@ _KINDS: dict[int, Kind] = {
     PhoneNumberType.VOICEMAIL: "voicemail",
 }
 
-# San Marino's landlines are reached with Italy's country code as well as with their own. `phonenumbers` takes them as
-# Italian; for the Registro Pubblico delle Opposizioni they are not (L. 5/2018 and DPR 26/2022 are about national numbers).
+# San Marino's landlines can be dialled with Italy's country code or with their own. `phonenumbers` classifies them as
+# Italian, but the Registro Pubblico delle Opposizioni does not: L. 5/2018 and DPR 26/2022 are about national numbers.
 _SAN_MARINO = "+390549"
 _SAN_MARINO_ZONES = tuple(sorted(TIMEZONE_DATA["378"]))
 
@@ -84,7 +84,7 @@ def parse(raw: str, home: str = "") -> Parsed:
 def national(e164: str) -> str:
     """Return the number as in the Italian registry's files: without +39, with a landline's leading zero.
 
-    Raises `NotANumber` for another country's number: its digits could belong to an Italian subscriber.
+    Raises `NotANumber` for a foreign number, because an Italian subscriber could have the same digits.
     """
     if not e164.startswith("+39"):
         raise NotANumber("has no Italian national form")

@@ -200,14 +200,14 @@ class Keys:
         return keys if start <= at < end else self._look_up(at)
 
     def subject(self, controller: str, number: str) -> bytes:
-        """Return the ledger's 16-byte hash of a number. It differs by controller, so that their data cannot be joined.
+        """Return the ledger's 16-byte hash of a number. It differs by controller, so that data of controllers cannot be joined.
 
         Controller `*` is for entries that bind every controller.
         """
         return self.named(controller, number.encode())
 
     def named(self, controller: str, content: bytes) -> bytes:
-        """Return the same kind of hash for any content that includes a called number. Controller `?` is for questions."""
+        """Return the same hash as `subject` for any content that includes a called number. Controller `?` is for questions."""
         return (self._controllers.get(controller) or self._derive(controller)).digest(content)
 
     def hashes(self, number: str) -> dict[str, bytes]:

@@ -54,7 +54,7 @@ class Masker:
         return taken_out(text, number, self._seal)
 
     def many(self, text: str) -> Callable[[str], str]:
-        """Return a function of a number that does the same as `self.text(text, number)`, faster for many numbers."""
+        """Return a function that masks a number in `text` like `self.text`, but is faster for many numbers."""
         digits = digits_of(text)
         return lambda number: self.text(text, number) if number[-TAIL:] in digits else text
 
@@ -87,7 +87,7 @@ class Masker:
         return f"[sealed:{urlsafe_b64encode(box).decode()}]"
 
     def _unsealed(self, match: re.Match[str]) -> str:
-        """Return the clear text of a sealed part; the part itself if it is damaged or belongs to another controller."""
+        """Return the clear text of a sealed part, or the part itself if it is damaged or belongs to another controller."""
         try:
             owner, _, fragment = self._keys.ledger.unseal(urlsafe_b64decode(match[1])).partition("\0")
         except (KeysUnusable, ValueError):
@@ -115,7 +115,7 @@ def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
 
 
 def may_stand_in(texts: Iterable[str], number: str) -> bool:
-    """Return False if none of the texts can contain the number. True is not certain. A fast check for rows of files."""
+    """Return False only if certainly none of the texts contains the number. A fast check for rows of files."""
     whole_text = "".join(texts)
     if not whole_text.isascii():
         return number[-TAIL:] in digits_of(whole_text)

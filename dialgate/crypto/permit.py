@@ -47,7 +47,7 @@ class Permit(
 
 
 def add_permit(answer: Answer, sign: Sign, seconds: int, now: Instant) -> Answer:
-    """Return an allow with a permit, valid for `seconds` but not longer than the allow. A denial is unchanged."""
+    """Add a permit to an allow, valid for `seconds` but at most as long as the allow. A denial is returned unchanged."""
     if answer.decision != "allow" or not answer.decision_id:
         return answer
     issued = now // SECOND

@@ -1,6 +1,6 @@
 """The search for telephone numbers in free text, and their removal. Pure.
 
-People and programs separate the digits of a number by blanks, dots, dashes, slashes, brackets, plus signs or zero-width
+People and programs separate the digits of a number by spaces, dots, dashes, slashes, brackets, plus signs or zero-width
 characters, and use digits of other scripts. All of these count as one run of digits. Only this module defines these rules.
 """
 
@@ -25,7 +25,7 @@ def digits_of(text: str) -> str:
 
 
 def blanked(text: str, mark: str = "#", fewest: int = _FEWEST) -> str:
-    """Replace each run of `fewest` digits or more by `mark`."""
+    """Replace each run of at least `fewest` digits with `mark`."""
     if fewest == _FEWEST and text.isascii():  # fast path: many call ids contain the called number
         return _LONG_RUN.sub(mark, text)
     return _replaced(text, _RUN, lambda _: mark, lambda run: len(run) >= fewest)
@@ -43,7 +43,7 @@ def without(text: str, number: str) -> str:
 
 
 def without_raw(text: str, raw: str) -> str:
-    """Do the same as `without` for a number that cannot be parsed: any seven consecutive digits of it count."""
+    """Do the same as `without` for a number that cannot be parsed. Any seven consecutive digits of it count as the number."""
     own, digits = digits_of(raw), digits_of(text)
     if not any(own[at : at + TAIL] in digits for at in range(len(own) - TAIL + 1)):
         return text

@@ -47,7 +47,7 @@ static void sha_plain(uint32_t h[8], const uint8_t *at, size_t blocks)
 #include <cpuid.h>
 #include <immintrin.h>
 
-/* SHA-256 with the processor's instructions, which keep the state as (a b e f) and (c d g h). */
+/* SHA-256 with the processor's SHA instructions, which keep the state as (a b e f) and (c d g h). */
 __attribute__((target("sha,ssse3,sse4.1"))) static void sha_native(uint32_t h[8], const uint8_t *at, size_t blocks)
 {
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);

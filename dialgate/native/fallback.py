@@ -132,10 +132,13 @@ def _refuse_if_no_head(head: bytes) -> None:
 
 
 class Tagger:
-    """The look-up in a number set: returns a number's tag, 0 in a set without tags, or -1 if the number is not in the set.
+    """A function that looks up numbers in a number set.
+
+    It returns the number's tag (0 in a set without tags), or -1 if the number is not in the set. It raises `IndexError` for a
+    damaged file, and `ValueError` after `close`.
 
     `words` to `tags` are the offsets of the parts in the file; `ranks` and `tags` are 0 in a set without tags. The counts are
-    of words, super-blocks and numbers. Raises `IndexError` for a damaged file, and `ValueError` after `close`.
+    of words, super-blocks and numbers.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a file, in their order

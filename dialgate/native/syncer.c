@@ -27,7 +27,7 @@ typedef struct {
     unsigned done, begun, taken;
 } Syncer;
 
-/* Count the first requests for the same file: their data was written before, so one sync is enough. */
+/* Count the requests at the front of the queue for the same file. Their data was already written, so one sync is enough. */
 static unsigned together(const Syncer *self)
 {
     int first = self->syncs[self->begun % AT_ONCE].fd;

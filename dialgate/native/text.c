@@ -27,7 +27,7 @@ PyObject *digits(PyObject *Py_UNUSED(module), PyObject *text)
 
 enum { DEEPEST = 16, WIDEST = 64 };
 
-/* Return a repeated name in an object of a valid document, or None. Calls the Python version for escaped names and for too
+/* Return a repeated name in an object of a valid document, or None. Call the Python version for escaped names and for too
  * many names. Objects nested deeper than `depth` are not checked. Never reads beyond the bytes, even if they are invalid. */
 PyObject *repeated(PyObject *Py_UNUSED(module), PyObject *args)
 {

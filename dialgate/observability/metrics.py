@@ -67,7 +67,10 @@ class Calls(Collector):
         waits.newest[bucket] = (decision, seconds)
 
     def tally(self) -> tuple[Tally[tuple[str, str, str, str]], list[int]]:
-        """Return a copy of the decision counts, and the count of answers per latency bucket; the last is above all `BOUNDS`."""
+        """Return a copy of the decision counts, and the count of answers per latency bucket.
+
+        The last bucket counts latencies above all `BOUNDS`.
+        """
         waits = [sum(counts) for counts in zip(*(wait.counts for wait in self._waits.values()), strict=True)]
         return self._decisions.copy(), waits or [0] * (len(self.BOUNDS) + 1)
 
@@ -109,7 +112,7 @@ def _bucket(bound: str, count: float, exemplar: Exemplar | None) -> _Bucket:
 
 
 class Neighbours:
-    """The detection of generated numbers: successive checks of unlisted numbers within the same hundred.
+    """The detection of generated numbers: a client checks unlisted numbers within the same hundred one after the other.
 
     Checks of a proper call list do not count, because its numbers are listed. It stores one prefix per client.
     """

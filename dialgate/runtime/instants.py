@@ -136,7 +136,7 @@ class KeptInstants:
 
 
 def _instant(digits: bytes) -> Instant:
-    """Return the instant; 0 for a file that a crash left empty."""
+    """Return the instant, or 0 for a file that a crash left empty."""
     return int(digits) if digits.isdigit() else 0
 
 

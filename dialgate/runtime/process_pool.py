@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 
 from dialgate.core.faults import Unavailable
 
-_HERE: Final = 8  # pieces that this process does before it starts other processes
-_AHEAD: Final = 2  # pieces per process that are queued or finished, which limits memory
+_HERE: Final = 8  # items that this process handles before it starts other processes
+_AHEAD: Final = 2  # items per process that are queued or finished, which limits memory
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,13 +24,13 @@ class WorkerLost(Unavailable):
     component = "worker"
 
 
-def spread(work: Callable[[T], R], pieces: Iterable[T], here: int = _HERE) -> Iterator[R]:
-    """Yield `work(piece)` for each piece, in order. Raises `WorkerLost`, and any exception of `work` at its piece.
+def spread(work: Callable[[T], R], items: Iterable[T], here: int = _HERE) -> Iterator[R]:
+    """Yield `work(item)` for each item, in order. Raises `WorkerLost` and any exception of `work`.
 
-    `work` is pickled once per process; every piece and every result is pickled too. If there is only one core, or if there
-    are at most `here` pieces, no other process is started.
+    `work` is pickled once per process; every item and every result is pickled too. If there is only one core, or if there
+    are at most `here` items, no other process is started.
     """
-    rest = iter(pieces)
+    rest = iter(items)
     cores = len(os.sched_getaffinity(0))
     yield from map(work, islice(rest, here) if cores > 1 else rest)
     first = next(rest, None)
@@ -50,10 +50,10 @@ def _run_in_pool(executor: ProcessPoolExecutor, cores: int, first: T, rest: Iter
     with executor as pool:
         futures: deque[Future[Any]] = deque([pool.submit(_do, first)])
         try:
-            for piece in rest:
+            for item in rest:
                 if len(futures) >= cores * _AHEAD:
                     yield futures.popleft().result()
-                futures.append(pool.submit(_do, piece))
+                futures.append(pool.submit(_do, item))
             while futures:
                 yield futures.popleft().result()
         finally:
@@ -69,5 +69,5 @@ def _begin(work: Callable[[Any], Any]) -> None:
     _work = work
 
 
-def _do(piece: Any) -> Any:
-    return _work(piece)
+def _do(item: Any) -> Any:
+    return _work(item)
