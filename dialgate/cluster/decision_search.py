@@ -1,7 +1,7 @@
 """A search for decisions in the logs of all gates on the store.
 
-`audit.number_history.Inquiry` does the same for one data folder. The outcome of a call may be in another gate's log than its
-decision: in the log of the gate that received the report.
+`audit.number_history.Inquiry` does the same for one data folder. The gate that received the report of an outcome logs it,
+even if a different gate made the decision.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class DecisionSearch:
             self._peers.ask(question), self._own(lambda inquiry: about(inquiry, question))
         )
         results = [own, *peers.answers.values()]
-        # A gate may have started with a copy of another one's log.
+        # A gate may have started with a copy of another gate's log.
         by_id = {found.record.id: found for found in chain.from_iterable(result.found for result in results)}
         newest = sorted(by_id.values(), key=lambda found: position(found.record), reverse=True)
         retired = sorted({month for result in results for month in result.retired})

@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def read_part(data: Path, question: ReadListFile) -> bytes:
-    """Return a part of a list file; empty if there is no such file here."""
+    """Return a part of a list file, or b"" if this gate does not have the file."""
     return await asyncio.to_thread(_read_part, data / "lists", question)
 
 
@@ -56,7 +56,7 @@ class ListReplication:
         self._due: Instant = 0
         self._lacking: Collection[str] = ()
         self._tries = 0
-        self._leftovers: dict[str, float] = {}  # by file name, the time since when it is left over
+        self._leftovers: dict[str, float] = {}  # file name to the time at which the file became a leftover
         self.part, self.grace = _PART, _GRACE
 
     def tick(self, lacking: Collection[str], now: Instant) -> None:
@@ -64,8 +64,8 @@ class ListReplication:
 
         `lacking`: recorded files that are missing or damaged here.
 
-        A round copies these files. It deletes old versions (as after an erasure at another gate) and unfinished copies. The time
-        between rounds grows while no gate has the missing files.
+        A round copies these files. It also deletes unfinished copies and old versions, such as those replaced by an erasure. The
+        time between rounds grows while no gate has the missing files.
         """
         if (now < self._due and lacking == self._lacking) or (
             self._task is not None and not self._task.done()

@@ -60,14 +60,14 @@ def _seen(muster: Muster, presence: Presence, name: str) -> Instant:
 
 
 def place(data: Path) -> str:
-    """Return an identifier that no other folder has, on this or another machine."""
+    """Return an identifier of the folder that is unique across machines."""
     stat = data.stat()
     text = f"{_BOOT.read_text('ascii')} {stat.st_dev} {stat.st_ino}"
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def presence(config: Config, log: str) -> Presence:
-    """Return this process's entry in the muster, without its time. `log`: the name of its log."""
+    """Return this process's entry in the muster, without a time. `log`: the name of its log."""
     return Presence(
         node=config.settings.node,
         config=config.hash,
@@ -123,7 +123,7 @@ class Roster:
         self._store = store if isinstance(store, Shared) else None
         self._metrics = metrics
         self._due: Instant = 0
-        self._reported = 0  # replicas beyond `replicas`
+        self._reported = 0  # replicas in excess of the setting `replicas`
         self._own: Presence | None = None
         self.problems: dict[str, str] = {}
 

@@ -1,7 +1,7 @@
 """The questions that gates on one store ask each other, each with the type of its answer.
 
-Class tags and field names are the wire format (MessagePack). A gate of another version reads them during an upgrade: add fields with
-defaults, rename nothing.
+Class tags and field names are the wire format (MessagePack). During an upgrade, gates of two versions exchange them: add fields only with
+defaults, and never rename a field.
 """
 
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
@@ -43,7 +43,7 @@ class FindDecision(Question[list[FoundDecision]], frozen=True, tag="decision"):
 
 
 class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
-    """The outcomes reported to this gate for these decisions, whichever gate decided."""
+    """The outcomes reported to this gate for these decisions, even if a different gate made them."""
 
     decisions: list[str]
 

@@ -1,6 +1,6 @@
-"""Requests from one gate to the others that share its store: POST to `/peer`, both bodies sealed.
+"""Requests from one gate to the others on its store: POST to `/peer`, with encrypted request and response bodies.
 
-The seal is AES-256-GCM under a key derived from the `keys.json` that these gates share (`Keys.peers`). A request can be decrypted
+The cipher is AES-256-GCM under a key derived from the `keys.json` that these gates share (`Keys.peers`). A request can be decrypted
 only by the gate that it names, and a response only together with the request that it answers. So an attacker without that file can
 neither read nor forge messages, even over plain HTTP. A request is valid for five minutes, which limits replay. Reasons for not
 using HTTPS: docs/decisions/0012-seal-requests-between-gates.md.
@@ -88,7 +88,7 @@ class Peers:
         return {node: url for node, url in self._config().settings.peers.items() if node != self._node}
 
     async def close(self) -> None:
-        """Cancel the requests in flight. The gates concerned count as missing."""
+        """Cancel the requests in flight. Their gates are reported as missing."""
         self._closed = True
         now = asyncio.get_running_loop().time()
         for deadline in self._deadlines:
@@ -116,7 +116,7 @@ class Peers:
     async def ask_for_first(self, question: Question[list[T]], *, within: float) -> list[T]:
         """Ask every other gate at once and return the first answer that is not empty.
 
-        Returns an empty list if no such answer arrives within `within` seconds. Raises nothing.
+        Return an empty list if no such answer arrives within `within` seconds. Raises nothing.
         """
         requests = [
             asyncio.create_task(self._ask(node, url, question, within)) for node, url in self.urls.items()
@@ -132,7 +132,7 @@ class Peers:
         return []
 
     async def ask_one(self, node: str, url: str, question: Question[T]) -> T | None:
-        """Ask one gate of `urls`. Returns None if it does not answer. Raises nothing."""
+        """Ask one of the gates in `urls`. Return None if it does not answer. Raises nothing."""
         return (await self._ask(node, url, question, self.patience)).answers.get(node)
 
     async def _without_url(self, urls: Mapping[str, str]) -> dict[str, str]:

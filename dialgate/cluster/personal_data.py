@@ -96,7 +96,7 @@ def merge_shares(shares: Sequence[Share]) -> Share:
     by_age = sorted(_collect(shares, "registries"), key=lambda answer: answer.consulted_at)
     registries = {answer.registry: answer for answer in by_age}
     lists = {entry.list: entry for entry in _collect(shares, "lists")}
-    # A gate may have started with a copy of another one's log.
+    # A gate may have started with a copy of another gate's log.
     decisions = {decision.id: decision for decision in _collect(shares, "decisions")}
     used: dict[str, Instant] = {}
     for share in shares:

@@ -24,7 +24,7 @@ refuse an unknown format. Stored lines are never rewritten. Other files in the f
     ….new                  an unfinished segment
     .durable               the last entry known to be on disk (module `durable`)
 
-The hash chain alone cannot reveal that its end was cut off or that the whole log was replaced. Signed checkpoints in a
+The hash chain alone cannot reveal that the log was truncated or completely replaced. Signed checkpoints in a
 separate file can (module `checkpoints`), provided that a copy of the last checkpoint is also kept elsewhere.
 """
 

@@ -10,12 +10,12 @@ r"""Signed checkpoints of the log, in a file next to its segments. Decisions do 
 `root` is the Merkle root (`merkle`) of entries 1 to `size`. `head` is the chain hash of entry `size`. `peaks` are the hashes
 of the complete subtrees, largest first; the root can be computed from them. `size` increases from line to line.
 
-A checkpoint covers only entries that are on disk. So if a log has fewer entries than its last checkpoint covers, its end was
-cut off. The last entry of each closed segment has a checkpoint. Further checkpoints are made at an interval.
+A checkpoint covers only entries that are on disk. So if a log has fewer entries than its last checkpoint covers, it was
+truncated. The last entry of each closed segment has a checkpoint. Further checkpoints are made at an interval.
 
 A copy of closed segments may hold `0000000000000001.checkpoints` files instead, one per segment. Concatenated, they are the
 beginning of the original file. The format changes only by appended fields; any other change is a new `format`. An unfinished
-last line after a crash is cut off, because no reader has relied on it.
+last line after a crash is removed, because no reader has relied on it.
 """
 
 import os
@@ -198,7 +198,7 @@ class Checkpointer:
         checkpointer = cls(folder, log, signer, interval)
         if checkpointer.size > durable:
             path = segments(folder)[-1][1]
-            what = f"the log ends at entry {durable}, but its last checkpoint covers {checkpointer.size}: its end was cut off"
+            what = f"the log ends at entry {durable}, but its last checkpoint covers {checkpointer.size}: it was truncated"
             raise LogDamaged(path, path.stat().st_size, what)
         with suppress(OSError):  # `advance` reports it
             publish_durable(folder, durable)

@@ -5,7 +5,7 @@ r"""The last entry known to be on disk, published by the writer of a log for pro
     00000000000000001042 00000000000000001042\n
 
 The writer overwrites it in place about once a second, without syncing. After a crash the number may be too low, never too high.
-Entries after that number can still be lost or cut off, and their numbers reused. A reader that forwards entries stops there.
+Entries after that number can still be lost, and their numbers reused. So a reader that forwards entries stops there.
 Do not copy this file with a log.
 """
 

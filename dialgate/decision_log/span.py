@@ -89,7 +89,7 @@ def has(reader: Reader, span: Span) -> bool:
     Usually it is enough to find a segment that was begun within the span.
     """
     first, previous, _ = reader.begun_before(span.until)
-    # Not from the first segment: it may begin with records older than itself.
+    # Not for the first segment, because its first records may be older than the segment.
     return (first > 1 and previous >= span.since) or next(within(reader, span), None) is not None
 
 

@@ -5,7 +5,7 @@
     {"size":<entries>,"checkpoint":"<SHA-256 of the checkpoint's line>","at":<ms>,"response":"<TimeStampResp in DER, base64>"}
 
 The stamped data is the line of the checkpoint, including its line break. `openssl ts -verify` accepts a response. The format
-changes only by appended fields. An unfinished last line after a crash is cut off. A copy of closed segments may hold each line
+changes only by appended fields. An unfinished last line after a crash is removed. A copy of closed segments may hold each line
 in its own file instead, `0000000000000042.timestamp`, where 42 is the size of the checkpoint.
 """
 

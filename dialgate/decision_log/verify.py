@@ -28,7 +28,7 @@ class Report(Struct):
 
     `head`: hash of the last line, in hex. `torn_tail`: bytes of an unfinished last line, left by a crash or
     being written now. This is not a fault, because no reader has relied on it. `covered`: the last entry
-    covered by a checkpoint; a cut after it cannot be detected. `signed`: checkpoints with a valid signature.
+    covered by a checkpoint; a truncation after it cannot be detected. `signed`: checkpoints with a valid signature.
     `stamped`: checkpoints with a valid time stamp, filled in by callers that check time stamps.
     """
 
@@ -69,8 +69,8 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
 
     `keys`: public keys by name (`signing`); without them no signature is checked. `against`: the line of a
     checkpoint that was kept elsewhere and must still exist. `open_segment` yields offset and bytes of each
-    line of a segment. `listed` replaces the listing of the folder. Archives pass both. They must be
-    picklable, because several processes may scan.
+    line of a segment. `listed` replaces the listing of the folder. The archive passes `open_segment` and
+    `listed`; both must be picklable, because several processes may scan.
     """
     paths = segments(folder) if listed is None else list(listed)
     if not paths:
@@ -180,9 +180,7 @@ def _kept_elsewhere(stored: Sequence[StoredCheckpoint], against: bytes, file: Pa
     if not against or (copy and any(copy.line_hash == checkpoint.line_hash for checkpoint in stored)):
         return []
     seq = copy.checkpoint.size if copy else 0
-    what = (
-        f"the checkpoint of record {seq} that was kept elsewhere is missing here: the log was cut or replaced"
-    )
+    what = f"the checkpoint of record {seq} that was kept elsewhere is missing here: the log was truncated or replaced"
     if copy is None:
         what = "the file that was kept elsewhere is not a checkpoint: it was modified"
     return [Fault(str(file), 0, seq, what, "replaced_checkpoint")]
@@ -273,10 +271,10 @@ class _Joint:
         absent = f"records {due} to {first - 1}"
         if due == 1 or due - 1 in self._marks or not self._marks:
             return self._at(
-                scan, f"{absent} are missing before it: a segment was removed or cut short", "missing_segment"
+                scan, f"{absent} are missing before it: a segment was removed or truncated", "missing_segment"
             )
         return self._at(
-            scan, f"{absent} are missing before it: the previous segment was cut short", "cut_segment"
+            scan, f"{absent} are missing before it: the previous segment was truncated", "cut_segment"
         )
 
     def _at(self, scan: SegmentScan, what: str, kind: Kind) -> Fault:

@@ -94,7 +94,7 @@ class DecisionLog:
         """Open the log and continue where it ends. Raises `LogUnavailable`, `LogDamaged`.
 
         A segment is full after `segment_bytes` or, unless it is 0, `segment_span` ms after it began. A
-        different `gate` begins a new segment. An unfinished last line is cut off and kept in a separate file;
+        different `gate` begins a new segment. An unfinished last line is moved to a separate file;
         any other fault in the last segment raises `LogDamaged`.
         """
         with ExitStack() as undo:
@@ -194,8 +194,8 @@ class DecisionLog:
     def recover(self, now: Instant) -> None:
         """Make a failed log usable again without a restart. Raises `LogUnavailable` while the cause persists.
 
-        After a failed fsync the kernel may hold pages that it will never write. So the segment is cut back to
-        what was synced, and a new segment begins with everything written since. A pending `sync` of those
+        After a failed fsync the kernel may hold pages that it will never write. So the segment is truncated to
+        the synced entries, and a new segment begins with everything written since. A pending `sync` of those
         entries is therefore still correct.
         """
         with self._chain, self._file:

@@ -137,7 +137,7 @@ async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) 
     owners = content_store.owners(data / "kept", attempt.campaign)
     proof = _proof(outcome.decision)
     entered = any(entry.proof == proof for entry in await store.history(subject))
-    if not entered and len(owners) != 1:  # the entry might be shown to the wrong controller
+    if not entered and len(owners) != 1:  # otherwise the entry might be shown to the wrong controller
         return None
     return Stop(
         controller=min(owners, default=""),

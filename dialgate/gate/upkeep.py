@@ -366,7 +366,7 @@ def stamper_of(config: Config, chain: Path) -> Stamper | None:
 
 
 def _behind(folder: Path, minutes: float, now: Instant) -> str:
-    """Return a problem if the published files were not compared with this node's copy for `minutes` (0: no limit)."""
+    """Return a problem if this node's copy was not compared with the published files in the last `minutes` (0: no limit)."""
     compared_at = pulled_at(folder) if minutes else None
     if compared_at is None or now - compared_at <= minutes * MINUTE:
         return ""

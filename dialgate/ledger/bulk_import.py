@@ -109,7 +109,7 @@ def read_rows(
 ) -> None:
     """Read all rows into `imported`, and call `note` with each invalid row. Raises `Unreadable`."""
     drafter = Drafter(keys, order, _columns(table, order.kind), table.layout.number - 1)
-    for drafted in spread(drafter, table.pieces(_DRAFTED_AT_ONCE)):
+    for drafted in spread(drafter, table.chunks(_DRAFTED_AT_ONCE)):
         imported.add(drafted)
         for problem in drafted.problems:
             note(problem)

@@ -124,7 +124,7 @@ async def _write(judge: Judge, table: tabular.Table, home: str, file: IO[str]) -
     counts = Counter[Verdict]()
     cached: dict[Verdict, tuple[str, ...]] = {}
     width, at = len(table.layout.header), table.layout.number - 1
-    for rows in table.pieces(AT_ONCE):
+    for rows in table.chunks(AT_ONCE):
         verdicts = await judge.judge([_number(cells, at, home) for _, cells in rows])
         counts.update(verdicts)
         for (_, cells), verdict in zip(rows, verdicts, strict=True):

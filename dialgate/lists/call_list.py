@@ -34,9 +34,9 @@ class RowProblem(Struct, frozen=True):
 class Tally(Struct):
     """The row counts of a loaded call list.
 
-    `problems` holds the first `SHOWN_PROBLEMS` of the `refused` rows. `bases` are the legal bases of accepted rows; `stated`
-    says for each basis whether it is the `directory` of the rows themselves. `unstated` counts accepted numbers whose rows
-    would need `directory` and do not have it.
+    `problems` holds the first `SHOWN_PROBLEMS` of the `refused` rows. `bases` are the legal bases of accepted rows. `stated`
+    has a flag for each basis: True if the basis is `directory` and was in the rows themselves. `unstated` counts accepted
+    numbers whose rows would need `directory` and do not have it.
     """
 
     rows: int = 0

@@ -17,7 +17,7 @@ A container of fewer than 645 words holds the sorted last four digits, one numbe
 20 words with the count of numbers before each group of 512 bits, then 10,000 bits, the lowest first. So the size determines
 the kind of a container.
 
-Compatibility: the layout of `format` 1 never changes. Another layout gets a higher `format`, which older readers
+Compatibility: the layout of `format` 1 never changes. A different layout gets a higher `format`, which older readers
 reject. The program that writes the file defines the content of the meta.
 
 The header's checksum covers the checksums of meta and body, so it identifies the whole content: it is `NumberSet.sha256`.
@@ -157,7 +157,7 @@ def distinct(numbers: Numbers) -> Numbers:
 
 
 def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
-    """Yield the same numbers, cut only between blocks of 10,000."""
+    """Yield the same numbers in chunks that end only between blocks of 10,000."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     rest = np.empty(0, np.uint64)

@@ -151,7 +151,7 @@ def read_contents(numbers: NumberSet, path: Path) -> Contents:
 
 
 def changed(folder: Path, snapshot: "Snapshot | None") -> bool:
-    """Return whether the folder has another manifest than `snapshot`. This needs one `stat`, so it can run every second."""
+    """Return whether the folder's manifest differs from that of `snapshot`. This needs one `stat`, so it can run every second."""
     try:
         stat = (folder / MANIFEST).stat()
     except FileNotFoundError:

@@ -84,18 +84,18 @@ class Table(Struct, frozen=True):
     layout: Layout
     rows: Iterator[tuple[int, list[str]]]
 
-    def pieces(self, rows: int) -> Iterator[list[tuple[int, list[str]]]]:
-        """Yield lists of `rows` rows, or of fewer if the rows are long, to limit memory."""
-        piece: list[tuple[int, list[str]]] = []
+    def chunks(self, rows: int) -> Iterator[list[tuple[int, list[str]]]]:
+        """Yield lists of `rows` rows. A list has fewer rows if they are long, to limit memory."""
+        chunk: list[tuple[int, list[str]]] = []
         length = 0
         for row in self.rows:
-            piece.append(row)
+            chunk.append(row)
             length += len(row[1]) * _CELL_OVERHEAD + sum(map(len, row[1]))
-            if len(piece) >= rows or length >= _MOST_HELD:
-                yield piece
-                piece, length = [], 0
-        if piece:
-            yield piece
+            if len(chunk) >= rows or length >= _MOST_HELD:
+                yield chunk
+                chunk, length = [], 0
+        if chunk:
+            yield chunk
 
     def column(self, names: frozenset[str]) -> int:
         """Return the index of the first column with one of these names, or -1."""

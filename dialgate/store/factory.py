@@ -50,7 +50,7 @@ async def _refuse_lost(store: Ledger, data: Path) -> None:
 
 
 async def _refuse_other_keys(store: Store, keys: Keys) -> None:
-    """Raise if the store was written under other keys, which give data subjects different hashes."""
+    """Raise `StoreUnavailable` if the store was written under other keys, which give data subjects different hashes."""
     sealed = next((entry.sealed for entry in await store.since(0, _SAMPLE) if entry.sealed), b"")
     try:
         if sealed:

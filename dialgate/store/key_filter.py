@@ -37,6 +37,6 @@ class KeyFilter:
         self._keys += len(keys)
 
     def select(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Return the keys that may be in the database, each once, in order."""
+        """Return the keys that may be in the database, in order and without duplicates."""
         selected = select_keys(self._field, keys)
         return list(dict.fromkeys(selected)) if selected else selected

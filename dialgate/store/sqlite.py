@@ -126,7 +126,7 @@ class SqliteStore:
 
     async def _write(self, step: Step[T], link: Connection | None = None) -> T:
         def atomic(db: sqlite3.Connection) -> T:
-            # Writers of this process wait for each other without limit, for another process at most `WAIT`.
+            # Writers of this process wait for each other without limit, but for other processes at most `WAIT` seconds.
             with self._write_lock, tables.transaction(db):
                 return step(db)
 

@@ -1,7 +1,7 @@
 """The watermark of the ledger: the newest sequence known to be durable, in `ledger.durable` in the data folder, in decimal.
 
-A store whose ledger ends before the watermark has lost revocations and is refused. It was emptied, restored from an older copy,
-or replaced without copying. Backups do not contain the file, so a restored folder is accepted.
+A store whose ledger ends before the watermark has lost revocations and is refused. Such a store was emptied, restored from an
+older copy, or replaced without copying. Backups do not contain the file, so a restored folder is accepted.
 """
 
 import asyncio

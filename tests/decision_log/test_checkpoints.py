@@ -212,7 +212,7 @@ def test_a_log_whose_end_was_cut_off_is_not_continued(tmp_path: Path) -> None:
         checkpointer(folder, log).finish(log.durable, NOW)
     path = folder / f"{1:016}.ndjson"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
-    with closing(opened(folder)) as log, pytest.raises(LogDamaged, match="covers 9: its end was cut off"):
+    with closing(opened(folder)) as log, pytest.raises(LogDamaged, match="covers 9: it was truncated"):
         checkpointer(folder, log)
 
 

@@ -298,12 +298,12 @@ BULKY = {
 
 @pytest.mark.parametrize("kind", BULKY)
 def test_a_piece_of_long_or_wide_rows_is_of_fewer_of_them(kind: str) -> None:
-    """The memory for one piece is limited for any rows."""
-    pieces = list(tabular.read(BytesIO(BULKY[kind] * 1_500), "IT").pieces(4_000))
-    assert sum(map(len, pieces)) == 1_500
-    assert len(pieces) > 2
+    """The memory for one chunk is limited for any rows."""
+    chunks = list(tabular.read(BytesIO(BULKY[kind] * 1_500), "IT").chunks(4_000))
+    assert sum(map(len, chunks)) == 1_500
+    assert len(chunks) > 2
 
 
 def test_a_piece_of_short_rows_is_of_as_many_as_were_asked_for() -> None:
-    pieces = tabular.read(BytesIO(b"+390612345678,x\n" * 10_000), "IT").pieces(4_000)
-    assert list(map(len, pieces)) == [4_000, 4_000, 2_000]
+    chunks = tabular.read(BytesIO(b"+390612345678,x\n" * 10_000), "IT").chunks(4_000)
+    assert list(map(len, chunks)) == [4_000, 4_000, 2_000]

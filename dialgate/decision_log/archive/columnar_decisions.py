@@ -31,8 +31,8 @@ PREFIX_BYTES = 8
 class Part(Struct, frozen=True):
     """The decisions of one segment, in order, with the grounds stored among them.
 
-    `number`: first eight bytes of each keyed hash, big-endian. Two of a million numbers share these bytes in
-    about one of 10^7 logs. `bodies`: the stored grounds, by sequence.
+    `number`: first eight bytes of each keyed hash, big-endian. In about one of 10^7 logs, two of a million
+    numbers share these bytes. `bodies`: the stored grounds, by sequence.
     """
 
     seq: Longs
@@ -168,7 +168,7 @@ def prefixes(column: Any) -> Prefixes:
 def newest_by_call_id(folder: Path, first: int, call_ids: Collection[str]) -> dict[str, int]:
     """Return the sequence of the newest decision by call id, for those of `call_ids` that have one.
 
-    Reads from the segment that holds entry `first`. Raises `LogDamaged`.
+    The search begins with the segment that holds entry `first`. Raises `LogDamaged`.
     """
     import pyarrow as pa  # noqa: PLC0415 - see `_from_packed`
     import pyarrow.compute as pc  # noqa: PLC0415 - see `_from_packed`

@@ -1,7 +1,7 @@
 """Creation of the index items for a packed segment: decisions by number, and outcome reports by decision.
 
-If the segment contains the body of an entry, the item is made from that body and not from the columns, because the
-hash chain proves only the body.
+If a row has a `body`, the item is made from it and not from the other columns, because the hash chain covers only the
+body.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Reading of a log with packed and unpacked segments. Safe while a writer or a packing process runs.
 
 The Parquet code is imported when the first packed segment is read, because the import is slow and a gate seldom
-needs it.
+reads packed segments.
 """
 
 import mmap
@@ -31,7 +31,7 @@ _NEVER = 1 << 62
 
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
-    """Return the first sequence and the file of each segment. If both files exist, return the packed one."""
+    """Return the first sequence and the file of each segment: the packed file if there is one."""
     paths = dict(unpacked(folder))  # unpacked first: a segment packed meanwhile is listed twice, not missed
     paths |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     return sorted(paths.items())

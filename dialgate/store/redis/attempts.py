@@ -197,12 +197,12 @@ class RedisAttempts(RedisRecovery):
         lasting = _newest(remembered)
         highest = max(max(counted, default=_NONE)[0], max(answered, default=_NONE)[0], position.seq)
         known = [(at, values[subject]) for at, subject in enumerate(watched) if values[subject]]
-        attempt_names, answer_names = self._names("a:", log), self._names("g:", log)
+        attempt_names, answer_names = self._index_prefix("a:", log), self._index_prefix("g:", log)
         keys = [
             self._of_positions,
             *[self._of_subject + subject for subject in watched],
-            *[attempt_names + run.piece for run in attempts],
-            *[answer_names + run.piece for run in answers],
+            *[attempt_names + run.chunk for run in attempts],
+            *[answer_names + run.chunk for run in answers],
             *[self._of_answer + answer.key for answer in lasting],
             self._of_recorded,
         ]

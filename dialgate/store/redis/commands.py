@@ -109,7 +109,7 @@ class RedisCommands:
     async def _run_replicated(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Run commands and wait until every replica has their writes.
 
-        So the writes survive if a replica becomes master. This also detects a former master: it has no
+        The writes then survive if a replica becomes master. This also detects a former master, which has no
         replicas any more.
         """
         if not self._replicas:

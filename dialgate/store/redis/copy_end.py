@@ -121,8 +121,8 @@ class RedisEnd:
         await self._swap(current, new)
         order: list[tuple[Any, ...]] = []
         for row in rows:
-            piece, at = divmod(row.seq - 1, PLACES)
-            order.append(("SETRANGE", key("o:", b"%d" % piece), at * SUBJECT_BYTES, row.subject))
+            chunk, at = divmod(row.seq - 1, PLACES)
+            order.append(("SETRANGE", key("o:", b"%d" % chunk), at * SUBJECT_BYTES, row.subject))
         if rows:
             await self._store.together([*order, ("SET", key("seq"), rows[-1].seq)])
 
@@ -138,9 +138,9 @@ class RedisEnd:
                 lines += subject_codec.result_line(decision, row.attempt.result, row.result_at)
             new[subject] = subject_codec.uncounted(new[subject], {decision}) + lines
             seq = seq_of(decision)
-            piece = self._store.of_attempt(log_of(decision), seq)
-            names.append(("SETRANGE", piece, sequence_index.place(seq), row.subject))
-            names.append(("PEXPIRE", piece, ATTEMPTS_KEPT))
+            chunk = self._store.of_attempt(log_of(decision), seq)
+            names.append(("SETRANGE", chunk, sequence_index.place(seq), row.subject))
+            names.append(("PEXPIRE", chunk, ATTEMPTS_KEPT))
         await self._swap(current, new)
         if names:
             await self._store.together(names)

@@ -10,7 +10,7 @@ from dialgate.store.redis import subject_codec
 from dialgate.store.redis.commands import RedisCommands
 from dialgate.store.redis.recovery import life
 
-PLACES: Final = 4_096  # subjects in one piece of the index
+PLACES: Final = 4_096  # subjects in one chunk of the index
 SUBJECT_BYTES: Final = 16
 _AT_ONCE: Final = 512
 
@@ -76,15 +76,15 @@ class RedisLedger(RedisCommands):
     async def _subjects_by_seq(self, seqs: Sequence[int]) -> dict[int, bytes]:
         """Return the subject of each of these entries that exists."""
         places = [(seq, *divmod(seq - 1, PLACES)) for seq in seqs if seq > 0]
-        pieces = await self.together(
+        chunks = await self.together(
             [
-                ("GETRANGE", self.key("o:", b"%d" % piece), at * SUBJECT_BYTES, (at + 1) * SUBJECT_BYTES - 1)
-                for _, piece, at in places
+                ("GETRANGE", self.key("o:", b"%d" % chunk), at * SUBJECT_BYTES, (at + 1) * SUBJECT_BYTES - 1)
+                for _, chunk, at in places
             ]
             or [("PING",)]
         )
         return {
-            seq: subject for (seq, _, _), subject in zip(places, pieces, strict=False) if subject.strip(b"\0")
+            seq: subject for (seq, _, _), subject in zip(places, chunks, strict=False) if subject.strip(b"\0")
         }
 
     async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:
@@ -103,11 +103,11 @@ class RedisLedger(RedisCommands):
         newest, entries = int(await self.run("GET", self.key("seq")) or 0), list[Entry]()
         seq = max(seq, 0)
         while seq < newest and len(entries) < limit:
-            piece, at = divmod(seq, PLACES)
+            chunk, at = divmod(seq, PLACES)
             span = min(PLACES - at, newest - seq, max(limit - len(entries), _AT_ONCE))
             first, last = at * SUBJECT_BYTES, (at + span) * SUBJECT_BYTES - 1
             entries += await self._entries_of(
-                seq + 1, await self.run("GETRANGE", self.key("o:", b"%d" % piece), first, last)
+                seq + 1, await self.run("GETRANGE", self.key("o:", b"%d" % chunk), first, last)
             )
             seq += span
         return entries[:limit]

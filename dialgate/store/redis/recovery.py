@@ -22,12 +22,12 @@ class RedisRecovery(RedisCommands):
         self._settling = asyncio.Lock()
         self._doubtful: dict[str, int] = {}  # by log, the lowest sequence whose commit has an unknown outcome
         self._fences: dict[str, int] = {}
-        # By log, the highest fence that this gate can have caused. On an older copy of the store it is lower.
+        # By log, the highest fence that this gate can have set. A higher one was set by another gate.
         self._ceilings: dict[str, int] = {}
         self._overtaken = ""  # a log that another gate also writes
 
-    def _names(self, kind: str, log: str) -> bytes:
-        """Return the prefix of the keys that hold one kind of names of a log."""
+    def _index_prefix(self, kind: str, log: str) -> bytes:
+        """Return the key prefix of a log's index. `kind`: `a:` for attempts, `g:` for answers."""
         return self.key(kind, log.encode() + b":")
 
     async def _note(self, position: Position) -> None:
@@ -35,8 +35,8 @@ class RedisRecovery(RedisCommands):
 
     async def _uncount(self, log: str, seqs: Iterable[int]) -> None:
         """Remove the attempts and remembered answers of these decisions."""
-        for piece, some in sequence_index.pieces(seqs).items():
-            names, keys = self._names("a:", log) + piece, self._names("g:", log) + piece
+        for chunk, some in sequence_index.chunks(seqs).items():
+            names, keys = self._index_prefix("a:", log) + chunk, self._index_prefix("g:", log) + chunk
             subjects, answers = await self.together([("GET", names), ("GET", keys)])
             dropped = {f"{log}-{seq}" for seq in some}
             while not await self._swap_if_unchanged(
@@ -56,7 +56,7 @@ class RedisRecovery(RedisCommands):
     ) -> bool:
         """Remove decisions from the values of `subjects` and `answers`, which are Redis keys.
 
-        Returns False if a value changed meanwhile.
+        Return False if a value changed meanwhile.
         """
         keys = [*subjects, *answers]
         values = (await self.run("MGET", *keys)) if keys else []
@@ -75,7 +75,7 @@ class RedisRecovery(RedisCommands):
     ) -> bool:
         """Replace values and clear names in one step. Return False, with nothing written, if a value has changed.
 
-        `swaps`: key, old value, new value. `names`: by piece, the sequences whose names are cleared.
+        `swaps`: key, old value, new value. `names`: by chunk of the index, the sequences whose names are cleared.
         """
         return bool((await self._run_replicated([self._swap_command(swaps, names)]))[0])
 
@@ -90,10 +90,7 @@ class RedisRecovery(RedisCommands):
         return self._script_call("swap", [*(key for key, _, _ in swaps), *names], words)
 
     async def _drop(self, log: str, lowest: int, position: int) -> None:
-        """Remove a log's attempts and remembered answers from sequence `lowest` on.
-
-        Then store `position` as the log's position.
-        """
+        """Remove a log's attempts and remembered answers from sequence `lowest` on, then store its `position`."""
         top = await self.run("HGET", self._of_positions, f"{log} top")
         for start in range(lowest, int(top or 0) + 1, _AT_ONCE):
             await self._uncount(log, range(start, min(start + _AT_ONCE, int(top) + 1)))
@@ -134,7 +131,7 @@ class RedisRecovery(RedisCommands):
     def _refuse_if_overtaken(self, log: str, fence: int) -> None:
         """Raise `StoreUnavailable` if another gate raised the fence since this gate opened the log.
 
-        Each gate would undo the attempts that the other counts, so the gate that opened the log first stops
+        Two gates with the same log would undo each other's attempts, so the gate that opened the log first stops
         until it is restarted.
         """
         if fence > self._ceilings.get(log, fence):

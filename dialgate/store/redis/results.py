@@ -29,7 +29,7 @@ class RedisResults(RedisAttempts):
 
     def of_attempt(self, log: str, seq: int) -> bytes:
         """Return the key that holds the subject of this decision's attempt."""
-        return self._names("a:", log) + sequence_index.piece(seq)
+        return self._index_prefix("a:", log) + sequence_index.chunk(seq)
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Count the attempts older than `before`; delete them if `drop`.
@@ -61,9 +61,9 @@ class RedisResults(RedisAttempts):
         swaps = []
         for key, (value, decisions) in old.items():
             names = {
-                self._names("a:", log) + piece: some
+                self._index_prefix("a:", log) + chunk: some
                 for log, seqs in by_log(decisions).items()
-                for piece, some in sequence_index.pieces(seqs).items()
+                for chunk, some in sequence_index.chunks(seqs).items()
             }
             swaps.append(self._swap_command([(key, value, subject_codec.uncounted(value, decisions))], names))
         done = await self.together(swaps)

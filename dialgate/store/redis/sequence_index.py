@@ -1,37 +1,37 @@
 """An index in Redis from the sequence of a decision to its name: a subject, or the key of an answer.
 
-Each name has 16 bytes. Names are stored in order of sequence, divided into pieces; zeros mean that there is no name.
+Each name has 16 bytes. Names are stored in chunks, in order of sequence. Zeros stand for a missing name.
 """
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 BYTES: Final = 16
-_AT_ONCE: Final = 128  # names in one piece, which expires with its newest name
+_AT_ONCE: Final = 128  # names in one chunk, which expires with its newest name
 
 
 class Run(NamedTuple):
-    """The names of consecutive decisions. `begins`: the offset in their piece."""
+    """The names of consecutive decisions. `begins`: their offset in the chunk."""
 
-    piece: bytes
+    chunk: bytes
     begins: int
     names: bytes
 
 
-def piece(seq: int) -> bytes:
-    """Return the suffix of the key of the piece that holds a name."""
+def chunk(seq: int) -> bytes:
+    """Return the key suffix of the chunk that holds the name for this sequence."""
     return b"%d" % (seq // _AT_ONCE)
 
 
 def place(seq: int) -> int:
-    """Return the offset of a name in its piece."""
+    """Return the offset of a name in its chunk, in bytes."""
     return seq % _AT_ONCE * BYTES
 
 
-def pieces(seqs: Iterable[int]) -> dict[bytes, list[int]]:
+def chunks(seqs: Iterable[int]) -> dict[bytes, list[int]]:
     grouped: dict[bytes, list[int]] = {}
     for seq in seqs:
-        grouped.setdefault(piece(seq), []).append(seq)
+        grouped.setdefault(chunk(seq), []).append(seq)
     return grouped
 
 
@@ -50,10 +50,10 @@ def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
         else:
             groups.append((seq, [name]))
         follows = seq + 1
-    return [Run(piece(seq), place(seq), b"".join(names)) for seq, names in groups]
+    return [Run(chunk(seq), place(seq), b"".join(names)) for seq, names in groups]
 
 
 def read(value: bytes | None, seqs: Iterable[int]) -> list[bytes]:
-    """Return the names of these sequences in the piece `value`. Omits missing names."""
+    """Return the names of these sequences in the chunk `value`, without missing names."""
     found = [(value or b"")[place(seq) : place(seq) + BYTES] for seq in seqs]
     return [name for name in found if name.strip(b"\0")]

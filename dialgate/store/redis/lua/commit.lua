@@ -1,6 +1,6 @@
 -- Count attempts, remember answers, store the position, and return {}. Or write nothing, and return {-1} if a decision id is in use for
 -- another subject, {-2, the fence} if the log's fence was raised, {-3} if a watched value changed since it was read.
--- KEYS: positions; the watched subjects, those that get lines first; the piece of each run of attempts' names, then of answers' names;
+-- KEYS: positions; the watched subjects, those that get lines first; the chunk of each run of attempts' names, then of answers' names;
 -- each answer; the hash of durable sequences.
 -- ARGV: log, its new position, highest sequence written, lowest (empty: no attempt), fence (or empty), the last sequence on the log's
 -- disk, life of an attempt and of an answer in ms; the numbers of subjects that get lines, of watched subjects, of runs of attempts'
@@ -36,13 +36,13 @@ end
 local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
 if fence ~= '' and (held[1] or '0') ~= fence then return {-2, number(held[1] or 0)} end
 
-local line, piece = 13 + 3 * known, 1 + watched
+local line, chunk = 13 + 3 * known, 1 + watched
 local run = line + changed
 if lowest ~= '' and number(held[2] or 0) >= number(lowest) then
     local nothing = string.rep('\0', 16)
     for n = 1, counted do
         local begins, names = number(ARGV[run + 2 * n - 1]), ARGV[run + 2 * n]
-        local there = call('GETRANGE', KEYS[piece + n], begins, begins + #names - 1)
+        local there = call('GETRANGE', KEYS[chunk + n], begins, begins + #names - 1)
         for at = 1, #there, 16 do
             local name = string.sub(there, at, at + 15)
             if name ~= nothing and name ~= string.sub(names, at, at + 15) then return {-1} end
@@ -60,11 +60,11 @@ for n = 1, changed do
     end
 end
 for n = 1, counted + given do
-    call('SETRANGE', KEYS[piece + n], ARGV[run + 2 * n - 1], ARGV[run + 2 * n])
-    call('PEXPIRE', KEYS[piece + n], n <= counted and life or remembers)
+    call('SETRANGE', KEYS[chunk + n], ARGV[run + 2 * n - 1], ARGV[run + 2 * n])
+    call('PEXPIRE', KEYS[chunk + n], n <= counted and life or remembers)
 end
 
-local last, value = piece + counted + given, run + 2 * (counted + given)
+local last, value = chunk + counted + given, run + 2 * (counted + given)
 for n = 1, #KEYS - 1 - last do
     local answer, new = KEYS[last + n], ARGV[value + n]
     if not call('SET', answer, new, 'NX', 'PX', remembers) and instant(call('GET', answer)) <= instant(new) then

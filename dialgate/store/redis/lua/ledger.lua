@@ -2,7 +2,7 @@
 -- since it was read; or {end}, with nothing written, if the ledger ends before the sequence that it is known to have reached.
 -- KEYS: the sequence, the fingerprint of the keys, the subject of each new entry, each subject whose value is replaced.
 -- ARGV: the required fingerprint (empty: any), the sequence known to be reached; the key prefix of the index of subjects, and how many
--- subjects one piece of it holds; the number of new entries, and for each its line after the sequence; for each replaced value the old, the new, and
+-- subjects one chunk of it holds; the number of new entries, and for each its line after the sequence; for each replaced value the old, the new, and
 -- its life in ms (0: no expiry); then the sequences to remove.
 local order, places, comes = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local others, at = #KEYS - 2 - comes, 5 + comes

@@ -1,4 +1,4 @@
--- Record the result of an allowed call. KEYS: the piece with its name. ARGV: the offset in the piece, the prefix of a subject's key, the
+-- Record the result of an allowed call. KEYS: the chunk with its name. ARGV: the offset in the chunk, the prefix of a subject's key, the
 -- start of the attempt's line, the line, and 1 if the subject must not expire any more. Return 0 if no such attempt is counted.
 local subject = redis.call('GETRANGE', KEYS[1], ARGV[1], ARGV[1] + 15)
 local key = ARGV[2] .. subject

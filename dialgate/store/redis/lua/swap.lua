@@ -1,6 +1,6 @@
--- Replace values and clear names in their pieces; or return 0, with nothing written, if a value changed since it was read.
--- KEYS: the replaced values, then the pieces. ARGV: the number of replaced values; for each the old value, the new one (empty: delete),
--- its life in ms (0: no expiry); for each piece the number of names to clear, and the offset of each.
+-- Replace values and clear names in their chunks; or return 0, with nothing written, if a value changed since it was read.
+-- KEYS: the replaced values, then the chunks. ARGV: the number of replaced values; for each the old value, the new one (empty: delete),
+-- its life in ms (0: no expiry); for each chunk the number of names to clear, and the offset of each.
 local replaced, at = tonumber(ARGV[1]), 1
 for n = 1, replaced do
     if (redis.call('GET', KEYS[n]) or '') ~= ARGV[3 * n - 1] then return 0 end
@@ -19,7 +19,7 @@ at = 1 + 3 * replaced
 for n = replaced + 1, #KEYS do
     local names = tonumber(ARGV[at + 1])
     for name = at + 2, at + 1 + names do
-        -- Do not create an expired piece again: it would never expire.
+        -- Do not create an expired chunk again: it would never expire.
         if redis.call('GETRANGE', KEYS[n], ARGV[name], ARGV[name]) ~= '' then
             redis.call('SETRANGE', KEYS[n], ARGV[name], string.rep('\0', 16))
         end
