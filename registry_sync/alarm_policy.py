@@ -10,12 +10,12 @@ from registry_sync.run_report import Kind
 
 
 def is_resting(package: Package, settings: QueriedRegistry, now: Instant) -> bool:
-    """Return whether the registry refused the package so recently that its numbers should not be submitted again yet."""
+    """Return whether it is too early to resubmit the numbers of a refused package."""
     return package.state == "refused" and now - package.ended_at < settings.refused_hours * HOUR
 
 
 def is_awaited(package: Package, settings: QueriedRegistry, now: Instant) -> bool:
-    """Return whether the package was submitted, is not overdue, and has no fault."""
+    """Return whether an answer to the package is still expected: it is submitted, not overdue, and has no fault."""
     overdue = now - package.submitted_at > settings.answer_hours * HOUR
     return package.state == "submitted" and not package.fault and not overdue
 
@@ -35,7 +35,7 @@ def package_alarms(package: Package, settings: QueriedRegistry, now: Instant) ->
 def consultation_alarms(
     newest: Instant, settings: QueriedRegistry, now: Instant, *, under_way: bool
 ) -> Iterator[tuple[Kind, str]]:
-    """Yield an alarm if the `newest` consultation is too old or there was none (0), and one before the enrolment lapses.
+    """Yield an alarm if the `newest` consultation (0: none) is too old, and an alarm if the enrolment will lapse soon.
 
     L. 5/2018 art. 1 c. 12 requires a consultation every month; one that is `under_way` counts. By DPR 26/2022 art. 5 c. 2
     the operator's enrolment lapses 12 months after the last consultation, even if the stored answers are still valid.

@@ -27,8 +27,10 @@ Mask: TypeAlias = NDArray[np.bool_]
 Cells: TypeAlias = NDArray[np.int64]
 
 MAX_STATES: Final = 1 << 16
-MERGE_LIMIT: Final = 512  # consultations at a time; the table of possible states has four times its square
-_RANK_BITS: Final = np.uint64(14)  # a number has at most 50 bits, so both fit into 64
+MERGE_LIMIT: Final = (
+    512  # consultations in one merge; the table of possible states has 4 * MERGE_LIMIT**2 cells
+)
+_RANK_BITS: Final = np.uint64(14)  # a number has at most 50 bits, so number and rank fit into 64
 
 
 class PublishedAnswers(NamedTuple):
@@ -63,7 +65,7 @@ class MergedAnswers(NamedTuple):
 
 
 class _NewStates(NamedTuple):
-    """The combined result of new consultations: sorted `numbers`, and the index in `states` of the state of each."""
+    """The combined result of new consultations: sorted `numbers`, and for each the index of its state in `states`."""
 
     numbers: Numbers
     state_index: Cells

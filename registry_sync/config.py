@@ -21,7 +21,7 @@ Hours: TypeAlias = Annotated[float, Meta(gt=0, le=8760)]
 Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 Prefix: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,6}$")]
-# Used in file names, where a dot separates the parts.
+# Without dots, because a dot separates the parts of a file name.
 Part: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 Format: TypeAlias = Literal["tps", "tps_spaced", "us_dnc"]

@@ -1,7 +1,7 @@
 """Ledger entries for consents that an enrolment voids (L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7 c. 6 and 7).
 
-The snapshot already tells gates that the consent is void. The ledger entry adds this to the data subject's history, and
-it outlives the snapshot. Writing is idempotent: a number that already has the entry does not get a second one.
+Gates already read from the snapshot that the consent is void. The ledger entry adds this fact to the data subject's history,
+and remains after the snapshot is gone. Writing is idempotent: a number that already has the entry gets no second one.
 """
 
 from typing import Final

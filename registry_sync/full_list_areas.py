@@ -180,10 +180,10 @@ def merge_areas(
     areas: Iterable[Area], old: NumberSet | None, new: Mapping[str, Update], covered: set[str]
 ) -> Iterator[Numbers]:
     """Yield the numbers of all covered areas in ascending order. Areas do not overlap, so sorting their ranges is enough."""
-    pieces = sorted(
+    bounds = sorted(
         (begin, end, area.prefix) for area in areas if area.prefix in covered for begin, end in area.ranges
     )
-    for begin, end, prefix in pieces:
+    for begin, end, prefix in bounds:
         change = new[prefix].change if prefix in new else Patch(EMPTY, EMPTY)
         if isinstance(change, FullSet):
             yield slice_between(change.all(), begin, end)

@@ -138,7 +138,7 @@ class Cycle:
     async def _update(
         self, chain: list[File], old: NumberSet | None, marks: Mapping[str, str], source: Source
     ) -> Update | None:
-        """Return the area's update from the files before the first faulty file, or None if there are none."""
+        """Return the area's update, or None if the first file is faulty. Files from the first faulty one on are not used."""
         area = next(area for area in self._areas if area.prefix == chain[0].prefix)
         while chain:
             try:
@@ -176,7 +176,7 @@ class Cycle:
         write_file(self._folder / (name + FAULT), f"{mark}\n{text}".encode())
 
     def _is_accepted(self, update: Update, old: NumberSet | None) -> bool:
-        """Return whether the update is within the configured limits, or two people released it."""
+        """Return whether the update is within the configured limits, or was released by two people."""
         area = next(area for area in self._areas if area.prefix == update.prefix)
         before = sum(old.count(begin, end) for begin, end in area.ranges) if old else 0
         limits = self._settings.max_added, self._settings.max_removed

@@ -69,7 +69,7 @@ def already_imported(
 def refuse_foreign(
     new: Consultation, others: Iterable[tuple[str, Consultation]], *, same_answer: bool
 ) -> None:
-    """Raise Refused if the consultation belongs to another controller: answers are valid only for the one that asked.
+    """Raise Refused if the consultation belongs to another controller, because its answers are valid only there.
 
     `others` pairs each consultation with its controller. Short answers can be identical by chance, so only their receipts
     are compared.

@@ -88,7 +88,10 @@ def read_current(folder: Path, registry: str, controller: str) -> PublishedAnswe
 
 
 def other_consultations(folder: Path, registry: str, controller: str) -> Iterator[tuple[str, Consultation]]:
-    """Yield pairs of another controller and its consultation, from all kept publications. Raises DamagedFile."""
+    """Yield the consultations of other controllers, each after its controller. Raises DamagedFile.
+
+    They come from all kept publications.
+    """
     manifests = [current_manifest(folder), *earlier_manifests(folder)]
     entries = {file.file: file for manifest in manifests for file in manifest.files}
     for entry in entries.values():
@@ -133,7 +136,10 @@ def merge(old: PublishedAnswers, consultation: Consultation, numbers: Numbers, l
 
 
 def publish(folder: Path, merged: MergedAnswers, now: Instant) -> Manifest:
-    """Publish merged answers. The caller must hold `lock_folder`. Raises DamagedFile if the written file is not readable, OSError."""
+    """Publish merged answers. The caller must hold `lock_folder`.
+
+    Raises OSError, and DamagedFile if the written file is not readable.
+    """
     return publish_answers(PublishTarget(folder=folder), merged, now)
 
 

@@ -134,7 +134,7 @@ class Cycle:
                 await self._submit(package, source)
 
     async def _submit(self, package: Package, source: Source) -> None:
-        """Submit a package exactly once. In state `uploaded`, ask the source whether the package was already handed over."""
+        """Submit a package exactly once. In state `uploaded`, ask the source whether the registry has the package already."""
         file = self._packages.folder(package) / REQUEST
         if package.state == "prepared":
             await source.stage(package.file_name, file)
@@ -245,7 +245,7 @@ class Cycle:
     def _is_accepted(self, reply: Reply, old: PublishedAnswers, count: ChangeCounts, minimum: int) -> bool:
         package, new = reply.package, reply.answered.consultation
         try:
-            # Each of our queries has its own receipt, so the same text twice is not an old answer presented as new.
+            # Each query has its own receipt, so an answer with the same text as an earlier one is not that old answer.
             if import_checks.already_imported(new, old.contents.consultations, same_answer=True):
                 return True
             others = publication.other_consultations(

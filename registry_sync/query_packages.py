@@ -113,11 +113,10 @@ class PackageStore:
         return np.concatenate([np.empty(0, np.uint64), *parts])
 
     def tidy(self, now: Instant, files_days: int, receipts_days: int) -> None:
-        """Delete incomplete packages of a crashed run, and ended packages whose retention is over.
+        """Delete incomplete packages of a crashed run, and data of ended packages after its retention term.
 
         Numbers are deleted `files_days` after the end of a package. The whole package, with its receipt, is deleted after
-        `receipts_days`.
-        The registry keeps its own log for 24 months (DPR 26/2022 art. 8 c. 5).
+        `receipts_days`. The registry keeps its own log for 24 months (DPR 26/2022 art. 8 c. 5).
         """
         for incomplete in self._folder.glob("*.new"):
             shutil.rmtree(incomplete)

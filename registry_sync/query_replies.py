@@ -142,5 +142,5 @@ class ReplyCollector:
 
 
 def _fingerprint(files: dict[str, str]) -> str:
-    """Return a hash of the files and their marks. Return "" if a file has no mark, because it cannot then be recognised."""
+    """Return a hash of the files and their marks, or "" if a file has no mark and so cannot be recognised."""
     return sha256(msgspec.json.encode(sorted(files.items()))).hexdigest() if all(files.values()) else ""

@@ -77,7 +77,6 @@ def list_holds(folder: Path) -> list[Hold]:
 
 
 def remove_hold(folder: Path, subject: tuple[str, ...]) -> None:
-    """Delete a hold after its publication."""
     _path(folder, _hold_id(subject)).unlink(missing_ok=True)
 
 

@@ -128,7 +128,7 @@ def _span_index(run: Numbers | None) -> float:
 
 
 def find_manifest(folder: Path, version: str) -> Manifest:
-    """Return the newest earlier publication. If `version` is given, return the newest with that version. Raises Refused."""
+    """Return the newest earlier publication, or the newest one with `version` if given. Raises Refused."""
     earlier = publication.earlier_manifests(folder)
     matching = [manifest for manifest in earlier if not version or manifest.version == version]
     if not matching:

@@ -294,7 +294,6 @@ def _final_report(outcomes: tuple[OutcomeRecord, ...]) -> OutcomeRecord | None:
 
 
 def _basis(record: Record) -> Rests | None:
-    """Return the consent, contract, request or list entry that the decision names as its basis."""
     kind, _, name = record.decision.basis.partition(":")
     facts = record.facts
     match kind:

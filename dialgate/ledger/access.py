@@ -180,7 +180,6 @@ class LedgerAccess:
         return Receipt(self.ids.entry_id(seq), local_time.rfc3339(self.clock()))
 
     def masker(self, owner: str) -> Masker:
-        """Return the masker of numbers in a controller's texts."""
         return Masker(self.keys, owner)
 
     def seal(self, number: str) -> bytes:

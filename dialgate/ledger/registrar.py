@@ -84,5 +84,4 @@ class Registrar:
         return self.access.config
 
     def reload(self, config: Config) -> None:
-        """Use another configuration from now on."""
         self.access.config = config

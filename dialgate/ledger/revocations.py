@@ -98,7 +98,6 @@ class Revocations:
     def _check_scope(
         self, client: Client, ask: RevocationRequest | RevocationsRequest, controller: ControllerFile
     ) -> None:
-        """Raise `Refused` if the client may not revoke for this scope."""
         if ask.scope == "everyone" and "admin" not in client.scopes:
             raise Refused("auth.scope", "The scope `everyone` needs the client scope `admin`.", "scope", 403)
         if ask.scope == "campaign" and ask.campaign not in {campaign.id for campaign in controller.campaigns}:

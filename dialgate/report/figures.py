@@ -182,9 +182,9 @@ class _Tally:
 async def gather(
     config: Config, store: Ledger, controller: str, period: Period, made_at: Instant, watch: Progress
 ) -> Report:
-    """Collect the figures of a period. `watch` returns an iterator of the same records and may show progress.
+    """Collect the figures of a period. Raises `LogDamaged`, `StoreUnavailable`.
 
-    Raises `LogDamaged`, `StoreUnavailable`.
+    `watch` returns an iterator over the records that it gets. It may show progress.
     """
     tally = _read_log(config.data, controller, period, watch)
     entries = await _entries(store, controller, period)
@@ -256,7 +256,7 @@ def _campaigns(tally: _Tally) -> Iterator[CampaignRow]:
 
 
 async def _entries(store: Ledger, controller: str, period: Period) -> Sequence[Entry]:
-    """Return this controller's ledger entries in the period, including revocations that apply to all controllers."""
+    """Return this controller's ledger entries in the period, with the revocations that apply to all controllers."""
     selected: list[Entry] = []
     seq = 0
     while entries := await store.since(seq, _ENTRIES):
@@ -293,7 +293,11 @@ def _registries(folder: Path, controller: str, period: Period) -> Iterator[Regis
     for file in files:
         if file.controller in {controller, ""}:
             consultations = _consultations(folder / file.file)
-            within = [each for each in consultations if period.since <= each.submitted_at < period.until]
+            within = [
+                consultation
+                for consultation in consultations
+                if period.since <= consultation.submitted_at < period.until
+            ]
             newest = max((consultation.submitted_at for consultation in consultations), default=0)
             yield RegistryUse(
                 registry=file.registry,

@@ -92,7 +92,7 @@ def _chart(layout: Layout) -> str:
 
 
 def nice(most: int) -> int:
-    """Return the end of an axis: a round number that is at least `most` and divisible by the number of grid lines."""
+    """Return the end of an axis: a round number of at least `most` that is divisible by the number of grid lines."""
     step = 1
     while step * 10 < most:
         step *= 10

@@ -22,7 +22,7 @@ _READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """A period (`start` <= time < `end`) and the client or the node to report on. The other of these two is empty."""
+    """A period (`start` <= time < `end`), and the client or the node to report on. The other one is empty."""
 
     start: Instant
     end: Instant
@@ -42,8 +42,8 @@ class LookedUp(Struct, frozen=True, kw_only=True):
 class Exposure(Struct, frozen=True, kw_only=True):
     """The personal data exposed in a period.
 
-    `numbers` are the numbers (E.164) about which the gate returned data. `unreadable` counts the numbers whose month's keys are
-    destroyed. `could_look_up` is how many numbers the key could look up in this period, 0 if it has no right to.
+    `numbers`: the numbers (E.164) about which the gate returned data. `unreadable`: the count of numbers whose month's keys are
+    destroyed. `could_look_up`: how many numbers the key could look up in this period; 0 without the right to look up numbers.
     """
 
     client: str
@@ -88,7 +88,7 @@ def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) 
             numbers.add(keys.month(at).unseal(sealed).split(" ", 1)[0])
         except KeyRetired:
             unreadable += 1
-    client = next((each for each in config.settings.clients if each.name == span.client), None)
+    client = next((known for known in config.settings.clients if known.name == span.client), None)
     reads = client is not None and not _READING.isdisjoint(client.scopes)
     hours = -(-(span.end - span.start) // HOUR)
     return Exposure(

@@ -34,7 +34,7 @@ class ErasureStore(Ledger, CallLists, Protocol):
 
 
 class ClusterErasure(Struct, kw_only=True, eq=False):
-    """The erasures that one gate runs. `share` returns the data about a controller's number that only this gate holds."""
+    """The erasures that one gate runs. `share` returns the data about a number that only this gate holds."""
 
     registrar: Registrar
     keys: Keys
@@ -52,9 +52,10 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         """Erase the data about a number (GDPR 17), except data that must be kept as proof.
 
         The suppression entry takes effect first. Then the ledger entries that permit calls are erased, except those that a gate
-        needs as proof or has under a legal hold. Then the number is removed from call lists. After an interruption, repeat the
-        erasure. If a gate does not respond, nothing that may be evidence is destroyed and the request stays open: repeat the
-        erasure.
+        needs as proof or has under a legal hold. Finally the number is removed from call lists.
+
+        If the erasure is interrupted or a gate does not respond, repeat it. Without a response from every gate, nothing that may be
+        evidence is destroyed, and the request stays open.
         """
         owner, e164 = self.registrar.access.person(client, ask.controller, number)
         subject = self.keys.subject(owner.id, e164)
@@ -90,7 +91,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
 
     async def _suppress(self, draft: Draft, since: Instant) -> Receipt:
-        """Append the suppression, unless one for the request received at `since` exists and is not lifted."""
+        """Append the suppression, unless the same request (received at `since`) already has one in force."""
         history = await self.store.history(draft.subject)
         lifted = {entry.event.of for entry in history if isinstance(entry.event, Lifted)}
         for entry in history:

@@ -69,7 +69,7 @@ def last_used(records: Iterable[Record], attempts: Iterable[Attempt]) -> dict[st
 def split_entries(
     entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, is_held: bool
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
-    """Return the entries to erase, and the entries to restrict, each with the time until which it is kept.
+    """Return the entries to erase, and pairs of an entry to restrict and the time until which it is kept.
 
     Under a legal hold (`is_held`) no entry is erased.
     """

@@ -85,7 +85,11 @@ class RetentionRun:
         return counts
 
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
-        """Return a subject's ended entries if `first` is its first entry that permits calls, so that each counts once."""
+        """Return the ended entries of the subject of `first`.
+
+        Return nothing unless `first` is the subject's oldest entry that permits calls. Otherwise a subject with several such entries
+        would be counted several times.
+        """
         if self._holds.concerns(first.controller, first.subject):
             return []
         history = await self._store.history(first.subject)
@@ -109,7 +113,7 @@ class RetentionRun:
         return self._config.laws[owner.country].zone if owner else "UTC"
 
     async def _lists(self, before: Instant, *, drop: bool) -> int:
-        """Count the number files of lists retired before `before`; with `drop`, delete them but keep the lists' records."""
+        """Count the number files of lists retired before `before`. With `drop`, delete the files but keep the lists' records."""
         folder = self._config.data / "lists"
         files = (folder / record.file for record in _retired(await self._store.lists(), before))
         old = [file for file in files if file.exists() and not self._is_evidence(file)]
@@ -126,5 +130,5 @@ def _retired(lists: Iterable[CallList], before: Instant) -> list[CallList]:
 
 
 def _end(consent: Consent) -> Instant:
-    """Return when the consent ceased to permit calls, 0 if it has not."""
+    """Return the time at which the consent ceased to permit calls. Return 0 if it still permits them."""
     return min((at for at in (consent.expires_at, consent.withdrawn_at, consent.voided_at) if at), default=0)

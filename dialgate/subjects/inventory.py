@@ -68,7 +68,7 @@ def on_lists(person: Person, records: list[CallList]) -> list[OnList]:
     lists = []
     for record in records:
         basis = tag(person.config.data / "lists" / record.file, person.number)
-        # An index beyond the last basis means that the file is damaged.
+        # In a damaged file, the index may be beyond the last basis.
         if record.controller == person.controller and 0 <= basis < len(record.bases):
             lists.append(
                 OnList(

@@ -201,7 +201,7 @@ class _Page:
         self.parts: list[str] = []
 
     def say(self, key: str) -> str:
-        """Return the translation of `key`, or `key` itself if it has no translation, for example an id or a name."""
+        """Return the translation of `key`. Text without a translation, for example an id or a name, is returned unchanged."""
         return TEXTS[key][self._at] if key in TEXTS else key
 
     def why(self, why: Why) -> str:

@@ -127,7 +127,7 @@ class Subjects:
     async def record_lookup(
         self, client: Client, controller: str, e164: str, what: str, purpose: str
     ) -> None:
-        """Record a look-up without checks for `controller`, or for all the client's controllers if `controller` is empty."""
+        """Record a look-up without the checks of `look_up`. An empty `controller` means all controllers of the client."""
         for owner in client.controllers:
             if controller in {"", owner}:
                 await self.lookups.record(client, self.config.settings, owner, e164, what, purpose)
@@ -263,7 +263,7 @@ class Subjects:
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 
     async def exposure(self, span: breach.Span) -> breach.Exposure:
-        """Return the data that a key or a node received or could have received (GDPR 33). Reads the whole decision log."""
+        """Return the data that a key or node received, or could have received (GDPR 33). Reads the whole decision log."""
         lookups = await self._file.lookups_between(span.start, span.end)
         return await asyncio.to_thread(breach.exposure, self.config, span, lookups, self._keys)
 
@@ -323,7 +323,7 @@ class Subjects:
 def _corrected(
     kind: str, details: dict[str, Any], controller: str, number: str, ask: RectificationRequest
 ) -> LedgerRequest:
-    """Return the request that would record the entry now, with the corrected fields. Raises `Refused`."""
+    """Return a request that would record the entry now, with the corrected fields. Raises `Refused`."""
     request_type = _REQUESTS[kind]
     names = {name for name in request_type.__struct_fields__ if name not in _NOT_RECTIFIED}
     if not ask.fields or not ask.fields.keys() <= names:

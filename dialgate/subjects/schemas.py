@@ -110,7 +110,8 @@ class Portable(Struct, frozen=True, kw_only=True):
 class Erased(Struct, frozen=True, kw_only=True):
     """One item and what was done with it.
 
-    A restricted item is not used. It is kept until `until`; if `until` is empty, as long as other items of its kind.
+    A restricted item is not used for calls. It is kept until `until`. If `until` is empty, it is kept as long as other items of
+    its kind.
     """
 
     what: str
@@ -124,9 +125,9 @@ class Erased(Struct, frozen=True, kw_only=True):
 class Erasure(Struct, frozen=True, kw_only=True):
     """The result of an erasure.
 
-    `suppression` is the ledger entry that forbids this controller to call the number again. `missing` maps each gate that could
-    not be asked to the reason. Unless it is empty, nothing that may be evidence was destroyed and the request stays open: repeat
-    the erasure.
+    `suppression` is the ledger entry that forbids this controller to call the number again. `missing` holds the gates that could
+    not be asked, each with the reason. If it is not empty, nothing that may be evidence was destroyed and the request stays open:
+    repeat the erasure.
     """
 
     request: str

@@ -1,6 +1,7 @@
 """A backup of a gate's data folder, made while the gate runs.
 
-The files are copied in this order, to lose as few revocations and calls as possible, and no key that another file needs:
+The files are copied in the following order, so that the copy misses as few revocations and calls as possible and has every key
+that its files need:
 
 1. the log, which is most of the data; checkpoints before the segments that they sign;
 2. the databases, so that the ledger is as new as possible;
@@ -9,7 +10,7 @@ The files are copied in this order, to lose as few revocations and calls as poss
 5. the keys.
 
 A gate that starts on the copy recovers as after a crash: it counts attempts and enters revocations that are in the log but not in
-the store. Revocations made after step 2 that are in no log are lost; `ledger_end` returns the last ledger entry that was copied.
+the store. A revocation made after step 2 is lost unless it is in a log. `ledger_end` returns the last ledger entry that was copied.
 
 A copy holds the keys, so it gives access to the same personal data as the original. When a month is retired or a number
 is erased, it must be removed from the copy too (GDPR art. 5(1)(e), 17).

@@ -104,50 +104,50 @@ def _read(path: Path, advance: Callable[[int], None], *, has_status: bool) -> Nu
     statuses: list[Bytes] = []
     lines = 0
     with text.open_text(path) as (file, _):
-        for piece in text.read_pieces(file):
-            total.update(piece)
+        for chunk in text.read_chunks(file):
+            total.update(chunk)
             piece_numbers, piece_statuses = _parse(
-                np.frombuffer(piece, np.uint8), path.name, lines, has_status=has_status
+                np.frombuffer(chunk, np.uint8), path.name, lines, has_status=has_status
             )
             numbers.append(piece_numbers)
             statuses.append(piece_statuses)
             lines += len(piece_numbers)
-            advance(len(piece))
+            advance(len(chunk))
     if not lines:
         raise FaultyFile(f"{path.name}: the file is empty")
     return NumberFile(path.name, total.hexdigest(), np.concatenate(numbers), np.concatenate(statuses))
 
 
-def _parse(piece: Bytes, name: str, lines_before: int, *, has_status: bool) -> tuple[Numbers, Bytes]:
+def _parse(chunk: Bytes, name: str, lines_before: int, *, has_status: bool) -> tuple[Numbers, Bytes]:
     """Parse whole lines into E.164 numbers and statuses. Lines of equal length are parsed together."""
-    begins, ends = text.line_bounds(piece)
+    begins, ends = text.line_bounds(chunk)
     digits = ends - begins - (2 if has_status else 0)
     bad: Mask = (digits < MIN_DIGITS) | (digits > MAX_DIGITS)
     numbers = np.zeros(len(begins), np.uint64)
     for length in range(MIN_DIGITS, MAX_DIGITS + 1):
         rows = np.flatnonzero(digits == length)
         if len(rows):
-            numbers[rows], bad[rows] = _parse_numbers(piece, begins[rows], length)
+            numbers[rows], bad[rows] = _parse_numbers(chunk, begins[rows], length)
     statuses = np.zeros(len(begins), np.uint8)
     if has_status:
-        statuses = piece[ends - 1] - ZERO
-        bad |= (piece[np.maximum(ends - 2, 0)] != COMMA) | (statuses > 1)
+        statuses = chunk[ends - 1] - ZERO
+        bad |= (chunk[np.maximum(ends - 2, 0)] != COMMA) | (statuses > 1)
     if bad.any():
         at = int(np.argmax(bad))
-        fault = _line_fault(piece[begins[at] : ends[at]].tobytes(), has_status=has_status)
+        fault = _line_fault(chunk[begins[at] : ends[at]].tobytes(), has_status=has_status)
         raise FaultyFile(f"{name}, line {lines_before + at + 1:,}: {fault}")
     return numbers, statuses
 
 
-def _parse_numbers(piece: Bytes, begins: Integers, length: int) -> tuple[Numbers, Mask]:
+def _parse_numbers(chunk: Bytes, begins: Integers, length: int) -> tuple[Numbers, Mask]:
     """Return the numbers, and a mask of the numbers outside the numbering plan."""
     numbers = np.full(len(begins), COUNTRY, np.uint64)
-    first, second = piece[begins], piece[begins + 1]
+    first, second = chunk[begins], chunk[begins + 1]
     bad: Mask = np.isin(first, np.frombuffer(FIRST, np.uint8), invert=True)
     if length > LONGEST_39:
         bad |= (first == ord("3")) & (second == ord("9"))
     for column in range(length):
-        digit = piece[begins + column] - ZERO
+        digit = chunk[begins + column] - ZERO
         bad |= digit > NINE - ZERO  # a character below ZERO wraps round
         numbers *= np.uint64(10)
         numbers += digit

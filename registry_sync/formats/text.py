@@ -70,8 +70,8 @@ def _sole_text(name: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     return entry
 
 
-def read_pieces(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the file in pieces of whole lines. The last line may lack its line end."""
+def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the file in chunks of whole lines. The last line may lack its line end."""
     partial_line = b""
     while data := file.read(PIECE_BYTES):
         cut = data.rfind(b"\n") + 1

@@ -50,25 +50,25 @@ def read(path: Path, advance: Callable[[int], None], *, spaced: bool) -> FullFil
     total, lines = sha256(), 0
     parts: list[Numbers] = []
     with text.open_text(path) as (file, _):
-        for piece in text.read_pieces(file):
-            total.update(piece)
-            numbers = _parse(piece, path.name, lines, spaced=spaced)
+        for chunk in text.read_chunks(file):
+            total.update(chunk)
+            numbers = _parse(chunk, path.name, lines, spaced=spaced)
             parts.append(numbers)
             lines += len(numbers)
-            advance(len(piece))
+            advance(len(chunk))
     if not lines:
         raise FaultyFile(f"{path.name}: the file is empty")
     return FullFile(total.hexdigest(), lines, distinct(np.concatenate(parts)))
 
 
-def _parse(piece: bytes, name: str, before: int, *, spaced: bool) -> Numbers:
+def _parse(chunk: bytes, name: str, before: int, *, spaced: bool) -> Numbers:
     width = WIDTH + 2
-    whole = len(piece) // width
-    rows = np.frombuffer(piece, np.uint8, whole * width).reshape(-1, width)
+    whole = len(chunk) // width
+    rows = np.frombuffer(chunk, np.uint8, whole * width).reshape(-1, width)
     good = (rows[:, -2] == CR) & (rows[:, -1] == LF)
-    if not good.all() or len(piece) % width:
+    if not good.all() or len(chunk) % width:
         at = int(np.argmin(np.append(good, np.False_)))
-        fault = text.encoding_fault(piece[at * width : (at + 1) * width])
+        fault = text.encoding_fault(chunk[at * width : (at + 1) * width])
         fault = fault or f"the line is not {WIDTH} characters and CRLF. Is the file truncated?"
         raise FaultyFile(f"{name}, line {before + at + 1:,}: {fault}")
     digit = rows[:, :WIDTH] - ZERO

@@ -28,7 +28,10 @@ class SourceFailed(Exception):
 
 class Source(Protocol):
     async def list_files(self) -> dict[str, str]:
-        """Return the available files by name. The value is a mark that changes with the contents, or "" if unknown."""
+        """Return the available files by name, each with its mark.
+
+        A mark changes with the contents of the file. It is "" if the source has no marks.
+        """
 
     async def fetch(self, name: str, to: Path) -> None:
         """Copy a file to `to`. If this raises, `to` may be incomplete."""

@@ -14,4 +14,4 @@ class Figure(Struct, frozen=True, omit_defaults=True):
 
 
 class BenchError(Exception):
-    """The benchmark did not measure what it should."""
+    """The error for a benchmark that did not measure what it should."""

@@ -35,7 +35,7 @@ class Server(Struct, frozen=True):
 
 
 def _clock(pid: int) -> int:
-    """Return Linux's nanosecond clock of a process: clock_getcpuclockid(3), which Python lacks."""
+    """Return the id of the CPU-time clock of a process, as clock_getcpuclockid(3) does. Python lacks this function."""
     return ~pid << 3 | 2
 
 

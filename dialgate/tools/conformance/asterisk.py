@@ -133,7 +133,10 @@ class _Session:
             self._channel.violations.append("a line without an end")
 
     async def _read(self, *, in_line: bool) -> bytes | None:
-        """Read from the server. Returns None if the channel ended meanwhile, but with `in_line` does not notice its end."""
+        """Read from the server. The channel may end meanwhile; `in_line` ignores that.
+
+        Returns None if the end of the channel also ends AGI().
+        """
         ends = None if in_line or self._channel_ended else self._end_of_channel()
         try:
             async with asyncio.timeout_at(ends):
@@ -203,7 +206,7 @@ class _Session:
         return "200 result=1"
 
     def _play(self, arguments: list[str]) -> str:
-        """Play a file. A key among the escape digits stops the file; any other key is lost."""
+        """Play a file. A key among the escape digits stops the file; other keys are lost."""
         name, escapes = arguments[:2]
         key = self._channel.temper.early.get(name, "")
         return f"200 result={ord(key)} endpos=4000" if key and key in escapes else "200 result=0 endpos=8000"

@@ -40,7 +40,7 @@ class DialerFault(Exception):
 
 
 class CallHanging(DialerFault):
-    """The call was neither placed nor ended."""
+    """The error for a call that was neither placed nor ended."""
 
 
 class Dialer(Protocol):
@@ -74,7 +74,7 @@ class HasDialplan(Protocol):
 
 
 class Departure(Struct, frozen=True, kw_only=True):
-    """A call of an emulated dialer as the trunk gets it.
+    """A call of an emulated dialer, as it arrives at the trunk.
 
     - `how`: the dial string, empty if the call did not leave
     - `shown`: the caller ID, if the emulator knows it
@@ -89,7 +89,7 @@ class Departure(Struct, frozen=True, kw_only=True):
 
 
 class Emulated(Struct, frozen=True):
-    """A kind of emulated dialer. `about` describes it. `extension` is the extension called in Asterisk, else empty."""
+    """A kind of emulated dialer. `about` describes it. `extension` is the extension to call, empty except for Asterisk."""
 
     about: str
     file: str
@@ -127,9 +127,9 @@ def _departure(run: dialplan.Run) -> Departure:
 
 
 async def _freeswitch(text: str, context: str) -> Departure:
-    """Place a call of a dialer that exported another caller ID and privacy.
+    """Place a call whose dialer exported a wrong caller ID and a privacy setting, which the leg must override.
 
-    The leg must override both. It follows a redirect (302) unless its variables forbid it.
+    The dialer follows a redirect (302) unless a variable of the leg forbids it.
     """
     variables = {"destination_number": TO, "caller_id_number": CALLER, "uuid": "u-1"}
     variables |= {"curl_response_code": "200", "curl_response_data": "allow", "dg_decision": "allow"}
@@ -144,7 +144,7 @@ async def _freeswitch(text: str, context: str) -> Departure:
 
 
 async def _opensips(text: str, context: str) -> Departure:
-    """Send an INVITE with every header by which a dialer could show another caller ID or withhold the caller ID."""
+    """Send an INVITE with every header that could show a wrong caller ID or withhold the caller ID."""
     other = f"sip:{ELSEWHERE}@pbx"
     invite = Invite(
         uri=f"sip:{TO}@pbx;user=phone",

@@ -26,7 +26,7 @@ _EXPIRED: Final = "T"  # the extension that runs when TIMEOUT(absolute) expires
 
 
 class NoExtension(Unknown):
-    """The dialplan has no extension at which the call can begin."""
+    """The error for a dialplan without an extension at which the call can begin."""
 
 
 class Step(Struct, frozen=True):

@@ -48,7 +48,7 @@ class _Parser:
         self._tokens = tokens
 
     def value(self) -> str:
-        """Return the value reduced up to the end, or up to the first token that does not fit."""
+        """Return the value reduced up to the end, or up to the first unexpected token."""
         return self._reduce(0) if self._tokens and self._tokens[0][0] == "text" else ""
 
     def _reduce(self, rank: int) -> str:

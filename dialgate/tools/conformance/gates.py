@@ -72,7 +72,7 @@ def same_number(one: str, other: str) -> bool:
 
 
 def _national(number: str) -> str:
-    """Return the number without +39 or 0039, which dialers may omit; empty if it is not a number."""
+    """Return the number without +39 or 0039, which dialers may omit. Return an empty text if it is not a number."""
     plain = re.sub(r"[\s()./-]", "", number)
     return re.sub(r"^(\+|00)?39", "", plain) if re.fullmatch(r"\+?\d{3,15}", plain) else ""
 
@@ -148,7 +148,7 @@ async def nonsense(request: bytes, _: asyncio.StreamReader, writer: asyncio.Stre
 
 
 async def error(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with an error page, as a proxy might; it contains no decision."""
+    """Answer with an error page without a decision, as a proxy might."""
     if request.startswith(b"agi_"):
         writer.write(b'SET VARIABLE DG_REASON "gate.error"\n')
         await reader.readline()
@@ -216,9 +216,9 @@ def _http(status: str, media: str, body: bytes) -> bytes:
 
 @asynccontextmanager
 async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = None) -> AsyncIterator[int]:
-    """Run a gate on a local port. The next of `plays` serves each connection, which is then closed.
+    """Run a gate on a local port. It serves each connection with the next of `plays` and then closes the connection.
 
-    A request is denied if its numbers are not those of `call`.
+    A request is denied if its numbers differ from those of `call`.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -22,7 +22,8 @@ from dialgate.tools.conformance.gates import Play, TestCall
 class Case(Struct, frozen=True):
     """One test case.
 
-    - `plays`: the gate's behaviour for each call in turn; only the last call is judged. Empty for no gate or a `frozen` one
+    - `plays`: the gate's behaviour for each call in turn; only the last call is judged. Empty if there is no gate, or a
+      `frozen` one
     - `through`: whether the call must get through
     - `may_hang`: whether a hanging call is accepted, because Asterisk itself cannot end it
     - `redirects`: whether the trunk redirects the call (302)
@@ -77,7 +78,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 def cases_for(dialer: Dialer) -> tuple[Case, ...]:
-    """Return the cases for this dialer: all of `CASES`, `MOVED` if it has a trunk, `ANOTHER_WAY` if it has a dialplan."""
+    """Return the cases for this dialer: `CASES`, with `MOVED` if it has a trunk, and `ANOTHER_WAY` if it has a dialplan."""
     moved = (MOVED,) if isinstance(dialer, HasTrunk) and dialer.has_trunk else ()
     another = (ANOTHER_WAY,) if isinstance(dialer, HasDialplan) and dialer.has_dialplan else ()
     return (*CASES, *moved, *another)
@@ -112,7 +113,7 @@ async def _place(dialer: Dialer, case: Case, port: int, call: TestCall) -> str:
         async with gates.frozen(port) as actual_port:
             return await dialer.place(actual_port)
     through = ""
-    # One gate per call: if a busy machine cuts a call short, its play must not be used for the next call.
+    # One gate per call. If a busy machine ends a call early, the next call must not get the play of that call.
     for play in case.plays:
         async with gates.playing(iter([play]), port, call) as actual_port:
             if case.redirects and isinstance(dialer, HasTrunk):

@@ -46,7 +46,7 @@ class Invite(Struct, kw_only=True):
 
 
 class _Exit(Exception):
-    """The script ended with `exit`, or waits for the gate."""
+    """The signal that the script ended with `exit`, or that it waits for the gate."""
 
 
 class OpenSips:
@@ -201,7 +201,7 @@ _FIELDS: Final[dict[str, Callable[[Invite], _Value]]] = {
 
 
 def _expand(tree: Tree, invite: Invite) -> str:
-    """Return a function's argument as text with its variables expanded. A bare name is the name of a route."""
+    """Return a function's argument as text, with its variables expanded. A bare name names a route."""
     match tree:
         case ("literal", str(text)):
             return _IN_TEXT.sub(lambda variable: str(_read(variable[0], invite)), text)

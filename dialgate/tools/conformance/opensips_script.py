@@ -15,7 +15,10 @@ _TOKEN: Final = re.compile(
 
 
 def read(script: str) -> tuple[Mapping[str, Tree], Mapping[str, str]]:
-    """Return the routes by name (failure routes as `failure:NAME`), and rest_client's parameters. Raises `Unknown`."""
+    """Return the routes by name and the parameters of rest_client. Raises `Unknown`.
+
+    A failure route has the name `failure:NAME`.
+    """
     reader = _Reader(list(_tokens(script)))
     routes: dict[str, Tree] = {}
     parameters: dict[str, str] = {}

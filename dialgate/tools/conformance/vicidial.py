@@ -4,12 +4,12 @@ import re
 from typing import Final
 
 DO_NOT_CALL: Final = "DNCCAR"
-# Hangup causes that VICIdial takes for a number out of service.
+# VICIdial treats these hangup causes as a number out of service.
 _DEAD: Final = re.compile("19|21|34|38|102")
 
 
 def lead_status(dial_status: str, hangup_cause: str) -> str:
-    """Return the status that `Enhanced Disconnect Logging` 1 or 2 sets, empty if the lead may be called again."""
+    """Return the status that `Enhanced Disconnect Logging` 1 or 2 sets. It is empty if the lead may be called again."""
     match dial_status:
         case "DNC":
             return DO_NOT_CALL

@@ -36,7 +36,7 @@ _SECTORS = ["electricity", "gas", "water", "telecommunications", "banking", "ins
 
 
 class DemoError(Exception):
-    """The demonstration cannot be set up. The text says what to do."""
+    """The error if the demonstration cannot be set up. Its text says what to do."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -78,7 +78,6 @@ def build(wanted: Wanted, now: Instant, tell: Callable[[str], None]) -> Demo:
 
 
 def console_of(port: int) -> str:
-    """Return the URL of the console."""
     return f"http://127.0.0.1:{port}/console"
 
 

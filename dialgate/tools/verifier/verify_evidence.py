@@ -32,7 +32,7 @@ BUNDLE = re.compile(rb'\{"signature":"([0-9a-f]{128})","key":"([0-9a-f]{64})","e
 
 
 class Refused(Exception):
-    """The bundle is not valid. `str()` says why."""
+    """The error for an invalid bundle. `str()` says why."""
 
 
 def require(condition: object, why: str) -> None:
@@ -263,11 +263,11 @@ DIGESTS: dict[str, hashes.HashAlgorithm] = {
     "608648016503040203": hashes.SHA512(),
 }
 MESSAGE_DIGEST, TIME_STAMPING = "2a864886f70d010904", "1.3.6.1.5.5.7.3.8"
-CERTIFICATES = 0xA0  # the tag of the certificates in a SignedData
+CERTIFICATES = 0xA0  # tag of the certificates in a SignedData
 
 
 def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Return tag, content and whole encoding of each of several DER values. Raises IndexError, ValueError."""
+    """Return the tag, the content and the whole encoding of each DER value in `data`. Raises IndexError, ValueError."""
     values, at = [], 0
     while at < len(data):
         tag, length, begin = data[at], data[at + 1], at + 2
@@ -275,7 +275,7 @@ def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
             begin += length & 127
             length = int.from_bytes(data[at + 2 : begin], "big")
         if begin + length > len(data):
-            raise ValueError("a time stamp is cut short")
+            raise ValueError("a time stamp is truncated")
         values.append((tag, data[begin : begin + length], data[at : begin + length]))
         at = begin + length
     return values
