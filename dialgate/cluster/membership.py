@@ -17,7 +17,7 @@ from dialgate import __version__
 from dialgate.config.configuration import Config
 from dialgate.core.model import SECOND, Instant
 from dialgate.observability.metrics import Metrics
-from dialgate.store import Muster, Presence, Shared, Store, StoreUnavailable
+from dialgate.store import Members, Presence, Shared, Store, StoreUnavailable
 
 SILENT: Final = 15 * SECOND
 _BEAT: Final = 2 * SECOND
@@ -38,13 +38,13 @@ def shared_hash(config: Config) -> str:
     return hashlib.sha256(_encode([settings, config.law_hash, config.controllers])).hexdigest()
 
 
-def problems(muster: Muster, now: Instant) -> dict[str, str]:
+def problems(members: Members, now: Instant) -> dict[str, str]:
     """Return the nodes that have a problem, each with a description of the problem."""
-    live = [gate for gate in muster.present if now - gate.at < SILENT]
-    newest = {name: max((_seen(muster, gate, name) for gate in live), default=0) for name in _COMPARED}
+    live = [gate for gate in members.present if now - gate.at < SILENT]
+    newest = {name: max((_seen(members, gate, name) for gate in live), default=0) for name in _COMPARED}
     found = {}
-    for gate in muster.present:
-        old = [name for name in _COMPARED if _seen(muster, gate, name) < newest[name]]
+    for gate in members.present:
+        old = [name for name in _COMPARED if _seen(members, gate, name) < newest[name]]
         if now - gate.at >= SILENT:
             found[gate.node] = "silent"
         elif old:
@@ -55,8 +55,8 @@ def problems(muster: Muster, now: Instant) -> dict[str, str]:
 _COMPARED: Final = ("config", "version")
 
 
-def _seen(muster: Muster, presence: Presence, name: str) -> Instant:
-    return muster.seen.get(f"{name}:{getattr(presence, name)}", 0)
+def _seen(members: Members, presence: Presence, name: str) -> Instant:
+    return members.seen.get(f"{name}:{getattr(presence, name)}", 0)
 
 
 def place(data: Path) -> str:
@@ -67,7 +67,7 @@ def place(data: Path) -> str:
 
 
 def presence(config: Config, log: str) -> Presence:
-    """Return this process's entry in the muster, without a time. `log`: the name of its log."""
+    """Return this process's entry among the members, without a time. `log`: the name of its log."""
     return Presence(
         node=config.settings.node,
         config=config.hash,
@@ -82,25 +82,25 @@ def presence(config: Config, log: str) -> Presence:
 async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
     """Raise `StoreUnavailable` if another running gate has the same node or log name.
 
-    Each gate would mistake the other's decisions for its own and undo their attempts. A killed gate is still in the muster, so
+    Each gate would mistake the other's decisions for its own and undo their attempts. A killed gate is still a member, so
     this waits two heartbeats to see whether the other gate is alive.
     """
     if not isinstance(store, Shared):
         return
-    before = _twins(await store.muster(), own, now)
+    before = _twins(await store.members(), own, now)
     if not before:
         return
     await asyncio.sleep(2 * _BEAT / SECOND)
-    for node, twin in _twins(await store.muster(), own, now).items():
+    for node, twin in _twins(await store.members(), own, now).items():
         if node in before and before[node].at != twin.at:
             raise StoreUnavailable(_describe(own, twin))
 
 
-def _twins(muster: Muster, own: Presence, now: Instant) -> dict[str, Presence]:
+def _twins(members: Members, own: Presence, now: Instant) -> dict[str, Presence]:
     """Return the gates seen recently, from another folder, with this gate's name or log name."""
     return {
         gate.node: gate
-        for gate in muster.present
+        for gate in members.present
         if gate.place not in {"", own.place}
         and now - gate.at < SILENT
         and (gate.log == own.log or gate.gate == own.gate)
@@ -128,7 +128,7 @@ class Roster:
         self.problems: dict[str, str] = {}
 
     async def tick(self, own: Presence, config: Config) -> None:
-        """Record this gate in the muster and check the others.
+        """Record this gate as a member and check the others.
 
         Raises nothing, because the readiness check reports an unavailable store.
         """
@@ -138,12 +138,12 @@ class Roster:
         self._due = now + _BEAT
         own = self._own = structs.replace(own, config=shared_hash(config))
         try:
-            muster = await self._store.muster(own)
+            members = await self._store.members(own)
             self._report_replicas(await self._store.surplus_replicas())
         except StoreUnavailable:
             return
-        self.problems = problems(muster, now)
-        self._metrics.nodes.set(sum(now - gate.at < SILENT for gate in muster.present))
+        self.problems = problems(members, now)
+        self._metrics.nodes.set(sum(now - gate.at < SILENT for gate in members.present))
         self._metrics.nodes_outdated.set(sum(text.startswith("on ") for text in self.problems.values()))
 
     def _report_replicas(self, unasked: int) -> None:
@@ -161,7 +161,7 @@ class Roster:
         return self._own is not None and await self._store.lead(task, self._own.node, _LEASE)
 
     async def leave(self) -> None:
-        """Remove this gate from the muster when it shuts down."""
+        """End this gate's membership when it shuts down."""
         if self._store is not None and self._own is not None:
             try:
                 await self._store.dismiss(self._own.node)

@@ -140,7 +140,7 @@ class Peers:
         if not isinstance(self._store, Shared):
             return {}
         try:
-            gates = (await self._store.muster()).gates
+            gates = (await self._store.members()).gates
         except StoreUnavailable:
             return {"store": "not available, so there may be gates that were not asked"}
         return dict.fromkeys(

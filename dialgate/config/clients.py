@@ -83,7 +83,8 @@ class ClientIndex:
             digest = ""
         if digest and digest in self.keys:
             self._report(
-                client, f"has the same key as {self.keys[digest].name}; make another with `dialgate key`"
+                client,
+                f"has the same key as {self.keys[digest].name}; create a different key with `dialgate key`",
             )
         if digest:
             self.keys[digest] = client

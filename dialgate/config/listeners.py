@@ -57,7 +57,7 @@ class Operations(Strict, frozen=True, kw_only=True):
 
 
 class Uploads(Strict, frozen=True, kw_only=True):
-    """Limits on uploads of call lists as files. Changes need a restart. Files are received into a spool and read by separate processes, which are killed when the client disconnects. Each worker counts its uploads separately. If you do not control all clients, put `folder` on another disk than the decision log, and add it to `ReadWritePaths` of the systemd unit. Files in the spool have no names; any files left by a crash are removed at start."""
+    """Limits on uploads of call lists as files. Changes need a restart. Files are received into a spool and read by separate processes, which are killed when the client disconnects. Each worker counts its uploads separately. If you do not control all clients, put `folder` on a different disk from the decision log, and add it to `ReadWritePaths` of the systemd unit. Files in the spool have no names; any files left by a crash are removed at start."""
 
     folder: str = ""
     """Folder of the spool, relative to the data folder. Default: `spool` in the data folder."""

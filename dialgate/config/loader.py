@@ -103,7 +103,7 @@ class _Reader:
 
     def _load(self, path: Path) -> tuple[Any, str] | None:
         data, raw, problems = yaml_file.read(path)
-        self.problems.extend(f"{self._named(path)}: {problem}" for problem in problems)
+        self.problems.extend(f"{self._displayed_path(path)}: {problem}" for problem in problems)
         if raw is None:
             return None
         digest = _digest(raw)
@@ -116,11 +116,11 @@ class _Reader:
         if loaded is None:
             return None
         read, faults = yaml_file.convert(loaded[0] or {}, kind)
-        self.problems.extend(f"{self._named(path)}: {fault}" for fault in faults)
-        name = "" if path == self.path else _lost_name(path)
+        self.problems.extend(f"{self._displayed_path(path)}: {fault}" for fault in faults)
+        name = "" if path == self.path else _placeholder_id(path)
         return yaml_file.salvage(loaded[0] or {}, kind, _STAND_INS, name) if faults else read
 
-    def _named(self, path: Path) -> str:
+    def _displayed_path(self, path: Path) -> str:
         """Return `path` as messages show it: relative to the folder of dialgate.yaml if the file is in that folder."""
         full = path.resolve()
         return str(full.relative_to(self.folder)) if full.is_relative_to(self.folder) else str(path)
@@ -132,7 +132,7 @@ class _Reader:
         return paths
 
     def _laws(self, folder: Path) -> tuple[dict[str, Law], dict[str, str]]:
-        self.countries_folder = self._named(folder)
+        self.countries_folder = self._displayed_path(folder)
         laws: dict[str, Law] = {}
         hashes: dict[str, str] = {}
         for path in self._files(folder):
@@ -141,12 +141,12 @@ class _Reader:
                 self.laws_whole = False
                 continue
             law, faults = convert_law(loaded[0])
-            self.problems.extend(f"{self._named(path)}: {fault}" for fault in faults)
+            self.problems.extend(f"{self._displayed_path(path)}: {fault}" for fault in faults)
             if law is None:
                 self.laws_whole = False
                 continue
             if law.country in laws:
-                self.problems.append(f"{self._named(path)}: a second law for {law.country}")
+                self.problems.append(f"{self._displayed_path(path)}: a second law for {law.country}")
             laws[law.country] = law
             hashes[law.country] = loaded[1]
         return laws, hashes
@@ -163,11 +163,11 @@ class _Reader:
         controllers: dict[str, ControllerFile] = {}
         for path in self._files(folder):
             read = self._read(path, ControllerFile)
-            if read is None or read.id == _lost_name(path):
+            if read is None or read.id == _placeholder_id(path):
                 self._note_refused(path)
             if read is None:
                 continue
-            name = self._named(path)
+            name = self._displayed_path(path)
             if read.id in controllers:
                 self.problems.append(f"{name}: a second controller {read.id}")
             if read.country in self.drafts:
@@ -201,7 +201,7 @@ class _Reader:
             loaded = self._load(path)
             if loaded is None:
                 continue
-            name = self._named(path)
+            name = self._displayed_path(path)
             read, faults = yaml_file.convert(loaded[0] or {}, Profile)
             if read is None:
                 self.problems.extend(f"{name}: {fault}" for fault in faults)
@@ -242,7 +242,7 @@ class _Reader:
             self.problems.extend(f"subscriber {hook.name}: {fault}" for fault in faults)
 
 
-def _lost_name(path: Path) -> str:
+def _placeholder_id(path: Path) -> str:
     """Return a placeholder id for a file whose own id cannot be read."""
     return f"{path.stem}-yaml"
 

@@ -66,7 +66,7 @@ def faults(shipping: Shipping | None, store_urls: tuple[str, str]) -> Iterator[s
     if any(
         own and own == other for own, other in zip((stream.url, stream.url_file), store_urls, strict=True)
     ):
-        yield "shipping: stream: use another Redis than the gate's store, because a full Redis would stop the gate"
+        yield "shipping: stream: use a different Redis from the gate's store, because a full Redis would stop the gate"
 
 
 def folder_of(shipping: Shipping, config: Path) -> Path:

@@ -14,15 +14,15 @@ _DIALER_SCOPES: Final = frozenset({"check"})
 
 
 def warnings(config: Config) -> list[str]:
-    return list(_proxied(config))
+    return list(_proxied_clients(config))
 
 
-def _proxied(config: Config) -> Iterator[str]:
+def _proxied_clients(config: Config) -> Iterator[str]:
     """Yield a warning for each client identified by an address from which a reverse proxy may connect.
 
     A dialer on this host with only the scope `check` causes no warning, because deploy/README.md sets up Asterisk like that.
     """
-    proxies = [*_LOOPBACK, *_listening(config), *config.proxies]
+    proxies = [*_LOOPBACK, *_listening_network(config), *config.proxies]
     for network, client in config.networks:
         beyond = not network.prefixlen or set(client.scopes) - _DIALER_SCOPES
         if client.scopes and beyond and any(network.overlaps(proxy) for proxy in proxies):
@@ -35,7 +35,7 @@ def _proxied(config: Config) -> Iterator[str]:
             )
 
 
-def _listening(config: Config) -> Iterator[Network]:
+def _listening_network(config: Config) -> Iterator[Network]:
     """Yield the gate's listening address unless it is a wildcard. A proxy on this host connects from this address."""
     with suppress(ValueError):  # a host name
         address = ipaddress.ip_address(config.settings.listen.host)

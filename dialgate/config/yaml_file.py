@@ -65,7 +65,7 @@ def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
 def salvage(
     data: Any, kind: type[_T], stand_ins: StandIns = MappingProxyType({}), name: str = ""
 ) -> _T | None:
-    """Return the valid part of faulty data, so that it can be checked for further faults; None if too little is valid.
+    """Return the valid part of faulty data, to check it for further faults. Return None if too little is valid.
 
     `stand_ins`: values for unreadable required keys, by type and key. `name`: the prefix of names that `ByPlace` derives.
     """

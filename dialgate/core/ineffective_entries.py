@@ -11,10 +11,10 @@ from dialgate.core.legal_basis import ABOUT_THE_CONTRACT
 from dialgate.core.model import Instant
 from dialgate.core.name_suggestions import choose
 
-Idle: TypeAlias = Literal[
+IneffectiveReason: TypeAlias = Literal[
     "", "unproved", "unconfirmed", "expired", "purpose", "sector", "marketing", "goods", "caller_id"
 ]
-_BECAUSE: Final[dict[Idle, str]] = {
+_BECAUSE: Final[dict[IneffectiveReason, str]] = {
     "unproved": "no artefact with its SHA-256 proves it.",
     "unconfirmed": "its double opt-in has not been confirmed.",
     "expired": "it has expired.",
@@ -37,19 +37,19 @@ class Offer(Protocol):
     def goods(self) -> str: ...
 
 
-def idle(event: Event, offers: Sequence[Offer], now: Instant) -> Idle:
+def find_reason(event: Event, offers: Sequence[Offer], now: Instant) -> IneffectiveReason:
     """Return why no call can rely on the entry, or "" if a call can. `offers` are all campaigns of its controller."""
     match event:
         case ConsentGiven():
-            return _idle_consent(event, offers, now)
+            return _reason_for_consent(event, offers, now)
         case ContractMade():
-            return _idle_contract(event, offers)
+            return _reason_for_contract(event, offers)
         case CallRequested():
             return "expired" if event.expires_at <= now else _check_goods((event.goods,), offers)
     return ""
 
 
-def _idle_consent(consent: ConsentGiven, offers: Sequence[Offer], now: Instant) -> Idle:
+def _reason_for_consent(consent: ConsentGiven, offers: Sequence[Offer], now: Instant) -> IneffectiveReason:
     if not (consent.artefact and consent.artefact_sha256):
         return "unproved"
     if 0 < consent.expires_at <= now:
@@ -60,7 +60,7 @@ def _idle_consent(consent: ConsentGiven, offers: Sequence[Offer], now: Instant) 
     return _check_goods(consent.goods, matches) or ("unconfirmed" if consent.double_opt_in else "")
 
 
-def _idle_contract(contract: ContractMade, offers: Sequence[Offer]) -> Idle:
+def _reason_for_contract(contract: ContractMade, offers: Sequence[Offer]) -> IneffectiveReason:
     matches = [offer for offer in offers if offer.sector == contract.sector]
     if not matches:
         return "sector"
@@ -68,11 +68,11 @@ def _idle_contract(contract: ContractMade, offers: Sequence[Offer]) -> Idle:
     return _check_goods(contract.goods, matches) or ("" if is_about or contract.marketing else "marketing")
 
 
-def _check_goods(goods: Collection[str], offers: Sequence[Offer]) -> Idle:
+def _check_goods(goods: Collection[str], offers: Sequence[Offer]) -> IneffectiveReason:
     return "goods" if goods and not any(offer.goods in goods for offer in offers) else ""
 
 
-def sentence(why: Idle, offers: Sequence[Offer], caller_ids: Collection[str] = ()) -> str:
+def sentence(why: IneffectiveReason, offers: Sequence[Offer], caller_ids: Collection[str] = ()) -> str:
     """Return the note for the client that recorded the entry. It mentions only campaigns of the entry's controller."""
     if not why:
         return ""

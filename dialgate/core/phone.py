@@ -253,7 +253,7 @@ def _why_not(e164: str) -> str:
 # ---- the fast path ---------------------------------------------------------------------------------------------------
 
 
-def _in_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumberDesc | None], ...]:
+def _types_in_matching_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumberDesc | None], ...]:
     """Return the plan's number types in the order in which `number_type` of `phonenumbers` checks them; the first match wins."""
     return (
         (PhoneNumberType.PREMIUM_RATE, plan.premium_rate),
@@ -269,7 +269,7 @@ def _in_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumberDesc | None], 
     )
 
 
-def _whole(desc: PhoneNumberDesc | None, length: int) -> str:
+def _pattern_of_length(desc: PhoneNumberDesc | None, length: int) -> str:
     """Return the regular expression of `desc` for numbers of exactly `length` digits, or "" if it has none."""
     if desc is None or not desc.national_number_pattern:
         return ""
@@ -279,9 +279,9 @@ def _whole(desc: PhoneNumberDesc | None, length: int) -> str:
 
 
 def _types(plan: PhoneMetadata, length: int) -> Iterator[tuple[int, str]]:
-    mobile = _whole(plan.mobile, length)
-    for number_type, desc in _in_order(plan):
-        pattern = _whole(desc, length)
+    mobile = _pattern_of_length(plan.mobile, length)
+    for number_type, desc in _types_in_matching_order(plan):
+        pattern = _pattern_of_length(desc, length)
         if pattern and mobile and number_type == PhoneNumberType.FIXED_LINE:
             yield PhoneNumberType.FIXED_LINE_OR_MOBILE, f"(?={mobile}){pattern}"
         if pattern:
@@ -289,7 +289,7 @@ def _types(plan: PhoneMetadata, length: int) -> Iterator[tuple[int, str]]:
 
 
 def _region(plan: PhoneMetadata, length: int) -> str:
-    general = _whole(plan.general_desc, length)
+    general = _pattern_of_length(plan.general_desc, length)
     # The empty group follows its pattern: the regex engine skips a branch that begins with another literal digit.
     types = "|".join(f"{pattern}(?P<{plan.id}_{number}>)" for number, pattern in _types(plan, length))
     known = f"(?={general})(?:{types})" if general and types else r"(?!)"

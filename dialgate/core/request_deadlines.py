@@ -19,7 +19,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 MONTHS, EXTENDED = 1, 3
 
 
-class Asked(Struct, frozen=True, kw_only=True, tag="asked"):
+class RequestReceived(Struct, frozen=True, kw_only=True, tag="asked"):
     """A received request. `identified`: how the operator verified that the person holds the number (GDPR 12(6))."""
 
     kind: Kind
@@ -52,7 +52,7 @@ class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
     actor: str
 
 
-Step: TypeAlias = Asked | Extended | Answered | Refused
+Step: TypeAlias = RequestReceived | Extended | Answered | Refused
 CLOSING = (Answered, Refused)
 
 
@@ -88,17 +88,17 @@ def due(received_at: Instant, months: int) -> Instant:
 
 
 def fold(name: str, controller: str, steps: Iterable[tuple[Instant, Step]]) -> Case | None:
-    """Return the state of a request after its `steps`, oldest first; None if they do not contain an `Asked`."""
+    """Return the state of a request after its `steps`, oldest first; None if they do not contain an `RequestReceived`."""
     case: Case | None = None
     for at, step in steps:
-        if isinstance(step, Asked):
+        if isinstance(step, RequestReceived):
             case = _open_case(name, controller, step)
         elif case is not None and not case.closed_at:
             case = _apply(case, at, step)
     return case
 
 
-def _open_case(name: str, controller: str, asked: Asked) -> Case:
+def _open_case(name: str, controller: str, asked: RequestReceived) -> Case:
     return Case(
         id=name,
         controller=controller,

@@ -52,7 +52,7 @@ class KeysUnusable(Unavailable):
 
 
 class KeyRetired(KeysUnusable):
-    """The error for a month whose keys were destroyed: its numbers can no longer be read or linked."""
+    """The error for a month whose keys were destroyed, so that its numbers can no longer be read or linked."""
 
 
 class _MonthFile(Struct, frozen=True, forbid_unknown_fields=True):

@@ -32,7 +32,7 @@ _COMPARED = frozenset({"id", "goods", "consent"})
 
 
 class Masker:
-    """The masking for one controller. The same number looks different in another controller's entries."""
+    """The masking for one controller. Different controllers get different masks for the same number."""
 
     def __init__(self, keys: Keys, controller: str) -> None:
         self._keys, self._controller = keys, controller

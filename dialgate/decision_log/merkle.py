@@ -83,7 +83,7 @@ class Span:
 
 
 class Tree:
-    """The part of a Merkle tree needed to prove the leaves that are added after those of `base`."""
+    """The part of a Merkle tree needed to prove the leaves that follow `base`."""
 
     def __init__(self, base: Span) -> None:
         self._cache: dict[tuple[int, int], bytes] = {}

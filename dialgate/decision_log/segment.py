@@ -92,7 +92,7 @@ def stored_hash(line: bytes) -> str | None:
 
 
 def last_stored_hash(damaged: bytes) -> bytes | None:
-    """Return the last hash in a damaged line. The line may be two lines whose line break was lost."""
+    """Return the last hash in a damaged line. The line may consist of two lines that lost the line break between them."""
     hashes = _HASH.findall(damaged)
     return unhexlify(hashes[-1]) if hashes else None
 

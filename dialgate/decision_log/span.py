@@ -51,7 +51,7 @@ def sequence(text: str) -> int | None:
 
 
 def months(at: Instant) -> Iterator[str]:
-    """Yield the names of the months (UTC, `YYYY-MM`) from that of `at` on, endlessly."""
+    """Yield the names of months (UTC, `YYYY-MM`) without end, beginning with the month of `at`."""
     day = datetime.fromtimestamp(at // SECOND, UTC)
     for number in count(12 * day.year + day.month - 1):
         yield f"{number // 12:04}-{number % 12 + 1:02}"

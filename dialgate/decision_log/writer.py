@@ -124,7 +124,7 @@ class DecisionLog:
         return self._durable.seq - 1
 
     def write(self, bodies: Sequence[bytes]) -> None:
-        """Append all of `bodies` or none, not yet durably. They get the sequences from `next_seq` on."""
+        """Append all of `bodies` or none, with sequences from `next_seq` on. They are durable only after a sync."""
         self._refuse_if_broken()  # before the lock: `recover` may hold it while a bad disk hangs
         with self._chain:
             self._refuse_if_broken()

@@ -50,7 +50,7 @@ class CallerIds:
     def of(self, raw: str, line: Line) -> Presentation:
         """Return the presentation of the caller ID `raw` in a call of the campaign `line`.
 
-        The cache key contains the campaign, so that a client that guesses another controller's campaign gets no cached result of it.
+        The cache key contains the campaign, so a client that guesses another controller's campaign gets no cached result for it.
         """
         key = (raw, line.controller.id, line.campaign.id)
         presentation = self._presentations.get(key)

@@ -109,7 +109,7 @@ Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
 
 
 class Gatherer:
-    """The sources of facts. Each source is replaced as a whole, so a batch in flight keeps those with which it started."""
+    """The sources of facts. A source is replaced by a new object, so a batch in flight keeps the sources that it started with."""
 
     def __init__(self, config: Config, keys: Keys) -> None:
         self.config = config
@@ -152,7 +152,7 @@ class Gatherer:
         self._snapshot, self._files = snapshot, {}
 
     def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:
-        """Return the lists to use: those already open, and newly opened ones. Retired lists are left out.
+        """Return the lists to use: open ones and newly opened ones, but no retired ones.
 
         Runs in a thread, because it reads every byte of a new file. It does not change the lists in use; `use_lists` does, in
         the event loop. A damaged list is left out: its numbers are then on no list, so calls to them are denied.
@@ -210,7 +210,7 @@ class Gatherer:
 
     def read(self, call: Call, client: Client) -> Question:
         own = self.config.line_of(call.campaign, client)
-        line = own or self._stranger(call, client)
+        line = own or self._substitute_campaign(call, client)
         try:
             number = phone.parse(call.to, line.dial_region)
         except phone.NotANumber as problem:
@@ -232,7 +232,7 @@ class Gatherer:
         number = e164.encode()
         return self.keys.named(line.controller.id, number), self.keys.named("*", number)
 
-    def _stranger(self, call: Call, client: Client) -> Line:
+    def _substitute_campaign(self, call: Call, client: Client) -> Line:
         """Return a substitute for a campaign that is not the client's. Its country is that of the client's controller."""
         owner = next((self.config.controllers[name] for name in client.controllers), None)
         home = owner.country if owner else next(iter(self.config.laws))

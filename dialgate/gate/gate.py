@@ -234,7 +234,7 @@ class Gate:
     # ---- simulation --------------------------------------------------------------------------------------------------
 
     async def simulate(self, call: Call, client: Client, at: Instant | None = None) -> Simulation:
-        """Return the decision on a call at `at` without recording it. Attempts and ledger are the current ones.
+        """Return the decision on a call at `at` without recording it, based on the current attempts and ledger.
 
         Raises `StoreUnavailable`, `ClockSteppedBack`.
         """

@@ -88,7 +88,7 @@ async def enter_opt_outs(
 ) -> tuple[int, list[OutcomeRecord]]:
     """Enter the stops of `opt_out` and `wrong_number` outcomes.
 
-    Return how many the ledger lacked, and the outcomes whose called number is neither in this folder's logs nor in the store.
+    Return the number of stops that the ledger lacked, and the outcomes whose called number is not in this folder's logs or the store.
     Raises `LogDamaged`, `StoreUnavailable`.
     """
     chains, entered, unentered = Chains(data), 0, list[OutcomeRecord]()

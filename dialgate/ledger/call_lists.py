@@ -46,7 +46,7 @@ class CallLists:
 
         `note` is called with each row that is left out.
         """
-        return await self.load_from(client, ask, list_builder.Here(file, hints, note))
+        return await self.load_from(client, ask, list_builder.InProcess(file, hints, note))
 
     async def load_from(self, client: Client, ask: ListRequest, source: list_builder.Source) -> ListReport:
         """Load a call list completely or not at all. On return the gates of this node use it.

@@ -52,7 +52,9 @@ class Consents:
         campaigns = controller.campaigns
         return structs.replace(
             receipt,
-            note=ineffective_entries.sentence(ineffective_entries.idle(event, campaigns, now), campaigns),
+            note=ineffective_entries.sentence(
+                ineffective_entries.find_reason(event, campaigns, now), campaigns
+            ),
         )
 
     def _event(self, ask: LedgerRequest, controller: ControllerFile, now: Instant) -> Event:

@@ -294,7 +294,7 @@ class OutcomeReceipt(Struct, frozen=True):
 
 
 class HistoryEntry(Struct, frozen=True, kw_only=True):
-    """A ledger entry. `opens_nothing` says why no call can rely on it (see `ineffective_entries.Idle`), or is empty."""
+    """A ledger entry. `opens_nothing` says why no call can rely on it (see `ineffective_entries.IneffectiveReason`), or is empty."""
 
     seq: int
     at: str

@@ -36,7 +36,7 @@ class LedgerViews:
         confirmed = {entry.event.id for entry in entries if isinstance(entry.event, ConsentConfirmed)}
         shown = []
         for entry in entries:
-            why = ineffective_entries.idle(entry.event, owner.campaigns, self._access.clock())
+            why = ineffective_entries.find_reason(entry.event, owner.campaigns, self._access.clock())
             if why == "unconfirmed" and isinstance(entry.event, ConsentGiven) and entry.event.id in confirmed:
                 why = ""
             shown.append(

@@ -57,7 +57,7 @@ class Source(Protocol):
         """Write the list to the order's path. Raises `tabular.Unreadable`, `BuildEnded`."""
 
 
-class Here:
+class InProcess:
     """A source that builds the list in a thread of this process. `note` is called with each rejected row."""
 
     def __init__(
@@ -136,7 +136,7 @@ def _main() -> None:
     confine(limits.memory, limits.seconds)
     result: _Result
     try:
-        result = Here(sys.stdin.buffer).build_now(order)
+        result = InProcess(sys.stdin.buffer).build_now(order)
     except tabular.Unreadable as error:
         result = _BuildFailure(str(error))
     except MemoryError:

@@ -15,7 +15,7 @@ from dialgate.store.call_lists import CallerIdProof, CallList, CallLists
 from dialgate.store.deliveries import Deliveries, Delivery
 from dialgate.store.faults import StoreUnavailable, ledger_too_short, refuse_if_short
 from dialgate.store.ledger import Ledger
-from dialgate.store.membership import Muster, Presence, Shared
+from dialgate.store.membership import Members, Presence, Shared
 from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "Deliveries",
     "Delivery",
     "Ledger",
-    "Muster",
+    "Members",
     "Position",
     "Presence",
     "Reading",

@@ -64,7 +64,7 @@ class CallLists(Protocol):
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
         """Retire a list and return it, or None if it does not exist.
 
-        The time of retirement is that of the first request to retire the list.
+        If the list is already retired, the earlier time is kept.
         """
 
     async def proofs(self) -> list[CallerIdProof]:

@@ -28,8 +28,8 @@ class Presence(Struct, frozen=True, kw_only=True):
         return self.node.partition("/")[0]
 
 
-class Muster(Struct, frozen=True):
-    """All gate processes that joined and have not left.
+class Members(Struct, frozen=True):
+    """The gate processes that joined and have not left.
 
     `seen`: when a configuration, a version or a gate (`config:HASH`, `version:V`, `node:NAME`) was first
     seen.
@@ -49,7 +49,7 @@ class Muster(Struct, frozen=True):
 class Shared(Protocol):
     """Additional methods of a store that several gates share."""
 
-    async def muster(self, presence: Presence | None = None) -> Muster:
+    async def members(self, presence: Presence | None = None) -> Members:
         """Record `presence`, if given, and return all gates."""
 
     async def note_durable(self, log: str, seq: int) -> None:

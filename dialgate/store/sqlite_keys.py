@@ -57,7 +57,9 @@ class StoredKeys:
         """
         if self._filter is None:
             return
-        if self._database is not db or not 0 <= seq - self._seq <= CATCH_UP:  # the file may be another one
+        if (
+            self._database is not db or not 0 <= seq - self._seq <= CATCH_UP
+        ):  # the file may have been replaced
             self._filter = None
             return
         if seq == self._seq:
@@ -67,7 +69,7 @@ class StoredKeys:
         self._seq = seq
 
     def select(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Return those of the keys that may be in the database, without duplicates.
+        """Return the keys that may be in the database, without duplicates.
 
         Call `catch_up` first, in the same transaction.
         """

@@ -3,7 +3,7 @@
 The file is an SQLite 3 database with application id 0x64676174. Its `user_version` counts the scripts of `MIGRATIONS` that have
 run; these scripts define the tables. `event` and `body` contain JSON of the tagged structs of `dialgate.core.ledger_events` and
 `dialgate.store`, where new fields are added last, with a default. Released scripts are never edited: a change is a new script at
-the end. Newer files are refused, older ones migrated.
+the end. Newer files are refused, and older files are migrated.
 """
 
 import re

@@ -13,7 +13,7 @@ from dialgate.core import request_deadlines
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.core.refusal import Refused
-from dialgate.core.request_deadlines import Asked, Case, Extended, Step
+from dialgate.core.request_deadlines import Case, Extended, RequestReceived, Step
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker, covered
 from dialgate.observability.metrics import Metrics
@@ -37,7 +37,7 @@ class Deadlines:
             raise Refused(
                 "request.invalid", "`received_at` must not be in the future or before 1970.", "received_at"
             )
-        opening = Asked(
+        opening = RequestReceived(
             kind=ask.kind,
             received_at=received,
             identified=ask.identified,

@@ -220,7 +220,7 @@ async def test_gate_that_was_shut_down_is_missing(gates: list[World]) -> None:
 async def test_gate_without_a_url_is_missing(gates: list[World]) -> None:
     rome, milan = gates
     remove_peer(milan, "rome")
-    await rome.app.tick()  # records it in the muster
+    await rome.app.tick()  # records its membership
     missing = (await decisions(milan))["missing"]
     assert list(missing) == ["rome"]
     assert missing["rome"].startswith("it has a log on this store but no URL in `peers`")

@@ -109,7 +109,7 @@ TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
     (gate("clients", 3, to={"name": "bare", "controllers": ["acme"], "scopes": ["check"]}),
      ("client bare: has neither a key nor a source address; set `key_sha256` or `sources`",)),
     (gate("clients", 4, to=client("bare", KEY, "check")),
-     ("client bare: is defined twice; give every client its own name", "client bare: has the same key as tests; make another with `dialgate key`")),
+     ("client bare: is defined twice; give every client its own name", "client bare: has the same key as tests; create a different key with `dialgate key`")),
     (gate("clients", 5, to=client("short", KEY, "check") | {"key_sha256": "12ab"}),
      ("client short: the key's SHA-256 must be 64 hexadecimal digits",)),
     (gate("clients", 6, to=client("lost", "2", "check") | {"key_sha256_file": "lost.sha256"}),

@@ -531,7 +531,7 @@ def test_an_unusable_setting_is_refused(tmp_path: Path, given: dict[str, Any], w
 
 def test_the_stream_must_not_be_the_gates_own_store(tmp_path: Path) -> None:
     url = "redis://localhost:6379/0"
-    with pytest.raises(ConfigError, match="another Redis than the gate's store"):
+    with pytest.raises(ConfigError, match="a different Redis from the gate's store"):
         loader.load(write_folder(tmp_path, store={"url": url}, shipping={"stream": {"url": url}}))
 
 

@@ -359,7 +359,7 @@ async def test_a_doubtful_commit_is_settled_only_on_its_own_server(
     own_store: RedisStore, tmp_path: Path
 ) -> None:
     assert await own_store.claim("ours")
-    own_store._doubt(Position("log", 1))
+    own_store._mark_commit_unknown(Position("log", 1))
     ask_server(tmp_path, "SWAPDB", "0", "1")
     with pytest.raises(StoreUnavailable, match="emptied"):
         await own_store.read([ANNA])

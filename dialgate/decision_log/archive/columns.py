@@ -46,7 +46,7 @@ WRITER_OPTIONS: dict[str, Any] = {
     "column_encoding": {
         "seq": "DELTA_BINARY_PACKED",
         "at": "DELTA_BINARY_PACKED",
-        "nonce": "BYTE_STREAM_SPLIT",  # a counter: only its last bytes vary
+        "nonce": "BYTE_STREAM_SPLIT",  # nonces are counters: only their last bytes vary
         "sealed": "DELTA_LENGTH_BYTE_ARRAY",
         "call_id": "DELTA_BYTE_ARRAY",
     },

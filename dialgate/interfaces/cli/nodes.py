@@ -18,7 +18,7 @@ from dialgate.interfaces.cli.options import (
 )
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, NO, show_json, show_table, utc
-from dialgate.store import Muster, Shared, factory
+from dialgate.store import Members, Shared, factory
 
 app = typer.Typer()
 
@@ -47,13 +47,13 @@ def nodes(
     """
     with reporting(as_json=as_json):
         try:
-            muster = asyncio.run(_muster(load_config(config), forget))
+            members = asyncio.run(_members(load_config(config), forget))
         except (ConfigError, Unavailable) as error:
             raise Failure("store.unavailable", str(error)) from None
-    problems = membership.problems(muster, wall_clock())
+    problems = membership.problems(members, wall_clock())
     if as_json:
         rows = [{"node": node.node, "problem": problems.get(node.node, ""), "version": node.version,
-                 "config": node.config, "laws": node.laws, "at": node.at} for node in muster.present]  # fmt: skip
+                 "config": node.config, "laws": node.laws, "at": node.at} for node in members.present]  # fmt: skip
         show_json({"ok": not problems, "nodes": rows})
     else:
         show_table(
@@ -61,13 +61,13 @@ def nodes(
             ("node", "version", "shared configuration", "last heard (UTC)", ""),
             [
                 (node.node, node.version, node.config[:12], utc(node.at), problems.get(node.node, ""))
-                for node in muster.present
+                for node in members.present
             ],
         )
     raise typer.Exit(NO if problems else 0)
 
 
-async def _muster(config: Config, forget: str) -> Muster:
+async def _members(config: Config, forget: str) -> Members:
     store = await factory.open_store(config)
     try:
         if not isinstance(store, Shared):
@@ -78,21 +78,21 @@ async def _muster(config: Config, forget: str) -> Muster:
             )
         if forget:
             await _forget(store, forget)
-        return await store.muster()
+        return await store.members()
     finally:
         await store.close()
 
 
 async def _forget(store: Shared, name: str) -> None:
-    muster = await store.muster()
-    if name not in muster.gates:
+    members = await store.members()
+    if name not in members.gates:
         raise Failure(
             "node.unknown",
             "The store has no node of this name. `dialgate nodes` lists them.",
             field="forget",
             status=MISUSE,
         )
-    workers = (node for node in muster.present if node.gate == name)
+    workers = (node for node in members.present if node.gate == name)
     if any(wall_clock() - node.at < membership.SILENT for node in workers):
         raise Failure("node.at_work", "The node is running. Stop it first.", field="forget")
     await store.forget(name)

@@ -23,7 +23,7 @@ from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.body import late
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import Fault
-from dialgate.lists.list_builder import BuildResult, Here, Limits, Order, build_apart
+from dialgate.lists.list_builder import BuildResult, InProcess, Limits, Order, build_apart
 from dialgate.runtime.thread_pool import ThreadPool
 
 # Bytes of a text file that this process reads itself, because starting another process would take a hundred times as long.
@@ -97,7 +97,7 @@ class Uploads:
         size = file.seek(0, SEEK_END)
         file.seek(0)
         if size <= _SMALL and file.read(len(_ZIP)) != _ZIP:
-            return await self._threads.run(Here(file).build_now, order)
+            return await self._threads.run(InProcess(file).build_now, order)
         limits = Limits(self.settings.memory_mb * _MB, self.settings.seconds)
         async with self._turns.of(client):
             return await build_apart(file, order, limits, lambda: self.closed or gone())

@@ -40,8 +40,8 @@ class RedisAttempts(RedisRecovery):
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
-        if self._doubtful:
-            await self._settle_doubts()
+        if self._unknown_commits:
+            await self._undo_unknown_commits()
         durable = self._durable  # entries acknowledged during the read need not be in it
         distinct = list(dict.fromkeys(subjects))
         request = (
@@ -163,7 +163,7 @@ class RedisAttempts(RedisRecovery):
                 await self._uncount(position.log, map(seq_of, names))
                 outcome = await self._run_commit(position.log, command)
         except StoreUnavailable:
-            self._doubt(position)
+            self._mark_commit_unknown(position)
             raise
         if not outcome and self._replicas:
             self._durable = max(self._durable, seen.seq)
@@ -223,7 +223,7 @@ class RedisAttempts(RedisRecovery):
                 await self._uncount(log, seqs)
             await self._note(position)
         except StoreUnavailable:
-            self._doubt(position)
+            self._mark_commit_unknown(position)
             raise
 
     async def note_durable(self, log: str, seq: int) -> None:
@@ -249,7 +249,7 @@ def _newest(remembered: Sequence[Remembered]) -> Collection[Remembered]:
 
 
 def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -> dict[bytes, bytes]:
-    """Return the lines to append to each subject, without those of attempts that are already counted."""
+    """Return the lines to append to each subject. Attempts that are already counted are omitted."""
     lines: dict[bytes, bytes] = {}
     for reservation in reservations:
         subject, line = reservation.subject, subject_codec.attempt_line(reservation.attempt)

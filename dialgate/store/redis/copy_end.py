@@ -77,7 +77,7 @@ class RedisEnd:
         return [recalled(key[prefix:], value) for key, value in zip(keys, values, strict=True) if value]
 
     async def begin(self) -> None:
-        present = (await self._store.muster()).present
+        present = (await self._store.members()).present
         if any(self._now - presence.at < _SILENT for presence in present):
             raise CopyRefused("a gate has the target open: stop the gate, or name another target")
         mark = self._store.key("copying")

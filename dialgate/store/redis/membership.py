@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from dialgate.core.model import Instant
-from dialgate.store import Muster, Presence
+from dialgate.store import Members, Presence
 from dialgate.store.redis.commands import RedisCommands, encoded, pairs, texts
 
 _presence = msgspec.json.Decoder(Presence)
@@ -14,7 +14,7 @@ _presence = msgspec.json.Decoder(Presence)
 class RedisMembership(RedisCommands):
     """The gates that are present, the keys that they use, and the leader of each task."""
 
-    async def muster(self, presence: Presence | None = None) -> Muster:
+    async def members(self, presence: Presence | None = None) -> Members:
         nodes, seen = self.key("nodes"), self.key("seen")
         commands: list[tuple[Any, ...]] = []
         if presence is not None:
@@ -26,7 +26,7 @@ class RedisMembership(RedisCommands):
             ]
         *_, present, instants = await self.together([*commands, ("HGETALL", nodes), ("HGETALL", seen)])
         presences = [_presence.decode(body) for body in pairs(present).values()]
-        return Muster(
+        return Members(
             sorted(presences, key=lambda presence: presence.node),
             {name: int(at) for name, at in texts(instants).items()},
         )
@@ -35,7 +35,7 @@ class RedisMembership(RedisCommands):
         await self.run("HDEL", self.key("nodes"), node)
 
     async def forget(self, gate: str) -> None:
-        present = (presence.node for presence in (await self.muster()).present if presence.gate == gate)
+        present = (presence.node for presence in (await self.members()).present if presence.gate == gate)
         for node in present:
             await self.dismiss(node)
         await self.run("HDEL", self.key("seen"), f"node:{gate}")

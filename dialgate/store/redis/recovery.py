@@ -15,12 +15,13 @@ _AT_ONCE: Final = 512
 
 
 class RedisRecovery(RedisCommands):
-    """Removal of commits whose outcome is unknown, before anything else is read."""
+    """Recovery from commits with an unknown outcome. They are undone before every read."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._settling = asyncio.Lock()
-        self._doubtful: dict[str, int] = {}  # by log, the lowest sequence whose commit has an unknown outcome
+        # By log, the lowest sequence of a commit with an unknown outcome.
+        self._unknown_commits: dict[str, int] = {}
         self._fences: dict[str, int] = {}
         # By log, the highest fence that this gate can have set. A higher one was set by another gate.
         self._ceilings: dict[str, int] = {}
@@ -96,26 +97,26 @@ class RedisRecovery(RedisCommands):
             await self._uncount(log, range(start, min(start + _AT_ONCE, int(top) + 1)))
         await self._note(Position(log, position))
 
-    def _doubt(self, position: Position) -> None:
+    def _mark_commit_unknown(self, position: Position) -> None:
         """Record that the outcome of a commit is unknown.
 
         Its decisions will not be recorded, and their ids will be reused.
         """
         first = position.first or position.seq + 1
-        self._doubtful[position.log] = min(first, self._doubtful.get(position.log, first))
+        self._unknown_commits[position.log] = min(first, self._unknown_commits.get(position.log, first))
 
-    async def _settle_doubts(self) -> None:
-        """Undo commits with an unknown outcome before anything is read.
+    async def _undo_unknown_commits(self) -> None:
+        """Undo commits with an unknown outcome. Call this before any read.
 
         Otherwise a repeated request could get a response that was never recorded.
         """
         async with self._settling:
-            if self._doubtful:  # only the server that received the commit can be corrected
+            if self._unknown_commits:  # only the server that received the commit can be corrected
                 self._refuse_unless_claimed(await self.run("GET", self._of_keys))
-            for log, lowest in list(self._doubtful.items()):
+            for log, lowest in list(self._unknown_commits.items()):
                 await self._fence(log)
                 await self._drop(log, lowest, lowest - 1)
-                del self._doubtful[log]
+                del self._unknown_commits[log]
 
     async def _fence(self, log: str) -> None:
         """Raise the fence of a log, so that the server refuses earlier commits that arrive late."""

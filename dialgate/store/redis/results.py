@@ -87,7 +87,7 @@ class RedisResults(RedisAttempts):
         self._own.add(log)
         await self.note_durable(log, head)  # a log that was restored may end before
         await self._drop(log, head + 1, head)
-        self._doubtful.pop(log, None)
+        self._unknown_commits.pop(log, None)
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
             batch = attempts[start : start + _AT_ONCE]
             reading = await self.read([subject for subject, _ in batch])

@@ -17,7 +17,7 @@ from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.http.uploads import Pace, Uploads, from_memory
-from dialgate.lists.list_builder import BuildEnded, Here, Limits, Order, build_apart
+from dialgate.lists.list_builder import BuildEnded, InProcess, Limits, Order, build_apart
 from dialgate.lists.tabular import Unreadable
 from tests.lists.test_tabular import styles
 from tests.support.world import (
@@ -93,7 +93,7 @@ async def test_a_process_builds_the_list_that_a_thread_builds(tmp_path: Path) ->
         file.flush()
         apart = await build_apart(file, order(tmp_path), ENOUGH, lambda: False)
         one = (tmp_path / "list.new").read_bytes()
-        assert apart == await Here(file).build(order(tmp_path))
+        assert apart == await InProcess(file).build(order(tmp_path))
     assert one == (tmp_path / "list.new").read_bytes()
     assert (apart.tally.accepted, apart.tally.refused) == (10_000, 1)
 
