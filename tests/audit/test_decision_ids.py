@@ -121,7 +121,7 @@ class CallCounter:
 
 
 async def reads(gate: World, decision: str) -> Counter[str]:
-    """Return the reads caused by another client's outcome report, which is refused as unknown."""
+    """Count the reads that an outcome report from the wrong client causes."""
     registrar, counts = gate.app.registrar, Counter[str]()
     store, recorder, elsewhere = (
         registrar.access.store,

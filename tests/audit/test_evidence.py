@@ -59,7 +59,6 @@ async def ask(world: World, **changes: str) -> dict[str, Any]:
 
 
 async def pass_checkpoint_interval(world: World) -> None:
-    """Let the checkpoint interval pass."""
     world.hand.at += 60_001
     await world.app.tick()
 
@@ -303,7 +302,7 @@ async def test_held_decision_of_a_retired_month_is_proved_with_its_number(runnin
 
 
 async def test_time_stamp_is_shown_and_checked_up_to_its_root(running: World, authority: Path) -> None:
-    """By the first stamped checkpoint within a day, otherwise by the first."""
+    """A decision is proved by the first stamped checkpoint within a day, or else by the first checkpoint."""
     response = await ask(running)
     await pass_checkpoint_interval(running)
     await ask(running, to=LISTED)
@@ -339,7 +338,7 @@ async def test_time_stamp_is_shown_and_checked_up_to_its_root(running: World, au
 
 
 def flip_signature(response: str) -> str:
-    """Flip one bit of the signature, which comes last."""
+    """Flip one bit of the signature, which is at the end of the response."""
     raw = bytearray(b64decode(response))
     raw[-1] ^= 1
     return b64encode(raw).decode()
@@ -583,7 +582,7 @@ async def test_commands_make_checkpoint_and_evidence(running: World, tmp_path: P
     assert (tmp_path / VERIFIER.name).read_bytes() == SHOWN
     list_file.write_text(f"{CLEAR}\n")
     assert run("evidence", "--numbers", list_file, "--out", bundle).code == 0
-    assert bundle.stat().st_mode & 0o077 == 0, "it contains numbers in clear"
+    assert bundle.stat().st_mode & 0o077 == 0, "it contains unencrypted numbers"
     async with Subjects.standalone(running.app.config, lambda: NOW) as subjects:
         lookups = await subjects.lookups.seen("acme", CLEAR)
     assert [(lookup.what, lookup.purpose) for lookup in lookups] == [("evidence", "Garante, letter 4")] * 2

@@ -52,7 +52,7 @@ async def gate(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def decided(gate: World, to: str, *, after: int = 0, call_id: str = "") -> str:
+async def check_number(gate: World, to: str, *, after: int = 0, call_id: str = "") -> str:
     """Decide on a number `after` seconds from NOW and return the decision id."""
     gate.hand.at = NOW + after * SECOND
     client = Client(name="tests", controllers=("acme",), scopes=("check",))
@@ -83,9 +83,9 @@ def kinds(report: Report) -> list[tuple[int, str]]:
 
 
 async def test_every_kind_of_bypass_is_found(gate: World, tmp_path: Path) -> None:
-    named = await decided(gate, OTHERS[0], call_id="c-0")
+    named = await check_number(gate, OTHERS[0], call_id="c-0")
     for number in (*OTHERS[1:8], LISTED):
-        await decided(gate, number)
+        await check_number(gate, number)
     rows = [
         Row(OTHERS[0], call_id="c-0"),  # line 2
         Row(OTHERS[1], after=-4),  # within the skew
@@ -114,7 +114,7 @@ async def test_every_kind_of_bypass_is_found(gate: World, tmp_path: Path) -> Non
 
 async def test_call_on_a_second_trunk_is_one_call(gate: World, tmp_path: Path) -> None:
     for number in OTHERS[:3]:
-        await decided(gate, number)
+        await check_number(gate, number)
     rows = [
         Row(OTHERS[0], call_id="a", status="503"), Row(OTHERS[0], after=2, call_id="a", status="486"),
         Row(OTHERS[0], after=4, call_id="a"),
@@ -126,11 +126,11 @@ async def test_call_on_a_second_trunk_is_one_call(gate: World, tmp_path: Path) -
 
 
 async def test_matching_is_maximal_and_uses_each_allow_once(gate: World, tmp_path: Path) -> None:
-    """Compare with the largest matching, found by trying all."""
+    """Compare with the largest matching, found by brute force."""
     data = gate.app.config.data
     number = OTHERS[0]
-    made = [await decided(gate, number, after=at) for at in (0, 300, 600, 900)]
-    assert all(made)
+    decision_ids = [await check_number(gate, number, after=at) for at in (0, 300, 600, 900)]
+    assert all(decision_ids)
 
     @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.integers(-100, 2000), max_size=6))
@@ -155,7 +155,7 @@ def most(times: list[int], allows: tuple[int, ...]) -> int:
 
 async def test_archived_log_gives_the_same_report(gate: World, tmp_path: Path) -> None:
     for at, number in enumerate(OTHERS[:4]):
-        await decided(gate, number, call_id=f"c-{at}")
+        await check_number(gate, number, call_id=f"c-{at}")
     rows = [
         Row(OTHERS[0]),
         Row(OTHERS[1]),
@@ -164,7 +164,9 @@ async def test_archived_log_gives_the_same_report(gate: World, tmp_path: Path) -
         Row("+390612888888", call_id="c-2"),
     ]
     before = reconciled(gate, written(tmp_path, rows))
-    await asyncio.gather(*(decided(gate, f"+39061299{at:04}") for at in range(4_000)))  # more than one file
+    await asyncio.gather(
+        *(check_number(gate, f"+39061299{at:04}") for at in range(4_000))
+    )  # more than one file
     gate.hand.at = NOW + 2 * MINUTE
     await gate.app.tick()  # makes the checkpoint that archiving needs
     assert [pack(segment) for segment in segments_to_pack(gate.app.config.data / "log", NOW + DAY)]
@@ -174,7 +176,7 @@ async def test_archived_log_gives_the_same_report(gate: World, tmp_path: Path) -
 
 
 async def test_retired_month_cannot_be_reconciled(gate: World, tmp_path: Path) -> None:
-    await decided(gate, CLEAR)
+    await check_number(gate, CLEAR)
     keys = Keys.open(gate.app.config.data / "keys.json")
     keys.month(NOW + 40 * DAY)
     keys.retire("2026-11")
@@ -192,9 +194,9 @@ def master(called: str, dialled: str, *, app: str = "Dial", at: str = "2026-11-2
 
 
 async def test_asterisk_number_is_the_dialled_one(gate: World, tmp_path: Path) -> None:
-    """The extension has a prefix, and the times are local to Rome."""
+    """The dialled extension has a prefix, and times are in Rome's local time."""
     for number in OTHERS[:4]:
-        await decided(gate, number)
+        await check_number(gate, number)
     path = tmp_path / "Master.csv"
     lines = [
         master(f"9{OTHERS[0]}", f"PJSIP/{OTHERS[0]}@trunk,60,Tt"),
@@ -247,7 +249,7 @@ CALLS = [
 
 async def test_only_rows_with_the_trunk_are_calls(gate: World, tmp_path: Path) -> None:
     for number in OTHERS[:2]:
-        await decided(gate, number)
+        await check_number(gate, number)
     report = trunked(gate, tmp_path / "Master.csv", [*CALLS, *INTERNAL])
     assert (kinds(report), report.calls, report.matched) == ([], 2, 2)
 
@@ -285,7 +287,7 @@ BY_PASSES: list[tuple[list[str], list[tuple[int, str]]]] = [
 async def test_originated_call_is_found(
     gate: World, tmp_path: Path, rows: list[str], found: list[tuple[int, str]]
 ) -> None:
-    await decided(gate, OTHERS[0])
+    await check_number(gate, OTHERS[0])
     assert kinds(trunked(gate, tmp_path / "Master.csv", rows)) == found
 
 
@@ -314,8 +316,8 @@ async def test_incoming_call_without_number_needs_its_context_named(
 async def test_master_csv_with_any_optional_columns(
     gate: World, tmp_path: Path, settings_: tuple[bool, bool, bool]
 ) -> None:
-    """Two trunks in turn are one call if the rows have its id, otherwise two calls."""
-    await decided(gate, OTHERS[0])
+    """A call that tries two trunks counts once if the rows have its call id, otherwise twice."""
+    await check_number(gate, OTHERS[0])
     has_id, has_field, has_new = settings_
     rows = [
         cdr_row("Dial", f"PJSIP/{OTHERS[0]}@{trunk}", "PJSIP/dialer-00000001", f"PJSIP/{trunk}-00000002",
@@ -334,7 +336,7 @@ LOGGED = "Nov 24 09:00:01 sbc /usr/sbin/kamailio[77]: NOTICE: acc [acc.c:287]: a
 
 async def test_kamailio_log_and_table_are_read(gate: World, tmp_path: Path) -> None:
     for number in OTHERS[:4]:
-        await decided(gate, number)
+        await check_number(gate, number)
     second = NOW // 1000 + 1
     path = tmp_path / "kamailio.log"
     path.write_text(
@@ -399,54 +401,56 @@ async def command(gate: World, *words: str) -> tuple[int, Any]:
 
 
 async def test_command_shows_numbers_only_with_a_purpose(gate: World, tmp_path: Path) -> None:
-    await decided(gate, OTHERS[0])
+    await check_number(gate, OTHERS[0])
     rows = [Row(OTHERS[0], call_id=f"{OTHERS[0]}@x"), Row(LISTED, call_id=f"{LISTED}@x", caller=OTHERS[1])]
     path, metrics = str(written(tmp_path, rows)), tmp_path / "out" / "reconcile.prom"
-    code, told = await command(gate, path, "--format", "csv", "--textfile", str(metrics))
-    assert (code, told["ok"], told["allowed"]) == (1, False, 1)
-    (found,) = told["findings"]
+    code, output = await command(gate, path, "--format", "csv", "--textfile", str(metrics))
+    assert (code, output["ok"], output["allowed"]) == (1, False, 1)
+    (found,) = output["findings"]
     assert (found["kind"], found["line"], found["caller_id"]) == ("undecided", 3, "other")
-    text = json.dumps(told) + metrics.read_text()
+    text = json.dumps(output) + metrics.read_text()
     assert not any(number[3:] in text for number in (LISTED, *OTHERS))
     assert 'dialgate_reconcile_findings{kind="undecided"} 1.0' in metrics.read_text()
     assert 'dialgate_reconcile_findings{kind="denied"} 0.0' in metrics.read_text()
 
-    code, told = await command(gate, path, "--format", "csv", "--show")
-    assert (code, told["error"]["field"]) == (2, "purpose")
-    _, told = await command(gate, path, "--format", "csv", "--show", "--purpose", "a by-pass of 24 November")
-    assert told["findings"][0]["number"] == LISTED
+    code, output = await command(gate, path, "--format", "csv", "--show")
+    assert (code, output["error"]["field"]) == (2, "purpose")
+    _, output = await command(
+        gate, path, "--format", "csv", "--show", "--purpose", "a by-pass of 24 November"
+    )
+    assert output["findings"][0]["number"] == LISTED
     seen = await gate.app.subjects.lookups.seen("acme", LISTED)
     assert [(item.what, item.purpose) for item in seen] == [("reconciliation", "a by-pass of 24 November")]
 
 
 async def test_wrong_time_zone_is_detected(gate: World, tmp_path: Path) -> None:
-    """usegmtime=yes writes UTC: read as local time of Rome, every call is an hour early."""
+    """With usegmtime=yes the file is in UTC. Read as Rome's local time, every call is an hour early."""
     for number in OTHERS[:5]:
-        await decided(gate, number)
+        await check_number(gate, number)
     path = tmp_path / "Master.csv"
     rows = [cdr_row("Dial", f"PJSIP/{number}@trunk", "PJSIP/a-1", "PJSIP/trunk-2") for number in OTHERS[:5]]
     path.write_text("\n".join(rows) + "\n")
     words = (str(path), "--format", "asterisk", "--trunk", "trunk")
-    code, told = await command(gate, *words)
-    assert (code, told["hints"]) == (0, [])
-    code, told = await command(gate, *words, "--timezone", "Europe/Rome")
-    assert (code, told["counts"]["undecided"]) == (1, 5)
-    (hint,) = told["hints"]
+    code, output = await command(gate, *words)
+    assert (code, output["hints"]) == (0, [])
+    code, output = await command(gate, *words, "--timezone", "Europe/Rome")
+    assert (code, output["counts"]["undecided"]) == (1, 5)
+    (hint,) = output["hints"]
     assert "differ by exactly 1 h" in hint
     assert "usegmtime" in hint
-    _, told = await command(gate, *words, "--timezone", "America/New_York")
-    assert "exactly 5 h" in told["hints"][0]
+    _, output = await command(gate, *words, "--timezone", "America/New_York")
+    assert "exactly 5 h" in output["hints"][0]
 
 
 async def test_calls_without_a_decision_do_not_suggest_a_wrong_zone(gate: World, tmp_path: Path) -> None:
-    await decided(gate, OTHERS[0])
+    await check_number(gate, OTHERS[0])
     rows = [Row(OTHERS[0], after=3_602), *(Row(number) for number in OTHERS[1:5])]
-    _, told = await command(gate, str(written(tmp_path, rows)), "--format", "csv")
-    assert (told["counts"]["undecided"], told["counts"]["expired"], told["hints"]) == (4, 1, [])
+    _, output = await command(gate, str(written(tmp_path, rows)), "--format", "csv")
+    assert (output["counts"]["undecided"], output["counts"]["expired"], output["hints"]) == (4, 1, [])
 
 
 async def test_command_lists_the_trunks(gate: World, tmp_path: Path) -> None:
-    await decided(gate, OTHERS[0])
+    await check_number(gate, OTHERS[0])
     path = tmp_path / "Master.csv"
     rows = [
         *CALLS, *INTERNAL,
@@ -455,15 +459,15 @@ async def test_command_lists_the_trunks(gate: World, tmp_path: Path) -> None:
     ]  # fmt: skip
     path.write_text("\n".join(rows) + "\n")
     words = (str(path), "--format", "asterisk")
-    _, told = await command(gate, *words)
-    assert "PJSIP/trunk (5), PJSIP/dialer (4), PJSIP/1001 (2)" in told["hints"][0]
-    code, told = await command(gate, *words, "--trunk", "tunk")
-    assert (code, told["error"]["code"]) == (2, "cdr.unreadable")
-    assert "check --trunk" in told["error"]["message"]
-    assert OTHERS[0][1:] not in told["error"]["message"]
-    _, told = await command(gate, *words, "--trunk", "trunk", "--incoming", "from-trunk")
-    assert told["counts"]["originated"] == 1
-    assert "agents (1)" in told["hints"][0]
+    _, output = await command(gate, *words)
+    assert "PJSIP/trunk (5), PJSIP/dialer (4), PJSIP/1001 (2)" in output["hints"][0]
+    code, output = await command(gate, *words, "--trunk", "tunk")
+    assert (code, output["error"]["code"]) == (2, "cdr.unreadable")
+    assert "check --trunk" in output["error"]["message"]
+    assert OTHERS[0][1:] not in output["error"]["message"]
+    _, output = await command(gate, *words, "--trunk", "trunk", "--incoming", "from-trunk")
+    assert output["counts"]["originated"] == 1
+    assert "agents (1)" in output["hints"][0]
 
 
 @pytest.mark.parametrize(
@@ -476,7 +480,7 @@ def test_trunk_option_is_refused_without_asterisk(tmp_path: Path, words: tuple[s
 
 
 async def test_command_reports_that_all_calls_were_allowed(gate: World, tmp_path: Path) -> None:
-    await decided(gate, OTHERS[0])
+    await check_number(gate, OTHERS[0])
     path = str(written(tmp_path, [Row(OTHERS[0], after=20 * 60), Row(f"9{OTHERS[0]}", after=1)]))
     words = (path, "--format", "csv", "--skew", "600", "--only", f"called=9{OTHERS[0]}", "--strip", "9")
     assert (await command(gate, *words))[0] == 0

@@ -113,7 +113,7 @@ def test_month_is_kept_for_the_longest_term_of_its_decisions(config: Config, key
 
 
 def test_month_without_local_segments_gets_the_longest_term(tmp_path: Path) -> None:
-    """Its segments may be on another disk, while its keys are here."""
+    """The month's segments may be on another disk, while its keys are here."""
     config = loader.load(write_folder(tmp_path, retention=[{**TERM, "allowed_months": 1}]))
     (config.data / "log").mkdir(parents=True)
     keys = Keys.open(config.data / "keys.json")

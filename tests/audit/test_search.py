@@ -62,7 +62,7 @@ async def shared(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def inside(gate: World, decision: str) -> str:
-    """Return the id of a decision in the log."""
+    """Return the id in the log of a decision id that clients see."""
     return Keys.open(gate.app.config.data / "keys.json").ids.inside(decision)
 
 
@@ -313,7 +313,7 @@ async def test_invalid_query_is_refused_without_repeating_the_number(running: Wo
 
 @pytest.fixture
 async def searched(shared: World) -> tuple[World, list[str]]:
-    """A gate with an answered allow, a deny, and a day later another allow; with their ids."""
+    """Return a gate with three decisions and their ids: an answered allow, a deny, and an allow a day later."""
     names = [await ask(shared, call_id="a-1"), await ask(shared, LISTED)]
     await report(shared, names[0], "busy")
     await report(shared, names[0], "answered")

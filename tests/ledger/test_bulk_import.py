@@ -61,10 +61,10 @@ async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
 
 async def _events(registrar: Registrar) -> dict[str, Event]:
     keys = registrar.access.keys
-    return {keys.ledger.unseal(each.sealed): each.event for each in await registrar.access.store.since(0, 99)}
+    return {keys.ledger.unseal(item.sealed): item.event for item in await registrar.access.store.since(0, 99)}
 
 
-async def test_every_row_becomes_an_entry_with_what_its_columns_say(registrar: Registrar) -> None:
+async def test_every_row_becomes_an_entry_with_the_values_of_its_columns(registrar: Registrar) -> None:
     planned: list[int] = []
 
     def plan(total: int) -> Callable[[int], None]:
@@ -79,7 +79,7 @@ async def test_every_row_becomes_an_entry_with_what_its_columns_say(registrar: R
     )
     assert await _events(registrar) == {CLEAR: GIVEN, LISTED: second}
     entries = await registrar.access.store.since(0, 9)
-    assert {(each.actor, each.channel, each.proof) for each in entries} == {
+    assert {(item.actor, item.channel, item.proof) for item in entries} == {
         ("anna", "crm", "mail/1"),
         ("anna", "crm", "exports/1.csv"),
     }
@@ -87,15 +87,15 @@ async def test_every_row_becomes_an_entry_with_what_its_columns_say(registrar: R
 
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text("0123456789 +-.()x\u0663", max_size=30), max_size=4))
-def test_a_row_in_which_the_number_cannot_stand_is_stored_as_it_is(masker: Masker, texts: list[str]) -> None:
-    """Invariant: the fast check of a row misses no text in which the number would be masked."""
+def test_fast_check_misses_no_text_with_the_number(masker: Masker, texts: list[str]) -> None:
+    """`may_stand_in` must find every text that the masker would change."""
     for text in [*texts, "".join(texts), f"tel {CLEAR}", "06-1234.56 78"]:
         if not may_stand_in([*texts, text], CLEAR):
             assert masker.text(text, CLEAR) == text
     assert may_stand_in([*texts, "06-1234.56 78"], CLEAR)
 
 
-async def test_a_long_file_that_several_processes_read_is_entered_as_it_stands(registrar: Registrar) -> None:
+async def test_long_file_is_imported_by_several_processes(registrar: Registrar) -> None:
     """Line numbers are those of the file, and no two numbers are encrypted with the same nonce."""
     many = 40_000
     rows = (f"+39333{at:07},web-{at},2026-10-01T10:00:00+02:00,sale,agent\n" for at in range(many))
@@ -139,7 +139,7 @@ async def test_a_long_file_that_several_processes_read_is_entered_as_it_stands(r
     ],
     ids=["a contract", "a word for true that no program writes", "a call request"],
 )
-async def test_contracts_and_call_requests_come_the_same_way(
+async def test_contracts_and_call_requests_are_imported_too(
     registrar: Registrar, kind: str, file: str, event: str | None
 ) -> None:
     ask = msgspec.convert({"kind": kind}, EntriesRequest)
@@ -153,7 +153,7 @@ async def test_contracts_and_call_requests_come_the_same_way(
     assert msgspec.json.encode(entered).decode() == event
 
 
-async def test_the_same_file_again_enters_nothing_and_a_corrected_row_is_entered(
+async def test_repeated_import_adds_only_corrected_rows(
     registrar: Registrar,
 ) -> None:
     file = CONSENTS.encode()
@@ -162,10 +162,10 @@ async def test_the_same_file_again_enters_nothing_and_a_corrected_row_is_entered
     mended = await registrar.consents.record_all(
         CRM, ASK, BytesIO(file.replace(b"forms/1.pdf", b"forms/2.pdf"))
     )
-    assert [(each.recorded, each.known) for each in (first, again, mended)] == [(2, 0), (0, 2), (1, 1)]
+    assert [(item.recorded, item.known) for item in (first, again, mended)] == [(2, 0), (0, 2), (1, 1)]
 
 
-async def test_what_was_entered_by_hand_is_not_entered_again(registrar: Registrar) -> None:
+async def test_existing_entry_is_not_imported_again(registrar: Registrar) -> None:
     by_hand = ConsentRequest(
         number=CLEAR,
         id="web-1",
@@ -194,22 +194,24 @@ number,id,collected_at,purposes,call_types,artefact_sha256
 """
 
 
-async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(registrar: Registrar) -> None:
-    told: list[RowProblem] = []
+async def test_invalid_rows_reject_the_file_and_are_reported_without_their_cells(
+    registrar: Registrar,
+) -> None:
+    reported: list[RowProblem] = []
     with pytest.raises(
         Refused,
         match=r"6 of 7 rows are invalid, and nothing was written\. Line 3: is neither a national number",
     ):
-        await registrar.consents.record_all(CRM, ASK, BytesIO(BAD.encode()), note=told.append)
+        await registrar.consents.record_all(CRM, ASK, BytesIO(BAD.encode()), note=reported.append)
     assert await registrar.access.store.since(0, 9) == []
-    assert [(each.line, each.problem) for each in told[1:]] == [
+    assert [(item.line, item.problem) for item in reported[1:]] == [
         (4, "it has no `id`"),
         (5, "its `collected_at` cannot be read: write it as 2026-11-24T10:00:00+01:00"),
         (6, "`collected_at`: This instant is in the future; send when it happened."),
         (7, f"its `purposes` cannot be read: one or more of {', '.join(get_args(Purpose))}"),
         (8, "its `artefact_sha256` cannot be read: 64 hexadecimal digits"),
     ]
-    assert CLEAR[1:] not in str(told)
+    assert CLEAR[1:] not in str(reported)
     skipping = EntriesRequest(kind="consent", skip_bad=True)
     report = await registrar.consents.record_all(CRM, skipping, BytesIO(BAD.encode()))
     assert (report.recorded, report.refused) == (1, 6)
@@ -228,16 +230,14 @@ async def test_one_bad_row_refuses_the_file_and_each_is_named_without_its_cells(
         ("", "no valid row|no header"),
     ],
 )
-async def test_a_file_that_is_not_to_be_taken_leaves_the_ledger_as_it_was(
-    registrar: Registrar, file: str, said: str
-) -> None:
+async def test_rejected_file_leaves_the_ledger_unchanged(registrar: Registrar, file: str, said: str) -> None:
     with pytest.raises(Refused, match=said) as refused:
         await registrar.consents.record_all(CRM, ASK, BytesIO(file.encode()))
     assert refused.value.code == "list.unreadable"
     assert await registrar.access.store.since(0, 9) == []
 
 
-async def test_nobody_enters_for_a_controller_that_is_not_theirs(registrar: Registrar) -> None:
+async def test_import_for_the_controller_of_another_client_is_refused(registrar: Registrar) -> None:
     with pytest.raises(Refused, match="controllers"):
         await registrar.consents.record_all(
             Client(name="x", controllers=("other",), scopes=()), ASK, BytesIO(CONSENTS.encode())
@@ -260,7 +260,7 @@ async def test_nobody_enters_for_a_controller_that_is_not_theirs(registrar: Regi
         ),
     ],
 )
-def test_a_command_enters_a_file_and_says_what_it_left_out(
+def test_command_imports_a_file_and_reports_skipped_rows(
     tmp_path: Path, command: str, header: str, row: str
 ) -> None:
     config = write_folder(tmp_path)
@@ -272,5 +272,5 @@ def test_a_command_enters_a_file_and_says_what_it_left_out(
     assert reasons.read_text().splitlines()[1].startswith("3,")
     ran = CliRunner().invoke(main.app, [*words, "--skip-bad"])
     assert ran.exit_code == 0, ran.output
-    told = json.loads(ran.stdout)
-    assert (told["rows"], told["recorded"], told["refused"]) == (2, 1, 1)
+    reported = json.loads(ran.stdout)
+    assert (reported["rows"], reported["recorded"], reported["refused"]) == (2, 1, 1)

@@ -46,22 +46,22 @@ async def test_every_row_becomes_an_entry_with_its_own_instant(registrar: Regist
     assert planned == [2, 2]
     entries = await registrar.access.store.since(0, 9)
     keys = registrar.access.keys
-    assert {keys.ledger.unseal(each.sealed): each.event for each in entries} == {
+    assert {keys.ledger.unseal(item.sealed): item.event for item in entries} == {
         CLEAR: Revoked(at=1_763_629_200_000 + 31_536_000_000),
         LISTED: Revoked(at=NOW),
     }
-    assert {(each.actor, each.channel, each.proof) for each in entries} == {("anna", "crm", "exports/1.csv")}
+    assert {(item.actor, item.channel, item.proof) for item in entries} == {("anna", "crm", "exports/1.csv")}
 
 
-async def test_who_is_revoked_as_widely_is_not_revoked_again(registrar: Registrar) -> None:
+async def test_number_with_a_revocation_of_this_scope_is_not_revoked_again(registrar: Registrar) -> None:
     stop = await registrar.revocations.revoke(DPO, RevocationRequest(number=CLEAR))
     campaign = RevocationsRequest(scope="campaign", campaign="acme-fibre")
     file = FILE.encode()
-    told = [
+    reports = [
         await registrar.revocations.revoke_all(DPO, ask, BytesIO(file))
         for ask in (campaign, GOOD, campaign, GOOD)
     ]
-    assert [(each.revoked, each.known) for each in told] == [(1, 1), (1, 1), (0, 2), (0, 2)]
+    assert [(item.revoked, item.known) for item in reports] == [(1, 1), (1, 1), (0, 2), (0, 2)]
     await registrar.revocations.lift(DPO, stop.seq, LiftRequest(ground="error", reason="another's"))
     again = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(file))
     assert (again.revoked, again.known) == (1, 1)
@@ -70,14 +70,14 @@ async def test_who_is_revoked_as_widely_is_not_revoked_again(registrar: Registra
 BAD = "number,at\n0612345678,\n12,\n0612345679,2030-01-01T00:00:00Z\n0612345680,2026-01-01T00:00:00\n0612345681,soon\n"
 
 
-async def test_one_bad_row_refuses_the_file_and_says_which_it_was(registrar: Registrar) -> None:
-    told: list[RowProblem] = []
+async def test_invalid_row_rejects_the_file_and_is_reported(registrar: Registrar) -> None:
+    reports: list[RowProblem] = []
     with pytest.raises(
         Refused,
         match=r"4 of 5 rows are invalid, and nothing was written\. Line 3: is neither a national number",
     ):
-        await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(BAD.encode()), note=told.append)
-    assert [each.line for each in told] == [3, 4, 5, 6]
+        await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(BAD.encode()), note=reports.append)
+    assert [item.line for item in reports] == [3, 4, 5, 6]
     assert await registrar.access.store.since(0, 9) == []
     taken = await registrar.revocations.revoke_all(
         DPO, RevocationsRequest(skip_bad=True), BytesIO(BAD.encode())
@@ -86,9 +86,7 @@ async def test_one_bad_row_refuses_the_file_and_says_which_it_was(registrar: Reg
 
 
 @pytest.mark.parametrize("raw", [b"", b"name\nRossi\n", b"PK\x03\x04", b'number\n"0612345678'])
-async def test_a_file_that_holds_no_stop_leaves_the_ledger_as_it_was(
-    registrar: Registrar, raw: bytes
-) -> None:
+async def test_file_without_revocations_is_rejected(registrar: Registrar, raw: bytes) -> None:
     with pytest.raises(Refused) as refused:
         await registrar.revocations.revoke_all(DPO, RevocationsRequest(skip_bad=True), BytesIO(raw))
     assert (refused.value.code, refused.value.field) == ("list.unreadable", "file")
@@ -96,7 +94,7 @@ async def test_a_file_that_holds_no_stop_leaves_the_ledger_as_it_was(
 
 
 @pytest.mark.parametrize("head", [b"", b"number,at\n0612345678,\n", b"PK\x03\x04"])
-async def test_a_file_of_5_gb_is_refused_at_once(registrar: Registrar, tmp_path: Path, head: bytes) -> None:
+async def test_file_of_5_gb_is_refused_at_once(registrar: Registrar, tmp_path: Path, head: bytes) -> None:
     file = tmp_path / "list"
     file.write_bytes(head)
     os.truncate(file, 5 << 30)
@@ -113,7 +111,7 @@ async def test_a_file_of_5_gb_is_refused_at_once(registrar: Registrar, tmp_path:
         (RevocationsRequest(controller="another"), ("revoke",), "controller.unknown"),
     ],
 )
-async def test_a_client_revokes_no_wider_than_it_may(
+async def test_client_cannot_revoke_beyond_its_scope(
     registrar: Registrar, ask: RevocationsRequest, scopes: Any, code: str
 ) -> None:
     with pytest.raises(Refused) as refused:
@@ -123,8 +121,8 @@ async def test_a_client_revokes_no_wider_than_it_may(
     assert refused.value.code == code
 
 
-async def test_more_stops_than_are_written_at_once_all_bind_a_running_gate(running: World) -> None:
-    """From another process's connection, beside the gate; to every controller."""
+async def test_import_in_several_parts_takes_effect_in_a_running_gate(running: World) -> None:
+    """The import uses another connection to the store, and revokes for every controller."""
     count = bulk_revocation.AT_ONCE * 2 + 10
     rows = "".join(f"+3906{number:08}\n" for number in range(12_340_000, 12_340_000 + count))
     beside = await Registrar.open(running.app.config, lambda: NOW)
@@ -136,7 +134,7 @@ async def test_more_stops_than_are_written_at_once_all_bind_a_running_gate(runni
 
 
 @pytest.mark.parametrize("channel", ["agent", "recall_line", "web_form", "mail", "crm", "registry"])
-async def test_a_stop_binds_by_whatever_channel_it_came(running: World, channel: str) -> None:
+async def test_revocation_from_every_channel_takes_effect(running: World, channel: str) -> None:
     body = {"number": CLEAR, "channel": channel, "proof": "p"}
     async with running.client.post("/v1/revocations", json=body) as answer:
         assert answer.status == 201
@@ -151,7 +149,7 @@ def command(folder: Path, *words: object) -> Result:
     )
 
 
-def test_the_command_reports_in_words_in_json_and_row_by_row(tmp_path: Path) -> None:
+def test_command_reports_as_text_as_json_and_for_each_row(tmp_path: Path) -> None:
     write_folder(tmp_path)
     file, reasons = tmp_path / "stops.csv", tmp_path / "reasons.csv"
     file.write_text(BAD)

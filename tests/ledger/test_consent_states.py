@@ -31,7 +31,7 @@ CLIENTS = [
 
 
 @pytest.fixture
-async def made(tmp_path: Path) -> AsyncIterator[World]:
+async def gate(tmp_path: Path) -> AsyncIterator[World]:
     async with world.running(tmp_path, clients=CLIENTS) as running:
         world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
         await post(running, "/v1/lists", {**LIST, "basis": "consent", "numbers": [MOBILE]})
@@ -39,20 +39,20 @@ async def made(tmp_path: Path) -> AsyncIterator[World]:
         yield running
 
 
-async def post(made: World, path: str, body: dict[str, Any], status: int = 201) -> Any:
-    async with made.client.post(path, json=body) as answer:
+async def post(gate: World, path: str, body: dict[str, Any], status: int = 201) -> Any:
+    async with gate.client.post(path, json=body) as answer:
         assert answer.status == status, await answer.text()
         return await answer.json()
 
 
-async def decided(made: World) -> list[str]:
+async def check_codes(gate: World) -> list[str]:
     call = {"to": MOBILE, "from": CALLER, "campaign": "acme-fibre"}
-    return [reason["code"] for reason in (await post(made, "/v1/check", call, 200)).get("reasons", [])]
+    return [reason["code"] for reason in (await post(gate, "/v1/check", call, 200)).get("reasons", [])]
 
 
-async def standing(made: World) -> Any:
+async def read_state(gate: World) -> Any:
     path = f"/v1/consents?number={quote(MOBILE)}&purpose=case"
-    async with made.client.get(path) as answer:
+    async with gate.client.get(path) as answer:
         assert answer.status == 200, await answer.text()
         return (await answer.json())["consents"][0]
 
@@ -71,74 +71,74 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]] = [
 
 
 @pytest.mark.parametrize(("reason", "changes", "events"), CASES)
-async def test_the_state_is_the_reason_of_the_next_decision(
-    made: World, reason: str, changes: dict[str, Any], events: list[tuple[str, dict[str, Any]]]
+async def test_state_equals_the_reason_of_the_next_decision(
+    gate: World, reason: str, changes: dict[str, Any], events: list[tuple[str, dict[str, Any]]]
 ) -> None:
-    await post(made, "/v1/consents", CONSENT | changes)
+    await post(gate, "/v1/consents", CONSENT | changes)
     for path, body in events:
         if body.get(
             "consent"
         ):  # the new one is of other goods, so that the old one is what a call would rest on
-            made.hand.at += 1000
+            gate.hand.at += 1000
             later = {"id": "new", "collected_at": "2026-11-24T10:00:01+01:00", "goods": ["insurance"]}
-            await post(made, "/v1/consents", CONSENT | later)
-        await post(made, path, body)
-    held = await standing(made)
-    assert (held["reason"], held["refused_for"]) == (reason, [])
-    codes = await decided(made)
+            await post(gate, "/v1/consents", CONSENT | later)
+        await post(gate, path, body)
+    state = await read_state(gate)
+    assert (state["reason"], state["refused_for"]) == (reason, [])
+    codes = await check_codes(gate)
     if not any(body.get("consent") for _, body in events):
         assert codes == ([reason] if reason else [])
 
 
-async def test_after_a_stop_the_look_up_says_withdrawn_and_no_longer_in_force(made: World) -> None:
-    await post(made, "/v1/consents", CONSENT)
-    asked = {"number": MOBILE, "purpose": "a letter", "controller": "acme"}
-    async with browser(made, OFFICER) as session:
-        assert ">in force<" in await send(session, "/console/lookup", 200, **asked)
-        await post(made, *STOP)
-        shown = await send(session, "/console/lookup", 200, **asked)
+async def test_look_up_shows_a_consent_as_withdrawn_after_a_revocation(gate: World) -> None:
+    await post(gate, "/v1/consents", CONSENT)
+    query = {"number": MOBILE, "purpose": "a letter", "controller": "acme"}
+    async with browser(gate, OFFICER) as session:
+        assert ">in force<" in await send(session, "/console/lookup", 200, **query)
+        await post(gate, *STOP)
+        shown = await send(session, "/console/lookup", 200, **query)
     assert ">in force<" not in shown
     assert ">Consent withdrawn<" in shown
-    assert (await standing(made))["reason"] == "consent.withdrawn"
-    assert await decided(made) == ["revocation.revoked", "consent.withdrawn"]
+    assert (await read_state(gate))["reason"] == "consent.withdrawn"
+    assert await check_codes(gate) == ["revocation.revoked", "consent.withdrawn"]
 
 
 @pytest.mark.parametrize("scope", ["everyone", "controller"])
-async def test_a_stop_to_everyone_counts_as_well(made: World, scope: str) -> None:
-    await post(made, "/v1/consents", CONSENT)
-    await post(made, "/v1/revocations", {"number": MOBILE, "scope": scope})
-    assert (await standing(made))["reason"] == "consent.withdrawn"
+async def test_revocation_for_controller_or_everyone_withdraws_the_consent(gate: World, scope: str) -> None:
+    await post(gate, "/v1/consents", CONSENT)
+    await post(gate, "/v1/revocations", {"number": MOBILE, "scope": scope})
+    assert (await read_state(gate))["reason"] == "consent.withdrawn"
 
 
-async def test_a_stop_to_one_campaign_leaves_the_consent_in_force_but_for_that_campaign(made: World) -> None:
-    await post(made, "/v1/consents", CONSENT)
-    await post(made, "/v1/revocations", {"number": MOBILE, "scope": "campaign", "campaign": "acme-fibre"})
-    held = await standing(made)
-    assert (held["reason"], held["refused_for"]) == ("", ["acme-fibre"])
-    async with browser(made, OFFICER) as session:
-        asked = {"number": MOBILE, "purpose": "a letter", "controller": "acme"}
-        assert "in force, but not for acme-fibre" in await send(session, "/console/lookup", 200, **asked)
+async def test_revocation_for_one_campaign_leaves_the_consent_in_force_for_others(gate: World) -> None:
+    await post(gate, "/v1/consents", CONSENT)
+    await post(gate, "/v1/revocations", {"number": MOBILE, "scope": "campaign", "campaign": "acme-fibre"})
+    state = await read_state(gate)
+    assert (state["reason"], state["refused_for"]) == ("", ["acme-fibre"])
+    async with browser(gate, OFFICER) as session:
+        query = {"number": MOBILE, "purpose": "a letter", "controller": "acme"}
+        assert "in force, but not for acme-fibre" in await send(session, "/console/lookup", 200, **query)
 
 
-async def test_an_enrolment_that_only_the_registry_tells_voids_it(made: World) -> None:
-    await post(made, "/v1/consents", CONSENT)
-    world.publish_answers(made.app.config.data, {MOBILE: True}, NOW - HOUR)
-    await made.app.tick()
-    held = await standing(made)
-    assert (held["reason"], held["voided_at"]) == ("consent.void", "")
-    assert await decided(made) == ["registry.listed", "consent.void"]
+async def test_enrolment_in_the_snapshot_voids_the_consent(gate: World) -> None:
+    await post(gate, "/v1/consents", CONSENT)
+    world.publish_answers(gate.app.config.data, {MOBILE: True}, NOW - HOUR)
+    await gate.app.tick()
+    state = await read_state(gate)
+    assert (state["reason"], state["voided_at"]) == ("consent.void", "")
+    assert await check_codes(gate) == ["registry.listed", "consent.void"]
 
 
-async def test_a_wrong_number_closes_it(made: World) -> None:
-    await post(made, "/v1/consents", CONSENT)
+async def test_wrong_number_ends_the_consent(gate: World) -> None:
+    await post(gate, "/v1/consents", CONSENT)
     call = {"to": MOBILE, "from": CALLER, "campaign": "acme-fibre"}
-    allowed = await post(made, "/v1/check", call, 200)
-    told = {"decision_id": allowed["decision_id"], "outcome": "wrong_number"}
-    await post(made, "/v1/outcomes", told, 200)
-    assert (await standing(made))["reason"] == "consent.wrong_number"
+    allowed = await post(gate, "/v1/check", call, 200)
+    outcome = {"decision_id": allowed["decision_id"], "outcome": "wrong_number"}
+    await post(gate, "/v1/outcomes", outcome, 200)
+    assert (await read_state(gate))["reason"] == "consent.wrong_number"
 
 
-async def test_a_consent_to_other_goods_is_in_force_though_no_campaign_has_them(made: World) -> None:
-    await post(made, "/v1/consents", CONSENT | {"goods": ["insurance"]})
-    held = await standing(made)
-    assert (held["reason"], held["refused_for"]) == ("", [])
+async def test_consent_for_goods_of_no_campaign_is_in_force(gate: World) -> None:
+    await post(gate, "/v1/consents", CONSENT | {"goods": ["insurance"]})
+    state = await read_state(gate)
+    assert (state["reason"], state["refused_for"]) == ("", [])

@@ -21,7 +21,7 @@ ENROLLED = Enrolled(
 )
 
 
-class Held:
+class LedgerFixture:
     def __init__(self, folder: Path) -> None:
         self.keys = Keys.open(folder / "keys.json")
         self.store = SqliteStore.open(folder / "store.db")
@@ -39,53 +39,52 @@ class Held:
 
     async def consents(self, number: int, controller: str = "acme") -> dict[str, Consent]:
         known = (await self.store.read([self.keys.subject(controller, f"+{number}")])).known[0]
-        return {each.id: each for each in known.consents}
+        return {consent.id: consent for consent in known.consents}
 
     async def void(self, enrolled: Enrolled = ENROLLED) -> int:
         return await void_consents(self.store, self.keys, enrolled, NOW)
 
 
 @pytest.fixture
-async def held(tmp_path: Path) -> AsyncIterator[Held]:
-    made = Held(tmp_path)
-    yield made
-    await made.store.close()
+async def ledger(tmp_path: Path) -> AsyncIterator[LedgerFixture]:
+    fixture = LedgerFixture(tmp_path)
+    yield fixture
+    await fixture.store.close()
 
 
 @pytest.mark.parametrize(("collected_at", "voided"), [(ASKED - 1, 1), (ASKED, 1), (ASKED + 1, 0)])
-async def test_what_was_collected_up_to_the_consultation_is_void(
-    held: Held, collected_at: int, voided: int
+async def test_consents_up_to_the_consultation_are_voided(
+    ledger: LedgerFixture, collected_at: int, voided: int
 ) -> None:
-    await held.give(ONE, collected_at)
-    assert await held.void() == voided
-    assert (await held.consents(ONE))["c"].voided_at == (ASKED if voided else 0)
+    await ledger.give(ONE, collected_at)
+    assert await ledger.void() == voided
+    assert (await ledger.consents(ONE))["c"].voided_at == (ASKED if voided else 0)
 
 
-async def test_only_listed_numbers_of_this_controller_are_touched(held: Held) -> None:
-    await held.give(ONE, ASKED)
-    await held.give(OTHER, ASKED)
-    await held.give(ONE, ASKED, controller="partner")
-    await held.enter(TWO, ContractMade(id="k", starts=date(2026, 1, 1)))
-    assert await held.void() == 1
-    assert not (await held.consents(OTHER))["c"].voided_at
-    assert not (await held.consents(ONE, "partner"))["c"].voided_at
+async def test_other_numbers_and_controllers_are_not_affected(ledger: LedgerFixture) -> None:
+    await ledger.give(ONE, ASKED)
+    await ledger.give(OTHER, ASKED)
+    await ledger.give(ONE, ASKED, controller="partner")
+    await ledger.enter(TWO, ContractMade(id="k", starts=date(2026, 1, 1)))
+    assert await ledger.void() == 1
+    assert not (await ledger.consents(OTHER))["c"].voided_at
+    assert not (await ledger.consents(ONE, "partner"))["c"].voided_at
 
 
-async def test_each_void_is_an_entry_with_its_receipt_and_is_written_once(held: Held) -> None:
-    await held.give(ONE, ASKED)
-    await held.give(ONE, ASKED - DAY, "d")
-    assert [await held.void(), await held.void()] == [1, 0]
-    newest = (await held.store.history(held.keys.subject("acme", f"+{ONE}")))[-1]
+async def test_voiding_is_recorded_once_with_its_receipt(ledger: LedgerFixture) -> None:
+    await ledger.give(ONE, ASKED)
+    await ledger.give(ONE, ASKED - DAY, "d")
+    assert [await ledger.void(), await ledger.void()] == [1, 0]
+    newest = (await ledger.store.history(ledger.keys.subject("acme", f"+{ONE}")))[-1]
     assert newest.event == ConsentsVoided(before=ASKED, registry="rpo", receipt="RPO-1")
     assert (newest.actor, newest.channel, newest.proof) == ("job", "registry", "RPO-1")
-    assert held.keys.ledger.unseal(newest.sealed) == f"+{ONE}"
-    await held.give(ONE, ASKED + 1, "e")  # given again since: a later enrolment voids it too
-    assert await held.void(structs.replace(ENROLLED, consulted_at=ASKED + 1, receipt="RPO-2")) == 1
+    assert ledger.keys.ledger.unseal(newest.sealed) == f"+{ONE}"
+    await ledger.give(ONE, ASKED + 1, "e")  # a new consent, which a later enrolment voids too
+    assert await ledger.void(structs.replace(ENROLLED, consulted_at=ASKED + 1, receipt="RPO-2")) == 1
 
 
-async def test_any_number_of_numbers_is_gone_through_in_parts(held: Held) -> None:
-    """A number that occurs twice is voided once."""
+async def test_duplicate_numbers_in_several_parts_are_voided_once(ledger: LedgerFixture) -> None:
     for number in (ONE, TWO):
-        await held.give(number, ASKED)
+        await ledger.give(number, ASKED)
     many = (*range(390600000000, 390600005000), ONE, TWO, ONE)
-    assert await held.void(structs.replace(ENROLLED, numbers=many)) == 2
+    assert await ledger.void(structs.replace(ENROLLED, numbers=many)) == 2

@@ -44,7 +44,7 @@ CONSENT = {
 
 
 @given(SEQS)
-def test_an_id_is_an_integer_that_every_parser_keeps_and_maps_back(seq: int) -> None:
+def test_id_is_an_exact_json_integer_and_maps_back(seq: int) -> None:
     shown, cursor = IDS.outside(seq), IDS.cursor(seq)
     assert BASE <= shown < 2 * BASE
     assert not is_plain(shown)
@@ -53,7 +53,7 @@ def test_an_id_is_an_integer_that_every_parser_keeps_and_maps_back(seq: int) -> 
     assert IDS.inside(seq) == IDS.position(seq) == seq, "a plain sequence is taken as it is"
 
 
-def test_ids_are_distinct_without_order_and_differ_by_key() -> None:
+def test_ids_are_unique_unordered_and_depend_on_the_key() -> None:
     shown = [IDS.outside(seq) for seq in range(1, 1001)]
     assert len(set(shown)) == 1000
     assert 400 < sum(a < b for a, b in pairwise(shown)) < 600
@@ -63,7 +63,7 @@ def test_ids_are_distinct_without_order_and_differ_by_key() -> None:
         IDS.outside(2**36)
 
 
-def test_of_reasons_only_that_which_names_an_entry_is_worded_anew() -> None:
+def test_only_reasons_that_name_a_ledger_entry_get_its_id() -> None:
     stop = Reason("revocation.revoked", "statute", "", "the person told the caller to stop (entry 7)")
     other = Reason("list.void", "statute", "", "it says (entry 7)")
     worded = IDS.worded([stop, other])
@@ -71,26 +71,26 @@ def test_of_reasons_only_that_which_names_an_entry_is_worded_anew() -> None:
     assert worded[1] is other
 
 
-# ---- what a tenant is answered ---------------------------------------------------------------------------------------
+# ---- responses to a tenant ---------------------------------------------------------------------------------------
 
 
-def seqs_in(told: Any) -> list[int]:
-    text = json.dumps(told)
+def seqs_in(response: Any) -> list[int]:
+    text = json.dumps(response)
     return [int(found) for found in re.findall(r'(?:"seq": |"of": |\bentry )(\d+)', text)]
 
 
-def keys(made: World) -> Keys:
-    return Keys.open(made.app.config.data / "keys.json")
+def keys(gate: World) -> Keys:
+    return Keys.open(gate.app.config.data / "keys.json")
 
 
-async def posted(made: World, owner: str, path: str, body: Any) -> dict[str, Any]:
-    status, told = await send(made, owner, path, body)
-    assert status in {200, 201}, told
-    answer: dict[str, Any] = told
+async def posted(gate: World, owner: str, path: str, body: Any) -> dict[str, Any]:
+    status, response = await send(gate, owner, path, body)
+    assert status in {200, 201}, response
+    answer: dict[str, Any] = response
     return answer
 
 
-async def test_every_answer_to_a_tenant_names_an_entry_by_one_id(shared: World) -> None:
+async def test_every_endpoint_shows_the_same_id_for_an_entry(shared: World) -> None:
     person, query = f"/v1/subjects/%2B{CLEAR[1:]}", f"number=%2B{CLEAR[1:]}&purpose=abc"
     await posted(shared, "acme", "/v1/consents", CONSENT)
     consent = await posted(shared, "beta", "/v1/consents", CONSENT)
@@ -118,13 +118,13 @@ async def test_every_answer_to_a_tenant_names_an_entry_by_one_id(shared: World) 
     assert (await posted(shared, "beta", "/v1/outcomes", body))["wrong_number"]["seq"] == wrong["seq"]
     confirmed = await posted(shared, "beta", f"/v1/wrong-numbers/{wrong['seq']}/lift", MISTAKE)
     again = await posted(shared, "beta", f"/v1/wrong-numbers/{wrong['seq']}/lift", MISTAKE)
-    assert len({each["seq"] for each in (stop, lifted, wrong, confirmed)}) == 4
+    assert len({item["seq"] for item in (stop, lifted, wrong, confirmed)}) == 4
     assert again["seq"] == confirmed["seq"]
     history = (await send(shared, "beta", f"/v1/wrong-numbers?{query}"))[1]
     assert seqs_in(history) == [wrong["seq"], confirmed["seq"], wrong["seq"]]
 
 
-async def test_a_rectification_and_an_erasure_name_entries_by_their_ids(shared: World) -> None:
+async def test_rectification_and_erasure_show_ids(shared: World) -> None:
     person = f"/v1/subjects/%2B{CLEAR[1:]}"
     wrong = await posted(shared, "beta", "/v1/consents", CONSENT)
     stop = await posted(shared, "beta", "/v1/revocations", {"number": CLEAR})
@@ -133,8 +133,8 @@ async def test_a_rectification_and_an_erasure_name_entries_by_their_ids(shared: 
     body = {"request": request, "of": wrong["seq"], "fields": {"goods": ["broadband"]}}
     rectified = await posted(shared, "beta", f"{person}/rectification", body)
     everything = (await send(shared, "beta", f"{person}?purpose=abc"))[1]
-    told = [wrong["seq"], rectified["receipt"]["seq"]]
-    assert seqs_in(everything["requests"]) == seqs_in(rectified) == told
+    expected = [wrong["seq"], rectified["receipt"]["seq"]]
+    assert seqs_in(everything["requests"]) == seqs_in(rectified) == expected
     request = (await posted(shared, "beta", f"{person}/requests", {"kind": "erasure", **asked}))["id"]
     erased = await posted(shared, "beta", f"{person}/erasure", {"request": request})
     assert f"entry {stop['seq']}" in [item["name"] for item in erased["items"]]
@@ -143,7 +143,7 @@ async def test_a_rectification_and_an_erasure_name_entries_by_their_ids(shared: 
     assert min(seqs_in(await posted(shared, "beta", f"{person}/erasure", {"request": again}))) >= BASE
 
 
-async def test_an_id_of_another_and_no_id_are_refused_alike_and_a_plain_one_is_taken(shared: World) -> None:
+async def test_id_of_another_client_is_refused_like_an_unknown_one(shared: World) -> None:
     stop = (await posted(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
     entries = keys(shared).entries
     for path in ("revocations", "wrong-numbers"):
@@ -152,13 +152,13 @@ async def test_an_id_of_another_and_no_id_are_refused_alike_and_a_plain_one_is_t
             for given in (stop, entries.inside(stop), entries.outside(4711), 4711, 2 * BASE, BASE - 1)
         ]
         assert {status for status, _ in refused} == {404}
-        assert all(each == refused[0] for each in refused)
+        assert all(item == refused[0] for item in refused)
     assert (await send(shared, "beta", f"/v1/revocations/{entries.cursor(1)}/lift", MISTAKE))[0] == 404
     plain = await posted(shared, "beta", f"/v1/revocations/{entries.inside(stop)}/lift", MISTAKE)
     assert plain["seq"] >= BASE
 
 
-async def test_the_console_shows_ids_and_knows_which_stop_was_lifted(shared: World) -> None:
+async def test_console_shows_ids_and_the_lifted_revocation(shared: World) -> None:
     stop = (await posted(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
     denied = (await check(shared, "beta"))["decision_id"]
     async with browser(shared, "key-of-beta") as session:
@@ -175,27 +175,27 @@ async def test_the_console_shows_ids_and_knows_which_stop_was_lifted(shared: Wor
 
 
 @asynccontextmanager
-async def following(made: World, owner: str, query: str = "") -> AsyncIterator[Any]:
+async def following(gate: World, owner: str, query: str = "") -> AsyncIterator[Any]:
     headers = {"Authorization": f"Bearer key-of-{owner}"}
-    url = f"http://127.0.0.1:{made.port}/v1/revocations/stream{query}"
+    url = f"http://127.0.0.1:{gate.port}/v1/revocations/stream{query}"
     async with ClientSession(headers=headers) as session, session.get(url) as answer:
         assert answer.status == 200, await answer.text()
         yield answer
 
 
-async def numbers(made: World, owner: str, after: int) -> list[str]:
-    """Return the next revocations, up to the first line without one."""
+async def numbers(gate: World, owner: str, after: int) -> list[str]:
+    """Return the numbers of the next revocations, up to the first line without a number."""
     found = []
-    async with following(made, owner, f"?after={after}") as answer:
-        while "number" in (told := await asyncio.wait_for(line(answer), 10)):
-            found.append(told["number"])
-            assert told["seq"] >= BASE
+    async with following(gate, owner, f"?after={after}") as answer:
+        while "number" in (response := await asyncio.wait_for(line(answer), 10)):
+            found.append(response["number"])
+            assert response["seq"] >= BASE
     return found
 
 
 @asynccontextmanager
 async def node(folder: Path, **changes: Any) -> AsyncIterator[World]:
-    """A gate of two controllers, each with a client, and a client of both."""
+    """Run a gate of two controllers, each with a client, and a client of both."""
     owners = write_controllers(folder / "owners")
     scopes = (*SCOPES, "stream")
     clients = [
@@ -203,11 +203,11 @@ async def node(folder: Path, **changes: Any) -> AsyncIterator[World]:
     ]
     clients.append({**world.client("both", "key-of-both", *scopes), "controllers": list(OWNERS)})
     settings = {"clients": clients, "controllers": str(owners), "limits": {"idle_seconds": 3.0}, **changes}
-    async with world.running(folder / "gate", **settings) as made:
-        yield made
+    async with world.running(folder / "gate", **settings) as gate:
+        yield gate
 
 
-async def test_a_stream_is_resumed_by_an_id_or_a_cursor_on_another_node(tmp_path: Path) -> None:
+async def test_stream_resumes_at_an_id_or_cursor_on_another_node(tmp_path: Path) -> None:
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
     async with AsyncExitStack() as opened:
         one = await opened.enter_async_context(node(tmp_path / "one", store=store, node="one"))
@@ -226,44 +226,44 @@ async def test_a_stream_is_resumed_by_an_id_or_a_cursor_on_another_node(tmp_path
         assert await numbers(two, "beta", 0) == [CLEAR, LISTED, last]
 
 
-async def test_a_plain_sequence_and_a_strangers_id_lose_no_stop_and_count_nothing(tmp_path: Path) -> None:
-    async with node(tmp_path) as made:
+async def test_unknown_cursor_restarts_the_stream_without_revealing_counts(tmp_path: Path) -> None:
+    async with node(tmp_path) as gate:
         for owner, number in (("acme", LISTED), ("beta", CLEAR), ("beta", LISTED)):
-            await posted(made, owner, "/v1/revocations", {"number": number})
+            await posted(gate, owner, "/v1/revocations", {"number": number})
         for after in (1, 2, 3, 10**6, EntryIds(bytes(32)).outside(2**35)):
-            assert await numbers(made, "beta", after) == [CLEAR, LISTED]
-        assert await numbers(made, "both", 2) == [LISTED], "it sees every entry anyway"
+            assert await numbers(gate, "beta", after) == [CLEAR, LISTED]
+        assert await numbers(gate, "both", 2) == [LISTED], "it sees every entry anyway"
 
 
-async def test_the_heartbeat_changes_whether_or_not_others_write(tmp_path: Path) -> None:
-    async with node(tmp_path) as made, following(made, "beta") as answer:
+async def test_heartbeat_does_not_reveal_writes_of_others(tmp_path: Path) -> None:
+    async with node(tmp_path) as gate, following(gate, "beta") as answer:
         idle = [(await line(answer))["seq"] for _ in range(2)]
-        await posted(made, "acme", "/v1/revocations", {"number": CLEAR})
+        await posted(gate, "acme", "/v1/revocations", {"number": CLEAR})
         beats = [*idle, (await line(answer))["seq"]]
         assert len(set(beats)) == 3
         assert min(beats) >= BASE
-        entries = keys(made).entries
+        entries = keys(gate).entries
         assert [entries.position(beat) for beat in beats] == [0, 0, 1]
 
 
-async def test_a_webhook_is_sent_ids(tmp_path: Path) -> None:
+async def test_webhook_messages_contain_ids(tmp_path: Path) -> None:
     (tmp_path / "gate").mkdir()
     (tmp_path / "gate" / "secret").write_text("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n")
     async with listening() as (receiver, url):
         hooks = [hook(url, controllers=["beta"])]
-        async with node(tmp_path, subscribers=hooks) as made, delivering(made):
-            stop = (await posted(made, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
+        async with node(tmp_path, subscribers=hooks) as gate, delivering(gate):
+            stop = (await posted(gate, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
             request, body = await receiver.next()
             assert request.headers["webhook-id"] == f"crm-{stop}-{stop}"
             assert seqs_in(body) == [stop]
-            lifted = (await posted(made, "beta", f"/v1/revocations/{stop}/lift", MISTAKE))["seq"]
+            lifted = (await posted(gate, "beta", f"/v1/revocations/{stop}/lift", MISTAKE))["seq"]
             assert seqs_in((await receiver.next())[1]) == [lifted, stop]
 
 
-# ---- where sequences stay --------------------------------------------------------------------------------------------
+# ---- where sequences are shown --------------------------------------------------------------------------------------------
 
 
-async def test_commands_show_sequences_and_take_both(shared: World) -> None:
+async def test_commands_show_sequences_and_accept_both(shared: World) -> None:
     stop = (await posted(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
     path = shared.app.config.path
     ask = RevocationRequest(controller="beta", number=LISTED)
@@ -287,7 +287,7 @@ async def test_commands_show_sequences_and_take_both(shared: World) -> None:
     assert [entry.seq for entry in found.ledger] == [1, 3]
 
 
-async def test_the_record_holds_what_was_decided(shared: World) -> None:
+async def test_decision_record_contains_the_sequence(shared: World) -> None:
     await posted(shared, "beta", "/v1/revocations", {"number": CLEAR})
     denied = await check(shared, "beta")
     entries = Reader(shared.app.config.data / "log").entries()
@@ -296,7 +296,7 @@ async def test_the_record_holds_what_was_decided(shared: World) -> None:
     assert denied["reasons"][0]["text"] != record.decision.reasons[0].text
 
 
-async def test_a_gate_of_one_controller_keeps_its_sequences(running: World) -> None:
+async def test_gate_of_one_controller_shows_sequences(running: World) -> None:
     async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
         stop: Mapping[str, Any] = await answer.json()
     assert stop["seq"] == 1

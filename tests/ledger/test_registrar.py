@@ -84,7 +84,7 @@ TEXTS = [
 @pytest.mark.parametrize(
     ("kind", "sample", "name"), TEXTS, ids=[f"{kind.__name__}.{name}" for kind, _, name in TEXTS]
 )
-def test_every_text_that_is_stored_has_an_end(kind: type[Any], sample: dict[str, Any], name: str) -> None:
+def test_stored_texts_have_a_maximum_length(kind: type[Any], sample: dict[str, Any], name: str) -> None:
     msgspec.convert(sample, kind)
     with pytest.raises(msgspec.ValidationError, match=rf"(length <= \d+|matching regex).*\$\.{name}"):
         msgspec.convert({**sample, name: "1" * 1025}, kind)
@@ -110,9 +110,7 @@ def test_every_text_that_is_stored_has_an_end(kind: type[Any], sample: dict[str,
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_empty_too_long_or_without_an_offset_is_refused_by_its_place(
-    kind: type[Any], sample: dict[str, Any], place: str
-) -> None:
+def test_invalid_field_is_refused_with_its_path(kind: type[Any], sample: dict[str, Any], place: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=rf" - at `{re.escape(place)}`$"):
         msgspec.convert(sample, kind)
 
@@ -172,7 +170,7 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(
     ("kind", "sample", "code", "field"), REFUSED, ids=[f"{row[0].__name__}.{row[3]}" for row in REFUSED]
 )
-async def test_a_refusal_is_a_sentence_that_names_the_field_and_no_number(
+async def test_refusal_names_the_field_and_contains_no_number(
     registrar: Registrar, kind: type[Any], sample: dict[str, Any], code: str, field: str
 ) -> None:
     with pytest.raises(Refused) as refused:
@@ -182,7 +180,7 @@ async def test_a_refusal_is_a_sentence_that_names_the_field_and_no_number(
     assert not re.search(r"\d{5}", refused.value.message)
 
 
-async def test_an_unknown_name_is_answered_with_those_of_this_client_only(tmp_path: Path) -> None:
+async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_path: Path) -> None:
     config = write_folder(tmp_path)
     acme = yaml.safe_load((tmp_path / "controllers/acme.yaml").read_text())
     for name in ("beta", "zeta"):
@@ -193,7 +191,7 @@ async def test_an_unknown_name_is_answered_with_those_of_this_client_only(tmp_pa
     client = Client(name="two", controllers=("acme", "beta"), scopes=("lists",))
     registrar = await Registrar.open(loader.load(config), lambda: NOW)
     try:
-        for ask, told in (
+        for ask, reported in (
             ({"controller": "zeta"}, "Name one of your controllers: acme, beta."),
             ({}, "Name one of your controllers: acme, beta."),
             (
@@ -205,7 +203,7 @@ async def test_an_unknown_name_is_answered_with_those_of_this_client_only(tmp_pa
                 await registrar.call_lists.load_list(
                     client, msgspec.convert(UPLOAD | ask, ListRequest), of_lines(["1"])
                 )
-            assert refused.value.message == told
+            assert refused.value.message == reported
         with pytest.raises(Refused, match=r"^Name one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
             await registrar.list_exports.judge(client, "zeta-0")
         nobody = Client(name="none", controllers=(), scopes=("lists",))
@@ -241,7 +239,7 @@ OPENING: list[tuple[type[Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("kind", "sample", "why"), IDLE, ids=[f"{row[0].__name__}: {row[2]}" for row in IDLE]
 )
-async def test_an_entry_that_opens_nothing_says_so(
+async def test_entry_without_effect_gets_a_note(
     registrar: Registrar, kind: type[Any], sample: dict[str, Any], why: str
 ) -> None:
     receipt = await registrar.consents.record(DIALER, msgspec.convert(sample, kind))
@@ -251,7 +249,7 @@ async def test_an_entry_that_opens_nothing_says_so(
 
 
 @pytest.mark.parametrize(("kind", "sample"), OPENING, ids=[row[0].__name__ for row in OPENING])
-async def test_an_entry_that_may_open_calls_says_nothing(
+async def test_entry_that_permits_calls_gets_no_note(
     registrar: Registrar, kind: type[Any], sample: dict[str, Any]
 ) -> None:
     receipt = await registrar.consents.record(DIALER, msgspec.convert(sample, kind))
@@ -260,7 +258,7 @@ async def test_an_entry_that_may_open_calls_says_nothing(
     assert not entry.opens_nothing
 
 
-async def test_a_confirmed_consent_opens_and_a_proof_for_nobodys_caller_id_does_not(
+async def test_confirmed_consent_permits_calls_and_an_unused_caller_id_gets_a_note(
     registrar: Registrar,
 ) -> None:
     await registrar.consents.record(
@@ -268,11 +266,11 @@ async def test_a_confirmed_consent_opens_and_a_proof_for_nobodys_caller_id_does_
     )
     confirmed = await registrar.consents.record(DIALER, ConfirmationRequest(number=CLEAR, id="c"))
     assert not confirmed.note
-    assert [each.opens_nothing for each in await registrar.views.history(DIALER, "", CLEAR)] == ["", ""]
+    assert [item.opens_nothing for item in await registrar.views.history(DIALER, "", CLEAR)] == ["", ""]
     proof = CallerIdProofRequest(caller_id="+390299000000", kind="probe")
-    told = await registrar.caller_ids.prove_caller_id(DIALER, proof)
+    reported = await registrar.caller_ids.prove_caller_id(DIALER, proof)
     assert (
-        told.note
+        reported.note
         == "No call can rely on this entry yet, because no campaign shows this caller ID. Campaigns show: +390844123456."
     )
     assert not (
@@ -283,7 +281,7 @@ async def test_a_confirmed_consent_opens_and_a_proof_for_nobodys_caller_id_does_
     ).note
 
 
-async def test_what_a_lift_is_for_must_be_said(registrar: Registrar) -> None:
+async def test_lift_needs_a_reason(registrar: Registrar) -> None:
     receipt = await registrar.revocations.revoke(
         DIALER, msgspec.convert({"number": CLEAR}, RevocationRequest)
     )
@@ -308,7 +306,7 @@ ANEW = CONSENT | PROOF | {"collected_at": "2026-11-23T12:00:01+01:00"}
     ],
 )
 @pytest.mark.parametrize("scope", ["controller", "everyone"])
-async def test_a_stop_is_lifted_on_a_new_consent_only_with_its_proof(
+async def test_revocation_is_lifted_only_for_a_proved_new_consent(
     registrar: Registrar, scope: str, consent: dict[str, Any] | None, withdrawn: bool, code: str
 ) -> None:
     client = structs.replace(DIALER, scopes=(*DIALER.scopes, "admin"))
@@ -329,7 +327,7 @@ async def test_a_stop_is_lifted_on_a_new_consent_only_with_its_proof(
     assert held.lifted == ("" if code else "new_consent")
 
 
-async def test_to_withdraw_confirm_or_lift_twice_is_one_entry(registrar: Registrar) -> None:
+async def test_repeated_withdrawal_confirmation_or_lift_writes_one_entry(registrar: Registrar) -> None:
     await registrar.consents.record(
         DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest)
     )
@@ -347,7 +345,7 @@ async def test_to_withdraw_confirm_or_lift_twice_is_one_entry(registrar: Registr
     assert len(await registrar.views.history(DIALER, "", CLEAR)) == 5
 
 
-async def test_a_confirmation_is_not_older_than_what_it_confirms(registrar: Registrar) -> None:
+async def test_confirmation_before_its_consent_is_refused(registrar: Registrar) -> None:
     await registrar.consents.record(
         DIALER, msgspec.convert(CONSENT | {"double_opt_in": True}, ConsentRequest)
     )
@@ -356,18 +354,20 @@ async def test_a_confirmation_is_not_older_than_what_it_confirms(registrar: Regi
         await registrar.consents.record(DIALER, msgspec.convert(early, ConfirmationRequest))
 
 
-async def test_an_instant_is_kept_to_the_millisecond(registrar: Registrar) -> None:
-    """For any fraction of a second: a revocation and a consent of the same instant must compare as equal."""
+async def test_instants_keep_their_milliseconds(registrar: Registrar) -> None:
+    """A revocation and a consent at the same instant must compare as equal."""
     for millisecond in range(0, 1000, 7):
         at = f"2026-11-24T09:00:00.{millisecond:03}+01:00"
         await registrar.consents.record(
             DIALER, msgspec.convert(CONSENT | {"collected_at": at}, ConsentRequest)
         )
-    told = await registrar.views.history(DIALER, "", CLEAR)
-    assert [each.details["collected_at"][20:23] for each in told] == [f"{n:03}" for n in range(0, 1000, 7)]
+    reported = await registrar.views.history(DIALER, "", CLEAR)
+    assert [item.details["collected_at"][20:23] for item in reported] == [
+        f"{n:03}" for n in range(0, 1000, 7)
+    ]
 
 
-async def test_where_a_consent_came_from_reaches_the_rules(registrar: Registrar) -> None:
+async def test_origin_of_a_consent_reaches_the_rules(registrar: Registrar) -> None:
     await registrar.consents.record(DIALER, msgspec.convert(CONSENT | {"origin": ORIGIN}, ConsentRequest))
     held = fold(await registrar.access.store.since(0, 9)).consents[0]
     step = Transfer(by="broker", to="acme", on=date(2026, 11, 20), subjects_told=True)
@@ -379,9 +379,7 @@ async def test_where_a_consent_came_from_reaches_the_rules(registrar: Registrar)
     [b"PK\x03\x04 and no more", b'0612345678\n"0298765432\n', b"\x00\x01\x02", b"x\n" * 9],
     ids=range(4),
 )
-async def test_a_file_that_cannot_be_read_leaves_everything_as_it_was(
-    registrar: Registrar, raw: bytes
-) -> None:
+async def test_unreadable_list_changes_nothing(registrar: Registrar, raw: bytes) -> None:
     with pytest.raises(Refused) as refused:
         await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), BytesIO(raw))
     assert refused.value.code == "list.unreadable"
@@ -389,13 +387,13 @@ async def test_a_file_that_cannot_be_read_leaves_everything_as_it_was(
     assert list((registrar.config.data / "lists").iterdir()) == []
 
 
-async def test_every_row_that_is_left_out_is_told_with_its_line(registrar: Registrar) -> None:
-    told: list[RowProblem] = []
+async def test_skipped_rows_are_reported_with_their_lines(registrar: Registrar) -> None:
+    reported: list[RowProblem] = []
     rows = of_lines(["number", CLEAR, "12", CLEAR, '=A1&"1"'])
     ask = msgspec.convert(UPLOAD, ListRequest)
-    report = await registrar.call_lists.load_list(DIALER, ask, rows, note=told.append)
-    assert [each.line for each in told] == [3, 4, 5]
-    assert [each.problem for each in told[1:]] == [
+    report = await registrar.call_lists.load_list(DIALER, ask, rows, note=reported.append)
+    assert [item.line for item in reported] == [3, 4, 5]
+    assert [item.problem for item in reported[1:]] == [
         "is already on the list", "is a formula; save the list with its values",
     ]  # fmt: skip
     assert (report.accepted, report.duplicates, report.refused) == (1, 1, 2)
@@ -403,20 +401,20 @@ async def test_every_row_that_is_left_out_is_told_with_its_line(registrar: Regis
     assert report.layout.header == ("number",)
 
 
-async def test_a_list_is_kept_with_the_bases_that_its_rows_rest_on(registrar: Registrar) -> None:
+async def test_list_stores_the_legal_bases_of_its_rows(registrar: Registrar) -> None:
     for name, row in (("one", CLEAR), ("two", "number,basis\n06 12345679,consent\n0612345678,")):
         ask = msgspec.convert(UPLOAD | {"id": name}, ListRequest)
         await registrar.call_lists.load_list(DIALER, ask, of_lines(row.splitlines()))
-    assert {each.id: each.bases for each in await registrar.access.store.lists()} == {
+    assert {item.id: item.bases for item in await registrar.access.store.lists()} == {
         "one": ("directory",),
         "two": ("directory", "consent"),
     }
 
 
-async def test_a_load_counts_the_mobiles_that_are_in_the_directory_by_the_lists_word_alone(
+async def test_mobiles_without_directory_in_their_row_are_counted(
     registrar: Registrar,
 ) -> None:
-    """A list of an earlier version, which has no such rows, permits no calls to them either."""
+    """A list of an earlier version has no such rows and permits no calls to mobiles."""
     ask = msgspec.convert({name: value for name, value in LIST.items() if name != "numbers"}, ListRequest)
     rows = ["number,basis", f"{CLEAR},", "+393331234567,", "+393331234568,directory"]
     report = await registrar.call_lists.load_list(registrar.config.settings.clients[0], ask, of_lines(rows))
@@ -426,12 +424,12 @@ async def test_a_load_counts_the_mobiles_that_are_in_the_directory_by_the_lists_
     for stated, said in ((record.stated, [False, True]), ((), [False, False])):
         loaded = _open_list(structs.replace(record, stated=stated), folder)
         assert not isinstance(loaded, str)
-        assert [each.stated for each in loaded.listings] == said
+        assert [item.stated for item in loaded.listings] == said
         loaded.numbers.close()
 
 
 @pytest.mark.parametrize("owner", ["command", "gate"])
-async def test_closing_its_owner_ends_its_threads(tmp_path: Path, owner: str) -> None:
+async def test_closing_the_owner_ends_the_registrars_threads(tmp_path: Path, owner: str) -> None:
     config = loader.load(write_folder(tmp_path))
     earlier = set(threading.enumerate())
     if owner == "command":

@@ -42,8 +42,8 @@ ASKED, EXPIRED, REVOKED = "+390698765432", "+390698765433", "+390698765434"
 ROWS = [CLEAR, "06 12345679", "12", ASKED, REVOKED, ""]
 
 
-async def scrubbed(made: World, out: Path, text: str, order: Order = ORDER) -> export.Scrubbed:
-    return await export.scrub(made.app.registrar, OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
+async def scrubbed(gate: World, out: Path, text: str, order: Order = ORDER) -> export.Scrubbed:
+    return await export.scrub(gate.app.registrar, OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
 
 
 def read(path: Path, separator: str = ",") -> list[list[str]]:
@@ -51,11 +51,11 @@ def read(path: Path, separator: str = ",") -> list[list[str]]:
         return list(csv.reader(file, delimiter=separator))
 
 
-async def test_each_row_gets_the_verdict_that_its_call_would_get(running: World, tmp_path: Path) -> None:
+async def test_each_row_gets_the_verdict_of_its_call(running: World, tmp_path: Path) -> None:
     async with running.client.post("/v1/revocations", json={"number": REVOKED}) as answer:
         assert answer.status == 201
     out = tmp_path / "out.csv"
-    told = await scrubbed(running, out, "numero;nome\n" + "".join(f"{row};x\n" for row in ROWS))
+    result = await scrubbed(running, out, "numero;nome\n" + "".join(f"{row};x\n" for row in ROWS))
     rows = read(out, ";")
     assert rows[0] == ["numero", "nome", "verdict", "code", "valid_until", "not_before"]
     assert [row[0] for row in rows[1:]] == ROWS
@@ -71,33 +71,35 @@ async def test_each_row_gets_the_verdict_that_its_call_would_get(running: World,
     assert [row[3] for row in rows[1:]] == [
         "", "registry.listed", "number.invalid", "registry.unknown", "revocation.revoked", "number.invalid",
     ]  # fmt: skip
-    assert (told.rows, told.allow, told.later, told.deny) == (6, 1, 0, 5)
-    assert told.codes == {
+    assert (result.rows, result.allow, result.later, result.deny) == (6, 1, 0, 5)
+    assert result.codes == {
         "number.invalid": 2, "registry.listed": 1, "registry.unknown": 1, "revocation.revoked": 1,
     }  # fmt: skip
 
 
-async def test_beside_a_long_ledger_each_row_is_judged_as_the_gate_judges_it(running: World) -> None:
-    made, numbers = running.app, [f"+3906{number:08}" for number in range(52_000_000, 52_004_200)]
-    file = made.config.data / "store.db"
-    publish_answers(made.config.data, dict.fromkeys(numbers, False), NOW - DAY)
-    async with running.client.post("/v1/lists", json={**world.LIST, "id": "all", "numbers": numbers}) as told:
-        assert told.status == 201
-    await made.tick()
-    await told_to_stop(running, numbers[::200])
+async def test_verdicts_equal_the_gates_with_a_long_ledger(running: World) -> None:
+    gate, numbers = running.app, [f"+3906{number:08}" for number in range(52_000_000, 52_004_200)]
+    file = gate.config.data / "store.db"
+    publish_answers(gate.config.data, dict.fromkeys(numbers, False), NOW - DAY)
+    async with running.client.post(
+        "/v1/lists", json={**world.LIST, "id": "all", "numbers": numbers}
+    ) as result:
+        assert result.status == 201
+    await gate.tick()
+    await revoke_all(running, numbers[::200])
     with closing(sqlite3.connect(file, isolation_level=None)) as db:
         db.execute(MANY_ENTRIES)
-    await told_to_stop(running, numbers[101::200])
+    await revoke_all(running, numbers[101::200])
     for number in numbers[7::300]:
         for times in range(len(number)):
             async with running.client.post("/v1/check", json=CALL | {"to": number, "call_id": f"{times}"}):
                 pass
-    await made.registrar.access.store.positions()  # the calls are written down
-    beside = await Registrar.open(made.config, running.hand)
+    await gate.registrar.access.store.positions()  # the calls are recorded
+    beside = await Registrar.open(gate.config, running.hand)
     judge, _ = await beside.list_exports.judge(OPERATOR, "acme-fibre", NOW)
     verdicts = await judge.judge(numbers)
     for number, verdict in zip(numbers, verdicts, strict=True):
-        asked = await made.gate.simulate(Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, NOW)
+        asked = await gate.gate.simulate(Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, NOW)
         codes = [reason.code for reason in asked.reasons] or [""]
         ends = when(verdict.valid_until)
         assert (verdict.code, min(ends, ANSWER_ENDS) if ends else "") == (codes[0], asked.valid_until)
@@ -115,11 +117,11 @@ MANY_ENTRIES = """
 """
 
 
-async def told_to_stop(made: World, numbers: list[str]) -> None:
-    """The controller, or everybody."""
+async def revoke_all(gate: World, numbers: list[str]) -> None:
+    """Revoke the numbers, in turn for the controller and for everyone."""
     for number, scope in zip(numbers, cycle(("controller", "everyone")), strict=False):
         stop = convert({"number": number, "scope": scope}, RevocationRequest)
-        await made.app.registrar.revocations.revoke(WHOLE, stop)
+        await gate.app.registrar.revocations.revoke(WHOLE, stop)
 
 
 @pytest.mark.parametrize(
@@ -131,38 +133,36 @@ async def told_to_stop(made: World, numbers: list[str]) -> None:
         (NOW + 13 * DAY, "allow", ""),
     ],
 )
-async def test_a_list_is_judged_at_the_instant_that_is_asked_about(
-    tmp_path: Path, at: int, word: str, code: str
-) -> None:
-    async with world.running(tmp_path / "gate") as made:
-        await world.load_list(made)
-        adhere(made)
-        await scrubbed(made, tmp_path / "out.csv", CLEAR, Order(campaign="acme-fibre", at=at))
-    ((_, *told),) = read(tmp_path / "out.csv")
-    assert told[:2] == [word, code]
-    assert bool(told[3]) == (word == "later")
+async def test_verdicts_are_for_the_requested_instant(tmp_path: Path, at: int, word: str, code: str) -> None:
+    async with world.running(tmp_path / "gate") as gate:
+        await world.load_list(gate)
+        use_code_of_conduct_hours(gate)
+        await scrubbed(gate, tmp_path / "out.csv", CLEAR, Order(campaign="acme-fibre", at=at))
+    ((_, *result),) = read(tmp_path / "out.csv")
+    assert result[:2] == [word, code]
+    assert bool(result[3]) == (word == "later")
 
 
-def adhere(made: World) -> None:
-    """Binds the controller to the hours of the code of conduct."""
-    file = made.folder / "controllers" / "acme.yaml"
+def use_code_of_conduct_hours(gate: World) -> None:
+    """Apply the calling hours of the code of conduct to the controller."""
+    file = gate.folder / "controllers" / "acme.yaml"
     file.write_text(
         file.read_text().replace("adheres_to: [own_hours]", "adheres_to: [codice_condotta_telemarketing]")
     )
-    made.app.reload(loader.load(made.folder / "dialgate.yaml"))
+    gate.app.reload(loader.load(gate.folder / "dialgate.yaml"))
 
 
-async def test_an_export_is_written_down_before_the_file_is_there(running: World, tmp_path: Path) -> None:
+async def test_export_is_recorded_before_the_file_exists(running: World, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    told = await scrubbed(running, out, f"{CLEAR}\n{LISTED}\n")
+    result = await scrubbed(running, out, f"{CLEAR}\n{LISTED}\n")
     (entry,) = await running.app.registrar.list_exports.exports(OPERATOR)
-    assert (entry.seq, entry.kind, entry.actor, entry.proof) == (told.seq, "exported", "anna", "ticket-1")
+    assert (entry.seq, entry.kind, entry.actor, entry.proof) == (result.seq, "exported", "anna", "ticket-1")
     digest = sha256(out.read_bytes()).hexdigest()
     assert entry.details == {"campaign": "acme-fibre", "rows": 2, "allowed": 1, "sha256": digest}
     assert await running.app.registrar.list_exports.exports(STRANGER) == []
 
 
-async def test_without_an_entry_nothing_leaves(running: World, tmp_path: Path) -> None:
+async def test_failed_ledger_write_leaves_no_file(running: World, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("an older one")
     for text, order, code in (
@@ -177,14 +177,14 @@ async def test_without_an_entry_nothing_leaves(running: World, tmp_path: Path) -
     assert await running.app.registrar.list_exports.exports(OPERATOR) == []
 
 
-async def test_nothing_is_reserved_by_looking(running: World, tmp_path: Path) -> None:
+async def test_scrub_reserves_no_attempts(running: World, tmp_path: Path) -> None:
     """Six calls to one number would exceed the limit."""
     for _ in range(3):
-        told = await scrubbed(running, tmp_path / "out.csv", f"{CLEAR}\n" * 6)
-        assert told.allow == 6
+        result = await scrubbed(running, tmp_path / "out.csv", f"{CLEAR}\n" * 6)
+        assert result.allow == 6
 
 
-async def test_what_a_spreadsheet_would_work_out_is_made_inert(running: World, tmp_path: Path) -> None:
+async def test_formulas_are_quoted(running: World, tmp_path: Path) -> None:
     cells = ['=HYPERLINK("x")', "@SUM(1)", "+cmd|x", "-2+3", "+39 06 1234", "-5", "plain"]
     out = tmp_path / "out.csv"
     quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells]
@@ -194,36 +194,36 @@ async def test_what_a_spreadsheet_would_work_out_is_made_inert(running: World, t
     ]  # fmt: skip
 
 
-async def test_a_preview_counts_what_is_callable_and_what_will_be(tmp_path: Path) -> None:
-    async with world.running(tmp_path) as made:
+async def test_preview_counts_numbers_callable_now_and_later(tmp_path: Path) -> None:
+    async with world.running(tmp_path) as gate:
         numbers = [CLEAR, LISTED, ASKED, EXPIRED]
-        async with made.client.post("/v1/lists", json={**world.LIST, "numbers": numbers}) as answer:
+        async with gate.client.post("/v1/lists", json={**world.LIST, "numbers": numbers}) as answer:
             assert answer.status == 201
-        publish_answers(made.app.config.data, {EXPIRED: False}, NOW - 15 * DAY)
-        adhere(made)
-        told = {at: await preview(made, at) for at in (NOW, NOW + 12 * HOUR)}
-    day, night = told[NOW], told[NOW + 12 * HOUR]
+        publish_answers(gate.app.config.data, {EXPIRED: False}, NOW - 15 * DAY)
+        use_code_of_conduct_hours(gate)
+        result = {at: await preview(gate, at) for at in (NOW, NOW + 12 * HOUR)}
+    day, night = result[NOW], result[NOW + 12 * HOUR]
     assert (day.numbers, day.callable, day.later) == (4, 1, ())
     assert {group.code: group.numbers for group in day.groups} == {
         "registry.listed": 1, "registry.unknown": 1, "registry.expired": 1,
     }  # fmt: skip
     opening = rfc3339(NOW + 23 * HOUR)  # nine in the morning
-    assert (night.callable, [(each.at, each.numbers) for each in night.later]) == (0, [(opening, 1)])
+    assert (night.callable, [(item.at, item.numbers) for item in night.later]) == (0, [(opening, 1)])
 
 
-async def preview(made: World, at: int) -> export.Preview:
+async def preview(gate: World, at: int) -> export.Preview:
     order = Order(campaign="acme-fibre", at=at)
-    return await export.preview(made.app.registrar, OPERATOR, "rome", order, lambda _, __: None)
+    return await export.preview(gate.app.registrar, OPERATOR, "rome", order, lambda _, __: None)
 
 
-async def test_a_list_of_another_is_not_there(running: World) -> None:
+async def test_list_of_another_client_is_not_found(running: World) -> None:
     for client, name, code in ((STRANGER, "rome", "campaign.unknown"), (OPERATOR, "none", "list.unknown")):
         with pytest.raises(Refused) as refused:
             await export.preview(running.app.registrar, client, name, ORDER, lambda _, __: None)
         assert refused.value.code == code
 
 
-async def test_of_two_lists_with_one_id_the_campaigns_controller_has_its_own(tmp_path: Path) -> None:
+async def test_list_id_belongs_to_the_controller_of_the_campaign(tmp_path: Path) -> None:
     job = JobWorld(tmp_path)
     other = (tmp_path / "controllers/acme.yaml").read_text()
     (tmp_path / "controllers/beta.yaml").write_text(
@@ -232,16 +232,18 @@ async def test_of_two_lists_with_one_id_the_campaigns_controller_has_its_own(tmp
     job.configure()
     await load_list(job, NUMBERS[:2], controller="acme")
     await load_list(job, NUMBERS[:5], controller="beta", campaigns=("beta-fibre",))
-    async with registrar(job.plan.gate) as (made, client):
+    async with registrar(job.plan.gate) as (ledger, client):
         for campaign, numbers in (("acme-fibre", 2), ("beta-fibre", 5)):
             order = Order(campaign=campaign, at=NOW)
-            assert (await export.preview(made, client, "rome", order, lambda _, __: None)).numbers == numbers
-        assert await made.call_lists.campaigns_of(client, "rome") == ["acme-fibre", "beta-fibre"]
+            assert (
+                await export.preview(ledger, client, "rome", order, lambda _, __: None)
+            ).numbers == numbers
+        assert await ledger.call_lists.campaigns_of(client, "rome") == ["acme-fibre", "beta-fibre"]
         with pytest.raises(Refused, match="name one") as refused:
-            await made.call_lists.retire_list(client, "rome")
+            await ledger.call_lists.retire_list(client, "rome")
         assert (refused.value.code, refused.value.field) == ("controller.unknown", "controller")
-        await made.call_lists.retire_list(client, "rome", "beta")
-        assert [bool(each.retired_at) for each in await made.call_lists.lists(client)] == [False, True]
+        await ledger.call_lists.retire_list(client, "rome", "beta")
+        assert [bool(item.retired_at) for item in await ledger.call_lists.lists(client)] == [False, True]
 
 
 def command(folder: Path, *words: object) -> Result:
@@ -250,7 +252,7 @@ def command(folder: Path, *words: object) -> Result:
     )
 
 
-def test_the_commands_tell_in_words_and_in_json(tmp_path: Path) -> None:
+def test_commands_report_as_text_and_json(tmp_path: Path) -> None:
     config = loader.load(write_folder(tmp_path))
     publish_answers(config.data, {CLEAR: False}, NOW - DAY)
     file, out = tmp_path / "list.csv", tmp_path / "out.csv"
@@ -267,8 +269,8 @@ def test_the_commands_tell_in_words_and_in_json(tmp_path: Path) -> None:
     )
     assert command(tmp_path, "list", "load", file, "--id", "rome", *load).exit_code == 0
     scrub: tuple[Any, ...] = ("scrub", file, "--campaign", "acme-fibre", "-o", out, "--at", rfc3339(NOW))
-    told = json.loads(command(tmp_path, *scrub, "--json").stdout)
-    assert (told["allow"], told["codes"]) == (1, {"number.invalid": 1})
+    result = json.loads(command(tmp_path, *scrub, "--json").stdout)
+    assert (result["allow"], result["codes"]) == (1, {"number.invalid": 1})
     assert "number.invalid" in command(tmp_path, *scrub).stdout
     assert len(json.loads(command(tmp_path, "list", "exports", "--json").stdout)) == 2
     assert "acme-fibre" in command(tmp_path, "list", "exports").stdout

@@ -46,7 +46,7 @@ CLIENTS = [
 
 
 @pytest.fixture
-async def made(tmp_path: Path) -> AsyncIterator[World]:
+async def gate(tmp_path: Path) -> AsyncIterator[World]:
     async with world.running(tmp_path, clients=CLIENTS) as running:
         world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
         await send(running, "/v1/consents", CONSENT)
@@ -55,45 +55,45 @@ async def made(tmp_path: Path) -> AsyncIterator[World]:
         yield running
 
 
-async def send(made: World, path: str, body: dict[str, Any], status: int = 201, key: str = KEY) -> Any:
+async def send(gate: World, path: str, body: dict[str, Any], status: int = 201, key: str = KEY) -> Any:
     headers = {"Authorization": f"Bearer {key}"}
-    async with made.client.post(path, json=body, headers=headers) as answer:
+    async with gate.client.post(path, json=body, headers=headers) as answer:
         assert answer.status == status, await answer.text()
         return await answer.json()
 
 
-async def check(made: World) -> Any:
-    return await send(made, "/v1/check", CALL, 200)
+async def check(gate: World) -> Any:
+    return await send(gate, "/v1/check", CALL, 200)
 
 
-async def reason(made: World) -> str:
-    answer = await check(made)
+async def reason(gate: World) -> str:
+    answer = await check(gate)
     return str(answer["reasons"][0]["code"] if answer["decision"] == "deny" else "allow")
 
 
-async def report(made: World) -> Any:
+async def report(gate: World) -> Any:
     """Call the number once, report a wrong number, and return the receipt."""
-    allowed = await check(made)
+    allowed = await check(gate)
     assert allowed["decision"] == "allow"
-    told = {"decision_id": allowed["decision_id"], "outcome": "wrong_number"}
-    return await send(made, "/v1/outcomes", told, 200, AGENT)
+    outcome_report = {"decision_id": allowed["decision_id"], "outcome": "wrong_number"}
+    return await send(gate, "/v1/outcomes", outcome_report, 200, AGENT)
 
 
-async def entries(made: World, path: str = "wrong-numbers") -> Any:
-    async with made.client.get(f"/v1/{path}?number={PERSON}&purpose=case") as answer:
+async def entries(gate: World, path: str = "wrong-numbers") -> Any:
+    async with gate.client.get(f"/v1/{path}?number={PERSON}&purpose=case") as answer:
         assert answer.status == 200, await answer.text()
         return (await answer.json())["entries"]
 
 
-async def test_the_next_call_on_the_same_consent_is_refused_and_says_why(made: World) -> None:
-    receipt = await report(made)
+async def test_next_call_on_the_same_consent_is_denied_with_the_reason(gate: World) -> None:
+    receipt = await report(gate)
     assert receipt["revocation"] is None
     assert receipt["wrong_number"]["seq"] == 2
-    answer = await check(made)
+    answer = await check(gate)
     (why,) = answer["reasons"]
     assert (why["code"], why["severity"]) == ("consent.wrong_number", "statute")
     assert why["law"].startswith("GDPR art. 5(1)(d)")
-    (entry,) = await entries(made)
+    (entry,) = await entries(gate)
     assert (entry["seq"], entry["kind"], entry["actor"], entry["channel"]) == (
         2,
         "wrong_number",
@@ -102,39 +102,39 @@ async def test_the_next_call_on_the_same_consent_is_refused_and_says_why(made: W
     )
 
 
-async def test_the_report_binds_for_longer_than_attempts_are_kept(made: World) -> None:
-    await report(made)
-    await made.app._store.drop_attempts(NOW + 400 * DAY, drop=True)
-    assert await reason(made) == "consent.wrong_number"
+async def test_report_outlives_the_attempts(gate: World) -> None:
+    await report(gate)
+    await gate.app._store.drop_attempts(NOW + 400 * DAY, drop=True)
+    assert await reason(gate) == "consent.wrong_number"
 
 
-async def test_a_report_that_is_repeated_is_one_entry_also_after_it_was_lifted(made: World) -> None:
-    receipt = await report(made)
-    told = {"decision_id": receipt["decision_id"], "outcome": "wrong_number"}
-    assert (await send(made, "/v1/outcomes", told, 200))["wrong_number"]["seq"] == 2
+async def test_repeated_report_is_one_entry_even_after_a_lift(gate: World) -> None:
+    receipt = await report(gate)
+    outcome_report = {"decision_id": receipt["decision_id"], "outcome": "wrong_number"}
+    assert (await send(gate, "/v1/outcomes", outcome_report, 200))["wrong_number"]["seq"] == 2
     lift = {"ground": "error", "reason": "the wrong button"}
-    await send(made, "/v1/wrong-numbers/2/lift", lift)
-    assert (await send(made, "/v1/outcomes", told, 200))["wrong_number"]["seq"] == 2
-    assert await reason(made) == "allow"
+    await send(gate, "/v1/wrong-numbers/2/lift", lift)
+    assert (await send(gate, "/v1/outcomes", outcome_report, 200))["wrong_number"]["seq"] == 2
+    assert await reason(gate) == "allow"
 
 
-async def test_an_officer_lifts_the_report_with_ground_and_actor_and_an_agent_may_not(made: World) -> None:
-    await report(made)
+async def test_officer_lifts_the_report_and_agent_may_not(gate: World) -> None:
+    await report(gate)
     lift = {"ground": "confirmed", "reason": "a code sent to the number was read back", "actor": "dpo"}
-    refused = await send(made, "/v1/wrong-numbers/2/lift", lift, 403, AGENT)
+    refused = await send(gate, "/v1/wrong-numbers/2/lift", lift, 403, AGENT)
     assert refused["error"]["code"] == "auth.scope"
     for seq, ask, code in (
         (1, lift, "ledger.unknown"),
         (9, lift, "ledger.unknown"),
         (2, {**lift, "reason": " "}, ""),
     ):
-        answer = await send(made, f"/v1/wrong-numbers/{seq}/lift", ask, 404 if code else 400)
+        answer = await send(gate, f"/v1/wrong-numbers/{seq}/lift", ask, 404 if code else 400)
         assert answer["error"]["code"] == (code or "request.invalid")
-    assert await reason(made) == "consent.wrong_number"
-    receipt = await send(made, "/v1/wrong-numbers/2/lift", lift)
-    assert (await send(made, "/v1/wrong-numbers/2/lift", lift))["seq"] == receipt["seq"]
-    assert await reason(made) == "allow"
-    _, lifted = await entries(made)
+    assert await reason(gate) == "consent.wrong_number"
+    receipt = await send(gate, "/v1/wrong-numbers/2/lift", lift)
+    assert (await send(gate, "/v1/wrong-numbers/2/lift", lift))["seq"] == receipt["seq"]
+    assert await reason(gate) == "allow"
+    _, lifted = await entries(gate)
     assert (lifted["kind"], lifted["actor"], lifted["details"]["ground"]) == (
         "number_confirmed",
         "dpo",
@@ -142,61 +142,61 @@ async def test_an_officer_lifts_the_report_with_ground_and_actor_and_an_agent_ma
     )
 
 
-async def command(made: World, *words: str) -> int:
-    environment = {"DIALGATE_CONFIG": str(made.folder / "dialgate.yaml")}
+async def command(gate: World, *words: str) -> int:
+    environment = {"DIALGATE_CONFIG": str(gate.folder / "dialgate.yaml")}
     done = await asyncio.to_thread(CliRunner().invoke, main.app, list(words), env=environment)
     return done.exit_code
 
 
-async def test_the_command_lifts_it(made: World) -> None:
-    await report(made)
+async def test_command_lifts_the_report(gate: World) -> None:
+    await report(gate)
     options = ["--ground", "error", "--reason", "the wrong line of the table", "--actor", "dpo"]
-    assert await command(made, "number", "confirm", "7", *options) == 1
-    assert await reason(made) == "consent.wrong_number"
-    assert await command(made, "number", "confirm", "2", *options) == 0
-    assert await reason(made) == "allow"
-    assert (await entries(made))[1]["actor"] == "dpo"
+    assert await command(gate, "number", "confirm", "7", *options) == 1
+    assert await reason(gate) == "consent.wrong_number"
+    assert await command(gate, "number", "confirm", "2", *options) == 0
+    assert await reason(gate) == "allow"
+    assert (await entries(gate))[1]["actor"] == "dpo"
 
 
-async def test_a_newer_consent_confirms_the_number_and_the_old_one_sent_again_does_not(made: World) -> None:
-    await report(made)
-    await send(made, "/v1/consents", CONSENT)
-    assert await reason(made) == "consent.wrong_number"
-    made.hand.at += SECOND
-    await send(made, "/v1/consents", {**CONSENT, "id": "form-2", "collected_at": "2026-11-24T10:00:01+01:00"})
-    assert await reason(made) == "allow"
+async def test_only_a_newer_consent_confirms_the_number(gate: World) -> None:
+    await report(gate)
+    await send(gate, "/v1/consents", CONSENT)
+    assert await reason(gate) == "consent.wrong_number"
+    gate.hand.at += SECOND
+    await send(gate, "/v1/consents", {**CONSENT, "id": "form-2", "collected_at": "2026-11-24T10:00:01+01:00"})
+    assert await reason(gate) == "allow"
 
 
-async def test_a_wrong_number_is_taken_though_a_stricter_outcome_was_reported(made: World) -> None:
-    allowed = await check(made)
+async def test_wrong_number_is_accepted_after_a_stricter_outcome(gate: World) -> None:
+    allowed = await check(gate)
     for outcome in ("abandoned", "wrong_number"):
-        told = {"decision_id": allowed["decision_id"], "outcome": outcome}
-        receipt = await send(made, "/v1/outcomes", told, 200)
+        outcome_report = {"decision_id": allowed["decision_id"], "outcome": outcome}
+        receipt = await send(gate, "/v1/outcomes", outcome_report, 200)
     assert receipt["wrong_number"]["seq"] == 2
-    made.hand.at += 10 * DAY
-    world.publish_answers(made.app.config.data, {MOBILE: False}, made.hand.at - HOUR)
-    await made.app.tick()
-    assert await reason(made) == "consent.wrong_number"
+    gate.hand.at += 10 * DAY
+    world.publish_answers(gate.app.config.data, {MOBILE: False}, gate.hand.at - HOUR)
+    await gate.app.tick()
+    assert await reason(gate) == "consent.wrong_number"
 
 
-async def test_an_access_report_tells_of_it_and_an_erasure_keeps_it(made: World) -> None:
-    await report(made)
+async def test_access_report_shows_the_report_and_erasure_keeps_it(gate: World) -> None:
+    await report(gate)
     asked = await send(
-        made, f"/v1/subjects/{PERSON}/requests", {"kind": "erasure", "identified": "a call back"}
+        gate, f"/v1/subjects/{PERSON}/requests", {"kind": "erasure", "identified": "a call back"}
     )
-    erased = await send(made, f"/v1/subjects/{PERSON}/erasure", {"request": asked["id"]}, 200)
-    done = {each["what"]: each["done"] for each in erased["items"]}
+    erased = await send(gate, f"/v1/subjects/{PERSON}/erasure", {"request": asked["id"]}, 200)
+    done = {item["what"]: item["done"] for item in erased["items"]}
     assert done["wrong_number"] == "kept"
-    async with made.client.get(f"/v1/subjects/{PERSON}?purpose=case") as answer:
-        kinds = [each["kind"] for each in (await answer.json())["ledger"]]
+    async with gate.client.get(f"/v1/subjects/{PERSON}?purpose=case") as answer:
+        kinds = [item["kind"] for item in (await answer.json())["ledger"]]
     assert "wrong_number" in kinds
-    async with made.client.get(
+    async with gate.client.get(
         f"/v1/subjects/{PERSON}?purpose=case", headers={"Accept": "text/html"}
     ) as answer:
         assert "numero errato" in await answer.text()
 
 
-async def test_a_report_that_one_gate_took_binds_the_other(gates: list[App]) -> None:
+async def test_report_takes_effect_in_the_other_gate(gates: list[App]) -> None:
     one, other = gates
     for app in gates:
         world.publish_answers(app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
@@ -212,8 +212,8 @@ async def test_a_report_that_one_gate_took_binds_the_other(gates: list[App]) -> 
     assert codes(denied) == ["list.unknown", "consent.wrong_number"]
 
 
-async def test_a_report_of_the_log_binds_on_an_older_store(house: House) -> None:
-    """A ledger from a backup; and one whose report an officer had lifted, which is not entered again."""
+async def test_report_in_the_log_takes_effect_on_a_restored_ledger(house: House) -> None:
+    """The ledger is restored from a backup. The report is entered once, although the gate starts twice."""
     world.publish_answers(house.data, {MOBILE: False}, NOW - 2 * HOUR)
     async with house.open() as app:
         client = app.config.settings.clients[0]
@@ -221,8 +221,8 @@ async def test_a_report_of_the_log_binds_on_an_older_store(house: House) -> None
     house.save()
     async with house.open() as app:
         allowed = await test_restore.ask(app, MOBILE)
-        told = OutcomeRequest(decision_id=allowed.decision_id, outcome="wrong_number")
-        await app.registrar.outcomes.result(client, told)
+        outcome_report = OutcomeRequest(decision_id=allowed.decision_id, outcome="wrong_number")
+        await app.registrar.outcomes.result(client, outcome_report)
         assert codes(await test_restore.ask(app, MOBILE))[-1] == "consent.wrong_number"
     house.restore()
     for _ in range(2):
@@ -233,7 +233,7 @@ async def test_a_report_of_the_log_binds_on_an_older_store(house: House) -> None
         assert entry.event.decision == allowed.decision_id
 
 
-async def test_the_shipped_law_names_a_source_for_it() -> None:
+async def test_shipped_law_cites_a_source_for_wrong_numbers() -> None:
     law = yaml.safe_load((world.CONFIG / "countries/it.yaml").read_text())
-    assert [each for each in law["consents"] if "wrong_number" in each.get("cited_for", ())]
+    assert [item for item in law["consents"] if "wrong_number" in item.get("cited_for", ())]
     assert NumberConfirmed.__struct_config__.tag == "number_confirmed"

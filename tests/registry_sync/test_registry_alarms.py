@@ -18,9 +18,10 @@ FIRST, LATER = NUMBERS[:200], NUMBERS[200:]
 
 
 class Case(NamedTuple):
-    """A list is submitted and `answered` at once, unless the registry's `fault` prevents it; a `second` may be loaded.
+    """A registry, and the alarms that its next run must raise.
 
-    After `after` milliseconds the job runs and raises `alarms`; `expiring` names the number of `expiring_numbers`.
+    A list is submitted, and `answered` at once unless the registry has a `fault`. Then a `second` list is loaded, if true. The job
+    runs again `after` milliseconds. `expiring_numbers` is the number in the text of the alarm `expiring`.
     """
 
     after: int

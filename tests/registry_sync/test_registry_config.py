@@ -121,7 +121,7 @@ def test_either_file_names_the_gate(tmp_path: Path) -> None:
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "sample.key.sha256").write_text("0" * 64)
     text = [config.load_gate(tmp_path / "config" / name) for name in ("dialgate.yaml", "registries.yaml")]
-    assert [each.path.name for each in text] == ["dialgate.yaml"] * 2
+    assert [problem.path.name for problem in text] == ["dialgate.yaml"] * 2
     with pytest.raises(ConfigError, match=r"acme.yaml is neither a dialgate.yaml nor a registries.yaml"):
         config.load_gate(tmp_path / "config" / "controllers" / "acme.yaml")
     with pytest.raises(ConfigError, match=r"none.yaml: cannot be read"):

@@ -52,7 +52,7 @@ async def test_numbers_on_call_lists_are_submitted_answered_and_published(job: J
 
 
 async def test_age_of_an_answer_counts_from_its_query_and_the_receipt_is_stored(job: JobWorld) -> None:
-    """Trap 3: the time that registry and job take is part of the fifteen days."""
+    """The time that the registry and the job need is part of the 15 days."""
     await job.run_once()
     job.clock.at += 20 * HOUR
     await job.answer_and_run()
@@ -64,7 +64,7 @@ async def test_age_of_an_answer_counts_from_its_query_and_the_receipt_is_stored(
 
 
 async def test_package_has_the_registrys_format(job: JobWorld) -> None:
-    """Trap 23: national form, with the leading 0, CRLF, each number once, in a zip with numbers.txt."""
+    """National form with the leading 0, CRLF, no duplicates, in a zip with numbers.txt."""
     await job.run_once()
     (path, *_) = sorted((job.folder / "rpo" / "outbox").iterdir())
     with zipfile.ZipFile(path) as archive:
@@ -87,7 +87,7 @@ async def test_number_is_not_submitted_again_before_its_answer_nears_its_end(job
 
 
 async def test_listed_number_is_submitted_again_at_its_own_interval(job: JobWorld) -> None:
-    """Trap 6: an opposition may be withdrawn; until then no call uses the answer, so it need not be fresh."""
+    """The answer need not be fresh, because no call uses it. But the opposition may have been withdrawn."""
     await job.run_once()
     await job.answer_and_run()
     job.clock.at = NOW + 30 * DAY
@@ -122,7 +122,7 @@ LISTS = {
 
 @pytest.mark.parametrize("case", LISTS)
 async def test_only_numbers_that_may_be_called_soon_are_submitted(job: JobWorld, case: str) -> None:
-    """L. 5/2018 art. 1 c. 12 requires a consultation before every campaign; and every query costs money."""
+    """L. 5/2018 art. 1 c. 12 requires a consultation before every campaign, and every query costs money."""
     today = date(2026, 11, 24)
     changes = {
         "of a paused campaign": "paused: true",
@@ -145,7 +145,7 @@ async def test_only_numbers_that_may_be_called_soon_are_submitted(job: JobWorld,
 
 
 async def test_numbers_outside_the_registry_are_not_submitted(job: JobWorld) -> None:
-    """Foreign numbers, and San Marino's landlines under 0549 (trap 29)."""
+    """Foreign numbers, and San Marino's landlines under 0549."""
     await load_list(job, ["+33612345678", "+390549881234", "+393331234567"], name="more")
     part = await job.run_once()
     assert (part.due, part.foreign) == (301, 2)
@@ -195,7 +195,7 @@ RAISED = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_registry_fault_raises_an_alarm_and_keeps_the_old_answers(job: JobWorld, fault: str) -> None:
-    """Traps 1, 2 and 32. The next valid run clears the alarm."""
+    """The next valid run clears the alarm."""
     await job.run_once()
     await job.answer_and_run()
     job.clock.at += 12 * DAY + HOUR
@@ -256,7 +256,6 @@ async def test_numbers_of_an_expired_package_are_submitted_again(job: JobWorld) 
 
 
 async def test_each_controller_has_its_own_queries_and_answers(job: JobWorld) -> None:
-    """Trap 5."""
     other = (job.folder / "controllers" / "acme.yaml").read_text()
     (job.folder / "controllers" / "beta.yaml").write_text(
         other.replace("id: acme", "id: beta").replace('"+390844123456"', '"+390844654321"')
@@ -307,7 +306,7 @@ async def test_receipt_of_another_controller_is_refused_until_it_is_corrected(jo
 
 
 async def test_monthly_consultation_and_end_of_enrolment_have_their_own_alarms(job: JobWorld) -> None:
-    """Traps 4 and 47: stored answers may be valid while the registry has cancelled the operator's enrolment."""
+    """Stored answers may be valid although the registry has cancelled the operator's enrolment."""
     await job.run_once()
     await job.answer_and_run()
     async with registrar(job.plan.gate) as (made, client):
@@ -366,7 +365,7 @@ async def test_numbers_of_a_refused_package_are_submitted_again_after_a_pause(jo
 
 
 async def test_numbers_are_deleted_after_weeks_and_receipts_after_years(job: JobWorld) -> None:
-    """DPR 26/2022 art. 8 c. 5: the registry keeps its log for 24 months; numbers are kept for a shorter time here."""
+    """The registry keeps its log for 24 months (DPR 26/2022 art. 8 c. 5). The job keeps numbers for a shorter time."""
     await job.run_once()
     await job.answer_and_run()
     async with registrar(job.plan.gate) as (made, client):

@@ -117,7 +117,7 @@ def test_an_answer_is_published_with_its_proof(operator: Operator, suffix: str, 
 
 
 def test_newer_consultation_wins_in_any_order_of_imports(operator: Operator) -> None:
-    """Trap 3. The instant of a listing is kept under a newer clear, for the consents before it."""
+    """A newer *clear* keeps the instant of the last listing, which voids earlier consents."""
     assert operator.import_answers(lines(MOBILE + ",0", FIXED + ",1"), LATE)[0] == 0
     status, report = operator.import_answers(lines(MOBILE + ",1", FIXED + ",0"), EARLY)
     assert (status, report["newly_listed"], report["newly_clear"]) == (0, 0, 0)
@@ -133,7 +133,7 @@ def test_listed_wins_of_two_answers_with_the_same_instant(operator: Operator) ->
 
 
 def test_new_answer_replaces_an_old_one_and_other_numbers_keep_their_age(operator: Operator) -> None:
-    """Trap 6: nothing extends the validity of a 0."""
+    """Nothing extends the validity of a *clear* answer."""
     operator.import_answers(lines(MOBILE + ",0", FIXED + ",0"), EARLY)
     status, report = operator.import_answers(lines(MOBILE + ",1"), LATE)
     assert (status, report["known"], report["newly_listed"], report["numbers"]) == (0, 1, 1, 2)
@@ -142,7 +142,6 @@ def test_new_answer_replaces_an_old_one_and_other_numbers_keep_their_age(operato
 
 
 def test_answers_are_valid_for_their_controller_only(operator: Operator) -> None:
-    """Trap 5."""
     operator.import_answers(lines(MOBILE + ",0"), EARLY)
     operator.import_answers(lines(MOBILE + ",1"), LATE, "--controller", "beta")
     assert [operator.answer_for(MOBILE, name).answer for name in ("acme", "beta", "gamma")] == [
@@ -173,7 +172,7 @@ REFRESH = {
 
 @pytest.mark.parametrize("case", REFRESH)
 def test_importing_an_old_answer_again_does_not_make_it_newer(operator: Operator, case: str) -> None:
-    """Trap 3: the fifteen days run from the consultation."""
+    """The 15 days run from the consultation, not from the import."""
     operator.import_answers(lines(MOBILE + ",0"), EARLY, "--receipt", "R")
     before = operator.published_files()
     answers, more, fault = REFRESH[case]
@@ -203,7 +202,6 @@ FOREIGN = {
 
 @pytest.mark.parametrize("case", FOREIGN)
 def test_answer_to_one_controller_is_refused_for_another(operator: Operator, case: str) -> None:
-    """Trap 5."""
     assert operator.import_answers(LONG, EARLY, "--receipt", "R")[0] == 0
     before = operator.published_files()
     answers, more, fault = FOREIGN[case]
@@ -237,7 +235,7 @@ def test_answer_is_refused_for_another_controller_after_newer_imports_and_in_ano
 
 
 def test_two_controllers_may_get_the_same_answer(operator: Operator) -> None:
-    """Each has its own receipt; for many numbers the operator must also state that both asked."""
+    """Each has its own receipt. For a long answer the operator must also state that both controllers asked."""
     for name in ("acme", "beta"):
         assert operator.import_answers(SHORT, EARLY, "--controller", name)[0] == 0
     assert operator.import_answers(LONG, LATE)[0] == 0
@@ -251,8 +249,8 @@ FAULTS: dict[str, tuple[str | bytes, str | bytes, str]] = {
     "other status": (ASKED, lines(MOBILE + ",0", FIXED + ",2"), "answer.txt, line 2: the status is neither 0 nor 1"),
     "status with a space": (ASKED, lines(MOBILE + ", 1", FIXED + ",0"), "answer.txt, line 1: the status is neither 0 nor 1"),
     "no status": (ASKED, lines(MOBILE + ",0", FIXED), "answer.txt, line 2: no status after the number. Is the file truncated, or is it the request file?"),
-    "cut in a line": (ASKED, GOOD[:-3], "answer.txt, line 2: the status is neither 0 nor 1"),
-    "cut between lines": (ASKED, lines(MOBILE + ",0"), "request.txt, line 2: this number has no answer in answer.txt. Is the answer truncated?"),
+    "truncated in a line": (ASKED, GOOD[:-3], "answer.txt, line 2: the status is neither 0 nor 1"),
+    "truncated between lines": (ASKED, lines(MOBILE + ",0"), "request.txt, line 2: this number has no answer in answer.txt. Is the answer truncated?"),
     "empty": (ASKED, "", "answer.txt: the file is empty"),
     "empty line": (ASKED, lines(MOBILE + ",0", "", FIXED + ",0"), "answer.txt, line 2: the line is empty"),
     "only an empty line": (ASKED, "\n", "answer.txt, line 1: the line is empty"),
@@ -274,7 +272,7 @@ FAULTS: dict[str, tuple[str | bytes, str | bytes, str]] = {
 
 @pytest.mark.parametrize("case", FAULTS)
 def test_faulty_file_is_refused_with_line_and_reason(operator: Operator, case: str) -> None:
-    """Traps 1, 2, 23 and 32; the message never shows the number."""
+    """The message never shows the number."""
     request, answer, fault = FAULTS[case]
     command = operator.command(
         operator.write("request.txt", request), operator.write("answer.txt", answer), EARLY
@@ -285,7 +283,7 @@ def test_faulty_file_is_refused_with_line_and_reason(operator: Operator, case: s
 
 
 def test_line_number_of_a_fault_is_correct_in_a_large_file(operator: Operator) -> None:
-    """Line numbers continue across the pieces in which a file is read."""
+    """Line numbers continue across the chunks in which a file is read."""
     count = 120_000
     answers = many(count, lambda _: False).splitlines(keepends=True)
     answers[-2] = answers[-2].replace(",0", ",3")
@@ -331,7 +329,6 @@ ZIPS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("case", ZIPS)
 def test_invalid_zip_is_refused(operator: Operator, case: str) -> None:
-    """Trap 32."""
     answer = operator.write("answer.zip", GOOD)
     spoil, fault = ZIPS[case]
     spoil(answer)
@@ -378,7 +375,7 @@ def release(operator: Operator, name: str, actor: str) -> Result:
 def test_more_than_a_fifth_of_changed_answers_needs_a_release(
     operator: Operator, turned: int, status: int
 ) -> None:
-    """Trap 32: inverted statuses would otherwise free all enrolled numbers."""
+    """Without this limit, inverted statuses would permit calls to every enrolled number."""
     operator.import_answers(many(100, lambda n: n < 50), EARLY)
     assert operator.import_answers(many(100, lambda n: turned <= n < 50), LATE)[0] == status
     assert operator.answer_for("3400000000").answer == ("listed" if status else "clear")
@@ -416,7 +413,7 @@ def test_expired_answer_is_imported_only_with_expired_option(operator: Operator)
 
 
 def test_correct_changes_only_the_date(operator: Operator) -> None:
-    """To an earlier and to a later date. Consents before the right date are void."""
+    """The date is corrected to an earlier and to a later one. Consents before the right date are void."""
     operator.import_answers(lines(MOBILE + ",1", FIXED + ",0"), LATE, "--receipt", "R")
     for right in (EARLY, LATER):
         again = (lines(MOBILE + ",1", FIXED + ",0"), right, "--receipt", "R", "--correct", "")
@@ -523,7 +520,9 @@ def test_table_shows_the_changes(operator: Operator) -> None:
     command = [part for part in operator.command(request, answer, LATE) if part != "--json"]
     done = CliRunner().invoke(app, command)
     rows = [line.strip("│").split("│") for line in done.stdout.splitlines() if line.startswith("│")]
-    parse = {name.strip(): value.strip() for name, value in rows if name.strip()}  # a long path goes on below
+    parse = {
+        name.strip(): value.strip() for name, value in rows if name.strip()
+    }  # a long path continues on the next row
     assert parse["clear before, listed now"] == "1"
     assert parse["valid until"] == "2026-02-04 07:00:00+00:00"
     again = CliRunner().invoke(app, [*command, "--receipt", "T1"])

@@ -29,7 +29,7 @@ def run_job(path: Path, at: Instant, begins: Event) -> None:
 
 
 class Killer:
-    """Runs the job in a separate process, forked from a server with the modules loaded."""
+    """A runner of the job in a separate process, forked from a server that has the modules loaded."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")

@@ -77,7 +77,7 @@ async def publish_first_lists(job: ListJob) -> None:
 
 
 async def test_missing_number_is_clear_inside_the_coverage_only(job: ListJob) -> None:
-    """Trap 31: a number in an area code that is not subscribed is not clear."""
+    """A number in an area code without a subscription is not clear."""
     await publish_first_lists(job)
     assert [job.lookup(number) for number in (14075550000, 14075559999, 13215550009)] == [
         ("listed", 0),
@@ -126,7 +126,6 @@ async def test_changes_apply_in_order_of_time_not_of_lines(job: ListJob) -> None
 
 
 async def test_chain_of_changes_is_applied_up_to_a_gap(job: ListJob) -> None:
-    """Traps 31 and 32."""
     await publish_first_lists(job)
     job.put("2026-11-21_407_changes-since-2026-11-20.txt", changes("4075551111,2026-11-20T09:00:00,A"))
     job.put("2026-11-22_407_changes-since-2026-11-21.txt", changes("4075551111,2026-11-21T09:00:00,D"))
@@ -160,7 +159,6 @@ async def test_files_of_a_chain_before_a_faulty_one_are_applied(job: ListJob) ->
 
 
 async def test_changes_without_a_full_file_are_not_published(job: ListJob) -> None:
-    """Trap 32."""
     job.put("2026-11-21_407_changes-since-2026-11-20.txt", changes("4075551111,2026-11-20T09:00:00,A"))
     part = await job.run_once()
     assert part.published == ""
@@ -222,7 +220,7 @@ DAMAGED: dict[str, tuple[str, str | bytes, str]] = {
 
 @pytest.mark.parametrize("case", DAMAGED)
 async def test_faulty_file_raises_an_alarm_and_leaves_its_area_unchanged(job: ListJob, case: str) -> None:
-    """Trap 32. The number is never shown; the next valid file clears the alarm."""
+    """The number is never shown. The next valid file clears the alarm."""
     await publish_first_lists(job)
     before = job.published_files()
     name, text, fault = DAMAGED[case]
@@ -245,7 +243,6 @@ async def test_faulty_file_raises_an_alarm_and_leaves_its_area_unchanged(job: Li
 
 
 async def test_list_that_shrinks_too_much_needs_a_release_by_two_people(tmp_path: Path) -> None:
-    """Trap 32."""
     job = ListJob(tmp_path, max_removed=20)
     job.put("2026-11-20_407_a.txt", us_lines(407, *range(1000)))
     job.put("2026-11-20_321_a.txt", us_lines(321, 1))
@@ -272,7 +269,6 @@ async def test_area_is_not_covered_after_its_subscription_ends(job: ListJob) -> 
 
 
 async def test_version_with_a_future_date_is_refused(job: ListJob) -> None:
-    """Trap 35."""
     await publish_first_lists(job)
     job.put("2026-11-22_407_a.txt", GOOD)  # today is the 21st
     part = await job.run_once()
@@ -295,7 +291,7 @@ def uk_lines(*rows: str) -> str:
 
 @pytest.mark.parametrize("layout", ["tps", "tps_spaced"])
 async def test_both_uk_layouts_have_the_same_numbers(tmp_path: Path, layout: str) -> None:
-    """Fields of five and seven characters, or of twelve; nine or ten digits after the 0."""
+    """One layout has fields of 5 and 7 characters, the other has one field of 12. Numbers have 9 or 10 digits after the 0."""
     job = ListJob(tmp_path, **(UK | {"format": layout}))
     rows = TIGHT if layout == "tps" else tuple(f"{row[:5]:5}{row[5:].strip():>7}" for row in SPACED)
     job.put("TPS_20261120_full.txt", uk_lines(*rows))
@@ -308,7 +304,6 @@ async def test_both_uk_layouts_have_the_same_numbers(tmp_path: Path, layout: str
 
 @pytest.mark.parametrize("removed", [0, 700])
 async def test_days_without_changes_and_yearly_removals_raise_no_alarm(tmp_path: Path, removed: int) -> None:
-    """Trap 33."""
     job = ListJob(tmp_path, **(UK | {"max_removed": 80}))
     rows = [f"0123456{n:04} " for n in range(1000)]
     job.put("2026-11-20.txt", uk_lines(*rows))
@@ -352,11 +347,13 @@ async def test_faulty_uk_file_is_refused(tmp_path: Path, case: str) -> None:
 def test_patched_area_equals_set_arithmetic(
     old: set[int], added: set[int], removed: set[int], bound: int
 ) -> None:
-    """Including additions and removals at the edges of a run."""
+    """Covers additions and removals at the edges of a range."""
     to_add, to_remove = sorted(added - old), sorted((removed & old) - added)
     patch = Patch(np.array(to_add, np.uint64), np.array(to_remove, np.uint64))
-    pieces = [each for run in ([*range(bound)], [*range(bound, 301)]) for each in _patched(old, run, patch)]
-    assert pieces == sorted((old | set(to_add)) - set(to_remove))
+    patched = [
+        number for run in ([*range(bound)], [*range(bound, 301)]) for number in _patched(old, run, patch)
+    ]
+    assert patched == sorted((old | set(to_add)) - set(to_remove))
 
 
 def _patched(old: set[int], run: list[int], patch: Patch) -> list[int]:

@@ -95,7 +95,7 @@ def test_more_consultations_than_the_merge_limit_are_merged_in_groups() -> None:
 def test_numbers_without_a_lasting_answer_are_due(
     batches: list[Batch], wanted: set[int], pending: set[int], now: int
 ) -> None:
-    """Most urgent numbers come first, listed ones last; pending ones are left out."""
+    """The most urgent numbers come first and listed numbers last. Pending numbers are left out."""
     terms = Terms(validity=6, look_ahead=2, listed_again=5)
     known = merged(batches, 6)
     numbers, waiting = (np.array(sorted(some), np.uint64) for some in (wanted, pending))

@@ -78,7 +78,7 @@ def _cut(job: JobWorld) -> None:
 
 
 def _other_contents(job: JobWorld) -> None:
-    """Replace a set by another valid set."""
+    """Replace a number set with a different valid one."""
     (path,) = job.plan.snapshots.glob("*.numbers")
     world.publish_answers(job.folder / "elsewhere", {CLEAR: True}, NOW)
     (other,) = (job.folder / "elsewhere").rglob("*.numbers")
@@ -130,7 +130,7 @@ async def test_manifest_with_a_path_outside_the_folder_is_refused(job: JobWorld)
 
 
 async def test_older_publication_is_refused(job: JobWorld) -> None:
-    """Replaying an old signed publication would free people who have enrolled since."""
+    """Replaying an old signed publication would permit calls to people who have enrolled since."""
     node = Node(job)
     old = {path: path.read_bytes() for path in job.plan.snapshots.iterdir() if path.is_file()}
     job.clock.at += 13 * DAY

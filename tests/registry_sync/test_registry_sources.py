@@ -129,7 +129,7 @@ async def test_refused_credential_is_neither_retried_nor_shown(served: ServedJob
 
 
 async def test_nothing_is_sent_to_an_unauthenticated_server(served: ServedJob) -> None:
-    """A server with another host key, or a certificate of another authority."""
+    """The server has a wrong host key, or a certificate from an unknown authority."""
     if "host_key" in served.source:
         other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
         served.use(host_key=other)

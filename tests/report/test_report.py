@@ -28,9 +28,9 @@ UNKNOWN = "+390612349912"
 
 
 async def fill_day(world: World) -> None:
-    """Fill a day: two allowed calls, answered and abandoned, one denied as listed, one as unknown to the registry.
+    """Fill a day with two allowed calls (answered, abandoned) and two denied calls (listed, unknown to the registry).
 
-    Also a revocation recorded an hour after the request, and a call of the next day, which begins at 23:00 UTC.
+    Also record a revocation an hour after its request, and a call of the next day, which begins at 23:00 UTC.
     """
     await load_list(world)
     for outcome in ("answered", "abandoned"):

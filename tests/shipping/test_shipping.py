@@ -350,7 +350,7 @@ def test_files_are_readable_by_the_owner_only_despite_the_umask(data: Path, tmp_
 
 
 async def test_a_partial_file_never_has_its_final_name(tmp_path: Path) -> None:
-    """The content comes from a pipe, of which only half has been read."""
+    """The content comes from a pipe, and only half of it has been read."""
     (tmp_path / "share").mkdir()
     os.mkfifo(tmp_path / "pipe")
     target, half = Folder(tmp_path / "share"), random.randbytes(3 << 20)

@@ -39,7 +39,7 @@ KILLS = int(os.environ.get("DIALGATE_SHIPPING_KILLS", "5"))
 
 @pytest.fixture
 def name() -> str:
-    """Return a name of streams that no other test uses."""
+    """Return a stream name that no other test uses."""
     return f"t{random.getrandbits(40):x}"
 
 
@@ -124,7 +124,7 @@ async def test_the_stream_contains_no_number(data: Path, name: str) -> None:
 
 
 async def test_the_records_of_a_segment_form_a_chain(data: Path, name: str) -> None:
-    """So a consumer can detect changes, except between segments, whose headers are not delivered."""
+    """A consumer can therefore detect changes within a segment, but not between segments: headers are not delivered."""
     await deliver_all(data, shipper_url(), name)
     delivered = await stream(shipper_url(), name, log_of(data))
     firsts = {first for first, _ in archive.segments(data / "log")}
@@ -370,7 +370,7 @@ async def test_the_command_follows_a_growing_log_until_it_is_stopped(tmp_path: P
 # ---- refusals ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_cut_log_is_refused(data: Path, name: str) -> None:
+async def test_a_truncated_log_is_refused(data: Path, name: str) -> None:
     await deliver_all(data, shipper_url(), name)
     publish_durable(data / "log", 50)
     shipper = await deliver_all(data, shipper_url(), name)

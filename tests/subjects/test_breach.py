@@ -29,7 +29,7 @@ async def post(gate: World, path: str, body: dict[str, Any], **headers: str) -> 
 
 
 async def fill(gate: World) -> None:
-    """The thief checks at NOW and looks up an hour later, as the rightful client does."""
+    """Make checks at NOW with the client's key and the stolen one, and a look-up with the stolen key an hour later."""
     await post(gate, "/v1/check", CALL)
     await post(gate, "/v1/check", CALL, **THIEF)
     await post(gate, "/v1/check", {**CALL, "to": "nonsense"}, **THIEF)

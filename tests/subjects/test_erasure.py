@@ -1,4 +1,4 @@
-"""Erasure: what is erased, restricted and kept, and that no file contains the number in clear."""
+"""Erasure: what is erased, restricted and kept, and that no file contains the unencrypted number."""
 
 import asyncio
 import re
@@ -115,7 +115,7 @@ async def test_erased_number_is_denied_even_if_its_consent_is_sent_again(gate: W
 
 
 async def test_new_erasure_suppresses_again_after_a_lift(gate: World) -> None:
-    """With the same proof, at the same instant or later."""
+    """The new erasure has the same proof, and the same or a later instant."""
     first = (await erase(gate, proof="letter 7"))["suppression"]["seq"]
     lift = {"ground": "error", "reason": "typed wrong"}
     await send(gate, f"/v1/revocations/{first}/lift", lift)
@@ -146,7 +146,7 @@ async def test_revocation_for_one_campaign_is_not_a_suppression(gate: World) -> 
 
 
 async def test_damaged_list_is_not_rewritten_as_valid(gate: World) -> None:
-    """A flipped bit that gives a number another basis would be copied to every gate."""
+    """Otherwise a flipped bit, which changes a number's legal basis, would be copied to every gate."""
     store, folder = gate.app._store, gate.app.config.data / "lists"
     await send(
         gate,
@@ -188,7 +188,7 @@ async def test_confirmation_is_erased_with_its_consent(gate: World) -> None:
 
 
 async def test_number_is_removed_from_call_lists_and_others_stay(gate: World) -> None:
-    """Also from retired lists and from lists with several legal bases."""
+    """The lists include retired ones and ones with several legal bases."""
     rows = [f"{CLEAR};directory", f"{MOBILE};consent", f"{LISTED};contract"]
     for name in ("mixed", "retired"):
         body = {**LIST, "id": name, "numbers": ["numero;basis", *rows]}
@@ -306,10 +306,13 @@ texts = st.sampled_from(FORMS).map(lambda form: form.format(MOBILE.removeprefix(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(words=st.lists(texts, min_size=9, max_size=9))
-def test_no_file_contains_the_number_in_clear_after_an_erasure(
+def test_no_file_contains_the_unencrypted_number_after_an_erasure(
     tmp_path_factory: pytest.TempPathFactory, words: list[str]
 ) -> None:
-    """Nor before: database, its log and free pages, decision log, lists."""
+    """No file contains it before the erasure either.
+
+    Checks the database, its log and free pages, the decision log and lists.
+    """
     asyncio.run(_fill_and_erase(tmp_path_factory.mktemp("life"), words))
 
 

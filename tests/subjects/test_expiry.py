@@ -136,9 +136,9 @@ async def test_item_is_removed_after_its_term_and_not_before(
 
 
 async def test_items_in_use_and_revocations_are_kept(gate: World) -> None:
-    """A consent without end, a running contract, a retired list's record, each revocation and withdrawal.
+    """A consent without end, a running contract, a retired list's record, and each revocation and withdrawal.
 
-    If an export sends the consent again, it is still withdrawn.
+    A withdrawn consent stays withdrawn even if an export sends it again.
     """
     await consent_withdrawn(gate)
     await consent(gate, "for-ever")
@@ -157,7 +157,7 @@ async def test_items_in_use_and_revocations_are_kept(gate: World) -> None:
 
 
 async def test_all_entries_of_an_id_are_removed_for_every_subject(gate: World) -> None:
-    """With the same consent recorded several times."""
+    """The same consent is recorded several times."""
     for name in ("a", "b"):
         for _ in range(3):
             await consent(gate, name, expires_at=when(NOW))

@@ -70,7 +70,7 @@ async def test_shipped_configurations_and_client_pass_every_case() -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 def test_closing_gate_leaves_no_open_connection(turns: int) -> None:
-    """Not even a connection that is accepted but not yet served. A leaked socket fails the test."""
+    """Some connections are accepted but not yet served. A leaked socket fails the test."""
 
     async def called() -> None:
         async with playing(iter([silent])) as port:
@@ -87,7 +87,7 @@ def test_closing_gate_leaves_no_open_connection(turns: int) -> None:
 
 
 class Lua(Struct, frozen=True):
-    """deploy/freeswitch/dialgate.lua in a real Lua, on a channel with the variables of an earlier allow."""
+    """deploy/freeswitch/dialgate.lua, run in a real Lua on a channel with the variables of an earlier allow."""
 
     folder: Path
 
@@ -376,7 +376,7 @@ async def test_lead_is_closed_only_if_the_number_must_not_be_called(
 
 @pytest.mark.parametrize(("value", "through"), [("0", 20), ("1", 1)])
 async def test_simultaneous_opensips_calls_all_reach_the_gate(value: str, through: int) -> None:
-    """With `no_concurrent_connects` 97 of 100 calls were answered 480."""
+    """With `no_concurrent_connects`, 97 of 100 calls got status 480."""
     calls = [Invite(uri=f"sip:{TO}@a", from_uri=f"sip:{CALLER}@a", to_uri=f"sip:{TO}@a") for _ in range(20)]
     async with playing(repeat(allow)) as port:
         text = SIP.replace("127.0.0.1:8080", f"127.0.0.1:{port}").replace(

@@ -67,7 +67,6 @@ async def summary_of(process: asyncio.subprocess.Process) -> dict[str, Any]:
 
 
 async def wait_until_ready(port: int, process: asyncio.subprocess.Process) -> None:
-    """Wait until the demonstration's gate accepts connections."""
     while process.returncode is None:
         with suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
