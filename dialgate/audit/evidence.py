@@ -79,7 +79,7 @@ class Stamp(Struct, frozen=True, kw_only=True):
     response: bytes
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class NumberDecisions(Struct, frozen=True, kw_only=True):
     number: str
     decisions: list[str]
 
@@ -95,7 +95,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
     log: str
     made_at: Instant
     decisions: list[Finding] = []
-    asked: list[Asked] = []
+    asked: list[NumberDecisions] = []
     entries: list[Proved] = []
     checkpoints: list[dict[str, str]] = []
     keys: dict[str, str] = {}
@@ -171,7 +171,9 @@ async def of_numbers(
     by_id |= {known.record.id: known for known in _under_hold(sources, numbers)}
     decisions = [known for known in by_id.values() if (since or 0) <= known.record.at < (until or _NEVER)]
     asked = [
-        Asked(number=number, decisions=[known.record.id for known in decisions if known.number == number])
+        NumberDecisions(
+            number=number, decisions=[known.record.id for known in decisions if known.number == number]
+        )
         for number in numbers
     ]
     body = Bundle(log=sources.keys.log, made_at=now, asked=asked, since=since, until=until)

@@ -31,7 +31,7 @@ from dialgate.lists.call_list import RowProblem
 
 
 class Consents:
-    """The operations that record consents, contracts, call requests, and the ends of these."""
+    """The operations that record consents, contracts and call requests, and their ends."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
@@ -70,9 +70,10 @@ class Consents:
         note: Callable[[RowProblem], None] = lambda _: None,
         plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
     ) -> EntriesReport:
-        """Write every consent, contract or call request of a file. `note` and `plan`: see `Revocations.revoke_all`.
+        """Write every consent, contract or call request in a file. Raises `Refused`, `StoreUnavailable`.
 
-        Run it in a separate process: it blocks the event loop. Raises `Refused`, `StoreUnavailable`.
+        Run it in a separate process, because it blocks the event loop. `note` and `plan`: see
+        `Revocations.revoke_all`.
         """
         controller = self._access.controller(client, ask.controller)
         order = bulk_import.Order(
@@ -107,7 +108,7 @@ class Consents:
         )
 
     async def _find_ending(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
-        """Return the entry that already states this end, so that a repeated withdrawal writes no second one.
+        """Return the existing entry for this withdrawal or end, if any. A repeated request must not write a second one.
 
         Raises `Refused` if the ledger has no consent or contract with this id.
         """

@@ -29,7 +29,7 @@ class ClientIds:
         self._shows_sequences = shows_sequences
 
     def outside(self, name: str, owner: str) -> str:
-        """Return the id of a decision for clients. `owner`: see `decision_ids.owner_of`."""
+        """Return the decision id that clients see. `owner`: see `decision_ids.owner_of`."""
         if not self._config().shared or not _NAME.fullmatch(name):
             return name
         return self._keys.ids.outside([(name, owner)])[0]
@@ -39,7 +39,7 @@ class ClientIds:
         return self._keys.ids.inside(decision_id, (*client.controllers, owner_of("", client.name)))
 
     def with_decision_ids(self, entry: HistoryEntry) -> HistoryEntry:
-        """Return an entry whose decisions have the ids for clients."""
+        """Return the entry with the decision ids that clients see."""
         kind, _, name = entry.proof.partition(":")
         proof = f"{kind}:{self.outside(name, entry.controller)}" if kind == "decision" else entry.proof
         details = entry.details
@@ -49,11 +49,11 @@ class ClientIds:
 
     @property
     def _entry_ids(self) -> EntryIds | None:
-        """The translation of entry ids, or None if plain sequences are shown."""
+        """The translation of entry ids, or None if clients see plain sequences."""
         return self._keys.entries if self._config().shared and not self._shows_sequences else None
 
     def entry_id(self, seq: int) -> int:
-        """Return the id of a ledger entry for clients."""
+        """Return the id under which clients see a ledger entry."""
         return self._entry_ids.outside(seq) if self._entry_ids else seq
 
     def entry_seq(self, entry_id: int) -> int:
@@ -61,7 +61,7 @@ class ClientIds:
         return self._keys.entries.inside(entry_id)
 
     def with_entry_ids(self, entry: N) -> N:
-        """Return a history entry or a notice with the ids for clients."""
+        """Return a history entry or a notice with the entry ids that clients see."""
         if self._entry_ids is None:
             return entry
         changes: dict[str, object] = {"seq": self.entry_id(entry.seq)}
@@ -72,11 +72,11 @@ class ClientIds:
         return structs.replace(entry, **changes)
 
     def worded(self, reasons: Iterable[R]) -> list[R]:
-        """Return reasons (structs with `code` and `text`) whose texts have the ids for clients."""
+        """Return reasons (structs with `code` and `text`) with the entry ids that clients see in their texts."""
         return self._entry_ids.worded(reasons) if self._entry_ids else list(reasons)
 
     def cursor(self, seq: int) -> int:
-        """Return a position in the ledger as a cursor for the clients of a stream."""
+        """Return the cursor that clients of a stream see for a position in the ledger."""
         return self._entry_ids.cursor(seq) if self._entry_ids else seq
 
     async def position(self, client: Client, cursor: int) -> int:

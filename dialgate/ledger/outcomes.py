@@ -68,13 +68,13 @@ class Outcomes:
             if ask.decision_id:
                 # Do the same reads as for another client's allow: the response time must not reveal whether it exists.
                 with suppress(Unavailable):
-                    await self._called_evenly(ask.decision_id)
+                    await self._find_call_evenly(ask.decision_id)
             raise _unknown_decision()
         if self._recorder is None:
             raise Refused("request.invalid", "Send outcomes to a running gate.", "decision_id")
         subject, attempt = row
         line = self._access.config.lines.get(attempt.campaign)
-        owner, number = await self._whose(client, ask, line)
+        owner, number = await self._find_person(client, ask, line)
         stricter = RESULT_RANK[ask.outcome] >= RESULT_RANK[attempt.result]
         if not stricter and ask.outcome not in _IN_LEDGER:
             raise Refused(
@@ -82,7 +82,7 @@ class Outcomes:
             )
         stop = wrong = None
         if ask.outcome == "opt_out":
-            stop = await self._stop(client, owner, number, subject, f"decision:{ask.decision_id}")
+            stop = await self._revoke(client, owner, number, subject, f"decision:{ask.decision_id}")
         elif ask.outcome == "wrong_number":
             wrong = await self._wrong_numbers.report(client, owner, number, subject, ask.decision_id)
         if stricter:
@@ -91,7 +91,7 @@ class Outcomes:
         self._access.metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
 
-    async def _whose(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
+    async def _find_person(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
         """Return the controller of a call, and its number if the result writes an entry.
 
         The number is empty if only an unreachable gate has it. Raises `Refused`, `Unavailable`.
@@ -101,18 +101,18 @@ class Outcomes:
         if ask.outcome in _IN_LEDGER or not is_own:
             # The campaign may have changed its controller since: the result is for the controller of the call.
             try:
-                ask_for = self._called if is_own else self._called_evenly
-                owner, number = await ask_for(ask.decision_id)
+                find = self._find_call if is_own else self._find_call_evenly
+                owner, number = await find(ask.decision_id)
             except Unavailable:
                 if line and not is_own:
                     raise _unknown_decision() from None  # do not reveal that the decision exists
-                if line is None or await self._threads.run(self._moved, line.campaign.id):
+                if line is None or await self._threads.run(self._changed_controller, line.campaign.id):
                     raise  # the subject's hash belongs to the former controller
         if owner not in client.controllers:
             raise _unknown_decision()
         return owner, number
 
-    async def _stop(
+    async def _revoke(
         self, client: Client, controller: str, number: str, subject: bytes, proof: str
     ) -> Receipt:
         """Record a revocation of the called number. If only its `subject` is known, subscribers get no notice."""
@@ -129,19 +129,19 @@ class Outcomes:
         )
         return receipt
 
-    def _moved(self, campaign: str) -> bool:
+    def _changed_controller(self, campaign: str) -> bool:
         """Return whether a campaign had several controllers in the archived configurations."""
         return len(content_store.owners(self._access.config.data / "kept", campaign)) > 1
 
-    async def _called(self, decision: str) -> tuple[str, str]:
+    async def _find_call(self, decision: str) -> tuple[str, str]:
         """Return the controller and number of a call, from this gate or another one on the store. Raises `Unavailable`."""
         call = await self.called_here(decision) or await self.elsewhere(decision)
         if call is None:
             raise _no_record(decision)
         return call
 
-    async def _called_evenly(self, decision: str) -> tuple[str, str]:
-        """Return the result of `_called`, always after the same reads.
+    async def _find_call_evenly(self, decision: str) -> tuple[str, str]:
+        """Return the result of `_find_call`, always after the same reads.
 
         The response time must not reveal whether a record exists.
         """

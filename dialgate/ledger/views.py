@@ -45,7 +45,7 @@ class LedgerViews:
         return [entry for entry in shown if not kinds or entry.kind in kinds]
 
     def show(self, entry: Entry) -> HistoryEntry:
-        """Return an entry as clients see it: numbers are masked, and decisions have the ids for clients."""
+        """Return an entry as clients see it, with masked numbers and the decision ids that clients see."""
         shown: HistoryEntry = self._access.masker(entry.controller).shown(history_entry(entry))
         return self._access.ids.with_decision_ids(shown) if self._access.config.shared else shown
 

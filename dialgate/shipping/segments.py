@@ -104,7 +104,7 @@ class SegmentShipping:
                 self._keys.add(name)
 
 
-class _Closed:
+class _ClosedSegment:
     def __init__(self, first: int, last: int, path: Path) -> None:
         self.first, self.last, self.path = first, last, path
 
@@ -114,13 +114,13 @@ class _Chain:
         self._folder, self.log, self._cursor = folder, log, cursor
         self._offset = 0  # in the checkpoints file; everything before this offset has been shipped
         self._stamps = 0  # likewise in the file of time stamps
-        self._waiting: list[_Closed] = []
+        self._waiting: list[_ClosedSegment] = []
 
-    def unshipped(self) -> Iterator[_Closed]:
+    def unshipped(self) -> Iterator[_ClosedSegment]:
         """Yield closed segments that were not shipped, oldest first. Logs an error for missing segments."""
         segments = segments_of(self._folder)
         self._waiting = [
-            _Closed(first, following - 1, path)
+            _ClosedSegment(first, following - 1, path)
             for (first, path), (following, _) in pairwise(segments)
             if first > self._cursor.seq
         ]
@@ -140,7 +140,7 @@ class _Chain:
             )
             self._cursor = replace(self._cursor, seq=oldest - 1, missed=self._cursor.missed + absent)
 
-    def checkpoints(self, closed: _Closed) -> list[StoredCheckpoint]:
+    def checkpoints(self, closed: _ClosedSegment) -> list[StoredCheckpoint]:
         """Return the checkpoints of a segment; none until its last entry is covered. Raises `LogDamaged`."""
         checkpoints = []
         for offset, line in checkpoint_lines(self._folder, self._offset):
@@ -158,7 +158,7 @@ class _Chain:
             file.seek(stored.offset)
             return file.readline()
 
-    def shipped(self, closed: _Closed, newest: StoredCheckpoint, cursors: Cursors) -> None:
+    def shipped(self, closed: _ClosedSegment, newest: StoredCheckpoint, cursors: Cursors) -> None:
         self._waiting.pop(0)
         self._cursor = replace(self._cursor, seq=closed.last)
         self._offset = newest.offset
@@ -201,7 +201,7 @@ def _files(segment: Path) -> list[Path]:
     return files_of(segment) if segment.suffix == PACKED else [segment]
 
 
-def _prove(closed: _Closed, signed: StoredCheckpoint) -> None:
+def _prove(closed: _ClosedSegment, signed: StoredCheckpoint) -> None:
     """Raise `Refused` unless the whole segment matches its signed checkpoint. A damaged segment must not be shipped."""
     scan = scan_segment(closed.path, closed.first, (), open_segment, newest=False)
     if scan.fault is not None:

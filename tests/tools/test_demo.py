@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from dialgate.core.reasons import REASONS
 from dialgate.interfaces.cli import main
-from dialgate.tools.demo import FAULTS, DemoError, Wanted, build
+from dialgate.tools.demo import FAULTS, DemoError, DemoOptions, build
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.prometheus_server import MACHINE, exporter, prometheus
@@ -121,7 +121,7 @@ def month(folder: Path) -> str:
 
 def test_demo_replaces_only_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    wanted = Wanted(folder=tmp_path, countries=CONFIG / "countries", port=1)
+    wanted = DemoOptions(folder=tmp_path, countries=CONFIG / "countries", port=1)
     with pytest.raises(DemoError, match="--folder"):
         build(wanted, NOW, lambda _: None)
     assert (tmp_path / "mine.txt").exists()

@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from dialgate.audit.reconciliation.cdr_asterisk import ANSWERED, Seen, Trunks, column_names, departed
+from dialgate.audit.reconciliation.cdr_asterisk import ANSWERED, ChannelCounts, Trunks, column_names, departed
 
 Format: TypeAlias = Literal["kamailio", "asterisk", "csv"]
 Longs: TypeAlias = NDArray[np.int64]
@@ -98,7 +98,7 @@ class Calls(Struct, frozen=True, kw_only=True):
     decision: list[str] | None
     answered: NDArray[np.bool_]
     originated: NDArray[np.bool_]
-    seen: Seen = Seen()
+    seen: ChannelCounts = ChannelCounts()
 
 
 def read(
@@ -111,7 +111,7 @@ def read(
     """
     try:
         table = _table(path, format_)
-        seen = Seen()
+        seen = ChannelCounts()
         if format_ == "asterisk":
             table, seen = departed(table, trunks or Trunks())
         calls = _calls(path.name, _filter(table, format_, columns), format_, columns, zone, strip)

@@ -49,7 +49,7 @@ class Trunks(Struct, frozen=True, kw_only=True):
         return channel in self.names or channel.partition("/")[2] in self.names
 
 
-class Seen(Struct, frozen=True):
+class ChannelCounts(Struct, frozen=True):
     """The number of rows for each channel endpoint, and the number of originated calls for each context."""
 
     channels: Counter[str] = field(default_factory=Counter[str])
@@ -69,7 +69,7 @@ def column_names(first: Sequence[str]) -> list[str] | None:
     return [*_COLUMNS, *_IDENTIFIERS[:identifiers], *new]
 
 
-def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, Seen]:
+def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
     """Select the calls that were dialled or originated at one of the trunks, or every dialled call if no trunk is named.
 
     Adds the columns `called` and `originated`.
@@ -80,7 +80,7 @@ def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, Seen]:
     channels = _counted(dialled) + _counted(called)
     if not trunks.names:
         left = table.filter(pc.and_(dials, pc.invert(_locals(table))))
-        return _marked(left, _numbers(left, trunks), originated=False), Seen(channels)
+        return _marked(left, _numbers(left, trunks), originated=False), ChannelCounts(channels)
     wanted = pa.array([name for name in channels if trunks.has(name)], pa.string())
     dialled_here, called_here = pc.is_in(dialled, wanted), pc.is_in(called, wanted)
     outgoing = pc.and_(dials, pc.or_(dialled_here, _unconnected(table, trunks)))
@@ -88,7 +88,7 @@ def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, Seen]:
     others = table.take(pa.array(_originated(table, outgoing, dialled_here, called_here, trunks), pa.int64()))
     parts = [_marked(left, _numbers(left, trunks), originated=False)]
     parts += [_marked(others, pa.array([""] * len(others), pa.string()), originated=True)]
-    return pa.concat_tables(parts), Seen(channels, _counted(others.column("dcontext")))
+    return pa.concat_tables(parts), ChannelCounts(channels, _counted(others.column("dcontext")))
 
 
 def masked(name: str) -> str:

@@ -20,7 +20,7 @@ from dialgate.core.local_time import day_in
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, reporting
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import console, show_json
-from dialgate.tools.demo import Demo, DemoError, Seen, Wanted, build, console_of, drive
+from dialgate.tools.demo import Demo, DemoError, DemoFigures, DemoOptions, build, console_of, drive
 
 app = typer.Typer()
 _SHOWN = 14
@@ -53,7 +53,7 @@ def demo(
     """
     with reporting(as_json=as_json):
         try:
-            wanted = Wanted(folder=folder, countries=countries, port=port, numbers=numbers)
+            wanted = DemoOptions(folder=folder, countries=countries, port=port, numbers=numbers)
             with _reserved(port):
                 setup = build(wanted, wall_clock(), lambda line: typer.echo(line, err=True))
         except DemoError as error:
@@ -61,7 +61,7 @@ def demo(
         except KeyboardInterrupt:
             typer.echo("stopped before the gate was started", err=True)
             raise typer.Exit from None  # exit code 0, like a later Ctrl-C, so that `make` reports no error
-        seen = Seen()
+        seen = DemoFigures()
         problem = asyncio.run(_run(setup, seen, rate, seconds))
         if problem:
             raise Failure("demo.failed", problem)
@@ -95,7 +95,7 @@ def _program() -> str:
     return sys.argv[0] if Path(sys.argv[0]).name == "dialgate" else "dialgate"
 
 
-def _summary(seen: Seen) -> dict[str, object]:
+def _summary(seen: DemoFigures) -> dict[str, object]:
     return {
         "calls": seen.calls,
         "allowed": seen.allowed,
@@ -107,7 +107,7 @@ def _summary(seen: Seen) -> dict[str, object]:
     }
 
 
-async def _run(setup: Demo, seen: Seen, rate: float, seconds: float) -> str:
+async def _run(setup: Demo, seen: DemoFigures, rate: float, seconds: float) -> str:
     """Run the gate and the simulated traffic until a signal. Return the problem that ended it, if any."""
     stop = (
         _stop_event()
@@ -155,7 +155,7 @@ async def _ready(port: int, gate: asyncio.subprocess.Process, stop: asyncio.Even
 
 
 async def _watch(
-    setup: Demo, seen: Seen, seconds: float, stop: asyncio.Event, until: set[asyncio.Task[int | None]]
+    setup: Demo, seen: DemoFigures, seconds: float, stop: asyncio.Event, until: set[asyncio.Task[int | None]]
 ) -> None:
     loop = asyncio.get_running_loop()
     ends = loop.time() + seconds if seconds else float("inf")
@@ -168,7 +168,7 @@ async def _watch(
                 await asyncio.wait_for(stop.wait(), min(0.5, max(ends - loop.time(), 0)))
 
 
-def _screen(setup: Demo, seen: Seen) -> Group:
+def _screen(setup: Demo, seen: DemoFigures) -> Group:
     share = seen.allowed / seen.calls if seen.calls else 0
     title = f"{seen.calls:,} calls · {share:.0%} allowed · {seen.stops} stops · no calls are placed"
     reasons = _table("Reasons of denials", seen.reasons.most_common(_SHOWN))
@@ -212,7 +212,7 @@ def _today() -> str:
     return day_in("Europe/Rome", wall_clock()).isoformat()
 
 
-def _closing_text(setup: Demo, seen: Seen) -> str:
+def _closing_text(setup: Demo, seen: DemoFigures) -> str:
     missing = (
         f"; reasons that did not occur: {', '.join(seen.missing)}"
         if seen.missing

@@ -28,7 +28,7 @@ _ASKED: Final = (("access", "acme", 3), ("erasure", "beta", 19))
 _AGES: Final = {"valid": 30, "expired": 3_000, "withdrawn": 30, "other": 30, "unproved": 30}
 
 
-class Seen(Struct):
+class DemoFigures(Struct):
     """The figures of the demonstration so far. `latest`: the newest responses, without numbers."""
 
     calls: int = 0
@@ -85,7 +85,7 @@ def _kinds(demo: Demo, consented: dict[str, list[str]]) -> list[Kind]:
     ]
 
 
-async def drive(demo: Demo, seen: Seen, rate: float, clock: Callable[[], Instant]) -> None:
+async def drive(demo: Demo, seen: DemoFigures, rate: float, clock: Callable[[], Instant]) -> None:
     """Place `rate` made-up calls per second until cancelled."""
     async with AsyncExitStack() as stack:
         url = f"http://127.0.0.1:{demo.port}"
@@ -100,7 +100,7 @@ async def drive(demo: Demo, seen: Seen, rate: float, clock: Callable[[], Instant
 
 
 class _Traffic:
-    def __init__(self, demo: Demo, seen: Seen, gate: Dialgate, http: ClientSession) -> None:
+    def __init__(self, demo: Demo, seen: DemoFigures, gate: Dialgate, http: ClientSession) -> None:
         self._demo, self._seen, self._gate, self._http = demo, seen, gate, http
         self._random = random.Random(2)  # noqa: S311 - made-up calls
         self._answered = count(1)

@@ -39,7 +39,7 @@ class DemoError(Exception):
     """The error if the demonstration cannot be set up. Its text says what to do."""
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class DemoOptions(Struct, frozen=True, kw_only=True):
     """The options of the demonstration. `countries`: the folder with Italy's law; `numbers`: how many numbers in all."""
 
     folder: Path
@@ -58,7 +58,7 @@ class Demo(Struct, frozen=True, kw_only=True):
     numbers: dict[str, list[str]]
 
 
-def build(wanted: Wanted, now: Instant, tell: Callable[[str], None]) -> Demo:
+def build(wanted: DemoOptions, now: Instant, tell: Callable[[str], None]) -> Demo:
     """Set up the demonstration, replacing an earlier one in the folder. Raises `DemoError` if it contains anything else.
 
     `tell` receives the address and key of the console first, then a message for each step.

@@ -137,9 +137,10 @@ def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
 
 
 def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
-    """Return the hash of each file of a configuration, "" for a file that the bundle does not contain.
+    """Return the hash of each file of a configuration.
 
-    The configuration's list holds the hash of each file's entry (its name and hash), or in older logs the entry itself.
+    The hash is "" for a file that the bundle does not contain. The configuration's list holds the hash of each file's entry, which
+    is its name and hash. In older logs it holds the entry itself.
     """
     kept = evidence["kept"]
     entries = [line if " " in line else kept.get(line, "") for line in kept[config].splitlines()]
@@ -148,7 +149,7 @@ def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
 
 
 def configuration(evidence: dict[str, Any]) -> str:
-    """Return a text on how many configuration files the bundle leaves out, empty if none."""
+    """Return a text with the number of configuration files that the bundle leaves out, or "" if it leaves out none."""
     kept = evidence["kept"]
     names = {json.loads(entry["body"]).get("config") for entry in evidence["entries"]} - {None}
     files = (
