@@ -1,7 +1,7 @@
-"""The build of the documentation site: `make docs`.
+"""The configuration of the documentation site. `make docs` builds it.
 
-The source folder is the whole repository, so that a page beside the files that it describes (`deploy/`) is a page of the site, and a
-link leads to the same place on the site and in the repository.
+The source folder is the whole repository. So the pages in `deploy/`, next to the files that they describe, are part of the site, and
+a link leads to the same place on the site and in the repository.
 """
 
 project = "dialgate"

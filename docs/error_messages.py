@@ -1,7 +1,7 @@
 """The error messages of the HTTP API, collected from the source for the page of error codes.
 
-A message is the text of a `Fault`, a `Refused` or a `Misstated`. `…` stands for a value that is inserted. Messages of other origin, such as
-those about the type of a field, are not found; the page lists their forms.
+A message is the text of a `Fault`, a `Refused` or a `Misstated`. `…` is a placeholder for a value. Other messages, such as those about the
+type of a field, are not collected; the page lists their forms.
 """
 
 import ast
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent / "dialgate"
-# The console has pages of its own, and FastAGI sends only the code.
+# The console shows its own pages, and FastAGI sends only the code.
 _OTHER = ("interfaces/console", "interfaces/fastagi")
 _CLASSES = {
     "Fault": "dialgate.interfaces.http.errors",

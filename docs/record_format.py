@@ -83,7 +83,7 @@ def _default(field: Any) -> str:
 
 
 def _values(annotation: ast.expr) -> str:
-    """Return in words which values an annotation admits. Raise `KeyError` for a name that the page does not describe."""
+    """Return a description of the values that an annotation admits. Raise `KeyError` for a name that the page does not describe."""
     match annotation:
         case ast.Name(id=name):
             sections = {kind.__name__ for kind in PARTS} | ALIASES.keys()
@@ -114,7 +114,7 @@ def _about(kind: type[Struct]) -> str:
 
 
 def _tagged(kind: type[Struct]) -> str:
-    """Return how a struct is encoded, if not as a plain object."""
+    """Return a description of a struct's encoding, or "" if it is a plain object."""
     config = kind.__struct_config__
     if config.array_like:
         names = ", ".join(name for name in kind.__struct_fields__)
@@ -138,7 +138,7 @@ def record_format() -> str:
     entries = "\n\n".join(_section("##", title, kind) for title, kind in ENTRIES)
     parts = "\n\n".join(_section("###", kind.__name__, kind) for kind in PARTS)
     return f"""
-What the decision log stores, field by field. [The log and its proofs](../explanation/log-and-proofs.md) says what it is for.
+The contents of the decision log, field by field. [The log and its proofs](../explanation/log-and-proofs.md) explains their purpose.
 
 A log is a folder of segments, files named by the sequence of their first entry, such as `0000000000000001.ndjson`. Each line is one JSON object, byte for byte:
 
@@ -146,13 +146,13 @@ A log is a folder of segments, files named by the sequence of their first entry,
 {{"hash":"<64 hex digits>","entry":<body>}}
 ```
 
-`hash` is the SHA-256 over the raw hash of the line before, then the body as stored. A decision's body:
+`hash` is the SHA-256 of the raw hash of the previous line followed by the body as stored. A decision's body:
 
 ```json
 {msgspec.json.encode(_EXAMPLE).decode()}
 ```
 
-An instant is a whole number: milliseconds since 1970-01-01T00:00:00Z. A date is `YYYY-MM-DD`. Bytes are Base64. A field that has its default is left out. Fields are only
+An instant is a whole number: milliseconds since 1970-01-01T00:00:00Z. A date is `YYYY-MM-DD`. Bytes are Base64. A field with its default value is omitted. Fields are only
 ever added, last and with a default, so a reader ignores names that it does not know. `dialgate log verify` proves the lines, and any
 JSON reader can read them.
 
@@ -176,5 +176,5 @@ break, and the body as stored.
 ## Archive
 
 A closed segment is packed into a Parquet file with the columns {", ".join(f"`{name}`" for name in SCHEMA.names)}. `body` holds the
-stored entry where the other columns do not reproduce it.
+stored entry if the other columns do not reproduce it.
 """

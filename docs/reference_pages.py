@@ -1,4 +1,4 @@
-"""The reference pages that are generated from the code: `make reference` writes them, and a test compares them with what it would write."""
+"""The reference pages that are generated from the code. `make reference` writes them, and a test checks that they are current."""
 
 import ast
 import inspect
@@ -82,7 +82,7 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`patience` of a `source`", Patience),
 )
 
-# Likewise the parts of a country's law that are no lists of sections.
+# The same for the parts of a country's law that are not lists of sections.
 LAW_PARTS: tuple[tuple[str, type[Struct]], ...] = (
     ("`holidays`", law.HolidaySource),
     ("A class of `caller_ids`", law.CallerIdClass),
@@ -131,13 +131,13 @@ def reasons() -> str:
         for name, text in _CLASSES.items()
     )
     return f"""
-Why a call was denied. Codes are stable: they are stored for years and never get a second meaning.
+The reasons for denying a call. Codes are stable: they are stored for years and never get a second meaning.
 
 {table(("code", "meaning"), ((code(name), text) for name, text in REASONS.items()))}
 
 ## Classes
 
-`reason_class` of a denial says what a dialer does next. Of several reasons, the class that binds longest counts: `number`, then `call`,
+`reason_class` of a denial says what a dialer does next. With several reasons, the class that binds longest applies: `number`, then `call`,
 then `gate`. An error code, such as `request.invalid`, is of class `gate`. Mark a lead as do-not-call only for `number`.
 
 {table(("class", "reasons", "what to do"), classes)}
@@ -166,8 +166,8 @@ def errors() -> str:
         for endpoint, name, allowed in allowed_values()
     )
     return f"""
-Why a request failed. Every error has the form `{{"error": {{"code", "message", "field"}}}}`. The message says what to do and never repeats a
-number. An error is no decision: do not call.
+The errors of the HTTP API. Every error has the form `{{"error": {{"code", "message", "field"}}}}`. The message says what to do and never repeats a
+number. After an error there is no decision: do not call.
 
 ## Codes
 
@@ -175,7 +175,7 @@ number. An error is no decision: do not call.
 
 ## Messages
 
-The messages of each code. `…` stands for a value. The field of the error names the field or parameter to correct.
+The messages of each code. `…` is a placeholder for a value. The field of the error names the field or parameter to correct.
 
 {table(("code", "message", "field"), messages)}
 
@@ -185,7 +185,7 @@ A message about the type or the form of a field is one of these, with the code `
 
 ## Allowed values
 
-The fields of requests that have a few allowed values. A message about such a field lists them.
+The request fields with a fixed set of allowed values. A message about such a field lists them.
 
 {table(("request", "field", "values"), values)}
 """
@@ -215,26 +215,26 @@ def scopes() -> str:
         for scope in get_args(Scope)
     )
     return f"""
-What a client may do. [`clients`](settings.md#clients) gives each client its scopes; a client also acts only for its `controllers`.
+A scope permits a client to use certain endpoints. [`clients`](settings.md#clients) gives each client its scopes; a client also acts only for its `controllers`.
 
 {table(("scope", "endpoints", "pages of the console"), rows)}
 
-`admin` is needed besides `revoke` for a revocation that binds every controller.
+A revocation that binds every controller needs `admin` in addition to `revoke`.
 
 | For | Give |
 |---|---|
 | a dialer | `check`, `outcome` |
-| a dialer that also reports stops | and `revoke`, `stream` |
+| a dialer that also reports stops | also `revoke`, `stream` |
 | an agent at the console | `simulate`, `revoke` |
-| a supervisor | and `watch`, `lists` |
-| the data-protection officer | and `read`, `subjects` |
+| a supervisor | also `watch`, `lists` |
+| the data-protection officer | also `read`, `subjects` |
 | the CRM | `ledger`, `revoke` |
 | Prometheus, where it cannot reach the operations listener | `metrics` |
 """
 
 
 def field_texts(kind: type[Struct]) -> dict[str, str]:
-    """Return the text under each field of a class and of those it inherits from."""
+    """Return the text under each field of a class and its base classes."""
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if not issubclass(base, Struct) or base is Struct:
@@ -275,7 +275,7 @@ def _default(field: Any) -> str:
 
 
 def values(kind: Any) -> str:
-    """Return which values a field takes, in words."""
+    """Return a description of the values that a field takes."""
     words: dict[type[types.Type], str] = {
         types.BoolType: "true or false",
         types.StrType: "text",
@@ -392,8 +392,8 @@ On `/metrics`, in Prometheus' format: on the operations listener without a key, 
 
 {table(("metric", "kind", "labels", "meaning"), rows)}
 
-`process_*` shows what the process uses. With several workers every sample has the label `worker`, and `dialgate_worker_up` is 0 for one that
-does not respond.
+`process_*` shows the resources of the process. With several workers every sample has the label `worker`, and `dialgate_worker_up` is 0 for
+a worker that does not respond.
 """
 
 
@@ -411,8 +411,8 @@ def alerts() -> str:
         if "alert" in rule
     ]
     return f"""
-The alerts of `deploy/prometheus/dialgate.rules.yml`. `page`: act now. `ticket`: this morning. `info`: this week. Each leads to its entry in the
-runbook. Words in italics stand for the value of a label.
+The alerts of `deploy/prometheus/dialgate.rules.yml`. `page`: act now. `ticket`: this morning. `info`: this week. Each name links to the
+runbook. Words in italics are placeholders for the value of a label.
 
 {table(("alert", "severity", "after", "meaning"), rows)}
 """
@@ -447,13 +447,15 @@ def commands() -> str:
         options = table(("option", "", "meaning"), rows) if rows else ""
         pages.append(f"## `{name}`\n\n{_help(name, command.help or '')}\n\n{options}".rstrip())
     return """
-What `--help` shows. Exit status 0: yes, or done. 1: no, or refused. 2: misuse. `--json` where a program reads the output.
+This page has the text of `--help`. Exit status 0 means yes or done, 1 means no or refused, and 2 means wrong usage. Use `--json` for output that a
+program reads.
 
-Where a command takes a telephone number, `-` reads it from standard input, because `ps` shows arguments to every user of the machine. At a terminal
-the number is asked for and not shown. Each `-` takes one line; if more lines follow, the command refuses them all (exit 2) and does nothing.
+If a command takes a telephone number, `-` reads it from standard input, because `ps` shows arguments to every user of the machine. On a terminal,
+you are prompted for the number, and it is not shown. Each `-` takes one line. If more lines follow, the command refuses them all (exit 2) and does
+nothing.
 
-What is written is in force on a running gate at once. `list load`, `list retire` and `caller-id prove` end when every gate that runs on this data
-folder uses what was written; `in_force` in their output says so.
+Changes are in force on a running gate at once. `list load`, `list retire` and `caller-id prove` return when every gate that runs on this data
+folder uses the new data; `in_force` in their output says so.
 
 """ + "\n\n".join(pages)
 
@@ -495,8 +497,8 @@ def http_api() -> str:
                 operation = document["paths"][path][endpoint.method.lower()]
                 sections.append(_endpoint(endpoint, path, operation, document["components"]["schemas"]))
     return f"""
-JSON unless it says otherwise. Everything under `/v1` and `/access` needs `Authorization: Bearer KEY`, in a header, never in a URL. The same contract for
-machines is served at `/openapi.json`. [Use the HTTP API](../how-to/use-the-http-api.md) shows common requests; [Error codes](errors.md) lists what
+Requests and responses are JSON unless stated otherwise. Everything under `/v1` and `/access` needs `Authorization: Bearer KEY`, in a header, never in a URL.
+The same contract for machines is served at `/openapi.json`. [Use the HTTP API](../how-to/use-the-http-api.md) shows common requests; [Error codes](errors.md) lists what
 can go wrong.
 
 {overview}
@@ -541,7 +543,7 @@ def _endpoint(
 
 
 def _shape(schema: Mapping[str, Any]) -> str:
-    """Return which values a field of a request takes, in words."""
+    """Return a description of the values that a request field takes."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "anyOf" in schema:

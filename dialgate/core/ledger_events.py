@@ -114,7 +114,7 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):
-    """A report that the call allowed by `decision` reached another person than expected.
+    """A report that the call allowed by `decision` reached a different person than expected.
 
     Earlier consents, contracts and requests for the number have no effect until a `NumberConfirmed` is entered. A newer consent,
     contract or request with a proof takes effect in spite of the report.

@@ -268,9 +268,9 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A report that the number does not belong to the person of the consent, contract or request.
+    """A report that the number does not belong to the person who gave the consent or made the contract or request.
 
-    `lifted`: an officer established that it does belong to that person.
+    `lifted`: an officer established that the number does belong to that person.
     """
 
     seq: int

@@ -22,13 +22,13 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "law.draft": ("call", "The country file of the called number is a draft that the configuration does not accept."),
     "caller_id.withheld": ("call", "The caller ID is withheld, anonymous or unreadable."),
     "caller_id.not_assigned": ("call", "The caller ID is not assigned to this campaign, or not to this controller alone."),
-    "caller_id.wrong_class": ("call", "The caller ID is of a class that this purpose must not use."),
+    "caller_id.wrong_class": ("call", "Calls for this purpose must not use a caller ID of this class."),
     "caller_id.not_recallable": ("call", "There is no unexpired proof that calls back to the caller ID are answered."),
     "caller_id.foreign_ingress": ("call", "A call with a caller ID of this country would enter the country from abroad."),
     "campaign.unknown": ("call", "This client has no such campaign."),
     "campaign.inactive": ("call", "The campaign is paused, has not started, or is over."),
     "campaign.sector_banned": ("call", "Calls for this sector and purpose are banned, and no exception is proved."),
-    "list.unknown": ("call", "The number is not on a list of the campaign and has no legal basis of its own."),
+    "list.unknown": ("call", "The number is not on a list of the campaign, and no consent, contract or request permits the call."),
     "list.ceded": ("call", (
         "The list was ceded without a complete chain of origin, or the number is enrolled with the "
         "registry.")),

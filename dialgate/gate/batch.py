@@ -133,9 +133,9 @@ class Batch:
     def add(self, question: Question, known: Sequence[Known], remembered: Remembered | None) -> None:
         """Decide the next call. `known` holds the stored state of its subjects, `remembered` the earlier answer to it.
 
-        An earlier deny is repeated unchanged. An earlier allow is repeated while it is valid, its outcome is not reported,
-        and a new decision would allow too: a later revocation or the end of permitted hours applies. Otherwise the
-        question counts as a new call.
+        An earlier deny is repeated unchanged. An earlier allow is repeated if it is still valid, no outcome was reported, and
+        a new decision would allow the call too. So a later revocation or the end of permitted hours takes effect. In all
+        other cases the question counts as a new call.
         """
         campaign = question.line.campaign
         self.campaigns.append(campaign.id if campaign.known else "other")

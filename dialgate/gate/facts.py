@@ -260,7 +260,7 @@ class Gatherer:
         )
 
     def _key(self, call: Call) -> bytes:
-        """Return a keyed hash of the question, which contains the called number. It is empty if the call has no id."""
+        """Return a keyed hash of the question, or b"" if the call has no id. A question contains the called number."""
         if not call.call_id:
             return b""
         parts = (call.client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")

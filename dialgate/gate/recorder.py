@@ -44,8 +44,8 @@ def _resolve(futures: list[asyncio.Future[None]], fault: LogUnavailable | None =
 class LogRecorder:
     """The writer of the decision log.
 
-    Hold `turn` to use the log's next sequence and to write. `sync` needs no turn, so that one batch can be decided while
-    another is synced to the disk.
+    Hold the lock `turn` while you use the log's next sequence and write. `sync` does not need the lock, so one batch can be
+    decided while another is synced to the disk.
     """
 
     def __init__(

@@ -198,7 +198,7 @@ class Upkeep:
         return self._opening.problem or self._noting.problem or self._tidying.problem
 
     def start_noting(self) -> None:
-        """Store how far the log is durable, for the other gates on the store. Wait `NOTE_SECONDS` first.
+        """After `NOTE_SECONDS`, store the last durable sequence of the log for the other gates on the store.
 
         Each commit stores this position too. Under load the next commit comes sooner, so an extra round trip would be wasted.
         """
@@ -220,7 +220,7 @@ class Upkeep:
         self.metrics.retention_unconfirmed.set(self._instants.jump() is not None)
 
     async def _tidy(self, now: Instant) -> None:
-        """Store how far the ledger is durable, then delete old answers and attempts."""
+        """Advance the ledger's watermark, then delete old answers and attempts."""
         await self._watermark.advance(self._store)  # first, because `maintain` also cleans up after writes
         remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
         await self._store.maintain(self._instants.elapsed(now, remembered))

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 
 class SharedRun:
-    """A callable that runs work at most once at a time. Concurrent callers share runs."""
+    """A callable that has at most one run in progress. Callers that arrive during a run share the next one."""
 
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         self._work = work

@@ -1,6 +1,6 @@
 """Copying of a whole store to another engine, row by row, followed by a comparison of both stores.
 
-A copy is incomplete until its end, and no gate opens an incomplete copy. Writing a row twice has no effect, so an interrupted
+A copy is incomplete until it is finished, and no gate opens an incomplete copy. Writing a row twice has no effect, so an interrupted
 copy continues after the last ledger entry in the target.
 """
 

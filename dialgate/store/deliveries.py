@@ -11,7 +11,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
     """The cursor of a webhook, which has received the ledger up to entry `seq`.
 
     `failing_since`: time of the first of `tries` failed attempts to send the next message. `dead`: number of
-    messages given up. The last of these messages contained the entries that follow sequence `dead_after`.
+    messages that are no longer retried. The last of them contained the entries that follow sequence `dead_after`.
     """
 
     webhook: str

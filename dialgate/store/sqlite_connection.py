@@ -67,7 +67,7 @@ class Connection:
 
     @property
     def database(self) -> sqlite3.Connection | None:
-        """The open database, or None. A different object after a fault."""
+        """The open database, or None. After a fault, the reopened database is a different object."""
         return self._db
 
     def _connect(self) -> sqlite3.Connection:

@@ -18,9 +18,9 @@ _DIGITS: Final = 20
 
 
 class LedgerWatermark:
-    """The watermark in one data folder. Several processes may share it; it only grows.
+    """The watermark in one data folder. It only grows, and several processes may share it.
 
-    `in_thread`: runs functions that wait for the disk.
+    `in_thread` runs a function in a thread, because file access waits for the disk.
     """
 
     def __init__(self, data: Path, in_thread: InThread = asyncio.to_thread) -> None:

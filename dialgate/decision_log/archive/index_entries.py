@@ -1,4 +1,4 @@
-"""Creation of the index items for a packed segment: decisions by number, and outcome reports by decision.
+"""The index items of a packed segment: decisions by number, and outcome reports by decision.
 
 If a row has a `body`, the item is made from it and not from the other columns, because the hash chain covers only the
 body.

@@ -65,13 +65,13 @@ class RedisAttempts(RedisRecovery):
     ) -> tuple[Sequence[bytes | None], dict[str, int]]:
         """Repeat the read if it returned remembered answers, until it is clear whether they were recorded.
 
-        Returns the values, and the durable sequence of each other gate's log concerned. `answers`: index of the first
-        answer in `values_read`. The durable sequences are read before the answers. A log removes unrecorded answers
-        before it reuses their sequences. So an answer up to the durable sequence is the recorded one.
+        Return the values, and the durable sequence of every other gate's log that holds one of the answers. `answers` is
+        the index of the first answer in `values_read`. The durable sequences are read before the answers. A gate removes
+        unrecorded answers before it reuses their sequences. So an answer up to the durable sequence is the recorded one.
 
         An answer after the durable sequence is being recorded by a gate that decides the same call at this moment.
         Without a wait, this call would be decided and counted twice. The wait is short, because that gate may have
-        died.
+        stopped.
         """
         logs = sorted(
             {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self._own

@@ -76,7 +76,8 @@ class RedisRecovery(RedisCommands):
     ) -> bool:
         """Replace values and clear names in one step. Return False, with nothing written, if a value has changed.
 
-        `swaps`: key, old value, new value. `names`: by chunk of the index, the sequences whose names are cleared.
+        `swaps` are tuples of key, old value and new value. `names` maps the key of an index chunk to the sequences whose
+        names are cleared.
         """
         return bool((await self._run_replicated([self._swap_command(swaps, names)]))[0])
 

@@ -155,7 +155,7 @@ class _Connections:
         self._closed = False
 
     async def take(self) -> AbstractConnection:
-        """Return the idle connection used last that has no unread data, or a new connection."""
+        """Return the most recently used idle connection without unread data, or a new connection."""
         while self._idle:
             connection = self._idle.pop()
             if not await connection.can_read():
@@ -173,7 +173,7 @@ class _Connections:
             await connection.disconnect(nowait=True)
 
     async def close(self) -> None:
-        """Close the idle connections now. Close each other connection when it is put back."""
+        """Close idle connections now, and busy ones when they are put back."""
         self._closed = True
         await asyncio.gather(*(connection.disconnect() for connection in self._idle), return_exceptions=True)
 

@@ -152,7 +152,7 @@ def may_expire(value: bytes) -> bool:
 def droppable(value: bytes, before: Instant) -> list[str]:
     """Return the decisions of the attempts older than `before`.
 
-    An abandoned call without a later answered call is left out.
+    An abandoned call without a later answered call is omitted.
     """
     counted = [attempt for attempt, _ in attempts(value)]
     silent = open_silence(counted)
