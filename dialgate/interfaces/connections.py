@@ -1,8 +1,8 @@
 """Limits on connections, so that the log and the store always have a free file descriptor.
 
 Anyone who can reach a port can open connections and send nothing. A connection belongs to a *stranger* until a request on it is
-admitted by a key, a session or a source address. Strangers may hold half of the connections. When that half is used up, the
-oldest idle stranger is closed, or the oldest stranger if none is idle. Known clients are therefore still served, however many
+admitted by a key, a session or a source address. Strangers may hold half of the connections. When that half is used up, a
+stranger's connection is closed: the oldest idle one, or the oldest one if none is idle. Known clients are therefore still served, however many
 strangers connect.
 """
 
@@ -28,7 +28,7 @@ class Place(Protocol):
 
 
 class Connections:
-    """The open connections of a server, at most `most`. `count_closed` is called with `evicted` or `refused` for each one closed."""
+    """The open connections of a server, at most `most`. `count_closed` is called with `evicted` or `refused` per closed connection."""
 
     def __init__(self, most: int, count_closed: Callable[[str], None]) -> None:
         self._most, self._count_closed = most, count_closed
@@ -50,7 +50,7 @@ class Connections:
         return True
 
     def admit(self, place: Place) -> None:
-        """Note that a request on the connection was admitted."""
+        """Mark the connection as that of a known client."""
         self._strangers.pop(place, None)
 
     def close(self, place: Place) -> None:

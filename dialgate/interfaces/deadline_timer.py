@@ -1,7 +1,7 @@
 """A single timer for the deadlines of many calls. It may fire early, but never late.
 
-Time is divided into turns. At the end of a turn, every call expires whose deadline is before the end of the next turn. The
-timer also allows for the recent delay of the event loop: if the loop was busy for 30 ms, denials are sent 30 ms earlier.
+Time is divided into turns. At the end of a turn, the timer expires every call whose deadline falls within the next turn. It
+also allows for the recent delay of the event loop: if the loop was busy for 30 ms, denials are sent 30 ms earlier.
 """
 
 import asyncio

@@ -219,7 +219,7 @@ def hold_list(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show all legal holds without their numbers, including lifted ones, or the hold on a number.
+    """Show all legal holds, including lifted ones, without their numbers. With NUMBER, show only the hold on it.
 
     dialgate log hold list --json
     """

@@ -198,7 +198,7 @@ def simulate(
 
 
 def _decide(service: Service, path: str, question: Question) -> bytes:
-    """Return the response body: a decision, or the reason why none could be made. Raises `Failure`."""
+    """Return the response body: a decision, or an error that explains why there is none. Raises `Failure`."""
     status, body = service.ask(path, question)
     try:
         error = msgspec.json.decode(body, type=Refused).error

@@ -32,8 +32,8 @@ def backup(
     """Copy the data folder of a running or stopped gate, and verify the copied log.
 
     The copy contains the keys: protect it like the original, and destroy it when a month is retired or a number is erased. To
-    restore, set `data` to the copy and start the gate; the original gate must not run any more. At its start, the gate records
-    all revocations that the copied log proves. Record by hand all other revocations whose `seq` is above `ledger`.
+    restore, stop the original gate for good, set `data` to the copy and start the gate. When it starts, it records all
+    revocations that are in the copied log. Enter all other revocations with a `seq` above `ledger` by hand.
 
     dialgate backup /mnt/elsewhere/2026-11-24
     """

@@ -1,4 +1,4 @@
-"""`dialgate bench`: benchmarks for users. Those for developers are in `tests/bench`."""
+"""`dialgate bench`: benchmarks for users. The benchmarks for developers are in `tests/bench`."""
 
 from collections.abc import Iterable
 from pathlib import Path

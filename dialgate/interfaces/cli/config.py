@@ -51,9 +51,9 @@ def config_check(
 ) -> None:
     """Read the configuration as `serve` does, and report all problems at once.
 
-    The command changes nothing. Run it before you send SIGHUP to a gate. Likely mistakes are reported as warnings and do not
-    change exit code 0. Examples are a controller without a client, a contact or a registry entry, and a campaign without
-    calling hours.
+    The command changes nothing. Run it before you send SIGHUP to a gate. Likely mistakes are reported as warnings,
+    for example a controller without a client, a contact or a registry entry, or a campaign without calling hours. With
+    warnings only, the exit code is 0.
 
     dialgate config check --config /etc/dialgate/dialgate.yaml
     """
@@ -161,7 +161,7 @@ def key(
         ),
     ] = None,
 ) -> None:
-    """Make an API key for a client. The configuration gets only its hash.
+    """Create an API key for a client. The configuration contains only the hash of the key.
 
     dialgate key dialer-7 --out /etc/dialgate/dialer-7.key
     """

@@ -1,4 +1,4 @@
-"""`dialgate conformance`: tests whether a dialer places no call when its gate misbehaves."""
+"""`dialgate conformance`: tests that a dialer places no call when its gate misbehaves."""
 
 import asyncio
 from collections.abc import Iterable

@@ -75,7 +75,7 @@ def why_number(
 
     If gates share a store, the output includes the decisions of all of them.
 
-    Exit 0: decisions were found. 1: none was found, or a gate could not be asked.
+    Exit 0: decisions were found. 1: none was found, or a gate could not be queried.
 
     dialgate why +390612345678 --purpose "letter of 24 November" --language it --since 2026-11-01T00:00:00+01:00
     """
@@ -134,7 +134,7 @@ def _show_accounts(accounts: list[Account], notices: list[str]) -> None:
 
 
 def _number(raw: str, controller: str, config: Config) -> str:
-    """Return the number in E.164. A country code may be missing if all controllers have the same country."""
+    """Return the number in E.164. The country code may be omitted if all controllers have the same country."""
     owners = [owner for owner in config.controllers.values() if controller in {"", owner.id}]
     if not owners:
         text = choose("Use one of the configured controllers", config.controllers)

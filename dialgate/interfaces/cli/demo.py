@@ -45,7 +45,7 @@ def demo(
     ] = DEFAULT_CONFIG.parent / "countries",
     as_json: AsJson = False,
 ) -> None:
-    """Run a gate with simulated traffic: two controllers, 100,000 generated numbers, a simulated registry, all kinds of calls.
+    """Run a gate with simulated traffic: two controllers, 100,000 generated numbers, a simulated registry, and all kinds of calls.
 
     No calls are placed. The command shows the decisions, and where to find the console, the metrics and the log.
 
@@ -75,7 +75,8 @@ def demo(
 def _reserved(port: int) -> Iterator[None]:
     """Reserve the port until the gate is started. Raises `Failure`.
 
-    The address and the key are shown before the gate starts, and another program on this port would receive the key.
+    The address and the key are shown before the gate starts. Without the reservation, another program could take the port and
+    receive the key.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,9 +110,8 @@ def _summary(seen: DemoFigures) -> dict[str, object]:
 
 async def _run(setup: Demo, seen: DemoFigures, rate: float, seconds: float) -> str:
     """Run the gate and the simulated traffic until a signal. Return the problem that ended it, if any."""
-    stop = (
-        _stop_event()
-    )  # set up first, because a signal that ends only this process would leave the gate running
+    # Handle signals before the gate starts: a signal that ended only this process would leave the gate running.
+    stop = _stop_event()
     log = setup.config.parent / "gate.log"
     words = (sys.executable, "-m", "dialgate", "serve", "--config", str(setup.config))
     with log.open("wb") as output:
@@ -200,7 +200,7 @@ def _addresses(setup: Demo) -> str:
 
 
 def _commands(setup: Demo) -> str:
-    """Return the commands that work during the demonstration and after it."""
+    """Return example commands for use during and after the demo."""
     config = f"--config {setup.config}"
     return (
         f"{_program()} log search {config}\n"

@@ -49,7 +49,7 @@ def home_of(config: Path, controller: str) -> str:
 def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool) -> None:
     """Show the detected layout of a file, and ask to confirm it. Raises `Failure`.
 
-    Asks only if stdin and stderr are terminals: a program that captures the output would wait for ever.
+    Ask only if stdin and stderr are terminals. A program that captures the output would otherwise wait for ever.
     """
     try:
         with file.open("rb") as opened:

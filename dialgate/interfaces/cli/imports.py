@@ -22,14 +22,14 @@ File: TypeAlias = Annotated[
 _ABOUT = """Record every {what} from a file. Required columns: {required}. Optional columns: {optional}.
 {several}
 
-The whole file is read before anything is written. If a row is invalid, the file is refused, unless you give --skip-bad. Entries that are
-in the ledger already are not recorded twice.
+The whole file is read before anything is written. If a row is invalid, the file is refused, unless you give --skip-bad. Entries that
+are already in the ledger are not recorded twice.
 
 {example}"""
 
 
 def _several(kind: str) -> str:
-    """Return the sentence about columns with several values, or an empty text."""
+    """Return the sentence of the help about columns with several values, or an empty string."""
     fields = fields_of(bulk_import.KINDS[kind])
     names = [f"`{field.name}`" for field in fields if field.shape in {"choices", "texts"}]
     return f"In {', '.join(names)}, several values are separated by `;` or `|`.\n" if names else ""

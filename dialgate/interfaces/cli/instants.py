@@ -23,7 +23,7 @@ Until: TypeAlias = Annotated[
 
 
 def instant(text: str, option: str) -> Instant | None:
-    """Parse an instant; None for an empty text. Raises `Failure`."""
+    """Parse an instant. Return None for an empty string. Raises `Failure`."""
     if not text:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Access of commands to the ledger, whether or not a gate is running. Entries apply at once."""
+"""Ledger access for commands, whether or not a gate is running. New entries apply at once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -64,7 +64,7 @@ async def _write(config: Config, act: Act[T]) -> T:
 
 
 def instant(text: str) -> int:
-    """Parse an instant into milliseconds since 1970; 0 for an empty text. Raises `Failure`."""
+    """Return an instant in milliseconds since 1970, or 0 for an empty string. Raises `Failure`."""
     if not text:
         return 0
     try:
@@ -75,7 +75,7 @@ def instant(text: str) -> int:
 
 
 def request(kind: type[R], options: dict[str, Any]) -> R:
-    """Return a request from options that are named like its fields. Empty options are left out. Raises `Failure`."""
+    """Build a request from options with the names of its fields. Empty options are omitted. Raises `Failure`."""
     values = {name.rstrip("_"): value for name, value in options.items()}
     fields = {name: values[name] for name in kind.__struct_fields__ if values.get(name) not in ("", None, [])}
     try:

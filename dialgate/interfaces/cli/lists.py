@@ -190,7 +190,7 @@ def list_preview(
 ) -> None:
     """Count the numbers of a list that may be called, and the denied ones by reason. Nothing is recorded.
 
-    With --json, the output is an object for --campaign, else an array.
+    With --json, the output is an object if --campaign is given, otherwise an array.
 
     dialgate list preview november --campaign acme-fibre
     """

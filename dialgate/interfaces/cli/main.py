@@ -55,7 +55,7 @@ ADDED = {
 class _OnDemand(TyperGroup):
     """A group that imports only the module of the requested command, because dialplans wait for `dialgate check`."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature, of a type it keeps private
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is that of Typer, whose type is private
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -71,7 +71,7 @@ class _OnDemand(TyperGroup):
 
 
 def _hide_types_of_flags(command: Any, ctx: Any) -> None:
-    """Show flags without a value in help. Typer would show `--json <bool>`."""
+    """Hide the type of flags in help, where Typer would show `--json <bool>`."""
     for param in (*command.params, ctx and command.get_help_option(ctx)):
         if getattr(param, "is_flag", False):
             param.metavar = ""
@@ -82,7 +82,7 @@ def _hide_types_of_flags(command: Any, ctx: Any) -> None:
 app = typer.Typer(cls=_OnDemand, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
-def _version(is_requested: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _version(is_requested: bool) -> None:  # noqa: FBT001 - Typer passes it by position
     if is_requested:
         typer.echo(f"dialgate {__version__}")
         raise typer.Exit

@@ -25,7 +25,7 @@ app = typer.Typer()
 
 @app.callback()
 def nodes_app() -> None:
-    """Keep `nodes` a subcommand: Typer would make a single command the whole program."""
+    """Keep `nodes` a subcommand. Typer would turn the only command of an app into the whole program."""
 
 
 @app.command()
@@ -41,7 +41,7 @@ def nodes(
 
     Reports about data subjects no longer list a removed node as missing. Keep the log of that node where it can be searched.
 
-    Exit 0: no problem. 1: a node is silent, or has another configuration or version.
+    Exit 0: no problem. 1: a node is silent, or has a different configuration or version.
 
     dialgate nodes --json
     """

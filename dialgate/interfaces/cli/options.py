@@ -36,7 +36,9 @@ def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> 
     """
     if value == _STDIN:
         value = _next_line(ctx)
-    pending = ctx.meta.setdefault(_PENDING, [name for name in map(_single, ctx.command.params) if name])
+    pending = ctx.meta.setdefault(
+        _PENDING, [name for name in map(_number_parameter, ctx.command.params) if name]
+    )
     pending.remove(str(param.name))
     if not pending and ctx.meta.get(_LINES):
         used, left = ctx.meta[_USED], len(ctx.meta[_LINES])
@@ -52,8 +54,8 @@ def numbers_given(values: list[str] | None) -> list[str] | None:
     return _lines() if values == [_STDIN] else values
 
 
-def _single(param: Any) -> str:
-    """Return the parameter's name if its callback, which Typer wraps, is `number_given`; else an empty text."""
+def _number_parameter(param: Any) -> str:
+    """Return the parameter's name if its callback is `number_given`, otherwise an empty string. Typer wraps callbacks."""
     callback = getattr(param.callback, "__wrapped__", None)
     return str(param.name) if callback is number_given else ""
 
@@ -91,7 +93,7 @@ Number: TypeAlias = Annotated[
 
 
 class Failure(Exception):
-    """A command that failed, with an error code as in the HTTP API. `status`: the exit code."""
+    """An error that ends a command, with an error code of the HTTP API. `status`: the exit code of the command."""
 
     def __init__(self, code: str, message: str, *, field: str = "", status: int = NO) -> None:
         super().__init__(message)

@@ -121,7 +121,9 @@ def caller_id_probe(
     tries: Annotated[
         int, typer.Option(min=1, max=5, help="Maximum number of calls to a number that does not answer.")
     ] = 2,
-    pause: Annotated[float, typer.Option(min=0, max=3600, help="Seconds between these calls.")] = 60,
+    pause: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds between calls to the same number.")
+    ] = 60,
     t1: _T1 = _TIMERS.t1,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -210,7 +212,7 @@ def _lines(config: Config, numbers: list[str], controller: str, *, every: bool) 
 
 
 def _reserved(config: Config, number: str, home: str) -> bool:
-    """Return whether the number has a reserved prefix, which needs no proof (L. 5/2018 art. 2 c. 1)."""
+    """Return whether the number has a reserved prefix. Such a number needs no proof (L. 5/2018 art. 2 c. 1)."""
     sections = config.laws[home].caller_ids
     return any(number.startswith(class_.prefix) for section in sections for class_ in section.classes)
 

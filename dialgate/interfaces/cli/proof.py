@@ -87,9 +87,9 @@ def log_verify(
 
     Exit 1: a byte was changed, a record is missing or out of order, or a signature is by an unknown key. Each fault is reported
     with file, byte and record. A gate may be running. Use --against with a checkpoint that was stored elsewhere (`log
-    checkpoint --out`): without it, a cut after the last checkpoint goes unnoticed. Use --data to verify a copy that `dialgate
-    ship` made. This needs no configuration, but name your keys with --key: an intruder with access to the copy could also
-    replace the keys in it. Time stamps are verified if `timestamp_roots` or --root is set.
+    checkpoint --out`). Without one, a truncation after the last checkpoint is not detected. Use --data to verify a copy that
+    `dialgate ship` made. No configuration is needed then, but name your keys with --key, because an intruder with access to
+    the copy could also replace the keys in it. Time stamps are verified if `timestamp_roots` or --root is set.
 
     dialgate log verify --against /mnt/elsewhere/checkpoint.json
 
@@ -138,7 +138,7 @@ def _show_reports(reports: dict[int, decision_log.Report], *, as_json: bool) -> 
 
 
 def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
-    """Return the public keys by name: those in `names`, or all if it is empty. Raises `KeysUnusable`."""
+    """Return the public keys by name: those in `names`, or all keys if `names` is empty. Raises `KeysUnusable`."""
     shipped = data / "keys"
     keys = public_halves(shipped) if shipped.is_dir() else public_keys(data / "signing.json")
     return {name: public for name, public in keys.items() if not names or name in names}
@@ -298,8 +298,8 @@ def log_evidence(
 ) -> None:
     """Write evidence of a decision, or of all decisions about a list of numbers, for independent verification.
 
-    The bundle contains the called numbers in clear, so the disclosure is recorded before the bundle is written. It contains
-    each record with its legal basis and its inclusion proof to a signed checkpoint. It also contains the law, the
+    The bundle contains the called numbers in plain text, so the disclosure is recorded before the bundle is written. Each
+    record has its legal basis, and the proof that a signed checkpoint covers it. The bundle also contains the law, the
     configuration, and the registry receipts and consents that are still stored. Verification needs Python, `cryptography` and
     one file: python verify_evidence.py BUNDLE --key NAME.
 
@@ -370,7 +370,7 @@ def _workers_of(config: Config, decision: str) -> list[int]:
 
 
 def _numbers(path: Path) -> list[str]:
-    """Read the numbers in a file. Raises `Failure`, which names the invalid line without its content."""
+    """Read the numbers in a file. Raises `Failure` with the position of an invalid line, but without its content."""
     lines = path.read_text("utf-8").split("\n")
     for place, line in enumerate(lines, 1):
         if line.strip() and not _E164.fullmatch(line.strip()):

@@ -116,8 +116,9 @@ def reconcile_files(
 ) -> None:
     """Find the calls that bypassed the gate.
 
-    A call bypassed the gate if it has no decision, differs from its decision in number or caller ID, came after its allow had expired, or was
-    the second call on the same allow. With --trunk, calls that were originated at the trunk without the dialplan count too.
+    A call bypassed the gate if it has no decision, has a different number or caller ID than its decision, was placed after its allow
+    had expired, or reused the allow of another call. With --trunk, calls that were originated at the trunk without the dialplan
+    count too.
 
     Exit 0: every call had an allow. 1: some had none.
 
@@ -279,7 +280,7 @@ def _write_metrics(report: Report, textfile: Path) -> None:
 def _look_up_numbers(
     config: Path, findings: list[Finding], home: str, purpose: str
 ) -> dict[tuple[str, int], str]:
-    """Record the look-up of the called numbers, then return them. Invalid numbers are left out."""
+    """Record the look-up, then return the called numbers. Invalid numbers are omitted."""
     numbers: dict[tuple[str, int], str] = {}
     for finding in findings:
         try:
@@ -298,7 +299,7 @@ def _look_up_numbers(
 class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A finding for output.
 
-    `caller_id`: a caller ID of the controllers. Any other is shown as `other`, because it may be a private person's number.
+    `caller_id`: the caller ID if a controller owns it, otherwise `other`, because it may be a private person's number.
     `number` and `call_id` are set only with --show.
     """
 

@@ -1,4 +1,4 @@
-"""`dialgate log replay`: repetition of recorded decisions, under the law of their day or under a draft."""
+"""`dialgate log replay`: repeated evaluation of recorded decisions, under the law of their day or a draft."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,7 +82,7 @@ def log_replay(
 
 
 def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
-    """Return the log and the position of a decision. A number alone is looked up in the logs in turn."""
+    """Return the log that contains a decision, and the decision's position. `decision`: an id, or a record number without a log."""
     seq = span.sequence(decision)
     for reader in readers:
         record = reader.find(seq) if seq is not None else None

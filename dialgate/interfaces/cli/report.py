@@ -65,7 +65,7 @@ def report(
     """Report on a controller's calls in a day or a month.
 
     The report has the checks, allows and denials with their reasons, the registry, revocations with the time until they
-    applied, and abandoned calls by campaign. Days are those of the controller's country. An email is written but not sent: pipe
+    applied, and abandoned calls by campaign. Days are in the time zone of the controller's country. An email is written but not sent: pipe
     it to `sendmail -t`.
 
     dialgate report --controller acme --month 2026-10 --out october.pdf
@@ -137,7 +137,7 @@ async def _read(config: Config, controller: str, period: Period, now: Instant) -
 
 
 def _count(records: Iterator[RecordWithResult]) -> Iterator[RecordWithResult]:
-    """Show a count on stderr, if that is a terminal."""
+    """Yield the records, and show their count on stderr if stderr is a terminal."""
     with progress(*WITHOUT_END) as bar:
         task = bar.add_task("reading the log", total=None)
         for number, record in enumerate(records):

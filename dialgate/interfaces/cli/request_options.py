@@ -12,10 +12,10 @@ from dialgate.ledger.request_fields import Field, fields_of
 from dialgate.ledger.schemas import Request
 
 Command: TypeAlias = Callable[..., None]
-# A repeated option is named in the singular.
+# Names of options that may be repeated, in the singular.
 _SINGULAR = {"purposes": "purpose", "call_types": "call-type", "campaigns": "campaign"}
 _MORE = "May be repeated."
-_literal: Any = Literal  # typing has no other way to create one from values
+_literal: Any = Literal  # Any, because mypy rejects a Literal made from values
 
 
 def options_of(

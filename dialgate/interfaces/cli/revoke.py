@@ -136,7 +136,7 @@ def revoke_import(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Record every revocation from a file. An optional column `at` has the time of each.
+    """Record the revocations in a file. The optional column `at` has the time of each revocation.
 
     The whole file is read before anything is written. If a row is invalid, the file is refused, unless you give --skip-bad. Each part
     applies as soon as it is written. If the import was interrupted, run it again: no revocation is recorded twice.

@@ -48,8 +48,8 @@ def scrub(
     """Write a copy of a list with a verdict on every row: allow, later or deny, with code, valid_until and not_before.
 
     An allow in this file does not permit a call, because the data subject may revoke a moment later. Check again before each
-    call. valid_until is the instant at which the law ends the allow. The export is first recorded in the ledger, with actor and
-    proof.
+    call. valid_until is the instant at which the law ends the allow. The export is recorded in the ledger first, with --actor and
+    --proof.
 
     dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711
     """

@@ -44,7 +44,7 @@ def ship(
     """Ship the decision log to the targets in the setting `shipping`.
 
     Closed log files go to a folder or to object storage, and records go to a Redis Stream as they are written. The command runs
-    beside the gate until SIGTERM, and never delays the gate. You may stop, kill and restart it at any time: nothing is lost or
+    alongside the gate until SIGTERM, and never delays the gate. You may stop, kill and restart it at any time: nothing is lost or
     shipped twice. A changed configuration needs a restart.
 
     dialgate ship --once --anew

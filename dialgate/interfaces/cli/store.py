@@ -28,7 +28,7 @@ _Url = Annotated[
 
 @store_app.callback()
 def store_commands() -> None:
-    """Keep `copy` a subcommand: Typer merges a single command into its group."""
+    """Keep `copy` a subcommand. Typer would merge the only command of a group into the group."""
 
 
 @store_app.command("copy")

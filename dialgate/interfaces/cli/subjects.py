@@ -88,7 +88,7 @@ def _operator() -> str:
 
 def show_missing(missing: Mapping[str, str]) -> None:
     for node, why in missing.items():
-        typer.echo(f"{node} could not be asked: {why}.", err=True)
+        typer.echo(f"{node} could not be queried: {why}.", err=True)
 
 
 def _end(missing: Mapping[str, str]) -> None:
@@ -124,7 +124,7 @@ def subject_show(
 ) -> None:
     """Show all data about a number, and the clients that looked it up (GDPR art. 15).
 
-    If gates share a store, the report includes the data of all of them. Exit 1: a gate could not be asked.
+    If gates share a store, the report includes the data of all of them. Exit 1: a gate could not be queried.
 
     dialgate subject show +390612345678 --purpose "request 5f0c2a9b" --language it --out report.html
     """
@@ -311,7 +311,7 @@ def subject_rectify(
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    """Split NAME=JSON. A value that is not JSON is a text."""
+    """Split NAME=JSON. A value that is not valid JSON is used as a string."""
     name, _, value = text.partition("=")
     try:
         return name, msgspec.json.decode(value)
@@ -330,7 +330,7 @@ def subject_erase(
 ) -> None:
     """Erase the data about a number, and suppress the number (GDPR art. 17). This cannot be undone.
 
-    Data that must be kept is restricted instead. If gates share a store, all of them erase. Exit 1: a gate could not be asked.
+    Data that must be kept is restricted instead. If gates share a store, all of them erase. Exit 1: a gate could not be queried.
 
     dialgate subject erase +390612345678 --request 5f0c2a9be41d7703
     """

@@ -15,7 +15,7 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }
-_SEND_SECONDS: Final = 30.0  # in which a browser must accept a message
+_SEND_SECONDS: Final = 30.0  # a browser must accept a message within this time
 _MOST_BOARDS: Final = 100
 _MOST_PER_TENANT: Final = (
     20  # boards of the same controllers, so that a tenant with many keys cannot take all

@@ -32,7 +32,7 @@ SECONDS: Final = 300
 ROWS: Final = 14
 STANDING_SECONDS: Final = 5
 _HALF: Final = SECOND // 2
-_REPEATED: Final = 3  # seconds in each message, since another worker's may arrive late
+_REPEATED: Final = 3  # seconds in each message, because the data of another worker may arrive late
 _OTHER: Final = "other"
 
 View: TypeAlias = tuple[str, ...]
@@ -54,9 +54,8 @@ class Row(Struct, frozen=True, kw_only=True):
     client: str
 
 
-class Second(
-    Struct, frozen=True, rename={"counts": "grown", "response_times": "took"}
-):  # as workers of an earlier version name them
+# The names sent are those of earlier versions, because workers of two versions run during an upgrade.
+class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "took"}):
     """The decisions of one second.
 
     `counts`: decisions by verdict, first reason and campaign. `response_times`: the count of responses in each bucket of
@@ -80,7 +79,7 @@ class Siblings(Protocol):
     """The other workers of the node."""
 
     async def ask_each(self, ask: Callable[[int], str]) -> dict[int, bytes | None]:
-        """Send a request to each worker. Return the response of each, or None if there was none."""
+        """Send a request to each worker. Return the responses by worker, with None for a worker that did not respond."""
 
 
 _share_decoder: Final = msgspec.msgpack.Decoder(Share)
@@ -89,8 +88,9 @@ _share_decoder: Final = msgspec.msgpack.Decoder(Share)
 class Message(Struct, frozen=True, kw_only=True):
     """A message to a board.
 
-    `seconds`: instant, allowed, denied, p50 and p99 of each of the latest seconds; the first message has the last `SECONDS`.
-    `reasons` and `campaigns` are counts for the last `SECONDS`, the most frequent first.
+    `seconds`: for each of the latest seconds, the instant, the allowed and denied calls, and the p50 and p99 of the response
+    time. The first message has the last `SECONDS` seconds. `reasons` and `campaigns`: counts over the last `SECONDS` seconds, the
+    highest first.
     """
 
     at: Instant
@@ -193,7 +193,7 @@ class Live:
         await self._ticked.wait()
 
     def first(self, view: View) -> bytes:
-        """Return the first message of a board, with all of the last `SECONDS`."""
+        """Return the first message of a board, which covers the last `SECONDS` seconds."""
         return _encode(self._message(view, self._total))
 
     def message(self, view: View) -> bytes:
@@ -362,7 +362,10 @@ def _count_campaigns(counts: Counts) -> list[tuple[str, int, int]]:
 
 
 def quantile(counts: Sequence[int], share: float) -> float:
-    """Return a quantile in milliseconds of counts per bucket, interpolated within the bucket; -1 without counts."""
+    """Return a quantile in milliseconds, interpolated within its bucket. `counts`: responses per bucket.
+
+    Returns -1 if all counts are 0.
+    """
     wanted = sum(counts) * share
     if not wanted:
         return -1.0

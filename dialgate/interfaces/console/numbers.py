@@ -38,7 +38,7 @@ class _LookupRequest(Struct, frozen=True, kw_only=True):
 
 
 class NumberHistory(Struct, frozen=True, kw_only=True):
-    """All data shown for a number. `more`: there are older decisions that are not included."""
+    """All data shown for a number. `more`: whether there are older decisions, which are not included."""
 
     number: str
     controller: str
@@ -141,7 +141,7 @@ async def _find_decision(visit: Visit) -> FoundDecision:
 
 
 def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Return the outcomes of the rules. Ledger entries in denials have the ids that the client sees."""
+    """Return the outcomes of the rules. Denials cite ledger entries by the ids that the client sees."""
     return {
         rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()
@@ -151,7 +151,7 @@ def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str,
 def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
     """Return the facts to show.
 
-    With `shared`, the ledger sequence is left out, because it would reveal how many entries other controllers have.
+    With `shared`, the ledger sequence is omitted, because it would reveal how many entries other controllers have.
     """
     facts = record.facts
     return {
@@ -177,7 +177,7 @@ def _is_local(visit: Visit, record: Record) -> bool:
 
 
 def _sees_whole_gate(visit: Visit) -> bool:
-    """Return whether the client has all controllers of the gate. Evidence contains the configuration, which names all."""
+    """Return whether the client has all controllers of the gate. Evidence contains the configuration, which names all of them."""
     return set(visit.app.config.controllers) <= set(visit.client.controllers)
 
 

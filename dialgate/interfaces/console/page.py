@@ -57,7 +57,6 @@ def _environment() -> Environment:
 
 
 def render(name: str, words: Words, context: Mapping[str, Any]) -> str:
-    """Return the HTML of a template."""
     return (
         _environment()
         .get_template(f"{name}.html")

@@ -64,10 +64,10 @@ class Sessions:
         self._sessions, self._failures = data / "run" / "sessions", data / "run" / "failures"
 
     def begin(self, key: str, config: Config, address: str) -> str | None:
-        """Begin a session and return its name. For an unknown key, count a failure of the address and return None.
+        """Begin a session and return its name. For an unknown key, count a failed sign-in of the address and return None.
 
-        A valid key is never refused, since many users may share the address of a proxy. The key is looked up by its
-        digest, so timing reveals nothing about it. Raises `Throttled` after too many wrong keys, `OSError`.
+        A valid key is never refused, because many users may share the address of a proxy. The key is looked up by its digest, so
+        timing reveals nothing about it. Raises `Throttled` after too many wrong keys from the address. Raises `OSError`.
         """
         digest, now = _digest(key.strip()), self._clock()
         client = config.keys.get(digest)
@@ -84,7 +84,7 @@ class Sessions:
         return name
 
     def find(self, name: str, config: Config) -> tuple[Session, Client] | None:
-        """Return a session and its client, and record the use. Return None if it has ended or its key was withdrawn."""
+        """Return a session and its client, and record the use. Return None if the session has ended or its key was withdrawn."""
         path, now = self._path(name), self._clock()
         try:
             with path.open("rb") as file:
@@ -100,7 +100,6 @@ class Sessions:
         return session, client
 
     def end(self, name: str) -> None:
-        """Delete a session."""
         with suppress(OSError):
             self._path(name).unlink()
 
@@ -125,7 +124,7 @@ class Sessions:
 
 
 def _make_room(folder: Path, since: Instant, most: int) -> None:
-    """Delete files not used since `since`. Also delete the oldest files, so that with one more there are at most `most`."""
+    """Delete files that were last used before `since`, and then the oldest files until another one fits within `most`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileNotFoundError):  # another worker deletes files at the same time
         files = sorted((_modified_at(path.stat()), path) for path in folder.iterdir())

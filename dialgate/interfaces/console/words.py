@@ -44,7 +44,6 @@ class Words:
 
 @cache
 def of(language: Language) -> Words:
-    """Return the texts of a language."""
     raw = files(__package__).joinpath("texts", f"{language}.yaml").read_bytes()
     return Words(language, msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), dict[str, str]))
 

@@ -21,11 +21,11 @@ _PROVISIONAL: Final = 200
 
 
 class NotAgi(Exception):
-    """Input that Asterisk would not send. The text never repeats it, because it may contain a called number."""
+    """An error: input that Asterisk would not send. The message never repeats the input, which may contain a called number."""
 
 
 class Environment(Struct, frozen=True):
-    """The variables of a call. `script`: the URL's path and query, not decoded. `values`: by name without `agi_`."""
+    """The variables of a call. `script`: the URL's path and query, not decoded. `values`: by name, without the prefix `agi_`."""
 
     script: str
     values: dict[str, str]
@@ -51,7 +51,7 @@ Message: TypeAlias = Environment | Reply | Hangup
 
 
 class Listener:
-    """A parser of Asterisk's messages. It buffers at most an incomplete environment, or an incomplete line."""
+    """A parser of Asterisk's messages. It buffers at most one incomplete environment or line."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -142,8 +142,8 @@ def set_variable(name: str, value: str) -> Command:
 def set_variables(values: Iterable[tuple[str, str]]) -> Command:
     """Return the command to set two or more variables in order, by the dialplan function ARRAY(). Raises `ValueError`.
 
-    Sending several commands ahead does not work: Asterisk waits for its socket, and does not see lines that its stdio has buffered until
-    more data arrives (`run_agi` in res_agi.c).
+    Several commands cannot be sent ahead. Asterisk waits for data on its socket, so it does not notice a line that stdio has already
+    buffered until more data arrives (`run_agi` in res_agi.c).
     """
     names, texts = zip(*values, strict=True)
     listed = b",".join([_exact(_NAME, name) for name in names])
@@ -151,7 +151,7 @@ def set_variables(values: Iterable[tuple[str, str]]) -> Command:
 
 
 def stream_file(name: str, digits: str = "") -> Command:
-    """Return the command to play a file. A key in `digits` stops it; its character code is the result."""
+    """Return the command to play a file. A key in `digits` stops the file; the result is the key's character code."""
     return b'STREAM FILE "%b" "%b"\n' % (_exact(_VALUE, name), _exact(_VALUE, digits))
 
 

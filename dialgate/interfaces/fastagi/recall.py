@@ -97,7 +97,7 @@ class Recall:
         return reply
 
     async def _record_proof(self, caller_ids: dict[str, str], evidence: str) -> None:
-        """Record the proof that a call back was answered. Only called after the controller was announced."""
+        """Record the proof that a call back was answered. Call this only after the controller was announced."""
         for controller, caller_id in caller_ids.items():
             proof = CallerIdProofRequest(
                 controller=controller, caller_id=caller_id, kind="probe", answered=True, evidence=evidence

@@ -65,11 +65,11 @@ _NAMES: Final = {"check": ("to", "from", "campaign", "call_type", "call_id"),
 
 
 class CallEnded(Exception):
-    """The call has ended, or Asterisk accepts no more commands."""
+    """The error raised when the call has ended, or Asterisk accepts no more commands."""
 
 
 class FastAgi:
-    """The FastAGI server. `undecided`: the checks that wait for a decision, in order, with their start."""
+    """The FastAGI server. `undecided`: the checks that wait for a decision, with their start times, oldest first."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -257,7 +257,7 @@ class CallConnection(asyncio.Protocol):
         return set_variables([*_variables(answer, vicidial=self._vicidial), ("DG_DECISION", decision)])
 
     def late(self) -> None:
-        """End the call at its deadline. If the gate is late, send that as the reason."""
+        """End the call at its deadline. If the gate has not decided yet, report this as the reason."""
         if self._answer is not None and not self._answer.done():
             if not self._awaits_reply:
                 self._say(self._final_command(refusal("gate.unavailable")))

@@ -143,7 +143,7 @@ async def configuration(request: web.Request) -> web.StreamResponse:
 
 
 async def echo_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """Copy the request's id into any response (AuthZEN 1.0, 10.1)."""
+    """Copy the request's id into the response, including error responses (AuthZEN 1.0, 10.1)."""
     request_id = request.headers.get(_REQUEST_ID, "")
     if 0 < len(request_id) <= _LONGEST_ID and request_id.isascii() and request_id.isprintable():
         response.headers[_REQUEST_ID] = request_id

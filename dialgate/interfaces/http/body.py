@@ -50,7 +50,7 @@ async def lines(request: web.Request, limits: Limits) -> AsyncIterator[list[byte
 
 
 async def chunks(request: web.Request, seconds: float) -> AsyncIterator[bytes]:
-    """Yield the body in pieces as they arrive. Raises `Fault` if none arrives for `seconds`."""
+    """Yield the chunks of the body as they arrive. Raises `Fault` if no chunk arrives for `seconds`."""
     while True:
         try:
             async with asyncio.timeout(seconds):

@@ -163,7 +163,7 @@ def call(check_request: CheckRequest, client: Client, interface: str) -> Call:
 
 
 async def check_text(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Respond in text or form encoding, without a line end, because a dialplan compares the whole body with `allow`."""
+    """Respond with text that has no line end, because a dialplan compares the whole body with `allow`."""
     answer = await _decide(await _from_parameters(request, app.config), app, client, "http.txt")
     text = "allow" if answer.decision == "allow" else f"deny {answer.reasons[0].code}"
     return _plain(

@@ -128,7 +128,7 @@ class Lane:
             self._hand_over(data)
 
     def _read(self, head: bytes) -> tuple[bytes, int] | None:
-        """Read a head like `_read_head`, with a cache, because clients repeat their heads, apart from the length."""
+        """Return the result of `_read_head`, from a cache if possible. A client's heads differ only in the length."""
         parsed = self._heads.get(head)
         if parsed is None and len(head) <= _MOST_HEAD_BYTES and head.startswith(self._request_line):
             parsed = _read_head(head)

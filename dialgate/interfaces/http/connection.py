@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
         if self._lane is not None:
             self._heard = self._loop.time()
             self._lane.feed(data)
-            if self._stranger and self._is_asked():
+            if self._stranger and self._owes_response():
                 self.admit()
         elif self._handler is not None and not self._deaf:
             waiting = not self._is_busy()
@@ -224,8 +224,8 @@ class Connection(asyncio.Protocol):
     def end_request(self) -> None:
         self._serving = False
 
-    def _is_asked(self) -> bool:
-        """Return whether a response of the lane is due."""
+    def _owes_response(self) -> bool:
+        """Return whether the lane has read a request and not responded yet."""
         return self._lane is not None and self._lane.awaited
 
     def _is_busy(self) -> bool:
@@ -314,7 +314,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def is_idle(self) -> bool:
-        return not self._is_busy() and not self._is_asked()
+        return not self._is_busy() and not self._owes_response()
 
     def drop(self) -> None:
         self._transport.abort()

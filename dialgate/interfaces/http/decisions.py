@@ -42,8 +42,8 @@ TURN: Final = web.AppKey("TURN", Turns)
 class Accounts(Struct, frozen=True, kw_only=True):
     """Decisions of all gates on the store, newest first.
 
-    `more`: older ones exist; request them with `before`. `retired_months`: months whose keys were destroyed, so their decisions
-    are not included. `missing`: gates that could not be asked, each with the reason. `notices`: sentences about missing data.
+    `more`: whether older decisions exist; request them with `before`. `retired_months`: months whose keys were destroyed, so their decisions
+    are not included. `missing`: gates that could not be queried, each with the reason. `notices`: sentences about missing data.
     """
 
     decisions: list[Account]

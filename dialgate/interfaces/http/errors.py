@@ -325,7 +325,7 @@ def encoded(problem: Problem) -> bytes:
 def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _MAX_DEPTH) -> _T:
     """Decode a body. Raises `Fault`, also for a field that is repeated in an object at most `depth` levels deep.
 
-    Of two values for one field, another parser may use the other one, so the checked number could differ from the dialled one.
+    If a field has two values, another parser may use the other one. The dialled number could then differ from the checked number.
     """
     try:
         decoded = decoder.decode(body)

@@ -65,7 +65,7 @@ class Runner:
             self._listening.append(await loop.create_server(self._connect, host, port, backlog=_BACKLOG))
 
     def renew(self, certificate: Certificate | None) -> None:
-        """Use another certificate for new connections. Open ones keep theirs."""
+        """Use this certificate for new connections. Open connections keep the old one."""
         self._certificate = certificate
 
     async def drain(self) -> None:

@@ -1,6 +1,6 @@
 """Uploads of call lists. Files are received into a spool within quotas, and read by a few separate processes.
 
-The spool is a folder of unnamed files, which the operator can place on another disk than the decision log. No client must be
+The spool is a folder of unnamed files, which the operator can place on a different disk from the decision log. No client may be
 able to fill the disk of the decision log, whether by large uploads or by slow ones.
 """
 
@@ -38,7 +38,7 @@ Gone: TypeAlias = Callable[[], bool]
 class Pace(Struct, frozen=True):
     """The time limits of an upload.
 
-    `grace`: maximum seconds between two pieces, and the seconds before `bytes_per_second` applies. `total`: maximum seconds of
+    `grace`: maximum seconds between two chunks, and the seconds before `bytes_per_second` applies. `total`: maximum seconds of
     the whole upload.
     """
 
@@ -47,7 +47,7 @@ class Pace(Struct, frozen=True):
     bytes_per_second: int
 
     def left(self, elapsed: float, received: int) -> float:
-        """Return the seconds within which the next piece must arrive; zero or less if it is late."""
+        """Return the seconds within which the next chunk must arrive; zero or less if it is late."""
         due = self.grace + received / self.bytes_per_second
         return min(self.grace, due - elapsed, self.total - elapsed)
 
@@ -85,11 +85,11 @@ class Uploads:
             self._counted(client) as count,
         ):
             begun, size = time.monotonic(), 0
-            while piece := await self._piece(read, self._pace.left(time.monotonic() - begun, size)):
-                size += len(piece)
-                count(len(piece))
-                self._refuse_size(client, size, len(piece))
-                await self._threads.run(file.write, piece)
+            while chunk := await self._next_chunk(read, self._pace.left(time.monotonic() - begun, size)):
+                size += len(chunk)
+                count(len(chunk))
+                self._refuse_size(client, size, len(chunk))
+                await self._threads.run(file.write, chunk)
             yield Upload(self, client, file, gone)
 
     async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> BuildResult:
@@ -102,7 +102,7 @@ class Uploads:
         async with self._turns.of(client):
             return await build_apart(file, order, limits, lambda: self.closed or gone())
 
-    async def _piece(self, read: Read, seconds: float) -> bytes:
+    async def _next_chunk(self, read: Read, seconds: float) -> bytes:
         try:
             async with asyncio.timeout(seconds):
                 return await read()
@@ -143,10 +143,10 @@ class Uploads:
         finally:
             self._bytes[client] -= counted
 
-    def _refuse_size(self, client: str, size: int, piece: int) -> None:
+    def _refuse_size(self, client: str, size: int, chunk: int) -> None:
         """Raise `Fault` if an upload exceeds a quota.
 
-        `size`: bytes of the upload, including the next `piece` bytes, which are counted but not written yet.
+        `size`: bytes of the upload, including the next `chunk` bytes, which are counted but not written yet.
         """
         limits = self.settings
         if size > limits.file_mb * _MB:
@@ -166,7 +166,7 @@ class Uploads:
         if self._bytes.total() > limits.total_mb * _MB:
             raise _full()
         disk = shutil.disk_usage(self._folder)
-        if disk.free - piece < min(limits.free_mb * _MB, disk.total // 10):
+        if disk.free - chunk < min(limits.free_mb * _MB, disk.total // 10):
             raise Fault(
                 507,
                 "upload.no_space",

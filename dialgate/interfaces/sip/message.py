@@ -272,7 +272,7 @@ def _read_via(headers: Headers) -> Via:
 
 
 def _read_parameters(text: str, at: int) -> tuple[Parameters | None, int]:
-    """Return the parameters from `at` on, and their end. A repeated parameter makes them None."""
+    """Return the parameters from `at` on, or None if one is repeated, and their end."""
     parameters: Parameters = {}
     while parameter := _PARAMETER.match(text, at):
         name = parameter[1].lower()
@@ -373,12 +373,12 @@ class Stream:
                 if is_ping:
                     yield None
                 continue
-            request = self._cut_request()
+            request = self._next_request()
             if request is None:
                 return
             yield request
 
-    def _cut_request(self) -> tuple[Head, bytes] | None:
+    def _next_request(self) -> tuple[Head, bytes] | None:
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self._buffer) > MAX_HEAD:

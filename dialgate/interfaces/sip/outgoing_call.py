@@ -39,7 +39,10 @@ State = Literal["calling", "ringing", "cancelling", "talking", "leaving", "done"
 
 
 class CallAddress(Struct, frozen=True, kw_only=True):
-    """The addresses of a call. `uri` is called by `caller`. `host`, `port`: the local address. `name`: a random, unique id."""
+    """The addresses of a call, and a random, unique `name`.
+
+    `uri`: the called address. `caller`: the caller ID. `host`, `port`: the local address.
+    """
 
     uri: str
     caller: str

@@ -260,7 +260,7 @@ class SipServer:
             task.add_done_callback(self._reports.discard)
 
     async def _return_attempt(self, decision: str, client: Client) -> None:
-        """Report a call that was cancelled during its check as not dialled, so that it does not count."""
+        """Report a cancelled call as not dialled, so that it does not count as an attempt."""
         try:
             await self._app.registrar.outcomes.result(
                 client, OutcomeRequest(decision_id=decision, outcome="not_dialled")

@@ -1,4 +1,4 @@
-"""INVITE server transactions (RFC 3261 section 17.2.1): one final response per request, however often the request is sent.
+"""INVITE server transactions (RFC 3261 section 17.2.1): one final response per request, even if the request is retransmitted.
 
 A transaction is `proceeding` until its final response, then `completed` until the ACK, then `confirmed` while further ACKs may arrive. Other
 requests need no transaction, because equal requests have equal responses. A transaction is kept for at most 64 times T1, and their number

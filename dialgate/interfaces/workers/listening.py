@@ -13,27 +13,27 @@ from dialgate.config.listeners import Operations
 _BACKLOG = 4096
 
 
-def shared(door: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
+def shared(setting: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
     """Return, for each of `count` processes, a socket on every address of `host`. Port 0 picks one free port for all.
 
-    Raises `ConfigError`, with `door` as the name of the setting.
+    Raises `ConfigError`, with `setting` as the name of the setting.
     """
-    refuse_if_taken(door, host, port, socket.SOCK_STREAM)
-    doors: list[list[socket.socket]] = [[] for _ in range(count)]
+    refuse_if_taken(setting, host, port, socket.SOCK_STREAM)
+    by_process: list[list[socket.socket]] = [[] for _ in range(count)]
     try:
         for family, address in _addresses(host, port, socket.SOCK_STREAM):
-            for sockets in doors:
+            for sockets in by_process:
                 sock = _bound(family, (address[0], port, *address[2:]))
                 port = port or sock.getsockname()[1]
                 sockets.append(sock)
     except OSError as error:
-        for socket_ in [socket_ for sockets in doors for socket_ in sockets]:
+        for socket_ in [socket_ for sockets in by_process for socket_ in sockets]:
             socket_.close()
-        raise _config_error(door, host, port, error) from error
-    return doors
+        raise _config_error(setting, host, port, error) from error
+    return by_process
 
 
-def refuse_if_taken(door: str, host: str, port: int, *kinds: socket.SocketKind) -> None:
+def refuse_if_taken(setting: str, host: str, port: int, *kinds: socket.SocketKind) -> None:
     """Raise `ConfigError` if another process listens on the port.
 
     With SO_REUSEPORT, the workers of two gates would otherwise share the port and receive each other's checks.
@@ -43,7 +43,7 @@ def refuse_if_taken(door: str, host: str, port: int, *kinds: socket.SocketKind) 
             for family, address in _addresses(host, port, kind):
                 _bind_alone(family, kind, address)
     except OSError as error:
-        raise _config_error(door, host, port, error) from error
+        raise _config_error(setting, host, port, error) from error
 
 
 def _bind_alone(family: int, kind: socket.SocketKind, address: tuple[object, ...]) -> None:
@@ -60,12 +60,12 @@ def _addresses(host: str, port: int, kind: socket.SocketKind) -> list[tuple[int,
     return [(family, address) for family, _, _, _, address in infos]
 
 
-def _config_error(door: str, host: str, port: int, error: OSError) -> ConfigError:
+def _config_error(setting: str, host: str, port: int, error: OSError) -> ConfigError:
     if error.errno == EADDRINUSE:
         advice = "Stop the program that listens there, or choose another port"
     else:
         advice = "Set `host` to an address of this machine"
-    return ConfigError([f"{door}: {host} port {port}: {error.strerror or error}. {advice}"])
+    return ConfigError([f"{setting}: {host} port {port}: {error.strerror or error}. {advice}"])
 
 
 def _bound(family: int, address: tuple[object, ...]) -> socket.socket:

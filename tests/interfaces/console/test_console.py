@@ -650,6 +650,15 @@ def _names(text: str) -> set[str | None]:
     return {name for _, name, _, _ in Formatter().parse(text) if name}
 
 
+@pytest.mark.parametrize(("language", "days_left", "wanted"), [
+    ("en", -2, "2 days overdue"), ("en", -1, "1 day overdue"), ("en", 0, "0 days"), ("en", 1, "1 day"), ("en", 2, "2 days"),
+    ("it", -2, "in ritardo di 2 giorni"), ("it", -1, "in ritardo di 1 giorno"), ("it", 1, "1 giorno"), ("it", 2, "2 giorni"),
+])  # fmt: skip
+def test_one_day_is_in_the_singular(language: words.Language, days_left: int, wanted: str) -> None:
+    parts = page._environment().get_template("parts.html").make_module({"say": words.of(language)})
+    assert f">{wanted}<" in parts.days(days_left)  # type: ignore[attr-defined]
+
+
 def test_every_code_kind_and_channel_has_a_text() -> None:
     texts = words.of("en").texts
     wanted = {

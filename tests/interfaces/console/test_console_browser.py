@@ -248,7 +248,7 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
             await page.fill(f"[name={name}]", value)
         await page.set_input_files("[name=file]", file)
         await page.get_by_role("button", name="Load").click()
-        await expect(page.get_by_role("status")).to_contain_text("2 of 3 rows loaded")
+        await expect(page.get_by_role("status")).to_contain_text("Rows loaded: 2 of 3")
         await expect(page.locator("table")).to_contain_text(MARKUP)
         await screen.gate.app.tick()
         await page.get_by_role("button", name="Preview milan").click()
