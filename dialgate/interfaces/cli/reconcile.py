@@ -116,9 +116,8 @@ def reconcile_files(
 ) -> None:
     """Find the calls that bypassed the gate.
 
-    A call bypassed the gate if it has no decision, has a different number or caller ID than its decision, was placed after its allow
-    had expired, or reused the allow of another call. With --trunk, calls that were originated at the trunk without the dialplan
-    count too.
+    A call bypassed the gate if it has no decision, another number or caller ID than its decision, an expired allow, or the allow of an
+    earlier call. With --trunk, calls that were originated at the trunk without the dialplan count too.
 
     Exit 0: every call had an allow. 1: some had none.
 
