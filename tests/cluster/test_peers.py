@@ -192,7 +192,7 @@ async def test_other_client_gets_nothing_through_a_peer(gates: list[World]) -> N
 @pytest.mark.parametrize(
     ("language", "words"), [("en", "rome did not respond"), ("it", "non è arrivata risposta da rome")]
 )
-async def test_gate_that_could_not_be_asked_is_reported(
+async def test_gate_that_could_not_be_queried_is_reported(
     gates: list[World], language: str, words: str
 ) -> None:
     rome, milan = gates

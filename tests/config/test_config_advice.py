@@ -34,7 +34,7 @@ def warned(folder: Path, registries: str = "registries.yaml") -> list[str]:
     return advice.warnings(loader.load(folder / "dialgate.yaml"), folder / registries, NOW)
 
 
-def test_the_sample_lacks_nothing_and_says_that_it_never_closes(folder: Path) -> None:
+def test_the_sample_has_no_gaps_but_is_reported_as_always_open(folder: Path) -> None:
     assert warned(folder) == []
     assert advice.open_always(loader.load(folder / "dialgate.yaml"), NOW) == ["acme-fibre"]
 
@@ -50,13 +50,13 @@ def test_the_sample_lacks_nothing_and_says_that_it_never_closes(folder: Path) ->
         ("registries.yaml", {"asked": [ASKED | {"controller": "beta"}]}, "controller acme: registries.yaml has no entry"),
     ],
 )  # fmt: skip
-def test_what_is_lacking_is_named(folder: Path, name: str, changes: dict[str, Any], told: str) -> None:
+def test_each_gap_is_reported_by_name(folder: Path, name: str, changes: dict[str, Any], told: str) -> None:
     change(folder, name, **changes)
     (warning,) = warned(folder)
     assert warning.startswith(told)
 
 
-def test_hours_that_close_bind_and_a_recommendation_does_not(folder: Path) -> None:
+def test_binding_hours_close_a_campaign_but_a_recommendation_does_not(folder: Path) -> None:
     change(folder, "controllers/acme.yaml", adheres_to=["codice_condotta_telemarketing"])
     assert warned(folder) == []
     assert advice.open_always(loader.load(folder / "dialgate.yaml"), NOW) == []
@@ -67,13 +67,13 @@ def test_hours_that_close_bind_and_a_recommendation_does_not(folder: Path) -> No
     ]
 
 
-def test_a_job_file_that_is_not_there_is_one_warning(folder: Path) -> None:
+def test_a_missing_job_file_causes_one_warning(folder: Path) -> None:
     (warning,) = warned(folder, "none.yaml")
     assert warning.startswith("none.yaml cannot be read")
     assert "--registries" in warning
 
 
-def test_config_check_shows_them_and_succeeds(folder: Path) -> None:
+def test_config_check_shows_the_warnings_and_succeeds(folder: Path) -> None:
     change(folder, "controllers/acme.yaml", adheres_to=[])
     shown = CliRunner().invoke(main.app, ["config", "check", "--config", str(folder / "dialgate.yaml")])
     assert shown.exit_code == 0

@@ -27,26 +27,24 @@ def checked(
 
 
 @pytest.mark.parametrize("source", ["127.0.0.1/32", "127.0.0.0/8", "0.0.0.0/0", "::1/128", "::/0"])
-def test_sources_that_cover_this_host_are_warned_of(tmp_path: Path, source: str) -> None:
+def test_sources_that_cover_this_host_cause_a_warning(tmp_path: Path, source: str) -> None:
     (warning,) = checked(tmp_path, [source], ["check", "revoke"])
     assert f"client switch: source {source} covers this host" in warning
     assert "(check, revoke)" in warning
 
 
-def test_the_address_that_the_gate_listens_at_is_this_host_too(tmp_path: Path) -> None:
+def test_the_listening_address_counts_as_this_host(tmp_path: Path) -> None:
     assert len(checked(tmp_path, ["10.1.2.3/32", "10.1.2.4/32"], ["revoke"], host="10.1.2.3")) == 1
 
 
-def test_a_trusted_proxy_on_another_host_is_warned_of(tmp_path: Path) -> None:
+def test_a_trusted_proxy_on_another_host_causes_a_warning(tmp_path: Path) -> None:
     (warning,) = checked(tmp_path, ["10.0.0.9/32", "10.0.0.8/32"], ["read"], proxies=("10.0.0.9/32",))
     assert "source 10.0.0.9/32" in warning
     assert "listen.trusted_proxies" in warning
 
 
 @pytest.mark.parametrize("proxies", [(), ("127.0.0.1/32",)])
-def test_a_dialer_on_this_host_that_only_checks_is_not_warned_of(
-    tmp_path: Path, proxies: tuple[str, ...]
-) -> None:
+def test_a_local_dialer_that_only_checks_causes_no_warning(tmp_path: Path, proxies: tuple[str, ...]) -> None:
     """The setup in the pages of Asterisk and VICIdial gives no warning, unless the source covers every address."""
     assert checked(tmp_path, ["127.0.0.1/32"], ["check"], proxies=proxies) == []
     assert len(checked(tmp_path / "anyone", ["0.0.0.0/0"], ["check"], proxies=proxies)) == 1
@@ -55,7 +53,7 @@ def test_a_dialer_on_this_host_that_only_checks_is_not_warned_of(
 @pytest.mark.parametrize(
     ("source", "scopes"), [("10.0.0.0/8", ["check"]), ("127.0.0.1/32", []), ("fd00::/8", ["check"])]
 )
-def test_of_other_hosts_and_of_who_may_do_nothing_there_is_no_warning(
+def test_other_hosts_and_clients_without_rights_cause_no_warning(
     tmp_path: Path, source: str, scopes: list[str]
 ) -> None:
     assert checked(tmp_path, [source], scopes, host="localhost") == []

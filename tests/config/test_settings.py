@@ -120,7 +120,7 @@ TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
 ]  # fmt: skip
 
 
-def test_every_mistake_is_told_at_once(folder: Folder) -> None:
+def test_all_mistakes_are_reported_at_once(folder: Folder) -> None:
     for (file, keys, value), _ in TOGETHER:
         folder.change(file, keys, value)
     assert sorted(folder.problems()) == sorted(sentence for _, told in TOGETHER for sentence in told)
@@ -163,14 +163,14 @@ ALONE: list[tuple[Change, list[str]]] = [
 
 
 @pytest.mark.parametrize(("change", "told"), ALONE, ids=[str(told[0]) for _, told in ALONE])
-def test_a_value_beyond_its_limits_is_refused_by_its_place(
+def test_a_value_out_of_limits_is_refused_with_its_path(
     folder: Folder, change: Change, told: list[str]
 ) -> None:
     folder.change(*change)
     assert folder.problems() == told
 
 
-def test_every_mistake_within_one_file_is_told_at_once(folder: Folder) -> None:
+def test_all_mistakes_in_one_file_are_reported_at_once(folder: Folder) -> None:
     for change in (
         acme("nmae", to="x"),
         acme("country", to=GONE),
@@ -197,7 +197,7 @@ def test_every_mistake_within_one_file_is_told_at_once(folder: Folder) -> None:
     )
 
 
-def test_a_value_of_the_wrong_type_hides_no_other_mistake_of_its_file(folder: Folder) -> None:
+def test_a_value_of_the_wrong_type_hides_no_other_mistake_in_its_file(folder: Folder) -> None:
     for change in (
         acme("country", to="it"),
         acme(*FIRST, "caller_ids", to=[390844123456]),
@@ -238,7 +238,7 @@ def test_days_that_do_not_exist_hide_no_other_mistake(folder: Folder) -> None:
     ]
 
 
-def test_a_required_key_that_is_lost_hides_no_other_mistake(folder: Folder) -> None:
+def test_an_unreadable_required_key_hides_no_other_mistake(folder: Folder) -> None:
     """A lost client, campaign, controller or law causes only one message."""
     for change in (
         gate("clients", 1, to={"controllers": ["acme", "acne"], "sources": ["10.0.0.7/8"], "scopes": 3}),
@@ -267,7 +267,7 @@ def test_a_required_key_that_is_lost_hides_no_other_mistake(folder: Folder) -> N
 
 
 @pytest.mark.parametrize("content", ["id: two\nname: [", "id: Two\n", 'id: "two"  # theirs\n'])
-def test_a_client_of_an_unknown_controller_is_reported_beside_a_refused_file(
+def test_a_client_of_an_unknown_controller_is_reported_together_with_an_invalid_file(
     folder: Folder, content: str
 ) -> None:
     """The id in an invalid file is not reported as unknown."""
@@ -279,13 +279,13 @@ def test_a_client_of_an_unknown_controller_is_reported_beside_a_refused_file(
     ]
 
 
-def test_where_the_id_of_a_refused_file_is_unknown_no_controller_is_missing(folder: Folder) -> None:
+def test_no_controller_is_reported_missing_if_an_invalid_file_has_no_id(folder: Folder) -> None:
     folder.files["controllers/two.yaml"] = "name: ["
     folder.change(*gate("clients", 1, to=SWITCH | {"controllers": ["acme", "two"]}))
     assert not [problem for problem in folder.problems() if problem.startswith("client ")]
 
 
-def test_a_law_of_the_wrong_shape_is_checked_further(folder: Folder) -> None:
+def test_the_rest_of_a_malformed_law_is_checked(folder: Folder) -> None:
     for change in (
         italy("country", to="it"),
         italy("hours", 0, "weekday", to=["9-20"]),
@@ -299,14 +299,14 @@ def test_a_law_of_the_wrong_shape_is_checked_further(folder: Folder) -> None:
     ]
 
 
-def test_a_country_without_any_file_is_said_to_have_none(folder: Folder) -> None:
+def test_a_country_without_a_file_is_reported(folder: Folder) -> None:
     del folder.files["countries/it.yaml"]
     assert (
         "controllers/acme.yaml: country IT has no country file; countries/ has no file" in folder.problems()
     )
 
 
-def test_a_number_in_quotes_is_named_as_such(folder: Folder) -> None:
+def test_a_number_in_quotes_is_reported_as_such(folder: Folder) -> None:
     folder.change(*gate("listen", to={"port": "8080", "colour": 1, "prt": 1}))
     assert sorted(folder.problems()) == [
         "dialgate.yaml: listen.port: must be a whole number, not text; write it without quotes",
@@ -315,7 +315,7 @@ def test_a_number_in_quotes_is_named_as_such(folder: Folder) -> None:
     ]
 
 
-def test_every_mistake_of_every_file_is_told_in_one_round(folder: Folder) -> None:
+def test_all_mistakes_in_all_files_are_reported_in_one_run(folder: Folder) -> None:
     """Also if dialgate.yaml itself is invalid, and more than one problem per law."""
     for change in (
         gate("listen", to={"port": "x"}),
@@ -370,9 +370,7 @@ def test_every_mistake_of_every_file_is_told_in_one_round(folder: Folder) -> Non
         (italy("hours", 0, "sundays", to=[]), "hours[0]: unknown key `sundays`"),
     ],
 )
-def test_a_key_that_no_setting_has_is_refused_wherever_it_stands(
-    folder: Folder, change: Change, place: str
-) -> None:
+def test_an_unknown_key_is_refused_at_any_level(folder: Folder, change: Change, place: str) -> None:
     folder.change(*change)
     told = [problem.partition("; did you mean")[0] for problem in folder.problems()]
     assert f"{change[0]}: {place}" in told
@@ -394,14 +392,12 @@ def test_a_key_that_no_setting_has_is_refused_wherever_it_stands(
     ],
     ids=str,
 )  # fmt: skip
-def test_a_file_that_cannot_be_what_it_should_is_named(
-    folder: Folder, name: str, content: str, told: str
-) -> None:
+def test_an_unusable_file_is_named(folder: Folder, name: str, content: str, told: str) -> None:
     folder.files[name] = content
     assert any(told in problem for problem in folder.problems())
 
 
-def test_a_folder_without_a_file_and_a_file_that_is_not_there_are_named(folder: Folder) -> None:
+def test_an_empty_folder_and_a_missing_file_are_named(folder: Folder) -> None:
     del folder.files["countries/it.yaml"]
     assert "countries/: no *.yaml file in this folder" in folder.problems()
     with pytest.raises(ConfigError, match=r"^none.yaml: cannot be read: No such file or directory$"):
@@ -418,13 +414,13 @@ def test_a_folder_without_a_file_and_a_file_that_is_not_there_are_named(folder: 
         gate("clients", 0, to=SWITCH | {"sources": ["::/0", "0.0.0.0/0"]}),
     ],
 )
-def test_what_is_unusual_and_sound_is_taken(folder: Folder, change: Change) -> None:
+def test_unusual_but_valid_settings_are_accepted(folder: Folder, change: Change) -> None:
     """Without a dial region; with a code of conduct; a campaign without an offer, for a day; with networks of a client."""
     folder.change(*change)
     loader.load(folder.write())
 
 
-def test_a_sector_is_held_to_the_list_of_every_country_that_has_one(folder: Folder) -> None:
+def test_a_sector_must_be_in_the_list_of_each_country_that_has_one(folder: Folder) -> None:
     """An Italian campaign may call abroad; a country without `sectors` bans no sector."""
     abroad = copy.deepcopy(folder.files["countries/it.yaml"]) | {"country": "FR", "sectors": ["energy"]}
     for name in ("sector_bans", "unique_caller_ids"):
@@ -437,7 +433,7 @@ def test_a_sector_is_held_to_the_list_of_every_country_that_has_one(folder: Fold
     assert loader.load(folder.write()).lines["acme-fibre"].campaign.sector == "telecommunications"
 
 
-def test_a_caller_id_that_two_controllers_show_is_shared(folder: Folder) -> None:
+def test_a_caller_id_of_two_controllers_is_shared(folder: Folder) -> None:
     """The campaign is for energy, which the law bans. Different formats are the same number."""
     other = copy.deepcopy(folder.files["controllers/acme.yaml"]) | {"id": "zeta"}
     other["campaigns"][0] |= {"id": "zeta-fibre", "caller_ids": ["0844 123456", "+390844123457"]}
@@ -479,12 +475,12 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(
 
 
 @pytest.mark.parametrize("url", ["redis://redis:6379/0", "redis://gate@redis/0", "unix:///run/a:b@c.sock"])
-def test_a_url_without_a_password_is_taken(folder: Folder, url: str) -> None:
+def test_a_url_without_a_password_is_accepted(folder: Folder, url: str) -> None:
     folder.files["dialgate.yaml"] |= {"store": {"url": url}}
     assert loader.load(folder.write()).settings.store is not None
 
 
-def test_the_hash_names_the_whole_and_every_file_is_kept_by_its_own(folder: Folder) -> None:
+def test_one_hash_covers_all_files_and_each_file_is_stored_under_its_own(folder: Folder) -> None:
     first = loader.load(folder.write())
     assert loader.load(folder.write()).hash == first.hash
     entries = [

@@ -47,13 +47,13 @@ CASES: list[tuple[Any, Any, str]] = [
 
 
 @pytest.mark.parametrize(("data", "kind", "text"), CASES, ids=[text for _, _, text in CASES])
-def test_a_fault_is_said_in_plain_english(data: Any, kind: Any, text: str) -> None:
+def test_errors_are_in_plain_english(data: Any, kind: Any, text: str) -> None:
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.convert(data, kind)
     assert plain(str(refused.value)) == text
 
 
-def test_every_pattern_has_a_wording() -> None:
+def test_every_pattern_has_a_description() -> None:
     """A regular expression means nothing to an operator."""
     files = [file for folder in ("dialgate", "registry_sync") for file in (ROOT / folder).rglob("*.py")]
     found = {
@@ -75,5 +75,5 @@ def test_every_pattern_has_a_wording() -> None:
         (".nothing", ()),
     ],
 )
-def test_the_values_allowed_at_a_place_are_found(place: str, allowed: tuple[str, ...]) -> None:
+def test_the_allowed_values_of_a_field_are_found(place: str, allowed: tuple[str, ...]) -> None:
     assert choices(Stem | Leaf, place) == allowed

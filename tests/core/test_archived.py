@@ -28,5 +28,5 @@ RECORDS = msgspec.json.Decoder(Archived).decode_lines((FOLDER / "decisions.jsonl
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.about)
-def test_an_archived_record_is_decided_again_as_it_was(record: Archived) -> None:
+def test_an_archived_record_replays_to_the_same_decision(record: Archived) -> None:
     assert decide(record.facts, LAW) == record.decision

@@ -15,7 +15,7 @@ CASES = all_cases()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}: {case.about}")
-def test_the_case_is_decided_as_wanted(case: Case) -> None:
+def test_each_case_gets_the_expected_decision(case: Case) -> None:
     decision = decide(facts_of(case), case_law(case))
     want = case.want
     assert ("allow" if decision.allow else "deny", [reason.code for reason in decision.reasons]) == (

@@ -64,7 +64,7 @@ def with_law(**sections: Any) -> Law:
 # ---- a rule that fails, a rule that advises --------------------------------------------------------------------------
 
 
-def test_a_rule_that_raises_denies_and_its_message_tells_nothing_of_the_facts() -> None:
+def test_a_rule_that_raises_denies_without_revealing_the_facts() -> None:
     def broken(_facts: Facts, _law: Binding) -> Outcome:
         raise LookupError("+390612345678")
 
@@ -78,7 +78,7 @@ ALWAYS = {"source": "s", "from": date(2018, 1, 1), "weekday": ["00:00-24:00"]}
 
 
 @pytest.mark.parametrize("severity", ["statute", "recommendation"])
-def test_the_decision_is_deny_where_a_real_rule_fails_for_an_instant_that_is_no_day(severity: str) -> None:
+def test_the_decision_is_deny_if_a_real_rule_fails_for_an_impossible_date(severity: str) -> None:
     """Also if it failed on a recommendation, which cannot deny by itself."""
     law = with_law(hours=[{**ALWAYS, "severity": severity}])
     decision = decide(replace(base(), at=BEYOND_THE_CALENDAR), law)
@@ -112,7 +112,7 @@ CONSENT = {
 
 
 @pytest.mark.parametrize(("rule", "sections", "facts"), RECOMMENDED, ids=[each[0] for each in RECOMMENDED])
-def test_a_recommendation_turns_to_a_pass_that_says_so_and_changes_nothing_else(
+def test_a_recommendation_becomes_a_marked_pass_and_changes_nothing_else(
     rule: str, sections: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     data: dict[str, Any] = law_data("IT")
@@ -142,7 +142,7 @@ def test_a_recommendation_turns_to_a_pass_that_says_so_and_changes_nothing_else(
     assert (advised.allow, advised.basis, advised.valid_until) == (True, before.basis, before.valid_until)
 
 
-def test_what_is_denied_by_law_is_not_softened_by_a_recommendation() -> None:
+def test_a_recommendation_does_not_soften_a_denial_by_law() -> None:
     law = with_law(
         rest=[*law_data("IT")["rest"], {**law_data("IT")["rest"][0], "severity": "recommendation"}]
     )
@@ -188,16 +188,16 @@ SILENT = {"attempts": [{"decision": "d", "at": "-1d", "campaign": "c", "result":
         ({**LATE, "known": {**SILENT, "revocations": [{"seq": 1, "at": "-1d", "scope": "everyone"}]}}, ""),
     ],
 )
-def test_an_instant_is_promised_only_if_time_lifts_every_deny(facts: dict[str, Any], not_before: str) -> None:
+def test_not_before_is_given_only_if_time_ends_every_denial(facts: dict[str, Any], not_before: str) -> None:
     assert decide(base(**facts), IT).not_before == (instant(not_before) if not_before else 0)
 
 
-def test_a_contract_without_end_may_be_entered_with_the_last_day_there_is() -> None:
+def test_an_open_ended_contract_may_end_on_the_last_possible_day() -> None:
     forever = {"contracts": [{"id": "k", "starts": "2025-01-01", "ends": "9999-12-31", "marketing": True}]}
     assert decide(base(known=forever, listings=[]), IT).basis == "contract:k"
 
 
-def test_a_consent_without_end_under_a_law_without_limit_ends_no_allow() -> None:
+def test_an_unlimited_consent_does_not_end_an_allow() -> None:
     decision = decide(base(known=CONSENT, listings=[]), with_law(consents=[]))
     assert decision.basis == "consent:c1"
     assert decision.outcomes["lawful_basis"] == Pass("consent:c1", 0)
@@ -415,7 +415,7 @@ def time_denies(facts: Facts) -> list[str]:
 
 @PROPERTY
 @given(ANY, REVOCATIONS)
-def test_a_stop_that_stands_denies_and_no_stop_ever_allows(facts: Facts, stop: Revocation) -> None:
+def test_a_revocation_in_force_denies_and_no_revocation_allows(facts: Facts, stop: Revocation) -> None:
     """Adding a revocation that binds always denies; adding any never turns a deny into an allow."""
     stop = shifted(stop, facts.at - AT, 0)
     after = decide(
@@ -440,7 +440,7 @@ def test_a_decision_replays_from_its_record(facts: Facts) -> None:
 
 @PROPERTY
 @given(ANY)
-def test_nothing_is_allowed_without_a_basis_that_is_among_the_facts(facts: Facts) -> None:
+def test_no_call_is_allowed_without_a_legal_basis_in_the_facts(facts: Facts) -> None:
     """An allow names its legal basis, which is recorded, in force, and accepted for such a call."""
     decision = decide(facts, IT)
     event("allow" if decision.allow else "deny")
@@ -470,7 +470,7 @@ def test_nothing_is_allowed_without_a_basis_that_is_among_the_facts(facts: Facts
 
 @PROPERTY
 @given(ANY)
-def test_a_marketing_call_is_allowed_only_past_the_registry(facts: Facts) -> None:
+def test_a_marketing_call_needs_a_clear_registry_answer_or_an_exemption(facts: Facts) -> None:
     """A sale is allowed on an unexpired *not enrolled*, on a contract or request, or by the documented exception."""
     decision = decide(facts, IT)
     if (
@@ -491,7 +491,7 @@ def test_a_marketing_call_is_allowed_only_past_the_registry(facts: Facts) -> Non
 
 @PROPERTY
 @given(LATE_IN_WINTER)
-def test_what_time_denies_is_lifted_at_the_instant_that_was_promised_and_not_a_second_before(
+def test_a_denial_by_time_ends_at_not_before_and_not_a_second_earlier(
     facts: Facts,
 ) -> None:
     """At `not_before`, all else equal, hours, frequency and rest no longer deny; one second before, one of them does."""
@@ -509,7 +509,7 @@ def test_what_time_denies_is_lifted_at_the_instant_that_was_promised_and_not_a_s
 
 @PROPERTY
 @given(ANY, st.integers(0, 999))
-def test_an_allow_holds_until_the_end_that_was_told(facts: Facts, permille: int) -> None:
+def test_an_allow_holds_until_valid_until(facts: Facts, permille: int) -> None:
     """Within `valid_until`, with everything else unchanged, the decision is still allow, to the last millisecond."""
     decision = decide(facts, IT)
     event("allow" if decision.allow else "deny")
@@ -523,7 +523,7 @@ def test_an_allow_holds_until_the_end_that_was_told(facts: Facts, permille: int)
 
 @PROPERTY
 @given(ANY)
-def test_where_attempts_forbid_nothing_the_same_is_decided_word_for_word_as_without_them(
+def test_attempts_within_the_limits_do_not_change_the_decision(
     facts: Facts,
 ) -> None:
     without = decide(replace(facts, known=replace(facts.known, attempts=())), IT)
@@ -544,7 +544,7 @@ def test_where_attempts_forbid_nothing_the_same_is_decided_word_for_word_as_with
     ],
     ids=["below the limit", "at the limit", "no limit"],
 )
-def test_attempts_forbid_what_they_make_too_many(law: Law, attempts: int, reasons: list[str]) -> None:
+def test_attempts_beyond_a_limit_are_denied(law: Law, attempts: int, reasons: list[str]) -> None:
     made = [
         {"decision": f"a-{each}", "at": f"2026-11-{24 - each}T09:00:00+01:00", "campaign": "c"}
         for each in range(attempts)
@@ -555,7 +555,7 @@ def test_attempts_forbid_what_they_make_too_many(law: Law, attempts: int, reason
 
 
 @pytest.mark.parametrize("law", [IT, with_law(frequency=[])], ids=["limits", "no limits"])
-def test_a_silent_call_and_a_request_are_never_without_effect(law: Law) -> None:
+def test_silent_calls_and_call_requests_are_always_considered(law: Law) -> None:
     facts = base(
         known={"attempts": [{"decision": "a-1", "at": "2026-11-24T09:00:00+01:00", "campaign": "c"}]}
     )
@@ -568,7 +568,7 @@ def test_a_silent_call_and_a_request_are_never_without_effect(law: Law) -> None:
 
 @PROPERTY
 @given(st.one_of(ANY, ANY.map(lambda facts: replace(facts, known=Known(seq=7)))), st.integers(0, 999))
-def test_what_lasts_is_decided_word_for_word_the_same_until_its_end(facts: Facts, permille: int) -> None:
+def test_a_lasting_decision_is_identical_until_its_end(facts: Facts, permille: int) -> None:
     """On equal facts, at every instant before the end that `lasts_until` names."""
     decision = decide(facts, IT)
     end = lasts_until(facts, IT, decision)
@@ -582,7 +582,7 @@ def test_what_lasts_is_decided_word_for_word_the_same_until_its_end(facts: Facts
 
 
 @pytest.mark.parametrize("ahead", ["request", "consent", "confirmation"])
-def test_an_allow_lasts_no_longer_than_until_something_dated_ahead_begins(ahead: str) -> None:
+def test_an_allow_lasts_at_most_until_a_future_entry_begins(ahead: str) -> None:
     """From then on it is the legal basis of the call, and is recorded."""
     facts = base()
     begins = facts.at + MINUTE
@@ -600,7 +600,7 @@ def test_an_allow_lasts_no_longer_than_until_something_dated_ahead_begins(ahead:
     assert lasts_until(facts, IT, decision) == begins
 
 
-def test_a_deny_lasts_no_longer_than_the_answer_of_another_registry_whose_deny_would_come_first() -> None:
+def test_a_denial_lasts_at_most_as_long_as_the_answer_of_a_registry_that_would_deny_first() -> None:
     (rpo,) = law_data("IT")["registries"]
     law = with_law(registries=[{**rpo, "id": "first"}, rpo])
     facts = base()
@@ -614,7 +614,7 @@ def test_a_deny_lasts_no_longer_than_the_answer_of_another_registry_whose_deny_w
     assert lasts_until(facts, law, decision) <= expires
 
 
-def test_an_allow_ends_with_the_quarter_of_an_hour_where_the_laws_own_clock_is_not_the_persons() -> None:
+def test_an_allow_ends_with_the_quarter_hour_if_the_law_uses_another_time_zone() -> None:
     facts = base(zones=["Atlantic/Canary"])
     assert decide(facts, IT).valid_until == facts.at + 15 * MINUTE
 
@@ -623,7 +623,7 @@ LISTED = [{"registry": "rpo", "answer": "listed", "consulted_at": "-4d", "listed
 
 
 @pytest.mark.parametrize("basis", ["request", "consent"])
-def test_a_denial_lasts_no_instant_where_something_dated_ahead_may_open_the_call(basis: str) -> None:
+def test_a_denial_does_not_last_if_a_future_entry_may_allow_the_call(basis: str) -> None:
     """The reason itself does not depend on the time. If nothing is recorded about the person, the denial lasts."""
     facts = base(registries=LISTED, controller={"consent_after_listing": True})
     begins = facts.at + MINUTE
@@ -641,7 +641,7 @@ def test_a_denial_lasts_no_instant_where_something_dated_ahead_may_open_the_call
 
 
 @pytest.mark.parametrize("day", range(23, 30))
-def test_a_call_outside_the_hours_is_refused_with_the_day_and_the_time_of_its_place(day: int) -> None:
+def test_a_denial_outside_the_hours_names_the_local_day_and_time(day: int) -> None:
     """The 23rd is a Monday."""
     decision = decide(base(f"2026-11-{day}T03:04:05+01:00", **ADHERENT), IT)
     name, kind = calendar.day_name[day - 23], ("weekday", "saturday", "sunday")[max(day - 27, 0)]

@@ -67,7 +67,7 @@ def is_as_wanted(case: Case, law: Law) -> bool:
 
 
 @pytest.mark.parametrize(("kind", "index", "key", "days"), SHIFTS)
-def test_a_date_that_is_off_by_a_day_is_noticed_by_a_case(kind: str, index: int, key: str, days: int) -> None:
+def test_a_case_fails_if_a_date_is_off_by_a_day(kind: str, index: int, key: str, days: int) -> None:
     data, day = shifted(kind, index, key, days)
     affected = [case for case in CASES[day] if kind not in case.law]
     noticed = any(not is_as_wanted(case, parse_law(merged(data, case.law))) for case in affected)
@@ -76,5 +76,5 @@ def test_a_date_that_is_off_by_a_day_is_noticed_by_a_case(kind: str, index: int,
     )
 
 
-def test_the_dates_without_effect_are_dates_of_the_file() -> None:
+def test_the_listed_dates_without_effect_are_in_the_file() -> None:
     assert set(SHIFTS) >= WITHOUT_EFFECT.keys()

@@ -116,7 +116,7 @@ def _denied(file: str) -> list[Row]:
 
 
 @pytest.mark.parametrize(("change", "file"), LOOSENED, ids=[change for change, _ in LOOSENED])
-def test_a_loosened_place_is_noticed(change: str, file: str) -> None:
+def test_a_loosened_value_fails_a_table(change: str, file: str) -> None:
     law = loosened(change)
     assert any(question for row in _denied(file) for question in row.unlawful_allows(law))
 
@@ -138,7 +138,7 @@ TWELVE = (
 )
 
 
-def test_twelve_places_loosened_at_once_fail_a_dozen_rows() -> None:
+def test_twelve_values_loosened_at_once_fail_a_dozen_rows() -> None:
     assert set(TWELVE) <= {change for change, _ in LOOSENED}
     law = loosened(*TWELVE)
     failed = Counter(row.file for row in ROWS if any(row.unlawful_allows(law)))
@@ -175,7 +175,7 @@ def _follows(later: dict[str, Any], earlier: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("path", sorted(COUNTRIES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_sections_of_one_kind_meet_or_the_file_says_why_not(path: Path) -> None:
+def test_sections_of_one_kind_are_contiguous_or_the_file_explains_the_gap(path: Path) -> None:
     assert unmet(path.read_text("utf-8")) == []
 
 
@@ -207,7 +207,7 @@ def test_a_gap_or_an_overlap_of_sections_is_found(until: str, scope: str, found:
         ("sector", law_of("IT").sectors),
     ],
 )
-def test_the_words_of_an_axis_are_all_the_values_there_are(axis: str, values: tuple[str, ...]) -> None:
+def test_each_axis_has_a_word_for_every_value(axis: str, values: tuple[str, ...]) -> None:
     assert sorted(read_words().axes[axis]) == sorted(values)
 
 
@@ -218,7 +218,7 @@ TABLE: dict[str, Any] = {
 }
 
 
-def test_a_row_answers_for_all_words_of_the_axes_that_it_does_not_name() -> None:
+def test_a_row_covers_all_words_of_axes_that_it_does_not_name() -> None:
     sale, debt = table_rows("file", TABLE, read_words())
     assert [str(question) for question in sale.questions] == ["sale, consumer", "sale, business"]
     assert (set(sale.answer), set(debt.answer)) == (set[str](), {"a", "b"})
@@ -241,7 +241,7 @@ def test_a_row_answers_for_all_words_of_the_axes_that_it_does_not_name() -> None
         ({"given": {"basis": "rain"}}, "'rain' is unknown"),
     ],
 )
-def test_a_table_that_leaves_a_question_open_is_refused(changed: dict[str, Any], problem: str) -> None:
+def test_an_incomplete_table_is_refused(changed: dict[str, Any], problem: str) -> None:
     with pytest.raises(GridError, match=re.escape(problem)):
         table_rows("file", {**TABLE, **changed}, read_words())
 

@@ -39,7 +39,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         *((f"{name}.0.limti", f"`$.{name}[0]`") for name in SECTIONS),
     ],
 )
-def test_a_key_that_no_law_has_is_refused_by_its_place(path: str, where: str) -> None:
+def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
     with pytest.raises(LawError, match="unknown field") as refused:
         parse_law(changed(path, 1))
     assert where in str(refused.value)
@@ -114,7 +114,7 @@ def test_a_key_that_no_law_has_is_refused_by_its_place(path: str, where: str) ->
         ("legal_basis", [], "in `legal_basis`"),
     ],
 )
-def test_a_value_that_no_law_has_is_refused_by_its_place(path: str, value: object, where: str) -> None:
+def test_an_invalid_value_is_refused_with_its_path(path: str, value: object, where: str) -> None:
     with pytest.raises(LawError) as refused:
         parse_law(changed(path, value))
     assert where in str(refused.value)
@@ -126,21 +126,21 @@ def test_a_limit_counts_over_a_day_or_ten_years(days: int) -> None:
 
 
 @pytest.mark.parametrize(("counting", "days"), [("earlier", 31), ("rolling", 32)])
-def test_a_registrys_answers_hold_as_long_as_their_way_of_counting_allows(counting: str, days: int) -> None:
+def test_the_validity_of_registry_answers_depends_on_how_it_is_counted(counting: str, days: int) -> None:
     data = changed("registries.0.counting", counting)
     data["registries"][0]["validity_days"] = days
     assert parse_law(data).registries[0].validity_days == days
 
 
 @pytest.mark.parametrize("key", ["source", "from", "kinds"])
-def test_a_section_without_what_it_needs_is_refused(key: str) -> None:
+def test_an_incomplete_section_is_refused(key: str) -> None:
     data = copy.deepcopy(law_data("IT"))
     del data["diallable"][0][key]
     with pytest.raises(LawError, match=f"missing required field `{key}`"):
         parse_law(data)
 
 
-def test_what_is_no_mapping_is_no_law() -> None:
+def test_a_law_must_be_a_mapping() -> None:
     with pytest.raises(LawError, match="Expected `object`"):
         parse_law([])
 
@@ -187,9 +187,7 @@ ITALIAN = [(name, section) for name in SECTIONS for section in getattr(IT, name)
 
 
 @pytest.mark.parametrize(("name", "section"), ITALIAN, ids=lambda each: getattr(each, "source", each)[:60])
-def test_every_section_binds_from_its_first_day_to_its_last_and_on_no_other(
-    name: str, section: Section
-) -> None:
+def test_every_section_binds_only_from_its_first_to_its_last_day(name: str, section: Section) -> None:
     last = section.ends or date(2199, 12, 31)
     days = [section.starts - ONE_DAY, section.starts, last, last + ONE_DAY]
     bound = [section in getattr(IT.binding(in_scope(section, day)), name) for day in days]
@@ -208,7 +206,7 @@ def test_every_section_binds_from_its_first_day_to_its_last_and_on_no_other(
         ({"adherents_of": CODE}, {"adheres_to": ("a", CODE)}, {"adheres_to": (f"{CODE}s",)}),
     ],
 )
-def test_a_section_binds_whom_it_names_and_nobody_else(
+def test_a_section_binds_only_the_calls_that_it_names(
     scope: dict[str, Any], inside: dict[str, Any], outside: dict[str, Any] | None
 ) -> None:
     law = parse_law(changed("rest", [{"source": "s", "from": date(2020, 1, 1), "days": 1, **scope}]))
@@ -216,7 +214,7 @@ def test_a_section_binds_whom_it_names_and_nobody_else(
     assert outside is None or not law.binding(facts(**outside)).rest
 
 
-def test_a_recommendation_binds_nobody_and_stands_apart_as_advice() -> None:
+def test_a_recommendation_does_not_bind_and_is_kept_as_advice() -> None:
     law = parse_law(changed("rest.0.severity", "recommendation"))
     binding = law.binding(facts())
     assert not binding.rest
@@ -239,13 +237,13 @@ _SCOPES = st.fixed_dictionaries(
 
 
 @given(st.lists(_SCOPES, min_size=1, max_size=8))
-def test_what_is_remembered_is_what_would_be_selected(scopes: list[dict[str, Any]]) -> None:
+def test_a_cached_binding_equals_a_newly_selected_one(scopes: list[dict[str, Any]]) -> None:
     """A cached binding equals a newly selected one."""
     for scope in scopes:
         assert IT.binding(facts(**scope)) == IT._select(facts(**scope))
 
 
-def test_the_kinds_that_a_row_must_state_are_those_of_every_section() -> None:
+def test_the_kinds_that_a_row_must_state_come_from_all_sections() -> None:
     assert IT.stated_kinds == {"mobile"}
     assert parse_law(changed("directories", [])).stated_kinds == frozenset()
 
@@ -256,7 +254,7 @@ def test_the_calls_of_one_campaign_and_day_share_one_binding() -> None:
     assert IT.binding(facts()) is shared
 
 
-def test_the_memory_of_bindings_is_bounded_and_forgets_nothing_that_matters() -> None:
+def test_the_cache_of_bindings_is_bounded_without_changing_results() -> None:
     law: Law = parse_law(law_data("IT"))
     for n in range(2 * law_module._MEMORY + 1):
         day = date(2018, 9, 19) + n * ONE_DAY

@@ -74,7 +74,7 @@ def contract(starts: date = MAY, ends: date | None = None) -> Contract:
     return Contract(id="k1", starts=starts, ends=ends)
 
 
-def test_no_entries_are_nothing_known() -> None:
+def test_without_entries_nothing_is_known() -> None:
     assert fold([]) == Known()
 
 
@@ -103,7 +103,7 @@ def test_no_entries_are_nothing_known() -> None:
         ),
     ],
 )
-def test_a_lift_ends_the_revocation_that_it_names_and_no_other(
+def test_a_lift_ends_only_the_revocation_that_it_names(
     events: list[Event], revocations: list[Revocation]
 ) -> None:
     known = fold(entries(events))
@@ -177,7 +177,9 @@ def test_a_double_opt_in_is_confirmed_after_it_was_collected(events: list[Event]
         ([made(), ended(JUNE)], ended(MAY), None),
     ],
 )
-def test_what_holds_already_is_not_entered_again(events: list[Event], event: Ending, seq: int | None) -> None:
+def test_an_entry_that_is_in_force_is_not_recorded_again(
+    events: list[Event], event: Ending, seq: int | None
+) -> None:
     found = find_ending(entries(events), event)
     assert (found and found.seq) == seq
 
@@ -206,7 +208,7 @@ def test_an_ended_contract_stays_ended(events: list[Event], contracts: list[Cont
     [((MAY, MAY), 5), ((MAY, MAY + timedelta(days=1)), 9)],
     ids=["the same contract", "another start"],
 )
-def test_a_contract_entered_again_is_as_old_as_its_first_entry(
+def test_a_repeated_contract_keeps_the_age_of_its_first_entry(
     starts: tuple[date, date], entered_at: int
 ) -> None:
     history = [
@@ -217,7 +219,7 @@ def test_a_contract_entered_again_is_as_old_as_its_first_entry(
     assert (held.starts, held.entered_at) == (starts[1], entered_at)
 
 
-def test_a_call_request_entered_again_is_the_later_one() -> None:
+def test_a_repeated_call_request_replaces_the_earlier_one() -> None:
     asked = [CallRequested(id="r1", requested_at=1, expires_at=at, goods="gas") for at in (5, 9)]
     wanted = CallRequest(id="r1", requested_at=1, expires_at=9, goods="gas")
     assert fold(entries(asked)) == Known(seq=2, requests=(wanted,))
@@ -245,7 +247,7 @@ EVERYONE = Known(seq=7, revocations=(Revocation(seq=7, at=3, scope="everyone"),)
         ),
     ],
 )
-def test_what_binds_every_controller_binds_this_one_too(own: Known, everyone: Known, merged: Known) -> None:
+def test_an_entry_for_every_controller_binds_each_of_them(own: Known, everyone: Known, merged: Known) -> None:
     assert merge(own, everyone) == merged
 
 
@@ -268,7 +270,7 @@ revocation_events = st.one_of(
 
 
 @given(st.lists(consent_events, max_size=12))
-def test_a_consent_collected_at_or_before_a_void_is_voided_and_no_other(events: list[Event]) -> None:
+def test_a_void_affects_only_consents_collected_until_then(events: list[Event]) -> None:
     """In any order and number of consents, voids and withdrawals."""
     voids = [each.before for each in events if isinstance(each, ConsentsVoided)]
     given = fold(entries(events)).consents
@@ -278,7 +280,7 @@ def test_a_consent_collected_at_or_before_a_void_is_voided_and_no_other(events: 
 
 
 @given(st.lists(consent_events, max_size=12), st.permutations(["c1", "c2", "c3"]))
-def test_a_consent_is_open_only_if_collected_after_every_withdrawal_of_it(
+def test_a_consent_counts_only_if_collected_after_all_its_withdrawals(
     events: list[Event], order: list[str]
 ) -> None:
     """Entering every consent again, as an export does, has no effect."""

@@ -136,22 +136,20 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("raw", "home", "e164", "kind", "region", "zones"), READ)
-def test_each_way_of_writing_is_read_as_the_one_number_it_dials(
+def test_every_notation_is_read_as_the_number_that_is_dialled(
     raw: str, home: str, e164: str, kind: Kind, region: str, zones: tuple[str, ...]
 ) -> None:
     assert parse(raw, home) == Parsed(e164, kind, region, zones)
 
 
 @pytest.mark.parametrize(("raw", "home", "problem"), REFUSED)
-def test_what_could_be_dialled_otherwise_than_it_was_checked_is_refused(
-    raw: str, home: str, problem: str
-) -> None:
+def test_a_number_that_could_be_dialled_differently_is_refused(raw: str, home: str, problem: str) -> None:
     with pytest.raises(NotANumber, match=problem) as refusal:
         parse(raw, home)
     assert not set(str(refusal.value)) & set(string.digits)
 
 
-def test_of_all_ascii_only_six_separators_may_stand_between_digits() -> None:
+def test_only_six_ascii_separators_are_allowed_between_digits() -> None:
     def taken(character: str) -> bool:
         try:
             return parse(f"+3906{character}12345678").e164 == "+390612345678"
@@ -162,7 +160,7 @@ def test_of_all_ascii_only_six_separators_may_stand_between_digits() -> None:
     assert parse("+39(06)12345678").e164 == "+390612345678"
 
 
-def test_thirty_two_characters_are_read_and_thirty_three_are_not() -> None:
+def test_at_most_thirty_two_characters_are_read() -> None:
     assert parse("+39 06" + " " * 18 + "12345678").e164 == "+390612345678"
     with pytest.raises(NotANumber, match="longer"):
         parse("+39 06" + " " * 19 + "12345678")
@@ -256,7 +254,7 @@ HOMES = st.sampled_from(["", "IT", "US", "GB", "FR", "SM"])
 @given(ANYTHING, HOMES)
 @example("112", "IT")
 @example("(" * 16 + "0" * 16, "IT")
-def test_what_is_read_reads_as_itself_again_and_a_refusal_tells_no_digit(raw: str, home: str) -> None:
+def test_a_parsed_number_parses_to_itself_and_an_error_contains_no_digit(raw: str, home: str) -> None:
     """For any string, `parse` returns a number that parses to itself, or raises `NotANumber` without a digit."""
     try:
         parsed = parse(raw, home)
@@ -279,7 +277,7 @@ def test_no_digit_is_dialled_that_was_not_written(raw: str) -> None:
 
 
 @given(ANYTHING, HOMES)
-def test_any_caller_id_has_a_form_and_a_number_only_if_it_was_read(raw: str, home: str) -> None:
+def test_any_caller_id_gets_a_form_and_only_a_readable_one_gets_a_number(raw: str, home: str) -> None:
     """`parse_caller_id` never raises, and its result parses to itself."""
     caller_id = parse_caller_id(raw, home)
     if caller_id.form in {NUMBER, SHORT}:
@@ -289,7 +287,7 @@ def test_any_caller_id_has_a_form_and_a_number_only_if_it_was_read(raw: str, hom
 
 
 @given(ANYTHING)
-def test_the_fast_answer_is_the_slow_answer_whatever_comes_in(raw: str) -> None:
+def test_the_fast_path_agrees_with_the_slow_path_on_any_input(raw: str) -> None:
     """On any string a fast answer is the slow answer, and on `+39` and digits there is a fast answer if a slow one."""
     fast, slow = _fast(raw), _told(_slow, raw, "")
     assert fast == slow or (fast is None and (isinstance(slow, str) or not re.fullmatch(r"\+39[0-9]*", raw)))
@@ -304,7 +302,7 @@ ABROAD = st.builds(
 
 @given(st.one_of(NUMBERISH, LOOSE, ABROAD), HOMES)
 @example("33612345678", "IT")
-def test_the_way_a_number_is_written_changes_its_cost_and_not_its_answer(raw: str, home: str) -> None:
+def test_the_notation_of_a_number_does_not_change_the_result(raw: str, home: str) -> None:
     """`parse`, with all its short cuts, answers and refuses as the slow path does."""
     assert _told(parse, raw, home) == _told(_slow, raw, home)
 

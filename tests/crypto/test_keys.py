@@ -58,7 +58,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_a_broken_key_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_key_file_is_refused_and_not_changed(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -67,7 +67,7 @@ def test_a_broken_key_file_is_refused_and_left_as_it_is(tmp_path: Path, content:
     assert path.read_bytes() == content
 
 
-def test_a_folder_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(KeysUnusable, match="No such file or directory"):
         Keys.open(tmp_path / "absent" / "keys.json")
 
@@ -84,7 +84,7 @@ def test_a_month_lasts_from_its_first_to_its_last_millisecond_in_utc(tmp_path: P
     assert len({november, december, january}) == 3
 
 
-def test_what_one_process_made_another_finds(tmp_path: Path) -> None:
+def test_two_processes_keep_the_months_that_each_creates(tmp_path: Path) -> None:
     """Two writers of one key file: neither may lose the month that the other has just created."""
     path = tmp_path / "keys.json"
     one, other = Keys.open(path), Keys.open(path)
@@ -106,7 +106,7 @@ def test_processes_that_need_a_new_month_at_once_agree_on_its_keys(tmp_path: Pat
     assert len({process.communicate()[0] for process in started}) == 1
 
 
-def test_a_retired_month_is_unreadable_and_unlinkable_for_every_process_and_for_ever(tmp_path: Path) -> None:
+def test_a_retired_month_is_unreadable_and_unlinkable_in_every_process(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     serving, command = Keys.open(path), Keys.open(path)
     sealed = serving.month(at(2026, 10)).seal(NUMBER, NONCE)
@@ -131,7 +131,7 @@ def test_only_a_past_month_with_keys_can_be_retired(tmp_path: Path, month: str) 
     assert list(keys.hashes(NUMBER)) == ["2026-10", "2026-11"]
 
 
-def test_a_month_before_the_first_one_is_not_made(tmp_path: Path) -> None:
+def test_no_month_is_created_before_the_first_one(tmp_path: Path) -> None:
     keys = Keys.open(tmp_path / "keys.json")
     keys.month(at(2026, 11))
     with pytest.raises(KeyRetired):
@@ -174,7 +174,7 @@ def november(tmp_path_factory: pytest.TempPathFactory) -> MonthKeys:
 @given(
     number=st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True), place=st.integers(0), bit=st.integers(0, 7)
 )
-def test_sealed_numbers_open_to_themselves_and_changed_ones_not_at_all(
+def test_encrypted_numbers_can_be_decrypted_and_modified_ones_cannot(
     november: MonthKeys, number: str, place: int, bit: int
 ) -> None:
     """If any bit of an encrypted number is changed, decryption fails, and the error does not contain the number."""
@@ -189,7 +189,7 @@ def test_sealed_numbers_open_to_themselves_and_changed_ones_not_at_all(
         assert number not in str(failure.value)
 
 
-def test_what_a_month_masked_is_unmasked_by_it_alone_and_for_its_decision_alone(tmp_path: Path) -> None:
+def test_a_masked_value_is_unmasked_only_by_its_month_and_for_its_decision(tmp_path: Path) -> None:
     """Otherwise the ledger's key, which is never retired, would reveal the numbers of a retired month's calls."""
     keys = Keys.open(tmp_path / "keys.json")
     month, later = keys.month(at(2026, 11)), keys.month(at(2026, 12))
@@ -237,7 +237,7 @@ def test_the_keyed_hash_is_blake2b(key: bytes, content: bytes, size: int) -> Non
 
 
 @pytest.mark.parametrize(("key", "size"), [(b"", 16), (b"k" * 65, 16), (b"k", 0), (b"k", 65)])
-def test_a_hash_that_cannot_be_is_refused(key: bytes, size: int) -> None:
+def test_an_invalid_key_or_size_of_a_hash_is_refused(key: bytes, size: int) -> None:
     with pytest.raises(ValueError, match=r"."):
         KeyedHash(key, size)
 

@@ -34,7 +34,7 @@ def digits(text: str) -> str:
 
 
 @pytest.mark.parametrize("written", WRITTEN)
-def test_a_text_is_stored_without_the_number_and_shown_as_it_was(keys: Keys, written: str) -> None:
+def test_a_text_is_stored_without_the_number_and_restored_for_display(keys: Keys, written: str) -> None:
     masker = Masker(keys, "acme")
     text = f"recordings/2026-11-24 {written}.wav"
     stored = masker.text(text, NUMBER)
@@ -44,7 +44,7 @@ def test_a_text_is_stored_without_the_number_and_shown_as_it_was(keys: Keys, wri
 
 
 @given(before=st.text(max_size=20), written=st.sampled_from(WRITTEN), after=st.text(max_size=20))
-def test_any_text_around_the_number_comes_back(keys: Keys, before: str, written: str, after: str) -> None:
+def test_any_text_around_the_number_is_restored(keys: Keys, before: str, written: str, after: str) -> None:
     masker = Masker(keys, "acme")
     stored = masker.text(f"{before} {written} {after}", NUMBER)
     assert "1234567" not in digits(stored)
@@ -52,7 +52,7 @@ def test_any_text_around_the_number_comes_back(keys: Keys, before: str, written:
         assert masker.shown(stored) == f"{before} {written} {after}"
 
 
-def test_an_id_is_hidden_the_same_each_time_so_that_it_can_be_ended(keys: Keys) -> None:
+def test_an_id_is_always_hidden_in_the_same_way_so_that_it_can_be_ended(keys: Keys) -> None:
     """Not as another controller's: otherwise their data could be joined."""
     names = [
         Masker(keys, owner).masked(_consent(id=f"form-{NUMBER}"), NUMBER).id
@@ -62,7 +62,7 @@ def test_an_id_is_hidden_the_same_each_time_so_that_it_can_be_ended(keys: Keys) 
     assert re.fullmatch(r"form-\+\[hidden:[0-9a-f]{16}\]", names[0])
 
 
-def test_where_a_consent_comes_from_keeps_its_length_when_the_number_is_taken_out(keys: Keys) -> None:
+def test_the_origin_of_a_consent_keeps_its_length_when_the_number_is_removed(keys: Keys) -> None:
     origin = Origin(collected_by=f"{'x' * 244} 3281234567", collected_on="2026-01-01")  # type: ignore[arg-type]  # not looked at
     masked = Masker(keys, "acme").masked(_consent(id="a", origin=origin), NUMBER)
     assert masked.origin is not None
@@ -76,12 +76,12 @@ def test_another_controllers_sealed_text_is_not_opened(keys: Keys) -> None:
     assert Masker(keys, "acme").shown("[sealed:AAAA]") == "[sealed:AAAA]"
 
 
-def test_a_sum_is_left_alone_whatever_its_digits(keys: Keys) -> None:
+def test_a_checksum_is_never_changed(keys: Keys) -> None:
     sha = "1234567" + "a" * 57
     assert Masker(keys, "acme").masked(_consent(id="a", artefact_sha256=sha), NUMBER).artefact_sha256 == sha
 
 
-def test_a_text_without_the_number_is_left_alone(keys: Keys, tmp_path: Path) -> None:
+def test_a_text_without_the_number_is_not_changed(keys: Keys, tmp_path: Path) -> None:
     assert Masker(keys, "acme").text(f"{tmp_path} 3281234568", NUMBER) == f"{tmp_path} 3281234568"
 
 

@@ -36,7 +36,7 @@ def key(tmp_path: Path) -> PermitKey:
     return PermitKey.open(tmp_path / "permit.json", NOW)
 
 
-def test_a_permit_says_what_was_allowed_and_is_read_while_it_lasts(key: PermitKey) -> None:
+def test_a_permit_contains_the_allowed_call_and_is_valid_until_it_expires(key: PermitKey) -> None:
     told = add_permit(ANSWER, key.sign, 10, NOW).permit
     wanted = Permit(decision="a-1", to=CLEAR, from_=CALLER, issued=NOW // SECOND, expires=NOW // SECOND + 10)
     assert read(told, key.is_signed, NOW) == read(told, key.is_signed, NOW + 9_999) == wanted
@@ -54,7 +54,7 @@ def test_a_permit_never_outlives_the_allow(key: PermitKey) -> None:
         assert add_permit(answer, key.sign, 10, NOW) == answer
 
 
-def test_a_permit_of_which_a_byte_was_changed_is_none(key: PermitKey, tmp_path: Path) -> None:
+def test_a_permit_with_a_changed_byte_is_invalid(key: PermitKey, tmp_path: Path) -> None:
     whole = add_permit(ANSWER, key.sign, 10, NOW).permit
     (tmp_path / "other").mkdir()
     other = PermitKey.open(tmp_path / "other" / "permit.json", NOW)
@@ -69,7 +69,7 @@ def test_a_permit_of_which_a_byte_was_changed_is_none(key: PermitKey, tmp_path: 
                 read(changed, key.is_signed, NOW)
 
 
-def test_the_key_is_made_once_and_stays(key: PermitKey, tmp_path: Path) -> None:
+def test_the_key_is_created_once_and_kept(key: PermitKey, tmp_path: Path) -> None:
     path = tmp_path / "permit.json"
     assert PermitKey.open(path, NOW + DAY).public == key.public
     assert key.public.startswith("-----BEGIN PUBLIC KEY-----")
@@ -88,7 +88,7 @@ async def ask(made: World, **more: Any) -> dict[str, Any]:
         return told
 
 
-async def test_only_who_asks_for_a_permit_gets_one_and_only_with_an_allow(running: World) -> None:
+async def test_a_permit_is_returned_only_on_request_and_only_with_an_allow(running: World) -> None:
     key = PermitKey.open(running.folder / "data" / "permit.json", NOW)
     assert "permit" not in await ask(running)
     told = await ask(running, permit=True)
@@ -144,7 +144,7 @@ async def permit(made: World, **more: Any) -> str:
 NOWHERE = "http://127.0.0.1:9"
 
 
-async def test_a_permit_opens_the_trunk_once_without_a_question(tmp_path: Path) -> None:
+async def test_a_permit_is_accepted_once_without_asking_the_gate(tmp_path: Path) -> None:
     """Kamailio's gate is down, so only a permit can allow the call."""
     async with live(tmp_path, NOWHERE) as (sip, made):
         shown = await permit(made)
@@ -155,7 +155,7 @@ async def test_a_permit_opens_the_trunk_once_without_a_question(tmp_path: Path) 
         assert invite.get("X-Dialgate-Permit") == ""
 
 
-async def test_a_permit_is_good_for_its_own_call_alone(tmp_path: Path) -> None:
+async def test_a_permit_is_valid_only_for_its_own_call(tmp_path: Path) -> None:
     async with live(tmp_path, NOWHERE) as (sip, made):
         shown = await permit(made)
         assert (await sip.dialer.call(LISTED, X_Dialgate_Permit=shown)).status == 500
@@ -172,7 +172,7 @@ async def test_a_permit_is_good_for_its_own_call_alone(tmp_path: Path) -> None:
         assert (await sip.dialer.call(X_Dialgate_Permit=shown)).status == 200
 
 
-async def test_a_permit_that_has_expired_was_made_before_or_by_another_is_none(tmp_path: Path) -> None:
+async def test_an_expired_early_or_foreign_permit_is_invalid(tmp_path: Path) -> None:
     async with live(tmp_path, NOWHERE) as (sip, _):
         at = now() // SECOND
         ours = PermitKey.open(tmp_path / "data" / "permit.json", 0)
@@ -210,7 +210,7 @@ async def subscribed(sip: Sip, made: World) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_revocation_beats_a_permit_that_was_given_before_it(tmp_path: Path) -> None:
+async def test_a_revocation_overrides_an_earlier_permit(tmp_path: Path) -> None:
     """Kamailio has received the revocation and asks the gate, which denies."""
     async with live(tmp_path) as (sip, made), subscribed(sip, made):
         shown = await permit(made)
@@ -226,7 +226,7 @@ async def test_a_revocation_beats_a_permit_that_was_given_before_it(tmp_path: Pa
         assert sip.at_the_trunks == []
 
 
-async def test_where_only_permits_count_a_call_without_one_is_refused(tmp_path: Path) -> None:
+async def test_a_call_without_a_permit_is_refused_if_permits_are_required(tmp_path: Path) -> None:
     async with live(tmp_path, PERMIT_ONLY="") as (sip, made):
         refused = await sip.dialer.call()
         assert (refused.status, "permit.missing" in refused.get("Reason")) == (608, True)

@@ -26,7 +26,7 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize("written", WRITTEN)
-def test_a_number_is_blanked_however_it_is_written(written: str) -> None:
+def test_a_number_is_blanked_in_any_notation(written: str) -> None:
     for text in (written, f"lead {written} of May", f"{written}, again {written}"):
         for left in (blanked(text), without(text, NUMBER), without_raw(text, f"{NUMBER} ext. 5")):
             assert digits_of(left) == ""
@@ -41,12 +41,12 @@ def words_of(text: str) -> list[str]:
 @pytest.mark.parametrize(
     "text", ["", "acme-fibre", "winter 2024", "1732524.1", "a1b2c3d4e5f6", "call 17, agent 4"]
 )
-def test_what_is_no_number_stays(text: str) -> None:
+def test_text_without_a_number_is_kept(text: str) -> None:
     assert without(text, NUMBER) == without_raw(text, NUMBER) == text
     assert taken_out(text, NUMBER, lambda _: "[x]") == text
 
 
-def test_an_id_with_the_digits_of_another_number_stays_what_it_was() -> None:
+def test_an_id_with_the_digits_of_another_number_is_kept() -> None:
     assert without("1795510800.4711", NUMBER) == "1795510800.4711"
     assert taken_out("20261124 and 333 1234567", NUMBER, lambda _: "#") == "20261124 and #"
 
@@ -64,7 +64,7 @@ def test_a_reading_joins_neighbouring_groups() -> None:
 
 
 @given(some.text(some.sampled_from("0123456789 +-._/()ab\n"), max_size=30))
-def test_ascii_text_is_blanked_as_any_other(text: str) -> None:
+def test_ascii_text_is_blanked_like_any_other(text: str) -> None:
     """ASCII text has a fast path; a letter of another script at the beginning forces the slow path."""
     assert "é" + blanked(text) == blanked("é" + text)
 
@@ -97,12 +97,12 @@ EDGES = [
 
 
 @pytest.mark.parametrize(("text", "left"), EDGES)
-def test_what_is_left_of_an_id_that_holds_the_number(text: str, left: str) -> None:
+def test_an_id_that_contains_the_number_is_blanked(text: str, left: str) -> None:
     assert without(text, NUMBER) == left
 
 
 @pytest.mark.parametrize("number", ["", "+"])
-def test_without_a_number_nothing_is_taken_out(number: str) -> None:
+def test_without_a_number_nothing_is_removed(number: str) -> None:
     assert without("call 3331234567", number) == "call 3331234567"
 
 
@@ -120,12 +120,12 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize(("text", "left"), UNREADABLE)
-def test_what_is_left_of_an_id_that_holds_part_of_a_number_that_cannot_be_read(text: str, left: str) -> None:
+def test_seven_digits_of_an_unreadable_number_are_blanked(text: str, left: str) -> None:
     assert without_raw(text, "06 1234 5678 901 ext.") == left
 
 
 @pytest.mark.parametrize("raw", ["", "anonymous", "061234"])
-def test_fewer_than_seven_digits_give_nothing_away(raw: str) -> None:
+def test_fewer_than_seven_digits_are_kept(raw: str) -> None:
     assert without_raw("id 061234 5", raw) == "id 061234 5"
 
 
@@ -133,5 +133,5 @@ def test_fewer_than_seven_digits_give_nothing_away(raw: str) -> None:
     ("text", "left"),
     [("1234567", "[x]"), ("234567", "234567"), ("1a2b3c4d5e6f7", "1a2b3c4d5e6f7"), ("1----234567", "[x]")],
 )
-def test_what_is_left_where_only_the_number_is_taken_out(text: str, left: str) -> None:
+def test_only_the_number_itself_is_replaced(text: str, left: str) -> None:
     assert taken_out(text, NUMBER, lambda _: "[x]") == left

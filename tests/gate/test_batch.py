@@ -110,7 +110,7 @@ async def test_each_call_of_a_batch_gets_the_answer_that_it_gets_alone(tmp_path:
                 assert (record.decision.allow, record.id) == (answer.decision == "allow", answer.decision_id)
 
 
-async def test_a_denial_is_not_remembered_past_a_call_request_that_is_dated_ahead(tmp_path: Path) -> None:
+async def test_a_cached_denial_ends_when_a_future_call_request_begins(tmp_path: Path) -> None:
     """Use the same objects as before, because verdicts are cached by identity."""
     async with world.running(tmp_path) as running:
         gatherer, client = running.app.gate._gatherer, running.app.config.settings.clients[0]
@@ -132,7 +132,7 @@ async def test_a_denial_is_not_remembered_past_a_call_request_that_is_dated_ahea
         assert len(judged) == 1, "all five were asked of the same objects"
 
 
-async def test_grounds_are_written_once_and_anew_in_each_segment(tmp_path: Path) -> None:
+async def test_grounds_are_written_once_per_segment(tmp_path: Path) -> None:
     async with world.running(tmp_path, log_segment_mb=1) as running:
         await world.load_list(running)
         client = running.app.config.settings.clients[0]

@@ -122,7 +122,7 @@ class Log(Struct):
                     self.allows[self.called(record)].append(record.id)
 
 
-async def test_what_was_told_survives_every_kill(tmp_path: Path) -> None:
+async def test_every_response_survives_every_kill(tmp_path: Path) -> None:
     config = world.write_folder(tmp_path, log_segment_mb=1, checkpoint_seconds=0.5, log_archive_hours=0.0003)
     data = tmp_path / "data"
     world.publish_answers(data, {number: number in LISTED for number in CALLED}, wall_clock() - DAY)

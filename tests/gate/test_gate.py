@@ -58,7 +58,7 @@ def codes(answer: Answer) -> list[str]:
 # ---- counting --------------------------------------------------------------------------------------------------------
 
 
-async def test_of_a_hundred_simultaneous_checks_on_a_limit_of_five_exactly_five_are_allowed(
+async def test_exactly_five_of_a_hundred_simultaneous_checks_are_allowed(
     running: World,
 ) -> None:
     answers = await asyncio.gather(*(ask(running) for _ in range(100)))
@@ -87,7 +87,7 @@ async def test_the_last_call_that_a_limit_allows_is_repeated_without_counting_it
     assert codes(await ask(running, call_id="5")) == ["frequency.exceeded"]
 
 
-async def test_calls_without_an_id_shift_no_repeated_answer_to_another_question(running: World) -> None:
+async def test_calls_without_an_id_do_not_mix_up_repeated_answers(running: World) -> None:
     allowed, denied = await ask(running, call_id="a"), await ask(running, LISTED, call_id="b")
     asked = [("", LISTED), ("a", CLEAR), ("", CLEAR), ("b", LISTED), ("c", CLEAR)]
     answers = await asyncio.gather(*(ask(running, to, call_id=name) for name, to in asked))
@@ -122,7 +122,7 @@ async def test_a_silent_call_is_not_repeated_under_its_old_allow(running: World)
     assert codes(await ask(running, call_id="a")) == ["frequency.rest"]
 
 
-async def test_a_repeat_is_not_told_before_the_record_is_on_the_disk(running: World) -> None:
+async def test_a_repeated_answer_is_sent_only_when_its_record_is_on_disk(running: World) -> None:
     recorder, loop = running.app._recorder, asyncio.get_running_loop()
     loop.remove_reader(recorder._syncing.fileno())  # so that finished syncs are not noticed
     first = asyncio.ensure_future(ask(running, call_id="a"))
@@ -175,14 +175,14 @@ async def test_a_sync_without_a_write_is_not_timed_from_a_write_long_ago(running
     assert took < 60
 
 
-async def test_what_a_stranger_guesses_is_not_remembered_for_the_owner(running: World) -> None:
+async def test_a_strangers_check_does_not_affect_the_answer_to_the_owner(running: World) -> None:
     stranger = msgspec.structs.replace(client_of(running), name="stranger", controllers=())
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="stranger", interface="test")
     await running.app.gate.check(call, stranger)
     assert (await ask(running)).decision == "allow"
 
 
-async def test_a_call_list_that_was_changed_on_the_disk_is_left_out(running: World) -> None:
+async def test_a_call_list_that_was_changed_on_disk_is_not_used(running: World) -> None:
     (path,) = (running.app.config.data / "lists").glob("*.numbers")
     flip(path, -1)
     running.app.gate._gatherer.use_lists({})
@@ -193,7 +193,9 @@ async def test_a_call_list_that_was_changed_on_the_disk_is_left_out(running: Wor
     assert "list.unknown" in codes(await ask(running))
 
 
-async def test_a_call_list_serves_no_campaign_that_is_another_controllers_by_now(running: World) -> None:
+async def test_a_call_list_is_not_used_for_a_campaign_that_moved_to_another_controller(
+    running: World,
+) -> None:
     assert (await ask(running)).decision == "allow"
     path = running.folder / "controllers" / "acme.yaml"
     written = path.read_text()
@@ -208,7 +210,7 @@ async def test_a_call_list_serves_no_campaign_that_is_another_controllers_by_now
     assert codes(answer) == ["list.unknown", "consent.missing"]
 
 
-async def test_an_opt_out_is_taken_also_when_the_campaign_is_gone(running: World) -> None:
+async def test_an_opt_out_is_accepted_after_the_campaign_was_removed(running: World) -> None:
     allowed = await ask(running)
     path = running.folder / "controllers" / "acme.yaml"
     path.write_text(path.read_text().replace("acme-fibre", "acme-autumn"))
@@ -219,7 +221,7 @@ async def test_an_opt_out_is_taken_also_when_the_campaign_is_gone(running: World
 
 
 @pytest.mark.parametrize("controllers", [("acme",), ("acme", "beta"), ("beta",)])
-async def test_an_opt_out_is_for_who_called_also_when_the_campaign_is_anothers_by_now(
+async def test_an_opt_out_applies_to_the_calling_controller_even_if_the_campaign_moved(
     running: World, controllers: tuple[str, ...]
 ) -> None:
     allowed = await ask(running)
@@ -238,7 +240,7 @@ async def test_an_opt_out_is_for_who_called_also_when_the_campaign_is_anothers_b
     assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
 
 
-async def test_a_manifest_that_is_no_text_is_refused_and_the_last_good_one_stays(running: World) -> None:
+async def test_a_binary_manifest_is_refused_and_the_previous_one_stays_in_use(running: World) -> None:
     manifest = running.app.config.data / "snapshots" / "manifest.json"
     whole = manifest.read_bytes()
     manifest.write_bytes(b'{"version": "\xff"}')
@@ -250,7 +252,7 @@ async def test_a_manifest_that_is_no_text_is_refused_and_the_last_good_one_stays
     assert running.app.gate.readiness() == {}
 
 
-async def test_of_two_reports_about_a_call_the_stricter_stands(running: World) -> None:
+async def test_the_stricter_of_two_reports_about_a_call_applies(running: World) -> None:
     allowed = await ask(running)
     report = running.app.registrar.outcomes.result
     await report(client_of(running), OutcomeRequest(decision_id=allowed.decision_id, outcome="abandoned"))
@@ -276,7 +278,7 @@ async def test_a_call_that_was_not_dialled_gives_its_attempt_back(running: World
     assert [(await ask(running)).decision for _ in range(2)] == ["allow", "deny"]
 
 
-async def test_a_call_that_was_not_dialled_and_is_asked_about_again_counts_again(running: World) -> None:
+async def test_a_call_that_was_not_dialled_counts_when_it_is_checked_again(running: World) -> None:
     for number in range(6):
         first = await ask(running, call_id="a")
         assert (first.decision, number < 5) in {("allow", True), ("deny", False)}
@@ -299,7 +301,7 @@ async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(runnin
 # ---- revocation ------------------------------------------------------------------------------------------------------
 
 
-async def test_an_allow_is_not_repeated_once_the_person_said_stop(running: World) -> None:
+async def test_an_allow_is_not_repeated_after_a_revocation(running: World) -> None:
     assert (await ask(running, call_id="a")).decision == "allow"
     await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
     again = await ask(running, call_id="a")
@@ -370,7 +372,7 @@ async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: W
     assert first.config in {path.name for path in folder.iterdir()}
 
 
-async def test_no_called_number_stands_in_clear_in_any_file(running: World) -> None:
+async def test_no_file_contains_a_called_number_in_plain_text(running: World) -> None:
     await ask(running, call_id="a")
     await ask(running, to="06 12345678")
     await ask(running, to="+393331234567 x")
@@ -386,7 +388,7 @@ async def test_no_called_number_stands_in_clear_in_any_file(running: World) -> N
     assert found == []
 
 
-async def test_a_simulation_leaves_nothing_behind(running: World) -> None:
+async def test_a_simulation_records_nothing(running: World) -> None:
     client = client_of(running)
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
     for _ in range(10):
@@ -499,7 +501,7 @@ async def test_a_log_folder_that_cannot_be_written_is_a_deny_and_recovers(
         assert (await ask(running)).decision_id
 
 
-async def test_a_damaged_snapshot_is_refused_and_the_last_good_one_stays(running: World) -> None:
+async def test_a_damaged_snapshot_is_refused_and_the_previous_one_stays_in_use(running: World) -> None:
     folder = running.app.config.data / "snapshots"
     good = running.app.status().snapshot
     world.publish_answers(running.app.config.data, {LISTED: False}, NOW - HOUR)
@@ -518,7 +520,7 @@ async def test_a_damaged_snapshot_is_refused_and_the_last_good_one_stays(running
     assert (await ask(running, to=LISTED)).decision == "allow"
 
 
-async def test_a_broken_configuration_leaves_the_last_good_one_in_force(running: World) -> None:
+async def test_an_invalid_configuration_leaves_the_previous_one_in_force(running: World) -> None:
     path = running.folder / "dialgate.yaml"
     whole = path.read_text()
     path.write_text("listen: [")
@@ -533,7 +535,7 @@ async def test_a_broken_configuration_leaves_the_last_good_one_in_force(running:
     assert (await ask(running)).decision == "allow"
 
 
-async def test_a_clock_that_steps_back_is_a_deny_until_it_is_right_again(running: World) -> None:
+async def test_calls_are_denied_while_the_clock_is_behind(running: World) -> None:
     assert (await ask(running)).decision == "allow"
     running.hand.at -= SECOND
     assert (await ask(running)).decision == "allow", "a step of a second is flattened"
@@ -545,7 +547,7 @@ async def test_a_clock_that_steps_back_is_a_deny_until_it_is_right_again(running
     assert (await ask(running)).decision == "allow"
 
 
-async def test_a_stop_is_taken_whatever_the_clock_says(running: World) -> None:
+async def test_a_revocation_is_accepted_even_if_the_clock_is_wrong(running: World) -> None:
     assert (await ask(running)).decision == "allow"
     running.hand.at -= HOUR
     await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
@@ -575,12 +577,12 @@ async def test_a_client_sees_no_campaign_of_another_controller(running: World) -
     assert codes(await running.app.gate.check(call, stranger)) == ["campaign.unknown"]
 
 
-async def test_what_no_encoder_can_write_is_still_decided(running: World) -> None:
+async def test_a_call_with_unencodable_text_is_still_decided(running: World) -> None:
     odd = await ask(running, to="\ud800" * 100, call_id="x")
     assert codes(odd) == ["number.invalid"]
 
 
-async def test_upkeep_ends_when_it_is_told_to_whatever_is_written_at_that_moment(running: World) -> None:
+async def test_upkeep_can_be_stopped_at_any_moment_of_a_write(running: World) -> None:
     for passes in range(6):  # turns of the event loop between the write and the end
         upkeep = asyncio.create_task(running.app.run())
         changed = running.app.registrar.changed

@@ -56,7 +56,7 @@ def with_campaigns(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("often")
-async def test_a_retired_list_opens_no_call_however_many_asked_while_it_was_taken_away(
+async def test_a_retired_list_permits_no_call_even_under_concurrent_checks(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as made:
@@ -135,7 +135,7 @@ async def test_a_caller_id_proof_binds_before_it_is_acknowledged(tmp_path: Path)
         assert await codes(made, **{"from": PROVED}) == []
 
 
-async def test_a_call_back_that_was_not_answered_takes_back_what_was_proved_before(tmp_path: Path) -> None:
+async def test_an_unanswered_call_back_ends_an_earlier_proof(tmp_path: Path) -> None:
     """Also for a gate that starts later, and if the older proof arrives last. Another caller ID keeps its proof."""
     async with running(tmp_path) as made:
         made.app.reload(with_caller_id(tmp_path, PROVED, ALSO_PROVED))
@@ -151,7 +151,7 @@ async def test_a_call_back_that_was_not_answered_takes_back_what_was_proved_befo
         assert {proof.at for proof in await store.proofs()} == {NOW - DAY, NOW - HOUR}
 
 
-async def test_a_running_gate_uses_the_list_that_took_the_place_of_another(tmp_path: Path) -> None:
+async def test_a_running_gate_uses_a_replaced_list(tmp_path: Path) -> None:
     """A number was removed from it. Nothing else is recorded about the person, so the reason is `list.unknown`."""
     async with running(tmp_path) as made:
         await load_list(made)
@@ -168,7 +168,9 @@ async def test_a_running_gate_uses_the_list_that_took_the_place_of_another(tmp_p
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_a_reload_while_lists_are_read_again_keeps_no_retired_list(tmp_path: Path, steps: int) -> None:
+async def test_a_reload_during_a_refresh_of_the_lists_keeps_no_retired_list(
+    tmp_path: Path, steps: int
+) -> None:
     async with running(tmp_path) as made:
         await load_list(made)
         await made.app._store.retire_list("acme", "rome", made.hand())
@@ -195,7 +197,7 @@ async def test_a_write_that_the_gate_cannot_read_back_is_not_acknowledged(tmp_pa
         assert "is recorded" in problem["message"]
 
 
-async def test_a_command_that_retires_a_list_ends_when_the_gate_beside_it_uses_it_no_more(
+async def test_a_retire_command_waits_until_the_running_gate_stops_using_the_list(
     tmp_path: Path,
 ) -> None:
     file = write_folder(tmp_path)
@@ -218,7 +220,7 @@ async def command(*words: str) -> tuple[int | None, bytes]:
     return running.returncode, out
 
 
-async def test_where_no_gate_runs_a_command_waits_for_none(tmp_path: Path) -> None:
+async def test_a_command_does_not_wait_if_no_gate_is_running(tmp_path: Path) -> None:
     """Also if a killed gate left its socket."""
     assert await refresh_gates(tmp_path / "data")
     file = write_folder(tmp_path)
@@ -230,7 +232,7 @@ async def test_where_no_gate_runs_a_command_waits_for_none(tmp_path: Path) -> No
         assert await refresh_gates(tmp_path / "data")
 
 
-async def test_a_gate_that_does_not_confirm_is_told_apart_from_one_that_does(tmp_path: Path) -> None:
+async def test_a_gate_that_does_not_confirm_is_reported(tmp_path: Path) -> None:
     refreshed, failing = list[int](), SharedRun(_refused)
 
     async def refresh() -> None:
@@ -251,7 +253,7 @@ async def _refused() -> None:
     raise StoreUnavailable("away")
 
 
-async def test_callers_that_wait_share_the_next_run_and_none_is_given_an_older_one() -> None:
+async def test_waiting_callers_share_the_next_run_and_none_gets_an_older_one() -> None:
     begun, go = list[int](), asyncio.Semaphore(0)
 
     async def work() -> None:

@@ -53,20 +53,20 @@ async def test_a_batch_concerns_the_numbers_that_it_allowed_and_the_questions_th
     assert not calls.batch(LISTED).concerns(calls.inquiry(LISTED))
 
 
-async def test_a_batch_says_where_the_log_stands_before_and_after_it(calls: Calls) -> None:
+async def test_a_batch_has_the_log_positions_before_and_after_it(calls: Calls) -> None:
     batch = calls.batch(CLEAR)
     assert (batch.position.first, batch.position.seq) == (FIRST, FIRST + 1)  # the grounds, and the decision
     assert batch.before.seq == FIRST - 1
     assert batch.before.log == batch.position.log
 
 
-async def test_where_no_commit_was_begun_a_reading_holds_until_something_is_recorded(calls: Calls) -> None:
+async def test_without_a_commit_a_reading_is_valid_until_something_is_recorded(calls: Calls) -> None:
     overlap, inquiry = Overlap(), calls.inquiry(CLEAR)
     assert overlap.may_use(overlap.mark(FIRST), inquiry, FIRST)
     assert not overlap.may_use(overlap.mark(FIRST), inquiry, FIRST + 1)
 
 
-async def test_a_reading_during_a_commit_is_used_once_that_batch_is_in_the_log_and_concerns_none_of_it(
+async def test_a_reading_during_a_commit_is_used_once_the_batch_is_logged_and_unrelated(
     calls: Calls,
 ) -> None:
     overlap, batch = Overlap(), calls.batch(CLEAR)
@@ -96,7 +96,7 @@ async def test_after_a_refused_commit_no_earlier_reading_is_used(calls: Calls) -
     assert overlap.may_use(overlap.mark(FIRST), other, FIRST)
 
 
-async def test_a_batch_that_had_nothing_to_commit_does_not_complete_another(calls: Calls) -> None:
+async def test_a_batch_without_writes_does_not_complete_another(calls: Calls) -> None:
     overlap, batch, nothing = Overlap(), calls.batch(CLEAR), calls.batch(LISTED)
     overlap.begin(batch)
     during = overlap.mark(FIRST)

@@ -583,7 +583,7 @@ OVERLAPS: Final = {
 }  # fmt: skip
 
 
-async def test_a_reading_that_overlaps_a_commit_is_used_only_if_nothing_it_lacks_matters(
+async def test_a_reading_that_overlaps_a_commit_is_used_only_if_the_missed_writes_are_irrelevant(
     tmp_path: Path,
 ) -> None:
     wrong = {}
@@ -646,7 +646,7 @@ async def asked(history: History, node: Node, calls: Sequence[str]) -> list[Chec
     )
 
 
-async def test_calls_that_are_read_for_again_are_decided_at_the_later_instant(tmp_path: Path) -> None:
+async def test_calls_whose_facts_are_read_again_are_decided_at_the_later_instant(tmp_path: Path) -> None:
     """The registry's answer expires while the commit before them is under way."""
     async with two_gates_on_redis(tmp_path) as house:
         node = house.nodes[0]

@@ -59,7 +59,7 @@ def records(folder: Path) -> list[Record]:
         pytest.param(["c"] * 100, 1, 1, id="and counts once however often it is asked at once"),
     ],
 )
-async def test_of_a_hundred_simultaneous_checks_on_a_limit_of_five_exactly_five_are_allowed(
+async def test_exactly_five_of_a_hundred_simultaneous_checks_are_allowed(
     ids: list[str], allowed: int, decisions: int, tmp_path: Path
 ) -> None:
     async with gate_on(tmp_path, limit=5) as gate:
@@ -134,9 +134,7 @@ Revoke: TypeAlias = Callable[[RunningGate, str, Path], Awaitable[Body]]
 
 
 @pytest.mark.parametrize("revoke", [revoked_over_http, revoked_by_another_process, opted_out])
-async def test_once_a_revocation_is_acknowledged_nothing_is_allowed_any_more(
-    revoke: Revoke, tmp_path: Path
-) -> None:
+async def test_no_call_is_allowed_after_an_acknowledged_revocation(revoke: Revoke, tmp_path: Path) -> None:
     callers = Callers()
     async with gate_on(tmp_path, limit=100_000) as gate:
         load = gate.start_load(callers.ask, callers.heard)

@@ -124,7 +124,7 @@ async def test_a_stop_whose_call_was_allowed_before_the_copy_binds(house: House)
         assert codes(await ask(app)) == ["revocation.revoked"]
 
 
-async def test_a_stop_that_a_decision_knew_binds_on_an_older_store(house: House) -> None:
+async def test_a_stop_cited_by_a_decision_binds_on_an_older_store(house: House) -> None:
     async with house.open() as app:
         client = app.config.settings.clients[0]
         await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, channel="letter"))
@@ -137,7 +137,7 @@ async def test_a_stop_that_a_decision_knew_binds_on_an_older_store(house: House)
         assert (entry.event, entry.channel) == (Revoked(at=NOW), "letter")
 
 
-async def test_a_withdrawal_that_a_decision_knew_is_entered_again(house: House) -> None:
+async def test_a_withdrawal_cited_by_a_decision_is_entered_again(house: House) -> None:
     async with house.open() as app:
         client = app.config.settings.clients[0]
         await app.registrar.consents.record(client, msgspec.convert(CONSENT, ConsentRequest))
@@ -227,7 +227,7 @@ async def test_a_stop_in_the_log_of_another_worker_binds(tmp_path: Path, shared:
     await second.close()
 
 
-async def test_a_stop_of_a_call_that_another_gate_allowed_is_asked_for_until_it_is_known(
+async def test_a_stop_of_a_call_that_another_gate_allowed_is_requested_until_it_is_found(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
     folders = [tmp_path / name for name in ("rome", "milan")]
@@ -265,7 +265,7 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_asked_for_until_it_
 # ---- what a copy holds -------------------------------------------------------------------------------------------------
 
 
-async def test_a_stop_that_is_taken_while_the_log_is_copied_is_in_the_copy(tmp_path: Path) -> None:
+async def test_a_stop_recorded_while_the_log_is_copied_is_in_the_copy(tmp_path: Path) -> None:
     path = world.write_folder(tmp_path)
     data, out = tmp_path / "data", tmp_path / "copy"
     world.publish_answers(data, {CLEAR: False}, wall_clock() - DAY)

@@ -197,7 +197,7 @@ def test_nothing_of_one_controller_is_visible_to_another(
     assert list(zip(asked, among, strict=True)) == list(zip(asked, alone, strict=True))
 
 
-async def test_the_calls_of_one_controller_use_up_nothing_of_anothers_limit(tmp_path: Path) -> None:
+async def test_the_calls_of_one_controller_do_not_count_towards_anothers_limit(tmp_path: Path) -> None:
     clients = [
         {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS
     ]
@@ -251,7 +251,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("written", "asked"), FOREIGN, ids=[f"{row[1]} of {row[0][-1]}" for row in FOREIGN])
-def test_what_is_anothers_is_answered_as_if_it_were_not_there(
+def test_data_of_another_controller_is_reported_as_unknown(
     tmp_path: Path, written: list[str], asked: str
 ) -> None:
     sequence = [*(Step("acme", kind, CLEAR, 0) for kind in written), Step("beta", asked, CLEAR, 0)]

@@ -76,7 +76,7 @@ async def test_a_gate_whose_last_round_is_too_old_denies_until_a_round_is_comple
         assert (await asked(made))[0] == "allow"
 
 
-async def test_how_old_the_last_round_may_be_is_set_and_changed_while_the_gate_runs(tmp_path: Path) -> None:
+async def test_the_maximum_age_of_a_round_can_be_changed_at_run_time(tmp_path: Path) -> None:
     async with late_gate(tmp_path, upkeep_stale_seconds=8) as (made, watch):
         watch.at = 7.0
         assert (await asked(made))[0] == "allow"
@@ -86,7 +86,7 @@ async def test_how_old_the_last_round_may_be_is_set_and_changed_while_the_gate_r
         assert await asked(made) == ("deny", "gate.unavailable")
 
 
-async def test_a_round_that_cannot_read_the_lists_is_none(tmp_path: Path) -> None:
+async def test_a_round_that_cannot_read_the_lists_does_not_count(tmp_path: Path) -> None:
     """Otherwise a list that was retired at another gate could stay in use forever."""
     async with late_gate(tmp_path) as (made, watch):
         store = made.app._upkeep._store
@@ -132,7 +132,7 @@ async def busy_pool() -> AsyncIterator[None]:
         await asyncio.gather(*taken)
 
 
-async def test_upkeep_stops_and_retirements_wait_for_no_other_work(tmp_path: Path) -> None:
+async def test_upkeep_revocations_and_retirements_do_not_wait_for_other_work(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
         await load_list(made)
         async with busy_pool():
@@ -181,7 +181,7 @@ class Slow:
             raise self.fault
 
 
-async def test_a_part_that_takes_long_runs_beside_the_rounds_and_once_at_a_time(slow: Slow) -> None:
+async def test_a_slow_step_runs_beside_the_rounds_and_never_twice_at_once(slow: Slow) -> None:
     part = BackgroundWork(slow.work, (Unavailable,))
     for _ in range(3):
         await part.run(0)
@@ -195,7 +195,7 @@ async def test_a_part_that_takes_long_runs_beside_the_rounds_and_once_at_a_time(
     assert (slow.begun, part.problem) == (2, "")
 
 
-async def test_an_error_that_was_not_foreseen_is_raised_by_the_round_that_follows(slow: Slow) -> None:
+async def test_an_unexpected_error_is_raised_by_the_next_round(slow: Slow) -> None:
     part = BackgroundWork(slow.work, (Unavailable,))
     await part.run(0)
     slow.fault = ZeroDivisionError()
@@ -209,7 +209,7 @@ async def test_an_error_that_was_not_foreseen_is_raised_by_the_round_that_follow
     assert slow.begun == 3
 
 
-async def test_a_list_that_is_being_opened_keeps_no_round_and_no_retirement_waiting(tmp_path: Path) -> None:
+async def test_opening_a_list_delays_no_round_and_no_retirement(tmp_path: Path) -> None:
     """The file is a pipe, so opening it blocks until the other end is opened."""
     async with running(tmp_path) as made:
         await load_list(made)

@@ -288,7 +288,7 @@ async def test_called_numbers_are_not_shown_without_permission(tmp_path: Path) -
     assert found == []
 
 
-def test_a_number_is_found_however_it_is_written() -> None:
+def test_a_number_is_found_in_any_notation() -> None:
     assert shown(f"said {CLEAR[:6]} {CLEAR[6:]} and more", CLEAR)
     assert all(shown(f"a {text} b", CLEAR) for text in written(CLEAR))
     assert not shown("4711 and 4712", CLEAR)

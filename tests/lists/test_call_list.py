@@ -60,7 +60,7 @@ MIXED: dict[int, Basis] = {ROME: "consent", MILAN: "directory"}
         ("number,basis\n0612345678,consent\n0298765432,directory\n+390612345678,contract\n", MIXED),
     ],
 )
-def test_a_list_is_read_as_spreadsheets_and_exports_write_it(
+def test_a_list_is_read_in_the_formats_of_spreadsheets_and_exports(
     tmp_path: Path, text: str, numbers: dict[int, Basis]
 ) -> None:
     tally = built(tmp_path, text)
@@ -78,13 +78,13 @@ def test_every_row_is_accepted_a_duplicate_or_refused(tmp_path: Path) -> None:
     assert [each.line for each in tally.problems] == [4, 5, 6, 7]
 
 
-def test_only_the_first_hundred_problems_are_told_and_all_are_counted(tmp_path: Path) -> None:
+def test_only_the_first_hundred_problems_are_reported_and_all_are_counted(tmp_path: Path) -> None:
     tally = built(tmp_path, "0612345678\n" + "x\n" * 101)
     assert (tally.refused, len(tally.problems), tally.problems[-1].line) == (101, 100, 101)
 
 
 @pytest.mark.parametrize("basis", BASES)
-def test_a_list_that_rests_on_one_basis_is_written_without_tags(tmp_path: Path, basis: Basis) -> None:
+def test_a_list_with_one_legal_basis_is_written_without_tags(tmp_path: Path, basis: Basis) -> None:
     """With a basis for the list or for every row. The basis of an invalid row does not count."""
     for text in (
         "0612345678\n0298765432\n",
@@ -113,9 +113,7 @@ def test_a_list_that_rests_on_one_basis_is_written_without_tags(tmp_path: Path, 
     ],
     ids=range(9),
 )  # fmt: skip
-def test_a_file_that_is_no_list_is_refused_whole_and_nothing_is_written(
-    tmp_path: Path, text: str, told: str
-) -> None:
+def test_an_invalid_file_is_refused_and_nothing_is_written(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(tabular.Unreadable) as refused:
         built(tmp_path, text)
     assert str(refused.value).startswith(told)
@@ -123,7 +121,7 @@ def test_a_file_that_is_no_list_is_refused_whole_and_nothing_is_written(
     assert not (tmp_path / "list.numbers").exists()
 
 
-def test_a_row_with_a_line_end_in_it_is_not_taken_for_two() -> None:
+def test_a_line_end_within_a_row_does_not_split_the_row() -> None:
     """Rows as JSON strings instead of lines."""
     for row in ("0612345678\n0298765432", "0612345678\r0298765432"):
         with pytest.raises(tabular.Unreadable, match="is not CSV"):
@@ -137,7 +135,7 @@ _CELL = st.one_of(
 
 
 @given(st.lists(st.tuples(_CELL, st.sampled_from(["", *BASES, "0612345678"])), max_size=8))
-def test_no_problem_holds_a_number_and_the_counts_add_up(
+def test_no_message_contains_a_number_and_the_counts_add_up(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
 ) -> None:
     """For any rows: accepted, duplicates and refused add up to all rows, and no text contains a cell."""
@@ -165,7 +163,7 @@ def test_no_problem_holds_a_number_and_the_counts_add_up(
         ("3331234567\n", "consent", ("consent",), (False,), 0),
     ],
 )  # fmt: skip
-def test_a_mobile_is_in_the_directory_only_where_its_own_row_says_so(
+def test_a_mobile_is_in_the_directory_only_if_its_own_row_says_so(
     tmp_path: Path, text: str, basis: Basis, bases: tuple[Basis], stated: tuple[bool], unstated: int
 ) -> None:
     file = tmp_path / "list.csv"

@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_set_larger_than_what_is_brought_to_the_disk_at_a_time_is_whole(tmp_path: Path) -> None:
+def test_a_set_that_is_synced_in_several_parts_is_complete(tmp_path: Path) -> None:
     count = CHUNK // ((DENSE - 1) * 2) + 2
     blocks = np.arange(count, dtype=np.uint64)[:, None] * np.uint64(BLOCK)
     numbers = (np.uint64(MOBILE) + blocks + np.arange(DENSE - 1, dtype=np.uint64)).ravel()
@@ -86,7 +86,9 @@ def test_holds_exactly_what_was_written_with_its_tags(
 
 @pytest.mark.parametrize("count", [1, DENSE - 1, DENSE, DENSE + 1, BLOCK])
 @pytest.mark.parametrize("from_the_end", [False, True])
-def test_both_kinds_of_block_hold_their_every_number(tmp_path: Path, count: int, from_the_end: bool) -> None:
+def test_both_kinds_of_block_contain_all_their_numbers(
+    tmp_path: Path, count: int, from_the_end: bool
+) -> None:
     """The kind of container changes at 645 numbers. All 10,000 places are looked up, including edges of the 512-bit groups."""
     lows = range(BLOCK - count, BLOCK) if from_the_end else range(count)
     numbers = array({MOBILE + low for low in lows})
@@ -98,7 +100,7 @@ def test_both_kinds_of_block_hold_their_every_number(tmp_path: Path, count: int,
         assert (number in opened) == (number in expected)
 
 
-def test_the_smallest_and_the_largest_number_have_a_place_and_an_empty_set_has_none(tmp_path: Path) -> None:
+def test_the_smallest_and_the_largest_number_can_be_stored_and_a_set_can_be_empty(tmp_path: Path) -> None:
     write(tmp_path / "set", [np.array([0, LIMIT - 1], np.uint64)], meta=b"")
     opened = NumberSet.open(tmp_path / "set")
     assert [number in opened for number in (0, 1, LIMIT - 2, LIMIT - 1, LIMIT, -1)] == [
@@ -113,7 +115,7 @@ def test_the_smallest_and_the_largest_number_have_a_place_and_an_empty_set_has_n
 
 
 @given(numbers=st.lists(st.integers(0, 50)))
-def test_distinct_gives_what_write_takes(numbers: list[int]) -> None:
+def test_distinct_returns_what_write_accepts(numbers: list[int]) -> None:
     """Invariant: every number of the list once, in ascending order."""
     assert distinct(np.array(numbers, np.uint64)).tolist() == sorted(set(numbers))
 
@@ -136,7 +138,7 @@ def test_chunks_may_be_empty(tmp_path: Path) -> None:
         ([[1, 2]], [0], "1 tags for 2 numbers"),
     ],
 )
-def test_what_is_no_set_is_not_written(
+def test_an_invalid_set_is_not_written(
     tmp_path: Path, chunks: list[list[int]], tags: list[int] | None, fault: str
 ) -> None:
     arrays = [np.array(chunk, np.uint64) for chunk in chunks]
@@ -181,7 +183,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_not_opened_and_says_what_it_is(path: Path, damage: str) -> None:
+def test_a_damaged_file_is_not_opened_and_the_error_names_the_damage(path: Path, damage: str) -> None:
     spoil, fault = DAMAGE[damage]
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(DamagedFile) as raised:
@@ -198,7 +200,7 @@ def test_verify_finds_one_flipped_bit_anywhere_in_the_body(path: Path, at: int) 
         opened.verify()
 
 
-def test_the_sum_names_numbers_tags_and_meta(tmp_path: Path) -> None:
+def test_the_checksum_covers_numbers_tags_and_metadata(tmp_path: Path) -> None:
     numbers = array(range(10))
     sums = set()
     for name, meta, shift in (("a", b"1", 0), ("b", b"2", 0), ("c", b"1", 1)):
@@ -231,7 +233,7 @@ def test_many_processes_read_one_file_and_none_needs_numpy(path: Path) -> None:
     assert {process.communicate()[0] for process in running} == {f"{total} False\n"}
 
 
-def test_a_set_stays_readable_when_its_file_is_replaced_and_says_so_when_it_is_closed(path: Path) -> None:
+def test_a_set_stays_readable_when_its_file_is_replaced_but_not_when_it_is_closed(path: Path) -> None:
     opened = NumberSet.open(path)
     path.unlink()
     assert MOBILE in opened
@@ -241,7 +243,7 @@ def test_a_set_stays_readable_when_its_file_is_replaced_and_says_so_when_it_is_c
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, LIMIT), (0, 0), (20_000, 2_580_000), (2_560_000, 5_120_000)])
-def test_a_range_of_a_set_is_read_and_counted_by_itself(tmp_path: Path, begin: int, end: int) -> None:
+def test_a_range_of_a_set_can_be_read_and_counted(tmp_path: Path, begin: int, end: int) -> None:
     """Sparse and dense blocks, in one span and in several."""
     random = np.random.default_rng(7)
     everybody = np.unique(

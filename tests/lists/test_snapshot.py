@@ -135,7 +135,7 @@ def test_answers_are_three_valued_and_belong_to_a_controller(
     assert (given.registry, given.snapshot) == (question[0], snapshot.version)
 
 
-def test_the_parts_say_how_old_the_answers_in_use_are(folder: Path) -> None:
+def test_the_parts_have_the_age_of_the_answers_in_use(folder: Path) -> None:
     """A consultation whose every answer was replaced is not in use; a full list is as old as its newest version."""
     snapshot = Snapshot.open(folder)
     snapshot.verify()
@@ -160,7 +160,7 @@ def test_the_parts_say_how_old_the_answers_in_use_are(folder: Path) -> None:
     )
 
 
-def test_an_old_snapshot_serves_until_the_new_one_is_taken(folder: Path) -> None:
+def test_an_old_snapshot_is_used_until_the_new_one_is_loaded(folder: Path) -> None:
     old = Snapshot.open(folder)
     assert changed(folder, None)
     assert not changed(folder, old)
@@ -180,7 +180,7 @@ def test_an_old_snapshot_serves_until_the_new_one_is_taken(folder: Path) -> None
     assert new.answer("rpo", "acme", CLEAR).answer == "listed"
 
 
-def test_where_nothing_is_published_the_message_says_what_to_do(tmp_path: Path) -> None:
+def test_without_a_publication_the_error_says_what_to_do(tmp_path: Path) -> None:
     assert not changed(tmp_path, None)
     with pytest.raises(SnapshotMissing):
         read_manifest(tmp_path)
@@ -250,7 +250,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_publication_is_not_opened_and_disturbs_no_open_one(folder: Path, damage: str) -> None:
+def test_a_damaged_publication_is_not_opened_and_does_not_affect_an_open_one(
+    folder: Path, damage: str
+) -> None:
     before = Snapshot.open(folder)
     spoil, file, fault = DAMAGE[damage]
     (folder / "rpo.acme.numbers").rename(folder / "kept")  # as a publisher does: never written in place
@@ -262,7 +264,7 @@ def test_a_damaged_publication_is_not_opened_and_disturbs_no_open_one(folder: Pa
     assert before.answer("rpo", "acme", CLEAR).answer == "clear"
 
 
-def test_damage_behind_the_header_raises_where_it_shows_and_verify_finds_it_all(folder: Path) -> None:
+def test_damage_after_the_header_raises_when_it_is_read_and_verify_finds_all_of_it(folder: Path) -> None:
     announce(folder, add(folder, ANSWERS, [CLEAR, NEVER], [1, 9]))
     snapshot = Snapshot.open(folder)
     assert snapshot.answer("rpo", "acme", CLEAR).answer == "clear"
@@ -273,7 +275,7 @@ def test_damage_behind_the_header_raises_where_it_shows_and_verify_finds_it_all(
         Snapshot.open(folder).verify()
 
 
-def test_an_offset_that_points_nowhere_raises_where_it_shows(folder: Path) -> None:
+def test_an_offset_out_of_range_raises_when_it_is_read(folder: Path) -> None:
     announce(folder, add(folder, ANSWERS, [CLEAR], [1]))
     path = folder / "rpo.acme.numbers"
     data, entries = bytearray(path.read_bytes()), 257
@@ -284,7 +286,7 @@ def test_an_offset_that_points_nowhere_raises_where_it_shows(folder: Path) -> No
         Snapshot.open(folder).answer("rpo", "acme", CLEAR)
 
 
-def test_a_copy_says_when_it_was_last_up_to_date_and_a_damaged_word_of_it_is_never(tmp_path: Path) -> None:
+def test_a_copy_reports_when_it_was_up_to_date_and_a_damaged_report_means_never(tmp_path: Path) -> None:
     assert pulled_at(tmp_path) is None
     (tmp_path / PULLED).write_bytes(msgspec.json.encode(Pulled(at=7, version="0")))
     assert pulled_at(tmp_path) == 7
@@ -303,7 +305,7 @@ def test_a_publication_without_answers_has_parts_of_age_zero(tmp_path: Path) -> 
     )
 
 
-def test_metas_of_today_are_read_for_ever(tmp_path: Path) -> None:
+def test_the_stored_format_of_metadata_is_stable(tmp_path: Path) -> None:
     """The literal stored form: a renamed or removed field breaks this test."""
     meta = (
         b'{"registry":"rpo","controller":"acme","mode":"answers","consultations":[{"id":"c","submitted_at":1,'
@@ -335,7 +337,7 @@ def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path)
     assert (part.oldest_consulted_at, part.newest_consulted_at) == (FIRST, SECOND)
 
 
-def test_coverage_that_does_not_say_which_version_is_damage(tmp_path: Path) -> None:
+def test_coverage_without_a_version_counts_as_damage(tmp_path: Path) -> None:
     contents = msgspec.structs.replace(FULL, covered_by=(0,))
     announce(tmp_path, add(tmp_path, contents, [441300000001]))
     with pytest.raises(DamagedFile, match="`covered_by` and `coverage` have different lengths"):
@@ -427,7 +429,7 @@ def test_every_field_of_a_file_that_a_gate_acts_on_is_signed() -> None:
         assert signed_text(replace(manifest, files=(changed_entry,))) != signed_text(manifest), field
 
 
-def test_a_gate_with_a_key_opens_nothing_that_it_did_not_sign(tmp_path: Path) -> None:
+def test_a_gate_with_a_key_opens_only_what_this_key_signed(tmp_path: Path) -> None:
     announce(tmp_path, add(tmp_path, FULL, [441300000001]))
     with pytest.raises(DamagedFile, match="not signed with the key"):
         Snapshot.open(tmp_path, "0" * 64)

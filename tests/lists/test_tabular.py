@@ -73,7 +73,7 @@ def test_encoding_separator_and_column_are_found(written: bytes, layout: Layout)
         ("a:b\nc:0612345678\n", Hints(separator=":"), 2, 2),
     ],
 )
-def test_a_column_is_found_by_what_it_holds_and_a_person_knows_better(
+def test_a_column_is_detected_by_its_content_unless_a_hint_names_it(
     written: str, hints: Hints, number: int, first: int
 ) -> None:
     table = tabular.read(BytesIO(written.encode()), "IT", hints)
@@ -200,7 +200,7 @@ def read_whole(written: bytes) -> int:
 
 
 @pytest.mark.parametrize(("made", "told"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
-def test_a_hostile_or_damaged_file_is_refused_with_a_sentence(made: Callable[[], bytes], told: str) -> None:
+def test_a_hostile_or_damaged_file_is_refused_with_a_message(made: Callable[[], bytes], told: str) -> None:
     with pytest.raises(Unreadable) as refused:
         read_whole(made())
     assert told in str(refused.value)
@@ -219,7 +219,7 @@ def test_a_hostile_or_damaged_file_is_refused_with_a_sentence(made: Callable[[],
         (Hints(column="0"), "The file has no such column"),
     ],
 )
-def test_a_hint_that_fits_nothing_is_refused(hints: Hints, told: str) -> None:
+def test_a_hint_that_matches_nothing_is_refused(hints: Hints, told: str) -> None:
     with pytest.raises(Unreadable, match=told):
         tabular.read(BytesIO(TEXT.encode()), "IT", hints)
 
@@ -245,7 +245,7 @@ except tabular.Unreadable as error:
     ],
     ids=["bomb", "one line of 256 MiB", "half a million rows"],
 )
-def test_what_is_read_has_no_influence_on_the_memory_it_takes(
+def test_the_content_of_a_file_does_not_affect_memory_use(
     tmp_path: Path, made: Callable[[], bytes], told: str
 ) -> None:
     """In a process with a limit of 128 MiB of additional memory."""
@@ -263,7 +263,7 @@ def test_what_is_read_has_no_influence_on_the_memory_it_takes(
 
 
 @pytest.mark.parametrize(("memory", "seconds"), [(32 << 20, 600), (1 << 40, 1)], ids=["32 MB", "1 second"])
-def test_it_is_the_process_that_reads_which_meets_the_limits(memory: int, seconds: int) -> None:
+def test_only_the_reading_process_reaches_the_limits(memory: int, seconds: int) -> None:
     """The file is rejected with a message, and memory does not grow."""
     book = texts(500_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -276,7 +276,7 @@ def test_spreadsheets_are_read_with_defusedxml() -> None:
     assert openpyxl.DEFUSEDXML
 
 
-def test_a_reader_that_is_given_up_leaves_no_process() -> None:
+def test_an_abandoned_reader_leaves_no_process() -> None:
     others = set(children())  # of tests before this one
     table = tabular.read(BytesIO(workbook([["0612345678"]] * 5_000)), "IT")
     assert next(table.rows)[1] == ["0612345678"]
@@ -297,13 +297,13 @@ BULKY = {
 
 
 @pytest.mark.parametrize("kind", BULKY)
-def test_a_piece_of_long_or_wide_rows_is_of_fewer_of_them(kind: str) -> None:
+def test_a_chunk_of_long_or_wide_rows_has_fewer_rows(kind: str) -> None:
     """The memory for one chunk is limited for any rows."""
     chunks = list(tabular.read(BytesIO(BULKY[kind] * 1_500), "IT").chunks(4_000))
     assert sum(map(len, chunks)) == 1_500
     assert len(chunks) > 2
 
 
-def test_a_piece_of_short_rows_is_of_as_many_as_were_asked_for() -> None:
+def test_a_chunk_of_short_rows_has_the_requested_number_of_rows() -> None:
     chunks = tabular.read(BytesIO(b"+390612345678,x\n" * 10_000), "IT").chunks(4_000)
     assert list(map(len, chunks)) == [4_000, 4_000, 2_000]

@@ -84,7 +84,7 @@ def test_keys_are_selected_by_both_bits(ways: Ways) -> None:
 
 @BOTH
 @pytest.mark.parametrize("length", [0, 3, 12])
-def test_a_field_whose_length_is_no_power_of_two_is_refused(ways: Ways, length: int) -> None:
+def test_a_field_whose_length_is_not_a_power_of_two_is_refused(ways: Ways, length: int) -> None:
     for use in (ways.add_keys, ways.select_keys):
         with pytest.raises(ValueError, match="power of two"):
             use(bytearray(length), [b"key"])
@@ -143,7 +143,7 @@ def test_both_stop_at_a_changed_byte(bodies: list[bytes], at: int, byte: int) ->
 
 @BOTH
 @given(count=st.integers(0, 20))
-def test_the_nodes_of_a_tree(ways: Ways, count: int) -> None:
+def test_both_compute_the_same_nodes_of_a_tree(ways: Ways, count: int) -> None:
     hashes = [sha256(b"%d" % number).digest() for number in range(count * 2)]
     nodes = [sha256(b"\1" + hashes[at] + hashes[at + 1]).digest() for at in range(0, count * 2, 2)]
     assert ways.paired(hashes) == nodes

@@ -61,7 +61,7 @@ async def test_an_exemplar_leads_from_a_count_to_the_newest_decision(tmp_path: P
     assert latest in known or latest.rpartition("-")[0] in known
 
 
-async def test_what_was_not_decided_has_no_exemplar(tmp_path: Path) -> None:
+async def test_an_undecided_call_has_no_exemplar(tmp_path: Path) -> None:
     async with running(tmp_path) as world:
         world.hand.at -= DAY  # a clock that stepped back decides nothing
         assert "decision_id" not in await check(world.client)
@@ -70,7 +70,7 @@ async def test_what_was_not_decided_has_no_exemplar(tmp_path: Path) -> None:
     assert not any(each.exemplar for each in samples)
 
 
-async def test_numbers_made_up_in_a_row_are_counted_and_a_list_in_order_is_not(tmp_path: Path) -> None:
+async def test_consecutive_invented_numbers_are_counted_but_an_ordered_list_is_not(tmp_path: Path) -> None:
     async with running(tmp_path) as world:
         await load_list(world)
         for number in (CLEAR, LISTED, CLEAR, LISTED):  # neighbours, both on the list

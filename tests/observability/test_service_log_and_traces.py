@@ -54,13 +54,13 @@ def test_an_event_is_a_line_of_json_with_its_module(capsys: pytest.CaptureFixtur
     assert (event["level"], event["event"], event["version"]) == ("info", "snapshot in use", "3c6a")
 
 
-def test_a_person_sees_colours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_gets_colours(capsys: pytest.CaptureFixture[str]) -> None:
     service_log.configure(ServiceLog(format="coloured"), {})
     structlog.get_logger("dialgate.gate.upkeep").error("not available", component="log")
     assert "\x1b[" in capsys.readouterr().err
 
 
-def test_a_module_has_its_own_level_until_it_is_set_anew(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_module_has_its_own_level_until_it_is_changed(capsys: pytest.CaptureFixture[str]) -> None:
     levels = ServiceLog(format="json", level="warning", levels={"dialgate.observed": "debug"})
     for wanted, heard in ((levels, ["decided"]), (ServiceLog(format="json", level="warning"), [])):
         service_log.configure(wanted, {})
@@ -69,7 +69,7 @@ def test_a_module_has_its_own_level_until_it_is_set_anew(capsys: pytest.CaptureF
         assert [event["event"] for event in said(capsys)] == heard
 
 
-def test_the_environment_goes_before(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_environment_overrides_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
     service_log.configure(
         ServiceLog(format="coloured"), {"DIALGATE_LOG": "json, error, dialgate.observed=debug"}
     )
@@ -79,12 +79,12 @@ def test_the_environment_goes_before(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("text", ["loud", "dialgate.service=loud", "json,colour"])
-def test_an_environment_that_cannot_be_read_is_refused(text: str) -> None:
+def test_an_invalid_environment_variable_is_refused(text: str) -> None:
     with pytest.raises(service_log.LogMisset, match="DIALGATE_LOG"):
         service_log.configure(ServiceLog(), {"DIALGATE_LOG": text})
 
 
-async def test_every_decision_is_said_with_its_id_where_that_is_wanted(
+async def test_every_decision_is_logged_with_its_id_if_configured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service_log.configure(ServiceLog(format="json", levels={"dialgate.observed": "debug"}), {})
@@ -99,7 +99,7 @@ async def test_every_decision_is_said_with_its_id_where_that_is_wanted(
 # ---- traces ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_batch_is_a_span_and_each_of_its_calls_another_within_it(tmp_path: Path) -> None:
+async def test_a_batch_is_a_span_with_a_child_span_for_each_call(tmp_path: Path) -> None:
     provider, spans = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     async with running(tmp_path) as world:
@@ -122,7 +122,7 @@ async def test_a_batch_is_a_span_and_each_of_its_calls_another_within_it(tmp_pat
         assert 0 < span.start_time <= span.end_time
 
 
-def test_no_traces_are_made_where_none_are_wanted() -> None:
+def test_no_traces_are_made_unless_configured() -> None:
     assert traces.opened(None, "gate") is None
 
 

@@ -31,7 +31,7 @@ def words_of_names(path: Path) -> set[str]:
     return {word.lower() for name in names for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
 
 
-def test_each_term_stands_once_with_a_meaning() -> None:
+def test_each_term_is_listed_once_with_a_meaning() -> None:
     terms = [term for term, *_ in rows(TERMS)]
     assert len(terms) > 60
     assert sorted(set(terms)) == sorted(terms)
@@ -47,7 +47,7 @@ def test_each_name_in_the_glossary_exists_in_the_code() -> None:
         pkgutil.resolve_name(name)  # raises where the module or the name is missing
 
 
-def test_no_module_or_class_is_named_by_a_word_that_the_glossary_rules_out() -> None:
+def test_no_module_or_class_name_has_a_word_that_the_glossary_excludes() -> None:
     ruled_out = {word for word, _ in rows(RULED_OUT)}
     assert ruled_out
     assert {path.name: words for path in MODULES if (words := ruled_out & words_of_names(path))} == {}

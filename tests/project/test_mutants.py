@@ -43,12 +43,12 @@ def test_a_loosened_section_is_noticed_and_the_unchanged_file_is_not() -> None:
     assert notice.notices({**data, "registries": registries})
 
 
-def test_the_tests_that_are_to_kill_mutants_of_python_exist() -> None:
+def test_the_tests_listed_for_mutants_of_python_exist() -> None:
     named = {name for group in source.GROUPS for name in group.tests}
     assert {name for name in named if not (ROOT / "tests" / f"{name}.py").exists()} == set()
 
 
-def test_mutants_have_names_of_their_own() -> None:
+def test_the_names_of_mutants_are_unique() -> None:
     names = [change.mutant for change in countries.changes("it.yaml", law_data("IT"))]
     assert len(names) == len(set(names))
 
@@ -93,7 +93,7 @@ def test_five_calls_fill_it():
 """
 
 
-def test_a_change_in_a_copy_of_the_repository_reaches_child_processes_and_is_taken_back(
+def test_a_change_in_a_copy_of_the_repository_reaches_child_processes_and_is_undone(
     tmp_path: Path,
 ) -> None:
     root, copied = tmp_path / "repository", tmp_path / "copy"

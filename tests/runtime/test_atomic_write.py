@@ -50,7 +50,7 @@ def test_an_exception_leaves_the_file_and_removes_the_new_one(path: Path) -> Non
     assert (path.read_bytes(), names(path)) == (b"old", [path.name])
 
 
-def test_a_killed_writer_leaves_the_file_and_hinders_nobody(path: Path) -> None:
+def test_a_killed_writer_leaves_the_file_and_blocks_no_other_writer(path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert (killed.returncode, path.read_bytes()) == (-9, b"old")
     left = path.with_name(f"{path.name}.new")
@@ -68,7 +68,7 @@ def test_the_error_that_stopped_the_write_is_reported(path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-def test_writers_with_temporary_names_of_their_own_do_not_meet(path: Path) -> None:
+def test_writers_with_separate_temporary_names_do_not_interfere(path: Path) -> None:
     first, second = path.with_suffix(".1.new"), path.with_suffix(".2.new")
     with replace_file(path, first) as one, replace_file(path, second) as other:
         one.write(b"one")
@@ -77,7 +77,7 @@ def test_writers_with_temporary_names_of_their_own_do_not_meet(path: Path) -> No
     assert names(path) == [path.name]
 
 
-def test_a_finished_file_takes_a_name(path: Path) -> None:
+def test_a_finished_file_replaces_another(path: Path) -> None:
     finished = path.with_name("finished")
     finished.write_bytes(b"new")
     publish_file(finished, path)

@@ -108,7 +108,7 @@ async def test_a_running_gate_whose_clock_jumps_drops_nothing(config: Path) -> N
         assert await attempts(app) == 1
 
 
-async def test_a_gate_that_runs_on_removes_what_is_past_its_time(config: Path) -> None:
+async def test_a_gate_that_keeps_running_removes_expired_data(config: Path) -> None:
     async with gate_at(config, NOW) as app:
         assert (await ask(app)).decision == "allow"
         kept = KeptInstants(app.config.data)
@@ -118,7 +118,7 @@ async def test_a_gate_that_runs_on_removes_what_is_past_its_time(config: Path) -
         assert await attempts(app) == 0
 
 
-async def test_a_wrong_clock_that_was_set_right_is_confirmed_before_the_next_start(config: Path) -> None:
+async def test_a_corrected_clock_is_confirmed_before_the_next_start(config: Path) -> None:
     async with gate_at(config, NOW + YEARS):
         pass
     KeptInstants(config.parent / "data").confirm(NOW, "anna", "the clock was ahead")
@@ -137,7 +137,7 @@ def test_the_time_that_has_passed_is_counted_without_the_jump(tmp_path: Path, af
     assert horizon == (NOW + after - DAY if after < DAY else NOW + YEARS + after - DAY)
 
 
-def test_a_day_and_less_is_no_jump(tmp_path: Path) -> None:
+def test_a_day_or_less_is_not_a_jump(tmp_path: Path) -> None:
     kept = KeptInstants(tmp_path)
     for at in (NOW, NOW + DAY, NOW + DAY - HOUR):
         kept.advance(at)
@@ -147,7 +147,7 @@ def test_a_day_and_less_is_no_jump(tmp_path: Path) -> None:
         kept.refuse_jump(NOW + 2 * DAY + 1)
 
 
-def test_a_jump_whose_note_a_crash_cut_off_is_found_again(tmp_path: Path) -> None:
+def test_a_jump_is_found_again_if_a_crash_truncated_its_record(tmp_path: Path) -> None:
     kept = KeptInstants(tmp_path)
     kept.advance(NOW)
     (tmp_path / "clock.ndjson").write_bytes(b'{"type":"jum')

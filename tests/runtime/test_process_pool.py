@@ -33,18 +33,18 @@ def told(taken: list[int]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("pieces", [0, 1, 8, 9, MANY])
-def test_results_come_in_the_order_of_the_pieces(pieces: int) -> None:
+def test_results_are_in_the_order_of_the_chunks(pieces: int) -> None:
     assert [square for square, _ in spread(squared, range(pieces))] == [n * n for n in range(pieces)]
 
 
-def test_much_is_done_by_other_processes_and_little_is_not() -> None:
+def test_large_work_is_done_by_other_processes_and_small_work_is_not() -> None:
     assert {process for _, process in spread(squared, range(8))} == {os.getpid()}
     if len(os.sched_getaffinity(0)) > 1:
         assert {process for _, process in spread(squared, range(MANY))} > {os.getpid()}
         assert os.getpid() not in {process for _, process in spread(squared, range(2), here=0)}
 
 
-def test_what_is_raised_is_raised_in_its_turn() -> None:
+def test_an_exception_is_raised_at_the_position_of_its_chunk() -> None:
     done: list[int] = []
     with pytest.raises(ValueError, match=str(MANY - 5)):
         done.extend(spread(refusing, range(MANY)))
@@ -52,12 +52,12 @@ def test_what_is_raised_is_raised_in_its_turn() -> None:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
-def test_a_process_that_is_ended_is_told_in_words() -> None:
+def test_a_killed_process_is_reported_with_a_message() -> None:
     with pytest.raises(WorkerLost, match="memory ran out"):
         list(spread(dying, range(MANY)))
 
 
-def test_pieces_are_taken_as_they_are_needed() -> None:
+def test_chunks_are_read_as_they_are_needed() -> None:
     """For a file of any size, the pieces in memory are limited."""
     taken: list[int] = []
     ahead = [len(taken) - at for at, _ in enumerate(spread(squared, told(taken)))]

@@ -31,7 +31,7 @@ async def test_a_connection_is_reused(server: Server) -> None:
     assert await _identity(server) == await _identity(server)
 
 
-async def test_requests_at_the_same_time_use_connections_of_their_own(server: Server) -> None:
+async def test_concurrent_requests_use_separate_connections(server: Server) -> None:
     pair = await asyncio.gather(_identity(server), _identity(server))
     assert len(set(pair)) == 2
     assert await _identity(server) in pair
@@ -44,7 +44,7 @@ async def test_a_connection_is_reused_after_an_error_of_the_server(server: Serve
     assert await _identity(server) == identity
 
 
-async def test_a_request_that_was_cancelled_leaves_no_connection_behind(server: Server) -> None:
+async def test_a_cancelled_request_leaves_no_connection_behind(server: Server) -> None:
     identity = await _identity(server)
     waiting = asyncio.create_task(server.ask([("BLPOP", "{t}:empty", 4)]))
     async with Redis.from_url(_administrator()) as client:

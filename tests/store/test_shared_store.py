@@ -135,7 +135,7 @@ async def test_a_retry_at_another_gate_gets_the_same_decision(gates: list[App]) 
     assert await ask(gates[1], "a") == first
 
 
-async def test_how_far_a_log_is_durable_is_not_stored_after_every_batch(gates: list[App]) -> None:
+async def test_the_durable_position_of_a_log_is_not_stored_after_every_batch(gates: list[App]) -> None:
     """Each commit stores it as well. The bound on the round trips holds on a machine of any speed."""
     name = gates[0].config.settings.store.name if gates[0].config.settings.store else ""
     socket = redis_servers.alone().rpartition("@")[2]
