@@ -27,7 +27,7 @@ from dialgate.core.model import CallType, Campaign, Controller, Decision, Facts,
 from dialgate.core.rules import RULES
 from tests.mutants import survivors
 from tests.mutants.survivors import Mutant
-from tests.support import casebook, decision_tables
+from tests.support import casebook, country_cases, decision_tables
 from tests.support.casebook import Wanted, merged
 from tests.support.citations import matches
 
@@ -390,8 +390,8 @@ def _binding(law: Law, name: str, scope: Any) -> list[Section]:
 
 
 def _examples(country: str) -> Iterator[Example]:
-    for case in casebook.all_cases():
-        if case.country == country:
+    for case in _cases(country):
+        if not case.pending:
             about, facts, law = f"{case.file}: {case.about}", casebook.facts_of(case), casebook.case_law(case)
             yield Example(
                 about, facts, law, case.law, functools.partial(_is_as_wanted, case.want), decide(facts, law)
@@ -409,6 +409,10 @@ def _examples(country: str) -> Iterator[Example]:
                     functools.partial(_has_reasons, row.answer),
                     decide(question.facts, usual),
                 )
+
+
+def _cases(country: str) -> tuple[casebook.Case, ...]:
+    return casebook.all_cases() if country == "IT" else country_cases.cases_of(country)
 
 
 def _has_reasons(wanted: frozenset[str], decision: Decision) -> bool:
@@ -478,8 +482,8 @@ class Probes:
 def _probes(country: str) -> Iterator[Facts]:
     replace = msgspec.structs.replace
     seen = set[bytes]()
-    for case in casebook.all_cases():
-        if case.country != country or case.law:
+    for case in _cases(country):
+        if case.pending or case.law:
             continue
         facts = casebook.facts_of(case)
         for purpose in get_args(Purpose):
@@ -507,12 +511,14 @@ class Run(NamedTuple):
 
 
 def run() -> Run:
-    """Try every change of every country file."""
+    """Try every change of every country file that is no draft."""
     tried: list[Change] = []
     survived: list[Change] = []
     for path in sorted(casebook.COUNTRIES.glob("*.yaml")):
-        notice = Notice(path.stem.upper())
         data = casebook.law_data(path.stem.upper())
+        if data.get("draft"):
+            continue
+        notice = Notice(path.stem.upper())
         failed = notice.notices(data, everything=True)
         if failed:
             raise RuntimeError(f"fails without a mutant: {failed}")

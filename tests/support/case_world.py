@@ -227,31 +227,33 @@ async def load_lists(app: App, group: list[PreparedCase]) -> None:
 
 async def remember(store: SqliteStore, keys: Keys, case: PreparedCase) -> None:
     """Write the ledger entries and attempts of a case to the store."""
-    known, own = case.facts.known, keys.subject("acme", case.to)
+    known, controller = case.facts.known, case.facts.controller.id
+    own = keys.subject(controller, case.to)
     for revoked in sorted(known.revocations, key=lambda revoked: revoked.seq):
         subject = keys.subject("*", case.to) if revoked.scope == "everyone" else own
         event = ledger_events.Revoked(at=revoked.at, scope=revoked.scope, campaign=revoked.campaign)
-        (seq,) = await store.append([draft(subject, event)])
+        (seq,) = await store.append([draft(controller, subject, event)])
         if revoked.lifted:
             lifted = ledger_events.Lifted(of=seq, ground=revoked.lifted, reason="a test")
-            await store.append([draft(subject, lifted)])
+            await store.append([draft(controller, subject, lifted)])
     events: list[Event] = [event for consent in known.consents for event in events_of(consent)]
-    await store.append([draft(own, event) for event in events])
+    await store.append([draft(controller, own, event) for event in events])
     permits: tuple[Contract | CallRequest, ...] = (*known.contracts, *known.requests)
     for permit in permits:
         kind = ledger_events.ContractMade if isinstance(permit, Contract) else ledger_events.CallRequested
         fields = {name: getattr(permit, name) for name in kind.__struct_fields__}
         at = permit.entered_at if isinstance(permit, Contract) else 0
-        await store.append([draft(own, kind(**fields), "archive" if permit.proved else "", at)])
+        await store.append([draft(controller, own, kind(**fields), "archive" if permit.proved else "", at)])
     for wrong in known.wrong_numbers:
         reported = ledger_events.NumberWrong(at=wrong.at, decision=wrong.decision)
-        (seq,) = await store.append([draft(own, reported)])
+        (seq,) = await store.append([draft(controller, own, reported)])
         if wrong.lifted:
             confirmed = ledger_events.NumberConfirmed(of=seq, ground="confirmed", reason="a test")
-            await store.append([draft(own, confirmed)])
+            await store.append([draft(controller, own, confirmed)])
     attempts = sorted(known.attempts, key=order_of_attempts)
     named = [
-        structs.replace(attempt, decision=f"{case.to}-{place}") for place, attempt in enumerate(attempts)
+        structs.replace(attempt, decision=f"{controller}-{case.to}-{place}")
+        for place, attempt in enumerate(attempts)
     ]
     await store.settle("tests", 0, [(own, attempt) for attempt in named], [])
 
@@ -269,9 +271,9 @@ def events_of(consent: Consent) -> Iterator[Event]:
         yield ledger_events.ConsentsVoided(before=consent.voided_at, registry="rpo")
 
 
-def draft(subject: bytes, event: Event, proof: str = "", at: Instant = 0) -> Draft:
+def draft(controller: str, subject: bytes, event: Event, proof: str = "", at: Instant = 0) -> Draft:
     return Draft(
-        at=at, controller="acme", subject=subject, event=event, actor="tests", channel="", proof=proof
+        at=at, controller=controller, subject=subject, event=event, actor="tests", channel="", proof=proof
     )
 
 

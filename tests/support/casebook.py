@@ -6,7 +6,7 @@ a value that an operator may set, or a section that another country might have.
 """
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,17 @@ class Case(Struct, forbid_unknown_fields=True, kw_only=True):
     traps: list[int] = []
     country: str = "IT"
     file: str = ""
+    # Only of a country's case book (`country_cases.py`), whose facts are complete: the called number and the caller ID as sent.
+    to: str = ""
+    shown: str = ""
+    pending: str = ""
 
 
 @cache
 def all_cases() -> tuple[Case, ...]:
     """Return every case; cached, because parsing takes a second."""
     return tuple(
-        msgspec.structs.replace(msgspec.convert(_plain(data), Case), file=path.stem)
+        msgspec.structs.replace(msgspec.convert(plain(data), Case), file=path.stem)
         for path in sorted(FOLDER.glob("*.yaml"))
         for data in load_yaml(path)
     )
@@ -99,14 +103,14 @@ def load_yaml(path: Path) -> Any:
     return yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
 
 
-def _plain(value: Any) -> Any:
-    """Convert the dates and instants that YAML has parsed back to text."""
+def plain(value: Any, zone: tzinfo | None = UTC) -> Any:
+    """Convert the dates and instants that YAML has parsed back to text. An instant without an offset is in `zone`."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item, zone) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item, zone) for item in value]
     if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+        return (value if value.tzinfo else value.replace(tzinfo=zone)).isoformat()
     return value.isoformat() if isinstance(value, date) else value
 
 
@@ -137,7 +141,7 @@ def instant(text: str) -> int:
 
 
 def facts_of(case: Case) -> Facts:
-    return build_facts(merged(BASE, case.facts), case.at, case_law(case))
+    return build_facts(case.facts if case.to else merged(BASE, case.facts), case.at, case_law(case))
 
 
 def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:

@@ -120,7 +120,7 @@ def read_rows() -> Iterator[Row]:
 
 def _load(text: str) -> Any:
     # Like `safe_load`, but several times as fast.
-    return casebook._plain(yaml.load(text, Loader=yaml.CSafeLoader))
+    return casebook.plain(yaml.load(text, Loader=yaml.CSafeLoader))
 
 
 def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:

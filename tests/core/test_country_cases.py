@@ -1,0 +1,84 @@
+"""Every case of the countries' case books through `decide`, and through a record and back."""
+
+import msgspec
+import pytest
+
+from dialgate.core.decision import decide
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import Decision, Facts
+from tests.support.casebook import COUNTRIES, Case, case_law, facts_of, instant
+from tests.support.citations import matches
+from tests.support.country_cases import all_country_cases
+
+CASES = all_country_cases()
+HOLDING = [case for case in CASES if not case.pending]
+PENDING = [case for case in CASES if case.pending]
+
+
+def name_of(case: Case) -> str:
+    return f"{case.file}: {case.about} at {case.at}"
+
+
+def differences(case: Case) -> list[str]:
+    """Return what differs between the decision and the one that the case demands."""
+    decision, want = decide(facts_of(case), case_law(case)), case.want
+    cited = {reason.code: f"{reason.severity} {reason.law}".rstrip() for reason in decision.reasons}
+    kinds = {name: type(outcome).__name__.lower() for name, outcome in decision.outcomes.items()}
+    compared = [
+        ("decision", want.decision, "allow" if decision.allow else "deny"),
+        ("reasons", want.reasons, list(cited)),
+        ("outcomes", want.outcomes, {name: kinds[name] for name in want.outcomes}),
+        ("basis", want.basis, decision.basis),
+        ("valid_until", want.valid_until, rfc3339(decision.valid_until)),
+        ("not_before", want.not_before, rfc3339(decision.not_before) if decision.not_before else ""),
+    ]
+    found = [
+        f"{key}: {given}, not {wanted}"
+        for key, wanted, given in compared
+        if wanted is not None and _value(key, wanted) != _value(key, given)
+    ]
+    return found + [
+        f"cites: {cited.get(code)}, not {named}"
+        for code, named in want.cites.items()
+        if not matches(cited.get(code, ""), named)
+    ]
+
+
+def _value(key: str, value: object) -> object:
+    return (
+        instant(value) if key in {"valid_until", "not_before"} and isinstance(value, str) and value else value
+    )
+
+
+@pytest.mark.parametrize("case", HOLDING, ids=name_of)
+def test_the_case_is_decided_as_the_law_says(case: Case) -> None:
+    assert differences(case) == []
+
+
+@pytest.mark.parametrize("case", PENDING, ids=name_of)
+def test_a_pending_case_does_not_hold_yet(case: Case) -> None:
+    """A case that holds is no longer pending: remove the mark."""
+    try:
+        found = differences(case)
+    except (msgspec.ValidationError, ValueError):
+        return
+    assert found, f"holds; remove `pending: {case.pending}`"
+
+
+@pytest.mark.parametrize("case", HOLDING, ids=name_of)
+def test_the_record_replays_to_the_same_decision(case: Case) -> None:
+    facts = facts_of(case)
+    decision = decide(facts, case_law(case))
+    stored = msgspec.json.decode(msgspec.json.encode(facts), type=Facts)
+    assert decide(stored, case_law(case)) == decision
+    assert msgspec.json.decode(msgspec.json.encode(decision), type=Decision) == decision
+
+
+def test_every_country_but_italy_has_a_case_book() -> None:
+    files = {path.stem.upper() for path in COUNTRIES.glob("*.yaml")}
+    assert files == {case.country for case in CASES} | {"IT"}
+
+
+def test_names_of_cases_are_unique() -> None:
+    names = [name_of(case) for case in CASES]
+    assert len(set(names)) == len(names)

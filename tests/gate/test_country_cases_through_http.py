@@ -1,0 +1,239 @@
+"""Every case of a country's case book over HTTP.
+
+One gate decides all cases of a country: each case has its own controller, campaign, list and registry answers, and the clock moves to
+the instant of the case. Cases with a law of their own have a gate for each such law.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import yaml
+from aiohttp import ClientSession
+from msgspec import structs
+from prometheus_client import CollectorRegistry
+
+from dialgate.app import App
+from dialgate.config import loader
+from dialgate.config.configuration import Config
+from dialgate.core.decision import decide
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import HOUR, RegistryAnswer
+from dialgate.crypto.keys import Keys
+from dialgate.interfaces import http_application
+from dialgate.ledger.schemas import ListRequest
+from dialgate.lists.snapshot import Contents
+from dialgate.lists.tabular import of_lines
+from dialgate.store import CallerIdProof
+from dialgate.store.sqlite import SqliteStore
+from registry_sync import answer_merge, publication
+from tests.support import casebook, world
+from tests.support.case_world import SPARE, PreparedCase, consultation, remember
+from tests.support.casebook import Case, case_law, facts_of
+from tests.support.country_cases import COUNTRIES, cases_of
+
+_ELSEWHERE = (
+    "999"  # a prefix without numbers, the only coverage of a list that does not cover the called number
+)
+
+
+def prepare(place: int, case: Case) -> PreparedCase:
+    facts = facts_of(case)
+    controller = structs.replace(facts.controller, id=f"c{place}")
+    campaign = structs.replace(facts.campaign, id=f"c{place}")
+    listings = tuple(
+        structs.replace(
+            listing, list=f"{listing.list}-{place}", origin=_of_controller(listing.origin, controller.id)
+        )
+        for listing in facts.listings
+    )
+    attempts = tuple(
+        structs.replace(attempt, campaign=attempt.campaign or campaign.id) for attempt in facts.known.attempts
+    )
+    known = structs.replace(facts.known, attempts=attempts)
+    facts = structs.replace(facts, controller=controller, campaign=campaign, listings=listings, known=known)
+    return PreparedCase(case, facts, case.to)
+
+
+def _of_controller(origin: Any, controller: str) -> Any:
+    return structs.replace(
+        origin, collected_by=controller if origin.collected_by == "acme" else origin.collected_by
+    )
+
+
+def write_config(folder: Path, group: list[PreparedCase]) -> Config:
+    country = group[0].case.country
+    controllers = [case.facts.controller.id for case in group]
+    client = {**world.client("tests", world.KEY, *world.SCOPES), "controllers": controllers}
+    path = world.write_folder(folder, clients=[client], accept_drafts=[country])
+    for name in ("countries/it.yaml", "controllers/acme.yaml"):
+        (folder / name).unlink()
+    law = casebook.case_law_data(group[0].case)
+    (folder / f"countries/{country.lower()}.yaml").write_text(yaml.safe_dump(law))
+    for case in group:
+        facts, shown = case.facts, case.facts.caller_id
+        campaign = {
+            name: value for name, value in structs.asdict(facts.campaign).items() if value is not None
+        }
+        del campaign["known"]
+        campaign |= {"dial_region": country, "caller_ids": [case.case.shown if shown.assigned else SPARE]}
+        controller = {
+            **structs.asdict(facts.controller), "name": "Acme", "country": country, "campaigns": [campaign],
+        }  # fmt: skip
+        written = yaml.safe_dump(msgspec.to_builtins(controller))
+        (folder / f"controllers/{facts.controller.id}.yaml").write_text(written)
+    return loader.load(path)
+
+
+def publish(config: Config, case: PreparedCase) -> None:
+    """Publish the registry answers of a case. A full list replaces the one of the case before."""
+    folder, modes = config.data / "snapshots", {law.id: law.mode for law in case_law(case.case).registries}
+    for answer in case.facts.registries:
+        if answer.answer == "unknown":
+            continue
+        with publication.lock_folder(folder):
+            merged = (
+                _whole_list(case, answer)
+                if modes[answer.registry] == "full_list"
+                else _answers(folder, case, answer)
+            )
+            publication.publish(folder, merged, answer.consulted_at + HOUR)
+
+
+def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
+    return publication.merge(
+        publication.read_current(folder, answer.registry, case.facts.controller.id),
+        consultation(answer.consulted_at),
+        np.array([int(case.to)], np.uint64),
+        np.array([answer.answer == "listed"], np.bool_),
+    )
+
+
+def _whole_list(case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
+    listed = [int(case.to)] if answer.answer == "listed" else []
+    contents = Contents(
+        registry=answer.registry,
+        controller="",
+        mode="full_list",
+        consultations=(consultation(answer.consulted_at),),
+        states=(),
+        coverage=(_ELSEWHERE if answer.answer == "uncovered" else case.to[1:4],),
+    )
+    return answer_merge.MergedAnswers(contents, np.array(listed, np.uint64), np.zeros(0, np.uint16), 0, 0, 0)
+
+
+async def fill_store(config: Config, group: list[PreparedCase]) -> None:
+    keys = Keys.open(config.data / "keys.json")
+    store = SqliteStore.open(config.data / "store.db")
+    try:
+        for case in group:
+            shown = case.facts.caller_id
+            if shown.proved_at:
+                proof = CallerIdProof(
+                    controller=case.facts.controller.id,
+                    caller_id=shown.number,
+                    at=shown.proved_at,
+                    kind="probe",
+                )
+                await store.put_proof(proof)
+            await remember(store, keys, case)
+    finally:
+        await store.close()
+
+
+async def load_lists(app: App, case: PreparedCase) -> None:
+    for listing in case.facts.listings:
+        ask = ListRequest(
+            id=listing.list,
+            campaigns=(case.facts.campaign.id,),
+            controller=case.facts.controller.id,
+            basis=listing.basis,
+            **structs.asdict(listing.origin),
+        )
+        rows = ["number,basis", f"{case.to},{listing.basis}"] if listing.stated else [case.to]
+        await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, of_lines(rows))
+
+
+async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[str, Any]]:
+    """Let one gate decide the calls of a group. Returns the id of each case with the response."""
+    config = write_config(folder, group)
+    config.data.mkdir()
+    await fill_store(config, group)
+    hand, registry = world.Hand(group[0].facts.at), CollectorRegistry()
+    app = await App.open(config, registry=registry, clock=hand)
+    runner = await http_application.start(app, registry)
+    answers = []
+    try:
+        headers = {"Authorization": f"Bearer {world.KEY}"}
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with ClientSession(url, headers=headers) as session:
+            for case in group:
+                hand.at = case.facts.at
+                publish(config, case)
+                await load_lists(app, case)
+                await app.tick()
+                call = {
+                    "to": case.to, "from": case.case.shown, "campaign": case.facts.campaign.id,
+                    "call_type": case.facts.call_type,
+                }  # fmt: skip
+                async with session.post("/v1/check", json=call) as response:
+                    answers.append(await response.json())
+    finally:
+        await runner.cleanup()
+        await app.close()
+    return zip((name_of(case.case) for case in group), answers, strict=True)
+
+
+def name_of(case: Case) -> str:
+    return f"{case.file}: {case.about} at {case.at}"
+
+
+def groups(cases: list[PreparedCase]) -> list[list[PreparedCase]]:
+    """Group the cases by law, in order of time because a gate's clock never goes back."""
+    together: defaultdict[bytes, list[PreparedCase]] = defaultdict(list)
+    for case in cases:
+        together[msgspec.json.encode(case.case.law)].append(case)
+    return [sorted(group, key=lambda case: case.facts.at) for group in together.values()]
+
+
+@pytest.mark.parametrize("country", COUNTRIES)
+def test_each_case_is_decided_over_http_as_by_the_rules(country: str, tmp_path: Path) -> None:
+    cases = [case for case in cases_of(country) if not case.pending]
+    names = count()
+
+    async def ask_all() -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for group in groups([prepare(place, case) for place, case in enumerate(cases)]):
+            found.update(await ask_group(tmp_path / str(next(names)), group))
+        return found
+
+    answers = asyncio.run(ask_all())
+    assert len(answers) == len(cases)
+    different = {name_of(case): answers[name_of(case)] for case in cases if not _agrees(case, answers)}
+    assert different == {}
+
+
+def _agrees(case: Case, answers: dict[str, Any]) -> bool:
+    answer, decision = answers[name_of(case)], decide(facts_of(case), case_law(case))
+    given = [(reason["code"], reason["severity"], reason["law"]) for reason in answer.get("reasons", ())]
+    return (
+        answer["decision"] == case.want.decision
+        and given == [(deny.code, deny.severity, deny.law) for deny in decision.reasons]
+        and answer.get("not_before", "") == (rfc3339(decision.not_before) if decision.not_before else "")
+    )
+
+
+async def test_a_gate_whose_country_has_no_registry_is_ready_without_answers(tmp_path: Path) -> None:
+    case = prepare(0, cases_of("DE")[0])
+    config = write_config(tmp_path, [case])
+    assert not config.laws["DE"].registries
+    app = await App.open(config, registry=CollectorRegistry(), clock=world.Hand(case.facts.at))
+    await app.tick()
+    assert app.gate.readiness() == {}
+    await app.close()

@@ -1,0 +1,139 @@
+"""The case books of countries: `tests/cases/<country>/*.yaml`, decisions as data like `tests/cases/*.yaml`.
+
+`base.yaml` of a country holds `numbers`, the numbers of the cases by name, and `base`, an allowed call from which each case lists
+what differs. The facts of the number and of the caller ID come from `to` and `from`, as in a gate.
+
+- `place`: the IANA time zone where the called person is, or a region such as `US-CA`. Instants without an offset are local time
+  there; without `place`, in the country's zone.
+- `each`: values of a fact, such as `campaign.purpose: [sale, advertising]`. The case stands for every combination.
+- `want`: `allow`, or the reason codes of the denial; or a mapping as in `tests/cases/*.yaml`.
+- `pending`: what the vocabulary lacks for this case. The case fails as soon as it holds, so that the mark is removed.
+"""
+
+import itertools
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct
+
+from dialgate.core import phone
+from tests.support import casebook
+from tests.support.casebook import FOLDER, INSTANTS, Case, law_data, merged
+
+# The keys of a case that `each` may name; its other names are paths into the facts.
+_OF_CASE = {"at": "at", "to": "to", "from": "from_"}
+COUNTRIES = tuple(sorted(path.parent.name.upper() for path in FOLDER.glob("*/base.yaml")))
+
+
+class _Written(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A case as its file says it."""
+
+    about: str
+    at: str
+    want: str | list[str] | dict[str, Any]
+    place: str = ""
+    to: str = ""
+    from_: str | None = msgspec.field(name="from", default=None)
+    facts: dict[str, Any] = {}
+    law: dict[str, Any] = {}
+    each: dict[str, list[Any]] = {}
+    pending: str = ""
+
+
+class _Base(Struct, forbid_unknown_fields=True, kw_only=True):
+    numbers: dict[str, str]
+    base: dict[str, Any]
+    zones: dict[str, str] = {}
+
+
+@cache
+def cases_of(country: str) -> tuple[Case, ...]:
+    """Return every case of a country, one for each combination of `each`."""
+    folder = FOLDER / country.lower()
+    if not folder.is_dir():
+        return ()
+    base = msgspec.convert(_load(folder / "base.yaml"), _Base)
+    return tuple(
+        case
+        for path in sorted(folder.glob("*.yaml"))
+        if path.stem != "base"
+        for data in _load(path)
+        for case in _expand(country, f"{folder.name}/{path.stem}", base, msgspec.convert(data, _Written))
+    )
+
+
+def all_country_cases() -> tuple[Case, ...]:
+    return tuple(case for country in COUNTRIES for case in cases_of(country))
+
+
+def _load(path: Path) -> Any:
+    return casebook.plain(casebook.load_yaml(path), None)
+
+
+def _expand(country: str, file: str, base: _Base, written: _Written) -> Iterator[Case]:
+    for values in itertools.product(*written.each.values()):
+        chosen = dict(zip(written.each, values, strict=True))
+        about = f"{written.about} ({', '.join(map(str, values))})" if chosen else written.about
+        own = {key: chosen.pop(name) for name, key in _OF_CASE.items() if name in chosen}
+        facts = merged(base.base, written.facts)
+        for path, value in chosen.items():
+            facts = merged(facts, _nested(path.split("."), value))
+        yield _case(country, file, base, msgspec.structs.replace(written, about=about, facts=facts, **own))
+
+
+def _nested(path: list[str], value: Any) -> Any:
+    return {path[0]: _nested(path[1:], value)} if path else value
+
+
+def _case(country: str, file: str, base: _Base, written: _Written) -> Case:
+    zone = base.zones.get(written.place, written.place) or law_data(country)["zone"]
+    facts = dict(written.facts)
+    usual_to, usual_from = facts.pop("to"), facts.pop("from")
+    to, shown = written.to or usual_to, usual_from if written.from_ is None else written.from_
+    number = phone.parse(base.numbers.get(to, to), country)
+    called = {"kind": number.kind, "region": number.region}
+    caller = msgspec.to_builtins(phone.parse_caller_id(shown, country)) | {"assigned": True}
+    facts = merged({"number": called, "caller_id": caller, "zones": list(number.zones)}, facts)
+    want = written.want
+    if not isinstance(want, dict):
+        reasons = [want] if isinstance(want, str) else want
+        want = {"decision": "allow"} if reasons == ["allow"] else {"decision": "deny", "reasons": reasons}
+    return msgspec.convert(
+        {
+            "about": written.about,
+            "at": _zoned(written.at, zone),
+            "facts": _zoned_inside(facts, zone),
+            "want": _zoned_inside(want, zone),
+            "law": written.law,
+            "country": country,
+            "file": file,
+            "to": number.e164,
+            "shown": shown,
+            "pending": written.pending,
+        },
+        Case,
+    )
+
+
+def _zoned(text: str, zone: str) -> str:
+    """Return an instant with an offset. Texts that are no local time, such as `-4d`, are returned unchanged."""
+    if not text or text.startswith("-"):
+        return text
+    at = datetime.fromisoformat(text)
+    return (at if at.tzinfo else at.replace(tzinfo=ZoneInfo(zone))).isoformat()
+
+
+def _zoned_inside(value: Any, zone: str) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _zoned(item, zone)
+            if key in INSTANTS | {"not_before", "valid_until"} and isinstance(item, str)
+            else _zoned_inside(item, zone)
+            for key, item in value.items()
+        }
+    return [_zoned_inside(item, zone) for item in value] if isinstance(value, list) else value
