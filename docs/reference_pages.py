@@ -336,7 +336,7 @@ A section without a default may be left out; its own defaults then apply.
 
 
 def country_file() -> str:
-    plain = {"country", "name", "zone", "holidays", "sectors", "codes", "draft", "missing"}
+    plain = {"country", "name", "zone", "holidays", "sectors", "traits", "regions", "draft", "missing"}
     lists: list[str] = []
     for field in types.type_info(law.Law).fields:  # type: ignore[attr-defined]
         if field.name in plain:
@@ -348,7 +348,7 @@ def country_file() -> str:
     skipped = set(law.Law.__struct_fields__) - plain
     return f"""
 One file in `config/countries/` holds the law of one country: lists of dated sections. A section can only deny. An unknown key is an error. So is a
-trade or a code that the file does not list.
+sector, a trait or a place that the file does not list.
 
 A key that a file does not have changes nothing. When you upgrade, take new keys over from the shipped file.
 [Try a change of law](../how-to/replay-a-draft-law.md) before you deploy it.

@@ -1,34 +1,19 @@
 """Warnings about gaps in a valid configuration. `dialgate config check` prints them; a gate starts in spite of the gaps."""
 
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
-
-from msgspec import Struct
+from typing import Final, TypeAlias
 
 from dialgate.config import yaml_file
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import local_time
 from dialgate.core.law import Binding, Hours
-from dialgate.core.model import SECONDS_A_DAY, Campaign, Controller, Instant
-
-if TYPE_CHECKING:
-    from dialgate.core.model import Facts
+from dialgate.core.model import SECONDS_A_DAY, CallerId, Facts, Instant, Number
 
 # Pairs of registry and controller; the controller is empty for a full list.
 Consulted: TypeAlias = frozenset[tuple[str, str]]
 _WHOLE_DAY: Final = ((0, SECONDS_A_DAY),)
-
-
-class _Case(Struct, frozen=True):
-    """The facts of a call that determine which sections apply to it."""
-
-    today: date
-    campaign: Campaign
-    controller: Controller
-    call_type: str
 
 
 def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
@@ -91,8 +76,17 @@ def _lacks(config: Config, controller: str, contact: str) -> Iterator[str]:
 
 def _binding(config: Config, line: Line, now: Instant) -> Binding:
     law = config.laws[line.home]
-    case = _Case(local_time.day_in(law.zone, now), line.campaign, line.controller, line.campaign.call_type)
-    return law.binding(cast("Facts", case))
+    return law.binding(
+        Facts(
+            at=now,
+            today=local_time.day_in(law.zone, now),
+            number=Number(kind="unknown", region=law.country),
+            controller=line.controller,
+            campaign=line.campaign,
+            call_type=line.campaign.call_type,
+            caller_id=CallerId(number="", form="withheld"),
+        )
+    )
 
 
 def _not_consulted(config: Config, line: Line, consulted: Consulted, now: Instant) -> Iterator[str]:

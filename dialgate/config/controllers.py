@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import date
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct, structs
 
@@ -11,7 +11,7 @@ from dialgate.config.countries import explain_country
 from dialgate.config.fields import Name, Strict
 from dialgate.core import phone
 from dialgate.core.law import Law
-from dialgate.core.model import Callee, CallerId, CallType, Campaign, Controller, Purpose
+from dialgate.core.model import Callee, CallerId, CallType, Campaign, Controller, DialMode, Purpose
 
 NO_COUNTRY: Final = "ZZ"  # replaces a controller's country that cannot be read
 # Purposes that need a sector. Bans apply to sectors, so no ban would apply to a campaign without a sector.
@@ -47,6 +47,8 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     """Country of numbers without a country code, for example `IT`. If it is not set, calls to such numbers are denied."""
     profiling: bool = False
     """Whether people are selected by their habits or tastes. If so, a consent must cover profiling."""
+    dial_mode: DialMode | Literal[""] = ""
+    """How calls are dialled. If it is not set, rules for any of the modes apply."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):
@@ -61,7 +63,7 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     campaigns: tuple[CampaignFile, ...]
     """Its campaigns."""
     adheres_to: tuple[str, ...] = ()
-    """Codes of conduct to which the controller adheres, from the country's `codes`."""
+    """Codes of conduct to which the controller adheres, from the country's `traits`."""
     sistan: bool = False
     """Whether the controller belongs to the national statistical system (D.Lgs. 322/1989)."""
     consent_after_listing: bool = False
@@ -70,6 +72,8 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     """How data subjects can contact the controller: an address, an e-mail. Access reports show it (GDPR art. 13(1)(a))."""
     officer: str = ""
     """The data protection officer and how to reach them. Access reports show it (GDPR art. 13(1)(b))."""
+    traits: tuple[str, ...] = ()
+    """What else the controller is, from the country's `traits`: for example a publisher, or a firm above a threshold of the law."""
 
 
 # Substitutes for unreadable required settings, so that the others can be checked. They cause no further faults.
@@ -134,6 +138,7 @@ def _line(controller: ControllerFile, campaign: CampaignFile) -> Line:
             adheres_to=controller.adheres_to,
             sistan=controller.sistan,
             consent_after_listing=controller.consent_after_listing,
+            traits=controller.traits,
         ),
         controller_name=controller.name,
         home=controller.country,

@@ -7,6 +7,7 @@ from typing import Any, Final
 from dialgate.config import yaml_file
 from dialgate.core import phone
 from dialgate.core.law import Law, LawError, parse_law
+from dialgate.core.law_migration import modernise
 
 _COUNTRY: Final = re.compile("[A-Z]{2}")
 _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA": "IT"}
@@ -15,14 +16,15 @@ _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA"
 def convert_law(data: Any) -> tuple[Law | None, list[str]]:
     """Return the law, or every fault in it.
 
-    If a key has the wrong type, the others are still checked, unless it is `sectors` or `codes`, because sections refer to both.
+    If a key has the wrong type, the others are still checked, unless it is `sectors`, `traits` or `regions`, to which sections refer.
     """
+    data = modernise(data)
     read, faults = yaml_file.convert(data, Law)
     rest = data if read is not None else yaml_file.remainder(data, Law)
     country = data.get("country") if isinstance(data, dict) else None
     if isinstance(country, str) and not _COUNTRY.fullmatch(country):
         faults.append(f"country {explain_country(country)}")
-    if read is not None or not any(fault.startswith(("sectors", "codes")) for fault in faults):
+    if read is not None or not any(fault.startswith(("sectors", "traits", "regions")) for fault in faults):
         try:
             read = parse_law(rest)
         except LawError as error:

@@ -147,6 +147,12 @@ class _Reader:
                 continue
             if law.country in laws:
                 self.problems.append(f"{self._displayed_path(path)}: a second law for {law.country}")
+            self.problems += (
+                f"{self._displayed_path(path)}: {other.country} covers {region} too; remove it from the `regions` of one"
+                for other in laws.values()
+                for region in law.covered
+                if region in other.covered and other.country != law.country
+            )
             laws[law.country] = law
             hashes[law.country] = loaded[1]
         return laws, hashes
@@ -179,9 +185,10 @@ class _Reader:
                 faults = law_faults(read.country, laws, self.countries_folder, whole=self.laws_whole)
                 self.problems.extend(f"{name}: country {fault}" for fault in faults)
             self.problems.extend(
-                f"{name}: adheres to {code!r}, which is not among the `codes` of any country"
-                for code in read.adheres_to
-                if self.laws_whole and not any(code in law.codes for law in (laws | self.drafts).values())
+                f"{name}: {says} {trait!r}, which is not among the `traits` of any country"
+                for says, traits in (("adheres to", read.adheres_to), ("has the trait", read.traits))
+                for trait in traits
+                if self.laws_whole and not any(trait in law.traits for law in (laws | self.drafts).values())
             )
             controllers[read.id] = read
         return controllers

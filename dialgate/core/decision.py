@@ -100,13 +100,13 @@ def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
 def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instant:
     """Return the end of an allow: the earliest end of its outcomes, but at the latest the end of the day.
 
-    Laws, campaigns and contracts start and end at midnight in the country of the law.
+    Laws, campaigns and contracts start and end at midnight in the country of the law; laws also where the person may be.
     """
     ends = [outcome.until for outcome in outcomes.values() if type(outcome) is Pass and outcome.until]
-    midnights = [
-        place.instant(place.local(facts.at)[0] + 1, 0) for place in facts.places if place.zone == law.zone
-    ]
-    return min([*ends, *(midnights or [(facts.at // _QUARTER + 1) * _QUARTER])])
+    midnights = [place.instant(place.local(facts.at)[0] + 1, 0) for place in facts.places]
+    if law.zone not in [place.zone for place in facts.places]:
+        midnights = [(facts.at // _QUARTER + 1) * _QUARTER]
+    return min(ends + midnights)
 
 
 def _not_before(denies: list[Deny], facts: Facts, law: Binding) -> Instant:

@@ -1,20 +1,21 @@
 """A country's law as data: the frozen, dated `Law` and its construction from plain data. Pure: reads no file.
 
-A law consists of lists of sections. A section has a `source`, the days on which it is in force, a `severity`, and a scope:
-`purposes`, `call_types`, `sectors`, `callees`, `adherents_of`; empty means all. Unknown keys are rejected, because a misspelt
-limit would not apply. Sectors and codes that the law does not list are rejected too, because a misspelt scope would match no
-call.
+A law consists of lists of sections. A section has a `source`, the days on which it is in force, a `severity`, and a scope, such
+as `purposes` or `places`; an empty scope means all. A section applies if the call *may* be in its scope: a number of unknown place
+is bound by the sections of every place. Unknown keys are rejected, because a misspelt limit would not apply. Sectors, traits and
+places that the law does not list are rejected too, because a misspelt scope would match no call.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
+from dialgate.core.law_migration import modernise
 from dialgate.core.model import (
     DAY,
     HOUR,
@@ -22,6 +23,7 @@ from dialgate.core.model import (
     Basis,
     Callee,
     CallType,
+    DialMode,
     Facts,
     Instant,
     Kind,
@@ -49,13 +51,56 @@ class LawError(ValueError):
         self.problems = problems
 
 
+class Scope(NamedTuple):
+    """The properties of a call that select the sections of a law. Days are counted from 1970-01-01.
+
+    `first` and `last` are the day in the law's zone and the days where the person may be. They differ around midnight.
+    """
+
+    first: int
+    last: int
+    purpose: Purpose
+    call_type: CallType
+    sector: str
+    callee: Callee
+    profiling: bool
+    dial_mode: DialMode | Literal[""]
+    traits: tuple[str, ...]
+    kind: Kind
+    region: str
+    places: tuple[str, ...]
+
+    @classmethod
+    def of(cls, facts: Facts) -> "Scope":
+        campaign, controller, number = facts.campaign, facts.controller, facts.number
+        days = [facts.today.toordinal() - _EPOCH, *_local_days(facts)]
+        return cls(
+            min(days),
+            max(days),
+            campaign.purpose,
+            facts.call_type,
+            campaign.sector,
+            campaign.callee,
+            campaign.profiling,
+            campaign.dial_mode,
+            (*controller.adheres_to, *controller.traits),
+            number.kind,
+            number.region,
+            number.places,
+        )
+
+
+def _local_days(facts: Facts) -> Iterator[int]:
+    return (place.local(facts.at)[0] for place in facts.places)
+
+
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A dated rule of a country's law with its source. Every section has these keys."""
 
     source: str
     """Article of law or other source."""
     starts: date = msgspec.field(name="from")
-    """First day in force, in the country's time zone."""
+    """First day in force, in the country's time zone or where the person is."""
     ends: date | None = msgspec.field(name="until", default=None)
     """Last day in force. Without it: no end."""
     severity: Severity = "statute"
@@ -68,25 +113,71 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Only campaigns of these sectors, from the country's `sectors`. Empty: all."""
     callees: tuple[Callee, ...] = ()
     """Only calls to these kinds of people. Empty: all."""
-    adherents_of: str = ""
-    """Only controllers that adhere to this code of conduct, from the country's `codes`. Empty: all."""
+    traits: tuple[str, ...] = ()
+    """Only controllers with one of these traits, from the country's `traits`. Empty: all."""
+    not_traits: tuple[str, ...] = ()
+    """Only controllers without any of these traits."""
+    places: tuple[str, ...] = ()
+    """Only numbers that may be in these places, from the country's `regions`. Empty: all. A number whose place is not known may be in any place of its region."""
+    kinds: tuple[Kind, ...] = ()
+    """Only called numbers that may be of these classes: `fixed_or_mobile` may be `fixed` or `mobile`. Empty: all."""
+    dial_modes: tuple[DialMode, ...] = ()
+    """Only campaigns dialled in these ways, or whose `dial_mode` is not declared. Empty: all."""
     cited_for: tuple[Finding, ...] = ()
     """Findings whose denials cite this section's source and severity. If no section names a finding, its denials cite the same law as before this key existed, so that archived files replay to the same text."""
     profiled: bool = False
     """Only campaigns that select people by profiling."""
 
-    def binds(self, facts: Facts) -> bool:
-        campaign = facts.campaign
+    def binds(self, scope: Scope) -> bool:
+        """Return whether the section applies to a call, or may apply as far as the facts say."""
         return (
-            self.starts <= facts.today
-            and (self.ends is None or facts.today <= self.ends)
-            and (not self.purposes or campaign.purpose in self.purposes)
-            and (not self.call_types or facts.call_type in self.call_types)
-            and (not self.sectors or campaign.sector in self.sectors)
-            and (not self.callees or campaign.callee in self.callees)
-            and (not self.profiled or campaign.profiling)
-            and (not self.adherents_of or self.adherents_of in facts.controller.adheres_to)
+            self.starts.toordinal() - _EPOCH <= scope.last
+            and (self.ends is None or scope.first <= self.ends.toordinal() - _EPOCH)
+            and (not self.purposes or scope.purpose in self.purposes)
+            and (not self.call_types or scope.call_type in self.call_types)
+            and (not self.sectors or scope.sector in self.sectors)
+            and (not self.callees or scope.callee in self.callees)
+            and (not self.profiled or scope.profiling)
+            and (not self.traits or not _disjoint(self.traits, scope.traits))
+            and _disjoint(self.not_traits, scope.traits)
+            and (not self.places or any(_may_be_in(place, scope) for place in self.places))
+            and (not self.kinds or not _disjoint(self.kinds, _possible_kinds(scope.kind)))
+            and (not self.dial_modes or not scope.dial_mode or scope.dial_mode in self.dial_modes)
         )
+
+    def surely_binds(self, scope: Scope) -> bool:
+        """Return whether a section that `binds` applies whatever the unknown properties of the call are."""
+        return (
+            self.starts.toordinal() - _EPOCH <= scope.first
+            and (self.ends is None or scope.last <= self.ends.toordinal() - _EPOCH)
+            and (
+                not self.places
+                or scope.region in self.places
+                or (bool(scope.places) and set(scope.places) <= set(self.places))
+            )
+            and (
+                not self.kinds
+                or scope.kind in self.kinds
+                or _possible_kinds(scope.kind) <= {*self.kinds, "fixed_or_mobile"}
+            )
+            and (not self.dial_modes or bool(scope.dial_mode))
+        )
+
+
+def _disjoint(some: Iterable[str], others: Iterable[str]) -> bool:
+    return set(some).isdisjoint(others)
+
+
+def _may_be_in(place: str, scope: Scope) -> bool:
+    if not scope.region or place == scope.region or place in scope.places:
+        return True
+    return not scope.places and place.startswith(f"{scope.region}-")
+
+
+def _possible_kinds(kind: Kind) -> frozenset[Kind]:
+    if kind == "unknown":
+        return _ALL_KINDS
+    return frozenset({kind, "fixed", "mobile"}) if kind == "fixed_or_mobile" else frozenset({kind})
 
 
 _Section = TypeVar("_Section", bound=Section)
@@ -100,12 +191,12 @@ def cited(sections: Iterable[_Section], finding: Finding) -> _Section | None:
 class Diallable(Section, frozen=True, kw_only=True):
     """The classes of number that a campaign may call."""
 
-    kinds: tuple[Kind, ...]
+    allows: tuple[Kind, ...]
     """The classes of number."""
 
 
 class LegalBasis(Section, frozen=True, kw_only=True):
-    """The accepted legal bases of calls. Only the first section in scope applies."""
+    """The accepted legal bases of calls. Only the first section in scope applies. Sections before it that may apply, because a property of the call is not known, narrow its bases."""
 
     accepts: tuple[Basis, ...]
     """The accepted legal bases."""
@@ -223,8 +314,8 @@ class UniqueCallerIds(Section, frozen=True, kw_only=True):
 class ForeignIngress(Section, frozen=True, kw_only=True):
     """Caller IDs of this country that must not enter it from abroad."""
 
-    kinds: tuple[Kind, ...]
-    """The classes of number."""
+    bars: tuple[Kind, ...]
+    """The classes of caller ID."""
 
 
 class Hours(Section, frozen=True, kw_only=True, dict=True):
@@ -295,6 +386,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     """
 
     country: str
+    regions: tuple[str, ...]
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...]
@@ -341,29 +433,37 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     rest: tuple[Rest, ...] = ()
     sectors: tuple[str, ...] = ()
     """All sectors that a section or a campaign may name."""
-    codes: tuple[str, ...] = ()
-    """All codes of conduct that a section or a controller may name."""
+    traits: tuple[str, ...] = ()
+    """All traits of controllers that a section may name, such as a code of conduct to which they adhere."""
     draft: bool = False
     """Whether the file is unfinished. The gate denies every call to the country's numbers unless `accept_drafts` names the country."""
     missing: tuple[str, ...] = ()
     """The rules of the country that the file does not express, one sentence each. `dialgate country show` lists them."""
+    regions: tuple[str, ...] = ()
+    """Regions of the numbering plan that the law covers, such as `RE`, and their subdivisions that sections name, such as `US-FL`. Empty: the country."""
 
     def binding(self, facts: Facts) -> Binding:
         """Return the sections in force on the day of the facts that apply to the call.
 
         The result is cached: all calls of a campaign on one day share it.
         """
-        campaign = facts.campaign
+        campaign, controller, number, places = facts.campaign, facts.controller, facts.number, facts.places
         key = (
-            facts.today, campaign.purpose, facts.call_type, campaign.sector, campaign.callee,
-            campaign.profiling, facts.controller.adheres_to,
+            facts.today, campaign.purpose, facts.call_type, campaign.sector, campaign.callee, campaign.profiling,
+            campaign.dial_mode, controller.adheres_to, controller.traits, number.kind, number.region, number.places,
+            None if len(places) == 1 and places[0].zone == self.zone else tuple(_local_days(facts)),
         )  # fmt: skip
         binding = self._bindings.get(key)
         if binding is None:
             if len(self._bindings) >= _MEMORY:
                 self._bindings.clear()
-            binding = self._bindings[key] = self._select(facts)
+            binding = self._bindings[key] = self._select(Scope.of(facts))
         return binding
+
+    @property
+    def covered(self) -> tuple[str, ...]:
+        """Return the regions that the law covers."""
+        return self.regions or (self.country,)
 
     @property
     def stated_kinds(self) -> frozenset[Kind]:
@@ -374,27 +474,46 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     def _bindings(self) -> dict[tuple[Any, ...], Binding]:
         return {}
 
-    def _select(self, facts: Facts) -> Binding:
-        applicable: dict[str, Any] = {
-            name: tuple(section for section in getattr(self, name) if section.binds(facts))
-            for name in SECTIONS
+    def _select(self, scope: Scope) -> Binding:
+        applicable: dict[str, list[Any]] = {
+            name: [section for section in getattr(self, name) if section.binds(scope)] for name in SECTIONS
         }
-        strict: dict[str, Any] = {
-            name: tuple(section for section in sections if section.severity != "recommendation")
+        strict: dict[str, list[Any]] = {
+            name: [section for section in sections if section.severity != "recommendation"]
             for name, sections in applicable.items()
         }
-        advised = None if strict == applicable else Binding(country=self.country, **applicable)
-        return Binding(country=self.country, advised=advised, **strict)
+        advised = None if strict == applicable else self._bound(applicable, scope, None)
+        return self._bound(strict, scope, advised)
+
+    def _bound(self, sections: dict[str, list[Any]], scope: Scope, advised: Binding | None) -> Binding:
+        listed: dict[str, Any] = {
+            name: tuple(_until_certain(several, scope) if name in FIRST_APPLIES else several)
+            for name, several in sections.items()
+        }
+        return Binding(country=self.country, regions=self.covered, advised=advised, **listed)
 
 
-SECTIONS = tuple(name for name in Binding.__struct_fields__ if name not in {"country", "advised"})
+def _until_certain(sections: list[Section], scope: Scope) -> Iterator[Section]:
+    """Yield the sections up to the first that applies whatever the unknown properties of the call are."""
+    for section in sections:
+        yield section
+        if section.surely_binds(scope):
+            return
+
+
+SECTIONS = tuple(name for name in Binding.__struct_fields__ if name not in {"country", "regions", "advised"})
+# Kinds of section of which only the first that applies counts. Of other kinds, all count.
+FIRST_APPLIES = frozenset({"legal_basis", "contracts"})
+_EPOCH = date(1970, 1, 1).toordinal()
+_ALL_KINDS: frozenset[Kind] = frozenset(get_args(Kind))
 # For each list of sections, the findings whose denials can cite a section of it.
 _CITABLE: dict[str, frozenset[Finding]] = {
     "consents": frozenset(get_args(Finding)) - {"origin"},
     "lists": frozenset({"cession", "origin"}),
 }
 _CLOCKS_KNOWN = 31  # facts contain the clock changes of this many past days
-_MEMORY = 512
+_MEMORY = 4_096
+_PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 _WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 
 
@@ -417,10 +536,17 @@ def _window(text: str) -> Window:
 def parse_law(data: Any) -> Law:
     """Return the law in a parsed country file (YAML or JSON). Raises `LawError` with the paths of invalid keys."""
     try:
-        law = msgspec.convert(data, Law)
+        law = msgspec.convert(modernise(data), Law)
     except msgspec.ValidationError as error:
         raise LawError(str(error)) from error
     problems = [
+        f"regions: {place!r} is no region or subdivision; write it as RE or US-FL"
+        for place in law.regions
+        if not _PLACE.fullmatch(place)
+    ]
+    if law.country not in law.covered:
+        problems.append(f"regions: {law.country} is missing; add it")
+    problems += [
         problem
         for name in SECTIONS
         for section in getattr(law, name)
@@ -450,12 +576,16 @@ def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
 def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
     if section.ends is not None and section.ends < section.starts:
         yield f"{name}: a section ends on {section.ends} (`until`), before it begins (`from`)"
-    for sector in section.sectors:
-        if sector not in law.sectors:
-            yield f"{name}: sector {sector!r} is not in the country's `sectors`; correct it or add it there"
+    vocabularies = (
+        ("sector", section.sectors, "sectors", law.sectors),
+        ("trait", (*section.traits, *section.not_traits), "traits", law.traits),
+        ("place", section.places, "regions", law.covered),
+    )
+    for word, values, key, known in vocabularies:
+        for value in values:
+            if value not in known:
+                yield f"{name}: {word} {value!r} is not in the country's `{key}`; correct it or add it there"
     yield from _faults_of_keys(name, section)
-    if section.adherents_of and section.adherents_of not in law.codes:
-        yield f"{name}: code {section.adherents_of!r} is not in the country's `codes`; correct it or add it there"
     if isinstance(section, Hours):
         try:
             _ = section.windows  # evaluated now, so that an invalid window fails the load and not a call

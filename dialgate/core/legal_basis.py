@@ -34,7 +34,7 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 
 def _accepts(law: Binding, basis: Basis) -> bool:
-    return basis in law.legal_basis[0].accepts
+    return all(basis in section.accepts for section in law.legal_basis)
 
 
 def request(facts: Facts, law: Binding) -> CallRequest | None:
@@ -77,7 +77,7 @@ def related(facts: Facts, law: Binding) -> Iterator[Contract]:
 
     L. 5/2018 art. 1 c. 5. A contract for one product is not a basis for calls about another.
     """
-    tail = timedelta(days=law.contracts[0].tail_days if law.contracts else 0)
+    tail = timedelta(days=min((section.tail_days for section in law.contracts), default=0))
     for deal in contracts(facts):
         if (
             deal.starts <= facts.today

@@ -24,7 +24,10 @@ CallType: TypeAlias = Literal["agent", "automated", "ai_voice"]
 Purpose: TypeAlias = Literal[
     "sale", "advertising", "market_research", "statistics", "service", "debt", "political", "charity"
 ]
-Callee: TypeAlias = Literal["consumer", "business"]
+Callee: TypeAlias = Literal["consumer", "business", "sole_trader"]
+# `manual`: an agent dials each number. `preview`: an agent sees the record and starts the dialling. `progressive`: the dialer dials
+# when an agent is free. `predictive`: it dials more numbers than there are free agents.
+DialMode: TypeAlias = Literal["manual", "preview", "progressive", "predictive"]
 # `statute` and `operator` (a limit set by the operator) deny, `self_regulation` denies for adherents of the code of conduct,
 # and `recommendation` only warns.
 Severity: TypeAlias = Literal["statute", "self_regulation", "recommendation", "operator", "gate"]
@@ -88,31 +91,35 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The properties of the called number, without its digits.
 
-    `problem` says why it is invalid, or that the law of its region is a draft.
+    `problem` says why it is invalid, or that the law of its region is a draft. `places`: the subdivisions of `region` that the
+    person may be in, such as `US-FL`. Empty: not known.
     """
 
     kind: Kind
     region: str = ""
     problem: str = ""
+    places: tuple[str, ...] = ()
 
 
 class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The controller (*titolare*), on whose behalf the call is made.
 
     `sistan`: a body of the national statistical system (D.Lgs. 322/1989). `consent_after_listing`: the documented
-    exception of L. 5/2018 art. 1 c. 6 is enabled.
+    exception of L. 5/2018 art. 1 c. 6 is enabled. `traits`: what the controller is, in words of the country files.
     """
 
     id: str
     adheres_to: tuple[str, ...] = ()
     sistan: bool = False
     consent_after_listing: bool = False
+    traits: tuple[str, ...] = ()
 
 
 class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A campaign. If it is unknown (`known` is False), it has the strictest properties: automated calls for sale.
 
-    `profiling`: the people to call are selected by their habits or tastes.
+    `profiling`: the people to call are selected by their habits or tastes. `dial_mode`: how calls are dialled; if it is empty, the
+    sections about any of the modes apply.
     """
 
     id: str
@@ -127,6 +134,7 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused: bool = False
     trunk_country: str = ""
     profiling: bool = False
+    dial_mode: DialMode | Literal[""] = ""
 
 
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -123,6 +123,8 @@ class Gatherer:
         # With the beginning and end of the local day for which an entry is valid.
         self._places: dict[tuple[str, str], tuple[Instant, Instant, Place]] = {}
         self._days: dict[str, tuple[Instant, Instant, date]] = {}
+        self._countries = {region: law.country for law in config.laws.values() for region in law.covered}
+        self._draft_regions = {region for law in config.drafts.values() for region in law.covered}
         self._registries = {
             country: tuple(dict.fromkeys(registry.id for registry in law.registries))
             for country, law in config.laws.items()
@@ -220,9 +222,9 @@ class Gatherer:
             line=line,
             e164=number.e164,
             spoken=number.e164 if number.e164 == call.to else f"{number.e164} {_printable(call.to)}",
-            number=_number(number.kind, number.region, is_draft=number.region in self.config.drafts),
+            number=_number(number.kind, number.region, is_draft=number.region in self._draft_regions),
             zones=number.zones,
-            country=number.region if number.region in self.config.laws else line.home,
+            country=self._countries.get(number.region, line.home),
             call_type=_stricter(call.call_type, line.campaign.call_type),
             subjects=self._subjects(line, number.e164) if own else (),
             key=self._key(call),

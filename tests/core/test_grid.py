@@ -39,23 +39,23 @@ LOOSENED = (
     ("frequency.0.purposes -statistics", "frequency"),
     ("frequency.0.purposes -political", "frequency"),
     ("frequency.0.purposes -charity", "frequency"),
-    ("foreign_ingress.0.kinds -fixed", "foreign_ingress"),
-    ("foreign_ingress.0.kinds -fixed_or_mobile", "foreign_ingress"),
-    ("foreign_ingress.0.kinds -voip", "foreign_ingress"),
-    ("foreign_ingress.0.kinds -toll_free", "foreign_ingress"),
-    ("foreign_ingress.0.kinds -shared_cost", "foreign_ingress"),
-    ("foreign_ingress.0.kinds -personal", "foreign_ingress"),
-    ("foreign_ingress.0.kinds -unknown", "foreign_ingress"),
-    ("foreign_ingress.1.kinds -mobile", "foreign_ingress"),
-    ("foreign_ingress.1.kinds -voicemail", "foreign_ingress"),
+    ("foreign_ingress.0.bars -fixed", "foreign_ingress"),
+    ("foreign_ingress.0.bars -fixed_or_mobile", "foreign_ingress"),
+    ("foreign_ingress.0.bars -voip", "foreign_ingress"),
+    ("foreign_ingress.0.bars -toll_free", "foreign_ingress"),
+    ("foreign_ingress.0.bars -shared_cost", "foreign_ingress"),
+    ("foreign_ingress.0.bars -personal", "foreign_ingress"),
+    ("foreign_ingress.0.bars -unknown", "foreign_ingress"),
+    ("foreign_ingress.1.bars -mobile", "foreign_ingress"),
+    ("foreign_ingress.1.bars -voicemail", "foreign_ingress"),
     ("unique_caller_ids.0.sectors -gas", "caller_ids"),
     ("unique_caller_ids.0.sectors -electricity", "caller_ids"),
     ("sector_bans.0.sectors -gas", "energy"),
     ("sector_bans.0.purposes -advertising", "energy"),
-    ("diallable.0.kinds +toll_free", "numbers"),
-    ("diallable.0.kinds +premium", "numbers"),
-    ("diallable.0.kinds +shared_cost", "numbers"),
-    ("diallable.0.kinds +personal", "numbers"),
+    ("diallable.0.allows +toll_free", "numbers"),
+    ("diallable.0.allows +premium", "numbers"),
+    ("diallable.0.allows +shared_cost", "numbers"),
+    ("diallable.0.allows +personal", "numbers"),
     ("legal_basis.0.accepts +request", "basis"),
     ("legal_basis.0.accepts +contract", "basis"),
     ("legal_basis.0.accepts +directory", "basis"),
@@ -127,9 +127,9 @@ TWELVE = (
     "hours.0.purposes -advertising",
     "frequency.0.purposes -political",
     "consents.0.purposes -statistics",
-    "foreign_ingress.0.kinds -voip",
+    "foreign_ingress.0.bars -voip",
     "unique_caller_ids.0.sectors -gas",
-    "diallable.0.kinds +toll_free",
+    "diallable.0.allows +toll_free",
     "legal_basis.1.call_types -ai_voice",
     "legal_basis.2.accepts +request",
     "caller_ids.1.classes.1.prefix =+39084",
@@ -148,7 +148,7 @@ def test_twelve_values_loosened_at_once_fail_a_dozen_rows() -> None:
 
 # ---- successive sections ---------------------------------------------------------------------------------------------
 
-_SCOPE = ("id", "purposes", "call_types", "sectors", "callees", "adherents_of", "profiled")
+_SCOPE = ("id", "purposes", "call_types", "sectors", "callees", "traits", "profiled")
 
 
 def unmet(text: str) -> list[str]:

@@ -8,15 +8,24 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dialgate.core import law as law_module
-from dialgate.core.law import SECTIONS, Law, LawError, Section, parse_law
-from dialgate.core.model import CallerId, Campaign, Controller, Facts, Number
-from tests.support.casebook import law_data, law_of
+from dialgate.core.decision import decide
+from dialgate.core.law import SECTIONS, Law, LawError, Scope, Section, parse_law
+from dialgate.core.model import CallerId, Campaign, Controller, Facts, Kind, Number, Place
+from tests.support.casebook import Case, Wanted, facts_of, instant, law_data, law_of
 
 IT = law_of("IT")
 ONE_DAY = timedelta(days=1)
 CODE = "codice_condotta_telemarketing"
+
+
+REGIONS = ["IT", "SM", "IT-RM", "IT-MI"]
+
+
+def of(kind: Kind, *places: str) -> Number:
+    return Number(kind=kind, region="IT", places=places)
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -64,6 +73,7 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ("hours.0.call_types", ["robot"], "`$.hours[0].call_types[0]`"),
         ("hours.0.callees", ["anybody"], "`$.hours[0].callees[0]`"),
         ("hours.0.from", "2024-02-30", "`$.hours[0].from`"),
+        ("diallable.0.allows", ["landline"], "`$.diallable[0].allows[0]`"),
         ("diallable.0.kinds", ["landline"], "`$.diallable[0].kinds[0]`"),
         ("legal_basis.0.accepts", ["legitimate_interest"], "`$.legal_basis[0].accepts[0]`"),
         ("sector_bans.0.exceptions", ["consent"], "`$.sector_bans[0].exceptions[0]`"),
@@ -90,10 +100,27 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
             "rest: sector 'gaz' is not in the country's `sectors`; correct it or add it there",
         ),
         (
-            "rest.0.adherents_of",
-            "code",
-            "rest: code 'code' is not in the country's `codes`; correct it or add it there",
+            "rest.0.traits",
+            ["code"],
+            "rest: trait 'code' is not in the country's `traits`; correct it or add it there",
         ),
+        (
+            "rest.0.not_traits",
+            ["code"],
+            "rest: trait 'code' is not in the country's `traits`; correct it or add it there",
+        ),
+        (
+            "rest.0.places",
+            ["FR"],
+            "rest: place 'FR' is not in the country's `regions`; correct it or add it there",
+        ),
+        ("rest.0.dial_modes", ["auto"], "`$.rest[0].dial_modes[0]`"),
+        (
+            "regions",
+            ["IT", "Italia"],
+            "regions: 'Italia' is no region or subdivision; write it as RE or US-FL",
+        ),
+        ("regions", ["SM"], "regions: IT is missing; add it"),
         (
             "registries.0.validity_days",
             32,
@@ -132,7 +159,7 @@ def test_the_validity_of_registry_answers_depends_on_how_it_is_counted(counting:
     assert parse_law(data).registries[0].validity_days == days
 
 
-@pytest.mark.parametrize("key", ["source", "from", "kinds"])
+@pytest.mark.parametrize("key", ["source", "from", "allows"])
 def test_an_incomplete_section_is_refused(key: str) -> None:
     data = copy.deepcopy(law_data("IT"))
     del data["diallable"][0][key]
@@ -158,13 +185,20 @@ def test_a_section_may_be_in_force_for_one_day() -> None:
     assert not law.binding(facts(today=date(2014, 2, 21))).rest
 
 
-def facts(*, today: date = date(2026, 11, 24), adheres_to: tuple[str, ...] = (), **campaign: Any) -> Facts:
+def facts(
+    *,
+    today: date = date(2026, 11, 24),
+    adheres_to: tuple[str, ...] = (),
+    traits: tuple[str, ...] = (),
+    number: Number = Number(kind="fixed", region="IT"),  # noqa: B008 - frozen
+    **campaign: Any,
+) -> Facts:
     call_type = campaign.pop("call_type", "agent")
     return Facts(
         at=0,
         today=today,
-        number=Number(kind="fixed", region="IT"),
-        controller=Controller(id="acme", adheres_to=adheres_to),
+        number=number,
+        controller=Controller(id="acme", adheres_to=adheres_to, traits=traits),
         campaign=Campaign(id="fibre", call_type=call_type, **campaign),
         call_type=call_type,
         caller_id=CallerId(number="", form="withheld"),
@@ -175,7 +209,7 @@ def in_scope(section: Section, today: date) -> Facts:
     return facts(
         today=today,
         profiling=section.profiled,
-        adheres_to=(section.adherents_of,),
+        adheres_to=section.traits,
         purpose=next(iter(section.purposes), "sale"),
         call_type=next(iter(section.call_types), "agent"),
         sector=next(iter(section.sectors), ""),
@@ -204,14 +238,81 @@ def test_every_section_binds_only_from_its_first_to_its_last_day(name: str, sect
         ({"callees": ["consumer"]}, {"callee": "consumer"}, {"callee": "business"}),
         ({"profiled": True}, {"profiling": True}, {"profiling": False}),
         ({"adherents_of": CODE}, {"adheres_to": ("a", CODE)}, {"adheres_to": (f"{CODE}s",)}),
+        ({"adherents_of": ""}, {"adheres_to": ()}, None),
+        ({"traits": [CODE, "own_hours"]}, {"traits": ("own_hours",)}, {"traits": ("press",)}),
+        ({"not_traits": [CODE, "own_hours"]}, {"traits": ("press",)}, {"traits": ("own_hours",)}),
+        ({"callees": ["consumer", "sole_trader"]}, {"callee": "sole_trader"}, {"callee": "business"}),
+        ({"kinds": ["mobile"]}, {"number": of("mobile")}, {"number": of("fixed")}),
+        ({"kinds": ["mobile"]}, {"number": of("fixed_or_mobile")}, {"number": of("voip")}),
+        ({"kinds": ["mobile"]}, {"number": Number(kind="unknown")}, None),
+        ({"dial_modes": ["predictive"]}, {"dial_mode": "predictive"}, {"dial_mode": "manual"}),
+        ({"dial_modes": ["predictive"]}, {"dial_mode": ""}, {"dial_mode": "progressive"}),
+        ({"places": ["IT-RM", "IT-MI"]}, {"number": of("fixed", "IT-RM")}, {"number": of("fixed", "IT-NA")}),
+        (
+            {"places": ["IT-RM"]},
+            {"number": of("fixed", "IT-NA", "IT-RM")},
+            {"number": of("fixed", "IT-NA", "IT-MI")},
+        ),
+        ({"places": ["IT-RM"]}, {"number": of("fixed")}, {"number": Number(kind="fixed", region="SM")}),
+        ({"places": ["SM"]}, {"number": Number(kind="fixed", region="SM")}, {"number": of("fixed")}),
+        ({"places": ["IT-RM"]}, {"number": Number(kind="unknown")}, None),
     ],
 )
 def test_a_section_binds_only_the_calls_that_it_names(
     scope: dict[str, Any], inside: dict[str, Any], outside: dict[str, Any] | None
 ) -> None:
-    law = parse_law(changed("rest", [{"source": "s", "from": date(2020, 1, 1), "days": 1, **scope}]))
+    data = {
+        **changed("rest", [{"source": "s", "from": date(2020, 1, 1), "days": 1, **scope}]),
+        "regions": REGIONS,
+    }
+    law = parse_law(data)
     assert law.binding(facts(**inside)).rest == law.rest
     assert outside is None or not law.binding(facts(**outside)).rest
+
+
+@pytest.mark.parametrize(
+    ("scope", "sure", "unsure"),
+    [
+        ({"kinds": ["fixed"]}, {"number": of("fixed")}, {"number": of("fixed_or_mobile")}),
+        (
+            {"kinds": ["fixed", "mobile"]},
+            {"number": of("fixed_or_mobile")},
+            {"number": Number(kind="unknown")},
+        ),
+        ({"dial_modes": ["manual"]}, {"dial_mode": "manual"}, {"dial_mode": ""}),
+        ({"places": ["IT-RM"]}, {"number": of("fixed", "IT-RM")}, {"number": of("fixed")}),
+        ({"places": ["IT-RM"]}, {"number": of("fixed", "IT-RM")}, {"number": of("fixed", "IT-RM", "IT-MI")}),
+        ({"places": ["IT"]}, {"number": of("fixed")}, {"number": Number(kind="unknown")}),
+    ],
+)
+def test_a_wider_basis_applies_only_to_calls_that_are_surely_in_its_scope(
+    scope: dict[str, Any], sure: dict[str, Any], unsure: dict[str, Any]
+) -> None:
+    """A property that is not known never opens a call that it would not open if it were known."""
+    common = {"source": "s", "from": date(2020, 1, 1)}
+    wide, narrow = {**common, **scope, "accepts": ["directory"]}, {**common, "accepts": ["consent"]}
+    law = parse_law({**changed("legal_basis", [wide, narrow]), "regions": REGIONS})
+    assert law.binding(facts(**sure)).legal_basis == law.legal_basis[:1]
+    assert law.binding(facts(**unsure)).legal_basis == law.legal_basis
+
+
+ABROAD = Place(zone="Indian/Reunion", offset=4 * 3600)
+NIGHT = 1_786_395_600_000  # 2026-08-10T21:00Z: the 11th in La Réunion
+
+
+def test_a_section_binds_on_its_days_in_the_laws_zone_or_where_the_person_is() -> None:
+    begun, ended = {"from": date(2026, 8, 11)}, {"from": date(2020, 1, 1), "until": date(2026, 8, 10)}
+    law = parse_law(changed("rest", [{"source": "s", "days": 1, **days} for days in (begun, ended)]))
+    here = replace(facts(today=date(2026, 8, 10)), at=NIGHT)
+    assert law.binding(here).rest == law.rest[1:]
+    assert law.binding(replace(here, places=(ABROAD,))).rest == law.rest
+
+
+def test_an_allow_ends_at_midnight_where_the_person_is() -> None:
+    here = facts_of(Case(about="", at="2026-08-10T17:00:00Z", want=Wanted(decision="allow")))
+    there = replace(here, places=(*here.places, ABROAD))
+    assert decide(here, IT).valid_until == instant("2026-08-10T22:00:00Z")
+    assert decide(there, IT).valid_until == instant("2026-08-10T20:00:00Z")
 
 
 def test_a_recommendation_does_not_bind_and_is_kept_as_advice() -> None:
@@ -240,7 +341,7 @@ _SCOPES = st.fixed_dictionaries(
 def test_a_cached_binding_equals_a_newly_selected_one(scopes: list[dict[str, Any]]) -> None:
     """A cached binding equals a newly selected one."""
     for scope in scopes:
-        assert IT.binding(facts(**scope)) == IT._select(facts(**scope))
+        assert IT.binding(facts(**scope)) == IT._select(Scope.of(facts(**scope)))
 
 
 def test_the_kinds_that_a_row_must_state_come_from_all_sections() -> None:

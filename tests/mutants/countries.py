@@ -22,8 +22,8 @@ from msgspec import Struct
 
 from dialgate.core import local_time
 from dialgate.core.decision import decide
-from dialgate.core.law import SECTIONS, Binding, Law, LawError, Section, parse_law
-from dialgate.core.model import CallType, Campaign, Controller, Decision, Facts, Purpose
+from dialgate.core.law import FIRST_APPLIES, SECTIONS, Binding, Law, LawError, Scope, Section, parse_law
+from dialgate.core.model import CallType, Decision, Facts, Purpose
 from dialgate.core.rules import RULES
 from tests.mutants import survivors
 from tests.mutants.survivors import Mutant
@@ -36,8 +36,6 @@ ONE_DAY = timedelta(days=1)
 _WORDS = {"source", "name"}
 # Keys of every section.
 _COMMON = set(Section.__struct_encode_fields__)
-# Kinds of which only the first section that applies to a call decides. Of other kinds, all apply.
-_ORDERED = {"legal_basis"}
 
 _Path: TypeAlias = tuple[str | int, ...]
 
@@ -79,7 +77,7 @@ def _edits(data: dict[str, Any]) -> Iterator[tuple[str, _Path, _Edit]]:
         for index, section in enumerate(sections):
             where = place(name, section)
             yield where, (name,), _Edit("section removed", (), sections[:index] + sections[index + 1 :])
-            if name in _ORDERED and index + 1 < len(sections):
+            if name in FIRST_APPLIES and index + 1 < len(sections):
                 swapped = [*sections[:index], sections[index + 1], section, *sections[index + 2 :]]
                 yield where, (name,), _Edit("put after the next section", (), swapped)
             kind = _section_class(name)
@@ -115,7 +113,7 @@ def _of_keys(kind: type[Struct], values: dict[str, Any], data: dict[str, Any]) -
     is_rule = "cited_for" not in values or bool(set(values) - _COMMON)
     for field in msgspec.structs.fields(kind):
         key, default = field.encode_name, None if field.default is msgspec.NODEFAULT else field.default
-        if key not in _WORDS and (is_rule or key in values):
+        if key not in _WORDS and (is_rule or key in values) and (key not in _WRITTEN or key in values):
             yield from _of_value(
                 key, _plain_type(field.type), values.get(key, default), data, is_written=key in values
             )
@@ -134,10 +132,6 @@ def _of_value(key: str, hint: Any, value: Any, data: dict[str, Any], *, is_writt
                 yield _Edit(f"{key}: {other}", (key,), other)
     elif hint is bool:
         yield _Edit(f"{key}: {str(not value).lower()}", (key,), not value)
-    elif key == "adherents_of":
-        for code in ["", *data.get("codes", [])]:
-            if code != value:
-                yield _Edit(f"{key}: {code or 'everyone'}", (key,), code)
     elif is_written:
         yield from _of_scalar(key, hint, value)
 
@@ -185,6 +179,12 @@ def _of_tuple(key: str, of: Any, entries: list[Any], data: dict[str, Any]) -> It
 
 
 _SCOPES = {"purposes", "call_types", "callees"}
+_WRITTEN = {
+    "not_traits",
+    "places",
+    "kinds",
+    "dial_modes",
+}  # scopes that are changed only where a section has them
 _ADDED_HARMLESSLY = {"cited_for", "separate"}  # only the citation changes, or a consent covers less
 _WINDOWS = {"weekday", "saturday", "sunday", "holiday", "pre_holiday"}
 
@@ -193,8 +193,10 @@ def _vocabulary(key: str, of: Any, data: dict[str, Any]) -> list[str]:
     of = _plain_type(of)
     if get_origin(of) is Literal:
         return [word for word in get_args(of) if word not in ("invalid", "emergency")]
-    if key == "sectors":
-        return list(data.get("sectors", []))
+    if key in {"sectors", "traits", "not_traits"}:
+        return list(data.get(key.removeprefix("not_"), []))
+    if key == "places":
+        return list(data.get("regions", []))
     if key in _WINDOWS:
         return ["03:00-04:00"]
     return []
@@ -243,15 +245,6 @@ def _edited(data: Any, path: _Path, value: Any) -> Any:
 # ---- detection -------------------------------------------------------------------------------------------------------
 
 
-class _Scope(NamedTuple):
-    """The attributes that `Section.binds` reads. The same sections apply to all facts with the same scope."""
-
-    today: date
-    campaign: Campaign
-    call_type: CallType
-    controller: Controller
-
-
 class Example(NamedTuple):
     """Facts of a case, or of one combination of a table.
 
@@ -285,12 +278,12 @@ class Notice:
     def __init__(self, country: str) -> None:
         self._usual = casebook.law_of(country)
         self._own: list[Example] = []
-        self._alike: dict[_Scope, list[Example]] = {}
+        self._alike: dict[Scope, list[Example]] = {}
         for example in _examples(country):
             if example.own:
                 self._own.append(example)
             else:
-                self._alike.setdefault(_scope(example.facts), []).append(example)
+                self._alike.setdefault(Scope.of(example.facts), []).append(example)
         self._read = self._reads()
 
     def notices(self, data: dict[str, Any], *, everything: bool = False) -> str:
@@ -308,7 +301,7 @@ class Notice:
                 if not same(example) and example.fails(data, law):
                     examples.insert(0, examples.pop(index))
                     if not example.own:
-                        scope = _scope(example.facts)
+                        scope = Scope.of(example.facts)
                         self._alike = {scope: self._alike[scope], **self._alike}
                     return example.about
         return ""
@@ -362,7 +355,7 @@ class _Noting:
 _Any = TypeVar("_Any")
 
 
-def _concerned(alike: dict[_Scope, list[_Any]], usual: Law, law: Law) -> Iterator[list[_Any]]:
+def _concerned(alike: dict[Scope, list[_Any]], usual: Law, law: Law) -> Iterator[list[_Any]]:
     """Yield the groups of one scope to which other sections apply than before."""
     names = [name for name in SECTIONS if getattr(law, name) != getattr(usual, name)]
     moved = (law.zone, law.holidays) != (usual.zone, usual.holidays)
@@ -371,21 +364,7 @@ def _concerned(alike: dict[_Scope, list[_Any]], usual: Law, law: Law) -> Iterato
             yield several
 
 
-def _scope(facts: Facts) -> _Scope:
-    """Return the attributes that determine which sections apply."""
-    campaign = Campaign(
-        id="",
-        purpose=facts.campaign.purpose,
-        sector=facts.campaign.sector,
-        callee=facts.campaign.callee,
-        profiling=facts.campaign.profiling,
-    )
-    return _Scope(
-        facts.today, campaign, facts.call_type, Controller(id="", adheres_to=facts.controller.adheres_to)
-    )
-
-
-def _binding(law: Law, name: str, scope: Any) -> list[Section]:
+def _binding(law: Law, name: str, scope: Scope) -> list[Section]:
     return [section for section in getattr(law, name) if section.binds(scope)]
 
 
@@ -462,9 +441,9 @@ class Probes:
 
     def __init__(self, country: str) -> None:
         self._usual = casebook.law_of(country)
-        self._alike: dict[_Scope, list[tuple[Facts, Decision]]] = {}
+        self._alike: dict[Scope, list[tuple[Facts, Decision]]] = {}
         for facts in _probes(country):
-            self._alike.setdefault(_scope(facts), []).append((facts, decide(facts, self._usual)))
+            self._alike.setdefault(Scope.of(facts), []).append((facts, decide(facts, self._usual)))
 
     def effect(self, data: dict[str, Any]) -> Effect:
         law = parse_law(data)

@@ -118,7 +118,7 @@ def configure(folder: Path, of: PreparedCase) -> Config:
     path = world.write_folder(folder)
     facts, case = of.facts, of.case
     law = dict(casebook.case_law_data(case))
-    law["codes"] = sorted({*law["codes"], *facts.controller.adheres_to})
+    law["traits"] = sorted({*law["traits"], *facts.controller.adheres_to, *facts.controller.traits})
     (folder / "countries" / f"{case.country.lower()}.yaml").write_text(yaml.safe_dump(law))
     if facts.number.problem and facts.number.kind != "invalid":
         draft = law | {"country": facts.number.region, "draft": True}

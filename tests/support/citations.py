@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from dialgate.core.law import SECTIONS
+from dialgate.core.law_migration import modernise
 from tests.support.casebook import BASE, Case, case_law_data, merged
 
 Section: TypeAlias = Mapping[str, Any]
@@ -82,7 +83,7 @@ def matches(citation: str, named: str) -> bool:
 
 def exchange_severities(case: Case) -> Case:
     """Return the case with an explicit severity in every section that differs from every default."""
-    data = case_law_data(case)
+    data = modernise(case_law_data(case))
     kinds = {kind: [_exchange(section) for section in data.get(kind, ())] for kind in SECTIONS}
     cites = {code: _exchange_citation(named) for code, named in case.want.cites.items()}
     return replace(case, law={**case.law, **kinds}, want=replace(case.want, cites=cites))
@@ -104,7 +105,7 @@ def _of_kind(case: Case, facts: Section, code: str) -> list[Section]:
         kind = "unique_caller_ids"  # it is the campaign's own, so the denial can only be about sharing
     found = in_force(case, kind)
     if kind == "foreign_ingress":
-        return [section for section in found if shown.get("kind", "unknown") in section["kinds"]]
+        return [section for section in found if shown.get("kind", "unknown") in section["bars"]]
     # If several legal bases apply, the first one decides and is the one cited.
     return found[:1] if kind == "legal_basis" else found
 
@@ -123,7 +124,7 @@ def _for_finding(case: Case, code: str, finding: str) -> list[Section]:
 
 def in_force(case: Case, kind: str) -> list[Section]:
     """Return the sections of one kind that deny such a call on the day of the case."""
-    data, facts = case_law_data(case), merged(BASE, case.facts)
+    data, facts = modernise(case_law_data(case)), merged(BASE, case.facts)
     today = datetime.fromisoformat(case.at).astimezone(ZoneInfo(data["zone"])).date()
     sections: Iterable[Section] = data.get(kind, ())
     return [section for section in sections if _denies(section, facts, today)]
@@ -137,14 +138,14 @@ def _denies(section: Section, facts: Section, today: date) -> bool:
         "sectors": campaign.get("sector", ""),
         "callees": campaign.get("callee", "consumer"),
     }
-    code = section.get("adherents_of")
+    traits = {*controller.get("adheres_to", ()), *controller.get("traits", ())}
     return (
         section.get("severity") != "recommendation"
         and _day(section["from"]) <= today
         and ("until" not in section or today <= _day(section["until"]))
         and all(value in section[scope] for scope, value in scopes.items() if section.get(scope))
         and (not section.get("profiled") or campaign.get("profiling", False))
-        and (not code or code in controller.get("adheres_to", ()))
+        and (not section.get("traits") or not traits.isdisjoint(section["traits"]))
     )
 
 

@@ -84,10 +84,10 @@ def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
 
 def caller_id_ingress(facts: Facts, law: Binding) -> Outcome:
     shown = facts.caller_id
-    if shown.region != law.country or facts.campaign.trunk_country == law.country:
+    if shown.region not in law.regions or facts.campaign.trunk_country in law.regions:
         return Skip("the call does not bring a caller ID of this country in from abroad")
     for section in law.foreign_ingress:
-        if shown.kind in section.kinds:
+        if shown.kind in section.bars:
             text = f"a caller ID of {law.country} must not enter through a trunk in {facts.campaign.trunk_country or 'an undeclared country'}"
             return Deny("caller_id.foreign_ingress", text, section.source, section.severity)
     return Pass()

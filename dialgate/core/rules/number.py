@@ -14,16 +14,16 @@ def number_valid(facts: Facts, law: Binding) -> Outcome:
     number = facts.number
     if number.kind == "invalid":
         return Deny("number.invalid", number.problem, severity="gate")
-    if number.region != law.country and number.problem:
+    if number.region not in law.regions and number.problem:
         return Deny("law.draft", number.problem, severity="gate")
-    if number.region != law.country:
+    if number.region not in law.regions:
         return Deny(
             "number.not_diallable",
             f"no law is on file for {number.region or 'this country'}",
             severity="gate",
         )
     for section in law.diallable:
-        if number.kind not in section.kinds:
+        if number.kind not in section.allows:
             return Deny(
                 "number.not_diallable",
                 f"numbers of the class {number.kind.replace('_', ' ')} are no target of a campaign",

@@ -1,0 +1,58 @@
+"""The translation of country files with older keys, so that rules know only the current ones. Pure.
+
+Archived files must load for as long as decisions refer to them. A value that an older version would have refused is left in place:
+the check of the translated file reports it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def modernise(data: Any) -> Any:
+    """Return a parsed country file in the current vocabulary. The meaning stays the same; `data` is not changed."""
+    if not isinstance(data, dict):
+        return data
+    law = dict(data)
+    for name, sections in law.items():
+        if isinstance(sections, list):
+            law[name] = [_section(name, section) for section in sections]
+    _rename_codes(law)
+    return law
+
+
+def _section(name: str, section: Any) -> Any:
+    if not isinstance(section, dict):
+        return section
+    translated = dict(section)
+    for translate in (_adherents, _RENAMED.get(name)):
+        if translate is not None:
+            translate(translated)
+    return translated
+
+
+def _rename(old: str, new: str) -> Callable[[dict[str, Any]], None]:
+    def translate(section: dict[str, Any]) -> None:
+        if old in section and new not in section:
+            section[new] = section.pop(old)
+
+    return translate
+
+
+def _adherents(section: dict[str, Any]) -> None:
+    code = section.get("adherents_of")
+    if isinstance(code, str) and "traits" not in section:
+        del section["adherents_of"]
+        section["traits"] = [code] if code else []
+
+
+def _rename_codes(law: dict[str, Any]) -> None:
+    """Make codes of conduct traits."""
+    if isinstance(law.get("codes"), list) and isinstance(law.get("traits", []), list):
+        law["traits"] = [*law.get("traits", []), *law.pop("codes")]
+
+
+# Before sections had the scope `kinds`, these had a required key of that name.
+_RENAMED = {
+    "diallable": _rename("kinds", "allows"),
+    "foreign_ingress": _rename("kinds", "bars"),
+}
