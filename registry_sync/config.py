@@ -249,7 +249,7 @@ def load_gate(path: Path) -> Config:
 
 
 def _problems_of_gate(path: Path) -> list[str]:
-    """Return the problems in the gate's configuration when registries.yaml itself is invalid, to report both at once."""
+    """Return the problems in the gate's configuration, to report them together with those in registries.yaml."""
     data = yaml_file.read(path)[0]
     if not isinstance(data, dict):
         return []

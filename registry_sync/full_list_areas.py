@@ -242,7 +242,7 @@ def read_update(
     if isinstance(change, Patch):
         added, removed = len(change.added), len(change.removed)
     else:
-        added, removed = _count_difference(area, old, change)
+        added, removed = _count_added_and_removed(area, old, change)
     return Update(area.prefix, _build_consultation(area, files[-1][0], contents), change, added, removed)
 
 
@@ -291,8 +291,7 @@ def _contains(numbers: Numbers, old: NumberSet | None) -> Mask:
     return np.array([old is not None and number in old for number in numbers.tolist()], np.bool_)
 
 
-def _count_difference(area: Area, old: NumberSet | None, new: FullSet) -> tuple[int, int]:
-    """Return how many numbers the new set adds and removes."""
+def _count_added_and_removed(area: Area, old: NumberSet | None, new: FullSet) -> tuple[int, int]:
     before = np.concatenate([EMPTY, *old_numbers(area, old)])
     stay = len(np.intersect1d(before, new.all(), assume_unique=True)) if len(before) else 0
     return new.total() - stay, len(before) - stay

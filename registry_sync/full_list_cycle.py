@@ -176,7 +176,7 @@ class Cycle:
         write_file(self._folder / (name + FAULT), f"{mark}\n{text}".encode())
 
     def _is_accepted(self, update: Update, old: NumberSet | None) -> bool:
-        """Return whether the update is within the configured limits, or was released by two people."""
+        """Return whether the update is within the configured limits or has been released by two people."""
         area = next(area for area in self._areas if area.prefix == update.prefix)
         before = sum(old.count(begin, end) for begin, end in area.ranges) if old else 0
         limits = self._settings.max_added, self._settings.max_removed

@@ -191,7 +191,10 @@ def lock_work_folder(work: Path) -> Iterator[None]:
 
 
 def _retention_at(data: Path, now: Instant) -> Instant:
-    """Return the instant at which to evaluate retention. It is 0 while a clock jump is unconfirmed: nothing expires then."""
+    """Return the instant at which to evaluate retention.
+
+    It is 0 while a clock jump is unconfirmed, so that nothing expires.
+    """
     try:
         KeptInstants(data).refuse_jump(now)
     except ClockUnconfirmed as unconfirmed:

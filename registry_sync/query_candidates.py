@@ -60,7 +60,8 @@ def select_candidates(
 def _is_running(campaign: CampaignFile, look_ahead_span: tuple[Instant, Instant]) -> bool:
     """Return whether the campaign runs within the span.
 
-    Campaign dates are in the local time of the people called. A day on both sides is added to cover every time zone.
+    Campaign dates are in the local time of the called people. The span is extended by a day on both sides to
+    cover every time zone.
     """
     first, last = (datetime.fromtimestamp(at // SECOND, UTC).date() for at in look_ahead_span)
     day = timedelta(days=1)

@@ -210,21 +210,21 @@ def _value(name: str, cell: str, kind: type[Ask]) -> str | list[str]:
 
 
 def _problem(error: ValueError, kind: type[Ask]) -> str:
-    """Return the fault of a row, without the content of its cells."""
+    """Describe what is wrong with a row, without quoting its cells."""
     if isinstance(error, Misstated):
         return f"`{error.field}`: {error}"
     if isinstance(error, msgspec.ValidationError):
         match = _FIELD.search(str(error))
         if match:
-            form = _form(_FIELDS[kind][match[1]])
-            return f"its `{match[1]}` cannot be read{form and f': {form}'}"
+            format_ = _cell_format(_FIELDS[kind][match[1]])
+            return f"its `{match[1]}` cannot be read{format_ and f': {format_}'}"
         missing = re.search(r"required field `(\w+)`", str(error))
         return f"it has no `{missing[1]}`" if missing else "it cannot be read"
     return str(error)
 
 
-def _form(field: Field) -> str:
-    """Return the format of a column's cells, or an empty text."""
+def _cell_format(field: Field) -> str:
+    """Describe the format of a column's cells. Return an empty text if any text is valid."""
     match field.shape:
         case "instant":
             return "write it as 2026-11-24T10:00:00+01:00"

@@ -34,7 +34,7 @@ def fields_of(request: type[Struct]) -> tuple[Field, ...]:
 
 
 def _read(request: type[Struct], field: inspect.Field) -> Field:
-    kind, schema, extra = _bare(field.type)
+    kind, schema, extra = _unwrapped(field.type)
     shape: Shape = "structure"
     match kind:
         case inspect.StrType():
@@ -48,7 +48,7 @@ def _read(request: type[Struct], field: inspect.Field) -> Field:
         case inspect.LiteralType():
             shape = "choice"
         case inspect.VarTupleType():
-            item, _, _ = _bare(kind.item_type)
+            item, _, _ = _unwrapped(kind.item_type)
             if isinstance(item, inspect.LiteralType):
                 shape = "choices"
             elif isinstance(item, inspect.StrType):
@@ -65,7 +65,7 @@ def _read(request: type[Struct], field: inspect.Field) -> Field:
     )
 
 
-def _bare(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, Any]]:
+def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, Any]]:
     """Return a type without metadata and without `None`, with its JSON schema and its extra metadata."""
     schema: dict[str, Any] = {}
     extra: dict[str, Any] = {}

@@ -115,7 +115,10 @@ class Judge:
         ]
 
     async def _known(self, subjects: list[bytes]) -> dict[bytes, Known]:
-        """Read the states in the order of the store's index: in the list's order, each read would need another page."""
+        """Read the states in the order of the store's index.
+
+        In the order of the list, each read would load a different page of the index.
+        """
         subjects.sort()
         known: dict[bytes, Known] = {}
         for start in range(0, len(subjects), _READ_AT_ONCE):

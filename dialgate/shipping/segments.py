@@ -141,7 +141,7 @@ class _Chain:
             self._cursor = replace(self._cursor, seq=oldest - 1, missed=self._cursor.missed + absent)
 
     def checkpoints(self, closed: _ClosedSegment) -> list[StoredCheckpoint]:
-        """Return the checkpoints of a segment; none until its last entry is covered. Raises `LogDamaged`."""
+        """Return the checkpoints of a segment, or an empty list until one covers its last entry. Raises `LogDamaged`."""
         checkpoints = []
         for offset, line in checkpoint_lines(self._folder, self._offset):
             stored = parse(offset, line)

@@ -37,7 +37,7 @@ class RetentionRun:
         self._config, self._store, self._file, self._holds = config, store, file, holds
 
     async def run(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """Count the items of each kind that are past their retention term; with `drop`, remove them."""
+        """Count the items of each kind that are past their retention term. With `drop`, remove them."""
         days = self._config.settings.storage
         bounds = {
             "consents": now - days.consents_days * DAY,
@@ -64,9 +64,10 @@ class RetentionRun:
         ]
 
     async def _ledger(self, bounds: dict[str, Instant], *, drop: bool) -> dict[str, int]:
-        """Count the ledger entries that ended before their bound, by kind; with `drop`, remove them.
+        """Count the ledger entries that ended before their bound, by kind. With `drop`, remove them.
 
-        Reads only the oldest part of the ledger: an entry newer than all `bounds` cannot have ended before one of them.
+        Only the oldest part of the ledger is read. An entry newer than all `bounds` cannot have ended before
+        one of them.
         """
         counts = dict.fromkeys(_KINDS.values(), 0)
         newest, seq = max(bounds[kind] for kind in counts), 0

@@ -18,9 +18,9 @@ async def remove_from_lists(store: CallLists, folder: Path, controller: str, num
 
 
 async def _remove(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
-    """Remove the number from one list, retrying if another process replaced the list meanwhile.
+    """Remove the number from one list. Retry if another process has replaced the list in the meantime.
 
-    The unused copy is not deleted: if the other process removed the same number, that process uses the same file.
+    The unused copy is not deleted. If the other process removed the same number, it uses the same file.
     """
     key = record.controller, record.id
     while True:

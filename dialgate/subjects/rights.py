@@ -307,7 +307,7 @@ class Subjects:
             self._removing = None
 
     async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """Count the data past its retention term; with `drop`, remove it before returning.
+        """Count the data past its retention term. With `drop`, remove it before returning.
 
         Raises `ClockUnconfirmed`, `OSError`, and what `SharedHolds.under_everywhere` raises.
         """

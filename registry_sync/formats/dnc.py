@@ -127,7 +127,10 @@ def _times(rows: Bytes, name: str) -> NDArray[np.int64]:
 
 
 def _rows(content: bytes, width: int, name: str, before: int) -> Bytes:
-    """Split the contents into lines of the given width, without their line ends. `before` counts earlier lines, for errors."""
+    """Split the contents into lines of the given width, without their line ends.
+
+    `before` is the number of earlier lines in the file, used for line numbers in errors.
+    """
     data = np.frombuffer(content, np.uint8)
     end = 2 if len(data) > width and data[width] == CR else 1
     whole = len(data) // (width + end) * (width + end)

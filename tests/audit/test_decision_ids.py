@@ -42,7 +42,7 @@ def test_neighbouring_ids_differ_and_log_ids_are_accepted() -> None:
 
 @pytest.fixture
 async def shared(tmp_path: Path) -> AsyncIterator[World]:
-    """A gate of two controllers, each with a client."""
+    """Run a gate of two controllers, each with its own client."""
     folder = write_controllers(tmp_path / "owners")
     clients = [
         {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS

@@ -352,9 +352,9 @@ SHOWN_HASHES = "of 4 configuration files 2 are shown only by their hash"
 
 @asynccontextmanager
 async def two_tenants(folder: Path, *, older: bool = False) -> AsyncIterator[World]:
-    """A gate whose configuration contains another tenant's client and controller.
+    """Run a gate whose configuration contains another tenant's client and controller.
 
-    `older`: records name the configuration by a list of file names and hashes, as earlier versions did.
+    `older`: records name the configuration by a list of file names and hashes, as in earlier versions.
     """
     other = {
         "name": f"dialer-of-{STRANGER}",

@@ -32,7 +32,7 @@ from tests.support.world import CALL, CLEAR, LISTED, NOW, World
 
 @pytest.fixture
 async def data(tmp_path: Path) -> AsyncIterator[Path]:
-    """A data folder with two allows, then two denies a day later, and an outcome in between."""
+    """Return a data folder with two allows, an outcome, and two denies a day after the allows."""
     async with world.running(tmp_path) as gate:
         await world.load_list(gate)
         allowed = [await _ask(gate, CLEAR) for _ in range(2)]
@@ -186,7 +186,7 @@ def test_months_have_the_bounds_of_the_keys_months() -> None:
 
 @pytest.fixture(scope="module")
 def long_log(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """A log of 10,000 outcome reports, ten per second, in segments of 1,000."""
+    """Return a log of 10,000 outcome reports, ten per second, in segments of 1,000."""
     folder = tmp_path_factory.mktemp("long")
     with closing(DecisionLog.open(folder, log="9f2c01ab", now=NOW, gate={}, segment_bytes=1)) as log:
         for first in range(1, 10_001, 1_000):

@@ -42,7 +42,7 @@ SAID = [
 
 @pytest.fixture(params=["plain", "packed"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
-    """A log from January 2020 to November 2026, packed or not."""
+    """Return a configuration with a log from January 2020 to November 2026, packed or not."""
     loaded = loader.load(write_folder(tmp_path, retention=[TERM]))
     loaded.data.mkdir()
     write(loaded.data / "log", Keys.open(loaded.data / "keys.json"), SAID, segment_bytes=1)

@@ -46,7 +46,7 @@ async def about(gate: World, number: str = CLEAR, more: str = "", **headers: str
 
 @pytest.fixture
 async def shared(tmp_path: Path) -> AsyncIterator[World]:
-    """A gate of two controllers: the client `tests` belongs to `acme`, the other one to `rival`."""
+    """Run a gate of two controllers. The client `tests` belongs to `acme`, the client `other` to `rival`."""
     rival = yaml.safe_load((world.CONFIG / "controllers/acme.yaml").read_bytes())
     rival |= {"id": "rival", "name": "Rival S.r.l."}
     rival["campaigns"][0] |= {"id": "rival-fibre", "caller_ids": ["+390844999999"]}

@@ -29,9 +29,9 @@ CLEAR = [number for number in NUMBERS if not is_enrolled(number[3:])]
 
 @pytest.fixture
 async def job(tmp_path: Path) -> JobWorld:
-    made = JobWorld(tmp_path)
-    await load_list(made)
-    return made
+    world = JobWorld(tmp_path)
+    await load_list(world)
+    return world
 
 
 def alarm_kinds(part: Summary) -> set[str]:
@@ -139,8 +139,8 @@ async def test_only_numbers_that_may_be_called_soon_are_submitted(job: JobWorld,
         path.write_text(text.replace("  - id: acme-fibre\n", f"  - id: acme-fibre\n    {changes[case]}\n"))
         job.configure()
     else:
-        async with registrar(job.plan.gate) as (made, client):
-            await made.call_lists.retire_list(client, "rome")
+        async with registrar(job.plan.gate) as (ledger, client):
+            await ledger.call_lists.retire_list(client, "rome")
     assert (await job.run_once()).due == LISTS[case]
 
 
@@ -154,24 +154,24 @@ async def test_numbers_outside_the_registry_are_not_submitted(job: JobWorld) -> 
 async def test_enrolment_voids_earlier_consents_in_the_ledger_once(job: JobWorld) -> None:
     """L. 5/2018 art. 1 c. 5."""
     config = job.plan.gate
-    async with registrar(config) as (made, client):
+    async with registrar(config) as (ledger, client):
         for number in (LISTED[0], CLEAR[0]):
             ask = {
                 "controller": "acme", "number": number, "channel": "web", "id": "c1", "purposes": ["sale"],
                 "call_types": ["agent"], "collected_at": "2026-10-01T10:00:00Z", "artefact": "x",
                 "artefact_sha256": "0" * 64,
             }  # fmt: skip
-            await made.consents.record(client, msgspec.convert(ask, ConsentRequest))
+            await ledger.consents.record(client, msgspec.convert(ask, ConsentRequest))
     await job.run_once()
     assert (await job.answer_and_run()).voided == 1
     job.clock.at += 31 * DAY
     await job.run_once()
     assert (await job.answer_and_run()).voided == 0
-    async with registrar(config) as (made, client):
-        entries = await made.views.history(client, "acme", LISTED[0], ("consents_voided",))
+    async with registrar(config) as (ledger, client):
+        entries = await ledger.views.history(client, "acme", LISTED[0], ("consents_voided",))
         assert [entry.details["before"] for entry in entries] == ["2026-11-24T09:00:00.000Z"]
         assert entries[0].proof.startswith("SIMULATED-")
-        assert await made.views.history(client, "acme", CLEAR[0], ("consents_voided",)) == []
+        assert await ledger.views.history(client, "acme", CLEAR[0], ("consents_voided",)) == []
     assert ConsentsVoided.__struct_config__.tag == "consents_voided"
 
 
@@ -309,8 +309,8 @@ async def test_monthly_consultation_and_end_of_enrolment_have_their_own_alarms(j
     """Stored answers may be valid although the registry has cancelled the operator's enrolment."""
     await job.run_once()
     await job.answer_and_run()
-    async with registrar(job.plan.gate) as (made, client):
-        await made.call_lists.retire_list(client, "rome")
+    async with registrar(job.plan.gate) as (ledger, client):
+        await ledger.call_lists.retire_list(client, "rome")
     for days, raised in [
         (29, set()),
         (31, {"no_consultation"}),
@@ -368,8 +368,8 @@ async def test_numbers_are_deleted_after_weeks_and_receipts_after_years(job: Job
     """The registry keeps its log for 24 months (DPR 26/2022 art. 8 c. 5). The job keeps numbers for a shorter time."""
     await job.run_once()
     await job.answer_and_run()
-    async with registrar(job.plan.gate) as (made, client):
-        await made.call_lists.retire_list(client, "rome")
+    async with registrar(job.plan.gate) as (ledger, client):
+        await ledger.call_lists.retire_list(client, "rome")
     folder = job.plan.work / "rpo.acme"
     job.clock.at += 61 * DAY
     await job.run_once()

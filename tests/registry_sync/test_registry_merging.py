@@ -79,11 +79,11 @@ def test_changes_are_counted_correctly_before_a_merge(
     old = merged(batches, 6)
     before, after = compute_expected(batches), compute_expected([*batches, (at, statuses)])
     known, newly_listed, newly_clear = count_changes(old, make_answer(9, (at, statuses)))
-    asked = [number for number in statuses if number in before]
-    assert known == len(asked)
-    assert newly_listed == sum(after[number][0] and not before[number][0] for number in asked)
+    known_before = [number for number in statuses if number in before]
+    assert known == len(known_before)
+    assert newly_listed == sum(after[number][0] and not before[number][0] for number in known_before)
     # With equal instants *listed* wins; a new *clear* does not change the answer but is still counted.
-    assert newly_clear >= sum(before[number][0] and not after[number][0] for number in asked)
+    assert newly_clear >= sum(before[number][0] and not after[number][0] for number in known_before)
 
 
 def test_more_consultations_than_the_merge_limit_are_merged_in_groups() -> None:

@@ -44,17 +44,17 @@ class Node:
 
 @pytest.fixture
 async def job(tmp_path: Path) -> JobWorld:
-    made = JobWorld(tmp_path)
+    new_job = JobWorld(tmp_path)
     private = Ed25519PrivateKey.generate()
     write_file(
         tmp_path / "signing.pem", private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     )
     (tmp_path / "signing.pem").chmod(0o600)
-    made.configure(signing_key_file="signing.pem")
-    await load_list(made)
-    await made.run_once()
-    await made.answer_and_run()
-    return made
+    new_job.configure(signing_key_file="signing.pem")
+    await load_list(new_job)
+    await new_job.run_once()
+    await new_job.answer_and_run()
+    return new_job
 
 
 def public(job: JobWorld) -> str:
@@ -148,33 +148,33 @@ async def test_older_publication_is_refused(job: JobWorld) -> None:
 async def test_gate_uses_only_publications_signed_with_its_key(tmp_path: Path, job: JobWorld) -> None:
     home = tmp_path / "gate"
     home.mkdir()
-    async with world.running(home, snapshot_key=public(job)) as made:
-        await made.app.tick()
-        async with made.client.get("/readyz") as answer:
+    async with world.running(home, snapshot_key=public(job)) as gate:
+        await gate.app.tick()
+        async with gate.client.get("/readyz") as answer:
             assert "not signed with the key" in await answer.text()
         node = Node(job)
         node.target = PublishTarget(folder=home / "data" / "snapshots")
         for path in node.target.folder.iterdir():
             path.unlink()
-        made.hand.at += MINUTE
+        gate.hand.at += MINUTE
         await node.pull(public(job))
-        await made.app.tick()
-        async with made.client.get("/readyz") as answer:
+        await gate.app.tick()
+        async with gate.client.get("/readyz") as answer:
             assert "signed" not in await answer.text()
 
 
 async def test_node_without_a_recent_pull_is_not_ready(tmp_path: Path) -> None:
-    async with world.running(tmp_path, snapshot_behind_minutes=10) as made:
+    async with world.running(tmp_path, snapshot_behind_minutes=10) as gate:
         seen = tmp_path / "data" / "snapshots" / PULLED
         for age, status in [(None, 200), (10 * MINUTE, 200), (10 * MINUTE + 1, 503), (0, 200)]:
             if age is not None:
-                write_file(seen, msgspec.json.encode(Pulled(at=made.hand.at - age, version="x")))
-            await made.app.tick()
-            async with made.client.get("/readyz") as answer:
+                write_file(seen, msgspec.json.encode(Pulled(at=gate.hand.at - age, version="x")))
+            await gate.app.tick()
+            async with gate.client.get("/readyz") as answer:
                 assert answer.status == status
         write_file(seen, b"{")
-        await made.app.tick()
-        async with made.client.get("/readyz") as answer:
+        await gate.app.tick()
+        async with gate.client.get("/readyz") as answer:
             assert "not compared" in await answer.text()
 
 

@@ -27,7 +27,7 @@ def make_certificate(folder: Path) -> ssl.SSLContext:
     write_key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
-    made = (
+    certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -39,7 +39,7 @@ def make_certificate(folder: Path) -> ssl.SSLContext:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(write_key, hashes.SHA256())
     )
-    (folder / "ca.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    (folder / "ca.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     (folder / "key.pem").write_bytes(
         write_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     )

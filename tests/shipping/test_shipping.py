@@ -87,7 +87,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two logs, each with two closed, packed segments and an open one."""
+    """Create two logs, each with two closed, packed segments and an open one."""
     both(tmp_path / "data")
     return tmp_path / "data"
 

@@ -54,8 +54,12 @@ async def test_emulated_asterisk_works_with_pystrix() -> None:
 
 async def test_emulated_asterisk_works_with_panoramisk() -> None:
     async def script(request: Any) -> None:
-        told = request.headers
-        commands = ("ANSWER", f'SET VARIABLE SEEN "{told["agi_arg_1"]} {told["agi_callerid"]}"', "NOSUCH")
+        headers = request.headers
+        commands = (
+            "ANSWER",
+            f'SET VARIABLE SEEN "{headers["agi_arg_1"]} {headers["agi_callerid"]}"',
+            "NOSUCH",
+        )
         codes.extend([(await request.send_command(command))["status_code"] for command in commands])
 
     codes: list[int] = []

@@ -470,8 +470,8 @@ def test_genesys_action_matches_its_profile() -> None:
     sent = json.loads(re.sub(r"\$\{input\.(\w+)\}", r"\1", action["config"]["request"]["requestTemplate"]))
     profile = parse_profile(yaml.safe_load((ROOT / "config/webhooks/genesys.yaml").read_text()))
     assert read(profile, sent, {}) == {name: name for name in ("to", "from", "campaign", "call_id")}
-    told = action["contract"]["output"]["successSchema"]["properties"]
-    assert set(told) == set(profile.allow.body) == set(profile.deny.body)
+    fields = action["contract"]["output"]["successSchema"]["properties"]
+    assert set(fields) == set(profile.allow.body) == set(profile.deny.body)
 
 
 # ---- real dialers ----------------------------------------------------------------------------------------------------
@@ -566,8 +566,8 @@ async def test_real_dialer_is_judged_by_the_invite_at_its_trunk(tmp_path: Path, 
 
 def test_command_reports_each_case() -> None:
     ran = CliRunner().invoke(main.app, ["conformance", "python", "--json"])
-    told = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert (ran.exit_code, [item["case"] for item in told]) == (0, [case.name for case in CASES])
+    cases = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert (ran.exit_code, [item["case"] for item in cases]) == (0, [case.name for case in CASES])
 
 
 def test_failing_dialplan_gives_exit_code_1(tmp_path: Path) -> None:

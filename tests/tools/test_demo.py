@@ -106,8 +106,8 @@ async def test_demo_shows_every_reason_and_fires_no_alert(tmp_path: Path) -> Non
     assert fired - (MACHINE if QUICK else set()) <= (
         {"DialgateDown"} if QUICK else set()
     )  # after the gate has ended
-    asked = ["report", "--config", str(folder / "dialgate.yaml"), "--controller", "acme", "--format", "json"]
-    found = await asyncio.to_thread(CliRunner().invoke, main.app, [*asked, "--month", month(folder)])
+    words = ["report", "--config", str(folder / "dialgate.yaml"), "--controller", "acme", "--format", "json"]
+    found = await asyncio.to_thread(CliRunner().invoke, main.app, [*words, "--month", month(folder)])
     assert json.loads(found.stdout)["asked"] > 0
 
 
@@ -131,8 +131,8 @@ def test_port_in_use_is_refused_before_the_key_is_shown(tmp_path: Path) -> None:
     """Otherwise a user would send the key to the other program."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        asked = ["demo", "--folder", str(tmp_path / "demo"), "--port", str(port)]
-        refused = CliRunner().invoke(main.app, asked)
+        words = ["demo", "--folder", str(tmp_path / "demo"), "--port", str(port)]
+        refused = CliRunner().invoke(main.app, words)
     assert refused.exit_code == 1
     assert refused.stderr.startswith(
         f"demo.failed: port {port} on 127.0.0.1 cannot be used: Address already in use."

@@ -199,13 +199,13 @@ def _originated(
         for use in sorted(channel_uses):
             is_further, until = use.start <= until, max(until, use.end)
             is_dialled = by_dial[use.row] and not use.is_caller
-            came_in = use.is_caller and _came_in(contexts[use.row], extensions[use.row], trunks)
+            came_in = use.is_caller and _is_incoming(contexts[use.row], extensions[use.row], trunks)
             if not (is_further or is_dialled or came_in):
                 originated.append(use.row)
     return sorted(rows[originated].tolist())
 
 
-def _came_in(context: str, extension: str, trunks: Trunks) -> bool:
+def _is_incoming(context: str, extension: str, trunks: Trunks) -> bool:
     """Return whether a call at the trunk is incoming. An originated call may have the same context, with extension `s`."""
     if f"{context}/{extension}" in trunks.incoming:
         return True

@@ -180,7 +180,10 @@ class _Reconciliation:
     def _linked_by_id(
         self, rows: Departures, decisions: _Decisions, findings: list[_Fault], since: Instant
     ) -> list[_Fault]:
-        """Return the findings. Use kind `other_number` for a call without a check whose decision id or call id names a decision."""
+        """Return the findings, with a more exact kind for some calls.
+
+        A call without a check gets the kind `other_number` if its decision id or call id leads to a decision.
+        """
         lost = [
             (row, rows.call_id(row), rows.decision(row)) for row, kind, _ in findings if kind == "undecided"
         ]

@@ -79,7 +79,7 @@ def _compared(name: str, value: float, unit: str, baseline: float) -> Figure:
 
 
 def lookup(numbers: NumberSet, wanted: NDArray[np.uint64]) -> float:
-    """Return the processor time per look-up in microseconds: the best of five runs, less the time of the loop itself."""
+    """Return the processor time per look-up in microseconds: the best of five runs, minus the time of the loop itself."""
     questions = wanted.tolist()
     best = 1e9
     for _ in range(5):

@@ -133,9 +133,9 @@ class _Session:
             self._channel.violations.append("a line without an end")
 
     async def _read(self, *, in_line: bool) -> bytes | None:
-        """Read from the server. The channel may end meanwhile; `in_line` ignores that.
+        """Read from the server. With `in_line`, the end of the channel goes unnoticed.
 
-        Returns None if the end of the channel also ends AGI().
+        Returns None if the channel ended and AGI() ends with it.
         """
         ends = None if in_line or self._channel_ended else self._end_of_channel()
         try:
