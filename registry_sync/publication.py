@@ -88,9 +88,9 @@ def read_current(folder: Path, registry: str, controller: str) -> PublishedAnswe
 
 
 def other_consultations(folder: Path, registry: str, controller: str) -> Iterator[tuple[str, Consultation]]:
-    """Yield the consultations of other controllers, each after its controller. Raises DamagedFile.
+    """Yield pairs of a controller and a consultation, for all other controllers. Raises DamagedFile.
 
-    They come from all kept publications.
+    The consultations come from all kept publications.
     """
     manifests = [current_manifest(folder), *earlier_manifests(folder)]
     entries = {file.file: file for manifest in manifests for file in manifest.files}

@@ -7,9 +7,9 @@ One JSON object, mode 0600, always replaced as a whole:
 
 `number` is encrypted with the key for holds (`Keys.holds`), which outlives the keys of a month. `records` are the ids of the
 number's decisions in months that were retired during the hold: the log is never edited, so this file keeps the link. Lifting a
-hold deletes `number` and `records` and keeps the rest. Every change to the fields increments `format`, because
-programs refuse files with unknown fields. `holds.json.new` is an unfinished write. `holds.lock` is empty and locked by the process that changes
-the file.
+hold deletes `number` and `records` and keeps the rest. Every change to the fields increments `format`, because programs refuse
+files with unknown fields. `holds.json.new` is an unfinished write. `holds.lock` is empty; the process that changes the holds locks
+it.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ _DIGITS_GIVEN_AWAY = 6
 
 
 class HoldRefused(Exception):
-    """The error if a hold cannot be placed, lifted or read. Its text says what to do."""
+    """The error for a hold that cannot be placed, lifted or read. Its text says what to do."""
 
 
 def read_number(raw: str, home: str) -> str:

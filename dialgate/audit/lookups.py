@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TooManyLookups(Refused):
-    """A client reached its limit of look-ups. `after`: seconds until it may look up another number."""
+    """The error for a client that reached its limit of look-ups. `after`: seconds until the next look-up is possible."""
 
     def __init__(self, limit: int, after: int) -> None:
         super().__init__(

@@ -83,7 +83,7 @@ class LedgerAccess:
         return owner, self.number(number, owner)
 
     def line(self, client: Client, campaign: str) -> Line:
-        """Return the line of one of the client's campaigns. Raises `Refused`."""
+        """Return one of the client's campaigns, with its controller and caller IDs. Raises `Refused`."""
         line = self.config.line_of(campaign, client)
         if line is None:
             known = self.config.campaigns_of(client)

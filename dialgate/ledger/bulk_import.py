@@ -3,8 +3,8 @@
 Columns have the names of the request's fields. `purposes`, `call_types` and `goods` may hold several words, separated by
 blanks, `;` or `|`. Unknown columns are rejected, because a misspelt `expires_at` would give a consent without an end.
 
-The whole file is read before anything is written, and one invalid row rejects it, unless invalid rows are to be skipped. The file
-is then written in parts. After an interruption, import the same file again: entries that are already in the ledger are not repeated.
+The whole file is read before anything is written. An invalid row rejects the file, unless `skip_bad` is set. The entries are then
+written in parts. After an interruption, import the same file again: entries that are already in the ledger are not written again.
 """
 
 import re
@@ -51,7 +51,7 @@ _FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kin
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The values common to all rows. `sectors` are the country's; `now` is the instant when the file arrived."""
+    """The values common to all rows. `sectors` are those of the country. `now` is the time at which the file arrived."""
 
     kind: type[Ask]
     controller: str
@@ -237,7 +237,7 @@ def _cell_format(field: Field) -> str:
 
 
 async def write(store: Ledger, imported: ImportedRows, done: Callable[[int], None]) -> int:
-    """Write the new entries and return their number. Call `done` with the number of rows of each durable part.
+    """Write the new entries and return their count. Call `done` with the number of rows of each durable part.
 
     Raises `StoreUnavailable`; the parts that are already written remain.
     """

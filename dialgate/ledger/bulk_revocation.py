@@ -1,8 +1,8 @@
 """Bulk import of revocations, for example from another system or a register.
 
-The whole file is read before anything is written, and one invalid row rejects it, unless invalid rows are to be skipped. The file
-is then written in parts, so that a gate can write in between. Each part is in force once it is on the disk. After an interruption,
-import the same file again: numbers that are already revoked are not repeated.
+The whole file is read before anything is written. An invalid row rejects the file, unless `skip_bad` is set. The revocations are
+then written in parts, so that a gate can write in between. Each part is in force once it is on the disk. After an interruption,
+import the same file again: numbers that are already revoked are not revoked again.
 """
 
 from array import array
@@ -29,7 +29,7 @@ _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The values common to all rows. `owner` is the controller, or `*` for every one; `now` is the instant when the file arrived."""
+    """The values common to all rows. `owner` is the controller, or `*` for all. `now` is the time at which the file arrived."""
 
     owner: str
     scope: Literal["campaign", "controller", "everyone"]
@@ -98,7 +98,7 @@ def _instant(text: str, now: Instant) -> Instant:
 
 
 async def write(store: Ledger, keys: Keys, order: Order, stops: Stops, done: Callable[[int], None]) -> int:
-    """Write the new revocations and return their number. Call `done` with the number of rows of each durable part.
+    """Write the new revocations and return their count. Call `done` with the number of rows of each durable part.
 
     Raises `StoreUnavailable`; the parts that are already written remain.
     """

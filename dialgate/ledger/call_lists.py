@@ -42,7 +42,7 @@ class CallLists:
         hints: tabular.Hints = tabular.NO_HINTS,
         note: Callable[[RowProblem], None] = lambda _: None,
     ) -> ListReport:
-        """Load the call list in a seekable file, in a format that `tabular` reads. See `load_from`.
+        """Load a call list from a seekable file that `tabular` can read. See `load_from`.
 
         `note` is called with each row that is left out.
         """

@@ -22,7 +22,7 @@ _AT_ONCE = 1_000  # numbers in one write, which delays commits
 
 
 class Enrolled(Struct, frozen=True, kw_only=True):
-    """The numbers that one registry consultation found listed, as digits of E.164 (the form used in snapshots)."""
+    """The numbers that a registry consultation reported as listed, as digits of E.164 (the form used in snapshots)."""
 
     controller: str
     registry: str

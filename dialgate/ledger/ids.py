@@ -72,7 +72,7 @@ class ClientIds:
         return structs.replace(entry, **changes)
 
     def worded(self, reasons: Iterable[R]) -> list[R]:
-        """Return reasons (structs with `code` and `text`) with the entry ids that clients see in their texts."""
+        """Return the reasons with the entry ids that clients see. Reasons are structs with `code` and `text`."""
         return self._entry_ids.worded(reasons) if self._entry_ids else list(reasons)
 
     def cursor(self, seq: int) -> int:

@@ -1,4 +1,4 @@
-"""Results of calls, reported by dialers. An opt-out becomes a revocation, a wrong number a wrong-number report."""
+"""Results of calls, reported by dialers. An opt-out becomes a revocation, and a wrong number a report."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -92,7 +92,7 @@ class Outcomes:
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
 
     async def _find_person(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
-        """Return the controller of a call, and its number if the result writes an entry.
+        """Return the controller of a call, and the called number if the result writes an entry.
 
         The number is empty if only an unreachable gate has it. Raises `Refused`, `Unavailable`.
         """

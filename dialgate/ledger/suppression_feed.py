@@ -1,8 +1,8 @@
 """The feed of revocations and their lifting, for dialers and recipients of a number (GDPR art. 17(2), 19 and 21(3)).
 
-Notices are read from the ledger by sequence, so a client that keeps the last sequence misses none. They contain numbers in
-clear, because a dialer must know which to drop. A notice is sent only to clients of its controller; a notice that
-binds every controller is sent to all.
+Notices are read from the ledger by sequence, so a client that keeps the last sequence misses none. They contain
+unencrypted numbers, because a dialer must know which number to remove. A notice is sent only to clients of its controller. A
+notice for all controllers is sent to every client.
 """
 
 import asyncio

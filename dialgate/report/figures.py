@@ -30,7 +30,7 @@ Progress: TypeAlias = Callable[[Iterator[RecordWithResult]], Iterator[RecordWith
 
 
 class Period(Struct, frozen=True, kw_only=True):
-    """A period of whole local days, `first` and `last` included. `name` is the day or month as it was requested."""
+    """A period of whole local days, `first` and `last` included. `name` is the requested day or month."""
 
     name: str
     first: date
@@ -80,7 +80,7 @@ class CampaignRow(Struct, frozen=True, kw_only=True):
 class RegistryUse(Struct, frozen=True, kw_only=True):
     """The consultations of a registry in the period, if the published snapshot still lists them.
 
-    `newest` is the time of the newest consultation, in the period or not, in RFC 3339 format.
+    `newest` is the time of the newest consultation in RFC 3339 format, even if it is outside the period.
     """
 
     registry: str

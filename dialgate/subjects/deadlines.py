@@ -127,7 +127,7 @@ class Deadlines:
         return [self._info(case) for case in sorted(cases, key=lambda case: -case.closed_at)]
 
     async def cases_of(self, subject: bytes) -> list[CaseInfo]:
-        """Return all requests about a number. Record the look-up first: free texts may contain numbers in clear."""
+        """Return all requests about a number. Record the look-up first: free texts may contain unencrypted numbers."""
         cases = _cases(await self._file.cases(subject))
         return [self._info(Masker(self._keys, case.controller).shown(case)) for case in cases]
 

@@ -270,7 +270,7 @@ class Subjects:
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def observe(self, now: Instant) -> None:
-        """Set the metrics of open requests and start the daily retention run. It must run at regular intervals.
+        """Set the metrics of open requests and start the daily retention run. Call it at regular intervals.
 
         If the subject store is unavailable, decisions continue but look-ups are refused.
         """

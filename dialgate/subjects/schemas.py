@@ -1,7 +1,7 @@
 """The bodies of requests and responses about data subjects.
 
-Instants are in RFC 3339 format. The number is in the URL path. Reports, which are sent to the data subject, contain
-it too.
+Instants are in RFC 3339 format. The number is in the URL path. Reports contain it
+too, because they are sent to the data subject.
 """
 
 from typing import Annotated, Any, Literal

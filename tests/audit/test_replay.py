@@ -1,4 +1,4 @@
-"""Replay: records of any day are decided the same again, and differences are named down to the rule."""
+"""Replay: records of any day get the same decisions again, and differences are reported by rule."""
 
 import os
 import shutil

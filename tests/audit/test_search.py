@@ -62,7 +62,7 @@ async def shared(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def inside(gate: World, decision: str) -> str:
-    """Return the id in the log of a decision id that clients see."""
+    """Return the log's id for a decision id that clients see."""
     return Keys.open(gate.app.config.data / "keys.json").ids.inside(decision)
 
 

@@ -1,4 +1,4 @@
-"""A look-up shows the state of each consent by the same function as the next decision."""
+"""A look-up computes the state of each consent with the same function as the next decision."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

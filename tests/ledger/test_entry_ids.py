@@ -1,4 +1,4 @@
-"""Entry ids on a shared gate: they reveal no counts, and clients resume by them on any node."""
+"""Entry ids on a shared gate: they reveal no counts, and clients can resume a stream with them on any node."""
 
 import asyncio
 import json

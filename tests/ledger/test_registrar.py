@@ -414,7 +414,7 @@ async def test_list_stores_the_legal_bases_of_its_rows(registrar: Registrar) -> 
 async def test_mobiles_without_directory_in_their_row_are_counted(
     registrar: Registrar,
 ) -> None:
-    """A list of an earlier version has no such rows and permits no calls to mobiles."""
+    """A list loaded by an earlier version has no record of such rows, so it permits no calls to mobiles."""
     ask = msgspec.convert({name: value for name, value in LIST.items() if name != "numbers"}, ListRequest)
     rows = ["number,basis", f"{CLEAR},", "+393331234567,", "+393331234568,directory"]
     report = await registrar.call_lists.load_list(registrar.config.settings.clients[0], ask, of_lines(rows))

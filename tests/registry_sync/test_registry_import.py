@@ -30,7 +30,7 @@ PROGRAM = (sys.executable, "-m", "registry_sync.cli")
 
 
 class Operator:
-    """A folder with files, and the command, run in this process or in its own."""
+    """The operator's folder of files, and the command, which runs in this process or in its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -188,7 +188,7 @@ async def test_confirmation_is_erased_with_its_consent(gate: World) -> None:
 
 
 async def test_number_is_removed_from_call_lists_and_others_stay(gate: World) -> None:
-    """The lists include retired ones and ones with several legal bases."""
+    """The lists include retired lists and lists with several legal bases."""
     rows = [f"{CLEAR};directory", f"{MOBILE};consent", f"{LISTED};contract"]
     for name in ("mixed", "retired"):
         body = {**LIST, "id": name, "numbers": ["numero;basis", *rows]}
@@ -239,7 +239,7 @@ async def test_restricted_data_is_deleted_after_its_term(gate: World) -> None:
 
 
 async def test_nothing_is_erased_under_a_legal_hold_until_it_is_lifted(gate: World) -> None:
-    """Meanwhile the number may not be called: its permissions are restricted and the suppression is in force."""
+    """Meanwhile the suppression is in force and the entries that permit calls are restricted."""
     holds = Holds(gate.app.config.data, gate.app.subjects._keys)
     holds.add(MOBILE, at=NOW, by="dpo", reason="case 4711")
     await send(gate, "/v1/consents", CONSENT)
@@ -286,7 +286,7 @@ def files(folder: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def clear_in(folder: Path) -> list[str]:
-    """Return the files that contain the number, whatever separates its digits."""
+    """Return the files that contain the number, with any separators between its digits."""
     pattern = re.compile(rb"[^0-9A-Za-z]{0,3}".join(bytes([digit]) for digit in TAIL.encode()))
     return [path.name for path, content in files(folder) if pattern.search(content)]
 

@@ -1,4 +1,4 @@
-"""Backup of a running gate: a gate started on the copy has every decision answered before, and a valid log."""
+"""Backup of a running gate: a gate started on the copy has all earlier decisions and a valid log."""
 
 import asyncio
 import json

@@ -180,10 +180,7 @@ class _Reconciliation:
     def _linked_by_id(
         self, rows: Departures, decisions: _Decisions, findings: list[_Fault], since: Instant
     ) -> list[_Fault]:
-        """Return the findings, with a more exact kind for some calls.
-
-        A call without a check gets the kind `other_number` if its decision id or call id leads to a decision.
-        """
+        """Return the findings. A call without a check gets kind `other_number` if its decision id or call id names a decision."""
         lost = [
             (row, rows.call_id(row), rows.decision(row)) for row, kind, _ in findings if kind == "undecided"
         ]

@@ -18,7 +18,7 @@ class Server(Struct, frozen=True):
     port: int
 
     def cpu(self) -> float:
-        """Return the processor time so far in seconds, of all threads and of the workers."""
+        """Return the processor time used so far by all threads and workers, in seconds."""
         seconds = 0.0
         for pid in [self.pid, *self._children()]:
             with suppress(OSError):  # it has just ended
@@ -41,7 +41,10 @@ def _clock(pid: int) -> int:
 
 @contextmanager
 def bare(program: str, port: int = 0) -> Iterator[Server]:
-    """Run the Python code `program`, a server. It gets a port (0 for any) and prints its port once it listens."""
+    """Run the Python code of a server.
+
+    `program` gets a port (0 for any) as argument, and prints its port once it listens.
+    """
     words = [sys.executable, "-c", program, str(port)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:

@@ -29,7 +29,7 @@ _AFTER_REDIRECT_SECONDS: Final = 1.0
 
 
 class DialerFault(Exception):
-    """The dialer did something that is wrong in every case: it sent a different number or caller ID, or set a wrong lead status.
+    """The error for behaviour that is wrong in every case: a different number or caller ID, or a wrong lead status.
 
     `through` says how the call got through, or is empty if it did not.
     """
@@ -311,9 +311,9 @@ def _read_invite(data: bytes) -> _TrunkInvite:
 class RealDialer(Struct, frozen=True):
     """A real dialer. Running `command` makes it place one call.
 
-    The command gets the number in DIALGATE_TO and the gate's port in DIALGATE_PORT. With `trunk`, the call counts as placed if
-    an INVITE arrives on that UDP port; without, if the command ends with exit code 0. `caller_id` is the caller ID that the
-    dialer must show, empty for any.
+    The command gets the number in DIALGATE_TO and the gate's port in DIALGATE_PORT. With `trunk`, the call counts as placed if an
+    INVITE arrives on that UDP port. Without `trunk`, it counts as placed if the command ends with exit code 0. `caller_id` is the
+    caller ID that the dialer must show, or empty if any is allowed.
     """
 
     command: str

@@ -18,7 +18,7 @@ _Token: TypeAlias = tuple[str, str]
 
 
 class Unknown(Exception):
-    """The script uses something that this emulator does not know. `str()` names it."""
+    """The error for a part of a script that this emulator does not know. `str()` names it."""
 
 
 class SyntaxFault(Exception):

@@ -66,7 +66,7 @@ class OpenSips:
             return
 
     async def redirect(self, invite: Invite) -> None:
-        """Redirect the call (302) as the trunk. The dialer follows the redirect unless a failure route replies first."""
+        """Redirect the call (302), as the trunk does. The dialer follows it unless a failure route replies first."""
         invite.status = 302
         if invite.failure_route:
             await self.call(invite, f"failure:{invite.failure_route}")

@@ -36,7 +36,7 @@ _SECTORS = ["electricity", "gas", "water", "telecommunications", "banking", "ins
 
 
 class DemoError(Exception):
-    """The error if the demonstration cannot be set up. Its text says what to do."""
+    """The error for a demonstration that cannot be set up. Its text says what to do."""
 
 
 class DemoOptions(Struct, frozen=True, kw_only=True):
