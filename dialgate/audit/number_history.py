@@ -63,7 +63,7 @@ class NumberUnreadable(ValueError):
 class FoundDecision(Struct, frozen=True):
     """A decision with its outcomes. `hash` is the hash of the record's line, in hex.
 
-    `consultations` maps each registry to the consultation that returned its answer, if this is still published.
+    `consultations` maps each registry to the consultation that returned its answer, if that consultation is still published.
     """
 
     hash: str

@@ -1,4 +1,4 @@
-"""Requests that add a number to a dialer's do-not-call list: VICIdial's Non-Agent API and GoAutodial's goAPIv2. Pure.
+"""Requests that add a number to a dialer's do-not-call list: VICIdial's Non-Agent API and GoAutodial's goAPIv2.
 
 Numbers are never removed from that list, because another system may have added them too. After a revocation is lifted, a call
 that the dialer does not make does less harm than an unlawful call.
@@ -16,8 +16,8 @@ _SHOWN: Final = 120
 def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
     """Return the form to post. It is sent in the body, so that the number and the password are not in a URL.
 
-    `campaign` is empty if the revocation is not limited to a campaign. A campaign without a name in the dialer is added to the list for all
-    campaigns, which is wider and never narrower.
+    `campaign` is empty if the revocation is not limited to a campaign. If the campaign has no name in the
+    dialer, the number is added to the list for all campaigns, which is wider and never narrower.
     """
     settings, password = hook.settings, hook.secret.decode()
     digits = number.removeprefix("+").removeprefix(settings.cut)

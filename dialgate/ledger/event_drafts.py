@@ -1,4 +1,4 @@
-"""The conversion of a client's request to a ledger event. Pure."""
+"""The conversion of a client's request to a ledger event. Pure functions."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -35,7 +35,7 @@ class Misstated(ValueError):
 
 
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
-    """Return the event of a request. `sectors` are the country's; empty if it does not list any. Raises `Misstated`."""
+    """Return the event of a request. `sectors` are those of the country, or empty if it lists none. Raises `Misstated`."""
     match ask:
         case ConsentRequest():
             fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}

@@ -1,4 +1,7 @@
-"""The translation between internal ids and ids for clients, which hide how many entries other controllers have."""
+"""The translation between internal ids and the ids that clients see.
+
+The ids that clients see hide how many entries other controllers have.
+"""
 
 import re
 from collections.abc import Callable, Iterable

@@ -83,7 +83,7 @@ def _bar(table: Table, place: int, most: int) -> str:
 
 def _chart(layout: Layout) -> str:
     """Return the chart as SVG, with one column per slot: allowed calls at the bottom, denied calls above."""
-    top = nice(max((slot.allowed + slot.denied for slot in layout.chart), default=0))
+    top = axis_end(max((slot.allowed + slot.denied for slot in layout.chart), default=0))
     label = f"{layout.chart_title}: {layout.legend[0]}, {layout.legend[1]}"
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + _BELOW + 20}" role="img" aria-label="{escape(label)}">'
@@ -91,7 +91,7 @@ def _chart(layout: Layout) -> str:
     )
 
 
-def nice(most: int) -> int:
+def axis_end(most: int) -> int:
     """Return the end of an axis: a round number of at least `most` that is divisible by the number of grid lines."""
     step = 1
     while step * 10 < most:

@@ -9,7 +9,7 @@ from fpdf.enums import TableCellFillMode, TextEmphasis, XPos, YPos
 from fpdf.fonts import FontFace
 
 from dialgate.core.model import SECOND, Instant
-from dialgate.report.page import nice
+from dialgate.report.page import axis_end
 from dialgate.report.tables import Figure, Layout, Table, Tone
 
 _INK, _SOFT, _LINE, _TINT = (28, 39, 51), (91, 104, 117), (223, 228, 234), (245, 247, 250)
@@ -101,7 +101,7 @@ def _title(document: FPDF, text: str, room: float) -> None:
 
 def _chart(document: FPDF, layout: Layout) -> None:
     _title(document, layout.chart_title, _HIGH + 24)
-    top = nice(max((slot.allowed + slot.denied for slot in layout.chart), default=0))
+    top = axis_end(max((slot.allowed + slot.denied for slot in layout.chart), default=0))
     begins, floor = document.l_margin + _LEFT, document.y + _HIGH
     _grid(document, floor, top)
     wide = (document.epw - _LEFT) / len(layout.chart)

@@ -238,7 +238,7 @@ class Subjects:
     async def rectify(self, client: Client, number: str, ask: RectificationRequest) -> Rectified:
         """Record a corrected ledger entry with the id of the wrong entry (GDPR 16).
 
-        It passes the same checks as any new entry. The wrong entry stays in the history.
+        The corrected entry must pass the same checks as any new entry. The wrong entry stays in the history.
         """
         owner, e164 = self._registrar.access.person(client, ask.controller, number)
         subject = self._keys.subject(owner.id, e164)

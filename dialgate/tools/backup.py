@@ -13,7 +13,7 @@ A gate that starts on the copy recovers as after a crash: it counts attempts and
 the store. A revocation made after step 2 is lost unless it is in a log. `ledger_end` returns the last ledger entry that was copied.
 
 A copy holds the keys, so it gives access to the same personal data as the original. When a month is retired or a number
-is erased, it must be removed from the copy too (GDPR art. 5(1)(e), 17).
+is erased, remove the same data from the copy (GDPR art. 5(1)(e), 17).
 """
 
 import shutil

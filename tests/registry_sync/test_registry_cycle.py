@@ -152,7 +152,7 @@ async def test_numbers_outside_the_registry_are_not_submitted(job: JobWorld) -> 
 
 
 async def test_enrolment_voids_earlier_consents_in_the_ledger_once(job: JobWorld) -> None:
-    """L. 5/2018 art. 1 c. 5."""
+    """Required by L. 5/2018 art. 1 c. 5."""
     config = job.plan.gate
     async with registrar(config) as (ledger, client):
         for number in (LISTED[0], CLEAR[0]):

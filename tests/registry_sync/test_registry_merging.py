@@ -1,4 +1,4 @@
-"""Merging in any order and grouping gives each number the answer that a simple computation gives it."""
+"""Merging in any order and grouping gives each number the same answer as a simple computation."""
 
 from collections.abc import Sequence
 

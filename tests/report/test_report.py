@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from dialgate.core.model import DAY, HOUR, MINUTE
 from dialgate.interfaces.cli import main
 from dialgate.report import month
-from dialgate.report.page import nice
+from dialgate.report.page import axis_end
 from dialgate.report.tables import words
 from dialgate.texts import LANGUAGES
 from tests.deploy.test_dashboards import post
@@ -216,5 +216,5 @@ def test_month_has_all_local_days_across_daylight_saving() -> None:
 
 @pytest.mark.parametrize("most", [0, 1, 4, 5, 9, 99, 101, 12_345, 999_999])
 def test_axis_ends_at_a_sufficient_round_number(most: int) -> None:
-    assert nice(most) >= max(most, 1)
-    assert nice(most) % 4 == 0
+    assert axis_end(most) >= max(most, 1)
+    assert axis_end(most) % 4 == 0

@@ -12,7 +12,7 @@ from dialgate.app import App
 from dialgate.config import loader
 from dialgate.config.configuration import Config
 from dialgate.interfaces.fastagi.server import FastAgi
-from dialgate.tools.conformance.asterisk import Channel, Temper, agi
+from dialgate.tools.conformance.asterisk import Channel, Quirks, agi
 from tests.support import world
 from tests.support.world import CALLER, CLEAR, KEY, SCOPES, World
 
@@ -34,10 +34,10 @@ class Pbx(Struct, frozen=True):
         return Channel(extension=to, caller=CALLER, **changes)
 
     async def checked(
-        self, to: str = CLEAR, *more: str, script: str = "check", temper: Temper | None = None, **changes: Any
+        self, to: str = CLEAR, *more: str, script: str = "check", quirks: Quirks | None = None, **changes: Any
     ) -> Channel:
         """Run `AGI(agi://…/check,to,from,campaign)` and return the channel, with the variables that it set."""
-        channel = self.channel(to, temper=temper or Temper(), **changes)
+        channel = self.channel(to, quirks=quirks or Quirks(), **changes)
         given = (to, CALLER, CAMPAIGN, *more) if script == "check" else (to, CALLER, *more)
         await self.agi(channel, script, *given)
         return channel

@@ -9,7 +9,7 @@ from typing import Any
 from panoramisk import fast_agi
 from pystrix.agi import core, fastagi
 
-from dialgate.tools.conformance.asterisk import Channel, Temper, agi
+from dialgate.tools.conformance.asterisk import Channel, Quirks, agi
 
 TO = "+390612345678"
 
@@ -48,7 +48,7 @@ async def test_emulated_asterisk_works_with_pystrix() -> None:
         channel = await called(port)
         assert channel.variables["SEEN"] == f"{TO}|a: b, {TO}"
         assert (channel.variables["AGISTATUS"], channel.violations) == ("SUCCESS", [])
-        channel = await called(port, temper=Temper(hangup_before=2, extra=("agi_new: x",)))
+        channel = await called(port, quirks=Quirks(hangup_before=2, extra=("agi_new: x",)))
         assert channel.variables["SEEN"].endswith(TO), "HANGUP before a reply is not taken as the reply"
 
 

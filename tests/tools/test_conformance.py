@@ -528,9 +528,9 @@ SENT = [
     ("+390612345678", "From: <sip:+390844123456@a>", ""),
     ("0612345678", "From: <sip:trunk@a>\\r\\nP-Asserted-Identity: <sip:0844123456@a>", ""),
     ("+390612345679", "From: <sip:+390844123456@a>", "+390612345679, which was not checked"),
-    ("+390612345678", "From: <sip:anonymous@anonymous.invalid>", "another caller ID"),
+    ("+390612345678", "From: <sip:anonymous@anonymous.invalid>", "differs from the checked one"),
     ("+390612345678", "From: <sip:+390844123456@a>\\r\\nPrivacy: id", "withheld"),
-    ("+390612345678", "From: <sip:+390699999999@a>", "another caller ID"),
+    ("+390612345678", "From: <sip:+390699999999@a>", "differs from the checked one"),
 ]
 
 

@@ -1,6 +1,7 @@
 """The demonstration shows every reason of a healthy gate and fires no alert.
 
-DIALGATE_WATCH sets its duration in seconds. From a minute on it uses the shipped alert rules, otherwise quicker ones.
+DIALGATE_WATCH sets its duration in seconds. Runs of a minute or more use the shipped alert rules, shorter runs use
+faster rules.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """An emulated Asterisk as a FastAGI server sees it: connection, environment, commands and replies.
 
-It is as strict as Asterisk 22.10.1 and records everything that Asterisk could not process. `Temper` adds unusual
+It is as strict as Asterisk 22.10.1 and records everything that Asterisk could not process. `Quirks` adds unusual
 behaviour. The dialplan decides whether to dial (dialplan.py).
 
 AGI() has no time limit of its own. It ends when the server closes the connection. With `AGIEXITONHANGUP` it also ends with the
@@ -27,7 +27,7 @@ _USAGE: Final = "520-Invalid command syntax.  Proper usage follows:\nUsage: {wor
 _ON_DEAD: Final = ("SET VARIABLE", "GET VARIABLE", "GET FULL VARIABLE", "EXEC", "VERBOSE", "NOOP", "DATABASE")
 
 
-class Temper(Struct, frozen=True, kw_only=True):
+class Quirks(Struct, frozen=True, kw_only=True):
     """Unusual behaviour of Asterisk or of the caller.
 
     - `extra`: environment lines of a future version; `arguments_first`: whether the arguments precede the rest of the environment
@@ -67,7 +67,7 @@ class Channel(Struct, kw_only=True):
     presentation: str = "allowed"
     limit: float | None = None
     expired: bool = False
-    temper: Temper = Temper()
+    quirks: Quirks = Quirks()
 
 
 async def agi(channel: Channel, url: str, *arguments: str) -> str:
@@ -94,7 +94,7 @@ async def agi(channel: Channel, url: str, *arguments: str) -> str:
 class _Session:
     def __init__(self, channel: Channel, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._channel, self._reader, self._writer = channel, reader, writer
-        self._keys = iter(channel.temper.keys)
+        self._keys = iter(channel.quirks.keys)
         self._commands = 0
         self._started = asyncio.get_running_loop().time()
         self._channel_ended = False
@@ -151,7 +151,7 @@ class _Session:
         return await self._read(in_line=True)  # from now on only the server can end AGI()
 
     def _end_of_channel(self) -> float | None:
-        patience = self._channel.temper.patience
+        patience = self._channel.quirks.patience
         ends = (self._channel.limit, None if patience is None else self._started + patience)
         return min((end for end in ends if end is not None), default=None)
 
@@ -163,14 +163,14 @@ class _Session:
         if len(words) > _MOST_WORDS:
             channel.violations.append("more words than Asterisk accepts")
         hangup = b""
-        if self._commands == channel.temper.hangup_before:
+        if self._commands == channel.quirks.hangup_before:
             channel.ended, hangup = True, b"HANGUP\n"
         reply = self._reply(line, words)
         return hangup + reply.encode() + b"\n"
 
     def _reply(self, line: str, words: list[str]) -> str:
         upper = " ".join(words).upper()
-        for prefix, reply in self._channel.temper.replies.items():
+        for prefix, reply in self._channel.quirks.replies.items():
             if line.startswith(prefix):
                 return reply
         for name, needed, act in _COMMANDS:
@@ -208,7 +208,7 @@ class _Session:
     def _play(self, arguments: list[str]) -> str:
         """Play a file. A key among the escape digits stops the file; other keys are lost."""
         name, escapes = arguments[:2]
-        key = self._channel.temper.early.get(name, "")
+        key = self._channel.quirks.early.get(name, "")
         return f"200 result={ord(key)} endpos=4000" if key and key in escapes else "200 result=0 endpos=8000"
 
     def _get_data(self, _: list[str]) -> str:
@@ -243,8 +243,8 @@ def environment(channel: Channel, url: str, arguments: tuple[str, ...]) -> bytes
     lines = ["agi_network: yes"] + ([f"agi_network_script: {script}"] if script else [])
     lines += [f"agi_{name}: {value}" for name, value in _fields(channel, url)]
     numbered = [f"agi_arg_{at}: {value}" for at, value in enumerate(arguments, 1)]
-    extra = list(channel.temper.extra)
-    whole = numbered + lines + extra if channel.temper.arguments_first else lines + extra + numbered
+    extra = list(channel.quirks.extra)
+    whole = numbered + lines + extra if channel.quirks.arguments_first else lines + extra + numbered
     return ("\n".join(whole) + "\n\n").encode()
 
 

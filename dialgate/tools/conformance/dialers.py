@@ -338,7 +338,7 @@ class RealDialer(Struct, frozen=True):
             if invite.to and not same_number(invite.to, TO):
                 raise DialerFault(f"the trunk got a call to {invite.to}, which was not checked", "INVITE")
             if self.caller_id and not any(same_number(shown, self.caller_id) for shown in invite.shown):
-                raise DialerFault("the trunk got another caller ID than the one checked", "INVITE")
+                raise DialerFault("the trunk got a caller ID that differs from the checked one", "INVITE")
             if invite.hidden:
                 raise DialerFault("the trunk got a call whose caller ID is withheld", "INVITE")
         return "INVITE" if invites else ""

@@ -118,7 +118,7 @@ def entries(evidence: dict[str, Any], signed: list[dict[str, Any]]) -> Iterator[
         root = merkle_root(body, seq - 1, checkpoint["size"], path)
         require(root == bytes.fromhex(checkpoint["root"]), f"record {seq} is not in the log that was signed")
         entry = json.loads(body)
-        require(entry["seq"] == seq, f"record {seq} contains another sequence")
+        require(entry["seq"] == seq, f"record {seq} contains a different sequence")
         yield seq, entry
 
 
@@ -180,7 +180,7 @@ def decisions(evidence: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> It
         decision, grounds = by_seq[finding["seq"]], by_seq[finding["grounds"]]
         require(
             decision["type"] == "decision" and grounds["type"] == "grounds",
-            "an entry has another type than the bundle says",
+            "an entry has a different type than the bundle says",
         )
         require(
             decision["id"] == finding["id"] == f"{evidence['log']}-{finding['seq']}",

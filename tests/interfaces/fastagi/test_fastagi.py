@@ -26,7 +26,7 @@ from dialgate.interfaces.fastagi.protocol import (
 )
 from dialgate.interfaces.fastagi.server import FastAgi as Door
 from dialgate.interfaces.refusal_log import RefusalLog
-from dialgate.tools.conformance.asterisk import Channel, Temper, agi
+from dialgate.tools.conformance.asterisk import Channel, Quirks, agi
 from tests.support import pbx
 from tests.support.pbx import Pbx, decision_and_reason
 from tests.support.running_gate import serving
@@ -152,13 +152,13 @@ async def test_vicidials_call_code_is_the_call_id(asterisk: Pbx, code: str, know
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 HARMLESS = [
-    Temper(extra=("agi_future: yes", "agi_colon: a: b", "agi_empty:")),
-    Temper(arguments_first=True),
-    Temper(replies={"SET VARIABLE DG_DECISION": "100 result=0 Trying...\n200 result=1"}),
+    Quirks(extra=("agi_future: yes", "agi_colon: a: b", "agi_empty:")),
+    Quirks(arguments_first=True),
+    Quirks(replies={"SET VARIABLE DG_DECISION": "100 result=0 Trying...\n200 result=1"}),
 ]  # fmt: skip
 FATAL = [
-    Temper(hangup_before=1),
-    *(Temper(replies={f"SET VARIABLE {command}": reply})
+    Quirks(hangup_before=1),
+    *(Quirks(replies={f"SET VARIABLE {command}": reply})
       for command in ("DG_DECISION", "ARRAY")
       for reply in ("511 Command Not Permitted on a dead channel or intercept routine",
                     "520-Invalid command syntax.  Proper usage follows:\n200 result=1\n520 End of proper usage.",
@@ -166,21 +166,21 @@ FATAL = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("temper", HARMLESS)
-async def test_new_variables_and_another_order_are_accepted(asterisk: Pbx, temper: Temper) -> None:
-    assert decision_and_reason(await asterisk.checked(CLEAR, temper=temper)) == ALLOW
+@pytest.mark.parametrize("quirks", HARMLESS)
+async def test_new_variables_and_another_order_are_accepted(asterisk: Pbx, quirks: Quirks) -> None:
+    assert decision_and_reason(await asterisk.checked(CLEAR, quirks=quirks)) == ALLOW
 
 
-@pytest.mark.parametrize("temper", FATAL)
-async def test_a_channel_with_a_failed_command_is_never_allowed(asterisk: Pbx, temper: Temper) -> None:
-    channel = await asterisk.checked(CLEAR, temper=temper)
+@pytest.mark.parametrize("quirks", FATAL)
+async def test_a_channel_with_a_failed_command_is_never_allowed(asterisk: Pbx, quirks: Quirks) -> None:
+    channel = await asterisk.checked(CLEAR, quirks=quirks)
     assert (channel.variables.get("DG_DECISION", "deny"), channel.violations) == ("deny", [])
     assert decision_and_reason(await asterisk.checked(CLEAR)) == ALLOW, "the next call is served"
 
 
 async def test_a_hang_up_during_the_check_leaves_no_allow(asterisk: Pbx) -> None:
     """The allow was sent already. The shipped dialplans check AGISTATUS, which reports the hang-up."""
-    channel = await asterisk.checked(CLEAR, temper=Temper(hangup_before=2))
+    channel = await asterisk.checked(CLEAR, quirks=Quirks(hangup_before=2))
     assert (channel.variables["AGISTATUS"], channel.violations) == ("HANGUP", [])
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dialgate.interfaces.fastagi.recall import LANGUAGES
 from dialgate.tools.conformance import dialplan
-from dialgate.tools.conformance.asterisk import Temper
+from dialgate.tools.conformance.asterisk import Quirks
 from tests.support import pbx
 from tests.support.pbx import Pbx, decision_and_reason
 from tests.support.world import CALLER, CLEAR, CONFIG
@@ -32,11 +32,11 @@ async def called_back(
     caller: str = CLEAR,
     called: str = LINE,
     *,
-    temper: Temper | None = None,
+    quirks: Quirks | None = None,
     language: str = "it",
 ) -> list[str]:
     """Return the prompts that a caller hears."""
-    channel = asterisk.channel(called, temper=temper or Temper(), language=language)
+    channel = asterisk.channel(called, quirks=quirks or Quirks(), language=language)
     channel.caller = caller
     await asterisk.agi(channel, "recall")
     assert channel.violations == []
@@ -66,7 +66,7 @@ async def test_the_recall_line_announces_caller_and_controller(asterisk: Pbx) ->
 
 async def test_a_key_press_records_a_revocation(asterisk: Pbx) -> None:
     assert await checked(asterisk) == ("allow", "")
-    said = await called_back(asterisk, temper=Temper(keys=("1",)))
+    said = await called_back(asterisk, quirks=Quirks(keys=("1",)))
     assert said.count(MENU) == 1
     assert 'STREAM FILE "dialgate/it/stopped" ""' in said
     assert await checked(asterisk) == ("deny", "revocation.revoked")
@@ -81,7 +81,7 @@ async def test_a_key_press_records_a_revocation(asterisk: Pbx) -> None:
 async def test_a_key_press_before_the_menu_records_a_revocation(asterisk: Pbx, during: str) -> None:
     """The controller is still announced, but the menu is not read out."""
     assert await checked(asterisk) == ("allow", "")
-    said = await called_back(asterisk, temper=Temper(early={f"dialgate/it/{during}": "1"}))
+    said = await called_back(asterisk, quirks=Quirks(early={f"dialgate/it/{during}": "1"}))
     keys = '""' if during == "welcome" else '"1"'
     assert said[2:] == [
         f'STREAM FILE "dialgate/it/who-acme" {keys}',
@@ -94,7 +94,7 @@ async def test_a_key_press_before_the_menu_records_a_revocation(asterisk: Pbx, d
 
 async def test_an_early_key_press_that_cannot_be_recorded_is_not_confirmed(asterisk: Pbx) -> None:
     await asterisk.made.app._store.close()
-    said = await called_back(asterisk, temper=Temper(early={"dialgate/it/welcome": "1"}))
+    said = await called_back(asterisk, quirks=Quirks(early={"dialgate/it/welcome": "1"}))
     assert 'STREAM FILE "dialgate/it/failed" ""' in said
     assert not [line for line in said if "stopped" in line]
 
@@ -110,7 +110,7 @@ async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: st
 
 
 async def test_another_key_records_nothing(asterisk: Pbx) -> None:
-    said = await called_back(asterisk, temper=Temper(keys=("5",)))
+    said = await called_back(asterisk, quirks=Quirks(keys=("5",)))
     assert said.count(MENU) == 2
     assert await checked(asterisk) == ("allow", "")
 
@@ -131,9 +131,9 @@ UNANSWERED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("temper", UNANSWERED)
-async def test_an_unanswered_call_proves_nothing(asterisk: Pbx, temper: dict[str, Any]) -> None:
-    await called_back(asterisk, temper=Temper(**temper))
+@pytest.mark.parametrize("quirks", UNANSWERED)
+async def test_an_unanswered_call_proves_nothing(asterisk: Pbx, quirks: dict[str, Any]) -> None:
+    await called_back(asterisk, quirks=Quirks(**quirks))
     await asterisk.made.app.tick()
     assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")
 
@@ -146,7 +146,7 @@ async def test_a_caller_with_withheld_number_hears_other_ways_to_object(asterisk
 
 async def test_a_revocation_that_cannot_be_recorded_is_not_confirmed(asterisk: Pbx) -> None:
     await asterisk.made.app._store.close()
-    said = await called_back(asterisk, temper=Temper(keys=("1",)))
+    said = await called_back(asterisk, quirks=Quirks(keys=("1",)))
     assert 'STREAM FILE "dialgate/it/failed" ""' in said
     assert not [line for line in said if "stopped" in line]
 
