@@ -30,7 +30,7 @@ def _instant(text: str) -> Instant:
 
 
 def _controller(text: str) -> str:
-    # Used in file names, where a dot separates the parts.
+    # Without dots, because a dot separates the parts of a file name.
     if not text.isascii() or not text.replace("-", "").replace("_", "").isalnum():
         raise typer.BadParameter("may contain only letters, digits, - and _")
     return text

@@ -99,7 +99,7 @@ class Outcomes:
         owner, number = line.controller.id if line else "", ""
         is_own = owner in client.controllers
         if ask.outcome in _IN_LEDGER or not is_own:
-            # The campaign may have changed its controller since: the result is for the controller of the call.
+            # The campaign may have a different controller now. The result is for the controller at the time of the call.
             try:
                 find = self._find_call if is_own else self._find_call_evenly
                 owner, number = await find(ask.decision_id)

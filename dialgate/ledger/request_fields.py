@@ -59,7 +59,7 @@ def _read(request: type[Struct], field: inspect.Field) -> Field:
         required=field.required,
         default=field.default,
         description=schema.get("description", ""),
-        # In the order of the declaration; msgspec sorts them.
+        # msgspec sorts the choices; keep the order of the declaration.
         choices=choices(request, f".{field.name}" + "[0]" * (shape == "choices")),
         pattern=(isinstance(kind, inspect.StrType) and kind.pattern) or "",
     )

@@ -76,9 +76,7 @@ async def test_state_equals_the_reason_of_the_next_decision(
 ) -> None:
     await post(gate, "/v1/consents", CONSENT | changes)
     for path, body in events:
-        if body.get(
-            "consent"
-        ):  # the new one is of other goods, so that the old one is what a call would rest on
+        if body.get("consent"):  # the new consent is for other goods, so a call would rely on the old one
             gate.hand.at += 1000
             later = {"id": "new", "collected_at": "2026-11-24T10:00:01+01:00", "goods": ["insurance"]}
             await post(gate, "/v1/consents", CONSENT | later)

@@ -31,7 +31,7 @@ from tests.support import world
 from tests.support.registry_world import NUMBERS, JobWorld, load_list, registrar
 from tests.support.world import CALL, CALLER, CLEAR, LISTED, NOW, World, publish_answers, write_folder
 
-# A row has the end by law; the answer to a check ends after a quarter of an hour at most.
+# A row states the end set by law. The answer to a check is valid for at most 15 minutes.
 ANSWER_ENDS = when(NOW + 15 * MINUTE)
 
 OPERATOR = Client(name="ops", controllers=("acme",), scopes=())

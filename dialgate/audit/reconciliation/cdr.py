@@ -20,7 +20,7 @@ from dialgate.audit.reconciliation.cdr_asterisk import ANSWERED, ChannelCounts, 
 Format: TypeAlias = Literal["kamailio", "asterisk", "csv"]
 Longs: TypeAlias = NDArray[np.int64]
 
-UNREADABLE: Final = -1  # in place of an instant
+UNREADABLE: Final = -1  # a time that is unreadable
 _SAMPLE: Final = 1 << 14
 _LOGGED: Final = "timestamp=[0-9]+;method="
 _ISO: Final = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?$"
