@@ -41,7 +41,7 @@ GROUPS = (
         ),
         (*_CASES, "core/test_entry_into_force"),
     ),
-    Group(("dialgate/gate/caller_ids.py",), (*_CASES, "gate/test_cases_through_gate")),
+    Group(("dialgate/gate/caller_ids.py",), ("gate/test_caller_ids",)),
     Group(
         ("dialgate/native/fallback.py", "dialgate/lists/number_set.py", "dialgate/lists/snapshot.py"),
         ("lists/test_snapshot", "lists/test_number_set", "native/test_primitives"),
@@ -71,7 +71,7 @@ GROUPS = (
         most=20,
     ),
     Group(
-        ("dialgate/store/sqlite.py",),
+        ("dialgate/store/sqlite.py", "dialgate/store/sqlite_keys.py", "dialgate/store/key_filter.py"),
         ("store/test_store", "audit/test_search"),
         ("gate/test_pipeline",),
         most=20,
