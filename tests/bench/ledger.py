@@ -145,7 +145,6 @@ def _ratios_with_ledger(made: world.World, calls: Iterator[int], requests: int) 
 
 
 def _start_seconds(made: world.World) -> float:
-    """Return the seconds until the gate is ready."""
     began = time.perf_counter()
     with servers.gate(made.config):
         return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""The cost of the nightly job: a full American list, its changes of a day, and Italian answers of many consultations.
+"""The cost of the nightly job: a full American list with a day of changes, and Italian answers from many consultations.
 
 Each run of the job is a separate process, as in production. The time to generate the files is not measured. Linux only; needs
 5 GB of disk.

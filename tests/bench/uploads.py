@@ -111,7 +111,7 @@ async def _bound(
 ) -> float:
     """Return the seconds until the first denial because of `act`.
 
-    They count from the `perf_counter` value that `act` returns, else from its start.
+    The time starts at the `perf_counter` value that `act` returns, or at the call of `act` if it returns none.
     """
     begun = time.perf_counter()
     published = await act()

@@ -31,8 +31,8 @@ class _Times(Struct, frozen=True):
 def run(requests: int = 6_000, rounds: int = 15, countries: Path = COUNTRIES) -> Iterator[Figure]:
     """Measure `requests` per worker and round, after one uncounted round.
 
-    The store is Redis, whose processor time is not counted. Every worker has as many connections and calls as a single one, so
-    that its batches are as large.
+    The store is Redis, whose processor time is not counted. Each worker gets as many connections and calls as the single
+    worker, so that batches have the same size.
     """
     measured = {count: _Times([], []) for count in _COUNTS}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:

@@ -1,4 +1,4 @@
-"""Which settings nodes of one store must have in common."""
+"""Tests of the settings that all nodes of one store must share."""
 
 from pathlib import Path
 from shutil import copytree

@@ -48,7 +48,7 @@ PURPOSE = "purpose=letter+of+24+November"
 
 @pytest.fixture
 async def gates(tmp_path: Path) -> AsyncIterator[list[World]]:
-    """Two gates on one store: `rome` with a call list, and `milan` with rome's keys and nothing else."""
+    """Run two gates on one store: `rome` with a call list, and `milan`, which has only the keys of `rome`."""
     ports = {"rome": free_port(), "milan": free_port()}
     peers = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
@@ -112,7 +112,6 @@ async def command(gates: list[World], gate: World, *words: str) -> tuple[int, st
 
 
 def remove_peer(gate: World, name: str) -> None:
-    """Remove a gate from `peers`."""
     config = gate.app.config
     peers = {node: url for node, url in config.settings.peers.items() if node != name}
     gate.app.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
@@ -146,7 +145,7 @@ async def test_history_includes_the_decisions_of_every_gate(gates: list[World]) 
 
 
 async def test_pages_continue_across_gates(gates: list[World]) -> None:
-    """Even if two decisions have the same millisecond."""
+    """The promise holds even if two decisions have the same millisecond."""
     await replicate(gates[1])
     for gate in gates:
         gate.hand.at = NOW + HOUR
@@ -580,7 +579,7 @@ async def test_list_is_replicated_to_every_gate(gates: list[World]) -> None:
 
 
 async def test_shutdown_does_not_wait_for_peers(gates: list[World]) -> None:
-    """Not even for a peer that accepts the request and never answers."""
+    """The cases include a peer that accepts the request and never answers."""
 
     async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         begun.set()
@@ -640,7 +639,7 @@ async def test_damaged_file_is_copied_again(gates: list[World]) -> None:
 
 
 async def test_list_is_copied_from_a_gate_that_has_it(gates: list[World]) -> None:
-    """Even if an unreachable gate comes first."""
+    """The promise holds even if an unreachable gate is asked first."""
     milan = gates[1]
     set_peer(milan, "genoa", f"http://127.0.0.1:{free_port()}")
     config = milan.app.config

@@ -40,7 +40,7 @@ def test_the_sample_has_no_gaps_but_is_reported_as_always_open(folder: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "told"),
+    ("name", "changes", "expected"),
     [
         ("dialgate.yaml", {"clients": []}, "controller acme: no client may check calls for it"),
         ("dialgate.yaml", {"clients": [client("other", KEY, "check") | {"controllers": []}]}, "controller acme: no client"),
@@ -50,10 +50,12 @@ def test_the_sample_has_no_gaps_but_is_reported_as_always_open(folder: Path) -> 
         ("registries.yaml", {"asked": [ASKED | {"controller": "beta"}]}, "controller acme: registries.yaml has no entry"),
     ],
 )  # fmt: skip
-def test_each_gap_is_reported_by_name(folder: Path, name: str, changes: dict[str, Any], told: str) -> None:
+def test_each_gap_is_reported_by_name(
+    folder: Path, name: str, changes: dict[str, Any], expected: str
+) -> None:
     change(folder, name, **changes)
     (warning,) = warned(folder)
-    assert warning.startswith(told)
+    assert warning.startswith(expected)
 
 
 def test_binding_hours_close_a_campaign_but_a_recommendation_does_not(folder: Path) -> None:
@@ -62,7 +64,7 @@ def test_binding_hours_close_a_campaign_but_a_recommendation_does_not(folder: Pa
     assert advice.open_always(loader.load(folder / "dialgate.yaml"), NOW) == []
     law = folder / "countries/it.yaml"
     law.write_text(law.read_text().replace("severity: self_regulation", "severity: recommendation"))
-    assert [each.partition(";")[0] for each in warned(folder)] == [
+    assert [problem.partition(";")[0] for problem in warned(folder)] == [
         "campaign acme-fibre: no hours apply to it, so it may call by night"
     ]
 

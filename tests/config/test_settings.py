@@ -123,7 +123,7 @@ TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
 def test_all_mistakes_are_reported_at_once(folder: Folder) -> None:
     for (file, keys, value), _ in TOGETHER:
         folder.change(file, keys, value)
-    assert sorted(folder.problems()) == sorted(sentence for _, told in TOGETHER for sentence in told)
+    assert sorted(folder.problems()) == sorted(sentence for _, response in TOGETHER for sentence in response)
 
 
 ALONE: list[tuple[Change, list[str]]] = [
@@ -162,12 +162,12 @@ ALONE: list[tuple[Change, list[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("change", "told"), ALONE, ids=[str(told[0]) for _, told in ALONE])
+@pytest.mark.parametrize(("change", "expected"), ALONE, ids=[str(expected[0]) for _, expected in ALONE])
 def test_a_value_out_of_limits_is_refused_with_its_path(
-    folder: Folder, change: Change, told: list[str]
+    folder: Folder, change: Change, expected: list[str]
 ) -> None:
     folder.change(*change)
-    assert folder.problems() == told
+    assert folder.problems() == expected
 
 
 def test_all_mistakes_in_one_file_are_reported_at_once(folder: Folder) -> None:
@@ -239,7 +239,7 @@ def test_days_that_do_not_exist_hide_no_other_mistake(folder: Folder) -> None:
 
 
 def test_an_unreadable_required_key_hides_no_other_mistake(folder: Folder) -> None:
-    """A lost client, campaign, controller or law causes only one message."""
+    """An unreadable client, campaign, controller or law causes only one message."""
     for change in (
         gate("clients", 1, to={"controllers": ["acme", "acne"], "sources": ["10.0.0.7/8"], "scopes": 3}),
         acme("adheres_to", to=["codice"]),
@@ -316,7 +316,7 @@ def test_a_number_in_quotes_is_reported_as_such(folder: Folder) -> None:
 
 
 def test_all_mistakes_in_all_files_are_reported_in_one_run(folder: Folder) -> None:
-    """Also if dialgate.yaml itself is invalid, and more than one problem per law."""
+    """The mistakes include an invalid dialgate.yaml, and several problems in one law."""
     for change in (
         gate("listen", to={"port": "x"}),
         acme(*FIRST, "purpose", to="selling"),
@@ -338,7 +338,7 @@ def test_all_mistakes_in_all_files_are_reported_in_one_run(folder: Folder) -> No
             {"id": "two-a", "purpose": "debt", "trunk_country": "UK", "caller_ids": [390844123456]}
         ],
     }
-    told = folder.problems()
+    response = folder.problems()
     for problem in (
         "client bare: has neither a key nor a source address; set `key_sha256` or `sources`",
         "campaign two-a: trunk_country 'UK' is not a country code; write GB",
@@ -350,10 +350,10 @@ def test_all_mistakes_in_all_files_are_reported_in_one_run(folder: Folder) -> No
         "countries/it.yaml: hours: '9-20' is not a time window; write it as 09:00-20:00",
         "countries/it.yaml: rest: a section ends on 2014-01-01 (`until`), before it begins (`from`)",
     ):
-        assert problem in told
+        assert problem in response
     assert any(
         problem.startswith("controllers/acme.yaml: campaigns[0].purpose: 'selling' is not allowed")
-        for problem in told
+        for problem in response
     )
 
 
@@ -372,12 +372,12 @@ def test_all_mistakes_in_all_files_are_reported_in_one_run(folder: Folder) -> No
 )
 def test_an_unknown_key_is_refused_at_any_level(folder: Folder, change: Change, place: str) -> None:
     folder.change(*change)
-    told = [problem.partition("; did you mean")[0] for problem in folder.problems()]
-    assert f"{change[0]}: {place}" in told
+    problems = [problem.partition("; did you mean")[0] for problem in folder.problems()]
+    assert f"{change[0]}: {place}" in problems
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         ("dialgate.yaml", "listen: [", "dialgate.yaml: not YAML: "),
         ("dialgate.yaml", "data: \0", "dialgate.yaml: not YAML: "),
@@ -394,9 +394,9 @@ def test_an_unknown_key_is_refused_at_any_level(folder: Folder, change: Change, 
     ],
     ids=str,
 )  # fmt: skip
-def test_an_unusable_file_is_named(folder: Folder, name: str, content: str, told: str) -> None:
+def test_an_unusable_file_is_named(folder: Folder, name: str, content: str, expected: str) -> None:
     folder.files[name] = content
-    assert any(told in problem for problem in folder.problems())
+    assert any(expected in problem for problem in folder.problems())
 
 
 def test_an_empty_folder_and_a_missing_file_are_named(folder: Folder) -> None:
@@ -417,7 +417,7 @@ def test_an_empty_folder_and_a_missing_file_are_named(folder: Folder) -> None:
     ],
 )
 def test_unusual_but_valid_settings_are_accepted(folder: Folder, change: Change) -> None:
-    """Without a dial region; with a code of conduct; a campaign without an offer, for a day; with networks of a client."""
+    """They are a missing dial region, a code of conduct, a one-day campaign without an offer, and networks of a client."""
     folder.change(*change)
     loader.load(folder.write())
 
@@ -470,7 +470,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(
     folder: Folder, changes: dict[str, Any], where: str, advice: str
 ) -> None:
     folder.files["dialgate.yaml"] |= changes
-    (problem,) = (each for each in folder.problems() if "password" in each)
+    (problem,) = (problem for problem in folder.problems() if "password" in problem)
     assert problem.startswith(f"dialgate.yaml: {where} holds a password.")
     assert advice in problem
     assert "s3cret" not in problem

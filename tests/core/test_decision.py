@@ -79,7 +79,7 @@ ALWAYS = {"source": "s", "from": date(2018, 1, 1), "weekday": ["00:00-24:00"]}
 
 @pytest.mark.parametrize("severity", ["statute", "recommendation"])
 def test_the_decision_is_deny_if_a_real_rule_fails_for_an_impossible_date(severity: str) -> None:
-    """Also if it failed on a recommendation, which cannot deny by itself."""
+    """The cases include a recommendation, which cannot deny by itself."""
     law = with_law(hours=[{**ALWAYS, "severity": severity}])
     decision = decide(replace(base(), at=BEYOND_THE_CALENDAR), law)
     assert not decision.allow
@@ -111,7 +111,7 @@ CONSENT = {
 }
 
 
-@pytest.mark.parametrize(("rule", "sections", "facts"), RECOMMENDED, ids=[each[0] for each in RECOMMENDED])
+@pytest.mark.parametrize(("rule", "sections", "facts"), RECOMMENDED, ids=[row[0] for row in RECOMMENDED])
 def test_a_recommendation_becomes_a_marked_pass_and_changes_nothing_else(
     rule: str, sections: dict[str, Any], facts: dict[str, Any]
 ) -> None:
@@ -119,19 +119,21 @@ def test_a_recommendation_becomes_a_marked_pass_and_changes_nothing_else(
     for name in sections:
         data = {
             **data,
-            name: [each for each in data[name] if name in {"diallable", "consents", "caller_ids"}],
+            name: [section for section in data[name] if name in {"diallable", "consents", "caller_ids"}],
         }
     common = {"source": "s", "from": date(2018, 1, 1)}
     if rule == "lawful_basis":
         facts = {**facts, "known": CONSENT, "listings": []}
     before = decide(base(**facts), parse_law(data))
-    added = {name: [*data[name], *({**common, **each} for each in new)] for name, new in sections.items()}
+    added = {
+        name: [*data[name], *({**common, **section} for section in new)] for name, new in sections.items()
+    }
     binding = decide(base(**facts), parse_law({**data, **added}))
     assert before.allow
     assert not binding.allow
 
-    for each in (each for new in added.values() for each in new if each["source"] == "s"):
-        each["severity"] = "recommendation"
+    for section in (section for new in added.values() for section in new if section["source"] == "s"):
+        section["severity"] = "recommendation"
     law = parse_law({**data, **added})
     advised = decide(base(**facts), law)
     assert lasts_until(base(**facts), law, advised) == 0
@@ -239,7 +241,7 @@ def place(zone: str, day: date) -> Place:
 
 def moved(facts: Facts, at: Instant) -> Facts:
     """Return the facts at another instant, as the gate would gather them then."""
-    places = tuple(place(each.zone, local_time.day_in(each.zone, at)) for each in facts.places)
+    places = tuple(place(item.zone, local_time.day_in(item.zone, at)) for item in facts.places)
     return replace(facts, at=at, today=local_time.day_in(IT.zone, at), places=places)
 
 
@@ -261,7 +263,7 @@ def shifted(value: Any, by: int, days: int) -> Any:
     if isinstance(value, date):
         return value + timedelta(days=days)
     if isinstance(value, tuple):
-        return tuple(shifted(each, by, days) for each in value)
+        return tuple(shifted(item, by, days) for item in value)
     if not isinstance(value, msgspec.Struct):
         return value
     fields = msgspec.structs.asdict(value).items()
@@ -416,7 +418,7 @@ def time_denies(facts: Facts) -> list[str]:
 @PROPERTY
 @given(ANY, REVOCATIONS)
 def test_a_revocation_in_force_denies_and_no_revocation_allows(facts: Facts, stop: Revocation) -> None:
-    """Adding a revocation that binds always denies; adding any never turns a deny into an allow."""
+    """Adding a revocation in force always denies. Adding any revocation never turns a deny into an allow."""
     stop = shifted(stop, facts.at - AT, 0)
     after = decide(
         replace(facts, known=replace(facts.known, revocations=(*facts.known.revocations, stop))), IT
@@ -430,7 +432,7 @@ def test_a_revocation_in_force_denies_and_no_revocation_allows(facts: Facts, sto
 @PROPERTY
 @given(ANY)
 def test_a_decision_replays_from_its_record(facts: Facts) -> None:
-    """Decisions from the facts and from their JSON, under the law and under the law parsed again, are equal."""
+    """The decision is the same from the facts and from their JSON, and under the law and a newly parsed copy of it."""
     decision = decide(facts, IT)
     stored = msgspec.json.decode(msgspec.json.encode(facts), type=Facts)
     assert decide(facts, IT) == decision
@@ -452,17 +454,17 @@ def test_no_call_is_allowed_without_a_legal_basis_in_the_facts(facts: Facts) -> 
     kind, _, name = decision.basis.partition(":")
     held: dict[str, list[bool]] = {
         "consent": [
-            each.proved and not each.withdrawn_at and facts.campaign.purpose in each.purposes
-            for each in facts.known.consents if each.id == name
+            consent.proved and not consent.withdrawn_at and facts.campaign.purpose in consent.purposes
+            for consent in facts.known.consents if consent.id == name
         ],
         "contract": [
-            (each.starts <= facts.today and facts.call_type == "agent") or facts.campaign.purpose == "service"
-            for each in facts.known.contracts if each.id == name
+            (contract.starts <= facts.today and facts.call_type == "agent") or facts.campaign.purpose == "service"
+            for contract in facts.known.contracts if contract.id == name
         ],
-        "request": [each.requested_at <= facts.at < each.expires_at for each in facts.known.requests],
+        "request": [request.requested_at <= facts.at < request.expires_at for request in facts.known.requests],
         "directory": [
-            each.basis == "directory" and facts.call_type == "agent" and facts.campaign.purpose != "political"
-            for each in facts.listings if each.list == name
+            listing.basis == "directory" and facts.call_type == "agent" and facts.campaign.purpose != "political"
+            for listing in facts.listings if listing.list == name
         ],
     }  # fmt: skip
     assert any(held[kind])
@@ -471,7 +473,7 @@ def test_no_call_is_allowed_without_a_legal_basis_in_the_facts(facts: Facts) -> 
 @PROPERTY
 @given(ANY)
 def test_a_marketing_call_needs_a_clear_registry_answer_or_an_exemption(facts: Facts) -> None:
-    """A sale is allowed on an unexpired *not enrolled*, on a contract or request, or by the documented exception."""
+    """The basis is an unexpired answer *not enrolled*, a contract, a call request, or the documented exception."""
     decision = decide(facts, IT)
     if (
         not decision.allow
@@ -546,8 +548,8 @@ def test_attempts_within_the_limits_do_not_change_the_decision(
 )
 def test_attempts_beyond_a_limit_are_denied(law: Law, attempts: int, reasons: list[str]) -> None:
     made = [
-        {"decision": f"a-{each}", "at": f"2026-11-{24 - each}T09:00:00+01:00", "campaign": "c"}
-        for each in range(attempts)
+        {"decision": f"a-{day}", "at": f"2026-11-{24 - day}T09:00:00+01:00", "campaign": "c"}
+        for day in range(attempts)
     ]
     facts = base(known={"attempts": made})
     assert [deny.code for deny in decide(facts, law).reasons] == reasons
@@ -569,7 +571,7 @@ def test_silent_calls_and_call_requests_are_always_considered(law: Law) -> None:
 @PROPERTY
 @given(st.one_of(ANY, ANY.map(lambda facts: replace(facts, known=Known(seq=7)))), st.integers(0, 999))
 def test_a_lasting_decision_is_identical_until_its_end(facts: Facts, permille: int) -> None:
-    """On equal facts, at every instant before the end that `lasts_until` names."""
+    """The promise holds for equal facts, at every instant before `lasts_until`."""
     decision = decide(facts, IT)
     end = lasts_until(facts, IT, decision)
     event(f"{'allow' if decision.allow else 'deny'} that {'lasts' if end else 'does not'}")
@@ -583,7 +585,7 @@ def test_a_lasting_decision_is_identical_until_its_end(facts: Facts, permille: i
 
 @pytest.mark.parametrize("ahead", ["request", "consent", "confirmation"])
 def test_an_allow_lasts_at_most_until_a_future_entry_begins(ahead: str) -> None:
-    """From then on it is the legal basis of the call, and is recorded."""
+    """From that instant on, the entry is the legal basis of the call, and is recorded."""
     facts = base()
     begins = facts.at + MINUTE
     known = {

@@ -17,8 +17,8 @@ from tests.support.citations import matches
 
 ONE_DAY = timedelta(days=1)
 CASES: defaultdict[date, list[Case]] = defaultdict(list)
-for each in all_cases():
-    CASES[facts_of(each).today].append(each)
+for case in all_cases():
+    CASES[facts_of(case).today].append(case)
 
 # Dates without effect, and why.
 _NO_BASIS = "no legal basis on file accepts any call before 2005-11-30"

@@ -19,8 +19,8 @@ from tests.support.decision_tables import GridError, Row, read_rows, read_words,
 
 ROWS = list(read_rows())
 
-# A place of `it.yaml`, a value removed from it (-), added to it (+) or put there (=), and the file whose tables deny the calls
-# that this opens. Each passed every test before there were tables.
+# A path in `it.yaml`, the value that is removed (-), added (+) or set (=) there, and the file whose tables deny the calls that
+# this change would allow. Before there were tables, every test passed with each of these changes.
 LOOSENED = (
     ("registries.0.purposes -advertising", "registries"),
     ("registries.0.purposes -sale", "registries"),
@@ -101,7 +101,7 @@ def loosened(*changes: str) -> Law:
         match sign:
             case "-":
                 assert value in at[last]
-                at[last] = [each for each in at[last] if each != value]
+                at[last] = [item for item in at[last] if item != value]
             case "+":
                 assert value not in at[last]
                 at[last] = [*at[last], value]
@@ -164,7 +164,7 @@ def unmet(text: str) -> list[str]:
         for section in data.get(name, ())
         if "until" in section
         and str(section["until"]) not in explained
-        and not any(_follows(each, section) for each in data[name])
+        and not any(_follows(item, section) for item in data[name])
     ]
 
 

@@ -162,7 +162,7 @@ def doubly(at: int) -> ConsentGiven:
     ],
 )
 def test_a_double_opt_in_is_confirmed_after_it_was_collected(events: list[Event], confirmed_at: int) -> None:
-    assert [each.confirmed_at for each in fold(entries(events)).consents] == [confirmed_at]
+    assert [consent.confirmed_at for consent in fold(entries(events)).consents] == [confirmed_at]
 
 
 @pytest.mark.parametrize(
@@ -271,12 +271,14 @@ revocation_events = st.one_of(
 
 @given(st.lists(consent_events, max_size=12))
 def test_a_void_affects_only_consents_collected_until_then(events: list[Event]) -> None:
-    """In any order and number of consents, voids and withdrawals."""
-    voids = [each.before for each in events if isinstance(each, ConsentsVoided)]
+    """The promise holds for consents, voids and withdrawals in any order and number."""
+    voids = [event.before for event in events if isinstance(event, ConsentsVoided)]
     given = fold(entries(events)).consents
-    assert {each.id for each in given} == {each.id for each in events if isinstance(each, ConsentGiven)}
-    for each in given:
-        assert each.voided_at == min((at for at in voids if each.collected_at <= at), default=0)
+    assert {consent.id for consent in given} == {
+        event.id for event in events if isinstance(event, ConsentGiven)
+    }
+    for consent in given:
+        assert consent.voided_at == min((at for at in voids if consent.collected_at <= at), default=0)
 
 
 @given(st.lists(consent_events, max_size=12), st.permutations(["c1", "c2", "c3"]))
@@ -285,23 +287,23 @@ def test_a_consent_counts_only_if_collected_after_all_its_withdrawals(
 ) -> None:
     """Entering every consent again, as an export does, has no effect."""
     known = fold(entries(events))
-    withdrawn = [each for each in events if isinstance(each, ConsentWithdrawn)]
+    withdrawn = [event for event in events if isinstance(event, ConsentWithdrawn)]
     for each in known.consents:
         latest = max((at.at for at in withdrawn if at.id == each.id), default=0)
         assert each.withdrawn_at or each.collected_at > latest
-    held = {each.id: given_at(each.collected_at, each.id) for each in known.consents}
+    held = {consent.id: given_at(consent.collected_at, consent.id) for consent in known.consents}
     again = fold(entries([*events, *(held[key] for key in order if key in held)]))
-    assert {each.id for each in again.consents if not each.withdrawn_at} <= {
+    assert {consent.id for consent in again.consents if not consent.withdrawn_at} <= {
         each.id for each in known.consents if not each.withdrawn_at
     }
 
 
 @given(st.lists(revocation_events, max_size=12))
 def test_a_revocation_binds_until_it_is_lifted(events: list[Event]) -> None:
-    """It is never lost, and only a later entry that names it lifts it."""
-    bound = {each.seq: each.lifted for each in fold(entries(events)).revocations}
+    """It is never lost. Only a later entry that names it can lift it."""
+    bound = {revocation.seq: revocation.lifted for revocation in fold(entries(events)).revocations}
     for seq, event in enumerate(events, 1):
         assert (seq in bound) == isinstance(event, Revoked)
     for seq, lifted in bound.items():
-        lifts = [each.ground for each in events[seq:] if isinstance(each, Lifted) and each.of == seq]
+        lifts = [event.ground for event in events[seq:] if isinstance(event, Lifted) and event.of == seq]
         assert lifted == (lifts[-1] if lifts else "")

@@ -20,7 +20,7 @@ ITALY = ("Europe/Rome", "Europe/Vatican")
 SAN_MARINO = ("Europe/San_Marino",)
 
 READ: list[tuple[str, str, str, Kind, str, tuple[str, ...]]] = [
-    # regulation trap 23: however it is written, a number has one key
+    # trap 23 of the regulation: a number has one key in every notation
     ("+390612345678", "", "+390612345678", "fixed", "IT", ROME),
     ("00390612345678", "", "+390612345678", "fixed", "IT", ROME),
     ("390612345678", "IT", "+390612345678", "fixed", "IT", ROME),
@@ -72,7 +72,7 @@ READ: list[tuple[str, str, str, Kind, str, tuple[str, ...]]] = [
 ]
 
 REFUSED = [
-    # trap 23: a landline without its zero, a mobile with one; the library would take either as possible
+    # trap 23: a landline without its zero, a mobile with one; phonenumbers accepts both as possible
     ("+39612345678", "IT", "lost its leading zero"),
     ("0039 6 1234567", "IT", "lost its leading zero"),
     ("+3903331234567", "IT", "zero too many"),
@@ -83,7 +83,7 @@ REFUSED = [
     ("3931234567", "", "no country code"),
     ("112", "", "no country code"),
     ("31234567", "IT", "neither a national number"),
-    # trap 25: anything that a switch may read otherwise than we do
+    # trap 25: anything that a switch may read differently
     ("", "IT", "is empty"),
     ("0612345678 int. 12", "IT", "letters"),
     ("+390612345678x12", "IT", "letters"),
@@ -121,7 +121,7 @@ REFUSED = [
     ("10550612345678", "IT", "neither a national number"),
     # trap 28: an overseas number does not belong to metropolitan France
     ("0692123456", "FR", "neither a national number"),
-    # national forms that the library completes or rewrites by its own rules
+    # national forms that phonenumbers completes or rewrites by its own rules
     ("886377", "SM", "neither a national number"),
     ("011 15-2345-6789", "AR", "neither a national number"),
     # no such country, no such length
@@ -199,7 +199,7 @@ CALLER_IDS: list[tuple[str, str, Form, str, Kind, str]] = [
     ("393331234567", "IT", NUMBER, "+393331234567", "mobile", "IT"),
     ("061234", "IT", NUMBER, "+39061234", "fixed", "IT"),
     ("+442079460000", "IT", NUMBER, "+442079460000", "fixed", "GB"),
-    # trap 22: lawful prefixes that the library calls invalid, of any length that Italian numbers have
+    # trap 22: lawful prefixes that phonenumbers rejects, of any length that Italian numbers have
     ("+390844123456", "", NUMBER, "+390844123456", "unknown", "IT"),
     ("00390843123456", "", NUMBER, "+390843123456", "unknown", "IT"),
     ("390844123456", "IT", NUMBER, "+390844123456", "unknown", "IT"),
@@ -244,7 +244,7 @@ def test_a_caller_id_is_a_number_a_short_code_withheld_or_invalid(
     assert parse_caller_id(raw, home) == CallerId(number=number, form=form, kind=kind, region=region)
 
 
-# Near enough to a number to get past the first checks often, far enough to fail each of them.
+# Similar enough to a number to pass the first checks often, and different enough to fail each of them.
 NUMBERISH = st.from_regex(r"(?:\+|00|\+39|39|0|3|1)?[0-9]{0,13}", fullmatch=True)
 LOOSE = st.text(alphabet="0123456789+-./() ,;*#%px\u0663\u202d\n", max_size=36)
 ANYTHING = st.one_of(NUMBERISH, LOOSE, st.text())
@@ -259,11 +259,11 @@ def test_a_parsed_number_parses_to_itself_and_an_error_contains_no_digit(raw: st
     try:
         parsed = parse(raw, home)
     except NotANumber as refusal:
-        told = str(refusal)
+        response = str(refusal)
     else:
-        told = ""
+        response = ""
         assert parse(parsed.e164, home) == parsed
-    assert not any(character.isdigit() for character in told)
+    assert not any(character.isdigit() for character in response)
 
 
 @given(ANYTHING)
@@ -288,7 +288,7 @@ def test_any_caller_id_gets_a_form_and_only_a_readable_one_gets_a_number(raw: st
 
 @given(ANYTHING)
 def test_the_fast_path_agrees_with_the_slow_path_on_any_input(raw: str) -> None:
-    """On any string a fast answer is the slow answer, and on `+39` and digits there is a fast answer if a slow one."""
+    """For any string, a fast answer equals the slow answer. For `+39` and digits, the fast path answers if the slow one does."""
     fast, slow = _fast(raw), _told(_slow, raw, "")
     assert fast == slow or (fast is None and (isinstance(slow, str) or not re.fullmatch(r"\+39[0-9]*", raw)))
 
@@ -303,7 +303,7 @@ ABROAD = st.builds(
 @given(st.one_of(NUMBERISH, LOOSE, ABROAD), HOMES)
 @example("33612345678", "IT")
 def test_the_notation_of_a_number_does_not_change_the_result(raw: str, home: str) -> None:
-    """`parse`, with all its short cuts, answers and refuses as the slow path does."""
+    """`parse`, with all its shortcuts, gives the same results and errors as the slow path."""
     assert _told(parse, raw, home) == _told(_slow, raw, home)
 
 

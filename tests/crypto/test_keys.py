@@ -153,7 +153,7 @@ def test_subjects_differ_between_controllers_and_outlive_restarts_and_months(tmp
 
 
 def test_a_node_shares_subjects_but_neither_log_nor_months(tmp_path: Path) -> None:
-    """The file of a further node: a copy without `log` and `months`."""
+    """The key file of another node is a copy without `log` and `months`."""
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     one = Keys.open(first)
     one.month(at(2026, 11))

@@ -37,12 +37,12 @@ def key(tmp_path: Path) -> PermitKey:
 
 
 def test_a_permit_contains_the_allowed_call_and_is_valid_until_it_expires(key: PermitKey) -> None:
-    told = add_permit(ANSWER, key.sign, 10, NOW).permit
+    response = add_permit(ANSWER, key.sign, 10, NOW).permit
     wanted = Permit(decision="a-1", to=CLEAR, from_=CALLER, issued=NOW // SECOND, expires=NOW // SECOND + 10)
-    assert read(told, key.is_signed, NOW) == read(told, key.is_signed, NOW + 9_999) == wanted
+    assert read(response, key.is_signed, NOW) == read(response, key.is_signed, NOW + 9_999) == wanted
     for at in (NOW - SECOND, NOW + 10 * SECOND):
         with pytest.raises(PermitRefused, match="expired"):
-            read(told, key.is_signed, at)
+            read(response, key.is_signed, at)
 
 
 def test_a_permit_never_outlives_the_allow(key: PermitKey) -> None:
@@ -84,15 +84,15 @@ def test_the_key_is_created_once_and_kept(key: PermitKey, tmp_path: Path) -> Non
 
 async def ask(made: World, **more: Any) -> dict[str, Any]:
     async with made.client.post("/v1/check", json=CALL | more) as answer:
-        told: dict[str, Any] = await answer.json()
-        return told
+        response: dict[str, Any] = await answer.json()
+        return response
 
 
 async def test_a_permit_is_returned_only_on_request_and_only_with_an_allow(running: World) -> None:
     key = PermitKey.open(running.folder / "data" / "permit.json", NOW)
     assert "permit" not in await ask(running)
-    told = await ask(running, permit=True)
-    assert read(told["permit"], key.is_signed, NOW).decision == told["decision_id"]
+    response = await ask(running, permit=True)
+    assert read(response["permit"], key.is_signed, NOW).decision == response["decision_id"]
     assert "permit" not in await ask(running, permit=True, to=LISTED)
     for form in ("permit=true", "permit=1"):
         asked = {**CALL, **dict([form.split("=")])}
@@ -115,7 +115,7 @@ def now() -> Instant:
 
 @asynccontextmanager
 async def live(folder: Path, gate: str = "", **more: str) -> AsyncIterator[tuple[Sip, World]]:
-    """A gate with the real clock, like Kamailio. `gate` is an address for Kamailio instead of it."""
+    """Run a gate and Kamailio, both with the real clock. `gate`: a different address at which Kamailio expects its gate."""
     hand = Hand(now())
     async with world.running(folder, hand) as made:
         world.publish_answers(folder / "data", {CLEAR: False, LISTED: True}, hand.at - DAY)
@@ -137,8 +137,8 @@ async def live(folder: Path, gate: str = "", **more: str) -> AsyncIterator[tuple
 
 async def permit(made: World, **more: Any) -> str:
     made.hand.at = now()
-    told = await ask(made, permit=True, **more)
-    return str(told["permit"])
+    response = await ask(made, permit=True, **more)
+    return str(response["permit"])
 
 
 NOWHERE = "http://127.0.0.1:9"
@@ -196,7 +196,7 @@ async def test_an_expired_early_or_foreign_permit_is_invalid(tmp_path: Path) -> 
 
 @asynccontextmanager
 async def subscribed(sip: Sip, made: World) -> AsyncIterator[None]:
-    """Kamailio receives revocations, as in the README."""
+    """Send revocations to Kamailio, as in the README."""
     path, url = made.folder / "dialgate.yaml", f"http://127.0.0.1:{sip.operations}/revocations"
     (made.folder / "kamailio.secret").write_text(f"whsec_{base64.b64encode(b'k' * 32).decode()}")
     hook = {"name": "kamailio", "url": url, "controllers": ["acme"], "secret_file": "kamailio.secret"}

@@ -82,14 +82,14 @@ EDGES = [
     ("393331234567", "#"),
     ("+393331234567", "+#"),
     ("393331234567-393331234567", "#-#"),
-    # A rest of six characters holds no other number, one of seven may.
+    # A remainder of six characters cannot contain another number; one of seven can.
     ("lead-393331234567", "lead-#"),
     ("12345393331234567", "12345#"),
     ("123456-393331234567", "#"),
     ("123456393331234567", "#"),
     ("leads-393331234567", "leads-#"),
     ("call 393331234567 for 3287654321", "call # for #"),
-    # Digits that nothing joins are blanked whole, if they give the number away together.
+    # Separated digits are all blanked if together they reveal the number.
     ("1a2b3c4d5e6f7", "#"),
     ("a1b2c3d4e5f6", "a1b2c3d4e5f6"),
     ("393331234567 a1b2c3d4e5f6g7", "#"),

@@ -131,7 +131,7 @@ def test_the_index_finds_outcomes_too(folder: Path, keys: Keys) -> None:
 
 
 def test_equal_four_byte_prefixes_are_distinguished(folder: Path, keys: Keys) -> None:
-    """An index entry too many costs a look-up but gives no wrong result."""
+    """A superfluous index entry costs a look-up but gives no wrong result."""
     before = everything(folder, keys)
     pack_all(folder)
     for entry in index.indexes(folder):

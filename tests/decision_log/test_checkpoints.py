@@ -433,7 +433,7 @@ def delete_segment(folder: Path) -> set[str]:
 
 
 def delete_checkpoint(folder: Path) -> set[str]:
-    """Delete a checkpoint except the last, whose absence only a copy kept elsewhere shows."""
+    """Delete any checkpoint except the last. Only a copy stored elsewhere reveals that the last one is missing."""
     at = random.randrange(4)
     rewrite(folder / CHECKPOINTS, lambda lines: lines.pop(at))
     return {"replaced_checkpoint" if at == 3 else "missing_checkpoint"}

@@ -245,8 +245,8 @@ async def test_a_gate_stamps_its_log_and_answers_while_the_authority_does_not(
     roots = str(authority / "root.pem")
     async with world.running(tmp_path, timestamp_url=url, timestamp_roots=roots) as running:
         for _ in range(3):
-            async with running.client.post("/v1/check", json=world.CALL) as told:
-                assert told.status == 200
+            async with running.client.post("/v1/check", json=world.CALL) as response:
+                assert response.status == 200
             await running.app.tick()
         await requested.wait()
         assert running.app.gate.readiness() == {}

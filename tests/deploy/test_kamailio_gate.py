@@ -47,7 +47,7 @@ def respond(response: Any, status: str = "200 OK") -> Play:
 
 
 class GateStub:
-    """A gate on `port` with a scripted response, `play`, until it is changed. `asked` has the checks it received."""
+    """A stub of a gate on `port`, whose responses `play` creates. `asked`: the checks that it received."""
 
     def __init__(self) -> None:
         self.play: Play = gates.early

@@ -18,7 +18,7 @@ class Line:
 
     def __init__(self, kind: str = "") -> None:
         self.kind = kind
-        self.told: list[Answer] = []
+        self.answers: list[Answer] = []
 
     def done(self) -> bool:
         return self.kind == "gone"
@@ -26,7 +26,7 @@ class Line:
     def set_result(self, answer: Answer) -> None:
         if self.kind == "broken":
             raise ConnectionError("the line is broken")
-        self.told.append(answer)
+        self.answers.append(answer)
 
 
 async def test_a_call_that_cannot_be_answered_does_not_affect_the_others() -> None:
@@ -45,7 +45,7 @@ async def test_a_call_that_cannot_be_answered_does_not_affect_the_others() -> No
         )
     for _ in range(3):
         await asyncio.sleep(0)
-    assert [line.told for line in lines] == [[answers[0]], [], [answers[2]], [], [], [answers[5]]]
+    assert [line.answers for line in lines] == [[answers[0]], [], [answers[2]], [], [], [answers[5]]]
     assert timed == [answer.decision_id for answer in answers]
     assert faults == ["the line is broken"]
 

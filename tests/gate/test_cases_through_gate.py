@@ -51,19 +51,19 @@ CASES = [case for case in all_cases() if case.about not in ELSEWHERE]
 # ---- expected facts --------------------------------------------------------------------------------------------------
 
 
-def expected(each: PreparedCase) -> Facts:
+def expected(prepared: PreparedCase) -> Facts:
     """Return the case's facts without a ledger state if the number is invalid or the campaign unknown."""
-    facts, law = each.facts, case_law(each.case)
+    facts, law = prepared.facts, case_law(prepared.case)
     said = {answer.registry: answer for answer in facts.registries}
     names = dict.fromkeys(registry.id for registry in law.registries)
     facts = structs.replace(
         facts,
-        places=tuple(local_time.place(zone, law.holidays, facts.at) for zone in zones(each.to)),
+        places=tuple(local_time.place(zone, law.holidays, facts.at) for zone in zones(prepared.to)),
         registries=tuple(said.get(name, RegistryAnswer(registry=name, answer="unknown")) for name in names),
     )
     if facts.number.kind == "invalid":
         facts = structs.replace(facts, number=structs.replace(facts.number, region="", problem=""))
-    elif not each.is_number:
+    elif not prepared.is_number:
         facts = structs.replace(
             facts,
             listings=(),
@@ -97,16 +97,19 @@ def unnamed(facts: Facts) -> Facts:
             known,
             seq=0,
             revocations=tuple(
-                structs.replace(each, seq=0, channel="")
-                for each in sorted(known.revocations, key=lambda revoked: revoked.seq)
+                structs.replace(revocation, seq=0, channel="")
+                for revocation in sorted(known.revocations, key=lambda revoked: revoked.seq)
             ),
-            wrong_numbers=tuple(structs.replace(each, seq=0) for each in known.wrong_numbers),
+            wrong_numbers=tuple(structs.replace(report, seq=0) for report in known.wrong_numbers),
             attempts=tuple(
-                structs.replace(each, decision="") for each in sorted(known.attempts, key=order_of_attempts)
+                structs.replace(attempt, decision="")
+                for attempt in sorted(known.attempts, key=order_of_attempts)
             ),
         ),
         listings=tuple(sorted(facts.listings, key=lambda listing: listing.list)),
-        registries=tuple(structs.replace(each, consultation="", snapshot="") for each in facts.registries),
+        registries=tuple(
+            structs.replace(answer, consultation="", snapshot="") for answer in facts.registries
+        ),
     )
 
 
@@ -123,7 +126,7 @@ def zones(to: str) -> tuple[str, ...]:
         return ()
 
 
-def told(decision: Decision) -> dict[str, tuple[str, str, Instant]]:
+def outcomes_of(decision: Decision) -> dict[str, tuple[str, str, Instant]]:
     """Return a decision's outcomes without their texts, which contain names."""
     return {
         rule: (
@@ -141,7 +144,7 @@ PREPARED = [prepare(place, case) for place, case in enumerate(CASES)]
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GateResult]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GateResult]:
     """Return the answer and record of every case, by its sentence."""
 
     async def all_of_them() -> dict[str, GateResult]:
@@ -153,39 +156,43 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GateResult]:
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize("each", PREPARED, ids=lambda each: f"{each.case.file}: {each.case.about}")
+@pytest.mark.parametrize(
+    "prepared", PREPARED, ids=lambda prepared: f"{prepared.case.file}: {prepared.case.about}"
+)
 def test_the_gate_gathers_the_facts_and_makes_the_wanted_decision(
-    each: PreparedCase, asked: dict[str, GateResult]
+    prepared: PreparedCase, results: dict[str, GateResult]
 ) -> None:
-    answer, record = asked[each.case.about]
-    want, decision = each.case.want, record.decision
-    assert msgspec.to_builtins(unnamed(record.facts)) == msgspec.to_builtins(expected(each))
+    answer, record = results[prepared.case.about]
+    want, decision = prepared.case.want, record.decision
+    assert msgspec.to_builtins(unnamed(record.facts)) == msgspec.to_builtins(expected(prepared))
     assert (answer.decision, [reason.code for reason in answer.reasons]) == (want.decision, want.reasons)
-    assert told(decision) == told(decide(expected(each), case_law(each.case)))
-    assert {rule: told(decision)[rule][0].lower() for rule in want.outcomes} == want.outcomes
+    assert outcomes_of(decision) == outcomes_of(decide(expected(prepared), case_law(prepared.case)))
+    assert {rule: outcomes_of(decision)[rule][0].lower() for rule in want.outcomes} == want.outcomes
     assert want.basis is None or decision.basis == want.basis
     for wanted, given in ((want.valid_until, decision.valid_until), (want.not_before, decision.not_before)):
         assert wanted is None or given == (instant(wanted) if wanted else 0)
 
 
-@pytest.mark.parametrize("each", PREPARED, ids=lambda each: f"{each.case.file}: {each.case.about}")
+@pytest.mark.parametrize(
+    "prepared", PREPARED, ids=lambda prepared: f"{prepared.case.file}: {prepared.case.about}"
+)
 def test_the_response_matches_the_decision_and_expires_with_it_or_after_a_quarter_hour(
-    each: PreparedCase, asked: dict[str, GateResult]
+    prepared: PreparedCase, results: dict[str, GateResult]
 ) -> None:
-    answer, record = asked[each.case.about]
+    answer, record = results[prepared.case.about]
     until = min(record.decision.valid_until, record.at + 900 * SECOND) if record.decision.allow else 0
     # If a case needs a second controller, clients get encrypted ids.
-    assert (answer.decision_id == record.id) != each.facts.caller_id.shared
+    assert (answer.decision_id == record.id) != prepared.facts.caller_id.shared
     assert [(reason.code, reason.severity, reason.law) for reason in answer.reasons] == [
         (deny.code, deny.severity, deny.law) for deny in record.decision.reasons
     ]
-    assert record.at == each.facts.at
+    assert record.at == prepared.facts.at
     assert (answer.decision == "allow") == record.decision.allow
     assert answer.valid_until == (local_time.rfc3339(until) if until else "")
     assert answer.not_before == (
         local_time.rfc3339(record.decision.not_before) if record.decision.not_before else ""
     )
-    assert decide(record.facts, case_law(each.case)) == record.decision
+    assert decide(record.facts, case_law(prepared.case)) == record.decision
 
 
 def test_the_excluded_cases_exist_and_are_few() -> None:

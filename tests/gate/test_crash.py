@@ -53,7 +53,7 @@ class Witness:
     """The requests of a client, with the responses that arrived."""
 
     def __init__(self) -> None:
-        self.told: dict[str, tuple[Body, Body]] = {}  # by call id: the question and its answer
+        self.responses: dict[str, tuple[Body, Body]] = {}  # by call id: the question and its answer
         self.waiting: dict[str, Body] = {}
         self.results: dict[str, str] = {}
         self.stopped: list[str] = []
@@ -61,8 +61,8 @@ class Witness:
 
     def question(self) -> Body:
         """Return a new call id, or sometimes an answered one, because dialers retry."""
-        if self.told and random.random() < 0.05:
-            again = random.choice(list(self.told.values())[-50:])[0]
+        if self.responses and random.random() < 0.05:
+            again = random.choice(list(self.responses.values())[-50:])[0]
             if not is_reported_on(again):
                 return again
         caller = STRANGE if random.random() < 0.05 else CALLER
@@ -72,7 +72,7 @@ class Witness:
 
     def heard(self, body: Body, answer: Body) -> None:
         new = self.waiting.pop(body["call_id"], None) is not None
-        assert self.told.setdefault(body["call_id"], (body, answer))[1] == answer
+        assert self.responses.setdefault(body["call_id"], (body, answer))[1] == answer
         if new and answer["decision"] == "allow" and is_reported_on(body):
             self._allowed.append(answer["decision_id"])
 
@@ -139,15 +139,15 @@ async def test_every_response_survives_every_kill(tmp_path: Path) -> None:
         async with serving(config) as gate:
             assert proved(data).faults == []
             log.read_on()
-            told_is_logged(witness, log, fresh)
-            await counted_is_logged(data, log, witness)
-            await asked_again(gate, witness, log, fresh)
+            check_responses_are_logged(witness, log, fresh)
+            await check_attempts_are_logged(data, log, witness)
+            await check_repeated_questions(gate, witness, log, fresh)
             log.read_on()
-            fresh = len(witness.told)
+            fresh = len(witness.responses)
             if kills >= KILLS and (KILLS < LEAST_PACKED or packed(log) > 1):
                 break  # a slow machine takes more kills until two segments are packed
             await loaded_and_killed(gate, witness)
-    told_is_logged(witness, log, 0)
+    check_responses_are_logged(witness, log, 0)
     assert max(log.ids.values()) == 1
     assert max(map(len, log.allows.values())) <= LIMIT
     assert proved(data).segments == len(archive.segments(log.folder))
@@ -183,10 +183,10 @@ def power_lost(witness: Witness, log: Log, first: int) -> None:
 
     No client got a response about it, and no checkpoint covers it.
     """
-    told = {answer["decision_id"] for _, answer in list(witness.told.values())[first:]}
+    reply = {answer["decision_id"] for _, answer in list(witness.responses.values())[first:]}
     floor = log.seq
     for line, record in Reader(log.folder).entries(first=log.seq + 1):
-        known = record.id in told if isinstance(record, Record) else record.decision in witness.results
+        known = record.id in reply if isinstance(record, Record) else record.decision in witness.results
         floor = line.seq if known else floor
     covered = last_checkpoint(log.folder)
     floor = max(floor, covered.checkpoint.size if covered else 0)
@@ -196,8 +196,8 @@ def power_lost(witness: Witness, log: Log, first: int) -> None:
     os.truncate(newest, random.randint(synced, sum(map(len, lines))))
 
 
-def told_is_logged(witness: Witness, log: Log, first: int) -> None:
-    for body, answer in list(witness.told.values())[first:]:
+def check_responses_are_logged(witness: Witness, log: Log, first: int) -> None:
+    for body, answer in list(witness.responses.values())[first:]:
         record = log.by_call[body["call_id"]]
         assert (record.id, "allow" if record.decision.allow else "deny") == (
             answer["decision_id"],
@@ -211,7 +211,7 @@ def told_is_logged(witness: Witness, log: Log, first: int) -> None:
         assert (answer["to"], answer["from"]) == shown[:2]
 
 
-async def counted_is_logged(data: Path, log: Log, witness: Witness) -> None:
+async def check_attempts_are_logged(data: Path, log: Log, witness: Witness) -> None:
     """Check that the attempts are exactly the allows of the log, and that each acknowledged result is stored."""
     store = SqliteStore.open(data / "store.db", patience=5)
     try:
@@ -219,20 +219,22 @@ async def counted_is_logged(data: Path, log: Log, witness: Witness) -> None:
         ledger = await store.since(0, len(STOPPING))
     finally:
         await store.close()
-    counted = {number: [each.decision for each in held.attempts] for number, held in zip(CALLED, known, strict=True)}  # fmt: skip
+    counted = {number: [attempt.decision for attempt in held.attempts] for number, held in zip(CALLED, known, strict=True)}  # fmt: skip
     assert {number: sorted(ids) for number, ids in counted.items() if ids} == {
         number: sorted(ids) for number, ids in log.allows.items()
     }
-    results = {each.decision: each.result for held in known for each in held.attempts}
+    results = {attempt.decision: attempt.result for held in known for attempt in held.attempts}
     assert {decision: results[decision] for decision in witness.results} == witness.results
     stopped = {entry.subject for entry in ledger if isinstance(entry.event, Revoked)}
     assert {log.keys.subject("acme", number) for number in witness.stopped} <= stopped
 
 
-async def asked_again(gate: RunningGate, witness: Witness, log: Log, first: int) -> None:
+async def check_repeated_questions(gate: RunningGate, witness: Witness, log: Log, first: int) -> None:
     """Check that a retry gets the earlier response, or the decision whose response was lost."""
     answered = [
-        (body, answer) for body, answer in list(witness.told.values())[first:] if not is_reported_on(body)
+        (body, answer)
+        for body, answer in list(witness.responses.values())[first:]
+        if not is_reported_on(body)
     ]
     for body, answer in random.sample(answered, min(RETRIED, len(answered))):
         assert await gate.post("/v1/check", body) == answer

@@ -117,8 +117,8 @@ async def test_an_allow_is_repeated_while_it_holds_and_then_the_call_counts_agai
 
 async def test_a_silent_call_is_not_repeated_under_its_old_allow(running: World) -> None:
     first = await ask(running, call_id="a")
-    told = OutcomeRequest(decision_id=first.decision_id, outcome="abandoned")
-    await running.app.registrar.outcomes.result(client_of(running), told)
+    outcome = OutcomeRequest(decision_id=first.decision_id, outcome="abandoned")
+    await running.app.registrar.outcomes.result(client_of(running), outcome)
     assert codes(await ask(running, call_id="a")) == ["frequency.rest"]
 
 
@@ -189,7 +189,7 @@ async def test_a_call_list_that_was_changed_on_disk_is_not_used(running: World) 
     with capture_logs() as said:
         for _ in range(3):
             await running.app.tick()
-    assert [each["event"] for each in said].count("call list left out") == 1, "not once a second"
+    assert [line["event"] for line in said].count("call list left out") == 1, "not once a second"
     assert "list.unknown" in codes(await ask(running))
 
 
@@ -215,8 +215,8 @@ async def test_an_opt_out_is_accepted_after_the_campaign_was_removed(running: Wo
     path = running.folder / "controllers" / "acme.yaml"
     path.write_text(path.read_text().replace("acme-fibre", "acme-autumn"))
     running.app.reload(loader.load(running.folder / "dialgate.yaml"))
-    told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
-    assert (await running.app.registrar.outcomes.result(client_of(running), told)).revocation is not None
+    outcome = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    assert (await running.app.registrar.outcomes.result(client_of(running), outcome)).revocation is not None
     assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
 
 
@@ -230,13 +230,13 @@ async def test_an_opt_out_applies_to_the_calling_controller_even_if_the_campaign
     path.write_text(written.replace("acme-fibre", "acme-autumn"))
     (path.parent / "beta.yaml").write_text(written.replace("id: acme\n", "id: beta\n"))
     running.app.reload(loader.load(running.folder / "dialgate.yaml"))
-    told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    outcome = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
     client = msgspec.structs.replace(client_of(running), controllers=controllers)
     if "acme" not in controllers:
         with pytest.raises(Refused, match="decision"):
-            await running.app.registrar.outcomes.result(client, told)
+            await running.app.registrar.outcomes.result(client, outcome)
         return
-    assert (await running.app.registrar.outcomes.result(client, told)).revocation is not None
+    assert (await running.app.registrar.outcomes.result(client, outcome)).revocation is not None
     assert codes(await ask(running, campaign="acme-autumn"))[0] == "revocation.revoked"
 
 
@@ -263,18 +263,18 @@ async def test_the_stricter_of_two_reports_about_a_call_applies(running: World) 
                 msgspec.convert({"decision_id": allowed.decision_id, "outcome": milder}, OutcomeRequest),
             )
     assert codes(await ask(running)) == ["frequency.rest"]
-    told = await report(
+    response = await report(
         client_of(running), OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
     )
-    assert told.revocation is not None
+    assert response.revocation is not None
     assert codes(await ask(running)) == ["revocation.revoked", "frequency.rest"]
 
 
 async def test_a_call_that_was_not_dialled_gives_its_attempt_back(running: World) -> None:
     answers = [await ask(running) for _ in range(6)]
     assert [answer.decision for answer in answers] == ["allow"] * 5 + ["deny"]
-    told = OutcomeRequest(decision_id=answers[0].decision_id, outcome="not_dialled")
-    await running.app.registrar.outcomes.result(client_of(running), told)
+    outcome = OutcomeRequest(decision_id=answers[0].decision_id, outcome="not_dialled")
+    await running.app.registrar.outcomes.result(client_of(running), outcome)
     assert [(await ask(running)).decision for _ in range(2)] == ["allow", "deny"]
 
 
@@ -284,15 +284,15 @@ async def test_a_call_that_was_not_dialled_counts_when_it_is_checked_again(runni
         assert (first.decision, number < 5) in {("allow", True), ("deny", False)}
         assert await ask(running, call_id="a") == first
         if number < 5:
-            told = OutcomeRequest(decision_id=first.decision_id, outcome="not_dialled")
-            await running.app.registrar.outcomes.result(client_of(running), told)
+            outcome = OutcomeRequest(decision_id=first.decision_id, outcome="not_dialled")
+            await running.app.registrar.outcomes.result(client_of(running), outcome)
             assert (await ask(running, call_id=f"dialled-{number}")).decision == "allow"
 
 
 async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(running: World) -> None:
     allowed = await ask(running)
-    told = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
-    receipt = await running.app.registrar.outcomes.result(client_of(running), told)
+    response = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
+    receipt = await running.app.registrar.outcomes.result(client_of(running), response)
     assert receipt.revocation is not None
     assert codes(await ask(running))[0] == "revocation.revoked"
     assert verify(running.app.config.data / "log").by_type == {"grounds": 2, "decision": 2, "outcome": 1}
@@ -399,7 +399,7 @@ async def test_a_simulation_records_nothing(running: World) -> None:
 
 
 async def test_a_simulation_ends_when_the_check_would(running: World) -> None:
-    """Also five minutes before midnight, when the law ends the allow before the answer's fifteen minutes."""
+    """The cases include five minutes before midnight, when the law ends the allow before the usual fifteen minutes."""
     client = client_of(running)
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
     for at, ends in (
@@ -597,7 +597,7 @@ async def test_upkeep_can_be_stopped_at_any_moment_of_a_write(running: World) ->
 
 
 async def test_a_cancelled_call_is_not_decided(running: World) -> None:
-    """Also if it would have been the only call of its batch."""
+    """The promise holds even if it is the only call of its batch."""
     app, client = running.app, running.app.config.settings.clients[0]
     before = app.status().records
     gone = Call(

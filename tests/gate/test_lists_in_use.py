@@ -75,9 +75,9 @@ async def test_a_retired_list_permits_no_call_even_under_concurrent_checks(
             gatherer.files(question)
             await asyncio.sleep(0)
         async with made.client.post("/v1/check", json=CALL) as answer:
-            told = await answer.json()
-        assert told["decision"] == "deny", told
-        assert told["reasons"][0]["code"] == "list.unknown"
+            response = await answer.json()
+        assert response["decision"] == "deny", response
+        assert response["reasons"][0]["code"] == "list.unknown"
 
 
 # ---- an acknowledgement means that it binds ----------------------------------------------------------------------------
@@ -96,17 +96,17 @@ def with_caller_id(folder: Path, *caller_ids: str) -> Config:
 
 
 async def codes(made: World, path: str = "/v1/check", **changes: str) -> list[str]:
-    """The reasons of a denial; empty for an allow."""
+    """Return the reasons of a denial, or an empty list for an allow."""
     async with made.client.post(path, json=CALL | changes) as answer:
-        told = await answer.json()
-    return [] if told["decision"] == "allow" else [reason["code"] for reason in told["reasons"]]
+        response = await answer.json()
+    return [] if response["decision"] == "allow" else [reason["code"] for reason in response["reasons"]]
 
 
 async def send(made: World, path: str, body: dict[str, Any]) -> dict[str, Any]:
     async with made.client.post(path, json=body) as answer:
         assert answer.ok, await answer.text()
-        told: dict[str, Any] = await answer.json() if answer.status != 204 else dict(answer.headers)
-        return told
+        response: dict[str, Any] = await answer.json() if answer.status != 204 else dict(answer.headers)
+        return response
 
 
 async def test_a_list_and_its_retirement_bind_before_they_are_acknowledged(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_a_caller_id_proof_binds_before_it_is_acknowledged(tmp_path: Path)
 
 
 async def test_an_unanswered_call_back_ends_an_earlier_proof(tmp_path: Path) -> None:
-    """Also for a gate that starts later, and if the older proof arrives last. Another caller ID keeps its proof."""
+    """The cases include a gate that starts later, and an older proof that arrives last. Another caller ID keeps its proof."""
     async with running(tmp_path) as made:
         made.app.reload(with_caller_id(tmp_path, PROVED, ALSO_PROVED))
         await send(made, "/v1/lists", LIST)
@@ -209,8 +209,8 @@ async def test_a_retire_command_waits_until_the_running_gate_stops_using_the_lis
         for name in ("rome", "one", "two", "three"):
             code, out = await command("list", "retire", name, "--config", str(file), "--json")
             assert (code, json.loads(out)["in_force"]) == (0, "now")
-            told = await gate.post("/v1/simulate", CALL)
-            listed = "list.unknown" not in {reason["code"] for reason in told.get("reasons", ())}
+            response = await gate.post("/v1/simulate", CALL)
+            listed = "list.unknown" not in {reason["code"] for reason in response.get("reasons", ())}
             assert listed == (name != "three")
 
 
@@ -221,7 +221,7 @@ async def command(*words: str) -> tuple[int | None, bytes]:
 
 
 async def test_a_command_does_not_wait_if_no_gate_is_running(tmp_path: Path) -> None:
-    """Also if a killed gate left its socket."""
+    """The promise holds even if a killed gate left its socket behind."""
     assert await refresh_gates(tmp_path / "data")
     file = write_folder(tmp_path)
     async with serving(file) as gate:
@@ -271,7 +271,7 @@ async def test_waiting_callers_share_the_next_run_and_none_gets_an_older_one() -
     go.release()
     await first
     later[0].cancel()  # the others are not cancelled with it
-    assert not any(each.done() for each in later[1:])
+    assert not any(task.done() for task in later[1:])
     go.release()
     await asyncio.gather(*later[1:])
     assert begun == [0, 1]

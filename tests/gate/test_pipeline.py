@@ -33,16 +33,14 @@ from tests.support.world import NOW, Hand
 HISTORIES: Final = int(os.environ.get("DIALGATE_HISTORIES", "0"))
 LIMIT: Final = 5  # attempts to one number, as the example configuration has it
 HELD_FOR: Final = 60  # seconds for which an allow holds
-WORTH_A_BATCH: Final = 8  # so many waiting calls form a batch while another is decided
-COMMIT: Final = b":positions"  # in a commit's request only, among those of a check
+WORTH_A_BATCH: Final = 8  # number of waiting calls that form a batch while another batch is decided
+COMMIT: Final = b":positions"  # of all requests of a check, only the commit contains this
 CAMPAIGN, STRANGE = "acme-fibre", "no-such"
 TRIES: Final = 20
-ENDS: Final = 60  # seconds, by when the longest history has ended on a busy machine
+ENDS: Final = 60  # seconds within which the longest history ends on a busy machine
 NUMBERS: Final = [f"+3906{number}" for number in range(12340000, 12346000)]
 
-Call: TypeAlias = tuple[
-    int, str, bool
-]  # which of the history's numbers, the call id, a campaign that there is
+Call: TypeAlias = tuple[int, str, bool]  # index of the number in the history, call id, an existing campaign
 Calls: TypeAlias = tuple[Call, ...]
 
 
@@ -106,8 +104,8 @@ class LogFails(Struct, frozen=True):
 class Kill(Struct, frozen=True):
     """Kill the gate while it decides `calls`.
 
-    `held`: the kill is before its commit arrives, which happens before or after the restart. `power`: bytes of unsynced log
-    that are lost too.
+    `held`: the kill happens before the commit reaches the store, and the commit arrives before or after the restart.
+    `power`: bytes of unsynced log that are lost too.
     """
 
     gate: int
@@ -164,9 +162,9 @@ on_sqlite = st.lists(st.one_of(*often * 2, *[stops] * 4, *seldom), min_size=3, m
 class Question(Struct):
     """A call id with its content.
 
-    `most` is the number of decisions that it may get: one, one for each event that ends the last decision, and one for each
-    request at a gate that cannot know whether another gate has recorded its answer. `asking` counts requests in flight
-    by gate. `unproved` are gates that may have decided it without confirming the record.
+    `most`: the maximum number of its decisions. It is one at first. It grows with each event that ends the last
+    decision, and with each request to a gate that cannot know whether another gate has recorded its answer. `asking`:
+    requests in flight, by gate. `unproved`: gates that may have decided it without confirming the record.
     """
 
     number: str
@@ -244,7 +242,7 @@ class History:
 
     def let_expire(self) -> None:
         self.house.hand.at += HELD_FOR * 1000
-        self.over |= {each.answer.id for each in self.asked}
+        self.over |= {question.answer.id for question in self.asked}
         for question in self.questions.values():
             question.most += 1
 
@@ -293,7 +291,9 @@ class History:
             question.most += question.number == number
 
     async def report(self, step: Report) -> None:
-        allowed = next((each for each in reversed(self.asked) if each.answer.decision == "allow"), None)
+        allowed = next(
+            (question for question in reversed(self.asked) if question.answer.decision == "allow"), None
+        )
         if allowed is None:
             return
         self._end(allowed.number)
@@ -371,14 +371,14 @@ class History:
         await asking
         if proxy is not None and step.held == "before":
             proxy.heal()
-        node.cut_power(self._told(node), step.power)
+        node.cut_power(self._newest_known_entry(node), step.power)
         await node.start()
         if proxy is not None:
             proxy.heal()
 
-    def _told(self, node: Node) -> int:
+    def _newest_known_entry(self, node: Node) -> int:
         """Return the newest entry of the node's log that a client knows of."""
-        ids = (each.answer.id.rpartition("-") for each in self.asked if each.log == node.log)
+        ids = (question.answer.id.rpartition("-") for question in self.asked if question.log == node.log)
         return max([self.begins[node.file], *(int(seq) for name, _, seq in ids if name == node.log)])
 
     # ---- its end -----------------------------------------------------------------------------------------------------
@@ -421,19 +421,19 @@ class History:
         )
 
     def _each_answer_has_its_record(self, logged: dict[str, Entry]) -> None:
-        for each in self.asked:
-            if not each.answer.id:
-                assert each.answer.codes == ("gate.unavailable",)
+        for question in self.asked:
+            if not question.answer.id:
+                assert question.answer.codes == ("gate.unavailable",)
                 continue
-            allowed = each.answer.decision == "allow"
-            assert not (each.stopped and allowed), "allowed after an acknowledged stop"
-            record = logged[each.answer.id]
-            assert (record.number, record.allow) == (each.number, allowed)
+            allowed = question.answer.decision == "allow"
+            assert not (question.stopped and allowed), "allowed after an acknowledged stop"
+            record = logged[question.answer.id]
+            assert (record.number, record.allow) == (question.number, allowed)
 
     def _attempts_are_records(self, number: str, logged: Sequence[Entry]) -> None:
         allows = [entry.id for entry in logged if entry.allow]
         assert len(allows) <= LIMIT
-        last = next(each for each in reversed(self.asked) if each.number == number)
+        last = next(question for question in reversed(self.asked) if question.number == number)
         (seen,) = (entry.attempts for entry in logged if entry.id == last.answer.id)
         assert sorted(seen) == sorted(allows), "the attempts are not the recorded allows"
         if number in self.stopped:
@@ -442,7 +442,7 @@ class History:
             assert len(allows) == LIMIT, "an attempt was counted without a call"
             assert last.answer.codes == ("frequency.exceeded",)
         if not self.disturbed:
-            assert all(each.answer.id for each in self.asked), "refused without a fault"
+            assert all(question.answer.id for question in self.asked), "refused without a fault"
 
 
 # ---- the houses ------------------------------------------------------------------------------------------------------
@@ -538,7 +538,7 @@ async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_g
         asking = asyncio.create_task(one.check(call))
         await one.proxy.caught.wait()
         one.proxy.heal()
-        assert [each.id for each in await asking] == [""]
+        assert [item.id for item in await asking] == [""]
         (repeated,) = await two.check(call)
         assert repeated.id in [entry.id for node in house.nodes for entry in node.entries()]
 
@@ -638,7 +638,7 @@ def _after(one: CheckResponse, two: CheckResponse) -> str:
 
 
 async def asked(history: History, node: Node, calls: Sequence[str]) -> list[CheckResponse]:
-    """Ask `calls`, each the name of a number and perhaps a call id."""
+    """Check the calls. Each is the name of a number, optionally with a call id."""
     places = {"full": (0, True), "fresh": (1, True), "strange": (1, False)}
     words = [(*places[name], call_id) for name, _, call_id in (call.partition(" ") for call in calls)]
     return await history.ask(

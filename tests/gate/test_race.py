@@ -65,15 +65,15 @@ async def test_exactly_five_of_a_hundred_simultaneous_checks_are_allowed(
     async with gate_on(tmp_path, limit=5) as gate:
         bodies = [{**CALL, "call_id": name} for name in ids]
         answers = await asyncio.gather(*(gate.post("/v1/check", body) for body in bodies))
-        told = {answer["decision_id"]: answer for answer in answers}
-        assert Counter(answer["decision"] for answer in told.values()) == Counter(
+        response = {answer["decision_id"]: answer for answer in answers}
+        assert Counter(answer["decision"] for answer in response.values()) == Counter(
             allow=allowed, deny=decisions - allowed
         )
-        assert all(answer == told[answer["decision_id"]] for answer in answers)
+        assert all(answer == response[answer["decision_id"]] for answer in answers)
         reasons = {reason["code"] for answer in answers for reason in answer.get("reasons", [])}
         assert reasons <= {"frequency.exceeded"}
         logged = {record.id: "allow" if record.decision.allow else "deny" for record in records(tmp_path)}
-        assert logged == {name: answer["decision"] for name, answer in told.items()}
+        assert logged == {name: answer["decision"] for name, answer in response.items()}
 
 
 async def revoked_over_http(gate: RunningGate, _allowed: str, _config: Path) -> Body:
@@ -95,8 +95,8 @@ async def revoked_by_another_process(_gate: RunningGate, _allowed: str, config: 
 
 
 async def opted_out(gate: RunningGate, allowed: str, _config: Path) -> Body:
-    told = await gate.post("/v1/outcomes", {"decision_id": allowed, "outcome": "opt_out"})
-    receipt: Body = told["revocation"]
+    response = await gate.post("/v1/outcomes", {"decision_id": allowed, "outcome": "opt_out"})
+    receipt: Body = response["revocation"]
     return receipt
 
 

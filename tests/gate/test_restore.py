@@ -252,7 +252,7 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_requested_until_it_
     assert codes(await ask(milan)) == ["gate.unavailable"]
     rome = await opened(
         folders[0] / "dialgate.yaml"
-    )  # counts its calls again, by which the store knows the person
+    )  # counts its calls again, so that the store contains the person
     await milan.tick()
     await milan._stops.wait()
     await milan.tick()
@@ -274,7 +274,7 @@ async def test_a_stop_recorded_while_the_log_is_copied_is_in_the_copy(tmp_path: 
         url, stopped = f"{app.ready['url']}/v1/revocations", list[int]()
 
         def stop_once(*_: int) -> None:
-            """After the first file, which is of the log."""
+            """Record a revocation once the first file, which belongs to the log, was copied."""
             if not stopped:
                 body = json.dumps({"number": CLEAR}).encode()
                 headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}

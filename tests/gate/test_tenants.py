@@ -67,14 +67,16 @@ class Party:
         async with self.made.client.request(
             method, path, json=body, headers={"Authorization": f"Bearer key-of-{self.owner}"}
         ) as answer:
-            told = await answer.json()
-            self.remember(told)
-            return answer.status, self.plain(str(told))
+            response = await answer.json()
+            self.remember(response)
+            return answer.status, self.plain(str(response))
 
-    def remember(self, told: Any) -> None:
-        self.seqs += [told["seq"]] if "seq" in told else []
-        self.decisions += [told["decision_id"]] if told.get("decision_id") and told.get("decision") else []
-        self.requests += [told["id"]] if "identified" in told else []
+    def remember(self, response: Any) -> None:
+        self.seqs += [response["seq"]] if "seq" in response else []
+        self.decisions += (
+            [response["decision_id"]] if response.get("decision_id") and response.get("decision") else []
+        )
+        self.requests += [response["id"]] if "identified" in response else []
 
     def plain(self, text: str) -> str:
         """Return an answer without the ids of the gate."""
@@ -152,7 +154,7 @@ def pick(found: list[Any], of: int, nobody: Any) -> Any:
 
 
 def write_controllers(folder: Path) -> Path:
-    """The example controller, and a copy with other names."""
+    """Write the example controller, and a copy with other names."""
     folder.mkdir(parents=True)
     text = yaml.safe_load((world.CONFIG / "controllers" / "acme.yaml").read_text())
     for owner in OWNERS:
@@ -162,7 +164,7 @@ def write_controllers(folder: Path) -> Path:
 
 
 async def lived(folder: Path, sequence: list[Step], *, alone: bool) -> list[Answer]:
-    """The answers to the second controller."""
+    """Return the answers to the second controller."""
     others = write_controllers(folder / "owners")
     clients = [
         {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS
@@ -206,8 +208,8 @@ async def test_the_calls_of_one_controller_do_not_count_towards_anothers_limit(t
         world.publish_answers(made.app.config.data, {CLEAR: False}, NOW - HOUR, controller="beta")
         await made.app.tick()
         for owner in OWNERS:
-            status, told = await Party(made, owner, None).ask(Step(owner, "list", CLEAR, 0))
-            assert status == 201, told
+            status, response = await Party(made, owner, None).ask(Step(owner, "list", CLEAR, 0))
+            assert status == 201, response
         await made.app.tick()
         callers = dict(zip(OWNERS, made.app.config.settings.clients, strict=True))
 
@@ -276,5 +278,7 @@ def test_every_kind_of_request_can_succeed(tmp_path: Path) -> None:
         Step("beta", "close", CLEAR, 0),
     ]
     answers = asyncio.run(lived(tmp_path / "alone", sequence, alone=True))
-    refused = [(step.kind, told) for step, told in zip(sequence, answers, strict=True) if told[0] >= 300]
+    refused = [
+        (step.kind, response) for step, response in zip(sequence, answers, strict=True) if response[0] >= 300
+    ]
     assert refused == []

@@ -32,7 +32,7 @@ BLOCKED = 64  # more than the threads of any default pool
 
 @asynccontextmanager
 async def late_gate(folder: Path, **changes: Any) -> AsyncIterator[tuple[World, "Stopwatch"]]:
-    """A gate with a deadline for upkeep, as in `run`, whose rounds the test calls."""
+    """Run a gate with a deadline for upkeep, as in `run`. The test calls the rounds of upkeep."""
     async with running(folder, **changes) as made:
         await load_list(made)
         watch = Stopwatch()
@@ -52,8 +52,8 @@ class Stopwatch:
 async def asked(made: World) -> tuple[str, str]:
     """Return the answer to a check, and its first reason."""
     async with made.client.post("/v1/check", json=CALL) as answer:
-        told = await answer.json()
-    return told["decision"], told["reasons"][0]["code"] if told.get("reasons") else ""
+        response = await answer.json()
+    return response["decision"], response["reasons"][0]["code"] if response.get("reasons") else ""
 
 
 async def test_a_gate_whose_last_round_is_too_old_denies_until_a_round_is_completed(tmp_path: Path) -> None:
@@ -215,7 +215,10 @@ async def test_opening_a_list_delays_no_round_and_no_retirement(tmp_path: Path) 
         await load_list(made)
         await send(made, "/v1/lists", LIST | {"id": "large"})
         upkeep = made.app._upkeep
-        files = {each.id: tmp_path / "data/lists" / each.file for each in await made.app._store.lists()}
+        files = {
+            call_list.id: tmp_path / "data/lists" / call_list.file
+            for call_list in await made.app._store.lists()
+        }
         large = files["large"].read_bytes()
         files["large"].unlink()
         made.app.gate._gatherer.use_lists(

@@ -80,16 +80,16 @@ def sound(number: str) -> list[bytes]:
 
 
 @settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(damaged([each for number in POOL for each in sound(number)]), min_size=40, max_size=40))
+@given(st.lists(damaged([item for number in POOL for item in sound(number)]), min_size=40, max_size=40))
 async def test_no_allow_leaves_the_gate_without_a_full_check(asterisk: Pbx, sent: list[bytes]) -> None:
     """Every allow in a response is in the log."""
     log = asterisk.made.app.config.data / "log"
     before = decision_log.verify(log).allows
     heard = await asyncio.gather(*(asked(asterisk, data) for data in sent))
-    told = sum(map(allows, heard))
+    reply = sum(map(allows, heard))
     report = decision_log.verify(log)
     assert report.ok
-    assert told <= report.allows - before
+    assert reply <= report.allows - before
 
 
 async def test_a_valid_check_is_allowed_on_each_listener(asterisk: Pbx) -> None:

@@ -48,7 +48,7 @@ class Collector:
         self.bodies.append(await request.read())
         return web.Response(body=b"", content_type="application/x-protobuf")
 
-    def told(self) -> str:
+    def exported_spans(self) -> str:
         parts = [gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body for body in self.bodies]
         return "\n".join(str(ExportTraceServiceRequest.FromString(part)) for part in parts)
 
@@ -56,7 +56,9 @@ class Collector:
 def shown(text: str, number: str) -> bool:
     """Return whether the text contains the number, with any separators and in any script."""
     digits = re.sub(r"\D", "", number)[-9:]
-    plain = "".join(str(unicodedata.digit(each)) if each.isdigit() else each for each in text)
+    plain = "".join(
+        str(unicodedata.digit(character)) if character.isdigit() else character for character in text
+    )
     return digits in re.sub(r"(?<=\d)[\W_]+(?=\d)", "", plain)
 
 
@@ -138,9 +140,9 @@ async def by_http(url: str) -> None:
         async with session.post("/v1/lists", json=LIST | {"numbers": [CLEAR, LISTED]}) as answer:
             assert answer.status == 201, await answer.text()
         for number in NUMBERS:
-            told = await check(session, to=number, call_id=number)
-            if told.get("decision") == "allow":
-                report = {"decision_id": told["decision_id"], "outcome": "opt_out"}
+            response = await check(session, to=number, call_id=number)
+            if response.get("decision") == "allow":
+                report = {"decision_id": response["decision_id"], "outcome": "opt_out"}
                 await (await session.post("/v1/outcomes", json=report)).read()
             await (await session.post("/v1/check", json={**CALL, "campaign": number, "from": number})).read()
             await (await session.get("/v1/check.txt", params={**CALL, "to": number})).read()
@@ -185,10 +187,10 @@ async def by_sip(port: int) -> None:
     transport, sbc = await loop.create_datagram_endpoint(lambda: Sbc(port), ("127.0.0.1", 0))
     for number in NUMBERS:
         user = number.replace(" ", "%20")
-        told = await sbc.asked(
+        response = await sbc.asked(
             uri=f"sip:{user}@gate.example", to=f"<sip:{user}@gate.example>", subject=number
         )
-        assert told.code >= 300
+        assert response.code >= 300
         await sbc.asked(
             uri=f"tel:{number.removeprefix('tel:').replace(' ', '-')}", p_asserted_identity=f"<tel:{number}>"
         )
@@ -206,16 +208,22 @@ async def by_console(url: str, role: str) -> dict[str, str]:
         assert token
         for number in NUMBERS:
             await _forms(session, number, token[1])
-        told = ""
+        response = ""
         if "watch" in ROLES[role]:
             async with asyncio.timeout(10), session.get("/console/events") as stream:
-                while '"rows":[{' not in told:
-                    told += (await stream.content.readuntil(b"\n\n")).decode()
-            pages["events"] = told
-        ids = re.findall(r'"id":"([0-9a-f]{8}-[0-9]+)"', told)
-        assert bool(ids) == bool(told)
-        paths = [each.path for each in routes._ROUTES if each.method == "GET" and "events" not in each.path]
-        for path in [*paths, "/console/nothing", *(f"/console/decisions/{each}" for each in ids)]:
+                while '"rows":[{' not in response:
+                    response += (await stream.content.readuntil(b"\n\n")).decode()
+            pages["events"] = response
+        ids = re.findall(r'"id":"([0-9a-f]{8}-[0-9]+)"', response)
+        assert bool(ids) == bool(response)
+        paths = [
+            route.path for route in routes._ROUTES if route.method == "GET" and "events" not in route.path
+        ]
+        for path in [
+            *paths,
+            "/console/nothing",
+            *(f"/console/decisions/{decision_id}" for decision_id in ids),
+        ]:
             async with session.get(path.replace("{id}", "0")) as page:
                 pages[path] = await page.text()
     return pages
@@ -278,7 +286,7 @@ async def test_called_numbers_are_not_shown_without_permission(tmp_path: Path) -
         said["metrics"] = await of_operations(url)
         assert shown(await looked_up(url), CLEAR), "to an officer, who said why"
     await runner.cleanup()
-    said |= {"log": b"".join(running.lines).decode(), "traces": collector.told()}
+    said |= {"log": b"".join(running.lines).decode(), "traces": collector.exported_spans()}
     for interface in ("http", "fastagi", "sip"):
         assert f'interface="{interface}"' in said["metrics"], "it was asked by this door"
     assert said["log"].count('"decided"') > 30

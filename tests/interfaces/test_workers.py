@@ -57,7 +57,7 @@ async def until(what: Callable[[], Awaitable[bool]]) -> None:
 async def in_use(gate: RunningGate) -> bool:
     """Return whether both workers use the list, which each opens in its next round of upkeep."""
     said = await asyncio.gather(*(ask_anew(gate, CALL, "/v1/simulate") for _ in range(24)))
-    return all(each["decision"] == "allow" for each in said)
+    return all(line["decision"] == "allow" for line in said)
 
 
 async def series(gate: RunningGate, name: str) -> dict[str, float]:
@@ -79,13 +79,13 @@ async def ask_anew(gate: RunningGate, body: dict[str, str], path: str = "/v1/che
         ClientSession(gate.client._base_url, connector=TCPConnector(force_close=True)) as client,
         client.post(path, json=body, headers={"Authorization": f"Bearer {KEY}"}) as answer,
     ):
-        told: dict[str, Any] = await answer.json()
-        return told
+        response: dict[str, Any] = await answer.json()
+        return response
 
 
 def children(gate: RunningGate) -> list[int]:
     pid = gate.process.pid
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [int(item) for item in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def tasks(pid: int) -> list[Path]:
@@ -178,8 +178,10 @@ async def test_a_console_session_is_valid_in_every_worker_and_ends_in_all(node: 
             call = {**CALL, "to": LISTED, "token": token}
         async with browser.post("/console/try", data=call, headers=site) as tried:
             assert tried.status == 200
-        async with browser.post("/v1/check", json=CALL, headers={"Authorization": f"Bearer {KEY}"}) as told:
-            workers.add((await told.json())["decision_id"].partition("-")[0])
+        async with browser.post(
+            "/v1/check", json=CALL, headers={"Authorization": f"Bearer {KEY}"}
+        ) as response:
+            workers.add((await response.json())["decision_id"].partition("-")[0])
     assert len(workers) == 2
     async with node.client.post(
         "/console/logout", data={"token": token}, headers={**site, "Cookie": cookie}, allow_redirects=False
@@ -209,10 +211,12 @@ async def test_every_board_shows_what_every_worker_decided(node: RunningGate) ->
         async with asyncio.timeout(10), browser.get("/console/events") as stream:
             seen: set[str] = set()
             async for line in stream.content:
-                told = json.loads(line.removeprefix(b"data: ") or b"{}") if line.startswith(b"data") else {}
-                seen |= {row["id"].partition("-")[0] for row in told.get("rows", ())}
-                if told.get("reasons") == [["registry.listed", 60]] and len(seen) == 2:
-                    assert told["ready"]
+                response = (
+                    json.loads(line.removeprefix(b"data: ") or b"{}") if line.startswith(b"data") else {}
+                )
+                seen |= {row["id"].partition("-")[0] for row in response.get("rows", ())}
+                if response.get("reasons") == [["registry.listed", 60]] and len(seen) == 2:
+                    assert response["ready"]
                     break
 
 
@@ -224,8 +228,8 @@ async def test_decisions_of_any_worker_are_found_by_every_reader(node: RunningGa
     ids = {answer["decision_id"] for answer in answers}
     query = {"number": CLEAR, "purpose": "complaint"}
     async with node.client.get("/v1/decisions", params=query) as answer:
-        told = (await answer.json())["decisions"]
-    assert {each["decision_id"] for each in told} == ids
+        response = (await answer.json())["decisions"]
+    assert {entry["decision_id"] for entry in response} == ids
     config = ["--config", str(tmp_path / "dialgate.yaml"), "--json"]
     found = CliRunner().invoke(app, ["log", "search", *config]).output.splitlines()
     hits = {hit["decision_id"]: hit["outcome"] for hit in map(json.loads, found)}
@@ -235,7 +239,7 @@ async def test_decisions_of_any_worker_are_found_by_every_reader(node: RunningGa
     verified = CliRunner().invoke(app, ["log", "verify", *config])
     proved = json.loads(verified.output)
     assert verified.exit_code == 0
-    assert sum(each["by_type"]["decision"] for each in proved["workers"].values()) == 12
+    assert sum(element["by_type"]["decision"] for element in proved["workers"].values()) == 12
 
 
 async def test_a_crashed_worker_is_replaced_and_the_port_stays_open(node: RunningGate) -> None:
@@ -287,8 +291,8 @@ async def test_a_worker_does_not_start_with_another_store(node: RunningGate, tmp
     """Entries at one worker would not apply at the others."""
     before = children(node)
     file = tmp_path / "dialgate.yaml"
-    told = yaml.safe_load(file.read_text())
-    file.write_text(yaml.safe_dump({**told, "store": {**told["store"], "name": "another"}}))
+    response = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**response, "store": {**response["store"], "name": "another"}}))
     node.process.send_signal(signal.SIGUSR2)
     await said(node, "rolling restart given up; the old workers stay")
     assert children(node) == before

@@ -19,7 +19,7 @@ NUMBER = re.compile(r"\d{7}|\d[\d ./-]{7}\d")
 
 
 def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
-    """Build from a file that is opened like in the command and the server."""
+    """Build a list from a file, opened as the command and the server open it."""
     file = path / "list.csv"
     file.write_text(text, "utf-8", newline="")
     with file.open("rb") as opened:
@@ -30,7 +30,7 @@ def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
 def held(path: Path, tally: Tally) -> dict[int, Basis]:
     """Return the basis of each number in the written set."""
     with closing(NumberSet.open(path / "list.numbers")) as numbers:
-        return {int(each): tally.bases[numbers.tag(int(each))] for each in numbers.arrays()[0]}
+        return {int(item): tally.bases[numbers.tag(int(item))] for item in numbers.arrays()[0]}
 
 
 BOTH: dict[int, Basis] = {ROME: "directory", MILAN: "directory"}
@@ -56,7 +56,7 @@ MIXED: dict[int, Basis] = {ROME: "consent", MILAN: "directory"}
         ("number,basis\n0612345678,consent\n0298765432,\n", MIXED),
         ("Base_Giuridica;Tel\n Consent ;0612345678\ndirectory;0298765432\n", MIXED),
         ('"number";"basis"\n"0612345678";"consent"\n"0298765432";"directory"\n', MIXED),
-        # of two rows with one number the first counts
+        # the first of two rows with the same number counts
         ("number,basis\n0612345678,consent\n0298765432,directory\n+390612345678,contract\n", MIXED),
     ],
 )
@@ -72,10 +72,10 @@ def test_every_row_is_accepted_a_duplicate_or_refused(tmp_path: Path) -> None:
     text = "name,number,basis\na,0612345678,\nb,06 1234 5678,\nc,12,\nd,,consent\ne,333 1234567,marriage\nf\n"
     tally = built(tmp_path, text)
     assert (tally.rows, tally.accepted, tally.duplicates, tally.refused) == (6, 1, 1, 4)
-    assert [(each.line, each.problem) for each in tally.problems if "basis" in each.problem] == [
+    assert [(problem.line, problem.problem) for problem in tally.problems if "basis" in problem.problem] == [
         (6, "basis must be one of directory, consent, contract, request")
     ]
-    assert [each.line for each in tally.problems] == [4, 5, 6, 7]
+    assert [problem.line for problem in tally.problems] == [4, 5, 6, 7]
 
 
 def test_only_the_first_hundred_problems_are_reported_and_all_are_counted(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_only_the_first_hundred_problems_are_reported_and_all_are_counted(tmp_pa
 
 @pytest.mark.parametrize("basis", BASES)
 def test_a_list_with_one_legal_basis_is_written_without_tags(tmp_path: Path, basis: Basis) -> None:
-    """With a basis for the list or for every row. The basis of an invalid row does not count."""
+    """The basis is set for the list, or is the same in every row. The basis of an invalid row does not count."""
     for text in (
         "0612345678\n0298765432\n",
         f"number,basis\n0612345678,{basis}\n0298765432,{basis}\n12,request\n",
@@ -98,7 +98,7 @@ def test_a_list_with_one_legal_basis_is_written_without_tags(tmp_path: Path, bas
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("", "The file has no rows; send one number per row."),
         ("\ufeff", "The file has no rows; send one number per row."),
@@ -113,10 +113,10 @@ def test_a_list_with_one_legal_basis_is_written_without_tags(tmp_path: Path, bas
     ],
     ids=range(9),
 )  # fmt: skip
-def test_an_invalid_file_is_refused_and_nothing_is_written(tmp_path: Path, text: str, told: str) -> None:
+def test_an_invalid_file_is_refused_and_nothing_is_written(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(tabular.Unreadable) as refused:
         built(tmp_path, text)
-    assert str(refused.value).startswith(told)
+    assert str(refused.value).startswith(expected)
     assert NUMBER.search(str(refused.value)) is None
     assert not (tmp_path / "list.numbers").exists()
 
@@ -146,10 +146,10 @@ def test_no_message_contains_a_number_and_the_counts_add_up(
     except tabular.Unreadable as refused:
         texts = [str(refused)]
     else:
-        texts = [each.problem for each in tally.problems]
+        texts = [problem.problem for problem in tally.problems]
         assert tally.rows == tally.accepted + tally.duplicates + tally.refused
         assert len(held(path, tally)) == tally.accepted
-        assert all(isinstance(each, RowProblem) for each in tally.problems)
+        assert all(isinstance(problem, RowProblem) for problem in tally.problems)
     assert not any(NUMBER.search(text.replace("131072", "")) for text in texts)
 
 

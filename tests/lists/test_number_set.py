@@ -116,7 +116,7 @@ def test_the_smallest_and_the_largest_number_can_be_stored_and_a_set_can_be_empt
 
 @given(numbers=st.lists(st.integers(0, 50)))
 def test_distinct_returns_what_write_accepts(numbers: list[int]) -> None:
-    """Invariant: every number of the list once, in ascending order."""
+    """Every number of the list occurs exactly once, in ascending order."""
     assert distinct(np.array(numbers, np.uint64)).tolist() == sorted(set(numbers))
 
 

@@ -113,7 +113,7 @@ TABLE = [
     # cleared since, yet consents before FIRST are void
     (("rpo", "acme", AGAIN), ("clear", SECOND, FIRST, "new")),
     (("rpo", "acme", NEVER), ("unknown", 0, 0, "")),
-    (("rpo", "beta", CLEAR), ("unknown", 0, 0, "")),  # acme's answer never serves beta
+    (("rpo", "beta", CLEAR), ("unknown", 0, 0, "")),  # acme's answer is never used for beta
     (("rpo", "", CLEAR), ("unknown", 0, 0, "")),
     (("dnc", "acme", CLEAR), ("unknown", 0, 0, "")),  # no such list here
     (("tps", "acme", 441300000001), ("listed", SECOND, SECOND, "v2")),
@@ -136,7 +136,7 @@ def test_answers_are_three_valued_and_belong_to_a_controller(
 
 
 def test_the_parts_have_the_age_of_the_answers_in_use(folder: Path) -> None:
-    """A consultation whose every answer was replaced is not in use; a full list is as old as its newest version."""
+    """A consultation is not in use if all its answers were replaced. A full list is as old as its newest version."""
     snapshot = Snapshot.open(folder)
     snapshot.verify()
     assert snapshot.published_at == 5
@@ -328,7 +328,7 @@ def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path)
     announce(tmp_path, add(tmp_path, BY_AREA, [441300000001, 442000000001]))
     snapshot = Snapshot.open(tmp_path)
     found = [snapshot.answer("tps", "", number) for number in (441300000001, 441300000002, 442000000002)]
-    assert [(each.answer, each.consulted_at) for each in found] == [
+    assert [(notice.answer, notice.consulted_at) for notice in found] == [
         ("listed", FIRST),
         ("clear", FIRST),
         ("clear", SECOND),
@@ -353,7 +353,7 @@ def sign(folder: Path, key: Ed25519PrivateKey) -> str:
 
 
 def _exchanged_set(folder: Path) -> tuple[Entry, ...]:
-    """Another set, and the manifest names it with its own checksum: the number that was listed is clear."""
+    """Replace a set, and its checksum in the manifest, so that the listed number is clear."""
     rpo, tps = read_manifest(folder).files
     contents = replace(ANSWERS, states=(State(answer="clear", consultation=1),))
     (folder / "other").mkdir()
@@ -363,7 +363,7 @@ def _exchanged_set(folder: Path) -> tuple[Entry, ...]:
 
 
 def _exchanged_name(folder: Path) -> tuple[Entry, ...]:
-    """A copy of the same set under another name."""
+    """Copy the same set to another name."""
     rpo, tps = read_manifest(folder).files
     (folder / "copy.numbers").write_bytes((folder / rpo.file).read_bytes())
     return replace(rpo, file="copy.numbers"), tps
@@ -376,14 +376,14 @@ def _exchanged_set_and_name(folder: Path) -> tuple[Entry, ...]:
 
 
 def _other_controller(folder: Path) -> tuple[Entry, ...]:
-    """Another set with the same description as in the manifest."""
+    """Replace a set by one of another controller."""
     rpo, tps = read_manifest(folder).files
     entry = add(folder, replace(ANSWERS, controller="beta"), [CLEAR], [1])
     return rpo, entry, tps
 
 
 def _one_less(folder: Path) -> tuple[Entry, ...]:
-    """Without the full list, its numbers would be checked against nothing."""
+    """Remove the full list, so that its numbers would be checked against nothing."""
     return read_manifest(folder).files[:1]
 
 
@@ -398,13 +398,13 @@ def _other_order(folder: Path) -> tuple[Entry, ...]:
 def test_files_exchanged_under_the_old_signature_are_not_opened(
     folder: Path, exchange: Callable[[Path], tuple[Entry, ...]]
 ) -> None:
-    """Also if checksums and manifest match, as an attacker with write access to the folder would make them."""
+    """The promise holds even if checksums and manifest match, as an attacker with write access to the folder would make them."""
     key = Ed25519PrivateKey.generate()
     public = sign(folder, key)
     assert Snapshot.open(folder, public).answer("rpo", "acme", LISTED).answer == "listed"
     forged = replace(read_manifest(folder), files=exchange(folder))
     (folder / MANIFEST).write_bytes(msgspec.json.encode(forged))
-    Snapshot.open(folder)  # whole in itself
+    Snapshot.open(folder)  # valid in itself
     with pytest.raises(DamagedFile, match="not signed with the key"):
         Snapshot.open(folder, public)
     assert sign(folder, key) == public

@@ -92,7 +92,7 @@ def workbook(rows: list[list[Any]]) -> bytes:
 
 
 def test_a_spreadsheet_is_read_like_any_list() -> None:
-    """Numbers as numbers or as text; a formula is text."""
+    """Numbers may be stored as numbers or as text. A formula is read as text."""
     book = workbook(
         [["Nome", "Telefono"], ["Niccolò", "0612345678"], [], ["Zoë", 3331234567], ["x", '=A1&"1"']]
     )
@@ -106,7 +106,7 @@ def test_a_spreadsheet_is_read_like_any_list() -> None:
 
 
 def changed(part: str, change: Callable[[bytes], bytes]) -> bytes:
-    """A small workbook with one part rewritten."""
+    """Return a small workbook with one part rewritten."""
     written = BytesIO()
     with (
         zipfile.ZipFile(BytesIO(workbook(ROWS))) as old,
@@ -119,14 +119,14 @@ def changed(part: str, change: Callable[[bytes], bytes]) -> bytes:
 
 
 def bomb() -> bytes:
-    """64 MiB of blanks in one cell, a few tens of KiB when packed."""
+    """Return a workbook with 64 MiB of blanks in one cell. Compressed, it has some tens of KiB."""
     return changed(
         "sheet1.xml", lambda body: body.replace(b"</row>", b"<!--" + b" " * (1 << 26) + b"--></row>", 1)
     )
 
 
 def lying(claimed: int) -> bytes:
-    """A bomb whose size in the central directory, which readers use, is too small."""
+    """Return a zip bomb whose size in the central directory, which readers use, is too small."""
     raw = bytearray(bomb())
     at = raw.rindex(b"PK\x01\x02", 0, raw.rindex(b"sheet1.xml"))
     raw[at + 24 : at + 28] = claimed.to_bytes(4, "little")
@@ -140,7 +140,7 @@ DOCTYPE = '<?xml version="1.0" encoding="UTF-16BE"?><!DOCTYPE x><x/>'
 
 
 def styles(size: int) -> bytes:
-    """A workbook with `size` bytes of different cell formats."""
+    """Return a workbook with `size` bytes of different cell formats."""
     formats = b"".join(b'<xf numFmtId="%d" fontId="%d"/>' % (n % 997, n) for n in range(size // 32))
     return changed(
         "styles.xml",
@@ -157,7 +157,7 @@ SHARED = (
 
 
 def texts(many: int) -> bytes:
-    """A workbook with so many shared texts, which are held in memory."""
+    """Return a workbook with `many` shared texts, which readers hold in memory."""
     every = b"".join(b"<si><t>%d</t></si>" % n for n in range(many))
     book = BytesIO(changed("[Content_Types].xml", lambda body: body.replace(b"</Types>", SHARED)))
     with zipfile.ZipFile(book, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -199,17 +199,19 @@ def read_whole(written: bytes) -> int:
     return sum(1 for _ in tabular.read(BytesIO(written), "IT").rows)
 
 
-@pytest.mark.parametrize(("made", "told"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
-def test_a_hostile_or_damaged_file_is_refused_with_a_message(made: Callable[[], bytes], told: str) -> None:
+@pytest.mark.parametrize(("made", "expected"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
+def test_a_hostile_or_damaged_file_is_refused_with_a_message(
+    made: Callable[[], bytes], expected: str
+) -> None:
     with pytest.raises(Unreadable) as refused:
         read_whole(made())
-    assert told in str(refused.value)
+    assert expected in str(refused.value)
     assert re.fullmatch(r"[A-Z].*\.", str(refused.value))
     assert not re.search(r"\d{7}", str(refused.value))
 
 
 @pytest.mark.parametrize(
-    ("hints", "told"),
+    ("hints", "expected"),
     [
         (Hints(encoding="klingon"), "Unknown encoding"),
         (Hints(encoding="zip"), "Unknown encoding"),
@@ -219,8 +221,8 @@ def test_a_hostile_or_damaged_file_is_refused_with_a_message(made: Callable[[], 
         (Hints(column="0"), "The file has no such column"),
     ],
 )
-def test_a_hint_that_matches_nothing_is_refused(hints: Hints, told: str) -> None:
-    with pytest.raises(Unreadable, match=told):
+def test_a_hint_that_matches_nothing_is_refused(hints: Hints, expected: str) -> None:
+    with pytest.raises(Unreadable, match=expected):
         tabular.read(BytesIO(TEXT.encode()), "IT", hints)
 
 
@@ -237,7 +239,7 @@ except tabular.Unreadable as error:
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "expected"),
     [
         (lambda: lying(1000), "incomplete"),
         (lambda: b"9" * (1 << 28), "Line 1 has more than"),
@@ -246,9 +248,9 @@ except tabular.Unreadable as error:
     ids=["bomb", "one line of 256 MiB", "half a million rows"],
 )
 def test_the_content_of_a_file_does_not_affect_memory_use(
-    tmp_path: Path, made: Callable[[], bytes], told: str
+    tmp_path: Path, made: Callable[[], bytes], expected: str
 ) -> None:
-    """In a process with a limit of 128 MiB of additional memory."""
+    """The reading process may use at most 128 MiB of additional memory."""
     file = tmp_path / "list"
     file.write_bytes(made())
     begun = subprocess.run(
@@ -259,7 +261,7 @@ def test_the_content_of_a_file_does_not_affect_memory_use(
     done = subprocess.run(
         [sys.executable, "-c", READ, file, str(room)], check=True, capture_output=True, text=True
     )
-    assert told in done.stdout
+    assert expected in done.stdout
 
 
 @pytest.mark.parametrize(("memory", "seconds"), [(32 << 20, 600), (1 << 40, 1)], ids=["32 MB", "1 second"])
@@ -287,7 +289,7 @@ def test_an_abandoned_reader_leaves_no_process() -> None:
 
 
 def children() -> list[int]:
-    return [int(each) for each in Path("/proc/thread-self/children").read_text().split()]
+    return [int(pid) for pid in Path("/proc/thread-self/children").read_text().split()]
 
 
 BULKY = {

@@ -287,7 +287,7 @@ class Notice:
         self._read = self._reads()
 
     def notices(self, data: dict[str, Any], *, everything: bool = False) -> str:
-        """Return the first example that fails, or an empty text. `everything` includes examples without changed sections."""
+        """Return the first example that fails, or an empty string. `everything` includes examples without changed sections."""
         try:
             law = parse_law(data)
         except LawError as error:

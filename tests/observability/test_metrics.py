@@ -19,8 +19,8 @@ LINE = "+390645678901"  # not of a reserved class: it must be called back
 
 async def check(client: ClientSession, **changes: str) -> dict[str, Any]:
     async with client.post("/v1/check", json={**CALL, **changes}) as answer:
-        told: dict[str, Any] = await answer.json()
-        return told
+        response: dict[str, Any] = await answer.json()
+        return response
 
 
 async def scraped(world: World) -> list[Sample]:
@@ -33,17 +33,17 @@ async def scraped(world: World) -> list[Sample]:
 
 def exemplar(samples: list[Sample], name: str, **labels: str) -> str:
     return next(
-        each.exemplar.labels["decision_id"]
-        for each in samples
-        if each.name == name and each.exemplar and labels.items() <= each.labels.items()
+        sample.exemplar.labels["decision_id"]
+        for sample in samples
+        if sample.name == name and sample.exemplar and labels.items() <= sample.labels.items()
     )
 
 
 def change_controller(folder: Path, **changes: Any) -> None:
     path = folder / "controllers" / "acme.yaml"
-    told = yaml.safe_load(path.read_text("utf-8"))
-    told["campaigns"][0] |= changes
-    path.write_text(yaml.safe_dump(told), "utf-8")
+    response = yaml.safe_load(path.read_text("utf-8"))
+    response["campaigns"][0] |= changes
+    path.write_text(yaml.safe_dump(response), "utf-8")
 
 
 async def test_an_exemplar_leads_from_a_count_to_the_newest_decision(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ async def test_an_undecided_call_has_no_exemplar(tmp_path: Path) -> None:
         world.hand.at -= DAY  # a clock that stepped back decides nothing
         assert "decision_id" not in await check(world.client)
         samples = await scraped(world)
-    assert any(each.name == "dialgate_latency_seconds_count" and each.value == 1 for each in samples)
-    assert not any(each.exemplar for each in samples)
+    assert any(sample.name == "dialgate_latency_seconds_count" and sample.value == 1 for sample in samples)
+    assert not any(sample.exemplar for sample in samples)
 
 
 async def test_consecutive_invented_numbers_are_counted_but_an_ordered_list_is_not(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ async def test_consecutive_invented_numbers_are_counted_but_an_ordered_list_is_n
 async def test_outcomes_are_counted_by_campaign(tmp_path: Path) -> None:
     async with running(tmp_path) as world:
         await load_list(world)
-        told = await check(world.client)
-        report = {"decision_id": told["decision_id"], "outcome": "abandoned"}
+        response = await check(world.client)
+        report = {"decision_id": response["decision_id"], "outcome": "abandoned"}
         async with world.client.post("/v1/outcomes", json=report) as answer:
             assert answer.status == 200
         assert world.sample("dialgate_outcomes_total", campaign="acme-fibre", result="abandoned") == 1

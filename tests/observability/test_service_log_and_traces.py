@@ -91,7 +91,7 @@ async def test_every_decision_is_logged_with_its_id_if_configured(
     async with running(tmp_path) as world:
         await load_list(world)
         allowed, denied = await check(world.client), await check(world.client, to=LISTED)
-    decided = {each["decision_id"]: each for each in said(capsys) if each["event"] == "decided"}
+    decided = {line["decision_id"]: line for line in said(capsys) if line["event"] == "decided"}
     assert decided[allowed["decision_id"]]["decision"] == "allow"
     assert decided[denied["decision_id"]]["code"] == "registry.listed"
 
@@ -107,11 +107,11 @@ async def test_a_batch_is_a_span_with_a_child_span_for_each_call(tmp_path: Path)
         world.app.gate.traces = Traces(provider)
         calls = {"calls": [{**CALL, "to": number} for number in (CLEAR, LISTED)]}
         async with world.client.post("/v1/checks", json=calls) as answer:
-            told = (await answer.json())["answers"]
+            response = (await answer.json())["answers"]
     whole, checks = spans.get_finished_spans()[-1], spans.get_finished_spans()[:-1]
     assert whole.name == "batch"
     assert dict(whole.attributes or {}) == {"dialgate.calls": 2}
-    for span, decision in zip(checks, told, strict=True):
+    for span, decision in zip(checks, response, strict=True):
         assert span.parent is not None
         assert span.parent.span_id == whole.context.span_id
         attributes = dict(span.attributes or {})

@@ -1,4 +1,4 @@
-"""The clock across restarts: what has expired stays expired, and a jump destroys nothing before a person confirmed it."""
+"""The clock across restarts: what has expired stays expired, and a jump destroys nothing until a person confirms it."""
 
 import json
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ YEARS = 6 * 365 * DAY  # longer than attempts are stored
 
 @pytest.fixture
 async def config(tmp_path: Path) -> Path:
-    """The data folder of a gate with a call list and without decisions."""
+    """Create the data folder of a gate with a call list and without decisions."""
     path = world.write_folder(tmp_path)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     async with gate_at(path, NOW - HOUR) as app:

@@ -1,4 +1,4 @@
-"""Parallel work returns all results in order, or raises an exception at its piece."""
+"""Parallel work returns all results in order, or raises an exception at the chunk that failed."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def dying(number: int) -> int:
     return number
 
 
-def told(taken: list[int]) -> Iterator[int]:
+def yield_numbers(taken: list[int]) -> Iterator[int]:
     for number in range(MANY):
         taken.append(number)
         yield number
@@ -58,8 +58,8 @@ def test_a_killed_process_is_reported_with_a_message() -> None:
 
 
 def test_chunks_are_read_as_they_are_needed() -> None:
-    """For a file of any size, the pieces in memory are limited."""
+    """For a file of any size, the number of chunks in memory is limited."""
     taken: list[int] = []
-    ahead = [len(taken) - at for at, _ in enumerate(spread(squared, told(taken)))]
+    ahead = [len(taken) - at for at, _ in enumerate(spread(squared, yield_numbers(taken)))]
     assert len(ahead) == len(taken) > 0
     assert max(ahead) <= 2 + 2 * len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""The master is kill_master repeatedly under load: no call after an acknowledged stop, and never a sixth call.
+"""The master is killed repeatedly under load. No call is allowed after an acknowledged stop, and never a sixth one.
 
 Requests and responses are recorded with their times and checked against two invariants. These are enough,
 because decisions share only limits and stops, and both are broken only by a wrong allow.
@@ -153,10 +153,10 @@ def invariants_checked(place: Site) -> Iterator[None]:
             raise Violation("; ".join(violations))
 
 
-@pytest.mark.parametrize(("allows", "told"), [(5, Spoiled), (6, Violation)])
-def test_a_violation_is_reported_before_other_failures(allows: int, told: type[Exception]) -> None:
+@pytest.mark.parametrize(("allows", "expected"), [(5, Spoiled), (6, Violation)])
+def test_a_violation_is_reported_before_other_failures(allows: int, expected: type[Exception]) -> None:
     place = Site([], [an_allow(f"log-{n}", n) for n in range(allows)])
-    with pytest.raises(told), invariants_checked(place):
+    with pytest.raises(expected), invariants_checked(place):
         raise Spoiled
 
 
@@ -236,7 +236,7 @@ def numbers_for(rounds: int) -> list[str]:
 
 @asynccontextmanager
 async def servers_must(what: str, seconds: float) -> AsyncIterator[None]:
-    """Raise `Spoiled` if the servers do not do this."""
+    """Raise `Spoiled` if the block fails or takes more than `seconds`. `what`: what the servers should do."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -326,7 +326,10 @@ def allows(folder: Path) -> list[str]:
 
 
 class Careless(RedisStore):
-    """A planted fault: commits against the current state, not the one read. `met`: set when all have read."""
+    """A store with a planted fault: it commits against the current state instead of the state that was read.
+
+    `met`: set when all have read.
+    """
 
     met: asyncio.Barrier
 

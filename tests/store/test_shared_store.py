@@ -181,18 +181,18 @@ async def test_all_requests_are_batched_when_workers_outnumber_processors(
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("http://127.0.0.1:6379/0", "one of the following schemes"),
         ("redis://127.0.0.1:6379/O", "`O` is not a database number"),
         ("rediss://127.0.0.1:6379/0?ssl_ca_certs=nowhere.pem", "TLS options are invalid"),
     ],
 )
-def test_config_check_validates_the_url_of_the_store(tmp_path: Path, url: str, told: str) -> None:
+def test_config_check_validates_the_url_of_the_store(tmp_path: Path, url: str, expected: str) -> None:
     file = world.write_folder(tmp_path, store={"url": url})
     checked = CliRunner().invoke(main.app, ["config", "check", "--config", str(file)])
     assert checked.exit_code == 1
-    assert told in checked.output
+    assert expected in checked.output
 
 
 async def test_a_gate_with_other_keys_is_refused_and_creates_no_log(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ async def test_an_unclaimed_ledger_sealed_by_other_keys_is_refused(tmp_path: Pat
 
 
 async def open_second_gate(running: App, file: Path) -> None:
-    """Return the error of opening a gate at `file` while another runs."""
+    """Open a gate at `file` while another one runs. Raises the error of `App.open`."""
     at_work = asyncio.create_task(running.run())
     try:
         await (await App.open(loader.load(file), registry=CollectorRegistry())).close()
@@ -463,7 +463,7 @@ async def test_settings_that_a_running_gate_cannot_change_are_refused(gates: lis
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"appendonly": "no"}, "`appendonly` is 'no'; set it to `yes`"),
         ({"maxmemory_policy": "allkeys-lru"}, "`maxmemory-policy` is 'allkeys-lru'; set it to `noeviction`"),
@@ -471,11 +471,11 @@ async def test_settings_that_a_running_gate_cannot_change_are_refused(gates: lis
     ],
 )
 async def test_a_server_that_may_lose_writes_is_refused(
-    options: dict[str, str], told: str, tmp_path: Path
+    options: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"), **options)
     store = RedisStore(at(tmp_path))
-    with pytest.raises(StoreUnavailable, match=told):
+    with pytest.raises(StoreUnavailable, match=expected):
         await store.refuse_unless_safe()
     await store.close()
     redis_servers.ended(process)
@@ -579,7 +579,7 @@ async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple
 
 
 async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store: RedisStore) -> None:
-    """Names are also tested across piece boundaries, and releasing one name keeps the others."""
+    """Names are also tested across chunk boundaries, and releasing one name keeps the others."""
     seqs = [1, 2, 126, 127, 128, 130, 255, 256, 257]
     subjects = {f"log-{seq}": b"%016d" % seq for seq in seqs}
     reservations = [

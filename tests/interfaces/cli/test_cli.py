@@ -186,7 +186,9 @@ def test_simulate_shows_every_rule_and_counts_nothing(shared: Gate) -> None:
     )
     assert first == second
     assert first["at"] == "2026-12-25T09:00:00.000Z"
-    assert {"registry_clear", "hours_open", "frequency_kept"} <= {each["rule"] for each in first["outcomes"]}
+    assert {"registry_clear", "hours_open", "frequency_kept"} <= {
+        outcome["rule"] for outcome in first["outcomes"]
+    }
 
 
 def test_a_gate_that_cannot_be_reached_has_not_allowed_the_call(shared: Gate) -> None:

@@ -71,12 +71,12 @@ async def test_why_explains_in_the_chosen_language(asked: Asked) -> None:
     code, shown = await asyncio.to_thread(asked.run, "why", "06 1234 5678", *WHY)
     assert code == 0
     assert "answered." in shown
-    told = await asyncio.to_thread(asked.run, "why", "+393331234567", *WHY)
-    assert told == (1, "No decision about this number is on record.\n")
+    response = await asyncio.to_thread(asked.run, "why", "+393331234567", *WHY)
+    assert response == (1, "No decision about this number is on record.\n")
 
 
 async def test_why_shows_only_the_given_dates(asked: Asked) -> None:
-    for words, code, told in (
+    for words, code, response in (
         (("--since", "2026-11-24T09:00:00+01:00"), 0, asked.denied),
         (("--until", "2026-11-25T00:00:00+01:00"), 0, asked.denied),
         (("--until", "2026-11-24T09:00:00+01:00"), 1, "on record for these dates"),
@@ -84,7 +84,7 @@ async def test_why_shows_only_the_given_dates(asked: Asked) -> None:
         (("--since", "yesterday"), 2, "Write an instant with its UTC offset"),
     ):
         done = await asyncio.to_thread(asked.run, "why", LISTED, *WHY, *words)
-        assert (done[0], told in done[1]) == (code, True), words
+        assert (done[0], response in done[1]) == (code, True), words
 
 
 async def test_a_look_up_by_why_is_recorded(asked: Asked) -> None:
@@ -100,25 +100,25 @@ async def test_a_look_up_by_why_is_recorded(asked: Asked) -> None:
 
 
 async def test_why_and_http_return_the_same(asked: Asked) -> None:
-    code, told = await process("why", CLEAR, *WHY, "--json", "--config", str(asked.config))
+    code, response = await process("why", CLEAR, *WHY, "--json", "--config", str(asked.config))
     assert code == 0
     async with asked.gate.client.get("/v1/decisions", params={"number": CLEAR, "purpose": "test"}) as answer:
-        assert told[0]["decisions"] == (await answer.json())["decisions"]
+        assert response[0]["decisions"] == (await answer.json())["decisions"]
 
 
 async def test_search_prints_a_line_per_decision_and_exits_1_without_any(asked: Asked) -> None:
-    code, told = await process("log", "search", "--json", "--config", str(asked.config))
+    code, response = await process("log", "search", "--json", "--config", str(asked.config))
     assert code == 0
-    assert [each["decision_id"] for each in told] == [asked.allowed, asked.denied]
-    assert [each["outcome"] for each in told] == ["answered", ""]
+    assert [entry["decision_id"] for entry in response] == [asked.allowed, asked.denied]
+    assert [entry["outcome"] for entry in response] == ["answered", ""]
     assert asked.run("log", "search", "--client", "nobody", "--json") == (1, "")
     code, shown = asked.run("log", "search", "--limit", "1")
     assert (code, "1 found, and there may be more" in shown, asked.denied in shown) == (0, True, False)
     about = ("log", "search", "--json", "--number", LISTED, "--config", str(asked.config))
-    code, told = await process(*about, *WHY, "--since", "2026-11-24T09:00:00+01:00")
-    assert (code, [each["decision_id"] for each in told]) == (0, [asked.denied])
-    code, told = await process(*about)
-    assert (code, told[0]["error"]["message"]) == (1, "Say why you look this number up.")
+    code, response = await process(*about, *WHY, "--since", "2026-11-24T09:00:00+01:00")
+    assert (code, [each["decision_id"] for each in response]) == (0, [asked.denied])
+    code, response = await process(*about)
+    assert (code, response[0]["error"]["message"]) == (1, "Say why you look this number up.")
     assert "612345679" not in shown
 
 
@@ -134,12 +134,12 @@ async def test_replay_exits_0_if_all_are_the_same_and_1_with_the_differences(ask
     assert "registry_clear" in shown
     assert "registry.listed" in shown
     code, shown = asked.run("log", "replay", "--law", draft, "--json")
-    told = json.loads(shown)
-    assert (code, told["same"], told["records"], told["different"]) == (1, False, 2, 2)
-    assert {"was": "deny", "becomes": "allow", "records": 1} in told["verdicts"]
+    response = json.loads(shown)
+    assert (code, response["same"], response["records"], response["different"]) == (1, False, 2, 2)
+    assert {"was": "deny", "becomes": "allow", "records": 1} in response["verdicts"]
     assert {
         "campaign": "acme-fibre", "rule": "registry_clear", "was": "registry.listed", "becomes": "skip", "records": 1
-    } in told["changes"]  # fmt: skip
+    } in response["changes"]  # fmt: skip
 
 
 MISUSED = [
@@ -160,8 +160,8 @@ async def test_misuse_is_refused_with_the_reason(asked: Asked) -> None:
             assert code == status, (words, shown)
             assert error in shown
             assert "61234" not in shown
-    told = json.loads(asked.run("log", "replay", "1", "--json")[1])
-    assert told["error"]["code"] == "decision.unknown"
+    response = json.loads(asked.run("log", "replay", "1", "--json")[1])
+    assert response["error"]["code"] == "decision.unknown"
 
 
 def test_commands_create_nothing_without_a_log(tmp_path: Path) -> None:

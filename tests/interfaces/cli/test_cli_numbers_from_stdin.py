@@ -20,11 +20,11 @@ def takes_a_number(parameter: Any) -> bool:
 
 
 FOUND = [
-    (name, each)
+    (name, parameter)
     for name, command in COMMANDS.items()
     if name.startswith("dialgate ") and "bench" not in name and name not in FILES_OR_COUNTS
-    for each in command.params
-    if takes_a_number(each)
+    for parameter in command.params
+    if takes_a_number(parameter)
 ]
 
 

@@ -280,7 +280,7 @@ async def test_a_late_gate_denies_at_the_deadline(tmp_path: Path) -> None:
 
 
 async def test_an_overloaded_gate_denies_new_checks_at_once(tmp_path: Path) -> None:
-    """In one command, which overwrites the variables of an earlier call. No decision is made."""
+    """The denial is one command, which overwrites the variables of an earlier call. No decision is made."""
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 1}) as asterisk:
         app, waiting = asterisk.made.app, asterisk.server.undecided
         records = app.status().records
@@ -294,8 +294,8 @@ async def test_an_overloaded_gate_denies_new_checks_at_once(tmp_path: Path) -> N
             writer.close()
             while waiting:  # noqa: ASYNC110 - until the server has seen it
                 await asyncio.sleep(0)
-        assert {decision_and_reason(each) for each in shed} == {("deny", "gate.unavailable")}
-        assert [len(each.said) for each in shed] == [1, 1, 1]
+        assert {decision_and_reason(call) for call in shed} == {("deny", "gate.unavailable")}
+        assert [len(call.said) for call in shed] == [1, 1, 1]
         assert asterisk.made.sample("dialgate_faults_total", component="fastagi") == 3
         refused = [line["reason"] for line in lines if line["event"] == "calls refused"]
         assert set(refused) == {"earlier calls have waited too long for a decision"}
@@ -410,7 +410,7 @@ CONVERSATION = (
 def test_bytes_may_arrive_in_any_pieces(size: int) -> None:
     listener = Listener()
     pieces = [CONVERSATION[at : at + size] for at in range(0, len(CONVERSATION), size)]
-    said = [each for piece in pieces for each in listener.feed(piece)]
+    said = [item for piece in pieces for item in listener.feed(piece)]
     environment = said.pop(0)
     assert isinstance(environment, Environment)
     assert (environment.script, environment.arguments) == ("check", ("a: b", ""))
@@ -446,7 +446,7 @@ def test_an_invalid_reply_ends_the_connection_and_is_not_repeated() -> None:
 
 
 async def test_ten_thousand_idle_connections_do_not_keep_a_call_waiting(tmp_path: Path) -> None:
-    """On `dialgate serve`. If this process may open fewer files, as many connections as it can."""
+    """The gate is a real `dialgate serve`. If fewer files may be opened, there are as many connections as possible."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     wanted = min(10_000, hard - 1_000)
@@ -464,5 +464,5 @@ async def test_ten_thousand_idle_connections_do_not_keep_a_call_waiting(tmp_path
         assert decision_and_reason(channel)[0] == "deny"
         assert channel.variables["DG_DECISION_ID"], "decided, and not merely refused"
         assert asyncio.get_running_loop().time() - begun < 5
-        for each in idle:
-            each.close()
+        for connection in idle:
+            connection.close()

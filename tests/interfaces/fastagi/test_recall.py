@@ -101,7 +101,7 @@ async def test_an_early_key_press_that_cannot_be_recorded_is_not_confirmed(aster
 
 @pytest.mark.parametrize("called", ["+390299000000", "390299000000", "0299000000"])
 async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: str) -> None:
-    """Also on a default Asterisk, whose channels are in English."""
+    """The cases include a default Asterisk, whose channels are in English."""
     text = DIALPLAN.read_text().replace("127.0.0.1:4573", f"127.0.0.1:{asterisk.port}")
     channel = asterisk.channel(called, language="en")
     assert await dialplan.call(text, "dialgate-recall", channel) == ""

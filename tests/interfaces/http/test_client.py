@@ -95,7 +95,7 @@ def raw(status: str, body: bytes, headers: str = "") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}\r\n".encode() + body
 
 
-def told(status: str = "200 OK", **changes: Any) -> bytes:
+def raw_answer(status: str = "200 OK", **changes: Any) -> bytes:
     body = json.dumps({**TRUE, **changes}).encode()
     return raw(status, body, f"Content-Length: {len(body)}\r\n")
 
@@ -109,22 +109,22 @@ async def verdict_on(reply: bytes) -> Verdict:
 
 
 async def test_the_unchanged_answer_is_accepted() -> None:
-    assert await verdict_on(told())
+    assert await verdict_on(raw_answer())
 
 
 DOUBTFUL = [
-    told("500 Internal Server Error"),
-    told("201 Created"),
-    told("302 Found"),
-    told(decision_id=""),
-    told(decision="yes"),
-    told(decision=True),
-    told(to=LISTED),
-    told(to="390612345678"),
-    told(valid_until=""),
-    told(valid_until="2026-11-24T08:59:59.000Z"),
-    told(valid_until="soon"),
-    told()[:-1],
+    raw_answer("500 Internal Server Error"),
+    raw_answer("201 Created"),
+    raw_answer("302 Found"),
+    raw_answer(decision_id=""),
+    raw_answer(decision="yes"),
+    raw_answer(decision=True),
+    raw_answer(to=LISTED),
+    raw_answer(to="390612345678"),
+    raw_answer(valid_until=""),
+    raw_answer(valid_until="2026-11-24T08:59:59.000Z"),
+    raw_answer(valid_until="soon"),
+    raw_answer()[:-1],
     raw("200 OK", b"allow", "Content-Length: 5\r\n"),
     raw("200 OK", b'"allow"', "Content-Length: 7\r\n"),
     raw("200 OK", b"", "Content-Length: 0\r\n"),
@@ -161,7 +161,7 @@ async def test_a_kept_connection_that_was_closed_is_no_denial() -> None:
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         bodies.append((await reader.readuntil(b"}")).rpartition(b"\r\n")[2])
-        writer.write(told())
+        writer.write(raw_answer())
         if len(bodies) == 1:
             bodies.append((await reader.readuntil(b"}")).rpartition(b"\r\n")[2])
 

@@ -28,8 +28,8 @@ async def test_a_cancelled_request_delays_no_other() -> None:
     async with turns.of("one"):
         waiting = [asyncio.create_task(turns.of(name).__aenter__()) for name in ("one", "two")]
         await asyncio.sleep(0)
-        for each in waiting:
-            each.cancel()
+        for task in waiting:
+            task.cancel()
         await asyncio.wait(waiting)
     for name in ("one", "two"):
         async with asyncio.timeout(1), turns.of(name):

@@ -61,26 +61,30 @@ def evaluation(to: str = CLEAR, **changes: Any) -> Fields:
 
 
 async def test_authzen_returns_the_gates_decision(running: World) -> None:
-    told = await post(running, ONE, json=evaluation())
-    assert (told["decision"], told["context"]["to"], told["context"]["from"]) == (True, CLEAR, CALLER)
-    assert told["context"]["decision_id"]
-    told = await post(running, ONE, json=evaluation(LISTED))
-    assert told["decision"] is False
-    assert told["context"]["reasons"][0]["code"] == "registry.listed"
+    response = await post(running, ONE, json=evaluation())
+    assert (response["decision"], response["context"]["to"], response["context"]["from"]) == (
+        True,
+        CLEAR,
+        CALLER,
+    )
+    assert response["context"]["decision_id"]
+    response = await post(running, ONE, json=evaluation(LISTED))
+    assert response["decision"] is False
+    assert response["context"]["reasons"][0]["code"] == "registry.listed"
 
 
 async def test_authzen_reads_call_id_and_call_type_from_the_context(running: World) -> None:
     context = {"call_id": "c-1", "weather": {"sunny": True}}
     first, second = [await post(running, ONE, json=evaluation(context=context)) for _ in range(2)]
     assert first["context"]["decision_id"] == second["context"]["decision_id"]
-    told = await post(running, ONE, json=evaluation(context={"call_type": "ai_voice"}))
-    assert told["context"]["reasons"][0]["code"] == "consent.missing"
+    response = await post(running, ONE, json=evaluation(context={"call_type": "ai_voice"}))
+    assert response["context"]["reasons"][0]["code"] == "consent.missing"
 
 
 async def test_authzen_returns_503_and_false_if_the_gate_cannot_decide(running: World) -> None:
     await broken(running)
-    told = await post(running, ONE, 503, json=evaluation())
-    assert (told["decision"], "decision_id" in told["context"]) == (False, False)
+    response = await post(running, ONE, 503, json=evaluation())
+    assert (response["decision"], "decision_id" in response["context"]) == (False, False)
 
 
 ILL_FORMED = [
@@ -99,9 +103,9 @@ ILL_FORMED = [
 async def test_authzen_refuses_unknown_types_without_a_decision(
     running: World, body: Fields, field: str
 ) -> None:
-    told = await post(running, ONE, 400, json=body)
-    assert told["error"]["code"] == "request.invalid"
-    assert told["error"]["field"].startswith(field)
+    response = await post(running, ONE, 400, json=body)
+    assert response["error"]["code"] == "request.invalid"
+    assert response["error"]["field"].startswith(field)
 
 
 SEMANTICS = [
@@ -119,10 +123,10 @@ async def test_evaluations_use_the_defaults_at_the_top_level(
     each = [{"resource": {"type": "phone_number", "id": to}} for to in (CLEAR, LISTED, CLEAR, CLEAR)]
     each[2] = {"resource": {"type": "fax"}}
     body = {**evaluation(), "evaluations": each, "options": {"evaluations_semantic": semantic}}
-    told = (await post(running, MANY, json=body))["evaluations"]
-    assert [one["decision"] for one in told] == decisions
+    response = (await post(running, MANY, json=body))["evaluations"]
+    assert [one["decision"] for one in response] == decisions
     if semantic == "execute_all":
-        assert told[2]["context"]["error"]["status"] == 400
+        assert response[2]["context"]["error"]["status"] == 400
 
 
 async def test_a_batch_without_evaluations_is_a_single_one(running: World) -> None:
@@ -131,12 +135,14 @@ async def test_a_batch_without_evaluations_is_a_single_one(running: World) -> No
 
 async def test_authzen_publishes_its_urls_and_echoes_the_request_id(running: World) -> None:
     async with running.client.get("/.well-known/authzen-configuration") as answer:
-        told = await answer.json()
-    assert told["access_evaluation_endpoint"] == f"http://127.0.0.1:{running.port}{ONE}"
+        response = await answer.json()
+    assert response["access_evaluation_endpoint"] == f"http://127.0.0.1:{running.port}{ONE}"
     headers = {"X-Request-ID": "b-17"}
     for body, key in ((evaluation(), KEY), ({}, KEY), (evaluation(), "wrong")):
         sent = headers | {"Authorization": f"Bearer {key}"}
-        async with running.client.post(told["access_evaluation_endpoint"], json=body, headers=sent) as answer:
+        async with running.client.post(
+            response["access_evaluation_endpoint"], json=body, headers=sent
+        ) as answer:
             assert answer.headers["X-Request-ID"] == "b-17"
 
 
@@ -182,11 +188,11 @@ async def test_a_repeated_httapi_request_of_a_channel_counts_once(running: World
     data = {"session_id": "u-1", "hostname": "fs", "Caller-Destination-Number": "1", "to": LISTED}
     ids = set()
     for _ in range(2):
-        told = await xml(running, "POST", f"{HTTAPI}?{query()}", data=data)
-        ids.add(told.findtext("variables/dg_decision_id"))
+        response = await xml(running, "POST", f"{HTTAPI}?{query()}", data=data)
+        ids.add(response.findtext("variables/dg_decision_id"))
     assert len(ids) == 1
-    told = await xml(running, "POST", f"{HTTAPI}?{query()}", data={**data, "exiting": "true"})
-    assert work(told) == ("break", "")
+    response = await xml(running, "POST", f"{HTTAPI}?{query()}", data={**data, "exiting": "true"})
+    assert work(response) == ("break", "")
 
 
 AMISS = [
@@ -202,22 +208,22 @@ AMISS = [
 
 @pytest.mark.parametrize(("asked", "given"), AMISS)
 async def test_freeswitch_hangs_up_after_any_error(running: World, asked: str, given: Fields) -> None:
-    """With a 200, because FreeSWITCH continues the call after any other status."""
+    """The status is 200, because FreeSWITCH continues the call after any other status."""
     assert work(await xml(running, "POST", f"{HTTAPI}?{asked}", **given)) == ("hangup", "deny")
     url = f"{DIALPLAN}?bridge=sofia/gateway/trunk&{asked}"
-    told = actions(await xml(running, "POST", url, data={"section": "dialplan"}, **given))
-    assert told[-1] == ("hangup", "CALL_REJECTED")
-    assert "bridge" not in [name for name, _ in told]
+    response = actions(await xml(running, "POST", url, data={"section": "dialplan"}, **given))
+    assert response[-1] == ("hangup", "CALL_REJECTED")
+    assert "bridge" not in [name for name, _ in response]
 
 
 async def test_freeswitch_may_retry_an_undecided_call(running: World) -> None:
     await broken(running)
     document = await xml(running, "POST", f"{HTTAPI}?{query()}")
-    assert [each.get("cause") for each in document.iter("hangup")] == ["NORMAL_TEMPORARY_FAILURE"]
+    assert [element.get("cause") for element in document.iter("hangup")] == ["NORMAL_TEMPORARY_FAILURE"]
 
 
 def actions(document: ET.Element) -> list[tuple[str, str]]:
-    return [(each.get("application", ""), each.get("data", "")) for each in document.iter("action")]
+    return [(element.get("application", ""), element.get("data", "")) for element in document.iter("action")]
 
 
 async def test_the_dialplan_bridges_to_the_number_that_was_checked(running: World) -> None:
@@ -231,17 +237,17 @@ async def test_the_dialplan_bridges_to_the_number_that_was_checked(running: Worl
         **{f"variable_{at}": "x" for at in range(300)},
     }
     document = await xml(running, "POST", url, data=channel)
-    assert [each.get("name") for each in document.iter("context")] == ['a"b']
-    told = actions(document)
-    assert ("bridge", f"sofia/gateway/trunk/{CLEAR}") in told
-    assert ("set", f"effective_caller_id_number={CALLER}") in told
+    assert [element.get("name") for element in document.iter("context")] == ['a"b']
+    response = actions(document)
+    assert ("bridge", f"sofia/gateway/trunk/{CLEAR}") in response
+    assert ("set", f"effective_caller_id_number={CALLER}") in response
     assert {
         ("export", "nolocal:outbound_redirect_fatal=true"),
         ("export", "nolocal:origination_privacy=screen"),
         ("export", f"nolocal:origination_caller_id_number={CALLER}"),
-    } <= set(told[: told.index(("bridge", f"sofia/gateway/trunk/{CLEAR}"))])
-    told = actions(await xml(running, "POST", url, data={**channel, "Caller-Destination-Number": LISTED}))
-    assert told == [
+    } <= set(response[: response.index(("bridge", f"sofia/gateway/trunk/{CLEAR}"))])
+    response = actions(await xml(running, "POST", url, data={**channel, "Caller-Destination-Number": LISTED}))
+    assert response == [
         ("set", "dg_reason=registry.listed"),
         ("set", "dg_class=number"),
         ("hangup", "CALL_REJECTED"),
@@ -256,7 +262,7 @@ async def test_the_bridge_parameter_allows_a_single_leg_only(running: World, bri
 
 async def test_a_request_for_another_section_is_not_found(running: World) -> None:
     document = await xml(running, "POST", f"{DIALPLAN}?{query()}", data={"section": "directory"})
-    assert [each.get("status") for each in document.iter("result")] == ["not found"]
+    assert [element.get("status") for element in document.iter("result")] == ["not found"]
 
 
 # ---- HEAD ------------------------------------------------------------------------------------------------------------
@@ -318,11 +324,11 @@ async def test_garbage_in_any_field_is_denied_in_the_dialers_format(
     """The reply is JSON with the fields of a denial and its class. A call id may be any text."""
     given, allows = PROFILES[name]
     for field in ("to", "from"):
-        told = await post(
+        response = await post(
             running, f"/v1/webhooks/{name}", **{**given, "json": {**given["json"], field: garbage}}
         )
-        assert not allows(told)
-        (found,) = re.findall(r"'(?:reason_class|reasonClass|X-Dialgate-Class)': '(\w+)'", str(told))
+        assert not allows(response)
+        (found,) = re.findall(r"'(?:reason_class|reasonClass|X-Dialgate-Class)': '(\w+)'", str(response))
         assert found == ("gate" if len(garbage) > 256 else "call")
 
 
@@ -353,9 +359,12 @@ retry: {form: true, status: 503, body: {r: "0", why: "{reason}"}}
 async def test_a_profile_may_use_forms_and_fixed_values(running: World) -> None:
     profile = parse_profile(yaml.safe_load(PLAIN))
     running.app.reload(replace(running.app.config, webhooks={"plain": profile}))
-    for to, told in ((CLEAR, {"r": ["1"], "n": [CLEAR]}), (LISTED, {"r": ["0"], "why": ["registry.listed"]})):
+    for to, response in (
+        (CLEAR, {"r": ["1"], "n": [CLEAR]}),
+        (LISTED, {"r": ["0"], "why": ["registry.listed"]}),
+    ):
         async with running.client.post("/v1/webhooks/plain", data={"n": to}) as answer:
-            assert parse_qs(await answer.text()) == told
+            assert parse_qs(await answer.text()) == response
 
 
 async def test_a_repeated_number_is_refused(running: World) -> None:

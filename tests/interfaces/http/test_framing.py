@@ -101,7 +101,7 @@ async def test_no_response_names_the_versions_of_the_server(open_gate: World) ->
 
 
 async def test_head_has_the_content_length_of_get(open_gate: World) -> None:
-    """The handler made the body, and the server left it out."""
+    """The handler creates the body, and the server omits it."""
     path = "/v1/lists"
     first = (await exchange(open_gate.port, head(path), NEXT)).partition(b"\r\n\r\n")[0]
     get = head(path, "Connection: close").replace(b"HEAD ", b"GET ", 1)

@@ -36,18 +36,18 @@ async def test_a_lawful_call_is_allowed_with_the_number_to_dial(running: World) 
     async with running.client.post("/v1/check", json={**CALL, "to": "06 1234 5678"}) as answer:
         assert answer.status == 200
         assert answer.headers["Cache-Control"] == "no-store"
-        told = await answer.json()
-    assert (told["decision"], told["to"], told["from"]) == ("allow", CLEAR, CALLER)
-    assert told["decision_id"]
-    assert told["valid_until"] == "2026-11-24T09:15:00.000Z"
+        response = await answer.json()
+    assert (response["decision"], response["to"], response["from"]) == ("allow", CLEAR, CALLER)
+    assert response["decision_id"]
+    assert response["valid_until"] == "2026-11-24T09:15:00.000Z"
 
 
 async def test_an_unlawful_call_is_denied_with_the_law(running: World) -> None:
     async with running.client.post("/v1/check", json={**CALL, "to": LISTED}) as answer:
         assert answer.status == 200
-        told = await answer.json()
-    assert told["decision"] == "deny"
-    reason = next(each for each in told["reasons"] if each["code"] == "registry.listed")
+        response = await answer.json()
+    assert response["decision"] == "deny"
+    reason = next(reason for reason in response["reasons"] if reason["code"] == "registry.listed")
     assert reason["severity"] == "statute"
     assert "L. 5/2018" in reason["law"]
 
@@ -55,17 +55,17 @@ async def test_an_unlawful_call_is_denied_with_the_law(running: World) -> None:
 async def test_an_invalid_number_is_denied_and_not_an_error(running: World) -> None:
     async with running.client.post("/v1/check", json={**CALL, "to": "call me"}) as answer:
         assert answer.status == 200
-        told = await answer.json()
-    assert told["reasons"][0]["code"] == "number.invalid"
-    assert told["decision_id"]
+        response = await answer.json()
+    assert response["reasons"][0]["code"] == "number.invalid"
+    assert response["decision_id"]
 
 
 async def test_a_retry_gets_the_same_decision(running: World) -> None:
-    told = []
+    response = []
     for _ in range(2):
         async with running.client.post("/v1/check", json={**CALL, "call_id": "call-1"}) as answer:
-            told.append(await answer.json())
-    assert told[0] == told[1]
+            response.append(await answer.json())
+    assert response[0] == response[1]
 
 
 async def test_old_clients_are_answered_too(running: World) -> None:
@@ -101,13 +101,13 @@ async def test_a_pipeline_is_answered_in_order(running: World) -> None:
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
-    told = []
+    response = []
     for _ in range(3):
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        told.append(msgspec.json.decode(await reader.readexactly(length))["to"])
+        response.append(msgspec.json.decode(await reader.readexactly(length))["to"])
     writer.close()
-    assert told == [LISTED, CLEAR, LISTED]
+    assert response == [LISTED, CLEAR, LISTED]
 
 
 # ---- dialplans -------------------------------------------------------------------------------------------------------
@@ -129,8 +129,8 @@ async def test_a_dialplan_may_ask_by_query_or_form(
     async with running.client.request(method, f"/v1/check.txt?{query}", **body) as answer:
         assert (answer.status, await answer.read()) == (200, b"allow")
     async with running.client.request(method, f"/v1/check.form?{query}", **body) as answer:
-        told = parse_qs(await answer.text(), strict_parsing=True)
-        assert (told["decision"], told["to"], "reason" in told) == (["allow"], [CLEAR], False)
+        response = parse_qs(await answer.text(), strict_parsing=True)
+        assert (response["decision"], response["to"], "reason" in response) == (["allow"], [CLEAR], False)
 
 
 async def test_a_text_denial_has_the_first_reason(running: World) -> None:
@@ -138,8 +138,8 @@ async def test_a_text_denial_has_the_first_reason(running: World) -> None:
     async with running.client.get(f"/v1/check.txt?{query}") as answer:
         assert (answer.status, await answer.text()) == (200, "deny registry.listed")
     async with running.client.get(f"/v1/check.form?{query}") as answer:
-        told = parse_qs(await answer.text(), strict_parsing=True)
-        assert (told["decision"], told["reason"]) == (["deny"], ["registry.listed"])
+        response = parse_qs(await answer.text(), strict_parsing=True)
+        assert (response["decision"], response["reason"]) == (["deny"], ["registry.listed"])
 
 
 ILL_FORMED = [
@@ -154,13 +154,13 @@ ILL_FORMED = [
 
 @pytest.mark.parametrize(("query", "code"), ILL_FORMED)
 async def test_a_text_error_begins_with_deny(running: World, query: str, code: str) -> None:
-    """So that a dialplan that reads only the first word does not call."""
+    """A dialplan that reads only the first word then places no call."""
     async with running.client.get(f"/v1/check.txt?{query}") as answer:
         assert answer.status == 400
         assert (await answer.text()).startswith(f"deny {code} ")
     async with running.client.get(f"/v1/check.form?{query}") as answer:
-        told = parse_qs(await answer.text(), strict_parsing=True)
-        assert (told["decision"], told["error"]) == (["deny"], [code])
+        response = parse_qs(await answer.text(), strict_parsing=True)
+        assert (response["decision"], response["error"]) == (["deny"], [code])
 
 
 async def test_head_decides_and_sends_no_body(running: World) -> None:
@@ -172,13 +172,13 @@ async def test_head_decides_and_sends_no_body(running: World) -> None:
 
 
 async def test_a_gate_that_cannot_record_denies_on_every_path(running: World) -> None:
-    """With 503, `deny`, no decision id, and Retry-After. Ledger endpoints respond with an error in the common format."""
+    """The response has status 503, `deny`, no decision id, and Retry-After. Ledger endpoints respond with an error in the common format."""
     await running.app._store.close()
     async with running.client.post("/v1/check", json=CALL) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-        told = await answer.json()
-        assert (told["decision"], told["reasons"][0]["code"]) == ("deny", "gate.unavailable")
-        assert "decision_id" not in told
+        reply = await answer.json()
+        assert (reply["decision"], reply["reasons"][0]["code"]) == ("deny", "gate.unavailable")
+        assert "decision_id" not in reply
     async with running.client.get(f"/v1/check.txt?{QUERY}") as answer:
         assert (answer.status, await answer.text()) == (503, "deny gate.unavailable")
     async with running.client.get(f"/v1/check.form?{QUERY}") as answer:
@@ -201,7 +201,7 @@ async def test_while_the_clock_steps_back_calls_are_denied_and_revocations_recor
 
 
 async def test_an_unexpected_error_is_reported_without_request_data(running: World) -> None:
-    """500 in the common format, without any data of the request. The next connection is served."""
+    """The response is a 500 in the common format, without data of the request. The next connection is served."""
     keys, running.app.registrar.access.keys = running.app.registrar.access.keys, None  # type: ignore[assignment] # the damage
     async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
         text = await answer.text()
@@ -225,7 +225,7 @@ async def test_a_batch_is_answered_in_order(running: World) -> None:
     """A malformed call gets an error, and the others are answered."""
     async with running.client.post("/v1/checks", json={"calls": MANY}) as answer:
         assert answer.status == 200
-        assert [first_word(each) for each in (await answer.json())["answers"]] == FIRST_WORDS
+        assert [first_word(item) for item in (await answer.json())["answers"]] == FIRST_WORDS
 
 
 async def test_a_stream_is_answered_while_it_is_sent(running: World) -> None:
@@ -244,8 +244,8 @@ async def test_a_stream_is_answered_while_it_is_sent(running: World) -> None:
         early = [msgspec.json.decode(await answer.content.readline()) for _ in MANY]
         go_on.set()
         late = [msgspec.json.decode(line) async for line in answer.content]
-    assert [first_word(each) for each in early] == FIRST_WORDS
-    assert [first_word(each) for each in late] == ["request.not_json", "allow", "request.invalid"]
+    assert [first_word(answer) for answer in early] == FIRST_WORDS
+    assert [first_word(answer) for answer in late] == ["request.not_json", "allow", "request.invalid"]
 
 
 async def test_a_long_stream_is_answered_completely(running: World) -> None:
@@ -267,8 +267,8 @@ async def test_a_stream_that_stops_is_ended_with_an_error_line(tmp_path: Path) -
     async with world.running(tmp_path, limits=limits) as made:
         headers = {"Content-Type": "application/x-ndjson"}
         async with made.client.post("/v1/checks", data=lines(), headers=headers) as answer:
-            told = [msgspec.json.decode(line) async for line in answer.content]
-    assert [first_word(each) for each in told] == ["deny", "request.timeout"]
+            response = [msgspec.json.decode(line) async for line in answer.content]
+    assert [first_word(entry) for entry in response] == ["deny", "request.timeout"]
 
 
 # ---- the ledger ------------------------------------------------------------------------------------------------------
@@ -295,11 +295,11 @@ async def test_a_revocation_applies_to_the_next_check_until_it_is_lifted(running
     receipt = await post(
         running, "/v1/revocations", {"number": CLEAR, "actor": "agent-17", "channel": "call"}
     )
-    assert [each["code"] for each in (await decision(running))["reasons"]] == ["revocation.revoked"]
+    assert [reason["code"] for reason in (await decision(running))["reasons"]] == ["revocation.revoked"]
     entries = (await get(running, f"/v1/revocations?number={quote(CLEAR)}&purpose=test&controller=acme"))[
         "entries"
     ]
-    assert [(each["seq"], each["kind"], each["actor"]) for each in entries] == [
+    assert [(entry["seq"], entry["kind"], entry["actor"]) for entry in entries] == [
         (receipt["seq"], "revoked", "agent-17")
     ]
     await post(
@@ -310,11 +310,11 @@ async def test_a_revocation_applies_to_the_next_check_until_it_is_lifted(running
 
 async def test_an_opt_out_during_the_call_revokes_at_once(running: World) -> None:
     allowed = await decision(running)
-    told = await post(
+    response = await post(
         running, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"}, 200
     )
-    assert told["revocation"]["seq"] > 0
-    assert [each["code"] for each in (await decision(running))["reasons"]] == ["revocation.revoked"]
+    assert response["revocation"]["seq"] > 0
+    assert [reason["code"] for reason in (await decision(running))["reasons"]] == ["revocation.revoked"]
 
 
 ENTRIES: list[tuple[str, dict[str, Any], str, dict[str, Any], list[str]]] = [
@@ -348,12 +348,12 @@ ENTRIES: list[tuple[str, dict[str, Any], str, dict[str, Any], list[str]]] = [
 async def test_ledger_entries_can_be_read(
     running: World, path: str, first: Any, second_path: str, second: Any, kinds: list[str]
 ) -> None:
-    """With its sequence. A look-up of one kind does not return the others."""
+    """Each entry has its sequence. A look-up of one kind does not return the others."""
     await post(running, "/v1/revocations", {"number": CLEAR})
     receipts = [await post(running, path, first), await post(running, second_path, second)]
     entries = (await get(running, f"{path}?number={quote(CLEAR)}&purpose=test"))["entries"]
-    assert [each["kind"] for each in entries] == kinds
-    assert [each["seq"] for each in entries] == [receipt["seq"] for receipt in receipts]
+    assert [entry["kind"] for entry in entries] == kinds
+    assert [entry["seq"] for entry in entries] == [receipt["seq"] for receipt in receipts]
 
 
 async def test_the_state_of_a_consent_has_its_last_use(running: World) -> None:
@@ -368,10 +368,10 @@ async def test_the_state_of_a_consent_has_its_last_use(running: World) -> None:
     assert (await decision(running, to=mobile["number"]))["reasons"][-1]["code"] == "consent.void"
     await post(running, "/v1/consents/confirm", {**mobile, "id": "x"})
     assert (await decision(running, to=mobile["number"]))["decision"] == "allow"
-    told = await get(running, f"/v1/consents?number={quote(mobile['number'])}&purpose=test")
-    assert [each["kind"] for each in told["entries"]] == ["consent", "consent_confirmed"]
-    assert told["entries"][0]["details"]["collection_channel"] == "form"
-    (held,) = told["consents"]
+    response = await get(running, f"/v1/consents?number={quote(mobile['number'])}&purpose=test")
+    assert [entry["kind"] for entry in response["entries"]] == ["consent", "consent_confirmed"]
+    assert response["entries"][0]["details"]["collection_channel"] == "form"
+    (held,) = response["consents"]
     assert (held["proved"], held["profiling"], held["third_party"]) == (True, True, False)
     assert (held["confirmed_at"], held["last_used_at"], held["withdrawn_at"]) == (
         rfc3339(NOW),
@@ -411,8 +411,8 @@ async def test_a_list_can_be_loaded_from_a_file_seen_and_retired(running: World)
     assert {name: report[name] for name in ("rows", "accepted", "duplicates", "refused")} == {
         "rows": 4, "accepted": 2, "duplicates": 1, "refused": 1,
     }  # fmt: skip
-    assert [each["line"] for each in report["problems"]] == [4]
-    assert {each["id"] for each in (await get(running, "/v1/lists"))["lists"]} == {"rome", "file"}
+    assert [problem["line"] for problem in report["problems"]] == [4]
+    assert {call_list["id"] for call_list in (await get(running, "/v1/lists"))["lists"]} == {"rome", "file"}
     assert (await get(running, "/v1/lists/file"))["origin"]["transfers"][0]["by"] == "A"
     retired = await post(running, "/v1/lists/file/retire", {}, 200)
     assert retired["retired_at"] == "2026-11-24T09:00:00.000Z"
@@ -440,7 +440,7 @@ async def test_a_client_is_known_by_its_address_unless_it_came_through_a_proxy(t
 
 
 async def test_every_path_under_v1_needs_a_key_and_its_scope(running: World) -> None:
-    """For every endpoint of the table. FreeSWITCH gets a hang-up with a 200 instead."""
+    """The test covers every endpoint of the table. FreeSWITCH gets a hang-up with a 200 instead."""
     async with ClientSession(f"http://127.0.0.1:{running.port}") as stranger:
         for endpoint in ENDPOINTS:
             path = openapi.plain(endpoint.path).format(seq=1, id="x", profile="x", number="1")
@@ -492,11 +492,11 @@ async def test_metrics_count_decisions_and_hold_no_number(running: World, accept
 
 async def test_the_description_names_every_endpoint_error_and_reason(running: World) -> None:
     """Every example is valid for its type."""
-    told = await get(running, "/openapi.json")
-    assert sum(len(methods) for methods in told["paths"].values()) == len(http_application.EVERY)
-    schemas = told["components"]["schemas"]
-    assert {each["const"] for each in schemas["ReasonCode"]["oneOf"]} == set(REASONS)
-    assert {each["const"] for each in schemas["ErrorCode"]["oneOf"]} == set(CODES)
+    response = await get(running, "/openapi.json")
+    assert sum(len(methods) for methods in response["paths"].values()) == len(http_application.EVERY)
+    schemas = response["components"]["schemas"]
+    assert {option["const"] for option in schemas["ReasonCode"]["oneOf"]} == set(REASONS)
+    assert {option["const"] for option in schemas["ErrorCode"]["oneOf"]} == set(CODES)
     for endpoint in http_application.EVERY:
         for kind, example in (
             (endpoint.ask, endpoint.ask_example),
@@ -519,7 +519,7 @@ async def test_the_docs_page_needs_no_other_server(running: World) -> None:
 
 
 async def test_a_connection_without_a_request_is_closed(tmp_path: Path) -> None:
-    """Without a response. A connection that has made a request is kept for the next one."""
+    """It gets no response. A connection that has made a request is kept for the next one."""
     async with world.running(tmp_path, limits={"read_seconds": 0.1}) as made:
         reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
         assert await asyncio.wait_for(reader.read(), 5) == b""
@@ -534,12 +534,12 @@ async def test_a_connection_without_a_request_is_closed(tmp_path: Path) -> None:
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
         writer.write(request[:10])
         assert b"408 Request Timeout" in await asyncio.wait_for(reader.read(), 5)
-        for each in (writer, other):
-            each.close()
+        for item in (writer, other):
+            item.close()
 
 
 async def test_tls_is_offered_where_a_certificate_is_configured(tmp_path: Path) -> None:
-    """TLS 1.2 or newer."""
+    """The server requires TLS 1.2 or newer."""
     listen = {"host": "127.0.0.1", "port": 0, **world.write_certificate(tmp_path)}
     async with world.running(tmp_path, listen=listen) as made:
         trust = ssl.create_default_context(cafile=tmp_path / "cert.pem")
@@ -551,8 +551,8 @@ async def test_tls_is_offered_where_a_certificate_is_configured(tmp_path: Path) 
         certificate = certificates.load(made.app.config)
         assert certificate is not None
         assert certificate.context.minimum_version == ssl.TLSVersion.TLSv1_2
-        told = made.sample("dialgate_tls_certificate_expiry_timestamp_seconds", listener="listen")
-        assert told == datetime(2125, 12, 8, tzinfo=UTC).timestamp()
+        response = made.sample("dialgate_tls_certificate_expiry_timestamp_seconds", listener="listen")
+        assert response == datetime(2125, 12, 8, tzinfo=UTC).timestamp()
 
 
 UNUSABLE = [

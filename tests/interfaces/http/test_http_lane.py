@@ -30,32 +30,32 @@ def request(body: bytes = BODY, *headers: str, path: str = "/v1/check", key: str
 ORDINARY = "X-Ordinary: yes"
 
 
-class Told(Struct, frozen=True):
+class Response(Struct, frozen=True):
     status: int
     headers: dict[str, str]
     body: Any
 
 
-async def told(reader: asyncio.StreamReader) -> Told:
+async def read_response(reader: asyncio.StreamReader) -> Response:
     head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in head[1:] if line)
     body = json.loads(await reader.readexactly(int(headers["Content-Length"])))
     for varies in ("Date", "Content-Length"):
         headers.pop(varies, None)
-    return Told(int(head[0].split()[1]), headers, body)
+    return Response(int(head[0].split()[1]), headers, body)
 
 
-async def ask(running: World, *requests: bytes) -> list[Told]:
+async def ask(running: World, *requests: bytes) -> list[Response]:
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.writelines(requests)
-    answers = [await told(reader) for _ in requests]
+    answers = [await read_response(reader) for _ in requests]
     writer.close()
     await writer.wait_closed()
     return answers
 
 
-def without_ids(answer: Told) -> Told:
-    return Told(answer.status, answer.headers, {**answer.body, "decision_id": ""})
+def without_ids(answer: Response) -> Response:
+    return Response(answer.status, answer.headers, {**answer.body, "decision_id": ""})
 
 
 ASKED = [
@@ -119,7 +119,7 @@ async def test_a_request_may_arrive_in_any_pieces(running: World) -> None:
             writer.write(whole[start : start + size])
             await writer.drain()
             await asyncio.sleep(0)
-        assert (await told(reader)).status == 200
+        assert (await read_response(reader)).status == 200
         writer.close()
         await writer.wait_closed()
 
@@ -131,7 +131,7 @@ async def test_a_busy_connection_outlives_the_timeout_of_a_request(tmp_path: Pat
         ends = loop.time() + 0.6
         while loop.time() < ends:
             writer.write(request())
-            assert (await told(reader)).status == 200
+            assert (await read_response(reader)).status == 200
         writer.close()
         await writer.wait_closed()
 
@@ -140,8 +140,8 @@ async def test_an_incomplete_request_is_closed(tmp_path: Path) -> None:
     async with world.running(tmp_path, limits={"read_seconds": 0.2}) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(request() + request()[:-1])
-        assert (await told(reader)).status == 200
-        assert (await told(reader)).status == 408
+        assert (await read_response(reader)).status == 200
+        assert (await read_response(reader)).status == 408
         assert await reader.read() == b""
         writer.close()
 
@@ -150,7 +150,7 @@ async def test_an_idle_connection_is_kept_and_then_closed(tmp_path: Path) -> Non
     async with world.running(tmp_path, limits={"idle_seconds": 0.3}) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(request())
-        assert (await told(reader)).status == 200
+        assert (await read_response(reader)).status == 200
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
 
@@ -158,7 +158,7 @@ async def test_an_idle_connection_is_kept_and_then_closed(tmp_path: Path) -> Non
 async def test_hundreds_of_refusals_at_once_are_all_answered(running: World) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(request(key="wrong") * 500)
-    assert {(await told(reader)).status for _ in range(500)} == {401}
+    assert {(await read_response(reader)).status for _ in range(500)} == {401}
     writer.close()
 
 

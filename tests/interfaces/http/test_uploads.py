@@ -49,12 +49,12 @@ async def upload(made: World, name: str, body: Any, **headers: str) -> tuple[int
     query = {**FIELDS, "id": name, "campaigns": "acme-fibre"}
     body = BytesIO(body) if isinstance(body, bytes) else body
     async with made.client.post("/v1/lists", params=query, data=body, headers=CSV | headers) as answer:
-        told: dict[str, Any] = await answer.json()
-        return answer.status, told
+        response: dict[str, Any] = await answer.json()
+        return answer.status, response
 
 
-def code(told: dict[str, Any]) -> str:
-    return str(told["error"]["code"])
+def code(response: dict[str, Any]) -> str:
+    return str(response["error"]["code"])
 
 
 _OTHERS: set[int] = set()
@@ -62,7 +62,7 @@ _OTHERS: set[int] = set()
 
 @pytest.fixture(autouse=True)
 def _others() -> None:
-    """Return the processes that earlier tests left running, such as a Redis."""
+    """Record the processes that earlier tests left running, such as a Redis."""
     _OTHERS.clear()
     _OTHERS.update(children())
 
@@ -72,7 +72,7 @@ def children() -> set[int]:
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
-            found |= {int(each) for each in (task / "children").read_text().split()}
+            found |= {int(pid) for pid in (task / "children").read_text().split()}
     return found - _OTHERS
 
 
@@ -102,7 +102,7 @@ MANY = "".join(f"+3902{number}\n" for number in range(10_000_000, 10_060_000)).e
 
 
 @pytest.mark.parametrize(
-    ("limits", "rows", "told"),
+    ("limits", "rows", "expected"),
     [
         (Limits(1 << 20, 600), MANY, "more than 1 MB of memory"),
         (Limits(1 << 31, 1), SLOW, "or 1 seconds to read"),
@@ -110,12 +110,12 @@ MANY = "".join(f"+3902{number}\n" for number in range(10_000_000, 10_060_000)).e
     ids=["memory", "time"],
 )
 async def test_a_file_that_needs_too_much_is_refused_with_the_reason(
-    tmp_path: Path, limits: Limits, rows: bytes, told: str
+    tmp_path: Path, limits: Limits, rows: bytes, expected: str
 ) -> None:
     with (tmp_path / "rows").open("w+b") as file:
         file.write(rows)
         file.flush()
-        with pytest.raises(Unreadable, match=told):
+        with pytest.raises(Unreadable, match=expected):
             await build_apart(file, order(tmp_path), limits, lambda: False)
 
 
@@ -152,7 +152,7 @@ async def test_an_ended_or_cancelled_process_leaves_no_files(tmp_path: Path, how
 
 
 async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp_path: Path) -> None:
-    """Not measured by time: each is in force while all uploads are still in progress."""
+    """No time is measured: each is in force while all uploads are still in progress."""
     async with running(tmp_path, uploads={"processes": 1, "client_at_once": 8}) as made:
         await load_list(made)
         async with made.client.post("/v1/check", json=CALL) as answer:
@@ -174,7 +174,7 @@ async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp
             await post(made, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"})
             assert (await denied(made)).startswith("revocation.")
             await post(made, "/v1/lists/rome/retire", {})
-            assert not all(each.done() for each in sent)
+            assert not all(task.done() for task in sent)
             answers = await asyncio.gather(*sent)
             assert [answer.status for answer in answers] == [201] * 8
 
@@ -206,8 +206,8 @@ async def test_a_killed_process_is_reported_and_the_next_upload_accepted(tmp_pat
         await until(lambda: bool(children()))
         for process in children():
             os.kill(process, signal.SIGKILL)
-        status, told = await sending
-        assert (status, code(told)) == (503, "upload.failed")
+        status, response = await sending
+        assert (status, code(response)) == (503, "upload.failed")
         assert (await upload(made, "large", ROWS))[0] == 201
 
 
@@ -221,8 +221,8 @@ async def test_a_closing_gate_kills_its_reading_processes(tmp_path: Path) -> Non
 
 async def test_a_spreadsheet_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
-        status, told = await upload(made, "book", styles(8 << 20))
-        assert (status, code(told)) == (400, "list.unreadable")
+        status, response = await upload(made, "book", styles(8 << 20))
+        assert (status, code(response)) == (400, "list.unreadable")
 
 
 # ---- the spool ----------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ async def test_the_spool_can_be_elsewhere_and_is_emptied_at_the_start(tmp_path: 
     (folder / "upload-left").write_bytes(b"1")
     (folder / "not-ours").write_bytes(b"1")
     uploads = Uploads(Settings(folder=str(folder), free_mb=0), tmp_path, 10.0)
-    assert [each.name for each in folder.iterdir()] == ["not-ours"]
+    assert [path.name for path in folder.iterdir()] == ["not-ours"]
     async with uploads.received("one", from_memory(BytesIO(MIB)), lambda: False):
         assert not (tmp_path / "spool").exists()
     Uploads(Settings(), tmp_path, 10.0)
@@ -307,8 +307,8 @@ async def test_a_slow_upload_is_ended(tmp_path: Path) -> None:
                 yield b"1"
                 await until_later(0.05)
 
-        status, told = await upload(made, "slow", trickle())
-        assert (status, code(told)) == (408, "request.timeout")
+        status, response = await upload(made, "slow", trickle())
+        assert (status, code(response)) == (408, "request.timeout")
 
 
 def until_later(seconds: float) -> Awaitable[None]:

@@ -122,12 +122,12 @@ async def test_only_the_response_of_the_trunk_proves_a_line(
     scenario, outcome = TRUNKS[kind]
     config = configured(tmp_path)
     async with trunk(tmp_path, scenario, unused_udp_port) as sipp:
-        code, (told,) = await probed(
+        code, (response,) = await probed(
             config, unused_udp_port, LINE, "--ring", "1", *(["--user", "acme"] if "asks" in kind else [])
         )
         assert (await asyncio.wait_for(sipp.wait(), 20)) == 0, (await sipp.communicate())[1].decode()
-    assert (told["outcome"], code) == (outcome, 0 if outcome == "answered" else 1)
-    assert bool(told["why"]) == (outcome == "not_probed")
+    assert (response["outcome"], code) == (outcome, 0 if outcome == "answered" else 1)
+    assert bool(response["why"]) == (outcome == "not_probed")
     held = await proofs(config)
     if outcome == "not_probed":
         assert held == []
@@ -139,7 +139,7 @@ async def test_only_the_response_of_the_trunk_proves_a_line(
     assert b"s3cret" not in trace.read_bytes()
     assert trace.stat().st_mode & 0o077 == 0
     if outcome == "answered":
-        assert 0 <= told["rang_ms"] <= told["answered_ms"]
+        assert 0 <= response["rang_ms"] <= response["answered_ms"]
 
 
 @needs_sipp
@@ -147,19 +147,19 @@ async def test_all_skips_numbers_that_need_no_proof(tmp_path: Path, unused_udp_p
     """A number with the prefix 0844, and a short code."""
     config = configured(tmp_path)
     async with trunk(tmp_path, ANSWERED, unused_udp_port):
-        code, told = await probed(config, unused_udp_port, "--all", "--ring", "5")
-    assert (code, [each["caller_id"] for each in told]) == (0, [LINE])
+        code, response = await probed(config, unused_udp_port, "--all", "--ring", "5")
+    assert (code, [entry["caller_id"] for entry in response]) == (0, [LINE])
 
 
 async def test_only_caller_ids_of_campaigns_are_called(tmp_path: Path, unused_udp_port: int) -> None:
-    code, told = await probed(configured(tmp_path), unused_udp_port, "+390612349999")
-    assert (code, told["error"]["code"]) == (2, "caller_id.invalid")
+    code, response = await probed(configured(tmp_path), unused_udp_port, "+390612349999")
+    assert (code, response["error"]["code"]) == (2, "caller_id.invalid")
 
 
 async def test_an_unreachable_trunk_is_reported_as_the_reason(tmp_path: Path, unused_udp_port: int) -> None:
-    code, (told,) = await probed(configured(tmp_path), unused_udp_port, LINE, "--ring", "1", "--t1", "10")
-    assert (code, told["outcome"], told["status"]) == (1, "not_probed", 0)
-    assert "the trunk did not respond" in told["why"]
+    code, (response,) = await probed(configured(tmp_path), unused_udp_port, LINE, "--ring", "1", "--t1", "10")
+    assert (code, response["outcome"], response["status"]) == (1, "not_probed", 0)
+    assert "the trunk did not respond" in response["why"]
 
 
 # ---- without a trunk -------------------------------------------------------------------------------------------------
@@ -233,8 +233,8 @@ def test_the_other_side_may_hang_up() -> None:
         .replace(b"SIP/2.0 \r\n", b"BYE sip:probe@192.0.2.1 SIP/2.0\r\n")
         .replace(b"1 INVITE", b"7 BYE")
     )
-    (told,) = made.receive(bye, 20)
-    assert (told[:11], made.state) == (b"SIP/2.0 200", "done")
+    (response,) = made.receive(bye, 20)
+    assert (response[:11], made.state) == (b"SIP/2.0 200", "done")
 
 
 NOISE = [

@@ -37,15 +37,18 @@ async def sips(tmp_path: Path) -> AsyncIterator[SipGate]:
 
 async def test_a_lawful_call_is_redirected_to_the_trunk_with_the_checked_number(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
-        told = await sbc.asked()
-    assert told.code == 302
-    assert told.headers.getlist("Contact") == [
+        response = await sbc.asked()
+    assert response.code == 302
+    assert response.headers.getlist("Contact") == [
         f"<sip:{CLEAR}@trunk.example:5080;transport=udp>;q=1.0",
         f"<sip:{CLEAR}@[2001:db8::1]>;q=0.9",
     ]
-    record = sips.decisions()[told.headers["X-Dialgate-Decision"]]
+    record = sips.decisions()[response.headers["X-Dialgate-Decision"]]
     assert (record.decision.allow, record.interface, record.client) == (True, "sip", "sbc")
-    assert (told.headers.get("Expires"), told.headers["X-Dialgate-Valid-Until"] > "2026") == (None, True)
+    assert (response.headers.get("Expires"), response.headers["X-Dialgate-Valid-Until"] > "2026") == (
+        None,
+        True,
+    )
 
 
 REFUSALS = [
@@ -61,31 +64,31 @@ async def test_an_unlawful_call_is_refused_with_the_trunks_status(
     tmp_path: Path, trunk: dict[str, str], status: int, phrase: str, link: str | None
 ) -> None:
     async with sip_client.opened(tmp_path, trunk=trunk) as sips, sips.sbc() as sbc:
-        told = await sbc.asked(uri=f"sip:{LISTED}@gate.example")
-        assert (told.code, told.phrase, told.headers.get("Call-Info")) == (status, phrase, link)
-        assert told.headers.getlist("Reason") == [
+        response = await sbc.asked(uri=f"sip:{LISTED}@gate.example")
+        assert (response.code, response.phrase, response.headers.get("Call-Info")) == (status, phrase, link)
+        assert response.headers.getlist("Reason") == [
             'Q.850;cause=21;text="dialgate registry.listed"',
             f'SIP;cause={status};text="dialgate registry.listed"',
         ]
-        assert not sips.decisions()[told.headers["X-Dialgate-Decision"]].decision.allow
-        assert told.headers.getlist("Contact") == []
+        assert not sips.decisions()[response.headers["X-Dialgate-Decision"]].decision.allow
+        assert response.headers.getlist("Contact") == []
 
 
 async def test_a_denial_that_ends_by_time_has_the_instant(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         codes = [(await sbc.asked()).code for _ in range(5)]
-        told = await sbc.asked()
-    assert (codes, told.code) == ([302] * 5, 608)
-    assert told.headers["X-Dialgate-Reason"] == "frequency.exceeded"
-    assert told.headers["X-Dialgate-Not-Before"] > "2026-12"
+        response = await sbc.asked()
+    assert (codes, response.code) == ([302] * 5, 608)
+    assert response.headers["X-Dialgate-Reason"] == "frequency.exceeded"
+    assert response.headers["X-Dialgate-Not-Before"] > "2026-12"
 
 
 async def test_a_gate_that_cannot_record_answers_500_and_never_503(sips: SipGate) -> None:
     await sips.made.app._store.close()
     async with sips.sbc() as sbc:
-        told = await sbc.asked()
-    assert (told.code, told.headers["Retry-After"]) == (500, "1")
-    assert told.headers["X-Dialgate-Reason"] == "gate.unavailable"
+        response = await sbc.asked()
+    assert (response.code, response.headers["Retry-After"]) == (500, "1")
+    assert response.headers["X-Dialgate-Reason"] == "gate.unavailable"
 
 
 NUMBERS = [
@@ -123,10 +126,10 @@ def elsewhere(text: str, at: int) -> str:
 async def test_the_number_of_the_request_uri_is_checked(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         for at, (uri, status, reason) in enumerate(NUMBERS):
-            told = await sbc.asked(uri=elsewhere(uri, at))
-            assert (told.code, told.headers.get("X-Dialgate-Reason") or "") == (status, reason), uri
+            response = await sbc.asked(uri=elsewhere(uri, at))
+            assert (response.code, response.headers.get("X-Dialgate-Reason") or "") == (status, reason), uri
             if status == 302:
-                assert told.headers["Contact"].partition("@")[0] in {f"<sip:{CLEAR}", f"<sip:{MANY[at]}"}
+                assert response.headers["Contact"].partition("@")[0] in {f"<sip:{CLEAR}", f"<sip:{MANY[at]}"}
 
 
 WITHHELD, OTHER = "caller_id.withheld", "caller_id.not_assigned"
@@ -158,10 +161,10 @@ async def test_the_caller_id_must_be_equal_in_all_headers(sips: SipGate) -> None
     """The trunk chooses which header's number it shows, so all must be the same."""
     async with sips.sbc() as sbc:
         for at, (changes, reason) in enumerate(CALLERS):
-            told = await sbc.asked(uri=f"sip:{MANY[at]}@h", **changes)
-            assert told.code == {"": 302, "400": 400}.get(reason, 608), changes
-            if told.code == 608:
-                assert told.headers["X-Dialgate-Reason"] == reason
+            response = await sbc.asked(uri=f"sip:{MANY[at]}@h", **changes)
+            assert response.code == {"": 302, "400": 400}.get(reason, 608), changes
+            if response.code == 608:
+                assert response.headers["X-Dialgate-Reason"] == reason
 
 
 CAMPAIGNS = [
@@ -208,9 +211,9 @@ async def test_a_retransmission_during_the_check_gets_100_trying(sips: SipGate) 
             sbc.say(sent)
             sbc.say(sent)
             assert (await sbc.next()).code == 100
-        told = await sbc.final()
-        sbc.say(ack(sent, told))
-    assert told.code == 302
+        response = await sbc.final()
+        sbc.say(ack(sent, response))
+    assert response.code == 302
     assert len(sips.decisions()) == 1
 
 
@@ -243,10 +246,10 @@ async def test_a_late_gate_refuses_at_the_deadline(tmp_path: Path) -> None:
         async with sips.made.app._recorder.turn:
             sbc.say(sent)
             assert (await sbc.next()).code == 100
-            told = await sbc.final()
-        assert (told.code, told.headers["Retry-After"]) == (500, "1")
+            response = await sbc.final()
+        assert (response.code, response.headers["Retry-After"]) == (500, "1")
         assert sips.made.sample("dialgate_faults_total", component="sip") == 1
-        sbc.say(ack(sent, told))
+        sbc.say(ack(sent, response))
         assert (await sbc.asked()).code == 302
 
 
@@ -256,11 +259,11 @@ async def test_a_call_cancelled_during_its_check_does_not_count_as_an_attempt(si
         async with sips.made.app._recorder.turn:
             sbc.say(sent)
             sbc.say(follow_up(sent, "CANCEL"))
-            answers = {(told := await sbc.final()).headers["CSeq"]: told.code for _ in range(2)}
+            answers = {(response := await sbc.final()).headers["CSeq"]: response.code for _ in range(2)}
             assert answers == {"1 CANCEL": 200, "1 INVITE": 487}
         await sips.door.close()
         assert sbc.heard.empty()
-    assert [each.result for each in sips.outcomes()] == ["not_dialled"]
+    assert [outcome.result for outcome in sips.outcomes()] == ["not_dialled"]
 
 
 async def test_a_late_cancel_changes_nothing_and_an_unknown_one_gets_481(sips: SipGate) -> None:
@@ -269,13 +272,13 @@ async def test_a_late_cancel_changes_nothing_and_an_unknown_one_gets_481(sips: S
         sbc.say(sent)
         assert (await sbc.final()).code == 302
         sbc.say(follow_up(sent, "CANCEL"))
-        told = await sbc.next()
-        while told.headers["CSeq"] != "1 CANCEL":  # a retransmission of the redirect
-            told = await sbc.next()
-        assert told.code == 200
+        response = await sbc.next()
+        while response.headers["CSeq"] != "1 CANCEL":  # a retransmission of the redirect
+            response = await sbc.next()
+        assert response.code == 200
         sbc.say(follow_up(sbc.invite(), "CANCEL"))
-        while told.code != 481:
-            told = await sbc.next()
+        while response.code != 481:
+            response = await sbc.next()
     assert sips.outcomes() == []
 
 
@@ -306,9 +309,9 @@ async def test_a_request_without_the_magic_cookie_is_served_once(sips: SipGate) 
         sent = sbc.invite(via=f"SIP/2.0/UDP 127.0.0.1:{sbc.own};rport")
         sbc.say(sent)
         sbc.say(sent)
-        told = await sbc.final()
-        sbc.say(ack(sent, told))
-        assert told.code == 302
+        response = await sbc.final()
+        sbc.say(ack(sent, response))
+        assert response.code == 302
     assert len(sips.decisions()) == 1
 
 
@@ -318,9 +321,9 @@ async def test_a_transaction_over_the_limit_is_refused_unchecked(tmp_path: Path)
         sbc.say(sent)
         assert (await sbc.final()).code == 302
         sbc.say(sbc.invite(uri=f"sip:{LISTED}@h"))
-        while (told := await sbc.final()).code == 302:
+        while (response := await sbc.final()).code == 302:
             continue
-        assert told.code == 500
+        assert response.code == 500
         assert len(sips.decisions()) == 1
 
 
@@ -341,17 +344,17 @@ BESIDES = [
 async def test_unsupported_requests_are_refused_as_in_the_standard(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         for changes, status in BESIDES:
-            told = await sbc.asked(**changes)
-            assert told.code == status, changes
+            response = await sbc.asked(**changes)
+            assert response.code == status, changes
             if status in {200, 405}:
-                assert told.headers["Allow"] == "INVITE, ACK, CANCEL, OPTIONS"
+                assert response.headers["Allow"] == "INVITE, ACK, CANCEL, OPTIONS"
 
 
 async def test_options_reports_readiness(sips: SipGate) -> None:
     sips.made.app._upkeep.failed("log", "a full disk")
     async with sips.sbc() as sbc:
-        told = await sbc.asked(method="OPTIONS")
-    assert (told.code, told.headers["Retry-After"]) == (500, "1")
+        response = await sbc.asked(method="OPTIONS")
+    assert (response.code, response.headers["Retry-After"]) == (500, "1")
 
 
 GOOD = invite("127.0.0.1:{}").decode()
@@ -431,11 +434,11 @@ ENDLESS = [
 ]
 
 
-@pytest.mark.parametrize(("sent", "told"), ENDLESS)
-async def test_a_stream_that_cannot_be_split_is_closed(sips: SipGate, sent: bytes, told: bytes) -> None:
+@pytest.mark.parametrize(("sent", "expected"), ENDLESS)
+async def test_a_stream_that_cannot_be_split_is_closed(sips: SipGate, sent: bytes, expected: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", sips.port)
     writer.write(sent)
-    assert told in await asyncio.wait_for(reader.read(), 5)
+    assert expected in await asyncio.wait_for(reader.read(), 5)
     writer.close()
 
 

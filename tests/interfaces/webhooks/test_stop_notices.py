@@ -57,24 +57,24 @@ async def streamed(made: World, query: str = "") -> AsyncIterator[ClientResponse
 
 
 async def line(answer: ClientResponse) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(await answer.content.readline())
-    return told
+    response: dict[str, Any] = json.loads(await answer.content.readline())
+    return response
 
 
 async def test_a_revocation_is_sent_to_all_streams(made: World) -> None:
     async with streamed(made) as answer:
         assert await line(answer) == {"seq": 0}
         seq = await revoke(made)
-        told = await line(answer)
-        assert told.pop("at").startswith("2026-11-24T09:00:00")
-        assert told == {
+        response = await line(answer)
+        assert response.pop("at").startswith("2026-11-24T09:00:00")
+        assert response == {
             "seq": seq, "kind": "revoked", "controller": "acme", "number": CLEAR, "scope": "controller", "channel": "call",
         }  # fmt: skip
         lift = {"ground": "error", "reason": "another's"}
         async with made.client.post(f"/v1/revocations/{seq}/lift", json=lift) as lifted:
             assert lifted.status == 201
-        told = await line(answer)
-        assert (told["kind"], told["of"], told["number"]) == ("lifted", seq, CLEAR)
+        response = await line(answer)
+        assert (response["kind"], response["of"], response["number"]) == ("lifted", seq, CLEAR)
 
 
 async def test_a_stream_resumes_after_the_last_sequence(made: World) -> None:
@@ -153,12 +153,12 @@ async def test_a_stream_has_the_revocations_of_its_controllers_and_of_everyone(t
     ):
         stop = RevocationRequest(controller=controller, number=number, scope=scope)  # type: ignore[arg-type] # a table of texts
         await registrar.revocations.revoke(every, stop)
-    told = {name: (await registrar.notices.after(0, [name]))[0] for name in ("acme", "partner")}
-    assert {name: [each.seq for each in found] for name, found in told.items()} == {
+    response = {name: (await registrar.notices.after(0, [name]))[0] for name in ("acme", "partner")}
+    assert {name: [notice.seq for notice in found] for name, found in response.items()} == {
         "acme": [1, 3],
         "partner": [2, 3],
     }
-    assert told["partner"][1].controller == "*"
+    assert response["partner"][1].controller == "*"
     await registrar.close()
 
 
@@ -190,7 +190,7 @@ class Receiver:
         return request, json.loads(body)
 
     async def numbers(self) -> list[str]:
-        return [each["number"] for each in (await self.next())[1]["revocations"]]
+        return [revocation["number"] for revocation in (await self.next())[1]["revocations"]]
 
 
 @asynccontextmanager
@@ -242,7 +242,9 @@ async def test_a_webhook_gets_signed_revocations_in_order(tmp_path: Path) -> Non
         await revoke(made)
         request, body = await receiver.next()
         assert request.method == "POST"
-        assert [(each["number"], each["kind"]) for each in body["revocations"]] == [(CLEAR, "revoked")]
+        assert [(revocation["number"], revocation["kind"]) for revocation in body["revocations"]] == [
+            (CLEAR, "revoked")
+        ]
         await revoke(made, LISTED)
         assert await receiver.numbers() == [LISTED]
         await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 0, made)
@@ -402,8 +404,8 @@ def test_two_webhooks_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_the_signature_is_that_of_the_standard() -> None:
     """The example is from the documentation of Standard Webhooks."""
     secret = webhook_targets.secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    told = webhook_targets.headers(
+    response = webhook_targets.headers(
         secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
     )
-    assert told["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert response["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     assert Webhook(name="a", url="https://a", controllers=(), secret_file="s").give_up_hours == 72
