@@ -249,12 +249,12 @@ async def test_outcome_in_another_workers_log_is_proved(running: World) -> None:
     ]
     for changed, why in forgeries:
         with pytest.raises(Refused, match=why):
-            verify(resigned({**body_of(bundle), "elsewhere": [part | changed]}))
+            verify(sign_as_forger({**body_of(bundle), "elsewhere": [part | changed]}))
     other = await ask(running, to=LISTED)
     await pass_checkpoint_interval(running)
     body = {**body_of(await evidence_of(running, other["decision_id"])), "elsewhere": [part]}
     with pytest.raises(Refused, match="belongs to another decision"):
-        verify(resigned(body))
+        verify(sign_as_forger(body))
 
 
 async def test_list_of_numbers_is_limited_to_the_dates(running: World) -> None:
@@ -329,12 +329,12 @@ async def test_time_stamp_is_shown_and_checked_up_to_its_root(running: World, au
     for other_response, why in ((flip_signature(response), "is not valid"), ("", "wrong structure")):
         forged = newest | {"stamps": [{"checkpoint": 0, "response": other_response}]}
         with pytest.raises(Refused, match=why):
-            verify(resigned(forged), roots=root)
+            verify(sign_as_forger(forged), roots=root)
     without = await evidence_of(running, later["decision_id"])
     assert "1 of 1 checkpoints have no time stamp" in verify(without)[-1]
     body = {**body_of(without), "stamps": newest["stamps"]}
     with pytest.raises(Refused, match="belongs to another checkpoint"):
-        verify(resigned(body))
+        verify(sign_as_forger(body))
 
 
 def flip_signature(response: str) -> str:
@@ -420,8 +420,8 @@ async def test_format_1_needs_the_whole_configuration(tmp_path: Path) -> None:
         every = {path.name: path.read_text() for path in (gate.app.config.data / "kept").iterdir()}
     older = {**body, "format": 1}
     with pytest.raises(Refused, match="a file of the configuration is missing"):
-        verify(resigned(older))
-    assert "only by their hash" not in verify(resigned({**older, "kept": every}))[-1]
+        verify(sign_as_forger(older))
+    assert "only by their hash" not in verify(sign_as_forger({**older, "kept": every}))[-1]
 
 
 async def test_law_outside_the_configuration_is_refused(running: World) -> None:
@@ -431,7 +431,7 @@ async def test_law_outside_the_configuration_is_refused(running: World) -> None:
     (entry,) = (digest for digest, text in body["kept"].items() if text.startswith("it.yaml "))
     del body["kept"][entry]
     with pytest.raises(Refused, match="is not among its configuration's files"):
-        verify(resigned(body))
+        verify(sign_as_forger(body))
 
 
 async def test_bundle_lists_registry_answers_of_its_controller_only(running: World) -> None:
@@ -465,7 +465,7 @@ async def test_any_changed_byte_is_refused(running: World) -> None:
             verify(other)
 
 
-def resigned(body: dict[str, Any]) -> bytes:
+def sign_as_forger(body: dict[str, Any]) -> bytes:
     """Sign the body with another key, as a forger would."""
     key = Ed25519PrivateKey.generate()
     text = json.dumps(body, separators=(",", ":")).encode()
@@ -511,10 +511,10 @@ async def test_forged_and_signed_bundle_contradicts_itself(running: World, forge
     response = await ask(running)
     await pass_checkpoint_interval(running)
     body = body_of(await evidence_of(running, response["decision_id"]))
-    assert verify(resigned(body))
+    assert verify(sign_as_forger(body))
     forge(body)
     with pytest.raises(Refused, match=why):
-        verify(resigned(body))
+        verify(sign_as_forger(body))
 
 
 def bare_python(folder: Path) -> Path:

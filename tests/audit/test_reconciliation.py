@@ -60,7 +60,7 @@ async def check_number(gate: World, to: str, *, after: int = 0, call_id: str = "
     return (await gate.app.gate.check(call, client)).decision_id
 
 
-def written(folder: Path, rows: list[Row]) -> Path:
+def write_calls(folder: Path, rows: list[Row]) -> Path:
     path = folder / "trunk.csv"
     lines = ["time,called,caller,call_id,status,decision"]
     for row in rows:
@@ -70,7 +70,7 @@ def written(folder: Path, rows: list[Row]) -> Path:
     return path
 
 
-def reconciled(gate: World, path: Path, format_: cdr.Format = "csv", zone: str = "UTC") -> Report:
+def reconcile_file(gate: World, path: Path, format_: cdr.Format = "csv", zone: str = "UTC") -> Report:
     data = gate.app.config.data
     calls = cdr.read(path, format_, Columns(), zone)
     nodes = Node.all(data)
@@ -103,7 +103,7 @@ async def test_every_kind_of_bypass_is_found(gate: World, tmp_path: Path) -> Non
         Row("anonymous"),  # 15
         Row(LINE, caller="+390699999999"),  # a probe
     ]
-    report = reconciled(gate, written(tmp_path, rows))
+    report = reconcile_file(gate, write_calls(tmp_path, rows))
     assert kinds(report) == [
         (6, "undecided"), (7, "denied"), (8, "expired"), (9, "undecided"), (11, "twice"), (12, "other_caller_id"),
         (13, "other_number"), (14, "other_number"), (15, "unreadable"),
@@ -121,7 +121,7 @@ async def test_call_on_a_second_trunk_is_one_call(gate: World, tmp_path: Path) -
         Row(OTHERS[1], call_id="b"), Row(OTHERS[1], after=60, call_id="b"),  # 6: it was already answered
         Row(OTHERS[2], call_id="c", status="503"), Row(OTHERS[2], after=2, call_id="d"),  # 8: another call
     ]  # fmt: skip
-    report = reconciled(gate, written(tmp_path, rows))
+    report = reconcile_file(gate, write_calls(tmp_path, rows))
     assert (kinds(report), report.legs) == ([(6, "twice"), (8, "twice")], 2)
 
 
@@ -134,23 +134,23 @@ async def test_matching_is_maximal_and_uses_each_allow_once(gate: World, tmp_pat
 
     @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.integers(-100, 2000), max_size=6))
-    def tried(times: list[int]) -> None:
-        path = written(tmp_path, [Row(number, after=at) for at in times])
+    def compare(times: list[int]) -> None:
+        path = write_calls(tmp_path, [Row(number, after=at) for at in times])
         nodes = Node.all(data)
         calls = [cdr.read(path, "csv", Columns(), "UTC")] if times else []
         report = matching.reconcile(calls, nodes, home="IT", own=frozenset(), skew=5 * SECOND)
-        assert report.matched == most(sorted(times), (0, 300, 600, 900))
+        assert report.matched == largest_matching(sorted(times), (0, 300, 600, 900))
 
-    await asyncio.to_thread(tried)
+    await asyncio.to_thread(compare)
 
 
-def most(times: list[int], allows: tuple[int, ...]) -> int:
+def largest_matching(times: list[int], allows: tuple[int, ...]) -> int:
     if not times:
         return 0
     at, *rest = times
     fits = [allow for allow in allows if allow - 5 <= at <= allow + 905]
-    taken = [1 + most(rest, tuple(other for other in allows if other != fit)) for fit in fits]
-    return max([most(rest, allows), *taken])
+    taken = [1 + largest_matching(rest, tuple(other for other in allows if other != fit)) for fit in fits]
+    return max([largest_matching(rest, allows), *taken])
 
 
 async def test_archived_log_gives_the_same_report(gate: World, tmp_path: Path) -> None:
@@ -163,14 +163,14 @@ async def test_archived_log_gives_the_same_report(gate: World, tmp_path: Path) -
         Row(LISTED),
         Row("+390612888888", call_id="c-2"),
     ]
-    before = reconciled(gate, written(tmp_path, rows))
+    before = reconcile_file(gate, write_calls(tmp_path, rows))
     await asyncio.gather(
         *(check_number(gate, f"+39061299{at:04}") for at in range(4_000))
     )  # more than one file
     gate.hand.at = NOW + 2 * MINUTE
     await gate.app.tick()  # makes the checkpoint that archiving needs
     assert [pack(segment) for segment in segments_to_pack(gate.app.config.data / "log", NOW + DAY)]
-    after = reconciled(gate, written(tmp_path, rows))
+    after = reconcile_file(gate, write_calls(tmp_path, rows))
     assert (after.findings, after.matched) == (before.findings, before.matched)
     assert kinds(before) == [(4, "twice"), (5, "undecided"), (6, "other_number")]
 
@@ -181,7 +181,7 @@ async def test_retired_month_cannot_be_reconciled(gate: World, tmp_path: Path) -
     keys.month(NOW + 40 * DAY)
     keys.retire("2026-11")
     with pytest.raises(KeyRetired, match="2026-11"):
-        reconciled(gate, written(tmp_path, [Row(CLEAR)]))
+        reconcile_file(gate, write_calls(tmp_path, [Row(CLEAR)]))
 
 
 # ---- files of switches -----------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ async def test_asterisk_number_is_the_dialled_one(gate: World, tmp_path: Path) -
         master(OTHERS[3], f"PJSIP/{OTHERS[3]}@trunk&PJSIP/{LISTED}@trunk"),
     ]
     path.write_text("\n".join(lines) + "\n")
-    report = reconciled(gate, path, "asterisk", "Europe/Rome")
+    report = reconcile_file(gate, path, "asterisk", "Europe/Rome")
     assert (kinds(report), report.matched, report.legs) == ([(6, "undecided"), (7, "unreadable")], 3, 1)
 
 
@@ -226,7 +226,7 @@ def cdr_row(app: str, data: str, a: str, b: str = "", **others: str) -> str:
     return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells.values())
 
 
-def trunked(gate: World, path: Path, rows: list[str], trunks: Trunks | None = TRUNKS) -> Report:
+def reconcile_asterisk(gate: World, path: Path, rows: list[str], trunks: Trunks | None = TRUNKS) -> Report:
     path.write_text("\n".join(rows) + "\n")
     calls = cdr.read(path, "asterisk", Columns(), "UTC", "", trunks)
     nodes = Node.all(gate.app.config.data)
@@ -250,7 +250,7 @@ CALLS = [
 async def test_only_rows_with_the_trunk_are_calls(gate: World, tmp_path: Path) -> None:
     for number in OTHERS[:2]:
         await check_number(gate, number)
-    report = trunked(gate, tmp_path / "Master.csv", [*CALLS, *INTERNAL])
+    report = reconcile_asterisk(gate, tmp_path / "Master.csv", [*CALLS, *INTERNAL])
     assert (kinds(report), report.calls, report.matched) == ([], 2, 2)
 
 
@@ -288,7 +288,7 @@ async def test_originated_call_is_found(
     gate: World, tmp_path: Path, rows: list[str], found: list[tuple[int, str]]
 ) -> None:
     await check_number(gate, OTHERS[0])
-    assert kinds(trunked(gate, tmp_path / "Master.csv", rows)) == found
+    assert kinds(reconcile_asterisk(gate, tmp_path / "Master.csv", rows)) == found
 
 
 @pytest.mark.parametrize("name", ["trunk", "IAX2/trunk", "DAHDI/i1", "SIP/trunk"])
@@ -299,7 +299,7 @@ async def test_trunk_is_named_by_its_endpoint(gate: World, tmp_path: Path, name:
         cdr_row("Dial", f"SIP/trunk/{LISTED}", "PJSIP/dialer-3", "SIP/trunk-0000002a"),
     ]
     lines = {"trunk": [1, 3], "IAX2/trunk": [1], "DAHDI/i1": [2], "SIP/trunk": [3]}[name]
-    report = trunked(gate, tmp_path / "Master.csv", rows, Trunks(names=(name,)))
+    report = reconcile_asterisk(gate, tmp_path / "Master.csv", rows, Trunks(names=(name,)))
     assert kinds(report) == [(line, "undecided") for line in lines]
 
 
@@ -308,7 +308,9 @@ async def test_incoming_call_without_number_needs_its_context_named(
     gate: World, tmp_path: Path, incoming: str
 ) -> None:
     rows = [cdr_row("AGI", "x", "PJSIP/trunk-00000001", dcontext="from-trunk", dst="s")]
-    report = trunked(gate, tmp_path / "Master.csv", rows, Trunks(names=("trunk",), incoming=(incoming,)))
+    report = reconcile_asterisk(
+        gate, tmp_path / "Master.csv", rows, Trunks(names=("trunk",), incoming=(incoming,))
+    )
     assert kinds(report) == ([] if incoming.endswith("/s") else [(1, "originated")])
 
 
@@ -327,7 +329,7 @@ async def test_master_csv_with_any_optional_columns(
     cells = [row.split(",") for row in rows]
     shown = [[*cell[:16], *cell[16:17] * has_id, *cell[17:] * has_field] for cell in cells]
     lines = [",".join([*item, *['"","1795510800.1",7'] * has_new]) for item in shown]
-    report = trunked(gate, tmp_path / "Master.csv", lines, Trunks(names=("trunk", "other")))
+    report = reconcile_asterisk(gate, tmp_path / "Master.csv", lines, Trunks(names=("trunk", "other")))
     assert (kinds(report), report.legs) == (([], 1) if has_id else ([(2, "twice")], 0))
 
 
@@ -345,13 +347,13 @@ async def test_kamailio_log_and_table_are_read(gate: World, tmp_path: Path) -> N
         + LOGGED.format(second, "BYE", "a", CALLER, "+390612999999") + "\n"
         + LOGGED.format(second, "INVITE", "b", CALLER, "+390612999999") + "\n"
     )  # fmt: skip
-    assert kinds(reconciled(gate, path, "kamailio")) == [(4, "undecided")]
+    assert kinds(reconcile_file(gate, path, "kamailio")) == [(4, "undecided")]
     path.write_text(
         '"id";"method";"from_tag";"to_tag";"callid";"sip_code";"sip_reason";"time";"src_user";"dst_user"\n'
         f'1;"INVITE";"a";"b";"c@x";"200";"OK";"2026-11-24 09:00:01";"{CALLER}";"{OTHERS[1]}"\n'
         f'2;"INVITE";"a";"b";"d@x";"200";"OK";"2026-11-24 09:00:01.5";"{CALLER}";"{LISTED}"\n'
     )
-    assert kinds(reconciled(gate, path, "kamailio")) == [(3, "undecided")]
+    assert kinds(reconcile_file(gate, path, "kamailio")) == [(3, "undecided")]
 
 
 TIMES = [("1795510801", True), ("1795510801.5", True), ("2026-11-24T09:00:01Z", True), ("2026-11-24T10:00:01+01:00", True),
@@ -403,7 +405,7 @@ async def command(gate: World, *words: str) -> tuple[int, Any]:
 async def test_command_shows_numbers_only_with_a_purpose(gate: World, tmp_path: Path) -> None:
     await check_number(gate, OTHERS[0])
     rows = [Row(OTHERS[0], call_id=f"{OTHERS[0]}@x"), Row(LISTED, call_id=f"{LISTED}@x", caller=OTHERS[1])]
-    path, metrics = str(written(tmp_path, rows)), tmp_path / "out" / "reconcile.prom"
+    path, metrics = str(write_calls(tmp_path, rows)), tmp_path / "out" / "reconcile.prom"
     code, output = await command(gate, path, "--format", "csv", "--textfile", str(metrics))
     assert (code, output["ok"], output["allowed"]) == (1, False, 1)
     (found,) = output["findings"]
@@ -445,7 +447,7 @@ async def test_wrong_time_zone_is_detected(gate: World, tmp_path: Path) -> None:
 async def test_calls_without_a_decision_do_not_suggest_a_wrong_zone(gate: World, tmp_path: Path) -> None:
     await check_number(gate, OTHERS[0])
     rows = [Row(OTHERS[0], after=3_602), *(Row(number) for number in OTHERS[1:5])]
-    _, output = await command(gate, str(written(tmp_path, rows)), "--format", "csv")
+    _, output = await command(gate, str(write_calls(tmp_path, rows)), "--format", "csv")
     assert (output["counts"]["undecided"], output["counts"]["expired"], output["hints"]) == (4, 1, [])
 
 
@@ -475,13 +477,13 @@ async def test_command_lists_the_trunks(gate: World, tmp_path: Path) -> None:
     [("--format", "csv", "--trunk", "trunk"), ("--format", "asterisk", "--incoming", "from-trunk")],
 )
 def test_trunk_option_is_refused_without_asterisk(tmp_path: Path, words: tuple[str, ...]) -> None:
-    path = written(tmp_path, [Row(OTHERS[0])])
+    path = write_calls(tmp_path, [Row(OTHERS[0])])
     assert CliRunner().invoke(main.app, ["reconcile", str(path), *words]).exit_code == 2
 
 
 async def test_command_reports_that_all_calls_were_allowed(gate: World, tmp_path: Path) -> None:
     await check_number(gate, OTHERS[0])
-    path = str(written(tmp_path, [Row(OTHERS[0], after=20 * 60), Row(f"9{OTHERS[0]}", after=1)]))
+    path = str(write_calls(tmp_path, [Row(OTHERS[0], after=20 * 60), Row(f"9{OTHERS[0]}", after=1)]))
     words = (path, "--format", "csv", "--skew", "600", "--only", f"called=9{OTHERS[0]}", "--strip", "9")
     assert (await command(gate, *words))[0] == 0
 

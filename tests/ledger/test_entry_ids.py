@@ -83,7 +83,7 @@ def keys(gate: World) -> Keys:
     return Keys.open(gate.app.config.data / "keys.json")
 
 
-async def posted(gate: World, owner: str, path: str, body: Any) -> dict[str, Any]:
+async def post_ok(gate: World, owner: str, path: str, body: Any) -> dict[str, Any]:
     status, response = await send(gate, owner, path, body)
     assert status in {200, 201}, response
     answer: dict[str, Any] = response
@@ -92,32 +92,32 @@ async def posted(gate: World, owner: str, path: str, body: Any) -> dict[str, Any
 
 async def test_every_endpoint_shows_the_same_id_for_an_entry(shared: World) -> None:
     person, query = f"/v1/subjects/%2B{CLEAR[1:]}", f"number=%2B{CLEAR[1:]}&purpose=abc"
-    await posted(shared, "acme", "/v1/consents", CONSENT)
-    consent = await posted(shared, "beta", "/v1/consents", CONSENT)
-    stop = await posted(shared, "beta", "/v1/revocations", {"number": CLEAR})
+    await post_ok(shared, "acme", "/v1/consents", CONSENT)
+    consent = await post_ok(shared, "beta", "/v1/consents", CONSENT)
+    stop = await post_ok(shared, "beta", "/v1/revocations", {"number": CLEAR})
     assert keys(shared).entries.inside(stop["seq"]) == 3
     denied = await check(shared, "beta")
     texts = [reason["text"] for reason in denied["reasons"] if reason["code"] == "revocation.revoked"]
     assert texts == [f"the person told the caller to stop (entry {stop['seq']})"]
     call = {"to": CLEAR, "from": "+390844123457", "campaign": CAMPAIGNS["beta"]}
-    simulated = await posted(shared, "beta", "/v1/simulate", call)
+    simulated = await post_ok(shared, "beta", "/v1/simulate", call)
     assert seqs_in(simulated) == [stop["seq"]] * 2, "as a reason and as an outcome"
     account = (await send(shared, "beta", f"/v1/decisions/{denied['decision_id']}"))[1]
     assert seqs_in(account["reasons"]) == [stop["seq"]]
     everything = (await send(shared, "beta", f"{person}?purpose=abc"))[1]
     assert seqs_in(everything["ledger"]) == [consent["seq"], stop["seq"]]
     assert seqs_in(everything["decisions"]) == [stop["seq"]]
-    lifted = await posted(shared, "beta", f"/v1/revocations/{stop['seq']}/lift", MISTAKE)
-    assert await posted(shared, "beta", f"/v1/revocations/{stop['seq']}/lift", MISTAKE) == lifted
+    lifted = await post_ok(shared, "beta", f"/v1/revocations/{stop['seq']}/lift", MISTAKE)
+    assert await post_ok(shared, "beta", f"/v1/revocations/{stop['seq']}/lift", MISTAKE) == lifted
     history = (await send(shared, "beta", f"/v1/revocations?{query}"))[1]
     assert seqs_in(history) == [stop["seq"], lifted["seq"], stop["seq"]]
     allowed = await check(shared, "beta")
     assert allowed["decision"] == "allow", allowed
     body = {"decision_id": allowed["decision_id"], "outcome": "wrong_number"}
-    wrong = (await posted(shared, "beta", "/v1/outcomes", body))["wrong_number"]
-    assert (await posted(shared, "beta", "/v1/outcomes", body))["wrong_number"]["seq"] == wrong["seq"]
-    confirmed = await posted(shared, "beta", f"/v1/wrong-numbers/{wrong['seq']}/lift", MISTAKE)
-    again = await posted(shared, "beta", f"/v1/wrong-numbers/{wrong['seq']}/lift", MISTAKE)
+    wrong = (await post_ok(shared, "beta", "/v1/outcomes", body))["wrong_number"]
+    assert (await post_ok(shared, "beta", "/v1/outcomes", body))["wrong_number"]["seq"] == wrong["seq"]
+    confirmed = await post_ok(shared, "beta", f"/v1/wrong-numbers/{wrong['seq']}/lift", MISTAKE)
+    again = await post_ok(shared, "beta", f"/v1/wrong-numbers/{wrong['seq']}/lift", MISTAKE)
     assert len({item["seq"] for item in (stop, lifted, wrong, confirmed)}) == 4
     assert again["seq"] == confirmed["seq"]
     history = (await send(shared, "beta", f"/v1/wrong-numbers?{query}"))[1]
@@ -126,25 +126,25 @@ async def test_every_endpoint_shows_the_same_id_for_an_entry(shared: World) -> N
 
 async def test_rectification_and_erasure_show_ids(shared: World) -> None:
     person = f"/v1/subjects/%2B{CLEAR[1:]}"
-    wrong = await posted(shared, "beta", "/v1/consents", CONSENT)
-    stop = await posted(shared, "beta", "/v1/revocations", {"number": CLEAR})
+    wrong = await post_ok(shared, "beta", "/v1/consents", CONSENT)
+    stop = await post_ok(shared, "beta", "/v1/revocations", {"number": CLEAR})
     asked = {"identified": "id card", "channel": "pec"}
-    request = (await posted(shared, "beta", f"{person}/requests", {"kind": "rectification", **asked}))["id"]
+    request = (await post_ok(shared, "beta", f"{person}/requests", {"kind": "rectification", **asked}))["id"]
     body = {"request": request, "of": wrong["seq"], "fields": {"goods": ["broadband"]}}
-    rectified = await posted(shared, "beta", f"{person}/rectification", body)
+    rectified = await post_ok(shared, "beta", f"{person}/rectification", body)
     everything = (await send(shared, "beta", f"{person}?purpose=abc"))[1]
     expected = [wrong["seq"], rectified["receipt"]["seq"]]
     assert seqs_in(everything["requests"]) == seqs_in(rectified) == expected
-    request = (await posted(shared, "beta", f"{person}/requests", {"kind": "erasure", **asked}))["id"]
-    erased = await posted(shared, "beta", f"{person}/erasure", {"request": request})
+    request = (await post_ok(shared, "beta", f"{person}/requests", {"kind": "erasure", **asked}))["id"]
+    erased = await post_ok(shared, "beta", f"{person}/erasure", {"request": request})
     assert f"entry {stop['seq']}" in [item["name"] for item in erased["items"]]
     assert min(seqs_in(erased)) >= BASE
-    again = (await posted(shared, "beta", f"{person}/requests", {"kind": "erasure", **asked}))["id"]
-    assert min(seqs_in(await posted(shared, "beta", f"{person}/erasure", {"request": again}))) >= BASE
+    again = (await post_ok(shared, "beta", f"{person}/requests", {"kind": "erasure", **asked}))["id"]
+    assert min(seqs_in(await post_ok(shared, "beta", f"{person}/erasure", {"request": again}))) >= BASE
 
 
 async def test_id_of_another_client_is_refused_like_an_unknown_one(shared: World) -> None:
-    stop = (await posted(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
+    stop = (await post_ok(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
     entries = keys(shared).entries
     for path in ("revocations", "wrong-numbers"):
         refused = [
@@ -154,12 +154,12 @@ async def test_id_of_another_client_is_refused_like_an_unknown_one(shared: World
         assert {status for status, _ in refused} == {404}
         assert all(item == refused[0] for item in refused)
     assert (await send(shared, "beta", f"/v1/revocations/{entries.cursor(1)}/lift", MISTAKE))[0] == 404
-    plain = await posted(shared, "beta", f"/v1/revocations/{entries.inside(stop)}/lift", MISTAKE)
+    plain = await post_ok(shared, "beta", f"/v1/revocations/{entries.inside(stop)}/lift", MISTAKE)
     assert plain["seq"] >= BASE
 
 
 async def test_console_shows_ids_and_the_lifted_revocation(shared: World) -> None:
-    stop = (await posted(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
+    stop = (await post_ok(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
     denied = (await check(shared, "beta"))["decision_id"]
     async with browser(shared, "key-of-beta") as session:
         asked = {"number": CLEAR, "purpose": "a letter"}
@@ -175,7 +175,7 @@ async def test_console_shows_ids_and_the_lifted_revocation(shared: World) -> Non
 
 
 @asynccontextmanager
-async def following(gate: World, owner: str, query: str = "") -> AsyncIterator[Any]:
+async def follow_stream(gate: World, owner: str, query: str = "") -> AsyncIterator[Any]:
     headers = {"Authorization": f"Bearer key-of-{owner}"}
     url = f"http://127.0.0.1:{gate.port}/v1/revocations/stream{query}"
     async with ClientSession(headers=headers) as session, session.get(url) as answer:
@@ -186,7 +186,7 @@ async def following(gate: World, owner: str, query: str = "") -> AsyncIterator[A
 async def numbers(gate: World, owner: str, after: int) -> list[str]:
     """Return the numbers of the next revocations, up to the first line without a number."""
     found = []
-    async with following(gate, owner, f"?after={after}") as answer:
+    async with follow_stream(gate, owner, f"?after={after}") as answer:
         while "number" in (response := await asyncio.wait_for(line(answer), 10)):
             found.append(response["number"])
             assert response["seq"] >= BASE
@@ -214,12 +214,12 @@ async def test_stream_resumes_at_an_id_or_cursor_on_another_node(tmp_path: Path)
         share = partial(world.share_keys, tmp_path / "one" / "gate")
         two = await opened.enter_async_context(node(tmp_path / "two", store=store, node="two", prepare=share))
         stops = [
-            (await posted(one, owner, "/v1/revocations", {"number": number}))["seq"]
+            (await post_ok(one, owner, "/v1/revocations", {"number": number}))["seq"]
             for owner, number in (("beta", CLEAR), ("acme", LISTED), ("beta", LISTED))
         ]
-        async with following(one, "beta") as answer:
+        async with follow_stream(one, "beta") as answer:
             cursor = (await line(answer))["seq"]
-        await posted(one, "beta", "/v1/revocations", {"number": "+390612345671"})
+        await post_ok(one, "beta", "/v1/revocations", {"number": "+390612345671"})
         last = "+390612345671"
         assert await numbers(two, "beta", stops[0]) == [LISTED, last]
         assert await numbers(two, "beta", stops[2]) == await numbers(two, "beta", cursor) == [last]
@@ -229,16 +229,16 @@ async def test_stream_resumes_at_an_id_or_cursor_on_another_node(tmp_path: Path)
 async def test_unknown_cursor_restarts_the_stream_without_revealing_counts(tmp_path: Path) -> None:
     async with node(tmp_path) as gate:
         for owner, number in (("acme", LISTED), ("beta", CLEAR), ("beta", LISTED)):
-            await posted(gate, owner, "/v1/revocations", {"number": number})
+            await post_ok(gate, owner, "/v1/revocations", {"number": number})
         for after in (1, 2, 3, 10**6, EntryIds(bytes(32)).outside(2**35)):
             assert await numbers(gate, "beta", after) == [CLEAR, LISTED]
         assert await numbers(gate, "both", 2) == [LISTED], "it sees every entry anyway"
 
 
 async def test_heartbeat_does_not_reveal_writes_of_others(tmp_path: Path) -> None:
-    async with node(tmp_path) as gate, following(gate, "beta") as answer:
+    async with node(tmp_path) as gate, follow_stream(gate, "beta") as answer:
         idle = [(await line(answer))["seq"] for _ in range(2)]
-        await posted(gate, "acme", "/v1/revocations", {"number": CLEAR})
+        await post_ok(gate, "acme", "/v1/revocations", {"number": CLEAR})
         beats = [*idle, (await line(answer))["seq"]]
         assert len(set(beats)) == 3
         assert min(beats) >= BASE
@@ -252,11 +252,11 @@ async def test_webhook_messages_contain_ids(tmp_path: Path) -> None:
     async with listening() as (receiver, url):
         hooks = [hook(url, controllers=["beta"])]
         async with node(tmp_path, subscribers=hooks) as gate, delivering(gate):
-            stop = (await posted(gate, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
+            stop = (await post_ok(gate, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
             request, body = await receiver.next()
             assert request.headers["webhook-id"] == f"crm-{stop}-{stop}"
             assert seqs_in(body) == [stop]
-            lifted = (await posted(gate, "beta", f"/v1/revocations/{stop}/lift", MISTAKE))["seq"]
+            lifted = (await post_ok(gate, "beta", f"/v1/revocations/{stop}/lift", MISTAKE))["seq"]
             assert seqs_in((await receiver.next())[1]) == [lifted, stop]
 
 
@@ -264,7 +264,7 @@ async def test_webhook_messages_contain_ids(tmp_path: Path) -> None:
 
 
 async def test_commands_show_sequences_and_accept_both(shared: World) -> None:
-    stop = (await posted(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
+    stop = (await post_ok(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
     path = shared.app.config.path
     ask = RevocationRequest(controller="beta", number=LISTED)
     receipt = await asyncio.to_thread(
@@ -288,7 +288,7 @@ async def test_commands_show_sequences_and_accept_both(shared: World) -> None:
 
 
 async def test_decision_record_contains_the_sequence(shared: World) -> None:
-    await posted(shared, "beta", "/v1/revocations", {"number": CLEAR})
+    await post_ok(shared, "beta", "/v1/revocations", {"number": CLEAR})
     denied = await check(shared, "beta")
     entries = Reader(shared.app.config.data / "log").entries()
     (record,) = (entry for _, entry in entries if isinstance(entry, Record))

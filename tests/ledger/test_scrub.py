@@ -42,7 +42,7 @@ ASKED, EXPIRED, REVOKED = "+390698765432", "+390698765433", "+390698765434"
 ROWS = [CLEAR, "06 12345679", "12", ASKED, REVOKED, ""]
 
 
-async def scrubbed(gate: World, out: Path, text: str, order: Order = ORDER) -> export.Scrubbed:
+async def scrub_text(gate: World, out: Path, text: str, order: Order = ORDER) -> export.Scrubbed:
     return await export.scrub(gate.app.registrar, OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
 
 
@@ -55,7 +55,7 @@ async def test_each_row_gets_the_verdict_of_its_call(running: World, tmp_path: P
     async with running.client.post("/v1/revocations", json={"number": REVOKED}) as answer:
         assert answer.status == 201
     out = tmp_path / "out.csv"
-    result = await scrubbed(running, out, "numero;nome\n" + "".join(f"{row};x\n" for row in ROWS))
+    result = await scrub_text(running, out, "numero;nome\n" + "".join(f"{row};x\n" for row in ROWS))
     rows = read(out, ";")
     assert rows[0] == ["numero", "nome", "verdict", "code", "valid_until", "not_before"]
     assert [row[0] for row in rows[1:]] == ROWS
@@ -137,7 +137,7 @@ async def test_verdicts_are_for_the_requested_instant(tmp_path: Path, at: int, w
     async with world.running(tmp_path / "gate") as gate:
         await world.load_list(gate)
         use_code_of_conduct_hours(gate)
-        await scrubbed(gate, tmp_path / "out.csv", CLEAR, Order(campaign="acme-fibre", at=at))
+        await scrub_text(gate, tmp_path / "out.csv", CLEAR, Order(campaign="acme-fibre", at=at))
     ((_, *result),) = read(tmp_path / "out.csv")
     assert result[:2] == [word, code]
     assert bool(result[3]) == (word == "later")
@@ -154,7 +154,7 @@ def use_code_of_conduct_hours(gate: World) -> None:
 
 async def test_export_is_recorded_before_the_file_exists(running: World, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    result = await scrubbed(running, out, f"{CLEAR}\n{LISTED}\n")
+    result = await scrub_text(running, out, f"{CLEAR}\n{LISTED}\n")
     (entry,) = await running.app.registrar.list_exports.exports(OPERATOR)
     assert (entry.seq, entry.kind, entry.actor, entry.proof) == (result.seq, "exported", "anna", "ticket-1")
     digest = sha256(out.read_bytes()).hexdigest()
@@ -170,7 +170,7 @@ async def test_failed_ledger_write_leaves_no_file(running: World, tmp_path: Path
         (CLEAR, Order(campaign="another"), "campaign.unknown"),
     ):
         with pytest.raises(Refused) as refused:
-            await scrubbed(running, out, text, order)
+            await scrub_text(running, out, text, order)
         assert refused.value.code == code
     assert out.read_text() == "an older one"
     assert not out.with_name("out.csv.new").exists()
@@ -180,7 +180,7 @@ async def test_failed_ledger_write_leaves_no_file(running: World, tmp_path: Path
 async def test_scrub_reserves_no_attempts(running: World, tmp_path: Path) -> None:
     """Six calls to one number would exceed the limit."""
     for _ in range(3):
-        result = await scrubbed(running, tmp_path / "out.csv", f"{CLEAR}\n" * 6)
+        result = await scrub_text(running, tmp_path / "out.csv", f"{CLEAR}\n" * 6)
         assert result.allow == 6
 
 
@@ -188,7 +188,7 @@ async def test_formulas_are_quoted(running: World, tmp_path: Path) -> None:
     cells = ['=HYPERLINK("x")', "@SUM(1)", "+cmd|x", "-2+3", "+39 06 1234", "-5", "plain"]
     out = tmp_path / "out.csv"
     quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells]
-    await scrubbed(running, out, f"number,a,b,c,d,e,f,g\n{CLEAR},{','.join(quoted)}\n")
+    await scrub_text(running, out, f"number,a,b,c,d,e,f,g\n{CLEAR},{','.join(quoted)}\n")
     assert read(out)[1][1:8] == [
         '\'=HYPERLINK("x")', "'@SUM(1)", "'+cmd|x", "'-2+3", "+39 06 1234", "-5", "plain",
     ]  # fmt: skip

@@ -72,12 +72,12 @@ async def test_pull_copies_the_publication_and_fetches_only_new_files(job: JobWo
     )
 
 
-def _cut(job: JobWorld) -> None:
+def _truncate_set(job: JobWorld) -> None:
     (path,) = job.plan.snapshots.glob("*.numbers")
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def _other_contents(job: JobWorld) -> None:
+def _replace_set(job: JobWorld) -> None:
     """Replace a number set with a different valid one."""
     (path,) = job.plan.snapshots.glob("*.numbers")
     world.publish_answers(job.folder / "elsewhere", {CLEAR: True}, NOW)
@@ -85,7 +85,7 @@ def _other_contents(job: JobWorld) -> None:
     path.write_bytes(other.read_bytes())
 
 
-def _later(job: JobWorld) -> None:
+def _change_date(job: JobWorld) -> None:
     """Change a signed field."""
     path = job.plan.snapshots / MANIFEST
     path.write_bytes(path.read_bytes().replace(b'"published_at": 17', b'"published_at": 18'))
@@ -99,9 +99,9 @@ def _path_outside(job: JobWorld) -> None:
 
 
 SPOILT = {
-    _cut: (DamagedFile, "truncated"),
-    _other_contents: (DamagedFile, "its sha256 differs"),
-    _later: (Refused, "not signed with the key"),
+    _truncate_set: (DamagedFile, "truncated"),
+    _replace_set: (DamagedFile, "its sha256 differs"),
+    _change_date: (Refused, "not signed with the key"),
     _path_outside: (Refused, "not signed with the key"),
     lambda job: (job.plan.snapshots / MANIFEST).write_bytes(b"{"): (DamagedFile, "not a manifest"),
 }

@@ -48,15 +48,15 @@ async def fill_day(world: World) -> None:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reported")
 
-    async def filled() -> None:
+    async def fill() -> None:
         async with running(folder) as world:
             await fill_day(world)
 
-    asyncio.run(filled())
+    asyncio.run(fill())
     return folder / "dialgate.yaml"
 
 
-async def reported(config: Path, *words: str) -> bytes:
+async def run_report(config: Path, *words: str) -> bytes:
     words_ = ["report", *words, "--config", str(config)]
     done = await asyncio.to_thread(CliRunner().invoke, main.app, words_)
     assert done.exit_code == 0, done.output
@@ -64,7 +64,7 @@ async def reported(config: Path, *words: str) -> bytes:
 
 
 async def figures(config: Path, *words: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(await reported(config, "--format", "json", *words))
+    result: dict[str, Any] = json.loads(await run_report(config, "--format", "json", *words))
     return result
 
 
@@ -128,7 +128,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize(("language", "title"), [("it", "Chiamate verificate"), ("en", "Calls checked")])
 async def test_page_is_well_formed_and_self_contained(config: Path, language: str, title: str) -> None:
-    text = (await reported(config, "--day", "2026-11-24", "--language", language)).decode()
+    text = (await run_report(config, "--day", "2026-11-24", "--language", language)).decode()
     page = Page()
     page.feed(text)
     assert page.open == []
@@ -141,7 +141,7 @@ async def test_page_is_well_formed_and_self_contained(config: Path, language: st
 
 
 async def test_csv_has_one_figure_a_row_and_no_formula(config: Path) -> None:
-    text = (await reported(config, "--day", "2026-11-24", "--format", "csv")).decode()
+    text = (await run_report(config, "--day", "2026-11-24", "--format", "csv")).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["controller"] for row in rows} == {"acme"}
     reasons = {row["name"]: row["value"] for row in rows if row["section"] == "reasons"}
@@ -150,7 +150,7 @@ async def test_csv_has_one_figure_a_row_and_no_formula(config: Path) -> None:
 
 
 async def test_mail_contains_page_pdf_and_csv(config: Path) -> None:
-    raw = await reported(
+    raw = await run_report(
         config, "--day", "2026-11-24", "--format", "eml", "--to", "officer@example.com", "--language", "en"
     )
     mail = message_from_bytes(raw, policy=policy.default)
@@ -164,7 +164,7 @@ async def test_mail_contains_page_pdf_and_csv(config: Path) -> None:
 
 async def test_pdf_has_the_same_content(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.pdf"
-    await reported(config, "--month", "2026-11", "--out", str(out), "--language", "en")
+    await run_report(config, "--month", "2026-11", "--out", str(out), "--language", "en")
     assert out.stat().st_mode & 0o777 == 0o600
     assert out.read_bytes().startswith(b"%PDF-")
     done = await asyncio.create_subprocess_exec("pdftotext", "-layout", out, "-", stdout=subprocess.PIPE)
@@ -176,7 +176,7 @@ async def test_pdf_has_the_same_content(config: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["html", "csv", "json", "eml"])
 async def test_no_format_contains_a_called_number(config: Path, form: str) -> None:
-    text = await reported(config, "--month", "2026-11", "--format", form, "--to", "officer@example.com")
+    text = await run_report(config, "--month", "2026-11", "--format", form, "--to", "officer@example.com")
     if form == "eml":
         parts = [part for part in message_from_bytes(text).walk() if not part.is_multipart()]
         text = b"\n".join(cast("bytes", part.get_payload(decode=True)) for part in parts)

@@ -102,7 +102,7 @@ def home(root: Path, data: Path) -> Path:
     return root / "gate" / Keys.open(data / "keys.json").log
 
 
-def verified(copy: Path, *words: str) -> tuple[int, Any]:
+def verify_copy(copy: Path, *words: str) -> tuple[int, Any]:
     done = CliRunner().invoke(main.app, ["log", "verify", "--data", str(copy), "--json", *words])
     return done.exit_code, json.loads(done.output)
 
@@ -113,7 +113,7 @@ def verified(copy: Path, *words: str) -> tuple[int, Any]:
 def test_every_closed_segment_of_every_worker_is_verified_from_the_copy(data: Path, place: Place) -> None:
     assert shipping(data, place.target).round()
     copy = home(place.seen(), data)
-    code, output = verified(copy)
+    code, output = verify_copy(copy)
     assert (code, output["ok"]) == (0, True)
     for worker, folder in ((1, data / "log"), (2, data / "log" / "worker-2")):
         report = output["workers"][str(worker)]
@@ -144,8 +144,8 @@ def test_an_unknown_key_is_named_if_the_own_key_is_given(data: Path, tmp_path: P
     shipping(data, place.target).round()
     copy = home(place.seen(), data)
     (name,) = [path.stem for path in (copy / "keys").iterdir()]
-    assert verified(copy, "--key", name)[0] == 0
-    code, report = verified(copy, "--key", "0" * 16, "--worker", "1")
+    assert verify_copy(copy, "--key", name)[0] == 0
+    code, report = verify_copy(copy, "--key", "0" * 16, "--worker", "1")
     assert code == 1
     assert [fault["kind"] for fault in report["faults"]] == ["wrong_key"]
     (copy / "keys" / f"{name}.pem").rename(copy / "keys" / f"{'0' * 16}.pem")
@@ -161,14 +161,14 @@ def test_a_damaged_copy_is_detected_without_the_original(
     place = a_folder(tmp_path)
     shipping(data, place.target).round()
     copy = home(place.seen(), data)
-    assert verified(copy)[0] == 0
+    assert verify_copy(copy)[0] == 0
     path = copy / "log" / f"{closed(data / 'log')[0].stem}{end}"
     if what == "removed":
         path.unlink()
     else:
         flip(path)
-    assert verified(copy, "--worker", "1")[0] == 1
-    assert verified(copy, "--worker", "2")[0] == 0
+    assert verify_copy(copy, "--worker", "1")[0] == 1
+    assert verify_copy(copy, "--worker", "2")[0] == 0
 
 
 def test_a_former_signing_key_is_shipped_too(data: Path, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_former_signing_key_is_shipped_too(data: Path, tmp_path: Path) -> None
     assert shipping(data, place.target).round()
     copy = home(place.seen(), data)
     assert len(list((copy / "keys").iterdir())) == 2
-    code, report = verified(copy)
+    code, report = verify_copy(copy)
     assert (code, report["ok"]) == (0, True)
 
 
@@ -194,15 +194,15 @@ def test_a_retired_month_is_anonymous_in_the_copy(data: Path, tmp_path: Path) ->
     copy, keys = home(place.seen(), data), Keys.open(data / "keys.json")
     before = files(copy)
 
-    def linked() -> int:
+    def count_linked() -> int:
         return len(list(Reader(copy / "log").about(keys.hashes(NUMBERS[0]).values())))
 
-    assert linked() > 0
+    assert count_linked() > 0
     keys.month(NOW + 31 * 24 * HOUR)
     keys.retire("2026-11")
-    assert linked() == 0
+    assert count_linked() == 0
     assert files(copy) == before
-    assert verified(copy)[0] == 0
+    assert verify_copy(copy)[0] == 0
 
 
 # ---- order and repetition ------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_only_new_segments_are_shipped(data: Path, place: Place) -> None:
     assert again.round()
     after = files(place.seen())
     assert before.items() < after.items()
-    assert verified(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.seen(), data))[0] == 0
     assert {standing.behind for standing in again.standings.values()} == {0}
 
 
@@ -233,7 +233,7 @@ def test_a_closed_segment_is_shipped_packed_or_at_once(tmp_path: Path) -> None:
     assert shipping(data, place.target, at_once=True).round()
     names = {path.name for path in (home(place.seen(), data) / "log").iterdir()}
     assert {name for name in names if name.endswith(".ndjson")} == {path.name for path in closed(folder)}
-    assert verified(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.seen(), data))[0] == 0
 
     for segment in closed(folder):
         pack(segment)
@@ -241,7 +241,7 @@ def test_a_closed_segment_is_shipped_packed_or_at_once(tmp_path: Path) -> None:
     assert shipping(data, place.target).round()
     suffixes = {path.suffix for path in (home(place.seen(), data) / "log").iterdir()}
     assert suffixes == {".ndjson", ".parquet", ".sha256", ".checkpoints"}
-    assert verified(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.seen(), data))[0] == 0
 
 
 def test_a_segment_without_a_checkpoint_is_not_shipped(data: Path, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_segment_without_a_checkpoint_is_not_shipped(data: Path, tmp_path: Pat
     checkpoints.write_bytes(content)
     assert late.round()
     assert late.standings[1].last == closed_end(data / "log", 2)
-    assert verified(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.seen(), data))[0] == 0
 
 
 def closed_end(folder: Path, many: int) -> int:
@@ -276,7 +276,7 @@ def test_a_different_file_is_not_replaced_and_other_workers_continue(data: Path,
     assert (shipper.standings[2].problem, shipper.standings[2].behind) == ("", 0)
     existing.unlink()
     assert shipper.round()
-    assert verified(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.seen(), data))[0] == 0
 
 
 def test_a_different_object_is_not_replaced(data: Path, tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_a_damaged_segment_is_not_shipped(data: Path, tmp_path: Path) -> None:
     assert not shipper.round()
     assert shipper.standings[1].refused
     assert shipper.standings[1].last == closed_end(data / "log", 1)
-    assert verified(home(place.seen(), data))[0] == 0, "the first segment is complete"
+    assert verify_copy(home(place.seen(), data))[0] == 0, "the first segment is complete"
 
 
 def test_segments_deleted_before_shipping_are_reported(data: Path, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_segments_deleted_before_shipping_are_reported(data: Path, tmp_path: Pat
     remaining = [path for path in closed(data / "log") if int(path.stem) > before]
     assert first.standings[1].missed == int(remaining[0].stem) - before - 1 > 0
     assert shipping(data, place.target).round()
-    assert verified(home(place.seen(), data), "--worker", "1")[0] == 1, "the copy reports it too"
+    assert verify_copy(home(place.seen(), data), "--worker", "1")[0] == 1, "the copy reports it too"
 
 
 # ---- failing targets -----------------------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ def test_a_full_target_gets_no_partial_file_and_shipping_continues_once_there_is
     assert [name for name in files(small_disk) if name.endswith(".new")] == []
     ballast.unlink()
     assert shipper.round()
-    assert verified(home(small_disk, data))[0] == 0
+    assert verify_copy(home(small_disk, data))[0] == 0
 
 
 def test_files_are_readable_by_the_owner_only_despite_the_umask(data: Path, tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ async def test_a_partial_file_never_has_its_final_name(tmp_path: Path) -> None:
     target, half = Folder(tmp_path / "share"), random.randbytes(3 << 20)
     putting = asyncio.create_task(asyncio.to_thread(target.put, "log/a", tmp_path / "pipe"))
 
-    def half_way() -> list[str]:
+    def write_in_halves() -> list[str]:
         with (tmp_path / "pipe").open("wb") as pipe:
             pipe.write(half)
             pipe.flush()
@@ -364,7 +364,7 @@ async def test_a_partial_file_never_has_its_final_name(tmp_path: Path) -> None:
             pipe.write(half)
         return present
 
-    assert await asyncio.to_thread(half_way) == ["log/a.new"]
+    assert await asyncio.to_thread(write_in_halves) == ["log/a.new"]
     assert await putting
     assert files(tmp_path / "share") == {"log/a": half + half}
 
@@ -409,13 +409,13 @@ async def test_a_server_that_ignores_if_none_match_is_refused(tmp_path: Path) ->
     place = a_bucket(tmp_path)
     requests: list[tuple[str, bool]] = []
 
-    def careless(request: web.Request) -> int:
+    def accept_everything(request: web.Request) -> int:
         requests.append(
             (request.headers.get("If-None-Match", ""), "x-amz-checksum-sha256" in request.headers)
         )
         return 200
 
-    async with server(careless) as url:
+    async with server(accept_everything) as url:
         target = objects(place.to, tmp_path, endpoint=url)
         with pytest.raises(Refused, match="If-None-Match"):
             await asyncio.to_thread(target.put, "a", b"content")
@@ -473,7 +473,7 @@ def test_the_command_ships_to_both_targets_and_anew_repairs_the_copy(
     assert [(standing["to"], standing["worker"], standing["behind"], standing["problem"]) for standing in rows] == [
         ("segments", 1, 0, ""), ("segments", 2, 0, ""),
     ]  # fmt: skip
-    assert verified(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.seen(), data))[0] == 0
     text = (tmp_path / "ship.prom").read_text()
     assert 'dialgate_shipping_behind_records{to="segments",worker="1"} 0.0' in text
     assert "dialgate_shipping_run_timestamp_seconds" in text
@@ -584,7 +584,7 @@ async def test_no_kill_leaves_a_partial_file_or_loses_a_segment(place: Place, tm
     assert len(reached) > 1, "no kill came between start and end"
     assert (await asyncio.to_thread(command, config))[0] == 0
     copy = home(place.seen(), data)
-    code, report = verified(copy)
+    code, report = verify_copy(copy)
     assert (code, report["ok"]) == (0, True)
     for worker, folder in ((1, data / "log"), (2, data / "log" / "worker-2")):
         assert report["workers"][str(worker)]["last"] == archive.segments(folder)[-1][0] - 1
@@ -595,7 +595,7 @@ def faults(copy: Path) -> list[dict[str, Any]]:
     reported: list[dict[str, Any]] = []
     for worker, folder in ((1, copy / "log"), (2, copy / "log" / "worker-2")):
         if folder.is_dir() and any(folder.glob("*.checkpoints")):
-            report = verified(copy, "--worker", str(worker))[1]
+            report = verify_copy(copy, "--worker", str(worker))[1]
             reported += [fault for fault in report["faults"] if fault["kind"] != "unreadable_segment"]
     return reported
 

@@ -58,7 +58,7 @@ def as_shipper(url: str) -> str:
     return url.replace(f"//{redis_servers.USER}:", f"//{SHIPPER}:")
 
 
-def streaming(data: Path, url: str, name: str, *, keep: int = 1_000_000) -> StreamShipping:
+def new_shipping(data: Path, url: str, name: str, *, keep: int = 1_000_000) -> StreamShipping:
     (data / "shipping").mkdir(exist_ok=True)
     cursors = Cursors(data / "shipping" / "stream.json", url)
     return StreamShipping(data, "gate", StreamTo(url=url, name=name, keep=keep), url, cursors)
@@ -66,7 +66,7 @@ def streaming(data: Path, url: str, name: str, *, keep: int = 1_000_000) -> Stre
 
 async def deliver_all(data: Path, url: str, name: str, **more: Any) -> StreamShipping:
     """Deliver everything with a new shipper, and close it."""
-    shipper = streaming(data, url, name, **more)
+    shipper = new_shipping(data, url, name, **more)
     while await shipper.round():
         pass
     await shipper.close()
@@ -92,7 +92,7 @@ def log_of(data: Path, worker: int = 1) -> str:
     return Keys.open(data / "keys.json", worker).log
 
 
-def stored(data: Path, worker: int = 1) -> list[tuple[int, str, bytes]]:
+def stored_lines(data: Path, worker: int = 1) -> list[tuple[int, str, bytes]]:
     lines = archive.Segments(chains.folder(data, worker)).lines()
     return [(line.seq, line.hash, line.body) for line in lines]
 
@@ -106,7 +106,7 @@ async def test_every_record_of_every_worker_is_delivered_once_in_order_as_stored
     shipper = await deliver_all(data, shipper_url(), name)
     for worker in (1, 2):
         delivered = await stream(shipper_url(), name, log_of(data, worker))
-        assert delivered == stored(data, worker)
+        assert delivered == stored_lines(data, worker)
         assert [seq for seq, _, _ in delivered] == list(range(1, len(delivered) + 1))
         assert (shipper.standings[worker].behind, shipper.standings[worker].last) == (0, len(delivered))
     client = consumer(shipper_url())
@@ -144,7 +144,7 @@ async def test_records_not_on_disk_are_not_delivered(data: Path, name: str) -> N
     assert shipper.standings[1].behind == 0
     publish_durable(data / "log", whole)
     await deliver_all(data, shipper_url(), name)
-    assert await stream(shipper_url(), name, log_of(data)) == stored(data)
+    assert await stream(shipper_url(), name, log_of(data)) == stored_lines(data)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_a_gate_publishes_how_far_its_log_is_durable(running: World, name:
     await running.app.tick()
     assert durable(data / "log") == len(list(entries(data / "log"))) > 0
     await deliver_all(data, shipper_url(), name)
-    assert await stream(shipper_url(), name, log_of(data)) == stored(data)
+    assert await stream(shipper_url(), name, log_of(data)) == stored_lines(data)
 
 
 async def test_the_stream_keeps_about_the_configured_number_of_records(tmp_path: Path, name: str) -> None:
@@ -173,7 +173,7 @@ async def test_the_stream_keeps_about_the_configured_number_of_records(tmp_path:
     await deliver_all(tmp_path / "data", shipper_url(), name, keep=1_000)
     delivered = await stream(shipper_url(), name, log_of(tmp_path / "data"))
     assert 1_000 <= len(delivered) < 1_200
-    assert delivered[-1] == stored(tmp_path / "data")[-1]
+    assert delivered[-1] == stored_lines(tmp_path / "data")[-1]
 
 
 @pytest.mark.parametrize("kind", ["sentinel", "cluster"])
@@ -185,7 +185,7 @@ async def test_sentinel_and_cluster_work_too(data: Path, name: str, kind: str) -
     assert [standing.problem for standing in shipper.standings.values()] == ["", ""]
     assert {standing.behind for standing in shipper.standings.values()} == {0}
     again = await deliver_all(data, url, name)
-    assert again.standings[1].last == len(stored(data))
+    assert again.standings[1].last == len(stored_lines(data))
 
 
 # ---- continuing ----------------------------------------------------------------------------------------------------------
@@ -209,13 +209,13 @@ async def test_a_restart_continues_where_the_stream_ends(data: Path, name: str, 
     publish_durable(data / "log", whole)
     await deliver_all(data, shipper_url(), name)
     for worker in (1, 2):
-        assert await stream(shipper_url(), name, log_of(data, worker)) == stored(data, worker)
+        assert await stream(shipper_url(), name, log_of(data, worker)) == stored_lines(data, worker)
 
 
 async def test_a_log_that_is_written_and_packed_concurrently_is_followed(tmp_path: Path, name: str) -> None:
     data = tmp_path / "data"
     folder = written(data, packed=False)
-    shipper = streaming(data, shipper_url(), name)
+    shipper = new_shipping(data, shipper_url(), name)
     for packing in (False, True, False, True):
         while await shipper.round():
             pass
@@ -227,13 +227,13 @@ async def test_a_log_that_is_written_and_packed_concurrently_is_followed(tmp_pat
     while await shipper.round():
         pass
     await shipper.close()
-    assert await stream(shipper_url(), name, log_of(data)) == stored(data)
+    assert await stream(shipper_url(), name, log_of(data)) == stored_lines(data)
 
 
 async def test_delivery_catches_up_after_redis_was_down(tmp_path: Path, name: str, redis: Node) -> None:
     data, url = tmp_path / "data", url_of(redis)
     written(data)
-    shipper = streaming(data, url, name)
+    shipper = new_shipping(data, url, name)
     while await shipper.round():
         pass
     redis.kill()
@@ -241,7 +241,7 @@ async def test_delivery_catches_up_after_redis_was_down(tmp_path: Path, name: st
     assert not await shipper.round()
     assert shipper.standings[1].problem
     assert (shipper.standings[1].behind, shipper.standings[1].refused) == (
-        len(stored(data)) - shipper.standings[1].last,
+        len(stored_lines(data)) - shipper.standings[1].last,
         False,
     )
     assert shipper.standings[1].since >= NOW
@@ -250,7 +250,7 @@ async def test_delivery_catches_up_after_redis_was_down(tmp_path: Path, name: st
         pass
     await shipper.close()
     assert (shipper.standings[1].problem, shipper.standings[1].behind) == ("", 0)
-    assert await stream(url, name, log_of(data)) == stored(data)
+    assert await stream(url, name, log_of(data)) == stored_lines(data)
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ def url_of(redis: Node) -> str:
 
 async def test_records_lost_in_a_failover_are_delivered_again(data: Path, name: str) -> None:
     """The new master has fewer records than the old one acknowledged."""
-    shipper = streaming(data, shipper_url(), name)
+    shipper = new_shipping(data, shipper_url(), name)
     while await shipper.round():
         pass
     whole = await stream(shipper_url(), name, log_of(data))
@@ -281,7 +281,7 @@ async def test_records_lost_in_a_failover_are_delivered_again(data: Path, name: 
     while await shipper.round():
         pass
     await shipper.close()
-    assert await stream(shipper_url(), name, log_of(data)) == stored(data)
+    assert await stream(shipper_url(), name, log_of(data)) == stored_lines(data)
 
 
 async def test_a_deleted_stream_is_refilled_with_as_many_records_as_it_kept(
@@ -289,7 +289,7 @@ async def test_a_deleted_stream_is_refilled_with_as_many_records_as_it_kept(
 ) -> None:
     data = tmp_path / "data"
     written(data, 2_000)
-    shipper = streaming(data, shipper_url(), name, keep=1_000)
+    shipper = new_shipping(data, shipper_url(), name, keep=1_000)
     while await shipper.round():
         pass
     client = consumer(shipper_url())
@@ -299,13 +299,13 @@ async def test_a_deleted_stream_is_refilled_with_as_many_records_as_it_kept(
     while await shipper.round():
         pass
     await shipper.close()
-    assert (await stream(shipper_url(), name, log_of(data)))[-1_000:] == stored(data)[-1_000:]
+    assert (await stream(shipper_url(), name, log_of(data)))[-1_000:] == stored_lines(data)[-1_000:]
 
 
 async def test_a_new_redis_gets_the_whole_log(data: Path, name: str, redis: Node) -> None:
     await deliver_all(data, shipper_url(), name)
     await deliver_all(data, url_of(redis), name)
-    assert await stream(url_of(redis), name, log_of(data)) == stored(data)
+    assert await stream(url_of(redis), name, log_of(data)) == stored_lines(data)
 
 
 async def test_no_kill_loses_or_duplicates_a_record(tmp_path: Path, name: str) -> None:
@@ -337,7 +337,7 @@ async def test_no_kill_loses_or_duplicates_a_record(tmp_path: Path, name: str) -
     done = await asyncio.create_subprocess_exec(*words, "--once", cwd=ROOT, stdout=DEVNULL, stderr=DEVNULL)
     assert await done.wait() == 0
     for worker in (1, 2):
-        assert await stream(shipper_url(), name, log_of(data, worker)) == stored(data, worker)
+        assert await stream(shipper_url(), name, log_of(data, worker)) == stored_lines(data, worker)
 
 
 async def test_the_command_follows_a_growing_log_until_it_is_stopped(tmp_path: Path, name: str) -> None:
