@@ -79,7 +79,7 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
 ) -> None:
     """Simulate a misbehaving gate for a dialer, and report for each case whether a call got through.
 
-    The dialer must also obey an allow. A request with other numbers than those of the call gets no allow. An emulator runs the
+    The dialer must also obey an allow. A request whose numbers differ from those of the call gets no allow. An emulator runs the
     file in deploy/, or yours. With `own`, your real dialer is tested. Without --trunk, exit code 0 of COMMAND means that the
     call was placed.
 
