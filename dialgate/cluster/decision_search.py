@@ -17,7 +17,7 @@ from dialgate.cluster.peers import Peers
 from dialgate.core.model import OutcomeRecord
 
 _T = TypeVar("_T")
-Missing = Mapping[str, str]  # by gate that could not be asked, the reason
+Missing = Mapping[str, str]  # gates that could not be asked, each with the reason
 
 
 class Inquire(Protocol):

@@ -91,7 +91,7 @@ class ListReplication:
                     _log.error(
                         "call list missing here and on all other gates", list=record.id, file=record.file
                     )
-            lists = await self._store.lists()  # again: a version recorded meanwhile must not be deleted
+            lists = await self._store.lists()  # read again: a version recorded meanwhile must not be deleted
             await asyncio.to_thread(self._delete_leftovers, lists)
         except (StoreUnavailable, OSError) as error:
             _log.error("call lists cannot be copied from another gate", problem=str(error))

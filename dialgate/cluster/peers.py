@@ -66,7 +66,7 @@ class Peers:
         self.patience = _PATIENCE
         self._nonces = nonces()
         self._session: ClientSession | None = None
-        self._deadlines: set[asyncio.Timeout] = set()  # of the requests in flight
+        self._deadlines: set[asyncio.Timeout] = set()  # timeouts of the requests in flight
         self._threads = ThreadPool("peers", 2)
         self._closed = False
 

@@ -33,11 +33,11 @@ class SharedHolds:
 
     async def under(self) -> UnderHold:
         """Return the numbers on hold here."""
-        return await _run(self._holds.under)
+        return await _run_in_thread(self._holds.under)
 
     async def change(self, change: PlaceHold | LiftHold) -> bool:
         """Place or lift a hold on this gate. Returns whether the hold changed."""
-        return await _run(
+        return await _run_in_thread(
             lambda: self._place(change) if isinstance(change, PlaceHold) else self._lift(change)
         )
 
@@ -62,7 +62,7 @@ class SharedHolds:
 
     async def find_here(self) -> list[PlaceHold]:
         """Return the holds in force here."""
-        holds = await _run(self._holds.all)
+        holds = await _run_in_thread(self._holds.all)
         return [
             PlaceHold(self._keys.holds.unseal(hold.number), hold.at, hold.by, hold.reason)
             for hold in holds
@@ -84,7 +84,7 @@ class SharedHolds:
         Raises the errors of `under_everywhere`.
         """
         holds = await self._all_or_raise()
-        await _run(lambda: self._copy(holds))
+        await _run_in_thread(lambda: self._copy(holds))
 
     async def _all_or_raise(self) -> list[PlaceHold]:
         holds, missing = await self.find_everywhere()
@@ -102,8 +102,7 @@ class SharedHolds:
                 _log.warning("hold copied from another gate", hold=placed.id, by=placed.by)
 
 
-async def _run(work: Callable[[], _T]) -> _T:
-    """Read or change the holds file in a thread."""
+async def _run_in_thread(work: Callable[[], _T]) -> _T:
     try:
         return await asyncio.to_thread(work)
     except (HoldRefused, OSError) as fault:

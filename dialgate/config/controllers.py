@@ -90,7 +90,7 @@ STAND_INS: Final[yaml_file.StandIns] = {
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """A campaign with its controller and the caller IDs assigned to it, by number in E.164."""
+    """A campaign with its controller, and its assigned caller IDs by E.164 number."""
 
     campaign: Campaign
     controller: Controller
@@ -113,12 +113,11 @@ def build_lines(
             found = [*_campaign_faults(campaign, laws), *_caller_id_faults(controller, campaign)]
             faults.extend(f"campaign {campaign.id}: {fault}" for fault in found)
             lines[campaign.id] = _line(controller, campaign)
-    _mark_shared(lines.values())
+    _mark_shared_caller_ids(lines.values())
     return lines, faults
 
 
-def _mark_shared(lines: Collection[Line]) -> None:
-    """Mark the caller IDs that several controllers present."""
+def _mark_shared_caller_ids(lines: Collection[Line]) -> None:
     presented: dict[str, set[str]] = {}
     for line in lines:
         for number in line.caller_ids:

@@ -16,7 +16,8 @@ _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA"
 def convert_law(data: Any) -> tuple[Law | None, list[str]]:
     """Return the law, or every fault in it.
 
-    If a key has the wrong type, the others are still checked, unless it is `sectors`, `traits` or `regions`, to which sections refer.
+    If a key has the wrong type, the other keys are still checked. The exceptions are `sectors`, `traits` and `regions`, because
+    sections refer to these.
     """
     data = modernise(data)
     read, faults = yaml_file.convert(data, Law)
@@ -44,7 +45,7 @@ def explain_country(value: str) -> str:
 
 
 def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: bool) -> Iterator[str]:
-    """Yield a sentence if `country` has no law. `whole`: all files in `folder` were valid; else one of them may define it."""
+    """Yield a sentence if `country` has no law. `whole`: all files in `folder` are valid; an invalid one could define the law."""
     if country in laws:
         return
     meant = _MISTAKEN.get(country.upper(), country.upper())

@@ -56,7 +56,7 @@ class _Reader:
         proxies, faults = clients.parse_networks(settings.listen.trusted_proxies)
         self.problems.extend(f"listen: trusted_proxies {fault}" for fault in faults)
         webhooks = self._webhooks(self.folder / settings.webhooks)
-        self._check(settings, laws)
+        self._check_dependent_settings(settings, laws)
         hooks = tuple(self._hooks(settings, controllers))
         if self.problems:
             raise ConfigError(self.problems)
@@ -81,8 +81,7 @@ class _Reader:
             drafts=self.drafts,
         )
 
-    def _check(self, settings: Settings, laws: dict[str, Law]) -> None:
-        """Check settings that depend on each other."""
+    def _check_dependent_settings(self, settings: Settings, laws: dict[str, Law]) -> None:
         self.problems.extend(settings_faults(settings))
         self.problems.extend(f"{self.path.name}: {fault}" for fault in url_secrets.faults(settings))
         self.problems.extend(decision_retention.faults(settings.retention, laws | self.drafts))

@@ -115,7 +115,7 @@ def _members(kind: Any) -> Iterator[Any]:
 
 
 def _inner(kind: Any, name: str) -> Iterator[Any]:
-    """Yield the types of the field with this name, or of the entries if the name is empty."""
+    """Yield the types of the field with this name, or of the array's items if the name is empty."""
     if isinstance(kind, type) and issubclass(kind, Struct):
         shape = kind.__struct_config__
         if name and name == shape.tag_field:

@@ -43,7 +43,7 @@ class WebhookError(Exception):
 
 
 class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A reply to a dialer. `body` is JSON. If `form` is set, `body` is an object of texts that is sent as a form."""
+    """A reply to a dialer. `body` is JSON. If `form` is set, all values in `body` are text, and it is sent as a form."""
 
     body: Any
     status: int = 200

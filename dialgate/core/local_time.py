@@ -53,9 +53,11 @@ def place(zone: str, source: HolidaySource, at: Instant) -> Place:
     today = datetime.fromtimestamp(at // SECOND, info).date()
     start = int(datetime(today.year, today.month, today.day, tzinfo=info).timestamp()) * SECOND
     offset = _offset(info, start)
-    shift_at = _shift(info, start, start + _DAYS_AHEAD * DAY)
+    shift_at = _next_offset_change(info, start, start + _DAYS_AHEAD * DAY)
     middle = start - _DAYS_AHEAD * DAY
-    shifted_at = _shift(info, middle, start) or _shift(info, start - DAYS_BACK * DAY, middle)
+    shifted_at = _next_offset_change(info, middle, start) or _next_offset_change(
+        info, start - DAYS_BACK * DAY, middle
+    )
     return Place(
         zone=zone,
         offset=offset,
@@ -72,7 +74,7 @@ def _offset(info: ZoneInfo, at: Instant) -> int:
     return int((offset or timedelta()).total_seconds())
 
 
-def _shift(info: ZoneInfo, start: Instant, end: Instant) -> Instant:
+def _next_offset_change(info: ZoneInfo, start: Instant, end: Instant) -> Instant:
     """Return the first instant after `start` at which the offset differs, or 0.
 
     Comparing both ends is enough: no zone changes its offset and changes it back within two weeks.

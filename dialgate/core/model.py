@@ -180,7 +180,7 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The entry of a number on a call list. `stated`: the number's row says `directory`, not only the whole list."""
+    """The entry of a number on a call list. `stated`: the number's own row says `directory`, not only the list as a whole."""
 
     list: str
     basis: Basis

@@ -74,7 +74,7 @@ class Envelope:
         self._cipher = AESGCM(key)
 
     def close(self, content: bytes, nonce: bytes, about: bytes) -> bytes:
-        """Return the 12-byte nonce, then AES-256-GCM with its 16-byte tag. `open` needs the same `about`."""
+        """Encrypt a message. Return the 12-byte nonce, the AES-256-GCM ciphertext and its 16-byte tag. `open` needs the same `about`."""
         return nonce + self._cipher.encrypt(nonce, content, about)
 
     def open(self, box: bytes, about: bytes) -> bytes:
@@ -94,7 +94,7 @@ class Sealer:
         self._cipher = AESGCM(key)
 
     def seal(self, number: str, nonce: bytes) -> bytes:
-        """Return the 12-byte nonce, then AES-256-GCM of the number with its 16-byte tag."""
+        """Encrypt a number. Return the 12-byte nonce, the AES-256-GCM ciphertext and its 16-byte tag."""
         return nonce + self._cipher.encrypt(nonce, number.encode(), None)
 
     def unseal(self, box: bytes) -> str:
@@ -127,7 +127,7 @@ class KeyedHash:
         self._keyed = blake2b(key=key, digest_size=size)
 
     def digest(self, content: bytes) -> bytes:
-        keyed = self._keyed.copy()  # reuses the hashed key: a quarter of the time of a new keyed hash
+        keyed = self._keyed.copy()  # takes a quarter of the time of a new keyed hash
         keyed.update(content)
         return keyed.digest()
 

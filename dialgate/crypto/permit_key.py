@@ -31,7 +31,7 @@ from dialgate.crypto.keys import KeysUnusable, locked, read_file
 from dialgate.runtime.atomic_write import write_file
 
 _BYTES = 32
-_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (FIPS 186-5)
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # order of P-256 (FIPS 186-5)
 
 
 class _PermitFile(Struct, frozen=True, forbid_unknown_fields=True):

@@ -56,7 +56,7 @@ class FoundDecision(Struct, frozen=True):
 
 
 class Chains:
-    """All chains of a node, read together. Safe while writers run."""
+    """A reader of all chains of a node. Safe while writers run."""
 
     def __init__(self, data: Path) -> None:
         self.readers = {worker: Reader(path) for worker, path in folders(data).items()}
@@ -96,7 +96,7 @@ class Chains:
     def within(
         self, select: Callable[[Reader], Iterator[tuple[Line, Record | OutcomeRecord]]]
     ) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
-        """Yield what `select` returns for each chain in turn."""
+        """Call `select` with the reader of each chain in turn, and yield the results."""
         for reader in self.readers.values():
             yield from select(reader)
 

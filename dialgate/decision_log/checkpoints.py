@@ -56,7 +56,7 @@ PART = ".checkpoints"
 FORMAT: Literal[1] = 1
 _BODY = slice(157, -2)
 _MAX_ENTRIES = 100_000  # entries per `advance`: a log older than checkpoints is covered in several rounds
-_READ_BYTES = 1 << 16  # after each, pause so that the deciding thread can run
+_READ_BYTES = 1 << 16  # bytes between pauses that let the deciding thread run
 _PAUSE = 0.000_2  # seconds
 _DOES_NOT_FOLLOW = "it does not follow the entry before it"
 _Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]

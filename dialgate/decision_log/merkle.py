@@ -109,7 +109,7 @@ class Tree:
         """Return the audit path (RFC 6962, 2.1.1) of leaf number `leaf`, which must not be part of `base`."""
         begin, end, digests = 0, self.size, []
         while end - begin > 1:
-            middle = begin + _split(end - begin)
+            middle = begin + _largest_power_of_two_below(end - begin)
             if leaf < middle:
                 digests.append(self._hash(middle, end))
                 end = middle
@@ -123,10 +123,9 @@ class Tree:
         level = size.bit_length() - 1
         if size == 1 << level and (digest := self._cache.get((level, begin >> level))):
             return digest
-        middle = begin + _split(size)
+        middle = begin + _largest_power_of_two_below(size)
         return _node_hash(self._hash(begin, middle), self._hash(middle, end))
 
 
-def _split(size: int) -> int:
-    """Return the largest power of two below `size`."""
+def _largest_power_of_two_below(size: int) -> int:
     return 1 << (size - 1).bit_length() - 1

@@ -21,7 +21,7 @@ FORMAT: Literal[1] = 1
 ZERO = bytes(32)
 BODY = slice(83, -2)
 _WINDOW = 1 << 14  # bytes
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # msgspec raises the second unchanged
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # msgspec does not convert UnicodeDecodeError
 _HASH = re.compile(rb'\{"hash":"([0-9a-f]{64})","entry":')
 _NAME = re.compile(r"\d{16}\.ndjson")
 

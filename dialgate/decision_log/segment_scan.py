@@ -280,9 +280,9 @@ def _seq_of(line: bytes) -> int | None:
 
 
 def _broken_byte(head: bytes, line: bytes) -> int:
-    """Return the first byte that differs from the line expected for this body and its hash.
+    """Return the position of the first byte that differs from the line expected for this body and its hash.
 
-    If only the body can be modified, return its first byte.
+    If only the body can have been modified, return the position of its first byte.
     """
     own = sha256(head + line[BODY]).hexdigest().encode()
     frame = b'{"hash":"%b","entry":' % own

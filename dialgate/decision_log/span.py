@@ -27,7 +27,7 @@ class Span(Struct, frozen=True, kw_only=True):
 
 
 def begin(reader: Reader, span: Span) -> int:
-    """Return the sequence to start reading from. The first entries from there on may be before `span.since`."""
+    """Return the sequence to start reading from. The first entries read may be older than `span.since`."""
     return max(span.first, _first_since(reader, span.since)) if span.since else span.first
 
 

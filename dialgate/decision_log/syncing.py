@@ -94,7 +94,7 @@ class ThreadSyncing:
 
     def _run(self) -> None:
         while self._woken.get():
-            if self._requests:  # otherwise an earlier sync served it
+            if self._requests:  # empty if an earlier sync has already served the request
                 self._sync_first()
 
     def _sync_first(self) -> None:

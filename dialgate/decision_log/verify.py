@@ -67,7 +67,7 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
 
     Reports at most one fault per segment; entries after a fault are still counted.
 
-    `keys`: public keys by name (`signing`); without them no signature is checked. `against`: the line of a
+    `keys`: public keys by name (`crypto.log_signing`); without them no signature is checked. `against`: the line of a
     checkpoint that was kept elsewhere and must still exist. `open_segment` yields offset and bytes of each
     line of a segment. `listed` replaces the listing of the folder. The archive passes `open_segment` and
     `listed`; both must be picklable, because several processes may scan.

@@ -240,7 +240,7 @@ class DecisionLog:
             self._begin(end, (), now)
 
     def _is_old(self, now: Instant) -> bool:
-        """Return whether the segment is past its time span and not empty."""
+        """Return whether the segment is older than the time span and has entries."""
         old = 0 < self._segment_span <= now - self._opened_at
         return old and self._end.seq > self._first
 

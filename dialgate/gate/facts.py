@@ -120,7 +120,7 @@ class Gatherer:
         self._left_out: dict[str, str] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._caller_ids = CallerIds(config.laws.values())
-        # With the beginning and end of the local day for which an entry is valid.
+        # Each entry begins with the start and end of the local day for which it is valid.
         self._places: dict[tuple[str, str], tuple[Instant, Instant, Place]] = {}
         self._days: dict[str, tuple[Instant, Instant, date]] = {}
         self._countries = {region: law.country for law in config.laws.values() for region in law.covered}

@@ -152,7 +152,7 @@ class Gate:
         return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(requests)
 
     async def _decide_batch(self, requests: list[CallRequest]) -> Sequence[Answer]:
-        """Read, decide, commit and record a batch. Raises `Unavailable`; then nothing was allowed.
+        """Read, decide, commit and record a batch. If it raises `Unavailable`, no call was allowed.
 
         One batch reads at a time, and one commits at a time. A batch may read while the previous one commits, because the
         round trip is the main cost of a shared store. `Overlap` checks whether such a reading may be used.
@@ -176,7 +176,7 @@ class Gate:
         await self._recorder.sync()
         if (
             batch.remembered and self._preparing is None
-        ):  # else the next commit stores how far the log is durable
+        ):  # otherwise the next commit stores the last durable sequence
             self._upkeep.start_noting()
         self._count(requests, batch)
         return batch.public_answers()
@@ -211,7 +211,7 @@ class Gate:
         return await self._store.read(query.subjects, query.keys, query.since)
 
     async def _record(self, batch: Batch) -> None:
-        """Append a batch to the log. Raises `LogUnavailable`; then the log holds no record of the batch."""
+        """Append a batch to the log. If it raises `LogUnavailable`, the log contains no record of the batch."""
         try:
             self._recorder.write(batch.bodies, batch.grounds)
         except LogUnavailable:

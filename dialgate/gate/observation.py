@@ -13,7 +13,7 @@ from dialgate.gate.batch import REPEATED, Batch
 from dialgate.observability.metrics import Metrics
 from dialgate.observability.traces import TracedCall, Traces
 
-_UNLISTED = frozenset({"list.unknown", "registry.unknown"})  # the first reason for a guessed number
+_UNLISTED = frozenset({"list.unknown", "registry.unknown"})  # the possible first reasons for a guessed number
 _RULE_ERROR = "gate.rule_error"
 _NOTED = _UNLISTED | {_RULE_ERROR}
 NAME: Final = "dialgate.observed"  # stable: operators set its level

@@ -19,7 +19,7 @@ class Mark(NamedTuple):
 class Overlap:
     def __init__(self) -> None:
         self._committing: Batch | None = None  # the batch whose commit began last
-        self._recorded: Batch | None = None  # the same once its commit succeeded and it is in the log
+        self._recorded: Batch | None = None  # the batch that was committed and logged last
 
     def mark(self, next_seq: int) -> Mark:
         """Return the current state as a `Mark`, for `may_use`. Call it before a read starts."""

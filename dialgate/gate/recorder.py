@@ -85,15 +85,15 @@ class LogRecorder:
         return self._grounds
 
     def write(self, bodies: Sequence[bytes], grounds: dict[bytes, int]) -> None:
-        """Append bodies to the log; `grounds` holds the sequences of the grounds among them.
+        """Append bodies to the log. `grounds` maps digests to the sequences of the grounds among them.
 
-        Raises `LogUnavailable`; then the log holds none of them.
+        If it raises `LogUnavailable`, the log contains none of them.
         """
         self._write(bodies)
         self._grounds |= grounds
 
     def _write(self, bodies: Sequence[bytes]) -> None:
-        self._write_start = self._steady()  # on a stalled disk the write blocks, not the sync after it
+        self._write_start = self._steady()  # on a stalled disk the write blocks, and not the sync after it
         self.log.write(bodies)
 
     def sync(self) -> asyncio.Future[None]:

@@ -82,7 +82,7 @@ class Pulse:
 class Upkeep:
     """The upkeep of one gate.
 
-    `problems` has a text for each component that fails; the gate is ready while it is empty. `gatherer` holds the sources of facts in
+    `problems` has a text for each component that fails; the gate is ready while there are none. `gatherer` holds the sources of facts in
     use; the gate replaces it when the configuration changes. `chain` is the folder of the log. `lacking` holds the files of recorded
     call lists that are missing or damaged on this node; None while the store is unavailable.
     """
@@ -111,7 +111,7 @@ class Upkeep:
         self._watermark = LedgerWatermark(folder, self._threads.run)
         self._instants = KeptInstants(folder)
         self._health = HealthMetrics(folder, metrics)
-        self._records: list[CallList] = []  # as last read from the store
+        self._records: list[CallList] = []  # the call lists last read from the store
         self._read_again, self._open_again = SharedRun(self._read_lists), SharedRun(self._open_lists)
         self._opening = BackgroundWork(self._open_again, _FAULTS)
         self._verifying = BackgroundWork(self._replace, _FAULTS)
@@ -165,11 +165,11 @@ class Upkeep:
     async def round(self, now: Instant, patience: float | None = PATIENCE) -> None:
         """Do one round at `now`; wait up to `patience` seconds for each background part. Expected errors are reported."""
         for component in ("gate", "keys"):
-            self.works(component)  # a batch that fails reports it again
+            self.works(component)  # the next batch that fails reports the problem again
         self.gatherer.prepare(now)
         is_read = await self._try("store", lambda: self._look_up(patience))
         await self._try("snapshot", lambda: self._renew(now, patience))
-        if is_read:  # if this failed, another node may have retired a list
+        if is_read:  # if the read failed, another node may have retired a list
             # Before the work below, which may wait for a busy disk or store: decisions do not depend on it.
             self.pulse.complete()
             self.works("upkeep")
@@ -304,7 +304,7 @@ class Upkeep:
         lists = await self._threads.run(self.gatherer.open_lists, self._records, self._folder / "lists")
         gatherer = self.gatherer  # a reload may have replaced it meanwhile
         gatherer.use_lists(lists)
-        gatherer.drop_lists(self._records)  # may have been read again since
+        gatherer.drop_lists(self._records)  # the records may have been read again since
         used = {loaded.record.file for loaded in lists.values()}
         self.lacking = frozenset(record.file for record in self._records if not record.retired_at) - used
 

@@ -143,7 +143,7 @@ def _why_empty(tally: Tally) -> str:
 
 
 def names_one_of(path: Path, text: str, home: str) -> bool:
-    """Return whether a text contains a number of the list, because decisions store such texts in clear."""
+    """Return whether a text contains a number of the list. Decisions store such texts in clear, so callers reject them."""
     numbers = number_set.NumberSet.open(path)
     try:
         for reading in redaction.readings(text):

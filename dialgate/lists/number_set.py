@@ -50,7 +50,7 @@ LIMIT: Final = 10**15
 MAGIC: Final = b"\x93NUMSET\n"
 FORMAT: Final = 1
 BLOCK: Final = 10_000
-BLOCKS: Final = 256  # per super-block; look-ups use a shift by 8
+BLOCKS: Final = 256  # blocks per super-block; look-ups use a shift by 8
 GROUPS: Final = 20
 DENSE: Final = GROUPS + BLOCK // 16
 HEADER: Final = struct.Struct("<8sHHHHQIIII32s32s32s")
@@ -307,7 +307,7 @@ class NumberSet:
                 yield run[at:until]
 
     def count(self, begin: int, end: int) -> int:
-        """Count the numbers from `begin` up to but not including `end` from the index. Both must be multiples of 10,000."""
+        """Count the numbers from `begin` up to but not including `end`, using the index. Both must be multiples of 10,000."""
         total = 0
         for span, first in self._supers.items():
             low = max(begin // BLOCK - span * BLOCKS, 0)
@@ -324,7 +324,7 @@ class NumberSet:
         words = np.frombuffer(self._words, "<u2")
         before = words[dense + GROUPS - 1].sum(
             dtype=np.int64
-        )  # before the last group, whose bits are counted next
+        )  # the count before the last group of 512, whose bits are counted next
         bits = words[dense[:, None] + np.arange(GROUPS + (GROUPS - 1) * 32, DENSE)]
         return int(sizes[sizes != DENSE].sum() + before + np.bitwise_count(bits).sum(dtype=np.int64))
 

@@ -116,7 +116,7 @@ def signed_text(manifest: Manifest) -> bytes:
 
 
 class Part(Struct, frozen=True, kw_only=True):
-    """The summary of a snapshot file. `newest_consulted_at` and `oldest_consulted_at` are of the answers in use, or 0."""
+    """The summary of a snapshot file. The consultation times are those of the newest and the oldest answer in use, or 0."""
 
     registry: str
     controller: str

@@ -31,7 +31,7 @@ _ROWS_AT_ONCE: Final = 500
 _CHARACTERS_AT_ONCE: Final = 1 << 20
 _MOST_COLUMNS: Final = 1_024
 _LONGEST_CELL: Final = 32_767
-# Maximum unpacked bytes of an XLSX: Excel's million rows with some columns, and texts that are held in memory.
+# Maximum unpacked bytes of an XLSX. Enough for Excel's million rows with a few columns; texts are held in memory.
 _MOST_UNPACKED: Final = 1 << 30
 _MOST_PARTS: Final = 10_000
 _MOST_SHARED: Final = 1 << 27

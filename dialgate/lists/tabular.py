@@ -202,7 +202,10 @@ def _cell(cells: list[str], at: int) -> str:
 
 
 def _encoding(head: bytes) -> str:
-    """Return the encoding by its byte order mark, or by its zero bytes (UTF-16); else UTF-8 if valid, or windows-1252."""
+    """Detect the encoding from the byte order mark, or UTF-16 from zero bytes.
+
+    Otherwise return UTF-8 if the bytes are valid, and windows-1252 if not.
+    """
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name

@@ -179,8 +179,8 @@ class Metrics:
         self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
 
         self._retention(counter, gauge)
-        self._state(counter, gauge)
-        self._shared(counter, gauge)
+        self._create_upkeep_metrics(counter, gauge)
+        self._create_shared_store_metrics(counter, gauge)
         info = "Version, whether the hot path is compiled, and the hash of the configuration."
         self.info = Info("dialgate", info, registry=registry)
         law = "The law in force on this node, by the hash of each country's file."
@@ -195,8 +195,7 @@ class Metrics:
         waits = "1 while retention destroys nothing because the clock jumped; see `dialgate clock confirm`."
         self.retention_unconfirmed = gauge("dialgate_retention_unconfirmed", waits)
 
-    def _shared(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
-        """Create the metrics of gates that share a store."""
+    def _create_shared_store_metrics(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.nodes = gauge("dialgate_nodes", "Gates that share the store, including this one.")
         outdated = "Gates that share the store and run an older configuration or version than another."
         self.nodes_outdated = gauge("dialgate_nodes_outdated", outdated)
@@ -205,8 +204,7 @@ class Metrics:
         unasked = "Replicas of the store that could become its master, beyond the setting `replicas`."
         self.replicas_unasked = gauge("dialgate_store_replicas_unasked", unasked)
 
-    def _state(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
-        """Create the metrics that upkeep updates once a second."""
+    def _create_upkeep_metrics(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.ready = gauge(
             "dialgate_ready", "1 while the component works. The gate needs every component.", ("component",)
         )

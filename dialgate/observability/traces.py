@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class NoTracing(Exception):
-    """The error for configured traces without the SDK. The text says what to do."""
+    """The error if traces are configured but the SDK is not installed. The text says what to do."""
 
 
 class TracedCall(Struct, frozen=True):

@@ -91,7 +91,7 @@ class KeptInstants:
             if latest and now - latest > DAY and self.jump() is None:
                 self._note(
                     Jump(since=latest, to=now)
-                )  # before the write: a crash in between must not lose it
+                )  # before the write, so that a crash in between does not lose the jump
             _write(fd, now)
 
     def confirm(self, now: Instant, by: str, reason: str) -> Confirmed:

@@ -21,14 +21,14 @@ def confine(memory: int, seconds: int) -> None:
     killed if memory runs out.
     """
     _lower(resource.RLIMIT_AS, _size() + memory)
-    # A higher hard limit: at the soft limit the kernel sends SIGXCPU, which the parent can recognise.
+    # The hard limit is higher: at the soft limit the kernel sends SIGXCPU, which the parent can recognise.
     _lower(resource.RLIMIT_CPU, seconds, more=1)
     _lower(resource.RLIMIT_CORE, 0)
     os.nice(_NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    with suppress(OSError, AttributeError):  # only Linux has it
+    with suppress(OSError, AttributeError):  # prctl exists only on Linux
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -8,7 +8,7 @@ from dialgate.core.model import Instant
 
 
 class Presence(Struct, frozen=True, kw_only=True):
-    """A gate process that shares the store, as of `at`.
+    """The state of a gate process that shares the store, reported at `at`.
 
     `config`: hash of the settings that all gates must have in common. `log`: name of its decision log, in the
     folder `place`.

@@ -44,13 +44,11 @@ from dialgate.store.sqlite_keys import StoredKeys
 from dialgate.store.write_buffer import WriteBuffer
 
 RETRY = 0.002  # seconds between attempts of the near connection on a locked file
-BULK = (
-    1_000  # after appending so many entries, restart the write-ahead log: a gate may not be running to do it
-)
-BUFFER_ROWS = 65_536  # attempts and answers written together: the more, the fewer pages per row
+BULK = 1_000  # appended entries after which a writer restarts the write-ahead log itself, in case no gate is running
+BUFFER_ROWS = 65_536  # attempts and answers written together; a larger buffer writes fewer pages per row
 
 _PAUSE = 0.002  # seconds between statements of a background write
-_MANY_BUFFERS = 3  # with more buffers to write, do not pause
+_MANY_BUFFERS = 3  # if more buffers are waiting, do not pause
 _MAX_BUFFERS = 8  # in memory, about 20 MB each
 _FEW_ROWS = 4_096  # a buffer with fewer rows is flushed during maintenance
 _YIELD = 0.12  # seconds between parts of a buffer: processes waiting for the lock poll every 0.1 s
@@ -458,7 +456,7 @@ class SqliteStore:
     async def close(self) -> None:
         if not self._closed:
             await self._stored.close()
-            with suppress(StoreUnavailable):  # the decision log has them
+            with suppress(StoreUnavailable):  # the decision log contains the rows that were not written
                 await self._flush()
             self._closed = True
             for worker in (self._buffer_writer, self._reader, self._ledger_writer):

@@ -17,7 +17,7 @@ from dialgate.store import sqlite_tables as tables
 from dialgate.store.key_filter import KeyFilter
 from dialgate.store.sqlite_connection import WAIT, Connection
 
-# Ledger entries that a read adds on the event loop. After more, as from a bulk import, a thread fills the filter again.
+# Maximum ledger entries that a read adds on the event loop. If there are more, a thread fills the filter again.
 CATCH_UP = 10_000
 _CHUNK = 500  # keys added before the filling thread releases the interpreter
 
@@ -29,10 +29,10 @@ class StoredKeys:
         self._connection = Connection(path, wait=WAIT, synchronous="NORMAL")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-filter", initializer=lower_priority)
         self._filter: KeyFilter | None = None
-        self._seq = 0  # ledger entries up to here are in the filter
-        self._database: sqlite3.Connection | None = None  # for which the filter is valid
+        self._seq = 0  # ledger entries up to this sequence are in the filter
+        self._database: sqlite3.Connection | None = None  # the connection for which the filter is valid
         self._filling: asyncio.Task[None] | None = None
-        self._added: list[bytes] = []  # during filling
+        self._added: list[bytes] = []  # keys added while a new filter is being filled
 
     def add(self, keys: Sequence[bytes]) -> None:
         """Add keys of attempts and answers. Call it before they are written."""

@@ -50,10 +50,10 @@ MIGRATIONS: tuple[str, ...] = (
     "ALTER TABLE position ADD COLUMN reached INTEGER NOT NULL DEFAULT 0; UPDATE position SET reached = seq",
 )
 
-MAX_KEYS = 512  # per query
+MAX_KEYS = 512  # keys per query
 _BATCH_ROWS = 256  # rows per statement: preparing them blocks the thread that decides
-FORGET_ROWS = 1_000  # per transaction, so that commits can run in between
-_DROP_ROWS = 20_000  # per transaction; each one scans the table
+FORGET_ROWS = 1_000  # rows per transaction, so that commits can run in between
+_DROP_ROWS = 20_000  # rows per transaction; each transaction scans the table
 LONG_LOG = 16_384  # pages (64 MiB): a longer write-ahead log is restarted
 
 ENTRY = "SELECT seq, subject, at, controller, actor, channel, proof, sealed, event FROM ledger "
@@ -233,7 +233,7 @@ def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
 
 def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
     at, decision, campaign, basis, result, subject = row
-    if result not in RESULT_RANK:  # otherwise it would get into records, which could not be read
+    if result not in RESULT_RANK:  # otherwise the gate would write records that it cannot read
         raise StoreUnavailable(f"attempt {decision} has a result of a newer dialgate: install that version")
     return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
 
@@ -254,8 +254,7 @@ def remember(db: sqlite3.Connection, answers: Iterable[Remembered], pause: float
 
 
 @cache
-def _insert_batch(insert: str) -> str:
-    """Return a statement that inserts `_BATCH_ROWS` rows."""
+def _batch_insert_statement(insert: str) -> str:
     before, row, after = _ONE_ROW.split(insert)
     return f"{before}VALUES {', '.join([row] * _BATCH_ROWS)}{after}"
 
@@ -263,11 +262,11 @@ def _insert_batch(insert: str) -> str:
 def _write(
     db: sqlite3.Connection, insert: str, rows: Iterable[tuple[int | str | bytes, ...]], pause: float = 0
 ) -> None:
-    # `executemany` takes and releases the interpreter for each row, and the thread that decides would wait for it each time.
+    # `executemany` takes and releases the interpreter lock for each row; the thread that decides would wait each time.
     iterator = iter(rows)
     while batch := list(islice(iterator, _BATCH_ROWS)):
         if len(batch) == _BATCH_ROWS:
-            db.execute(_insert_batch(insert), tuple(chain.from_iterable(batch)))
+            db.execute(_batch_insert_statement(insert), tuple(chain.from_iterable(batch)))
         else:
             db.executemany(insert, batch)
         if pause:

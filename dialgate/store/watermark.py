@@ -1,7 +1,8 @@
-"""The watermark of the ledger: the newest sequence known to be durable, in `ledger.durable` in the data folder, in decimal.
+"""The watermark of the ledger: the newest sequence known to be durable.
 
-A store whose ledger ends before the watermark has lost revocations and is refused. Such a store was emptied, restored from an
-older copy, or replaced without copying. Backups do not contain the file, so a restored folder is accepted.
+It is stored as a decimal number in `ledger.durable` in the data folder. A store whose ledger ends before the watermark has lost
+revocations and is refused. Such a store was emptied, restored from an older copy, or replaced without copying. Backups do not
+contain the file, so a restored folder is accepted.
 """
 
 import asyncio

@@ -78,7 +78,7 @@ _decode_type = msgspec.json.Decoder(_Entry).decode
 
 
 class ToColumns:
-    """A converter of one segment to columns. `elsewhere` returns the body of an entry in another segment."""
+    """A converter of one segment's entries to columns. `elsewhere` returns the body of an entry in a different segment."""
 
     def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:
         self._id = log.encode()

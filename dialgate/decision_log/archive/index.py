@@ -152,13 +152,12 @@ def _part(fd: int, array: int, begin: int, end: int) -> Items:
     start, stop = pages.start * _PAGE_BYTES, min(pages.stop * _PAGE_BYTES, array)
     raw = os.pread(fd, stop - start, _HEADER_BYTES + start)
     sums = os.pread(fd, len(pages) * _SUM_BYTES, _HEADER_BYTES + array + pages.start * _SUM_BYTES)
-    if len(raw) != stop - start or sums != _sums(raw):
+    if len(raw) != stop - start or sums != _page_checksums(raw):
         raise ValueError("the index is damaged: run `dialgate log archive --index` to rebuild it")
     return np.frombuffer(raw, np.uint32, end - begin, begin * _ITEM_BYTES - start)
 
 
-def _sums(raw: bytes) -> bytes:
-    """Return the checksum of each page."""
+def _page_checksums(raw: bytes) -> bytes:
     view = memoryview(raw)
     sums = [crc32(view[at : at + _PAGE_BYTES]) for at in range(0, len(raw), _PAGE_BYTES)]
     return np.array(sums, "<u4").tobytes()
@@ -290,7 +289,7 @@ def _write(file: BinaryIO, name: str, count: int, parts: Iterator[Items]) -> Non
             file.write(values.tobytes())
         offset += part.shape[1]
     file.seek(_HEADER_BYTES)
-    sums = b"".join(_sums(raw) for raw in iter(partial(file.read, _MAX_IN_MEMORY), b""))
+    sums = b"".join(_page_checksums(raw) for raw in iter(partial(file.read, _MAX_IN_MEMORY), b""))
     file.write(sums)
     size = file.tell()
     file.seek(0)

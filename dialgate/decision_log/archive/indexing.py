@@ -32,7 +32,7 @@ def update_indexes(folder: Path, *, rebuild: bool = False) -> None:
     for first, path in segments(folder):
         if path.suffix == PACKED and not covered.covers(first):
             _index(path)
-    while run := _run(index.indexes(folder)):
+    while run := _indexes_to_merge(index.indexes(folder)):
         damaged = [entry for entry in run if not index.is_intact(entry)]
         if damaged:
             _drop(damaged)
@@ -79,7 +79,7 @@ def _drop(indexes: list[Index]) -> None:
         entry.path.unlink()
 
 
-def _run(indexes: list[Index]) -> list[Index]:
+def _indexes_to_merge(indexes: list[Index]) -> list[Index]:
     """Return the indexes to merge next, oldest first, or an empty list."""
     for end in range(len(indexes), 1, -1):
         run = _run_before(indexes[:end])

@@ -147,7 +147,7 @@ class PackedSegment:
         self.first, self._log = header.first, header.log
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield offset and bytes of each line of the segment before it was packed, including its header."""
+        """Yield the offset and bytes of each line of the original segment, including its header."""
         line = _line(self._hashes[0], self._header)
         offset = 0
         yield offset, line

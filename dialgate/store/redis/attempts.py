@@ -34,7 +34,7 @@ class RedisAttempts(RedisRecovery):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._since: Instant = 0
-        self._nothing = Known()  # the same object while the ledger's newest sequence is the same
+        self._nothing = Known()  # reused while the ledger's newest sequence is unchanged
         self._own: set[str] = set()  # the logs that this process writes
 
     async def read(
@@ -42,7 +42,7 @@ class RedisAttempts(RedisRecovery):
     ) -> Reading:
         if self._unknown_commits:
             await self._undo_unknown_commits()
-        durable = self._durable  # entries acknowledged during the read need not be in it
+        durable = self._durable  # taken before the read, which may lack entries acknowledged during it
         distinct = list(dict.fromkeys(subjects))
         request = (
             "MGET",
@@ -160,7 +160,7 @@ class RedisAttempts(RedisRecovery):
                 names = [reservation.attempt.decision for reservation in reservations] + [
                     answer.decision for answer in remembered
                 ]
-                await self._uncount(position.log, map(seq_of, names))
+                await self._remove_decisions(position.log, map(seq_of, names))
                 outcome = await self._run_commit(position.log, command)
         except StoreUnavailable:
             self._mark_commit_unknown(position)
@@ -194,7 +194,7 @@ class RedisAttempts(RedisRecovery):
         ]
         answered = [(seq_of(answer.decision), answer.key) for answer in remembered]
         attempts, answers = sequence_index.runs(counted), sequence_index.runs(answered)
-        lasting = _newest(remembered)
+        lasting = _newest_by_key(remembered)
         highest = max(max(counted, default=_NONE)[0], max(answered, default=_NONE)[0], position.seq)
         known = [(at, values[subject]) for at, subject in enumerate(watched) if values[subject]]
         attempt_names, answer_names = self._index_prefix("a:", log), self._index_prefix("g:", log)
@@ -220,7 +220,7 @@ class RedisAttempts(RedisRecovery):
     async def release(self, decisions: Sequence[str], position: Position) -> None:
         try:
             for log, seqs in by_log(decisions).items():
-                await self._uncount(log, seqs)
+                await self._remove_decisions(log, seqs)
             await self._note(position)
         except StoreUnavailable:
             self._mark_commit_unknown(position)
@@ -238,8 +238,7 @@ class RedisAttempts(RedisRecovery):
         self._since = before
 
 
-def _newest(remembered: Sequence[Remembered]) -> Collection[Remembered]:
-    """Return the latest answer for each key."""
+def _newest_by_key(remembered: Sequence[Remembered]) -> Collection[Remembered]:
     newest: dict[bytes, Remembered] = {}
     for answer in remembered:
         earlier = newest.get(answer.key)

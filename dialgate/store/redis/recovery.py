@@ -34,8 +34,7 @@ class RedisRecovery(RedisCommands):
     async def _note(self, position: Position) -> None:
         await self._run_replicated([("HSET", self._of_positions, position.log, position.seq)])
 
-    async def _uncount(self, log: str, seqs: Iterable[int]) -> None:
-        """Remove the attempts and remembered answers of these decisions."""
+    async def _remove_decisions(self, log: str, seqs: Iterable[int]) -> None:
         for chunk, some in sequence_index.chunks(seqs).items():
             names, keys = self._index_prefix("a:", log) + chunk, self._index_prefix("g:", log) + chunk
             subjects, answers = await self.together([("GET", names), ("GET", keys)])
@@ -95,7 +94,7 @@ class RedisRecovery(RedisCommands):
         """Remove a log's attempts and remembered answers from sequence `lowest` on, then store its `position`."""
         top = await self.run("HGET", self._of_positions, f"{log} top")
         for start in range(lowest, int(top or 0) + 1, _AT_ONCE):
-            await self._uncount(log, range(start, min(start + _AT_ONCE, int(top) + 1)))
+            await self._remove_decisions(log, range(start, min(start + _AT_ONCE, int(top) + 1)))
         await self._note(Position(log, position))
 
     def _mark_commit_unknown(self, position: Position) -> None:

@@ -85,7 +85,7 @@ class RedisResults(RedisAttempts):
     ) -> None:
         await self._fence(log)
         self._own.add(log)
-        await self.note_durable(log, head)  # a log that was restored may end before
+        await self.note_durable(log, head)  # a restored log may end before the recorded sequence
         await self._drop(log, head + 1, head)
         self._unknown_commits.pop(log, None)
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):

@@ -36,7 +36,7 @@ def chunks(seqs: Iterable[int]) -> dict[bytes, list[int]]:
 
 
 def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
-    """Group names into runs.
+    """Group names of consecutive decisions into runs. `named`: pairs of sequence and name.
 
     Raises `ValueError` if a name does not have 16 bytes, because it would overlap the next name.
     """

@@ -38,7 +38,7 @@ _ADVICE = "check that it is running, can be reached, and is set up as docs/how-t
 _PROBE_SECONDS = 0.05
 # The server is not the master now and has executed nothing. `ClusterDownError` includes MASTERDOWN.
 _NOT_MASTER: Final = (MovedError, ReadOnlyError, ClusterDownError, BusyLoadingError)
-_Node: TypeAlias = dict[str, Any]  # the arguments of a connection: host and port, or path
+_Node: TypeAlias = dict[str, Any]  # keyword arguments of a connection: host and port, or path
 
 
 class Lookup(Protocol):
@@ -245,7 +245,7 @@ class Server:
             while len(replies) < count:
                 try:
                     replies.append(await connection.read_response())
-                except ResponseError as error:  # the replies after it must be read too
+                except ResponseError as error:  # the replies after an error must be read too
                     replies.append(error)
         finally:
             await master.put_back(connection, reusable=len(replies) == count)
@@ -332,7 +332,7 @@ def _parse(url: str, patience: float, tag: bytes) -> tuple[Callable[..., Abstrac
     options = {
         **common,
         **user,
-        "socket_timeout": None,  # `ask` has one for the whole round trip
+        "socket_timeout": None,  # `ask` sets a timeout for the whole round trip
         "socket_connect_timeout": patience,
     }
     lookup = {**common, "socket_timeout": patience / 2, "socket_connect_timeout": patience / 2}

@@ -1,11 +1,17 @@
--- Count attempts, remember answers, store the position, and return {}. Or write nothing, and return {-1} if a decision id is in use for
--- another subject, {-2, the fence} if the log's fence was raised, {-3} if a watched value changed since it was read.
--- KEYS: positions; the watched subjects, those that get lines first; the chunk of each run of attempts' names, then of answers' names;
--- each answer; the hash of durable sequences.
--- ARGV: log, its new position, highest sequence written, lowest (empty: no attempt), fence (or empty), the last sequence on the log's
--- disk, life of an attempt and of an answer in ms; the numbers of subjects that get lines, of watched subjects, of runs of attempts'
--- names, of runs of answers' names, of watched subjects with a value; for each of these its place, the value that was read, and whether
--- it expires; the lines; for each run its offset and names; the value of each answer, which begins with its instant.
+-- Count attempts, remember answers, store the position, and return {}. Otherwise write nothing, and return
+--   {-1} if a decision id is in use for a different subject,
+--   {-2, fence} if the log's fence was raised,
+--   {-3} if a watched value changed since it was read.
+-- KEYS: the hash of positions; the watched subjects, those that get lines first; the index chunk of each run of attempts, then of each
+-- run of answers; the key of each answer; the hash of durable sequences.
+-- ARGV, in this order:
+--   the log, its new position, the highest and the lowest sequence written (lowest empty without attempts), the fence (or empty),
+--   the last sequence on the log's disk, the life of an attempt and of an answer in ms;
+--   the numbers of subjects that get lines, of watched subjects, of runs of attempts, of runs of answers, of watched subjects with a value;
+--   for each watched subject with a value: its place, the value that was read, and whether it expires;
+--   the lines;
+--   for each run: its offset and its names;
+--   the value of each answer, which begins with its instant.
 local call, number = redis.call, tonumber
 local log, position, top, lowest, fence, durable, life, remembers, changed, watched, counted, given, known = unpack(ARGV, 1, 13)
 changed, watched, counted, given, known = number(changed), number(watched), number(counted), number(given), number(known)
@@ -32,7 +38,7 @@ for n = 1, watched do
     if seen[n] ~= (read[n] or false) then return {-3} end
 end
 
--- After the comparison: an emptied server has another fence too, and must report the change.
+-- After the comparison, because an emptied server also has a different fence, and must report the change.
 local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
 if fence ~= '' and (held[1] or '0') ~= fence then return {-2, number(held[1] or 0)} end
 

@@ -1,9 +1,13 @@
--- Append to the ledger and remove from it in one step. Return the first new sequence; or false, with nothing written, if a value changed
--- since it was read; or {end}, with nothing written, if the ledger ends before the sequence that it is known to have reached.
+-- Append to the ledger and remove from it in one step. Return the first new sequence. Otherwise write nothing, and return
+--   false if a value changed since it was read,
+--   {end} if the ledger ends before the sequence that it is known to have reached.
 -- KEYS: the sequence, the fingerprint of the keys, the subject of each new entry, each subject whose value is replaced.
--- ARGV: the required fingerprint (empty: any), the sequence known to be reached; the key prefix of the index of subjects, and how many
--- subjects one chunk of it holds; the number of new entries, and for each its line after the sequence; for each replaced value the old, the new, and
--- its life in ms (0: no expiry); then the sequences to remove.
+-- ARGV, in this order:
+--   the required fingerprint (empty: any), the sequence known to be reached;
+--   the key prefix of the index of subjects, and the number of subjects in one chunk of the index;
+--   the number of new entries, and for each entry its line after the sequence;
+--   for each replaced value: the old value, the new value, and its life in ms (0: no expiry);
+--   the sequences to remove.
 local order, places, comes = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local others, at = #KEYS - 2 - comes, 5 + comes
 if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then

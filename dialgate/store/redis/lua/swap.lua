@@ -1,6 +1,9 @@
--- Replace values and clear names in their chunks; or return 0, with nothing written, if a value changed since it was read.
--- KEYS: the replaced values, then the chunks. ARGV: the number of replaced values; for each the old value, the new one (empty: delete),
--- its life in ms (0: no expiry); for each chunk the number of names to clear, and the offset of each.
+-- Replace values and clear names in index chunks. Return 0, with nothing written, if a value changed since it was read.
+-- KEYS: the replaced values, then the chunks.
+-- ARGV, in this order:
+--   the number of replaced values;
+--   for each value: the old value, the new value (empty: delete), and its life in ms (0: no expiry);
+--   for each chunk: the number of names to clear, and the offset of each.
 local replaced, at = tonumber(ARGV[1]), 1
 for n = 1, replaced do
     if (redis.call('GET', KEYS[n]) or '') ~= ARGV[3 * n - 1] then return 0 end
