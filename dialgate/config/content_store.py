@@ -1,4 +1,4 @@
-"""The archive of laws and configurations. Decision records refer to it by content hash, so it is kept as long as they are.
+"""The archive of laws and configurations. Decision records refer to it by content hash, so it is kept as long as the records.
 
 It is a folder of files. Each file is named by the SHA-256 of its content (64 hexadecimal digits) and is never changed.
 

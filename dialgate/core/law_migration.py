@@ -1,6 +1,6 @@
-"""The translation of country files with older keys, so that rules know only the current ones. Pure.
+"""The translation of country files with older keys into the current keys, the only ones that the rules know.
 
-Archived files must load for as long as decisions refer to them. A value that an older version would have refused is left in place:
+Archived files must load for as long as decisions refer to them. A value that an older version would have refused is kept, so that
 the check of the translated file reports it.
 """
 
@@ -46,12 +46,12 @@ def _adherents(section: dict[str, Any]) -> None:
 
 
 def _rename_codes(law: dict[str, Any]) -> None:
-    """Make codes of conduct traits."""
+    """Move the codes of conduct to the traits."""
     if isinstance(law.get("codes"), list) and isinstance(law.get("traits", []), list):
         law["traits"] = [*law.get("traits", []), *law.pop("codes")]
 
 
-# Before sections had the scope `kinds`, these had a required key of that name.
+# Older versions of these sections had a required key `kinds`, before every section got the scope `kinds`.
 _RENAMED = {
     "diallable": _rename("kinds", "allows"),
     "foreign_ingress": _rename("kinds", "bars"),

@@ -91,8 +91,8 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The properties of the called number, without its digits.
 
-    `problem` says why it is invalid, or that the law of its region is a draft. `places`: the subdivisions of `region` that the
-    person may be in, such as `US-FL`. Empty: not known.
+    `problem` says why the number is invalid, or that the law of its region is a draft. `places`: the subdivisions of `region`
+    that the person may be in, such as `US-FL`; empty if they are not known.
     """
 
     kind: Kind
@@ -105,7 +105,7 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The controller (*titolare*), on whose behalf the call is made.
 
     `sistan`: a body of the national statistical system (D.Lgs. 322/1989). `consent_after_listing`: the documented
-    exception of L. 5/2018 art. 1 c. 6 is enabled. `traits`: what the controller is, in words of the country files.
+    exception of L. 5/2018 art. 1 c. 6 is enabled. `traits`: properties of the controller, as named in the country files.
     """
 
     id: str
@@ -118,8 +118,8 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A campaign. If it is unknown (`known` is False), it has the strictest properties: automated calls for sale.
 
-    `profiling`: the people to call are selected by their habits or tastes. `dial_mode`: how calls are dialled; if it is empty, the
-    sections about any of the modes apply.
+    `profiling`: the people to call are selected by their habits or tastes. `dial_mode`: how calls are dialled. If it is empty, the
+    sections for all modes apply.
     """
 
     id: str

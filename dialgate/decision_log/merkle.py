@@ -1,8 +1,8 @@
 """The Merkle tree of RFC 6962 (2.1) over the bodies of entries. Entry 1 is leaf 0.
 
-A `Span` is a "compact range": leaves `begin` to `end` as their largest complete subtrees, only a few hashes. The next leaf or
-span can be appended without reading earlier leaves. So the cost of a checkpoint depends on the new entries only. Processes can
-scan segments in parallel, and a proof needs no leaf before the last checkpoint.
+A `Span` is a "compact range": it stores the leaves `begin` to `end` as their largest complete subtrees, which are only a few
+hashes. The next leaf or span can be appended without reading earlier leaves. So the cost of a checkpoint depends only on the new
+entries. Processes can scan segments in parallel, and a proof needs no leaf before the last checkpoint.
 """
 
 from collections.abc import Iterable, Sequence

@@ -66,7 +66,7 @@ def month(name: str) -> Span:
 
 
 def _first_since(reader: Reader, at: Instant) -> int:
-    """Return a sequence at most about `_STRIDE` before the first entry at or after `at`.
+    """Return a sequence that is at most about `_STRIDE` before the first entry from `at` on.
 
     A gate's clock never goes back, so a binary search within one segment is enough. Each probe may read the
     segment from its start.

@@ -136,7 +136,7 @@ class Gatherer:
         fresh._snapshot = self._snapshot
         fresh._lists = self._lists
         fresh.load_proofs(tuple(self.proofs.values()))
-        fresh._arrange()
+        fresh._index_by_campaign()
         return fresh
 
     def prepare(self, at: Instant) -> None:
@@ -187,10 +187,9 @@ class Gatherer:
         """Use `lists` from the next batch on. Call it in the event loop."""
         if lists != self._lists:
             self._lists = lists
-            self._arrange()
+            self._index_by_campaign()
 
-    def _arrange(self) -> None:
-        """Index the lists by campaign. A list serves only campaigns of the same controller."""
+    def _index_by_campaign(self) -> None:
         self._files = {}
         self._by_campaign = {
             name: tuple(
@@ -271,12 +270,7 @@ class Gatherer:
     # ---- its facts ---------------------------------------------------------------------------------------------------
 
     def facts(
-        self,
-        question: Question,
-        caller_id: CallerId,
-        known: Known,
-        file_facts: FileFacts,
-        at: Instant,
+        self, question: Question, caller_id: CallerId, known: Known, file_facts: FileFacts, at: Instant
     ) -> Facts:
         law = self.config.laws[question.country]
         line = question.line

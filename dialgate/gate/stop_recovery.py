@@ -126,7 +126,7 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 
 
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
-    """Return the stop that an outcome proves, or None if the store has no attempt of the call to take the subject from.
+    """Return the stop that an outcome proves, with the subject of the call's attempt; None if the store has no such attempt.
 
     Used for calls that were allowed by a gate whose log is not on this node.
     """

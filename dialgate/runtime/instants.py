@@ -29,7 +29,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class ClockUnconfirmed(Unavailable):
-    """The error for an unconfirmed jump of the clock: retention does not run."""
+    """The error for an unconfirmed clock jump, which stops retention."""
 
     component = "clock"
 

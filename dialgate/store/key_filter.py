@@ -10,7 +10,7 @@ _MAX_BITS = 1 << 32  # 512 MiB
 
 
 class KeyFilter:
-    """A Bloom filter: answers "not in the database" for most absent keys without a query.
+    """A Bloom filter that recognises most absent keys without a database query.
 
     Keys that were added are never reported absent. With two bits per key and up to `keys` keys, about one in
     250 absent keys is reported as possibly present. Python's hash differs between processes, so a filter

@@ -51,7 +51,7 @@ class StoredKeys:
         return not self._filter.select(keys)
 
     def catch_up(self, db: sqlite3.Connection, seq: int) -> None:
-        """Add the keys of ledger entries up to `seq`, the newest.
+        """Add the keys of all new ledger entries. `seq` is the newest sequence.
 
         Call it in the same transaction as the query for keys.
         """

@@ -52,7 +52,7 @@ class RedisCallLists(RedisCommands):
         return [_proof.decode(body) for body in bodies.values()]
 
     async def put_proof(self, proof: CallerIdProof) -> None:
-        """Keep the later of two proofs; of two with the same instant, the one stored last."""
+        """Store a proof unless a later one exists. Of two proofs with the same instant, the one stored last is kept."""
         key, field = self.key("proofs"), f"{proof.controller}\0{proof.caller_id}"
         while True:
             body = await self.run("HGET", key, field)
