@@ -1,6 +1,7 @@
 """The reference pages that are generated from the code. `make reference` writes them, and a test checks that they are current."""
 
 import ast
+import functools
 import inspect
 import json
 import re
@@ -34,6 +35,7 @@ from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES
 from dialgate.observability.metrics import Calls, Metrics
+from dialgate.report import law_page
 from docs import error_messages
 from docs.record_format import record_format
 from registry_sync import cli as sync_cli
@@ -336,7 +338,18 @@ A section without a default may be left out; its own defaults then apply.
 
 
 def country_file() -> str:
-    plain = {"country", "name", "zone", "holidays", "sectors", "traits", "regions", "draft", "missing"}
+    plain = {
+        "country",
+        "name",
+        "zone",
+        "holidays",
+        "sectors",
+        "traits",
+        "regions",
+        "draft",
+        "missing",
+        "unconfirmed",
+    }
     lists: list[str] = []
     for field in types.type_info(law.Law).fields:  # type: ignore[attr-defined]
         if field.name in plain:
@@ -562,6 +575,53 @@ def _shape(schema: Mapping[str, Any]) -> str:
     return words.get(schema.get("type", ""), "any")
 
 
+def read_laws() -> dict[str, law.Law]:
+    paths = sorted((ROOT / "config/countries").glob("*.yaml"))
+    return {path.stem: law.parse_law(yaml.safe_load(path.read_text("utf-8"))) for path in paths}
+
+
+def countries() -> str:
+    rows = []
+    for name, read in read_laws().items():
+        sections = [section for kind in law.SECTIONS for section in getattr(read, kind)]
+        rows.append(
+            (
+                f"[{read.name}](countries/{name}.md)",
+                "draft" if read.draft else "complete",
+                str(len(sections)),
+                str(max(section.starts for section in sections)),
+                str(len(read.missing)),
+                str(len(read.unconfirmed)),
+            )
+        )
+    pages = "\n".join(f"countries/{name}" for name in read_laws())
+    return f"""
+The country files in `config/countries/`, with the state of November 2026. None of them is legal advice: let counsel read a file before you use it.
+
+A *draft* does not express all rules of its country. The gate denies every call there with `law.draft` until `accept_drafts` in `dialgate.yaml`
+names the country. Each page says what a file does not express, and which facts are not confirmed; there the file takes the safe side.
+
+{table(("country", "state", "sections", "newest section", "not expressed", "not confirmed"), rows)}
+
+`dialgate country show FR --at 2026-09-01` shows the law of one day, `dialgate country diff` what changes between two.
+
+```{{toctree}}
+:hidden:
+
+{pages}
+```
+"""
+
+
+def country_page(name: str) -> str:
+    read = read_laws()[name]
+    return f"""
+`config/countries/{name}.yaml` as a table, with all sections of the past and the future. [Countries](../countries.md) lists the other files.
+
+{law_page.markdown(law_page.law_page(read, None))}
+"""
+
+
 PAGES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "http-api": ("HTTP API", http_api),
     "reasons": ("Reason codes", reasons),
@@ -573,6 +633,11 @@ PAGES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "metrics": ("Metrics", metrics),
     "alerts": ("Alerts", alerts),
     "record-format": ("Record format", record_format),
+    "countries": ("Countries", countries),
+    **{
+        f"countries/{name}": (read.name, functools.partial(country_page, name))
+        for name, read in read_laws().items()
+    },
 }
 
 
@@ -583,6 +648,7 @@ def render(name: str) -> str:
 
 
 def write_pages() -> None:
+    (FOLDER / "countries").mkdir(exist_ok=True)
     for name in PAGES:
         (FOLDER / f"{name}.md").write_text(render(name), "utf-8")
 

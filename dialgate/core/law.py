@@ -439,6 +439,8 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     """Whether the file is unfinished. The gate denies every call to the country's numbers unless `accept_drafts` names the country."""
     missing: tuple[str, ...] = ()
     """The rules of the country that the file does not express, one sentence each. `dialgate country show` lists them."""
+    unconfirmed: tuple[str, ...] = ()
+    """The facts that are not confirmed, one sentence each with what the file assumes. `dialgate country show` lists them."""
     regions: tuple[str, ...] = ()
     """Regions of the numbering plan that the law covers, such as `RE`, and their subdivisions that sections name, such as `US-FL`. Empty: the country."""
 

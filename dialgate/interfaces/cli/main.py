@@ -33,6 +33,7 @@ COMMANDS = {
     "ship": "ship",
     "key": "config",
     "permit": "permit",
+    "country": "country",
     "config": "config",
     "log": "config",
     "why": "decisions",

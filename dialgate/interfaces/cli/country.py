@@ -1,0 +1,185 @@
+"""`dialgate country`: the laws in the country files as readable pages."""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import msgspec
+import typer
+
+from dialgate.config import yaml_file
+from dialgate.config.countries import convert_law
+from dialgate.core import local_time
+from dialgate.core.law import SECTIONS, Law
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, reporting
+from dialgate.report import law_page
+from dialgate.report.law_page import Change, LawPage
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.terminal import MISUSE, console, show_json, show_table
+
+app = typer.Typer()
+country_app = typer.Typer(no_args_is_help=True, help="Show the law of a country, and what changes when.")
+app.add_typer(country_app, name="country")
+
+Folder: TypeAlias = Annotated[Path, typer.Option("--countries", help="Folder of the country files.")]
+Country: TypeAlias = Annotated[str, typer.Argument(help="ISO 3166 code, for example FR.")]
+_FOLDER = DEFAULT_CONFIG.parent / "countries"
+
+
+@country_app.command("list")
+def list_(*, countries: Folder = _FOLDER, as_json: AsJson = False) -> None:
+    """List the country files: whether each is a draft, how many sections are in force, and the next change.
+
+    dialgate country list
+    """
+    with reporting(as_json=as_json):
+        rows = [_summary(law) for law in _laws(countries)]
+    if as_json:
+        show_json(rows)
+        return
+    show_table(
+        "Countries",
+        ("country", "name", "state", "sections in force", "next change", "not expressed", "not confirmed"),
+        [tuple(row.values()) for row in rows],
+    )
+
+
+@country_app.command()
+def show(
+    *,
+    country: Country,
+    at: Annotated[str, typer.Option(metavar="DAY", help="Day, as in 2026-09-01. Default: today.")] = "",
+    countries: Folder = _FOLDER,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the page as Markdown.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the law of a country on a day: each section with its scope, source, severity and days in force.
+
+    A file may also say what it does not express yet, and which facts are not confirmed.
+
+    dialgate country show FR --at 2026-09-01
+    """
+    with reporting(as_json=as_json):
+        law = _law(countries, country)
+        page = law_page.law_page(law, _day(at, "at") if at else _today(law))
+    if as_json:
+        show_json(page)
+    elif as_markdown:
+        typer.echo(f"# {page.name} on {page.day}\n\n{law_page.markdown(page)}")
+    else:
+        _show_page(page)
+
+
+@country_app.command()
+def diff(
+    *,
+    country: Country,
+    since: Annotated[str, typer.Option("--from", metavar="DAY", help="First day, as in 2026-08-01.")],
+    until: Annotated[str, typer.Option("--to", metavar="DAY", help="Second day. Default: today.")] = "",
+    countries: Folder = _FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Show what differs between the law of two days: the sections that begin, end or change.
+
+    dialgate country diff FR --from 2026-08-01 --to 2026-09-01
+    """
+    with reporting(as_json=as_json):
+        law = _law(countries, country)
+        changes = law_page.changes(law, _day(since, "from"), _day(until, "to") if until else _today(law))
+    if as_json:
+        show_json(changes)
+    elif changes:
+        rows = [_change_row(change) for change in changes]
+        show_table(law.name, ("day", "", "subject", "who and what", "rule", "source"), rows)
+    else:
+        typer.echo(f"The law of {law.name} on file is the same on both days.")
+
+
+def _show_page(page: LawPage) -> None:
+    out = console()
+    out.print(f"{page.name} ({page.country}) on {page.day}")
+    for heading, sentences in law_page.notes(page):
+        out.print(f"\n{heading}")
+        for sentence in sentences:
+            out.print(f"- {sentence}")
+    for subject, lines in page.subjects.items():
+        out.print()
+        show_table(
+            subject,
+            ("in force", "who and what", "rule", "source", "severity"),
+            [
+                (
+                    law_page.period(line),
+                    line.scope,
+                    line.content or "cited in denials",
+                    line.source,
+                    line.severity,
+                )
+                for line in lines
+            ],
+        )
+
+
+def _change_row(change: Change) -> tuple[str, ...]:
+    line, before = change.line, change.before
+    rule = f"{before.content} → {line.content}" if before else line.content
+    return str(change.day), change.kind, line.subject, line.scope, rule or "cited in denials", line.source
+
+
+def _summary(law: Law) -> dict[str, object]:
+    today = _today(law)
+    sections = [section for name in SECTIONS for section in getattr(law, name)]
+    days = [section.starts for section in sections] + [
+        date.fromordinal(section.ends.toordinal() + 1) for section in sections if section.ends
+    ]
+    return {
+        "country": law.country,
+        "name": law.name,
+        "state": "draft" if law.draft else "complete",
+        "sections": sum(law_page.is_in_force(section, today) for section in sections),
+        "next_change": min((str(day) for day in days if day > today), default=""),
+        "missing": len(law.missing),
+        "unconfirmed": len(law.unconfirmed),
+    }
+
+
+def _today(law: Law) -> date:
+    return local_time.day_in(law.zone, wall_clock())
+
+
+def _day(text: str, option: str) -> date:
+    try:
+        return msgspec.convert(text, date)
+    except msgspec.ValidationError:
+        raise Failure(
+            "request.invalid", "Write a day, as in 2026-09-01.", field=f"--{option}", status=MISUSE
+        ) from None
+
+
+def _law(folder: Path, country: str) -> Law:
+    path = folder / f"{country.lower()}.yaml"
+    laws = _laws(folder) if not path.is_file() else [_read(path)]
+    law = next((law for law in laws if law.country == country.upper()), None)
+    if law is None:
+        known = ", ".join(law.country for law in laws) or "none"
+        raise Failure(
+            "law.unknown",
+            f"{folder} has no file for {country}. It has: {known}.",
+            field="country",
+            status=MISUSE,
+        )
+    return law
+
+
+def _laws(folder: Path) -> list[Law]:
+    return [_read(path) for path in sorted(folder.glob("*.yaml"))]
+
+
+def _read(path: Path) -> Law:
+    data, _, problems = yaml_file.read(path)
+    law, faults = convert_law(data) if not problems else (None, problems)
+    if law is None:
+        raise Failure(
+            "law.invalid", f"{path} is not a valid country file: {'; '.join(faults)}", status=MISUSE
+        )
+    return law

@@ -1,0 +1,254 @@
+"""The law of a country as a readable page: for the terminal, the console and the documentation.
+
+`law_page` turns the sections into lines of text, grouped by subject; the other functions only lay these lines out. Keys that have no
+wording here are shown by name, so that a new key of a country file appears without a change.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from typing import Any, Final, Literal
+
+from msgspec import Struct, structs
+
+from dialgate.core.law import SECTIONS, Hours, Law, Section
+
+_ONE_DAY: Final = timedelta(days=1)
+_SUBJECTS: Final = {
+    "diallable": "Numbers that may be called",
+    "legal_basis": "Legal bases (the first in scope applies)",
+    "registries": "Opposition registries",
+    "sector_bans": "Banned sectors",
+    "caller_ids": "Caller IDs",
+    "unique_caller_ids": "Caller IDs of one controller only",
+    "foreign_ingress": "Caller IDs from abroad",
+    "frequency": "Frequency",
+    "rest": "Rest after a silent call",
+    "lists": "Call lists",
+    "directories": "Public directories",
+}
+SEVERITIES: Final = {
+    "statute": "statute",
+    "self_regulation": "code of conduct",
+    "recommendation": "recommendation, only warns",
+    "operator": "limit of the operator",
+}
+_SCOPES: Final = {
+    "purposes": "for {}",
+    "call_types": "calls by {}",
+    "callees": "to {}",
+    "sectors": "in {}",
+    "traits": "by {}",
+    "not_traits": "not by {}",
+    "places": "in {}",
+    "kinds": "to {} numbers",
+    "dial_modes": "dialled {}",
+    "profiled": "to people selected by profiling",
+}
+_CONTENTS: Final = {
+    "accepts": "accepted: {}",
+    "allows": "{}",
+    "bars": "{}",
+    "max_age_days": "valid for {} days",
+    "max_age": "valid for {}",
+    "void_by_enrolment": "void after a later enrolment with the registry",
+    "separate": "must name {}",
+    "tail_days": "still a basis {} days after the contract's end",
+    "validity_days": "an answer is valid for {} days",
+    "contract_exempts": "not for own customers",
+    "request_exempts": "not for a requested call",
+    "sistan_exempts": "not for official statistics",
+    "exceptions": "except: {}",
+    "proof_days": "a call-back proof is valid for {} days",
+    "weekday": "Monday to Friday {}",
+    "saturday": "Saturday {}",
+    "sunday": "Sunday {}",
+    "holiday": "public holidays {}",
+    "pre_holiday": "the day before a holiday {}",
+    "ring_seconds": "the telephone rings {} seconds later",
+    "limit": "at most {} calls",
+    "stated_kinds": "only if the row says `directory`: {}",
+}
+_WORDS: Final = {
+    "agent": "an agent",
+    "automated": "a recording",
+    "ai_voice": "an AI voice",
+    "consumer": "consumers",
+    "business": "businesses",
+}
+_COMMON: Final = frozenset(Section.__struct_fields__)
+_NOT_SCOPE: Final = frozenset({"source", "starts", "ends", "severity", "cited_for"})
+
+
+class LawLine(Struct, frozen=True, kw_only=True):
+    """A section in words. `content` is empty for a section that is only cited. `until` is None without an end."""
+
+    subject: str
+    content: str
+    scope: str
+    source: str
+    severity: str
+    since: date
+    until: date | None
+
+
+class LawPage(Struct, frozen=True, kw_only=True):
+    """The law of a country on `day`, or of all days if that is None. `subjects` holds the lines of each subject."""
+
+    country: str
+    name: str
+    day: date | None
+    draft: bool
+    missing: tuple[str, ...]
+    unconfirmed: tuple[str, ...]
+    subjects: dict[str, list[LawLine]]
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """A section that begins or ends on `day`; `before` is the line that a section of the same scope replaces."""
+
+    day: date
+    kind: Literal["begins", "ends", "changes"]
+    line: LawLine
+    before: LawLine | None = None
+
+
+def law_page(law: Law, day: date | None) -> LawPage:
+    subjects: dict[str, list[LawLine]] = {}
+    for name in SECTIONS:
+        for section in getattr(law, name):
+            if day is None or is_in_force(section, day):
+                line = _line(name, section)
+                subjects.setdefault(line.subject, []).append(line)
+    return LawPage(
+        country=law.country,
+        name=law.name,
+        day=day,
+        draft=law.draft,
+        missing=law.missing,
+        unconfirmed=law.unconfirmed,
+        subjects=subjects,
+    )
+
+
+def is_in_force(section: Section, day: date) -> bool:
+    return section.starts <= day and (section.ends is None or day <= section.ends)
+
+
+def changes(law: Law, since: date, until: date) -> list[Change]:
+    """Return what differs between the law of `since` and the law of `until`, in order of days."""
+    found: list[Change] = []
+    for name in SECTIONS:
+        sections: Sequence[Section] = getattr(law, name)
+        begun = [section for section in sections if since < section.starts <= until]
+        ended = [section for section in sections if section.ends and since <= section.ends < until]
+        for section in begun:
+            before = next((old for old in ended if _is_replaced(old, section)), None)
+            if before is not None:
+                ended.remove(before)
+            found.append(
+                Change(
+                    day=section.starts,
+                    kind="changes" if before else "begins",
+                    line=_line(name, section),
+                    before=_line(name, before) if before else None,
+                )
+            )
+        found += (
+            Change(day=section.ends + _ONE_DAY, kind="ends", line=_line(name, section))
+            for section in ended
+            if section.ends
+        )
+    return sorted(found, key=lambda change: change.day)
+
+
+def _is_replaced(old: Section, new: Section) -> bool:
+    """Return whether `new` begins on the day after `old` ends, with the same scope."""
+    return old.ends is not None and old.ends + _ONE_DAY == new.starts and _scope(old) == _scope(new)
+
+
+# ---- words -----------------------------------------------------------------------------------------------------------
+
+
+def _line(name: str, section: Section) -> LawLine:
+    return LawLine(
+        subject=_SUBJECTS.get(name, name.replace("_", " ").capitalize()),
+        content="; ".join(_content(section)),
+        scope=_scope(section),
+        source=section.source,
+        severity=SEVERITIES[section.severity],
+        since=section.starts,
+        until=section.ends,
+    )
+
+
+def _scope(section: Section) -> str:
+    fields = [field for field in structs.fields(section) if field.name in _COMMON - _NOT_SCOPE]
+    return ", ".join(_texts(section, fields, _SCOPES)) or "all calls"
+
+
+def _content(section: Section) -> Iterator[str]:
+    fields = [field for field in structs.fields(section) if field.name not in _COMMON]
+    yield from _texts(section, fields, _CONTENTS)
+    if isinstance(section, Hours):
+        closed = [name for name in ("weekday", "saturday", "sunday", "holiday") if not getattr(section, name)]
+        if closed:
+            yield f"closed: {', '.join(closed)}"
+
+
+def _texts(value: Struct, fields: Sequence[structs.FieldInfo], words: dict[str, str]) -> Iterator[str]:
+    """Yield a text for each field that differs from its default."""
+    for field in fields:
+        item = getattr(value, field.name)
+        if item == field.default:
+            continue
+        name = field.encode_name.replace("_", " ")
+        if field.name in words:
+            yield words[field.name].format(_text(item))
+        else:
+            yield name if item is True else f"{name}: {_text(item)}"
+
+
+def _text(value: Any) -> str:
+    match value:
+        case Struct():
+            return f"({', '.join(_texts(value, structs.fields(value), {}))})"
+        case tuple() | frozenset():
+            return ", ".join(map(_text, value))
+        case dict():
+            return ", ".join(f"{key} {_text(item) or 'closed'}" for key, item in value.items())
+        case str():
+            return _WORDS.get(value, value.replace("_", " "))
+    return str(value)
+
+
+# ---- layout ----------------------------------------------------------------------------------------------------------
+
+
+def period(line: LawLine) -> str:
+    return f"from {line.since}" + (f" until {line.until}" if line.until else "")
+
+
+def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the heading and sentences of each list of remarks that is not empty."""
+    if page.draft:
+        yield "Draft: not expressed yet", page.missing
+    elif page.missing:
+        yield "Not expressed", page.missing
+    if page.unconfirmed:
+        yield "Not confirmed; the file takes the safe side", page.unconfirmed
+
+
+def markdown(page: LawPage, *, level: int = 2) -> str:
+    """Return the page as Markdown, with headings of `level` and without a title."""
+    parts = []
+    for heading, sentences in notes(page):
+        parts.append(
+            "\n".join([f"{'#' * level} {heading}", "", *(f"- {sentence}" for sentence in sentences)])
+        )
+    for subject, lines in page.subjects.items():
+        rows = ["| in force | who and what | rule | source | severity |", "| --- | --- | --- | --- | --- |"]
+        for line in lines:
+            cells = (period(line), line.scope, line.content or "cited in denials", line.source, line.severity)
+            rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        parts.append("\n".join([f"{'#' * level} {subject}", "", *rows]))
+    return "\n\n".join(parts)

@@ -1,0 +1,105 @@
+"""Tests of the law of a country as a readable page."""
+
+from datetime import date
+from typing import Any
+
+import msgspec
+import pytest
+
+from dialgate.core.law import SECTIONS, parse_law
+from dialgate.report.law_page import Change, changes, law_page, markdown
+from tests.support.casebook import COUNTRIES, law_of
+
+LAW: dict[str, Any] = {
+    "country": "XX",
+    "name": "Nowhere",
+    "zone": "UTC",
+    "draft": True,
+    "missing": ["appointments"],
+    "unconfirmed": ["the day of the act"],
+    "holidays": {"country": "IT"},
+    "sectors": ["energy"],
+    "traits": ["own"],
+    "regions": ["XX", "XX-A"],
+    "diallable": [{"source": "act 1", "from": "2020-01-01", "allows": ["fixed", "fixed_or_mobile"]}],
+    "legal_basis": [
+        {"source": "act 2", "from": "2020-01-01", "until": "2024-12-31", "callees": ["business"], "accepts": ["directory"]},
+        {"source": "act 3", "from": "2025-01-01", "callees": ["business"], "accepts": ["consent"]},
+        {"source": "act 4", "from": "2020-01-01", "call_types": ["ai_voice"], "accepts": ["consent"]},
+    ],
+    "hours": [
+        {"source": "act 5", "from": "2020-01-01", "weekday": ["09:00-12:00", "14:00-20:00"], "traits": ["own"], "places": ["XX-A"], "kinds": ["mobile"],
+         "severity": "self_regulation"},
+    ],
+    "registries": [{"source": "act 6", "from": "2021-01-01", "until": "2022-12-31", "id": "stop", "mode": "answers",
+                    "validity_days": 30, "purposes": ["sale"], "sectors": ["energy"]}],
+    "consents": [{"source": "act 7", "from": "2020-01-01", "cited_for": ["proof"]}],
+}  # fmt: skip
+
+
+def test_a_page_holds_the_sections_of_the_day_in_words() -> None:
+    page = law_page(parse_law(LAW), date(2024, 12, 31))
+    assert (page.draft, page.missing, page.unconfirmed) == (True, ("appointments",), ("the day of the act",))
+    told = [(line.scope, line.content, line.severity) for lines in page.subjects.values() for line in lines]
+    assert told == [
+        ("all calls", "fixed, fixed or mobile", "statute"),
+        ("to businesses", "accepted: directory", "statute"),
+        ("calls by an AI voice", "accepted: consent", "statute"),
+        ("all calls", "", "statute"),
+        ("by own, in XX-A, to mobile numbers", "Monday to Friday 09:00-12:00, 14:00-20:00; closed: saturday, sunday, holiday", "code of conduct"),
+    ]  # fmt: skip
+
+
+def test_without_a_day_a_page_holds_every_section_with_its_days() -> None:
+    page = law_page(parse_law(LAW), None)
+    assert sum(map(len, page.subjects.values())) == 7
+    (line,) = page.subjects["Opposition registries"]
+    assert (line.scope, line.since, line.until) == (
+        "for sale, in energy",
+        date(2021, 1, 1),
+        date(2022, 12, 31),
+    )
+    assert line.content == "id: stop; mode: answers; an answer is valid for 30 days"
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "told"),
+    [
+        ("2020-01-01", "2020-12-31", []),
+        ("2020-12-31", "2021-01-01", [("2021-01-01", "begins", "act 6", "")]),
+        ("2021-01-01", "2022-12-31", []),
+        ("2022-12-31", "2023-01-01", [("2023-01-01", "ends", "act 6", "")]),
+        ("2024-12-31", "2025-01-01", [("2025-01-01", "changes", "act 3", "act 2")]),
+        (
+            "2019-12-31",
+            "2020-01-01",
+            [("2020-01-01", "begins", f"act {number}", "") for number in (1, 2, 4, 7, 5)],
+        ),
+    ],
+)
+def test_a_change_is_found_on_its_day(since: str, until: str, told: list[tuple[str, ...]]) -> None:
+    found = changes(parse_law(LAW), date.fromisoformat(since), date.fromisoformat(until))
+    assert [_told(change) for change in found] == told
+
+
+def _told(change: Change) -> tuple[str, ...]:
+    before = change.before.source if change.before else ""
+    return str(change.day), change.kind, change.line.source, before
+
+
+def test_markdown_has_every_section_and_every_remark() -> None:
+    text = markdown(law_page(parse_law(LAW), None))
+    assert [f"act {number} " in text for number in range(1, 8)] == [True] * 7
+    assert "- appointments" in text
+    assert "- the day of the act" in text
+    assert "| from 2021-01-01 until 2022-12-31 | for sale, in energy |" in text
+
+
+@pytest.mark.parametrize("country", sorted(path.stem.upper() for path in COUNTRIES.glob("*.yaml")))
+def test_every_section_of_every_country_has_words(country: str) -> None:
+    law = law_of(country)
+    page = law_page(law, None)
+    lines = [line for lines in page.subjects.values() for line in lines]
+    assert len(lines) == sum(len(getattr(law, name)) for name in SECTIONS)
+    assert all(line.scope and line.source for line in lines)
+    assert msgspec.json.decode(msgspec.json.encode(page))
