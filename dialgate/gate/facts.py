@@ -5,7 +5,6 @@ Rules look nothing up themselves. This module makes no decision and does not rea
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,7 +25,6 @@ from dialgate.core.model import (
     Controller,
     Facts,
     Instant,
-    Kind,
     Known,
     Listing,
     Number,
@@ -35,6 +33,7 @@ from dialgate.core.model import (
 )
 from dialgate.crypto import redaction
 from dialgate.crypto.keys import Keys
+from dialgate.gate.binding_law import BindingLaws
 from dialgate.gate.caller_ids import CallerIds, Presentation
 from dialgate.lists import call_list
 from dialgate.lists.number_set import DamagedFile, NumberSet
@@ -123,8 +122,7 @@ class Gatherer:
         # Each entry begins with the start and end of the local day for which it is valid.
         self._places: dict[tuple[str, str], tuple[Instant, Instant, Place]] = {}
         self._days: dict[str, tuple[Instant, Instant, date]] = {}
-        self._countries = {region: law.country for law in config.laws.values() for region in law.covered}
-        self._draft_regions = {region for law in config.drafts.values() for region in law.covered}
+        self._laws = BindingLaws(config)
         self._registries = {
             country: tuple(dict.fromkeys(registry.id for registry in law.registries))
             for country, law in config.laws.items()
@@ -221,9 +219,9 @@ class Gatherer:
             line=line,
             e164=number.e164,
             spoken=number.e164 if number.e164 == call.to else f"{number.e164} {_printable(call.to)}",
-            number=_number(number.kind, number.region, is_draft=number.region in self._draft_regions),
+            number=self._laws.number(number.kind, number.region),
             zones=number.zones,
-            country=self._countries.get(number.region, line.home),
+            country=self._laws.country_of(number.region, line.home),
             call_type=_stricter(call.call_type, line.campaign.call_type),
             subjects=self._subjects(line, number.e164) if own else (),
             key=self._key(call),
@@ -344,12 +342,6 @@ class Gatherer:
             listings=tuple(list_.listings for list_ in lists),
             answers=tuple(registry.answers for registry in registries),
         )
-
-
-@cache
-def _number(kind: Kind, region: str, *, is_draft: bool) -> Number:
-    problem = f"the law of {region} on file is a draft, which the configuration does not accept"
-    return Number(kind=kind, region=region, problem=problem if is_draft else "")
 
 
 def _stricter(requested: CallType | None, declared: CallType) -> CallType:
