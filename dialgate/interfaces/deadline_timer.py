@@ -22,7 +22,7 @@ class Late(Protocol):
 
 
 class DeadlineTimer:
-    """The timer, for calls whose deadlines are about `seconds` away."""
+    """A timer for calls that each have about `seconds` until their deadline."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -48,7 +48,7 @@ class _Sbc(asyncio.DatagramProtocol):
             self.answer.set_result(data)
 
     async def response_to(self, request: bytes) -> bytes:
-        """Send a request and return its final response, or nothing. Retransmits as UDP requires (timer A)."""
+        """Send a request and return its final response, or empty bytes. Retransmits as UDP requires (timer A)."""
         for _ in range(_TRIES):
             self.transport.sendto(request)
             try:

@@ -207,7 +207,7 @@ async def test_gate_that_could_not_be_queried_is_reported(
 
 
 async def test_gate_that_was_shut_down_is_missing(gates: list[World]) -> None:
-    """Only it has its log, and it may be started again."""
+    """Only this gate has its log, and it may be started again."""
     rome, milan = gates
     remove_peer(milan, "rome")
     rome.app.roster._due = 0
@@ -373,7 +373,7 @@ async def test_leftover_file_is_deleted_after_the_grace_time(
 
 
 async def test_old_version_is_kept_until_the_new_one_is_here(gates: list[World]) -> None:
-    """It is the only copy if the gate with the new version is lost."""
+    """The old version is the only copy if the gate with the new one is lost."""
     rome, milan = gates
     await replicate(milan)
     await erase(milan)
@@ -505,7 +505,7 @@ async def test_opt_out_binds_even_if_the_deciding_gate_is_missing(gates: list[Wo
 
 
 async def test_opt_out_is_refused_if_the_controller_is_ambiguous(gates: list[World]) -> None:
-    """The hash depends on the number and on the controller of the call."""
+    """The keyed hash of a number also depends on the controller of the call."""
     rome, milan = gates
     name = await call(rome)
     set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")

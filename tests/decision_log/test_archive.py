@@ -51,7 +51,7 @@ def keys(tmp_path: Path) -> Keys:
 
 @pytest.fixture
 def folder(tmp_path: Path, keys: Keys) -> Path:
-    """A log of three segments, two of them closed, with 120 decisions about 40 numbers."""
+    """Write a log of three segments, two of them closed, with 120 decisions about 40 numbers."""
     decisions = [
         SampleDecision(NUMBERS[at % 40], NOW + at, allow=at % 3 > 0, call_id=f"{at}.7" if at % 2 else "")
         for at in range(120)

@@ -36,7 +36,7 @@ def keys(tmp_path: Path) -> Keys:
 
 @pytest.fixture
 def folder(tmp_path: Path, keys: Keys) -> Path:
-    """A log of about thirty segments, all but the last closed, with 300 decisions about 30 numbers."""
+    """Write a log of about thirty segments, all but the last closed, with 300 decisions about 30 numbers."""
     decisions = [SampleDecision(NUMBERS[at % 30], NOW + at, allow=at % 3 > 0) for at in range(300)]
     write(tmp_path / "log", keys, decisions, segment_bytes=6_000)
     return tmp_path / "log"

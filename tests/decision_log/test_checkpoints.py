@@ -333,7 +333,7 @@ SEGMENTS = [f"{first:016}.ndjson" for first in (1, 11, 21, 31)]
 
 @pytest.fixture(scope="module")
 def valid_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of 40 entries in four segments, with a checkpoint at the end of each."""
+    """Write a log of 40 entries in four segments, with a checkpoint at the end of each."""
     folder = tmp_path_factory.mktemp("valid_log") / "log"
     with closing(opened(folder)) as log:
         checkpoints = checkpointer(folder, log)

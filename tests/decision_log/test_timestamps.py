@@ -61,7 +61,7 @@ def openssl(folder: Path, words: str) -> None:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an authority. Its users trust `root.pem`."""
+    """Create the folder of a time stamping authority. Its users trust `root.pem`."""
     folder = tmp_path_factory.mktemp("authority")
     (folder / "ca.cnf").write_text(AUTHORITY)
     (folder / "serial").write_text("01\n")
@@ -95,7 +95,7 @@ async def serving(folder: Path, garbage: bytes = b"") -> AsyncIterator[str]:
 
 
 def checkpoints(folder: Path, number: int) -> None:
-    """Append entries and make this many more checkpoints."""
+    """Append entries, and create `number` more checkpoints."""
     with closing(DecisionLog.open(folder / "log", log="9f2c01ab", now=NOW, gate={})) as log:
         checkpointer = Checkpointer.open(
             folder / "log",

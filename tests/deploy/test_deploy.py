@@ -149,7 +149,7 @@ def projected(name: str) -> list[dict[str, Any]]:
     sorted(path.name for kind in ("service", "timer") for path in (DEPLOY / "systemd").glob(f"*.{kind}")),
 )
 def test_systemd_reports_no_error_in_the_unit(name: str, tmp_path: Path) -> None:
-    """The only permitted message: its programs are not installed here."""
+    """The only message permitted is that the programs are not installed here."""
     for path in (DEPLOY / "systemd").glob("*.*"):
         shutil.copy(path, tmp_path)
     result = subprocess.run(
@@ -186,7 +186,7 @@ def system_calls(group: str) -> set[str]:
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 @pytest.mark.parametrize("name", SERVICES)
 def test_unit_permits_the_system_calls_of_the_programs(name: str) -> None:
-    """For the log's sync, limits and priorities of child processes, shared memory. Later lines remove names."""
+    """The log's sync, the limits and priorities of child processes, and shared memory need them. Later lines remove names."""
     lines = [
         line.partition("=")[2]
         for line in (DEPLOY / "systemd" / name).read_text("utf-8").splitlines()
@@ -246,7 +246,7 @@ def test_compose_runs_the_image_as_confined_as_the_page_does() -> None:
 
 
 def test_image_contains_only_the_programs() -> None:
-    """It must contain neither keys nor history."""
+    """The image must contain neither keys nor history."""
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text("utf-8"))
     lines = (DEPLOY.parent / ".dockerignore").read_text("utf-8").splitlines()
     first, *others = [line for line in lines if line and not line.startswith("#")]

@@ -129,7 +129,7 @@ async def test_no_call_is_placed_with_any_fault_of_the_gate(tmp_path: Path) -> N
 
 
 async def test_decision_allows_only_one_call(tmp_path: Path) -> None:
-    """For every reason for which the gate may repeat a decision, with the ids of one controller and of a shared gate."""
+    """The test covers every reason for which the gate may repeat a decision, with the ids of one controller and of a shared gate."""
     async with with_stub(tmp_path) as (sip, stub):
         for decision in ("again-7", DecisionIds(bytes(32)).outside([("1f0c9a3e-7", "acme")])[0]):
             stub.play = respond({**ALLOW, "decision_id": decision})
@@ -186,7 +186,7 @@ def is_trying(request: Request, message: Message) -> bool:
 
 
 async def test_call_cancelled_during_the_check_is_never_placed(tmp_path: Path) -> None:
-    """Both if the gate allows later, and if it does not respond."""
+    """The gate either allows the call later or does not respond."""
     answered = asyncio.Event()
 
     async def late(asked: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -19,7 +19,7 @@ NUMBER = re.compile(r"\d{7}|\d[\d ./-]{7}\d")
 
 
 def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
-    """Build a list from a file, opened as the command and the server open it."""
+    """Build a list from a file that is opened as in the command and the server."""
     file = path / "list.csv"
     file.write_text(text, "utf-8", newline="")
     with file.open("rb") as opened:

@@ -324,7 +324,7 @@ BY_AREA = msgspec.structs.replace(FULL, covered_by=(0, 1))
 
 
 def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path) -> None:
-    """A refresh of one does not make another younger; the parts contain the oldest."""
+    """Refreshing one area does not make another one younger. The parts contain the oldest version."""
     announce(tmp_path, add(tmp_path, BY_AREA, [441300000001, 442000000001]))
     snapshot = Snapshot.open(tmp_path)
     found = [snapshot.answer("tps", "", number) for number in (441300000001, 441300000002, 442000000002)]

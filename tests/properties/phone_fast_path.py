@@ -21,7 +21,7 @@ _STRIDE = 61_803  # coprime to the number of beginnings, so that a short run sam
 
 
 def disagreements(count: int, seed: int) -> list[str]:
-    """Yield a line with the last digits masked for each of `count` numbers on which the paths differ."""
+    """Compare the paths on `count` numbers. Return a line for each difference, with the last digits masked."""
     found = []
     for raw in _made_numbers(count, random.Random(seed)):
         fast, slow = _fast(raw), _exactly(raw)

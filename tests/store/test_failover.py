@@ -124,7 +124,7 @@ class Site(Struct):
         return check
 
     async def stop(self, number: str) -> None:
-        """Stop a number, until it is acknowledged."""
+        """Request a stop for a number until it is acknowledged."""
         request = RevocationRequest(number=number, scope="controller")
         acknowledged = False
         while not acknowledged:
@@ -191,7 +191,7 @@ async def served() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def load(place: Site, numbers: list[str]) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Ask without a pause while half of the data subjects say stop.
+    """Send checks without a pause while half of the data subjects revoke.
 
     No request is in progress at the end, because a closing gate waits for its answers.
     """

@@ -155,7 +155,7 @@ async def test_a_read_during_a_failing_commit_is_not_used(line: Line) -> None:
 
 @pytest.mark.parametrize("before", [0, 5])
 async def test_a_read_that_overtakes_a_commit_sees_its_writes(line: Line, before: int) -> None:
-    """Neither answers for repeated requests nor attempts are missed."""
+    """The read misses neither remembered answers nor attempts."""
     for _ in range(before):
         assert (await ask(line.app)).decision == "allow"
     line.proxy.seconds = PATIENCE / 3

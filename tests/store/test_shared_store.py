@@ -196,7 +196,7 @@ def test_config_check_validates_the_url_of_the_store(tmp_path: Path, url: str, e
 
 
 async def test_a_gate_with_other_keys_is_refused_and_creates_no_log(tmp_path: Path) -> None:
-    """It would find no revocations."""
+    """Such a gate would find no revocations."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     first = await gate_on(tmp_path / "one", tmp_path.name)
@@ -212,7 +212,7 @@ async def test_a_gate_with_other_keys_is_refused_and_creates_no_log(tmp_path: Pa
 
 @pytest.mark.parametrize("shared", [True, False])
 async def test_an_unclaimed_ledger_sealed_by_other_keys_is_refused(tmp_path: Path, *, shared: bool) -> None:
-    """It may be a copy, written by a version without claims, or its `keys.json` was lost."""
+    """The ledger may be a copy or come from a version without claims, or its `keys.json` was lost."""
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5} if shared else None
     file = world.write_folder(tmp_path, store=store)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
@@ -330,7 +330,7 @@ async def test_an_emptied_redis_allows_nothing_and_accepts_no_stop_until_restore
 
 @pytest.fixture
 async def own_store(tmp_path: Path) -> AsyncIterator[RedisStore]:
-    """A store on a server that no other test uses."""
+    """Open a store on a server that no other test uses."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     store = RedisStore(at(tmp_path))
     yield store
@@ -567,7 +567,7 @@ def ask_server(folder: Path, *words: str) -> str:
     ],
 )
 async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple[str, ...]) -> None:
-    """Its subjects would look unknown, or its attempts could not be removed."""
+    """Its data subjects would appear unknown, or its attempts could not be removed."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     ask_server(tmp_path, *left)
     store = RedisStore(at(tmp_path))
@@ -780,7 +780,7 @@ def ask_port(port: int, *words: str) -> None:
 
 
 async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) -> None:
-    """A stop is on disk when it is acknowledged, and is not refused because of that second."""
+    """An acknowledged stop is on disk. No stop is refused because the server syncs only once a second."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"), appendfsync="everysec")
     store = RedisStore(at(tmp_path), patience=0.2)
     await store.refuse_unless_safe()

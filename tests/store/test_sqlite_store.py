@@ -1,4 +1,4 @@
-"""The file of the embedded store under events from outside its gate."""
+"""Tests of the embedded store when something other than its gate changes the file."""
 
 import sqlite3
 from contextlib import closing

@@ -218,7 +218,7 @@ async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> N
 async def test_a_ledger_that_ends_before_its_known_end_is_refused(
     store: Store,
 ) -> None:
-    """Revocations are lost: the store was emptied or replaced."""
+    """Revocations were lost, because the store was emptied or replaced."""
     (newest,) = await store.append([revoked(ANNA)])
     assert await store.ping() == newest
     store.require_seq(newest)
@@ -673,7 +673,7 @@ async def test_the_cursor_of_a_webhook_is_replaced(store: Store, other: Store) -
 
 
 async def test_settling_with_a_log_works_both_ways_and_repeatedly(store: Store) -> None:
-    """Attempts and answers beyond the head are removed, lost ones restored, results and other logs kept."""
+    """Attempts and answers beyond the head are removed, and lost ones are restored. Results and other logs are kept."""
     for other in ("logs", "loh", "lo"):
         await reserve(store, ANNA, f"{other}-99", position=Position(other, 99))
     await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100")
@@ -940,7 +940,7 @@ async def test_a_newer_or_foreign_file_is_refused(tmp_path: Path, sql: str, refu
 
 
 async def test_an_event_of_a_newer_version_makes_the_store_unavailable(tmp_path: Path) -> None:
-    """It may be a revocation, so nothing is allowed."""
+    """The event may be a revocation, so nothing is allowed."""
     path = tmp_path / "store.db"
     store = SqliteStore.open(path)
     await store.append([revoked(ANNA)])

@@ -30,7 +30,7 @@ Axes = dict[str, dict[str, Any]]
 
 
 class GridError(ValueError):
-    """A table lacks an answer for a combination, has several, or contains an unknown word."""
+    """The error for a table that has no answer or several for a combination, or contains an unknown word."""
 
 
 class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

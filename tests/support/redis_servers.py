@@ -222,7 +222,7 @@ def shared_cluster() -> str:
 
 
 class Sentinels(Struct):
-    """Three Sentinels of one master with its replicas."""
+    """Three Sentinels that monitor one master and its replicas."""
 
     nodes: list[Node]
     ports: list[int]

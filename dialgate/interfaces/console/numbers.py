@@ -182,7 +182,7 @@ def _sees_whole_gate(visit: Visit) -> bool:
 
 
 async def download_evidence(visit: Visit) -> web.StreamResponse:
-    """Return the evidence of a decision. It contains the number, so the download is logged as a look-up."""
+    """Return the evidence of a decision. The evidence contains the number, so the download is logged as a look-up."""
     fields = await visit.form()
     if not _sees_whole_gate(visit):
         raise Fault(

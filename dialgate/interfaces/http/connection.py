@@ -288,7 +288,7 @@ class Connection(asyncio.Protocol):
     # ---- what the server and endpoints call
 
     def admit(self) -> None:
-        """Note that a request of this connection was admitted."""
+        """Mark the connection as that of a known client."""
         if self._stranger:
             self._stranger = False
             self._shared.connections.admit(self)

@@ -97,7 +97,7 @@ class Transactions:
         return transaction.last or self._trying(transaction)
 
     def answer(self, transaction: Transaction, status: int, phrase: str, fields: Fields, now: Ms) -> bytes:
-        """Return the final response; empty if it was sent before."""
+        """Return the final response, or empty bytes if it was already sent."""
         if transaction.state != "proceeding":
             return b""
         transaction.state = "completed"

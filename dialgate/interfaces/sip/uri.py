@@ -24,7 +24,7 @@ class BadUri(ValueError):
 
 
 class OtherScheme(BadUri):
-    """A URI that is neither sip, sips nor tel (RFC 3261 section 8.2.2.1: 416)."""
+    """A URI with an unsupported scheme, which is answered with 416 (RFC 3261 section 8.2.2.1)."""
 
 
 class Uri(Struct, frozen=True):

@@ -195,7 +195,7 @@ async def test_every_error_code_of_the_ledger_is_published() -> None:
 
 
 async def test_a_request_without_a_key(running: World) -> None:
-    """A request without a key, from an address that no client has."""
+    """The request comes from an address that no client has."""
     async with (
         ClientSession() as stranger,
         stranger.post(f"http://127.0.0.1:{running.port}/v1/check", json=CALL) as answer,

@@ -407,7 +407,7 @@ async def test_malformed_messages_get_400_or_no_response_and_no_decision(sips: S
 
 
 async def test_tcp_is_split_by_content_length_in_any_pieces(sips: SipGate) -> None:
-    """Byte by byte, with a ping in between, and two requests in one segment."""
+    """The bytes arrive one by one, with a ping in between, or as two requests in one segment."""
     reader, writer = await asyncio.open_connection("127.0.0.1", sips.port)
     first, second = (
         invite("h", via=f"SIP/2.0/TCP h;branch=z9hG4bK-t{at}", uri=f"sip:{number}@h", body="v=0\r\n\r\n")
