@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlencode
 
 import msgspec
 import yaml
@@ -33,6 +34,7 @@ from dialgate.core.reasons import REASON_CLASSES, REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import openapi
+from dialgate.interfaces.http.endpoint import Endpoint, Media
 from dialgate.interfaces.http.errors import CODES
 from dialgate.observability.metrics import Calls, Metrics
 from dialgate.report import law_page
@@ -193,7 +195,7 @@ The request fields with a fixed set of allowed values. A message about such a fi
 """
 
 
-def allowed_values() -> Iterator[tuple[openapi.Endpoint, str, tuple[str, ...]]]:
+def allowed_values() -> Iterator[tuple[Endpoint, str, tuple[str, ...]]]:
     """Yield the fields of JSON requests with a list of allowed values, by endpoint."""
     for endpoint in http_application.EVERY:
         if isinstance(endpoint.ask, type) and issubclass(endpoint.ask, Struct):
@@ -503,7 +505,7 @@ def http_api() -> str:
     )
     sections = []
     for group in groups:
-        sections.append(f"## {group}")
+        sections.append(f"## {group.name}\n\n{group.about}")
         for endpoint in http_application.EVERY:
             if endpoint.group == group:
                 path = openapi.plain(endpoint.path)
@@ -519,16 +521,13 @@ can go wrong.
 """ + "\n\n".join(sections)
 
 
-def _endpoint(
-    endpoint: openapi.Endpoint, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]
-) -> str:
-    parts = [f"### `{endpoint.method} {path}`", endpoint.about]
-    if endpoint.scope or endpoint.any_key:
-        parts.append(f"Scope: {code(endpoint.scope or 'any')}.")
+def _endpoint(endpoint: Endpoint, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    scope = f" Scope: {code(endpoint.scope or 'any')}." if endpoint.keyed else ""
+    parts = [f"### `{endpoint.method} {path}`", endpoint.about, f"Operation: {code(endpoint.name)}.{scope}"]
     if endpoint.parameters:
         rows = (
-            (code(parameter.name), "required" if parameter.required else "", parameter.about)
-            for parameter in endpoint.parameters
+            (code(parameter["name"]), "required" if parameter["required"] else "", parameter["description"])
+            for parameter in operation["parameters"]
         )
         parts.append(table(("parameter", "", "meaning"), rows))
     contents: dict[str, Any] = operation.get("requestBody", {}).get("content", {})
@@ -543,16 +542,23 @@ def _endpoint(
         parts.append(table(("field", "values", ""), rows))
     for title, example in (
         ("Request", endpoint.ask_example),
+        *((f"Request as `{media.name}`", _as_text(media)) for media in endpoint.also_asks),
         ("Answer", endpoint.answer_example),
         ("Denial", endpoint.denial_example),
+        *((f"Answer as `{media.name}`", _as_text(media)) for media in endpoint.also_answers),
     ):
         if example is not None:
-            shown = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False)
+            shown = example.rstrip() if isinstance(example, str) else json.dumps(example, ensure_ascii=False)
             language = "" if isinstance(example, str) else "json"
             parts.append(f"{title}:\n\n```{language}\n{shown}\n```")
     if endpoint.errors:
         parts.append(f"Errors: {', '.join(map(code, endpoint.errors))}.")
     return "\n\n".join(parts)
+
+
+def _as_text(media: Media) -> str | None:
+    """Return the example of a body in another format, as transmitted."""
+    return urlencode(media.example) if isinstance(media.example, dict) else media.example
 
 
 def _shape(schema: Mapping[str, Any]) -> str:

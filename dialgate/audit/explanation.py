@@ -21,6 +21,7 @@ from dialgate.core.model import (
     RegistryAnswer,
 )
 from dialgate.core.responses import Reason, reasons
+from dialgate.core.text_formats import DayOrTimestamp, OptionalTimestamp, Timestamp
 from dialgate.decision_log.records import Record
 from dialgate.texts import Language, Texts
 
@@ -39,7 +40,7 @@ class Consulted(Struct, frozen=True, kw_only=True):
 
     registry: str
     answer: str
-    consulted_at: str
+    consulted_at: OptionalTimestamp
     consultation: str
     receipt: str
 
@@ -53,12 +54,12 @@ class Rests(Struct, frozen=True, kw_only=True):
 
     kind: str
     id: str
-    since: str
+    since: DayOrTimestamp
     origin: Origin | None
 
 
 class Became(Struct, frozen=True):
-    at: str
+    at: Timestamp
     result: str
     client: str
 
@@ -71,7 +72,7 @@ class Account(Struct, frozen=True, kw_only=True):
     """
 
     decision_id: str
-    at: str
+    at: Timestamp
     decision: Literal["allow", "deny"]
     controller: str
     campaign: str

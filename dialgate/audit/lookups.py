@@ -17,6 +17,7 @@ from dialgate.config.settings import Settings
 from dialgate.core import local_time
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
+from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.observability.metrics import Metrics
@@ -45,7 +46,7 @@ class TooManyLookups(Refused):
 class Seen(Struct, frozen=True, kw_only=True):
     """One look-up, as shown to the data subject."""
 
-    at: str
+    at: Timestamp
     client: str
     what: str
     purpose: str

@@ -12,6 +12,7 @@ from msgspec import Struct
 from dialgate.audit.lookups import Seen
 from dialgate.core.model import Instant, Origin
 from dialgate.core.request_deadlines import Kind
+from dialgate.core.text_formats import OptionalTimestamp, ReasonCode, Timestamp
 from dialgate.ledger.schemas import HistoryEntry
 
 
@@ -24,15 +25,15 @@ class CaseInfo(Struct, frozen=True, kw_only=True):
     id: str
     controller: str
     kind: Kind
-    received_at: str
-    due_at: str
+    received_at: Timestamp
+    due_at: Timestamp
     days_left: int
     identified: str
     actor: str
     channel: str
     proof: str
-    extended_at: str = ""
-    closed_at: str = ""
+    extended_at: OptionalTimestamp = ""
+    closed_at: OptionalTimestamp = ""
     refused: bool = False
     outcome: str = ""
     closed_by: str = ""
@@ -43,19 +44,19 @@ class OnList(Struct, frozen=True, kw_only=True):
     campaigns: tuple[str, ...]
     basis: str
     origin: Origin
-    loaded_at: str
-    retired_at: str = ""
+    loaded_at: Timestamp
+    retired_at: OptionalTimestamp = ""
 
 
 class FromRegistry(Struct, frozen=True, kw_only=True):
     registry: str
     answer: str
-    consulted_at: str
+    consulted_at: Timestamp
     consultation: str
 
 
 class Why(Struct, frozen=True, kw_only=True):
-    code: str
+    code: ReasonCode
     law: str
     text: str
 
@@ -64,7 +65,7 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
     """A decision about the number. `result`: the outcome of an allowed call, if reported."""
 
     id: str
-    at: str
+    at: Timestamp
     decision: Literal["allow", "deny"]
     campaign: str
     purpose: str

@@ -9,11 +9,18 @@ from dialgate.core import local_time
 from dialgate.core.model import SECOND, Decision, Deny, Facts, Instant, Outcome, Pass, Skip
 from dialgate.core.number_format import PROBLEMS_OF_WRITING
 from dialgate.core.reasons import ReasonClass, classify
+from dialgate.core.text_formats import (
+    OptionalReasonCode,
+    OptionalTimestamp,
+    ReasonCode,
+    SeverityText,
+    Timestamp,
+)
 
 
 class Reason(Struct, frozen=True):
-    code: str
-    severity: str
+    code: ReasonCode
+    severity: SeverityText
     law: str
     text: str
 
@@ -22,7 +29,7 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The answer to a dialer. Without a `decision_id` nothing was decided: ask again.
 
     `valid_until` and `not_before` are in RFC 3339. `to` and `from` are the numbers that were checked; dial and present
-    exactly these. `permit`: see permit.py. `reason_class` says what to do after a denial, see reasons.py; empty for an allow.
+    exactly these. `reason_class` says what to do after a denial; empty for an allow. `permit` is for a Kamailio in front of the trunk.
     """
 
     decision: Literal["allow", "deny"]
@@ -30,8 +37,8 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     to: str = field(default="")
     from_: str = field(name="from", default="")
     reasons: list[Reason] = field(default_factory=list)
-    valid_until: str = ""
-    not_before: str = ""
+    valid_until: Timestamp = ""
+    not_before: Timestamp = ""
     permit: str = ""
     reason_class: ReasonClass | Literal[""] = ""
 
@@ -40,7 +47,7 @@ class RuleOutcome(Struct, frozen=True):
     rule: str
     result: Literal["pass", "skip", "deny"]
     text: str
-    code: str = ""
+    code: OptionalReasonCode = ""
     law: str = ""
     severity: str = ""
 
@@ -49,14 +56,14 @@ class Simulation(Struct, frozen=True, kw_only=True):
     """The decision for a hypothetical call, with every rule's outcome. Nothing is reserved or recorded."""
 
     decision: Literal["allow", "deny"]
-    at: str
+    at: Timestamp
     to: str
     from_: str = field(name="from")
     basis: str
     reasons: list[Reason]
     outcomes: list[RuleOutcome]
-    valid_until: str
-    not_before: str
+    valid_until: OptionalTimestamp
+    not_before: OptionalTimestamp
     reason_class: ReasonClass | Literal[""] = ""
 
 

@@ -21,9 +21,9 @@ from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, FOLLOWERS
 from dialgate.interfaces.http.check_fast_path import Lane
 from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.decisions import TURN
+from dialgate.interfaces.http.endpoint import Endpoint
 from dialgate.interfaces.http.endpoints import ENDPOINTS
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response, too_large
-from dialgate.interfaces.http.openapi import Endpoint
 from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, REGISTRY, SIBLINGS
 from dialgate.interfaces.http.peers import PEERS
 from dialgate.interfaces.http.uploads import UPLOADS, Uploads

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct, field
 
 from dialgate.core.model import Basis, CallType, Origin, Phrase, Purpose, Transfers
+from dialgate.core.text_formats import OptionalReasonCode, OptionalTimestamp, Timestamp
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import Layout
 
@@ -252,7 +253,7 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
     """
 
     seq: int
-    at: str
+    at: Timestamp
     note: str = ""
 
 
@@ -271,7 +272,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
     known: int
     duplicates: int
     refused: int
-    at: str
+    at: Timestamp
     layout: Layout
 
 
@@ -282,7 +283,7 @@ class EntriesReport(Struct, frozen=True, kw_only=True):
     recorded: int
     known: int
     refused: int
-    at: str
+    at: Timestamp
     layout: Layout
 
 
@@ -294,10 +295,10 @@ class OutcomeReceipt(Struct, frozen=True):
 
 
 class HistoryEntry(Struct, frozen=True, kw_only=True):
-    """A ledger entry. `opens_nothing` says why no call can rely on it (see `ineffective_entries.IneffectiveReason`), or is empty."""
+    """A ledger entry. `opens_nothing` says why no call can rely on it, or is empty."""
 
     seq: int
-    at: str
+    at: Timestamp
     kind: str
     controller: str
     actor: str
@@ -311,7 +312,8 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
     """The current state of a consent.
 
     `proved`: an artefact and its hash are recorded. Instants are empty if the event has not happened. `last_used_at` is the
-    last allowed call that relied on it. `reason` and `refused_for`: see `consent_state.ConsentState`.
+    last allowed call that relied on it. `reason`: why a call that relies on it would be denied now. `refused_for`: campaigns in its
+    scope that are denied even so.
     """
 
     id: str
@@ -322,13 +324,13 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
     profiling: bool
     third_party: bool
     double_opt_in: bool
-    collected_at: str
-    confirmed_at: str
-    expires_at: str
-    withdrawn_at: str
-    voided_at: str
-    last_used_at: str
-    reason: str = ""
+    collected_at: Timestamp
+    confirmed_at: OptionalTimestamp
+    expires_at: OptionalTimestamp
+    withdrawn_at: OptionalTimestamp
+    voided_at: OptionalTimestamp
+    last_used_at: OptionalTimestamp
+    reason: OptionalReasonCode = ""
     refused_for: tuple[str, ...] = ()
 
 
@@ -338,9 +340,9 @@ class ListInfo(Struct, frozen=True, kw_only=True):
     campaigns: tuple[str, ...]
     numbers: int
     origin: Origin
-    loaded_at: str
+    loaded_at: Timestamp
     actor: str
-    retired_at: str = ""
+    retired_at: OptionalTimestamp = ""
 
 
 class RetiredList(ListInfo, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from msgspec import Struct
 from dialgate.core import local_time
 from dialgate.core.ledger_events import Entry, Lifted, Revoked
 from dialgate.core.model import Instant
+from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys
 from dialgate.store import Deliveries, Delivery, Ledger
 
@@ -30,7 +31,7 @@ class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     seq: int
     kind: Literal["revoked", "lifted"]
-    at: str
+    at: Timestamp
     controller: str
     number: str
     scope: str = ""

@@ -12,6 +12,7 @@ from dialgate.audit.lookups import Seen
 from dialgate.cluster.personal_data import CaseInfo, DecisionLine, FromRegistry, OnList
 from dialgate.core.model import Phrase
 from dialgate.core.request_deadlines import Kind
+from dialgate.core.text_formats import OptionalTimestamp, Timestamp
 from dialgate.ledger.schemas import HistoryEntry, Id, Receipt, Request, When, about
 
 Some = Annotated[str, Meta(min_length=3, max_length=1024)]
@@ -76,7 +77,7 @@ class Report(Struct, frozen=True, kw_only=True):
     number: str
     controller: str
     controller_name: str
-    made_at: str
+    made_at: Timestamp
     ledger: list[HistoryEntry]
     restricted: list[HistoryEntry]
     lists: list[OnList]
@@ -101,7 +102,7 @@ class Portable(Struct, frozen=True, kw_only=True):
     number: str
     controller: str
     controller_name: str
-    made_at: str
+    made_at: Timestamp
     consents: list[dict[str, Any]]
     contracts: list[dict[str, Any]]
     call_requests: list[dict[str, Any]]
@@ -119,7 +120,7 @@ class Erased(Struct, frozen=True, kw_only=True):
     done: Literal["erased", "restricted", "kept"]
     why: str
     law: str
-    until: str = ""
+    until: OptionalTimestamp = ""
 
 
 class Erasure(Struct, frozen=True, kw_only=True):

@@ -153,7 +153,7 @@ async def _one(check_request: CheckRequest, app: App, client: Client) -> web.Str
     answer = await app.gate.check(call(check_request, client, _INTERFACE), client)
     decided = bool(answer.decision_id)
     return web.Response(
-        body=msgspec.json.encode(_verdict(answer)),
+        body=msgspec.json.encode(verdict_of(answer)),
         status=200 if decided else 503,
         headers=JSON_HEADERS if decided else {**JSON_HEADERS, **_AGAIN},
     )
@@ -165,7 +165,7 @@ async def _at_once(
     submit = partial(_submit, app, client)
     return [
         verdict
-        async for chunk in answer_each(turns, client.name, evaluations, submit, _verdict)
+        async for chunk in answer_each(turns, client.name, evaluations, submit, verdict_of)
         for verdict in chunk
     ]
 
@@ -179,7 +179,7 @@ async def _in_turn(
     verdicts: list[Verdict] = []
     for fields in evaluations:
         answer = _submit(app, client, fields)
-        verdicts.append(answer if isinstance(answer, Verdict) else _verdict(await answer))
+        verdicts.append(answer if isinstance(answer, Verdict) else verdict_of(await answer))
         if verdicts[-1].decision is stop:
             break
     return verdicts
@@ -217,6 +217,6 @@ def _question(request: Evaluation) -> CheckRequest:
     return convert(fields, CheckRequest)
 
 
-def _verdict(answer: Answer) -> Verdict:
+def verdict_of(answer: Answer) -> Verdict:
     context = msgspec.to_builtins(answer)
     return Verdict(decision=context.pop("decision") == "allow", context=context)

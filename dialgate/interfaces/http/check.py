@@ -165,14 +165,20 @@ def call(check_request: CheckRequest, client: Client, interface: str) -> Call:
 async def check_text(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     """Respond with text that has no line end, because a dialplan compares the whole body with `allow`."""
     answer = await _decide(await _from_parameters(request, app.config), app, client, "http.txt")
-    text = "allow" if answer.decision == "allow" else f"deny {answer.reasons[0].code}"
-    return _plain(
-        request, text, answer, _TEXT | ({"Dialgate-Permit": answer.permit} if answer.permit else {})
-    )
+    permit = {"Dialgate-Permit": answer.permit} if answer.permit else {}
+    return _plain(request, as_text(answer), answer, _TEXT | permit)
+
+
+def as_text(answer: Answer) -> str:
+    return "allow" if answer.decision == "allow" else f"deny {answer.reasons[0].code}"
 
 
 async def check_form(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     answer = await _decide(await _from_parameters(request, app.config), app, client, "http.form")
+    return _plain(request, as_form(answer), answer, _FORM)
+
+
+def as_form(answer: Answer) -> str:
     fields = {
         "decision": answer.decision,
         "decision_id": answer.decision_id,
@@ -184,7 +190,7 @@ async def check_form(request: web.Request, app: App, client: Client) -> web.Stre
         "permit": answer.permit,
         "reason_class": answer.reason_class,
     }
-    return _plain(request, urlencode({name: value for name, value in fields.items() if value}), answer, _FORM)
+    return urlencode({name: value for name, value in fields.items() if value})
 
 
 def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, str]) -> web.Response:

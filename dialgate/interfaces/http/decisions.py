@@ -28,8 +28,9 @@ from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http.concurrency_limits import Turns
+from dialgate.interfaces.http.endpoint import Endpoint, Group, Parameter
 from dialgate.interfaces.http.errors import Fault, convert
-from dialgate.interfaces.http.openapi import Endpoint, Parameter
+from dialgate.interfaces.http.examples import AT_UTC, CALLER, CAMPAIGN, DENY, NUMBER, REASON
 from dialgate.interfaces.http.subjects import PURPOSE
 from dialgate.texts import Language
 
@@ -179,21 +180,14 @@ def _number(query: _AboutNumber, client: Client, config: Config) -> str:
 
 
 _EXAMPLE: Final = {
-    "decision_id": "9f2c01ab-4712",
-    "at": "2026-11-24T09:00:00.000Z",
+    "decision_id": DENY["decision_id"],
+    "at": AT_UTC,
     "decision": "deny",
     "controller": "acme",
-    "campaign": "acme-fibre",
-    "caller_id": "+390844123456",
+    "campaign": CAMPAIGN,
+    "caller_id": CALLER,
     "call_type": "agent",
-    "reasons": [
-        {
-            "code": "registry.listed",
-            "severity": "statute",
-            "law": "D.P.R. 26/2022 art. 8 c. 2",
-            "text": "enrolled, by rpo consultation rpo-2026-11-20",
-        }
-    ],
+    "reasons": [REASON],
     "basis": None,
     "registries": [
         {
@@ -226,15 +220,17 @@ _LANGUAGE: Final = Parameter(
     name="language",
     about="Language of the texts, `it` or `en`. Default: from `Accept-Language`.",
     example="it",
-    schema={"enum": list(texts.LANGUAGES)},
 )
-_GROUP: Final = "Decisions"
+_GROUP: Final = Group(
+    "Decisions", "Look up recorded decisions, with their reasons in words for the data subject."
+)
 _ERRORS: Final = ("gate.unavailable",)
 
 DECISIONS: Final = (
     Endpoint(
         method="GET",
         path="/v1/decisions",
+        name="findDecisions",
         group=_GROUP,
         about=(
             "Return all decisions about a number, newest first, worded for the data subject. Includes those of retired lists and "
@@ -242,21 +238,19 @@ DECISIONS: Final = (
         ),
         serve=about_number,
         scope="read",
+        query=_AboutNumber,
         parameters=(
-            Parameter(
-                name="number",
-                about="The data subject's number, in E.164.",
-                example="+390612345678",
-                required=True,
-            ),
+            Parameter(name="number", about="The data subject's number, in E.164.", example=NUMBER),
             PURPOSE,
             Parameter(name="controller", about="Only decisions of this controller.", example="acme"),
             _LANGUAGE,
             Parameter(
-                name="limit", about="Maximum number of decisions, 1 to 1000. Default: 100.", example="100"
+                name="limit", about="Maximum number of decisions, 1 to 1000. Default: 100.", example=100
             ),
             Parameter(
-                name="before", about="Only decisions before the one with this id.", example="9f2c01ab-4712"
+                name="before",
+                about="Only decisions before the one with this id.",
+                example=DENY["decision_id"],
             ),
         ),
         answer=Accounts,
@@ -272,15 +266,17 @@ DECISIONS: Final = (
     Endpoint(
         method="GET",
         path="/v1/decisions/{id}",
+        name="getDecision",
         group=_GROUP,
         about="Return a decision, with the outcome of its call.",
         serve=one_decision,
         scope="read",
+        query=_OneDecision,
         parameters=(
             Parameter(
                 name="id",
                 about="`decision_id` of the check's response.",
-                example="9f2c01ab-4712",
+                example=DENY["decision_id"],
                 required=True,
                 place="path",
             ),

@@ -1,85 +1,73 @@
 """The table of endpoints that the server serves and /openapi.json describes."""
 
-from typing import Any, Final, get_args
+import json
+from collections.abc import Callable
+from typing import Any, Final
 
-from dialgate.core.model import CallType
+from msgspec import structs
+
 from dialgate.core.responses import Answer, Simulation
-from dialgate.interfaces.http import check, ledger
+from dialgate.interfaces.http import check, examples, ledger
 from dialgate.interfaces.http.decisions import DECISIONS
 from dialgate.interfaces.http.dialer_endpoints import DIALERS
-from dialgate.interfaces.http.ledger_endpoints import ASKING, AT, LEDGER_ENDPOINTS, NUMBER, RECEIPT
-from dialgate.interfaces.http.openapi import Endpoint, Parameter
+from dialgate.interfaces.http.endpoint import (
+    BODY_ERRORS,
+    FORM,
+    JSON_ERRORS,
+    NDJSON,
+    Endpoint,
+    Group,
+    Media,
+    Parameter,
+)
+from dialgate.interfaces.http.errors import Failed
+from dialgate.interfaces.http.examples import ALLOW, CALL, CALLER, DENY, NUMBER, REASON, UNDECIDED
+from dialgate.interfaces.http.ledger_endpoints import LEDGER_ENDPOINTS
 from dialgate.interfaces.http.subjects import SUBJECT_ENDPOINTS
 from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest
 
-_CHECK: Final = "The check"
-_CALL: Final = {"to": NUMBER, "from": "+390844123456", "campaign": "acme-fibre", "call_id": "20261124-0001"}
-_ALLOW: Final = {
-    "decision": "allow",
-    "decision_id": "9f2c01ab-4711",
-    "to": NUMBER,
-    "from": "+390844123456",
-    "valid_until": "2026-11-24T09:15:00.000Z",
-}
-_REASON: Final = {
-    "code": "registry.listed",
-    "severity": "statute",
-    "law": "L. 5/2018 art. 1 c. 5",
-    "text": "The registry answered on 2026-11-20 that this number is enrolled.",
-}
-_DENY: Final = {
-    "decision": "deny",
-    "decision_id": "9f2c01ab-4712",
-    "to": "+390612345679",
-    "from": "+390844123456",
-    "reasons": [_REASON],
-    "reason_class": "number",
-}
-_UNDECIDED: Final = {
-    "decision": "deny",
-    "reasons": [
-        {
-            "code": "gate.unavailable",
-            "severity": "gate",
-            "law": "",
-            "text": "the gate cannot decide now (log); ask again",
-        }
-    ],
-    "reason_class": "gate",
-}
+_CHECK: Final = Group(
+    "The check",
+    "Ask before each call, alone or in batches; simulate a call; report the outcome of an allowed one.",
+)
 _SIMULATION: Final = {
     "decision": "deny",
-    "at": "2026-11-24T09:00:00.000Z",
+    "at": examples.AT_UTC,
     "to": NUMBER,
-    "from": "+390844123456",
+    "from": CALLER,
     "basis": "",
-    "reasons": [_REASON],
-    "outcomes": [
-        {"rule": "registry", "result": "deny", **{k: _REASON[k] for k in ("text", "code", "law", "severity")}}
-    ],
+    "reasons": [REASON],
+    "outcomes": [{"rule": "registry", "result": "deny"} | REASON],
     "valid_until": "",
     "not_before": "",
     "reason_class": "number",
 }
-_FORM_ALLOW: Final = "decision=allow&decision_id=9f2c01ab-4711&to=%2B390612345678&from=%2B390844123456"
-_FORM_DENY: Final = "decision=deny&reason=gate.unavailable&reason_class=gate"
-_CALL_TYPES: Final = {"enum": get_args(CallType)}
 _PARAMETERS: Final = (
-    Parameter(name="to", about="Number to dial, in E.164.", example=NUMBER, required=True),
-    Parameter(name="from", about="Caller ID to show, in E.164.", example="+390844123456", required=True),
-    Parameter(name="campaign", about="Id of the campaign.", example="acme-fibre", required=True),
+    Parameter(name="to", about="Number to dial, in E.164.", example=NUMBER),
+    Parameter(name="from", about="Caller ID to show, in E.164.", example=CALLER),
+    Parameter(name="campaign", about="Id of the campaign.", example="acme-fibre"),
     Parameter(name="call_id", about="The dialer's id of the call. A repeated request counts once.", example="0001"),
-    Parameter(name="call_type", about="Call type, only if stricter than the campaign's.", example="agent",
-              schema=_CALL_TYPES),
-    Parameter(name="permit", about="`true` to get a permit with an allow.", example="false"),
+    Parameter(name="call_type", about="Call type, only if stricter than the campaign's.", example="agent"),
+    Parameter(name="permit", about="`true` to get a permit with an allow.", example=False),
 )  # fmt: skip
-_PLAIN_ASKING: Final = ("request.too_large", "request.timeout")
+_CANNOT_DECIDE: Final = "The gate cannot decide. Do not call; repeat the request."
+_NDJSON_CALLS: Final = "".join(
+    json.dumps(call) + "\n" for call in (CALL, {**CALL, "to": examples.OTHER_NUMBER})
+)
+_NDJSON_ANSWERS: Final = "".join(json.dumps(answer) + "\n" for answer in (ALLOW, DENY))
 
 
-def _dialplan(method: str, kind: str, serve: Any, refuse: Any, allow: str, deny: str) -> Endpoint:
+def _dialplan(
+    method: str, name: str, kind: str, serve: Any, refuse: Any, show: Callable[[Answer], str]
+) -> Endpoint:
+    """Return the endpoint for dialplans. A posted form may have some of the parameters, so none is required in the query."""
+    allow, deny, undecided = (show(examples.answer(example)) for example in (ALLOW, DENY, UNDECIDED))
+    is_posted = method == "POST"
+    parameters = tuple(structs.replace(parameter, required=False) for parameter in _PARAMETERS)
     return Endpoint(
         method=method,
         path=f"/v1/check.{kind}",
+        name=name,
         group=_CHECK,
         about=(
             f"Check a call, with a response in {'plain text' if kind == 'txt' else 'form encoding'} for dialplans. Send the parameters "
@@ -88,12 +76,19 @@ def _dialplan(method: str, kind: str, serve: Any, refuse: Any, allow: str, deny:
         serve=serve,
         refuse=refuse,
         scope="check",
-        media="text/plain" if kind == "txt" else "application/x-www-form-urlencoded",
-        parameters=_PARAMETERS,
-        also_asks=("application/x-www-form-urlencoded",) if method == "POST" else (),
+        media="text/plain; charset=utf-8" if kind == "txt" else FORM,
+        query=check.SingleRequest,
+        parameters=parameters if is_posted else _PARAMETERS,
+        also_asks=(Media(name=FORM, kind=check.SingleRequest, example=CALL),) if is_posted else (),
         answer_example=allow,
-        also_answers=((503, "The gate cannot decide. Do not call; repeat the request.", deny),),
-        errors=_PLAIN_ASKING if method == "POST" else (),
+        denial_example=deny,
+        other_statuses=((503, _CANNOT_DECIDE, undecided),),
+        headers={
+            "Dialgate-Decision": "`allow` or `deny`, also for HEAD, which answers 403 to a denied call.",
+            "Dialgate-Class": "The `reason_class` of a denial.",
+        }
+        | ({"Dialgate-Permit": "The permit, if requested."} if kind == "txt" else {}),
+        errors=BODY_ERRORS if is_posted else (),
     )
 
 
@@ -101,25 +96,27 @@ ENDPOINTS: Final = (
     Endpoint(
         method="POST",
         path="/v1/check",
+        name="checkCall",
         group=_CHECK,
         about="Check whether a call may be placed. The decision is on disk before the response is sent.",
         serve=check.check,
         scope="check",
         ask=check.SingleRequest,
-        ask_example=_CALL,
+        ask_example=CALL,
         answer=Answer,
-        answer_example=_ALLOW,
-        denial_example=_DENY,
-        also_answers=((503, "The gate cannot decide. Do not call; repeat the request.", _UNDECIDED),),
-        errors=ASKING,
+        answer_example=ALLOW,
+        denial_example=DENY,
+        other_statuses=((503, _CANNOT_DECIDE, UNDECIDED),),
+        errors=JSON_ERRORS,
     ),
-    _dialplan("GET", "txt", check.check_text, check.refuse_text, "allow", "deny gate.unavailable"),
-    _dialplan("POST", "txt", check.check_text, check.refuse_text, "allow", "deny gate.unavailable"),
-    _dialplan("GET", "form", check.check_form, check.refuse_form, _FORM_ALLOW, _FORM_DENY),
-    _dialplan("POST", "form", check.check_form, check.refuse_form, _FORM_ALLOW, _FORM_DENY),
+    _dialplan("GET", "checkCallAsText", "txt", check.check_text, check.refuse_text, check.as_text),
+    _dialplan("POST", "checkPostedCallAsText", "txt", check.check_text, check.refuse_text, check.as_text),
+    _dialplan("GET", "checkCallAsForm", "form", check.check_form, check.refuse_form, check.as_form),
+    _dialplan("POST", "checkPostedCallAsForm", "form", check.check_form, check.refuse_form, check.as_form),
     Endpoint(
         method="POST",
         path="/v1/checks",
+        name="checkCalls",
         group=_CHECK,
         about=(
             'Check many calls. The answers are in the order of the calls; a malformed call gets `{"error": …}`. Calls sent as '
@@ -128,28 +125,31 @@ ENDPOINTS: Final = (
         serve=check.checks,
         scope="check",
         ask=check.ChecksRequest,
-        ask_example={"calls": [_CALL]},
-        also_asks=("application/x-ndjson",),
+        ask_example={"calls": [CALL]},
+        also_asks=(Media(name=NDJSON, kind=bytes, lines=(check.CheckRequest,), example=_NDJSON_CALLS),),
         answer=check.Answers,
-        answer_example={"answers": [_ALLOW]},
-        errors=(*ASKING, "batch.too_large", "streams.too_many"),
+        answer_example={"answers": [ALLOW, DENY]},
+        also_answers=(Media(name=NDJSON, kind=bytes, lines=(Answer, Failed), example=_NDJSON_ANSWERS),),
+        errors=(*JSON_ERRORS, "batch.too_large", "streams.too_many"),
     ),
     Endpoint(
         method="POST",
         path="/v1/simulate",
+        name="simulateCall",
         group=_CHECK,
         about="Simulate a check, now or at another instant. Returns the outcome of every rule, and does not count as an attempt.",
         serve=check.simulate,
         scope="simulate",
         ask=check.SimulateRequest,
-        ask_example={**_CALL, "at": AT},
+        ask_example={**CALL, "at": examples.AT},
         answer=Simulation,
         answer_example=_SIMULATION,
-        errors=(*ASKING, "lookup.throttled", "store.unavailable", "gate.unavailable"),
+        errors=(*JSON_ERRORS, "lookup.throttled", "store.unavailable", "gate.unavailable"),
     ),
     Endpoint(
         method="POST",
         path="/v1/outcomes",
+        name="reportOutcome",
         group=_CHECK,
         about=(
             "Report the outcome of an allowed call. `opt_out` records a revocation. `wrong_number` suspends the consents and "
@@ -160,8 +160,8 @@ ENDPOINTS: Final = (
         ask=OutcomeRequest,
         ask_example={"decision_id": "9f2c01ab-4711", "outcome": "opt_out"},
         answer=OutcomeReceipt,
-        answer_example={"decision_id": "9f2c01ab-4711", "outcome": "opt_out", "revocation": RECEIPT},
-        errors=(*ASKING, "decision.unknown", "store.unavailable", "gate.unavailable"),
+        answer_example={"decision_id": "9f2c01ab-4711", "outcome": "opt_out", "revocation": examples.RECEIPT},
+        errors=(*JSON_ERRORS, "decision.unknown", "outcome.known", "store.unavailable", "gate.unavailable"),
     ),
     *DECISIONS,
     *LEDGER_ENDPOINTS,

@@ -5,11 +5,11 @@ A message says what is wrong and what to do. It never repeats the request's data
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from dialgate.audit.lookups import TooManyLookups
 from dialgate.config.validation_messages import MOST_CHOICES, choices, plain
@@ -34,7 +34,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,63}[0-9]{0,3}")
 class Problem(Struct, frozen=True):
     """An error as the client receives it. `field`: the path of the faulty field or parameter, or empty."""
 
-    code: str
+    code: Annotated[str, Meta(extra_json_schema={"$ref": "#/components/schemas/ErrorCode"})]
     message: str
     field: str = ""
 

@@ -107,15 +107,15 @@ async def consents(request: web.Request, app: App, client: Client) -> web.Stream
     return body.reply(_encode(ConsentHistory(entries, states)))
 
 
-def _history_query(request: web.Request) -> "_HistoryQuery":
+def _history_query(request: web.Request) -> "HistoryQuery":
     fields = dict(body.query(request))
     number = fields.get("number", "")
     if number.startswith(" "):  # a plus that was not percent-encoded
         fields["number"] = f"+{number[1:]}"
-    return convert(fields, _HistoryQuery)
+    return convert(fields, HistoryQuery)
 
 
-class _HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: str
     purpose: Reason
     controller: str = ""

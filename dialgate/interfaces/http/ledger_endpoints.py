@@ -1,11 +1,13 @@
 """The table of endpoints for the ledger, call lists and caller IDs."""
 
+import json
 from typing import Any, Final
 
-from dialgate.config.clients import Scope
 from dialgate.interfaces.http import ledger, stream
+from dialgate.interfaces.http.endpoint import JSON_ERRORS, NDJSON, Endpoint, Group, Media, Parameter
+from dialgate.interfaces.http.errors import Failed
+from dialgate.interfaces.http.examples import AT, NUMBER, OTHER_NUMBER, RECEIPT
 from dialgate.interfaces.http.ledger import Act
-from dialgate.interfaces.http.openapi import Endpoint, Parameter
 from dialgate.interfaces.http.subjects import PURPOSE
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.request_fields import fields_of
@@ -29,12 +31,14 @@ from dialgate.ledger.schemas import (
 )
 from dialgate.ledger.suppression_feed import Notice
 
-_LEDGER: Final = "The ledger"
-_LISTS: Final = "Call lists and caller IDs"
-NUMBER: Final = "+390612345678"
-AT: Final = "2026-11-24T10:00:00+01:00"
-RECEIPT: Final = {"seq": 812, "at": "2026-11-24T09:00:00.412Z"}
-_REVOKE: Final = "Record a revocation. It applies to every decision after the receipt's `at`."
+_LEDGER: Final = Group(
+    "The ledger",
+    "Record and look up revocations, consents, contracts, call requests, wrong numbers and proofs of caller IDs.",
+)
+_LISTS: Final = Group(
+    "Call lists",
+    "Load and retire call lists, with the origin of their numbers.",
+)
 _CONSENT: Final = {
     "number": NUMBER,
     "id": "web-2026-000123",
@@ -84,8 +88,7 @@ _NOTICE: Final = {
 _AFTER: Final = Parameter(
     name="after",
     about="`seq` of the last line received, or 0 for the beginning. Default: the stream begins with the next entry.",
-    example="811",
-    schema={"pattern": "^[0-9]+$"},
+    example=811,
 )
 _LIST: Final = {
     "id": "rome-november",
@@ -104,10 +107,10 @@ _UPLOAD: Final[dict[str, Any]] = {
     "collected_by": "Acme",
     "collected_on": "2026-10-01",
     "source": "DBU extract",
-    "numbers": [NUMBER, "+390612345679", "12"],
+    "numbers": [NUMBER, OTHER_NUMBER, "12"],
 }
 _ABOUT_WHOM: Final = (
-    Parameter(name="number", about="The data subject's number, in E.164.", example=NUMBER, required=True),
+    Parameter(name="number", about="The data subject's number, in E.164.", example=NUMBER),
     PURPOSE,
     Parameter(
         name="controller", about="Required only if the client has several controllers.", example="acme"
@@ -124,21 +127,40 @@ _WHOSE_LIST: Final = Parameter(
 _LAYOUT: Final = {
     "format": "text", "encoding": "utf-8", "separator": ",", "sheet": "", "header": [], "number": 1,
 }  # fmt: skip
+_LIST_FILES: Final = tuple(
+    Media(name=name, kind=bytes, example=f"{NUMBER}\n{OTHER_NUMBER}\n" if name.startswith("text/") else None)
+    for name in ledger.LIST_FILES
+)
+_TRANSFERS: Final = {"type": "string", "contentMediaType": "application/json"}
 _UPLOADED: Final = tuple(
     Parameter(
         name=field.name,
         about=f"{field.description} Only for a list that is sent as a file.",
         example=_UPLOAD.get(field.name, "[]" if field.name == "transfers" else ""),
-        many=field.shape == "texts",
+        required=False,
+        schema=_TRANSFERS if field.name == "transfers" else None,
     )
     for field in fields_of(ListRequest)
 )
 _WRITE: Final = (
-    "request.not_json", "request.too_large", "request.timeout", "number.invalid", "controller.unknown",
-    "store.unavailable", "gate.unavailable",
-)  # fmt: skip
+    *JSON_ERRORS,
+    "number.invalid",
+    "controller.unknown",
+    "store.unavailable",
+    "gate.unavailable",
+)
+_LIFT: Final = (*JSON_ERRORS, "ledger.unknown", "store.unavailable", "gate.unavailable")
 _READ: Final = ("number.invalid", "controller.unknown", "lookup.throttled", "store.unavailable")
-ASKING: Final = ("request.not_json", "request.too_large", "request.timeout")
+
+
+_SEQ: Final = Parameter(
+    name="seq",
+    about="`seq` of the entry to lift.",
+    example=RECEIPT["seq"],
+    required=True,
+    schema={"type": "integer", "minimum": 0},
+    place="path",
+)
 
 
 def _revoker(registrar: Registrar) -> Act[RevocationRequest]:
@@ -149,16 +171,16 @@ def _recorder(registrar: Registrar) -> Act[LedgerRequest]:
     return registrar.consents.record
 
 
-def _written(
-    path: str, about: str, select: Any, ask: Any, scope: Scope, example: Any, *errors: str
-) -> Endpoint:
+def _written(name: str, path: str, about: str, ask: Any, example: Any, *errors: str) -> Endpoint:
+    """Return the endpoint that records a consent, contract or call request."""
     return Endpoint(
         method="POST",
         path=path,
+        name=name,
         group=_LEDGER,
         about=about,
-        serve=ledger.write(ask, select),
-        scope=scope,
+        serve=ledger.write(ask, _recorder),
+        scope="ledger",
         ask=ask,
         ask_example=example,
         answer=Receipt,
@@ -168,43 +190,34 @@ def _written(
     )
 
 
-def _lifted(
-    path: str, about: str, select: Any, ask: Any, scope: Scope, example: Any, *errors: str
-) -> Endpoint:
-    """Return the endpoint that lifts an entry of the kind at `path`."""
+def _lifted(name: str, path: str, about: str, select: Any, ask: Any, **more: Any) -> Endpoint:
+    """Return the endpoint that lifts an entry of the kind at `path`. `more`: the scope, an example and the errors."""
     return Endpoint(
         method="POST",
         path=f"{path}/{{seq:[0-9]{{1,18}}}}/lift",
+        name=name,
         group=_LEDGER,
         about=about,
         serve=ledger.lift(ask, select),
-        scope=scope,
-        parameters=(
-            Parameter(
-                name="seq",
-                about="`seq` of the entry to lift.",
-                example="812",
-                required=True,
-                place="path",
-            ),
-        ),
+        parameters=(_SEQ,),
         ask=ask,
-        ask_example=example,
         answer=Receipt,
         answer_example=RECEIPT,
         status=201,
-        errors=(*ASKING, *errors, "store.unavailable", "gate.unavailable"),
+        **more,
     )
 
 
-def _history(path: str, about: str, *kinds: str) -> Endpoint:
+def _history(name: str, path: str, about: str, *kinds: str) -> Endpoint:
     return Endpoint(
         method="GET",
         path=path,
+        name=name,
         group=_LEDGER,
         about=about,
         serve=ledger.history(*kinds),
         scope="read",
+        query=ledger.HistoryQuery,
         parameters=_ABOUT_WHOM,
         answer=ledger.History,
         answer_example={"entries": [{**_ENTRY, "kind": kinds[0]}]},
@@ -213,12 +226,26 @@ def _history(path: str, about: str, *kinds: str) -> Endpoint:
 
 
 LEDGER_ENDPOINTS: Final = (
-    _written("/v1/revocations", _REVOKE, _revoker, RevocationRequest, "revoke",
-             {"number": NUMBER, "channel": "call", "proof": "recording:2026/11/24/0001.wav", "actor": "agent-17"}),
-    _history("/v1/revocations", "Return the revocations of a number, including lifted ones.", "revoked", "lifted"),
+    Endpoint(
+        method="POST",
+        path="/v1/revocations",
+        name="addRevocation",
+        group=_LEDGER,
+        about="Record a revocation. It applies to every decision after the receipt's `at`.",
+        serve=ledger.write(RevocationRequest, _revoker),
+        scope="revoke",
+        ask=RevocationRequest,
+        ask_example={"number": NUMBER, "channel": "call", "proof": "recording:2026/11/24/0001.wav", "actor": "agent-17"},
+        answer=Receipt,
+        answer_example=RECEIPT,
+        status=201,
+        errors=_WRITE,
+    ),
+    _history("listRevocations", "/v1/revocations", "Return the revocations of a number, including lifted ones.", "revoked", "lifted"),
     Endpoint(
         method="GET",
         path="/v1/revocations/stream",
+        name="streamRevocations",
         group=_LEDGER,
         about=(
             "Stream revocations with their numbers. The response is NDJSON with one revocation per line, and does not "
@@ -228,27 +255,33 @@ LEDGER_ENDPOINTS: Final = (
         ),
         serve=stream.stream,
         scope="stream",
-        media="application/x-ndjson",
+        query=stream.Query,
         parameters=(_AFTER,),
-        answer=Notice,
-        answer_example=_NOTICE,
+        also_answers=(
+            Media(
+                name=NDJSON,
+                kind=bytes,
+                lines=(Notice, stream.Position, Failed),
+                example=json.dumps(_NOTICE) + '\n{"seq": 812}\n',
+            ),
+        ),
         errors=("streams.too_many", "store.unavailable", "gate.unavailable"),
     ),
-    _lifted("/v1/revocations", "Lift a revocation that was recorded in error, or that a later consent replaces.",
-            lambda registrar: registrar.revocations.lift, LiftRequest, "revoke",
-            {"ground": "error", "reason": "the neighbour's number was entered", "actor": "dpo"},
-            "revocation.unknown", "revocation.lifted", "ledger.unknown", "controller.unknown"),
-    _history("/v1/wrong-numbers", "Return the wrong-number reports of a number, including lifted ones.", "wrong_number",
+    _lifted("liftRevocation", "/v1/revocations", "Lift a revocation that was recorded in error, or that a later consent replaces.",
+            lambda registrar: registrar.revocations.lift, LiftRequest, scope="revoke",
+            ask_example={"ground": "error", "reason": "the neighbour's number was entered", "actor": "dpo"},
+            errors=(*_LIFT, "revocation.unknown", "revocation.lifted", "controller.unknown")),
+    _history("listWrongNumbers", "/v1/wrong-numbers", "Return the wrong-number reports of a number, including lifted ones.", "wrong_number",
              "number_confirmed"),
-    _lifted("/v1/wrong-numbers", "Lift a wrong-number report. Consents and contracts of the number count again.",
-            lambda registrar: registrar.wrong_numbers.confirm_number, NumberConfirmation, "subjects",
-            {"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"},
-            "ledger.unknown"),
-    _written("/v1/consents", "Record a consent. It counts only with an `artefact` and its SHA-256.",
-             _recorder, ConsentRequest, "ledger", _CONSENT),
+    _lifted("liftWrongNumber", "/v1/wrong-numbers", "Lift a wrong-number report. Consents and contracts of the number count again.",
+            lambda registrar: registrar.wrong_numbers.confirm_number, NumberConfirmation, scope="subjects",
+            ask_example={"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"}, errors=_LIFT),
+    _written("addConsent", "/v1/consents", "Record a consent. It counts only with an `artefact` and its SHA-256.",
+             ConsentRequest, _CONSENT),
     Endpoint(
         method="GET",
         path="/v1/consents",
+        name="listConsents",
         group=_LEDGER,
         about=(
             "Return the consents of a number, and their ledger entries. If a call that relies on a consent would be "
@@ -256,29 +289,29 @@ LEDGER_ENDPOINTS: Final = (
         ),
         serve=ledger.consents,
         scope="read",
+        query=ledger.HistoryQuery,
         parameters=_ABOUT_WHOM,
         answer=ledger.ConsentHistory,
         answer_example={"entries": [{**_ENTRY, "kind": "consent"}], "consents": [_STANDING]},
         errors=_READ,
     ),
-    _written("/v1/consents/confirm", "Confirm a consent by double opt-in. Until then it does not count.",
-             _recorder, ConfirmationRequest, "ledger",
-             {"number": NUMBER, "id": "web-2026-000123", "proof": "mail/2026-0418"}, "ledger.unknown"),
-    _written("/v1/consents/withdraw", "Record the withdrawal of a consent. It applies to every decision after the receipt's `at`.",
-             _recorder, WithdrawalRequest, "ledger", {"number": NUMBER, "id": "web-2026-000123"},
+    _written("confirmConsent", "/v1/consents/confirm", "Confirm a consent by double opt-in. Until then it does not count.",
+             ConfirmationRequest, {"number": NUMBER, "id": "web-2026-000123", "proof": "mail/2026-0418"}, "ledger.unknown"),
+    _written("withdrawConsent", "/v1/consents/withdraw", "Record the withdrawal of a consent. It applies to every decision after the receipt's `at`.",
+             WithdrawalRequest, {"number": NUMBER, "id": "web-2026-000123"},
              "ledger.unknown"),
-    _written("/v1/contracts", "Record a contract.", _recorder, ContractRequest, "ledger",
-             {"number": NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}),
-    _history("/v1/contracts", "Return the contracts of a number.", "contract", "contract_ended"),
-    _written("/v1/contracts/end", "Record the end of a contract. `ends` is its last day.", _recorder, ContractEndRequest,
-             "ledger", {"number": NUMBER, "id": "C-1001", "ends": "2026-11-30"}, "ledger.unknown"),
-    _written("/v1/call-requests", "Record that the data subject requested a call.", _recorder,
-             CallRequestRequest, "ledger",
-             {"number": NUMBER, "id": "form-77", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}),
-    _history("/v1/call-requests", "Return the call requests of a number.", "call_request"),
+    _written("addContract", "/v1/contracts", "Record a contract.",
+             ContractRequest, {"number": NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}),
+    _history("listContracts", "/v1/contracts", "Return the contracts of a number.", "contract", "contract_ended"),
+    _written("endContract", "/v1/contracts/end", "Record the end of a contract. `ends` is its last day.",
+             ContractEndRequest, {"number": NUMBER, "id": "C-1001", "ends": "2026-11-30"}, "ledger.unknown"),
+    _written("addCallRequest", "/v1/call-requests", "Record that the data subject requested a call.",
+             CallRequestRequest, {"number": NUMBER, "id": "form-77", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}),
+    _history("listCallRequests", "/v1/call-requests", "Return the call requests of a number.", "call_request"),
     Endpoint(
         method="GET",
         path="/v1/lists",
+        name="listCallLists",
         group=_LISTS,
         about="Return the call lists of the client's controllers.",
         serve=ledger.lists,
@@ -290,6 +323,7 @@ LEDGER_ENDPOINTS: Final = (
     Endpoint(
         method="POST",
         path="/v1/lists",
+        name="loadCallList",
         group=_LISTS,
         about=(
             "Load a call list. Send JSON with `numbers`, or a text, CSV or XLSX file with the other fields in the query. Repeat "
@@ -299,18 +333,20 @@ LEDGER_ENDPOINTS: Final = (
         scope="lists",
         ask=ledger.ListUpload,
         ask_example=_UPLOAD,
-        also_asks=ledger.LIST_FILES,
+        also_asks=_LIST_FILES,
+        query=ListRequest,
         parameters=_UPLOADED,
         answer=ListReport,
         answer_example={"list": _LIST, "rows": 3, "accepted": 2, "duplicates": 0, "refused": 1,
                         "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT, "in_force": "now", "unstated": 0},
         status=201,
-        errors=(*ASKING, "list.unreadable", "list.exists", "controller.unknown", "campaign.unknown",
+        errors=(*JSON_ERRORS, "list.unreadable", "list.exists", "controller.unknown", "campaign.unknown",
                 "store.unavailable", "upload.busy", "upload.full", "upload.failed", "upload.no_space"),
     ),
     Endpoint(
         method="GET",
         path="/v1/lists/{id}",
+        name="getCallList",
         group=_LISTS,
         about="Return a call list.",
         serve=ledger.one_list,
@@ -323,6 +359,7 @@ LEDGER_ENDPOINTS: Final = (
     Endpoint(
         method="POST",
         path="/v1/lists/{id}/retire",
+        name="retireCallList",
         group=_LISTS,
         about=(
             "Retire a call list. It stays on record, but no later check on this node uses it. Other nodes follow within a"
@@ -338,7 +375,8 @@ LEDGER_ENDPOINTS: Final = (
     Endpoint(
         method="POST",
         path="/v1/caller-ids/proofs",
-        group=_LISTS,
+        name="addCallerIdProof",
+        group=_LEDGER,
         about=(
             "Record whether a call to a caller ID was answered. It applies on this node before the response is sent; the header "
             f"`{ledger.IN_FORCE}` says when on other nodes. If no campaign uses the caller ID, the header `{ledger.NOTE}` says so."
@@ -348,6 +386,10 @@ LEDGER_ENDPOINTS: Final = (
         ask=CallerIdProofRequest,
         ask_example={"caller_id": "+390299000000", "kind": "probe", "answered": True, "evidence": "probe:2026-11-24"},
         status=204,
-        errors=(*ASKING, "caller_id.invalid", "controller.unknown", "store.unavailable"),
+        headers={
+            ledger.IN_FORCE: "Where and from when the proof applies.",
+            ledger.NOTE: "Why the proof has no effect yet. Absent if it has.",
+        },
+        errors=(*JSON_ERRORS, "caller_id.invalid", "controller.unknown", "store.unavailable"),
     ),
 )  # fmt: skip

@@ -1,106 +1,132 @@
 """The API description in OpenAPI 3.1, built from the types that decode requests and encode responses."""
 
+import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
-from aiohttp import web
 from msgspec import Struct
 
 from dialgate import __version__
-from dialgate.config.clients import Scope
+from dialgate.config.listeners import Limits, Listen, Uploads
 from dialgate.core.reasons import REASONS
-from dialgate.interfaces.http.errors import CODES, Failed, Fault, Problem, response
+from dialgate.core.responses import Answer
+from dialgate.interfaces.http.answer_types import Allow, Deny
+from dialgate.interfaces.http.endpoint import FORM, Endpoint, Media, Parameter
+from dialgate.interfaces.http.errors import CODES, Failed, Fault, response
 
 _SCHEMAS: Final = "#/components/schemas/{name}"
-_ABOUT: Final = """\
+_JSON: Final = "application/json"
+# Errors of any request, and of any request with a key.
+_ALWAYS: Final = (
+    "path.unknown", "method.not_allowed", "request.not_http", "request.headers_too_large", "request.expectation",
+)  # fmt: skip
+_KEYED: Final = (
+    "request.invalid", "auth.in_url", "auth.missing", "auth.unknown", "auth.scope", "gate.error",
+)  # fmt: skip
+_ABOUT: Final = f"""\
 Check each call before you place it: `POST /v1/check` responds with `allow`, or with `deny` and the reasons. The decision is recorded
 before the response is sent. Place the call only after a 200 with `"decision":"allow"`.
 
 Every request under `/v1` needs the header `Authorization: Bearer KEY`; a key in the URL is refused. Clients that cannot send headers
-are identified by their source address. Errors have the format `{"error": {"code", "message", "field"}}`, and codes are stable.
+are identified by their source address. Errors have the format `{{"error": {{"code", "message", "field"}}}}`, and codes are stable.
+
+Instants are in RFC 3339 with an offset, days as in 2026-11-24, numbers in E.164. A later version may add fields, codes and endpoints.
+Clients must ignore fields that they do not know, and place no call after a code that they do not know.
+
+Any request can also fail with {", ".join(f"`{code}` ({CODES[code].status})" for code in _ALWAYS)}. Limits are settings of the gate; the
+numbers here are the defaults.
 """
-
-
-_EVERY: Final = (
-    "request.invalid", "auth.in_url", "auth.missing", "auth.unknown", "auth.scope", "gate.error",
-)  # fmt: skip
-
-
-class Parameter(Struct, frozen=True, kw_only=True):
-    name: str
-    about: str
-    example: Any
-    required: bool = False
-    many: bool = False
-    schema: Mapping[str, Any] = {}
-    place: str = "query"
-
-
-class Endpoint(Struct, frozen=True, kw_only=True):
-    """An endpoint, with its handler and its description.
-
-    `about`: the summary, which ends with the first full stop, and the rest of the description. `serve`: the handler, which takes the
-    request and, if a key is needed, the app and the client. `any_key`: a key of any scope is enough. `ask`, `answer`: the types of the
-    JSON bodies; for other bodies, only the media type is given. Examples are as transmitted; a test checks them against the types.
-    """
-
-    method: str
-    path: str
-    group: str
-    about: str
-    serve: Callable[..., Awaitable[web.StreamResponse]]
-    refuse: Callable[[Fault], web.Response] = response
-    scope: Scope | None = None
-    any_key: bool = False
-    ask: Any = None
-    answer: Any = None
-    status: int = 200
-    media: str = "application/json"
-    parameters: tuple[Parameter, ...] = ()
-    ask_example: Any = None
-    answer_example: Any = None
-    denial_example: Any = None
-    also_asks: tuple[str, ...] = ()
-    also_answers: tuple[tuple[int, str, Any], ...] = ()
-    errors: tuple[str, ...] = ()
-
-    @property
-    def keyed(self) -> bool:
-        return self.any_key or self.scope is not None
+_LIMITS: Final = {
+    "request.too_large": f"The body has at most {Limits().body_bytes:,} bytes (setting `limits.body_bytes`).",
+    "batch.too_large": f"At most {Limits().batch_calls:,} calls in one request (setting `limits.batch_calls`).",
+    "lookup.throttled": (
+        f"A client can look up at most {Limits().lookups_an_hour} different numbers an hour "
+        "(setting `limits.lookups_an_hour`)."
+    ),
+    "streams.too_many": f"A client can have {Limits().streams} streams open (setting `limits.streams`).",
+    "upload.busy": (
+        f"A file has at most {Uploads().file_mb:,} MiB, and a client can send {Uploads().client_at_once} files at once (settings "
+        "`uploads.file_mb` and `uploads.client_at_once`)."
+    ),
+}
+_ERROR_HEADERS: Final = {
+    "401": {"WWW-Authenticate": "How to send the key."},
+    "429": {"Retry-After": "Seconds until the request may succeed."},
+    "503": {"Retry-After": "Seconds until the request may succeed."},
+}
 
 
 def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     endpoints = tuple(endpoints)
-    types = [kind for endpoint in endpoints for kind in (endpoint.ask, endpoint.answer) if kind is not None]
-    _, components = msgspec.json.schema_components([*types, Failed], ref_template=_SCHEMAS)
+    groups = dict.fromkeys(endpoint.group for endpoint in endpoints)
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
         paths.setdefault(plain(endpoint.path), {})[endpoint.method.lower()] = _operation(endpoint)
     return {
         "openapi": "3.1.0",
         "info": {"title": "dialgate", "version": __version__, "description": _ABOUT},
-        "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in dict.fromkeys(endpoint.group for endpoint in endpoints)],
+        "servers": [
+            {"url": "/", "description": "The gate that serves this description."},
+            {
+                "url": "http://{host}:{port}",
+                "description": "A gate with the setting `listen`. With `tls_certificate`, it speaks https.",
+                "variables": {"host": {"default": Listen().host}, "port": {"default": str(Listen().port)}},
+            },
+        ],
+        "tags": [{"name": group.name, "description": group.about} for group in groups],
         "paths": paths,
         "components": {
-            "schemas": {
-                **components,
-                "ReasonCode": _codes("Why a call is denied.", REASONS),
-                "ErrorCode": _codes(
-                    "Why a request failed.",
-                    {code: f"{row.meaning} {row.advice}" for code, row in CODES.items()},
-                ),
+            "schemas": _components(endpoints),
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key made by `dialgate key`. Each operation lists the scope that it needs.",
+                }
             },
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _components(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    types = [kind for endpoint in endpoints for kind in _types(endpoint) if _is_named(kind)]
+    (*_, decision), components = msgspec.json.schema_components(
+        [*types, Failed, Allow | Deny], ref_template=_SCHEMAS
+    )
+    components["Answer"] = {
+        "title": "Answer",
+        "description": Answer.__doc__,
+        "oneOf": decision["anyOf"],
+        "discriminator": decision["discriminator"],
+    }
+    for schema in components.values():
+        if "description" in schema:
+            schema["description"] = inspect.cleandoc(schema["description"])
+    errors = {code: f"{row.meaning} {row.advice}" for code, row in CODES.items()}
+    return {
+        **components,
+        "ReasonCode": _codes("Why a call is denied.", REASONS),
+        "ErrorCode": _codes("Why a request failed.", errors),
+    }
+
+
+def _types(endpoint: Endpoint) -> Iterator[Any]:
+    yield from (endpoint.ask, endpoint.answer)
+    for media in (*endpoint.also_asks, *endpoint.also_answers):
+        yield from (media.kind, *media.lines)
+
+
+def _is_named(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
 
 
 def _codes(about: str, codes: Mapping[str, str]) -> dict[str, Any]:
     return {
         "description": about,
+        "type": "string",
+        "enum": list(codes),
         "oneOf": [{"const": code, "description": text} for code, text in codes.items()],
         "examples": [next(iter(codes))],
     }
@@ -116,86 +142,136 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     scope = "Needs a key of any scope." if endpoint.any_key else ""
     if endpoint.scope:
         scope = f"Needs the scope `{endpoint.scope}`."
+    limits = [text for code, text in _LIMITS.items() if code in endpoint.errors]
     operation: dict[str, Any] = {
-        "operationId": _name(endpoint),
-        "tags": [endpoint.group],
+        "operationId": endpoint.name,
+        "tags": [endpoint.group.name],
         "summary": title.removesuffix("."),
-        "description": f"{rest} {scope}".strip(),
-        "security": [{"key": []}] if endpoint.keyed else [],
+        "description": " ".join(filter(None, [rest, *limits, scope])),
+        "security": [{"key": [endpoint.scope] if endpoint.scope else []}] if endpoint.keyed else [],
         "responses": _responses(endpoint),
     }
     if endpoint.parameters:
-        operation["parameters"] = [_parameter(parameter) for parameter in endpoint.parameters]
+        fields = _fields(endpoint.query) if endpoint.query else {}
+        operation["parameters"] = [_parameter(parameter, fields) for parameter in endpoint.parameters]
     if endpoint.ask is not None or endpoint.also_asks:
         operation["requestBody"] = {"required": endpoint.ask is not None, "content": _asks(endpoint)}
     return operation
 
 
-def _name(endpoint: Endpoint) -> str:
-    words = re.findall(r"[a-z]+", plain(endpoint.path).removeprefix("/v1"))
-    return "_".join([endpoint.method.lower(), *words])
+def _fields(query: type[Struct]) -> dict[str, tuple[dict[str, Any], bool]]:
+    """Return the schema of each field, and whether it is required."""
+    _, components = msgspec.json.schema_components([query], ref_template=_SCHEMAS)
+    struct = components[query.__name__]
+    return {
+        name: (_as_parameter(schema), name in struct.get("required", ()))
+        for name, schema in struct["properties"].items()
+    }
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
-    schema = (
-        {"type": "array", "items": {"type": "string"}}
-        if parameter.many
-        else {"type": "string", **parameter.schema}
-    )
+def _as_parameter(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a parameter, which is left out instead of being null or empty."""
+    kept = {name: value for name, value in schema.items() if name not in {"anyOf", "default", "description"}}
+    for alternative in schema.get("anyOf", ()):
+        if alternative != {"type": "null"}:
+            kept |= alternative
+    return kept
+
+
+def _parameter(parameter: Parameter, fields: Mapping[str, tuple[dict[str, Any], bool]]) -> dict[str, Any]:
+    schema, required = fields.get(parameter.name, ({"type": "string"}, False))
     return {
         "name": parameter.name,
         "in": parameter.place,
-        "required": parameter.required,
+        "required": required if parameter.required is None else parameter.required,
         "description": parameter.about,
-        "schema": schema,
+        "schema": schema if parameter.schema is None else dict(parameter.schema),
         "example": parameter.example,
     }
 
 
 def _asks(endpoint: Endpoint) -> dict[str, Any]:
-    content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in endpoint.also_asks}
+    content: dict[str, Any] = {}
     if endpoint.ask is not None:
-        content = {
-            "application/json": {"schema": _reference(endpoint.ask), "example": endpoint.ask_example}
-        } | content
+        content[_JSON] = {"schema": _schema(endpoint.ask), "example": endpoint.ask_example}
+    for media in endpoint.also_asks:
+        example = {} if media.example is None else {"example": media.example}
+        content[media.name] = _content(media) | example
     return content
 
 
-def _success(endpoint: Endpoint) -> dict[str, Any]:
-    if endpoint.answer_example is None:
-        return {"description": "Success."}
-    schema = {"type": "string"} if endpoint.answer is None else _reference(endpoint.answer)
-    examples: dict[str, Any] = {"example": endpoint.answer_example}
-    if endpoint.denial_example is not None:
-        both = {"allow": endpoint.answer_example, "deny": endpoint.denial_example}
-        examples = {"examples": {name: {"value": value} for name, value in both.items()}}
-    return {"description": "Success.", "content": {endpoint.media: {"schema": schema, **examples}}}
+def _content(media: Media) -> dict[str, Any]:
+    """Describe a body. OpenAPI 3.1 has no keyword for the lines of NDJSON."""
+    lines = [_schema(kind) for kind in media.lines]
+    return {"schema": _schema(media.kind)} | ({"x-item-schema": {"anyOf": lines}} if lines else {})
 
 
 def _responses(endpoint: Endpoint) -> dict[str, Any]:
     responses = {str(endpoint.status): _success(endpoint)}
-    for status, about, example in endpoint.also_answers:
-        schema = _reference(endpoint.answer) if endpoint.answer is not None else {"type": "string"}
-        content = {endpoint.media: {"schema": schema, "example": example}}
+    for status, about, example in endpoint.other_statuses:
+        content = {
+            _response_media(endpoint.media): {"schema": _schema(endpoint.answer), **_examples(example)}
+        }
         responses[str(status)] = {"description": about, "content": content}
-    for code in (*(_EVERY if endpoint.keyed else ()), *endpoint.errors):
+    for code in (*(_KEYED if endpoint.keyed else ()), *endpoint.errors):
         _add_error(responses, code, endpoint)
+    for refused, headers in _ERROR_HEADERS.items():
+        if refused in responses:
+            responses[refused]["headers"] = _headers(headers)
     return responses
 
 
+def _success(endpoint: Endpoint) -> dict[str, Any]:
+    success: dict[str, Any] = {"description": "Success."}
+    if endpoint.headers:
+        success["headers"] = _headers(endpoint.headers)
+    content: dict[str, Any] = {}
+    if endpoint.answer_example is not None:
+        examples = _examples(endpoint.answer_example, endpoint.denial_example)
+        content[_response_media(endpoint.media)] = {"schema": _schema(endpoint.answer), **examples}
+    for media in endpoint.also_answers:
+        content[media.name] = _content(media) | _examples(media.example)
+    return success | ({"content": content} if content else {})
+
+
+def _response_media(name: str) -> str:
+    """Return the media type as the key of a response.
+
+    openapi-python-client reads no form in a response. Users can override that by the key, which must therefore not be that of requests.
+    """
+    return f"{FORM}; charset=utf-8" if name == FORM else name
+
+
+def _examples(example: Any, denial: Any = None) -> dict[str, Any]:
+    if denial is None:
+        return {"examples": {"success": {"value": example}}}
+    return {"examples": {"allow": {"value": example}, "deny": {"value": denial}}}
+
+
+def _headers(headers: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"description": about, "schema": {"type": "string"}} for name, about in headers.items()}
+
+
 def _add_error(responses: dict[str, Any], code: str, endpoint: Endpoint) -> None:
+    """Describe an error as the endpoint sends it: as JSON, or in the format of the dialer. The server sends unexpected errors as JSON."""
     row = CODES[code]
-    entry = responses.setdefault(str(row.status), {"description": ""})
+    refuse = response if code == "gate.error" else endpoint.refuse
+    refusal = refuse(Fault(row.status, code, f"{row.meaning} {row.advice}"))
+    entry = responses.setdefault(str(refusal.status), {"description": ""})
     entry["description"] = f"{entry['description']} `{code}`: {row.meaning}".strip()
-    if endpoint.refuse is not response:
-        return
-    content = entry.setdefault("content", {}).setdefault("application/json", {})
-    if "example" in content:  # a 503 whose body may also be a normal response
-        return
-    content["schema"] = _reference(Failed)
-    problem = Problem(code, f"{row.meaning} {row.advice}")
-    content.setdefault("examples", {})[code] = {"value": msgspec.to_builtins(Failed(problem))}
+    assert isinstance(refusal.body, bytes)
+    media = _response_media(refusal.headers["Content-Type"])
+    is_json = media == _JSON
+    content = entry.setdefault("content", {}).setdefault(
+        media, {"schema": _schema(Failed if is_json else None), "examples": {}}
+    )
+    value = msgspec.json.decode(refusal.body) if is_json else refusal.body.decode()
+    content["examples"][code] = {"value": value}
 
 
-def _reference(kind: Any) -> dict[str, Any]:
+def _schema(kind: Any) -> dict[str, Any]:
+    if kind is None:
+        return {"type": "string"}
+    if kind is bytes:
+        return {"type": "string", "format": "binary"}
     return {"type": "object"} if kind is dict else {"$ref": _SCHEMAS.format(name=kind.__name__)}

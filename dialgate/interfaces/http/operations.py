@@ -16,8 +16,8 @@ from prometheus_client.exposition import choose_encoder
 from dialgate.app import App, Status
 from dialgate.interfaces.http import authzen
 from dialgate.interfaces.http.access import admit
+from dialgate.interfaces.http.endpoint import Endpoint, Group
 from dialgate.interfaces.http.errors import JSON_HEADERS, Fault
-from dialgate.interfaces.http.openapi import Endpoint
 from dialgate.interfaces.workers.siblings import Siblings
 
 APP: Final = web.AppKey("gate", App)
@@ -25,7 +25,11 @@ REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 SIBLINGS: Final = web.AppKey("siblings", Siblings)
 DESCRIPTION: Final = web.AppKey("description", bytes)
 
-_GROUP: Final = "Operations"
+_GROUP: Final = Group(
+    "Operations",
+    "Liveness, readiness, metrics and this description. On the operations listener, they need no key.",
+)
+_METRICS: Final = choose_encoder("")[1]
 _DOCS: Final = files(__package__).joinpath("docs.html").read_bytes()
 _DOCS_HEADERS: Final = {
     "Content-Type": "text/html; charset=utf-8",
@@ -96,15 +100,17 @@ OPERATIONS: Final = (
     Endpoint(
         method="GET",
         path="/healthz",
+        name="checkLiveness",
         group=_GROUP,
         about="Report that the process is alive.",
         serve=_alive,
-        media="text/plain",
+        media="text/plain; charset=utf-8",
         answer_example="ok",
     ),
     Endpoint(
         method="GET",
         path="/readyz",
+        name="checkReadiness",
         group=_GROUP,
         about=(
             "Report whether the gate can decide; 503 if not. On the operations listener, or with a key of the scope `metrics`, the "
@@ -113,23 +119,25 @@ OPERATIONS: Final = (
         serve=_ready,
         answer=Status,
         answer_example=_STATUS,
-        also_answers=(
+        other_statuses=(
             (503, "Not ready.", {**_STATUS, "ready": False, "problems": {"log": "No space left on device"}}),
         ),
     ),
     Endpoint(
         method="GET",
         path="/metrics",
+        name="getMetrics",
         group=_GROUP,
         about="Return metrics for Prometheus.",
         serve=_metrics,
         scope="metrics",
-        media="text/plain",
+        media=_METRICS,
         answer_example='dialgate_ready{component="log"} 1.0\n',
     ),
     Endpoint(
         method="GET",
         path=authzen.CONFIGURATION,
+        name="getAuthzenConfiguration",
         group=_GROUP,
         about="Return the URLs of the AuthZEN endpoints.",
         serve=authzen.configuration,
@@ -143,6 +151,7 @@ OPERATIONS: Final = (
     Endpoint(
         method="GET",
         path="/openapi.json",
+        name="getApiDescription",
         group=_GROUP,
         about="Return the API description (OpenAPI 3.1).",
         serve=_description,
@@ -153,20 +162,23 @@ OPERATIONS: Final = (
     Endpoint(
         method="GET",
         path="/docs",
+        name="getApiPage",
         group=_GROUP,
         about="Return the API description as a page.",
         serve=_docs,
         any_key=True,
-        media="text/html",
+        media=_DOCS_HEADERS["Content-Type"],
         answer_example="<!doctype html>…",
     ),
     Endpoint(
         method="GET",
         path="/",
+        name="redirectToApiPage",
         group=_GROUP,
         about="Redirect to /docs.",
         serve=_root,
         status=302,
+        headers={"Location": "`/docs`."},
     ),
 )
 

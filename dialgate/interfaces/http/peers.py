@@ -17,8 +17,8 @@ from dialgate.core.faults import Unavailable
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http import decisions as http_decisions
 from dialgate.interfaces.http import server
+from dialgate.interfaces.http.endpoint import BODY_ERRORS, Endpoint, Group, Media
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
-from dialgate.interfaces.http.openapi import Endpoint
 from dialgate.interfaces.http.operations import APP
 
 _TURN: Final = "another gate"  # cannot be a client's name, because names have no spaces
@@ -72,18 +72,20 @@ async def _answer(site: web.Application, app: App, question: questions.AnyQuesti
             return await list_replication.read_part(app.config.data, question)
 
 
+_SEALED: Final = Media(name="application/octet-stream", kind=bytes, example="…")
 PEERS: Final = (
     Endpoint(
         method="POST",
         path=PATH,
-        group="Between gates",
+        name="sendToPeer",
+        group=Group("Between gates", "Requests of gates that share a store. Not for clients."),
         about=(
             "Send data that only this gate has to another gate that shares the store. Not for clients: both bodies are encrypted with a "
             "key that the gates share."
         ),
         serve=_serve,
-        media="application/octet-stream",
-        answer_example="…",
-        errors=("peer.refused", "store.unavailable", "gate.unavailable"),
+        also_asks=(_SEALED,),
+        also_answers=(_SEALED,),
+        errors=(*BODY_ERRORS, "peer.refused", "store.unavailable", "gate.unavailable"),
     ),
 )

@@ -23,8 +23,14 @@ _KEPT_ALIVE: Final = 3  # lines sent per `idle_seconds` to keep a silent connect
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class _Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0)] | None = None
+
+
+class Position(Struct, frozen=True):
+    """A line without a revocation, which keeps the connection open. `seq`: the position in the stream, for `after`."""
+
+    seq: int
 
 
 async def stream(request: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -35,7 +41,7 @@ async def stream(request: web.Request, app: App, client: Client) -> web.StreamRe
 
 
 async def _streamed(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    query = convert(dict(body.query(request)), _Query)
+    query = convert(dict(body.query(request)), Query)
     notices = app.registrar.notices
     seq = (
         await notices.head() if query.after is None else await app.registrar.ids.position(client, query.after)
@@ -70,7 +76,7 @@ async def _follow(
             sent_at = clock()
         if reached == seq:
             if clock() - sent_at >= app.config.settings.limits.idle_seconds / _KEPT_ALIVE:
-                await response.write(b'{"seq":%d}\n' % app.registrar.ids.cursor(seq))
+                await response.write(_encode(Position(app.registrar.ids.cursor(seq))) + b"\n")
                 sent_at = clock()
             await notices.wait(_LOOK_SECONDS, written)
         seq = reached

@@ -11,8 +11,9 @@ from dialgate.audit.lookups import Reason
 from dialgate.cluster.personal_data import CaseInfo
 from dialgate.config.clients import Client
 from dialgate.interfaces.http import body as http_body
+from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, Group, Media, Parameter
 from dialgate.interfaces.http.errors import convert, decode
-from dialgate.interfaces.http.openapi import Endpoint, Parameter
+from dialgate.interfaces.http.examples import AT_UTC, NUMBER
 from dialgate.subjects import page
 from dialgate.subjects.page import LANGUAGES, Language
 from dialgate.subjects.schemas import (
@@ -107,18 +108,18 @@ async def move(request: web.Request, app: App, client: Client) -> web.StreamResp
 
 # ---- descriptions for /openapi.json ------------------------------------------------------------------------------------
 
-_GROUP: Final = "Data-subject requests"
-_AT: Final = "2026-11-24T09:00:00.000Z"
-_PERSON: Final = "+390612345678"
+_GROUP: Final = Group(
+    "Data-subject requests",
+    "Access, portability, rectification and erasure of the data about a number, and the deadlines of requests.",
+)
 _ID: Final = "5f0c2a9be41d7703"
 _NUMBER: Final = Parameter(
-    name="number", about="The data subject's number, in E.164.", example=_PERSON, required=True, place="path"
+    name="number", about="The data subject's number, in E.164.", example=NUMBER, required=True, place="path"
 )
 PURPOSE: Final = Parameter(
     name="purpose",
     about="Reason for the look-up. It is recorded, and the data subject may see it.",
     example=f"request {_ID}",
-    required=True,
 )
 _CONTROLLER: Final = Parameter(
     name="controller", about="Required only if the client has several controllers.", example="acme"
@@ -127,13 +128,12 @@ _LANGUAGE: Final = Parameter(
     name="language",
     about="Respond with an HTML page in this language.",
     example="it",
-    schema={"enum": list(LANGUAGES)},
 )
 _CASE: Final = {
     "id": _ID,
     "controller": "acme",
     "kind": "erasure",
-    "received_at": _AT,
+    "received_at": AT_UTC,
     "due_at": "2026-12-24T09:00:00.000Z",
     "days_left": 30,
     "identified": "code sent to the number and read back",
@@ -143,17 +143,17 @@ _CASE: Final = {
 }
 _CONSENT_HELD: Final = {
     "id": "web-2026-000123",
-    "collected_at": _AT,
+    "collected_at": AT_UTC,
     "purposes": ["sale"],
     "call_types": ["agent"],
 }
-_HEAD: Final = {"number": _PERSON, "controller": "acme", "controller_name": "Acme S.p.A.", "made_at": _AT}
+_HEAD: Final = {"number": NUMBER, "controller": "acme", "controller_name": "Acme S.p.A.", "made_at": AT_UTC}
 _REPORT: Final = {
     **_HEAD,
     "ledger": [
         {
             "seq": 812,
-            "at": _AT,
+            "at": AT_UTC,
             "kind": "consent",
             "controller": "acme",
             "actor": "ops",
@@ -166,7 +166,7 @@ _REPORT: Final = {
     "lists": [],
     "registries": [],
     "decisions": [],
-    "lookups": [{"at": _AT, "client": "dpo", "what": "everything", "purpose": f"request {_ID}"}],
+    "lookups": [{"at": AT_UTC, "client": "dpo", "what": "everything", "purpose": f"request {_ID}"}],
     "requests": [_CASE],
     "days_of_storage": {"consents": 1826},
     "missing": {},
@@ -174,7 +174,7 @@ _REPORT: Final = {
     "officer": "Dott.ssa Maria Esempio, dpo@acme.example",
     "zone": "Europe/Rome",
 }
-_RECEIPT: Final = {"seq": 813, "at": _AT}
+_RECEIPT: Final = {"seq": 813, "at": AT_UTC}
 _ERASURE: Final = {
     "request": _ID,
     "suppression": _RECEIPT,
@@ -196,59 +196,50 @@ _LOOKING: Final = (
     "store.unavailable",
     "gate.unavailable",
 )
-_BODY: Final = ("request.not_json", "request.too_large", "request.timeout")
 _ACTING: Final = (
-    *_BODY, "number.invalid", "controller.unknown", "subject.unknown", "subject.closed", "store.unavailable",
+    *JSON_ERRORS, "number.invalid", "controller.unknown", "subject.unknown", "subject.closed", "store.unavailable",
     "gate.unavailable",
 )  # fmt: skip
 
 
-def _of(method: str, path: str, about: str, serve: Any, answer: Any, example: Any, **more: Any) -> Endpoint:
+def _of(method: str, path: str, name: str, about: str, serve: Any, **more: Any) -> Endpoint:
     return Endpoint(
-        method=method,
-        path=path,
-        group=_GROUP,
-        about=about,
-        serve=serve,
-        scope="subjects",
-        answer=answer,
-        answer_example=example,
-        **more,
+        method=method, path=path, name=name, group=_GROUP, about=about, serve=serve, scope="subjects", **more
     )
 
 
 SUBJECT_ENDPOINTS: Final = (
-    _of("GET", "/v1/subjects/{number}",
+    _of("GET", "/v1/subjects/{number}", "getSubjectData",
         "Return all data about a number, and the clients that looked it up (GDPR Article 15). As JSON, or as a page in Italian or English.",
-        report, Report, _REPORT, parameters=(_NUMBER, PURPOSE, _CONTROLLER, _LANGUAGE), errors=_LOOKING),
-    _of("GET", "/v1/subjects/{number}/portability",
+        report, answer=Report, answer_example=_REPORT, query=_ReportQuery, parameters=(_NUMBER, PURPOSE, _CONTROLLER, _LANGUAGE),
+        also_answers=(Media(name=_PAGE["Content-Type"], kind=None, example="<!doctype html>…"),), errors=_LOOKING),
+    _of("GET", "/v1/subjects/{number}/portability", "exportSubjectData",
         "Return the data that the data subject provided, for another controller (GDPR Article 20).",
-        portable, Portable,
-        {"format": "dialgate-portability-1", **_HEAD, "consents": [_CONSENT_HELD], "contracts": [], "call_requests": []},
-        parameters=(_NUMBER, PURPOSE, _CONTROLLER), errors=_LOOKING),
-    _of("POST", "/v1/subjects/{number}/requests",
+        portable, answer=Portable,
+        answer_example={"format": "dialgate-portability-1", **_HEAD, "consents": [_CONSENT_HELD], "contracts": [], "call_requests": []},
+        query=_Query, parameters=(_NUMBER, PURPOSE, _CONTROLLER), errors=_LOOKING),
+    _of("POST", "/v1/subjects/{number}/requests", "addSubjectRequest",
         "Record a data-subject request, and how the person's identity was checked. It is due within a month (GDPR Article 12(3)).",
-        record_request, CaseInfo, _CASE, parameters=(_NUMBER,), status=201, ask=CaseRequest,
+        record_request, answer=CaseInfo, answer_example=_CASE, parameters=(_NUMBER,), status=201, ask=CaseRequest,
         ask_example={name: _CASE[name] for name in ("kind", "identified", "channel", "proof")},
-        errors=(*_BODY, "number.invalid", "controller.unknown", "store.unavailable", "gate.unavailable")),
-    _of("POST", "/v1/subjects/{number}/rectification",
+        errors=(*JSON_ERRORS, "number.invalid", "controller.unknown", "store.unavailable", "gate.unavailable")),
+    _of("POST", "/v1/subjects/{number}/rectification", "rectifySubjectData",
         "Correct a consent, contract or call request by a new entry (GDPR Article 16). The wrong entry stays in the history.",
-        rectify, Rectified, {"request": _ID, "of": 812, "receipt": _RECEIPT}, parameters=(_NUMBER,), status=201,
+        rectify, answer=Rectified, answer_example={"request": _ID, "of": 812, "receipt": _RECEIPT}, parameters=(_NUMBER,), status=201,
         ask=RectificationRequest, ask_example={"request": _ID, "of": 812, "fields": {"goods": ["broadband"]}},
         errors=(*_ACTING, "ledger.unknown")),
-    _of("POST", "/v1/subjects/{number}/erasure",
+    _of("POST", "/v1/subjects/{number}/erasure", "eraseSubjectData",
         "Erase the data about a number, and suppress the number (GDPR Article 17). Data that must be kept is restricted instead. The "
         "response gives the reason for each item.",
-        erase, Erasure, _ERASURE, parameters=(_NUMBER,), ask=ErasureRequest, ask_example={"request": _ID},
+        erase, answer=Erasure, answer_example=_ERASURE, parameters=(_NUMBER,), ask=ErasureRequest, ask_example={"request": _ID},
         errors=_ACTING),
-    _of("GET", "/v1/subject-requests", "Return the open data-subject requests, the most urgent first.", cases, Cases,
-        {"requests": [_CASE]}, errors=("store.unavailable", "gate.unavailable")),
-    _of("POST", "/v1/subject-requests/{id}",
+    _of("GET", "/v1/subject-requests", "listSubjectRequests", "Return the open data-subject requests, the most urgent first.", cases,
+        answer=Cases, answer_example={"requests": [_CASE]}, errors=("store.unavailable", "gate.unavailable")),
+    _of("POST", "/v1/subject-requests/{id}", "updateSubjectRequest",
         "Close a data-subject request as answered or refused, or extend its deadline by two months. The `reason` records "
-        "the response to the "
-        "person.",
-        move, CaseInfo, {**_CASE, "closed_at": _AT, "outcome": "sent by pec", "days_left": 0},
+        "the response to the person.",
+        move, answer=CaseInfo, answer_example={**_CASE, "closed_at": AT_UTC, "outcome": "sent by pec", "days_left": 0},
         parameters=(Parameter(name="id", about="Id of the request.", example=_ID, required=True, place="path"),),
         ask=CaseStep, ask_example={"outcome": "answered", "reason": "sent by pec"},
-        errors=(*_BODY, "subject.unknown", "subject.closed", "store.unavailable", "gate.unavailable")),
+        errors=(*JSON_ERRORS, "subject.unknown", "subject.closed", "store.unavailable", "gate.unavailable")),
 )  # fmt: skip

@@ -1,0 +1,20 @@
+"""Types of text fields in responses: instants and codes. They are plain strings, and the API description shows their format or values."""
+
+from typing import Annotated, TypeAlias, get_args
+
+from msgspec import Meta
+
+from dialgate.core.model import Severity
+
+_INSTANT = {"type": "string", "format": "date-time"}
+_DAY = {"type": "string", "format": "date"}
+_NONE = {"const": ""}
+_REASON = {"$ref": "#/components/schemas/ReasonCode"}
+
+Timestamp: TypeAlias = Annotated[str, Meta(extra_json_schema=_INSTANT)]
+# Empty if the event has not happened.
+OptionalTimestamp: TypeAlias = Annotated[str, Meta(extra_json_schema={"anyOf": [_INSTANT, _NONE]})]
+DayOrTimestamp: TypeAlias = Annotated[str, Meta(extra_json_schema={"anyOf": [_DAY, _INSTANT]})]
+ReasonCode: TypeAlias = Annotated[str, Meta(extra_json_schema=_REASON)]
+OptionalReasonCode: TypeAlias = Annotated[str, Meta(extra_json_schema={"anyOf": [_REASON, _NONE]})]
+SeverityText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": [*get_args(Severity)]})]

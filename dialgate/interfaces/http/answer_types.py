@@ -1,0 +1,54 @@
+"""The two forms of an answer, as types for the API description. The gate itself uses `Answer`, which has the fields of both."""
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+from msgspec import UNSET, Struct, UnsetType, defstruct, structs
+
+from dialgate.core.reasons import ReasonClass
+from dialgate.core.responses import Answer
+
+_TYPES: Final[dict[str, Any]] = {field.name: field.type for field in structs.fields(Answer)}
+
+
+def _form(
+    name: str,
+    decision: Literal["allow", "deny"],
+    about: str,
+    always: Iterable[str],
+    sometimes: Iterable[str],
+    **types: Any,
+) -> type[Struct]:
+    """Return a type with some fields of `Answer`: those of each such answer, and those that may be absent. `types`: narrower types."""
+    fields = _TYPES | types
+    return defstruct(
+        name,
+        [
+            *((field, fields[field]) for field in always),
+            *((field, fields[field] | UnsetType, UNSET) for field in sometimes),
+        ],
+        tag_field="decision",
+        tag=decision,
+        rename={"from_": "from"},
+        frozen=True,
+        kw_only=True,
+        namespace={"__doc__": about},
+    )
+
+
+Allow: Final = _form(
+    "Allow",
+    "allow",
+    "The call may be placed until `valid_until`. Dial `to` and present `from` exactly. `permit`: only if requested.",
+    ("decision_id", "to", "from_", "valid_until"),
+    ("permit",),
+)
+Deny: Final = _form(
+    "Deny",
+    "deny",
+    "The call must not be placed. `reason_class` says what to do next. Without a `decision_id` nothing was decided: ask again. "
+    "`not_before`: the instant from which the call may be permitted, if it is known.",
+    ("reasons", "reason_class"),
+    ("decision_id", "to", "from_", "not_before"),
+    reason_class=ReasonClass,
+)

@@ -1,0 +1,90 @@
+"""The description of an endpoint: its handler, and what /openapi.json and the reference page say about it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from aiohttp import web
+from msgspec import Struct
+
+from dialgate.config.clients import Scope
+from dialgate.interfaces.http.errors import Fault, response
+
+FORM: Final = "application/x-www-form-urlencoded"
+NDJSON: Final = "application/x-ndjson"
+# The error codes of requests with a body.
+BODY_ERRORS: Final = ("request.broken", "request.too_large", "request.timeout")
+JSON_ERRORS: Final = ("request.not_json", *BODY_ERRORS)
+
+
+class Group(Struct, frozen=True):
+    """A group of endpoints, which is a tag in OpenAPI."""
+
+    name: str
+    about: str
+
+
+class Parameter(Struct, frozen=True, kw_only=True):
+    """A parameter in the query or the path.
+
+    `required`: None if the struct of the query says so. `schema`: the type, if that struct has another or none; text by default.
+    """
+
+    name: str
+    about: str
+    example: Any
+    required: bool | None = None
+    schema: Mapping[str, Any] | None = None
+    place: str = "query"
+
+
+class Media(Struct, frozen=True, kw_only=True):
+    """A body in another format. `kind`: its type, where `bytes` is a file. `lines`: the types of a line, if it is NDJSON."""
+
+    name: str
+    kind: Any
+    example: Any = None
+    lines: tuple[Any, ...] = ()
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """An endpoint, with its handler and its description.
+
+    - `name`: the operationId, a verb with its object. Generated clients name their functions after it, so it is stable
+    - `about`: the summary, which ends with the first full stop, and the rest of the description
+    - `serve`: the handler, which takes the request and, if a key is needed, the app and the client
+    - `any_key`: a key of any scope is enough
+    - `query`: the struct that decodes the query, which has the types of the parameters
+    - `ask`, `answer`: the types of the JSON bodies; without `answer`, the response is text
+    - `also_asks`, `also_answers`: bodies in other formats; `other_statuses`: responses of the same type with other statuses
+    - `headers`: headers of the response
+
+    Examples are as transmitted; a test checks them against the types.
+    """
+
+    method: str
+    path: str
+    name: str
+    group: Group
+    about: str
+    serve: Callable[..., Awaitable[web.StreamResponse]]
+    refuse: Callable[[Fault], web.Response] = response
+    scope: Scope | None = None
+    any_key: bool = False
+    query: type[Struct] | None = None
+    ask: Any = None
+    answer: Any = None
+    status: int = 200
+    media: str = "application/json"
+    parameters: tuple[Parameter, ...] = ()
+    ask_example: Any = None
+    answer_example: Any = None
+    denial_example: Any = None
+    also_asks: tuple[Media, ...] = ()
+    also_answers: tuple[Media, ...] = ()
+    other_statuses: tuple[tuple[int, str, Any], ...] = ()
+    headers: Mapping[str, str] = {}
+    errors: tuple[str, ...] = ()
+
+    @property
+    def keyed(self) -> bool:
+        return self.any_key or self.scope is not None
