@@ -220,7 +220,9 @@ TABLE: dict[str, Any] = {
 
 def test_a_row_covers_all_words_of_axes_that_it_does_not_name() -> None:
     sale, debt = table_rows("file", TABLE, read_words())
-    assert [str(question) for question in sale.questions] == ["sale, consumer", "sale, business"]
+    assert [str(question) for question in sale.questions] == [
+        f"sale, {callee}" for callee in ("consumer", "business", "sole_trader")
+    ]
     assert (set(sale.answer), set(debt.answer)) == (set[str](), {"a", "b"})
 
 
