@@ -8,7 +8,7 @@ from dialgate.config import yaml_file
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import local_time
-from dialgate.core.law import Binding, Hours
+from dialgate.core.law import Binding, Hours, Law
 from dialgate.core.model import SECONDS_A_DAY, CallerId, Facts, Instant, Number
 
 # Pairs of registry and controller; the controller is empty for a full list.
@@ -40,7 +40,7 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
             f"campaign {line.campaign.id}: no hours apply to it, so it may call by night; name a code in `adheres_to`, or set "
             f"the operator's hours in the country file of {line.home}"
             for line in lines
-            if not _binding(config, line, now).hours
+            if not binding(config.laws[line.home], line, now).hours
         )
     return found
 
@@ -50,7 +50,7 @@ def open_always(config: Config, now: Instant) -> list[str]:
     return [
         name
         for name, line in config.lines.items()
-        if (hours := _binding(config, line, now).hours) and all(map(_never_closes, hours))
+        if (hours := binding(config.laws[line.home], line, now).hours) and all(map(_never_closes, hours))
     ]
 
 
@@ -74,8 +74,13 @@ def _lacks(config: Config, controller: str, contact: str) -> Iterator[str]:
         yield "it has no `contact`; access reports must say how to reach it (GDPR art. 13(1)(a))"
 
 
-def _binding(config: Config, line: Line, now: Instant) -> Binding:
-    law = config.laws[line.home]
+def closes(law: Law, line: Line, now: Instant) -> bool:
+    """Return whether some hours that bind the campaign do not permit calls at any time."""
+    return not all(map(_never_closes, binding(law, line, now).hours))
+
+
+def binding(law: Law, line: Line, now: Instant) -> Binding:
+    """Return the sections that bind the campaign today."""
     return law.binding(
         Facts(
             at=now,
@@ -90,7 +95,7 @@ def _binding(config: Config, line: Line, now: Instant) -> Binding:
 
 
 def _not_consulted(config: Config, line: Line, consulted: Consulted, now: Instant) -> Iterator[str]:
-    for rule in _binding(config, line, now).registries:
+    for rule in binding(config.laws[line.home], line, now).registries:
         if (rule.id, line.controller.id if rule.mode == "answers" else "") not in consulted:
             yield rule.id
 

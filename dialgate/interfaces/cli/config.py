@@ -9,16 +9,15 @@ from typing import Annotated
 
 import typer
 
-from dialgate.config import advice, warnings
+from dialgate.config import advice, loader, warnings
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.law import SECTIONS, Law
-from dialgate.core.model import SECOND
+from dialgate.core.model import SECOND, Instant
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigPath,
     Failure,
-    load_config,
     reporting,
     unusable,
 )
@@ -58,20 +57,11 @@ def config_check(
     dialgate config check --config /etc/dialgate/dialgate.yaml
     """
     with reporting(as_json=as_json):
+        now = wall_clock()
         try:
-            loaded = load_config(config)
-            factory.redis(loaded)
-            certificate = certificates.load(loaded)
-        except Failure as failure:
-            failure.status = NO
-            raise
+            loaded, problems = check(config, registries or config.parent / "registries.yaml", now)
         except ConfigError as error:
             raise unusable(config, error, NO) from None
-        now = wall_clock()
-        problems = warnings.warnings(loaded)
-        problems += advice.warnings(loaded, registries or config.parent / "registries.yaml", now)
-        if certificate is not None and certificate.expires * SECOND < now:
-            problems.append("listen.tls_certificate: expired; renew it and send SIGHUP to the gate")
         open_always = advice.open_always(loaded, now)
         if as_json:
             show_json(_summary(loaded) | {"warnings": problems, "open_always": open_always})
@@ -79,6 +69,17 @@ def config_check(
             _show_summary(loaded, open_always)
             for warning in problems:
                 typer.echo(f"Warning: {warning}.", err=True)
+
+
+def check(path: Path, registries: Path, now: Instant, *, with_tls: bool = True) -> tuple[Config, list[str]]:
+    """Load a configuration as a gate does. Return it with its warnings. Raises `ConfigError` with all problems."""
+    config = loader.load(path)
+    factory.redis(config)
+    problems = [*warnings.warnings(config), *advice.warnings(config, registries, now)]
+    certificate = certificates.load(config) if with_tls else None
+    if certificate is not None and certificate.expires * SECOND < now:
+        problems.append("listen.tls_certificate: expired; renew it and send SIGHUP to the gate")
+    return config, problems
 
 
 def _summary(config: Config) -> dict[str, object]:

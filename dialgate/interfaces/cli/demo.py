@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from dialgate.core.local_time import day_in
-from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, reporting
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, program_name, reporting
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import console, show_json
 from dialgate.tools.demo import Demo, DemoError, DemoFigures, DemoOptions, build, console_of, drive
@@ -86,14 +86,9 @@ def _reserved(port: int) -> Iterator[None]:
             raise Failure(
                 "demo.failed",
                 f"port {port} on 127.0.0.1 cannot be used: {error.strerror}. Stop the program that uses it, or choose"
-                f" another with `{_program()} demo --port {port + 1 if port < _LAST_PORT else port - 1}`.",
+                f" another with `{program_name()} demo --port {port + 1 if port < _LAST_PORT else port - 1}`.",
             ) from None
         yield
-
-
-def _program() -> str:
-    """Return the name or path by which this command was invoked, because it may not be on PATH."""
-    return sys.argv[0] if Path(sys.argv[0]).name == "dialgate" else "dialgate"
 
 
 def _summary(seen: DemoFigures) -> dict[str, object]:
@@ -203,8 +198,8 @@ def _commands(setup: Demo) -> str:
     """Return example commands for use during and after the demo."""
     config = f"--config {setup.config}"
     return (
-        f"{_program()} log search {config}\n"
-        f"{_program()} report {config} --controller acme --day {_today()} --out report.html"
+        f"{program_name()} log search {config}\n"
+        f"{program_name()} report {config} --controller acme --day {_today()} --out report.html"
     )
 
 

@@ -12,6 +12,7 @@ from dialgate import __version__
 
 # The module of each command, in the order of --help.
 COMMANDS = {
+    "init": "init",
     "serve": "serve",
     "check": "ask",
     "simulate": "ask",

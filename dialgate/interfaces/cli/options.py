@@ -100,6 +100,11 @@ class Failure(Exception):
         self.code, self.field, self.status = code, field, status
 
 
+def program_name() -> str:
+    """Return the name or path by which this command was invoked, because it may not be on PATH."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "dialgate" else "dialgate"
+
+
 def load_config(path: Path) -> Config:
     try:
         return loader.load(path)

@@ -1,0 +1,212 @@
+"""`dialgate init`: a first configuration, from a conversation or from options."""
+
+import inspect
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from dialgate.config.configuration import ConfigError
+from dialgate.interfaces.cli.config import check
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, program_name, reporting
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.terminal import MISUSE, show_json
+from dialgate.tools import first_configuration
+from dialgate.tools.first_configuration import QUESTIONS, Draft, Question
+
+app = typer.Typer()
+
+
+def _init(
+    *,
+    folder: Annotated[
+        Path, typer.Argument(file_okay=False, help="The folder to create.")
+    ] = DEFAULT_CONFIG.parent,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="If the folder has files, keep them in a folder beside it."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, as without a terminal.")] = False,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Create the configuration of a new gate: settings, controller, law and registries, and the files for your dialer.
+
+    On a terminal, the command asks what no option answers. You can change every answer before anything is written. Without a
+    terminal, or with --yes or --json, it asks nothing and names all missing options. The result passes `dialgate config check`.
+
+    dialgate init --name "Zeta Servizi S.r.l." --contact privacy@zeta.example --country IT --campaign zeta-insurance
+    --purpose sale --sector insurance --call-type agent --caller-id +390844654321 --dialer asterisk
+    """
+    with reporting(as_json=as_json):
+        _refuse_folder(folder, force=force)
+        draft = Draft(first_configuration.laws(), wall_clock(), _answers(options))
+        if sys.stdin.isatty() and sys.stderr.isatty() and not (yes or as_json):
+            _refuse_invalid(draft)
+            _converse(draft)
+        _refuse_missing(draft)
+        warnings = _refuse_invalid(draft)
+        try:
+            key, files = first_configuration.install(draft, folder.resolve())
+        except OSError as error:
+            raise Failure("init.unwritable", f"{error.filename}: {error.strerror}") from None
+    config = folder / DEFAULT_CONFIG.name
+    commands = first_configuration.next_commands(
+        draft, program_name(), config if config != DEFAULT_CONFIG else None
+    )
+    result = {
+        "folder": str(folder),
+        "files": files,
+        "client": "dialer",
+        "key": key,
+        "warnings": warnings,
+        "next": commands,
+    }
+    if as_json:
+        show_json(result)
+    else:
+        _show(result)
+
+
+def _option(question: Question) -> inspect.Parameter:
+    """Return the option for a question. Those about campaigns can be repeated."""
+    kind: Any = list[str] if question.of_campaign or question.name == "campaign" else str
+    about = [question.text]
+    if isinstance(question.default, str) and question.default and not question.stated:
+        about.append(f"Default: {question.default}")
+    if question.of_campaign:
+        about.append("Once, or once for each campaign")
+    return inspect.Parameter(
+        question.name.replace("-", "_"),
+        inspect.Parameter.KEYWORD_ONLY,
+        default="" if kind is str else [],
+        annotation=Annotated[
+            kind, typer.Option(f"--{question.name}", metavar="TEXT", help=f"{'. '.join(about)}.")
+        ],
+    )
+
+
+_parameters = [*inspect.signature(_init).parameters.values()][:-1]
+_init.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [_parameters[0], *map(_option, QUESTIONS), *_parameters[1:]]
+)
+app.command("init")(_init)
+
+
+def _answers(options: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the answers that the options give. Raises `Failure`."""
+    campaigns = ",".join(options["campaign"]).split(",")
+    answers = {}
+    for question in QUESTIONS:
+        given = options[question.name.replace("-", "_")]
+        values = given if question.of_campaign else [",".join(given) if isinstance(given, list) else given]
+        if len(values) not in {0, 1, len(campaigns)}:
+            text = f"{len(values)} values for {len(campaigns)} campaigns. Give one, or one for each"
+            raise Failure("init.invalid", text, field=f"--{question.name}", status=MISUSE)
+        if any(values):
+            answers[question.name] = values * len(campaigns) if len(values) == 1 else values
+    return answers
+
+
+def _refuse_folder(folder: Path, *, force: bool) -> None:
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise Failure("init.exists", "this folder is in use. Name a folder below it", field="folder")
+    if folder.exists() and any(folder.iterdir()) and not force:
+        text = (
+            f"{folder} has files. Name another folder, or add --force, which keeps them in a folder beside it"
+        )
+        raise Failure("init.exists", text, field="folder")
+
+
+def _refuse_missing(draft: Draft) -> None:
+    missing = {
+        f"--{question.name}": ""
+        for question, place in draft.unanswered()
+        if question.stated or question.default_of(draft, place) is None
+    }
+    if missing:
+        raise Failure("init.incomplete", f"missing options: {', '.join(missing)}", status=MISUSE)
+
+
+def _refuse_invalid(draft: Draft) -> list[str]:
+    """Return the warnings of `dialgate config check`. Raises `Failure` with every problem."""
+    try:
+        return _check(draft, with_tls=True)
+    except ConfigError as error:
+        problems = "\n".join(f"  {problem}" for problem in error.problems)
+        raise Failure("init.invalid", f"nothing was written:\n{problems}", status=MISUSE) from None
+
+
+def _check(draft: Draft, *, with_tls: bool) -> list[str]:
+    """Check the draft as `dialgate config check` does. Return the warnings. Raises `ConfigError`."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        first_configuration.write(draft, folder)
+        _, warnings = check(
+            folder / "dialgate.yaml", folder / "registries.yaml", draft.now, with_tls=with_tls
+        )
+        return warnings
+
+
+def _converse(draft: Draft) -> None:
+    """Ask what has no answer, then let the user change answers until they confirm. Raises `Failure`."""
+    _tell("Enter takes the answer in brackets. You can change every answer before anything is written.")
+    while True:
+        while missing := next(draft.unanswered(), None):
+            _ask(draft, *missing)
+        questions = list(draft.questions())
+        for number, (question, place) in enumerate(questions, 1):
+            _tell(f"{number:>3}  {_label(draft, question, place)}: {draft.get(question.name, place) or '-'}")
+        reply = typer.prompt(
+            "Write this? yes, no, or the number of an answer to change", "yes", err=True
+        ).lower()
+        if reply in {"y", "yes"}:
+            return
+        if reply in {"n", "no"}:
+            raise Failure("init.cancelled", "nothing was written")
+        if reply.isdecimal() and 0 < int(reply) <= len(questions):
+            _ask(draft, *questions[int(reply) - 1])
+
+
+def _ask(draft: Draft, question: Question, place: int) -> None:
+    """Ask one question. Keep the answer if the configuration is valid with it, else show the problems."""
+    given = draft.answers.get(question.name, [])[place:]
+    default = given[0] if given else question.default_of(draft, place)
+    hint = ", ".join(question.choices(draft)) or (question.example and f"for example {question.example}")
+    text = _label(draft, question, place) + (f" ({hint})" if hint else "")
+    reply = typer.prompt(text, default, show_default=bool(default), err=True).strip()
+    before = draft.answers
+    draft.answers = draft.with_answer(question.name, place, reply)
+    try:
+        # Until the file with the key is known, the certificate's own file is not expected to contain it.
+        _check(draft, with_tls="tls-key" in draft.answers)
+    except ConfigError as error:
+        draft.answers = before
+        if question.name == "tls-key":
+            del before["tls-certificate"]  # ask again for both
+        for problem in error.problems:
+            _tell(f"  {problem}")
+
+
+def _label(draft: Draft, question: Question, place: int) -> str:
+    return f"{draft.parts('campaign')[place]}: {question.text}" if question.of_campaign else question.text
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _show(result: dict[str, Any]) -> None:
+    typer.echo(f"{result['folder']} contains {', '.join(result['files'])}.")
+    if any(name.startswith("dialer/") for name in result["files"]):
+        typer.echo(f"{result['folder']}/dialer/README.md says how to install the files beside it.")
+    for warning in result["warnings"]:
+        _tell(f"Warning: {warning}.")
+    typer.echo(
+        f"\nThe key of the client `{result['client']}`, shown only now, because the gate stores its hash:\n\n"
+        f"  export DIALGATE_KEY={result['key']}\n\nNext:\n"
+    )
+    for command in result["next"]:
+        typer.echo(f"  {command}")

@@ -1,0 +1,376 @@
+"""A first configuration for `dialgate init`: its questions, and its files with their check and installation."""
+
+import ipaddress
+import json
+import math
+import os
+import platform
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+from string import Template
+from typing import Final, Literal, get_args
+from urllib.parse import urlsplit
+
+import yaml
+from msgspec import Struct
+
+from dialgate.config import advice, yaml_file
+from dialgate.config.configuration import ConfigError
+from dialgate.config.controllers import ControllerFile, Line, build_lines
+from dialgate.config.countries import convert_law
+from dialgate.core.law import Law
+from dialgate.core.local_time import day_in
+from dialgate.core.model import SECOND, Basis, Callee, CallType, Instant, Purpose
+from dialgate.runtime.atomic_write import sync_folder, write_file
+
+_RESOURCES: Final = Path(__file__).parents[1] / "resources"
+# The folder of each dialer's files.
+_DIALERS: Final = {
+    "http": "", "webhook": "hosted", "asterisk": "asterisk", "vicidial": "vicidial",
+    "freeswitch": "freeswitch", "kamailio": "kamailio", "opensips": "opensips",
+}  # fmt: skip
+# Dialers that send no key: the gate identifies them by their address.
+_WITHOUT_KEY: Final = frozenset({"asterisk", "vicidial", "freeswitch", "opensips"})
+_FASTAGI: Final = frozenset({"asterisk", "vicidial"})
+_CLOSED: Final = "closed"
+
+
+class Draft(Struct):
+    """The answers so far, by the name of the question, with one entry for each campaign if the question is about campaigns.
+
+    Defaults and examples replace missing answers, so that every draft can be checked as a whole configuration.
+    """
+
+    laws: dict[str, Law]
+    now: Instant
+    answers: dict[str, list[str]] = {}
+
+    def get(self, name: str, place: int = 0) -> str:
+        """Return an answer, or what replaces it. `place`: the place of the campaign."""
+        given, question = self.answers.get(name, []), _BY_NAME[name]
+        if place < len(given):
+            return given[place]
+        if not question.applies(self):
+            return ""
+        default = question.default_of(self, place)
+        return default if default is not None else question.example or next(iter(question.choices(self)), "")
+
+    def parts(self, name: str, place: int = 0) -> list[str]:
+        """Return the parts of an answer that are separated by commas."""
+        return [part.strip() for part in self.get(name, place).split(",") if part.strip(f" {_CLOSED}")]
+
+    @property
+    def law(self) -> Law:
+        return self.laws.get(self.get("country")) or next(iter(self.laws.values()))
+
+    def with_answer(self, name: str, place: int, text: str) -> dict[str, list[str]]:
+        """Return the answers with another one. New campaigns get the answers about the others."""
+        answers = {key: list(values) for key, values in self.answers.items()}
+        if name == "country" and name in answers:  # they depend on the law
+            answers = {key: values for key, values in answers.items() if key not in {"sector", "code"}}
+        answers.setdefault(name, [])[place : place + 1] = [text]
+        if name == "campaign":
+            count = len(text.split(","))
+            about = [
+                question.name for question in QUESTIONS if question.of_campaign and question.name in answers
+            ]
+            answers |= {key: (answers[key] * count)[:count] for key in about}
+        return answers
+
+    def questions(self) -> Iterator[tuple["Question", int]]:
+        """Yield the questions that apply, each with the place of its campaign."""
+        for of_campaign, group in groupby(QUESTIONS, lambda question: question.of_campaign):
+            several = list(group)
+            for place in range(len(self.parts("campaign")) if of_campaign else 1):
+                yield from ((question, place) for question in several if question.applies(self))
+
+    def unanswered(self) -> Iterator[tuple["Question", int]]:
+        for question, place in self.questions():
+            if place >= len(self.answers.get(question.name, [])):
+                yield question, place
+
+    def lines(self) -> list[Line]:
+        """Return the campaigns as the gate reads them, or none if an answer is invalid."""
+        read, _ = yaml_file.convert(yaml.safe_load(_controller_text(self)), ControllerFile)
+        return list(build_lines([read], [])[0].values()) if read else []
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """A question, which is also an option of the command.
+
+    - `default`: the answer if the user presses Enter, or None if there must be an answer
+    - `example`: shown, and used for a missing answer
+    - `form`: how the answer is written to the configuration
+    - `of_campaign`: asked for each campaign
+    - `stated`: without a terminal, must be answered in spite of the default
+    """
+
+    name: str
+    text: str
+    default: str | Callable[[Draft, int], str | None] | None = None
+    example: str = ""
+    form: Literal["text", "number", "list", "file"] = "text"
+    choices: Callable[[Draft], Sequence[str]] = lambda _: ()
+    applies: Callable[[Draft], bool] = lambda _: True
+    of_campaign: bool = False
+    stated: bool = False
+
+    def default_of(self, draft: Draft, place: int) -> str | None:
+        return self.default(draft, place) if callable(self.default) else self.default
+
+    def written(self, draft: Draft, place: int) -> str:
+        """Return the answer as YAML."""
+        text = draft.get(self.name, place)
+        match self.form:
+            case "list":
+                return _inline(draft.parts(self.name, place))
+            case "file":
+                return _inline(str(Path(text).resolve()) if text else self.example)
+            case "number" if text.isdecimal():
+                return text
+        return _inline(text)
+
+
+def _first_word(draft: Draft, _: int) -> str:
+    return re.sub(r"[^a-z0-9]", "", draft.get("name").lower().partition(" ")[0]) or "controller"
+
+
+def _country_of_locale(draft: Draft, _: int) -> str:
+    country = (os.environ.get("LC_ALL") or os.environ.get("LANG") or "")[3:5]
+    return country if country in draft.laws else min(draft.laws, key=lambda name: draft.laws[name].draft)
+
+
+def _no_sector(draft: Draft, place: int) -> str | None:
+    """Return the default sector: none, but offers must have one."""
+    return None if draft.get("purpose", place) in {"sale", "advertising"} else ""
+
+
+def _codes(draft: Draft) -> list[str]:
+    """Return the country's codes of conduct, without names that only limits of the operator use."""
+    codes = {
+        trait: ""
+        for section in draft.law.hours
+        if section.severity == "self_regulation"
+        for trait in section.traits
+    }
+    return list(codes)
+
+
+def _lacks_hours(draft: Draft) -> bool:
+    return not all(advice.closes(draft.law, line, draft.now) for line in draft.lines())
+
+
+def _is_exposed(draft: Draft) -> bool:
+    """Return whether other machines can reach the gate."""
+    try:
+        return not ipaddress.ip_address(draft.get("host")).is_loopback
+    except ValueError:
+        return draft.get("host") != "localhost"
+
+
+QUESTIONS: Final = (
+    Question(name="name", text="Name of the controller, on whose behalf you call", example="Zeta Servizi S.r.l."),
+    Question(name="controller", text="Its id", default=_first_word),
+    Question(name="contact", text="How people reach it about their data", example="privacy@zeta.example"),
+    Question(name="officer", text="Its data protection officer and how to reach them, if it has one", default=""),
+    Question(name="country", text="Country whose law binds it", default=_country_of_locale, choices=lambda draft: list(draft.laws), stated=True),
+    Question(name="accept-draft", text="Its country file is a draft. Let it decide calls nevertheless?", example="yes", choices=lambda _: ("yes", "no"), applies=lambda draft: draft.law.draft),
+    Question(name="code", text="Codes of conduct to which it adheres", default="", form="list", choices=_codes, applies=lambda draft: bool(_codes(draft))),
+    Question(name="campaign", text="Id of the campaign; separate several with commas", default="campaign-1", stated=True),
+    Question(name="purpose", text="Purpose", default="sale", choices=lambda _: get_args(Purpose), of_campaign=True, stated=True),
+    Question(name="sector", text="Sector", default=_no_sector, choices=lambda draft: draft.law.sectors, applies=lambda draft: bool(draft.law.sectors), of_campaign=True),
+    Question(name="call-type", text="Call type", default="agent", choices=lambda _: get_args(CallType), of_campaign=True, stated=True),
+    Question(name="callee", text="Who is called", default="consumer", choices=lambda _: get_args(Callee), of_campaign=True),
+    Question(name="caller-id", text="Caller IDs; separate several with commas", example="+390844654321", form="list", of_campaign=True),
+    Question(name="weekday-hours", text="Calling hours from Monday to Friday", default="09:00-20:00", form="list", applies=_lacks_hours),
+    Question(name="saturday-hours", text="Calling hours on Saturdays", default="10:00-19:00", form="list", applies=_lacks_hours),
+    Question(name="sunday-hours", text="Calling hours on Sundays and holidays", default=_CLOSED, form="list", applies=_lacks_hours),
+    Question(name="dialer", text="Dialer", default="http", choices=lambda _: list(_DIALERS), stated=True),
+    Question(name="dialer-address", text="Address of the dialer", default="127.0.0.1", form="list", applies=lambda draft: draft.get("dialer") in _WITHOUT_KEY),
+    Question(name="host", text="Address on which the gate listens", default="127.0.0.1"),
+    Question(name="port", text="Port", default="8080", form="number"),
+    Question(name="tls-certificate", text="PEM file with the TLS certificate chain", example="tls.pem", form="file", applies=_is_exposed),
+    Question(name="tls-key", text="PEM file with its key; empty if that is in the same file", default="", example="tls.key", form="file", applies=lambda draft: bool(draft.get("tls-certificate"))),
+    Question(name="redis-url-file", text="File with the URL of a Redis; empty for the embedded store", default="", example="redis.url", form="file"),
+    Question(name="data", text="Folder of all data, relative to the new folder", default="../.data"),
+)  # fmt: skip
+_BY_NAME: Final = {question.name: question for question in QUESTIONS}
+
+
+def laws() -> dict[str, Law]:
+    """Return the laws that come with dialgate, by country."""
+    paths = sorted((_RESOURCES / "countries").iterdir())
+    return {law.country: law for law, _ in (convert_law(yaml_file.read(path)[0]) for path in paths) if law}
+
+
+def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
+    """Write all files to an empty folder. Return their names. `key`: the key of the client `dialer`. Raises `ConfigError`."""
+    if (dialer := draft.get("dialer")) not in _DIALERS:
+        raise ConfigError([f"dialer: {dialer!r} is not allowed; write one of {', '.join(_DIALERS)}"])
+    if "." in draft.get("controller") and _asked(draft):
+        raise ConfigError(
+            ["controller: write its id without dots, because names of packages for the registry contain it"]
+        )
+    texts = _texts(draft, key)
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_file(folder / name, text.encode())
+    return list(texts)
+
+
+def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
+    """Create the folder with all files, or do nothing. Return the client's key and the names of the files.
+
+    Files that were in the folder are kept in a folder beside it. Raises `OSError`.
+    """
+    key = secrets.token_urlsafe(32)
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)  # of an earlier run that was killed
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, new, ignore_errors=True)
+        new.mkdir(parents=True)
+        names = write(draft, new, key)
+        if folder.exists() and any(folder.iterdir()):
+            earlier = folder.rename(folder.with_name(f"{folder.name}.{draft.now // SECOND}"))
+            undo.callback(earlier.rename, folder)
+        new.rename(folder)
+        undo.pop_all()
+    sync_folder(folder.parent)
+    for registry in _asked(draft):
+        for box in ("outbox", "inbox"):
+            (folder / draft.get("data") / registry / box).mkdir(parents=True, exist_ok=True)
+    return key, names
+
+
+# ---- the files -------------------------------------------------------------------------------------------------------
+
+
+def _texts(draft: Draft, key: str) -> dict[str, str]:
+    dialer = _DIALERS[draft.get("dialer")]
+    texts = {
+        f"controllers/{re.sub('[^a-z0-9._-]', '-', draft.get('controller'))}.yaml": _controller_text(draft),
+        f"countries/{draft.law.country.lower()}.yaml": _law_text(draft),
+        "registries.yaml": _registries_text(draft),
+        "dialgate.yaml": _settings_text(draft, key),
+    }
+    for path in sorted((_RESOURCES / dialer).iterdir()) if dialer else ():
+        texts[f"dialer/{path.name}"] = _with_own_values(path.read_text("utf-8"), draft, key)
+    for path in sorted((_RESOURCES / "webhooks").iterdir()) if dialer == "hosted" else ():
+        texts[f"webhooks/{path.name}"] = path.read_text("utf-8")
+    return texts
+
+
+def _filled(name: str, draft: Draft, more: Mapping[str, str] = {}, place: int = 0) -> str:
+    """Return a template with the answers and with `more` values."""
+    template = Template((_RESOURCES / "first" / name).read_text("utf-8"))
+    names = {name for name in template.get_identifiers() if name not in more}
+    return template.substitute(
+        more, **{name: _BY_NAME[name.replace("_", "-")].written(draft, place) for name in names}
+    )
+
+
+def _settings_text(draft: Draft, key: str) -> str:
+    dialer = draft.get("dialer")
+    used = {
+        "tls": draft.get("tls-certificate"),
+        "tls_key": draft.get("tls-key"),
+        "sources": dialer in _WITHOUT_KEY,
+        "fastagi": dialer in _FASTAGI,
+        "store": draft.get("redis-url-file"),
+    }
+    comments = {f"no_{name}": "" if value else "# " for name, value in used.items()}
+    scopes = ["check"] if dialer in _WITHOUT_KEY else ["check", "outcome"]
+    drafts = [draft.law.country] if draft.law.draft and draft.get("accept-draft") == "yes" else []
+    hashed = sha256(key.encode()).hexdigest()
+    more = {"scopes": _inline(scopes), "drafts": _inline(drafts), "key_sha256": hashed}
+    return _filled("dialgate.yaml", draft, comments | more)
+
+
+def _controller_text(draft: Draft) -> str:
+    campaigns = (
+        _filled("campaign.yaml", draft, {"campaign": _inline(campaign)}, place)
+        for place, campaign in enumerate(draft.parts("campaign"))
+    )
+    return _filled("controller.yaml", draft) + "".join(campaigns)
+
+
+def _registries_text(draft: Draft) -> str:
+    data, asked = draft.get("data"), _asked(draft)
+    more = {"work": _inline(f"{data}/registries"), "none": "" if asked else " []"}
+    boxes = (
+        {"registry": name, **{box: _inline(f"{data}/{name}/{box}") for box in ("outbox", "inbox")}}
+        for name in asked
+    )
+    return _filled("registries.yaml", draft, more) + "".join(
+        _filled("asked.yaml", draft, box) for box in boxes
+    )
+
+
+def _asked(draft: Draft) -> list[str]:
+    """Return the registries that must answer about the numbers of a campaign."""
+    bound = (advice.binding(draft.law, line, draft.now).registries for line in draft.lines())
+    return list(dict.fromkeys(rule.id for rules in bound for rule in rules if rule.mode == "answers"))
+
+
+def _law_text(draft: Draft) -> str:
+    """Return the country's file, with the operator's own hours if it has any."""
+    text = (_RESOURCES / "countries" / f"{draft.law.country.lower()}.yaml").read_text("utf-8")
+    if not any(draft.get(f"{day}-hours") for day in ("weekday", "saturday", "sunday")):
+        return text
+    section = _filled("hours.yaml", draft, {"today": str(day_in(draft.law.zone, draft.now))})
+    head, hours, rest = text.partition("\nhours:\n")
+    return f"{head}\nhours:\n{section}{rest}" if hours else f"{text}\nhours:\n{section}"
+
+
+def _with_own_values(text: str, draft: Draft, key: str) -> str:
+    """Return a dialer's file with the gate's address, the key and the first campaign."""
+    url = urlsplit(url_of(draft))
+    values = {
+        "http://127.0.0.1:8080": url.geturl(),
+        "127.0.0.1:8080": url.netloc,
+        "127.0.0.1:4573": f"{url.hostname}:4573",
+        "put the key here": key,
+        "acme-fibre": draft.parts("campaign")[0],
+    }
+    return re.sub("|".join(map(re.escape, values)), lambda found: values[found[0]], text)
+
+
+def url_of(draft: Draft) -> str:
+    """Return the URL at which the dialer reaches the gate."""
+    host = draft.get("host")
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - nothing listens here
+        host = platform.node()
+    scheme = "https" if draft.get("tls-certificate") else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{draft.get('port')}"
+
+
+def next_commands(draft: Draft, program: str, config: Path | None) -> list[str]:
+    """Return the commands that lead to the first call. `config`: dialgate.yaml, if it is not at the default place."""
+    line = draft.lines()[0]
+    at = f" --config {config}" if config else ""
+    sections = advice.binding(draft.law, line, draft.now).legal_basis
+    basis = next(name for name in get_args(Basis) if not sections or name in sections[0].accepts)
+    load = f"{basis} import numbers.csv --proof FILE"
+    if basis == "directory":
+        load = (
+            f"list load numbers.csv --id first --campaign {line.campaign.id} --basis directory --collected-by NAME"
+            f" --collected-on {day_in(draft.law.zone, draft.now)}"
+        )
+    commands = [f"{program} serve{at}", f"{program} {load}{at}"]
+    if _asked(draft):
+        at = f" --registries {config.with_name('registries.yaml')}" if config else ""
+        commands.append(f"{Path(program).with_name('registry-sync')} run --once{at}")
+    call = json.dumps({"to": "NUMBER", "from": next(iter(line.caller_ids)), "campaign": line.campaign.id})
+    authorization = '"Authorization: Bearer $DIALGATE_KEY"'
+    return [*commands, f"curl -s {url_of(draft)}/v1/check -H {authorization} -d '{call}'"]
+
+
+def _inline(value: object) -> str:
+    """Return a value as YAML on one line."""
+    return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=math.inf).strip()[1:-1]

@@ -1,0 +1,383 @@
+"""`dialgate init` as users and programs run it: on a terminal and without one, and a real gate on what it wrote."""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import ssl
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+import yaml
+
+from dialgate.runtime.clock import wall_clock
+from dialgate.tools import first_configuration
+from dialgate.tools.first_configuration import Draft
+from tests.project.test_docs import PAGES
+from tests.project.test_first_minute import PATIENCE, Terminal, on_a_terminal, page_commands, shell
+from tests.support import world
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.running_gate import program, serving
+
+ANSWERS = {
+    "name": "Zeta Servizi S.r.l.", "contact": "privacy@zeta.example", "country": "IT", "campaign": "zeta-insurance",
+    "purpose": "sale", "sector": "insurance", "call-type": "agent", "caller-id": "+390844654321", "dialer": "http",
+}  # fmt: skip
+ALWAYS = {f"{day}-hours": "00:00-24:00" for day in ("weekday", "saturday", "sunday")}
+CALL = {"to": "+390612340001", "from": "+390844654321", "campaign": "zeta-insurance"}
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+async def run(folder: Path, *words: object, module: str = "dialgate") -> Done:
+    """Run a command in `folder` without a terminal."""
+    process = await asyncio.create_subprocess_exec(
+        program()[0], "-m", module, *map(str, words), cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    return Done(await process.wait(), out.decode(), err.decode())
+
+
+async def init(folder: Path, *words: str, **answers: str) -> Done:
+    given = {**ANSWERS, **{name.replace("_", "-"): text for name, text in answers.items()}}
+    return await run(folder, "init", *words, *(f"--{name}={text}" for name, text in given.items() if text))
+
+
+def written(folder: Path) -> dict[str, str]:
+    """Return the text of each file in a folder, without the key's hash, which differs."""
+    texts = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {name: re.sub("[0-9a-f]{64}", "HASH", text) for name, text in texts.items()}
+
+
+class Conversation:
+    """The questions of `dialgate init` on a terminal."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self.prompts: list[str] = []
+
+    async def reply(self, text: str) -> str:
+        """Wait for the next question, and answer it with `text`. Return what was shown before."""
+        (prompt,) = (await self.terminal.until(r"([^\n]*): \Z")).groups()
+        shown, self.terminal.shown = self.terminal.shown, ""
+        self.prompts.append(prompt)
+        assert self.prompts.count(prompt) < 6, f"{prompt} is asked again and again:\n{shown}"
+        self.terminal.type(f"{text}\n")
+        return shown
+
+    async def summary(self, answers: Callable[[str], str]) -> str:
+        """Answer all questions with what `answers` returns for each. Return the summary."""
+        while True:
+            (prompt,) = (await self.terminal.until(r"([^\n]*): \Z")).groups()
+            if prompt.startswith("Write this?"):
+                return self.terminal.shown
+            await self.reply(answers(prompt))
+
+    async def change(self, label: str, text: str) -> str:
+        """Change the answer with this label. Return the new summary with what precedes it."""
+        (number,) = re.findall(rf"(\d+)  {label}[^\n]*: ", self.terminal.shown)
+        await self.reply(number)
+        await self.reply(text)
+        return await self.summary(by_beginning({}))
+
+
+def by_beginning(answers: dict[str, str]) -> Callable[[str], str]:
+    """Return a function that answers a question by the beginning of its text, and others with Enter."""
+    return lambda prompt: next(
+        (
+            text
+            for begins, text in answers.items()
+            if prompt.removeprefix("zeta-insurance: ").startswith(begins)
+        ),
+        "",
+    )
+
+
+async def test_without_a_terminal_all_missing_options_are_named_at_once(tmp_path: Path) -> None:
+    done = await run(tmp_path, "init", "--json", "--dialer", "asterisk", "--host", "0.0.0.0")
+    assert done.code == 2
+    assert done.json["error"] == {
+        "code": "init.incomplete",
+        "message": "missing options: --name, --contact, --country, --campaign, --purpose, --sector, --call-type, "
+        "--caller-id, --tls-certificate",
+        "field": "",
+    }
+    assert written(tmp_path) == {}
+
+
+async def test_invalid_options_get_the_messages_of_config_check_all_at_once(tmp_path: Path) -> None:
+    done = await init(tmp_path, "--json", sector="gold", port="high", caller_id="12")
+    assert done.code == 2
+    message = done.json["error"]["message"]
+    for problem in (
+        "dialgate.yaml: listen.port: must be a whole number, not text",
+        "caller ID '12' is not a telephone number; write it as +39…",
+        "sector 'gold' is not one of the sectors of IT:",
+    ):
+        assert problem in message
+    for answers, problem in (
+        ({"redis_url_file": "none.url"}, "store: [Errno 2] No such file"),
+        ({"dialer": "pigeon"}, "dialer: 'pigeon' is not allowed; write one of http, webhook, asterisk"),
+        ({"controller": "zeta.it"}, "controller: write its id without dots"),
+        ({"weekday_hours": "9-20"}, "hours: '9-20' is not a time window; write it as 09:00-20:00"),
+        ({"host": "10.0.0.5", "tls_certificate": "none.pem"}, "listen.tls_certificate: No such file"),
+    ):
+        done = await init(tmp_path, "--json", **answers)
+        assert done.code == 2
+        assert problem in done.json["error"]["message"]
+    assert written(tmp_path) == {}
+
+
+async def test_a_gate_on_the_new_configuration_refuses_then_allows(tmp_path: Path) -> None:
+    port = free_port()
+    done = await init(tmp_path, "--json", port=str(port), **ALWAYS)
+    assert done.code == 0, done
+    result = done.json
+    assert result["warnings"] == []
+    (hashed,) = re.findall("key_sha256: ([0-9a-f]{64})", (tmp_path / "config/dialgate.yaml").read_text())
+    assert hashed == hashlib.sha256(result["key"].encode()).hexdigest()
+    assert not any(result["key"] in text for text in written(tmp_path).values())
+    checked = await run(tmp_path, "config", "check", "--json")
+    assert checked.json["warnings"] == []
+    serve, load, sync, curl = result["next"]
+    assert serve == "dialgate serve"
+    assert f"http://127.0.0.1:{port}/v1/check" in curl
+    (tmp_path / "numbers.csv").write_text("number\n+390612340001\n+390612340002\n")
+    async with serving(tmp_path / "config/dialgate.yaml") as gate:
+        key = {"Authorization": f"Bearer {result['key']}"}
+
+        async def check(**call: str) -> list[str]:
+            async with gate.client.post("/v1/check", json={**CALL, **call}, headers=key) as response:
+                verdict = await response.json()
+                return [reason["code"] for reason in verdict.get("reasons", ())] or [verdict["decision"]]
+
+        assert await check() == ["registry.unknown", "list.unknown", "consent.missing"]
+        loaded = await run(tmp_path, *load.replace("NAME", "me").split()[1:], "--yes")
+        assert loaded.code == 0, loaded
+        assert await check() == ["registry.unknown"]
+        submitted = await run(tmp_path, *sync.split()[1:], module="registry_sync")
+        assert submitted.code == 0, submitted
+        assert len(list((tmp_path / ".data/rpo/outbox").iterdir())) == 1
+        (tmp_path / "asked.txt").write_text("0612340001\n0612340002\n")
+        (tmp_path / "answer.txt").write_text("0612340001,0\n0612340002,1\n")
+        await import_answer(tmp_path)
+        async with asyncio.timeout(60):
+            while (codes := await check()) == ["registry.unknown"]:
+                pass
+        assert codes == ["allow"]
+        assert await check(to="+390612340002") == ["registry.listed"]
+
+
+async def import_answer(folder: Path) -> None:
+    done = await run(
+        folder, "import", "--registry", "rpo", "--controller", "zeta", "--request", "asked.txt", "--answer", "answer.txt",
+        "--receipt", "T-1", "--consulted-at", "2026-11-27T08:00:00+01:00", module="registry_sync",
+    )  # fmt: skip
+    assert done.code == 0, done
+
+
+@pytest.mark.parametrize("dialer", ["webhook", "asterisk", "vicidial", "freeswitch", "kamailio", "opensips"])
+async def test_the_files_of_a_dialer_have_its_own_values(tmp_path: Path, dialer: str) -> None:
+    done = await init(tmp_path, "--json", dialer=dialer, port="8123")
+    assert done.json["warnings"] == []
+    settings = yaml.safe_load((tmp_path / "config/dialgate.yaml").read_text())
+    text = "".join(path.read_text() for path in (tmp_path / "config/dialer").iterdir())
+    for sample in ("acme-fibre", "127.0.0.1:8080", "put the key here"):
+        assert sample not in text
+    assert ("zeta-insurance" in text) == (dialer != "vicidial")  # its dialplan has the campaign in a variable
+    (client,) = settings["clients"]
+    assert ("sources" in client) == (dialer not in {"webhook", "kamailio"})
+    assert ("fastagi" in settings) == (dialer in {"asterisk", "vicidial"})
+    assert (done.json["key"] in text) == (dialer == "kamailio")
+    assert (tmp_path / "config/webhooks").exists() == (dialer == "webhook")
+    checked = await run(tmp_path, "config", "check", "--json")
+    assert checked.json["warnings"] == []
+
+
+async def test_several_campaigns_and_own_certificates(tmp_path: Path) -> None:
+    tls = world.write_certificate(tmp_path)
+    port = free_port()
+    done = await run(
+        tmp_path, "init", "etc", "--json", *(f"--{name}={text}" for name, text in ANSWERS.items() if name not in {"sector", "campaign"}),
+        "--campaign=one", "--campaign=two", "--sector=insurance", "--sector=retail", "--tls-certificate", tls["tls_certificate"],
+        "--tls-key", tls["tls_key"], "--port", port,
+    )  # fmt: skip
+    assert done.code == 0, done
+    controller = yaml.safe_load((tmp_path / "etc/controllers/zeta.yaml").read_text())
+    assert [(part["id"], part["sector"], part["purpose"]) for part in controller["campaigns"]] == [
+        ("one", "insurance", "sale"),
+        ("two", "retail", "sale"),
+    ]
+    assert f"https://127.0.0.1:{port}/v1/check" in done.json["next"][-1]
+    assert "--config etc/dialgate.yaml" in done.json["next"][0]
+    trust = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+    async with (
+        serving(tmp_path / "etc/dialgate.yaml"),
+        aiohttp.ClientSession() as client,
+        client.get(f"https://127.0.0.1:{port}/healthz", ssl=trust) as response,
+    ):
+        assert response.status == 200
+    uneven = await run(
+        tmp_path, "init", "x", "--campaign=a,b,c", "--purpose=sale", "--sector=gas", "--sector=gas"
+    )
+    assert uneven.code == 2
+    assert "--sector: 2 values for 3 campaigns" in uneven.err
+
+
+@pytest.mark.parametrize("country", first_configuration.laws())
+async def test_each_country_gives_a_configuration_without_an_avoidable_warning(
+    tmp_path: Path, country: str
+) -> None:
+    law = first_configuration.laws()[country]
+    answers = {"country": country, "sector": next(iter(law.sectors), "")}
+    if law.draft:
+        asked = await init(tmp_path, "--json", **answers)
+        assert asked.json["error"]["message"] == "missing options: --accept-draft"
+        refused = await init(tmp_path, "--json", accept_draft="no", **answers)
+        assert f"the country file of {country} is a draft" in refused.json["error"]["message"]
+        answers["accept_draft"] = "yes"
+    done = await init(tmp_path, "--json", **answers)
+    assert done.code == 0, done
+    assert [warning for warning in done.json["warnings"] if "under a draft" not in warning] == []
+    assert [path.name for path in (tmp_path / "config/countries").iterdir()] == [f"{country.lower()}.yaml"]
+
+
+def test_hours_are_asked_only_where_the_law_sets_none() -> None:
+    draft = Draft(first_configuration.laws(), wall_clock(), {name: [text] for name, text in ANSWERS.items()})
+    assert "weekday-hours" in [question.name for question, _ in draft.questions()]
+    draft.answers["code"] = ["codice_condotta_telemarketing"]
+    assert "weekday-hours" not in [question.name for question, _ in draft.questions()]
+
+
+async def test_on_a_terminal_each_answer_is_checked_and_can_be_changed(tmp_path: Path) -> None:
+    done = await init(tmp_path, "expected", officer="dpo@zeta.example", dialer="asterisk")
+    assert done.code == 0, done
+    caller_ids = iter(["0123", "+390844654321"])
+    typed = {"Name": "Zeta Servizi S.r.l.", "How people": "privacy@zeta.example", "Country": "IT", "Id of": "zeta-insurance",
+             "Sector": "insurance", "Dialer": "asterisk"}  # fmt: skip
+    words = program("init", str(tmp_path / "config"), "--purpose", "debt")
+    async with on_a_terminal(words, ROOT) as terminal:
+        talk = Conversation(terminal)
+        answers = by_beginning(typed)
+        summary = await talk.summary(
+            lambda prompt: next(caller_ids) if ": Caller IDs" in prompt else answers(prompt)
+        )
+        asked = " ".join(talk.prompts)
+        assert asked.count("Caller IDs") == 2  # the first answer was invalid
+        assert "Purpose" not in asked  # an option answered it
+        assert "zeta-insurance: Purpose: debt" in summary
+        assert "purpose: 'sail' is not allowed; write one of sale, " in await talk.change(".*Purpose", "sail")
+        assert "zeta-insurance: Purpose: sale" in await talk.change(".*Purpose", "sale")
+        await talk.change("Its data protection officer", "dpo@zeta.example")
+        assert not (tmp_path / "config").exists()
+        await talk.reply("")
+        await terminal.until(r"export DIALGATE_KEY=\S+")
+        assert await terminal.ended() == 0
+    assert written(tmp_path / "config") == written(tmp_path / "expected")
+
+
+@pytest.mark.parametrize("reply", ["no\n", "\x03"])
+async def test_a_conversation_that_ends_early_leaves_nothing(tmp_path: Path, reply: str) -> None:
+    options = [f"--{name}={text}" for name, text in ANSWERS.items()]
+    async with on_a_terminal(program("init", str(tmp_path / "config"), *options), tmp_path) as terminal:
+        await Conversation(terminal).summary(by_beginning({}))
+        terminal.type(reply)
+        assert await terminal.ended() == 1
+        assert "Traceback" not in terminal.shown
+    assert written(tmp_path) == {}
+
+
+async def test_files_are_kept_unless_force_moves_them_aside(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/mine").write_text("mine")
+    (tmp_path / ".config.new").mkdir()  # of a run that was killed
+    (tmp_path / ".config.new/half").write_text("half")
+    refused = await init(tmp_path, "--json")
+    assert refused.code == 1
+    assert refused.json["error"]["code"] == "init.exists"
+    assert (tmp_path / "config/mine").read_text() == "mine"
+    assert (await init(tmp_path, "--force")).code == 0
+    assert (tmp_path / "config/dialgate.yaml").exists()
+    kept = {name: text for name, text in written(tmp_path).items() if not name.startswith("config/")}
+    assert [text for name, text in kept.items() if re.fullmatch(r"config\.\d+/mine", name)] == ["mine"]
+    assert len(kept) == 1
+
+
+async def test_nothing_changes_if_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/mine").write_text("mine")
+    (tmp_path / ".config.new").write_text("a file where the new folder is made")
+    failed = await init(tmp_path, "--force", "--json")
+    assert failed.code == 1
+    assert failed.json["error"]["code"] == "init.unwritable"
+    assert {name: text for name, text in written(tmp_path).items() if "new" not in name} == {
+        "config/mine": "mine"
+    }
+    within = await init(tmp_path, ".", "--json")
+    assert within.json["error"]["code"] == "init.exists"
+
+
+async def test_tutorial_leads_from_an_empty_folder_to_a_first_call(tmp_path: Path) -> None:
+    page = PAGES["docs/tutorials/own-campaign.md"]
+    typed = dict(
+        re.findall(r"^\| (.+?) \| `(.+)` \|$", page.partition("\n## Start the gate")[0], re.MULTILINE)
+    )
+    assert len(typed) == 9
+    port = free_port()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/bin").symlink_to(Path(program()[0]).parent)
+    first, serve, _, *lines = page_commands("tutorials/own-campaign", port)
+    async with on_a_terminal(first.split(), tmp_path) as terminal:
+        talk = Conversation(terminal)
+        await talk.summary(by_beginning({**typed, "Port": str(port)}))
+        for question in typed:
+            assert any(question in prompt for prompt in talk.prompts), question
+        await talk.reply("")
+        (key,) = (await terminal.until(r"export DIALGATE_KEY=(\S+)")).groups()
+        assert await terminal.ended() == 0
+    answers: list[dict[str, Any]] = []
+    async with on_a_terminal(serve.split(), tmp_path) as terminal, asyncio.timeout(PATIENCE):
+        await terminal.until(rf"ready .*127\.0\.0\.1:{port}|\"event\":\"ready\"")
+        for line in lines:
+            command = f"export DIALGATE_KEY={key}; {line.replace('127.0.0.1:8080', f'127.0.0.1:{port}')}"
+            status, text = await shell(command, tmp_path)
+            while len(answers) > 0 and "registry.unknown" in text:  # until the gate uses the new answers
+                status, text = await shell(command, tmp_path)
+            assert status == 0, text
+            if line.startswith("curl"):
+                answers.append(json.loads(text))
+    codes = [[reason["code"] for reason in answer.get("reasons", ())] for answer in answers]
+    assert codes == [["registry.unknown", "list.unknown", "consent.missing"], [], ["registry.listed"]]
+    assert answers[1]["decision"] == "allow"
+
+
+def test_every_resource_is_part_of_the_package() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    packaged = {
+        path
+        for pattern in setuptools["package-data"]["dialgate"]
+        for path in (ROOT / "dialgate").glob(pattern)
+    }
+    resources = ROOT / "dialgate/resources"
+    found = {path for folder in resources.iterdir() for path in folder.rglob("*") if path.is_file()}
+    assert len(found) > 30
+    assert found <= packaged
+    context = (ROOT / ".dockerignore").read_text().splitlines()
+    for link in (folder for folder in resources.iterdir() if folder.is_symlink()):
+        target = link.resolve().relative_to(ROOT)
+        assert {f"!{target}", f"!{target.parent}"} & set(context), "the container's build lacks it"
