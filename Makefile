@@ -114,12 +114,12 @@ kill: .venv/developing
 	$(PYTHON) -m pip --python .venv/bin/python install --quiet 'pip>=25.1'
 
 .venv/installed: pyproject.toml $(wildcard dialgate/native/*) | .venv/bin/pip
-	$(BIN)/pip install -qq -e .
+	$(BIN)/pip install -qq -e '.[all]'
 	@touch $@
 
 # --no-compile saves time: most modules of test tools are never imported, and others are compiled at their first import.
 .venv/developing: pyproject.toml $(wildcard dialgate/native/*) | .venv/bin/pip
-	$(BIN)/pip install -qq --no-compile -e . --group dev
+	$(BIN)/pip install -qq --no-compile -e '.[all]' --group dev
 	@touch .venv/installed $@
 
 # Runs apt-get only for missing packages. Without them tests are skipped, which is an error in CI.

@@ -9,7 +9,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from dialgate.config.configuration import ConfigError
-from dialgate.runtime.terminal import NO, show_json
+from dialgate.runtime.extras import MissingExtra
+from dialgate.runtime.terminal import MISUSE, NO, show_json
 from registry_sync import config, nightly_job
 from registry_sync.config import Plan
 from registry_sync.publication import PublishTarget
@@ -48,12 +49,15 @@ def target(registries: Path, snapshots: Path | None) -> PublishTarget:
 
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Print a refusal as text or JSON, and exit with status 1."""
+    """Print a refusal as text or JSON, and exit with status 1, or 2 if an extra is missing."""
     try:
         yield
     except nightly_job.FAULTS as error:
         refuse(str(error), as_json=as_json)
         raise typer.Exit(NO) from None
+    except MissingExtra as missing:
+        refuse(str(missing), as_json=as_json)
+        raise typer.Exit(MISUSE) from None
 
 
 def refuse(message: str, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from dialgate.config.configuration import Config
 from dialgate.config.fields import Network
+from dialgate.runtime.extras import is_installed
 
 _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 # The scopes that a dialer needs. `outcome` is not harmless: a report of a wrong number ends the effect of consents.
@@ -14,7 +15,7 @@ _DIALER_SCOPES: Final = frozenset({"check"})
 
 
 def warnings(config: Config) -> list[str]:
-    return list(_proxied_clients(config))
+    return [*_proxied_clients(config), *_unpacked_log()]
 
 
 def _proxied_clients(config: Config) -> Iterator[str]:
@@ -33,6 +34,14 @@ def _proxied_clients(config: Config) -> Iterator[str]:
                 f" ({scopes}). Let the proxy add the header (then a key is needed) and name the proxy in"
                 " listen.trusted_proxies, or give the client a key, or name only addresses of other hosts"
             )
+
+
+def _unpacked_log() -> Iterator[str]:
+    if not is_installed("archive"):
+        yield (
+            "the decision log stays unpacked, which takes three times the space. Run `pip install"
+            " 'dialgate[archive]'`"
+        )
 
 
 def _listening_network(config: Config) -> Iterator[Network]:

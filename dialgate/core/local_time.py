@@ -15,11 +15,13 @@ from dialgate.core.model import DAY, SECOND, Instant, Place
 
 _DAYS_AHEAD = 16
 DAYS_BACK = 2 * _DAYS_AHEAD
+# Records name the library, whichever package it comes from.
+_PACKAGES = {"tzdata": "tzdata", "holidays": "holidays", "phonenumbers": "phonenumberslite"}
 
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries whose data affects decisions."""
-    return {name: importlib.metadata.version(name) for name in ("tzdata", "holidays", "phonenumbers")}
+    return {name: importlib.metadata.version(package) for name, package in _PACKAGES.items()}
 
 
 def day_in(zone: str, at: Instant) -> date:

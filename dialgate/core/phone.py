@@ -25,9 +25,8 @@ from phonenumbers import (
     region_codes_for_country_code,
 )
 from phonenumbers.phonemetadata import REGION_CODE_FOR_NON_GEO_ENTITY, PhoneNumberDesc
-from phonenumbers.timezone import UNKNOWN_TIMEZONE, time_zones_for_number
-from phonenumbers.tzdata import TIMEZONE_DATA
 
+from dialgate.core import phone_zones
 from dialgate.core.model import CallerId, Kind
 from dialgate.core.number_format import FOREIGN_MATTER, NO_COUNTRY_CODE, STRAY_SEPARATOR, TWO_READINGS
 
@@ -67,7 +66,14 @@ _KINDS: dict[int, Kind] = {
 # San Marino's landlines can be dialled with Italy's country code or with their own. `phonenumbers` classifies them as
 # Italian, but the Registro Pubblico delle Opposizioni does not: L. 5/2018 and DPR 26/2022 are about national numbers.
 _SAN_MARINO = "+390549"
-_SAN_MARINO_ZONES = tuple(sorted(TIMEZONE_DATA["378"]))
+# The map of `phonenumbers`, which `phonenumberslite` lacks. A number has the zones of the longest matching prefix.
+_ZONES_OF_PREFIX = {
+    prefix: tuple(sorted(zones.split()))
+    for zones, prefixes in phone_zones.PREFIXES.items()
+    for prefix in prefixes.split()
+}
+_LONGEST_PREFIX = max(map(len, _ZONES_OF_PREFIX))
+_SAN_MARINO_ZONES = _ZONES_OF_PREFIX["378"]
 
 
 # ---- a called number -------------------------------------------------------------------------------------------------
@@ -172,7 +178,8 @@ def _exactly(e164: str) -> Parsed | None:
         number = phonenumbers.parse(e164)
     except NumberParseException:
         return None
-    kind = _KINDS.get(phonenumbers.number_type(number))
+    number_type, country_code = phonenumbers.number_type(number), number.country_code or 0
+    kind = _KINDS.get(number_type)
     if kind is None or phonenumbers.format_number(number, PhoneNumberFormat.E164) != e164:
         return None
     if e164.startswith(_SAN_MARINO):
@@ -180,7 +187,13 @@ def _exactly(e164: str) -> Parsed | None:
     region = phonenumbers.region_code_for_number(number) or ""
     if region == REGION_CODE_FOR_NON_GEO_ENTITY:
         region = ""
-    return Parsed(e164, kind, region, _sorted(time_zones_for_number(number)))
+    place = e164[1:] if is_number_type_geographical(number_type, country_code) else str(country_code)
+    return Parsed(e164, kind, region, _zones(place))
+
+
+def _zones(digits: str) -> tuple[str, ...]:
+    prefixes = (digits[:length] for length in range(_LONGEST_PREFIX, 0, -1))
+    return next((_ZONES_OF_PREFIX[prefix] for prefix in prefixes if prefix in _ZONES_OF_PREFIX), ())
 
 
 def _in_country(digits: str, home: str) -> Parsed | None:
@@ -204,10 +217,6 @@ def _short(digits: str, home: str) -> Parsed | None:
     if not emergency and not phonenumbers.is_valid_short_number_for_region(number, home):
         return None
     return Parsed(digits, "emergency" if emergency else "short", home, ())
-
-
-def _sorted(zones: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(zone for zone in zones if zone != UNKNOWN_TIMEZONE))
 
 
 # ---- problems --------------------------------------------------------------------------------------------------------
@@ -315,13 +324,10 @@ _ANSWERS: dict[str | None, tuple[Kind, str, bool]] = {
     for plan in _REGIONS
     for number_type, kind in _KINDS.items()
 }
-_NATIONWIDE = _sorted(TIMEZONE_DATA["39"])
-# A geographic number has the zones of the longest matching prefix in the map of `phonenumbers`.
-_PREFIXES = sorted((prefix for prefix in TIMEZONE_DATA if prefix.startswith("39")), key=len, reverse=True)
+_NATIONWIDE = _ZONES_OF_PREFIX["39"]
+_PREFIXES = sorted((prefix for prefix in _ZONES_OF_PREFIX if prefix.startswith("39")), key=len, reverse=True)
 _PLACES = re.compile(r"\+(?:" + "|".join(f"{prefix}(?P<z{prefix}>)" for prefix in _PREFIXES) + ")")
-_ZONES: dict[str | None, tuple[str, ...]] = {
-    f"z{prefix}": _sorted(TIMEZONE_DATA[prefix]) for prefix in _PREFIXES
-}
+_ZONES: dict[str | None, tuple[str, ...]] = {f"z{prefix}": _ZONES_OF_PREFIX[prefix] for prefix in _PREFIXES}
 
 
 def _fast(raw: str) -> Parsed | None:

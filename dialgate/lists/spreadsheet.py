@@ -21,6 +21,7 @@ from zipfile import BadZipFile, ZipFile
 import msgspec
 from msgspec import Struct
 
+from dialgate.runtime.extras import require
 from dialgate.runtime.resource_limits import confine
 
 MEMORY: Final = 768 << 20  # in addition to Python and its libraries: enough for a million rows of three texts
@@ -81,7 +82,11 @@ _decode: Final = msgspec.msgpack.Decoder(_Frame).decode
 def read(
     file: IO[bytes], memory: int = MEMORY, seconds: int = SECONDS
 ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-    """Return the title and the rows of the first sheet, with line numbers from 1. Raises `Refused`, also during iteration."""
+    """Return the title and the rows of the first sheet, with line numbers from 1.
+
+    Raises `MissingExtra`; `Refused`, also during iteration.
+    """
+    require("xlsx", "Reading a spreadsheet")
     frames = _frames(file, memory, seconds)
     first = next(frames)
     if not isinstance(first, _Sheet):

@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from dialgate.config.log_settings import TracesTo
+from dialgate.runtime.extras import require
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
-
-
-class NoTracing(Exception):
-    """The error if traces are configured but the SDK is not installed. The text says what to do."""
 
 
 class TracedCall(Struct, frozen=True):
@@ -65,17 +62,15 @@ class Traces:
 
 
 def opened(wanted: TracesTo | None, node: str) -> Traces | None:
-    """Return the traces if `wanted` configures them, otherwise None. Raises `NoTracing`."""
+    """Return the traces if `wanted` configures them, otherwise None. Raises `MissingExtra`."""
     if wanted is None:
         return None
-    try:
-        sdk = import_module("opentelemetry.sdk.trace")
-        export = import_module("opentelemetry.sdk.trace.export")
-        sampling = import_module("opentelemetry.sdk.trace.sampling")
-        resources = import_module("opentelemetry.sdk.resources")
-        otlp = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-    except ModuleNotFoundError as error:
-        raise NoTracing(f"`traces` needs {error.name}: pip install 'dialgate[otel]'") from None
+    require("otel", "The setting `traces`")
+    sdk = import_module("opentelemetry.sdk.trace")
+    export = import_module("opentelemetry.sdk.trace.export")
+    sampling = import_module("opentelemetry.sdk.trace.sampling")
+    resources = import_module("opentelemetry.sdk.resources")
+    otlp = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
     resource = resources.Resource({"service.name": "dialgate", "service.instance.id": node})
     provider = sdk.TracerProvider(resource=resource, sampler=sampling.TraceIdRatioBased(wanted.share))
     provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter(endpoint=wanted.endpoint)))

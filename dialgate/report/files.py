@@ -17,8 +17,8 @@ from msgspec import structs
 from dialgate.core.model import SECOND, Instant
 from dialgate.report.figures import Report
 from dialgate.report.page import page
-from dialgate.report.pdf import pdf
 from dialgate.report.tables import Layout
+from dialgate.runtime.extras import require
 
 _Row: TypeAlias = tuple[str, str, str, object]
 _HEADER = ("controller", "period", "section", "name", "measure", "value")
@@ -55,6 +55,14 @@ def _rows(report: Report) -> Iterator[_Row]:
     yield "stops", "", "longest_wait_seconds", stops.longest_wait / SECOND
     for channel, number in stops.by_channel.items():
         yield "stops", channel, "revocations", number
+
+
+def pdf(layout: Layout, made_at: Instant) -> bytes:
+    """Return the report as a PDF. Raises `MissingExtra`."""
+    require("reports", "A report as PDF")
+    from dialgate.report.pdf import pdf as render  # noqa: PLC0415 - in an extra
+
+    return render(layout, made_at)
 
 
 def mail(report: Report, layout: Layout, made_at: Instant, sender: str, recipients: list[str]) -> bytes:

@@ -13,7 +13,7 @@ from dialgate.crypto.log_signing import pem, public_keys
 from dialgate.decision_log import LogDamaged, StoredCheckpoint, chains
 from dialgate.decision_log.archive import first_header, open_segment
 from dialgate.decision_log.archive import segments as segments_of
-from dialgate.decision_log.archive.parquet import files_of
+from dialgate.decision_log.archive.checksums import files_of
 from dialgate.decision_log.archive.reading import PACKED
 from dialgate.decision_log.checkpoints import FILE, PART, checkpoint_lines, parse
 from dialgate.decision_log.segment_scan import scan_segment

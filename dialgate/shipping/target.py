@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from dialgate.config.shipping import S3, Shipping, folder_of
 from dialgate.decision_log.segment import unavailable
 from dialgate.runtime.atomic_write import replace_file, sync_folder
+from dialgate.runtime.extras import require
 
 Content: TypeAlias = bytes | Path
 _Source: TypeAlias = BytesIO | BufferedReader
@@ -40,7 +41,7 @@ class Target(Protocol):
 
 
 def open_target(shipping: Shipping, config: Path) -> Target:
-    """Open the target of the settings. Raises `Refused`."""
+    """Open the target of the settings. Raises `Refused`, `MissingExtra`."""
     if shipping.to.startswith(S3):
         return Objects(shipping, config)
     return Folder(folder_of(shipping, config))
@@ -93,11 +94,10 @@ class Objects:
     """
 
     def __init__(self, shipping: Shipping, config: Path) -> None:
-        try:
-            import obstore  # noqa: PLC0415 - optional dependency
-            from obstore.store import S3Store  # noqa: PLC0415
-        except ImportError:
-            raise Refused(f"{shipping.to} needs an S3 client: run `pip install 'dialgate[s3]'`") from None
+        require("s3", f"Shipping to {shipping.to}")
+        import obstore  # noqa: PLC0415 - in an extra
+        from obstore.store import S3Store  # noqa: PLC0415 - as above
+
         split = urlsplit(shipping.to)
         options: dict[str, Any] = {"region": shipping.region or None, "endpoint": shipping.endpoint or None}
         if shipping.credentials_file:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from dialgate.core.model import Instant
+from dialgate.runtime.extras import require
 from registry_sync import config
 
 _T = TypeVar("_T")
@@ -56,6 +57,7 @@ async def open_source(source: config.Source, folder: Path, now: Instant) -> Asyn
 
             yield Folder(source, folder, now)
         case config.SftpSource():
+            require("sftp", "An SFTP source")
             from registry_sync.sources.sftp import connect  # noqa: PLC0415 - as above
 
             async with connect(source, folder) as sftp:

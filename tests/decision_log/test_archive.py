@@ -33,8 +33,8 @@ from dialgate.decision_log.archive import (
     packing,
     segments,
 )
+from dialgate.decision_log.archive.checksums import digest, write_sums
 from dialgate.decision_log.archive.packing import ArchiveFailed, archive_lock, pack
-from dialgate.decision_log.archive.parquet import digest, write_sums
 from dialgate.decision_log.records import Reader
 from dialgate.decision_log.segment import ZERO, follow, header_of
 from tests.support.damage import flip

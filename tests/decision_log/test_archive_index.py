@@ -221,7 +221,7 @@ def test_an_archive_of_an_earlier_version_is_indexed_and_verified(folder: Path, 
         segment = folder / f"{first:016}.parquet"
         segment.with_suffix(".numbers.npy").write_bytes(b"an index of its own")
         names = (segment, segment.with_suffix(".numbers.npy"))
-        archive.parquet.write_sums(segment, {path.name: archive.parquet.digest(path) for path in names})
+        archive.checksums.write_sums(segment, {path.name: archive.checksums.digest(path) for path in names})
     assert everything(folder, keys) == before
     indexing.update_indexes(folder)
     assert len(index.indexes(folder)) == 1

@@ -425,8 +425,9 @@ async def test_a_server_that_ignores_if_none_match_is_refused(tmp_path: Path) ->
 def test_a_missing_s3_client_is_reported_with_the_command_to_install_it(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; sys.modules['obstore'] = None\n"
-        "from dialgate.shipping.target import Objects, Refused\nfrom dialgate.config.shipping import Shipping\n"
-        "try: Objects(Shipping(to='s3://bucket'), pathlib.Path())\nexcept Refused as refused: print(refused)"
+        "from dialgate.shipping.target import Objects\nfrom dialgate.config.shipping import Shipping\n"
+        "from dialgate.runtime.extras import MissingExtra\n"
+        "try: Objects(Shipping(to='s3://bucket'), pathlib.Path())\nexcept MissingExtra as missing: print(missing)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dialgate.core.model import MINUTE, Instant
 from dialgate.decision_log.archive.reading import segments_to_pack
+from dialgate.runtime.extras import is_installed
 
 _INTERVAL = MINUTE
 _INTERVAL_AFTER_FAILURE = 10 * MINUTE
@@ -15,7 +16,7 @@ class Background:
     """A launcher of packing processes. It runs at most one at a time.
 
     The process logs its own failures to the gate's stderr. A failure does not stop the gate, because the log
-    is complete even if its segments are not packed.
+    is complete even if its segments are not packed. Without the extra `archive` no segment is packed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,7 +30,7 @@ class Background:
             self._reap(now)
         elif now >= self._due:
             self._due = now + _INTERVAL
-            if segments_to_pack(self._folder, now - keep):
+            if is_installed("archive") and segments_to_pack(self._folder, now - keep):
                 command = [
                     sys.executable,
                     "-m",

@@ -7,20 +7,20 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from dialgate.core.model import Instant
 from dialgate.decision_log import LogDamaged
+from dialgate.decision_log.archive.parquet import PackedSegment
 from dialgate.decision_log.archive.reading import PACKED, Segments, segments
 from dialgate.decision_log.segment import BODY, UNREADABLE
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Longs: TypeAlias = NDArray[np.int64]
 Prefixes: TypeAlias = NDArray[np.uint64]
@@ -118,13 +118,7 @@ def _part_of(decisions: list[_Decided], bodies: dict[int, bytes]) -> Part:
 
 
 def _from_packed(path: Path) -> Part:
-    import pyarrow as pa  # noqa: PLC0415 - slow to import, and only needed for packed segments
-    import pyarrow.compute as pc  # noqa: PLC0415 - as above
-
-    from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - as above
-
-    names = ["seq", "at", "type", "number", "allow", "grounds", "body"]
-    table = PackedSegment(path).columns(names)
+    table = PackedSegment(path).columns(["seq", "at", "type", "number", "allow", "grounds", "body"])
     grounds = table.filter(pc.equal(table.column("type"), "grounds"))
     seqs, texts = grounds.column("seq").to_pylist(), grounds.column("body").to_pylist()
     table = table.filter(pc.equal(table.column("type"), "decision"))
@@ -140,9 +134,7 @@ def _from_packed(path: Path) -> Part:
     )
 
 
-def _decoded(path: Path, table: "pa.Table", bodies: dict[int, bytes]) -> Part:
-    from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - as above
-
+def _decoded(path: Path, table: pa.Table, bodies: dict[int, bytes]) -> Part:
     segment = PackedSegment(path)
     decisions: list[_Decided] = []
     for line in segment.entries(int(table.column("seq")[0].as_py())):
@@ -170,11 +162,6 @@ def newest_by_call_id(folder: Path, first: int, call_ids: Collection[str]) -> di
 
     The search begins with the segment that holds entry `first`. Raises `LogDamaged`.
     """
-    import pyarrow as pa  # noqa: PLC0415 - see `_from_packed`
-    import pyarrow.compute as pc  # noqa: PLC0415 - see `_from_packed`
-
-    from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see `_from_packed`
-
     seqs: dict[str, int] = {}
     names = frozenset(call_ids)
     for path in _paths(folder, first):

@@ -12,9 +12,9 @@ import structlog
 
 from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.archive import index
+from dialgate.decision_log.archive.checksums import check
 from dialgate.decision_log.archive.index import Index
-from dialgate.decision_log.archive.index_entries import items_of
-from dialgate.decision_log.archive.parquet import PackedSegment, check
+from dialgate.decision_log.archive.parquet import PackedSegment
 from dialgate.decision_log.archive.reading import PACKED, segments
 
 _MERGE_RATIO = 2  # merge if the preceding index is at most this many times larger
@@ -45,7 +45,7 @@ def _index(path: Path) -> None:
     try:
         check(path)
         segment = PackedSegment(path)
-        items = items_of(segment.groups(["number", "body"]))
+        items = segment.index_items()
     except LogDamaged as error:  # search this segment directly, and index the others
         _log.error("segment not indexed", file=str(path), problem=str(error))
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from dialgate.decision_log import LogDamaged
-from dialgate.decision_log.archive import indexing, parquet
+from dialgate.decision_log.archive import checksums, indexing, parquet
 from dialgate.decision_log.archive.reading import PACKED, Segments
 from dialgate.decision_log.segment import lines_of
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, sync_folder
@@ -47,13 +47,13 @@ def pack(segment: Path) -> Packed:
         lines = (line for _, line in lines_of(segment))
         parquet.write(unfinished, segment, lines, lambda seq: _body(others, seq))
         rows = _prove(unfinished, segment)
-        parquet.write_sums(packed, {packed.name: parquet.digest(unfinished)})
+        checksums.write_sums(packed, {packed.name: checksums.digest(unfinished)})
         publish_file(unfinished, packed)
     indexing.update_indexes(folder)
     before = segment.stat().st_size
     segment.unlink()
     sync_folder(folder)
-    after = sum(path.stat().st_size for path in parquet.files_of(packed))
+    after = sum(path.stat().st_size for path in checksums.files_of(packed))
     return Packed(packed, rows, before, after)
 
 

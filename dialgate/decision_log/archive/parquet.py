@@ -1,6 +1,5 @@
 """Packed segments as Parquet files. A file is written in one pass and can be read from any row."""
 
-import hashlib
 from binascii import hexlify
 from collections.abc import Callable, Collection, Iterable, Iterator
 from hashlib import sha256
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dialgate.decision_log import Line, LogDamaged
+from dialgate.decision_log.archive.checksums import PackedDamaged
 from dialgate.decision_log.archive.columns import (
     COLUMNS_OF_BODY,
     SCHEMA,
@@ -21,10 +21,10 @@ from dialgate.decision_log.archive.columns import (
     ToColumns,
     bodies_of,
 )
-from dialgate.decision_log.archive.index import prefixes
+from dialgate.decision_log.archive.index import Items, prefixes
 from dialgate.decision_log.archive.index_entries import items_of
 from dialgate.decision_log.segment import BODY, UNREADABLE, Header, follow, header_of
-from dialgate.runtime.atomic_write import open_private, write_file
+from dialgate.runtime.atomic_write import open_private
 
 FORMAT = b"1"
 _HASH_EVERY = 1_024
@@ -33,14 +33,6 @@ _HASH_BYTES = 32
 _CACHED = 2  # row groups and blocks to cache: one for a decision and one for its grounds
 
 _Block: TypeAlias = tuple[list[bytes], list[bytes]]  # hashes and bodies of entries
-
-
-def sums_of(segment: Path) -> Path:
-    return segment.with_suffix(".sha256")
-
-
-class PackedDamaged(LogDamaged, ValueError):
-    """A packed segment that was modified. Also a `ValueError`, which `verify` expects for unreadable segments."""
 
 
 # ---- writing -----------------------------------------------------------------------------------------------------------
@@ -174,9 +166,13 @@ class PackedSegment:
 
     def keyed(self, keys: Collection[bytes]) -> Iterator[Line]:
         """Yield the entries that may match `keys`, newest first. Does not use an index."""
-        items = items_of(self.groups(["number", "body"]))
+        items = self.index_items()
         for row in sorted(items[1][np.isin(items[0], prefixes(keys))].tolist(), reverse=True):
             yield from self.at(self.first + row)
+
+    def index_items(self) -> Items:
+        """Return the items of this segment's index. Offsets are row numbers."""
+        return items_of(self.groups(["number", "body"]))
 
     def groups(self, names: list[str]) -> Iterator[pa.Table]:
         """Yield the named columns, one row group at a time."""
@@ -246,52 +242,6 @@ class PackedSegment:
         return PackedDamaged(
             self._path, 0, f"the packed segment was modified: {' '.join(str(error).split())}"
         )
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check(segment: Path) -> None:
-    """Compare the files of a segment with their SHA-256 before they are decoded.
-
-    Raises `PackedDamaged` if one differs, `OSError`.
-    """
-    listed = _sums(segment)
-    for path in files_of(segment):
-        if path != sums_of(segment) and listed.get(path.name) != digest(path):
-            raise PackedDamaged(path, 0, f"its SHA-256 differs from {sums_of(segment).name}")
-
-
-def files_of(segment: Path) -> list[Path]:
-    """Return all files of a packed segment, the segment last.
-
-    Segments packed by an earlier version have their own index.
-    """
-    own = segment.with_suffix(".numbers.npy")
-    return [*([own] if own.name in _sums(segment) else []), sums_of(segment), segment]
-
-
-def write_sums(segment: Path, digests: dict[str, str]) -> None:
-    write_file(sums_of(segment), _sums_text(digests))
-
-
-def _sums(segment: Path) -> dict[str, str]:
-    path = sums_of(segment)
-    try:
-        raw = path.read_bytes()
-        pairs = [line.split("  ") for line in raw.decode("ascii").splitlines()]
-        sums = {name: value for value, name in pairs}
-    except (OSError, ValueError) as error:
-        raise PackedDamaged(path, 0, f"the checksums of a packed segment cannot be read: {error}") from error
-    if raw != _sums_text(sums):
-        raise PackedDamaged(path, 0, "the checksums of a packed segment were modified")
-    return sums
-
-
-def _sums_text(digests: dict[str, str]) -> bytes:
-    return b"".join(b"%b  %b\n" % (value.encode(), name.encode()) for name, value in digests.items())
 
 
 def _line(own: bytes, body: bytes) -> bytes:

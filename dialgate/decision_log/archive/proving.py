@@ -11,7 +11,7 @@ from dialgate.decision_log import Fault, LogDamaged, Progress, Report
 from dialgate.decision_log import verify as verify_log
 from dialgate.decision_log.archive import index
 from dialgate.decision_log.archive.index import Index, Items
-from dialgate.decision_log.archive.reading import PACKED, open_segment, segments
+from dialgate.decision_log.archive.reading import PACKED, open_packed, open_segment, segments
 from dialgate.decision_log.verify import results, size_of
 
 _REBUILD = "the log is complete; run `dialgate log archive --index` to rebuild the index"
@@ -83,12 +83,9 @@ class _Task(Struct):
     damaged: frozenset[Path]
 
     def __call__(self) -> Fault | None:
-        from dialgate.decision_log.archive.index_entries import items_of  # noqa: PLC0415 - see `reading`
-        from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see `reading`
-
         try:
-            segment = PackedSegment(self.folder / f"{self.first:016}{PACKED}")
-            items = items_of(segment.groups(["number", "body"]))
+            segment = open_packed(self.folder / f"{self.first:016}{PACKED}")
+            items = segment.index_items()
         except (LogDamaged, FileNotFoundError):  # reported by `verify`, or deleted since
             return None
         return self._missing_entry(items, segment.first + segment.rows - 1)

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dialgate.core.model import Instant
 from dialgate.decision_log import Line, LogDamaged, last_checkpoint
+from dialgate.decision_log.archive.checksums import check
 from dialgate.decision_log.archive.index import report_key, search
 from dialgate.decision_log.segment import BODY, Header, header_of, lines_of, stored_hash
 from dialgate.decision_log.segment import segments as unpacked
+from dialgate.runtime.extras import require
 
 if TYPE_CHECKING:
     from dialgate.decision_log.archive.parquet import PackedSegment
@@ -81,11 +83,9 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
         with suppress(FileNotFoundError):  # packed since the folder was listed
             yield from lines_of(path)
             return
-    from dialgate.decision_log.archive.parquet import check  # noqa: PLC0415 - see the module docstring
-
     packed = path.with_suffix(PACKED)
     check(packed)
-    yield from _load(packed).lines()
+    yield from open_packed(packed).lines()
 
 
 class Segments:
@@ -212,11 +212,13 @@ class Segments:
         if path not in self._open:
             if len(self._open) >= _MAX_OPEN:
                 del self._open[next(iter(self._open))]
-            self._open[path] = _load(path)
+            self._open[path] = open_packed(path)
         return self._open[path]
 
 
-def _load(path: Path) -> "PackedSegment":
+def open_packed(path: Path) -> "PackedSegment":
+    """Open a packed segment. Raises `MissingExtra`, `LogDamaged`."""
+    require("archive", "Reading a packed segment of the log")
     from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see the module docstring
 
     return PackedSegment(path)

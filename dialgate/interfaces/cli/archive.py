@@ -1,9 +1,9 @@
 """`dialgate log archive`, `retire` and `hold`: compression, retention and legal holds of the decision log."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import chains
-from dialgate.decision_log.archive import indexing, packing, segments_to_pack
+from dialgate.decision_log.archive import segments_to_pack
 from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.ledger_access import Actor
 from dialgate.interfaces.cli.options import (
@@ -30,8 +30,12 @@ from dialgate.interfaces.cli.options import (
 )
 from dialgate.interfaces.cli.subjects import act, show_missing
 from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.extras import require
 from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.terminal import NO, bars, show_json, show_table, utc
+
+if TYPE_CHECKING:
+    from dialgate.decision_log.archive.packing import Packed
 
 hold_app = typer.Typer(
     no_args_is_help=True,
@@ -51,8 +55,6 @@ Reason = Annotated[
 def _failures() -> Iterator[None]:
     try:
         yield
-    except packing.ArchiveFailed as failure:
-        raise Failure("archive.failed", str(failure)) from None
     except HoldRefused as refused:
         raise Failure("hold.refused", str(refused)) from None
     except Unavailable as fault:
@@ -80,11 +82,7 @@ def log_archive(
     """
     with reporting(as_json=as_json), _failures():
         data = load_config(config).data
-        packed: list[packing.Packed] = []
-        for folder in chains.folders(data).values() or [data / "log"]:
-            with packing.archive_lock(folder):
-                packed += _packed(segments_to_pack(folder, wall_clock()))
-                indexing.update_indexes(folder, rebuild=index)
+        packed = _archive(chains.folders(data).values() or [data / "log"], rebuild=index)
     entries, before, after = (
         sum(getattr(segment, name) for segment in packed) for name in ("entries", "before", "after")
     )
@@ -96,11 +94,27 @@ def log_archive(
         )
 
 
-def _packed(segments: list[Path]) -> Iterator[packing.Packed]:
+def _archive(folders: Iterable[Path], *, rebuild: bool) -> list["Packed"]:
+    """Pack and index the logs in `folders`. Raises `Failure`, `MissingExtra`."""
+    require("archive", "Packing the log")
+    from dialgate.decision_log.archive import indexing, packing  # noqa: PLC0415 - in an extra
+
+    packed: list[Packed] = []
+    try:
+        for folder in folders:
+            with packing.archive_lock(folder):
+                packed += _packed(segments_to_pack(folder, wall_clock()), packing.pack)
+                indexing.update_indexes(folder, rebuild=rebuild)
+    except packing.ArchiveFailed as failure:
+        raise Failure("archive.failed", str(failure)) from None
+    return packed
+
+
+def _packed(segments: list[Path], pack: Callable[[Path], "Packed"]) -> Iterator["Packed"]:
     with bars() as bar:
         advance = bar("archiving", sum(path.stat().st_size for path in segments))
         for segment in segments:
-            done = packing.pack(segment)
+            done = pack(segment)
             advance(done.before)
             yield done
 

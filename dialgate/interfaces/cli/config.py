@@ -11,6 +11,7 @@ import typer
 
 from dialgate.config import advice, loader, warnings
 from dialgate.config.configuration import Config, ConfigError
+from dialgate.config.shipping import S3
 from dialgate.core.law import SECTIONS, Law
 from dialgate.core.model import SECOND, Instant
 from dialgate.interfaces.cli.options import (
@@ -23,6 +24,7 @@ from dialgate.interfaces.cli.options import (
 )
 from dialgate.interfaces.http import certificates
 from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.extras import require
 from dialgate.runtime.terminal import NO, show_json, show_table
 from dialgate.store import factory
 
@@ -72,14 +74,23 @@ def config_check(
 
 
 def check(path: Path, registries: Path, now: Instant, *, with_tls: bool = True) -> tuple[Config, list[str]]:
-    """Load a configuration as a gate does. Return it with its warnings. Raises `ConfigError` with all problems."""
+    """Load a configuration as a gate does. Return it with its warnings. Raises `MissingExtra`, `ConfigError` with all problems."""
     config = loader.load(path)
     factory.redis(config)
+    _require_extras(config)
     problems = [*warnings.warnings(config), *advice.warnings(config, registries, now)]
     certificate = certificates.load(config) if with_tls else None
     if certificate is not None and certificate.expires * SECOND < now:
         problems.append("listen.tls_certificate: expired; renew it and send SIGHUP to the gate")
     return config, problems
+
+
+def _require_extras(config: Config) -> None:
+    """Raise `MissingExtra` if a setting needs an extra that is not installed."""
+    if config.settings.traces:
+        require("otel", "The setting `traces`")
+    if config.settings.shipping and config.settings.shipping.to.startswith(S3):
+        require("s3", "The setting `shipping.to`")
 
 
 def _summary(config: Config) -> dict[str, object]:

@@ -5,44 +5,46 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from dialgate import __version__
+from dialgate.runtime import extras
+from dialgate.runtime.extras import MissingExtra
 
-# The module of each command, in the order of --help.
+# The module of each command and its line in the list of commands, which must not import the modules, in the order of --help.
 COMMANDS = {
-    "init": "init",
-    "serve": "serve",
-    "check": "ask",
-    "simulate": "ask",
-    "scrub": "scrub",
-    "revoke": "revoke",
-    "number": "numbers",
-    "consent": "ledger",
-    "contract": "ledger",
-    "request": "ledger",
-    "list": "lists",
-    "caller-id": "ledger",
-    "subject": "subjects",
-    "retention": "storage",
-    "breach": "storage",
-    "clock": "clock",
-    "nodes": "nodes",
-    "store": "store",
-    "backup": "backup",
-    "ship": "ship",
-    "key": "config",
-    "permit": "permit",
-    "country": "country",
-    "config": "config",
-    "log": "config",
-    "why": "decisions",
-    "report": "report",
-    "demo": "demo",
-    "reconcile": "reconcile",
-    "bench": "bench",
-    "conformance": "conformance",
+    "init": ("init", "Create a first configuration."),
+    "serve": ("serve", "Run the gate."),
+    "check": ("ask", "Check whether a call may be placed now."),
+    "simulate": ("ask", "Simulate a check, and show the outcome of every rule."),
+    "scrub": ("scrub", "Write a copy of a list with a verdict on every row."),
+    "revoke": ("revoke", "Record and lift revocations."),
+    "number": ("numbers", "Lift wrong-number reports."),
+    "consent": ("ledger", "Record consents to be called."),
+    "contract": ("ledger", "Record contracts with data subjects."),
+    "request": ("ledger", "Record requests to be called."),
+    "list": ("lists", "Manage call lists and the origin of their numbers."),
+    "caller-id": ("ledger", "Prove that caller IDs can be called back."),
+    "subject": ("subjects", "Handle data-subject requests (GDPR art. 12 to 20)."),
+    "retention": ("storage", "Remove data whose retention period is over (GDPR art. 5)."),
+    "breach": ("storage", "Show the data that a breach exposed (GDPR art. 33)."),
+    "clock": ("clock", "Confirm the clock of a gate after a jump."),
+    "nodes": ("nodes", "Show the gates that share the store."),
+    "store": ("store", "Migrate the store."),
+    "backup": ("backup", "Copy the data folder, and verify the copied log."),
+    "ship": ("ship", "Ship the decision log to other storage."),
+    "key": ("config", "Make an API key for a client."),
+    "permit": ("permit", "Manage permits, which prove to the trunk that a call was allowed."),
+    "country": ("country", "Show the law of a country, and what changes when."),
+    "config": ("config", "Check the configuration."),
+    "log": ("config", "Verify, search, replay, archive and retire the decision log."),
+    "why": ("decisions", "Show all decisions about a number, with their reasons."),
+    "report": ("report", "Report on a controller's calls in a day or a month."),
+    "demo": ("demo", "Run a gate with simulated traffic."),
+    "reconcile": ("reconcile", "Find the calls that bypassed the gate."),
+    "bench": ("bench", "Measure performance on generated data."),
+    "conformance": ("conformance", "Simulate a misbehaving gate for a dialer."),
 }
 # Modules that add subcommands to a command, in the order of its --help.
 ADDED = {
@@ -53,9 +55,19 @@ ADDED = {
     "log": ("proof", "decisions", "replay", "archive"),
 }
 
+_LISTING = "dialgate.listing"
+
 
 class _OnDemand(TyperGroup):
-    """A group that imports only the module of the requested command, because dialplans wait for `dialgate check`."""
+    """A group that imports only the module of the requested command, because dialplans wait for `dialgate check`.
+
+    Its own help imports none.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.meta[_LISTING] = True
+        self.rich_markup_mode = None  # plain text, because the import of rich takes 0.3 s
+        super().format_help(ctx, formatter)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is that of Typer, whose type is private
         return list(COMMANDS)
@@ -63,9 +75,11 @@ class _OnDemand(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
+        own, summary = COMMANDS[cmd_name]
+        if ctx and _LISTING in ctx.meta:
+            return TyperCommand(cmd_name, short_help=summary)
         module, *_ = [
-            import_module(f"dialgate.interfaces.cli.{name}")
-            for name in (COMMANDS[cmd_name], *ADDED.get(cmd_name, ()))
+            import_module(f"dialgate.interfaces.cli.{name}") for name in (own, *ADDED.get(cmd_name, ()))
         ]
         command = get_group(module.app).commands[cmd_name]
         _hide_types_of_flags(command, ctx)
@@ -105,4 +119,8 @@ def dialgate(
 
 def main() -> None:
     os.umask(0o077)  # files may contain numbers, so only their owner may read them
-    app()
+    try:
+        app()
+    except MissingExtra as missing:
+        typer.echo(f"{extras.CODE}: {missing}", err=True)
+        raise SystemExit(2) from None

@@ -13,6 +13,8 @@ import typer
 
 from dialgate.config import loader
 from dialgate.config.configuration import Config, ConfigError
+from dialgate.runtime import extras
+from dialgate.runtime.extras import MissingExtra
 from dialgate.runtime.terminal import MISUSE, NO, show_json
 
 ConfigPath: TypeAlias = Annotated[
@@ -120,11 +122,13 @@ def unusable(path: Path, error: ConfigError, status: int = MISUSE) -> Failure:
 
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Report a `Failure` as text or JSON, and exit with its code."""
+    """Report a `Failure` or `MissingExtra` as text or JSON, and exit with its code."""
     try:
         yield
     except Failure as failure:
         fail(failure, as_json=as_json)
+    except MissingExtra as missing:
+        fail(Failure(extras.CODE, str(missing), status=MISUSE), as_json=as_json)
 
 
 def fail(failure: Failure, *, as_json: bool) -> NoReturn:

@@ -31,6 +31,7 @@ from dialgate.interfaces.workers.siblings import Siblings
 from dialgate.interfaces.workers.worker import Post
 from dialgate.observability import service_log, traces
 from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.extras import MissingExtra
 from dialgate.runtime.garbage_collection import spare_collector
 from dialgate.runtime.terminal import MISUSE
 
@@ -83,7 +84,7 @@ def serve(
                 uvloop.run(Workers(post, post.load()).run())
             else:
                 uvloop.run(_serve(post))
-        except (ConfigError, NotReady, Unavailable, OSError, traces.NoTracing) as error:
+        except (ConfigError, NotReady, Unavailable, OSError) as error:
             raise Failure("gate.unavailable", str(error)) from None
 
 
@@ -92,7 +93,7 @@ def work(post: Post) -> int:
     service_log.configure()
     try:
         uvloop.run(_serve(post))
-    except (ConfigError, Unavailable, OSError) as error:
+    except (ConfigError, Unavailable, MissingExtra, OSError) as error:
         _log.error("worker cannot serve", worker=post.worker, problem=str(error))
         return 1
     return 0

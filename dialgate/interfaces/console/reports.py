@@ -11,6 +11,8 @@ from dialgate.core.local_time import day_in
 from dialgate.core.name_suggestions import choose
 from dialgate.interfaces.console.page_request import PREVIEWING, Visit
 from dialgate.interfaces.http.errors import Fault
+from dialgate.runtime import extras
+from dialgate.runtime.extras import MissingExtra, require
 
 FORMATS: Final = {"pdf": "application/pdf", "html": "text/html", "csv": "text/csv"}
 
@@ -25,8 +27,12 @@ async def download(visit: Visit) -> web.StreamResponse:
     try:
         owner, format_ = _controller(visit, fields), _format(fields)
         period = _period(fields)
+        if format_ == "pdf":
+            require("reports", "A report as PDF")
     except Fault as fault:
         return _page(visit, fields, fault.status, error=fault.problem.code)
+    except MissingExtra:
+        return _page(visit, fields, 501, error=extras.CODE)
     arguments = ("--controller", owner, *period, "--format", format_, "--language", visit.words.language)
     async with visit.request.app[PREVIEWING].of(visit.client.name):
         body = await _run(str(visit.app.config.path), arguments)

@@ -17,6 +17,8 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
 from dialgate.ledger.activation import NotInForce
 from dialgate.native import repeated
+from dialgate.runtime import extras
+from dialgate.runtime.extras import MissingExtra
 
 _T = TypeVar("_T")
 
@@ -233,6 +235,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "An unexpected error occurred in the gate. No call was allowed.",
         "Report the traceback in the gate's service log.",
     ),
+    "extra.missing": (
+        501,
+        "The gate was installed without the extra that this feature needs.",
+        "Install the extra named in the message, and restart the gate.",
+    ),
     "upload.full": (
         503,
         "The gate accepts no more uploads at the moment.",
@@ -266,7 +273,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
 }
 CODES: Final = {code: ErrorCode(*row) for code, row in _CODES.items()}
 FAILURES: Final = (
-    Fault, Refused, Unavailable, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,
+    Fault, Refused, Unavailable, MissingExtra, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,
 )  # fmt: skip
 _AGAIN: Final = {"Retry-After": "1"}
 
@@ -287,6 +294,8 @@ def fault_of(error: Exception) -> Fault:
                 "The store cannot be reached, and nothing was written. Repeat the request in a second.",
                 headers=_AGAIN,
             )
+        case MissingExtra():
+            return Fault(501, extras.CODE, str(error))
         case NotInForce():
             return Fault(503, "gate.unavailable", str(error), headers=_AGAIN)
         case Unavailable():

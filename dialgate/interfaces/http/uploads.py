@@ -24,6 +24,7 @@ from dialgate.interfaces.http.body import late
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import Fault
 from dialgate.lists.list_builder import BuildResult, InProcess, Limits, Order, build_apart
+from dialgate.runtime.extras import require
 from dialgate.runtime.thread_pool import ThreadPool
 
 # Bytes of a text file that this process reads itself, because starting another process would take a hundred times as long.
@@ -93,10 +94,14 @@ class Uploads:
             yield Upload(self, client, file, gone)
 
     async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> BuildResult:
-        """Build a list from a received file. Raises the same errors as `list_builder.Source.build`."""
+        """Build a list from a received file. Raises the errors of `list_builder.Source.build`, and `MissingExtra`."""
         size = file.seek(0, SEEK_END)
         file.seek(0)
-        if size <= _SMALL and file.read(len(_ZIP)) != _ZIP:
+        is_zip = file.read(len(_ZIP)) == _ZIP
+        file.seek(0)
+        if is_zip:
+            require("xlsx", "Reading a spreadsheet")
+        elif size <= _SMALL:
             return await self._threads.run(InProcess(file).build_now, order)
         limits = Limits(self.settings.memory_mb * _MB, self.settings.seconds)
         async with self._turns.of(client):

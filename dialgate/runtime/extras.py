@@ -1,0 +1,39 @@
+"""Extras: the packages that only some features need, and that `pip install 'dialgate[NAME]'` adds."""
+
+from importlib.util import find_spec
+from typing import Final
+
+# The modules to find, by extra. pyproject.toml has the packages; a test compares both.
+MODULES: Final = {
+    "archive": ("pyarrow",),
+    "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
+    "reports": ("fpdf",),
+    "s3": ("obstore",),
+    "sftp": ("asyncssh",),
+    "xlsx": ("openpyxl", "defusedxml"),
+}
+CODE: Final = "extra.missing"
+
+
+class MissingExtra(Exception):
+    """The error for a feature whose extra is not installed. The text is a sentence that says what to install."""
+
+
+def require(extra: str, feature: str) -> None:
+    """Raise `MissingExtra` unless `extra` is installed. Call it before the import of its modules, which must be lazy.
+
+    `feature`: the subject of the message, such as "Shipping to S3".
+    """
+    if not is_installed(extra):
+        raise MissingExtra(f"{feature} needs an extra: run `pip install 'dialgate[{extra}]'`.")
+
+
+def is_installed(extra: str) -> bool:
+    return all(map(_exists, MODULES[extra]))
+
+
+def _exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent package is missing
+        return False
