@@ -4,26 +4,43 @@ The default is to deny: a call is denied if one rule denies it or fails. Every r
 `decide(record.facts, law of that day) == record.decision`, including its texts. So never change the texts of rules.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
+from dialgate.core.exemptions import combine, lift
 from dialgate.core.law import Binding, Law
 from dialgate.core.model import MINUTE, Decision, Deny, Facts, Instant, Known, Outcome, Pass, Skip
-from dialgate.core.rules import PRECONDITIONS, RULES, Rule
+from dialgate.core.rules import PRECONDITIONS, RULES
 from dialgate.core.rules.hours import next_opening
 
+_T = TypeVar("_T")
 _NOT_JUDGED = Skip("not judged without a number and a campaign")
 _TIMELESS = frozenset(
     {"registry.listed", "registry.unknown", "registry.uncovered", "list.unknown", "consent.missing"}
 )
 _ATTEMPT_RULES = tuple(rule for name, rule in RULES if name in {"frequency_kept", "rest_kept"})
+# The rule that reports the exemption of a section, by the kind of section.
+_RULE_OF = {
+    "diallable": "number_valid",
+    "registries": "registry_clear",
+    "sector_bans": "sector_allowed",
+    "caller_ids": "caller_id_class",
+    "unique_caller_ids": "caller_id_assigned",
+    "foreign_ingress": "caller_id_ingress",
+    "hours": "hours_open",
+    "frequency": "frequency_kept",
+    "rest": "rest_kept",
+}
 _PASSED = Pass()
 # In every time zone in use, midnight falls on a full quarter of an hour in UTC.
 _QUARTER = 15 * MINUTE
 
 
 def decide(facts: Facts, law: Law) -> Decision:
-    binding = law.binding(facts)
+    binding = _lift(law.binding(facts), facts)
     strict = outcomes = _outcomes(facts, binding)
     if binding.advised is not None:
-        advice = _outcomes(facts, binding.advised)
+        advice = _outcomes(facts, _lift(binding.advised, facts))
         outcomes = {name: _add_advice(outcome, advice[name]) for name, outcome in strict.items()}
     denies = [outcome for outcome in outcomes.values() if type(outcome) is Deny]
     if denies:
@@ -59,7 +76,7 @@ def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
 
     Only the frequency rules and the check for used-up call requests use attempts.
     """
-    binding = law.binding(facts)
+    binding = _lift(law.binding(facts), facts)
     if facts.known.requests or binding.advised is not None:
         return False
     return all(_judge(rule, facts, binding) == _PASSED for rule in _ATTEMPT_RULES)
@@ -67,10 +84,17 @@ def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
 
 def _starts(known: Known) -> list[Instant]:
     """Return the instants at which requests and consents begin. Each may change the legal basis."""
-    starts = [request.requested_at for request in known.requests]
+    starts = [instant for request in known.requests for instant in (request.requested_at, request.begins)]
     return starts + [
         instant for consent in known.consents for instant in (consent.collected_at, consent.confirmed_at)
     ]
+
+
+def _lift(law: Binding, facts: Facts) -> Binding:
+    if not law.conditional:
+        return law
+    lifted = _judge(lift, facts, law)
+    return law if isinstance(lifted, Deny) else lifted  # an exemption that cannot be evaluated lifts nothing
 
 
 def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:
@@ -78,10 +102,14 @@ def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:
     judged = not any(type(outcome) is Deny for outcome in outcomes.values())
     for name, rule in RULES[PRECONDITIONS:]:
         outcomes[name] = _judge(rule, facts, law) if judged else _NOT_JUDGED
+    for kind, lifted in law.lifted.items() if judged else ():
+        name = _RULE_OF[kind]
+        if type(outcomes[name]) is not Deny:
+            outcomes[name] = combine(outcomes[name], lifted)
     return outcomes
 
 
-def _judge(rule: Rule, facts: Facts, law: Binding) -> Outcome:
+def _judge(rule: Callable[[Facts, Binding], _T], facts: Facts, law: Binding) -> _T | Deny:
     try:
         return rule(facts, law)
     except Exception as error:  # noqa: BLE001 - any error in a rule is a deny

@@ -27,8 +27,10 @@ from dialgate.core.model import (
     Facts,
     Instant,
     Kind,
+    Pass,
     Purpose,
     Severity,
+    Skip,
 )
 
 Days: TypeAlias = Annotated[int, Meta(ge=1, le=3660)]
@@ -40,6 +42,13 @@ Window: TypeAlias = tuple[int, int]
 Finding: TypeAlias = Literal[
     "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "wrong_number",
     "origin",
+]  # fmt: skip
+
+
+# The exemptions that a section may name in `unless`. `exemptions.py` evaluates them.
+Exemption: TypeAlias = Literal[
+    "consent", "consent_after_listing", "contract", "running_contract", "own_customer_consent", "request", "own_request",
+    "appointment", "guaranteed_agent", "sistan",
 ]  # fmt: skip
 
 
@@ -188,7 +197,14 @@ def cited(sections: Iterable[_Section], finding: Finding) -> _Section | None:
     return next((section for section in sections if finding in section.cited_for), None)
 
 
-class Diallable(Section, frozen=True, kw_only=True):
+class Restriction(Section, frozen=True, kw_only=True):
+    """A section that denies calls, unless an exemption applies."""
+
+    unless: tuple[Exemption, ...] = ()
+    """Exemptions: the section does not bind a call to which one of them applies."""
+
+
+class Diallable(Restriction, frozen=True, kw_only=True):
     """The classes of number that a campaign may call."""
 
     allows: tuple[Kind, ...]
@@ -232,8 +248,11 @@ class Requests(Section, frozen=True, kw_only=True, dict=True):
         return int(self.max_age[:-1]) * (DAY if self.max_age.endswith("d") else HOUR)
 
 
-class Registry(Section, frozen=True, kw_only=True):
-    """An opposition registry that must be consulted."""
+class Registry(Restriction, frozen=True, kw_only=True):
+    """An opposition registry that must be consulted.
+
+    Of its exemptions, `consent` and `consent_after_listing` permit calls to a listed number, but the registry must still be consulted.
+    """
 
     id: str
     """Its name in the configuration and in registry answers."""
@@ -241,14 +260,6 @@ class Registry(Section, frozen=True, kw_only=True):
     """`answers`: it answers about submitted numbers. `full_list`: it publishes all listed numbers."""
     validity_days: Days
     """Days for which an answer is valid, from the submission of the question or the version of the full list."""
-    contract_exempts: bool = False
-    """Whether a contract permits calls to a listed number."""
-    request_exempts: bool = False
-    """Whether a call request permits calls to a listed number."""
-    sistan_exempts: bool = False
-    """Whether bodies of the national statistical system are exempt."""
-    consent: Literal["never", "after_listing", "always"] = "never"
-    """When a consent permits calls to a listed number."""
     counting: Literal["rolling", "earlier"] = "rolling"
     """`rolling`: days of 24 hours. `earlier`: the period also ends at the same local time of day where the person may be, if that is earlier."""
 
@@ -267,11 +278,8 @@ class Directories(Section, frozen=True, kw_only=True):
     """Classes of number that count as directory entries only if the number's row in the list says so."""
 
 
-class SectorBan(Section, frozen=True, kw_only=True):
+class SectorBan(Restriction, frozen=True, kw_only=True):
     """A ban on calls in some sectors."""
-
-    exceptions: tuple[Literal["own_request", "own_customer_consent"], ...] = ()
-    """Exceptions: a request on the controller's own interface; the consent of the controller's own customer in one of these sectors."""
 
 
 class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -294,7 +302,7 @@ class ForbiddenCallerIds(Struct, frozen=True, kw_only=True, forbid_unknown_field
     """E.164 prefixes."""
 
 
-class CallerIds(Section, frozen=True, kw_only=True):
+class CallerIds(Restriction, frozen=True, kw_only=True):
     """The caller IDs that may be presented."""
 
     classes: tuple[CallerIdClass, ...]
@@ -307,18 +315,18 @@ class CallerIds(Section, frozen=True, kw_only=True):
     """Numbers that no campaign may present."""
 
 
-class UniqueCallerIds(Section, frozen=True, kw_only=True):
+class UniqueCallerIds(Restriction, frozen=True, kw_only=True):
     """The requirement that no other controller presents the same caller ID."""
 
 
-class ForeignIngress(Section, frozen=True, kw_only=True):
+class ForeignIngress(Restriction, frozen=True, kw_only=True):
     """Caller IDs of this country that must not enter it from abroad."""
 
     bars: tuple[Kind, ...]
     """The classes of caller ID."""
 
 
-class Hours(Section, frozen=True, kw_only=True, dict=True):
+class Hours(Restriction, frozen=True, kw_only=True, dict=True):
     """Permitted hours, in the called person's local time. No calls are permitted on a kind of day without windows. Without `pre_holiday`, the day before a holiday has its usual hours."""
 
     weekday: tuple[str, ...] = ()
@@ -346,7 +354,7 @@ class Hours(Section, frozen=True, kw_only=True, dict=True):
         }
 
 
-class Frequency(Section, frozen=True, kw_only=True):
+class Frequency(Restriction, frozen=True, kw_only=True):
     """A limit on calls to one person, over all campaigns and call centres of the controller."""
 
     limit: Annotated[int, Meta(ge=1)]
@@ -359,7 +367,7 @@ class Frequency(Section, frozen=True, kw_only=True):
     """What counts as a call."""
 
 
-class Rest(Section, frozen=True, kw_only=True):
+class Rest(Restriction, frozen=True, kw_only=True):
     """The rest period after a silent or abandoned call."""
 
     days: Days
@@ -382,11 +390,14 @@ class HolidaySource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Binding(Struct, frozen=True, kw_only=True):
     """The sections that apply to one call, in the order of the file.
 
-    Recommendations are not binding. If some apply, `advised` holds these sections plus the recommendations.
+    Recommendations are not binding. If some apply, `advised` holds these sections plus the recommendations. `conditional` names the
+    lists that contain a section with `unless`. `lifted` holds the exemptions that lifted sections of a list. `accepted` holds the bases
+    that all sections of `legal_basis` accept.
     """
 
     country: str
     regions: tuple[str, ...]
+    accepted: frozenset[Basis]
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...]
@@ -403,6 +414,8 @@ class Binding(Struct, frozen=True, kw_only=True):
     frequency: tuple[Frequency, ...]
     rest: tuple[Rest, ...]
     advised: "Binding | None" = None
+    conditional: tuple[str, ...] = ()
+    lifted: dict[str, tuple[Pass | Skip, ...]] = {}
 
 
 class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
@@ -492,7 +505,20 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
             name: tuple(_until_certain(several, scope) if name in FIRST_APPLIES else several)
             for name, several in sections.items()
         }
-        return Binding(country=self.country, regions=self.covered, advised=advised, **listed)
+        conditional = tuple(
+            name
+            for name, several in listed.items()
+            if any(isinstance(section, Restriction) and section.unless for section in several)
+        )
+        accepted = [frozenset(section.accepts) for section in listed["legal_basis"]]
+        return Binding(
+            country=self.country,
+            regions=self.covered,
+            accepted=frozenset.intersection(*accepted) if accepted else frozenset(),
+            advised=advised,
+            conditional=conditional,
+            **listed,
+        )
 
 
 def _until_certain(sections: list[Section], scope: Scope) -> Iterator[Section]:
@@ -503,7 +529,11 @@ def _until_certain(sections: list[Section], scope: Scope) -> Iterator[Section]:
             return
 
 
-SECTIONS = tuple(name for name in Binding.__struct_fields__ if name not in {"country", "regions", "advised"})
+SECTIONS = tuple(
+    name
+    for name in Binding.__struct_fields__
+    if name not in {"country", "regions", "accepted", "advised", "conditional", "lifted"}
+)
 # Kinds of section of which only the first that applies counts. Of other kinds, all count.
 FIRST_APPLIES = frozenset({"legal_basis", "contracts"})
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -562,6 +592,12 @@ def parse_law(data: Any) -> Law:
 
 
 def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
+    if (
+        isinstance(section, Restriction)
+        and "consent_after_listing" in section.unless
+        and not isinstance(section, Registry)
+    ):
+        yield f"{name}: only a registry may have the exemption 'consent_after_listing'; remove it from `unless`"
     for finding in section.cited_for:
         if finding not in _CITABLE.get(name, ()):
             yield f"{name}: denials do not cite such a section for {finding!r}; remove it from `cited_for`"

@@ -45,6 +45,25 @@ def _adherents(section: dict[str, Any]) -> None:
         section["traits"] = [code] if code else []
 
 
+def _registry_exemptions(registry: dict[str, Any]) -> None:
+    """Make the switches of a registry exemptions."""
+    if "unless" in registry:
+        return
+    unless = [
+        name
+        for name in ("sistan", "request", "contract")
+        if registry.get(f"{name}_exempts") is True and registry.pop(f"{name}_exempts")
+    ]
+    for name in ("sistan", "request", "contract"):
+        if registry.get(f"{name}_exempts") is False:
+            del registry[f"{name}_exempts"]
+    consent = {"never": [], "after_listing": ["consent_after_listing"], "always": ["consent"]}
+    if registry.get("consent") in ("never", "after_listing", "always"):
+        unless += consent[registry.pop("consent")]
+    if unless:
+        registry["unless"] = unless
+
+
 def _rename_codes(law: dict[str, Any]) -> None:
     """Move the codes of conduct to the traits."""
     if isinstance(law.get("codes"), list) and isinstance(law.get("traits", []), list):
@@ -55,4 +74,6 @@ def _rename_codes(law: dict[str, Any]) -> None:
 _RENAMED = {
     "diallable": _rename("kinds", "allows"),
     "foreign_ingress": _rename("kinds", "bars"),
+    "registries": _registry_exemptions,
+    "sector_bans": _rename("exceptions", "unless"),
 }

@@ -111,6 +111,8 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     expires_at: Instant
     goods: str = ""
     own_interface: bool = False
+    begins: Instant = 0
+    appointment: bool = False
 
 
 class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):

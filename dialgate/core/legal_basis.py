@@ -13,7 +13,6 @@ from dialgate.core.law import Binding, Consents, Finding
 from dialgate.core.model import (
     DAY,
     HOUR,
-    Basis,
     CallRequest,
     Consent,
     Contract,
@@ -33,24 +32,24 @@ ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
-def _accepts(law: Binding, basis: Basis) -> bool:
-    return all(basis in section.accepts for section in law.legal_basis)
-
-
 def request(facts: Facts, law: Binding) -> CallRequest | None:
-    """Return an unused call request for the goods of this call that is valid now."""
-    if not facts.known.requests or not _accepts(law, "request"):
+    """Return an unused call request for the goods of this call that is valid now and a legal basis of it."""
+    if not facts.known.requests or "request" not in law.accepted:
         return None
+    return next(requests(facts, law), None)
+
+
+def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
+    """Yield the unused call requests for the goods of this call that are valid now."""
     wrong = _wrong_at(facts)
     for call_request in facts.known.requests:
         if (
-            call_request.requested_at <= facts.at < request_ends(call_request, law)
+            max(call_request.requested_at, call_request.begins) <= facts.at < request_ends(call_request, law)
             and (wrong < 0 or (call_request.proved and call_request.requested_at > wrong))
             and call_request.goods == facts.campaign.goods
             and not _is_used(facts, f"request:{call_request.id}")
         ):
-            return call_request
-    return None
+            yield call_request
 
 
 def request_ends(call_request: CallRequest, law: Binding) -> Instant:
@@ -64,7 +63,7 @@ def _is_used(facts: Facts, basis: str) -> bool:
 
 def contract(facts: Facts, law: Binding) -> Contract | None:
     """Return a contract that is the legal basis of the call: the call is about it, or it includes a consent to marketing."""
-    if not facts.known.contracts or not _accepts(law, "contract"):
+    if not facts.known.contracts or "contract" not in law.accepted:
         return None
     is_about = facts.campaign.purpose in ABOUT_THE_CONTRACT
     return next(
@@ -78,14 +77,27 @@ def related(facts: Facts, law: Binding) -> Iterator[Contract]:
     L. 5/2018 art. 1 c. 5. A contract for one product is not a basis for calls about another.
     """
     tail = timedelta(days=min((section.tail_days for section in law.contracts), default=0))
+    return _concerned(facts, tail)
+
+
+def running(facts: Facts) -> Iterator[Contract]:
+    """Yield the contracts for the campaign's sector and goods that are in force, whether or not they include a consent to marketing."""
+    return _concerned(facts, timedelta())
+
+
+def _concerned(facts: Facts, tail: timedelta) -> Iterator[Contract]:
     for deal in contracts(facts):
         if (
-            deal.starts <= facts.today
-            and (deal.ends is None or facts.today - tail <= deal.ends)
+            is_in_force(deal, facts, tail)
             and deal.sector == facts.campaign.sector
             and (not deal.goods or facts.campaign.goods in deal.goods)
         ):
             yield deal
+
+
+def is_in_force(deal: Contract, facts: Facts, tail: timedelta = timedelta()) -> bool:
+    """Return whether the contract is in force, or ended at most `tail` ago."""
+    return deal.starts <= facts.today and (deal.ends is None or facts.today - tail <= deal.ends)
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -138,7 +150,7 @@ def _day(at: Instant, facts: Facts) -> int:
 
 
 def consent(facts: Facts, law: Binding) -> Consent | None:
-    if not facts.known.consents or not _accepts(law, "consent"):
+    if not facts.known.consents or "consent" not in law.accepted:
         return None
     return next((given for given in facts.known.consents if not find_defect(given, facts, law)), None)
 
@@ -256,7 +268,7 @@ def _separate(law: Binding, use: Literal["profiling", "third_party"]) -> bool:
 
 def directory(facts: Facts, law: Binding) -> Listing | None:
     """Return a call-list entry that makes the public directory the legal basis, or None."""
-    if not _accepts(law, "directory") or _reconsented(facts):
+    if "directory" not in law.accepted or _reconsented(facts):
         return None
     unstated = any(facts.number.kind in section.stated_kinds for section in law.directories)
     entries = (on for on in facts.listings if on.basis == "directory" and (on.stated or not unstated))

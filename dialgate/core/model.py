@@ -264,7 +264,8 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A person's request to be called once about one kind of goods.
 
     `own_interface`: it was made directly to this controller through its web site or app (Codice del consumo art. 51
-    c. 8-bis a). `proved`: its entry names a proof.
+    c. 8-bis a). `proved`: its entry names a proof. `begins`: it holds only from this instant on. `appointment`: the person agreed
+    to be called between `begins` and `expires_at`.
     """
 
     id: str
@@ -273,6 +274,8 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     goods: str = ""
     own_interface: bool = False
     proved: bool = False
+    begins: Instant = 0
+    appointment: bool = False
 
 
 class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -59,6 +59,8 @@ def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Even
                 expires_at=instant(ask.expires_at, "expires_at"),
                 goods=ask.goods,
                 own_interface=ask.own_interface,
+                begins=instant(ask.begins, "begins") if ask.begins else 0,
+                appointment=ask.appointment,
             )
 
 

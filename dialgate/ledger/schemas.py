@@ -199,6 +199,12 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
     own_interface: Annotated[bool, about("The request was made on the controller's own web site or app.")] = (
         False
     )
+    begins: Annotated[
+        When | None, about("The instant from which the person may be called. Default: at once.")
+    ] = None
+    appointment: Annotated[
+        bool, about("The person agreed to be called between `begins` and `expires_at`, at whatever hours.")
+    ] = False
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from dialgate.core import local_time
 from dialgate.core.decision import decide
+from dialgate.core.exemptions import lift
 from dialgate.core.law import FIRST_APPLIES, SECTIONS, Binding, Law, LawError, Scope, Section, parse_law
 from dialgate.core.model import CallType, Decision, Facts, Purpose
 from dialgate.core.rules import RULES
@@ -184,6 +185,7 @@ _WRITTEN = {
     "places",
     "kinds",
     "dial_modes",
+    "unless",
 }  # scopes that are changed only where a section has them
 _ADDED_HARMLESSLY = {"cited_for", "separate"}  # only the citation changes, or a consent covers less
 _WINDOWS = {"weekday", "saturday", "sunday", "holiday", "pre_holiday"}
@@ -317,8 +319,9 @@ class Notice:
             return lambda _: False
 
         def same(example: Example) -> bool:
-            binding = law.binding(example.facts)
-            if example.own or binding.advised is not None:
+            binding = lift(example.facts, law.binding(example.facts))
+            usual = lift(example.facts, self._usual.binding(example.facts))
+            if example.own or binding.advised is not None or binding.lifted or usual.lifted:
                 return False
             try:
                 return all(

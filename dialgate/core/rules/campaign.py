@@ -6,9 +6,6 @@ to that professional through its own interfaces, (b) to own customers who gave s
 lies with the professional.
 """
 
-import math
-
-from dialgate.core import legal_basis
 from dialgate.core.law import Binding, SectorBan
 from dialgate.core.model import Deny, Facts, Outcome, Pass, Skip
 
@@ -33,40 +30,9 @@ def campaign_known(facts: Facts, law: Binding) -> Outcome:
 
 
 def sector_allowed(facts: Facts, law: Binding) -> Outcome:
-    passes: list[Pass] = []
-    for ban in law.sector_bans:
-        outcome = _exception(ban, facts, law)
-        if outcome is None:
-            return _banned(ban, facts)
-        passes.append(outcome)
-    skip = Skip("no ban for this sector and purpose")
-    return min(passes, key=lambda passed: passed.until or math.inf, default=skip)
-
-
-def _exception(ban: SectorBan, facts: Facts, law: Binding) -> Pass | None:
-    request = legal_basis.request(facts, law)
-    if "own_request" in ban.exceptions and request is not None and request.own_interface:
-        return Pass(f"request:{request.id}", legal_basis.request_ends(request, law))
-    if "own_customer_consent" in ban.exceptions:
-        return _own_customer(ban, facts, law)
-    return None
-
-
-def _own_customer(ban: SectorBan, facts: Facts, law: Binding) -> Pass | None:
-    """Return a pass if a customer of the controller consented. A contract must be in force; `tail_days` do not count."""
-    contracts = [
-        contract
-        for contract in legal_basis.contracts(facts)
-        if contract.sector in ban.sectors
-        and contract.starts <= facts.today
-        and (contract.ends is None or facts.today <= contract.ends)
-    ]
-    if any(legal_basis.has_marketing_consent(contract, facts) for contract in contracts):
-        return Pass("an own customer who consented")
-    consent = legal_basis.consent(facts, law) if contracts else None
-    if consent is None:
-        return None
-    return Pass("an own customer who consented", legal_basis.ends_at(consent, law))
+    if law.sector_bans:
+        return _banned(law.sector_bans[0], facts)
+    return Skip("no ban for this sector and purpose")
 
 
 def _banned(ban: SectorBan, facts: Facts) -> Deny:

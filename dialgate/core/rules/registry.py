@@ -26,9 +26,6 @@ def registry_clear(facts: Facts, law: Binding) -> Outcome:
 
 
 def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
-    exempt = _exemption(registry, facts, law)
-    if exempt is not None:
-        return exempt
     answer = _answer(registry, facts)
     match answer.answer:
         case "listed":
@@ -65,18 +62,6 @@ def _check_age(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Deny
     return Deny("registry.expired", text, registry.source, registry.severity)
 
 
-def _exemption(registry: Registry, facts: Facts, law: Binding) -> Outcome | None:
-    if registry.sistan_exempts and facts.controller.sistan and facts.campaign.purpose == "statistics":
-        return Skip("statistics of the national system are exempt")
-    request = legal_basis.request(facts, law)
-    if registry.request_exempts and request is not None:
-        return Pass(f"request:{request.id}", legal_basis.request_ends(request, law))
-    contract = legal_basis.contract(facts, law)
-    if registry.contract_exempts and contract is not None:
-        return Pass(f"contract:{contract.id}")
-    return None
-
-
 _SILENT = RegistryAnswer(registry="", answer="unknown")
 
 
@@ -86,11 +71,11 @@ def _answer(registry: Registry, facts: Facts) -> RegistryAnswer:
 
 def _listed(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome:
     consent = legal_basis.consent(facts, law)
-    if consent is not None and registry.consent == "always":
+    if consent is not None and "consent" in registry.unless:
         return Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, law))
     if (
         consent is not None
-        and registry.consent == "after_listing"
+        and "consent_after_listing" in registry.unless
         and facts.controller.consent_after_listing
         and consent.collected_at > answer.consulted_at
     ):

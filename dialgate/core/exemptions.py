@@ -1,0 +1,151 @@
+"""The exemptions that sections of law name in `unless`. Pure.
+
+This module alone evaluates them, once per call and before the rules: a section that an exemption lifts does not bind the call. Each
+exemption returns its reason and the instant at which it ends, so that an allow does not outlast it. Two exemptions, `consent` and
+`consent_after_listing` of a registry, depend on the registry's answer; `rules/registry.py` evaluates them.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from msgspec import structs
+
+from dialgate.core import legal_basis
+from dialgate.core.law import Binding, Exemption, Registry, Restriction
+from dialgate.core.model import Facts, Outcome, Pass, Skip
+
+_GUARANTEED = frozenset({"manual", "preview"})
+
+_Condition: TypeAlias = Callable[[Restriction, Facts, Binding], Pass | Skip | None]
+
+
+def lift(facts: Facts, law: Binding) -> Binding:
+    """Return the sections that bind this call: all of `law` but those that an exemption lifts."""
+    if not _has_ground(facts):
+        return law
+    lifted: dict[str, tuple[Pass | Skip, ...]] = {}
+    for name in law.conditional:
+        for section in getattr(law, name):
+            reason = _exempt(section, facts, law)
+            if reason is not None:
+                lifted[name] = (*lifted.get(name, ()), reason)
+    if not lifted:
+        return law
+    kept = {
+        name: tuple(section for section in getattr(law, name) if _exempt(section, facts, law) is None)
+        for name in lifted
+    }
+    return structs.replace(law, lifted=lifted, **kept)
+
+
+def _has_ground(facts: Facts) -> bool:
+    """Return whether any exemption can apply. Checked first for speed: for most calls none can."""
+    known = facts.known
+    return bool(
+        known.requests
+        or known.consents
+        or known.contracts
+        or facts.controller.sistan
+        or facts.campaign.dial_mode in _GUARANTEED
+    )
+
+
+def combine(outcome: Outcome, lifted: tuple[Pass | Skip, ...]) -> Outcome:
+    """Return the outcome of a rule some of whose sections were lifted: the pass that ends first."""
+    passes = [passed for passed in (*lifted, outcome) if type(passed) is Pass]
+    return min(passes, key=lambda passed: passed.until or math.inf, default=lifted[0])
+
+
+def _exempt(section: Restriction, facts: Facts, law: Binding) -> Pass | Skip | None:
+    for name in section.unless:
+        reason = (_OF_REGISTRIES if type(section) is Registry else _EXEMPTIONS)[name](section, facts, law)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _consent(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
+    consent = legal_basis.consent(facts, law)
+    return None if consent is None else Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, law))
+
+
+def _contract(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
+    contract = legal_basis.contract(facts, law)
+    return None if contract is None else Pass(f"contract:{contract.id}")
+
+
+def _running_contract(_section: Restriction, facts: Facts, _law: Binding) -> Pass | None:
+    contract = next(legal_basis.running(facts), None)
+    return None if contract is None else Pass(f"contract:{contract.id}")
+
+
+def _own_customer_consent(section: Restriction, facts: Facts, law: Binding) -> Pass | None:
+    """Return a pass if a customer of the controller in one of the section's sectors consented. The contract must be in force."""
+    contracts = [
+        contract
+        for contract in legal_basis.contracts(facts)
+        if contract.sector in section.sectors and legal_basis.is_in_force(contract, facts)
+    ]
+    if any(legal_basis.has_marketing_consent(contract, facts) for contract in contracts):
+        return Pass("an own customer who consented")
+    consent = legal_basis.consent(facts, law) if contracts else None
+    if consent is None:
+        return None
+    return Pass("an own customer who consented", legal_basis.ends_at(consent, law))
+
+
+def _request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
+    request = legal_basis.request(facts, law)
+    return None if request is None else Pass(f"request:{request.id}", legal_basis.request_ends(request, law))
+
+
+def _own_request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
+    request = legal_basis.request(facts, law)
+    if request is None or not request.own_interface:
+        return None
+    return Pass(f"request:{request.id}", legal_basis.request_ends(request, law))
+
+
+def _appointment(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
+    """Return a pass if the person agreed to be called at this time, with proof."""
+    for request in legal_basis.requests(facts, law):
+        if request.appointment and request.begins and request.proved:
+            return Pass(f"appointment:{request.id}", legal_basis.request_ends(request, law))
+    return None
+
+
+def _guaranteed_agent(_section: Restriction, facts: Facts, _law: Binding) -> Pass | None:
+    """Return a pass if an agent is on the line before the number is dialled."""
+    has_agent = facts.call_type == "agent" and facts.campaign.dial_mode in _GUARANTEED
+    return Pass("an agent is guaranteed") if has_agent else None
+
+
+def _sistan(_section: Restriction, facts: Facts, _law: Binding) -> Skip | None:
+    if facts.controller.sistan and facts.campaign.purpose == "statistics":
+        return Skip("statistics of the national system are exempt")
+    return None
+
+
+def _none(_section: Restriction, _facts: Facts, _law: Binding) -> None:
+    return None
+
+
+_EXEMPTIONS: Mapping[Exemption, _Condition] = {
+    "consent": _consent,
+    "contract": _contract,
+    "running_contract": _running_contract,
+    "own_customer_consent": _own_customer_consent,
+    "request": _request,
+    "own_request": _own_request,
+    "appointment": _appointment,
+    "guaranteed_agent": _guaranteed_agent,
+    "sistan": _sistan,
+}
+
+# In a registry, a consent lifts a listing, but not the duty to consult the registry.
+_OF_REGISTRIES: Mapping[Exemption, _Condition] = {
+    **_EXEMPTIONS,
+    "consent": _none,
+    "consent_after_listing": _none,
+}
