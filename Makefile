@@ -7,7 +7,7 @@ PYTHON ?= python3
 DATA := .data
 BIN := .venv/bin
 SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-utils-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl chromium \
-  prometheus poppler-utils systemd openssl e2fsprogs
+  prometheus poppler-utils systemd openssl e2fsprogs nodejs npm
 # Tests of the code that decides. They must cover all of its branches; other code has no coverage target.
 DECIDES := core/test_cases core/test_decision core/test_law lists/test_number_set lists/test_snapshot native/test_primitives
 # One test process more than processors, because tests often wait.
@@ -120,6 +120,7 @@ kill: .venv/developing
 # --no-compile saves time: most modules of test tools are never imported, and others are compiled at their first import.
 .venv/developing: pyproject.toml $(wildcard dialgate/native/*) | .venv/bin/pip
 	$(BIN)/pip install -qq --no-compile -e '.[all]' --group dev
+	$(BIN)/pip install -qq --no-compile --no-deps openapi-python-client==0.29.1  # excludes our typer, but works with it
 	@touch .venv/installed $@
 
 # Runs apt-get only for missing packages. Without them tests are skipped, which is an error in CI.

@@ -140,7 +140,7 @@ DIALERS: Final = (
         answer=authzen.Verdict,
         answer_example=_verdict(ALLOW),
         denial_example=_verdict(DENY),
-        other_statuses=((503, "The gate cannot decide. Do not call; repeat the request.", _verdict(UNDECIDED)),),
+        other_statuses=((503, "The gate cannot decide. Do not call; repeat the request.", authzen.Verdict, _verdict(UNDECIDED)),),
         errors=JSON_ERRORS,
     ),
     Endpoint(

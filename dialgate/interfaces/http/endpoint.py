@@ -55,7 +55,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     - `any_key`: a key of any scope is enough
     - `query`: the struct that decodes the query, which has the types of the parameters
     - `ask`, `answer`: the types of the JSON bodies; without `answer`, the response is text
-    - `also_asks`, `also_answers`: bodies in other formats; `other_statuses`: responses of the same type with other statuses
+    - `also_asks`, `also_answers`: bodies in other formats; `other_statuses`: JSON or text with another status, each with its meaning, type and example
     - `headers`: headers of the response
 
     Examples are as transmitted; a test checks them against the types.
@@ -81,7 +81,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     denial_example: Any = None
     also_asks: tuple[Media, ...] = ()
     also_answers: tuple[Media, ...] = ()
-    other_statuses: tuple[tuple[int, str, Any], ...] = ()
+    other_statuses: tuple[tuple[int, str, Any, Any], ...] = ()
     headers: Mapping[str, str] = {}
     errors: tuple[str, ...] = ()
 

@@ -8,6 +8,7 @@ from msgspec import structs
 
 from dialgate.core.responses import Answer, Simulation
 from dialgate.interfaces.http import check, examples, ledger
+from dialgate.interfaces.http.answer_types import Deny
 from dialgate.interfaces.http.decisions import DECISIONS
 from dialgate.interfaces.http.dialer_endpoints import DIALERS
 from dialgate.interfaces.http.endpoint import (
@@ -82,7 +83,7 @@ def _dialplan(
         also_asks=(Media(name=FORM, kind=check.SingleRequest, example=CALL),) if is_posted else (),
         answer_example=allow,
         denial_example=deny,
-        other_statuses=((503, _CANNOT_DECIDE, undecided),),
+        other_statuses=((503, _CANNOT_DECIDE, None, undecided),),
         headers={
             "Dialgate-Decision": "`allow` or `deny`, also for HEAD, which answers 403 to a denied call.",
             "Dialgate-Class": "The `reason_class` of a denial.",
@@ -106,7 +107,7 @@ ENDPOINTS: Final = (
         answer=Answer,
         answer_example=ALLOW,
         denial_example=DENY,
-        other_statuses=((503, _CANNOT_DECIDE, UNDECIDED),),
+        other_statuses=((503, _CANNOT_DECIDE, Deny, UNDECIDED),),
         errors=JSON_ERRORS,
     ),
     _dialplan("GET", "checkCallAsText", "txt", check.check_text, check.refuse_text, check.as_text),

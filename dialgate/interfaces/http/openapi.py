@@ -208,10 +208,8 @@ def _content(media: Media) -> dict[str, Any]:
 
 def _responses(endpoint: Endpoint) -> dict[str, Any]:
     responses = {str(endpoint.status): _success(endpoint)}
-    for status, about, example in endpoint.other_statuses:
-        content = {
-            _response_media(endpoint.media): {"schema": _schema(endpoint.answer), **_examples(example)}
-        }
+    for status, about, kind, example in endpoint.other_statuses:
+        content = {_response_media(endpoint.media): {"schema": _schema(kind), **_examples(example)}}
         responses[str(status)] = {"description": about, "content": content}
     for code in (*(_KEYED if endpoint.keyed else ()), *endpoint.errors):
         _add_error(responses, code, endpoint)

@@ -120,7 +120,12 @@ OPERATIONS: Final = (
         answer=Status,
         answer_example=_STATUS,
         other_statuses=(
-            (503, "Not ready.", {**_STATUS, "ready": False, "problems": {"log": "No space left on device"}}),
+            (
+                503,
+                "Not ready.",
+                Status,
+                {**_STATUS, "ready": False, "problems": {"log": "No space left on device"}},
+            ),
         ),
     ),
     Endpoint(
