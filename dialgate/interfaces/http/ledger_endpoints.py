@@ -341,7 +341,7 @@ LEDGER_ENDPOINTS: Final = (
                         "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT, "in_force": "now", "unstated": 0},
         status=201,
         errors=(*JSON_ERRORS, "list.unreadable", "list.exists", "controller.unknown", "campaign.unknown",
-                "store.unavailable", "upload.busy", "upload.full", "upload.failed", "upload.no_space"),
+                "store.unavailable", "extra.missing", "upload.busy", "upload.full", "upload.failed", "upload.no_space"),
     ),
     Endpoint(
         method="GET",
