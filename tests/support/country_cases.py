@@ -3,8 +3,8 @@
 `base.yaml` of a country holds `numbers`, the numbers of the cases by name, and `base`, an allowed call from which each case lists
 what differs. The facts of the number and of the caller ID come from `to` and `from`, as in a gate.
 
-- `place`: the IANA time zone where the called person is, or a region such as `US-CA`. Instants without an offset are local time
-  there; without `place`, in the country's zone.
+- `place`: where the called person is: an IANA time zone, or a region such as `US-CA`, whose zone `zones` in `base.yaml` gives. It also
+  selects the called number of that name. Instants without an offset are local time there; without `place`, in the country's zone.
 - `each`: values of a fact, such as `campaign.purpose: [sale, advertising]`. The case stands for every combination.
 - `want`: `allow`, or the reason codes of the denial; or a mapping as in `tests/cases/*.yaml`.
 - `pending`: what the vocabulary lacks for this case. The case fails as soon as it holds, so that the mark is removed.
@@ -26,7 +26,7 @@ from tests.support import casebook
 from tests.support.casebook import FOLDER, INSTANTS, Case, law_data, merged
 
 # The keys of a case that `each` may name; its other names are paths into the facts.
-_OF_CASE = {"at": "at", "to": "to", "from": "from_"}
+_OF_CASE = {"at": "at", "to": "to", "from": "from_", "place": "place"}
 COUNTRIES = tuple(sorted(path.parent.name.upper() for path in FOLDER.glob("*/base.yaml")))
 
 
@@ -94,9 +94,12 @@ def _case(country: str, file: str, base: _Base, written: _Written) -> Case:
     zone = base.zones.get(written.place, written.place) or law_data(country)["zone"]
     facts = dict(written.facts)
     usual_to, usual_from = facts.pop("to"), facts.pop("from")
-    to, shown = written.to or usual_to, usual_from if written.from_ is None else written.from_
+    to = written.to or (written.place if written.place in base.numbers else usual_to)
+    shown = usual_from if written.from_ is None else written.from_
     number = phone.parse(base.numbers.get(to, to), country)
-    called = {"kind": number.kind, "region": number.region}
+    called: dict[str, Any] = {"kind": number.kind, "region": number.region}
+    if written.place in law_data(country).get("regions", ()) and written.place != number.region:
+        called["places"] = [written.place]
     caller = msgspec.to_builtins(phone.parse_caller_id(shown, country)) | {"assigned": True}
     facts = merged({"number": called, "caller_id": caller, "zones": list(number.zones)}, facts)
     want = written.want
