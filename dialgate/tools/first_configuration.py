@@ -240,12 +240,19 @@ def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
             earlier = folder.rename(folder.with_name(f"{folder.name}.{draft.now // SECOND}"))
             undo.callback(earlier.rename, folder)
         new.rename(folder)
+        undo.callback(folder.rename, new)
+        _make_boxes(draft, folder)
+        sync_folder(folder.parent)
         undo.pop_all()
-    sync_folder(folder.parent)
-    for registry in _asked(draft):
-        for box in ("outbox", "inbox"):
-            (folder / draft.get("data") / registry / box).mkdir(parents=True, exist_ok=True)
     return key, names
+
+
+def _make_boxes(draft: Draft, folder: Path) -> None:
+    """Create the folders for a registry's files. An absolute data folder is a service's, which must own them."""
+    data = Path(draft.get("data"))
+    boxes = [] if data.is_absolute() else [folder / data / name for name in _asked(draft)]
+    for box in (part for name in boxes for part in (name / "outbox", name / "inbox")):
+        box.mkdir(parents=True, exist_ok=True)
 
 
 # ---- the files -------------------------------------------------------------------------------------------------------
