@@ -13,6 +13,7 @@ from dialgate.cluster.peer_questions import LiftHold, PlaceHold
 from dialgate.cluster.peers import Answers
 from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
+from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import chains
 from dialgate.decision_log.archive import segments_to_pack
@@ -24,6 +25,7 @@ from dialgate.interfaces.cli.options import (
     ConfigPath,
     Failure,
     Number,
+    common_country,
     load_config,
     number_given,
     reporting,
@@ -57,8 +59,6 @@ def _failures() -> Iterator[None]:
         yield
     except HoldRefused as refused:
         raise Failure("hold.refused", str(refused)) from None
-    except Unavailable as fault:
-        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
     except OSError as error:
         raise Failure(
             "log.unreadable",
@@ -272,14 +272,13 @@ def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> Answers[bool
     """Change a hold at the other gates. If the store is unavailable, report all other gates as missing."""
     try:
         return act(config, lambda subjects, _: subjects.peers.ask(change))
-    except Failure as failure:
+    except (Refused, Unavailable) as failure:
         return Answers({}, {"the other gates": str(failure)})
 
 
 def _holds(config: Path, number: str) -> tuple[Holds, str]:
     loaded = load_config(config)
-    homes = {controller.country for controller in loaded.controllers.values()}
-    home = homes.pop() if len(homes) == 1 else ""
+    home = common_country(loaded.controllers.values())
     return Holds(loaded.data, _keys(loaded)), read_number(number, home) if number else ""
 
 

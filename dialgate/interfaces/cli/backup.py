@@ -47,8 +47,6 @@ def backup(
                 )
         except BackupFailed as error:
             raise Failure("backup.failed", str(error), status=NO) from None
-        except Unavailable as error:
-            raise Failure(f"{error.component}.unavailable", str(error)) from None
         except OSError as error:
             raise Failure("backup.failed", f"{error.filename}: {error.strerror}") from None
         keys = public_keys(out / "signing.json")

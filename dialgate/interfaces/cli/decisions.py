@@ -4,7 +4,7 @@ Both commands read the data folder, whether or not a gate is running.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
@@ -18,10 +18,8 @@ from dialgate.audit.number_history import Inquiry, Visibility
 from dialgate.audit.search import Hit, Query
 from dialgate.cluster.decision_search import DecisionSearch, Missing
 from dialgate.cluster.peer_questions import Decisions, FindDecisions
-from dialgate.config import content_store
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
-from dialgate.core.faults import Unavailable
 from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.decision_log.chains import Chains
@@ -35,6 +33,7 @@ from dialgate.interfaces.cli.options import (
     ConfigPath,
     Failure,
     Number,
+    common_country,
     load_config,
     number_given,
     reporting,
@@ -79,7 +78,7 @@ def why_number(
 
     dialgate why +390612345678 --purpose "letter of 24 November" --language it --since 2026-11-01T00:00:00+01:00
     """
-    with reporting(as_json=as_json), reading_log():
+    with reporting(as_json=as_json):
         loaded, within = load_config(config), read_span(since, until)
         keys = open_keys(loaded)
         names = {owner.id: owner.name for owner in loaded.controllers.values()}
@@ -139,9 +138,8 @@ def _number(raw: str, controller: str, config: Config) -> str:
     if not owners:
         text = choose("Use one of the configured controllers", config.controllers)
         raise Failure("controller.unknown", text, field="controller")
-    homes = {owner.country for owner in owners}
     try:
-        return number_history.e164(raw, homes.pop() if len(homes) == 1 else "")
+        return number_history.e164(raw, common_country(owners))
     except number_history.NumberUnreadable as problem:
         raise Failure(
             "number.invalid",
@@ -188,7 +186,7 @@ def log_search(
 
     dialgate log search --since 2026-11-01T00:00:00+01:00 --verdict deny --code registry --json
     """
-    with reporting(as_json=as_json), reading_log():
+    with reporting(as_json=as_json):
         loaded = load_config(config)
         hashes = None
         if number:
@@ -242,16 +240,6 @@ def _show_hits(hits: Iterator[Hit], limit: int) -> int:
 
 
 # ---- shared by these commands ----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def reading_log() -> Iterator[None]:
-    try:
-        yield
-    except Unavailable as fault:
-        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
-    except content_store.NotKept as fault:
-        raise Failure("law.missing", str(fault)) from None
 
 
 def _log(config: Config) -> Path:

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any, TypeAlias, TypeVar
@@ -10,12 +10,14 @@ from typing import IO, Annotated, Any, TypeAlias, TypeVar
 import typer
 
 from dialgate.config.clients import Client
+from dialgate.core.refusal import Refused
 from dialgate.interfaces.cli.ledger_access import write
 from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import EntriesReport, RevocationsReport
 from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
-from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields
+from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields, show_json
 
 T = TypeVar("T")
 
@@ -114,11 +116,22 @@ def import_file(options: dict[str, Any], take: Take[T]) -> T:
 
         try:
             return write(config, lambda registrar, client: take(registrar, client, opened, hints, note, plan))
-        except Failure as failure:
-            if failure.code != "list.unreadable" or options["reasons"]:
+        except Refused as refused:
+            if refused.code != "list.unreadable" or options["reasons"]:
                 raise
-            text = f"{failure} --reasons FILE lists the invalid rows; --skip-bad skips them."
-            raise Failure(failure.code, text, field=failure.field) from None
+            text = f"{refused.message} --reasons FILE lists the invalid rows; --skip-bad skips them."
+            raise Failure(refused.code, text, field=refused.field) from None
+
+
+def show_import(
+    report: EntriesReport | RevocationsReport, title: str, counts: Mapping[str, str], *, as_json: bool
+) -> None:
+    """Show the report of an import. `counts`: its numbers, by their labels."""
+    if as_json:
+        show_json(report)
+        return
+    fields = {label: f"{getattr(report, name):,}" for label, name in counts.items()}
+    show_fields(title, fields | {"applies after": report.at})
 
 
 @contextmanager

@@ -5,20 +5,20 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, import_file
+from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, import_file, show_import
 from dialgate.interfaces.cli.ledger import app, consent_app, contract_app, request_app
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger import bulk_import
 from dialgate.ledger.request_fields import fields_of
-from dialgate.ledger.schemas import EntriesReport, EntriesRequest
-from dialgate.runtime.terminal import show_fields, show_json
+from dialgate.ledger.schemas import EntriesRequest
 
 __all__ = ["app"]
 
 File: TypeAlias = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="CSV or XLSX file with a header.")
 ]
+_COUNTS = {"rows": "rows", "recorded": "recorded", "recorded before": "known", "skipped": "refused"}
 _ABOUT = """Record every {what} from a file. Required columns: {required}. Optional columns: {optional}.
 {several}
 
@@ -66,10 +66,7 @@ def _add_import(group: typer.Typer, kind: str, example: str) -> None:
                 client, import_request, *arguments
             ),
         )
-        if as_json:
-            show_json(report)
-        else:
-            _show(report)
+        show_import(report, "Entries", _COUNTS, as_json=as_json)
 
 
 _add_import(
@@ -83,14 +80,3 @@ _add_import(
     "call_request",
     "dialgate request import leads.csv --channel web --proof exports/2026-11-24.csv",
 )
-
-
-def _show(report: EntriesReport) -> None:
-    counts = {
-        "rows": report.rows,
-        "recorded": report.recorded,
-        "recorded before": report.known,
-        "skipped": report.refused,
-    }
-    fields = {name: f"{count:,}" for name, count in counts.items()} | {"applies after": report.at}
-    show_fields("Entries", fields)

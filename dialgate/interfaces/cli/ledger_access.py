@@ -13,8 +13,6 @@ import typer
 from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
 from dialgate.config.validation_messages import plain
-from dialgate.core.faults import Unavailable
-from dialgate.core.refusal import Refused
 from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.interfaces.workers import siblings
 from dialgate.ledger.registrar import Registrar
@@ -43,24 +41,19 @@ Time: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help=f"Instant. {I
 
 
 def write(config: Path, act: Act[T]) -> T:
-    """Run `act` on the ledger of the configured gate. Raises `Failure`."""
+    """Run `act` on the ledger of the configured gate. Raises `Failure`, `Refused`, `Unavailable`."""
     return asyncio.run(_write(load_config(config), act))
 
 
 async def _write(config: Config, act: Act[T]) -> T:
     # The operator can write to the files directly, so the client has all scopes.
     client = Client(name="cli", controllers=tuple(config.controllers), scopes=get_args(Scope))
+    registrar = await Registrar.open(config, wall_clock)
+    registrar.activation.refresh_workers = partial(siblings.refresh_gates, config.data)
     try:
-        registrar = await Registrar.open(config, wall_clock)
-        registrar.activation.refresh_workers = partial(siblings.refresh_gates, config.data)
-        try:
-            return await act(registrar, client)
-        finally:
-            await registrar.close()
-    except Refused as refused:
-        raise Failure(refused.code, refused.message, field=refused.field) from None
-    except Unavailable as fault:
-        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
+        return await act(registrar, client)
+    finally:
+        await registrar.close()
 
 
 def instant(text: str) -> int:

@@ -4,7 +4,7 @@ Errors go to stderr. With `--json` they are an object on stdout, in the format o
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeAlias
@@ -13,6 +13,10 @@ import typer
 
 from dialgate.config import loader
 from dialgate.config.configuration import Config, ConfigError
+from dialgate.config.content_store import NotKept
+from dialgate.config.controllers import ControllerFile
+from dialgate.core.faults import Unavailable
+from dialgate.core.refusal import Refused
 from dialgate.runtime import extras
 from dialgate.runtime.extras import MissingExtra
 from dialgate.runtime.terminal import MISUSE, NO, show_json
@@ -114,6 +118,12 @@ def load_config(path: Path) -> Config:
         raise unusable(path, error) from None
 
 
+def common_country(controllers: Iterable[ControllerFile]) -> str:
+    """Return the country of the controllers, for numbers without a country code. Empty if they have several."""
+    countries = {controller.country for controller in controllers}
+    return countries.pop() if len(countries) == 1 else ""
+
+
 def unusable(path: Path, error: ConfigError, status: int = MISUSE) -> Failure:
     problems = "\n".join(f"  {problem}" for problem in error.problems)
     hint = "" if path.exists() else "\nName the configuration file with --config or DIALGATE_CONFIG."
@@ -122,13 +132,25 @@ def unusable(path: Path, error: ConfigError, status: int = MISUSE) -> Failure:
 
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Report a `Failure` or `MissingExtra` as text or JSON, and exit with its code."""
+    """Report a failure of the command or of what it uses, as text or JSON, and exit with its code."""
     try:
         yield
-    except Failure as failure:
-        fail(failure, as_json=as_json)
-    except MissingExtra as missing:
-        fail(Failure(extras.CODE, str(missing), status=MISUSE), as_json=as_json)
+    except (Failure, MissingExtra, NotKept, Refused, Unavailable) as error:
+        fail(_failure_of(error), as_json=as_json)
+
+
+def _failure_of(error: Exception) -> Failure:
+    match error:
+        case Failure():
+            return error
+        case MissingExtra():
+            return Failure(extras.CODE, str(error), status=MISUSE)
+        case Refused():
+            return Failure(error.code, error.message, field=error.field)
+        case Unavailable():
+            return Failure(f"{error.component}.unavailable", str(error))
+        case _:  # NotKept
+            return Failure("law.missing", str(error))
 
 
 def fail(failure: Failure, *, as_json: bool) -> NoReturn:

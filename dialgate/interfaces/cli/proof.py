@@ -392,7 +392,5 @@ def _faults() -> Iterator[None]:
         yield
     except (NoEvidence, HoldRefused) as error:
         raise Failure("evidence.missing", str(error)) from None
-    except Unavailable as error:
-        raise Failure(f"{error.component}.unavailable", str(error)) from None
     except OSError as error:
         raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None

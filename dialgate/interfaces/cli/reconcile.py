@@ -18,15 +18,14 @@ from dialgate.audit.reconciliation.cdr import Calls, CdrUnreadable, Columns, For
 from dialgate.audit.reconciliation.cdr_asterisk import Trunks, masked
 from dialgate.audit.reconciliation.matching import KINDS, Finding, Node, Report
 from dialgate.config import content_store
-from dialgate.config.configuration import Config
 from dialgate.core import phone
-from dialgate.core.faults import Unavailable
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigPath,
     Failure,
+    common_country,
     load_config,
     reporting,
 )
@@ -132,7 +131,7 @@ def reconcile_files(
     with reporting(as_json=as_json), _reading(), console(stderr=True).status("reconciling"):
         _require_purpose(purpose, is_required=show)
         loaded = load_config(config)
-        home = home or _home(loaded)
+        home = home or common_country(loaded.controllers.values())
         nodes = [node for data in (loaded.data, *also) for node in _nodes(data)]
         calls = [cdr.read(path, format_, columns, timezone, strip, trunks) for path in files]
         _check_seen(calls, trunks)
@@ -217,11 +216,6 @@ def _span(offset: Instant) -> str:
     return f"{abs(offset) / HOUR:g} h"
 
 
-def _home(config: Config) -> str:
-    homes = {controller.country for controller in config.controllers.values()}
-    return homes.pop() if len(homes) == 1 else ""
-
-
 def _nodes(data: Path) -> list[Node]:
     path = data / "keys.json"
     if not path.is_file() or not (data / "log").is_dir():  # opening missing keys would create them
@@ -238,8 +232,6 @@ def _reading() -> Iterator[None]:
         yield
     except CdrUnreadable as error:
         raise Failure("cdr.unreadable", str(error), status=MISUSE) from None
-    except Unavailable as fault:
-        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
     except content_store.NotKept as fault:
         raise Failure("config.missing", str(fault)) from None
     except OSError as error:

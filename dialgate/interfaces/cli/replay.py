@@ -17,7 +17,7 @@ from dialgate.decision_log import span
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.span import Span
 from dialgate.interfaces.cli.config import log_app
-from dialgate.interfaces.cli.decisions import open_chains, open_keys, read_span, reading_log
+from dialgate.interfaces.cli.decisions import open_chains, open_keys, read_span
 from dialgate.interfaces.cli.instants import Since, Until
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -64,7 +64,7 @@ def log_replay(
 
     dialgate log replay --since 2026-11-01T00:00:00+01:00 --law draft.yaml
     """
-    with reporting(as_json=as_json), reading_log():
+    with reporting(as_json=as_json):
         loaded = load_config(config)
         readers = list(open_chains(loaded).readers.values())
         chosen = read_span(since, until, first, last)

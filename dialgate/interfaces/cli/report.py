@@ -14,7 +14,6 @@ from typing import Annotated, Literal, TypeAlias, get_args
 import typer
 
 from dialgate.config.configuration import Config
-from dialgate.core.faults import Unavailable
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
@@ -121,10 +120,7 @@ def _gathered(config: Config, controller: str, period: Period, now: Instant) -> 
             "log.unreadable",
             f"{config.data} contains no decision log. Check --config, or start the gate once",
         )
-    try:
-        return asyncio.run(_read(config, controller, period, now))
-    except Unavailable as fault:
-        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
+    return asyncio.run(_read(config, controller, period, now))
 
 
 async def _read(config: Config, controller: str, period: Period, now: Instant) -> Report:

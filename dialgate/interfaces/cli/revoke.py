@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, import_file
+from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, import_file, show_import
 from dialgate.interfaces.cli.ledger_access import Actor, Channel, ControllerId, Proof, Time, note, request
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -17,8 +17,8 @@ from dialgate.interfaces.cli.options import (
     reporting,
 )
 from dialgate.interfaces.cli.request_options import options_of
-from dialgate.ledger.schemas import LiftRequest, RevocationRequest, RevocationsReport, RevocationsRequest
-from dialgate.runtime.terminal import MISUSE, show_fields, show_json
+from dialgate.ledger.schemas import LiftRequest, RevocationRequest, RevocationsRequest
+from dialgate.runtime.terminal import MISUSE
 
 
 class _Revoke(TyperGroup):
@@ -30,6 +30,13 @@ class _Revoke(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+_COUNTS = {
+    "rows": "rows",
+    "revoked": "revoked",
+    "revoked before": "known",
+    "duplicates": "duplicates",
+    "skipped": "refused",
+}
 app = typer.Typer()
 revoke_app = typer.Typer(
     cls=_Revoke, no_args_is_help=True, help="Record and lift revocations. `add` is the default command."
@@ -149,19 +156,4 @@ def revoke_import(
             client, import_request, *arguments
         ),
     )
-    if as_json:
-        show_json(report)
-    else:
-        _show(report)
-
-
-def _show(report: RevocationsReport) -> None:
-    counts = {
-        "rows": report.rows,
-        "revoked": report.revoked,
-        "revoked before": report.known,
-        "duplicates": report.duplicates,
-        "skipped": report.refused,
-    }
-    fields = {name: f"{count:,}" for name, count in counts.items()} | {"applies after": report.at}
-    show_fields("Revocations", fields)
+    show_import(report, "Revocations", _COUNTS, as_json=as_json)

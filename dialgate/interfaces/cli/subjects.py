@@ -13,8 +13,6 @@ import typer
 from dialgate.cluster.personal_data import CaseInfo
 from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
-from dialgate.core.faults import Unavailable
-from dialgate.core.refusal import Refused
 from dialgate.interfaces.cli.ledger_access import Actor, ControllerId, Proof, request
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -60,20 +58,15 @@ Out: TypeAlias = Annotated[
 
 
 def act(path: Path, step: Act[T]) -> T:
-    """Run `step` on the data about data subjects, whether or not a gate is running. Raises `Failure`."""
+    """Run `step` on the data about data subjects, whether or not a gate is running. Raises `Failure`, `Refused`, `Unavailable`."""
     return asyncio.run(_act(load_config(path), step))
 
 
 async def _act(config: Config, step: Act[T]) -> T:
     # The operator can read the files directly, so the client has all scopes. Look-ups are still recorded under the operator's name.
     client = Client(name=f"cli:{_operator()}", controllers=tuple(config.controllers), scopes=get_args(Scope))
-    try:
-        async with Subjects.standalone(config, wall_clock) as subjects:
-            return await step(subjects, client)
-    except Refused as refused:
-        raise Failure(refused.code, refused.message, field=refused.field) from None
-    except Unavailable as fault:
-        raise Failure(f"{fault.component}.unavailable", str(fault)) from None
+    async with Subjects.standalone(config, wall_clock) as subjects:
+        return await step(subjects, client)
 
 
 def _operator() -> str:

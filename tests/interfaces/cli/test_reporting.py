@@ -1,0 +1,41 @@
+"""The failures of a command: one place gives each its code, its field and its exit status."""
+
+import json
+
+import pytest
+import typer
+
+from dialgate.config.content_store import NotKept
+from dialgate.core.faults import Unavailable
+from dialgate.core.refusal import Refused
+from dialgate.interfaces.cli.options import Failure, reporting
+from dialgate.runtime.extras import MissingExtra
+from dialgate.runtime.terminal import MISUSE, NO
+from dialgate.store import StoreUnavailable
+
+FAILURES = [
+    (Failure("clock.wrong", "Set it.", field="time", status=MISUSE), "clock.wrong", "time", MISUSE),
+    (MissingExtra("xlsx", "Reading XLSX"), "extra.missing", "", MISUSE),
+    (Refused("list.exists", "Send another `id`.", "id", 409), "list.exists", "id", NO),
+    (StoreUnavailable("Redis does not answer."), "store.unavailable", "", NO),
+    (Unavailable("The clock jumped."), "gate.unavailable", "", NO),
+    (NotKept("config/archive/1: No such file"), "law.missing", "", NO),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "field", "status"), FAILURES, ids=[code for _, code, _, _ in FAILURES]
+)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_failure_has_its_code_and_exit_status(
+    error: Exception, code: str, field: str, status: int, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as raised, reporting(as_json=as_json):
+        raise error
+    assert raised.value.exit_code == status
+    shown = capsys.readouterr()
+    if as_json:
+        assert json.loads(shown.out)["error"] == {"code": code, "message": str(error), "field": field}
+    else:
+        assert shown.err.startswith(f"{code}: ")
+        assert str(error) in shown.err
