@@ -2,6 +2,7 @@
 # make test       run all checks of CI
 # make torture    run the tests that take too long for CI
 # make mutants    change the code that decides, and list changes that no test detects
+# make package    build wheel and sdist, and try them in a new environment
 # Needs Python 3.11, pip, git, make and gcc. `make test` also installs Redis, Kamailio and SIPp with apt-get, if available.
 PYTHON ?= python3
 DATA := .data
@@ -15,7 +16,7 @@ WORKERS := $(shell echo $$(($$(nproc) + 1)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run sample demo test test-fast branches mutants torture watch lint docs reference bench failover fuzz kill clean forget system
+.PHONY: run sample demo test test-fast branches mutants torture watch lint docs reference bench failover fuzz kill dist package sbom lock clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -37,7 +38,7 @@ test: lint branches system
 
 # For use before each commit: without coverage and without the slowest files.
 test-fast: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not torture"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not torture and not package"
 
 branches: .venv/developing
 	DIALGATE_INTERPRETED=1 $(BIN)/coverage run -m pytest -qq $(DECIDES:%=tests/%.py)
@@ -113,14 +114,17 @@ kill: .venv/developing
 	$(PYTHON) -m venv --without-pip .venv
 	$(PYTHON) -m pip --python .venv/bin/python install --quiet 'pip>=25.1'
 
-.venv/installed: pyproject.toml $(wildcard dialgate/native/*) | .venv/bin/pip
-	$(BIN)/pip install -qq -e '.[all]'
+# `make run` and CI install every extra, in the versions and with the hashes of requirements/.
+.venv/installed: pyproject.toml requirements/all.txt requirements/build.txt $(wildcard dialgate/native/*) | .venv/bin/pip
+	$(BIN)/pip install -qq --require-hashes -r requirements/all.txt -r requirements/build.txt
+	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
 # --no-compile saves time: most modules of test tools are never imported, and others are compiled at their first import.
-.venv/developing: pyproject.toml $(wildcard dialgate/native/*) | .venv/bin/pip
-	$(BIN)/pip install -qq --no-compile -e '.[all]' --group dev
-	$(BIN)/pip install -qq --no-compile --no-deps openapi-python-client==0.29.1  # excludes our typer, but works with it
+.venv/developing: pyproject.toml requirements/dev.txt requirements/generators.txt $(wildcard dialgate/native/*) | .venv/bin/pip
+	$(BIN)/pip install -qq --no-compile --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install -qq --no-compile --no-deps --require-hashes -r requirements/generators.txt
+	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	@touch .venv/installed $@
 
 # Runs apt-get only for missing packages. Without them tests are skipped, which is an error in CI.
@@ -138,6 +142,32 @@ system:
 	wanted="$$(missing)"; test -n "$$wanted" || exit 0; \
 	echo "could not install$$wanted; install these yourself" >&2; \
 	test -z "$$CI"
+
+# Builds wheel and sdist in dist/. The wheel has the compiled part if there is a compiler.
+dist: .venv/developing
+	$(BIN)/python -m build --outdir dist .
+
+# Builds wheel and sdist, installs the wheel without extras in a new environment, and tries it. Needs the package index.
+package: .venv/developing
+	$(BIN)/python -m pytest $(HOURS) -m package tests/packaging
+
+# Writes the bill of materials (CycloneDX) of what the container installs. uv runs the tool in an environment of its own.
+sbom: .venv/developing
+	@mkdir -p dist
+	$(BIN)/pip install -qq uv
+	$(BIN)/uv tool run -q --from cyclonedx-bom cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.json requirements/all.txt
+
+# Updates all locked versions, and the time zones of telephone numbers. Run it after a change of dependencies, or to upgrade them;
+# then read the diff and run the tests.
+LOCK := uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
+lock: | .venv/bin/pip
+	$(BIN)/pip install -qq uv
+	$(BIN)/$(LOCK) --extra all --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/$(LOCK) --extra all -c requirements/dev.txt pyproject.toml -o requirements/all.txt
+	$(BIN)/$(LOCK) --group build -o requirements/build.txt
+	$(BIN)/$(LOCK) --group generators --no-deps -o requirements/generators.txt
+	$(MAKE) .venv/developing
+	$(BIN)/python -m tests.packaging.phone_zones
 
 # A demonstration with invented numbers. No calls are placed.
 demo: .venv/installed

@@ -238,7 +238,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "extra.missing": (
         501,
         "The gate was installed without the extra that this feature needs.",
-        "Install the extra named in the message, and restart the gate.",
+        "Add it with the command in `message`, and restart the gate.",
     ),
     "upload.full": (
         503,

@@ -1,0 +1,164 @@
+"""Wheel and sdist build, and the base wheel works in a new environment. `make package` runs this; it needs the package index."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+from typing import Any
+
+import pytest
+from openpyxl import Workbook
+
+from dialgate.core import phone_zones
+from dialgate.core.model import DAY
+from dialgate.runtime.clock import wall_clock
+from tests.packaging.phone_zones import upstream
+from tests.support import world
+from tests.support.paths import ROOT
+from tests.support.running_gate import serving
+from tests.support.world import CLEAR, LISTED
+
+pytestmark = pytest.mark.package
+LIMIT = 200  # MB of site-packages
+BUILT = ("dialgate", "registry_sync", "config", "deploy", "pyproject.toml", "README.md", "LICENSE")
+# With it, `python -m` imports no module from the current folder.
+SAFE = {"PYTHONSAFEPATH": "1"}
+
+
+def run(*words: str | Path, status: int = 0, env: Mapping[str, str] = os.environ) -> str:
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env={**env, **SAFE}
+    )
+    assert done.returncode == status, (words, done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("package")
+
+
+@pytest.fixture(scope="module")
+def wheel(folder: Path) -> Path:
+    """Build the sdist, and the wheel from the sdist."""
+    source = folder / "source"
+    source.mkdir()
+    for name in BUILT:
+        if (ROOT / name).is_dir():
+            copytree(ROOT / name, source / name, symlinks=True, ignore=ignore_patterns("*.so", "__pycache__"))
+        else:
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", source)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    assert len(list((folder / "dist").glob("*.tar.gz"))) == 1
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def programs(folder: Path, wheel: Path) -> Path:
+    """Install the wheel without extras in a new environment. Return the folder of its programs."""
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
+    lock = ROOT / "requirements/all.txt"
+    pip = (sys.executable, "-m", "pip", "--python", folder / "venv/bin/python")
+    pins = folder / "pins.txt"  # the locked versions, without hashes, which a constraint cannot have
+    pins.write_text("\n".join(line.rstrip(" \\") for line in lock.read_text().splitlines() if "==" in line))
+    run(*pip, "install", "-q", "-c", pins, wheel)
+    return folder / "venv/bin"
+
+
+def test_the_base_is_small(programs: Path) -> None:
+    (packages,) = programs.parent.glob("lib/python*/site-packages")
+    size = sum(path.lstat().st_blocks * 512 for path in packages.rglob("*"))
+    print(f"base: {size >> 20} MB")  # noqa: T201 - shown by `pytest -s`
+    assert size >> 20 <= LIMIT
+
+
+def test_every_command_has_help_in_the_base(programs: Path) -> None:
+    assert "Commands:" in run(programs / "dialgate", "--help")
+    program = (
+        "from typer import Context; from typer.main import get_group; from dialgate.interfaces.cli import main\n"
+        "from dialgate.runtime.extras import MissingExtra; group = get_group(main.app); missing = []\n"
+        "for name in main.COMMANDS:\n"
+        "  try: group.get_command(Context(group), name)\n"
+        "  except MissingExtra: missing.append(name)\n"
+        "import registry_sync.cli, dialgate.native; print(missing, dialgate.native.COMPILED)"
+    )
+    assert run(programs / "python", "-c", program) == "['reconcile'] yes\n"
+
+
+def test_the_base_makes_a_configuration(programs: Path, tmp_path: Path) -> None:
+    options = {
+        "name": "Zeta Servizi S.r.l.", "contact": "privacy@zeta.example", "country": "IT", "campaign": "zeta-insurance",
+        "purpose": "sale", "sector": "insurance", "call-type": "agent", "caller-id": "+390844654321", "dialer": "asterisk",
+    }  # fmt: skip
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    run(programs / "dialgate", "init", tmp_path / "config", *words)
+    said = run(programs / "dialgate", "config", "check", "--config", tmp_path / "config/dialgate.yaml")
+    assert "The configuration is valid." in said
+    assert "dialgate[archive]" in said
+
+
+async def test_the_base_decides_calls_and_names_a_missing_extra(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    config = world.write_folder(tmp_path)
+    world.publish_answers(tmp_path / "data", {CLEAR: False, LISTED: True}, wall_clock() - DAY)
+    book = tmp_path / "list.xlsx"
+    sheet = Workbook()
+    sheet.active.append(["number"])  # type: ignore[union-attr]  # a new workbook has a sheet
+    sheet.save(book)
+    async with serving(config, [str(programs / "dialgate")]) as gate:
+        await gate.post("/v1/lists", world.LIST)
+        answers = [await check(gate, number) for number in (CLEAR, LISTED)]
+        while "list.unknown" in str(answers):  # until the gate has taken up the list
+            answers = [await check(gate, number) for number in (CLEAR, LISTED)]
+        assert "registry.listed" in str(answers[1])
+        query = {name: str(value) for name, value in world.LIST.items() if name != "numbers"}
+        query |= {"id": "sheet", "campaigns": "acme-fibre"}
+        headers = {"Content-Type": "text/csv"}
+        async with gate.client.post(
+            "/v1/lists", params=query, data=book.read_bytes(), headers=headers
+        ) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (501, "extra.missing")
+    dialgate = programs / "dialgate"
+    await asyncio.to_thread(run, dialgate, "log", "verify", "--config", config)
+    for words, extra in {
+        ("log", "archive"): "archive",
+        ("reconcile", "--help"): "archive",
+        ("report", "--out", str(tmp_path / "report.pdf")): "reports",
+    }.items():
+        options = () if "--help" in words else ("--config", str(config))
+        said = await asyncio.to_thread(run, dialgate, *words, *options, status=2)
+        assert said.startswith("extra.missing: ")
+        assert f"pip install 'dialgate[{extra}]'" in said
+
+
+async def check(gate: Any, number: str) -> dict[str, Any]:
+    answer: dict[str, Any] = await gate.post(
+        "/v1/check", {"campaign": "acme-fibre", "to": number, "from": world.CALLER, "call_id": number}
+    )
+    return answer
+
+
+def test_the_wheel_builds_without_a_compiler(folder: Path, wheel: Path) -> None:
+    command = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation")
+    (sdist,) = (folder / "dist").glob("*.tar.gz")
+    run(*command, "-w", folder / "plain", sdist, env={**os.environ, "CC": "false"})
+    (plain,) = (folder / "plain").glob("*.whl")
+    compiled, interpreted = (set(zipfile.ZipFile(path).namelist()) for path in (wheel, plain))
+    (difference,) = {name for name in compiled if "dist-info" not in name} - interpreted
+    assert difference.startswith("dialgate/native/_primitives.")
+
+
+def test_the_map_of_time_zones_is_that_of_phonenumbers() -> None:
+    zones = {
+        prefix: tuple(names.split())
+        for names, prefixes in phone_zones.PREFIXES.items()
+        for prefix in prefixes.split()
+    }
+    assert zones == upstream(phone_zones.VERSION)
