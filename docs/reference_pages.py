@@ -348,6 +348,7 @@ def country_file() -> str:
         "sectors",
         "traits",
         "regions",
+        "working_days",
         "draft",
         "missing",
         "unconfirmed",

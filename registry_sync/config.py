@@ -15,7 +15,8 @@ from dialgate.config import loader, yaml_file
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.fields import Strict
 from dialgate.config.settings import Settings
-from dialgate.core.model import DAY, HOUR, Instant
+from dialgate.core import periods
+from dialgate.core.model import HOUR, Instant
 
 Hours: TypeAlias = Annotated[float, Meta(gt=0, le=8760)]
 Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
@@ -219,7 +220,8 @@ def load(path: Path) -> Plan:
     rules = [rule for law in gate.laws.values() for rule in law.registries]
     validity: dict[str, Instant] = {}
     for rule in rules:
-        shortest = min(rule.validity_days * DAY, validity.get(rule.id, rule.validity_days * DAY))
+        lasts = periods.end(rule.validity, 0)
+        shortest = min(lasts, validity.get(rule.id, lasts))
         validity[rule.id] = shortest
     problems += _find_problems(registries, gate, validity, folder)
     if problems:

@@ -97,21 +97,25 @@ def _own_customer_consent(section: Restriction, facts: Facts, law: Binding) -> P
 
 def _request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
     request = legal_basis.request(facts, law)
-    return None if request is None else Pass(f"request:{request.id}", legal_basis.request_ends(request, law))
+    return (
+        None
+        if request is None
+        else Pass(f"request:{request.id}", legal_basis.request_ends(request, facts, law))
+    )
 
 
 def _own_request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
     request = legal_basis.request(facts, law)
     if request is None or not request.own_interface:
         return None
-    return Pass(f"request:{request.id}", legal_basis.request_ends(request, law))
+    return Pass(f"request:{request.id}", legal_basis.request_ends(request, facts, law))
 
 
 def _appointment(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
     """Return a pass if the person agreed to be called at this time, with proof."""
     for request in legal_basis.requests(facts, law):
         if request.appointment and request.begins and request.proved:
-            return Pass(f"appointment:{request.id}", legal_basis.request_ends(request, law))
+            return Pass(f"appointment:{request.id}", legal_basis.request_ends(request, facts, law))
     return None
 
 

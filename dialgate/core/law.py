@@ -15,28 +15,27 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar, get_
 import msgspec
 from msgspec import Meta, Struct
 
+from dialgate.core import periods
 from dialgate.core.law_migration import modernise
 from dialgate.core.model import (
     DAY,
-    HOUR,
     SECONDS_A_DAY,
     Basis,
     Callee,
     CallType,
     DialMode,
     Facts,
-    Instant,
     Kind,
     Pass,
     Purpose,
     Severity,
     Skip,
 )
+from dialgate.core.periods import DayPeriod, Period, WorkingPeriod
 
 Days: TypeAlias = Annotated[int, Meta(ge=1, le=3660)]
 DayKind: TypeAlias = Literal["weekday", "saturday", "sunday", "holiday", "pre_holiday"]
-# Days of 24 hours (`30d`) or hours (`72h`).
-Period: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9]\d{0,3}[dh]$")]
+Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Window: TypeAlias = tuple[int, int]
 # Findings of the rules that no key of a section defines.
 Finding: TypeAlias = Literal[
@@ -221,8 +220,8 @@ class LegalBasis(Section, frozen=True, kw_only=True):
 class Consents(Section, frozen=True, kw_only=True):
     """The conditions under which a consent is a legal basis."""
 
-    max_age_days: Days | None = None
-    """Days for which a consent is valid after its collection. Without this key, a consent is valid until its own end."""
+    max_age: Period | None = None
+    """Period for which a consent is valid after its collection, such as `730d` or `P2Y`. Without this key, a consent is valid until its own end."""
     void_by_enrolment: bool = False
     """Whether a later enrolment with the registry voids the consent."""
     separate: tuple[Literal["profiling", "third_party"], ...] = ()
@@ -232,20 +231,15 @@ class Consents(Section, frozen=True, kw_only=True):
 class Contracts(Section, frozen=True, kw_only=True):
     """The validity of a contract as a legal basis."""
 
-    tail_days: Annotated[int, Meta(ge=0, le=3660)] = 0
-    """Number of whole days after a contract's last day for which it is still a legal basis."""
+    tail: DayPeriod | None = None
+    """Period after a contract's last day for which it is still a legal basis, such as `30d` or `P18M`. Without this key, it is none after its last day."""
 
 
-class Requests(Section, frozen=True, kw_only=True, dict=True):
+class Requests(Section, frozen=True, kw_only=True):
     """The validity of a call request as a legal basis."""
 
-    max_age: Period
-    """Validity from the time of the request, such as `30d` or `72h`. The request's own end applies if it is earlier."""
-
-    @cached_property
-    def lasts(self) -> Instant:
-        """Return `max_age` in milliseconds."""
-        return int(self.max_age[:-1]) * (DAY if self.max_age.endswith("d") else HOUR)
+    max_age: WorkingPeriod
+    """Validity from the time of the request, such as `30d`, `72h`, or `5wd`: until the end of the fifth working day after it. The request's own end applies if it is earlier."""
 
 
 class Registry(Restriction, frozen=True, kw_only=True):
@@ -258,8 +252,8 @@ class Registry(Restriction, frozen=True, kw_only=True):
     """Its name in the configuration and in registry answers."""
     mode: Literal["answers", "full_list"]
     """`answers`: it answers about submitted numbers. `full_list`: it publishes all listed numbers."""
-    validity_days: Days
-    """Days for which an answer is valid, from the submission of the question or the version of the full list."""
+    validity: Period
+    """Period for which an answer is valid, such as `15d`, from the submission of the question or the version of the full list."""
     counting: Literal["rolling", "earlier"] = "rolling"
     """`rolling`: days of 24 hours. `earlier`: the period also ends at the same local time of day where the person may be, if that is earlier."""
 
@@ -307,8 +301,8 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
 
     classes: tuple[CallerIdClass, ...]
     """Reserved prefixes and their purposes."""
-    proof_days: Days
-    """Days for which a call-back proof is valid."""
+    proof_validity: Period
+    """Period for which a call-back proof is valid, such as `30d`."""
     short_codes: tuple[str, ...] = ()
     """Permitted short codes."""
     forbidden: ForbiddenCallerIds = ForbiddenCallerIds()
@@ -392,12 +386,13 @@ class Binding(Struct, frozen=True, kw_only=True):
 
     Recommendations are not binding. If some apply, `advised` holds these sections plus the recommendations. `conditional` names the
     lists that contain a section with `unless`. `lifted` holds the exemptions that lifted sections of a list. `accepted` holds the bases
-    that all sections of `legal_basis` accept.
+    that all sections of `legal_basis` accept, `weekdays` the working days as numbers, 0 for Monday.
     """
 
     country: str
     regions: tuple[str, ...]
     accepted: frozenset[Basis]
+    weekdays: frozenset[int]
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...]
@@ -454,6 +449,8 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     """The rules of the country that the file does not express, one sentence each. `dialgate country show` lists them."""
     unconfirmed: tuple[str, ...] = ()
     """The facts that are not confirmed, one sentence each with what the file assumes. `dialgate country show` lists them."""
+    working_days: tuple[Weekday, ...] = ()
+    """Days of the week that are working days, unless they are public holidays. Required for periods such as `5wd`."""
     regions: tuple[str, ...] = ()
     """Regions of the numbering plan that the law covers, such as `RE`, and their subdivisions that sections name, such as `US-FL`. Empty: the country."""
 
@@ -515,6 +512,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
             country=self.country,
             regions=self.covered,
             accepted=frozenset.intersection(*accepted) if accepted else frozenset(),
+            weekdays=frozenset(get_args(Weekday).index(day) for day in self.working_days),
             advised=advised,
             conditional=conditional,
             **listed,
@@ -532,7 +530,7 @@ def _until_certain(sections: list[Section], scope: Scope) -> Iterator[Section]:
 SECTIONS = tuple(
     name
     for name in Binding.__struct_fields__
-    if name not in {"country", "regions", "accepted", "advised", "conditional", "lifted"}
+    if name not in {"country", "regions", "accepted", "weekdays", "advised", "conditional", "lifted"}
 )
 # Kinds of section of which only the first that applies counts. Of other kinds, all count.
 FIRST_APPLIES = frozenset({"legal_basis", "contracts"})
@@ -601,14 +599,14 @@ def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
     for finding in section.cited_for:
         if finding not in _CITABLE.get(name, ()):
             yield f"{name}: denials do not cite such a section for {finding!r}; remove it from `cited_for`"
-        elif finding == "age" and isinstance(section, Consents) and section.max_age_days is None:
-            yield f"{name}: a section cited for 'age' needs `max_age_days`"
+        elif finding == "age" and isinstance(section, Consents) and section.max_age is None:
+            yield f"{name}: a section cited for 'age' needs `max_age`"
     if (
         isinstance(section, Registry)
         and section.counting == "earlier"
-        and section.validity_days > _CLOCKS_KNOWN
+        and not 0 < periods.parse(section.validity).length <= _CLOCKS_KNOWN * DAY
     ):
-        yield f"{name}: `counting: earlier` needs `validity_days` of at most {_CLOCKS_KNOWN}"
+        yield f"{name}: `counting: earlier` needs a `validity` of at most {_CLOCKS_KNOWN}d"
 
 
 def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
@@ -624,6 +622,8 @@ def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
             if value not in known:
                 yield f"{name}: {word} {value!r} is not in the country's `{key}`; correct it or add it there"
     yield from _faults_of_keys(name, section)
+    if isinstance(section, Requests) and section.max_age.endswith("wd") and not law.working_days:
+        yield f"{name}: `{section.max_age}` needs the country's `working_days`; add them"
     if isinstance(section, Hours):
         try:
             _ = section.windows  # evaluated now, so that an invalid window fails the load and not a call

@@ -45,6 +45,23 @@ def _adherents(section: dict[str, Any]) -> None:
         section["traits"] = [code] if code else []
 
 
+def _days(old: str, new: str) -> Callable[[dict[str, Any]], None]:
+    """Make a number of days a period. No days after a contract mean no period."""
+
+    def translate(section: dict[str, Any]) -> None:
+        days = section.get(old)
+        if type(days) is int and (days > 0 or (days == 0 and new == "tail")) and new not in section:
+            del section[old]
+            section.update({new: f"{days}d"} if days else {})
+
+    return translate
+
+
+def _registry(registry: dict[str, Any]) -> None:
+    _days("validity_days", "validity")(registry)
+    _registry_exemptions(registry)
+
+
 def _registry_exemptions(registry: dict[str, Any]) -> None:
     """Make the switches of a registry exemptions."""
     if "unless" in registry:
@@ -70,10 +87,13 @@ def _rename_codes(law: dict[str, Any]) -> None:
         law["traits"] = [*law.get("traits", []), *law.pop("codes")]
 
 
-# Older versions of these sections had a required key `kinds`, before every section got the scope `kinds`.
-_RENAMED = {
+# By kind of section. Older versions of some had a required key `kinds`, before every section got the scope `kinds`.
+_RENAMED: dict[str, Callable[[dict[str, Any]], None]] = {
+    "consents": _days("max_age_days", "max_age"),
+    "contracts": _days("tail_days", "tail"),
+    "caller_ids": _days("proof_days", "proof_validity"),
     "diallable": _rename("kinds", "allows"),
     "foreign_ingress": _rename("kinds", "bars"),
-    "registries": _registry_exemptions,
+    "registries": _registry,
     "sector_bans": _rename("exceptions", "unless"),
 }

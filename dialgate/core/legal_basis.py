@@ -5,10 +5,11 @@ accept for a call has no effect and grants no exemption. For speed, functions fi
 for most people nothing is.
 """
 
-from collections.abc import Iterator
-from datetime import date, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Literal
 
+from dialgate.core import periods
 from dialgate.core.law import Binding, Consents, Finding
 from dialgate.core.model import (
     DAY,
@@ -44,7 +45,9 @@ def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
     wrong = _wrong_at(facts)
     for call_request in facts.known.requests:
         if (
-            max(call_request.requested_at, call_request.begins) <= facts.at < request_ends(call_request, law)
+            max(call_request.requested_at, call_request.begins)
+            <= facts.at
+            < request_ends(call_request, facts, law)
             and (wrong < 0 or (call_request.proved and call_request.requested_at > wrong))
             and call_request.goods == facts.campaign.goods
             and not _is_used(facts, f"request:{call_request.id}")
@@ -52,8 +55,14 @@ def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
             yield call_request
 
 
-def request_ends(call_request: CallRequest, law: Binding) -> Instant:
-    limits = (call_request.requested_at + section.lasts for section in law.requests)
+def request_ends(call_request: CallRequest, facts: Facts, law: Binding) -> Instant:
+    asked_at = call_request.requested_at
+    limits = (
+        periods.end_of_working_days(section.max_age, asked_at, facts.places, law.weekdays)
+        if section.max_age.endswith("wd")
+        else periods.end(section.max_age, asked_at)
+        for section in law.requests
+    )
     return min([call_request.expires_at, *limits])
 
 
@@ -72,32 +81,38 @@ def contract(facts: Facts, law: Binding) -> Contract | None:
 
 
 def related(facts: Facts, law: Binding) -> Iterator[Contract]:
-    """Yield the contracts for the campaign's sector and goods that are in force or ended less than `tail_days` ago.
+    """Yield the contracts for the campaign's sector and goods that are in force or whose `tail` has not ended.
 
     L. 5/2018 art. 1 c. 5. A contract for one product is not a basis for calls about another.
     """
-    tail = timedelta(days=min((section.tail_days for section in law.contracts), default=0))
-    return _concerned(facts, tail)
+    return _concerned(facts, [section.tail for section in law.contracts])
 
 
 def running(facts: Facts) -> Iterator[Contract]:
     """Yield the contracts for the campaign's sector and goods that are in force, whether or not they include a consent to marketing."""
-    return _concerned(facts, timedelta())
+    return _concerned(facts, [])
 
 
-def _concerned(facts: Facts, tail: timedelta) -> Iterator[Contract]:
+def _concerned(facts: Facts, tails: Sequence[str | None]) -> Iterator[Contract]:
     for deal in contracts(facts):
         if (
-            is_in_force(deal, facts, tail)
+            is_in_force(deal, facts, tails)
             and deal.sector == facts.campaign.sector
             and (not deal.goods or facts.campaign.goods in deal.goods)
         ):
             yield deal
 
 
-def is_in_force(deal: Contract, facts: Facts, tail: timedelta = timedelta()) -> bool:
-    """Return whether the contract is in force, or ended at most `tail` ago."""
-    return deal.starts <= facts.today and (deal.ends is None or facts.today - tail <= deal.ends)
+def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) -> bool:
+    """Return whether the contract is in force, or ended and none of `tails` has ended since."""
+    if deal.starts > facts.today:
+        return False
+    if deal.ends is None or facts.today <= deal.ends:
+        return True
+    ended = deal.ends
+    return bool(tails) and all(
+        tail is not None and facts.today <= periods.last_day(tail, ended) for tail in tails
+    )
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
@@ -168,7 +183,7 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
     if _voids(law) and (given.voided_at or given.collected_at <= listed_at(facts)):
         return "enrolment"
     if 0 < ends_at(given, law) <= facts.at:
-        limit = age_limit(law)
+        limit = age_limit(given, law)
         aged = limit is not None and _too_old_at(given, limit) == ends_at(given, law)
         return "age" if aged else "end"
     if not _covers(given, facts):
@@ -237,21 +252,21 @@ def listed_at(facts: Facts) -> Instant:
 
 def ends_at(given: Consent, law: Binding) -> Instant:
     """Return the instant at which a consent ends, or 0 if it has no end."""
-    limit = age_limit(law)
+    limit = age_limit(given, law)
     ends = [_too_old_at(given, limit)] if limit is not None else []
     if given.expires_at:
         ends.append(given.expires_at)
     return min(ends, default=0)
 
 
-def age_limit(law: Binding) -> Consents | None:
-    """Return the section with the shortest maximum age of a consent, or None."""
-    limits = (section for section in law.consents if section.max_age_days is not None)
-    return min(limits, key=lambda section: section.max_age_days or 0, default=None)
+def age_limit(given: Consent, law: Binding) -> Consents | None:
+    """Return the section whose maximum age ends the consent first, or None."""
+    limits = (section for section in law.consents if section.max_age is not None)
+    return min(limits, key=lambda section: _too_old_at(given, section), default=None)
 
 
 def _too_old_at(given: Consent, limit: Consents) -> Instant:
-    return given.collected_at + (limit.max_age_days or 0) * DAY
+    return periods.end(limit.max_age or "", given.collected_at)
 
 
 def _covers(given: Consent, facts: Facts) -> bool:

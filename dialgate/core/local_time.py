@@ -94,12 +94,12 @@ def _next_offset_change(info: ZoneInfo, start: Instant, end: Instant) -> Instant
 
 
 def _holidays(source: HolidaySource, today: date) -> tuple[date, ...]:
-    last = today + timedelta(days=_DAYS_AHEAD)
+    first, last = (today + timedelta(days=days) for days in (-_DAYS_AHEAD, _DAYS_AHEAD))
     known = holidays.country_holidays(
-        source.country, subdiv=source.subdivision or None, years=range(today.year, last.year + 1)
+        source.country, subdiv=source.subdivision or None, years=range(first.year, last.year + 1)
     )
-    days = {day for day in known if today <= day <= last}
-    days.update(day for day in source.added if today <= day <= last)
+    days = {day for day in known if first <= day <= last}
+    days.update(day for day in source.added if first <= day <= last)
     return tuple(sorted(days))
 
 

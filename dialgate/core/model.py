@@ -62,7 +62,7 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A time zone that a called number may be in, as plain arithmetic.
 
     Local time is UTC + `offset` seconds, UTC + `shift_to` from `shift_at` on, and UTC + `shifted_from` before `shifted_at`
-    (a change in the past weeks). `holidays` are the public holidays of the next weeks. So rules and replay need
+    (a change in the past weeks). `holidays` are the public holidays of the last and the next weeks. So rules and replay need
     neither a time-zone database nor a holiday library.
     """
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+from dialgate.core import periods
 from dialgate.core.law import Law
-from dialgate.core.model import DAY, RESULT_RANK, SECOND, Campaign, Instant
+from dialgate.core.model import RESULT_RANK, SECOND, Campaign, Instant
 from dialgate.gate.facts import Gatherer
 from dialgate.observability.metrics import Metrics
 
@@ -78,7 +79,7 @@ def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tup
 def _proof_term(law: Law, number: str, today: date) -> Instant:
     """Return the shortest validity of a proof among the sections in force; 0 if none requires a proof."""
     terms = [
-        section.proof_days * DAY
+        periods.end(section.proof_validity, 0)
         for section in law.caller_ids
         if section.starts <= today and (section.ends is None or today <= section.ends)
         if not any(number.startswith(class_.prefix) for class_ in section.classes)

@@ -15,9 +15,10 @@ import structlog
 
 from dialgate.config import url_secrets
 from dialgate.config.configuration import Config, ConfigError
+from dialgate.core import periods
 from dialgate.core.faults import Unavailable
 from dialgate.core.law import Registry
-from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Instant
+from dialgate.core.model import HOUR, MINUTE, SECOND, Instant
 from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.decision_log.archive import Background
 from dialgate.decision_log.timestamps import NoTimestamp, Stamper
@@ -347,7 +348,7 @@ class Upkeep:
         return "all registry answers have expired; consult the registry and import its answer"
 
     def _observe(self, part: Part, rule: Registry, now: Instant) -> Instant:
-        ends = part.newest_consulted_at + rule.validity_days * DAY
+        ends = periods.end(rule.validity, part.newest_consulted_at)
         age = now - part.newest_consulted_at
         self.metrics.snapshot(part.registry, part.controller, part.numbers, age, ends - now)
         return ends

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, structs
 
+from dialgate.core import periods
 from dialgate.core.law import SECTIONS, Hours, Law, Section
 
 _ONE_DAY: Final = timedelta(days=1)
@@ -48,17 +49,12 @@ _CONTENTS: Final = {
     "accepts": "accepted: {}",
     "allows": "{}",
     "bars": "{}",
-    "max_age_days": "valid for {} days",
     "max_age": "valid for {}",
     "void_by_enrolment": "void after a later enrolment with the registry",
     "separate": "must name {}",
-    "tail_days": "still a basis {} days after the contract's end",
-    "validity_days": "an answer is valid for {} days",
-    "contract_exempts": "not for own customers",
-    "request_exempts": "not for a requested call",
-    "sistan_exempts": "not for official statistics",
-    "exceptions": "except: {}",
-    "proof_days": "a call-back proof is valid for {} days",
+    "tail": "still a basis {} after the contract's end",
+    "validity": "an answer is valid for {}",
+    "proof_validity": "a call-back proof is valid for {}",
     "weekday": "Monday to Friday {}",
     "saturday": "Saturday {}",
     "sunday": "Sunday {}",
@@ -216,6 +212,8 @@ def _text(value: Any) -> str:
             return ", ".join(map(_text, value))
         case dict():
             return ", ".join(f"{key} {_text(item) or 'closed'}" for key, item in value.items())
+        case str() if periods.is_period(value):
+            return periods.in_words(value)
         case str():
             return _WORDS.get(value, value.replace("_", " "))
     return str(value)

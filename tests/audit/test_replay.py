@@ -113,7 +113,7 @@ def test_changed_or_missing_law_is_reported(data: Path) -> None:
     record = next(entry for _, entry in Reader(data / "log").entries() if isinstance(entry, Record))
     path = data / "kept" / record.law
     sound = path.read_bytes()
-    path.write_bytes(sound.replace(b"validity_days: 15", b"validity_days: 16"))
+    path.write_bytes(sound.replace(b"validity: 15d", b"validity: 16d"))
     with pytest.raises(content_store.NotKept, match="was modified"):
         again(data)
     path.unlink()

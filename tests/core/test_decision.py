@@ -92,10 +92,10 @@ def test_the_decision_is_deny_if_a_real_rule_fails_for_an_impossible_date(severi
 RECOMMENDED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("number_valid", {"diallable": [{"allows": ["mobile"]}]}, {}),
     ("sector_allowed", {"sector_bans": [{}]}, {}),
-    ("registry_clear", {"registries": [{"id": "other", "mode": "answers", "validity_days": 1}]}, {}),
-    ("lawful_basis", {"consents": [{"max_age_days": 1}]}, {"number": {"kind": "mobile"}}),
+    ("registry_clear", {"registries": [{"id": "other", "mode": "answers", "validity": "1d"}]}, {}),
+    ("lawful_basis", {"consents": [{"max_age": "1d"}]}, {"number": {"kind": "mobile"}}),
     ("caller_id_assigned", {"unique_caller_ids": [{}]}, {"caller_id": {"shared": True}}),
-    ("caller_id_recallable", {"caller_ids": [{"classes": [], "proof_days": 1}]}, {}),
+    ("caller_id_recallable", {"caller_ids": [{"classes": [], "proof_validity": "1d"}]}, {}),
     ("caller_id_ingress", {"foreign_ingress": [{"bars": ["unknown"]}]}, {"campaign": {"trunk_country": "FR"}}),
     ("hours_open", {"hours": [{}]}, {}),
     ("frequency_kept",

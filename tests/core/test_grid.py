@@ -27,7 +27,7 @@ LOOSENED = (
     ("registries.0.purposes -market_research", "registries"),
     ("registries.0.purposes -statistics", "registries"),
     ("registries.0.purposes -charity", "registries"),
-    ("registries.0.validity_days =16", "registries"),
+    ("registries.0.validity =16d", "registries"),
     ("consents.0.purposes -advertising", "registries"),
     ("consents.0.purposes -market_research", "registries"),
     ("consents.0.purposes -statistics", "registries"),

@@ -58,8 +58,10 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
     ("path", "value", "where"),
     [
         ("country", None, "`$.country`"),
-        ("registries.0.validity_days", 0, "`$.registries[0].validity_days`"),
-        ("registries.0.validity_days", "15", "`$.registries[0].validity_days`"),
+        ("registries.0.validity", "0d", "`$.registries[0].validity`"),
+        ("registries.0.validity", "5wd", "`$.registries[0].validity`"),
+        ("registries.0.validity", 15, "`$.registries[0].validity`"),
+        ("registries.0.validity_days", "15", "unknown field `validity_days`"),
         ("registries.0.mode", "answer", "`$.registries[0].mode`"),
         ("registries.0.consent", True, "unknown field `consent`"),
         ("registries.0.unless", ["always"], "`$.registries[0].unless[0]`"),
@@ -69,7 +71,8 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
             "hours: only a registry may have the exemption 'consent_after_listing'; remove it from `unless`",
         ),
         ("consents.0.unless", ["consent"], "unknown field `unless`"),
-        ("contracts.0.tail_days", -1, "`$.contracts[0].tail_days`"),
+        ("contracts.0.tail", "72h", "`$.contracts[0].tail`"),
+        ("contracts.0.tail_days", -1, "unknown field `tail_days`"),
         ("frequency.0.limit", 0, "`$.frequency[0].limit`"),
         ("frequency.0.days", 0, "`$.frequency[0].days`"),
         ("frequency.0.days", 3661, "`$.frequency[0].days`"),
@@ -129,21 +132,29 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ),
         ("regions", ["SM"], "regions: IT is missing; add it"),
         (
-            "registries.0.validity_days",
-            32,
-            "registries: `counting: earlier` needs `validity_days` of at most 31",
+            "registries.0.validity",
+            "32d",
+            "registries: `counting: earlier` needs a `validity` of at most 31d",
+        ),
+        (
+            "registries.0.validity",
+            "P1M",
+            "registries: `counting: earlier` needs a `validity` of at most 31d",
         ),
         ("registries.0.counting", "calendar", "`$.registries[0].counting`"),
         ("requests.0.max_age", "30", "`$.requests[0].max_age`"),
         ("requests.0.max_age", "0d", "`$.requests[0].max_age`"),
-        ("requests.0.max_age", "P1M", "`$.requests[0].max_age`"),
+        ("requests.0.max_age", "P0M", "`$.requests[0].max_age`"),
+        ("requests.0.max_age", "30wd", "`$.requests[0].max_age`"),
+        ("requests.0.max_age", "5wd", "requests: `5wd` needs the country's `working_days`; add them"),
+        ("working_days", ["monday"], "`$.working_days[0]`"),
         ("caller_ids.0.forbidden", {"kinds": ["costly"]}, "`$.caller_ids[0].forbidden.kinds[0]`"),
         ("caller_ids.0.forbidden", {"kind": ["premium"]}, "unknown field `kind`"),
         ("consents.0.cited_for", ["consent.void"], "`$.consents[0].cited_for[0]`"),
         ("consents.0.cited_for", ["origin"], "consents: denials do not cite such a section for 'origin'"),
         ("lists.0.cited_for", ["age"], "lists: denials do not cite such a section for 'age'"),
         ("rest.0.cited_for", ["age"], "rest: denials do not cite such a section for 'age'"),
-        ("consents.0.cited_for", ["age"], "consents: a section cited for 'age' needs `max_age_days`"),
+        ("consents.0.cited_for", ["age"], "consents: a section cited for 'age' needs `max_age`"),
         ("diallable", [], "in `diallable`"),
         ("legal_basis", [], "in `legal_basis`"),
     ],
@@ -162,8 +173,8 @@ def test_a_limit_counts_over_a_day_or_ten_years(days: int) -> None:
 @pytest.mark.parametrize(("counting", "days"), [("earlier", 31), ("rolling", 32)])
 def test_the_validity_of_registry_answers_depends_on_how_it_is_counted(counting: str, days: int) -> None:
     data = changed("registries.0.counting", counting)
-    data["registries"][0]["validity_days"] = days
-    assert parse_law(data).registries[0].validity_days == days
+    data["registries"][0]["validity"] = f"{days}d"
+    assert parse_law(data).registries[0].validity == f"{days}d"
 
 
 @pytest.mark.parametrize("key", ["source", "from", "allows"])

@@ -7,6 +7,7 @@ are not changed.
 import copy
 import functools
 import itertools
+import re
 import sys
 import time
 import types
@@ -20,7 +21,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_o
 import msgspec
 from msgspec import Struct
 
-from dialgate.core import local_time
+from dialgate.core import local_time, periods
 from dialgate.core.decision import decide
 from dialgate.core.exemptions import lift
 from dialgate.core.law import FIRST_APPLIES, SECTIONS, Binding, Law, LawError, Scope, Section, parse_law
@@ -144,10 +145,11 @@ def _of_scalar(key: str, hint: Any, value: Any) -> Iterator[_Edit]:
     elif hint is date:
         for other in (value - ONE_DAY, value + ONE_DAY):
             yield _Edit(f"{key}: {other}", (key,), other)
-    elif key == "max_age":
-        number, unit = int(value[:-1]), value[-1]
-        for other in (number - 1, number + 1):
-            yield _Edit(f"{key}: {other}{unit}", (key,), f"{other}{unit}")
+    elif isinstance(value, str) and periods.is_period(value):
+        number = re.sub(r"\D", "", value)
+        for other in (int(number) - 1, int(number) + 1):
+            changed = value.replace(number, str(other))
+            yield _Edit(f"{key}: {changed}", (key,), changed)
     elif key == "prefix":
         yield _Edit(f"{key}: shorter", (key,), value[:-1])
         for digit in "05":

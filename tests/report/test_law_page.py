@@ -32,7 +32,7 @@ LAW: dict[str, Any] = {
          "severity": "self_regulation"},
     ],
     "registries": [{"source": "act 6", "from": "2021-01-01", "until": "2022-12-31", "id": "stop", "mode": "answers",
-                    "validity_days": 30, "purposes": ["sale"], "sectors": ["energy"]}],
+                    "validity": "30d", "purposes": ["sale"], "sectors": ["energy"]}],
     "consents": [{"source": "act 7", "from": "2020-01-01", "cited_for": ["proof"]}],
 }  # fmt: skip
 

@@ -7,8 +7,9 @@ blocked where they enter from abroad, fixed from 2025-08-19, mobile from 2025-11
 energy sellers call from a number that identifies them alone.
 """
 
+from dialgate.core import periods
 from dialgate.core.law import Binding, CallerIdClass, CallerIds
-from dialgate.core.model import DAY, Deny, Facts, Outcome, Pass, Skip
+from dialgate.core.model import Deny, Facts, Outcome, Pass, Skip
 
 
 def caller_id_shown(facts: Facts, law: Binding) -> Outcome:
@@ -74,7 +75,7 @@ def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
     for section in law.caller_ids:
         if shown.form != "number" or _class(section, facts) is not None:
             continue
-        ends = shown.proved_at + section.proof_days * DAY
+        ends = periods.end(section.proof_validity, shown.proved_at)
         if not shown.proved_at <= facts.at < ends:
             text = "no proof, or none recent enough, that a call back to the caller ID is answered"
             return Deny("caller_id.not_recallable", text, section.source, section.severity)

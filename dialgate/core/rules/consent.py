@@ -7,7 +7,7 @@ controller must be able to demonstrate it. GDPR art. 6(1)(b): calls about the co
 
 from dialgate.core import legal_basis
 from dialgate.core.law import Binding, Finding, LegalBasis, Section, cited
-from dialgate.core.model import Deny, Facts, Outcome, Pass
+from dialgate.core.model import Consent, Deny, Facts, Outcome, Pass
 
 _TEXTS = {
     "consent.missing": "this call needs the person's consent, and none is recorded",
@@ -41,7 +41,7 @@ def lawful_basis(facts: Facts, law: Binding) -> Outcome:
 def _find_basis(facts: Facts, law: Binding) -> Pass | None:
     request = legal_basis.request(facts, law)
     if request is not None:
-        return Pass(f"request:{request.id}", legal_basis.request_ends(request, law))
+        return Pass(f"request:{request.id}", legal_basis.request_ends(request, facts, law))
     contract = legal_basis.contract(facts, law)
     if contract is not None:
         return Pass(f"contract:{contract.id}")
@@ -60,13 +60,13 @@ def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
         finding = "wrong_number"
     if finding is None:  # no consent, or the law does not accept one here
         return _deny("consent.missing", section)
-    return _deny(CODES[finding], _authority(finding, law) or section)
+    return _deny(CODES[finding], _authority(finding, newest, law) or section)
 
 
-def _authority(finding: Finding, law: Binding) -> Section | None:
+def _authority(finding: Finding, consent: Consent | None, law: Binding) -> Section | None:
     """Return the section that a denial for `finding` cites."""
-    if finding == "age":
-        limit = legal_basis.age_limit(law)
+    if finding == "age" and consent is not None:
+        limit = legal_basis.age_limit(consent, law)
         return limit if limit is not None and finding in limit.cited_for else None
     return cited(law.consents, finding) or cited(law.lists, finding)
 

@@ -9,7 +9,7 @@ collected after a consultation that answered *enrolled* is proved to be later.
 
 import math
 
-from dialgate.core import legal_basis
+from dialgate.core import legal_basis, periods
 from dialgate.core.law import Binding, Registry
 from dialgate.core.model import DAY, SECOND, Deny, Facts, Instant, Outcome, Pass, Place, RegistryAnswer, Skip
 
@@ -31,9 +31,8 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
         case "listed":
             return _listed(registry, answer, facts, law)
         case "clear":
-            return _check_age(registry, answer, facts) or Pass(
-                f"clear:{answer.consultation}", _expiry(registry, answer, facts)
-            )
+            ends = _expiry(registry, answer, facts)
+            return _check_age(registry, answer, facts, ends) or Pass(f"clear:{answer.consultation}", ends)
         case "uncovered":
             text = f"outside the coverage subscribed with {registry.id}"
             return Deny("registry.uncovered", text, registry.source, registry.severity)
@@ -43,7 +42,7 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
 
 def _expiry(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Instant:
     """Return when an answer expires. With `counting: earlier`, a change of the clocks can shorten it, never prolong it."""
-    ends = answer.consulted_at + registry.validity_days * DAY
+    ends = periods.end(registry.validity, answer.consulted_at)
     if registry.counting == "earlier":
         return min([ends, *(_same_time(place, answer.consulted_at, registry) for place in facts.places)])
     return ends
@@ -51,12 +50,12 @@ def _expiry(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Instant
 
 def _same_time(place: Place, at: Instant, registry: Registry) -> Instant:
     day, second = place.local(at)
-    return place.instant(day + registry.validity_days, second) + at % SECOND
+    return place.instant(day + periods.parse(registry.validity).length // DAY, second) + at % SECOND
 
 
-def _check_age(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Deny | None:
-    """Return a deny if the answer is expired or dated after the call, else None."""
-    if answer.consulted_at <= facts.at < _expiry(registry, answer, facts):
+def _check_age(registry: Registry, answer: RegistryAnswer, facts: Facts, ends: Instant) -> Deny | None:
+    """Return a deny if the answer, which expires at `ends`, is expired or dated after the call, else None."""
+    if answer.consulted_at <= facts.at < ends:
         return None
     text = f"the answer to {registry.id} consultation {answer.consultation} no longer holds; consult again"
     return Deny("registry.expired", text, registry.source, registry.severity)
@@ -80,7 +79,8 @@ def _listed(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Bindi
         and consent.collected_at > answer.consulted_at
     ):
         # The answer must still be valid: the person may have renewed the enrolment since, which would void the consent.
-        ends = min(legal_basis.ends_at(consent, law) or math.inf, _expiry(registry, answer, facts))
-        return _check_age(registry, answer, facts) or Pass(f"consent:{consent.id}", int(ends))
+        expires = _expiry(registry, answer, facts)
+        ends = min(legal_basis.ends_at(consent, law) or expires, expires)
+        return _check_age(registry, answer, facts, expires) or Pass(f"consent:{consent.id}", ends)
     text = f"enrolled, by {registry.id} consultation {answer.consultation}"
     return Deny("registry.listed", text, registry.source, registry.severity)

@@ -8,6 +8,7 @@ from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
+from dialgate.core import periods
 from dialgate.core.law import CallerIds, Law
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Campaign, Instant
@@ -91,10 +92,10 @@ def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterato
     for name in controllers:
         owner = app.config.controllers.get(name)
         rules = app.config.laws[owner.country].registries if owner else ()
-        for registry, days in sorted({rule.id: rule.validity_days for rule in rules}.items()):
+        for registry, validity in sorted({rule.id: rule.validity for rule in rules}.items()):
             part = parts.get((registry, name)) or parts.get((registry, ""))
             at = part.newest_consulted_at if part else 0
-            ends = at + days * DAY if at else 0
+            ends = periods.end(validity, at) if at else 0
             left = (ends - now) / DAY if ends else 0.0
             yield RegistryStatus(
                 registry=registry,
@@ -103,7 +104,7 @@ def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterato
                 consulted_at=rfc3339(at) if at else "",
                 ends_at=rfc3339(ends) if ends else "",
                 days_left=round(left, 2),
-                share_left=round(min(max(left / days, 0), 1), 4),
+                share_left=round(min(max((ends - now) / (ends - at), 0), 1), 4) if ends else 0.0,
             )
 
 
@@ -137,7 +138,7 @@ def _caller_id(
         return structs.replace(unproved, state="class", kind=names[0] if names else "")
     if proof is None or not proof.answered:
         return unproved
-    ends = proof.at + section.proof_days * DAY
+    ends = periods.end(section.proof_validity, proof.at)
     left = (ends - now) / DAY
     state = "expired" if left <= 0 else "ends" if left <= SOON else "proved"
     return structs.replace(

@@ -1,0 +1,102 @@
+"""Periods of law: `72h`, `30d`, `P18M`, `P1Y`, `5wd`. Pure.
+
+`h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are months and years of the calendar: the same day and time in UTC. If the
+clocks may have changed, an hour is taken off, so that a period is never too long. `wd` are working days.
+"""
+
+import calendar
+import re
+from collections.abc import Collection, Iterable
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import Annotated, NamedTuple, TypeAlias
+
+from msgspec import Meta
+
+from dialgate.core.model import DAY, HOUR, SECOND, Instant, Place
+
+Period: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|P[1-9]\d{0,2}[MY])$")]
+DayPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}d|P[1-9]\d{0,2}[MY])$")]
+WorkingPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|[1-9]wd|P[1-9]\d{0,2}[MY])$")]
+
+_PERIOD = re.compile(r"[1-9]\d{0,3}(h|d|wd)|P[1-9]\d{0,2}[MY]")
+_UNITS = {"h": "hours", "d": "days", "wd": "working days", "M": "months", "Y": "years"}
+_MONTHS = 12
+_EPOCH = date(1970, 1, 1).toordinal()
+_UTC = Place(zone="UTC", offset=0)
+
+
+class Span(NamedTuple):
+    """A parsed period: one of these is not 0."""
+
+    length: Instant = 0
+    months: int = 0
+    working_days: int = 0
+
+
+@cache
+def parse(period: str) -> Span:
+    if period.startswith("P"):
+        return Span(months=int(period[1:-1]) * (_MONTHS if period.endswith("Y") else 1))
+    if period.endswith("wd"):
+        return Span(working_days=int(period[:-2]))
+    return Span(length=int(period[:-1]) * (DAY if period.endswith("d") else HOUR))
+
+
+def is_period(text: str) -> bool:
+    return _PERIOD.fullmatch(text) is not None
+
+
+def in_words(period: str) -> str:
+    """Return a period in words, such as `30 days`."""
+    count, unit = re.fullmatch(r"P?(\d+)(\D+)", period).groups()  # type: ignore[union-attr] # it is a period
+    return f"{count} {_UNITS[unit] if count != '1' else _UNITS[unit].removesuffix('s')}"
+
+
+def end(period: str, at: Instant) -> Instant:
+    """Return the end of a period without working days that begins at `at`."""
+    span = parse(period)
+    if not span.months:
+        return at + span.length
+    begins = datetime.fromtimestamp(at // SECOND, UTC)
+    day = datetime.combine(_later(begins.date(), span.months), begins.time(), UTC)
+    clocks = HOUR if span.months % _MONTHS else 0
+    return int(day.timestamp()) * SECOND + at % SECOND - clocks
+
+
+def last_day(period: str, day: date) -> date:
+    """Return the last day of a period of days, months or years that follows `day`."""
+    span = parse(period)
+    if span.months:
+        return _later(day, span.months)
+    days = span.length // DAY
+    return day + timedelta(days=days) if days <= (date.max - day).days else date.max
+
+
+def _later(day: date, months: int) -> date:
+    """Return the day some months later: the last day of that month if it has no such day."""
+    years, month = divmod(day.month - 1 + months, _MONTHS)
+    year = day.year + years
+    if year > date.max.year:
+        return date.max
+    return day.replace(year=year, month=month + 1, day=min(day.day, calendar.monthrange(year, month + 1)[1]))
+
+
+def end_of_working_days(
+    period: str, at: Instant, places: Iterable[Place], weekdays: Collection[int]
+) -> Instant:
+    """Return the end of the last of the working days that follow the day of `at`, in the place where it ends first.
+
+    `weekdays` are the days of the week that may be working days; Monday is 0. Public holidays are none.
+    """
+    count = parse(period).working_days
+    return min(_working_end(at, place, count, weekdays) for place in tuple(places) or (_UTC,))
+
+
+def _working_end(at: Instant, place: Place, count: int, weekdays: Collection[int]) -> Instant:
+    day = place.local(at)[0]
+    while count:
+        day += 1
+        date_ = date.fromordinal(_EPOCH + day)
+        count -= date_.weekday() in weekdays and date_ not in place.holidays
+    return place.instant(day + 1, 0)

@@ -1,0 +1,82 @@
+"""Periods of law, to the millisecond and day."""
+
+from datetime import date
+
+import pytest
+
+from dialgate.core import periods
+from dialgate.core.model import Place
+from tests.support.casebook import instant
+
+ALL_DAYS = frozenset(range(7))
+UNTIL_FRIDAY, UNTIL_SATURDAY = frozenset(range(5)), frozenset(range(6))
+PARIS = Place(zone="Europe/Paris", offset=3600, holidays=(date(2026, 11, 11),))
+
+
+@pytest.mark.parametrize(
+    ("period", "begins", "ends"),
+    [
+        ("72h", "2026-11-24T10:00:00.001Z", "2026-11-27T10:00:00.001Z"),
+        ("3d", "2026-11-24T10:00:00Z", "2026-11-27T10:00:00Z"),
+        ("P2Y", "2024-11-27T11:00:00Z", "2026-11-27T11:00:00Z"),
+        ("P1Y", "2024-02-29T11:00:00.5Z", "2025-02-28T11:00:00.5Z"),
+        ("P12M", "2025-11-27T11:00:00Z", "2026-11-27T11:00:00Z"),
+        ("P3M", "2026-08-27T11:00:00Z", "2026-11-27T10:00:00Z"),
+        ("P1M", "2026-01-31T11:00:00Z", "2026-02-28T10:00:00Z"),
+        ("P11M", "2026-02-27T11:00:00Z", "2027-01-27T10:00:00Z"),
+    ],
+)
+def test_a_period_ends_at_an_instant(period: str, begins: str, ends: str) -> None:
+    assert periods.end(period, instant(begins)) == instant(ends)
+
+
+@pytest.mark.parametrize(
+    ("period", "day", "last"),
+    [
+        ("30d", date(2026, 11, 1), date(2026, 12, 1)),
+        ("P18M", date(2025, 5, 28), date(2026, 11, 28)),
+        ("P6M", date(2026, 8, 31), date(2027, 2, 28)),
+        ("P1Y", date(2024, 2, 29), date(2025, 2, 28)),
+        ("1d", date.max, date.max),
+        ("P1M", date.max, date.max),
+    ],
+)
+def test_a_period_has_a_last_day(period: str, day: date, last: date) -> None:
+    assert periods.last_day(period, day) == last
+
+
+@pytest.mark.parametrize(
+    ("weekdays", "ends"),
+    [
+        (
+            UNTIL_SATURDAY,
+            "2026-11-14T00:00:00+01:00",
+        ),  # Monday, Tuesday, no holiday, Thursday, Friday: the fifth of 7, 9, 10, 12, 13
+        (UNTIL_FRIDAY, "2026-11-17T00:00:00+01:00"),
+        (ALL_DAYS, "2026-11-13T00:00:00+01:00"),
+    ],
+)
+def test_working_days_leave_out_holidays_and_end_at_midnight(weekdays: frozenset[int], ends: str) -> None:
+    begins = instant("2026-11-06T23:59:59+01:00")
+    assert periods.end_of_working_days("5wd", begins, [PARIS], weekdays) == instant(ends)
+
+
+def test_working_days_end_where_they_end_first() -> None:
+    begins = instant("2026-11-03T10:00:00Z")
+    places = [Place(zone="Indian/Reunion", offset=4 * 3600), Place(zone="Europe/Paris", offset=3600)]
+    assert periods.end_of_working_days("1wd", begins, places, UNTIL_FRIDAY) == instant("2026-11-04T20:00:00Z")
+    assert periods.end_of_working_days("1wd", begins, [], UNTIL_FRIDAY) == instant("2026-11-05T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("period", "words"),
+    [
+        ("72h", "72 hours"),
+        ("1d", "1 day"),
+        ("5wd", "5 working days"),
+        ("P18M", "18 months"),
+        ("P1Y", "1 year"),
+    ],
+)
+def test_a_period_in_words(period: str, words: str) -> None:
+    assert periods.in_words(period) == words
