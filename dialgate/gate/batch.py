@@ -81,9 +81,7 @@ class Batch:
         self.codes: list[str] = []
         self.campaigns: list[str] = []
         self._shared = gatherer.config.shared
-        self._owners: list[
-            str
-        ] = []  # the controller of each answer; only if several controllers share the gate
+        self._owners: list[str] = []  # of each answer, for its public id
         self.bodies: list[bytes] = []
         self.names: list[str] = []
         self.reservations: list[Reservation] = []
@@ -139,8 +137,7 @@ class Batch:
         """
         campaign = question.line.campaign
         self.campaigns.append(campaign.id if campaign.known else "other")
-        if self._shared:
-            self._owners.append(question.line.controller.id or owner_of("", question.call.client))
+        self._owners.append(owner_of(question.line.controller.id, question.call.client))
         earlier = self._earlier(question, remembered)
         if earlier is not None and earlier.decision == "allow" and self._is_over(earlier, known):
             earlier = None
@@ -153,8 +150,6 @@ class Batch:
         return self._conclude(question, presentation, verdict)
 
     def _earlier(self, question: Question, remembered: Remembered | None) -> Answer | None:
-        if not question.key:
-            return None
         answer = self._answers_by_key.get(question.key)
         if answer is not None or remembered is None:
             return answer
@@ -177,10 +172,10 @@ class Batch:
         pending = self._attempts.get(question.subjects[0])
         if pending is None and earlier is None:
             return merged
-        name = earlier.decision_id if earlier is not None else ""
         attempts = (*merged.attempts, *(pending or ()))
-        others = tuple(attempt for attempt in attempts if attempt.decision != name)
-        return structs.replace(merged, attempts=others)
+        if earlier is not None:
+            attempts = tuple(attempt for attempt in attempts if attempt.decision != earlier.decision_id)
+        return structs.replace(merged, attempts=attempts)
 
     def _judge(self, question: Question, caller_id: CallerId, known: Known) -> Verdict:
         file_facts = self._gatherer.files(question)

@@ -17,11 +17,11 @@ from dialgate.config import content_store, loader
 from dialgate.config.clients import Client
 from dialgate.config.configuration import ConfigError
 from dialgate.core.decision import decide
-from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Decided, Grounds, Instant
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import Answer
 from dialgate.decision_log import LogUnavailable, verify
-from dialgate.decision_log.records import Reader, Record
+from dialgate.decision_log.records import Reader, Record, decode
 from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
 from tests.support import world
 from tests.support.damage import flip
@@ -615,3 +615,25 @@ async def test_a_cancelled_call_is_not_decided(running: World) -> None:
     app.gate.check(gone, client).cancel()
     await ask(running, to=LISTED)
     assert app.status().records == before + 2, "grounds and decision of the one that was waited for"
+
+
+async def test_grounds_are_written_once_per_segment(tmp_path: Path) -> None:
+    async with world.running(tmp_path, log_segment_mb=1) as running:
+        await world.load_list(running)
+        client = client_of(running)
+        asked = 0
+        while len(list((tmp_path / "data/log").glob("*.ndjson"))) < 3:
+            calls = [
+                Call(to=CLEAR, from_=CALLER, campaign="no-such", call_id=str(asked + n), client=client.name)
+                for n in range(500)
+            ]
+            await asyncio.gather(*(running.app.gate.check(call, client) for call in calls))
+            asked += len(calls)
+        for path in sorted((tmp_path / "data/log").glob("*.ndjson")):
+            bodies = [decode(line[83:-2]) for line in path.read_bytes().splitlines(keepends=True)[1:]]
+            written = [entry.seq for entry in bodies if isinstance(entry, Grounds)]
+            named = {entry.grounds for entry in bodies if isinstance(entry, Decided)}
+            assert len(written) == len(named) == 1
+            assert set(written) == named
+        records = [record for _, record in Reader(tmp_path / "data/log").entries()]
+        assert len(records) == asked

@@ -1,16 +1,14 @@
 """Promise: a reading made during a commit is used only if the writes of that commit are irrelevant to it."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from dialgate.core.model import Call
 from dialgate.crypto.keys import nonces
 from dialgate.gate.batch import Batch, BatchQuery
+from dialgate.gate.facts import Gatherer
 from dialgate.gate.overlap import Overlap
 from tests.support import world
-from tests.support.world import CALLER, CLEAR, LISTED, NOW, World
+from tests.support.world import CALLER, CLEAR, LISTED, NOW
 
 FIRST = 7  # the log's next sequence when the first batch is decided
 
@@ -18,9 +16,9 @@ FIRST = 7  # the log's next sequence when the first batch is decided
 class Calls:
     """Queries and batches for the calls of one client."""
 
-    def __init__(self, running: World) -> None:
-        self._gatherer = running.app.gate._gatherer
-        self._client = running.app.config.settings.clients[0]
+    def __init__(self, gatherer: Gatherer) -> None:
+        self._gatherer = gatherer
+        (self._client,) = gatherer.config.settings.clients
 
     def inquiry(self, to: str, call_id: str = "") -> BatchQuery:
         call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=self._client.name)
@@ -33,14 +31,12 @@ class Calls:
         return batch
 
 
-@pytest.fixture
-async def calls(tmp_path: Path) -> AsyncIterator[Calls]:
-    async with world.running(tmp_path) as running:
-        await world.load_list(running)
-        yield Calls(running)
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Calls:
+    return Calls(world.open_gatherer(tmp_path_factory.mktemp("overlap")))
 
 
-async def test_a_batch_concerns_the_numbers_that_it_allowed_and_the_questions_that_it_answered(
+def test_a_batch_concerns_the_numbers_that_it_allowed_and_the_questions_that_it_answered(
     calls: Calls,
 ) -> None:
     allowed, denied = calls.batch(CLEAR, "a"), calls.batch(LISTED, "a")
@@ -53,20 +49,20 @@ async def test_a_batch_concerns_the_numbers_that_it_allowed_and_the_questions_th
     assert not calls.batch(LISTED).concerns(calls.inquiry(LISTED))
 
 
-async def test_a_batch_has_the_log_positions_before_and_after_it(calls: Calls) -> None:
+def test_a_batch_has_the_log_positions_before_and_after_it(calls: Calls) -> None:
     batch = calls.batch(CLEAR)
     assert (batch.position.first, batch.position.seq) == (FIRST, FIRST + 1)  # the grounds, and the decision
     assert batch.before.seq == FIRST - 1
     assert batch.before.log == batch.position.log
 
 
-async def test_without_a_commit_a_reading_is_valid_until_something_is_recorded(calls: Calls) -> None:
+def test_without_a_commit_a_reading_is_valid_until_something_is_recorded(calls: Calls) -> None:
     overlap, inquiry = Overlap(), calls.inquiry(CLEAR)
     assert overlap.may_use(overlap.mark(FIRST), inquiry, FIRST)
     assert not overlap.may_use(overlap.mark(FIRST), inquiry, FIRST + 1)
 
 
-async def test_a_reading_during_a_commit_is_used_once_the_batch_is_logged_and_unrelated(
+def test_a_reading_during_a_commit_is_used_once_the_batch_is_logged_and_unrelated(
     calls: Calls,
 ) -> None:
     overlap, batch = Overlap(), calls.batch(CLEAR)
@@ -86,7 +82,7 @@ async def test_a_reading_during_a_commit_is_used_once_the_batch_is_logged_and_un
     assert not overlap.may_use(after, other, ends + 1)
 
 
-async def test_after_a_refused_commit_no_earlier_reading_is_used(calls: Calls) -> None:
+def test_after_a_refused_commit_no_earlier_reading_is_used(calls: Calls) -> None:
     overlap, batch, other = Overlap(), calls.batch(CLEAR), calls.inquiry(LISTED)
     overlap.begin(batch)
     during = overlap.mark(FIRST)
@@ -96,7 +92,18 @@ async def test_after_a_refused_commit_no_earlier_reading_is_used(calls: Calls) -
     assert overlap.may_use(overlap.mark(FIRST), other, FIRST)
 
 
-async def test_a_batch_without_writes_does_not_complete_another(calls: Calls) -> None:
+def test_after_a_commit_that_failed_no_earlier_reading_is_used(calls: Calls) -> None:
+    """The store may or may not contain the writes of that commit."""
+    overlap, batch, other = Overlap(), calls.batch(CLEAR), calls.inquiry(LISTED)
+    overlap.begin(batch)
+    overlap.complete(batch)
+    ends = batch.position.seq + 1
+    after = overlap.mark(ends)
+    overlap.begin(calls.batch(LISTED, "a", ends))
+    assert not overlap.may_use(after, other, ends)
+
+
+def test_a_batch_without_writes_does_not_complete_another(calls: Calls) -> None:
     overlap, batch, nothing = Overlap(), calls.batch(CLEAR), calls.batch(LISTED)
     overlap.begin(batch)
     during = overlap.mark(FIRST)

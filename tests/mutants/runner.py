@@ -33,7 +33,7 @@ from tests.mutants.operators import Change
 
 # Slow third-party imports, done once before the first fork.
 LIBRARIES = (
-    "aiohttp.web", "asyncssh", "cryptography.x509", "holidays", "msgspec", "numpy", "openpyxl", "phonenumbers",
+    "aiohttp.web", "asyncssh", "cryptography.x509", "holidays.countries.italy", "msgspec", "numpy", "openpyxl", "phonenumbers",
     "prometheus_client", "redis.asyncio", "structlog", "typer", "uvloop", "yaml",
 )  # fmt: skip
 OPTIONS = (

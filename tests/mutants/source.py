@@ -47,12 +47,11 @@ GROUPS = (
         ("lists/test_snapshot", "lists/test_number_set", "native/test_primitives"),
     ),
     Group(
-        (
-            "dialgate/gate/batch.py",
-            "dialgate/gate/facts.py",
-            "dialgate/gate/overlap.py",
-            "dialgate/gate/gate.py",
-        ),
+        ("dialgate/gate/batch.py", "dialgate/gate/facts.py", "dialgate/gate/overlap.py"),
+        ("gate/test_batch", "gate/test_overlap", "gate/test_facts"),
+    ),
+    Group(
+        ("dialgate/gate/gate.py",),
         (
             "gate/test_gate",
             "gate/test_overlap",

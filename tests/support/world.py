@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,14 @@ from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
 from dialgate.config import loader
-from dialgate.core.model import DAY, HOUR, Instant
+from dialgate.core.model import DAY, HOUR, Instant, Origin
+from dialgate.crypto.keys import Keys
+from dialgate.gate.facts import Gatherer
 from dialgate.interfaces import http_application
-from dialgate.lists.snapshot import Consultation
+from dialgate.lists import call_list, number_set
+from dialgate.lists.snapshot import Consultation, Snapshot
 from dialgate.runtime.instants import KeptInstants
+from dialgate.store import CallList
 from registry_sync import publication
 from tests.support.paths import ROOT
 
@@ -156,6 +160,39 @@ LIST = {
     "collected_on": "2026-10-01",
     "numbers": [CLEAR, LISTED],
 }
+
+
+def open_gatherer(folder: Path, prepare: Callable[[Path], None] = lambda _: None) -> Gatherer:
+    """Return the sources of facts with the sample answers and call list, without a gate. `prepare` is as in `running`."""
+    path = write_folder(folder)
+    prepare(folder)
+    config = loader.load(path)
+    publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
+    gatherer = Gatherer(config, Keys.open(config.data / "keys.json"))
+    gatherer.snapshot = Snapshot.open(config.data / "snapshots")
+    gatherer.use_lists(gatherer.open_lists([write_list(config.data)], config.data))
+    return gatherer
+
+
+def write_list(folder: Path, numbers: tuple[str, ...] = (CLEAR, LISTED), **changes: Any) -> CallList:
+    """Write the number set of a call list. Return its record, with `changes`."""
+    record = CallList(
+        id="rome",
+        controller="acme",
+        campaigns=("acme-fibre",),
+        bases=("directory",),
+        origin=Origin(collected_by="Acme", collected_on=date(2026, 10, 1)),
+        file="rome.numbers",
+        sha256="",
+        numbers=len(numbers),
+        loaded_at=NOW - DAY,
+        actor="tests",
+    )
+    record = msgspec.structs.replace(record, **changes)
+    sorted_numbers = np.array(sorted(int(number.removeprefix("+")) for number in numbers), np.uint64)
+    tags = np.arange(len(numbers), dtype=np.uint16) if len(record.bases) > 1 else None
+    number_set.write(folder / record.file, [sorted_numbers], meta=b"{}", tags=tags)
+    return msgspec.structs.replace(record, sha256=call_list.sha256_of(folder / record.file))
 
 
 @asynccontextmanager
