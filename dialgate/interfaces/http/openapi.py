@@ -39,7 +39,9 @@ Any request can also fail with {", ".join(f"`{code}` ({CODES[code].status})" for
 numbers here are the defaults.
 """
 _LIMITS: Final = {
-    "request.too_large": f"The body has at most {Limits().body_bytes:,} bytes (setting `limits.body_bytes`).",
+    "request.too_large": (
+        f"A JSON body, a form or a line of NDJSON has at most {Limits().body_bytes:,} bytes (setting `limits.body_bytes`)."
+    ),
     "batch.too_large": f"At most {Limits().batch_calls:,} calls in one request (setting `limits.batch_calls`).",
     "lookup.throttled": (
         f"A client can look up at most {Limits().lookups_an_hour} different numbers an hour "
