@@ -82,9 +82,14 @@ def test_pages_with_commands_are_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_shown_on_a_page_are_valid(page: str) -> None:
-    """A YAML block is part of dialgate.yaml, registries.yaml, a controller file or a country file."""
+    """A YAML block is part of dialgate.yaml, registries.yaml, a controller file or a country file.
+
+    `tests/core/test_made_up_country.py` decides the cases of a case book, which begins with `numbers`.
+    """
     for block in blocks(PAGES[page], "yaml"):
         shown = yaml.safe_load(block)
+        if "numbers" in shown:
+            continue
         types = {
             field.encode_name: field.type
             for file in (Law, ControllerFile, Registries, Settings)

@@ -1,7 +1,7 @@
 """The case books of countries: `tests/cases/<country>/*.yaml`, decisions as data like `tests/cases/*.yaml`.
 
 `base.yaml` of a country holds `numbers`, the numbers of the cases by name, and `base`, an allowed call from which each case lists
-what differs. The facts of the number and of the caller ID come from `to` and `from`, as in a gate.
+what differs. A small book may hold its `cases` there too. The facts of the number and of the caller ID come from `to` and `from`, as in a gate.
 
 - `place`: where the called person is: an IANA time zone, or a region such as `US-CA`, whose zone `zones` in `base.yaml` gives. It also
   selects the called number of that name. Instants without an offset are local time there; without `place`, in the country's zone.
@@ -49,22 +49,29 @@ class _Base(Struct, forbid_unknown_fields=True, kw_only=True):
     numbers: dict[str, str]
     base: dict[str, Any]
     zones: dict[str, str] = {}
+    cases: list[_Written] = []
 
 
 @cache
 def cases_of(country: str) -> tuple[Case, ...]:
     """Return every case of a country, one for each combination of `each`."""
     folder = FOLDER / country.lower()
-    if not folder.is_dir():
-        return ()
-    base = msgspec.convert(_load(folder / "base.yaml"), _Base)
-    return tuple(
-        case
-        for path in sorted(folder.glob("*.yaml"))
-        if path.stem != "base"
-        for data in _load(path)
-        for case in _expand(country, f"{folder.name}/{path.stem}", base, msgspec.convert(data, _Written))
-    )
+    files = {path.stem: _load(path) for path in sorted(folder.glob("*.yaml"))}
+    base = files.pop("base", None)
+    return () if base is None else tuple(read_book(law_data(country), base, files))
+
+
+def read_book(law: dict[str, Any], base_file: Any, files: dict[str, Any]) -> Iterator[Case]:
+    """Yield the cases of a book: those in `cases` of base.yaml, then those of the other files by their names."""
+    base = msgspec.convert(base_file, _Base)
+    folder = law["country"].lower()
+    books = {
+        "base": base.cases,
+        **{name: msgspec.convert(data, list[_Written]) for name, data in files.items()},
+    }
+    for name, cases in books.items():
+        for written in cases:
+            yield from _expand(law, f"{folder}/{name}", base, written)
 
 
 def all_country_cases() -> tuple[Case, ...]:
@@ -75,7 +82,7 @@ def _load(path: Path) -> Any:
     return casebook.plain(casebook.load_yaml(path), None)
 
 
-def _expand(country: str, file: str, base: _Base, written: _Written) -> Iterator[Case]:
+def _expand(law: dict[str, Any], file: str, base: _Base, written: _Written) -> Iterator[Case]:
     for values in itertools.product(*written.each.values()):
         chosen = dict(zip(written.each, values, strict=True))
         about = f"{written.about} ({', '.join(map(str, values))})" if chosen else written.about
@@ -83,22 +90,23 @@ def _expand(country: str, file: str, base: _Base, written: _Written) -> Iterator
         facts = merged(base.base, written.facts)
         for path, value in chosen.items():
             facts = merged(facts, _nested(path.split("."), value))
-        yield _case(country, file, base, msgspec.structs.replace(written, about=about, facts=facts, **own))
+        yield _case(law, file, base, msgspec.structs.replace(written, about=about, facts=facts, **own))
 
 
 def _nested(path: list[str], value: Any) -> Any:
     return {path[0]: _nested(path[1:], value)} if path else value
 
 
-def _case(country: str, file: str, base: _Base, written: _Written) -> Case:
-    zone = base.zones.get(written.place, written.place) or law_data(country)["zone"]
+def _case(law: dict[str, Any], file: str, base: _Base, written: _Written) -> Case:
+    country = law["country"]
+    zone = base.zones.get(written.place, written.place) or law["zone"]
     facts = dict(written.facts)
     usual_to, usual_from = facts.pop("to"), facts.pop("from")
     to = written.to or (written.place if written.place in base.numbers else usual_to)
     shown = usual_from if written.from_ is None else written.from_
     number = phone.parse(base.numbers.get(to, to), country)
     called: dict[str, Any] = {"kind": number.kind, "region": number.region}
-    if written.place in law_data(country).get("regions", ()) and written.place != number.region:
+    if written.place in law.get("regions", ()) and written.place != number.region:
         called["places"] = [written.place]
     caller = msgspec.to_builtins(phone.parse_caller_id(shown, country)) | {"assigned": True}
     facts = merged({"number": called, "caller_id": caller, "zones": list(number.zones)}, facts)

@@ -1,0 +1,45 @@
+"""The made-up country of the page "Write a country": its file is valid, and its cases hold."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from dialgate.core.decision import decide
+from dialgate.core.law import SECTIONS, parse_law
+from tests.support import casebook, country_cases
+from tests.support.paths import ROOT
+
+BLOCKS = re.findall(
+    r"```yaml\n(.*?)```", (ROOT / "docs/how-to/write-a-country.md").read_text("utf-8"), re.DOTALL
+)
+LAW_DATA: Any = casebook.plain(yaml.safe_load(next(block for block in BLOCKS if "diallable:" in block)))
+BOOK: Any = casebook.plain(yaml.safe_load(next(block for block in BLOCKS if "numbers:" in block)), None)
+LAW = parse_law(LAW_DATA)
+CASES = list(country_cases.read_book(LAW_DATA, BOOK, {}))
+
+
+def test_it_has_twelve_rules() -> None:
+    assert sum(len(getattr(LAW, name)) for name in SECTIONS) == 12
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.about} at {case.at}")
+def test_the_case_is_decided_as_the_page_says(case: casebook.Case) -> None:
+    decision = decide(casebook.build_facts(case.facts, case.at, LAW), LAW)
+    assert ("allow" if decision.allow else "deny", [reason.code for reason in decision.reasons]) == (
+        case.want.decision,
+        case.want.reasons,
+    )
+
+
+@pytest.mark.parametrize("kind", [name for name in SECTIONS if LAW_DATA.get(name) and name != "legal_basis"])
+def test_without_its_sections_a_case_fails(kind: str) -> None:
+    """Except of `lists` and others without an effect of their own."""
+    law = parse_law({**LAW_DATA, kind: LAW_DATA[kind] if kind == "diallable" else []})
+    if kind == "diallable":
+        law = parse_law({**LAW_DATA, kind: [{**LAW_DATA[kind][0], "allows": ["fixed", "premium"]}]})
+    assert any(
+        decide(casebook.build_facts(case.facts, case.at, law), law).allow != (case.want.decision == "allow")
+        for case in CASES
+    )
