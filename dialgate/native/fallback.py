@@ -66,10 +66,8 @@ def repeated(body: bytes | Raw, depth: int) -> str | None:
 
     Objects nested deeper than `depth` are not checked. Parsers differ in which of two values they use (RFC 8259, 4).
     """
-    # Numbers as text, because Python rejects numbers with thousands of digits.
-    return _repeated(
-        json.loads(bytes(body), object_pairs_hook=_Object, parse_int=str, parse_float=str), depth
-    )
+    # Integers as text, because Python rejects those with thousands of digits.
+    return _repeated(json.loads(bytes(body), object_pairs_hook=_Object, parse_int=str), depth)
 
 
 def _repeated(value: object, depth: int) -> str | None:
@@ -106,7 +104,7 @@ def followed(head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], i
     _refuse_if_no_head(head)
     leaves: list[bytes] = []
     taken = 0
-    while len(leaves) < most and (end := data.find(b"\n", taken)) >= 0:
+    while len(leaves) < most and (end := data.find(b"\n", taken)) != -1:
         line = data[taken : end + 1]
         body = line[_FRAME:-2]
         own = sha256(head + body).digest()
@@ -149,8 +147,8 @@ class Tagger:
         entries = super_count * 256 + 1
         self._words = self._part("H", words, word_count)
         self._directory = self._part("I", directory, entries)
-        self._ranks = self._part("I", ranks, entries) if ranks else None
-        self._tags = self._part("H", tags, number_count) if tags else None
+        self._ranks = self._part("I", ranks, entries if tags else 0)
+        self._tags = self._part("H", tags, number_count if tags else 0)
         with self._part("Q", supers, super_count) as ids:
             self._supers = dict(zip(ids, range(0, super_count * 256, 256), strict=True))
 
@@ -183,9 +181,8 @@ class Tagger:
         return self._tag(at, place - begin) if place < end and words[place] == low else -1
 
     def _tag(self, at: int, before: int) -> int:
-        return 0 if self._tags is None or self._ranks is None else self._tags[self._ranks[at] + before]
+        return self._tags[self._ranks[at] + before] if len(self._tags) else 0
 
     def close(self) -> None:
         for view in (self._words, self._directory, self._ranks, self._tags, self._view):
-            if view is not None:
-                view.release()
+            view.release()

@@ -120,6 +120,18 @@ def test_distinct_returns_what_write_accepts(numbers: list[int]) -> None:
     assert distinct(np.array(numbers, np.uint64)).tolist() == sorted(set(numbers))
 
 
+def test_the_header_states_the_order_of_bytes_the_format_and_the_size_of_a_tag(tmp_path: Path) -> None:
+    numbers = [np.array([1, 2], np.uint64)]
+    for tags, size in ((None, 0), (np.array([5, 6], np.uint16), 2)):
+        write(tmp_path / "set", numbers, meta=b"m", tags=tags)
+        _, order, form, tag_bytes, zero, *_ = HEADER.unpack((tmp_path / "set").read_bytes()[: HEADER.size])
+        assert (order, form, tag_bytes, zero) == (1, FORMAT, size, 0)
+
+
+def test_the_error_for_a_damaged_file_names_the_file_and_the_fault() -> None:
+    assert str(DamagedFile("list.numbers", "not a number set")) == "list.numbers: not a number set"
+
+
 def test_chunks_may_be_empty(tmp_path: Path) -> None:
     chunks = [[], [1], [], [20_000], []]
     write(tmp_path / "set", [np.array(chunk, np.uint64) for chunk in chunks], meta=b"")
@@ -131,6 +143,7 @@ def test_chunks_may_be_empty(tmp_path: Path) -> None:
     [
         ([[2, 1]], None, "the numbers must be strictly ascending"),
         ([[1, 1]], None, "the numbers must be strictly ascending"),
+        ([[1, 3, 2]], None, "the numbers must be strictly ascending"),
         ([[1, 20_000], [20_000]], None, "the numbers must be strictly ascending"),
         ([[1, 20_000], [3]], None, "the numbers must be strictly ascending"),
         ([[1, 20_000], [10_000]], None, "the numbers must be strictly ascending"),

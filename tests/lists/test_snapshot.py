@@ -337,6 +337,33 @@ def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path)
     assert (part.oldest_consulted_at, part.newest_consulted_at) == (FIRST, SECOND)
 
 
+def test_the_version_of_the_longest_matching_area_applies(tmp_path: Path) -> None:
+    contents = msgspec.structs.replace(BY_AREA, coverage=("44", "4420"))
+    announce(tmp_path, add(tmp_path, contents, [441300000001]))
+    snapshot = Snapshot.open(tmp_path)
+    versions = [snapshot.answer("tps", "", number).consulted_at for number in (441300000002, 442000000001)]
+    assert versions == [SECOND, FIRST]
+
+
+def test_a_number_of_a_tagged_full_list_has_the_state_of_its_tag(tmp_path: Path) -> None:
+    states = tuple(
+        State(answer="listed", consultation=at, listed_at=listed) for at, listed in ((0, 1), (1, 2))
+    )
+    contents = msgspec.structs.replace(FULL, states=states)
+    announce(tmp_path, add(tmp_path, contents, [441300000001, 442000000001, 447700000001], [0, 1, 1]))
+    snapshot = Snapshot.open(tmp_path)
+    answers = [
+        snapshot.answer("tps", "", number)
+        for number in (441300000001, 442000000001, 447700000001, 442000000002)
+    ]
+    assert [(answer.answer, answer.consulted_at, answer.listed_at) for answer in answers] == [
+        ("listed", SECOND, 1),
+        ("listed", FIRST, 2),
+        ("listed", FIRST, 2),
+        ("clear", SECOND, 0),
+    ]
+
+
 def test_coverage_without_a_version_counts_as_damage(tmp_path: Path) -> None:
     contents = msgspec.structs.replace(FULL, covered_by=(0,))
     announce(tmp_path, add(tmp_path, contents, [441300000001]))

@@ -42,9 +42,10 @@ GROUPS = (
         (*_CASES, "core/test_entry_into_force"),
     ),
     Group(("dialgate/gate/caller_ids.py",), ("gate/test_caller_ids",)),
+    Group(("dialgate/native/fallback.py",), ("native/test_primitives",)),
     Group(
-        ("dialgate/native/fallback.py", "dialgate/lists/number_set.py", "dialgate/lists/snapshot.py"),
-        ("lists/test_snapshot", "lists/test_number_set", "native/test_primitives"),
+        ("dialgate/lists/number_set.py", "dialgate/lists/snapshot.py"),
+        ("lists/test_snapshot", "lists/test_number_set"),
     ),
     Group(
         ("dialgate/gate/batch.py", "dialgate/gate/facts.py", "dialgate/gate/overlap.py"),
@@ -95,7 +96,6 @@ def main() -> int:
     parser.add_argument("files", nargs="*", help="only these files")
     options = parser.parse_args()
     os.chdir(ROOT)
-    os.environ["DIALGATE_INTERPRETED"] = "1"
     runner.preload()
     survived: list[Mutant] = []
     tried: list[Mutant] = []

@@ -211,6 +211,12 @@ def test_a_name_with_different_escapes_is_the_same(ways: Ways) -> None:
     assert ways.repeated(b"{%b}" % b",".join(b'"n%d":1' % n for n in (*range(100), 3)), 1) == "n3"
     assert ways.repeated(b'{"a":' * 40 + b'{"to":1,"to":2}' + b"}" * 40, 64) == "to"
     assert ways.repeated(b'{"a":' * 40 + b'{"to":1,"to":2}' + b"}" * 40, 40) is None
+    assert ways.repeated(b'{"a":' * 450 + b"1" + b"}" * 450, 64) is None
+
+
+@BOTH
+def test_a_number_may_have_thousands_of_digits(ways: Ways) -> None:
+    assert ways.repeated(b'{"to":%b,"to":1}' % (b"1" * 5_000), 1) == "to"
 
 
 @given(st.binary(max_size=60), st.integers(0, 70))
@@ -293,6 +299,25 @@ def answer(tagger: Callable[[int], int], number: int) -> int | str:
         return tagger(number)
     except IndexError:
         return "nowhere"
+
+
+@BOTH
+def test_the_last_block_of_a_super_block_is_searched(ways: Ways, tmp_path: Path) -> None:
+    number = 255 * BLOCK + 7
+    number_set.write(tmp_path / "set", [np.array([number], np.uint64)], meta=b"")
+    parts = Parts(tmp_path / "set")
+    tagger = ways.Tagger(parts.file, *parts.places)
+    assert (tagger(number), tagger(number + 1)) == (0, -1)
+
+
+@BOTH
+def test_a_block_that_ends_outside_the_words_is_damaged(ways: Ways, tmp_path: Path) -> None:
+    number_set.write(tmp_path / "set", [np.array([255 * BLOCK], np.uint64)], meta=b"")
+    parts = Parts(tmp_path / "set")
+    _, _, directory, *_ = parts.places
+    parts.file[directory + 4 * 256] += 1  # the end of the last block
+    with pytest.raises(IndexError):
+        ways.Tagger(parts.file, *parts.places)(255 * BLOCK)
 
 
 @BOTH
