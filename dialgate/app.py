@@ -185,7 +185,7 @@ class App:
             await self._upkeep.stamp(self._stamper, now)
 
     async def run(self) -> None:
-        """Run upkeep every `_PERIOD` seconds, or at once after a list was copied to this node, until cancelled.
+        """Run upkeep every `_PERIOD` seconds, and at once after a list has been copied to this node. Run until cancelled.
 
         From now on the gate denies if its last complete round is older than `upkeep_stale_seconds`.
         """

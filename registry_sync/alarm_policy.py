@@ -40,7 +40,9 @@ def consultation_alarms(
     L. 5/2018 art. 1 c. 12 requires a consultation every month; one that is `under_way` counts. By DPR 26/2022 art. 5 c. 2
     the operator's enrolment lapses 12 months after the last consultation, even if the stored answers are still valid.
     """
-    since = f"the newest consultation is from {utc(newest)}" if newest else "there was no consultation yet"
+    since = (
+        f"the newest consultation is from {utc(newest)}" if newest else "there has been no consultation yet"
+    )
     if now - newest > settings.consultation_days * DAY and not under_way:
         yield "no_consultation", f"{since}: the law requires one every {settings.consultation_days} days"
     lapses = newest + settings.enrolment_days * DAY

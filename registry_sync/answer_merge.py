@@ -96,9 +96,10 @@ def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCou
 
 
 def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
-    """Return the contents with a corrected date: `new` replaces the same consultation, at index `at`.
+    """Return the contents with the date of the consultation at index `at` corrected. `new` is that consultation with the right date.
 
-    No other consultation may lie between the two dates. Then every number keeps its answer, and only instants change.
+    No other consultation may lie between the old and the new date. This ensures that only times change, and no number's
+    answer.
     """
     wrong = contents.consultations[at].submitted_at
     consultations = (*contents.consultations[:at], new, *contents.consultations[at + 1 :])
@@ -112,7 +113,7 @@ def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
 def merge(old: PublishedAnswers, news: Sequence[AnsweredConsultation]) -> MergedAnswers:
     """Merge consultations into the published answers.
 
-    Raises Refused if the result has more states than a 16-bit tag can number.
+    Raises Refused if the result has more states than a 16-bit tag can represent.
     """
     merged = MergedAnswers(*old, 0, 0, 0)
     for begin in range(0, len(news), MERGE_LIMIT):

@@ -41,7 +41,7 @@ def _folder_of(path: Path, controller: str) -> Path:
     try:
         config = load_gate(path)
     except ConfigError as error:
-        hint = "name dialgate.yaml or registries.yaml with --config, or a folder with --snapshots"
+        hint = "specify dialgate.yaml or registries.yaml with --config, or a folder with --snapshots"
         raise typer.BadParameter(f"{'; '.join(error.problems)}; {hint}", param_hint="--config") from None
     if controller not in config.controllers:
         known = ", ".join(sorted(config.controllers))
@@ -54,7 +54,7 @@ def _folder_of(path: Path, controller: str) -> Path:
 def _receipt(text: str) -> str:
     if not text.strip():
         raise typer.BadParameter(
-            "is empty. Give the registry's receipt; it proves that the registry was consulted"
+            "must not be empty. Give the registry's receipt; it proves that the registry was consulted"
         )
     return text.strip()
 
@@ -73,7 +73,7 @@ Request = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="Request file: a .txt with one national number on each line, or a .zip of it.",
+        help="Request file: a .txt with one national number on each line, or a .zip that contains it.",
     ),
 ]
 Answer = Annotated[

@@ -76,7 +76,7 @@ def status(*, registries: RegistriesPath = DEFAULT_REGISTRIES, as_json: AsJson =
         show_json({"last_run": last, "packages": packages, "held": holds})
     else:
         if last is None:
-            refuse("there was no run yet. Start one with registry-sync run --once", as_json=False)
+            refuse("there has been no run yet. Start one with registry-sync run --once", as_json=False)
         else:
             _show_run(last, as_json=False)
         _show_packages(packages)

@@ -90,7 +90,9 @@ def release(
     Example: registry-sync release 0a1b2c3d4e5f --actor maria
     """
     if not actor.strip():
-        raise typer.BadParameter("is empty; name the person who releases the hold", param_hint="--actor")
+        raise typer.BadParameter(
+            "must not be empty. Give the name of the person who releases the hold", param_hint="--actor"
+        )
     with reporting(as_json=as_json):
         hold = nightly_job.approve(target(registries, snapshots).folder, id_, actor)
     if as_json:

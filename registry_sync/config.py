@@ -31,14 +31,17 @@ COUNTRY_OF: Final = {"tps": "44", "tps_spaced": "44", "us_dnc": "1"}
 
 
 class Patience(Strict, frozen=True, kw_only=True):
-    """Timeouts and retries of a transfer. The delay doubles after each attempt. The actual delay is random, between half of this value and the whole."""
+    """Timeouts and retries of a transfer. The delay doubles after each attempt.
+
+    The actual delay is random, between half of this value and the full value.
+    """
 
     timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60
     """Timeout for a response, in seconds."""
     transfer_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 3600
     """Timeout for the transfer of one file, in seconds."""
     attempts: Annotated[int, Meta(ge=1, le=20)] = 4
-    """Total attempts after transient failures, such as a broken connection or a busy server."""
+    """Maximum number of attempts, including the first, in case of transient failures such as a broken connection or a busy server."""
     retry_seconds: Annotated[float, Meta(gt=0, le=600)] = 2
     """Delay before the second attempt, in seconds."""
 
@@ -131,9 +134,9 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     consultation_days: Annotated[int, Meta(ge=1, le=366)] = 30
     """Days without a consultation after which there is an alarm (L. 5/2018 art. 1 c. 12)."""
     enrolment_days: Annotated[int, Meta(ge=1, le=3650)] = 365
-    """Days after the last consultation at which the registry cancels your enrolment (D.P.R. 26/2022 art. 5 c. 2)."""
+    """Days without a consultation after which the registry cancels your enrolment (D.P.R. 26/2022 art. 5 c. 2)."""
     enrolment_warning_days: Annotated[int, Meta(ge=1, le=365)] = 60
-    """Days before the enrolment is cancelled at which the alarm starts."""
+    """The alarm begins this many days before the enrolment is cancelled."""
     files_days: Annotated[int, Meta(ge=15, le=3650)] = 60
     """Days for which the numbers of an ended package are kept."""
     receipts_days: Annotated[int, Meta(ge=730, le=36_500)] = 1830
@@ -154,7 +157,7 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
     max_age_days: Annotated[int, Meta(ge=1, le=366)]
     """Days for which a version may be used."""
     warning_days: Annotated[int, Meta(ge=0, le=365)] = 3
-    """Days before a version becomes too old at which the alarm starts."""
+    """The alarm begins this many days before a version becomes too old."""
     max_added: Percent = 10
     """Percentage of an area that may be added at once without a release by two people."""
     max_removed: Percent = 10
@@ -173,7 +176,7 @@ class Registries(Strict, frozen=True, kw_only=True):
     every_minutes: Annotated[float, Meta(gt=0, le=1440)] = 30
     """Minutes between runs of `registry-sync run` without `--once`."""
     next_run_hours: Hours = 24
-    """Hours until the next run, for the alarm `expiring`: a number has no answer valid until then, and no query that will give one in time."""
+    """Hours until the next run. The alarm `expiring` is raised if a number has no answer that is valid until then, and no query that will return one in time."""
     textfile: str = ""
     """Metrics file for the node exporter, for example `/var/lib/node_exporter/registry_sync.prom`."""
     pushgateway: str = ""
@@ -298,7 +301,7 @@ def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, 
     if asked.controller not in gate.controllers:
         yield f"unknown controller. Known controllers: {', '.join(sorted(gate.controllers))}"
     if asked.registry not in validity:
-        yield f"no country file names this registry. Known registries: {', '.join(sorted(validity))}"
+        yield f"no country file contains this registry. Known registries: {', '.join(sorted(validity))}"
     elif asked.look_ahead_hours * HOUR >= validity[asked.registry]:
         yield (
             "look_ahead_hours must be less than the validity of an answer; otherwise every run would submit every number"
@@ -309,7 +312,7 @@ def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, 
 
 def _full_list_problems(listed: FullListRegistry) -> Iterator[str]:
     if not listed.coverage:
-        yield "coverage is empty; name at least one prefix"
+        yield "coverage is empty; add at least one prefix"
     country = COUNTRY_OF[listed.format]
     for prefix in listed.coverage:
         if not prefix.startswith(country):
@@ -318,15 +321,15 @@ def _full_list_problems(listed: FullListRegistry) -> Iterator[str]:
             yield f"coverage {prefix!r} must be 1 and an area code, for example 1407"
     for shorter in listed.coverage:
         if any(other != shorter and other.startswith(shorter) for other in listed.coverage):
-            yield f"coverage {shorter!r} contains another of the prefixes; keep one"
+            yield f"coverage {shorter!r} includes another prefix; remove one of them"
     if len(set(listed.coverage)) < len(listed.coverage):
-        yield "coverage names a prefix twice"
+        yield "coverage contains a prefix twice; remove one of them"
 
 
 def _source_problems(source: Source, folder: Path, *, both_ways: bool) -> Iterator[str]:
     if not isinstance(source, HttpsSource):
         if both_ways and not source.outbox:
-            yield "outbox is missing; name a folder for packages"
+            yield "outbox is missing; set it to a folder for packages"
         if source.outbox and source.outbox.rstrip("/") == source.inbox.rstrip("/"):
             yield "outbox and inbox must be different folders; otherwise packages would be read as answers"
     if isinstance(source, SftpSource):
@@ -355,7 +358,7 @@ def _secret_problems(name: str, path: Path) -> Iterator[str]:
 
 
 def secret(source: Source, folder: Path) -> str:
-    """Return the password or token of a source, or an empty text if none is configured. Raises OSError."""
+    """Return the password or token of a source, or an empty string if none is configured. Raises OSError."""
     for name in ("password_file", "token_file"):
         if value := getattr(source, name, ""):
             return (folder / value).read_text("utf-8").strip()

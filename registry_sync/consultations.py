@@ -1,4 +1,4 @@
-"""The consultation record of a query to a registry and its answer."""
+"""The record of a consultation, built from the query to a registry and the registry's answer."""
 
 from hashlib import sha256
 

@@ -142,7 +142,7 @@ def _follow_changes(version: Instant, files: list[File]) -> list[File]:
 def describe_gap(prefix: str, end: Instant, unreachable: list[File]) -> str:
     first = min(unreachable, key=lambda file: file.version)
     if not end:
-        return f"{first.name}: changes without a full file of area {prefix}. Get a full file"
+        return f"{first.name}: there is no full file for the changes of area {prefix}. Get a full file"
     return f"{first.name}: a gap in the changes of area {prefix} after {utc(end)}. Get a full file"
 
 

@@ -208,7 +208,7 @@ class Cycle:
             before = self._entry()
             if (before.sha256 if before else "") != (old.sha256 if old else ""):
                 raise Refused(
-                    f"{self._settings.registry}: another import published in the meantime. Run this command again"
+                    f"{self._settings.registry}: another import has published in the meantime. Run this command again"
                 )
             entry = publication.write_set(self._target.folder, contents, chunks, None)
             version = publication.publish_entry(self._target, entry, self._clock()).version
@@ -227,7 +227,7 @@ class Cycle:
         old = [prefix for prefix in self._settings.coverage if now - versions.get(prefix, 0) > limit]
         if old:
             shown = ", ".join(old[:SHOWN]) + (f" and {len(old) - SHOWN} more" if len(old) > SHOWN else "")
-            age = f"the oldest version is of {utc(oldest)}" if oldest else "some have no version yet"
+            age = f"the oldest version is from {utc(oldest)}" if oldest else "some have no version yet"
             self._alarm("version_old", f"areas {shown}: {age}. Get new files")
         entry = self._entry()
         return msgspec.structs.replace(

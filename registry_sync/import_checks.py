@@ -42,9 +42,10 @@ def refuse_expired(valid_until: Instant, now: Instant) -> None:
 def already_imported(
     new: Consultation, earlier: Sequence[Consultation], *, same_answer: bool
 ) -> Consultation | None:
-    """Return the earlier import of the same consultation, if any. Raise Refused if it was imported under another date.
+    """Return the earlier import of the same consultation, if any. Raise Refused if it was imported with a different date.
 
-    With `same_answer` the operator states that a new query has its own receipt but got exactly the same answer.
+    With `same_answer` the operator states that a new query has its own receipt but got exactly the same answer as an earlier
+    query.
     """
     for known in earlier:
         same_text = known.answer_sha256 == new.answer_sha256
@@ -92,7 +93,7 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     """Return the index in `earlier` of the consultation `new`, which was imported with a wrong date.
 
     Raises Refused if `earlier` does not contain it. Also raises Refused if another consultation lies between the two dates,
-    because the answers were then merged in the wrong order.
+    because in that case the answers were merged in the wrong order.
     """
     same = [
         at
@@ -101,7 +102,7 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     ]
     if not same:
         raise Refused(
-            f"no answer with these contents was imported under receipt {new.receipt}; there is nothing to correct"
+            f"no answer with these contents was imported with receipt {new.receipt}; there is nothing to correct"
         )
     misdated = earlier[same[0]]
     first, last = sorted((misdated.submitted_at, new.submitted_at))
@@ -110,13 +111,13 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     if between:
         raise Refused(
             f"the consultation with receipt {between[0]} lies between the two dates, so the answers were merged in the"
-            " wrong order. Roll back to before both and import them with the right dates"
+            " wrong order. Roll back to a publication before both, and import them with the right dates"
         )
     return same[0]
 
 
 def answer_change_problem(turned: int, known: int, max_change: float, few: int = FEW) -> str:
-    """Return the reason why two people must release the answers before publication, or an empty text.
+    """Return the reason why two people must release the answers before publication, or an empty string if they need not.
 
     `max_change` is a percentage of `known`, the numbers that had an answer before.
     """
@@ -129,7 +130,10 @@ def answer_change_problem(turned: int, known: int, max_change: float, few: int =
 
 
 def list_size_problem(added: int, removed: int, before: int, max_added: float, max_removed: float) -> str:
-    """Return the reason why two people must release a full list, or an empty text. Limits are percentages of `before`."""
+    """Return the reason why two people must release a full list, or an empty string if they need not.
+
+    Limits are percentages of `before`.
+    """
     for what, count, limit in (("removed", removed, max_removed), ("added", added, max_added)):
         if before >= FEW and count * 100 > limit * before:
             return f"{count:,} of {before:,} numbers would be {what}, more than {limit:g} %. Check that the file is complete"

@@ -73,7 +73,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def current_manifest(folder: Path) -> Manifest:
-    """Return the folder's manifest, or an empty one. Raises DamagedFile."""
+    """Return the folder's manifest, or an empty manifest if it has none. Raises DamagedFile."""
     try:
         return read_manifest(folder)
     except SnapshotMissing:

@@ -1,4 +1,4 @@
-"""The numbers on a controller's call lists that a campaign covered by the registry may call soon."""
+"""The numbers on a controller's call lists that may be called soon by a campaign that the registry covers."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta

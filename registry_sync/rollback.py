@@ -149,7 +149,7 @@ def roll_back(target: PublishTarget, version: str, now: Instant) -> tuple[Manife
     changes = differences(target.folder, present, earlier)
     subject = ("rollback", "", present.version, earlier.version)
     if freed := sum(difference.freed for difference in changes):
-        why = f"going back from {present.version} to {earlier.version} would free {freed:,} numbers"
+        why = f"going back from {present.version} to {earlier.version} would permit calls to {freed:,} listed numbers"
         release_holds.require_release(target.folder, subject, why, now)
     manifest = publication.republish(target, earlier, now)
     release_holds.remove_hold(target.folder, subject)

@@ -34,7 +34,9 @@ class Pull(Struct, frozen=True, kw_only=True):
 
 
 async def pull(source: Source, target: PublishTarget, key: str, now: Instant) -> Pull:
-    """Update the local copy. `key` is the public key that must have signed the manifest; empty: no signature is required.
+    """Update the local copy.
+
+    `key` is the public key that must have signed the manifest; if it is empty, no signature is required.
 
     Raises Refused, DamagedFile, SourceFailed, OSError. In these cases the local publication is unchanged.
     """
@@ -68,7 +70,7 @@ async def _manifest(source: Source, folder: Path, key: str) -> Manifest:
         raise Refused("the remote manifest is not signed with the key in --key; nothing was copied")
     for entry in manifest.files:
         if "/" in entry.file or not entry.file.endswith(publication.SUFFIX):
-            raise Refused("the remote manifest names a file that is not a number set")
+            raise Refused("the remote manifest lists a file that is not a number set")
     return manifest
 
 

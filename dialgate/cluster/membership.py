@@ -1,6 +1,6 @@
 """The gates that share a store: their configuration and version, and the leader of each exclusive task.
 
-A node is outdated while another live node has a configuration or version that was first seen later. The comparison
+A node is outdated while another live node has a configuration or version that was first seen after its own. The comparison
 leaves out the settings that differ between nodes (name, folders, ports, log).
 """
 

@@ -27,7 +27,7 @@ class Decisions(Struct, frozen=True):
 
 
 class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisions"):
-    """The decisions about a number (E.164), newest first; arguments as in `Inquiry.about`."""
+    """A question for the decisions about a number (E.164), newest first. The fields are the arguments of `Inquiry.about`."""
 
     number: str
     sees: Visibility
@@ -36,33 +36,40 @@ class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisio
 
 
 class FindDecision(Question[list[FoundDecision]], frozen=True, tag="decision"):
-    """One decision, or an empty list."""
+    """A question for one decision. The answer is an empty list if the asked gate does not have it."""
 
     id: str
     sees: Visibility
 
 
 class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
-    """The outcomes reported to this gate for these decisions, even if a different gate made them."""
+    """A question for the outcomes of these decisions that were reported to the asked gate.
+
+    A different gate may have made the decisions.
+
+    """
 
     decisions: list[str]
 
 
 class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
-    """The controller and the called number (E.164) of a decision of this gate, or an empty list."""
+    """A question for the controller and the called number (E.164) of a decision.
+
+    The answer is an empty list if the asked gate did not make it.
+    """
 
     decision: str
 
 
 class FindPersonalData(Question[Share], frozen=True, tag="person"):
-    """The personal data that this gate alone holds about a controller's number (E.164)."""
+    """A question for the personal data that the asked gate alone holds about a number (E.164) of a controller."""
 
     controller: str
     number: str
 
 
 class PlaceHold(Question[bool], frozen=True, tag="hold"):
-    """A legal hold to place. The answer is True unless the number (E.164) was already on hold."""
+    """A request to place a legal hold. The answer is True unless the number (E.164) was already on hold."""
 
     number: str
     at: Instant
@@ -71,7 +78,7 @@ class PlaceHold(Question[bool], frozen=True, tag="hold"):
 
 
 class LiftHold(Question[bool], frozen=True, tag="lift"):
-    """A legal hold to lift. The answer is whether the number (E.164) was on hold."""
+    """A request to lift a legal hold. The answer says whether the number (E.164) was on hold."""
 
     number: str
     at: Instant
@@ -80,11 +87,14 @@ class LiftHold(Question[bool], frozen=True, tag="lift"):
 
 
 class ListHolds(Question[list[PlaceHold]], frozen=True, tag="holds"):
-    """The legal holds in force, each as the question that places it."""
+    """A question for the legal holds in force. Each is returned as the `PlaceHold` that places it."""
 
 
 class ReadListFile(Question[bytes], frozen=True, tag="list"):
-    """Up to `most` bytes of a call list's file; empty if the file is missing or ends before `offset`."""
+    """A question for up to `most` bytes of a call list's file.
+
+    The answer is empty if the file is missing or ends before `offset`.
+    """
 
     file: str
     offset: Annotated[int, Meta(ge=0)]
@@ -92,7 +102,10 @@ class ReadListFile(Question[bytes], frozen=True, tag="list"):
 
 
 class RemoveFromLists(Question[list[str]], frozen=True, tag="erase"):
-    """A number (E.164) to remove from the call lists here, unless it is on hold. The answer names the lists it was on."""
+    """A request to remove a number (E.164) from the asked gate's call lists, unless it is on hold.
+
+    The answer names the lists that contained it.
+    """
 
     controller: str
     number: str

@@ -42,21 +42,23 @@ class SharedHolds:
         )
 
     def _place(self, change: PlaceHold) -> bool:
-        """Place a hold, unless one was lifted since the request: a replayed request must change nothing."""
+        """Place a hold, unless one has been lifted since the request: a replayed request must change nothing."""
         if self._holds.find(change.number) is not None:
             return False
         if any(hold.lifted_at >= change.at for hold in self._holds.all()):
-            raise HoldRefused("a hold was lifted here after this one was placed. Place it again")
+            raise HoldRefused(
+                "this request is older than the last hold that was lifted here. Place the hold again"
+            )
         self._holds.add(change.number, at=change.at, by=change.by, reason=change.reason)
         return True
 
     def _lift(self, change: LiftHold) -> bool:
-        """Lift a hold, unless it was placed since the request: a replayed request must change nothing."""
+        """Lift a hold, unless it has been placed since the request: a replayed request must change nothing."""
         hold = self._holds.find(change.number)
         if hold is None:
             return False
         if hold.at > change.at:
-            raise HoldRefused("the hold was placed here after this lift. Lift it again")
+            raise HoldRefused("this request is older than the hold. Lift the hold again")
         self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
         return True
 

@@ -1,4 +1,4 @@
-"""Warnings about gaps in a valid configuration. `dialgate config check` prints them; a gate starts in spite of the gaps."""
+"""Warnings about gaps in a valid configuration. `dialgate config check` prints them; a gate starts despite the gaps."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
                 for name in sorted(missing)
             )
         found += (
-            f"campaign {line.campaign.id}: no hours apply to it, so it may call by night; name a code in `adheres_to`, or set "
+            f"campaign {line.campaign.id}: no hours apply to it, so it may call by night; add a code of conduct to `adheres_to`, or set "
             f"the operator's hours in the country file of {line.home}"
             for line in lines
             if not binding(config.laws[line.home], line, now).hours
@@ -46,7 +46,7 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
 
 
 def open_always(config: Config, now: Instant) -> list[str]:
-    """Return the campaigns whose hours permit calls at any time."""
+    """Return the campaigns whose hours permit calls around the clock."""
     return [
         name
         for name, line in config.lines.items()
@@ -63,7 +63,7 @@ def _draft_warnings(config: Config) -> Iterator[str]:
         if line.dial_region in config.drafts:
             yield (
                 f"campaign {name}: its dial_region is {line.dial_region}, whose country file is a draft, so every such call "
-                f"is denied with law.draft; name {line.dial_region} in `accept_drafts` to use the file as it is"
+                f"is denied with law.draft; add {line.dial_region} to `accept_drafts` to use the file as it is"
             )
 
 
@@ -75,7 +75,7 @@ def _lacks(config: Config, controller: str, contact: str) -> Iterator[str]:
 
 
 def closes(law: Law, line: Line, now: Instant) -> bool:
-    """Return whether some hours that bind the campaign do not permit calls at any time."""
+    """Return whether any of the hours that bind the campaign forbid calls at some times."""
     return not all(map(_never_closes, binding(law, line, now).hours))
 
 
@@ -109,7 +109,7 @@ def _read_consulted(path: Path) -> tuple[Consulted, list[str]]:
     if raw is None or not isinstance(data, dict):
         why = f" ({problems[0]})" if problems else ""
         return frozenset(), [
-            f"{path.name} cannot be read{why}; name the nightly job's file with --registries"
+            f"{path.name} cannot be read{why}; specify the nightly job's file with --registries"
         ]
     pairs = [
         (name, entry)

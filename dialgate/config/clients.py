@@ -32,7 +32,7 @@ class Client(Strict, frozen=True, kw_only=True):
     key_sha256_file: str = ""
     """File with the SHA-256 of the key. Use it instead of `key_sha256`."""
     sources: tuple[str, ...] = ()
-    """Networks (CIDR) that identify a client which cannot send a key. Two clients may not share an address. Do not name an address of this host if a reverse proxy on it adds no `X-Forwarded-For`: every request through the proxy would get this client's scopes. A request with that header needs a key. `config check` warns about such an address if the client has other scopes than `check`."""
+    """Networks (CIDR) that identify a client which cannot send a key. Two clients may not share an address. Do not use an address of this host if a reverse proxy on it does not add `X-Forwarded-For`: every request through the proxy would get this client's scopes. A request with that header needs a key. `config check` warns about such an address if the client has other scopes than `check`."""
 
 
 # Substitutes for unreadable required settings, so that the others can be checked. They cause no further faults.
@@ -54,12 +54,12 @@ class ClientIndex:
         names: set[str] = set()
         for client in clients:
             if client.name in names:
-                self._report(client, "is defined twice; give every client its own name")
+                self._report(client, "is defined twice; give each client a unique name")
             names.add(client.name)
             self._check(client, controllers)
             self._add(client, folder)
         self.faults.extend(
-            f"client {one.name}: source {mine} overlaps {theirs} of client {other.name}; an address identifies one client"
+            f"client {one.name}: source {mine} overlaps {theirs} of client {other.name}; an address can identify only one client"
             for (mine, one), (theirs, other) in combinations(self.networks, 2)
             if one is not other and mine.overlaps(theirs)
         )
@@ -71,7 +71,7 @@ class ClientIndex:
         if not (client.key_sha256 or client.key_sha256_file or client.sources):
             self._report(client, "has neither a key nor a source address; set `key_sha256` or `sources`")
         if client.key_sha256 and client.key_sha256_file:
-            self._report(client, "has key_sha256 and key_sha256_file; keep one")
+            self._report(client, "has both key_sha256 and key_sha256_file; remove one of them")
         for fault in missing_controllers(client.controllers, controllers):
             self._report(client, fault)
 
@@ -128,7 +128,7 @@ def _read_key(client: Client, folder: Path) -> str:
         try:
             digest = (folder / client.key_sha256_file).read_text("ascii").strip()
         except FileNotFoundError:
-            raise ValueError(f"cannot read {client.key_sha256_file}; make it with `dialgate key`") from None
+            raise ValueError(f"cannot read {client.key_sha256_file}; create it with `dialgate key`") from None
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", "") or "it is not a text file"
             raise ValueError(f"cannot read {client.key_sha256_file}: {why}") from None

@@ -28,7 +28,7 @@ class NotKept(Exception):
 
 
 def keep(folder: Path, config: Config) -> None:
-    """Write a configuration to the archive. The files are on disk on return. Raises `OSError`.
+    """Write a configuration to the archive, and sync it to disk. Raises `OSError`.
 
     Call it before the first decision, so that every decision can be explained later.
     """

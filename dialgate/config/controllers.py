@@ -73,7 +73,7 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     officer: str = ""
     """The data protection officer and how to reach them. Access reports show it (GDPR art. 13(1)(b))."""
     traits: tuple[str, ...] = ()
-    """What else the controller is, from the country's `traits`: for example a publisher, or a firm above a threshold of the law."""
+    """Other properties of the controller, from the country's `traits`. For example, it is a publisher, or a firm above a legal threshold."""
 
 
 # Substitutes for unreadable required settings, so that the others can be checked. They cause no further faults.
@@ -109,7 +109,7 @@ def build_lines(
     for controller in controllers:
         for campaign in controller.campaigns:
             if campaign.id in lines:
-                faults.append(f"campaign {campaign.id}: is defined twice; give every campaign its own id")
+                faults.append(f"campaign {campaign.id}: is defined twice; give each campaign a unique id")
             found = [*_campaign_faults(campaign, laws), *_caller_id_faults(controller, campaign)]
             faults.extend(f"campaign {campaign.id}: {fault}" for fault in found)
             lines[campaign.id] = _line(controller, campaign)
@@ -164,7 +164,7 @@ def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[st
         if value not in phone.COUNTRIES and (value or key == "trunk_country"):
             yield f"{key} {explain_country(value)}"
     if not campaign.caller_ids:
-        yield "caller_ids is empty; name the numbers that its calls may present"
+        yield "caller_ids is empty; add the numbers that its calls may present"
     if campaign.starts is not None and campaign.ends is not None and campaign.ends < campaign.starts:
         yield f"ends on {campaign.ends}, before it starts"
     for law in laws:
@@ -174,4 +174,4 @@ def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[st
         if campaign.sector:
             yield f"sector {campaign.sector!r} is not one of the sectors of {names}"
         elif campaign.purpose in _OFFERS:
-            yield f"sale and advertising need a sector, one of {names}"
+            yield f"a campaign for sale or advertising needs a sector, one of {names}"

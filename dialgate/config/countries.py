@@ -45,7 +45,10 @@ def explain_country(value: str) -> str:
 
 
 def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: bool) -> Iterator[str]:
-    """Yield a sentence if `country` has no law. `whole`: all files in `folder` are valid; an invalid one could define the law."""
+    """Yield a sentence if `country` has no law.
+
+    `whole`: whether all files in `folder` are valid; an invalid file could define that law.
+    """
     if country in laws:
         return
     meant = _MISTAKEN.get(country.upper(), country.upper())

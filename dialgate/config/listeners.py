@@ -38,11 +38,11 @@ class Limits(Strict, frozen=True, kw_only=True):
     read_seconds: Seconds = 10
     """Maximum seconds until a request has arrived completely."""
     idle_seconds: Seconds = 90
-    """Seconds for which an idle connection is kept open. Set more seconds than in your dialer."""
+    """Seconds for which an idle connection is kept open. Set it higher than the idle timeout of your dialer."""
     connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
     """Maximum number of HTTP connections to one process. It is lower if the system allows fewer open files."""
     streams: Annotated[int, Meta(ge=1, le=10_000)] = 32
-    """Maximum number of check streams of one client at one process. The same limit applies separately to revocation streams."""
+    """Maximum number of check streams per client and process. The same limit applies separately to revocation streams."""
     lookups_an_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     """Maximum number of different telephone numbers that a client may look up in an hour, in the ledger or by `simulate`."""
 
@@ -149,7 +149,7 @@ def sip_faults(sip: Sip | None, sources: Mapping[str, Sequence[str]]) -> Iterato
         if sip and [other.client for other in sip.trunks].count(trunk.client) > 1:
             yield f"{place}: is defined twice; keep one"
         if not trunk.contacts:
-            yield f"{place}: contacts is empty; name the destinations of its calls"
+            yield f"{place}: contacts is empty; add the destinations of its calls"
         for contact in trunk.contacts:
             if not _CONTACT.fullmatch(contact):
                 yield f"{place}: contact {contact!r} is not of the form sip:{{number}}@trunk.example:5060;transport=udp"

@@ -145,9 +145,11 @@ class _Reader:
                 self.laws_whole = False
                 continue
             if law.country in laws:
-                self.problems.append(f"{self._displayed_path(path)}: a second law for {law.country}")
+                self.problems.append(
+                    f"{self._displayed_path(path)}: another file already contains the law of {law.country}"
+                )
             self.problems += (
-                f"{self._displayed_path(path)}: {other.country} covers {region} too; remove it from the `regions` of one"
+                f"{self._displayed_path(path)}: {other.country} covers {region} too; remove it from the `regions` of one file"
                 for other in laws.values()
                 for region in law.covered
                 if region in other.covered and other.country != law.country
@@ -174,10 +176,10 @@ class _Reader:
                 continue
             name = self._displayed_path(path)
             if read.id in controllers:
-                self.problems.append(f"{name}: a second controller {read.id}")
+                self.problems.append(f"{name}: another file already defines the controller {read.id}")
             if read.country in self.drafts:
                 self.problems.append(
-                    f"{name}: the country file of {read.country} is a draft; name {read.country} in `accept_drafts` "
+                    f"{name}: the country file of {read.country} is a draft; add {read.country} to `accept_drafts` "
                     "of dialgate.yaml to use it"
                 )
             elif read.country != NO_COUNTRY:
@@ -193,7 +195,7 @@ class _Reader:
         return controllers
 
     def _note_refused(self, path: Path) -> None:
-        """Note the id in an invalid file, so that clients that refer to this id are not reported as well."""
+        """Remember the id in an invalid file, so that clients that refer to it are not reported as well."""
         with suppress(OSError):
             if found := _ID.search(path.read_bytes()):
                 self.refused_controllers.add(found[1].decode("utf-8", "replace"))
@@ -201,7 +203,7 @@ class _Reader:
         self.controllers_whole = False
 
     def _webhooks(self, folder: Path) -> dict[str, Profile]:
-        """Return the profiles by id; empty if the folder does not exist."""
+        """Return the webhook profiles by id. There are none if the folder does not exist."""
         profiles: dict[str, Profile] = {}
         for path in self._files(folder) if folder.is_dir() else []:
             loaded = self._load(path)
@@ -218,7 +220,7 @@ class _Reader:
                 self.problems.extend(f"{name}: {problem}" for problem in error.problems)
                 continue
             if profile.id in profiles:
-                self.problems.append(f"{name}: a second profile {profile.id}")
+                self.problems.append(f"{name}: another file already defines the profile {profile.id}")
             profiles[profile.id] = profile
         return profiles
 
@@ -236,7 +238,7 @@ class _Reader:
         for hook in settings.subscribers:
             faults = [*clients.missing_controllers(hook.controllers, self._ids(controllers))]
             if names.count(hook.name) > 1:
-                faults.append("is defined twice; give every subscriber its own name")
+                faults.append("is defined twice; give each subscriber a unique name")
             faults += filter(None, [webhook_targets.fault_of(hook)])
             try:
                 secret = (self.folder / hook.secret_file).read_text("ascii")

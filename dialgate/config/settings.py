@@ -27,13 +27,13 @@ class SharedStore(Strict, frozen=True, kw_only=True):
     name: Name = "dialgate"
     """Prefix of dialgate's keys in Redis."""
     replicas: Annotated[int, Meta(ge=0, le=16)] = 0
-    """Number of replicas that must have a write before it is acknowledged: a ledger entry on disk, an attempt in memory."""
+    """Number of replicas that must receive a write before it is acknowledged. A ledger entry must be on their disks, an attempt only in their memory."""
     patience: Seconds = 1
     """Maximum seconds of one round trip. If it takes longer, checks are denied. A ledger entry may take two seconds more, because Redis may sync only once a second."""
 
 
 class Settings(Strict, frozen=True, kw_only=True):
-    """The settings of a gate. Relative paths start from the folder of this file."""
+    """The settings of a gate. Paths are relative to the folder of this file."""
 
     data: str = "../.data"
     """Folder of all persistent data, on a local disk. One gate per folder."""
@@ -99,7 +99,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     timestamp_url_file: str = ""
     """File that contains the URL of the authority. Use it instead of `timestamp_url` for a URL with a password."""
     timestamp_roots: str = ""
-    """PEM file with the root certificates of the authority. A time stamp under another root is discarded."""
+    """PEM file with the root certificates of the authority. A time stamp that does not chain to one of them is discarded."""
     timestamp_seconds: Seconds = 3_600
     """Seconds between two time stamps."""
     log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1
@@ -117,7 +117,7 @@ class Settings(Strict, frozen=True, kw_only=True):
 def faults(settings: Settings) -> Iterator[str]:
     """Yield a sentence for each contradiction between settings."""
     if settings.listen.tls_key and not settings.listen.tls_certificate:
-        yield "listen: tls_key without tls_certificate; the gate would speak plain HTTP"
+        yield "listen: tls_key is set without tls_certificate, so the gate would use plain HTTP; set both"
     yield from sip_faults(settings.sip, {client.name: client.sources for client in settings.clients})
     if settings.workers > 1 and settings.store is None:
         yield f"workers: {ONE_PROCESS}"

@@ -39,7 +39,7 @@ class Shipping(Strict, frozen=True, kw_only=True):
     credentials_file: str = ""
     """File in the format of `aws configure`, readable only by its owner. Default: the environment's `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the machine's role."""
     at_once: bool = False
-    """Whether full files are shipped before they are packed. They arrive sooner, but are six times as large."""
+    """Whether full files are shipped before they are packed. They then arrive earlier, but are six times as large."""
     stream: StreamTo | None = None
     """The Redis Streams that get every record."""
     textfile: str = ""

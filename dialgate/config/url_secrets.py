@@ -29,7 +29,7 @@ def _faults(place: str, value: Any) -> Iterator[str]:
         for name, item in value.items():
             inner = f"{place}.{name}" if place else str(name)
             if isinstance(item, str) and _SECRET.match(item):
-                yield f"{inner} holds a password. {_advice(str(name), value)}"
+                yield f"{inner} contains a password. {_advice(str(name), value)}"
             else:
                 yield from _faults(inner, item)
     elif isinstance(value, (list, tuple)):
@@ -40,4 +40,4 @@ def _faults(place: str, value: Any) -> Iterator[str]:
 def _advice(name: str, siblings: Mapping[str, Any]) -> str:
     if f"{name}_file" not in siblings:
         return "This setting does not accept credentials: remove them"
-    return f"Put the URL into a file that only the gate can read, and name that file in `{name}_file`"
+    return f"Put the URL into a file that only the gate can read, and set `{name}_file` to its path"

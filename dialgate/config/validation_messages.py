@@ -56,7 +56,7 @@ _RULES: Final = tuple(
         (r"Expected `datetime` with a timezone component", f"must be {TYPES['datetime']}"),
         (r"Invalid RFC3339 encoded datetime", f"must be {TYPES['datetime']}"),
         (r"Invalid RFC3339 encoded date", "must be a day that exists, as in 2026-11-24"),
-        (r"Invalid (?:enum )?value .*", "must be one of the values allowed"),
+        (r"Invalid (?:enum )?value .*", "must be one of the permitted values"),
     )
 )
 _TYPE: Final = re.compile(r"Expected `([\w |]+)`, got `(\w+)`")

@@ -31,8 +31,8 @@ def _proxied_clients(config: Config) -> Iterator[str]:
             yield (
                 f"client {client.name}: source {network} covers this host or a trusted proxy. Every request through a"
                 " reverse proxy there that adds no X-Forwarded-For or Forwarded header has the client's scopes"
-                f" ({scopes}). Let the proxy add the header (then a key is needed) and name the proxy in"
-                " listen.trusted_proxies, or give the client a key, or name only addresses of other hosts"
+                f" ({scopes}). Configure the proxy to add the header (then a key is needed)"
+                " and add the proxy to listen.trusted_proxies, or give the client a key, or use only addresses of other hosts"
             )
 
 

@@ -79,7 +79,7 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
 
 
 def parse_profile(data: Any) -> Profile:
-    """Return the profile in parsed YAML. Raises `WebhookError`."""
+    """Return the profile that `data` (parsed YAML) defines. Raises `WebhookError`."""
     try:
         profile = msgspec.convert(data or {}, Profile)
     except msgspec.ValidationError as error:
@@ -98,7 +98,7 @@ def _problems(profile: Profile) -> Iterator[str]:
             if not _PLACE.fullmatch(place):
                 yield f"{field}: {place!r} is not of the form body.NAME, query.NAME or =TEXT"
         if not profile.places(field) and field in _NEEDED:
-            yield f"{field}: name at least one place"
+            yield f"{field}: specify at least one place"
     if any(place.startswith("=") for place in profile.places("to")):
         yield "to: the called number cannot be a constant (=TEXT); use body.NAME or query.NAME"
     for name in ("allow", "deny", "retry"):
@@ -113,7 +113,7 @@ def _reply_problems(reply: Reply) -> Iterator[str]:
     if reply.form and not (
         isinstance(reply.body, dict) and all(isinstance(v, str) for v in reply.body.values())
     ):
-        yield "with `form: true`, `body` must be an object of texts"
+        yield "with `form: true`, `body` must be an object whose values are strings"
     for hole in _holes(reply.body):
         if hole not in VALUES:
             yield f"{{{hole}}} is not one of {', '.join(VALUES)}"

@@ -23,7 +23,7 @@ class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An endpoint that receives each revocation and each lifting of a revocation."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-    """Stable name. The gate stores under this name how far revocations were delivered."""
+    """Stable name. The gate stores its delivery position under this name."""
     url: str
     """URL to which messages are posted. It must use https or be on this machine."""
     controllers: tuple[str, ...]
@@ -37,7 +37,7 @@ class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["webhook", "vicidial", "goautodial"] = "webhook"
     """`webhook`, or the type of a dialer to whose do-not-call list the numbers are added: `vicidial` (`…/non_agent_api.php`) or `goautodial` (goAPIv2)."""
     user: str = ""
-    """For a dialer: a user with the right to add to its list. In VICIdial: level 8."""
+    """For a dialer: a user who may add numbers to its list. In VICIdial: level 8."""
     cut: Annotated[str, Meta(pattern="^[0-9]{0,4}$")] = ""
     """For a dialer: leading digits to remove because the dialer's leads do not have them, for example `39`."""
     campaigns: dict[str, str] = {}
@@ -77,12 +77,12 @@ def secret_of(text: str, kind: str = "webhook") -> bytes:
     except binascii.Error:
         secret = b""
     if not text.strip().startswith(_PREFIX) or not _LEAST <= len(secret) <= _MOST:
-        raise ValueError("the secret must be `whsec_` followed by base64 of 24 to 64 bytes")
+        raise ValueError("the secret must be `whsec_` followed by 24 to 64 bytes in base64")
     return secret
 
 
 def headers(secret: bytes, name: str, at: int, body: bytes) -> dict[str, str]:
-    """Return the headers of a message. `name` identifies it and stays the same when it is retried. `at` is in Unix seconds."""
+    """Return the headers of a message. `name` identifies the message; retries use the same name. `at` is in Unix seconds."""
     signed = hmac.digest(secret, b"%b.%d.%b" % (name.encode(), at, body), sha256)
     return {
         "webhook-id": name,

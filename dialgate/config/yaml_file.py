@@ -38,7 +38,7 @@ StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]
 
 
 def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
-    """Return the data, the bytes and the problems of a file; no bytes if it is unreadable or not YAML."""
+    """Return the data, the bytes and the problems of a file. The bytes are None if the file is unreadable or is not YAML."""
     try:
         raw = path.read_bytes()
         data = yaml.load(raw, Loader=_Loader)  # noqa: S506 - a safe loader
@@ -170,7 +170,7 @@ def _tag_field(kind: Any) -> Any:
 
 
 def _advice(data: Any, kind: Any) -> str:
-    """Return what to write instead, or ""."""
+    """Return what to write instead of an invalid value, or ""."""
     if get_origin(kind) is Literal:
         return _one_of(kind, "")
     if kind in {int, float} and isinstance(data, str) and _FIGURES.fullmatch(data):
@@ -218,5 +218,5 @@ def _duplicate_keys(raw: bytes) -> Iterator[str]:
                 key, value = part if isinstance(node, yaml.MappingNode) else (None, part)
                 waiting.append(value)
                 if isinstance(key, yaml.ScalarNode) and key.value in names:
-                    yield f"line {key.start_mark.line + 1}: key `{key.value}` is repeated; only the last would count"
+                    yield f"line {key.start_mark.line + 1}: key `{key.value}` is repeated; only its last value would be used"
                 names.append(key and key.value)

@@ -128,7 +128,8 @@ def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
 def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instant:
     """Return the end of an allow: the earliest end of its outcomes, but at the latest the end of the day.
 
-    Laws, campaigns and contracts start and end at midnight in the country of the law; laws also where the person may be.
+    Laws, campaigns and contracts start and end at midnight in the country of the law. A law may also start or end at midnight
+    where the person may be.
     """
     ends = [outcome.until for outcome in outcomes.values() if type(outcome) is Pass and outcome.until]
     midnights = [place.instant(place.local(facts.at)[0] + 1, 0) for place in facts.places]
@@ -138,7 +139,7 @@ def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instan
 
 
 def _not_before(denies: list[Deny], facts: Facts, law: Binding) -> Instant:
-    """Return the first instant, within permitted hours, at which all reasons of a deny have ended; 0 if they may never end."""
+    """Return the first instant, in permitted hours, at which no reason for the denial applies any more; 0 if unknown."""
     if not all(deny.not_before for deny in denies):
         return 0
     return next_opening(facts, law, max(deny.not_before for deny in denies))

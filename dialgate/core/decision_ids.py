@@ -26,7 +26,7 @@ def owner_of(controller: str, client: str) -> str:
 
 
 class DecisionIds:
-    """The conversion between the names and the ids of decisions. `key` has 32 bytes. Not thread-safe."""
+    """A converter between the names and the ids of decisions. `key` has 32 bytes. Not thread-safe."""
 
     def __init__(self, key: bytes) -> None:
         # ECB reveals repeated blocks, but every value here is unique.

@@ -1,8 +1,8 @@
 """The ids of ledger entries for clients of a shared gate.
 
-A ledger sequence reveals how many entries all controllers write together. If several controllers share a gate, clients get `2**52`
-plus a keyed permutation of the sequence instead: an integer below `2**53`, which every JSON parser keeps exact. All nodes of a
-store have the key, so the mapping needs no state. Plain sequences are accepted too.
+A ledger sequence reveals how many entries all controllers write together. If several controllers share a gate, clients get
+`2**52` plus a keyed permutation of the sequence instead: an integer below `2**53`, which every JSON parser can represent
+exactly. All nodes of a store have the key, so the mapping needs no state. Plain sequences are accepted too.
 
 The permuted value contains the sequence and a nonce. The id of an entry has nonce 0. A stream cursor has a new nonce each
 time, so that a client cannot see whether other controllers wrote entries.
@@ -36,7 +36,7 @@ def is_plain(entry_id: int) -> bool:
 
 
 class EntryIds:
-    """The conversion between ledger sequences, entry ids and cursors. `key` has 32 bytes."""
+    """A converter between ledger sequences, entry ids and cursors. `key` has 32 bytes."""
 
     def __init__(self, key: bytes) -> None:
         # Copied for each use: creating a keyed hash takes twice as long.

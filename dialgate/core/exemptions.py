@@ -1,8 +1,8 @@
 """The exemptions that sections of law name in `unless`. Pure.
 
-This module alone evaluates them, once per call and before the rules: a section that an exemption lifts does not bind the call. Each
-exemption returns its reason and the instant at which it ends, so that an allow does not outlast it. Two exemptions, `consent` and
-`consent_after_listing` of a registry, depend on the registry's answer; `rules/registry.py` evaluates them.
+This module alone evaluates them, once per call and before the rules: a section that an exemption lifts does not bind the
+call. Each exemption returns its reason and the instant at which it ends, so that an allow does not outlast it. Two exemptions
+of registries, `consent` and `consent_after_listing`, depend on the registry's answer; `rules/registry.py` evaluates them.
 """
 
 import math
@@ -21,7 +21,7 @@ _Condition: TypeAlias = Callable[[Restriction, Facts, Binding], Pass | Skip | No
 
 
 def lift(facts: Facts, law: Binding) -> Binding:
-    """Return the sections that bind this call: all of `law` but those that an exemption lifts."""
+    """Return the sections that bind this call: those in `law` that no exemption lifts."""
     if not _has_ground(facts):
         return law
     lifted: dict[str, tuple[Pass | Skip, ...]] = {}
@@ -40,7 +40,7 @@ def lift(facts: Facts, law: Binding) -> Binding:
 
 
 def _has_ground(facts: Facts) -> bool:
-    """Return whether any exemption can apply. Checked first for speed: for most calls none can."""
+    """Return whether any exemption can apply. For most calls none can, so this quick check is made first."""
     known = facts.known
     return bool(
         known.requests
@@ -52,7 +52,7 @@ def _has_ground(facts: Facts) -> bool:
 
 
 def combine(outcome: Outcome, lifted: tuple[Pass | Skip, ...]) -> Outcome:
-    """Return the outcome of a rule some of whose sections were lifted: the pass that ends first."""
+    """Return the outcome of a rule after some of its sections were lifted: the pass that ends first."""
     passes = [passed for passed in (*lifted, outcome) if type(passed) is Pass]
     return min(passes, key=lambda passed: passed.until or math.inf, default=lifted[0])
 
@@ -81,7 +81,7 @@ def _running_contract(_section: Restriction, facts: Facts, _law: Binding) -> Pas
 
 
 def _own_customer_consent(section: Restriction, facts: Facts, law: Binding) -> Pass | None:
-    """Return a pass if a customer of the controller in one of the section's sectors consented. The contract must be in force."""
+    """Return a pass if the person consented and has a contract in force with the controller in one of the section's sectors."""
     contracts = [
         contract
         for contract in legal_basis.contracts(facts)

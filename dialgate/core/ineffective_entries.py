@@ -1,6 +1,6 @@
 """The check whether any call can rely on a new ledger entry.
 
-The client that records the entry learns of a defect at once, instead of from the first denied call.
+If none can, the client that records the entry is informed at once. Otherwise it would notice only when a call is denied.
 """
 
 from collections.abc import Collection, Sequence
@@ -73,7 +73,7 @@ def _check_goods(goods: Collection[str], offers: Sequence[Offer]) -> Ineffective
 
 
 def sentence(why: IneffectiveReason, offers: Sequence[Offer], caller_ids: Collection[str] = ()) -> str:
-    """Return the note for the client that recorded the entry. It mentions only campaigns of the entry's controller."""
+    """Return the message for the client that recorded the entry. It mentions only campaigns of the entry's controller."""
     if not why:
         return ""
     text = f"No call can rely on this entry yet, because {_BECAUSE[why]}"

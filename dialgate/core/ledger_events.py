@@ -274,7 +274,7 @@ def _confirm(consent: Consent, at: Instant) -> Consent:
 
 
 def _apply_voids(consent: Consent, voids: list[Instant]) -> Consent:
-    """Return the consent, marked as void if it was collected up to one of the instants `voids`."""
+    """Return the consent, marked as void if it was collected no later than one of the instants in `voids`."""
     covering = [before for before in voids if consent.collected_at <= before]
     return structs.replace(consent, voided_at=min(covering)) if covering else consent
 

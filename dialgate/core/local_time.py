@@ -1,4 +1,4 @@
-"""Local time and public holidays of a place, as plain arithmetic for rules and records.
+"""The local time and the public holidays of a place, as plain numbers for rules and records.
 
 Only this module uses the time-zone database and the holiday library. Their versions are written to the decision log.
 """

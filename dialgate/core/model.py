@@ -59,7 +59,7 @@ class Call(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A time zone that a called number may be in, as plain arithmetic.
+    """A time zone that a called number may be in, as plain numbers.
 
     Local time is UTC + `offset` seconds, UTC + `shift_to` from `shift_at` on, and UTC + `shifted_from` before `shifted_at`
     (a change in the past weeks). `holidays` are the public holidays of the last and the next weeks. So rules and replay need
@@ -191,8 +191,8 @@ class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A registry's answer about a number, given to this controller (DPR 26/2022 art. 8) or taken from the full list.
 
-    `consulted_at` is the time at which the query was submitted, or of the version of a full list. `listed_at` is the newest
-    consultation that answered *listed*, even if a later one answered *clear*.
+    `consulted_at` is the time at which the query was submitted or, for a full list, the time of its version. `listed_at` is
+    the newest consultation that answered *listed*, even if a later one answered *clear*.
     """
 
     registry: str
@@ -263,8 +263,8 @@ class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A person's request to be called once about one kind of goods.
 
-    `own_interface`: it was made directly to this controller through its web site or app (Codice del consumo art. 51
-    c. 8-bis a). `proved`: its entry names a proof. `begins`: it holds only from this instant on. `appointment`: the person agreed
+    `own_interface`: it was made directly to this controller through its web site or app (Codice del consumo art. 51 c. 8-bis
+    a). `proved`: its entry names a proof. `begins`: it is valid only from this instant on. `appointment`: the person agreed
     to be called between `begins` and `expires_at`.
     """
 
@@ -311,7 +311,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The state of one number and one controller in the store.
+    """The stored state of a number for one controller.
 
     `seq` is the ledger sequence of the state. It is recorded as proof of which revocations were known.
     """

@@ -1,10 +1,10 @@
 """Parsing of telephone numbers and caller IDs. The only module that imports `phonenumbers`.
 
-The number that is checked must be the number that is dialled, so nothing is corrected: if `phonenumbers` would add, drop
-or translate a digit, the input is rejected. Two paths give the same result. `_slow` uses `phonenumbers`. `_fast` uses
-patterns built at import from the metadata of `phonenumbers`, for input of the form `+39` and digits; `_fast_unsigned` adds the
-`+39` if that is the only reading. `tests/properties/phone_fast_path.py` compares the paths. Numbers are personal data, so
-none is cached.
+The number that is checked must be the number that is dialled, so nothing is corrected: if `phonenumbers` would add, drop or
+translate a digit, the input is rejected. Two paths give the same result. `_slow` uses `phonenumbers`. `_fast` uses patterns
+built at import from the metadata of `phonenumbers`, for input of the form `+39` and digits; `_fast_unsigned` adds the `+39`
+if that is the only reading. `tests/properties/phone_fast_path.py` compares the paths. Numbers are personal data, so they are
+not cached.
 """
 
 import re
@@ -80,7 +80,9 @@ _SAN_MARINO_ZONES = _ZONES_OF_PREFIX["378"]
 
 
 def parse(raw: str, home: str = "") -> Parsed:
-    """Parse a called number. `home` is the ISO region of numbers without country code; "" rejects such numbers.
+    """Parse a called number.
+
+    `home` is the ISO region to assume for numbers without a country code; with "", such numbers are rejected.
 
     Numbers that exist but may not be called (premium, emergency, …) are returned with their kind. Raises `NotANumber`.
     """
@@ -279,7 +281,7 @@ def _types_in_matching_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumbe
 
 
 def _pattern_of_length(desc: PhoneNumberDesc | None, length: int) -> str:
-    """Return the regular expression of `desc` for numbers of exactly `length` digits, or "" if it has none."""
+    """Return the regular expression of `desc`, or "" if it has no numbers of `length` digits."""
     if desc is None or not desc.national_number_pattern:
         return ""
     if desc.possible_length and length not in desc.possible_length:

@@ -8,7 +8,7 @@
 
 In doubt, a code has the class `call`, because a dialer never resumes a lead that it stopped for good. For the same reason no
 denial is of class `number` unless its number was checked. With an unknown campaign there is no dial region to parse the
-number, and no registry answer, consent or revocation to check. A number that cannot be parsed has none of these either.
+number, and no registry answer, consent or revocation to check. They are also missing for a number that cannot be parsed.
 """
 
 from collections.abc import Iterable
@@ -64,7 +64,7 @@ _STRICTEST_FIRST: Final[tuple[ReasonClass, ...]] = ("number", "call", "gate")
 
 
 def classify(codes: Iterable[str], *, number_read: bool = True) -> ReasonClass | Literal[""]:
-    """Return the class of a denial: the most lasting class among its reasons, or "" without reasons.
+    """Return the class of a denial: the most lasting class among its reasons, or "" if there are no reasons.
 
     A code that is not in the table, such as an error code, is of class `gate`. `number_read` is False if the number could
     not be parsed; then, as with an unknown campaign, the class is never `number`.

@@ -1,4 +1,4 @@
-"""The answers to clients, and their stored form."""
+"""The answers that clients receive, and the form in which they are stored."""
 
 from typing import Literal
 

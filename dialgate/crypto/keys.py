@@ -162,8 +162,8 @@ class MonthKeys(Sealer):
 class Keys:
     """The keys of one log.
 
-    Several processes may use the same file. Only the newest month is cached; for others each process reads the file under a
-    lock, so that a month retired by one process is retired for all.
+    Several processes may use the same file. Only the newest month is cached. The keys of other months are always read from
+    the file, under a lock, so that a month retired by one process is retired for all.
     """
 
     def __init__(self, path: Path, file: _KeyFile, worker: int) -> None:
@@ -194,7 +194,7 @@ class Keys:
     def month(self, at: Instant) -> MonthKeys:
         """Return the keys of the month of `at`; create them for a new month. Raises `KeyRetired`, `KeysUnusable`.
 
-        The newest month is cached; others are read from the file.
+        The newest month is cached; other months are read from the file.
         """
         start, end, keys = self._newest
         return keys if start <= at < end else self._look_up(at)
@@ -207,7 +207,10 @@ class Keys:
         return self.named(controller, number.encode())
 
     def named(self, controller: str, content: bytes) -> bytes:
-        """Return the same hash as `subject` for any content that includes a called number. Controller `?` is for questions."""
+        """Return the hash that `subject` would return, but for any content that includes a called number.
+
+        Controller `?` is for questions.
+        """
         return (self._controllers.get(controller) or self._derive(controller)).digest(content)
 
     def hashes(self, number: str) -> dict[str, bytes]:
@@ -257,7 +260,7 @@ class Keys:
             write_file(self._path, msgspec.json.encode(file))
         elif name not in file.months:
             raise KeyRetired(
-                f"{self._path}: the keys of {name} are retired, and the newest keys are of {newest}; if a wrong clock created"
+                f"{self._path}: the keys of {name} are retired, and the newest keys are those of {newest}; if a wrong clock created"
                 f" those, remove {newest} from `months`"
             )
         return file.months

@@ -4,9 +4,9 @@
 
     {"format":1,"keys":[{"public":"<32 bytes, base64>","private":"<32 bytes, base64>","made_at":<ms>}]}
 
-The last key is the newest and signs. The private halves of older keys are empty: they are destroyed when a new key is created. The
-public halves are kept as long as their signatures. A key's name is the first 16 hexadecimal digits of the SHA-256 of
-its public half. All keys are Ed25519 (RFC 8032). Any change needs a new `format`.
+The last key is the newest and is used to sign. The private halves of older keys are empty: they are destroyed when a new key
+is created. The public halves are kept as long as their signatures. A key's name is the first 16 hexadecimal digits of the
+SHA-256 of its public half. All keys are Ed25519 (RFC 8032). Any change needs a new `format`.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 class Signer:
-    """The signing key. `public` maps the names of all keys, including old ones, to their raw public halves."""
+    """The signing key. `public` maps the names of all keys, including old ones, to their raw public keys."""
 
     def __init__(self, file: _SigningFile) -> None:
         newest = file.keys[-1]

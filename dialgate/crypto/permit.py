@@ -1,12 +1,12 @@
-"""Permits: signed proofs of an allow, valid for the seconds in which the call is placed.
+"""Permits: signed proofs of an allow, valid only for the few seconds in which the call is placed.
 
 A permit is a JSON Web Token (RFC 7519), signed with ES256 (RFC 7518) because Kamailio's modules can verify that:
 
     {"alg":"ES256"} . {"jti":"1f0c9a3e-1","to":"+390612345678","from":"+390844123456","iat":1795510800,"exp":1795510810}
 
-`jti` is the decision. Accept only one permit per decision, and accept it only once. `to` and `from` are the numbers that were
-checked: the call must have exactly these. `iat` and `exp` are Unix seconds. Claims may be added, because readers ignore
-others; no claim changes its meaning.
+`jti` is the decision id. Accept only one permit per decision, and accept it only once. `to` and `from` are the numbers that
+were checked: the call must have exactly these. `iat` and `exp` are Unix seconds. Claims may be added, because readers ignore
+unknown claims. The meaning of a claim never changes.
 """
 
 import base64
@@ -66,7 +66,7 @@ def token(permit: Permit, sign: Sign) -> str:
 
 
 def read(text: str, is_signed: IsSigned, now: Instant) -> Permit:
-    """Return the permit in a token. Raises `PermitRefused`."""
+    """Verify a token and return the permit in it. Raises `PermitRefused`."""
     content, _, signature = text.rpartition(".")
     try:
         header, payload = content.split(".")

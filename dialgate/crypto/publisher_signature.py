@@ -29,11 +29,11 @@ class Signer:
             key = load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError, TypeError) as error:
             raise SigningKeyUnusable(
-                f"{path}: {error}; make one with `openssl genpkey -algorithm ed25519`"
+                f"{path}: {error}. To create a key, run `openssl genpkey -algorithm ed25519`"
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise SigningKeyUnusable(
-                f"{path}: not an Ed25519 key; make one with `openssl genpkey -algorithm ed25519`"
+                f"{path}: not an Ed25519 key. To create one, run `openssl genpkey -algorithm ed25519`"
             )
         return cls(key)
 

@@ -28,7 +28,7 @@ def folder(data: Path, worker: int) -> Path:
 
 
 def folders(data: Path) -> dict[int, Path]:
-    """Return the log folder of each worker that ever wrote one; empty if no gate has run."""
+    """Return the log folder of each worker that has ever written a log. There are none if no gate has run."""
     first = data / "log"
     if not first.is_dir():
         return {}
@@ -56,7 +56,7 @@ class FoundDecision(Struct, frozen=True):
 
 
 class Chains:
-    """A reader of all chains of a node. Safe while writers run."""
+    """A reader of all chains of a node. It may be used while writers are running."""
 
     def __init__(self, data: Path) -> None:
         self.readers = {worker: Reader(path) for worker, path in folders(data).items()}
@@ -86,7 +86,7 @@ class Chains:
         return outcomes_
 
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
-        """Yield the outcomes reported here for these decisions. Raises `LogDamaged`.
+        """Yield the outcomes of these decisions that were reported to this node. Raises `LogDamaged`.
 
         The decisions may be in the logs of other nodes.
         """

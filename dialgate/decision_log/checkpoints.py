@@ -98,8 +98,7 @@ def signed_text(body: bytes) -> bytes:
 def checkpoint_lines(folder: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yield offset and bytes of each line from `start` on, except a torn last line.
 
-    A complete line with a wrong last byte is not torn but modified, and is yielded. Without a file, yield
-    nothing.
+    A complete line with a wrong last byte is not torn but modified, and is yielded. If there is no file, yield nothing.
     """
     file = folder / FILE
     parts = [] if file.exists() else sorted(folder.glob(f"*{PART}"))
@@ -148,7 +147,7 @@ def last_checkpoint(folder: Path) -> StoredCheckpoint | None:
 def _newest(path: Path) -> tuple[int, bytes] | None:
     """Return the last line that `checkpoint_lines` yields.
 
-    Reads from the end, because after some years the file has hundreds of megabytes.
+    Reads from the end, because after some years the size of the file is hundreds of megabytes.
     """
     offset, line, rest = last_line(path)
     if rest and parse(offset + len(line), rest[:-1] + b"\n"):
@@ -168,10 +167,10 @@ def signed_checkpoints(folder: Path) -> list[StoredCheckpoint]:
 
 
 class Checkpointer:
-    """The only writer of a log's checkpoints. Runs under the lock of the log's writer.
+    """The only writer of a log's checkpoints. It requires the lock of the log's writer.
 
-    Reads the synced entries after the last checkpoint, checks their hash chain and signs a new checkpoint.
-    Never runs in the thread that decides calls.
+    It reads the synced entries after the last checkpoint, checks their hash chain and signs a new checkpoint. It never runs
+    in the thread that decides calls.
     """
 
     def __init__(self, folder: Path, log: str, signer: Callable[[Instant], Signer], interval: int) -> None:

@@ -1,4 +1,4 @@
-"""Reading of unpacked segments. Safe while a writer runs."""
+"""Reads unpacked segments. It is safe to read while a writer is running."""
 
 from bisect import bisect_right
 from collections.abc import Iterator

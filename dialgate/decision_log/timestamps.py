@@ -90,7 +90,7 @@ class Stamper:
 def stamp_lines(folder: Path, start: int = 0) -> Iterator[tuple[Path, int, bytes]]:
     """Yield file, offset and bytes of each complete line.
 
-    `start`: offset in the log's own file. Without a file, yield nothing.
+    `start`: offset in the log's own file. If there is no file, yield nothing.
     """
     own = folder / FILE
     parts = [] if own.exists() else sorted(folder.glob(f"*{PART}"))
@@ -145,7 +145,7 @@ def _fault_of(
 
 
 def _newest(path: Path) -> Stamped | None:
-    """Return the newest time stamp, or None if it cannot be read; the next checkpoint is then stamped anyway."""
+    """Return the newest time stamp. Return None if it cannot be read, so that a new one is requested."""
     try:
         offset, line, _ = last_line(path)
         return stamp_of(path, offset, line)
@@ -170,9 +170,11 @@ def _request_stamp(url: str, message: bytes, roots: list[Certificate]) -> bytes:
     except ValueError as error:
         raise NoTimestamp(f"{url}: the response is not a time stamp: {error}") from error
     if PKIStatus(decoded.status) != PKIStatus.GRANTED:
-        raise NoTimestamp(f"{url} refused: {PKIStatus(decoded.status).name}")
+        raise NoTimestamp(f"{url} refused the request: {PKIStatus(decoded.status).name}")
     if decoded.tst_info.nonce != query.nonce or not _is_valid(response, message, roots):
-        raise NoTimestamp(f"{url}: the time stamp is for other data, or not signed under `timestamp_roots`")
+        raise NoTimestamp(
+            f"{url}: the time stamp is for other data, or was not signed under a root in `timestamp_roots`"
+        )
     return response
 
 

@@ -1,6 +1,6 @@
 """Verification of a whole log: scan every segment in parallel, then join the scans by the chain and the checkpoints.
 
-Safe while a writer runs.
+It may run while a writer is running.
 """
 
 from bisect import bisect_left, bisect_right
@@ -26,10 +26,10 @@ Progress = Callable[[int, int], None]  # bytes scanned, total bytes
 class Report(Struct):
     """The result of `verify`.
 
-    `head`: hash of the last line, in hex. `torn_tail`: bytes of an unfinished last line, left by a crash or
-    being written now. This is not a fault, because no reader has relied on it. `covered`: the last entry
-    covered by a checkpoint; a truncation after it cannot be detected. `signed`: checkpoints with a valid signature.
-    `stamped`: checkpoints with a valid time stamp, filled in by callers that check time stamps.
+    `head`: hash of the last line, in hex. `torn_tail`: bytes of an unfinished last line, left by a crash or still being
+    written. This is not a fault, because no reader has relied on it. `covered`: the last entry covered by a checkpoint; a
+    truncation after it cannot be detected. `signed`: checkpoints with a valid signature. `stamped`: checkpoints with a valid
+    time stamp, filled in by callers that check time stamps.
     """
 
     segments: int = 0
@@ -120,7 +120,7 @@ def _scans(
 
 
 def size_of(path: Path) -> int:
-    """Return the size of a file, or 0 if it was packed since the folder was listed."""
+    """Return the size of a file, or 0 if it has been packed since the folder was listed."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -160,7 +160,7 @@ def results(tasks: Sequence[Callable[[], _Result]], size: int) -> Iterator[_Resu
 def _checkpoints(
     folder: Path, keys: Mapping[str, bytes] | None
 ) -> tuple[list[StoredCheckpoint], list[Fault]]:
-    """Return the checkpoints before the first invalid one, and the fault of that one."""
+    """Return the checkpoints before the first invalid one, and the fault in the invalid one."""
     valid: list[StoredCheckpoint] = []
     previous = ZERO.hex()
     for offset, line in checkpoint_lines(folder):

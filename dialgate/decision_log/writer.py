@@ -53,7 +53,7 @@ class LogPosition(NamedTuple):
 class DecisionLog:
     """The only writer of a log. After any failure it refuses everything until `recover` succeeds.
 
-    `sync` and `recover` may run in other threads. All other methods belong to one thread.
+    `sync` and `recover` may run in other threads. All other methods must be called from a single thread.
     """
 
     def __init__(
@@ -136,9 +136,8 @@ class DecisionLog:
     def turn_over(self, now: Instant) -> int:
         """Begin a new segment if the newest is full. Return the first sequence of the newest segment.
 
-        A segment ends only after `end_sync` received the result of each of its syncs. The kernel reports a
-        disk error only once: a sync after a failed one succeeds, and the segment would wrongly count as
-        complete.
+        A segment ends only after `end_sync` has received the result of each of its syncs. The kernel reports a disk error
+        only once: a sync after a failed one succeeds, and the segment would wrongly count as complete.
         """
         if self.is_full(now) and not self._syncs.get(self._fd):
             self._refuse_if_broken()
@@ -245,7 +244,7 @@ class DecisionLog:
         return old and self._end.seq > self._first
 
     def _begin(self, end: _End, bodies: Sequence[bytes], now: Instant) -> None:
-        """Begin a new segment after `end` that contains `bodies`, durable from the start.
+        """Begin a new segment after `end`, with `bodies` as its first entries. It is durable on return.
 
         Replaces a segment that holds only its header, because both would have the same name.
         """

@@ -1,10 +1,10 @@
 """The queue of calls that wait for a decision, and the choice of the next batch.
 
-A batch takes an equal share of each client's calls. A client with thousands of queued calls delays only its own.
+A batch takes an equal share of each client's calls. A client with thousands of queued calls delays only its own calls.
 
-Batches have a high fixed cost, so small ones are expensive. But if one batch holds every call, the processor is idle while that
-batch waits for the store or the disk. So a batch takes half of the calls, and the other half is decided during that wait. If
-other workers of the node keep the processors busy, halving gains nothing, and a batch takes all calls.
+Batches have a high fixed cost, so small batches are expensive. But if one batch holds every call, the processor is idle while
+that batch waits for the store or the disk. So a batch takes half of the calls, and the other half is decided during that
+wait. If other workers of the node keep the processors busy, halving gains nothing, and a batch takes all calls.
 """
 
 import asyncio
@@ -42,7 +42,8 @@ class CallRequest(Struct, gc=False):
 class AdmissionQueue:
     """A fair queue with one lane per client.
 
-    `most` is the maximum number of calls in one batch. `crowded` says that the node has at least as many workers as processors.
+    `most` is the maximum number of calls in one batch. `crowded`: whether the node has at least as many workers as
+    processors.
     """
 
     def __init__(self, most: int, *, crowded: bool) -> None:

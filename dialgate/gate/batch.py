@@ -1,4 +1,7 @@
-"""Decisions on a batch: turns questions and ledger states into answers, reservations and records. No I/O, no clock."""
+"""The decisions of a batch: questions and ledger states become answers, reservations and records.
+
+It does no I/O and reads no clock.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -41,7 +44,7 @@ class _AnswerTemplate(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """A decision with its grounds, the digest of the grounds, and the instant until which the decision holds.
+    """A decision with its grounds, the digest of the grounds, and the instant until which the decision is valid.
 
     The grounds have no sequence yet. If the decision is a deny, `denial` is its answer, which is the same for every call.
     The cache key of a verdict consists of object ids. `references` keeps these objects alive, so that no id is reused.
@@ -129,7 +132,9 @@ class Batch:
         )
 
     def add(self, question: Question, known: Sequence[Known], remembered: Remembered | None) -> None:
-        """Decide the next call. `known` holds the stored state of its subjects, `remembered` the earlier answer to it.
+        """Decide the next call.
+
+        `known` holds the stored state of its subjects, `remembered` the answer to an earlier request for the same call.
 
         An earlier deny is repeated unchanged. An earlier allow is repeated if it is still valid, no outcome was reported, and
         a new decision would allow the call too. So a later revocation or the end of permitted hours takes effect. In all

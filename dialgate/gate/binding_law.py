@@ -1,4 +1,4 @@
-"""Which country's law decides a call: one function, and the facts of the number that depend on it."""
+"""The choice of the country whose law decides a call, and the facts of the number that depend on it."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ from dialgate.core.model import Kind, Number
 
 
 class BindingLaws:
-    """The laws of a configuration by the regions of the numbering plan that they cover."""
+    """The laws of a configuration, indexed by the regions of the numbering plan that they cover."""
 
     def __init__(self, config: Config) -> None:
         self._countries = {region: law.country for law in config.laws.values() for region in law.covered}
@@ -16,8 +16,9 @@ class BindingLaws:
     def country_of(self, region: str, home: str) -> str:
         """Return the country whose law decides a call to a number of `region`.
 
-        The called person's law binds, whoever calls and from wherever. If no law covers the region, or only a draft that the
-        configuration does not accept, the law of the controller's country (`home`) decides, and denies: the number is not its own.
+        The law of the called person's country applies, regardless of who calls and from where. If no law covers the region,
+        or only a draft that the configuration does not accept, the law of the controller's country (`home`) decides. It
+        denies the call, because the number belongs to a different country.
         """
         return self._countries.get(region, home)
 

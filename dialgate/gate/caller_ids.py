@@ -1,4 +1,4 @@
-"""The check of a call's caller ID against the campaign's caller IDs, and the part of it that the log may store."""
+"""The check of a call's caller ID against those of its campaign, and the removal of the parts that the log must not store."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,7 +15,7 @@ _REMEMBERED = 10_000
 
 
 class Presentation(Struct, frozen=True):
-    """The caller ID that a call presents. Rules and log get `fact`; `number` is the full number.
+    """The caller ID that a call presents. Rules and the log receive `fact`; `number` is the full number.
 
     If `sealed`, the number is not assigned to the campaign and may be personal data: for example, a dialer may swap caller and
     called number. Then `fact` holds at most the prefix of a reserved number class.

@@ -1,6 +1,6 @@
 """The facts of a call: everything the rules may use, looked up once, before any rule runs.
 
-Rules look nothing up themselves. This module makes no decision and does not read the clock.
+Rules do not look anything up themselves. This module makes no decision and does not read the clock.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -152,7 +152,7 @@ class Gatherer:
         self._snapshot, self._files = snapshot, {}
 
     def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:
-        """Return the lists to use: open ones and newly opened ones, but no retired ones.
+        """Return the lists to use: those already open and those opened by this call, without retired lists.
 
         Runs in a thread, because it reads every byte of a new file. It does not change the lists in use; `use_lists` does, in
         the event loop. A damaged list is left out: its numbers are then on no list, so calls to them are denied.
@@ -171,7 +171,7 @@ class Gatherer:
         for name, problem in (
             left_out.items() - self._left_out.items()
         ):  # this runs every second: log a problem once
-            _log.error("call list left out", list=name, problem=problem)
+            _log.error("call list skipped", list=name, problem=problem)
         self._left_out = left_out
         return lists
 
@@ -366,7 +366,7 @@ def call_id(question: Question, presentation: Presentation) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return a client's text shortened and escaped to ASCII, fit for the log."""
+    """Return a client's text, shortened and escaped to ASCII so that it can be logged."""
     return text[:_RAW_LENGTH].encode("ascii", "backslashreplace").decode()
 
 

@@ -89,7 +89,7 @@ class Gate:
     def check(self, call: Call, client: Client) -> asyncio.Future[Answer]:
         """Return a future for the answer, set once the decision is recorded.
 
-        If the gate fails, the answer is a deny without a decision id.
+        If the gate fails, the answer is a denial without a decision id.
         """
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self.ask(call, client, answer)
@@ -310,7 +310,7 @@ class Gate:
         """Count and log a new configuration that is invalid. The current one stays in force and the gate stays ready."""
         self.metrics.config_rejected.inc()
         for problem in error.problems:
-            _log.error("configuration refused; the last good one stays", problem=problem)
+            _log.error("configuration rejected; the previous one stays in use", problem=problem)
 
     async def close(self) -> None:
         """Wait for the responses of all batches."""

@@ -26,22 +26,23 @@ class Overlap:
         return Mark(self._committing, next_seq)
 
     def begin(self, batch: Batch) -> None:
-        """Note that the commit of `batch` starts."""
+        """Record that the commit of `batch` is starting."""
         self._committing = batch
 
     def forget(self) -> None:
-        """Note that a commit was rejected. It is then unknown which writes of the batch a reading includes."""
+        """Record that a commit was rejected. It is then unknown which writes of the batch a reading includes."""
         self._committing = self._recorded = None
 
     def complete(self, batch: Batch) -> None:
-        """Note that `batch` is in the log."""
+        """Record that `batch` is in the log."""
         if batch is self._committing:
             self._recorded = batch
 
     def may_use(self, mark: Mark, query: BatchQuery, next_seq: int) -> bool:
         """Return whether a reading for `query`, started at `mark`, may be used at log sequence `next_seq`.
 
-        It may be used if nothing was recorded since `mark`, or only one batch that shares no number or question with `query`.
+        It may be used if nothing has been recorded since `mark`, or if only one batch has, and that batch shares no number or
+        question with `query`.
         """
         before = mark.batch
         if before is not self._committing or before is not self._recorded:

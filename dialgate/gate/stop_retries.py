@@ -55,7 +55,7 @@ class StopRetries:
         )
 
     def refuse_if_unentered(self) -> None:
-        """Raise `StopsUnentered` while the number of a stop is unknown, because any call could be to that person."""
+        """Raise `StopsUnentered` while the called number of a stop is unknown, because any call could be to that person."""
         if self._unentered:
             raise StopsUnentered(self.problem)
 

@@ -199,9 +199,10 @@ class Upkeep:
         return self._opening.problem or self._noting.problem or self._tidying.problem
 
     def start_noting(self) -> None:
-        """After `NOTE_SECONDS`, store the last durable sequence of the log for the other gates on the store.
+        """Schedule a write of the log's last durable sequence to the shared store, where the other gates see it.
 
-        Each commit stores this position too. Under load the next commit comes sooner, so an extra round trip would be wasted.
+        It is delayed by `NOTE_SECONDS`, because each commit writes this sequence too: under load the next commit usually
+        comes first, and an immediate write would be a wasted round trip.
         """
         if self._shared is not None and self._noting_timer is None:
             loop = asyncio.get_running_loop()
@@ -233,7 +234,7 @@ class Upkeep:
         return ""
 
     async def _checkpoint(self, now: Instant) -> None:
-        """Write a checkpoint. Calls do not wait for it, and a failure does not deny them."""
+        """Write a checkpoint. Calls do not wait for it, and are not denied if it fails."""
         problem = ""
         try:
             covered = await self._threads.run(self._checkpoints.advance, self._log.durable, now)
@@ -255,7 +256,7 @@ class Upkeep:
             _log.error("no time stamp", problem=str(error))
 
     async def rest(self) -> None:
-        """Wait for all background work. The store must stay open until this returns."""
+        """Wait for all background work to end. The store must stay open until this returns."""
         if self._noting_timer is not None:
             self._noting_timer.cancel()
         await self._noting.run(None)
@@ -294,7 +295,10 @@ class Upkeep:
         return self._store_problem
 
     async def _read_lists(self) -> None:
-        """Read lists and proofs. Only one run at a time: otherwise an older reading could replace a newer one."""
+        """Read lists and proofs.
+
+        Only one read may run at a time, because otherwise an older result could replace a newer one.
+        """
         records, proofs = await self._store.lists(), await self._store.proofs()
         self._records = records
         self.gatherer.drop_lists(records)
@@ -369,7 +373,11 @@ def stamper_of(config: Config, chain: Path) -> Stamper | None:
 
 
 def _behind(folder: Path, minutes: float, now: Instant) -> str:
-    """Return a problem if this node's copy was not compared with the published files in the last `minutes` (0: no limit)."""
+    """Return a problem message if this node's copy has not been compared with the published files for too long, otherwise "".
+
+    `minutes` is the limit; 0 means no limit.
+
+    """
     compared_at = pulled_at(folder) if minutes else None
     if compared_at is None or now - compared_at <= minutes * MINUTE:
         return ""

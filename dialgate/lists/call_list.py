@@ -35,8 +35,8 @@ class Tally(Struct):
     """The row counts of a loaded call list.
 
     `problems` holds the first `SHOWN_PROBLEMS` of the `refused` rows. `bases` are the legal bases of accepted rows. `stated`
-    has a flag for each basis: True if the basis is `directory` and was in the rows themselves. `unstated` counts accepted
-    numbers whose rows would need `directory` and do not have it.
+    has a flag for each basis: True if the basis is `directory` and was in the rows themselves. `unstated` counts the accepted
+    numbers whose rows would have to state `directory` but do not.
     """
 
     rows: int = 0

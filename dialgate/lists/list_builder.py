@@ -1,4 +1,4 @@
-"""Building of call lists from files: in a thread for a command, in a separate process for a gate.
+"""The build of call lists from files. A command uses a thread for it, a gate a separate process.
 
 In a gate, calls must not wait for a build. The separate process, `python -m dialgate.lists.list_builder ORDER`, reads the file
 from standard input and writes the result to standard output.

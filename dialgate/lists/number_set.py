@@ -117,10 +117,10 @@ class _Blocks(NamedTuple):
 
 
 def write(path: Path, chunks: Iterable[Numbers], *, meta: bytes, tags: Tags | None = None) -> None:
-    """Write the set and sync the file. It must still be renamed, and its folder synced.
+    """Write the set and sync the file. The caller must rename the file and sync its folder.
 
-    The numbers of all chunks must be strictly ascending. `tags` has one entry per number, in the same order. A set
-    without tags needs memory for one chunk and 32 bytes per block. Raises `ValueError`; `struct.error` above 4,294,967,295
+    The numbers of all chunks must be strictly ascending. `tags` has one entry per number, in the same order. A set without
+    tags needs memory for one chunk and 32 bytes per block. Raises `ValueError`, or `struct.error` for more than 4,294,967,295
     numbers or words.
     """
     with path.open("wb") as file:
@@ -157,7 +157,7 @@ def distinct(numbers: Numbers) -> Numbers:
 
 
 def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
-    """Yield the same numbers in chunks that end only between blocks of 10,000."""
+    """Regroup the numbers, so that no block of 10,000 is split between two chunks."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     rest = np.empty(0, np.uint64)

@@ -49,8 +49,8 @@ Stamp: TypeAlias = tuple[int, int, int]
 class Consultation(Struct, frozen=True, kw_only=True):
     """One consultation of a registry, with its proof.
 
-    Its validity begins at `submitted_at`: the time of the submission, or of the version of a full list. `answered_at` is 0
-    if unknown. The hashes are of the unpacked texts.
+    Its validity begins at `submitted_at`, the time of the submission or, for a full list, the time of its version.
+    `answered_at` is 0 if unknown. The hashes cover the unpacked texts.
     """
 
     id: str
@@ -192,7 +192,7 @@ class Snapshot:
     def open(cls, folder: Path, key: str = "") -> "Snapshot":
         """Open the published snapshot. Raises `SnapshotMissing`, `DamagedFile`.
 
-        `key` is the public key that must have signed the manifest; empty: no check.
+        `key` is the public key that must have signed the manifest. If it is empty, the signature is not checked.
         """
         manifest, stamp = _read_manifest(folder)
         if key and not is_signed(signed_text(manifest), manifest.signature, key):
@@ -326,7 +326,7 @@ def _read_manifest(folder: Path) -> tuple[Manifest, Stamp]:
             manifest = msgspec.json.decode(file.read(), type=Manifest)
     except FileNotFoundError:
         raise SnapshotMissing(
-            f"{folder}: no registry answers are published here: run `registry-sync import`, or name the folder of its snapshots"
+            f"{folder}: no registry answers have been published here. Run `registry-sync import`, or specify the folder to which it publishes its snapshots"
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedFile(str(path), f"not a manifest: {error}") from error
@@ -344,7 +344,7 @@ def _open_entry(folder: Path, entry: Entry, version: str, on_failure: ExitStack)
         numbers = NumberSet.open(path)
     except FileNotFoundError:
         raise DamagedFile(
-            str(path), "missing, but named in the manifest: import again or roll back"
+            str(path), "missing, but listed in the manifest: import again or roll back"
         ) from None
     on_failure.callback(numbers.close)
     if numbers.sha256 != entry.sha256:

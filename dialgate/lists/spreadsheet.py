@@ -84,7 +84,7 @@ def read(
 ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
     """Return the title and the rows of the first sheet, with line numbers from 1.
 
-    Raises `MissingExtra`; `Refused`, also during iteration.
+    Raises `MissingExtra`. Raises `Refused`, also during iteration.
     """
     require("xlsx", "Reading a spreadsheet")
     frames = _frames(file, memory, seconds)

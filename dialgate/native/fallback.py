@@ -27,7 +27,7 @@ _NOT_DIGITS = re.compile(r"[^0-9]")
 
 
 def digits(text: str) -> str:
-    """Return the digits 0 to 9 of a text."""
+    """Return only the characters 0 to 9 of a text."""
     return _NOT_DIGITS.sub("", text)
 
 
@@ -135,8 +135,7 @@ class Tagger:
     It returns the number's tag (0 in a set without tags), or -1 if the number is not in the set. It raises `IndexError` for a
     damaged file, and `ValueError` after `close`.
 
-    `words` to `tags` are the offsets of the parts in the file; `ranks` and `tags` are 0 in a set without tags. The counts are
-    of words, super-blocks and numbers.
+    `words` to `tags` are the offsets of the parts in the file; `ranks` and `tags` are 0 in a set without tags.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a file, in their order

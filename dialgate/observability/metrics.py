@@ -53,7 +53,10 @@ class Calls(Collector):
         self._waits: dict[str, _Waits] = {}
 
     def decided(self, answers: Sequence[_Labels], decisions: Iterable[str]) -> None:
-        """Count decisions. `answers` holds allow or deny, first reason code, campaign, interface; `decisions` holds the ids."""
+        """Count decisions. `decisions` are their ids.
+
+        Each answer is a tuple of verdict, first reason code, campaign and interface.
+        """
         self._decisions.update(answers)
         self._newest.update(zip(answers, decisions, strict=True))
 
@@ -112,9 +115,9 @@ def _bucket(bound: str, count: float, exemplar: Exemplar | None) -> _Bucket:
 
 
 class Neighbours:
-    """The detection of generated numbers: a client checks unlisted numbers within the same hundred one after the other.
+    """The detection of clients that check generated numbers: successive unlisted numbers that differ only in the last digits.
 
-    Checks of a proper call list do not count, because its numbers are listed. It stores one prefix per client.
+    Checks of numbers on a call list do not count. One prefix is stored for each client.
     """
 
     def __init__(self, counter: Counter) -> None:
@@ -145,7 +148,7 @@ class Metrics:
         self.batch = Histogram(
             "dialgate_batch_calls", "Calls decided in one batch.", buckets=_BATCHES, registry=registry
         )
-        neighbours = "Checks of an unlisted number in the same hundred as the client's previous one: probably generated numbers."
+        neighbours = "Checks of an unlisted number that differs from the client's previous one only in the last two digits: probably generated."
         self.unlisted = counter("dialgate_unlisted_neighbours", neighbours, ("client",))
         self.neighbours = Neighbours(self.unlisted)
         self.stale = counter(

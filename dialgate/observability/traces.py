@@ -1,7 +1,7 @@
 """OpenTelemetry traces: a span for each batch, and within it a span for each call, from its arrival to its answer.
 
-Attributes contain ids of decisions, but no called number and no text of a client. The SDK is an extra
-(`pip install 'dialgate[otel]'`) and is loaded only if traces are configured.
+Attributes contain ids of decisions, but no called number and no text from a client. The SDK is an extra (`pip install
+'dialgate[otel]'`) and is loaded only if traces are configured.
 """
 
 from collections.abc import Iterable

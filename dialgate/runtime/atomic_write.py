@@ -43,7 +43,7 @@ def remove_on_exit(path: Path) -> Iterator[Path]:
 
 
 def open_private(path: Path) -> BinaryIO:
-    """Create the file, replacing an existing one, accessible only by its owner."""
+    """Create a file that only its owner can access. Replace an existing file."""
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
 

@@ -47,6 +47,6 @@ class BackgroundWork(Generic[P]):
             self.problem = ""
 
     async def close(self) -> None:
-        """Wait for the current run."""
+        """Wait for the current run to end."""
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)

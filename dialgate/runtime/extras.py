@@ -1,4 +1,4 @@
-"""Extras: the packages that only some features need, and that `pip install 'dialgate[NAME]'` adds."""
+"""Extras: optional packages that only some features need. `pip install 'dialgate[NAME]'` installs them."""
 
 from importlib.util import find_spec
 from typing import Final

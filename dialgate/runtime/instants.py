@@ -1,7 +1,7 @@
-"""The detection of clock jumps, by storing the last instant at which a gate of a data folder ran.
+"""The detection of clock jumps. It stores the last instant at which a gate used the data folder.
 
 Without the stored instant, a clock set back while a gate is stopped would make an expired registry answer valid again, and a
-clock set forward would let retention destroy data too early. Two files in the data folder:
+clock set forward would let retention destroy data too early. The data folder contains two files:
 
     clock.latest   the instant in milliseconds, 20 decimal digits; written durably by upkeep, once a second
     clock.ndjson   one JSON object per line: `jump` (the clock advanced by more than a day at once), `confirmed` (by whom and why)
@@ -83,7 +83,10 @@ class KeptInstants:
         return last if isinstance(last, Jump) else None
 
     def advance(self, now: Instant) -> None:
-        """Store `now` durably if it is newer, and note a jump. Raises `OSError`."""
+        """Store `now` durably if it is later than the stored instant, and record a clock jump if there was one.
+
+        Raises `OSError`.
+        """
         with self._held() as fd:
             latest = _instant(os.pread(fd, _DIGITS, 0))
             if now <= latest:
@@ -95,7 +98,7 @@ class KeptInstants:
             _write(fd, now)
 
     def confirm(self, now: Instant, by: str, reason: str) -> Confirmed:
-        """Record that the clock is right at `now`. Retention and the next start continue from there. Raises `OSError`."""
+        """Record that the clock is right at `now`. The next check for a jump compares with this instant. Raises `OSError`."""
         with self._held() as fd:
             jump, latest = self.jump(), _instant(os.pread(fd, _DIGITS, 0))
             confirmed = Confirmed(at=now, since=jump.since if jump else latest, by=by, reason=reason)

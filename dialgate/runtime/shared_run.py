@@ -32,6 +32,6 @@ class SharedRun:
             run.exception()  # mark it as retrieved, even if every caller was cancelled
 
     async def close(self) -> None:
-        """Wait for all runs."""
+        """Wait for all runs to end."""
         while self._tasks:
             await asyncio.wait(self._tasks)

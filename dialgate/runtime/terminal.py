@@ -59,7 +59,7 @@ def show_fields(title: str, fields: Mapping[str, object]) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console without markup and highlighting, because texts of law and of users are data."""
+    """Return a console without markup and highlighting, because it must print texts of laws and users unchanged."""
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 

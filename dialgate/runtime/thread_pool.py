@@ -1,4 +1,4 @@
-"""Thread pools for a single purpose, so that other work cannot take all threads."""
+"""Thread pools dedicated to one purpose each, so that other work cannot use up all the threads."""
 
 import asyncio
 import os

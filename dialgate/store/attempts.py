@@ -49,10 +49,9 @@ class Attempts(SubjectStates, Protocol):
         Return False and write *nothing* if a watched subject has changed since `reading`. The reading must
         contain all watched subjects.
 
-        Reservations of one commit do not make each other stale, because the batch has taken them into
-        account. Committing the same attempt twice counts it once. A later attempt with the same decision id
-        replaces the earlier, which was never recorded. Of two answers with the same key, the one with the
-        later `at` is kept.
+        Reservations of one commit do not make each other stale, because the batch has taken them into account. Committing the
+        same attempt twice counts it once. A later attempt with the same decision id replaces the earlier one, which was never
+        recorded. Of two answers with the same key, the one with the later `at` is kept.
         """
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:

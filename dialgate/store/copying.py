@@ -1,4 +1,4 @@
-"""Copying of a whole store to another engine, row by row, followed by a comparison of both stores.
+"""A row-by-row copy of a whole store to another engine, followed by a comparison of both stores.
 
 A copy is incomplete until it is finished, and no gate opens an incomplete copy. Writing a row twice has no effect, so an interrupted
 copy continues after the last ledger entry in the target.
@@ -29,7 +29,7 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 
 class CountedAttempt(Struct, frozen=True):
-    """An attempt with its subject and the time of its result (0 without a result)."""
+    """An attempt with its subject and the time of its result (0 if it has none)."""
 
     subject: bytes
     attempt: Attempt
@@ -135,4 +135,4 @@ async def _present_up_to(source: CopyEnd, target: CopyEnd) -> int:
             if rows and rows[0] == last:
                 return last.seq
             break
-    raise CopyRefused("the target contains another ledger: name an empty store")
+    raise CopyRefused("the target contains a different ledger: use an empty store")

@@ -1,4 +1,4 @@
-"""Opening of the store that the configuration names."""
+"""Functions that open the configured store."""
 
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # importing the Redis client takes 0.1 s, and most commands d
 _COPY_PATIENCE: Final = 30.0  # seconds
 _SAMPLE: Final = 100  # ledger entries; nearly all contain a sealed number
 _OTHER_KEYS: Final = (
-    "the store was written under other keys, so no revocation in it would be found. Copy `keys.json` of its first gate here,"
+    "the store was written with other keys, so no revocation in it would be found. Copy `keys.json` of its first gate here,"
     " without `log` and `months`, or set `store` to another store"
 )
 
@@ -28,8 +28,8 @@ _OTHER_KEYS: Final = (
 async def open_store(config: Config, keys: Keys | None = None, *, patience: float | None = None) -> Store:
     """Open the store of this configuration and check that it is usable.
 
-    `keys`: check that the store was written under them. `patience`: a timeout in seconds that overrides the
-    setting. Raises `StoreUnavailable`, `ConfigError`, `KeysUnusable`, `OSError`.
+    `keys`: check that the store was written with these keys. `patience`: a timeout in seconds that overrides the setting.
+    Raises `StoreUnavailable`, `ConfigError`, `KeysUnusable`, `OSError`.
     """
     async with AsyncExitStack() as undo:
         store = await _open(config, patience)
@@ -50,7 +50,7 @@ async def _refuse_lost(store: Ledger, data: Path) -> None:
 
 
 async def _refuse_other_keys(store: Store, keys: Keys) -> None:
-    """Raise `StoreUnavailable` if the store was written under other keys, which give data subjects different hashes."""
+    """Raise `StoreUnavailable` if the store was written with different keys, under which data subjects have different hashes."""
     sealed = next((entry.sealed for entry in await store.since(0, _SAMPLE) if entry.sealed), b"")
     try:
         if sealed:

@@ -13,7 +13,7 @@ def ledger_too_short(newest: int, known: int) -> StoreUnavailable:
     """Return the error for a ledger that ends before its known end: revocations are missing."""
     return StoreUnavailable(
         f"the ledger ends at {newest}, but had reached {known}: the store was emptied, restored from an older copy or replaced."
-        " Restore its newest data, or copy it with `dialgate store copy`. Only if the missing entries may be lost, delete"
+        " Restore its newest data, or copy it with `dialgate store copy`. If you accept the loss of the missing entries, delete"
         " `ledger.durable` in the data folder and start again"
     )
 

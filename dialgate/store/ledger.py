@@ -11,7 +11,7 @@ class Ledger(SubjectStates, Protocol):
     """Ledger entries, by sequence and by subject."""
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
-        """Append entries durably, all or none. Return their sequences, which only grow.
+        """Append entries durably, all or none. Return their sequences, which always increase.
 
         With no drafts, return when every readable entry is durable. A caller that answers "already recorded"
         needs this, because an entry may be readable before it is durable. Other writers wait during an
@@ -21,11 +21,11 @@ class Ledger(SubjectStates, Protocol):
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
         """Delete entries, overwrite their bytes and append `drafts`, atomically. Return the new sequences.
 
-        Earlier readings of the subjects of these entries become stale.
+        Earlier reads of the affected subjects become stale.
         """
 
     async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:
-        """Return the subjects that have a ledger entry. Cheaper than `read`; used for imported files."""
+        """Return the subjects that have a ledger entry. This is cheaper than `read`."""
 
     async def history(self, subject: bytes) -> list[Entry]:
         """Return all entries of one subject, oldest first."""

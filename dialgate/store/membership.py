@@ -40,7 +40,7 @@ class Members(Struct, frozen=True):
 
     @property
     def gates(self) -> set[str]:
-        """All gates by `node`, even if they left. Each has its own decision log."""
+        """The gates by `node`, including those that have left. Each has its own decision log."""
         left = {name.removeprefix("node:") for name in self.seen if name.startswith("node:")}
         return left | {presence.gate for presence in self.present}
 

@@ -4,9 +4,9 @@ The *near* connection serves `read` and `commit` on the event loop's thread, bec
 cost more than the query. It never waits for a lock. The *ledger* connection writes in one thread and the *far* connection reads
 in another, so that revocations do not wait for reads. Acknowledged writes are on disk.
 
-Attempts and remembered answers are collected in memory (`write_buffer`) and written thousands at a time, by a separate connection
-and thread of lower priority. After a crash `settle` restores them from the decision log. So only the process that writes that log
-may write them. The ledger may be written by any process at any time and takes effect at once.
+Attempts and remembered answers are collected in memory (`write_buffer`) and written thousands at a time, by a separate
+connection and thread of lower priority. After a crash `settle` restores them from the decision log. So only the process that
+writes that log may write them. Any process may write the ledger at any time, and its entries take effect at once.
 
 A process that uses this store must not open the file by other means: closing it would release SQLite's locks (POSIX).
 """

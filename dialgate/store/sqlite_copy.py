@@ -64,7 +64,7 @@ class SqliteEnd:
         def newest(db: sqlite3.Connection) -> int:
             if db.execute(_UNSETTLED).fetchone() is not None:
                 raise CopyRefused(
-                    f"{self._path}: its gate was killed. Start and stop it once, then copy again"
+                    f"{self._path}: its gate was killed. Start and stop the gate once, then copy again"
                 )
             return tables.newest(db)
 
@@ -85,7 +85,7 @@ class SqliteEnd:
 
     async def begin(self) -> None:
         if self._path.exists():
-            raise CopyRefused(f"{self._path} exists already: name a new file")
+            raise CopyRefused(f"{self._path} already exists: use a new file")
         self._target = True
 
     async def write(self, kind: Kind, rows: Sequence[Row]) -> None:  # noqa: ARG002 - rows have their own types
@@ -132,7 +132,7 @@ def _row(kind: Kind, columns: Sequence[Any]) -> Row:
 
 
 def _newest_proofs(db: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[Row]:
-    """Yield only the newest proof of each caller ID, as a shared store keeps no others."""
+    """Yield only the newest proof of each caller ID, because a shared store keeps no earlier ones."""
     proofs = [_proof.decode(body) for (body,) in db.execute(_QUERIES["proofs"], (0,))]
     newest = {(proof.controller, proof.caller_id): proof for proof in proofs}
     yield from (row for row in rows if row in newest.values())

@@ -4,8 +4,8 @@ A separate SQLite 3 file, `subjects.db`, with application id 0x64677375. Its `us
 that have run. Released scripts are never edited: a change is a new script at the end, and newer files are refused.
 
 Numbers are stored as the keyed hash of the ledger (`subject`) and as ciphertext (`sealed`). `body` is JSON of
-`dialgate.core.request_deadlines`, or the ciphertext of a restricted entry. Rows are only added, and deleted when their retention
-period is over: triggers refuse updates.
+`dialgate.core.request_deadlines`, or the ciphertext of a restricted entry. Rows are added, and deleted when their retention
+period is over, but never updated: triggers prevent it.
 
 Several processes may open the file. Acknowledged writes are on disk.
 """

@@ -157,7 +157,9 @@ def run_migrations(
                 f"the file of {name} is another program's database: move it, or use another data folder"
             )
         if version > known:
-            raise StoreUnavailable(f"{name} has format {version}, above {known}: install a newer dialgate")
+            raise StoreUnavailable(
+                f"{name} has format {version}, but this version supports only {known} and older: install a newer dialgate"
+            )
         for script in scripts[version:]:
             for statement in script:
                 db.execute(statement)
@@ -234,7 +236,9 @@ def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
 def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
     at, decision, campaign, basis, result, subject = row
     if result not in RESULT_RANK:  # otherwise the gate would write records that it cannot read
-        raise StoreUnavailable(f"attempt {decision} has a result of a newer dialgate: install that version")
+        raise StoreUnavailable(
+            f"attempt {decision} has a result that a newer dialgate wrote: install that version"
+        )
     return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
 
 
@@ -276,7 +280,7 @@ def _write(
 def write_part(db: sqlite3.Connection, part: BufferPart, position: Position | None, pause: float) -> None:
     """Write one part of a buffer. `position`: the end of that buffer.
 
-    `pause`: seconds to wait between statements, which leaves CPU and disk to others.
+    `pause`: seconds to wait between statements, so that CPU and disk are free for other work.
     """
     if position is not None:
         db.execute(_REACH, (position.log, position.seq))

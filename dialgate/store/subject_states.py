@@ -33,7 +33,7 @@ class Reading(Struct, frozen=True, gc=False):
 
 
 class SubjectStates(Protocol):
-    """Reading of subject states, for decisions and ledger writes."""
+    """Subject states, read for decisions and for ledger writes."""
 
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0

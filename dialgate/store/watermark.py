@@ -29,14 +29,14 @@ class LedgerWatermark:
         self._noted = 0
 
     def read(self) -> int:
-        """Return the watermark, or 0. Raises `StoreUnavailable`, `OSError`."""
+        """Return the watermark, or 0 if none is stored. Raises `StoreUnavailable`, `OSError`."""
         try:
             return int(self._path.read_bytes() or 0)  # empty: just created, or created before a power failure
         except FileNotFoundError:
             return 0
         except ValueError:
             raise StoreUnavailable(
-                f"{self._path}: not a number. If `store` names the right store, delete the file"
+                f"{self._path}: the content is not a number. If the `store` setting is correct, delete this file"
             ) from None
 
     async def advance(self, store: Ledger) -> None:

@@ -103,7 +103,7 @@ def read_changes(path: Path, prefix: str) -> ChangeFile:
     if not content:
         # A truncated file must not count as "no changes" and make the list look fresh.
         raise FaultyFile(
-            f"{path.name}: the file is empty. Without changes it must have the single line NoChanges"
+            f"{path.name}: the file is empty. If there are no changes, it must contain the single line NoChanges"
         )
     rows = _rows(content, CHANGE, path.name, 0)
     action = rows[:, CHANGE - 1]

@@ -69,7 +69,7 @@ def match(request: NumberFile, answer: NumberFile) -> Answers:
     if len(twice):
         line = min(_lines_with(answer, number)[-1] for number in twice[:1000])
         raise FaultyFile(
-            f"{answer.name}, line {line:,}: an earlier line has this number with the other status"
+            f"{answer.name}, line {line:,}: an earlier line has this number with a different status"
         )
     requested = distinct(request.numbers)
     if not np.array_equal(requested, numbers):

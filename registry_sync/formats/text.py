@@ -96,7 +96,7 @@ def line_bounds(text: Bytes) -> tuple[Integers, Integers]:
 
 
 def encoding_fault(line: bytes) -> str:
-    """Return the reason why a line is not plain ASCII, or an empty text if it is."""
+    """Return the reason why a line is not plain ASCII, or an empty string if it is."""
     if line.startswith(b"\xef\xbb\xbf"):
         return "the file begins with a byte order mark. Save it as plain ASCII"
     if b"\0" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")) or not line.isascii():

@@ -40,7 +40,7 @@ CASES: list[tuple[Any, Any, str]] = [
     ([], Annotated[list[int], Meta(min_length=1)], "must have at least 1 entries"),
     ([1], tuple[int, int], "must have 2 entries, not 1"),
     (0, Annotated[float, Meta(gt=0)], "must be more than 0"),
-    ("z", Literal["a"], "must be one of the values allowed"),
+    ("z", Literal["a"], "must be one of the permitted values"),
     ({"type": "leaf"}, Leaf, "missing field `colour`"),
     ({"type": "leaf", "colour": "red", "x": 1}, Leaf, "unknown field `x`"),
 ]  # fmt: skip

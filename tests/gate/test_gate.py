@@ -189,7 +189,7 @@ async def test_a_call_list_that_was_changed_on_disk_is_not_used(running: World) 
     with capture_logs() as said:
         for _ in range(3):
             await running.app.tick()
-    assert [line["event"] for line in said].count("call list left out") == 1, "not once a second"
+    assert [line["event"] for line in said].count("call list skipped") == 1, "not once a second"
     assert "list.unknown" in codes(await ask(running))
 
 

@@ -184,7 +184,7 @@ def test_without_a_publication_the_error_says_what_to_do(tmp_path: Path) -> None
     assert not changed(tmp_path, None)
     with pytest.raises(SnapshotMissing):
         read_manifest(tmp_path)
-    with pytest.raises(SnapshotMissing, match="run `registry-sync import`"):
+    with pytest.raises(SnapshotMissing, match="Run `registry-sync import`"):
         Snapshot.open(tmp_path)
 
 
@@ -224,7 +224,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "set gone": (
         lambda folder: (folder / "rpo.acme.numbers").unlink(),
         "rpo.acme.numbers",
-        "missing, but named in the manifest: import again or roll back",
+        "missing, but listed in the manifest: import again or roll back",
     ),
     "set cut": (
         lambda folder: (folder / "rpo.acme.numbers").write_bytes(b""),

@@ -254,7 +254,7 @@ FAULTS: dict[str, tuple[str | bytes, str | bytes, str]] = {
     "empty": (ASKED, "", "answer.txt: the file is empty"),
     "empty line": (ASKED, lines(MOBILE + ",0", "", FIXED + ",0"), "answer.txt, line 2: the line is empty"),
     "only an empty line": (ASKED, "\n", "answer.txt, line 1: the line is empty"),
-    "two statuses": (ASKED, GOOD + lines(MOBILE + ",1"), "answer.txt, line 3: an earlier line has this number with the other status"),
+    "two statuses": (ASKED, GOOD + lines(MOBILE + ",1"), "answer.txt, line 3: an earlier line has this number with a different status"),
     "not in the request": (ASKED, GOOD + lines("3401111111,0", "3401111112,0"), "answer.txt, line 3: this number is not in the request. Is this the answer to another request? (1 more lines like it)"),
     "no line at all": (ASKED, "0" * 3_000_000, "answer.txt, line 1: no status after the number. Is the file truncated, or is it the request file?"),
     "letters": (ASKED, lines(MOBILE + ",0", "06I2345678,0"), "answer.txt, line 2: the number must contain only digits, without +39 or spaces"),

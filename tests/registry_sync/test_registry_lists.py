@@ -163,7 +163,7 @@ async def test_changes_without_a_full_file_are_not_published(job: ListJob) -> No
     part = await job.run_once()
     assert part.published == ""
     assert alarm_kinds(part) == {"file_faulty", "version_old"}
-    assert "changes without a full file" in part.alarms[0].text
+    assert "no full file for the changes" in part.alarms[0].text
 
 
 GOOD = us_lines(407, *range(5550000, 5550010))
@@ -188,7 +188,7 @@ DAMAGED: dict[str, tuple[str, str | bytes, str]] = {
         "line 1: the file begins with a byte order mark",
     ),
     "a cut zip": (LATER + ".zip", b"PK\x03\x04 cut", "the zip is damaged"),
-    "changes: empty": (CHANGED, "", "Without changes it must have the single line NoChanges"),
+    "changes: empty": (CHANGED, "", "If there are no changes, it must contain the single line NoChanges"),
     "changes: unknown action": (
         CHANGED,
         changes("4075551111,2026-11-20T09:00:00,X"),

@@ -105,7 +105,7 @@ async def test_rollback_that_frees_listed_numbers_needs_a_release_by_two_people(
     before = job.published_files()
     status, report = run_command(job, "rollback")
     assert status == 1
-    assert "would free" in report["error"]["message"]
+    assert "would permit calls to" in report["error"]["message"]
     assert job.published_files() == before
     release_all(job)
     assert run_command(job, "rollback")[0] == 0

@@ -200,9 +200,9 @@ async def test_a_gate_with_other_keys_is_refused_and_creates_no_log(tmp_path: Pa
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     first = await gate_on(tmp_path / "one", tmp_path.name)
-    with pytest.raises(KeysUnusable, match="written under other keys"):
+    with pytest.raises(KeysUnusable, match="written with other keys"):
         await gate_on(tmp_path / "two", tmp_path.name)
-    with pytest.raises(KeysUnusable, match="written under other keys"):
+    with pytest.raises(KeysUnusable, match="written with other keys"):
         await Registrar.open(loader.load(tmp_path / "two/dialgate.yaml"), Hand())
     share(tmp_path / "one", tmp_path / "two")
     config = loader.load(tmp_path / "two/dialgate.yaml")
@@ -226,7 +226,7 @@ async def test_an_unclaimed_ledger_sealed_by_other_keys_is_refused(tmp_path: Pat
         redis = RedisStore(redis_servers.alone(), name=tmp_path.name)
         await redis.run("DEL", redis.key("keys"))
         await redis.close()
-    with pytest.raises(KeysUnusable, match="written under other keys"):
+    with pytest.raises(KeysUnusable, match="written with other keys"):
         await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
 
 
@@ -279,7 +279,7 @@ async def test_one_of_two_gates_that_open_logs_of_one_name_at_once_gives_up(tmp_
         await app.tick()
     problems = sorted(twin.gate.readiness().get("store", "") for twin in twins)
     assert problems[0] == ""
-    assert "another gate writes a log of this name" in problems[1]
+    assert "another gate is writing a log with the same name" in problems[1]
     for app in twins:
         await app.close()
 
@@ -297,7 +297,7 @@ async def test_a_fence_raised_on_an_older_copy_is_not_taken_for_another_gates(tm
         await store.ping()
     other = RedisStore(at(tmp_path))
     await other.settle("log", 0, (), ())
-    with pytest.raises(StoreUnavailable, match="another gate writes a log of this name, log"):
+    with pytest.raises(StoreUnavailable, match="another gate is writing a log with the same name, log"):
         await asyncio.gather(*(handle.settle("log", 0, (), ()) for handle in (store, other)))
     await store.close()
     await other.close()
@@ -728,7 +728,7 @@ async def test_a_known_replica_is_waited_for_even_if_no_sentinel_answers(
     await store.append([])
     for port in watched.ports:
         ask_port(port, "SHUTDOWN")
-    with pytest.raises(StoreUnavailable, match="no Sentinel says which replicas `gates` has"):
+    with pytest.raises(StoreUnavailable, match="no Sentinel lists the replicas of `gates`"):
         await store.surplus_replicas()
     watched.nodes[1].kill()
     with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):

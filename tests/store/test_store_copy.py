@@ -152,7 +152,7 @@ async def test_a_store_in_use_is_refused_as_target(filled: Path, urls: dict[str,
     await shared.append([revoked(BRUNO)])
     with pytest.raises(CopyRefused, match="in use"):
         await copied(urls, "sqlite", "redis", filled.name)
-    with pytest.raises(CopyRefused, match="exists already"):
+    with pytest.raises(CopyRefused, match="already exists"):
         await copied(urls, "redis", "sqlite", filled.name)
     await shared.close()
 
@@ -179,7 +179,7 @@ async def test_a_source_whose_gate_was_killed_is_refused_until_settled(
     """Its attempts may be newer than its log, which only a gate with that log can tell."""
     with closing(sqlite3.connect(filled / "store.db")) as db, db:
         db.execute("UPDATE position SET reached = seq + 1")
-    with pytest.raises(CopyRefused, match="Start and stop it once"):
+    with pytest.raises(CopyRefused, match="Start and stop the gate once"):
         await copied(urls, "sqlite", "redis", filled.name)
 
 

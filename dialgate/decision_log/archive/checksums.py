@@ -8,7 +8,10 @@ from dialgate.runtime.atomic_write import write_file
 
 
 class PackedDamaged(LogDamaged, ValueError):
-    """A packed segment that was modified. Also a `ValueError`, which `verify` expects for unreadable segments."""
+    """The error for a packed segment that was modified.
+
+    It is a `ValueError` too, because `verify` expects one for unreadable segments.
+    """
 
 
 def sums_of(segment: Path) -> Path:
@@ -23,7 +26,7 @@ def digest(path: Path) -> str:
 def check(segment: Path) -> None:
     """Compare the files of a segment with their SHA-256 before they are decoded.
 
-    Raises `PackedDamaged` if one differs, `OSError`.
+    Raises `OSError`, and `PackedDamaged` if a file differs.
     """
     listed = _sums(segment)
     for path in files_of(segment):

@@ -235,7 +235,7 @@ def mapped(index: Index) -> Items:
 
 
 def write(folder: Path, first: int, last: int, items: Items) -> None:
-    """Write the index of one segment, durable on return. `items`: in any order, with offsets from `first`."""
+    """Write the index of one segment and sync it. `items` may be in any order; their offsets are relative to `first`."""
     order = np.argsort(items[0], kind="stable")
     _publish(folder, first, last, items.shape[1], iter([items[:, order]]))
 

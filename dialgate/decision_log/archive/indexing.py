@@ -1,8 +1,8 @@
 """Maintenance of the indexes. One index covers each packed segment, and the number of indexes stays small.
 
-A new segment gets a small index, which is merged with the preceding indexes while these are not much larger. So each index is
-less than half as large as the one before it. An item is rewritten about once each time the log doubles in size. A lost index is
-rebuilt from the segments.
+A new segment gets a small index, which is merged with preceding indexes as long as they are not much larger. So each index is
+less than half as large as the one before it. An item is rewritten about once each time the log doubles in size. A lost index
+is rebuilt from the segments.
 """
 
 from itertools import pairwise

@@ -76,7 +76,7 @@ class _ChainState:
 def write(
     path: Path, segment: Path, lines: Iterable[bytes], elsewhere: Callable[[int], bytes | None]
 ) -> None:
-    """Pack `lines`, which begin with the header, into the file `path`. Durable on return.
+    """Pack `lines`, which begin with the header, into the file `path`, and sync it.
 
     Raises `LogDamaged` at a line that does not follow the previous one.
     """
@@ -110,7 +110,7 @@ def _groups(bodies: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 class PackedSegment:
-    """Reader of a packed segment.
+    """A reader of a packed segment.
 
     Raises `PackedDamaged` if the file was modified, `FileNotFoundError` if it does not exist.
     """
@@ -183,7 +183,7 @@ class PackedSegment:
                 raise self._damaged(error) from error
 
     def outcomes(self) -> Iterator[Line]:
-        """Yield the outcomes. Their hash is empty, because this does not rebuild the lines."""
+        """Yield the outcomes. Their hash is empty, because the lines are not rebuilt."""
         table = self.columns(["type", "body"])
         outcomes_ = table.filter(pc.equal(table.column("type"), "outcome"))
         for body in outcomes_.column("body"):

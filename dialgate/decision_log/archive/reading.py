@@ -1,4 +1,4 @@
-"""Reading of a log with packed and unpacked segments. Safe while a writer or a packing process runs.
+"""Reads logs with packed and unpacked segments. It is safe to read while a writer or a packing process is running.
 
 The Parquet code is imported when the first packed segment is read, because the import is slow and a gate seldom
 reads packed segments.
@@ -40,7 +40,7 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
 
 
 def first_header(folder: Path) -> Header | None:
-    """Return the header of the oldest segment, or None without segments. Raises `LogDamaged`."""
+    """Return the header of the oldest segment, or None if there are no segments. Raises `LogDamaged`."""
     paths = segments(folder)
     if not paths:
         return None
@@ -62,8 +62,8 @@ def segments_to_pack(folder: Path, before: Instant) -> list[Path]:
 def closed_segments(folder: Path, before: Instant, through: int | None = None) -> list[Path]:
     """Return the unpacked segments that were full by `before`, oldest first. Raises `OSError`.
 
-    A segment is full when the next one was begun. `through`: exclude segments with entries after this one,
-    because they still have to be read unpacked.
+    A segment is full once the next one has been begun. `through`: exclude segments with entries after this one, because they
+    still have to be read unpacked.
     """
     return [
         path
@@ -157,7 +157,7 @@ class Segments:
             yield from self._keyed(numbers, _field("number", hashes))
 
     def reports(self, decisions: Collection[str]) -> Iterator[Line]:
-        """Yield the outcomes reported for these decisions. The remarks on `about` apply."""
+        """Yield the outcomes reported for these decisions. The restrictions of `about` apply here too."""
         if decisions:
             names = (decision.encode() for decision in decisions)
             yield from self._keyed(
@@ -165,7 +165,7 @@ class Segments:
             )
 
     def _keyed(self, keys: Collection[bytes], pattern: re.Pattern[bytes]) -> Iterator[Line]:
-        """Yield the entries with one of these keys. `pattern`: matches them in an unpacked segment."""
+        """Yield the entries with one of these keys. `pattern` matches them in an unpacked segment."""
         result = search(self._folder, keys)
         before = _NEVER
         for first, path in reversed(segments(self._folder)):
@@ -225,7 +225,7 @@ def open_packed(path: Path) -> "PackedSegment":
 
 
 def _open_plain(path: Path) -> BinaryIO | None:
-    """Open an unpacked segment. Return None if it is packed, even if it was packed after the listing."""
+    """Open an unpacked segment. Return None if it is packed, or has been packed since the folder was listed."""
     if path.suffix == PACKED:
         return None
     try:

@@ -65,9 +65,9 @@ class RedisAttempts(RedisRecovery):
     ) -> tuple[Sequence[bytes | None], dict[str, int]]:
         """Repeat the read if it returned remembered answers, until it is clear whether they were recorded.
 
-        Return the values, and the durable sequence of every other gate's log that holds one of the answers. `answers` is
-        the index of the first answer in `values_read`. The durable sequences are read before the answers. A gate removes
-        unrecorded answers before it reuses their sequences. So an answer up to the durable sequence is the recorded one.
+        Return the values, and the durable sequence of every other gate's log that holds one of the answers. `answers` is the
+        index of the first answer in `values_read`. The durable sequences are read before the answers. A gate removes
+        unrecorded answers before it reuses their sequences. So an answer up to the durable sequence is a recorded one.
 
         An answer after the durable sequence is being recorded by a gate that decides the same call at this moment.
         Without a wait, this call would be decided and counted twice. The wait is short, because that gate may have
@@ -139,7 +139,7 @@ class RedisAttempts(RedisRecovery):
     def _is_recorded(self, decision: str, durable_logs: Mapping[str, int]) -> bool:
         """Return whether a remembered decision is in its log.
 
-        Unrecorded answers of this process's own logs were removed before this reading.
+        Unrecorded answers of this process's own logs were removed before this read.
         """
         log = log_of(decision)
         return log in self._own or seq_of(decision) <= durable_logs.get(log, 0)

@@ -82,8 +82,7 @@ class RedisCommands:
     async def together(self, commands: list[tuple[Any, ...]], *, waits: float = 0) -> list[Any]:
         """Run commands on the master in one round trip, on one connection.
 
-        Put writing commands before reading ones. `waits`: seconds that the server may wait for its disk or
-        replicas.
+        Put commands that write before commands that read. `waits`: seconds that the server may wait for its disk or replicas.
         """
         if commands[0][0] not in _READS:
             return await self._send(commands, waits)

@@ -79,12 +79,12 @@ class RedisEnd:
     async def begin(self) -> None:
         present = (await self._store.members()).present
         if any(self._now - presence.at < _SILENT for presence in present):
-            raise CopyRefused("a gate has the target open: stop the gate, or name another target")
+            raise CopyRefused("a gate has the target open: stop the gate, or use a different target")
         mark = self._store.key("copying")
         if await self._store.run("GET", mark) is None and (
             await self.newest() or await self._holds_attempts()
         ):
-            raise CopyRefused("the target is in use: name an empty store (`?name=…`)")
+            raise CopyRefused("the target is in use: use an empty store (`?name=…`)")
         # The keys that claimed the empty store are not those of the copied data.
         await self._store.together(
             [

@@ -56,7 +56,7 @@ class RedisRecovery(RedisCommands):
     ) -> bool:
         """Remove decisions from the values of `subjects` and `answers`, which are Redis keys.
 
-        Return False if a value changed meanwhile.
+        Return False if a value has changed in the meantime.
         """
         keys = [*subjects, *answers]
         values = (await self.run("MGET", *keys)) if keys else []
@@ -142,7 +142,7 @@ class RedisRecovery(RedisCommands):
     def _refuse_if_log_is_shared(self) -> None:
         if self._overtaken:
             raise StoreUnavailable(
-                f"another gate writes a log of this name, {self._overtaken}: one data folder was copied from the other. Stop both."
+                f"another gate is writing a log with the same name, {self._overtaken}: one data folder was copied from the other. Stop both."
                 " Start one with an empty folder that contains a copy of `keys.json` without `log` and `months`"
             )
 

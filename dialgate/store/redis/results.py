@@ -57,7 +57,7 @@ class RedisResults(RedisAttempts):
                 return sum(counts.values())
 
     async def _drop_from_subjects(self, old: Mapping[bytes, tuple[bytes, list[str]]]) -> list[bytes]:
-        """Remove old attempts. Return the keys that were skipped because their value changed meanwhile."""
+        """Remove old attempts. Return the keys that were skipped because their value has changed in the meantime."""
         swaps = []
         for key, (value, decisions) in old.items():
             names = {

@@ -91,7 +91,7 @@ class _BehindSentinel:
         for sentinel in self._sentinel.sentinels:
             with suppress(RedisError):
                 return len(await sentinel.sentinel_slaves(self._service))
-        raise RedisError(f"no Sentinel says which replicas `{self._service}` has")
+        raise RedisError(f"no Sentinel lists the replicas of `{self._service}`")
 
     async def close(self) -> None:
         await self._sentinel.aclose()
@@ -297,7 +297,7 @@ class Server:
 
 
 def _packed(commands: list[tuple[Any, ...]]) -> bytes:
-    """Encode commands in C. Connections of redis-py would encode them in Python."""
+    """Encode commands in C with hiredis. redis-py's own asyncio connections would encode them in Python."""
     return b"".join(map(hiredis.pack_command, commands))
 
 

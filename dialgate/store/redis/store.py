@@ -73,8 +73,7 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
             await self.run("SET", self.of_layout, LAYOUT, "NX")
         elif layout != LAYOUT:
             raise StoreUnavailable(
-                "Redis: the store was written by another version: copy it with that version to `sqlite://…`, then"
-                " with this version to a store of another `name`"
+                "Redis: the store was written by another version: copy it with that version to `sqlite://…`, then copy that file with this version to a store with a different `name`"
             )
 
     async def _is_early(self) -> bool:
@@ -93,7 +92,7 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
     async def ping(self) -> int:
         """Test a write and a read. Wait for as many replicas as a commit does.
 
-        So a missing replica is noticed before it causes a call to be denied.
+        This detects a missing replica before a call is denied because of it.
         """
         self._refuse_if_log_is_shared()
         durable = self._durable  # as in `read`

@@ -110,7 +110,7 @@ def _entry(line: _Written, subject: bytes) -> Entry:
 
 
 def attempts(value: bytes) -> list[tuple[Attempt, Instant]]:
-    """Return the attempts, oldest first, each with the time of its result (0 without a result)."""
+    """Return the attempts, oldest first, each with the time of its result (0 if it has none)."""
     return _attempts(_decode(value)) if value else []
 
 

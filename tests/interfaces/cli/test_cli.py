@@ -378,7 +378,7 @@ def test_sighup_refuses_an_invalid_configuration_and_loads_a_valid_one(world: Wo
 
     controller.write_text(sound.replace("purpose: sale", "purpose: fun"))
     gate.process.send_signal(signal.SIGHUP)
-    assert "acme.yaml" in gate.hears("configuration refused; the last good one stays")["problem"]
+    assert "acme.yaml" in gate.hears("configuration rejected; the previous one stays in use")["problem"]
     assert gate.decides("+390612345678") == "allow"
 
     controller.write_text(sound.replace("goods: broadband", "paused: true"))

@@ -145,12 +145,12 @@ async def test_a_reload_uses_a_renewed_certificate_and_refuses_a_bad_pair(
         world.write_certificate(tmp_path)
         (tmp_path / "key.pem").write_bytes(key)
         gate.process.send_signal(signal.SIGHUP)
-        said = await gate.hears("configuration refused; the last good one stays")
+        said = await gate.hears("configuration rejected; the previous one stays in use")
         assert "listen.tls_certificate: the key does not belong to the certificate" in said["problem"]
         assert await shown() == second
         (tmp_path / "cert.pem").write_text("no PEM")
         gate.process.send_signal(signal.SIGHUP)
-        await gate.hears("configuration refused; the last good one stays")
+        await gate.hears("configuration rejected; the previous one stays in use")
         assert await shown() == second
 
 

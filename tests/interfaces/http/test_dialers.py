@@ -394,7 +394,7 @@ WRONG = [
     ({"deny": {"body": {"r": "{number}"}}}, "is not one of decision"),
     ({"deny": {"body": {"r": "1", "n": "{to}"}}}, "must differ from those of"),
     ({"deny": {"body": "x", "status": 99}}, "is not between 200 and 599"),
-    ({"deny": {"body": ["x"], "form": True}}, "object of texts"),
+    ({"deny": {"body": ["x"], "form": True}}, "object whose values are strings"),
     ({"id": "Plain"}, "lower-case letters"),
     ({"script": "x"}, "unknown field"),
 ]

@@ -142,7 +142,7 @@ async def test_a_wrong_request(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"call_type": CLEAR}, "Must be one of the values allowed; send one of agent, automated, "),
+        ({"call_type": CLEAR}, "Must be one of the permitted values; send one of agent, automated, "),
         ({"to": 390612345678}, "Must be text, not a whole number."),
         ({"to": None}, "Missing field `to`."),
         ({"phone": "x"}, "Unknown field `phone`."),

@@ -379,9 +379,9 @@ async def test_a_number_is_added_to_a_dialers_list_until_it_succeeds(
         ({"kind": "vicidial"}, WRITTEN, "set `user` for a dialer"),
         ({"user": "api"}, WRITTEN, "remove it for a webhook"),
         ({"kind": "vicidial", "user": "api"}, "\n", "the user's password"),
-        ({}, "whsec_c2hvcnQ=", "base64 of 24 to 64 bytes"),
-        ({}, base64.b64encode(SECRET).decode(), "base64 of 24 to 64 bytes"),
-        ({}, "whsec_***", "base64 of 24 to 64 bytes"),
+        ({}, "whsec_c2hvcnQ=", "24 to 64 bytes in base64"),
+        ({}, base64.b64encode(SECRET).decode(), "24 to 64 bytes in base64"),
+        ({}, "whsec_***", "24 to 64 bytes in base64"),
     ],
 )
 def test_an_insecure_webhook_is_refused(
