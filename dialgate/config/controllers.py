@@ -49,6 +49,8 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     """Whether people are selected by their habits or tastes. If so, a consent must cover profiling."""
     dial_mode: DialMode | Literal[""] = ""
     """How calls are dialled. If it is not set, rules for any of the modes apply."""
+    balancing: str = ""
+    """Reference of the test that weighed a legitimate interest in these calls. Without it, such an interest is no legal basis."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):

@@ -111,6 +111,11 @@ def _own_request(_section: Restriction, facts: Facts, law: Binding) -> Pass | No
     return Pass(f"request:{request.id}", legal_basis.request_ends(request, facts, law))
 
 
+def _relation(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
+    relation = legal_basis.relation(facts, law)
+    return None if relation is None else Pass(f"relation:{relation.id}")
+
+
 def _appointment(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
     """Return a pass if the person agreed to be called at this time, with proof."""
     for request in legal_basis.requests(facts, law):
@@ -142,6 +147,7 @@ _EXEMPTIONS: Mapping[Exemption, _Condition] = {
     "own_customer_consent": _own_customer_consent,
     "request": _request,
     "own_request": _own_request,
+    "relation": _relation,
     "appointment": _appointment,
     "guaranteed_agent": _guaranteed_agent,
     "sistan": _sistan,

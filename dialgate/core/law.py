@@ -20,7 +20,6 @@ from dialgate.core.law_migration import modernise
 from dialgate.core.model import (
     DAY,
     SECONDS_A_DAY,
-    Basis,
     Callee,
     CallType,
     DialMode,
@@ -47,8 +46,15 @@ Finding: TypeAlias = Literal[
 # The exemptions that a section may name in `unless`. `exemptions.py` evaluates them.
 Exemption: TypeAlias = Literal[
     "consent", "consent_after_listing", "contract", "running_contract", "own_customer_consent", "request", "own_request",
-    "appointment", "guaranteed_agent", "sistan",
+    "relation", "appointment", "guaranteed_agent", "sistan",
 ]  # fmt: skip
+
+
+# The legal bases that a law may accept. `relation`: one of the law's `relations` with the person. `interest`: a legitimate interest,
+# for which the campaign names its balancing test. `not_opposed`: no basis beyond the absence of an objection.
+AcceptedBasis: TypeAlias = Literal[
+    "directory", "consent", "contract", "request", "relation", "interest", "not_opposed"
+]
 
 
 class LawError(ValueError):
@@ -213,7 +219,7 @@ class Diallable(Restriction, frozen=True, kw_only=True):
 class LegalBasis(Section, frozen=True, kw_only=True):
     """The accepted legal bases of calls. Only the first section in scope applies. Sections before it that may apply, because a property of the call is not known, narrow its bases."""
 
-    accepts: tuple[Basis, ...]
+    accepts: tuple[AcceptedBasis, ...]
     """The accepted legal bases."""
 
 
@@ -233,6 +239,19 @@ class Contracts(Section, frozen=True, kw_only=True):
 
     tail: DayPeriod | None = None
     """Period after a contract's last day for which it is still a legal basis, such as `30d` or `P18M`. Without this key, it is none after its last day."""
+
+
+class Relation(Section, frozen=True, kw_only=True):
+    """A relation with the person that the legal basis or the exemption `relation` refers to. It counts only for calls that are surely in its scope."""
+
+    id: str
+    """Its name, which decisions record."""
+    since: Literal["contract_end", "purchase", "inquiry", "interaction"]
+    """What began it. `contract_end`: a contract, as long as it runs and then for the period `for`. `purchase`: the last purchase under a contract, or its first day. `inquiry`: the last call request. `interaction`: the last of these."""
+    lasts: DayPeriod | None = msgspec.field(name="for", default=None)
+    """Period for which it lasts, such as `P18M`. Without this key, only a contract in force is a relation."""
+    goods: Literal["same", "similar", "any"] = "same"
+    """What the call may be about. `same`: goods of the contract or request. `similar`: the contract's sector. `any`: anything."""
 
 
 class Requests(Section, frozen=True, kw_only=True):
@@ -391,12 +410,13 @@ class Binding(Struct, frozen=True, kw_only=True):
 
     country: str
     regions: tuple[str, ...]
-    accepted: frozenset[Basis]
+    accepted: frozenset[AcceptedBasis]
     weekdays: frozenset[int]
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...]
     contracts: tuple[Contracts, ...]
+    relations: tuple[Relation, ...]
     requests: tuple[Requests, ...]
     registries: tuple[Registry, ...]
     lists: tuple[Lists, ...]
@@ -428,6 +448,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...] = ()
     contracts: tuple[Contracts, ...] = ()
+    relations: tuple[Relation, ...] = ()
     requests: tuple[Requests, ...] = ()
     registries: tuple[Registry, ...] = ()
     lists: tuple[Lists, ...] = ()
@@ -490,6 +511,9 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
         applicable: dict[str, list[Any]] = {
             name: [section for section in getattr(self, name) if section.binds(scope)] for name in SECTIONS
         }
+        applicable["relations"] = [
+            section for section in applicable["relations"] if section.surely_binds(scope)
+        ]
         strict: dict[str, list[Any]] = {
             name: [section for section in sections if section.severity != "recommendation"]
             for name, sections in applicable.items()
@@ -622,6 +646,8 @@ def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
             if value not in known:
                 yield f"{name}: {word} {value!r} is not in the country's `{key}`; correct it or add it there"
     yield from _faults_of_keys(name, section)
+    if isinstance(section, Relation) and section.since != "contract_end" and section.lasts is None:
+        yield f"{name}: a relation since {section.since} needs a period `for`; add it"
     if isinstance(section, Requests) and section.max_age.endswith("wd") and not law.working_days:
         yield f"{name}: `{section.max_age}` needs the country's `working_days`; add them"
     if isinstance(section, Hours):

@@ -96,6 +96,7 @@ class ContractMade(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
     sector: str = ""
     goods: tuple[str, ...] = ()
     marketing: bool = False
+    last_purchase: date | None = None
 
 
 class ContractEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="contract_ended"):

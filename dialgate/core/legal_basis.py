@@ -10,7 +10,7 @@ from datetime import date
 from typing import Literal
 
 from dialgate.core import periods
-from dialgate.core.law import Binding, Consents, Finding
+from dialgate.core.law import Binding, Consents, Finding, Relation
 from dialgate.core.model import (
     DAY,
     HOUR,
@@ -279,6 +279,77 @@ def _covers(given: Consent, facts: Facts) -> bool:
 
 def _separate(law: Binding, use: Literal["profiling", "third_party"]) -> bool:
     return any(use in section.separate for section in law.consents)
+
+
+def relation(facts: Facts, law: Binding) -> Relation | None:
+    """Return a relation with the person that covers the goods of this call, unless only a new consent lifted an objection."""
+    known = facts.known
+    if not law.relations or not (known.contracts or known.requests) or _reconsented(facts):
+        return None
+    return next((section for section in law.relations if _is_related(section, facts)), None)
+
+
+def _is_related(section: Relation, facts: Facts) -> bool:
+    if any(_is_customer(section, deal, facts) for deal in contracts(facts)):
+        return True
+    if section.since not in {"inquiry", "interaction"}:
+        return False
+    wrong = _wrong_at(facts)
+    return any(
+        wrong < asked.requested_at <= facts.at
+        and (section.goods == "any" or asked.goods in {"", facts.campaign.goods})
+        and _lasts(section, _first_day(asked.requested_at, facts), facts)
+        for asked in facts.known.requests
+    )
+
+
+def _is_customer(section: Relation, deal: Contract, facts: Facts) -> bool:
+    if deal.starts > facts.today or not _covers_goods(section, deal, facts):
+        return False
+    purchased = min(deal.last_purchase or deal.starts, facts.today)
+    is_running = deal.ends is None or facts.today <= deal.ends
+    match section.since:
+        case "contract_end":
+            return is_running or _lasts(section, deal.ends, facts)
+        case "purchase":
+            return _lasts(section, purchased, facts)
+        case "interaction":
+            return is_running or _lasts(section, max(purchased, deal.ends or purchased), facts)
+    return False
+
+
+def _covers_goods(section: Relation, deal: Contract, facts: Facts) -> bool:
+    campaign = facts.campaign
+    match section.goods:
+        case "any":
+            return True
+        case "similar":
+            return deal.sector == campaign.sector
+    return deal.sector == campaign.sector and (not deal.goods or campaign.goods in deal.goods)
+
+
+def _lasts(section: Relation, day: date | None, facts: Facts) -> bool:
+    return (
+        day is not None and section.lasts is not None and facts.today <= periods.last_day(section.lasts, day)
+    )
+
+
+def _first_day(at: Instant, facts: Facts) -> date:
+    """Return the earliest possible local day of `at`, because the UTC offset may have been an hour smaller then."""
+    days = [place.local(at - HOUR)[0] for place in facts.places]
+    return date.fromordinal(_EPOCH + min(days, default=at // DAY - 1))
+
+
+def opposition_only(facts: Facts, law: Binding) -> str:
+    """Return the basis of a call for which the law asks only that the person has not objected, or "".
+
+    If only a new consent lifted an objection, that consent is the basis.
+    """
+    if not law.accepted & {"interest", "not_opposed"} or _reconsented(facts):
+        return ""
+    if "interest" in law.accepted and facts.campaign.balancing:
+        return f"interest:{facts.campaign.balancing}"
+    return "not_opposed" if "not_opposed" in law.accepted else ""
 
 
 def directory(facts: Facts, law: Binding) -> Listing | None:

@@ -119,7 +119,7 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A campaign. If it is unknown (`known` is False), it has the strictest properties: automated calls for sale.
 
     `profiling`: the people to call are selected by their habits or tastes. `dial_mode`: how calls are dialled. If it is empty, the
-    sections for all modes apply.
+    sections for all modes apply. `balancing`: the reference of the test that weighed a legitimate interest in these calls.
     """
 
     id: str
@@ -135,6 +135,7 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trunk_country: str = ""
     profiling: bool = False
     dial_mode: DialMode | Literal[""] = ""
+    balancing: str = ""
 
 
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -247,7 +248,7 @@ class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `marketing`: it includes a consent to commercial calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51
     c. 8-bis b). `proved`: its entry names a proof. `entered_at`: when it was first recorded, perhaps long before it
-    starts; 0 in old records.
+    starts; 0 in old records. `last_purchase`: the day of the last purchase under it, if known.
     """
 
     id: str
@@ -258,6 +259,7 @@ class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
     marketing: bool = False
     proved: bool = False
     entered_at: Instant = 0
+    last_purchase: date | None = None
 
 
 class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -178,6 +178,9 @@ class ContractRequest(Request, frozen=True, kw_only=True):
     sector: Annotated[Name, about("One of the country's sectors, named as in the campaigns.")] = ""
     goods: Goods = ()
     marketing: Annotated[bool, about("The contract includes a consent to commercial calls.")] = False
+    last_purchase: Annotated[
+        date | None, about("The day of the last purchase under it. Default: unknown.")
+    ] = None
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):

@@ -136,6 +136,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "detail.ends": ("fino al", "until"),
     "detail.sector": ("settore", "sector"),
     "detail.marketing": ("consenso a chiamate commerciali", "consent to marketing calls"),
+    "detail.last_purchase": ("ultimo acquisto", "last purchase"),
     "detail.begins": ("valida dal", "valid from"),
     "detail.appointment": ("orario concordato", "at an agreed time"),
     "detail.own_interface": ("chiesta direttamente al titolare", "requested directly from the controller"),

@@ -45,7 +45,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("limits", "`limits`"),
         ("holidays.province", "`$.holidays`"),
         ("caller_ids.0.classes.1.purpose", "`$.caller_ids[0].classes[1]`"),
-        *((f"{name}.0.limti", f"`$.{name}[0]`") for name in SECTIONS),
+        *((f"{name}.0.limti", f"`$.{name}[0]`") for name in SECTIONS if law_data("IT").get(name)),
     ],
 )
 def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
@@ -147,6 +147,11 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ("requests.0.max_age", "P0M", "`$.requests[0].max_age`"),
         ("requests.0.max_age", "30wd", "`$.requests[0].max_age`"),
         ("requests.0.max_age", "5wd", "requests: `5wd` needs the country's `working_days`; add them"),
+        (
+            "relations",
+            [{"source": "s", "from": date(2020, 1, 1), "id": "r", "since": "purchase"}],
+            "relations: a relation since purchase needs a period `for`; add it",
+        ),
         ("working_days", ["monday"], "`$.working_days[0]`"),
         ("caller_ids.0.forbidden", {"kinds": ["costly"]}, "`$.caller_ids[0].forbidden.kinds[0]`"),
         ("caller_ids.0.forbidden", {"kind": ["premium"]}, "unknown field `kind`"),

@@ -48,8 +48,14 @@ def _find_basis(facts: Facts, law: Binding) -> Pass | None:
     consent = legal_basis.consent(facts, law)
     if consent is not None:
         return Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, law))
+    relation = legal_basis.relation(facts, law) if "relation" in law.accepted else None
+    if relation is not None:
+        return Pass(f"relation:{relation.id}")
     listing = legal_basis.directory(facts, law)
-    return None if listing is None else Pass(f"directory:{listing.list}")
+    if listing is not None:
+        return Pass(f"directory:{listing.list}")
+    basis = legal_basis.opposition_only(facts, law)
+    return Pass(basis) if basis else None
 
 
 def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:

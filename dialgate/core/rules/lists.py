@@ -20,6 +20,7 @@ def list_origin(facts: Facts, law: Binding) -> Outcome:
         legal_basis.request(facts, law)
         or any(legal_basis.related(facts, law))
         or legal_basis.consent(facts, law)
+        or ("relation" in law.accepted and legal_basis.relation(facts, law))
     ):
         return Pass("a basis of its own")
     if problem:
