@@ -59,7 +59,7 @@ LONG = (
     "test_cases_through_gate", "test_replay", "test_timestamps", "test_gate", "test_registry_import", "test_fastagi", "test_cli_answers",
     "test_site", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections", "test_dashboards", "test_entry_ids", "test_number_privacy",
     "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip", "test_tenants", "test_reconciliation",
-    "test_registry_kill", "test_network_faults", "test_store_histories", "test_restore", "test_generated_clients",
+    "test_registry_kill", "test_network_faults", "test_store_histories", "test_restore", "test_generated_clients", "test_init",
 )  # fmt: skip
 
 

@@ -24,9 +24,10 @@ from dialgate.config import advice, yaml_file
 from dialgate.config.configuration import ConfigError
 from dialgate.config.controllers import ControllerFile, Line, build_lines
 from dialgate.config.countries import convert_law
-from dialgate.core.law import Law
+from dialgate.core import periods
+from dialgate.core.law import Law, Registry
 from dialgate.core.local_time import day_in
-from dialgate.core.model import SECOND, Basis, Callee, CallType, Instant, Purpose
+from dialgate.core.model import HOUR, SECOND, Basis, Callee, CallType, Instant, Purpose
 from dialgate.runtime.atomic_write import sync_folder, write_file
 
 _RESOURCES: Final = Path(__file__).parents[1] / "resources"
@@ -38,6 +39,8 @@ _DIALERS: Final = {
 # Dialers that send no key: the gate identifies them by their address.
 _WITHOUT_KEY: Final = frozenset({"asterisk", "vicidial", "freeswitch", "opensips"})
 _FASTAGI: Final = frozenset({"asterisk", "vicidial"})
+# Registries with one list of the whole country, in the format `tps` of the nightly job.
+_WHOLE_COUNTRY: Final = frozenset({"tps", "ctps"})
 _CLOSED: Final = "closed"
 
 
@@ -213,7 +216,7 @@ def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
     """Write all files to an empty folder. Return their names. `key`: the key of the client `dialer`. Raises `ConfigError`."""
     if (dialer := draft.get("dialer")) not in _DIALERS:
         raise ConfigError([f"dialer: {dialer!r} is not allowed; write one of {', '.join(_DIALERS)}"])
-    if "." in draft.get("controller") and _asked(draft):
+    if "." in draft.get("controller") and _registries(draft):
         raise ConfigError(
             ["controller: write its id without dots, because names of packages for the registry contain it"]
         )
@@ -250,7 +253,7 @@ def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
 def _make_boxes(draft: Draft, folder: Path) -> None:
     """Create the folders for a registry's files. An absolute data folder is a service's, which must own them."""
     data = Path(draft.get("data"))
-    boxes = [] if data.is_absolute() else [folder / data / name for name in _asked(draft)]
+    boxes = [] if data.is_absolute() else [folder / data / rule.id for rule in _registries(draft)]
     for box in (part for name in boxes for part in (name / "outbox", name / "inbox")):
         box.mkdir(parents=True, exist_ok=True)
 
@@ -308,21 +311,23 @@ def _controller_text(draft: Draft) -> str:
 
 
 def _registries_text(draft: Draft) -> str:
-    data, asked = draft.get("data"), _asked(draft)
-    more = {"work": _inline(f"{data}/registries"), "none": "" if asked else " []"}
-    boxes = (
-        {"registry": name, **{box: _inline(f"{data}/{name}/{box}") for box in ("outbox", "inbox")}}
-        for name in asked
-    )
-    return _filled("registries.yaml", draft, more) + "".join(
-        _filled("asked.yaml", draft, box) for box in boxes
-    )
+    data = draft.get("data")
+    entries = {"asked": "", "listed": ""}
+    for rule in _registries(draft):
+        boxes = {box: _inline(f"{data}/{rule.id}/{box}") for box in ("outbox", "inbox")}
+        half = periods.end(rule.validity, 0) // (2 * HOUR)
+        more = {**boxes, "registry": rule.id, "look_ahead": str(min(72, half))}
+        kind = "asked" if rule.mode == "answers" else "listed"
+        entries[kind] += "\n" + _filled(f"{kind}.yaml", draft, more).rstrip()
+    more = {name: text or " []" for name, text in entries.items()}
+    return _filled("registries.yaml", draft, {**more, "work": _inline(f"{data}/registries")})
 
 
-def _asked(draft: Draft) -> list[str]:
-    """Return the registries that must answer about the numbers of a campaign."""
+def _registries(draft: Draft) -> list[Registry]:
+    """Return the registries that bind a campaign. Those that publish lists by area are left to the operator, who subscribes areas."""
     bound = (advice.binding(draft.law, line, draft.now).registries for line in draft.lines())
-    return list(dict.fromkeys(rule.id for rules in bound for rule in rules if rule.mode == "answers"))
+    rules = {rule.id: rule for rules in bound for rule in rules}
+    return [rule for rule in rules.values() if rule.mode == "answers" or rule.id in _WHOLE_COUNTRY]
 
 
 def _law_text(draft: Draft) -> str:
@@ -370,7 +375,7 @@ def next_commands(draft: Draft, program: str, config: Path | None) -> list[str]:
             f" --collected-on {day_in(draft.law.zone, draft.now)}"
         )
     commands = [f"{program} serve{at}", f"{program} {load}{at}"]
-    if _asked(draft):
+    if _registries(draft):
         at = f" --registries {config.with_name('registries.yaml')}" if config else ""
         commands.append(f"{Path(program).with_name('registry-sync')} run --once{at}")
     call = json.dumps({"to": "NUMBER", "from": next(iter(line.caller_ids)), "campaign": line.campaign.id})
