@@ -115,9 +115,9 @@ class _Sealed(Struct):
 
 
 class Sources(Struct, frozen=True, kw_only=True):
-    """A gate's files and keys from which evidence bundles are built.
+    """The files and keys of a gate from which evidence bundles are built.
 
-    `folder` is the folder of the log, `others` the folders of the node's other logs.
+    `folder`: the folder of the log. `others`: the folders of the node's other logs.
     """
 
     data: Path
@@ -136,7 +136,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 
 
 class KnownDecision(Struct, frozen=True):
-    """A decision, with the called number if the request names it. The keys of its month may be destroyed."""
+    """A decision, with the called number if the request contained it. The keys of the decision's month may be destroyed."""
 
     record: Record
     number: str | None = None
@@ -164,8 +164,8 @@ async def of_numbers(
 ) -> bytes:
     """Return the evidence bundle for all decisions about these numbers (E.164) with `since` <= time < `until`.
 
-    It includes decisions of retired months that are under a legal hold, and lists the numbers without a decision. Raises what
-    `of_decision` raises, and `HoldRefused`.
+    The bundle includes decisions of retired months that are under a legal hold, and lists the numbers without a
+    decision. Raises `HoldRefused`, and what `of_decision` raises.
     """
     number_of = {hashed: number for number in numbers for hashed in sources.keys.hashes(number).values()}
     records = [record for _, record in Reader(sources.folder).about(frozenset(number_of))]
@@ -206,7 +206,7 @@ def numbers_in(bundle: bytes) -> set[str]:
 
 
 async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request: Bundle) -> bytes:
-    """Complete `request` with the decisions and their proofs, and return the signed bundle."""
+    """Add the decisions and their proofs to `request`, and return the signed bundle."""
     records = [known.record for known in decisions]
     stamps = {stamp.checkpoint: stamp.response for stamp in timestamps(sources.folder)}
     chain = Chain(sources.folder)
@@ -239,7 +239,7 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """Return the chain's log name and the proofs of its outcome reports about these calls, or None if it has no reports."""
+    """Return the name of the log and the proofs of its outcome reports about these calls, or None if it has no reports."""
     seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None
 
@@ -256,7 +256,7 @@ def _outcomes(chain: Chain, records: Sequence[Record]) -> dict[str, list[int]]:
 
 
 def _proved_together(records: Sequence[Record], outcomes: Mapping[str, list[int]]) -> list[tuple[int, ...]]:
-    """Group the entries that one checkpoint must prove: each decision with its grounds, and each outcome alone."""
+    """Group the entries that one checkpoint must prove together: each decision with its grounds, and each outcome separately."""
     reports = [(seq,) for seqs in outcomes.values() for seq in seqs]
     return [*((record.grounds, record.seq) for record in records), *reports]
 
@@ -346,9 +346,9 @@ def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
 
 
 def _kept_texts(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """Yield the laws and configurations that the records name, each with its digest.
+    """Yield the laws and configurations that the records name, each with its digest. Raises `NoEvidence` if one is missing.
 
-    Files of other controllers are omitted. Raises `NoEvidence` if a text is missing.
+    Files of other controllers are omitted.
     """
     laws = {record.law for record in records}
     try:

@@ -65,10 +65,11 @@ class Became(Struct, frozen=True):
 
 
 class Account(Struct, frozen=True, kw_only=True):
-    """One decision, in words and as data.
+    """One decision, explained in words and as data.
 
-    `words`: the sentences that explain the decision to the called person. `missing`: the gates that could not be asked for the
-    outcome of the call, each with the reason. It is empty in a list of decisions, because the list has its own `missing`.
+    `words`: the sentences that explain the decision to the called person. `missing`: the gates that could not be
+    asked for the outcome of the call, each with the reason. `missing` is empty in a list of decisions, because the
+    list has its own.
     """
 
     decision_id: str
@@ -142,10 +143,10 @@ def none_found(language: Language, *, dated: bool = False) -> str:
 def notices(
     language: Language, retired: list[str], missing: Mapping[str, str], *, nothing: bool, dated: bool = False
 ) -> list[str]:
-    """Return a sentence about each kind of data that the response lacks.
+    """Return a sentence about each kind of data that is missing from the response.
 
-    `nothing`: no decision was found. `retired`: months whose keys are destroyed. `missing`: gates that could not be asked.
-    `dated`: the search was limited to certain dates.
+    `nothing`: no decision was found. `retired`: months whose keys are destroyed. `missing`: gates that could not be
+    asked. `dated`: the search was limited to certain dates.
     """
     sentences = [none_found(language, dated=dated)] if nothing else []
     if retired:
@@ -290,7 +291,7 @@ class _Narrator:
 
 
 def _final_report(outcomes: tuple[OutcomeRecord, ...]) -> OutcomeRecord | None:
-    """Return the outcome report that counts: the strictest, or the latest if several are equally strict."""
+    """Return the outcome report that counts: the strictest one, or the latest if several are equally strict."""
     return max(outcomes, key=lambda report: (RESULT_RANK[report.result], report.seq), default=None)
 
 

@@ -1,7 +1,7 @@
-"""Key retirement: the destruction of a month's keys after its retention term, which makes its decisions anonymous.
+"""Key retirement: a month's keys are destroyed after its retention term, which makes its decisions anonymous.
 
-The log and its hash chain stay unchanged. GDPR art. 5(1)(e), 17(3)(e) and 18: decisions may be kept for legal claims, but
-linked to a person only as long as a claim is possible.
+The log and its hash chain stay unchanged. Under GDPR art. 5(1)(e), 17(3)(e) and 18, decisions may be kept for legal
+claims, but linked to a person only as long as a claim is possible.
 """
 
 from collections import Counter
@@ -56,10 +56,10 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
 
 
 def retire(config: Config, keys: Keys, month: str) -> int:
-    """Destroy the keys of `month`. Return how many decision ids were saved for legal holds.
+    """Destroy the keys of `month`. Return the number of decision ids that were saved for legal holds.
 
-    Decisions about numbers under a legal hold stay linked to their numbers, because their ids are saved first. Raises what
-    `months` raises.
+    Decisions about numbers under a legal hold stay linked to their numbers, because their ids are saved first. Raises
+    what `months` raises.
     """
     chains = Chains(config.data)
 

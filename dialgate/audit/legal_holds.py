@@ -1,15 +1,15 @@
 """Legal holds: numbers whose decisions must stay linked to them after the keys of their month are destroyed.
 
-One JSON object, mode 0600, always replaced as a whole:
+They are stored as a JSON object in a file with mode 0600, which is always replaced as a whole:
 
     {"format":1,"holds":[{"id":1,"at":<ms>,"by":"…","reason":"…","number":"<sealed, base64>","records":["9f2c01ab-17"]},
                          {"id":2,"at":<ms>,"by":"…","reason":"…","lifted_at":<ms>,"lifted_by":"…","lifted_because":"…"}]}
 
-`number` is encrypted with the key for holds (`Keys.holds`), which outlives the keys of a month. `records` are the ids of the
-number's decisions in months that were retired during the hold: the log is never edited, so this file keeps the link. Lifting a
-hold deletes `number` and `records` and keeps the rest. Every change to the fields increments `format`, because programs refuse
-files with unknown fields. `holds.json.new` is an unfinished write. `holds.lock` is empty; the process that changes the holds locks
-it.
+`number` is encrypted with the key for holds (`Keys.holds`), which outlives the keys of a month. `records` are the ids
+of the number's decisions in months that were retired during the hold: the log is never edited, so this file keeps the
+link. Lifting a hold deletes `number` and `records` and keeps the rest. Every change to the fields increments
+`format`, because programs reject files with unknown fields. `holds.json.new` is an unfinished write. `holds.lock` is
+empty; the process that changes the holds locks it.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,18 +30,18 @@ _DIGITS_GIVEN_AWAY = 6
 
 
 class HoldRefused(Exception):
-    """The error for a hold that cannot be placed, lifted or read. Its text says what to do."""
+    """The error for a hold that cannot be placed, lifted or read. Its message says what to do."""
 
 
 def read_number(raw: str, home: str) -> str:
-    """Return the number in E.164. `home`: the country for numbers without a country code, or empty.
+    """Return the number in E.164. `home`: the country of numbers without a country code, or empty.
 
     Raises `HoldRefused`.
     """
     try:
         return phone.parse(raw, home).e164
     except phone.NotANumber as problem:
-        raise HoldRefused(f"the number {problem}. Write it in E.164, as +390612345678.") from problem
+        raise HoldRefused(f"the number {problem}. Write it in E.164, for example +390612345678.") from problem
 
 
 class Hold(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -72,7 +72,7 @@ class _File(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Holds:
-    """The legal holds of one data folder. Safe to use while a gate runs: changes lock the file and replace it as a whole.
+    """The legal holds of one data folder. A gate may be running, because changes lock the file and replace it as a whole.
 
     Methods raise `OSError`, `HoldRefused`, `KeysUnusable`.
     """
@@ -122,9 +122,9 @@ class Holds:
         return lifted
 
     def keep(self, records_of: Callable[[str], Sequence[str]], then: Callable[[], None]) -> int:
-        """Store the ids that `records_of` returns for each held number, then call `then`.
+        """Store the ids that `records_of` returns for each held number, then call `then`. Return how many ids are new.
 
-        The ids are on disk before `then` is called. Returns how many ids were new.
+        The ids are on the disk before `then` is called.
         """
         with self._lock():
             before = self.all()
@@ -152,7 +152,7 @@ class Holds:
 
 
 def _refuse_number_in(number: str, *texts: str) -> None:
-    """Raise `HoldRefused` if a text, which is stored unencrypted, contains the number of the hold."""
+    """Raise `HoldRefused` if one of the texts contains the number of the hold. The texts are stored unencrypted."""
     for text in texts:
         if number[-_DIGITS_GIVEN_AWAY:] in "".join(character for character in text if character.isdigit()):
             raise HoldRefused("the reason or the name contains the number. Name the case file instead.")

@@ -1,8 +1,8 @@
-"""The record of look-ups: who read data about a number, and why. It is written before the data is shown.
+"""The record of look-ups: who read data about a number, and why. Each look-up is recorded before the data is shown.
 
-GDPR 5(2), 15(1)(c), 32: the data subject may ask who saw the data, and after a breach the controller must know. If the look-up
-cannot be recorded, no data is shown. The same record limits the look-ups per client: by looking up every number, a client could
-rebuild the registry, which the law forbids (D.P.R. 26/2022 art. 8 c. 1 and 3).
+GDPR 5(2), 15(1)(c), 32: the data subject may ask who saw the data, and after a breach the controller must be able to
+say. If the look-up cannot be recorded, no data is shown. The same record limits the look-ups per client: by looking
+up every number, a client could rebuild the registry, which the law forbids (D.P.R. 26/2022 art. 8 c. 1 and 3).
 """
 
 from collections.abc import Callable, Iterable
@@ -32,12 +32,12 @@ _log = structlog.get_logger(__name__)
 
 
 class TooManyLookups(Refused):
-    """The error for a client that reached its limit of look-ups. `after`: seconds until the next look-up is possible."""
+    """The error for a client that has reached its limit of look-ups. `after`: seconds until the next look-up is possible."""
 
     def __init__(self, limit: int, after: int) -> None:
         super().__init__(
             "lookup.throttled",
-            f"This client has reached its limit of {limit} look-ups an hour. Try again in {after} seconds.",
+            f"This client has reached its limit of {limit} look-ups per hour. Try again in {after} seconds.",
             status=429,
         )
         self.after = after
@@ -77,10 +77,9 @@ class Lookups:
     async def record_disclosure(
         self, client: Client, node: str, controller: str, numbers: Iterable[str], purpose: str
     ) -> None:
-        """Record that evidence about these numbers was disclosed.
+        """Record that evidence about these numbers was disclosed. Raises `StoreUnavailable`, and `Refused` if `purpose` is empty.
 
-        The limit per client does not apply, because an authority's list of numbers may be long. Raises `StoreUnavailable`, and
-        `Refused` if `purpose` is empty.
+        The limit of look-ups does not apply, because an authority may ask about many numbers.
         """
         for number in numbers:
             lookup = self._lookup(client, node, controller, number, "evidence", purpose)
@@ -90,7 +89,7 @@ class Lookups:
         self, client: Client, node: str, controller: str, number: str, what: str, purpose: str
     ) -> Lookup:
         if not purpose.strip():
-            raise Refused("request.invalid", "Say why you look this number up.", "purpose")
+            raise Refused("request.invalid", "Give the reason for this look-up.", "purpose")
         return Lookup(
             at=self._clock(),
             client=client.name,
@@ -106,7 +105,7 @@ class Lookups:
         self._metrics.throttled.labels(client.name).inc()
         if now - self._alarmed.get(client.name, -SPAN) >= SPAN:
             self._alarmed[client.name] = now
-            _log.warning("a client enumerates numbers", client=client.name, limit=limit)
+            _log.warning("a client has reached its limit of look-ups", client=client.name, limit=limit)
         return TooManyLookups(limit, max(1, -(-left // SECOND)))
 
     async def seen(self, controller: str, number: str) -> list[Seen]:

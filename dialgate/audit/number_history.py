@@ -1,7 +1,7 @@
 """The history of a number: the decisions that can still be linked to the number, with outcomes and registry receipts.
 
-A month's keys link numbers to records. After these keys are destroyed, the records of that month are anonymous and the
-history reports the month as retired.
+A month's keys link numbers to the records of that month. Once the keys are destroyed, these records are anonymous,
+and the history reports the month as retired.
 """
 
 from collections.abc import Collection, Iterator
@@ -42,7 +42,7 @@ class Visibility(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, client: str, controllers: tuple[str, ...], controller: str = "") -> "Visibility":
-        """Return the filter for a client with these controllers, limited to `controller` if given."""
+        """Return the filter for a client with these controllers. If `controller` is not empty, limit the filter to it."""
         if not controller:
             return cls(controllers=controllers, client=client)
         return cls(controllers=(controller,) if controller in controllers else ())
@@ -63,7 +63,8 @@ class NumberUnreadable(ValueError):
 class FoundDecision(Struct, frozen=True):
     """A decision with its outcomes. `hash` is the hash of the record's line, in hex.
 
-    `consultations` maps each registry to the consultation that returned its answer, if that consultation is still published.
+    `consultations` maps each registry to the consultation that returned its answer, if that consultation is still
+    published.
     """
 
     hash: str
@@ -81,10 +82,10 @@ class Inquiry:
     def about(
         self, number: str, sees: Visibility, *, before: Position | None = None, most: int | None = None
     ) -> list[FoundDecision]:
-        """Return the decisions about a number (E.164), newest first. `before` and `most` limit the result.
+        """Return the decisions about a number (E.164), newest first: only those older than `before`, and at most `most`.
 
-        The result includes decisions of retired months that are under a legal hold. Raises `KeysUnusable`, `LogDamaged`,
-        `HoldRefused`.
+        The result includes decisions of retired months that are under a legal hold. Raises `KeysUnusable`,
+        `LogDamaged`, `HoldRefused`.
         """
         chains = Chains(self._data)
         merged = merge(
@@ -101,7 +102,7 @@ class Inquiry:
         return self._with_outcomes(chains, list(islice(visible, most)))
 
     def _under_hold(self, chains: Chains, number: str) -> Iterator[tuple[Line, Record]]:
-        """Yield the number's decisions in retired months, newest first. A legal hold keeps them linked to the number."""
+        """Yield the number's decisions in retired months, newest first. Only a legal hold still links them to the number."""
         hold = Holds(self._data, self._keys).find(number)
         live = set(self._keys.hashes(number).values())
         entries = filter(None, map(chains.find, hold.records if hold else ()))
@@ -120,14 +121,14 @@ class Inquiry:
         return self._with_outcomes(chains, [(entry.line, entry.record)])[0]
 
     def outcomes(self, decisions: Collection[str]) -> list[OutcomeRecord]:
-        """Return this node's outcome reports about these decisions, including decisions of other gates.
+        """Return the outcome reports in this node's logs about these decisions, which other gates may have made.
 
         Raises `LogDamaged`.
         """
         return list(Chains(self._data).reports(decisions))
 
     def retired(self) -> list[str]:
-        """Return the months (`YYYY-MM`) that have decisions but whose keys are destroyed."""
+        """Return the months (`YYYY-MM`) that have decisions but no longer any keys."""
         readers, live = Chains(self._data).readers.values(), self._keys.hashes("").keys()
         firsts = [first[1].at for reader in readers if (first := next(reader.entries(), None))]
         if not firsts or not live:

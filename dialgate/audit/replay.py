@@ -1,7 +1,8 @@
-"""Replay of decisions on their recorded facts, under the law of their day or under a draft law.
+"""Replay of decisions on their recorded facts, under the law in force at the time or under a draft law.
 
-For every record: `decide(record.facts, law of that day) == record.decision`. A draft law is applied to the recorded facts only.
-If the draft requires a registry that was not consulted at the time, the call is denied. Holidays are those of the recorded facts.
+For every record, `decide(record.facts, law in force at the time) == record.decision`. A draft law is applied to the
+recorded facts only. If the draft requires a registry that was not consulted at the time, the call is denied. Holidays
+are taken from the recorded facts.
 """
 
 from collections import Counter
@@ -40,7 +41,7 @@ class Difference(Struct, frozen=True):
 
 
 class Row(NamedTuple):
-    """A change in a campaign's decisions. Equal changes are counted together."""
+    """A change in a campaign's decisions. Identical changes are counted together."""
 
     campaign: str
     rule: str
@@ -51,8 +52,8 @@ class Row(NamedTuple):
 class Replay(Struct):
     """The result of a replay.
 
-    `beside` counts records of countries other than the draft's. `verdicts` and `rows` count the records that differ; `examples`
-    are the first hundred of them.
+    `beside` counts the records of other countries than the draft's. `verdicts` and `rows` count the records that
+    differ; `examples` holds the first hundred of them.
     """
 
     records: int = 0
@@ -69,7 +70,7 @@ _Compare: TypeAlias = Callable[[Decision, Decision], tuple[Change, ...]]
 
 
 def of_its_day(folder: Path) -> LawOf:
-    """Return a function that reads a record's law from the `kept` folder. It raises `NotKept` if the law is missing."""
+    """Return a function that reads a record's law from the `kept` folder, or raises `NotKept` if the law is missing."""
     read = lru_cache(64)(content_store.law)
     return lambda record: read(folder, record.law)
 
@@ -79,7 +80,7 @@ def draft(law: Law) -> LawOf:
 
 
 def exact(before: Decision, after: Decision) -> tuple[Change, ...]:
-    """Return every difference between the decisions, including wording and validity."""
+    """Return every difference between the decisions, including those in wording and validity."""
     if before == after:
         return ()
     names = dict.fromkeys((*before.outcomes, *after.outcomes))
@@ -89,16 +90,16 @@ def exact(before: Decision, after: Decision) -> tuple[Change, ...]:
 
 
 def in_effect(before: Decision, after: Decision) -> tuple[Change, ...]:
-    """Return the differences that matter to a call: whether a rule passes, is skipped or denies, and the code of a denial."""
+    """Return the differences that affect a call: whether a rule passes, skips or denies, and the reason code of a deny."""
     names = dict.fromkeys((*before.outcomes, *after.outcomes))
     pairs = ((name, _gist(before.outcomes.get(name)), _gist(after.outcomes.get(name))) for name in names)
     return tuple(Change(name, old, new) for name, old, new in pairs if old != new)
 
 
 def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _Compare) -> Replay:
-    """Decide again on the recorded facts and compare the decisions. Memory use does not grow with the log.
+    """Decide again on the recorded facts, and compare the new decisions with the recorded ones.
 
-    Raises what `law_of` raises.
+    Memory use does not grow with the log. Raises what `law_of` raises.
     """
     report = Replay()
     rejudge = _Rejudge(law_of, compare)
@@ -115,14 +116,14 @@ def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _C
 
 
 class _Rejudge:
-    """A replay of single records. Records with the same grounds and instant, as in a batch, are decided only once."""
+    """A replay of single records. Records with the same grounds and the same instant, as in a batch, are decided only once."""
 
     def __init__(self, law_of: LawOf, compare: _Compare) -> None:
         self._law_of, self._compare = law_of, compare
         self._cache: dict[tuple[int, int], _Judgement | None] = {}
 
     def __call__(self, record: Record) -> _Judgement | None:
-        """Return whether the law allows the call, and the changes; None if the law is for another country."""
+        """Return whether the law allows the call, and the changes. Return None if the law is for another country."""
         key = (record.grounds, record.at)
         if key not in self._cache:
             if len(self._cache) >= _CACHED:

@@ -1,4 +1,4 @@
-"""Search for decisions in the logs, each with the outcome of its call."""
+"""Search for decisions in the logs. Each is found with the outcome of its call."""
 
 from collections.abc import Callable, Collection, Iterator
 from heapq import merge
@@ -17,8 +17,8 @@ from dialgate.decision_log.span import Span
 class Query(Struct, frozen=True, kw_only=True):
     """Search criteria. An empty criterion matches every record.
 
-    `code` is a whole reason code or the part before its dot, and matches any reason of the decision. `hashes` are the keyed
-    hashes of one number.
+    `code`: a reason code, or the part of it before the dot; matches if the decision has such a reason. `hashes`: the
+    keyed hashes of one number.
     """
 
     campaign: str = ""
@@ -40,7 +40,7 @@ class Query(Struct, frozen=True, kw_only=True):
 
 
 class Hit(Struct, frozen=True, kw_only=True):
-    """A decision as one line of output. `outcome` is empty if none was reported."""
+    """A decision as one line of output. `outcome` is empty if no outcome was reported."""
 
     seq: int
     decision_id: str
@@ -60,7 +60,7 @@ class Hit(Struct, frozen=True, kw_only=True):
 def search(chains: Chains, query: Query, within: Span) -> Iterator[Hit]:
     """Yield the matching decisions of all chains: oldest first, or newest first if the query is for one number.
 
-    Memory use is one byte per log entry in the span, however many entries match.
+    Memory use is one byte per log entry in the span, however many decisions match.
     """
     if query.hashes is not None:
         return _search_number(chains, query, query.hashes, within)
@@ -77,7 +77,7 @@ def with_results(
 ) -> Iterator[tuple[Record, Result]]:
     """Yield the matching decisions of one chain, oldest first, each with the result of its call.
 
-    The result may have been reported to another chain.
+    The result may have been reported in another chain.
     """
     entries = span.within(reader, within)
     first_entry = next(entries, None)
@@ -111,7 +111,7 @@ def _search_number(chains: Chains, query: Query, hashes: Collection[bytes], with
 
 
 class Results:
-    """The strictest reported result of each call in `log`, from entry `first` on. Uses one byte per entry."""
+    """The strictest reported result of each call in `log`, from entry `first` on. Each entry takes one byte."""
 
     def __init__(self, outcomes: Iterator[OutcomeRecord], log: str, first: int) -> None:
         self._first = first
@@ -123,7 +123,7 @@ class Results:
                 self._set(index, outcome.result)
 
     def of(self, seq: int) -> Result:
-        """Return the result of a call, `pending` if none was reported."""
+        """Return the result of a call, or `pending` if no result was reported."""
         index = seq - self._first
         return _RESULTS[self._results[index]] if index < len(self._results) else "pending"
 

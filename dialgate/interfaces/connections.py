@@ -1,9 +1,9 @@
 """Limits on connections, so that the log and the store always have a free file descriptor.
 
-Anyone who can reach a port can open connections and send nothing. A connection belongs to a *stranger* until a request on it is
-admitted by a key, a session or a source address. Strangers may hold half of the connections. When that half is used up, a
-stranger's connection is closed: the oldest idle one, or the oldest one if none is idle. Known clients are therefore still served, however many
-strangers connect.
+Anyone who can reach a port can open connections and send nothing. A connection belongs to a *stranger* until a
+request on it is admitted by a key, a session or a source address. Strangers may use half of the connections. If they
+use them all, a new connection closes one of theirs: the oldest idle one, or the oldest if none is idle. Known clients
+are therefore still served, however many strangers connect.
 """
 
 import os
@@ -19,16 +19,19 @@ _Listener: TypeAlias = Literal["http", "fastagi", "sip"]
 
 
 class Place(Protocol):
-    """The operations on a connection that `Connections` needs."""
+    """The operations that `Connections` needs on a connection."""
 
     def is_idle(self) -> bool: ...
 
     def drop(self) -> None:
-        """Close at once, without sending buffered data."""
+        """Close immediately, without sending buffered data."""
 
 
 class Connections:
-    """The open connections of a server, at most `most`. `count_closed` is called with `evicted` or `refused` per closed connection."""
+    """The open connections of a server, at most `most` of them.
+
+    `count_closed` is called for each connection that is closed here, with `evicted` or `refused`.
+    """
 
     def __init__(self, most: int, count_closed: Callable[[str], None]) -> None:
         self._most, self._count_closed = most, count_closed
@@ -36,7 +39,7 @@ class Connections:
         self._strangers: dict[Place, None] = {}  # in order of arrival
 
     def open(self, place: Place) -> bool:
-        """Count a new connection. Returns False if it must be closed at once."""
+        """Count a new connection. Return False if it must be closed immediately."""
         if len(self._strangers) >= self._most // 2 or len(self._places) >= self._most or is_scarce():
             idle = (stranger for stranger in self._strangers if stranger.is_idle())
             victim = next(idle, None) or next(iter(self._strangers), None)
@@ -61,7 +64,8 @@ class Connections:
 def most(settings: Settings, listener: _Listener) -> int:
     """Return the maximum number of connections to a listener in this process.
 
-    This is the configured number, or the listener's share of the file descriptors if the system allows fewer.
+    This is the configured number. If the system does not allow that many file descriptors, it is the listener's share
+    of them.
     """
     limit = _limit()
     usable = limit - _reserved(limit)
@@ -77,7 +81,7 @@ def most(settings: Settings, listener: _Listener) -> int:
 def is_scarce() -> bool:
     """Return whether the remaining descriptors are reserved for the log, the store and files.
 
-    The system assigns the lowest free number, so all lower descriptors are in use.
+    The system assigns the lowest free descriptor. If that is a high number, all lower ones are in use.
     """
     limit = _limit()
     try:

@@ -37,7 +37,8 @@ class DeadlineTimer:
     def add(self, call: Late, seconds: float) -> int:
         """Add a call that expires in `seconds`, and return its slot for `drop`.
 
-        The time that the call waited to be accepted cannot be measured. It is estimated as the delay of the event loop.
+        The time that the call has waited before it was accepted cannot be measured. The delay of the event loop is
+        used as an estimate.
         """
         slot = int((self._clock() + seconds - self.behind) / self._turn)
         self._slots.setdefault(slot, set()).add(call)

@@ -67,9 +67,10 @@ async def start(
     sockets: Sequence[socket.socket] = (),
     siblings: Siblings | None = None,
 ) -> server.Runner:
-    """Start the API server. `runner.addresses` has the addresses on which it listens.
+    """Start the API server. Raises `ConfigError` if it cannot listen.
 
-    `siblings`: the other workers of the node, whose metrics are included. Raises `ConfigError` if it cannot listen.
+    `siblings`: the other workers of the node, whose metrics are included. `runner.addresses` holds the addresses on
+    which it listens.
     """
     site = build(app, registry)
     if siblings is not None:
@@ -86,7 +87,7 @@ async def start_operations(
     sockets: Sequence[socket.socket] = (),
     siblings: Siblings | None = None,
 ) -> server.Runner:
-    """Start the operations listener, which needs no key. Arguments and errors are those of `start`."""
+    """Start the operations listener, which needs no key. The arguments and errors are the same as for `start`."""
     site = operations.build(app, registry, _described())
     if siblings is not None:
         site[SIBLINGS] = siblings

@@ -12,7 +12,7 @@ _SECONDS: Final = 1.0
 
 
 class RefusalLog:
-    """A log with at most one line per second for each reason. `calls` in a line: calls refused since the previous line."""
+    """A log that writes at most one line per second for each reason. `calls` in a line: the calls refused since the last line."""
 
     def __init__(self, component: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._component = component
@@ -21,7 +21,7 @@ class RefusalLog:
         self._unlogged: Counter[str] = Counter()
 
     def add(self, reason: str, **details: float) -> None:
-        """Count a refused call, and log it if a line is due. `details`: durations of this call in seconds, to log."""
+        """Count a refused call, and log it if a line is due. `details`: durations of this call in seconds, for the log line."""
         self._unlogged[reason] += 1
         now = self._clock()
         if reason in self._logged and now - self._logged[reason] < _SECONDS:

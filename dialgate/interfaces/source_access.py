@@ -1,4 +1,4 @@
-"""Identification of clients that cannot send a key, by their source address and the setting `sources`."""
+"""Identification of clients that cannot send a key, by source address and the setting `sources`."""
 
 import ipaddress
 
@@ -7,7 +7,7 @@ from dialgate.config.configuration import Config
 
 
 def client_at(remote: str, config: Config) -> Client | None:
-    """Return the client with the source address `remote`. The address may be IPv4-mapped or have a zone."""
+    """Return the client whose source address is `remote`. The address may be IPv4-mapped or contain a zone."""
     address = _address(remote)
     return next((client for network, client in config.networks if address in network), None)
 

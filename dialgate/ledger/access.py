@@ -32,7 +32,7 @@ R = TypeVar("R", bound=Request)
 
 @contextmanager
 def refuse_misstated() -> Iterator[None]:
-    """Turn `Misstated` into `Refused`."""
+    """Raise `Refused` in place of a `Misstated` that is raised inside the block."""
     try:
         yield
     except Misstated as error:
@@ -59,7 +59,10 @@ class LedgerAccess:
         self._nonces = nonces()
 
     def controller(self, client: Client, name: str) -> ControllerFile:
-        """Return the controller that a request names, or the client's only one. Raises `Refused`."""
+        """Return the controller that a request names. Raises `Refused`.
+
+        If `name` is empty, it is the client's only controller.
+        """
         if not name and len(client.controllers) == 1:
             name = client.controllers[0]
         if name not in client.controllers or name not in self.config.controllers:
@@ -99,9 +102,10 @@ class LedgerAccess:
     async def entry_to_lift(
         self, client: Client, entry_id: int, kind: type[E], unknown: Refused
     ) -> tuple[Entry, E]:
-        """Return the client's ledger entry with this id or sequence, and its event.
+        """Return the client's ledger entry with this id or sequence, together with its event.
 
-        Raises `unknown` if the client has no entry of this `kind` with this id, or `StoreUnavailable`.
+        Raises `StoreUnavailable`, and `unknown` if the client has no such entry or if the entry is not of this
+        `kind`.
         """
         seq = self.ids.entry_seq(entry_id)
         entry = next(iter(await self.store.since(seq - 1, 1)), None)
@@ -115,7 +119,7 @@ class LedgerAccess:
         return entry, entry.event
 
     def masked_for(self, entry: Entry, ask: R) -> R:
-        """Return the request with the entry's number masked in its texts."""
+        """Return a copy of the request with the number of the entry masked in all texts."""
         if not entry.sealed:
             return ask
         return self.masker(entry.controller).masked(ask, self.keys.ledger.unseal(entry.sealed))

@@ -34,7 +34,7 @@ class Activation:
     async def put_in_force(self) -> str:
         """Make every gate of this node use the newest lists and proofs. Raises `NotInForce`.
 
-        Return a text that says where and from when they are in force.
+        Return a message for the client that says where they are in force, and from when.
         """
         try:
             _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())
@@ -43,6 +43,6 @@ class Activation:
                 f"The list or proof is recorded, but this gate does not use it yet ({error}). The gate retries every second."
             ) from error
         if not confirmed:
-            return "recorded; a gate of this node has not confirmed it yet, and denies calls until it uses it"
+            return "recorded, but not yet in use in every gate of this node. Until then, these gates deny the calls"
         shared = self._access.config.settings.store is not None
         return "now on this node, on other nodes within 1 second" if shared else "now"

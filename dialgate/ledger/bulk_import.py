@@ -1,10 +1,12 @@
-"""Bulk import of consents, contracts or call requests from a file with one row for each entry.
+"""Bulk import of consents, contracts or call requests from a file with one entry per row.
 
-Columns have the names of the request's fields. `purposes`, `call_types` and `goods` may hold several words, separated by
-blanks, `;` or `|`. Unknown columns are rejected, because a misspelt `expires_at` would give a consent without an end.
+The columns are named after the fields of the request. `purposes`, `call_types` and `goods` may contain several words,
+separated by blanks, `;` or `|`. Unknown columns are rejected: if `expires_at` were misspelt, the consents would never
+expire.
 
-The whole file is read before anything is written. An invalid row rejects the file, unless `skip_bad` is set. The entries are then
-written in parts. After an interruption, import the same file again: entries that are already in the ledger are not written again.
+The whole file is read before anything is written. If a row is invalid, the file is rejected, unless `skip_bad` is set. The
+entries are then written in parts. After an interruption, import the same file again: entries that are already in the
+ledger are not written again.
 """
 
 import re
@@ -51,7 +53,7 @@ _FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kin
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The values common to all rows. `sectors` are those of the country. `now` is the time at which the file arrived."""
+    """The values common to all rows. `sectors`: the sectors that the country defines. `now`: when the file arrived."""
 
     kind: type[Ask]
     controller: str
@@ -64,7 +66,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Drafted(Struct, frozen=True):
-    """The entries from one part of a file. `subjects` and `entries` are concatenated; `ends` holds the end of each entry."""
+    """The entries from one part of a file. `subjects` and `entries` are concatenated; `ends` holds the end offset of each entry."""
 
     subjects: bytes
     entries: bytes
@@ -116,7 +118,7 @@ def read_rows(
 
 
 class Drafter:
-    """A converter of rows to entries. `fields` holds column positions and names; `number` is the position of the number."""
+    """A converter from rows to entries. `fields`: column positions with their field names. `number`: the number's position."""
 
     def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
         self._from = (keys, order, fields, number)
@@ -176,7 +178,9 @@ def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
     known = columns(kind)
     names = [re.sub(r"[\s.-]+", "_", name.strip().lower()) for name in table.layout.header]
     if not names:
-        raise Unreadable(f"The file has no header; name its columns: number, {', '.join(known)}.")
+        raise Unreadable(
+            f"The file has no header. Add a first row with the names of its columns: number, {', '.join(known)}."
+        )
     odd = [
         str(place)
         for place, name in enumerate(names, 1)
@@ -184,7 +188,7 @@ def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
     ]
     if odd or len(set(names)) < len(names):
         which = f"Column {', '.join(odd)}" if odd else "One of two columns with the same name"
-        raise Unreadable(f"{which} is not allowed; remove it, or name it as one of: {', '.join(known)}.")
+        raise Unreadable(f"{which} is not allowed. Remove it, or rename it to one of: {', '.join(known)}.")
     return [(at, name) for at, name in enumerate(names) if at != table.layout.number - 1]
 
 
@@ -217,14 +221,14 @@ def _problem(error: ValueError, kind: type[Ask]) -> str:
         match = _FIELD.search(str(error))
         if match:
             format_ = _cell_format(_FIELDS[kind][match[1]])
-            return f"its `{match[1]}` cannot be read{format_ and f': {format_}'}"
+            return f"`{match[1]}` cannot be read{format_ and f': {format_}'}"
         missing = re.search(r"required field `(\w+)`", str(error))
-        return f"it has no `{missing[1]}`" if missing else "it cannot be read"
+        return f"`{missing[1]}` is missing" if missing else "the row cannot be read"
     return str(error)
 
 
 def _cell_format(field: Field) -> str:
-    """Describe the format of a column's cells. Return an empty text if any text is valid."""
+    """Describe the format of a column's cells. Return an empty string if any text is valid."""
     match field.shape:
         case "instant":
             return "write it as 2026-11-24T10:00:00+01:00"
@@ -237,9 +241,10 @@ def _cell_format(field: Field) -> str:
 
 
 async def write(store: Ledger, imported: ImportedRows, done: Callable[[int], None]) -> int:
-    """Write the new entries and return their count. Call `done` with the number of rows of each durable part.
+    """Write the new entries and return their count.
 
-    Raises `StoreUnavailable`; the parts that are already written remain.
+    Once a part is durable, call `done` with the number of its rows. Raises `StoreUnavailable`. Parts that
+    have already been written are not rolled back.
     """
     return await bulk_writes.write(store, _new(store, imported), done)
 
@@ -266,7 +271,7 @@ def _has_id(known: Known, name: str) -> bool:
 
 
 async def _is_newest(store: Ledger, draft: Draft) -> bool:
-    """Return whether the newest ledger entry with the draft's kind and id has the same content."""
+    """Return whether the ledger already has this entry: the newest one of its kind and id has the same content."""
     newest: _Event | None = None
     wanted = cast("_Event", draft.event)
     for entry in await store.history(draft.subject):

@@ -1,6 +1,6 @@
 """Bulk import of revocations, for example from another system or a register.
 
-The whole file is read before anything is written. An invalid row rejects the file, unless `skip_bad` is set. The revocations are
+The whole file is read before anything is written. If a row is invalid, the file is rejected, unless `skip_bad` is set. The revocations are
 then written in parts, so that a gate can write in between. Each part is in force once it is on the disk. After an interruption,
 import the same file again: numbers that are already revoked are not revoked again.
 """
@@ -29,7 +29,7 @@ _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The values common to all rows. `owner` is the controller, or `*` for all. `now` is the time at which the file arrived."""
+    """The values common to all rows. `owner`: the controller, or `*` for all controllers. `now`: when the file arrived."""
 
     owner: str
     scope: Literal["campaign", "controller", "everyone"]
@@ -41,7 +41,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Stops(Struct, frozen=True):
-    """The content of a file: unique numbers (digits of E.164) with the instants of their revocations.
+    """The content of a file: unique numbers (digits of E.164), and for each the instant of its revocation.
 
     `first` is the first invalid row.
     """
@@ -88,19 +88,20 @@ def _instant(text: str, now: Instant) -> Instant:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError("its instant cannot be read; write it as 2026-11-24T10:00:00+01:00") from None
+        raise ValueError("the instant cannot be read; write it as 2026-11-24T10:00:00+01:00") from None
     if at.tzinfo is None:
-        raise ValueError("its instant has no offset from UTC; write it as 2026-11-24T10:00:00+01:00")
+        raise ValueError("the instant has no offset from UTC; write it as 2026-11-24T10:00:00+01:00")
     instant = round(at.timestamp() * 1_000)
     if not 0 <= instant <= now:
-        raise ValueError("its instant is in the future, or before 1970")
+        raise ValueError("the instant is in the future, or before 1970")
     return instant
 
 
 async def write(store: Ledger, keys: Keys, order: Order, stops: Stops, done: Callable[[int], None]) -> int:
-    """Write the new revocations and return their count. Call `done` with the number of rows of each durable part.
+    """Write the new revocations and return their count.
 
-    Raises `StoreUnavailable`; the parts that are already written remain.
+    Once a part is durable, call `done` with the number of its rows. Raises `StoreUnavailable`. Parts that
+    have already been written are not rolled back.
     """
     return await bulk_writes.write(store, _entries(store, keys, order, stops), done)
 
@@ -122,7 +123,7 @@ async def _entries(
 
 
 def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes], list[int], list[Instant]]]:
-    """Yield subjects, their numbers and the instants of their revocations, in the order of the store's index."""
+    """Yield the revocations in the order of the store's index: the subjects of a part, their numbers and their instants."""
     subjects = bytearray()
     for start in range(0, len(stops.numbers), AT_ONCE):
         for number in stops.numbers[start : start + AT_ONCE].tolist():
@@ -135,7 +136,7 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
 
 
 async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
-    """Return the subjects that already have a revocation in force with at least the scope of `order`."""
+    """Return those subjects that have a revocation in force whose scope is at least as wide as the order's."""
     entered = list(await store.subjects_with_entries(subjects))
     states = (await store.read(entered)).known if entered else []
     return {

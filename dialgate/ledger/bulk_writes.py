@@ -1,4 +1,4 @@
-"""Bulk writes to the ledger, in parts that are in force once they are on the disk.
+"""Bulk writes to the ledger. They are written in parts, and each part takes effect once it is on the disk.
 
 They run in a separate process, because preparing a part would block a gate's event loop for a tenth of a second.
 """
@@ -32,11 +32,11 @@ def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
 async def write(
     store: Ledger, parts: AsyncIterator[tuple[Sequence[Draft], int]], done: Callable[[int], None]
 ) -> int:
-    """Write the parts and return the number of entries. A part is a list of entries and the number of its rows.
+    """Write the parts and return the number of entries. A part is a list of entries, and the number of rows that it covers.
 
-    Call `done` with the number of rows of each durable part. While parts are written, the next one is prepared, so two parts may
-    contain the same number only if a repeated entry is harmless. Raises `StoreUnavailable`; the parts that are already written
-    remain.
+    Once a part is durable, call `done` with the number of its rows. The next part is prepared during a
+    write. Two parts may therefore contain the same number only if a repeated entry is harmless. Raises
+    `StoreUnavailable`. Parts that have already been written are not rolled back.
     """
     written = 0
     writing: deque[tuple[asyncio.Task[list[int]], int]] = deque()

@@ -141,9 +141,9 @@ class CallLists:
         ]
 
     async def retire_list(self, client: Client, name: str, controller: str = "") -> RetiredList:
-        """Take a list out of use. On return no gate of this node allows a call from it.
+        """Retire a call list. On return no gate of this node allows a call from it. Raises `Refused`, `Unavailable`.
 
-        `controller` may be empty if only one of the client's controllers has such a list. Raises `Refused`, `Unavailable`.
+        `controller` may be empty if only one of the client's controllers has a list with this name.
         """
         owners = [
             record.controller
@@ -167,7 +167,10 @@ class CallLists:
         return RetiredList(**structs.asdict(_info(retired)), in_force=await self._activation.put_in_force())
 
     async def numbers_of(self, client: Client, name: str, campaign: str) -> tuple[int, Iterator[list[str]]]:
-        """Return how many numbers a list of the campaign's controller has, and an iterator over the numbers in batches."""
+        """Return how many numbers a list has, and an iterator over them in batches.
+
+        The list must belong to the controller of the campaign. Raises `Refused`.
+        """
         owner = self._access.line(client, campaign).controller.id
         for record in await self._access.store.lists():
             if (record.id, record.controller) == (name, owner):
@@ -175,7 +178,7 @@ class CallLists:
         raise _unknown_list()
 
     async def campaigns_of(self, client: Client, name: str) -> list[str]:
-        """Return the campaigns for which a list was loaded and which still exist. Raises `Refused` if none is left."""
+        """Return those campaigns of a list that still exist. Raises `Refused` if none does."""
         lists = [info for info in await self.lists(client) if info.id == name]
         if not lists:
             raise _unknown_list()

@@ -42,7 +42,7 @@ class CallerIds:
         return ProofReceipt(await self._activation.put_in_force(), self._note_on(proof))
 
     def _note_on(self, proof: CallerIdProof) -> str:
-        """Return a note if no campaign of the controller presents the number, else an empty text."""
+        """Return a note if no campaign of the controller presents the number, otherwise an empty string."""
         lines = [
             line for line in self._access.config.lines.values() if line.controller.id == proof.controller
         ]

@@ -1,11 +1,11 @@
 """The voiding of consents by enrolment with the opposition registry.
 
-Enrolment voids every consent collected before it, by any controller and in any form (L. 5/2018 art. 1 c. 5; D.P.R. 26/2022 art. 7
-c. 6 and 7). Contracts are not affected.
+Enrolment voids every consent collected before it, by any controller and in any form (L. 5/2018 art. 1 c. 5; D.P.R.
+26/2022 art. 7 c. 6 and 7). Contracts are not affected.
 
-The rules apply the voiding once the registry's answer is published. A ledger entry with the receipt keeps the consent void
-after the answer has expired, and proves the voiding. Write the entry before the answer is published: if it is early, a call
-is denied; if it is late, an unlawful call is allowed.
+The rules apply the voiding once the registry's answer is published. A ledger entry with the receipt keeps the consent
+void after the answer has expired, and proves the voiding. Write the entry before the answer is published: an entry
+written too early only denies calls, but one written too late allows unlawful calls.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ class Enrolled(Struct, frozen=True, kw_only=True):
 
 
 async def void_consents(store: Ledger, keys: Keys, enrolled: Enrolled, now: Instant) -> int:
-    """Void the consents of the enrolled numbers, and return how many numbers had any. Idempotent.
+    """Void the consents of the enrolled numbers. Return how many numbers had consents. Idempotent.
 
     Raises `StoreUnavailable`; the entries that are already written remain, and a retry writes the rest.
     """

@@ -1,4 +1,4 @@
-"""Consents, contracts and call requests: single entries, imports of files, and their ends."""
+"""Consents, contracts and call requests: recording one, importing a file, and ending one."""
 
 from collections.abc import Callable
 from tempfile import TemporaryFile
@@ -31,13 +31,13 @@ from dialgate.lists.call_list import RowProblem
 
 
 class Consents:
-    """The operations that record consents, contracts and call requests, and their ends."""
+    """The operations that record and end consents, contracts and call requests."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
 
     async def record(self, client: Client, ask: LedgerRequest) -> Receipt:
-        """Write a consent, contract, call request, or the end of one. Raises `Refused`, `StoreUnavailable`."""
+        """Record a consent, a contract or a call request, or the end of one. Raises `Refused`, `StoreUnavailable`."""
         controller = self._access.controller(client, ask.controller)
         number = self._access.number(ask.number, controller)
         now = self._access.clock()
@@ -70,9 +70,9 @@ class Consents:
         note: Callable[[RowProblem], None] = lambda _: None,
         plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
     ) -> EntriesReport:
-        """Write every consent, contract or call request in a file. Raises `Refused`, `StoreUnavailable`.
+        """Record all consents, contracts or call requests in a file. Raises `Refused`, `StoreUnavailable`.
 
-        Run it in a separate process, because it blocks the event loop. `note` and `plan`: see
+        This blocks the event loop, so run it in a separate process. For `note` and `plan`, see
         `Revocations.revoke_all`.
         """
         controller = self._access.controller(client, ask.controller)
@@ -108,9 +108,10 @@ class Consents:
         )
 
     async def _find_ending(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
-        """Return the existing entry for this withdrawal or end, if any. A repeated request must not write a second one.
+        """Return the entry that already records this withdrawal, end or confirmation, if there is one.
 
-        Raises `Refused` if the ledger has no consent or contract with this id.
+        It lets a repeated request return the first receipt. Raises `Refused` if the ledger has no consent or contract
+        with this id.
         """
         wanted = ContractMade if isinstance(event, ContractEnded) else ConsentGiven
         history = await self._access.store.history(self._access.keys.subject(controller.id, number))

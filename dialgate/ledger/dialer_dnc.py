@@ -1,7 +1,7 @@
 """Requests that add a number to a dialer's do-not-call list: VICIdial's Non-Agent API and GoAutodial's goAPIv2.
 
-Numbers are never removed from that list, because another system may have added them too. After a revocation is lifted, a call
-that the dialer does not make does less harm than an unlawful call.
+A number is never removed from that list, because another system may have added it too. If the list still blocks a
+call after the revocation was lifted, this does less harm than an unlawful call.
 """
 
 import re
@@ -16,8 +16,8 @@ _SHOWN: Final = 120
 def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
     """Return the form to post. It is sent in the body, so that the number and the password are not in a URL.
 
-    `campaign` is empty if the revocation is not limited to a campaign. If the campaign has no name in the
-    dialer, the number is added to the list for all campaigns, which is wider and never narrower.
+    `campaign` is empty if the revocation is not limited to a campaign. If the settings name no dialer campaign for
+    it, the number is added to the list for all campaigns: this stops too many calls rather than too few.
     """
     settings, password = hook.settings, hook.secret.decode()
     digits = number.removeprefix("+").removeprefix(settings.cut)
@@ -46,11 +46,11 @@ def problem(kind: str, status: int, text: str) -> str:
     """Return why the number is not on the list, or "". Both dialers send status 200 and the result in the text."""
     response = " ".join(text.split())
     if status != 200:  # noqa: PLR2004 - HTTP status OK
-        return f"it answered {status}"
+        return f"the dialer answered {status}"
     if kind == "vicidial":
         done = response.startswith("SUCCESS:")
     else:
         done = re.search(r'"result": ?"success"', response) is not None
     if done or "ALREADY EXISTS" in response.upper():
         return ""
-    return f"it answered: {_DIGITS.sub('#', response)[:_SHOWN]}"
+    return f"the dialer answered: {_DIGITS.sub('#', response)[:_SHOWN]}"

@@ -27,7 +27,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Misstated(ValueError):
-    """The error for an impossible value in `field`. Its text contains no value from the request."""
+    """The error for an impossible value in `field`. The message contains no value from the request."""
 
     def __init__(self, text: str, field: str) -> None:
         super().__init__(text)
@@ -35,7 +35,7 @@ class Misstated(ValueError):
 
 
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
-    """Return the event of a request. `sectors` are those of the country, or empty if it lists none. Raises `Misstated`."""
+    """Return the event of a request. `sectors`: those that the country defines, or empty. Raises `Misstated`."""
     match ask:
         case ConsentRequest():
             fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}

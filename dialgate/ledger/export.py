@@ -1,7 +1,7 @@
 """Scrubbed files with a verdict on each row, and previews that only count the verdicts on a loaded list.
 
-Passing on a scrubbed list can break the law (L. 5/2018 art. 1 c. 7). So each export is recorded in the ledger, with actor and
-hash, before the file gets its name: no entry, no file.
+Passing on a scrubbed list can break the law (L. 5/2018 art. 1 c. 7). Each export is therefore recorded in the ledger,
+with its actor and the hash of the file. The file gets its final name only after this entry is written.
 """
 
 import csv
@@ -135,7 +135,7 @@ async def _write(judge: Judge, table: tabular.Table, home: str, file: IO[str]) -
 
 
 def _number(cells: list[str], at: int, home: str) -> str:
-    """Return the number of a row in E.164. If the text is not a number, return it unchanged, which leads to a deny."""
+    """Return the number of a row in E.164. Text that is not a number is returned unchanged, and is then denied."""
     raw = cells[at].strip() if at < len(cells) else ""
     if raw.startswith("+"):
         return raw

@@ -23,7 +23,7 @@ _NAME = re.compile("[0-9a-f]{8}-[0-9]{1,18}")
 
 
 class ClientIds:
-    """The translation of ids. Commands, which only the operator uses, show plain sequences (`shows_sequences`)."""
+    """A translator of ids. Commands are for the operator only, so they show plain sequences (`shows_sequences`)."""
 
     def __init__(
         self, keys: Keys, notices: Notices, config: Callable[[], Config], *, shows_sequences: bool
@@ -85,7 +85,7 @@ class ClientIds:
     async def position(self, client: Client, cursor: int) -> int:
         """Return the ledger sequence of `cursor`, the last `seq` that a client received. Raises `StoreUnavailable`.
 
-        An unknown cursor gives 0, the beginning, because a repeated revocation does no harm but a missing one does.
+        Return 0, the beginning, for an unknown cursor: a repeated revocation does no harm, but a missed one does.
         """
         if is_plain(cursor):
             # The entries after a plain sequence would reveal how many entries of other controllers precede it.

@@ -18,9 +18,9 @@ class ListExports:
         self._access = access
 
     async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
-        """Return an open `Judge` for a campaign, and the country of numbers without a country code. Close the judge after use.
+        """Return an open `Judge` for a campaign, and the country of numbers without a country code.
 
-        `at` is the instant of the verdicts, 0 for now. Raises `Refused`, `Unavailable`.
+        Close the judge after use. `at` is the instant of the verdicts, 0 for now. Raises `Refused`, `Unavailable`.
         """
         line = self._access.line(client, campaign)
         judge = Judge(

@@ -1,4 +1,7 @@
-"""Results of calls, reported by dialers. An opt-out becomes a revocation, and a wrong number a report."""
+"""Results of calls, as reported by dialers.
+
+An opt-out also writes a revocation, and a wrong number also writes a wrong-number report.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -92,9 +95,9 @@ class Outcomes:
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
 
     async def _find_person(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
-        """Return the controller of a call, and the called number if the result writes an entry.
+        """Return the controller of a call, and the called number if the result requires a ledger entry.
 
-        The number is empty if only an unreachable gate has it. Raises `Refused`, `Unavailable`.
+        The number is empty if only an unreachable gate has a record of it. Raises `Refused`, `Unavailable`.
         """
         owner, number = line.controller.id if line else "", ""
         is_own = owner in client.controllers
@@ -115,7 +118,7 @@ class Outcomes:
     async def _revoke(
         self, client: Client, controller: str, number: str, subject: bytes, proof: str
     ) -> Receipt:
-        """Record a revocation of the called number. If only its `subject` is known, subscribers get no notice."""
+        """Record a revocation of the called number. If only its `subject` is known, subscribers receive no notice."""
         if number:
             stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
             return await self._revocations.revoke(client, stop)
@@ -130,20 +133,20 @@ class Outcomes:
         return receipt
 
     def _changed_controller(self, campaign: str) -> bool:
-        """Return whether a campaign had several controllers in the archived configurations."""
+        """Return whether the archived configurations assign the campaign to more than one controller."""
         return len(content_store.owners(self._access.config.data / "kept", campaign)) > 1
 
     async def _find_call(self, decision: str) -> tuple[str, str]:
-        """Return the controller and number of a call, from this gate or another one on the store. Raises `Unavailable`."""
+        """Return the controller and number of a call, from this gate or from another gate on the store. Raises `Unavailable`."""
         call = await self.called_here(decision) or await self.elsewhere(decision)
         if call is None:
             raise _no_record(decision)
         return call
 
     async def _find_call_evenly(self, decision: str) -> tuple[str, str]:
-        """Return the result of `_find_call`, always after the same reads.
+        """Return the result of `_find_call`, but always perform the same reads.
 
-        The response time must not reveal whether a record exists.
+        Otherwise the response time would reveal whether a record exists.
         """
         here, elsewhere = await asyncio.gather(self.called_here(decision), self.elsewhere(decision))
         if call := here or elsewhere:

@@ -1,4 +1,4 @@
-"""The ledger's write and read access for a process: a gate, a command or a job."""
+"""Read and write access to the ledger for one process: a gate, a command or a job."""
 
 import asyncio
 from collections.abc import Callable
@@ -68,11 +68,11 @@ class Registrar:
         return cls(config, keys, store, clock, Metrics(CollectorRegistry()))
 
     def close_threads(self) -> None:
-        """End the threads. Use this instead of `close` if another component owns the store."""
+        """Stop the threads. Call this instead of `close` if another component owns the store."""
         self._threads.close()
 
     async def close(self) -> None:
-        """End the threads, store the watermark, and close the store that `open` opened."""
+        """Stop the threads, store the watermark, and close the store if `open` opened it."""
         self.close_threads()
         store = self.access.store
         with suppress(Unavailable, OSError):  # the writes are durable; a gate stores the watermark too

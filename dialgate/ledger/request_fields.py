@@ -15,7 +15,7 @@ Shape: TypeAlias = Literal[
 
 
 class Field(Struct, frozen=True, kw_only=True):
-    """A field of a request. A `structure` is neither an option nor a column: it can only be sent over HTTP."""
+    """A field of a request. A `structure` can only be sent over HTTP: it is neither an option nor a column."""
 
     name: str
     shape: Shape
@@ -27,7 +27,6 @@ class Field(Struct, frozen=True, kw_only=True):
 
 
 def fields_of(request: type[Struct]) -> tuple[Field, ...]:
-    """Return the fields of a request in the order of its struct."""
     struct = inspect.type_info(request)
     assert isinstance(struct, inspect.StructType)
     return tuple(_read(request, field) for field in struct.fields)
@@ -66,7 +65,7 @@ def _read(request: type[Struct], field: inspect.Field) -> Field:
 
 
 def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, Any]]:
-    """Return a type stripped of metadata and `None`, together with its JSON schema and its extra metadata."""
+    """Return a type without its metadata and without `None`, together with its JSON schema and its extra metadata."""
     schema: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     while isinstance(kind, inspect.Metadata | inspect.UnionType):

@@ -1,4 +1,4 @@
-"""Revocations: single entries, imports of files, and their lifting."""
+"""Revocations: recording one, importing a file, and lifting one."""
 
 import asyncio
 import time
@@ -161,5 +161,5 @@ class Revocations:
 
 
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
-    """Return the campaign in a request. Mask numbers in it if the scope is wider, because the field is then unchecked text."""
+    """Return the campaign of a request. Under a wider scope the field is unchecked text, so numbers in it are masked."""
     return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)

@@ -1,10 +1,11 @@
-"""The ledger's requests and responses: one struct for each write.
+"""The ledger's requests and responses, with one struct per write operation.
 
-A struct is the only description of its write: it decodes HTTP bodies, appears in OpenAPI, and defines options of commands
-and columns of import files (`request_fields`). A field's description is used in all of them.
+The struct is the only definition of the operation. HTTP bodies are decoded with it, and OpenAPI, the options of
+commands and the columns of import files are derived from it (`request_fields`). All of them use its field
+descriptions.
 
-Instants are RFC 3339 with an offset, days are ISO 8601. Unknown keys are rejected. Texts and lists have a maximum length, because
-they are stored for years.
+Instants are RFC 3339 with an offset, days are ISO 8601. Unknown keys are rejected. Texts and lists have a maximum
+length, because they are stored for years.
 """
 
 from datetime import date, datetime
@@ -34,7 +35,7 @@ When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
 def about(sentence: str) -> Meta:
-    """Describe a field for OpenAPI and for the help of commands."""
+    """Return the metadata of a field with its description, for OpenAPI and for the help of commands."""
     return Meta(description=sentence)
 
 
@@ -51,7 +52,7 @@ _Reason: TypeAlias = Annotated[Words, about("What happened.")]
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The fields of every write."""
+    """The fields that all write operations share."""
 
     controller: Annotated[Name, about("The controller. Optional if the client has only one.")] = ""
     actor: Annotated[
@@ -80,7 +81,7 @@ class RevocationsRequest(Request, frozen=True, kw_only=True):
 
 
 class EntriesRequest(Request, frozen=True, kw_only=True):
-    """The consents, contracts or call requests in a file. The `proof` in a row overrides this one."""
+    """The consents, contracts or call requests in a file. A `proof` in a row takes precedence over this `proof`."""
 
     kind: Annotated[Literal["consent", "contract", "call_request"], about("The kind of the rows.")]
     skip_bad: _SkipBad = False
@@ -131,7 +132,7 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
     artefact_sha256: Annotated[
         Sha256,
         about(
-            "SHA-256 of the artefact, in hexadecimal. Without artefact and SHA-256, the consent has no effect."
+            "SHA-256 of the artefact, in hexadecimal. Without an artefact and its SHA-256, the consent has no effect."
         ),
     ] = ""
     origin: Annotated[
@@ -203,10 +204,10 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
         False
     )
     begins: Annotated[
-        When | None, about("The instant from which the person may be called. Default: at once.")
+        When | None, about("The instant from which the person may be called. Default: immediately.")
     ] = None
     appointment: Annotated[
-        bool, about("The person agreed to be called between `begins` and `expires_at`, at whatever hours.")
+        bool, about("The person agreed to be called between `begins` and `expires_at`, at any hour.")
     ] = False
 
 
@@ -274,7 +275,7 @@ class ProofReceipt(Struct, frozen=True, omit_defaults=True):
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. Of its `rows`, `revoked` are new and `known` were already revoked at least as widely."""
+    """The result of an import: `revoked` rows are new, `known` rows already had a revocation of at least this scope."""
 
     rows: int
     revoked: int
@@ -286,7 +287,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. Of its `rows`, `recorded` are new and `known` were already in the ledger unchanged."""
+    """The result of an import: `recorded` rows are new, `known` rows were already in the ledger and are unchanged."""
 
     rows: int
     recorded: int
@@ -320,9 +321,9 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
 class ConsentStanding(Struct, frozen=True, kw_only=True):
     """The current state of a consent.
 
-    `proved`: an artefact and its hash are recorded. Instants are empty if the event has not happened. `last_used_at` is the
-    last allowed call that relied on it. `reason`: why a call that relies on it would be denied now. `refused_for`: campaigns in its
-    scope that are denied even so.
+    `proved`: an artefact and its hash are recorded. Instants are empty if the event has not happened. `last_used_at`:
+    the last allowed call that relied on the consent. `reason`: why a call that relies on it would be denied now.
+    `refused_for`: those campaigns in its scope that are denied for another reason, although the consent is valid.
     """
 
     id: str
@@ -361,10 +362,10 @@ class RetiredList(ListInfo, frozen=True, kw_only=True):
 
 
 class ListReport(Struct, frozen=True, kw_only=True):
-    """The result of loading a list. `in_force` says where and from when it is used.
+    """The result of loading a list. `in_force` says where it is used, and from when.
 
-    `unstated` counts accepted numbers, such as mobiles, whose row must state the basis `directory` but does not. The list permits
-    no calls to them.
+    `unstated` counts accepted numbers, such as mobiles, whose row must state the basis `directory` but does
+    not. The list permits no calls to these numbers.
     """
 
     info: ListInfo = field(name="list")

@@ -1,8 +1,8 @@
 """The scrub of a list: the decision that each number would get if it were called now.
 
-Nothing is reserved or recorded: a call still needs a check. All rows are judged at one instant, with the campaign's first
-caller ID. A deny that will end without any new entry is reported as `later`. Facts are looked up as for a call, and one decision is
-made for all rows with equal facts.
+Nothing is reserved or recorded: a call still needs a check. All rows are decided for the same instant, with the
+campaign's first caller ID. If a deny ends by itself, without a new entry, it is reported as `later`. Facts are looked
+up as for a call, and rows with equal facts share one decision.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,13 +52,13 @@ class Verdict(Struct, frozen=True):
 
 
 class AnswersUnusable(Unavailable):
-    """The error for unreadable registry answers or call lists. The text says why."""
+    """The error for unreadable registry answers or call lists. The message says why."""
 
     component = "snapshot"
 
 
 class _CachedVerdict(Struct, frozen=True):
-    """A cached verdict. `references` keeps the objects alive whose ids are part of the cache key."""
+    """A cached verdict. `references` keeps alive the objects whose ids are part of the cache key."""
 
     verdict: Verdict
     facts: Facts
@@ -70,7 +70,7 @@ class ScrubStore(SubjectStates, CallLists, Protocol):
 
 
 class Judge:
-    """An evaluator of numbers for one campaign. It only reads the store, so it works with and without a running gate."""
+    """An evaluator of numbers for one campaign. It only reads the store, so no gate has to be running."""
 
     def __init__(self, config: Config, store: ScrubStore, keys: Keys, campaign: str, at: Instant) -> None:
         self.at = at
@@ -117,7 +117,7 @@ class Judge:
     async def _known(self, subjects: list[bytes]) -> dict[bytes, Known]:
         """Read the states in the order of the store's index.
 
-        In the order of the list, each read would load a different page of the index.
+        In the order of the list, every read would load another page of the index.
         """
         subjects.sort()
         known: dict[bytes, Known] = {}

@@ -1,8 +1,8 @@
-"""The feed of revocations and their lifting, for dialers and recipients of a number (GDPR art. 17(2), 19 and 21(3)).
+"""The feed of revocations and their ends, for dialers and other recipients of a number (GDPR art. 17(2), 19, 21(3)).
 
-Notices are read from the ledger by sequence, so a client that keeps the last sequence misses none. They contain
-unencrypted numbers, because a dialer must know which number to remove. A notice is sent only to clients of its controller. A
-notice for all controllers is sent to every client.
+Notices are read from the ledger by sequence, so a client that stores the last sequence misses none. They contain
+unencrypted numbers, because a dialer must know which number to remove. A notice is sent only to clients of its
+controller. A notice for all controllers is sent to every client.
 """
 
 import asyncio
@@ -107,9 +107,9 @@ class Notices:
         self._news = asyncio.Event()
 
     async def wait(self, seconds: float, written: int = -1) -> None:
-        """Wait up to `seconds` for the next write in this process. Writes in other processes are not noticed.
+        """Wait up to `seconds` for the next write in this process. Writes of other processes are not noticed.
 
-        Return at once if the number of writes is no longer `written`.
+        Return immediately if the number of writes is no longer `written`.
         """
         if written in {-1, self.written}:
             with suppress(TimeoutError):
@@ -137,10 +137,10 @@ class Notices:
 
 
 def behind(delivery: Delivery, head: int) -> int:
-    """Return the number of ledger entries that were not delivered to a webhook."""
+    """Return the number of ledger entries that have not been delivered to a webhook."""
     return max(0, head - delivery.seq)
 
 
 def failing(delivery: Delivery, now: Instant) -> Instant:
-    """Return for how long a delivery has been failing, in milliseconds. Return 0 if it is not failing."""
+    """Return for how long a delivery has been failing, in milliseconds; 0 if it is not failing."""
     return now - delivery.failing_since if delivery.failing_since else 0

@@ -20,7 +20,7 @@ class WrongNumbers:
     ) -> Receipt:
         """Write a wrong-number report about a call. `number` is empty if only the `subject` is known.
 
-        A repeated report about a decision returns the first receipt, even if the report was lifted.
+        If a report about this decision exists, return its receipt, even if the report has been lifted.
         """
         if number:
             subject = self._access.keys.subject(controller, number)

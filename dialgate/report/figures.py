@@ -1,4 +1,4 @@
-"""The figures of a report. The same records give the same figures whenever the report is made."""
+"""The figures of a report. They depend only on the records, not on the time at which the report is made."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ Progress: TypeAlias = Callable[[Iterator[RecordWithResult]], Iterator[RecordWith
 
 
 class Period(Struct, frozen=True, kw_only=True):
-    """A period of whole local days, `first` and `last` included. `name` is the requested day or month."""
+    """A period of whole local days, including the days `first` and `last`. `name` is the requested day or month."""
 
     name: str
     first: date
@@ -95,7 +95,8 @@ class RegistryUse(Struct, frozen=True, kw_only=True):
 class Stops(Struct, frozen=True, kw_only=True):
     """The revocations that took effect in the period.
 
-    The waits are the milliseconds from the data subject's request to the ledger entry. All later decisions apply the entry.
+    The waits are the milliseconds between the data subject's request and the ledger entry, which applies to all later
+    decisions.
     """
 
     revocations: int
@@ -184,7 +185,7 @@ async def gather(
 ) -> Report:
     """Collect the figures of a period. Raises `LogDamaged`, `StoreUnavailable`.
 
-    `watch` returns an iterator over the records that it gets. It may show progress.
+    `watch` wraps the iterator over the records, for example to show progress.
     """
     tally = _read_log(config.data, controller, period, watch)
     entries = await _entries(store, controller, period)
@@ -218,7 +219,7 @@ async def gather(
 
 
 def _outside_ids(config: Config, controller: str, records: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the decision ids as shown to the controller's clients. Raises `KeysUnusable`."""
+    """Return the decision ids that the controller's clients see. Raises `KeysUnusable`."""
     if not config.shared or not records:
         return records
     ids = Keys.open(config.data / "keys.json").ids
@@ -256,7 +257,7 @@ def _campaigns(tally: _Tally) -> Iterator[CampaignRow]:
 
 
 async def _entries(store: Ledger, controller: str, period: Period) -> Sequence[Entry]:
-    """Return this controller's ledger entries in the period, with the revocations that apply to all controllers."""
+    """Return the ledger entries of this controller in the period, including those that apply to all controllers."""
     selected: list[Entry] = []
     seq = 0
     while entries := await store.since(seq, _ENTRIES):

@@ -1,7 +1,7 @@
-"""A report as CSV for spreadsheets, and as an e-mail.
+"""A report as CSV for spreadsheets, as a PDF, and as an e-mail.
 
-CSV has one figure per row: `controller,period,section,name,measure,value`. Sections and measures are stable English names;
-more may be added.
+The CSV has one figure per row: `controller,period,section,name,measure,value`. The names of sections and measures are
+English and do not change; more may be added.
 """
 
 import csv
@@ -33,7 +33,7 @@ def spreadsheet(report: Report) -> str:
 
 
 def _safe(cell: object) -> object:
-    """Quote text that a spreadsheet would run as a formula, because clients choose some of the names."""
+    """Quote text that a spreadsheet would run as a formula. Clients choose some of the names in a report."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
 
 

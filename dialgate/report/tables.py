@@ -1,4 +1,4 @@
-"""The content of a report: figures, a chart and tables, with their texts. Page, PDF and CSV show the same content."""
+"""The content of a report: figures, a chart and tables, with their texts. The page, the PDF and the CSV share this content."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -43,7 +43,7 @@ class Table(Struct, frozen=True, kw_only=True):
     bad: bool = False
 
     def is_number(self, column: int) -> bool:
-        """Return whether the column holds numbers, which are aligned right."""
+        """Return whether the column holds numbers, which are right-aligned."""
         text = self.rows[0][column] if self.rows and column else ""
         return text[:1].isdigit() and len(text) <= _LONGEST_NUMBER
 

@@ -1,9 +1,12 @@
-"""The stored cursor of a target, which survives restarts. One JSON object, mode 0600, always replaced as a whole.
+"""The stored cursor of a target, which survives restarts.
+
+It is a JSON object in a file with mode 0600, which is always replaced as a whole:
 
     {"format":1,"to":"<hash of the address>","logs":{"9f2c01ab":{"seq":1042,"hash":"<that entry's>","missed":0}}}
 
-If the target's address changes, shipping starts from the beginning. The cursor is only a starting point: the target reports which
-entries it has. Losing this file therefore loses and duplicates nothing. Every change to the layout increments `format`.
+If the target's address changes, shipping starts from the beginning. The cursor is only a starting point: the target
+reports which entries it has. Losing this file therefore loses and duplicates nothing. Every change to the layout
+increments `format`.
 """
 
 from hashlib import sha256
@@ -22,8 +25,8 @@ _log = structlog.get_logger(__name__)
 class Cursor(Struct, frozen=True):
     """The position of one log at a target.
 
-    `seq`: the last delivered entry, with its `hash` in hex, if known. `missed`: total of entries deleted from
-    the log before delivery. `stamped`: size of the last checkpoint whose time stamp was delivered.
+    `seq`: the last delivered entry, with its `hash` in hex, if known. `missed`: how many entries were deleted from
+    the log before delivery. `stamped`: the size of the last checkpoint whose time stamp was delivered.
     """
 
     seq: Annotated[int, Meta(ge=0)] = 0

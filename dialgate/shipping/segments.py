@@ -1,4 +1,4 @@
-"""Shipping of closed segments, in order. Each is verified before it is sent, and sent with its checkpoints."""
+"""A shipper of closed segments, in order. Each segment is verified first, and then sent with its checkpoints."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SegmentShipping:
-    """Shipping of segments to one target. Blocks on the target, so it runs in a separate thread.
+    """A shipper of segments to one target. Run it in a separate thread, because it blocks while it sends.
 
     `standings`: the state of each log, by worker number.
     """
@@ -40,7 +40,7 @@ class SegmentShipping:
         self.standings: dict[int, Standing] = {}
 
     def round(self) -> bool:
-        """Ship all closed segments of all workers. Return whether nothing failed; failures are in `standings`."""
+        """Ship all closed segments of all workers. Return False if a log could not be shipped; `standings` says why."""
         for worker, folder in chains.folders(self._data).items():
             standing = self.standings.setdefault(worker, Standing())
             try:
@@ -87,8 +87,8 @@ class SegmentShipping:
     def _open_chain(self, worker: int, folder: Path) -> "_Chain | None":
         """Open a log, or return None if it is empty.
 
-        Also returns None while the log of the first worker is empty, because the target path contains its
-        name.
+        Also returns None for every other worker until the first worker's log has an entry, because the target path
+        contains the name of that log.
         """
         header = first_header(folder)
         if header is None or (worker > 1 and 1 not in self._chains):
@@ -141,7 +141,7 @@ class _Chain:
             self._cursor = replace(self._cursor, seq=oldest - 1, missed=self._cursor.missed + absent)
 
     def checkpoints(self, closed: _ClosedSegment) -> list[StoredCheckpoint]:
-        """Return the checkpoints of a segment, or an empty list until one covers its last entry. Raises `LogDamaged`."""
+        """Return the checkpoints of a segment, or an empty list if its last entry is not covered yet. Raises `LogDamaged`."""
         checkpoints = []
         for offset, line in checkpoint_lines(self._folder, self._offset):
             stored = parse(offset, line)
@@ -167,7 +167,7 @@ class _Chain:
     def stamps(self) -> Iterator[tuple[Stamped, bytes]]:
         """Yield the new time stamps of shipped checkpoints. Raises `LogDamaged`.
 
-        A time stamp is made some time after its checkpoint.
+        They are shipped separately, because a time stamp arrives some time after its checkpoint was signed.
         """
         for path, offset, line in stamp_lines(self._folder, self._stamps):
             stamp = stamp_of(path, offset, line)
@@ -189,7 +189,7 @@ class _Chain:
 
 
 def _closed_at(path: Path) -> Instant:
-    """Return when the segment was last written. Return 0 if it was packed in the meantime."""
+    """Return when the segment was last written, or 0 if it has been packed in the meantime."""
     try:
         return int(path.stat().st_mtime * SECOND)
     except FileNotFoundError:
@@ -197,7 +197,7 @@ def _closed_at(path: Path) -> Instant:
 
 
 def _files(segment: Path) -> list[Path]:
-    """Return the files of a segment. The segment itself is the last one."""
+    """Return the files of a segment, with the segment itself last."""
     return files_of(segment) if segment.suffix == PACKED else [segment]
 
 

@@ -1,6 +1,6 @@
 """The shipper, which sends segments to a target and records to a stream, and writes metrics.
 
-Segments are shipped in a separate thread, because their target may block.
+Segments are shipped in a separate thread, because sending to their target may block.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Shipper:
-    """The shipper of one data folder. It writes only to `shipping/`. `clock`: the time for metrics."""
+    """The shipper of one data folder. It writes only to `shipping/`. `clock` supplies the time for metrics."""
 
     def __init__(self, config: Config, clock: Callable[[], Instant], *, compare_all: bool = False) -> None:
         """Open the targets. Raises `Refused`, `OSError`.
@@ -59,7 +59,7 @@ class Shipper:
                 raise Refused(f"shipping: stream: {error}. Use the form `redis://host:6379/0`") from None
 
     async def once(self) -> bool:
-        """Ship everything available now. Return whether nothing failed."""
+        """Ship everything that is available now. Return False if something failed."""
         try:
             if self._segments is not None:
                 await asyncio.to_thread(self._segments.round)
@@ -141,7 +141,7 @@ def _url(url: str, file: str, folder: Path) -> str:
 
 @contextmanager
 def shipping_lock(data: Path) -> Iterator[None]:
-    """Hold the lock for shipping this folder. Raises `Refused` if another process holds it, `OSError`."""
+    """Hold the lock for shipping this folder. Raises `OSError`, and `Refused` if another process holds the lock."""
     folder = data / "shipping"
     folder.mkdir(mode=0o700, exist_ok=True)
     with hold_lock(folder / ".lock", Refused(f"{data}: another `dialgate ship` is running for this folder")):

@@ -17,8 +17,8 @@ _log = structlog.get_logger(__name__)
 class Standing(Struct):
     """The state of one log at one target.
 
-    `last`: the last entry delivered. `behind`: number of entries waiting for delivery. `since`: the time of
-    the oldest of them. `problem`: why the last attempt failed. `refused`: an operator has to act.
+    `last`: the last entry delivered. `behind`: the number of entries that wait for delivery. `since`: the time of the
+    oldest of them. `problem`: why the last attempt failed, or empty. `refused`: whether an operator has to act.
     """
 
     last: int = 0
@@ -32,7 +32,7 @@ class Standing(Struct):
         self.problem, self.refused = "", False
 
     def failed(self, to: To, worker: int, problem: str, *, refused: bool = False) -> None:
-        """Record a failure. Logs each problem once, not at every attempt."""
+        """Record a failure. A repeated problem is logged only once."""
         if problem != self.problem:
             (_log.error if refused else _log.warning)("not shipped", to=to, worker=worker, problem=problem)
         self.problem, self.refused = problem, refused

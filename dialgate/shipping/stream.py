@@ -55,7 +55,7 @@ _at = msgspec.json.Decoder(_At).decode
 
 
 class StreamShipping:
-    """Shipping to Redis Streams, one per log. `standings`: the state of each log, by worker number."""
+    """A shipper of records to Redis Streams, one stream per log. `standings`: the state of each log, by worker number."""
 
     def __init__(self, data: Path, node: str, to: StreamTo, url: str, cursors: Cursors) -> None:
         """Prepare the connection. Raises `ValueError`."""
@@ -187,15 +187,15 @@ class _Chain:
             self.store_cursor(cursors)
 
     def resume_at(self, delivered: int, keep: int) -> None:
-        """Continue after entry `delivered`, the last entry of the stream, which is not the expected one.
+        """Continue after entry `delivered`: the stream ends there, and not at the expected entry.
 
-        If the stream is empty, `keep` entries are delivered again. Raises `Refused` if the stream contains entries that the log does
-        not contain.
+        If the stream is empty, deliver the last `keep` entries again. Raises `Refused` if the stream contains entries
+        that the log does not contain.
         """
         if delivered > self._upto:
             raise Refused(
-                f"the stream of log {self.log} ends at entry {delivered}, but {self._folder} at {self._upto}: another log of this"
-                f" name was delivered, or this one was truncated. {_ADVICE}"
+                f"the stream of log {self.log} ends at entry {delivered}, but {self._folder} ends at entry {self._upto}: another log with"
+                f" this name was delivered, or this one was truncated. {_ADVICE}"
             )
         if delivered < self.delivered:
             _log.warning(

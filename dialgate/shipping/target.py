@@ -22,20 +22,20 @@ _RETRY_TIMEOUT: Final = timedelta(seconds=60)
 
 
 class TargetFailed(Exception):
-    """The error for a failed attempt, which is repeated later. The target contains the whole file or none of it."""
+    """The error for a failed attempt, which will be retried. The target contains either the whole file or nothing of it."""
 
 
 class Refused(Exception):
-    """The error for a problem that an operator must solve. The attempt is not repeated."""
+    """The error for a problem that an operator must solve. The attempt is not retried."""
 
 
 class Target(Protocol):
     """A destination for closed segments."""
 
     def put(self, name: str, content: Content) -> bool:
-        """Write a file, durable and complete on return. Return False if it exists already with this content.
+        """Write a file. It is durable and complete on return. Return False if the target already has this file with this content.
 
-        `name` may contain slashes. Raises `TargetFailed`, `Refused` if the existing file differs, and
+        `name` may contain slashes. Raises `TargetFailed`; `Refused` if the existing file differs; and
         `FileNotFoundError` if the source file no longer exists.
         """
 
@@ -48,9 +48,9 @@ def open_target(shipping: Shipping, config: Path) -> Target:
 
 
 class Folder:
-    """A folder as target.
+    """A folder that serves as a target.
 
-    `root` is not created: an unmounted share must not be taken for an empty one. Files are readable by the
+    `root` is not created, because an unmounted share would then look like an empty target. Files are readable by the
     owner only, as in the log folder.
     """
 
@@ -88,9 +88,9 @@ def _up_to(folder: Path, root: Path) -> Iterator[Path]:
 
 
 class Objects:
-    """An S3-compatible bucket as target.
+    """An S3-compatible bucket that serves as a target.
 
-    Each file is one conditional request (If-None-Match), which the server refuses if the object exists.
+    Each file is one conditional request (If-None-Match), which the server rejects if the object exists.
     """
 
     def __init__(self, shipping: Shipping, config: Path) -> None:
@@ -125,7 +125,7 @@ class Objects:
                 created = self._create(name, source)
                 if created and not self._proved and self._create(name, source):
                     raise Refused(
-                        f"{name}: the server replaced the object despite If-None-Match: use another server"
+                        f"{name}: the server replaced the object despite If-None-Match. Use another server"
                     )
                 self._proved = True
                 if not created:
@@ -182,5 +182,5 @@ def _refuse_unless_same(name: str, existing: bytes, source: _Source) -> None:
 
 
 def _summary(error: Exception) -> str:
-    """Return the message of an error without the client's debug output."""
+    """Return the message of an error, without the debug output that the client appends."""
     return " ".join(str(error).partition("\n\nDebug source")[0].split())[:500]

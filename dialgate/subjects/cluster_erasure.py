@@ -1,4 +1,4 @@
-"""Erasure (GDPR 17) by all gates that use the store. `dialgate.subjects.erasure` decides what is erased and what is kept."""
+"""Erasure (GDPR 17) by all gates that share a store. `dialgate.subjects.erasure` decides what is erased and what is kept."""
 
 import asyncio
 from collections import Counter
@@ -51,11 +51,11 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def erase(self, client: Client, number: str, ask: ErasureRequest) -> Erasure:
         """Erase the data about a number (GDPR 17), except data that must be kept as proof.
 
-        The suppression entry takes effect first. Then the ledger entries that permit calls are erased, except those that a gate
-        needs as proof or has under a legal hold. Finally the number is removed from call lists.
+        The suppression entry takes effect first. Then the ledger entries that permit calls are erased, except those
+        that a gate needs as proof or has under a legal hold. Finally the number is removed from call lists.
 
-        If the erasure is interrupted or a gate does not respond, repeat it. Without a response from every gate, nothing that may be
-        evidence is destroyed, and the request stays open.
+        If the erasure is interrupted or a gate does not respond, repeat it. Unless every gate responds, nothing that
+        may be evidence is destroyed, and the request stays open.
         """
         owner, e164 = self.registrar.access.person(client, ask.controller, number)
         subject = self.keys.subject(owner.id, e164)
@@ -91,7 +91,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
 
     async def _suppress(self, draft: Draft, since: Instant) -> Receipt:
-        """Append the suppression, unless the same request (received at `since`) already has one in force."""
+        """Append the suppression, unless one for the same request (received at `since`) is already in force."""
         history = await self.store.history(draft.subject)
         lifted = {entry.event.of for entry in history if isinstance(entry.event, Lifted)}
         for entry in history:
@@ -108,7 +108,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def _erase_entries(
         self, subject: bytes, entries: list[Entry], share: Share, *, is_held: bool
     ) -> list[Erased]:
-        """Erase or restrict ledger entries. The result includes those restricted by an earlier, interrupted erasure."""
+        """Erase or restrict ledger entries. The result includes entries that an earlier, interrupted erasure restricted."""
         now, days = self.clock(), self.registrar.config.settings.storage.restricted_days
         erased, restricted = erasure.split_entries(entries, share.used, now, days, is_held=is_held)
         await self.file.restrict(

@@ -1,4 +1,4 @@
-"""The data-subject requests and their deadlines: opening, extending, closing and counting requests."""
+"""Data-subject requests and their deadlines, with the operations that open, extend, close and count requests."""
 
 import secrets
 from collections.abc import Callable, Iterable
@@ -60,7 +60,7 @@ class Deadlines:
     async def move(self, client: Client, name: str, step: CaseStep) -> CaseInfo:
         """Answer, refuse or extend a request.
 
-        Raises `Refused` if the request is unknown or closed, or can no longer be extended.
+        Raises `Refused` if the request is unknown or closed, or cannot be extended any more.
         """
         events = await self._file.case(name)
         case = next(iter(_cases(events)), None)
@@ -103,9 +103,9 @@ class Deadlines:
         return event
 
     async def find_open(self, name: str, kind: str, subject: bytes) -> CaseEvent:
-        """Return the open request that permits an action of this kind for this number.
+        """Return the open request that permits an action of this kind for this number. Raises `Refused` if there is none.
 
-        Every action needs a request, which records how the data subject was identified. Raises `Refused`.
+        Every action needs a request, because the request records how the data subject was identified.
         """
         events = await self._file.case(name)
         case = next(iter(_cases(events)), None)
@@ -117,12 +117,12 @@ class Deadlines:
         return events[0]
 
     async def open_cases(self, client: Client) -> list[CaseInfo]:
-        """Return the open requests that this client may see, the most urgent first."""
+        """Return the open requests that this client may see, ordered by deadline."""
         cases = _visible_to(client, await self._file.open_cases())
         return [self._info(case) for case in sorted(cases, key=lambda case: case.due_at)]
 
     async def closed_cases(self, client: Client, since: Instant) -> list[CaseInfo]:
-        """Return the requests that were closed from `since` on and that this client may see, newest first."""
+        """Return the requests that this client may see and that were closed at or after `since`, newest first."""
         cases = _visible_to(client, await self._file.closed_cases(since))
         return [self._info(case) for case in sorted(cases, key=lambda case: -case.closed_at)]
 
@@ -132,7 +132,7 @@ class Deadlines:
         return [self._info(Masker(self._keys, case.controller).shown(case)) for case in cases]
 
     async def count(self, metrics: Metrics, now: Instant) -> None:
-        """Set the metrics of open requests. If there are none, the time left is that of a new request."""
+        """Set the metrics of open requests. If there are none, set the time left to that of a new request."""
         cases = _cases(await self._file.open_cases())
         for kind in request_deadlines.KINDS:
             metrics.open_cases.labels(kind).set(sum(case.kind == kind for case in cases))

@@ -1,7 +1,7 @@
 """The rules of erasure (GDPR 17).
 
-- Entries that permit calls are erased, unless a call was allowed because of them. Then they are restricted: stored but not
-  used, until the call can no longer lead to a legal claim.
+- Entries that permit calls are erased, unless a call was allowed because of them. Such entries are restricted instead: they
+  are stored but not used, until the call can no longer lead to a legal claim.
 - Entries that forbid calls are kept.
 - The decision log is not changed. It holds the number only as a keyed hash and as ciphertext, and the month's keys are
   destroyed when the retention term is over.
@@ -42,7 +42,7 @@ _FORBIDS = ("it blocks calls, which erasing it would permit again", "GDPR art. 1
 
 
 def basis_of(entry: Entry) -> str:
-    """Return `consent:ID`, `contract:ID` or `request:ID`; empty for an entry that permits nothing."""
+    """Return `consent:ID`, `contract:ID` or `request:ID`, or an empty string for an entry that permits nothing."""
     match entry.event:
         case ConsentGiven(id=name) | ConsentConfirmed(id=name):
             return f"consent:{name}"
@@ -69,7 +69,7 @@ def last_used(records: Iterable[Record], attempts: Iterable[Attempt]) -> dict[st
 def split_entries(
     entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, is_held: bool
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
-    """Return the entries to erase, and pairs of an entry to restrict and the time until which it is kept.
+    """Return the entries to erase, and the entries to restrict, each with the time until which it is kept.
 
     Under a legal hold (`is_held`) no entry is erased.
     """
@@ -185,10 +185,10 @@ def describe_files(
 
 
 def copy_without(record: CallList, folder: Path, number: str) -> CallList | None:
-    """Write a copy of the list without this number and return its record; None if the number is not on the list.
+    """Write a copy of the list without this number and return its record, or None if the number is not on the list.
 
-    Reads and writes the whole file. The copy is durable on return. Replace the record next, then delete the old file. Raises
-    `DamagedFile`, `OSError`.
+    This reads and writes the whole file. The copy is durable on return. Replace the record next, then delete the old
+    file. Raises `DamagedFile`, `OSError`.
     """
     digits = int(number.removeprefix("+"))
     if call_list.sha256_of(folder / record.file) != record.sha256:

@@ -1,8 +1,9 @@
 """Storage limitation (GDPR 5(1)(e)): the removal of data past its retention term.
 
-Entries that permit calls are kept as proof for some years after their end. Entries that forbid calls are kept as long as calls
-may be made: a client may import a withdrawn consent again, which must stay withdrawn. Entries and lists with a number under a
-legal hold are kept. The decision log is not changed here: the keys of its months are destroyed instead.
+Entries that permit calls are kept as proof for some years after they end. Entries that forbid calls are kept as long
+as calls may be made: a client may import a withdrawn consent again, and it must stay withdrawn. Entries and lists
+with a number under a legal hold are kept. The decision log is not changed here: the keys of its months are destroyed
+instead.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ _KINDS = {"consent": "consents", "contract": "contracts", "request": "call_reque
 
 
 class Removal(Struct, frozen=True, kw_only=True):
-    """The number of items of one kind whose use ended before the time `before`."""
+    """The number of items of one kind whose use ended before `before`."""
 
     kind: str
     count: int
@@ -64,9 +65,9 @@ class RetentionRun:
         ]
 
     async def _ledger(self, bounds: dict[str, Instant], *, drop: bool) -> dict[str, int]:
-        """Count the ledger entries that ended before their bound, by kind. With `drop`, remove them.
+        """Count the ledger entries that ended before the bound of their kind. With `drop`, remove them.
 
-        Only the oldest part of the ledger is read. An entry newer than all `bounds` cannot have ended before
+        Only the oldest part of the ledger is read, because an entry newer than all `bounds` cannot have ended before
         one of them.
         """
         counts = dict.fromkeys(_KINDS.values(), 0)
@@ -86,10 +87,9 @@ class RetentionRun:
         return counts
 
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
-        """Return the ended entries of the subject of `first`.
+        """Return the ended entries of the subject of `first`, if `first` is its oldest entry that permits calls.
 
-        Return nothing unless `first` is the subject's oldest entry that permits calls. Otherwise a subject with several such entries
-        would be counted several times.
+        Otherwise return none, so that a subject with several such entries is counted only once.
         """
         if self._holds.concerns(first.controller, first.subject):
             return []
@@ -114,7 +114,10 @@ class RetentionRun:
         return self._config.laws[owner.country].zone if owner else "UTC"
 
     async def _lists(self, before: Instant, *, drop: bool) -> int:
-        """Count the number files of lists retired before `before`. With `drop`, delete the files but keep the lists' records."""
+        """Count the lists that were retired before `before` and still have a file of numbers. With `drop`, delete these files.
+
+        The records of the lists are kept.
+        """
         folder = self._config.data / "lists"
         files = (folder / record.file for record in _retired(await self._store.lists(), before))
         old = [file for file in files if file.exists() and not self._is_evidence(file)]
@@ -131,5 +134,5 @@ def _retired(lists: Iterable[CallList], before: Instant) -> list[CallList]:
 
 
 def _end(consent: Consent) -> Instant:
-    """Return the time at which the consent ceased to permit calls. Return 0 if it still permits them."""
+    """Return the time at which the consent ceased to permit calls, or 0 if it still permits them."""
     return min((at for at in (consent.expires_at, consent.withdrawn_at, consent.voided_at) if at), default=0)

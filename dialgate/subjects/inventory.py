@@ -1,6 +1,7 @@
-"""The inventory of all data in this gate's files about one number, for one controller.
+"""The inventory of all data about one number in this gate's files, for one controller.
 
-The functions read the decision log, call lists and registry answers from disk, so never run them on the event loop.
+The functions read the decision log, call lists and registry answers from the disk, so never run them on the event
+loop.
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from dialgate.store import CallList
 
 
 class Person(NamedTuple):
-    """A data subject of one controller: the number in E.164, and its keyed hash for each month whose keys exist."""
+    """A data subject of one controller: the number in E.164, and its keyed hash for each month that still has keys."""
 
     config: Config
     controller: str
@@ -30,7 +31,7 @@ class Person(NamedTuple):
 def records(person: Person) -> list[Record]:
     """Return the controller's decisions about the number, newest first.
 
-    A decision about an unknown campaign is included if its client makes calls for no other controller.
+    A decision about an unknown campaign is included if the client that requested it calls for no other controller.
     """
     controllers_of = {client.name: client.controllers for client in person.config.settings.clients}
     own = (person.controller,)
@@ -84,7 +85,7 @@ def on_lists(person: Person, records: list[CallList]) -> list[OnList]:
 
 
 def tag(path: Path, number: str) -> int:
-    """Return the number's tag in a list file; -1 if the number is not in it, or if the file is missing or damaged."""
+    """Return the number's tag in a list file, or -1 if the file is missing or damaged or does not contain the number."""
     try:
         numbers = NumberSet.open(path)
     except (FileNotFoundError, DamagedFile):

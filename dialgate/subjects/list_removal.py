@@ -1,4 +1,4 @@
-"""Removal of a number from this node's call lists, safe against concurrent removals of other numbers."""
+"""Removal of a number from this node's call lists. Other processes may remove other numbers at the same time."""
 
 import asyncio
 from pathlib import Path
@@ -20,7 +20,8 @@ async def remove_from_lists(store: CallLists, folder: Path, controller: str, num
 async def _remove(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
     """Remove the number from one list. Retry if another process has replaced the list in the meantime.
 
-    The unused copy is not deleted. If the other process removed the same number, it uses the same file.
+    After such a replacement, the copy that was written is not deleted: if the other process removed the same number,
+    it uses the same file.
     """
     key = record.controller, record.id
     while True:

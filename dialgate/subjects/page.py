@@ -82,7 +82,7 @@ class _Page:
         )
 
     def details(self, details: Mapping[str, object]) -> str:
-        """Return one line for each field that is not empty."""
+        """Return the fields that are not empty, one per line."""
         return "\n".join(
             f"{self._label(name)}: {self._value(name, value)}"
             for name, value in details.items()
@@ -119,7 +119,7 @@ def _cell(text: str) -> str:
 
 
 def _breakable(text: str) -> str:
-    """Return the text as HTML that keeps line ends and breaks only words that are too wide for a column."""
+    """Return the text as HTML that preserves line breaks, and breaks a word only if it is too wide for the column."""
     parts = [
         f'<span class="long">{escape(part)}</span>' if _LONG.fullmatch(part) else escape(part)
         for part in re.split(r"(\s+)", text)

@@ -17,7 +17,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "title": ("I Suoi dati presso", "Your data held by"),
     "intro": (
         "Risposta alla richiesta di accesso (art. 15 GDPR) per il numero",
-        "Answer to the request for access (GDPR art. 15) for the number",
+        "Response to the access request (GDPR art. 15) for the number",
     ),
     "made": ("Preparata il", "Prepared on"),
     "zone": ("Fuso orario:", "Time zone:"),

@@ -116,7 +116,7 @@ class Subjects:
     async def look_up(
         self, client: Client, controller: str, number: str, what: str, purpose: str
     ) -> tuple[str, str]:
-        """Record a look-up, as required before every read of a number's data.
+        """Record a look-up. This is required before every read of a number's data.
 
         Returns the controller's id and the number in E.164. Raises `Refused`, `TooManyLookups`, `StoreUnavailable`.
         """
@@ -142,7 +142,7 @@ class Subjects:
         return Person(self.config, controller, e164, tuple(self._keys.hashes(e164).values()))
 
     async def record_simulation(self, client: Client, campaign: str, number: str) -> None:
-        """Record a simulation, which shows data about a number without a logged decision.
+        """Record a simulation, because it shows data about a number and is not in the decision log.
 
         A simulation with an invalid number or another client's campaign shows no data, so it is not recorded.
         """
@@ -156,7 +156,7 @@ class Subjects:
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
         """Return the access report (GDPR 15) from all gates on the store.
 
-        It includes the decisions that the keys of their month can still link to the number.
+        It includes those decisions that can still be linked to the number.
         """
         owner, e164 = await self.look_up(client, controller, number, "everything", purpose)
         peers, own = await asyncio.gather(
@@ -236,7 +236,7 @@ class Subjects:
     # ---- rectification -----------------------------------------------------------------------------------------------
 
     async def rectify(self, client: Client, number: str, ask: RectificationRequest) -> Rectified:
-        """Record a corrected ledger entry with the id of the wrong entry (GDPR 16).
+        """Record a corrected ledger entry under the id of the wrong entry (GDPR 16).
 
         The corrected entry must pass the same checks as any new entry. The wrong entry stays in the history.
         """
@@ -263,14 +263,17 @@ class Subjects:
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 
     async def exposure(self, span: breach.Span) -> breach.Exposure:
-        """Return the data that a key or node received, or could have received (GDPR 33). Reads the whole decision log."""
+        """Return the data that a key or node received, or could have received (GDPR 33).
+
+        This reads the whole decision log.
+        """
         lookups = await self._file.lookups_between(span.start, span.end)
         return await asyncio.to_thread(breach.exposure, self.config, span, lookups, self._keys)
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def observe(self, now: Instant) -> None:
-        """Set the metrics of open requests and start the daily retention run. Call it at regular intervals.
+        """Set the metrics of open requests and start the daily retention run. Call this at regular intervals.
 
         If the subject store is unavailable, decisions continue but look-ups are refused.
         """
@@ -323,7 +326,7 @@ class Subjects:
 def _corrected(
     kind: str, details: dict[str, Any], controller: str, number: str, ask: RectificationRequest
 ) -> LedgerRequest:
-    """Return a request that would record the entry now, with the corrected fields. Raises `Refused`."""
+    """Return a request that records the entry as of now, with the corrected fields. Raises `Refused`."""
     request_type = _REQUESTS[kind]
     names = {name for name in request_type.__struct_fields__ if name not in _NOT_RECTIFIED}
     if not ask.fields or not ask.fields.keys() <= names:

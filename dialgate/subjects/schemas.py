@@ -24,7 +24,7 @@ class CaseRequest(Request, frozen=True, kw_only=True):
     kind: Annotated[Kind, about("The right that the data subject exercises.")]
     identified: Annotated[
         Some,
-        about("How the data subject proved to hold the number: a call back, a code, a document."),
+        about("How the data subject proved that the number is theirs: a call back, a code, a document."),
     ]
     received_at: Annotated[
         When | None, about("When the request arrived; the deadline is one month later. Default: now.")
@@ -43,10 +43,10 @@ class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RectificationRequest(Request, frozen=True, kw_only=True):
-    """The rectification that a data subject asked for.
+    """The rectification that a data subject requested.
 
-    `of` is the sequence of the wrong consent, contract or call request. `fields` maps field names, as in the
-    history, to the correct values.
+    `of`: the sequence of the wrong consent, contract or call request. `fields`: the correct values by field name, as
+    the history names the fields.
     """
 
     request: Id
@@ -55,7 +55,7 @@ class RectificationRequest(Request, frozen=True, kw_only=True):
 
 
 class ErasureRequest(Request, frozen=True, kw_only=True):
-    """The erasure that a data subject asked for."""
+    """The erasure that a data subject requested."""
 
     request: Annotated[Id, about("The id of the data subject's request.")]
 
@@ -67,9 +67,9 @@ class Cases(Struct, frozen=True):
 class Report(Struct, frozen=True, kw_only=True):
     """The access report (GDPR 15): all data about a number that the gates on the store hold for one controller.
 
-    - `restricted`: ledger entries that are not used any more and are kept only for legal claims
-    - `days_of_storage`: days of storage after the end of use, for each kind of data
-    - `missing`: gates that could not be asked, with the reason; data that only they hold is not in the report
+    - `restricted`: ledger entries that are no longer used and are kept only for legal claims
+    - `days_of_storage`: for each kind of data, the days of storage after its use ended
+    - `missing`: gates that could not be asked, each with the reason; data that only they hold is not in the report
     - `controller_contact`, `officer`: from the controller's file
     - `zone`: the time zone of the controller's country, in which the page shows times
     """
@@ -93,9 +93,9 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 class Portable(Struct, frozen=True, kw_only=True):
-    """The data that the data subject provided on consent or contract (GDPR 20), without anything derived from it.
+    """The data that the data subject provided on the basis of consent or contract (GDPR 20), without anything derived from it.
 
-    `format` names this set of fields and changes with it.
+    `format` identifies this set of fields. It changes whenever they change.
     """
 
     format: Literal["dialgate-portability-1"] = "dialgate-portability-1"
@@ -109,10 +109,10 @@ class Portable(Struct, frozen=True, kw_only=True):
 
 
 class Erased(Struct, frozen=True, kw_only=True):
-    """One item and what was done with it.
+    """One item, with what was done to it.
 
-    A restricted item is not used for calls. It is kept until `until`. If `until` is empty, it is kept as long as other items of
-    its kind.
+    A restricted item is not used for calls and is kept until `until`. If `until` is empty, it is kept as long as
+    other items of its kind.
     """
 
     what: str
@@ -126,9 +126,9 @@ class Erased(Struct, frozen=True, kw_only=True):
 class Erasure(Struct, frozen=True, kw_only=True):
     """The result of an erasure.
 
-    `suppression` is the ledger entry that forbids this controller to call the number again. `missing` holds the gates that could
-    not be asked, each with the reason. If it is not empty, nothing that may be evidence was destroyed and the request stays open:
-    repeat the erasure.
+    `suppression`: the ledger entry that forbids this controller to call the number again. `missing`: the gates that
+    could not be asked, each with the reason. If there are any, nothing that may be evidence was destroyed and the
+    request stays open, so repeat the erasure.
     """
 
     request: str

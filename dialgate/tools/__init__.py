@@ -1,1 +1,1 @@
-"""Programs around the gate: demonstration, backup, conformance kit, stand-alone verifier, benchmarks."""
+"""The programs around the gate: demonstration, backup, conformance kit, stand-alone verifier and benchmarks."""

@@ -1,19 +1,20 @@
 """A backup of a gate's data folder, made while the gate runs.
 
-The files are copied in the following order, so that the copy misses as few revocations and calls as possible and has every key
-that its files need:
+The files are copied in the following order, so that the copy misses as few revocations and calls as possible and
+contains every key that its files need:
 
-1. the log, which is most of the data; checkpoints before the segments that they sign;
-2. the databases, so that the ledger is as new as possible;
-3. the log's growth since step 1, so that each attempt in the copied store has its record;
-4. the files that the databases name: call lists, snapshots;
-5. the keys.
+    1. the log, which is most of the data; checkpoints before the segments that they sign;
+    2. the databases, so that the ledger is as recent as possible;
+    3. what was added to the log since step 1, so that each attempt in the copied store has its record;
+    4. the files that the databases name: call lists, snapshots;
+    5. the keys.
 
-A gate that starts on the copy recovers as after a crash: it counts attempts and enters revocations that are in the log but not in
-the store. A revocation made after step 2 is lost unless it is in a log. `ledger_end` returns the last ledger entry that was copied.
+A gate that starts on the copy recovers as it does after a crash: it counts the attempts and enters the revocations
+that are in the log but not in the store. A revocation made after step 2 is lost unless it is in a log. `ledger_end`
+returns the last ledger entry that was copied.
 
-A copy holds the keys, so it gives access to the same personal data as the original. When a month is retired or a number
-is erased, remove the same data from the copy (GDPR art. 5(1)(e), 17).
+A copy contains the keys, so it gives access to the same personal data as the original. When a month is retired or a
+number is erased, remove the same data from the copy (GDPR art. 5(1)(e), 17).
 """
 
 import shutil
@@ -33,20 +34,20 @@ Progress = Callable[[int, int], None]
 
 
 class BackupFailed(Exception):
-    """The error for an incomplete copy, which must not be used. Its text says what to do."""
+    """The error for an incomplete copy, which must not be used. Its message says what to do."""
 
 
 def back_up(data: Path, out: Path, progress: Progress) -> int:
-    """Copy to the new folder `out` and return the number of files. The copy is durable on return.
+    """Copy the data folder to the new folder `out` and return the number of files. The copy is durable on return.
 
-    `progress` receives the bytes copied and the total. Raises `BackupFailed`, `OSError`.
+    `progress` is called with the number of bytes copied and the total. Raises `BackupFailed`, `OSError`.
     """
     if not (data / "keys.json").is_file():
         raise BackupFailed(f"{data} has no keys.json. Check `data`; the gate must have run at least once.")
     try:
         out.mkdir(mode=0o700, parents=True)
     except FileExistsError:
-        raise BackupFailed(f"{out} already exists. Name a new folder.") from None
+        raise BackupFailed(f"{out} already exists. Choose a new folder.") from None
     total, done, copied = sum(path.stat().st_size for path in _files(data)), 0, set[Path]()
     for _ in range(_TRIES):
         missed = False
@@ -77,14 +78,14 @@ def _in_order(data: Path) -> Iterator[Path]:
 
 
 def _logs(data: Path) -> Iterator[Path]:
-    """Yield the files of the log, segments last."""
+    """Yield the files of the log, the segments last."""
     logs = [path for path in _files(data) if path.is_relative_to(data / "log")]
     yield from (path for path in logs if not path.stem.isdecimal())
     yield from (path for path in logs if path.stem.isdecimal())
 
 
 def ledger_end(out: Path) -> int:
-    """Return the sequence of the newest ledger entry in a copy, 0 if the ledger is in a shared store.
+    """Return the sequence of the newest ledger entry in a copy, or 0 if the ledger is in a shared store.
 
     Raises `StoreUnavailable`.
     """
@@ -97,7 +98,7 @@ def _files(data: Path) -> list[Path]:
 
 
 def _is_current(path: Path, copy: Path) -> bool:
-    """Return whether a file need not be copied again. Databases are copied only once, keys every time."""
+    """Return whether the copy of a file is still valid. Databases are copied only once, keys are always copied again."""
     return path.suffix == ".db" or (
         path.name not in _LAST and path.exists() and path.stat().st_size == copy.stat().st_size
     )

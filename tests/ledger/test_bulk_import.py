@@ -205,11 +205,11 @@ async def test_invalid_rows_reject_the_file_and_are_reported_without_their_cells
         await registrar.consents.record_all(CRM, ASK, BytesIO(BAD.encode()), note=reported.append)
     assert await registrar.access.store.since(0, 9) == []
     assert [(item.line, item.problem) for item in reported[1:]] == [
-        (4, "it has no `id`"),
-        (5, "its `collected_at` cannot be read: write it as 2026-11-24T10:00:00+01:00"),
+        (4, "`id` is missing"),
+        (5, "`collected_at` cannot be read: write it as 2026-11-24T10:00:00+01:00"),
         (6, "`collected_at`: This instant is in the future; send when it happened."),
-        (7, f"its `purposes` cannot be read: one or more of {', '.join(get_args(Purpose))}"),
-        (8, "its `artefact_sha256` cannot be read: 64 hexadecimal digits"),
+        (7, f"`purposes` cannot be read: one or more of {', '.join(get_args(Purpose))}"),
+        (8, "`artefact_sha256` cannot be read: 64 hexadecimal digits"),
     ]
     assert CLEAR[1:] not in str(reported)
     skipping = EntriesRequest(kind="consent", skip_bad=True)
@@ -225,7 +225,7 @@ async def test_invalid_rows_reject_the_file_and_are_reported_without_their_cells
         (f"number,id,id\n{CLEAR},a,b\n", "One of two columns with the same name"),
         (f"{CLEAR},a\n", "The file has no header"),
         ("number,id,collected_at,purposes,call_types\n", "The file has no valid row"),
-        (f"number,id\n{CLEAR},a\n", r"The file has no valid row\. Line 2: it has no `collected_at`"),
+        (f"number,id\n{CLEAR},a\n", r"The file has no valid row\. Line 2: `collected_at` is missing"),
         ('number,id\n"0612345678', "not CSV"),
         ("", "no valid row|no header"),
     ],

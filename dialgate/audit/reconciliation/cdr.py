@@ -1,7 +1,8 @@
 """A reader of a trunk's call detail records (CDR): time, called number and caller ID of each call, as columns.
 
-A file is read as a whole, using about 300 bytes of memory per row. A row with an unreadable number or time is kept,
-because such a call cannot be shown to have been allowed. Messages name files, columns and lines, but no contents.
+A file is read completely, using about 300 bytes of memory per row. A row with an unreadable number or time is kept,
+because such a call cannot be shown to have been allowed. Messages name files, columns and lines, but never quote
+their contents.
 """
 
 import csv as plain_csv
@@ -29,13 +30,13 @@ _EPOCH: Final = r"^\d{9,10}(\.\d+)?$"
 
 
 class CdrUnreadable(Exception):
-    """The error for a file that does not have the given format. `str()` says why, without quoting the file."""
+    """The error for a file that is not in the expected format. `str()` gives the reason, without quoting the file."""
 
 
 class Columns(Struct, frozen=True, kw_only=True):
-    """The column names of a file. An empty name stands for the default name of the format.
+    """The column names of a file. An empty name means the default name of the format.
 
-    `only` holds pairs of column and value. Rows with a different value in that column are skipped.
+    `only` holds pairs of column and value. A row is skipped if it has a different value in one of these columns.
     """
 
     time: str = ""
@@ -106,8 +107,8 @@ def read(
 ) -> Calls:
     """Read the calls of a file.
 
-    `zone` is the time zone of times without an offset, such as `Europe/Rome`. `strip` is a prefix that the trunk adds to each
-    number. `trunks` is for Asterisk only. Raises `CdrUnreadable`, `OSError`.
+    `zone`: the time zone of times without an offset, such as `Europe/Rome`. `strip`: a prefix that the trunk adds to
+    each number. `trunks`: for Asterisk only. Raises `CdrUnreadable`, `OSError`.
     """
     try:
         table = _table(path, format_)
@@ -191,7 +192,7 @@ def _filter(table: pa.Table, format_: Format, columns: Columns) -> pa.Table:
 
 
 def _column(table: pa.Table, format_: Format, columns: Columns, role: str) -> Any:
-    """Return the column with this role, or None if the file has none and `columns` names none.
+    """Return the column with this role, or None if `columns` names none and the file lacks the default one.
 
     Raises `CdrUnreadable` if a required or named column is missing.
     """

@@ -1,8 +1,9 @@
-"""A filter for Asterisk's Master.csv that selects the calls that left through a trunk and finds their called numbers.
+"""A filter for Asterisk's Master.csv, which selects the calls that left through a trunk and finds their called numbers.
 
-`lastapp` and `lastdata` alone are not enough. `RetryDial` writes "Retrying" there, and a call originated at the trunk (`channel
-originate PJSIP/NUMBER@trunk`, AMI, ARI, a call file) has no Dial at all. The channel names are reliable: a dialled channel is
-in `dstchannel`, an originated or incoming one in `channel`. Source: main/cdr.c; checked with Asterisk 22.10.1.
+`lastapp` and `lastdata` alone are not enough. `RetryDial` writes "Retrying" there, and a call originated at the trunk
+(`channel originate PJSIP/NUMBER@trunk`, AMI, ARI, a call file) has no Dial at all. The channel names are reliable: a
+dialled channel is in `dstchannel`, an originated or incoming one in `channel`. Source: main/cdr.c; checked with
+Asterisk 22.10.1.
 """
 
 import re
@@ -38,8 +39,9 @@ _MANY_DIGITS: Final = re.compile(r"\d{7,}")
 class Trunks(Struct, frozen=True, kw_only=True):
     """The endpoints that are trunks.
 
-    `names`: endpoints such as `trunk` or `PJSIP/trunk`. If empty, every dialled call counts as having left through a trunk, and
-    no originated call does. `incoming`: contexts in which calls from these trunks arrive, such as `dialgate-recall` or `ivr/s`.
+    `names`: endpoints such as `trunk` or `PJSIP/trunk`. If there are none, every dialled call counts as having left
+    through a trunk, and no originated call does. `incoming`: contexts that calls from these trunks enter, such as
+    `dialgate-recall` or `ivr/s`.
     """
 
     names: tuple[str, ...] = ()
@@ -92,15 +94,15 @@ def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
 
 
 def masked(name: str) -> str:
-    """Replace what may be a telephone number in the name of a channel or context."""
+    """Replace everything that may be a telephone number in the name of a channel or context."""
     return _MANY_DIGITS.sub("…", name)
 
 
 def _answer_retries(table: pa.Table) -> pa.Table:
     """Mark RetryDial's rows as answered.
 
-    RetryDial calls the same person again, which is a new call. If the first row were unanswered, the next one would count as
-    the same call on another trunk.
+    RetryDial calls the same person again, and this is a new call. If the first row were unanswered, the next row
+    would count as another attempt at the first call on another trunk.
     """
     retried = pc.equal(table.column("lastapp"), "RetryDial")
     at = table.column_names.index("disposition")
@@ -114,7 +116,7 @@ def _marked(table: pa.Table, called: Any, *, originated: bool) -> pa.Table:
 
 
 def _endpoints(column: Any) -> Any:
-    """Return each channel's endpoint, such as `PJSIP/trunk`; empty if there is no channel or it is a Local channel."""
+    """Return the endpoint of each channel, such as `PJSIP/trunk`, or "" for a Local channel or no channel."""
     parts = pc.extract_regex(column, _CHANNEL)
     kind, name = pc.struct_field(parts, "kind"), pc.struct_field(parts, "name")
     return pc.fill_null(pc.binary_join_element_wise(kind, name, "/"), "")
@@ -141,7 +143,7 @@ def _unconnected(table: pa.Table, trunks: Trunks) -> Any:
 
 
 def _at_trunk(argument: str, trunks: Trunks) -> list[str]:
-    """Return the destinations in Dial's argument that are at a trunk."""
+    """Return those destinations in Dial's argument that are at a trunk."""
     return [dest for dest in argument.partition(",")[0].split("&") if trunks.has(_endpoint(dest))]
 
 
@@ -151,7 +153,7 @@ def _endpoint(destination: str) -> str:
 
 
 def _numbers(table: pa.Table, trunks: Trunks) -> Any:
-    """Return each row's dialled number; empty if Dial had several destinations and the trunk does not show which was used."""
+    """Return the dialled number of each row, or "" if Dial had several destinations and it is unknown which was used."""
     argument = table.column("lastdata")
     number = pc.struct_field(pc.extract_regex(argument, _DIALLED), "number")
     called = pc.coalesce(number, table.column("dst"))
@@ -178,7 +180,7 @@ class _Use(NamedTuple):
 def _originated(
     table: pa.Table, outgoing: Any, dialled_here: Any, called_here: Any, trunks: Trunks
 ) -> list[int]:
-    """Return the rows of calls originated at a trunk, neither dialled nor incoming. Each channel has one row."""
+    """Return the row of each call that was originated at a trunk, that is, neither dialled nor incoming."""
     undialled = pc.and_(dialled_here, pc.invert(outgoing))
     named = [table.column("channel").filter(called_here), table.column("dstchannel").filter(undialled)]
     suspects = pc.unique(
@@ -206,7 +208,7 @@ def _originated(
 
 
 def _is_incoming(context: str, extension: str, trunks: Trunks) -> bool:
-    """Return whether a call at the trunk is incoming. An originated call may have the same context, with extension `s`."""
+    """Return whether a call at the trunk is incoming. An originated call may be in the same context, with extension `s`."""
     if f"{context}/{extension}" in trunks.incoming:
         return True
     return context in trunks.incoming and extension not in _NO_NUMBER

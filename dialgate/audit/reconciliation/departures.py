@@ -1,4 +1,4 @@
-"""The calls of all files as one table, with parsed numbers and with rows to skip marked."""
+"""The calls of all files as one table. Numbers are parsed, and the rows to skip are marked."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -71,7 +71,7 @@ class Departures:
 
 
 def _same_calls(order: Longs, call: Longs) -> Iterator[int]:
-    """Yield the rows of each call that has several rows, and -1 after each call."""
+    """Yield the rows of every call that has more than one row, and -1 after each such call."""
     keys = call[order]
     ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if len(keys) else np.empty(0, np.int64)
     begin = 0

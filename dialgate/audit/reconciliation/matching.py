@@ -1,8 +1,9 @@
-"""The matching of calls with the decisions that allowed them, which finds every call that bypassed the gate.
+"""The matching of calls with the decisions that allowed them. It finds every call that bypassed the gate.
 
-A decision covers a call if it allowed that number and caller ID before the call left, had not expired, and covers no other
-call. The log holds no numbers, so numbers are compared by the month's keyed hash. If several decisions fit, the one that
-expires first is used, because this matches as many calls as possible. The clocks of trunk and gate may differ by `skew`.
+A decision covers a call if it allowed that number and caller ID before the call left, had not expired, and covers no
+other call. The log holds no numbers, so numbers are compared by the month's keyed hash. If several decisions fit, the
+one that expires first is used, because this matches as many calls as possible. The clocks of trunk and gate may
+differ by `skew`.
 """
 
 from collections import Counter
@@ -50,7 +51,7 @@ _NO_CALLER: Final = -1
 
 
 class Node(Struct, frozen=True):
-    """One log of a gate: the gate's data folder, the log's keys and the log's folder."""
+    """One log of a gate: the data folder of the gate, the folder of the log and the keys of the log."""
 
     data: Path
     keys: Keys
@@ -85,7 +86,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
     - `calls`: number of calls that left; `matched`: how many of them a decision allowed
     - `legs`: rows that continue a call on another trunk, not counted as calls
-    - `own`: calls to the controllers' own numbers, for example by probes, not counted as calls either
+    - `own`: calls to the controllers' own numbers, for example by probes, also not counted as calls
     - `offset`: the time shift under which most findings would be allowed calls, or 0; usually caused by a wrong time zone
     """
 
@@ -180,7 +181,7 @@ class _Reconciliation:
     def _linked_by_id(
         self, rows: Departures, decisions: _Decisions, findings: list[_Fault], since: Instant
     ) -> list[_Fault]:
-        """Return the findings. A call without a check gets kind `other_number` if its decision id or call id names a decision."""
+        """Return the findings, with kind `other_number` for unchecked calls whose decision id or call id names a decision."""
         lost = [
             (row, rows.call_id(row), rows.decision(row)) for row, kind, _ in findings if kind == "undecided"
         ]
@@ -247,7 +248,7 @@ class _Reconciliation:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Return the caller ID's index, the expiry that the law sets, and the longest validity that the configuration permits."""
+        """Return the index of the caller ID, the expiry under the law, and the longest validity that the configuration permits."""
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         key = (node.data, basis.config)
@@ -263,7 +264,7 @@ class _Reconciliation:
     def _numbered(
         self, rows: Departures, decisions: _Decisions, since: Instant, until: Instant
     ) -> tuple[Longs, Longs]:
-        """Return two arrays of indexes into `rows.numbers`: one for calls, one for decisions. -1 means no number."""
+        """Return two arrays of indexes into `rows.numbers`, one for the calls and one for the decisions. -1 means no number."""
         of_decision = np.full(len(decisions.seq), -1, np.int64)
         for place, node in enumerate(self._nodes):
             of_node = np.flatnonzero(decisions.log == place)
@@ -313,7 +314,7 @@ class _Matcher:
         return matched, sorted(findings)
 
     def _match(self, row: int, candidates: list[int]) -> bool:
-        """Find the decision that allowed a call and mark it as used. Returns whether there is one."""
+        """Find the decision that allowed a call and mark it as used. Return whether there is one."""
         at, caller, skew = self._times[row], self._shown[row], self._skew
         used, allow, until = self._used, self._allow, self._until
         best, ends = -1, _FOREVER
@@ -393,7 +394,7 @@ def _months(node: Node, times: Longs, since: Instant, until: Instant) -> Iterato
 
 
 def _hashed(numbers: Sequence[str], month: MonthKeys) -> tuple[Prefixes, Longs]:
-    """Return the sorted hashes of the numbers, and for each the index of its number."""
+    """Return the sorted hashes of the numbers, and for each hash the index of its number."""
     raw = b"".join([month.pseudonym(number)[: columnar_decisions.PREFIX_BYTES] for number in numbers])
     hashes = np.frombuffer(raw, ">u8").astype(np.uint64)
     order = np.argsort(hashes, kind="stable")

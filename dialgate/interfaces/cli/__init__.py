@@ -1,1 +1,1 @@
-"""The command `dialgate`: one module for each group of commands."""
+"""The command `dialgate`, with one module for each group of commands."""

@@ -73,10 +73,10 @@ def log_archive(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Compress every full segment of the log now. A running gate does this by itself.
+    """Compress every full segment of the log now. A running gate does this automatically.
 
-    Each compressed segment is verified before the original is deleted. A gate may be running. The indexes, which are needed to
-    find numbers, can be rebuilt from the segments at any time.
+    Each compressed segment is verified before the original is deleted. A gate may be running. The indexes, which are
+    needed to find numbers, can be rebuilt from the segments at any time.
 
     dialgate log archive --json
     """
@@ -134,8 +134,9 @@ def log_retire(
 ) -> None:
     """Destroy the keys of months whose retention period is over (setting `retention`), which makes their records anonymous.
 
-    The records stay and the chain stays valid, but they can never be linked to a number again. Decisions about numbers under a
-    legal hold stay linked; if gates share a store, the holds of all gates count. Destroy backups of the key file yourself.
+    The records stay and the chain stays valid, but they can never again be linked to a number. Decisions about
+    numbers under a legal hold stay linked. If gates share a store, the holds of all gates count. Backups of the key
+    file are not destroyed: do this yourself.
 
     dialgate log retire --yes
     """
@@ -154,7 +155,9 @@ def log_retire(
         return
     _show_months(all_months, done=yes)
     if due and not yes:
-        typer.echo("Nothing was destroyed. Give --yes to destroy the keys of the months that are over.")
+        typer.echo(
+            "Nothing was destroyed. Use --yes to destroy the keys of the months whose retention period is over."
+        )
 
 
 def _show_months(all_months: list[Month], *, done: bool) -> None:
@@ -181,8 +184,8 @@ def hold_add(
 ) -> None:
     """Place a legal hold on a number: its decisions stay linked to it when their month is retired.
 
-    Months that were retired before stay anonymous. If gates share a store, all of them place the hold. Exit 1: a gate could not be
-    reached. Run the command again then.
+    Months that were already retired stay anonymous. If gates share a store, all of them place the hold. Exit 1: a
+    gate could not be reached; run the command again later.
 
     dialgate log hold add +390612345678 --reason "Garante, case 4711" --by dpo
     """
@@ -202,7 +205,8 @@ def hold_lift(
 ) -> None:
     """Lift a legal hold. The link between the number and its decisions of retired months is destroyed.
 
-    If gates share a store, all of them lift the hold. Exit 1: a gate could not be reached. Run the command again then.
+    If gates share a store, all of them lift the hold. Exit 1: a gate could not be reached; run the command again
+    later.
 
     dialgate log hold lift +390612345678 --reason "case 4711 closed" --by dpo
     """

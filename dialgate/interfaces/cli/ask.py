@@ -52,7 +52,9 @@ Url: TypeAlias = Annotated[str, typer.Option(help="URL of the gate. Default: fro
 KeyFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        exists=True, dir_okay=False, help="File with the API key. Default: the variable DIALGATE_KEY."
+        exists=True,
+        dir_okay=False,
+        help="File that contains the API key. Default: the key in the environment variable DIALGATE_KEY.",
     ),
 ]
 
@@ -76,7 +78,7 @@ class Refused(Struct):
     error: Refusal
 
 
-_NO_KEY = "the gate requires a key. Give --key-file, or set DIALGATE_KEY"
+_NO_KEY = "the gate requires a key. Use --key-file, or set DIALGATE_KEY"
 
 
 class Service(Struct, frozen=True):
@@ -84,7 +86,7 @@ class Service(Struct, frozen=True):
     key: str
 
     def ask(self, path: str, question: Question) -> tuple[int, bytes]:
-        """Send a question, and return status and body. Raises `Failure` if the gate cannot be reached."""
+        """Send a question. Return the status and the body. Raises `Failure` if the gate cannot be reached."""
         headers = {"Content-Type": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"

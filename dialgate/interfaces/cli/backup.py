@@ -31,9 +31,10 @@ def backup(
 ) -> None:
     """Copy the data folder of a running or stopped gate, and verify the copied log.
 
-    The copy contains the keys: protect it like the original, and destroy it when a month is retired or a number is erased. To
-    restore, stop the original gate for good, set `data` to the copy and start the gate. When it starts, it records all
-    revocations that are in the copied log. Enter all other revocations with a `seq` above `ledger` by hand.
+    The copy contains the keys: protect it like the original, and destroy it when a month is retired or a number is
+    erased. To restore, stop the original gate permanently, set `data` to the copy and start the gate. When it starts,
+    it records all revocations that are in the copied log. Enter all other revocations with a `seq` above `ledger` by
+    hand.
 
     dialgate backup /mnt/elsewhere/2026-11-24
     """

@@ -94,7 +94,7 @@ def _report_moved(ctx: typer.Context, *, as_json: AsJson = False) -> None:
     with reporting(as_json=as_json):
         raise Failure(
             "bench.moved",
-            f"this benchmark moved out of the installed package. Run `python -m tests.bench {ctx.info_name} --json` "
+            f"this benchmark has moved out of the installed package. Run `python -m tests.bench {ctx.info_name} --json` "
             "in the source tree of dialgate.",
             status=MISUSE,
         )
@@ -116,7 +116,7 @@ for _name in (
 
 
 def _show(figures: Iterable[Figure], *, as_json: bool) -> None:
-    """Show figures: JSON as soon as each is measured, a table at the end."""
+    """Show the figures: as JSON immediately after each is measured, or as a table at the end."""
     try:
         if as_json:
             for figure in figures:

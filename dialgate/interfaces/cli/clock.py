@@ -1,4 +1,4 @@
-"""`dialgate clock`: confirmation of a clock that jumped."""
+"""`dialgate clock`: confirmation that the clock is right after a jump."""
 
 from typing import Annotated
 
@@ -38,15 +38,16 @@ def clock_confirm(
 ) -> None:
     """Confirm that the system clock is right after a jump of more than a day, so that retention continues.
 
-    After more than a day without a running gate, its restart counts as a jump too. If the clock was fast and has been corrected,
-    confirm the jump and restart the gate. The confirmation is recorded in `clock.ndjson` in the data folder.
+    If no gate ran for more than a day, the next start also counts as a jump. If the clock was fast and has been
+    corrected, confirm the jump and restart the gate. The confirmation is recorded in `clock.ndjson` in the data
+    folder.
 
     dialgate clock confirm --by anna --reason 'the gate was off for a week'
     """
     with reporting(as_json=as_json):
         if not by.strip() or not reason.strip():
             raise Failure(
-                "request.invalid", "--by and --reason must not be empty. Name yourself and the reason"
+                "request.invalid", "--by and --reason must not be empty. Enter your name and the reason"
             )
         try:
             confirmed = KeptInstants(load_config(config).data).confirm(wall_clock(), by, reason)

@@ -53,8 +53,8 @@ def config_check(
     """Read the configuration as `serve` does, and report all problems at once.
 
     The command changes nothing. Run it before you send SIGHUP to a gate. Likely mistakes are reported as warnings,
-    for example a controller without a client, a contact or a registry entry, or a campaign without calling hours. With
-    warnings only, the exit code is 0.
+    for example a controller without a client, a contact or a registry entry, or a campaign without calling hours. If
+    there are only warnings, the exit code is 0.
 
     dialgate config check --config /etc/dialgate/dialgate.yaml
     """
@@ -74,7 +74,10 @@ def config_check(
 
 
 def check(path: Path, registries: Path, now: Instant, *, with_tls: bool = True) -> tuple[Config, list[str]]:
-    """Load a configuration as a gate does. Return it with its warnings. Raises `MissingExtra`, `ConfigError` with all problems."""
+    """Load a configuration as a gate does. Return it with its warnings.
+
+    Raises `MissingExtra`, and `ConfigError` with all problems.
+    """
     config = loader.load(path)
     factory.redis(config)
     _require_extras(config)

@@ -1,4 +1,4 @@
-"""`dialgate conformance`: tests that a dialer places no call when its gate misbehaves."""
+"""`dialgate conformance`: tests that a dialer places no call while its gate misbehaves."""
 
 import asyncio
 from collections.abc import Iterable
@@ -44,7 +44,7 @@ _GatePort: TypeAlias = Annotated[
     typer.Option(
         min=0,
         max=65_535,
-        help=f"For {_OWN}: port at which your dialer expects its gate. 0: a free port, in $DIALGATE_PORT.",
+        help=f"For {_OWN}: port at which your dialer expects its gate. 0: a free port, which your command receives in $DIALGATE_PORT.",
     ),
 ]
 _CallerId: TypeAlias = Annotated[
@@ -79,14 +79,15 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
 ) -> None:
     """Simulate a misbehaving gate for a dialer, and report for each case whether a call got through.
 
-    The dialer must also obey an allow. A request whose numbers differ from those of the call gets no allow. An emulator runs the
-    file in deploy/, or yours. With `own`, your real dialer is tested. Without --trunk, exit code 0 of COMMAND means that the
-    call was placed.
+    The dialer must also obey an allow. A request gets no allow if its numbers differ from those of the call. An
+    emulator runs the configuration file in deploy/, or your own file. With `own`, your real dialer is tested. Without
+    --trunk, exit code 0 of COMMAND means that the call was placed.
 
     An Asterisk file is also searched for a second Dial to the trunk, in any context.
 
-    Exit 0: no call got through in any case. In the case drip, the call may also be held, because Asterisk cannot end it. 1: a call got
-    through, called another number or was held in another case, an allow was not obeyed, or the file has another Dial to the trunk.
+    Exit 0: no call got through in any case. In the case drip, the call may also be held, because Asterisk cannot end
+    it. 1: a call got through, called another number or was held in another case, an allow was not obeyed, or the file
+    has another Dial to the trunk.
 
     dialgate conformance asterisk
 

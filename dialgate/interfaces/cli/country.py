@@ -55,7 +55,7 @@ def show(
 ) -> None:
     """Show the law of a country on a day: each section with its scope, source, severity and days in force.
 
-    A file may also say what it does not express yet, and which facts are not confirmed.
+    If the file says which rules it does not express yet and which facts are not confirmed, this is shown too.
 
     dialgate country show FR --at 2026-09-01
     """
@@ -79,7 +79,7 @@ def diff(
     countries: Folder = _FOLDER,
     as_json: AsJson = False,
 ) -> None:
-    """Show what differs between the law of two days: the sections that begin, end or change.
+    """Compare the law of a country on two days: show the sections that begin, end or change.
 
     dialgate country diff FR --from 2026-08-01 --to 2026-09-01
     """

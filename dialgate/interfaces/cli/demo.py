@@ -104,7 +104,7 @@ def _summary(seen: DemoFigures) -> dict[str, object]:
 
 
 async def _run(setup: Demo, seen: DemoFigures, rate: float, seconds: float) -> str:
-    """Run the gate and the simulated traffic until a signal. Return the problem that ended it, if any."""
+    """Run the gate and the simulated traffic until a signal. Return the problem that ended them, or an empty string."""
     # Handle signals before the gate starts: a signal that ended only this process would leave the gate running.
     stop = _stop_event()
     log = setup.config.parent / "gate.log"
@@ -130,7 +130,7 @@ async def _run(setup: Demo, seen: DemoFigures, rate: float, seconds: float) -> s
 
 
 def _stop_event() -> asyncio.Event:
-    """Return an event that is set by Ctrl-C, a closed terminal and SIGTERM."""
+    """Return an event that is set when the user presses Ctrl-C, the terminal closes or SIGTERM arrives."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -195,7 +195,7 @@ def _addresses(setup: Demo) -> str:
 
 
 def _commands(setup: Demo) -> str:
-    """Return example commands for use during and after the demo."""
+    """Return example commands that can be used during and after the demo."""
     config = f"--config {setup.config}"
     return (
         f"{program_name()} log search {config}\n"

@@ -1,4 +1,4 @@
-"""Functions for commands that import files. They let the user confirm the detected layout, and report skipped rows."""
+"""Functions for commands that import files: they let the user confirm the detected layout, and report skipped rows."""
 
 import csv
 import sys
@@ -39,9 +39,10 @@ Reasons: TypeAlias = Annotated[
 
 
 def home_of(config: Path, controller: str) -> str:
-    """Return the country of a controller, for numbers without a country code.
+    """Return the country of a controller. Numbers without a country code belong to that country.
 
-    If the name is unknown or empty, return the country of the first controller. The registrar refuses unknown names later.
+    If the name is unknown or empty, return the country of the first controller. The registrar rejects unknown names
+    later.
     """
     controllers = load_config(config).controllers
     owner = controllers.get(controller) or next(iter(controllers.values()))
@@ -49,9 +50,10 @@ def home_of(config: Path, controller: str) -> str:
 
 
 def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool) -> None:
-    """Show the detected layout of a file, and ask to confirm it. Raises `Failure`.
+    """Show the detected layout of a file, and let the user confirm it. Raises `Failure`.
 
-    Ask only if stdin and stderr are terminals. A program that captures the output would otherwise wait for ever.
+    The user is asked only if stdin and stderr are terminals. Otherwise a program that captures the output would wait
+    for ever.
     """
     try:
         with file.open("rb") as opened:
@@ -95,7 +97,7 @@ Take: TypeAlias = Callable[
 
 
 def import_file(options: dict[str, Any], take: Take[T]) -> T:
-    """Confirm the layout of a file, and write its rows to the ledger with a progress bar. Raises `Failure`.
+    """Let the user confirm the layout of a file, then write its rows to the ledger with a progress bar. Raises `Failure`.
 
     `options`: the command's `locals()`.
     """
@@ -126,7 +128,7 @@ def import_file(options: dict[str, Any], take: Take[T]) -> T:
 def show_import(
     report: EntriesReport | RevocationsReport, title: str, counts: Mapping[str, str], *, as_json: bool
 ) -> None:
-    """Show the report of an import. `counts`: its numbers, by their labels."""
+    """Show the report of an import. `counts`: the counts to show, by label."""
     if as_json:
         show_json(report)
         return

@@ -22,14 +22,14 @@ _COUNTS = {"rows": "rows", "recorded": "recorded", "recorded before": "known", "
 _ABOUT = """Record every {what} from a file. Required columns: {required}. Optional columns: {optional}.
 {several}
 
-The whole file is read before anything is written. If a row is invalid, the file is refused, unless you give --skip-bad. Entries that
+The whole file is read before anything is written. If a row is invalid, the file is rejected, unless --skip-bad is set. Entries that
 are already in the ledger are not recorded twice.
 
 {example}"""
 
 
 def _several(kind: str) -> str:
-    """Return the sentence of the help about columns with several values, or an empty string."""
+    """Return the help sentence about columns that accept several values, or an empty string if there are none."""
     fields = fields_of(bulk_import.KINDS[kind])
     names = [f"`{field.name}`" for field in fields if field.shape in {"choices", "texts"}]
     return f"In {', '.join(names)}, several values are separated by `;` or `|`.\n" if names else ""

@@ -1,4 +1,4 @@
-"""Ledger access for commands, whether or not a gate is running. New entries apply at once."""
+"""Ledger access for commands, whether or not a gate is running. New entries take effect immediately."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -57,7 +57,7 @@ async def _write(config: Config, act: Act[T]) -> T:
 
 
 def instant(text: str) -> int:
-    """Return an instant in milliseconds since 1970, or 0 for an empty string. Raises `Failure`."""
+    """Parse an instant. Return milliseconds since 1970, or 0 for an empty string. Raises `Failure`."""
     if not text:
         return 0
     try:
@@ -68,7 +68,7 @@ def instant(text: str) -> int:
 
 
 def request(kind: type[R], options: dict[str, Any]) -> R:
-    """Build a request from options with the names of its fields. Empty options are omitted. Raises `Failure`."""
+    """Build a request from the options that are named after its fields. Empty options are omitted. Raises `Failure`."""
     values = {name.rstrip("_"): value for name, value in options.items()}
     fields = {name: values[name] for name in kind.__struct_fields__ if values.get(name) not in ("", None, [])}
     try:

@@ -116,7 +116,7 @@ def _show_report(report: ListReport) -> None:
     show_fields(f"List {report.info.id}", fields)
     if report.unstated:
         typer.echo(
-            f"{report.unstated:,} numbers, such as mobiles, count as in the directory only if their own row says so. Add a column"
+            f"{report.unstated:,} numbers, such as mobiles, count as directory numbers only if their own row says so. Add a column"
             " `basis` with `directory`, or record consents. Until then the list allows no calls to them."
         )
     if report.problems:
@@ -144,7 +144,7 @@ def list_show(
         shown = [call_list for call_list in lists if id_ in {"", call_list.id}]
         if id_ and not shown:
             raise Failure(
-                "list.unknown", f"there is no list {id_}. `dialgate list show` lists all", field="id"
+                "list.unknown", f"there is no list {id_}. `dialgate list show` lists all of them", field="id"
             )
     if as_json:
         show_json(shown)
@@ -160,7 +160,7 @@ def list_retire(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Retire a list, so that no more calls are allowed because of it. It stays on record.
+    """Retire a list, so that it no longer permits any calls. It stays on record.
 
     A gate that runs on this node applies the change before the command ends; other nodes follow within a second.
 
@@ -188,7 +188,7 @@ def list_preview(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Count the numbers of a list that may be called, and the denied ones by reason. Nothing is recorded.
+    """Count the numbers of a list that may be called, and the denied numbers by reason. Nothing is recorded.
 
     With --json, the output is an object if --campaign is given, otherwise an array.
 
@@ -228,7 +228,7 @@ def _show_preview(preview: export.Preview) -> None:
 
 @list_app.command("exports")
 def list_exports(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Show the lists that were exported with verdicts by `dialgate scrub`.
+    """Show the exports made by `dialgate scrub`: copies of lists with a verdict on every row.
 
     dialgate list exports
     """

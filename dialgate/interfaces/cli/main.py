@@ -1,4 +1,4 @@
-"""The command `dialgate`. Exit codes: 0 yes or done, 1 no or refused, 2 misuse."""
+"""The command `dialgate`. Exit codes: 0 for yes or success, 1 for no or failure, 2 for wrong usage."""
 
 import os
 from importlib import import_module
@@ -34,7 +34,7 @@ COMMANDS = {
     "store": ("store", "Migrate the store."),
     "backup": ("backup", "Copy the data folder, and verify the copied log."),
     "ship": ("ship", "Ship the decision log to other storage."),
-    "key": ("config", "Make an API key for a client."),
+    "key": ("config", "Create an API key for a client."),
     "permit": ("permit", "Manage permits, which prove to the trunk that a call was allowed."),
     "country": ("country", "Show the law of a country, and what changes when."),
     "config": ("config", "Check the configuration."),
@@ -59,9 +59,9 @@ _LISTING = "dialgate.listing"
 
 
 class _OnDemand(TyperGroup):
-    """A group that imports only the module of the requested command, because dialplans wait for `dialgate check`.
+    """A group that imports only the module of the requested command. A dialplan waits for each `dialgate check`.
 
-    Its own help imports none.
+    The help of the group imports no module.
     """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -87,7 +87,7 @@ class _OnDemand(TyperGroup):
 
 
 def _hide_types_of_flags(command: Any, ctx: Any) -> None:
-    """Hide the type of flags in help, where Typer would show `--json <bool>`."""
+    """Hide the type of flags in the help. Typer would show `--json <bool>`."""
     for param in (*command.params, ctx and command.get_help_option(ctx)):
         if getattr(param, "is_flag", False):
             param.metavar = ""
@@ -113,7 +113,8 @@ def dialgate(
 ) -> None:
     """Decide whether a telemarketing call may be placed, and prove the decision later.
 
-    Every command has --help with an example. Exit codes: 0 yes or done, 1 no or refused, 2 misuse.
+    Every command has --help with an example. Exit codes: 0 for yes or success, 1 for no or failure, 2 for wrong
+    usage.
     """
 
 

@@ -39,7 +39,8 @@ def nodes(
 ) -> None:
     """Show the gates that share the store, with their versions, configurations and problems.
 
-    Reports about data subjects no longer list a removed node as missing. Keep the log of that node where it can be searched.
+    After --forget, reports about data subjects no longer list the removed node as missing. Keep the log of that node
+    where it can be searched.
 
     Exit 0: no problem. 1: a node is silent, or has a different configuration or version.
 
@@ -88,7 +89,7 @@ async def _forget(store: Shared, name: str) -> None:
     if name not in members.gates:
         raise Failure(
             "node.unknown",
-            "The store has no node of this name. `dialgate nodes` lists them.",
+            "The store has no node with this name. `dialgate nodes` lists them.",
             field="forget",
             status=MISUSE,
         )

@@ -1,6 +1,6 @@
-"""Options and error output that all commands share.
+"""The options that all commands share, and their error output.
 
-Errors go to stderr. With `--json` they are an object on stdout, in the format of the HTTP API.
+Errors go to stderr. With `--json` they are written to stdout as an object in the format of the HTTP API.
 """
 
 import sys
@@ -35,10 +35,10 @@ _LINES, _USED, _PENDING = "dialgate.lines", "dialgate.taken", "dialgate.pending"
 
 
 def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
-    """Return a parameter's phone number, reading it from standard input if it is `-`. A Typer callback.
+    """Return the phone number of a parameter, or read it from standard input if the parameter is `-`. A Typer callback.
 
-    Standard input keeps numbers out of `ps`, which shows arguments to every user of the machine. Unread lines are an error:
-    ignoring them could lose a revocation.
+    Standard input keeps numbers out of `ps`, which shows arguments to every user of the machine. Unread lines are an
+    error: ignoring them could lose a revocation.
     """
     if value == _STDIN:
         value = _next_line(ctx)
@@ -56,12 +56,12 @@ def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> 
 
 
 def numbers_given(values: list[str] | None) -> list[str] | None:
-    """Return a parameter's phone numbers. If it is `-`, read all lines of standard input. A Typer callback."""
+    """Return the phone numbers of a parameter. If it is `-`, read every line of standard input. A Typer callback."""
     return _lines() if values == [_STDIN] else values
 
 
 def _number_parameter(param: Any) -> str:
-    """Return the parameter's name if its callback is `number_given`, otherwise an empty string. Typer wraps callbacks."""
+    """Return the name of the parameter if its callback is `number_given`, otherwise an empty string. Typer wraps callbacks."""
     callback = getattr(param.callback, "__wrapped__", None)
     return str(param.name) if callback is number_given else ""
 
@@ -107,7 +107,7 @@ class Failure(Exception):
 
 
 def program_name() -> str:
-    """Return the name or path by which this command was invoked, because it may not be on PATH."""
+    """Return the name or path with which this command was started. The command may not be on PATH."""
     return sys.argv[0] if Path(sys.argv[0]).name == "dialgate" else "dialgate"
 
 
@@ -119,7 +119,7 @@ def load_config(path: Path) -> Config:
 
 
 def common_country(controllers: Iterable[ControllerFile]) -> str:
-    """Return the country of the controllers, for numbers without a country code. Empty if they have several."""
+    """Return the country of the controllers, for numbers without a country code, or "" if they have several."""
     countries = {controller.country for controller in controllers}
     return countries.pop() if len(countries) == 1 else ""
 
@@ -132,7 +132,7 @@ def unusable(path: Path, error: ConfigError, status: int = MISUSE) -> Failure:
 
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Report a failure of the command or of what it uses, as text or JSON, and exit with its code."""
+    """Report a failure as text or JSON, and exit with its code."""
     try:
         yield
     except (Failure, MissingExtra, NotKept, Refused, Unavailable) as error:

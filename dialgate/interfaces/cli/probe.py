@@ -72,7 +72,7 @@ _PasswordFile: TypeAlias = Annotated[
         exists=True,
         dir_okay=False,
         envvar="DIALGATE_PROBE_PASSWORD_FILE",
-        help="File with the password. Default: the variable DIALGATE_PROBE_PASSWORD.",
+        help="File that contains the password. Default: the password in the environment variable DIALGATE_PROBE_PASSWORD.",
     ),
 ]
 _Numbers: TypeAlias = Annotated[
@@ -130,9 +130,10 @@ def caller_id_probe(
 ) -> None:
     """Call caller IDs through the trunk, and record for each whether it was answered.
 
-    The proof contains the id of the call and the SHA-256 of its trace. The trace is stored in `probes` in the data folder. A
-    line that does not answer, is busy or does not exist is recorded as not answered. A refusal by the trunk proves nothing
-    about the line, and is not recorded. Numbers with a reserved prefix need no proof, and --all skips them.
+    The proof contains the id of the call and the SHA-256 of its trace. The trace is stored in `probes` in the data
+    folder. A line that does not answer, is busy or does not exist is recorded as not answered. If the trunk rejects
+    the call, this proves nothing about the line and is not recorded. Numbers with a reserved prefix need no proof,
+    and --all skips them.
 
     Exit 0: all were answered. 1: some were not, or could not be called.
 
@@ -181,12 +182,12 @@ def _response(probe: Probe) -> str:
 
 
 def _why(probe: Probe) -> str:
-    """Return why the line could not be called, and what to check; empty for an unknown status."""
+    """Return why the line could not be called, and what to check, or an empty string if the status is unknown."""
     return _WHY.get(probe.status, "") if probe.outcome == "not_probed" else ""
 
 
 def _lines(config: Config, numbers: list[str], controller: str, *, every: bool) -> list[_Line]:
-    """Return the lines to call. Raises `Failure` for a number that is not a caller ID of a campaign."""
+    """Return the lines to call. Raises `Failure` if a number is not a caller ID of any campaign."""
     if bool(numbers) == every:
         raise Failure("request.invalid", "Give either caller IDs or --all.", status=MISUSE)
     shown = {
@@ -227,7 +228,7 @@ async def _call(
     tries: int,
     pause: float,
 ) -> Probe:
-    """Call a number, up to `tries` times, because a line may be busy. Raises `Failure`."""
+    """Call a number. Try up to `tries` times, because the line may be busy. Raises `Failure`."""
     for left in reversed(range(tries)):
         try:
             (probe,) = await agent.probe([number], [trunk], patience, timers, local=local)
@@ -244,7 +245,7 @@ async def _call(
 
 
 def _record(path: Path, config: Config, line: _Line, probe: Probe) -> None:
-    """Write the trace, then the proof that refers to it."""
+    """Write the trace of the call, then the proof that refers to it."""
     folder = config.data / "probes"
     folder.mkdir(mode=0o700, exist_ok=True)
     name = f"{wall_clock()}-{line.controller}-{line.number.removeprefix('+')}.sip"

@@ -85,11 +85,12 @@ def log_verify(
 ) -> None:
     """Verify the decision log of all workers: every byte, the chain and the signed checkpoints. Count its records.
 
-    Exit 1: a byte was changed, a record is missing or out of order, or a signature is by an unknown key. Each fault is reported
-    with file, byte and record. A gate may be running. Use --against with a checkpoint that was stored elsewhere (`log
-    checkpoint --out`). Without one, a truncation after the last checkpoint is not detected. Use --data to verify a copy that
-    `dialgate ship` made. No configuration is needed then, but name your keys with --key, because an intruder with access to
-    the copy could also replace the keys in it. Time stamps are verified if `timestamp_roots` or --root is set.
+    Exit 1: a byte was changed, a record is missing or out of order, or an unknown key made a signature. Each fault is
+    reported with file, byte and record. A gate may be running. Use --against with a checkpoint that was stored
+    elsewhere (`log checkpoint` with --out): otherwise a truncation after the last checkpoint is not detected. Use --data
+    to verify a copy that `dialgate ship` made. No configuration is needed then, but name your keys with --key,
+    because an intruder with access to the copy could also replace the keys in it. Time stamps are verified if
+    `timestamp_roots` or --root is set.
 
     dialgate log verify --against /mnt/elsewhere/checkpoint.json
 
@@ -138,14 +139,14 @@ def _show_reports(reports: dict[int, decision_log.Report], *, as_json: bool) -> 
 
 
 def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
-    """Return the public keys by name: those in `names`, or all keys if `names` is empty. Raises `KeysUnusable`."""
+    """Return the public keys by name. If `names` is not empty, return only these keys. Raises `KeysUnusable`."""
     shipped = data / "keys"
     keys = public_halves(shipped) if shipped.is_dir() else public_keys(data / "signing.json")
     return {name: public for name, public in keys.items() if not names or name in names}
 
 
 def _select_logs(data: Path, worker: int | None, *, alone: bool) -> dict[int, Path]:
-    """Return the log folders by worker. Raises `Failure` if there are several and the command needs a single one (`alone`)."""
+    """Return the log folders by worker. Raises `Failure` if there are several but the command works on only one (`alone`)."""
     logs = chains.folders(data) or {1: data / "log"}
     if worker is not None:
         if worker not in logs:
@@ -167,7 +168,7 @@ def _roots(config: Config | None) -> Path | None:
 
 
 def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None) -> None:
-    """Add the faults of time stamps to the report, which already has the faults of the checkpoints themselves."""
+    """Add the faults of time stamps to the report. The report already contains the faults of the checkpoints."""
     if roots is None:
         return
     try:
@@ -236,10 +237,10 @@ def log_checkpoint(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show the newest signed checkpoint. If no gate is running, sign a new one for all records first.
+    """Show the newest signed checkpoint. If no gate is running, first sign a new one that covers all records.
 
-    Store the checkpoint, and the name of its key, where users with write access to the log cannot write. Then `log verify
-    --against` detects if the log or its end was replaced.
+    Store the checkpoint, and the name of its key, where users with write access to the log cannot write. `log verify`
+    with --against then detects whether the log or its end was replaced.
 
     dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json
     """
@@ -298,8 +299,8 @@ def log_evidence(
 ) -> None:
     """Write evidence of a decision, or of all decisions about a list of numbers, for independent verification.
 
-    The bundle contains the called numbers in plain text, so the disclosure is recorded before the bundle is written. Each
-    record has its legal basis, and the proof that a signed checkpoint covers it. The bundle also contains the law, the
+    The bundle contains the called numbers in plain text, so the disclosure is recorded before the bundle is written. For each record,
+    it contains the legal basis, and the proof that a signed checkpoint covers the record. It also contains the law, the
     configuration, and the registry receipts and consents that are still stored. Verification needs Python, `cryptography` and
     one file: python verify_evidence.py BUNDLE --key NAME.
 
@@ -342,7 +343,11 @@ def log_evidence(
 async def _evidence(
     config: Config, decision: str, numbers: list[str], span: tuple[Instant | None, Instant | None], out: Path
 ) -> dict[Path, bytes]:
-    """Return the bundles by file: one for the decision's log, or one for the log of each worker. The first goes to `out`."""
+    """Return the evidence bundles, keyed by output file.
+
+    There is one bundle for the log that contains the decision, or one for each worker's log. The key of the first is
+    `out`.
+    """
     now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
     store = await factory.open_store(config, patience=5)
     bundles: dict[Path, bytes] = {}
@@ -362,7 +367,7 @@ async def _evidence(
 
 
 def _workers_of(config: Config, decision: str) -> list[int]:
-    """Return the workers whose logs are needed: the worker that made the decision, or all workers if no decision is given."""
+    """Return the workers whose logs are needed: the one that made the decision, or all of them if there is no decision."""
     if not decision:
         return list(chains.folders(config.data)) or [1]
     keys = _keys(config, 1)
@@ -370,7 +375,7 @@ def _workers_of(config: Config, decision: str) -> list[int]:
 
 
 def _numbers(path: Path) -> list[str]:
-    """Read the numbers in a file. Raises `Failure` with the position of an invalid line, but without its content."""
+    """Read the numbers in a file. Raises `Failure` with the line number of an invalid line, but without its content."""
     lines = path.read_text("utf-8").split("\n")
     for place, line in enumerate(lines, 1):
         if line.strip() and not _E164.fullmatch(line.strip()):

@@ -54,7 +54,7 @@ _Textfile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         dir_okay=False,
-        help="Write metrics for the node exporter, as in /var/lib/node_exporter/reconcile.prom.",
+        help="Write metrics for the node exporter, for example /var/lib/node_exporter/reconcile.prom.",
     ),
 ]
 _TrunkNames: TypeAlias = Annotated[
@@ -62,18 +62,18 @@ _TrunkNames: TypeAlias = Annotated[
     typer.Option(
         "--trunk",
         metavar="NAME",
-        help="Asterisk: endpoint of a trunk, as in trunk or PJSIP/trunk. Only its channels count. May be repeated.",
+        help="Asterisk only: endpoint of a trunk, for example `trunk` or `PJSIP/trunk`. Only calls that leave through these endpoints are compared. May be repeated.",
     ),
 ]
 _Incoming: TypeAlias = Annotated[
     list[str],
     typer.Option(
         metavar="CONTEXT",
-        help="Asterisk: context of incoming calls from the trunk, as in dialgate-recall or ivr/s. May be repeated.",
+        help="Asterisk only: context of incoming calls from the trunk, for example `dialgate-recall` or `ivr/s`. May be repeated.",
     ),
 ]
 _TimeZone: TypeAlias = Annotated[
-    str, typer.Option(help="Time zone of times without an offset, as in Europe/Rome.")
+    str, typer.Option(help="Time zone of times without an offset, for example Europe/Rome.")
 ]
 _Prefix: TypeAlias = Annotated[str, typer.Option(help="Prefix of the trunk to remove from called numbers.")]
 _Skew: TypeAlias = Annotated[
@@ -100,7 +100,9 @@ def reconcile_files(
     status: _ColumnName = "",
     only: _Only = [],
     timezone: _TimeZone = "UTC",
-    home: Annotated[str, typer.Option(help="Country of numbers without a country code, as in IT.")] = "",
+    home: Annotated[
+        str, typer.Option(help="Country of numbers without a country code, for example IT.")
+    ] = "",
     trunk: _TrunkNames = [],
     incoming: _Incoming = [],
     strip: _Prefix = "",
@@ -115,12 +117,14 @@ def reconcile_files(
 ) -> None:
     """Find the calls that bypassed the gate.
 
-    A call bypassed the gate if it has no decision, another number or caller ID than its decision, an expired allow, or the allow of an
-    earlier call. With --trunk, calls that were originated at the trunk without the dialplan count too.
+    A call bypassed the gate if it has no decision, if its number or caller ID differs from the decision, if its allow
+    had expired, or if an earlier call used its allow. With --trunk, calls that were originated at the trunk without
+    the dialplan count too.
 
     Exit 0: every call had an allow. 1: some had none.
 
-    dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming dialgate-recall --timezone Europe/Rome --textfile /var/lib/node_exporter/reconcile.prom
+    dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming dialgate-recall --timezone Europe/Rome
+    --textfile /var/lib/node_exporter/reconcile.prom
 
     dialgate reconcile trunk.csv --format csv --time start --called dst --caller cli
     """
@@ -167,12 +171,12 @@ def _trunks(names: list[str], incoming: list[str], format_: Format) -> Trunks:
     if (names or incoming) and format_ != "asterisk":
         raise typer.BadParameter("only for --format asterisk; use --only COLUMN=VALUE", param_hint="--trunk")
     if incoming and not names:
-        raise typer.BadParameter("name the trunk with --trunk too", param_hint="--incoming")
+        raise typer.BadParameter("also specify the trunk with --trunk", param_hint="--incoming")
     return Trunks(names=tuple(names), incoming=tuple(incoming))
 
 
 def _check_seen(calls: list[Calls], trunks: Trunks) -> None:
-    """Raise `CdrUnreadable` if no call used the trunk, because a misspelt trunk would hide every bypass."""
+    """Raise `CdrUnreadable` if no call used the trunk. Otherwise a misspelt trunk would hide every bypass."""
     channels = _channels(calls)
     if trunks.names and not any(trunks.has(name) for name in channels):
         raise CdrUnreadable(
@@ -185,13 +189,13 @@ def _channels(calls: list[Calls]) -> Counter[str]:
 
 
 def _listed(counts: Counter[str]) -> str:
-    """Return the most frequent names, with their counts."""
+    """Return the most frequent names, each with its count."""
     named = [f"{masked(name)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES)]
     return ", ".join(named) or "none"
 
 
 def _hints(report: Report, calls: list[Calls], trunks: Trunks, format_: Format) -> list[str]:
-    """Return advice about options that seem wrong or missing, with the evidence in the files."""
+    """Return advice about options that seem to be wrong or missing, with evidence from the files."""
     hints = []
     if report.offset:
         hints.append(
@@ -242,7 +246,7 @@ def _reading() -> Iterator[None]:
 
 
 def _write_metrics(report: Report, textfile: Path) -> None:
-    """Write a file for the node exporter, with every kind of finding, so that resolved ones return to 0."""
+    """Write a metrics file for the node exporter. It includes every kind of finding, so that resolved kinds return to 0."""
     registry = CollectorRegistry()
     Gauge("reconcile_run_timestamp_seconds", "When calls were last reconciled.", registry=registry).set(
         wall_clock() / SECOND

@@ -1,4 +1,4 @@
-"""`dialgate log replay`: repeated evaluation of recorded decisions, under the law of their day or a draft."""
+"""`dialgate log replay`: recorded decisions, evaluated again under the law of their day or under a draft."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,12 +55,13 @@ def log_replay(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Repeat each decision from its recorded facts and the law of its day, and compare the results byte by byte.
+    """Repeat each decision with its recorded facts and the law of its day, and compare the results byte by byte.
 
-    With --law, show what a draft of a country file would change, by campaign and rule. The draft is applied to the recorded
-    facts. A registry that only the draft requires was not consulted at the time, so the draft denies the call.
+    With --law, show what a draft of a country file would change, by campaign and rule. The draft is applied to the
+    recorded facts. If only the draft requires a registry, it was not consulted at the time, so the draft denies the
+    call.
 
-    Exit 0: all are the same. 1: some differ.
+    Exit 0: all results are equal. 1: some differ.
 
     dialgate log replay --since 2026-11-01T00:00:00+01:00 --law draft.yaml
     """
@@ -82,7 +83,10 @@ def log_replay(
 
 
 def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
-    """Return the log that contains a decision, and the decision's position. `decision`: an id, or a record number without a log."""
+    """Return the log that contains a decision, and the position of the decision in it.
+
+    `decision` is an id, or the number of a record without the name of a log.
+    """
     seq = span.sequence(decision)
     for reader in readers:
         record = reader.find(seq) if seq is not None else None

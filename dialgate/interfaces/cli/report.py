@@ -62,9 +62,9 @@ def report(
 ) -> None:
     """Report on a controller's calls in a day or a month.
 
-    The report has the checks, allows and denials with their reasons, the registry, revocations with the time until they
-    applied, and abandoned calls by campaign. Days are in the time zone of the controller's country. An email is written but not sent: pipe
-    it to `sendmail -t`.
+    The report contains the checks, the allows, the denials with their reasons, the registry consultations, the
+    revocations with the time until they took effect, and abandoned calls by campaign. Days are in the time zone of
+    the controller's country. An email is written but not sent: pipe it to `sendmail -t`.
 
     dialgate report --controller acme --month 2026-10 --out october.pdf
     """

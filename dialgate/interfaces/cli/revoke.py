@@ -1,4 +1,4 @@
-"""`dialgate revoke`: revocations, single or from a file."""
+"""`dialgate revoke`: revocations, entered individually or imported from a file."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -77,7 +77,7 @@ def revoke_add(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Record a revocation: the data subject wants no more calls. Once acknowledged, it overrides every consent.
+    """Record a revocation: the data subject wants no more calls. Once it is acknowledged, it overrides every consent.
 
     dialgate revoke add +390612345678 --channel letter --proof archive/2026/4711.pdf
 
@@ -109,7 +109,7 @@ def revoke_lift(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Lift a revocation that was recorded in error, or that a later consent replaces.
+    """Lift a revocation that was recorded by mistake, or that a later consent supersedes.
 
     dialgate revoke lift 4711 --ground error --reason "another person's letter"
     """
@@ -143,10 +143,11 @@ def revoke_import(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Record the revocations in a file. The optional column `at` has the time of each revocation.
+    """Record the revocations in a file. The optional column `at` holds the time of each revocation.
 
-    The whole file is read before anything is written. If a row is invalid, the file is refused, unless you give --skip-bad. Each part
-    applies as soon as it is written. If the import was interrupted, run it again: no revocation is recorded twice.
+    The whole file is read before anything is written. If a row is invalid, the file is rejected, unless --skip-bad is
+    set. Each part takes effect as soon as it is written. If the import is interrupted, run it again: no revocation is
+    recorded twice.
 
     dialgate revoke import stops.csv --channel crm --proof exports/2026-11-24.csv --reasons bad.csv
     """

@@ -61,10 +61,10 @@ def serve(
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Run the gate until SIGTERM or SIGINT. Checks in progress are answered first.
+    """Run the gate until SIGTERM or SIGINT. Checks in progress are answered before it stops.
 
-    SIGHUP reloads the configuration and the TLS certificate. If one of them is invalid, the gate continues with the old ones. SIGUSR2
-    restarts the workers one by one, without refusing calls. The log event "ready" has the URL.
+    SIGHUP reloads the configuration and the TLS certificate. If either is invalid, the gate continues with the old
+    ones. SIGUSR2 restarts the workers one by one, without refusing calls. The log event "ready" contains the URL.
 
     dialgate serve --config /etc/dialgate/dialgate.yaml --workers 4
     """
@@ -146,7 +146,7 @@ async def _serve(post: Post) -> None:
 
 
 async def _opened(opening: Coroutine[None, None, App], stop: asyncio.Event) -> App | None:
-    """Return the app, or None if `stop` was set before it was open."""
+    """Return the app, or None if `stop` is set before the app is open."""
     service, stopping = asyncio.create_task(opening), asyncio.create_task(stop.wait())
     await asyncio.wait([service, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -170,7 +170,8 @@ async def _operations(
 ) -> dict[str, str]:
     """Start the operations listener, and return its URL for the event "ready".
 
-    Without the setting `operations`, a port in use is only a warning, because several gates may run on one machine.
+    Several gates may run on one machine. If the setting `operations` is absent and the port is in use, this is only a
+    warning.
     """
     if post.doors and "operations" not in post.doors:
         return {}

@@ -1,4 +1,4 @@
-"""`dialgate ship`: a separate process that copies the decision log to other places."""
+"""`dialgate ship`: copies the decision log to other places, in a process of its own."""
 
 import asyncio
 import signal
@@ -45,7 +45,7 @@ def ship(
 
     Closed log files go to a folder or to object storage, and records go to a Redis Stream as they are written. The command runs
     alongside the gate until SIGTERM, and never delays the gate. You may stop, kill and restart it at any time: nothing is lost or
-    shipped twice. A changed configuration needs a restart.
+    shipped twice. Restart it after a change of the configuration.
 
     dialgate ship --once --anew
     """

@@ -92,7 +92,7 @@ def _instant(text: str, option: str) -> int:
 
 
 def _reach(exposure: Exposure) -> str:
-    """Describe how many numbers could have been looked up. A breach notification must not understate this."""
+    """Describe how many numbers could have been looked up. A breach notification must not understate this number."""
     if exposure.node:
         return "every number: an intruder could read the node's files"
     if exposure.known:

@@ -58,7 +58,10 @@ Out: TypeAlias = Annotated[
 
 
 def act(path: Path, step: Act[T]) -> T:
-    """Run `step` on the data about data subjects, whether or not a gate is running. Raises `Failure`, `Refused`, `Unavailable`."""
+    """Run `step` with the data about data subjects, whether or not a gate is running.
+
+    Raises `Failure`, `Refused`, `Unavailable`.
+    """
     return asyncio.run(_act(load_config(path), step))
 
 
@@ -115,7 +118,7 @@ def subject_show(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show all data about a number, and the clients that looked it up (GDPR art. 15).
+    """Show all data about a number, and the clients that looked the number up (GDPR art. 15).
 
     If gates share a store, the report includes the data of all of them. Exit 1: a gate could not be queried.
 
@@ -211,7 +214,7 @@ def subject_ask(
 
 @subject_app.command("requests")
 def subject_requests(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Show the open data-subject requests, the most urgent first. Exit 1: a request is overdue.
+    """Show the open data-subject requests, ordered by deadline. Exit 1: a request is overdue.
 
     dialgate subject requests --json
     """
@@ -289,7 +292,7 @@ def subject_rectify(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Correct a consent, contract or call request, by a new entry (GDPR art. 16).
+    """Correct a consent, contract or call request with a new entry (GDPR art. 16).
 
     dialgate subject rectify +390612345678 --request 5f0c2a9b --of 812 --set goods=["broadband"]
     """
@@ -323,7 +326,8 @@ def subject_erase(
 ) -> None:
     """Erase the data about a number, and suppress the number (GDPR art. 17). This cannot be undone.
 
-    Data that must be kept is restricted instead. If gates share a store, all of them erase. Exit 1: a gate could not be queried.
+    Data that must be kept is restricted instead. If gates share a store, all of them erase their data. Exit 1: a gate
+    could not be queried.
 
     dialgate subject erase +390612345678 --request 5f0c2a9be41d7703
     """

@@ -27,7 +27,7 @@ async def show_lists(visit: Visit) -> web.StreamResponse:
 async def load(visit: Visit) -> web.StreamResponse:
     """Load a call list from an uploaded form.
 
-    The form sends its fields before the file, so the token is checked before any of the file is read.
+    The form sends its fields before the file, so the token is checked before any part of the file is read.
     """
     fields: dict[str, str] = {}
     received = visit.request.app[UPLOADS].received

@@ -1,9 +1,9 @@
-"""The data of the live board: one sample of the gate each second, and one encoded message per set of controllers.
+"""The data of the live board: one sample of the gate per second, and one encoded message per set of controllers.
 
-All boards of the same controllers get the same message, and the boards add no work to the path of a call. A sample compares
-two copies of the counters and reads the last few calls of the newest batches. If a second has more decisions, the board
-shows only some of them. With several workers, each worker samples itself. The worker that serves a board fetches the
-seconds of the other workers and shows the sum, one second late.
+All boards of the same controllers get the same message, and the boards add no work to the path of a call. A sample
+compares two copies of the counters and reads the last few calls of the newest batches. If there are more decisions in
+a second, the board shows only some of them. If there are several workers, each samples itself. The worker that serves
+a board fetches the seconds of the other workers and shows the totals, one second late.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "
 
 
 class Share(Struct, frozen=True):
-    """The data that one worker sends to another. `rows` are grouped by the controllers that a board needs to show them."""
+    """The data that one worker sends to another. `rows` are grouped by the controllers that a board must have to show them."""
 
     seconds: list[Second]
     rows: dict[View, list[Row]]
@@ -88,9 +88,9 @@ _share_decoder: Final = msgspec.msgpack.Decoder(Share)
 class Message(Struct, frozen=True, kw_only=True):
     """A message to a board.
 
-    `seconds`: for each of the latest seconds, the instant, the allowed and denied calls, and the p50 and p99 of the response
-    time. The first message has the last `SECONDS` seconds. `reasons` and `campaigns`: counts over the last `SECONDS` seconds, the
-    highest first.
+    `seconds`: for each of the latest seconds, the instant, the allowed and denied calls, and the p50 and p99 of the
+    response time. The first message covers the last `SECONDS` seconds. `reasons` and `campaigns`: counts over the
+    last `SECONDS` seconds, highest first.
     """
 
     at: Instant
@@ -170,7 +170,7 @@ class Live:
 
     @asynccontextmanager
     async def watching(self, controllers: View) -> "AsyncIterator[View]":
-        """Keep the data for a board of these controllers up to date. Yield the view of the board."""
+        """Keep the data for a board of these controllers up to date while the context is open. Yield the view of the board."""
         view = tuple(sorted(controllers))
         self._watched[view] += 1
         try:
@@ -189,7 +189,7 @@ class Live:
         return self._watched.total()
 
     async def next(self) -> None:
-        """Wait for the next message, or until `close` is called."""
+        """Wait until there is a new message, or until `close` is called."""
         await self._ticked.wait()
 
     def first(self, view: View) -> bytes:
@@ -197,7 +197,7 @@ class Live:
         return _encode(self._message(view, self._total))
 
     def message(self, view: View) -> bytes:
-        """Return the current message, which is built once a second for all boards of a view."""
+        """Return the current message. It is encoded once per second for all boards of a view."""
         if view not in self._messages:
             self._messages[view] = _encode(self._message(view, self._total[-_REPEATED:]))
         return self._messages[view]
@@ -268,7 +268,7 @@ class Live:
         return data.seconds[-1].at if data and data.seconds else 0
 
     def _problems(self) -> dict[str, str]:
-        """Return the problems of this worker, and those of the other workers with the worker's number."""
+        """Return the problems of this worker and of the other workers. Keys of the other workers contain the worker's number."""
         others = {
             f"{name} ({worker})": text
             for worker, data in self._workers.items()
@@ -298,7 +298,7 @@ class Live:
         )
 
     def _select_rows(self, view: View) -> list[Row]:
-        """Return the newest rows that a view may show, the newest first."""
+        """Return the newest rows that a view may show, newest first."""
         controllers = set(view)
         every = chain(self._rows.items(), *(data.rows.items() for data in self._workers.values()))
         rows = chain.from_iterable(reversed(rows) for owners, rows in every if controllers.issuperset(owners))

@@ -38,7 +38,7 @@ class _LookupRequest(Struct, frozen=True, kw_only=True):
 
 
 class NumberHistory(Struct, frozen=True, kw_only=True):
-    """All data shown for a number. `more`: whether there are older decisions, which are not included."""
+    """All data shown for a number. `more`: whether there are older decisions that are not included."""
 
     number: str
     controller: str
@@ -83,7 +83,7 @@ def _code(fault: Fault) -> str:
 
 
 async def _history(visit: Visit, request: _LookupRequest) -> NumberHistory:
-    """Log the look-up, then return the history of the number."""
+    """Record the look-up, then return the history of the number."""
     app, client = visit.app, visit.client
     owner, number = await app.subjects.look_up(
         client, request.controller, request.number, "account", request.purpose
@@ -132,7 +132,7 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
 async def _find_decision(visit: Visit) -> FoundDecision:
     """Return the decision named in the URL path. The page of a decision does not show the called number.
 
-    Raises `Fault` if the decision does not exist or is another client's.
+    Raises `Fault` if the decision does not exist or the client may not see it.
     """
     sees = Visibility.of(visit.client.name, visit.client.controllers)
     name = visit.app.registrar.ids.inside(visit.client, visit.request.match_info["id"])
@@ -141,7 +141,7 @@ async def _find_decision(visit: Visit) -> FoundDecision:
 
 
 def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Return the outcomes of the rules. Denials cite ledger entries by the ids that the client sees."""
+    """Return the outcomes of the rules. Denials refer to ledger entries by the ids that the client sees."""
     return {
         rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()
@@ -168,7 +168,7 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
 
 
 def _is_local(visit: Visit, record: Record) -> bool:
-    """Return whether the record is in this gate's own log. Only the gate that has the log can prove a decision."""
+    """Return whether the record is in this gate's own log. A decision can only be proved by the gate whose log contains it."""
     data = visit.app.config.data
     return chains.worker_of(data, Keys.open(data / "keys.json").log, record.id.rpartition("-")[0]) is not None
 
@@ -182,7 +182,7 @@ def _sees_whole_gate(visit: Visit) -> bool:
 
 
 async def download_evidence(visit: Visit) -> web.StreamResponse:
-    """Return the evidence of a decision. The evidence contains the number, so the download is logged as a look-up."""
+    """Return the evidence of a decision. It contains the number, so the download is recorded as a look-up."""
     fields = await visit.form()
     if not _sees_whole_gate(visit):
         raise Fault(

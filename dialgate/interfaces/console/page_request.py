@@ -88,7 +88,7 @@ class Visit(Struct, frozen=True):
         return sorted(name for name, line in lines.items() if line.controller.id in self.client.controllers)
 
     def zone(self) -> str:
-        """Return the time zone of the pages, from the law of the client's first controller."""
+        """Return the time zone of the pages, which is that of the country of the client's first controller."""
         config = self.app.config
         for name in self.client.controllers:
             if owner := config.controllers.get(name):
@@ -164,12 +164,12 @@ def theme(request: web.Request) -> str:
 
 
 def is_secure(request: web.Request) -> bool:
-    """Return whether the browser uses TLS to the gate or to a proxy. A client that forges the header harms only itself."""
+    """Return whether the browser uses TLS to the gate or to a proxy. A client that forges the header only harms itself."""
     return request.secure or request.headers.get("X-Forwarded-Proto", "") == "https"
 
 
 def is_foreign(request: web.Request) -> bool:
-    """Return whether another site sent the request. Checks Fetch Metadata, or `Origin` for older browsers."""
+    """Return whether another site sent the request. Uses Fetch Metadata, or `Origin` for older browsers."""
     if site := request.headers.get("Sec-Fetch-Site"):
         return site not in {"same-origin", "none"}
     origin = request.headers.get("Origin")

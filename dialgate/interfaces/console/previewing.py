@@ -1,8 +1,8 @@
-"""The preview of a call list in a process of its own.
+"""The preview of a call list, made in a process of its own.
 
 `python -m dialgate.interfaces.console.previewing CONFIG CLIENT LIST CAMPAIGN AT` writes JSON to standard output: the
-preview, or `{"error": …}`. The process has a low priority, because a list of a million numbers takes one core for a minute
-and must not delay calls.
+preview, or `{"error": …}`. The process has a low priority: a list of a million numbers occupies one core for a
+minute, and this must not delay calls.
 """
 
 import asyncio

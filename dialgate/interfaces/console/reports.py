@@ -1,4 +1,4 @@
-"""The console page to download a report on a controller's calls for a day or a month."""
+"""The console page from which a report on a controller's calls in a day or a month can be downloaded."""
 
 import asyncio
 import sys
@@ -22,7 +22,7 @@ async def show_form(visit: Visit) -> web.StreamResponse:
 
 
 async def download(visit: Visit) -> web.StreamResponse:
-    """Run `dialgate report` in a low-priority process, since reading the log of a month takes a while. Return its report."""
+    """Run `dialgate report` in a low-priority process, because it takes a while to read a month of the log. Return its report."""
     fields = await visit.form()
     try:
         owner, format_ = _controller(visit, fields), _format(fields)

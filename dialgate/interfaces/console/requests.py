@@ -1,4 +1,4 @@
-"""The page for data subject requests, with their time limits and outcomes."""
+"""The page for data-subject requests, with their deadlines and outcomes."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -24,7 +24,7 @@ async def show_requests(visit: Visit) -> web.StreamResponse:
 
 
 async def record(visit: Visit) -> web.StreamResponse:
-    """Record a request of a data subject. The time limit of one month begins on the day it was received."""
+    """Record a data-subject request. Its deadline is one month after the day on which it was received."""
     fields = await visit.form()
     try:
         values = {
@@ -69,6 +69,6 @@ async def _page(visit: Visit, status: int = 200, **context: Any) -> web.Response
 
 
 def _elapsed_share(case: CaseInfo, now: Instant) -> float:
-    """Return the share of the time limit that has elapsed, from 0 to 1."""
+    """Return the share of the time until the deadline that has elapsed, from 0 to 1."""
     begins, ends = (instant(datetime.fromisoformat(at)) for at in (case.received_at, case.due_at))
     return min(max((now - begins) / (ends - begins), 0), 1)

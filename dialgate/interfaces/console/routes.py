@@ -152,7 +152,7 @@ def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Handler:
 
 
 def _same_site(serve: _Handler) -> _Handler:
-    """Wrap a handler to reject requests that come from another site."""
+    """Wrap a handler so that it rejects requests from other sites."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return _login_page(request, 403, "console.forged") if is_foreign(request) else await serve(request)
@@ -172,7 +172,7 @@ def _to_login(request: web.Request) -> web.Response:
 
 
 def _local(path: str) -> str:
-    """Return `path` if it is a page of the console, otherwise the start page."""
+    """Return `path` if it is the path of a page of the console, otherwise that of the start page."""
     pages = {route.path for route in _ROUTES if route.method == "GET"}
     return path if path in pages or _DECISION.fullmatch(path) else ROOT
 
@@ -237,7 +237,7 @@ async def _log_out(visit: Visit) -> web.StreamResponse:
 
 
 async def _preferences(request: web.Request) -> web.StreamResponse:
-    """Set the language and the theme. No token is needed, so this also works before sign-in."""
+    """Set the language and the theme. No token is needed, so this also works before signing in."""
     limits = request.app[CONSOLE_APP].config.settings.limits
     try:
         fields = dict(

@@ -18,7 +18,7 @@ from dialgate.store import CallerIdProof
 class RegistryStatus(Struct, frozen=True, kw_only=True):
     """The latest consultation of a registry for a controller.
 
-    `ends_at` is the instant at which the answers expire, or empty without a consultation.
+    `ends_at`: when the answers expire, or empty if there was no consultation.
     """
 
     registry: str
@@ -46,8 +46,6 @@ class CallerIdStatus(Struct, frozen=True, kw_only=True):
 
 
 class OpenRequest(Struct, frozen=True, kw_only=True):
-    """An open request of a data subject."""
-
     id: str
     kind: str
     controller: str
@@ -111,7 +109,7 @@ def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterato
 def caller_ids(
     config: Config, controllers: tuple[str, ...], proofs: Iterable[CallerIdProof], now: Instant
 ) -> list[CallerIdStatus]:
-    """Return the caller IDs of the controllers' campaigns, the most urgent first."""
+    """Return the caller IDs of the controllers' campaigns, ordered by urgency."""
     newest = {(proof.controller, proof.caller_id): proof for proof in proofs}
     statuses = [
         _caller_id(line, number, config.laws[line.home], newest.get((line.controller.id, number)), now)

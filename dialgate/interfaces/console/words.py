@@ -1,7 +1,7 @@
-"""The console's texts in each language: `texts/<language>.yaml`, one flat mapping from key to text.
+"""The texts of the console in each language: `texts/<language>.yaml`, one flat mapping from key to text.
 
-Placeholders in braces are filled in. A test checks that all files have the same keys and placeholders, and a text for
-each reason code.
+Placeholders are in braces. A test checks that all files have the same keys and placeholders, and that there is a text
+for each reason code.
 """
 
 from functools import cache
@@ -38,7 +38,7 @@ class Words:
         return texts.finding(self.language, stored, code)
 
     def by_prefix(self, *prefixes: str) -> dict[str, str]:
-        """Return the texts whose keys begin with one of the prefixes, to pass them to a script."""
+        """Return the texts whose keys begin with one of the prefixes, for use in a script."""
         return {key: text for key, text in self.texts.items() if key.startswith(prefixes)}
 
 

@@ -1,8 +1,8 @@
 """The FastAGI protocol without sockets: a parser of Asterisk's messages, and the commands to send.
 
-Asterisk begins with lines `agi_NAME: VALUE` and an empty line. Each command is one line, and Asterisk replies to it before the next one is
-sent. A line `HANGUP` may arrive between replies and is not a reply. An invalid command can crash Asterisk (asterisk issue 2069), so only
-`Command` values are written, which cannot contain a line end.
+Asterisk begins with lines `agi_NAME: VALUE` and an empty line. Each command is one line, and Asterisk replies to it
+before the next one is sent. A line `HANGUP` may arrive between replies; it is not a reply. An invalid command can
+crash Asterisk (asterisk issue 2069), so only `Command` values are written, which cannot contain a line break.
 """
 
 import re
@@ -21,11 +21,11 @@ _PROVISIONAL: Final = 200
 
 
 class NotAgi(Exception):
-    """An error: input that Asterisk would not send. The message never repeats the input, which may contain a called number."""
+    """The error for input that Asterisk would not send. The message never repeats the input, which may contain a called number."""
 
 
 class Environment(Struct, frozen=True):
-    """The variables of a call. `script`: the URL's path and query, not decoded. `values`: by name, without the prefix `agi_`."""
+    """The variables of a call. `script`: path and query of the URL, not decoded. `values`: by name, without the prefix `agi_`."""
 
     script: str
     values: dict[str, str]
@@ -64,7 +64,7 @@ class Listener:
         return self._introduced and not self._rest and not self._in_usage
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """Yield the messages in the data. After `NotAgi` the listener cannot be used any more."""
+        """Yield the messages in the data. After `NotAgi` is raised, the listener cannot be used any more."""
         data = self._rest + data
         if not self._introduced:
             head, separator, data = data.partition(b"\n\n")
@@ -102,7 +102,7 @@ class Listener:
 
 
 def _check(head: bytes) -> None:
-    """Raise `NotAgi` if the bytes so far cannot begin an environment, so that other clients are disconnected early."""
+    """Raise `NotAgi` if the bytes so far cannot begin an environment, so that other programs are disconnected early."""
     if not (head.startswith(_BEGINS) or _BEGINS.startswith(head)):
         raise NotAgi("the client did not send an AGI environment. Only Asterisk may connect to this port")
     if len(head) > MOST_BYTES:
@@ -135,15 +135,15 @@ HANG_UP: Final[Command] = b"HANGUP\n"
 
 
 def set_variable(name: str, value: str) -> Command:
-    """Return the command to set a variable. Raises `ValueError` for a value that would need escaping."""
+    """Return the command that sets a variable. Raises `ValueError` if the value would need escaping."""
     return b'SET VARIABLE %b "%b"\n' % (_exact(_NAME, name), _exact(_VALUE, value))
 
 
 def set_variables(values: Iterable[tuple[str, str]]) -> Command:
-    """Return the command to set two or more variables in order, by the dialplan function ARRAY(). Raises `ValueError`.
+    """Return the command that sets two or more variables in order, with the dialplan function ARRAY(). Raises `ValueError`.
 
-    Several commands cannot be sent ahead. Asterisk waits for data on its socket, so it does not notice a line that stdio has already
-    buffered until more data arrives (`run_agi` in res_agi.c).
+    Several commands cannot be sent ahead: Asterisk waits for data on its socket, so it does not notice a line that is
+    already in the buffer of stdio until more data arrives (`run_agi` in res_agi.c).
     """
     names, texts = zip(*values, strict=True)
     listed = b",".join([_exact(_NAME, name) for name in names])
@@ -151,12 +151,12 @@ def set_variables(values: Iterable[tuple[str, str]]) -> Command:
 
 
 def stream_file(name: str, digits: str = "") -> Command:
-    """Return the command to play a file. A key in `digits` stops the file; the result is the key's character code."""
+    """Return the command that plays a file. A key in `digits` stops the file; the result is the key's character code."""
     return b'STREAM FILE "%b" "%b"\n' % (_exact(_VALUE, name), _exact(_VALUE, digits))
 
 
 def get_data(name: str, timeout_ms: int, most: int) -> Command:
-    """Return the command to play a file and read at most `most` keys."""
+    """Return the command that plays a file and reads at most `most` keys."""
     return b'GET DATA "%b" %d %d\n' % (_exact(_VALUE, name), timeout_ms, most)
 
 

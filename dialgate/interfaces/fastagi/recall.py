@@ -1,9 +1,10 @@
-"""The recall line, to which Asterisk connects incoming calls to a caller ID.
+"""The recall line: Asterisk connects incoming calls to it when people call back a caller ID.
 
-A call back to a caller ID must be answered (L. 5/2018 art. 2 c. 1), and a machine may answer at any hour (AGCOM 156/18/CIR). The line
-announces the caller and the controller, and records a revocation by key press. The answered call is also a dated proof that the caller ID
-can be called back. Prompts are Asterisk files, `dialgate/LANGUAGE/NAME`; config/prompts/ has the texts to record. The operator records
-`who-CONTROLLER`, which names the controller.
+A call back to a caller ID must be answered (L. 5/2018 art. 2 c. 1), and a machine may answer at any hour (AGCOM
+156/18/CIR). The line announces the caller and the controller, and records a revocation by key press. The answered
+call is also a dated proof that the caller ID can be called back. Prompts are Asterisk files,
+`dialgate/LANGUAGE/NAME`; config/prompts/ has the texts to record. The operator records `who-CONTROLLER`, which names
+the controller.
 """
 
 from collections.abc import Awaitable, Callable
@@ -47,7 +48,7 @@ class Recall:
         self._app, self._client, self._say = app, client, say
 
     async def speak(self, environment: Environment) -> None:
-        """Answer a call. Raises `Fault` before answering if the dialled number is not a caller ID of the client."""
+        """Answer a call. If the dialled number is not a caller ID of the client, raise `Fault` before answering."""
         values = environment.values
         called_number = _parse_number(values.get("dnid", "")) or _parse_number(values.get("extension", ""))
         caller_ids = self._caller_ids(called_number)
@@ -87,7 +88,7 @@ class Recall:
         }
 
     async def _play(self, language: str, name: str, keys: str = "") -> Reply:
-        """Play a prompt. A key in `keys` ends it; Asterisk ignores other keys."""
+        """Play a prompt. A key in `keys` ends the prompt; Asterisk ignores other keys."""
         reply = await self._say(stream_file(f"dialgate/{language}/{name}", keys))
         if not _worked(reply):
             _log.warning(
@@ -97,7 +98,7 @@ class Recall:
         return reply
 
     async def _record_proof(self, caller_ids: dict[str, str], evidence: str) -> None:
-        """Record the proof that a call back was answered. Call this only after the controller was announced."""
+        """Record the proof that a call back was answered. Call this only after the controller has been announced."""
         for controller, caller_id in caller_ids.items():
             proof = CallerIdProofRequest(
                 controller=controller, caller_id=caller_id, kind="probe", answered=True, evidence=evidence
@@ -106,11 +107,11 @@ class Recall:
                 await self._app.registrar.caller_ids.prove_caller_id(self._client, proof)
             except (Refused, Unavailable) as error:
                 _log.warning(
-                    "a call back was answered and could not be recorded as proof", problem=str(error)
+                    "a call-back was answered but could not be recorded as proof", problem=str(error)
                 )
 
     async def _offer(self, language: str, caller: str, controllers: list[str], evidence: str) -> bool | None:
-        """Read out the menu. Return whether the revocation was recorded, or None if the caller did not ask for one."""
+        """Read out the menu. Return whether the revocation was recorded, or None if the caller did not request one."""
         if not caller:
             await self._play(language, "withheld")
             return None
@@ -142,12 +143,12 @@ def _worked(reply: Reply) -> bool:
 
 
 def _parse_number(raw: str) -> str:
-    """Return the number that Asterisk sent, or an empty text if it is not a telephone number."""
+    """Return the number that Asterisk sent, or an empty string if it is not a telephone number."""
     return raw if sum(letter.isdigit() for letter in raw) > 2 else ""  # noqa: PLR2004 - `s`, `unknown`, an extension
 
 
 def _same(called_number: str, caller_id: str) -> bool:
-    """Return whether two numbers are the same. The trunk may omit the country code, or the plus or 00 before it."""
+    """Return whether both are the same number. The trunk may omit the country code, or the plus or 00 before it."""
     digits = "".join(letter for letter in called_number if letter.isdigit()).removeprefix("00")
     whole = caller_id.removeprefix("+")
     return bool(digits) and whole.endswith(digits) and len(whole) - len(digits) <= _LONGEST_COUNTRY_CODE

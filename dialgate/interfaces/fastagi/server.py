@@ -1,18 +1,18 @@
 """The FastAGI server for Asterisk. Each connection is one call with one script.
 
-| script | arguments | sets |
-|---|---|---|
-| `check` | to, from, campaign, optional call type, optional call id (default: the channel's) | `DG_DECISION` … |
-| `vicidial` | to, from, call code, campaign | the same, and for a denial `DIALSTATUS` and `HANGUPCAUSE` |
-| `recall` | optional language (default: the channel's) | nothing; it talks to the caller, see recall.py |
+    | script | arguments | sets |
+    |---|---|---|
+    | `check` | to, from, campaign, optional call type, optional call id (default: the channel's) | `DG_DECISION` … |
+    | `vicidial` | to, from, call code, campaign | the same, and for a denial `DIALSTATUS` and `HANGUPCAUSE` |
+    | `recall` | optional language (default: the channel's) | nothing; it talks to the caller, see recall.py |
 
-`DG_DECISION`: `allow` or `deny`. `DG_REASON`: code of the first reason. `DG_CLASS`: its class (`number`, `call`, `gate`).
-`DG_DECISION_ID`: id of the decision. `DG_NOT_BEFORE`: the instant at which the denial ends by time alone.
+`DG_DECISION`: `allow` or `deny`. `DG_REASON`: code of the first reason. `DG_CLASS`: its class (`number`, `call`,
+`gate`). `DG_DECISION_ID`: id of the decision. `DG_NOT_BEFORE`: when the denial ends, if it ends with time alone.
 
-Asterisk treats a server that sends nothing as a success, and waits for a hanging server without limit. So the server sends `deny` first,
-while the gate decides. Then it sends the answer in one command, which Asterisk executes completely or not at all, with the decision last.
-A check that cannot be answered by the deadline is denied before it: at once if earlier checks have waited long, otherwise shortly before
-the deadline.
+Asterisk treats a server that sends nothing as a success, and waits for a hanging server without limit. The server
+therefore sends `deny` first, while the gate decides. It then sends the answer in one command, which Asterisk executes
+completely or not at all, with the decision last. A check that cannot be answered by the deadline is denied before it:
+immediately if earlier checks have waited long, otherwise shortly before the deadline.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ _NAMES: Final = {"check": ("to", "from", "campaign", "call_type", "call_id"),
 
 
 class CallEnded(Exception):
-    """The error raised when the call has ended, or Asterisk accepts no more commands."""
+    """The error raised when the call has ended, or when Asterisk accepts no more commands."""
 
 
 class FastAgi:
@@ -83,7 +83,7 @@ class FastAgi:
         self._most = 0
 
     def client(self, remote: str) -> Client | None:
-        """Return the client with this address, from a cache that lasts as long as the configuration."""
+        """Return the client with this address. The result is cached until the configuration changes."""
         if self._clients[0] is not self.app.config or len(self._clients[1]) > _MOST_REMEMBERED:
             self._clients = (self.app.config, {})
         clients = self._clients[1]
@@ -94,7 +94,7 @@ class FastAgi:
     async def start(self, sockets: list[socket.socket] | None = None) -> int:
         """Start to listen, and return the port. Raises `ConfigError` if that fails.
 
-        `sockets`: listen at these instead of the configured address.
+        `sockets`: the sockets to listen on instead of the configured address.
         """
         listen = self.app.config.settings.fastagi
         assert listen is not None
@@ -132,7 +132,7 @@ class FastAgi:
             self._emptied.set_result(None)
 
     def admit(self) -> None:
-        """Raise `Fault` if earlier checks have waited so long that a new one would miss its deadline."""
+        """Raise `Fault` if earlier checks have waited so long that a new check would miss its deadline."""
         first = next(iter(self.undecided.values()), None)
         if first is not None and time.monotonic() - first > _LONG * self.deadline():
             self.shed("earlier calls have waited too long for a decision", time.monotonic() - first)
@@ -167,7 +167,7 @@ class CallConnection(asyncio.Protocol):
         self._due = 0
         if self._server.full():
             self._transport.abort()  # nothing was sent, which the dialplan treats as a denial
-            self._server.refusals.add("too many connections, or too few files")
+            self._server.refusals.add("too many connections, or too few file descriptors")
             return
         self._server.calls.add(self)
         self._due = self._server.due.add(self, self._server.deadline())
@@ -257,7 +257,7 @@ class CallConnection(asyncio.Protocol):
         return set_variables([*_variables(answer, vicidial=self._vicidial), ("DG_DECISION", decision)])
 
     def late(self) -> None:
-        """End the call at its deadline. If the gate has not decided yet, report this as the reason."""
+        """End the call at its deadline. If the gate has not decided yet, this is the reason."""
         if self._answer is not None and not self._answer.done():
             if not self._awaits_reply:
                 self._say(self._final_command(refusal("gate.unavailable")))
@@ -289,7 +289,7 @@ class CallConnection(asyncio.Protocol):
             self._transport.close()
 
     async def _request_reply(self, command: Command) -> Reply:
-        """Send a command and return the reply. Raises `CallEnded`, or `TimeoutError` after the longest prompt."""
+        """Send a command and return the reply. Raises `CallEnded`, and `TimeoutError` if there is no reply in time."""
         if self._transport.is_closing():
             raise CallEnded
         self._reply = asyncio.get_running_loop().create_future()
@@ -302,7 +302,7 @@ class CallConnection(asyncio.Protocol):
 
 
 def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
-    """Yield all variables except the decision. Empty ones are included, to overwrite those of an earlier check on the channel."""
+    """Yield all variables except the decision. Empty ones are included, to overwrite the values of an earlier check."""
     yield "DG_REASON", answer.reasons[0].code if answer.reasons else ""
     yield "DG_DECISION_ID", answer.decision_id
     yield "DG_NOT_BEFORE", answer.not_before
@@ -329,7 +329,7 @@ def _authorize(client: Client | None, remote: str, *scopes: Scope) -> Client:
 
 
 def _read_call(environment: Environment, script: str, client: Client) -> Call:
-    """Return the call of an environment. Missing arguments are empty. Raises `Fault` if one is invalid."""
+    """Return the call that an environment describes. Missing arguments are empty. Raises `Fault` if one is invalid."""
     names = _NAMES.get(script)
     if names is None:
         raise Fault(404, "path.unknown", f"No such script. Use one of {', '.join([*_NAMES, 'recall'])}.")

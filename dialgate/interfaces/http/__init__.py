@@ -1,1 +1,1 @@
-"""The HTTP interface: endpoints, access, bodies, errors, TLS, and the OpenAPI description."""
+"""The HTTP interface: endpoints, access, bodies, errors, TLS and the OpenAPI description."""

@@ -23,7 +23,7 @@ _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
 def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
-    """Return the client that sent a request. `scope`: the scope that the request needs, or None if any will do.
+    """Return the client that sent a request. `scope`: the scope that the request needs, or None if every scope is sufficient.
 
     Raises `Fault`: 400 for a key in the URL, 401 for an unknown client, 403 for a client without the scope.
     """
@@ -57,7 +57,7 @@ def _by_key(authorization: str, config: Config) -> Client:
         raise Fault(
             401,
             "auth.unknown",
-            "No client has this key. Send `Authorization: Bearer KEY`; `dialgate key` makes a new key.",
+            "No client has this key. Send `Authorization: Bearer KEY`; `dialgate key` creates a new key.",
             headers=_CHALLENGE,
         )
     return client

@@ -19,7 +19,10 @@ def _form(
     sometimes: Iterable[str],
     **types: Any,
 ) -> type[Struct]:
-    """Return a type with some fields of `Answer`: those of each such answer, and those that may be absent. `types`: narrower types."""
+    """Return a type with some fields of `Answer`. `types`: narrower types for some of them.
+
+    `always`: the fields that every such answer has. `sometimes`: the fields that may be absent.
+    """
     fields = _TYPES | types
     return defstruct(
         name,

@@ -1,14 +1,14 @@
 """The check in the format of OpenID AuthZEN Authorization API 1.0.
 
-| AuthZEN | dialgate |
-|---|---|
-| `subject` of type `campaign`, `properties.caller_id` | the campaign, and the caller ID to show |
-| `action` named `call` | the only action |
-| `resource` of type `phone_number` | the number to dial |
-| `context.call_id`, `context.call_type` | as in `POST /v1/check`; optional |
+    | AuthZEN | dialgate |
+    |---|---|
+    | `subject` of type `campaign`, `properties.caller_id` | the campaign, and the caller ID to show |
+    | `action` named `call` | the only action |
+    | `resource` of type `phone_number` | the number to dial |
+    | `context.call_id`, `context.call_type` | as in `POST /v1/check`; optional |
 
-All other properties and context are ignored, as the standard requires. `decision` is true only if the call is allowed and the
-decision is on disk.
+All other properties and context fields are ignored, as the standard requires. `decision` is true only if the call is
+allowed and the decision is on the disk.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Options(Struct, frozen=True):
 
 
 class Evaluations(Struct, frozen=True, kw_only=True):
-    """A batch, with defaults for its evaluations. If `evaluations` is missing, the defaults are a single evaluation."""
+    """A batch, with defaults for its evaluations. If `evaluations` is missing, the defaults form a single evaluation."""
 
     subject: dict[str, Any] | None = None
     action: dict[str, Any] | None = None
@@ -136,14 +136,14 @@ async def evaluations(request: web.Request, app: App, client: Client) -> web.Str
 
 
 async def configuration(request: web.Request) -> web.StreamResponse:
-    """Return the URLs of the AuthZEN endpoints, with the host from the request's `Host` header."""
+    """Return the URLs of the AuthZEN endpoints. The host is that of the request's `Host` header."""
     base = f"{request.scheme}://{request.host}"
     urls = Configuration(base, base + EVALUATION, base + EVALUATIONS)
     return web.Response(body=msgspec.json.encode(urls), headers=JSON_HEADERS)
 
 
 async def echo_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """Copy the request's id into the response, including error responses (AuthZEN 1.0, 10.1)."""
+    """Copy the id of the request into the response, also for errors (AuthZEN 1.0, 10.1)."""
     request_id = request.headers.get(_REQUEST_ID, "")
     if 0 < len(request_id) <= _LONGEST_ID and request_id.isascii() and request_id.isprintable():
         response.headers[_REQUEST_ID] = request_id
@@ -186,7 +186,7 @@ async def _in_turn(
 
 
 def _submit(app: App, client: Client, fields: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
-    """Return a future for the answer. A malformed evaluation is denied at once, so the others are still answered."""
+    """Return a future for the answer. A malformed evaluation is denied immediately, so the others are still answered."""
     try:
         return app.gate.check(call(_question(convert(fields, Evaluation)), client, _INTERFACE), client)
     except Fault as fault:

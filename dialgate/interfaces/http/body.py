@@ -33,7 +33,7 @@ async def whole(request: web.Request, limits: Limits) -> bytes:
 
 
 async def lines(request: web.Request, limits: Limits) -> AsyncIterator[list[bytes]]:
-    """Yield complete lines as they arrive, without their line ends. Raises `Fault`."""
+    """Yield complete lines as they arrive, without their line breaks. Raises `Fault`."""
     rest = b""
     async for chunk in chunks(request, limits.idle_seconds):
         *complete, rest = (rest + chunk).split(b"\n")
@@ -43,7 +43,7 @@ async def lines(request: web.Request, limits: Limits) -> AsyncIterator[list[byte
             raise Fault(
                 413,
                 "request.too_large",
-                "A line exceeds the setting `limits.body_bytes`. Send one call a line.",
+                "A line exceeds the setting `limits.body_bytes`. Send one call per line.",
             )
     if rest:
         yield [rest]

@@ -32,7 +32,7 @@ def load(config: Config) -> Certificate | None:
         ends = [part.not_valid_after_utc for part in load_pem_x509_certificates(chain.read_bytes())]
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ConfigError(
-            [f"listen.tls_certificate: {_why(error)}. Name a PEM chain here, and its key in listen.tls_key"]
+            [f"listen.tls_certificate: {_why(error)}. Set it to a PEM chain, and listen.tls_key to its key"]
         ) from error
     return Certificate(context, min(ends).timestamp())
 

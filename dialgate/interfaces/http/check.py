@@ -53,7 +53,8 @@ class CheckRequest(
 class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
     """A call to be checked, optionally with a request for a permit.
 
-    `permit`: true to get a permit if the call is allowed. A Kamailio in front of the trunk accepts the permit once, within seconds.
+    `permit`: whether to return a permit if the call is allowed. A Kamailio in front of the trunk accepts the permit
+    once, within seconds.
     """
 
     permit: bool = False
@@ -163,7 +164,7 @@ def call(check_request: CheckRequest, client: Client, interface: str) -> Call:
 
 
 async def check_text(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Respond with text that has no line end, because a dialplan compares the whole body with `allow`."""
+    """Respond with text without a line break, because a dialplan compares the whole body with `allow`."""
     answer = await _decide(await _from_parameters(request, app.config), app, client, "http.txt")
     permit = {"Dialgate-Permit": answer.permit} if answer.permit else {}
     return _plain(request, as_text(answer), answer, _TEXT | permit)
@@ -194,7 +195,7 @@ def as_form(answer: Answer) -> str:
 
 
 def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, str]) -> web.Response:
-    """Return the response. For HEAD, a denial has the status 403, because the response has no body."""
+    """Return the response. A denial has status 403 for HEAD, because that response has no body."""
     headers = {**headers, "Dialgate-Decision": answer.decision}
     if answer.reason_class:
         headers["Dialgate-Class"] = answer.reason_class
@@ -228,7 +229,7 @@ async def _from_parameters(request: web.Request, config: Config) -> SingleReques
 
 
 def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
-    """Convert the combined parameters of the query and the form. Raises `Fault`."""
+    """Convert the parameters of the query and the form together. Raises `Fault`."""
     # If a dialplan has no value for a parameter, it sends an empty one. A plus that was not percent-encoded arrives as a space.
     fields = {
         name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value
@@ -259,7 +260,7 @@ async def checks(request: web.Request, app: App, client: Client) -> web.StreamRe
         raise Fault(
             413,
             "batch.too_large",
-            f"The batch has more than {limits.batch_calls} calls. Send fewer, or one a line as application/x-ndjson.",
+            f"The batch has more than {limits.batch_calls} calls. Send fewer, or send one per line as application/x-ndjson.",
             field="calls",
         )
     answers = [
@@ -293,7 +294,7 @@ async def _streamed(request: web.Request, app: App, client: Client) -> web.Strea
 
 
 async def _answer_lines(request: web.Request, response: web.StreamResponse, app: App, client: Client) -> None:
-    """Answer the calls line by line, in order. Stop reading calls while the client does not read its answers."""
+    """Answer the calls line by line, in order. Stop reading calls while the client is not reading its answers."""
     turns, submit_line = request.app[BULK], partial(_submit, app, client)
     async for lines in http_body.lines(request, app.config.settings.limits):
         calls = (line for line in lines if line.strip())
@@ -302,7 +303,7 @@ async def _answer_lines(request: web.Request, response: web.StreamResponse, app:
 
 
 def _submit(app: App, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
-    """Submit a call, and return a future. A malformed call gets an error, so the others are still answered."""
+    """Submit a call and return a future. A malformed call returns an error instead, so the others are still answered."""
     try:
         return app.gate.check(call(decode(_check, raw), client, "http"), client)
     except Fault as fault:

@@ -4,7 +4,8 @@ For each request, aiohttp creates a request object and a task, and takes four tu
 as much as the decision. A lane, the fast path of one connection, avoids this by reading and answering checks itself.
 
 It accepts only unambiguous requests: this path, HTTP/1.1, one length, a key, and no header that changes the meaning of a request.
-At the first other request, aiohttp takes over the connection for good, with all unread bytes. Both paths give the same response;
+From the first other request on, aiohttp serves the
+connection permanently, beginning with all unread bytes. Both paths give the same response;
 tests/interfaces/http/test_http_lane.py compares them.
 """
 
@@ -39,11 +40,13 @@ _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 class Lane:
     """The fast path of one connection.
 
-    `submit` is called with the value of the Authorization header, the body, and the lane. It must later pass the answer to the
-    lane's `set_result`. It may raise one of `FAILURES`. `hand_over` is called once, with all bytes from the first request for
-    aiohttp. `watch` is called with True when part of a request has arrived, and with False when it is complete. `last` returns
-    whether the connection must end with the next response. `awaited`: whether a response is due. `unread`: bytes of the next
-    requests.
+    - `submit`: called with the value of the Authorization header, the body and the lane. It must later pass the answer to the
+      lane's `set_result`, or raise one of `FAILURES`
+    - `hand_over`: called once, with all bytes from the first request that aiohttp must serve
+    - `watch`: called with True when part of a request has arrived, and with False when the request is complete
+    - `last`: returns whether the connection must end with the next response
+    - `awaited`: whether a response is due
+    - `unread`: the bytes of the next requests
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class Lane:
         return not self.awaited
 
     def set_result(self, answer: Answer) -> None:
-        """Respond. Must be called once for each `submit`, by the event loop and not within `submit`."""
+        """Send the response. Call this once for each `submit`, from the event loop and not within `submit`."""
         self.awaited = False
         self._answer(*self._encode(answer))
         if self._finished is not None and not self._finished.done():
@@ -119,7 +122,7 @@ class Lane:
             self._take(self.unread)
 
     def _wait(self, data: bytes, *, plain: bool) -> None:
-        """Wait for the rest of a request. Hand the request over to aiohttp if it is long, or not `plain` so far."""
+        """Wait for the rest of a request. If the request is long or already not `plain`, hand it over to aiohttp."""
         if plain and len(data) <= _MOST_BYTES:
             self.unread, self._watched = data, True
             self._watch(True)  # noqa: FBT003 - its only argument
@@ -128,7 +131,7 @@ class Lane:
             self._hand_over(data)
 
     def _read(self, head: bytes) -> tuple[bytes, int] | None:
-        """Return the result of `_read_head`, from a cache if possible. A client's heads differ only in the length."""
+        """Return the result of `_read_head`, if possible from a cache. The heads of one client differ only in the length."""
         parsed = self._heads.get(head)
         if parsed is None and len(head) <= _MOST_HEAD_BYTES and head.startswith(self._request_line):
             parsed = _read_head(head)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class Turns:
-    """A limit on requests that are served at once, at most one per client."""
+    """A limit on the number of requests served at the same time, at most one per client."""
 
     def __init__(self, most: int = 1) -> None:
         self._slots = asyncio.Semaphore(most)
@@ -21,7 +21,7 @@ class Turns:
 
 
 class Caps:
-    """Counts of open streams or pages per holder, such as a client or a controller."""
+    """Counts of open streams or pages, each for one holder, such as a client or a controller."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """An HTTP connection: its timeouts, the fast path for checks, and the hand-over to aiohttp.
 
-aiohttp has no timeout for the head of a request, and quotes malformed requests in its response. So the transport calls a
-`Connection` instead, which forwards bytes and events to a request handler of aiohttp. aiohttp's request factory and access
-logger report when a request begins and ends.
+aiohttp has no timeout for the head of a request, and quotes malformed requests in its responses. The transport
+therefore calls a `Connection` instead, which forwards bytes and events to a request handler of aiohttp. aiohttp's
+request factory and access logger report when a request begins and ends.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _MOST_HEADERS: Final = 64
 
 
 class Handler(web.RequestHandler):
-    """The request handler of aiohttp for a connection."""
+    """aiohttp's request handler for a connection."""
 
     __slots__ = ("connection",)
 
@@ -89,7 +89,7 @@ class Handler(web.RequestHandler):
 
 
 class _NoteEnd(AbstractAccessLogger):
-    """An access logger that notifies the connection when a response was sent or the client has disconnected."""
+    """An access logger that notifies the connection when a response has been sent or the client has disconnected."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:  # noqa: ARG002 - aiohttp's
         connection_of(request).end_request()
@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):
         self._serving = False
 
     def _owes_response(self) -> bool:
-        """Return whether the lane has read a request and not responded yet."""
+        """Return whether the lane has read a request without responding yet."""
         return self._lane is not None and self._lane.awaited
 
     def _is_busy(self) -> bool:
@@ -250,7 +250,7 @@ class Connection(asyncio.Protocol):
             self._deadline = None
 
     def _end_if_silent(self) -> None:
-        """Close the connection. If a request has begun, first wait for it until `read_seconds` are over."""
+        """Close the connection, or wait until `read_seconds` are over if a request has begun."""
         left = self._shared.limits.read_seconds - self._shared.limits.first_byte_seconds
         if self._begun and left > 0:
             self._deadline = self._loop.call_later(left, self._end_late)
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
             self._idle = self._loop.call_at(again, self._end_idle_lane)
 
     def _close(self) -> None:
-        """Stop reading, and close the connection when all written data has been sent."""
+        """Stop reading, and close the connection once all written data has been sent."""
         self._lane, self._deaf = None, True
         if self._handler is not None:
             self._handler.force_close()
@@ -296,14 +296,14 @@ class Connection(asyncio.Protocol):
     def stop_reading(self) -> None:
         """Leave the rest of a request's body unread.
 
-        aiohttp closes the connection after its `lingering_time`, so that the response arrives first.
+        aiohttp closes the connection only after its `lingering_time`, so that the client still receives the response.
         """
         if self._request is not None and not self._request.content.is_eof():
             self._deaf = True
             self._transport.pause_reading()
 
     async def finish(self, seconds: float) -> None:
-        """Close a lane's connection after the pending response, but wait for it at most `seconds`."""
+        """Close a lane's connection after the pending response, or after `seconds` at the latest."""
         if self._lane is not None and self._lane.awaited:
             await asyncio.wait([self._lane.rest()], timeout=seconds)
         if self._handler is None:

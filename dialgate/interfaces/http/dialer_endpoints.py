@@ -72,7 +72,7 @@ def _httapi(method: str, name: str) -> Endpoint:
         group=_GROUP,
         about=(
             "Check a call for FreeSWITCH mod_httapi. An allow continues with `dg_decision` set; a denial or an error hangs up. "
-            "The status is always 200, because FreeSWITCH continues the call after any other."
+            "The status is always 200, because FreeSWITCH continues the call after any other status."
         ),
         serve=freeswitch.httapi,
         refuse=freeswitch.refuse_httapi,

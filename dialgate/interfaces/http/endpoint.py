@@ -26,7 +26,8 @@ class Group(Struct, frozen=True):
 class Parameter(Struct, frozen=True, kw_only=True):
     """A parameter in the query or the path.
 
-    `required`: None if the struct of the query says so. `schema`: the type, if that struct has another or none; text by default.
+    `required`: None if the struct of the query determines this. `schema`: None to use the type of the field in that
+    struct, or text if the struct has no such field.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class Media(Struct, frozen=True, kw_only=True):
-    """A body in another format. `kind`: its type, where `bytes` is a file. `lines`: the types of a line, if it is NDJSON."""
+    """A body in another format. `kind`: its type; `bytes` means a file. `lines`: for NDJSON, the types that a line may have."""
 
     name: str
     kind: Any
@@ -50,15 +51,16 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """An endpoint, with its handler and its description.
 
     - `name`: the operationId, a verb with its object. Generated clients name their functions after it, so it is stable
-    - `about`: the summary, which ends with the first full stop, and the rest of the description
+    - `about`: the summary, up to the first full stop, and the rest of the description
     - `serve`: the handler, which takes the request and, if a key is needed, the app and the client
     - `any_key`: a key of any scope is enough
     - `query`: the struct that decodes the query, which has the types of the parameters
     - `ask`, `answer`: the types of the JSON bodies; without `answer`, the response is text
-    - `also_asks`, `also_answers`: bodies in other formats; `other_statuses`: JSON or text with another status, each with its meaning, type and example
+    - `also_asks`, `also_answers`: bodies in other formats
+    - `other_statuses`: JSON or text with another status, each with its meaning, type and example
     - `headers`: headers of the response
 
-    Examples are as transmitted; a test checks them against the types.
+    Examples are written as they are transmitted; a test checks them against the types.
     """
 
     method: str

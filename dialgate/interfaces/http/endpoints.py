@@ -61,7 +61,7 @@ _NDJSON_ANSWERS: Final = "".join(json.dumps(answer) + "\n" for answer in (ALLOW,
 def _dialplan(
     method: str, name: str, kind: str, serve: Any, refuse: Any, show: Callable[[Answer], str]
 ) -> Endpoint:
-    """Return the endpoint for dialplans. A posted form may have some of the parameters, so none is required in the query."""
+    """Return the endpoint for dialplans. A posted form may contain some of the parameters, so none is required in the query."""
     allow, deny, undecided = (show(examples.answer(example)) for example in (ALLOW, DENY, UNDECIDED))
     is_posted = method == "POST"
     parameters = tuple(structs.replace(parameter, required=False) for parameter in _PARAMETERS)

@@ -1,4 +1,4 @@
-"""The error format `{"error": {"code", "message", "field"}}`, the table of codes, and the conversion of exceptions into it.
+"""The error format `{"error": {"code", "message", "field"}}`, the table of codes, and the conversion of exceptions.
 
 A message says what is wrong and what to do. It never repeats the request's data, which may contain a called number.
 """
@@ -46,7 +46,7 @@ class Failed(Struct, frozen=True):
 
 
 class Fault(Exception):
-    """A request that failed, with the status, body and headers of the response."""
+    """A failed request, with the status, body and headers of the response."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "request.invalid": (
         400,
-        "A field or parameter is missing, unknown, repeated, of the wrong type or out of its limits.",
+        "A field or parameter is missing, unknown, repeated, of the wrong type or out of range.",
         "Correct the one named in `field`; /openapi.json has the types, limits and allowed values.",
     ),
     "request.broken": (
@@ -116,7 +116,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "auth.unknown": (
         401,
         "No client has this key.",
-        "Check the key, and its SHA-256 in `clients` of dialgate.yaml; `dialgate key` makes a new one.",
+        "Check the key, and its SHA-256 in `clients` of dialgate.yaml; `dialgate key` creates a new one.",
     ),
     "auth.scope": (
         403,
@@ -157,7 +157,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "subject.unknown": (
         404,
-        "No open data-subject request has this id, or it is of another kind or number.",
+        "No open data-subject request has this id, or the request is of another kind or for another number.",
         "Use an `id` from `GET /v1/subject-requests`.",
     ),
     "webhook.unknown": (
@@ -187,7 +187,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "outcome.known": (
         409,
-        "The call already has an outcome that is as strict or stricter, which remains in force.",
+        "The call already has an outcome that is at least as strict. That outcome remains in force.",
         "Leave it as it is.",
     ),
     "subject.closed": (
@@ -203,7 +203,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "batch.too_large": (
         413,
         "The batch has more calls than this gate accepts.",
-        "Send fewer at once, or one a line as application/x-ndjson. The setting `limits.batch_calls` is the limit.",
+        "Send fewer at once, or send one per line as application/x-ndjson. The setting `limits.batch_calls` is the limit.",
     ),
     "request.expectation": (
         417,
@@ -332,9 +332,10 @@ def encoded(problem: Problem) -> bytes:
 
 
 def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _MAX_DEPTH) -> _T:
-    """Decode a body. Raises `Fault`, also for a field that is repeated in an object at most `depth` levels deep.
+    """Decode a body. Raises `Fault`, also if a field is repeated in an object at most `depth` levels deep.
 
-    If a field has two values, another parser may use the other one. The dialled number could then differ from the checked number.
+    If a field has two values, another parser may use the other one. The dialled number could then differ from the
+    checked number.
     """
     try:
         decoded = decoder.decode(body)

@@ -1,4 +1,4 @@
-"""The sample values that the examples of several endpoints share."""
+"""The sample values that several endpoints use in their examples."""
 
 from typing import Any, Final
 

@@ -1,8 +1,9 @@
 """The check for FreeSWITCH. The response is a list of actions for mod_httapi, or a dialplan for mod_xml_curl.
 
-After anything but a 200 with XML, FreeSWITCH continues as if there had been no check: mod_httapi returns to the dialplan, and
-mod_xml_curl reads the dialplan files on its disk. So every response here is a 200, and every response except an allow hangs up
-the call, even after an error. The dialplans in deploy/freeswitch/ also hang up if the gate cannot be reached.
+Unless the response is a 200 with XML, FreeSWITCH continues as if there had been no check: mod_httapi returns to the
+dialplan, and mod_xml_curl reads the dialplan files on its disk. Every response here is therefore a 200, and every
+response except an allow hangs up the call, even after an error. The dialplans in deploy/freeswitch/ also hang up if
+the gate cannot be reached.
 """
 
 import re
@@ -101,7 +102,7 @@ def refuse_dialplan(fault: Fault) -> web.Response:
 
 
 async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
-    """Return the parameters. Those of the check are read only from the URL, so channel variables cannot replace them."""
+    """Return the parameters. Those of the check are read only from the URL, so that channel variables cannot replace them."""
     url = http_body.parameters(request.raw_path.partition("?")[2], _MOST)
     if any(len([name for name, _ in url if name == ours]) > 1 for ours in _OURS):
         raise Fault(
@@ -117,7 +118,7 @@ async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
 async def _decide(
     parameters: Mapping[str, str], call_id: str, app: App, client: Client, interface: str
 ) -> Answer:
-    """Check the call that the URL describes. The channel's variables are the defaults."""
+    """Check the call that the URL describes. Channel variables supply the values that the URL omits."""
     fields = {
         "to": parameters.get("to", parameters.get("Caller-Destination-Number", "")),
         "from": parameters.get("from", parameters.get("Caller-Caller-ID-Number", "")),

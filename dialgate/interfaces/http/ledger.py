@@ -88,7 +88,7 @@ async def _decode_body(request: web.Request, app: App, decoder: msgspec.json.Dec
 
 
 def history(*kinds: str) -> Serve:
-    """Return a handler that sends the entries of these kinds about the `number` in the query."""
+    """Return a handler that sends the ledger entries of these kinds about the `number` in the query."""
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
         query = _history_query(request)
@@ -158,14 +158,14 @@ async def _load_file(request: web.Request, app: App, client: Client) -> web.Stre
 async def _load(
     request: web.Request, app: App, client: Client, list_request: ListRequest, read: uploads.Read
 ) -> web.StreamResponse:
-    """Receive the whole file first, because a list is loaded completely or not at all."""
+    """Receive the whole file and then load it, because a list is loaded either completely or not at all."""
     async with request.app[UPLOADS].received(client.name, read, uploads.gone(request)) as upload:
         report = await app.registrar.call_lists.load_from(client, list_request, upload)
     return body.reply(_encode(report), 201)
 
 
 def _list_request(request: web.Request) -> ListRequest:
-    """Convert the query: `campaigns` may be repeated, and `transfers` is a JSON array."""
+    """Convert the query to a request. `campaigns` may be repeated, and `transfers` is a JSON array."""
     fields: dict[str, Any] = {}
     for name, value in body.query(request):
         if name == "campaigns":

@@ -191,7 +191,10 @@ def _written(name: str, path: str, about: str, ask: Any, example: Any, *errors: 
 
 
 def _lifted(name: str, path: str, about: str, select: Any, ask: Any, **more: Any) -> Endpoint:
-    """Return the endpoint that lifts an entry of the kind at `path`. `more`: the scope, an example and the errors."""
+    """Return the endpoint `{path}/{seq}/lift`, which lifts one of the entries listed at `path`.
+
+    `more`: the scope, an example request and the errors.
+    """
     return Endpoint(
         method="POST",
         path=f"{path}/{{seq:[0-9]{{1,18}}}}/lift",
@@ -267,16 +270,16 @@ LEDGER_ENDPOINTS: Final = (
         ),
         errors=("streams.too_many", "store.unavailable", "gate.unavailable"),
     ),
-    _lifted("liftRevocation", "/v1/revocations", "Lift a revocation that was recorded in error, or that a later consent replaces.",
+    _lifted("liftRevocation", "/v1/revocations", "Lift a revocation that was recorded by mistake, or that a later consent supersedes.",
             lambda registrar: registrar.revocations.lift, LiftRequest, scope="revoke",
             ask_example={"ground": "error", "reason": "the neighbour's number was entered", "actor": "dpo"},
             errors=(*_LIFT, "revocation.unknown", "revocation.lifted", "controller.unknown")),
     _history("listWrongNumbers", "/v1/wrong-numbers", "Return the wrong-number reports of a number, including lifted ones.", "wrong_number",
              "number_confirmed"),
-    _lifted("liftWrongNumber", "/v1/wrong-numbers", "Lift a wrong-number report. Consents and contracts of the number count again.",
+    _lifted("liftWrongNumber", "/v1/wrong-numbers", "Lift a wrong-number report. Consents and contracts of the number take effect again.",
             lambda registrar: registrar.wrong_numbers.confirm_number, NumberConfirmation, scope="subjects",
             ask_example={"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"}, errors=_LIFT),
-    _written("addConsent", "/v1/consents", "Record a consent. It counts only with an `artefact` and its SHA-256.",
+    _written("addConsent", "/v1/consents", "Record a consent. It has no effect without an `artefact` and its SHA-256.",
              ConsentRequest, _CONSENT),
     Endpoint(
         method="GET",
@@ -295,7 +298,7 @@ LEDGER_ENDPOINTS: Final = (
         answer_example={"entries": [{**_ENTRY, "kind": "consent"}], "consents": [_STANDING]},
         errors=_READ,
     ),
-    _written("confirmConsent", "/v1/consents/confirm", "Confirm a consent by double opt-in. Until then it does not count.",
+    _written("confirmConsent", "/v1/consents/confirm", "Confirm a consent by double opt-in. Until then it has no effect.",
              ConfirmationRequest, {"number": NUMBER, "id": "web-2026-000123", "proof": "mail/2026-0418"}, "ledger.unknown"),
     _written("withdrawConsent", "/v1/consents/withdraw", "Record the withdrawal of a consent. It applies to every decision after the receipt's `at`.",
              WithdrawalRequest, {"number": NUMBER, "id": "web-2026-000123"},
@@ -388,7 +391,7 @@ LEDGER_ENDPOINTS: Final = (
         status=204,
         headers={
             ledger.IN_FORCE: "Where and from when the proof applies.",
-            ledger.NOTE: "Why the proof has no effect yet. Absent if it has.",
+            ledger.NOTE: "Why the proof has no effect yet. Absent if it has an effect.",
         },
         errors=(*JSON_ERRORS, "caller_id.invalid", "controller.unknown", "store.unavailable"),
     ),

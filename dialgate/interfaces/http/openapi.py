@@ -44,7 +44,7 @@ _LIMITS: Final = {
     ),
     "batch.too_large": f"At most {Limits().batch_calls:,} calls in one request (setting `limits.batch_calls`).",
     "lookup.throttled": (
-        f"A client can look up at most {Limits().lookups_an_hour} different numbers an hour "
+        f"A client can look up at most {Limits().lookups_an_hour} different numbers per hour "
         "(setting `limits.lookups_an_hour`)."
     ),
     "streams.too_many": f"A client can have {Limits().streams} streams open (setting `limits.streams`).",
@@ -85,7 +85,7 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A key made by `dialgate key`. Each operation lists the scope that it needs.",
+                    "description": "A key created by `dialgate key`. Each operation lists the scope that it needs.",
                 }
             },
         },
@@ -135,7 +135,7 @@ def _codes(about: str, codes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def plain(path: str) -> str:
-    """Return a path without the patterns that only the router needs."""
+    """Return a path without the patterns, which only the router needs."""
     return re.sub(r"\{(\w+):[^}]+\}+", r"{\1}", path)
 
 
@@ -172,7 +172,7 @@ def _fields(query: type[Struct]) -> dict[str, tuple[dict[str, Any], bool]]:
 
 
 def _as_parameter(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a parameter, which is left out instead of being null or empty."""
+    """Return the schema of a parameter. Null is not allowed, because a parameter without a value is left out."""
     kept = {name: value for name, value in schema.items() if name not in {"anyOf", "default", "description"}}
     for alternative in schema.get("anyOf", ()):
         if alternative != {"type": "null"}:
@@ -203,7 +203,7 @@ def _asks(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _content(media: Media) -> dict[str, Any]:
-    """Describe a body. OpenAPI 3.1 has no keyword for the lines of NDJSON."""
+    """Describe a body. The lines of NDJSON are in `x-item-schema`, because OpenAPI 3.1 has no keyword for them."""
     lines = [_schema(kind) for kind in media.lines]
     return {"schema": _schema(media.kind)} | ({"x-item-schema": {"anyOf": lines}} if lines else {})
 
@@ -235,9 +235,10 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _response_media(name: str) -> str:
-    """Return the media type as the key of a response.
+    """Return the key under which a response lists a media type.
 
-    openapi-python-client reads no form in a response. Users can override that by the key, which must therefore not be that of requests.
+    openapi-python-client cannot parse a form in a response. Its users can configure another type for a key. The key
+    must therefore differ from the one that requests use.
     """
     return f"{FORM}; charset=utf-8" if name == FORM else name
 
@@ -253,7 +254,10 @@ def _headers(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _add_error(responses: dict[str, Any], code: str, endpoint: Endpoint) -> None:
-    """Describe an error as the endpoint sends it: as JSON, or in the format of the dialer. The server sends unexpected errors as JSON."""
+    """Describe an error as the endpoint sends it: as JSON, or in the format of the dialer.
+
+    Unexpected errors are sent by the server, always as JSON.
+    """
     row = CODES[code]
     refuse = response if code == "gate.error" else endpoint.refuse
     refusal = refuse(Fault(row.status, code, f"{row.meaning} {row.advice}"))

@@ -46,7 +46,7 @@ async def _alive(_: web.Request) -> web.StreamResponse:
 
 
 async def _ready(request: web.Request) -> web.StreamResponse:
-    """Report readiness. A wrong key gets no error and no details, because a probe with one must not stop the gate's traffic."""
+    """Report readiness. For a wrong key, omit the details but return no error: a probe with a wrong key must not stop traffic."""
     app = request.app[APP]
     try:
         admit(request, app.config, "metrics")

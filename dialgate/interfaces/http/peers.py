@@ -35,7 +35,7 @@ async def _serve(request: web.Request) -> web.StreamResponse:
         kind = str(type(opened.question).__struct_config__.tag)
         metric.labels(kind).inc()
         if isinstance(opened.question, questions.RemoveFromLists | questions.PlaceHold | questions.LiftHold):
-            _log.info("request of another gate carried out", node=opened.node, act=kind)
+            _log.info("request from another gate executed", node=opened.node, act=kind)
         answer = await peers.seal_answer(await _answer(request.app, app, opened.question), body)
     except PeerRefused as refused:
         metric.labels("refused").inc()

@@ -1,4 +1,4 @@
-"""The HTTP server below the endpoints: it accepts, drains and closes connections."""
+"""The HTTP server underneath the endpoints, which accepts, drains and closes connections."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ _OPERATORS = 64  # connections of the operations listener
 
 
 class Runner:
-    """A server whose `listen` may be called once. aiohttp's runner starts and ends the application."""
+    """A server whose `listen` may be called once. aiohttp's runner starts and stops the application."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Runner:
         return [listening.getsockname() for server in self._listening for listening in server.sockets]
 
     async def listen(self, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
-        """Start to listen on host and port, or on `sockets`. TLS requires `sockets`. Raises `OSError`."""
+        """Start to listen on the host and port, or on `sockets`. TLS requires `sockets`. Raises `OSError`."""
         await self._runner.setup()
         assert self._runner.server is not None
         note_beginnings(self._runner.server)
@@ -65,11 +65,11 @@ class Runner:
             self._listening.append(await loop.create_server(self._connect, host, port, backlog=_BACKLOG))
 
     def renew(self, certificate: Certificate | None) -> None:
-        """Use this certificate for new connections. Open connections keep the old one."""
+        """Use this certificate for new connections. Open connections keep their old one."""
         self._certificate = certificate
 
     async def drain(self) -> None:
-        """Accept no more connections. Close each open one after its next response, or soon if it is idle.
+        """Stop accepting connections. Close each open one after its next response, or soon if it is idle.
 
         Other processes listen on the same port, so no client is refused.
         """
@@ -84,7 +84,7 @@ class Runner:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def cleanup(self) -> None:
-        """Stop listening, wait for requests in progress, and end the application."""
+        """Stop listening, wait for requests in progress, and stop the application."""
         self._stop_listening()
         await asyncio.gather(*(connection.finish(_DRAIN_SECONDS) for connection in self._opened))
         await self._runner.cleanup()
@@ -118,10 +118,9 @@ async def serve(
     certificate: Certificate | None,
     sockets: Sequence[socket.socket] = (),
 ) -> Runner:
-    """Start the server of the API.
+    """Start the server of the API. Raises `ConfigError` if it cannot listen.
 
-    `count_closed`: see connections.py. `sockets`: listen at these instead of the configured address. Raises `ConfigError` if it
-    cannot listen.
+    `count_closed`: see connections.py. `sockets`: the sockets to listen on instead of the configured address.
     """
     listen = config.settings.listen
     if certificate is not None and not sockets:
@@ -138,7 +137,7 @@ async def serve_operations(
     count_closed: Callable[[str], None],
     sockets: Sequence[socket.socket] = (),
 ) -> Runner:
-    """Start the operations listener, in plain HTTP. Arguments and errors are those of `serve`."""
+    """Start the operations listener, in plain HTTP. The arguments and errors are the same as for `serve`."""
     where = config.settings.operations or Operations()
     runner = Runner(app, config.settings.limits, None, Connections(_OPERATORS, count_closed))
     await _listen(runner, "operations", where.host, where.port, sockets, "`port`")
@@ -167,5 +166,5 @@ def stop_reading(request: web.Request) -> None:
 
 
 def note_admitted(request: web.Request) -> None:
-    """Mark the connection as a known client's; see connections.py."""
+    """Mark the connection as that of a known client; see connections.py."""
     connection_of(request).admit()

@@ -1,4 +1,4 @@
-"""The stream of revocations, one per line. A dialer can use it to remove numbers from its queue at once."""
+"""The stream of revocations, one per line. A dialer can use it to remove numbers from its queue immediately."""
 
 import asyncio
 from math import inf
@@ -28,7 +28,7 @@ class Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Position(Struct, frozen=True):
-    """A line without a revocation, which keeps the connection open. `seq`: the position in the stream, for `after`."""
+    """A line without a revocation, which keeps the connection open. `seq`: the position in the stream, to be sent as `after`."""
 
     seq: int
 
@@ -63,7 +63,7 @@ async def _streamed(request: web.Request, app: App, client: Client) -> web.Strea
 async def _follow(
     request: web.Request, response: web.StreamResponse, app: App, notices: Notices, seq: int
 ) -> None:
-    """Send revocations. A line with `seq` alone reports the position, and keeps the connection open."""
+    """Send revocations. A line with only `seq` reports the position and keeps the connection open."""
     clock = asyncio.get_running_loop().time
     sent_at = -inf  # so that the first line, which reports where the stream begins, is sent at once
     while not notices.closing and request.transport is not None:

@@ -1,7 +1,7 @@
 """Uploads of call lists. Files are received into a spool within quotas, and read by a few separate processes.
 
-The spool is a folder of unnamed files, which the operator can place on a different disk from the decision log. No client may be
-able to fill the disk of the decision log, whether by large uploads or by slow ones.
+The spool is a folder of unnamed files, which the operator can place on a different disk from the decision log. No client must be
+able to fill the disk of the decision log, whether with large uploads or with slow ones.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ Gone: TypeAlias = Callable[[], bool]
 class Pace(Struct, frozen=True):
     """The time limits of an upload.
 
-    `grace`: maximum seconds between two chunks, and the seconds before `bytes_per_second` applies. `total`: maximum seconds of
-    the whole upload.
+    `grace`: the maximum seconds between two chunks, and the seconds after which `bytes_per_second` applies. `total`:
+    the maximum seconds for the whole upload.
     """
 
     grace: float
@@ -48,7 +48,7 @@ class Pace(Struct, frozen=True):
     bytes_per_second: int
 
     def left(self, elapsed: float, received: int) -> float:
-        """Return the seconds within which the next chunk must arrive; zero or less if it is late."""
+        """Return the seconds until the next chunk must arrive; zero or less if it is late."""
         due = self.grace + received / self.bytes_per_second
         return min(self.grace, due - elapsed, self.total - elapsed)
 
@@ -71,7 +71,7 @@ class Uploads:
             leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Stop reading files, and refuse waiting and new uploads."""
+        """Stop reading files, and reject waiting and new uploads."""
         self.closed = True
 
     @asynccontextmanager
@@ -94,7 +94,7 @@ class Uploads:
             yield Upload(self, client, file, gone)
 
     async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> BuildResult:
-        """Build a list from a received file. Raises the errors of `list_builder.Source.build`, and `MissingExtra`."""
+        """Build a list from a received file. Raises `MissingExtra`, and what `list_builder.Source.build` raises."""
         size = file.seek(0, SEEK_END)
         file.seek(0)
         is_zip = file.read(len(_ZIP)) == _ZIP
@@ -151,7 +151,8 @@ class Uploads:
     def _refuse_size(self, client: str, size: int, chunk: int) -> None:
         """Raise `Fault` if an upload exceeds a quota.
 
-        `size`: bytes of the upload, including the next `chunk` bytes, which are counted but not written yet.
+        `size`: the bytes of the upload, including the `chunk` bytes of the next chunk, which is counted before it is
+        written.
         """
         limits = self.settings
         if size > limits.file_mb * _MB:
@@ -180,7 +181,7 @@ class Uploads:
 
 
 class Upload:
-    """A received file; a `list_builder.Source`."""
+    """A received file, which is a `list_builder.Source`."""
 
     def __init__(self, uploads: Uploads, client: str, file: IO[bytes], gone: Gone) -> None:
         self._uploads, self._client, self._file, self._gone = uploads, client, file, gone
@@ -196,7 +197,7 @@ def _full() -> Fault:
 
 
 def gone(request: web.Request) -> Gone:
-    """Return a function that returns whether the request's client has disconnected."""
+    """Return a function that reports whether the client of the request has disconnected."""
     return lambda: request.transport is None or request.transport.is_closing()
 
 

@@ -18,7 +18,7 @@ _NOT_ANSWERED: Final = frozenset({404, 410, 480, 484, 486, 487, 600, 603, 604})
 
 
 class Probe(Struct, frozen=True, kw_only=True):
-    """The result of a call. Times are in ms since its start, or -1. `packets`: audio packets received after the answer."""
+    """The result of a call. Times are in ms since its start, or -1. `packets`: audio packets after the answer."""
 
     outcome: Outcome
     status: int
@@ -116,7 +116,7 @@ async def probe(
     *,
     local: tuple[str, int] | None,
 ) -> list[Probe]:
-    """Call the numbers in turn, each through its trunk. Raises `OSError` if the trunk has no route."""
+    """Call the numbers one after another, each through its own trunk. Raises `OSError` if there is no route to a trunk."""
     loop = asyncio.get_running_loop()
     remote = (trunks[0].host, trunks[0].port)
     transport, agent = await loop.create_datagram_endpoint(Agent, local_addr=local, remote_addr=remote)

@@ -1,4 +1,4 @@
-"""Digest authentication of a request that was challenged (RFC 3261 section 22, RFC 7616, RFC 8760)."""
+"""Digest authentication for a request that was challenged (RFC 3261 section 22, RFC 7616, RFC 8760)."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ _HASHES: Final[dict[str, Callable[[bytes], "hashlib._Hash"]]] = {
 
 
 class NoDigest(Exception):
-    """A challenge that demands an unsupported algorithm or protection."""
+    """The error for a challenge that demands an unsupported algorithm or protection."""
 
 
 class Credentials(Struct, frozen=True):

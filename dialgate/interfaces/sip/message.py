@@ -1,7 +1,7 @@
 """SIP messages (RFC 3261 sections 7, 18.3 and 20): a strict reader, and a writer.
 
-Messages that another reader might read differently are refused: repeated headers that must be unique, lines that do not end in CRLF, and
-control characters. Text is latin-1, so that echoed headers keep their bytes.
+Messages that another reader might read differently are rejected: repeated headers that must be unique, lines that do
+not end in CRLF, and control characters. Text is latin-1, so that echoed headers keep their bytes.
 """
 
 import re
@@ -56,11 +56,11 @@ Parameters = dict[str, str | None]
 
 
 class NotSip(Exception):
-    """A message that cannot be answered, or is not SIP. The text never repeats its content."""
+    """The error for a message that is not SIP or cannot be answered. `str()` never quotes the message."""
 
 
 class BadRequest(Exception):
-    """A malformed request, with the status and phrase of the response."""
+    """The error for a malformed request, with the status and phrase of the response."""
 
     def __init__(self, head: "Head", phrase: str, status: int = 400) -> None:
         super().__init__(phrase)
@@ -75,7 +75,7 @@ class Address(Struct, frozen=True):
 
 
 class Via(Struct, frozen=True):
-    """The topmost Via. `sent_by`: host in lower case, with the port if given. `end`: its length in the header's value."""
+    """The topmost Via. `sent_by`: the host in lower case, with the port if there is one. `end`: its length in the header's value."""
 
     transport: str
     sent_by: str
@@ -107,7 +107,7 @@ class Head(Struct, frozen=True):
         return bool(self.target and self.target.parameters.get("tag"))
 
     def single(self, name: str) -> str:
-        """Return the value of a header that may occur once, or an empty string. Raises `BadRequest`."""
+        """Return the value of a header that may occur only once, or an empty string. Raises `BadRequest`."""
         values = self.headers.get(name, ())
         if len(values) > 1:
             raise BadRequest(self, f"More than one {name}")
@@ -115,7 +115,7 @@ class Head(Struct, frozen=True):
 
     @property
     def length(self) -> int | None:
-        """Return the length of the body in bytes, or None without Content-Length."""
+        """Return the length of the body in bytes, or None if there is no Content-Length."""
         value = first_value(self.headers, "content-length")
         return int(value) if value else None
 
@@ -133,7 +133,7 @@ class Response(Struct, frozen=True):
 
 
 def read_head(raw: bytes) -> Head:
-    """Read a request up to its empty line. Raises `BadRequest`, or `NotSip` (also for a response)."""
+    """Read a request up to the empty line. Raises `BadRequest`, or `NotSip` (also if it is a response)."""
     start_line, *header_lines = _split_lines(raw)
     start = _REQUEST_LINE.fullmatch(start_line)
     headers, header_fault = _read_headers(header_lines)
@@ -182,7 +182,7 @@ def first_value(headers: Mapping[str, Sequence[str]], name: str) -> str:
 
 
 def parse_addresses(value: str) -> list[Address]:
-    """Return the addresses in a header's value; none if any part of it is malformed."""
+    """Return the addresses in a header's value, or none if any part of it is malformed."""
     addresses: list[Address] = []
     at = 0
     while at <= len(value):
@@ -213,7 +213,7 @@ def _split_lines(raw: bytes) -> list[str]:
 
 
 def _read_headers(lines: list[str]) -> tuple[Headers, str]:
-    """Return the well-formed headers, and the fault in the others (an empty text if none)."""
+    """Return the well-formed headers, and what is wrong with the others (an empty string if nothing is)."""
     headers: Headers = {}
     fault = ""
     for line in lines:
@@ -227,7 +227,7 @@ def _read_headers(lines: list[str]) -> tuple[Headers, str]:
 
 
 def _normalise_name(spelling: str) -> str:
-    """Return a header's full name in lower case; an empty string if it is malformed."""
+    """Return a header's full name in lower case, or an empty string if the name is malformed."""
     name = spelling.rstrip(" \t").lower()
     return _COMPACT.get(name, name) if _NAME.fullmatch(name) else ""
 
@@ -260,7 +260,7 @@ def _single_address(values: Sequence[str]) -> Address | None:
 
 
 def _read_via(headers: Headers) -> Via:
-    """Read the topmost Via, which responses need. Raises `NotSip`."""
+    """Read the topmost Via, which is needed for responses. Raises `NotSip`."""
     value = first_value(headers, "via")
     via = _VIA.match(value)
     parameters, end = _read_parameters(value, via.end()) if via else (None, 0)
@@ -272,7 +272,7 @@ def _read_via(headers: Headers) -> Via:
 
 
 def _read_parameters(text: str, at: int) -> tuple[Parameters | None, int]:
-    """Return the parameters from `at` on, or None if one is repeated, and their end."""
+    """Return the parameters that begin at `at`, and their end. The parameters are None if one is repeated."""
     parameters: Parameters = {}
     while parameter := _PARAMETER.match(text, at):
         name = parameter[1].lower()
@@ -289,7 +289,8 @@ def _read_parameters(text: str, at: int) -> tuple[Parameters | None, int]:
 class Reply:
     """The responses to a request from `host` and `port`.
 
-    They differ only in status and fields. Their common To tag (section 8.2.6.2) is a keyed hash of the request, so it is not stored.
+    They differ only in status and fields. All have the same To tag (section 8.2.6.2). It is a keyed hash of the
+    request, so it need not be stored.
     """
 
     def __init__(self, request: Head, host: str, port: int, secret: bytes) -> None:
@@ -313,7 +314,7 @@ class Reply:
         return "".join(lines)
 
     def _add_received(self, value: str) -> str:
-        """Add the request's real source to its Via (RFC 3261 section 18.2.1, RFC 3581 section 4)."""
+        """Add the actual source of the request to its Via (RFC 3261 section 18.2.1, RFC 3581 section 4)."""
         via = self._request.via
         others = "".join(
             f";{name}={parameter}" if parameter is not None else f";{name}"
@@ -332,7 +333,7 @@ class Reply:
 
 
 def write_request(start: str, fields: Fields, body: bytes = b"") -> bytes:
-    """Return a request with `fields`, to which Content-Length is added."""
+    """Return a request with `fields` and a Content-Length."""
     return _encode(f"{start}\r\n", fields, body)
 
 
@@ -345,7 +346,7 @@ def _encode(head: str, fields: Fields, body: bytes = b"") -> bytes:
 
 
 class Stream:
-    """A splitter of a TCP stream into requests by their Content-Length, which is mandatory (section 18.3).
+    """A reader that splits a TCP stream into requests by their Content-Length, which is mandatory (section 18.3).
 
     It buffers at most one request.
     """
@@ -361,7 +362,7 @@ class Stream:
     def feed(self, data: bytes) -> Iterator[tuple[Head, bytes] | None]:
         """Yield complete requests, and None for each ping (two CRLF, RFC 5626 section 4.4.1).
 
-        Raises `NotSip`, `BadRequest`. The connection must be closed then.
+        Raises `NotSip`, `BadRequest`. After that, the connection must be closed.
         """
         self._buffer += data
         while True:

@@ -1,6 +1,6 @@
 """The state machine of an outgoing call: INVITE, ringing, answer, BYE (RFC 3261 sections 9.1, 13, 15.1 and 17.1).
 
-It records all messages in a trace, without the digest of the password.
+It records all messages in a trace, but without the digest of the password.
 """
 
 import re
@@ -53,7 +53,7 @@ class CallAddress(Struct, frozen=True, kw_only=True):
 
 
 class Patience(Struct, frozen=True, kw_only=True):
-    """Milliseconds to let a call ring, and to listen after its answer."""
+    """The time limits of a call in milliseconds: for ringing, and for listening after the answer."""
 
     ring: Ms = 45_000
     listen: Ms = 3_000
@@ -62,7 +62,8 @@ class Patience(Struct, frozen=True, kw_only=True):
 class OutgoingCall:
     """An outgoing call.
 
-    `rang_at`, `answered_at`: ms since the start, or -1. `status`: the last status received, or 0.
+    `rang_at`, `answered_at`: ms since the start, or -1 if this has not happened. `status`: the last status received,
+    or 0.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class OutgoingCall:
         return self._trace(handlers[method](response, now) if method in handlers else [], now)
 
     def due(self, now: Ms) -> list[bytes]:
-        """Return the messages that are due by now."""
+        """Return the messages that are due at `now`."""
         if self.state == "done" or now < self.wake:
             return []
         if self.state == "ringing" and now >= self._ends:
@@ -146,7 +147,7 @@ class OutgoingCall:
         return [self._request]
 
     def _persist(self, data: bytes, now: Ms) -> list[bytes]:
-        """Send `data` repeatedly, until a response arrives or the transaction times out."""
+        """Send `data` repeatedly until a response arrives or the transaction times out."""
         self._request, self._pause = data, self._timers.t1
         self._resend, self._ends = now + self._pause, now + self._timers.lifetime
         self.wake = self._resend
@@ -208,7 +209,7 @@ class OutgoingCall:
         return [self._ack]
 
     def _accept_challenge(self, response: Response) -> bool:
-        """Return whether to repeat the call with credentials. False after a second challenge, because the password is wrong."""
+        """Return whether to repeat the call with credentials. After a second challenge return False: the password is wrong."""
         if response.status not in _CHALLENGES or self._credentials is None or self._proof is not None:
             return False
         challenge, authorization_header = _CHALLENGES[response.status]
@@ -234,7 +235,7 @@ class OutgoingCall:
         return []
 
     def _on_request(self, data: bytes) -> list[bytes]:
-        """Respond to a request of the other side within the call."""
+        """Respond to a request that the other side sends within the call."""
         try:
             head, _ = read_request(data)
         except (NotSip, BadRequest):
@@ -271,7 +272,7 @@ class OutgoingCall:
         return f"<sip:probe@{self._address.host}:{self._address.port}>"
 
     def _dialog_headers(self, method: str) -> Fields:
-        """Return the headers of a request in the dialog, with a separate branch."""
+        """Return the headers of a request in the dialog. Each request gets its own branch."""
         to, _, routes = self._dialog
         fields = dict(self._common_headers(method)) | {"To": to}
         fields["Via"] = fields["Via"].replace(self._branch(), f"{self._branch()}{method}")
@@ -305,7 +306,6 @@ class OutgoingCall:
 
 
 def _reverse_route(value: str) -> Sequence[str]:
-    """Return the addresses of a Record-Route header in reverse order."""
     return [f"<{address.uri}>" for address in reversed(parse_addresses(value))]
 
 

@@ -1,7 +1,8 @@
 """The check in an INVITE: the number that would be dialled, and the caller ID that would be shown.
 
-The number is that of the request URI, because trunks dial it; To is ignored. The caller IDs in From and in all identity headers
-(RFC 3325, and others that trunks accept) must be equal, because the trunk chooses which one to show.
+The number is taken from the request URI, because trunks dial that number; To is ignored. The caller IDs in From and
+in all identity headers (RFC 3325, and others that trunks accept) must be equal, because the trunk chooses which one
+to show.
 """
 
 from functools import lru_cache
@@ -82,5 +83,5 @@ def _digits(number: str) -> str:
 
 
 def required_extensions(head: Head) -> str:
-    """Return the extensions that the client requires, all of which are unsupported (section 8.2.2.3)."""
+    """Return the extensions that the client requires. The server supports none of them (section 8.2.2.3)."""
     return ", ".join(extension for value in head.headers.get("require", ()) if (extension := value.strip()))

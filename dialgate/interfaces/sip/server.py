@@ -1,14 +1,15 @@
 """The SIP redirect server for session border controllers. Each INVITE is a check; media never pass through the gate.
 
-| decision | response |
-|---|---|
-| allow | 302 with the trunk's contacts in order, each with the checked number |
-| deny | the trunk's `refusal` (608, 603 or 403) with `Reason` (Q.850;cause=21), and `Call-Info` if configured |
-| none | 500 with `Retry-After`; not 503, after which a client tries another server (RFC 3261 section 21.5.4) |
+    | decision | response |
+    |---|---|
+    | allow | 302 with the trunk's contacts in order, each with the checked number |
+    | deny | the trunk's `refusal` (608, 603 or 403) with `Reason` (Q.850;cause=21), and `Call-Info` if configured |
+    | none | 500 with `Retry-After`; not 503, after which a client tries another server (RFC 3261 section 21.5.4) |
 
-The headers `X-Dialgate-Decision`, `X-Dialgate-Reason`, `X-Dialgate-Class`, `X-Dialgate-Not-Before` and `X-Dialgate-Valid-Until` have
-details. The campaign is `X-Dialgate-Campaign` of the INVITE, or the trunk's. Clients are identified by their source address; unknown ones
-get no response. The response to OPTIONS is 200 if the gate is ready, otherwise 500.
+The headers `X-Dialgate-Decision`, `X-Dialgate-Reason`, `X-Dialgate-Class`, `X-Dialgate-Not-Before` and
+`X-Dialgate-Valid-Until` contain details. The campaign is taken from the header `X-Dialgate-Campaign` of the INVITE,
+or from the settings of the trunk. Clients are identified by their source address; unknown clients get no response.
+The response to OPTIONS is 200 if the gate is ready, otherwise 500.
 """
 
 import asyncio
@@ -62,7 +63,7 @@ class Origin(Struct, frozen=True):
         return self.stream is not None
 
     def send(self, data: bytes, head: Head) -> None:
-        """Send a response to the source address of the request, not to the host in its Via, which may be a third party."""
+        """Send a response to the source address of the request. The host in its Via may be a third party."""
         if self.stream is not None and data and not self.stream.is_closing():
             self.stream.write(data)
         elif self.datagrams is not None and data and not self.datagrams.is_closing():
@@ -73,8 +74,6 @@ class Origin(Struct, frozen=True):
 
 
 class _Request(Struct, frozen=True):
-    """The request of a transaction."""
-
     origin: Origin
     head: Head
     client: Client
@@ -106,10 +105,10 @@ class SipServer:
     # ---- open and close ----------------------------------------------------------------------------------------------
 
     async def start(self, *, shared: bool = False) -> int:
-        """Start to listen, and return the port, which is the same for both transports. Raises `ConfigError` if that fails.
+        """Start to listen, and return the port, which is the same for UDP and TCP. Raises `ConfigError` if that fails.
 
-        `shared`: share the port with other workers. The kernel sends all datagrams of an address to the same worker, so retransmissions
-        find their transaction.
+        `shared`: share the port with other workers. The kernel sends all datagrams of an address to the same worker,
+        so retransmissions reach the worker that has their transaction.
         """
         listen = self._listen
         try:
@@ -153,7 +152,7 @@ class SipServer:
     # ---- requests ------------------------------------------------------------------------------------------------------
 
     def client(self, host: str) -> Client | None:
-        """Return the client with this address, from a cache that lasts as long as the configuration."""
+        """Return the client with this address. The result is cached until the configuration changes."""
         if self._clients[0] is not self._app.config or len(self._clients[1]) > _MOST_REMEMBERED:
             self._clients = (self._app.config, {})
         clients = self._clients[1]
@@ -184,7 +183,7 @@ class SipServer:
                 self.reply(head, origin, 405, "Method Not Allowed", (_ALLOW,))
 
     def reply(self, head: Head, origin: Origin, status: int, phrase: str, fields: Fields = ()) -> None:
-        """Send a response that needs no transaction, because it depends only on the request."""
+        """Send a response that depends only on the request, so no transaction is needed."""
         if head.method != "ACK":
             origin.send(self._make_reply(head, origin).encode(status, phrase, fields), head)
 
@@ -260,7 +259,7 @@ class SipServer:
             task.add_done_callback(self._reports.discard)
 
     async def _return_attempt(self, decision: str, client: Client) -> None:
-        """Report a cancelled call as not dialled, so that it does not count as an attempt."""
+        """Report a cancelled call as not dialled, so that it is not counted as an attempt."""
         try:
             await self._app.registrar.outcomes.result(
                 client, OutcomeRequest(decision_id=decision, outcome="not_dialled")
@@ -303,8 +302,6 @@ class SipServer:
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    """The UDP socket."""
-
     def __init__(self, server: SipServer) -> None:
         self._server = server
 
@@ -326,7 +323,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 class Connection(asyncio.Protocol):
-    """A TCP connection. It is closed if its bytes cannot be split into requests, or a request stays incomplete."""
+    """A TCP connection. It is closed if its bytes cannot be split into requests, or if a request stays incomplete."""
 
     def __init__(self, server: SipServer) -> None:
         self._server = server

@@ -1,8 +1,8 @@
-"""INVITE server transactions (RFC 3261 section 17.2.1): one final response per request, even if the request is retransmitted.
+"""INVITE server transactions (RFC 3261 section 17.2.1): one final response per request, even if it is retransmitted.
 
-A transaction is `proceeding` until its final response, then `completed` until the ACK, then `confirmed` while further ACKs may arrive. Other
-requests need no transaction, because equal requests have equal responses. A transaction is kept for at most 64 times T1, and their number
-is limited.
+A transaction is `proceeding` until its final response, then `completed` until the ACK, then `confirmed` while further
+ACKs may arrive. Other requests need no transaction, because equal requests have equal responses. A transaction is
+kept for at most 64 times T1. The number of transactions is limited.
 """
 
 import heapq
@@ -25,7 +25,8 @@ _ACKED_BY: Final = {"ACK": "INVITE", "CANCEL": "INVITE"}
 class Timers(Struct, frozen=True, kw_only=True):
     """Timers in milliseconds. T1, T2 and T4 are those of RFC 3261.
 
-    `trying`: until 100 Trying is sent (section 17.2.1). `deadline`: until the final response is sent, even without a decision.
+    `trying`: the time until 100 Trying is sent (section 17.2.1). `deadline`: the time until the final response is
+    sent, even if there is no decision.
     """
 
     t1: Ms = 500
@@ -41,7 +42,10 @@ class Timers(Struct, frozen=True, kw_only=True):
 
 
 class Transaction:
-    """An INVITE transaction. `peer`: data that the server attaches. `wake`: when it is next due. `question`: the check in the INVITE."""
+    """An INVITE transaction. `wake`: when it is next due. `question`: the check in the INVITE.
+
+    `peer`: data that the server attaches.
+    """
 
     def __init__(self, key: Key, reply: Reply, peer: Any, question: object, *, reliable: bool) -> None:
         self.key, self.reply, self.peer, self.question, self.reliable = key, reply, peer, question, reliable
@@ -55,7 +59,7 @@ class Transaction:
 
 
 class Transactions:
-    """The current transactions, at most `most`."""
+    """The current transactions, at most `most` of them."""
 
     def __init__(self, timers: Timers, most: int) -> None:
         self.timers, self._most = timers, most
@@ -80,7 +84,7 @@ class Transactions:
         return self._by_key.get(key_of(head, source))
 
     def is_merged(self, head: Head, source: str) -> bool:
-        """Return whether the same request has arrived on another path and is being served (section 8.2.2.2)."""
+        """Return whether the same request has already arrived by another path and is being served (section 8.2.2.2)."""
         return _merging(head, source) in self._merged
 
     def open(self, head: Head, source: str, transaction: Transaction, now: Ms) -> None:
@@ -91,13 +95,13 @@ class Transactions:
         self._wake(transaction, min(now + self.timers.trying, transaction.ends))
 
     def repeat(self, transaction: Transaction) -> bytes:
-        """Return the response to a retransmission: the last one, or 100 Trying."""
+        """Return the response to a retransmission: the last response that was sent, or 100 Trying."""
         if transaction.state == "confirmed":
             return b""
         return transaction.last or self._trying(transaction)
 
     def answer(self, transaction: Transaction, status: int, phrase: str, fields: Fields, now: Ms) -> bytes:
-        """Return the final response, or empty bytes if it was already sent."""
+        """Return the final response, or empty bytes if it has already been sent."""
         if transaction.state != "proceeding":
             return b""
         transaction.state = "completed"
@@ -117,7 +121,7 @@ class Transactions:
             self._wake(transaction, now + self.timers.t4)
 
     def due(self, now: Ms) -> Iterator[Sending]:
-        """Yield the messages that are due. An empty message means that the deadline passed and a response is needed."""
+        """Yield the messages that are due. An empty message means that the deadline has passed and a response is needed."""
         while self._due and self._due[0][0] <= now:
             at, _, transaction = heapq.heappop(self._due)
             if at != transaction.wake:

@@ -1,4 +1,4 @@
-"""Telephone numbers in SIP and tel URIs, as dialled or shown (RFC 3261 section 19.1, RFC 3966)."""
+"""Telephone numbers in SIP and tel URIs, as dialled or as shown (RFC 3261 section 19.1, RFC 3966)."""
 
 import re
 from typing import Final
@@ -20,15 +20,15 @@ _CONTEXT: Final = re.compile(r";phone-context=(\+[0-9\-.()]+)", re.IGNORECASE)
 
 
 class BadUri(ValueError):
-    """A malformed URI. The text never repeats it."""
+    """The error for a malformed URI. `str()` never quotes the URI."""
 
 
 class OtherScheme(BadUri):
-    """A URI with an unsupported scheme, which is answered with 416 (RFC 3261 section 8.2.2.1)."""
+    """The error for a URI with an unsupported scheme. The response is 416 (RFC 3261 section 8.2.2.1)."""
 
 
 class Uri(Struct, frozen=True):
-    """A parsed URI. `user`: decoded once. `parameters`: unchanged, from the first `;` on."""
+    """A parsed URI. `user`: decoded once. `parameters`: unchanged, from the first `;` onwards."""
 
     scheme: str
     user: str
@@ -51,8 +51,8 @@ def parse(text: str) -> Uri:
 def dialled_number(uri: Uri) -> str:
     """Return the number that a trunk would dial.
 
-    Parameters that change the dialled number, such as an extension, a routing number or a local context, stay in the returned
-    text, so that the gate denies the call because of an invalid number.
+    Parameters that change the dialled number, such as an extension, a routing number or a local context, stay in the
+    returned text, so that the gate denies the call as having an invalid number.
     """
     if uri.scheme != "tel" or not uri.parameters:
         return uri.user

@@ -1,7 +1,8 @@
 """Delivery of revocations to webhooks, in the order of the ledger, with retries.
 
-The position of each webhook is in the store, so a restart loses nothing; a message may be delivered twice, under the same id. After the
-configured time without success, a message is given up and counted. Its revocations can still be read from the stream.
+The position of each webhook is in the store, so a restart loses nothing. A message may be delivered twice, with the
+same id. If a message cannot be delivered within the configured time, the delivery is abandoned and counted. Its
+revocations can still be read from the stream.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ class Message(Struct, frozen=True):
 
 
 async def run(app: App, clock: Callable[[], Instant]) -> None:
-    """Deliver until cancelled. Follows configuration changes, and restarts after unexpected errors."""
+    """Deliver until cancelled. Apply configuration changes, and restart the deliveries after unexpected errors."""
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         while True:
             tasks = [asyncio.create_task(_changed(app))]
@@ -109,7 +110,7 @@ class _Deliverer:
         self._state = state
 
     async def _deliver(self, batch: list[Notice]) -> str:
-        """Deliver a batch. Return the problem, or an empty text."""
+        """Deliver a batch. Return the problem, or an empty string."""
         if self._hook.settings.kind == "webhook":
             return await self._post(batch)
         for notice in batch:

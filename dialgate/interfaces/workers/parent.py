@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class NotReady(Exception):
-    """An error: a new worker ended, or did not become ready in time."""
+    """The error for a new worker that has ended, or has not become ready in time."""
 
 
 class _Worker(Struct):
@@ -50,7 +50,7 @@ class _Slot:
 
 
 class Workers:
-    """The workers of a node. `run` returns when all have ended, after SIGTERM or SIGINT."""
+    """The workers of a node. `run` returns when all have ended after SIGTERM or SIGINT."""
 
     def __init__(self, post: Post, config: Config) -> None:
         self._post, self._count = post, post.workers
@@ -64,7 +64,7 @@ class Workers:
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Run until a signal. Raises `NotReady` if a worker cannot be started at first."""
+        """Run until a signal arrives. Raises `NotReady` if a worker cannot be started when the node starts."""
         self._listen_to_signals()
         try:
             if await self._start_all():
@@ -98,7 +98,7 @@ class Workers:
         held_signals.release()
 
     def _hang_up(self) -> None:
-        """Forward SIGHUP. A worker that is starting gets it when ready, because the signal could end it before."""
+        """Forward SIGHUP. A worker that is starting gets it once it is ready, because the signal could end it before."""
         self._hangups += 1
         for slot in self._slots:
             if slot.worker is not None:
@@ -145,7 +145,7 @@ class Workers:
         return _Worker(number, process, ready)
 
     async def _refuse_another_store(self) -> None:
-        """Raise `NotReady` if the setting `store` changed, because workers on different stores would not see each other's entries."""
+        """Raise `NotReady` if the setting `store` has changed. Workers on different stores would not see each other's entries."""
         try:
             config = await asyncio.to_thread(self._post.load)
         except ConfigError:
@@ -154,7 +154,7 @@ class Workers:
             raise NotReady("the setting `store` was changed. Stop the gate, and start it again")
 
     async def _watch(self, slot: _Slot, worker: _Worker) -> None:
-        """Wait until the worker ends, and start another if it crashed."""
+        """Wait until the worker ends, and start another one if it has crashed."""
         await self._wait(worker.process)
         self._numbers.discard(worker.number)
         if slot.worker is not worker or self._stopping.is_set():
@@ -178,7 +178,7 @@ class Workers:
         rolling.add_done_callback(lambda task: task.cancelled() or task.result())
 
     async def _roll(self) -> None:
-        """Replace the workers one by one. Each new one is ready before the old one stops."""
+        """Replace the workers one by one. Each new worker is ready before the old one stops."""
         async with self._turn:
             for slot in self._slots:
                 old = slot.worker
@@ -230,9 +230,9 @@ def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
 
 
 def _operations(config: Config, count: int) -> list[list[socket.socket]]:
-    """Return the sockets of the operations listener; none if it is not configured and the default port is in use.
+    """Return the sockets of the operations listener. Raises `ConfigError`.
 
-    Raises `ConfigError`.
+    Return none if the listener is not configured and the default port is in use.
     """
     where = config.settings.operations or Operations()
     try:
@@ -245,7 +245,7 @@ def _operations(config: Config, count: int) -> list[list[socket.socket]]:
 
 
 async def _receive_line(descriptor: int) -> dict[str, str]:
-    """Return the message by which a worker reports that it is ready, or an empty dict if it ended without one."""
+    """Return the message with which a worker reports that it is ready, or an empty dict if it ended without one."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(

@@ -1,14 +1,15 @@
 """Requests between the processes of a node: its workers, and the commands that write to its store.
 
-Each worker listens on a socket in `DATA/run/`, `WORKER.sock`, which only the node's own user can open. A request is one line:
+Each worker listens on a socket in `DATA/run/`, `WORKER.sock`, which only the user of the node can open. A request is
+one line:
 
     metrics        returns its metrics: `[[name, help, kind, unit, [[sample, labels, value], …]], …]` in MessagePack
     board SINCE    returns its part of the console's board (`console.live.Share`)
     refresh        loads the call lists and proofs from the store, then returns `done`
 
-The worker that receives a request for `/metrics` asks the others, and labels every sample with `worker`. It does not add up the
-samples, because the sum would fall when one worker is restarted, and Prometheus would take that for a restart of all workers.
-Use `sum without (worker) (rate(…))`.
+The worker that receives a request for `/metrics` asks the others, and labels every sample with `worker`. It does not
+add up the samples, because the sum would fall when one worker is restarted, and Prometheus would interpret this as a
+restart of all workers. Use `sum without (worker) (rate(…))`.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ _families: Final = msgspec.msgpack.Decoder(list[_Family])
 
 
 class Siblings:
-    """The other workers of the node, and this worker's responses to them. Create with `open`."""
+    """The other workers of the node, and this worker's responses to their requests. Create it with `open`."""
 
     def __init__(
         self, folder: int, worker: int, registry: CollectorRegistry, refresh: Callable[[], Awaitable[None]]
@@ -72,7 +73,7 @@ class Siblings:
         return _Together(dict(sorted({**families, self._worker: _read(self._registry)}.items())))
 
     async def ask_each(self, request: Callable[[int], str]) -> dict[int, bytes | None]:
-        """Return the responses of the other workers by number; None for a worker that does not respond within a second."""
+        """Return the responses of the other workers by number, with None for a worker that does not respond within a second."""
         workers = sorted(_workers(self._folder) - {self._worker})
         replies = await asyncio.gather(
             *(_answer(self._folder, worker, request(worker)) for worker in workers)
@@ -80,7 +81,7 @@ class Siblings:
         return dict(zip(workers, replies, strict=True))
 
     async def refresh_others(self) -> bool:
-        """Make the other workers load the lists and proofs in the store. Return whether all confirmed."""
+        """Make the other workers load the lists and proofs from the store. Return whether all of them confirmed."""
         return await _refreshed(self._folder, _workers(self._folder) - {self._worker})
 
     async def close(self) -> None:
@@ -105,9 +106,9 @@ class Siblings:
 
 
 async def refresh_gates(data: Path) -> bool:
-    """Make the running gates of a data folder load the lists and proofs in the store. Return whether all confirmed.
+    """Make the running gates of a data folder load the lists and proofs from the store. Return whether all of them confirmed.
 
-    Returns True if none is running.
+    Return True if none is running.
     """
     try:
         folder = os.open(data / "run", os.O_RDONLY | os.O_DIRECTORY)

@@ -1,10 +1,10 @@
-"""A worker process of a node: its parameters from the parent (parent.py), and its message that it is ready.
+"""A worker process of a node: the parameters that it receives from the parent (parent.py), and its message when it is ready.
 
     argv[1]   a `Post` in JSON, with the descriptors of inherited sockets and pipes
 
-The process starts in worker_process.py. It reports that it is ready by one line of JSON on the pipe `ready`. It ends when the parent ends,
-which closes the pipe `parent`. SIGTERM ends it after the responses that are due. SIGUSR1 drains it: it accepts no new connections, closes
-each after its next response, and then ends.
+The process starts in worker_process.py. When it is ready, it writes one line of JSON to the pipe `ready`. When the
+parent ends, the pipe `parent` closes and the worker ends. SIGTERM ends it after the responses that are due. SIGUSR1
+drains it: it accepts no new connections, closes each after its next response, and then ends.
 """
 
 import os

@@ -41,7 +41,7 @@ def run(countries: Path, batch: int, calls: int) -> Iterator[Figure]:
 
 
 async def _measure(benched: world.World, batch: int) -> tuple[float, float, int]:
-    """Return wall-clock seconds, processor seconds of all threads, and the number of allowed calls."""
+    """Return the wall-clock seconds, the processor seconds of all threads, and the number of allowed calls."""
     config = loader.load(benched.config)
     client = config.settings.clients[0]
     app = await App.open(config, registry=CollectorRegistry())

@@ -1,4 +1,4 @@
-"""The benchmark of the pure core: `decide` on the facts of an allowed call and of a denied call."""
+"""The benchmark of the pure core: `decide` with the facts of an allowed call and of a denied call."""
 
 import tempfile
 import time
@@ -22,7 +22,7 @@ _REPEATS = 5
 
 
 def run(countries: Path) -> Iterator[Figure]:
-    """Yield the best time of several runs. The core never waits, so slower runs show only interference."""
+    """Yield the best time of several runs. The core does no I/O, so slower runs only reflect interference."""
     with tempfile.TemporaryDirectory() as folder:
         config = loader.load(world.write_config(Path(folder), countries))
     law = config.laws["IT"]
@@ -35,7 +35,7 @@ def run(countries: Path) -> Iterator[Figure]:
 
 
 def facts(config: Config, law: Law) -> Facts:
-    """Return the facts of an agent's sales call to a number in the directory that is not in the registry."""
+    """Return the facts of a sales call by an agent, to a number that is in the directory and not in the registry."""
     line = config.lines[world.CAMPAIGN]
     return Facts(
         at=_TUESDAY,

@@ -1,7 +1,7 @@
 """The benchmark of the gate over HTTP: `dialgate serve` and an aiohttp handler that does nothing, under the same load.
 
-The gate runs with all features on and a synced log. The servers take turns, because a machine's speed drifts: each round measures
-both, and the result is the median of the rounds' ratios.
+The gate runs with all features on, and syncs its log. The speed of a machine drifts, so the servers take turns: each
+round measures both, and the result is the median of the ratios of all rounds.
 """
 
 import os
@@ -53,7 +53,7 @@ class Round(Struct, frozen=True):
 
 
 def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) -> Iterator[Figure]:
-    """Measure both servers with `requests` requests in each round, after one round of warm-up. Linux only.
+    """Measure both servers with `requests` requests per round, after one warm-up round. Linux only.
 
     `shared`: the gate uses a Redis store.
     """
@@ -64,9 +64,9 @@ def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) ->
 
 
 def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
-    """Start both servers, measure them and return the rounds.
+    """Start both servers, measure them and return the rounds. `numbers` must yield `requests` numbers for each round.
 
-    Each round, and the warm-up round before, takes `requests` numbers from `numbers`.
+    The warm-up round counts as a round.
     """
     with servers.bare(EMPTY) as theirs, servers.gate(benched.config) as ours:
         results = [
@@ -76,7 +76,7 @@ def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds:
 
 
 def ratio(rounds: list[Round]) -> float:
-    """Return the median ratio of requests per second: the gate's to the empty handler's."""
+    """Return the median of the rounds' ratios: the gate's requests per second divided by those of the empty handler."""
     return median(_rate(turns.ours) / _rate(turns.theirs) for turns in rounds)
 
 
@@ -133,7 +133,7 @@ def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn
 
 
 def empty_handler(key: str, bodies: bytes) -> float:
-    """Return the requests per second of an aiohttp handler that does nothing, which shows the cost of HTTP alone."""
+    """Return the requests per second of an aiohttp handler that does nothing. This is the cost of HTTP alone."""
     with servers.bare(EMPTY) as server:
         turns = [run_turn(server, key, bodies) for _ in range(3)]
     return median(map(_rate, turns))

@@ -1,8 +1,9 @@
-"""A load generator in its own process, with keep-alive connections that each send one request after another.
+"""A load generator in its own process. Each of its keep-alive connections sends one request after another.
 
-`python -m dialgate.tools.bench.load PORT CONNECTIONS` reads one request body per line from stdin, takes the API key from
-DIALGATE_KEY and prints a `Load` as JSON. It uses as little processor time as possible, so that it measures the server and not
-itself: it encodes the requests before the clock starts, and reads only status, length and decision of a response.
+`python -m dialgate.tools.bench.load PORT CONNECTIONS` reads one request body per line from stdin, takes the API key
+from DIALGATE_KEY and prints a `Load` as JSON. It uses as little processor time as possible, so that it measures the
+server and not itself: it encodes the requests before the clock starts, and reads only the status, length and decision
+of a response.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ class Load(Struct, frozen=True):
 
 
 class _Caller(asyncio.Protocol):
-    """One connection. `waits` collects the response times in seconds."""
+    """One connection. `waits` holds the response times in seconds."""
 
     def __init__(self, requests: Iterator[bytes], waits: list[float]) -> None:
         self._requests, self._waits = requests, waits

@@ -1,4 +1,4 @@
-"""The benchmark of a number set: bytes per number, look-up time, opening time, and memory per reading process."""
+"""The benchmark of a number set: bytes per number, look-up time, opening time, and memory per process that reads it."""
 
 import subprocess
 import sys

@@ -29,21 +29,21 @@ class Server(Struct, frozen=True):
         return [*map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split())]
 
     def settle(self) -> None:
-        """Wait until the server has no child process left. Only for a gate without workers."""
+        """Wait until the server has no child processes left. Only for a gate without workers."""
         while self._children():
             time.sleep(0.05)
 
 
 def _clock(pid: int) -> int:
-    """Return the id of the CPU-time clock of a process, as clock_getcpuclockid(3) does. Python lacks this function."""
+    """Return the id of a process's CPU-time clock. Python lacks clock_getcpuclockid(3)."""
     return ~pid << 3 | 2
 
 
 @contextmanager
 def bare(program: str, port: int = 0) -> Iterator[Server]:
-    """Run the Python code of a server.
+    """Run the Python source code `program` as a server.
 
-    `program` gets a port (0 for any) as argument, and prints its port once it listens.
+    It receives a port as its argument (0 for any free port), and prints the actual port once it listens.
     """
     words = [sys.executable, "-c", program, str(port)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
@@ -56,7 +56,7 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 
 @contextmanager
 def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
-    """Run `dialgate serve`. `door` names the field of the log event "ready" that holds the URL with the port."""
+    """Run `dialgate serve`. `door`: the field of the log event "ready" whose URL contains the port."""
     words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:

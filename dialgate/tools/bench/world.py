@@ -1,6 +1,7 @@
-"""The gate that benchmarks measure: configuration and data folder with all features on, filled by the operator's commands.
+"""The gate that benchmarks measure: a configuration and a data folder with all features on, created with the operator's commands.
 
-Calls are allowed at all hours, so that the figures do not depend on the time of day. The rule on calling hours still runs.
+Calls are allowed at all hours, so that the figures do not depend on the time of day. The rule on calling hours still
+runs.
 """
 
 import random
@@ -68,9 +69,9 @@ _ALL_DAY = {
 
 
 class World(Struct, frozen=True):
-    """A gate to measure. `callable` are the numbers that are on a directory list and not in the registry.
+    """A gate to measure. `numbers` are in random order. One in ten is in the registry or on no list.
 
-    `numbers` are in random order. One in ten is in the registry or on no list.
+    `callable`: the numbers that are on a directory list and not in the registry.
     """
 
     config: Path
@@ -80,9 +81,9 @@ class World(Struct, frozen=True):
 
 
 def build(folder: Path, countries: Path, size: int, **settings: Any) -> World:
-    """Set up the gate. `countries`: the folder of the operator's laws; `settings`: added to dialgate.yaml.
+    """Set up the gate. Raises `CalledProcessError` if a command fails.
 
-    Raises `CalledProcessError` if a command fails.
+    `countries`: the folder of the operator's laws. `settings`: added to dialgate.yaml.
     """
     config = write_config(folder, countries, **settings)
     draw = random.Random(1)

@@ -3,9 +3,9 @@
 It is as strict as Asterisk 22.10.1 and records everything that Asterisk could not process. `Quirks` adds unusual
 behaviour. The dialplan decides whether to dial (dialplan.py).
 
-AGI() has no time limit of its own. It ends when the server closes the connection. With `AGIEXITONHANGUP` it also ends with the
-channel: when the caller hangs up or `TIMEOUT(absolute)` expires. While a line is incomplete, it does not notice the end of the
-channel.
+AGI() has no time limit of its own. It ends when the server closes the connection. With `AGIEXITONHANGUP` it also ends
+with the channel, that is, when the caller hangs up or `TIMEOUT(absolute)` expires. While it reads an incomplete line,
+it does not notice that the channel has ended.
 """
 
 import asyncio
@@ -30,11 +30,13 @@ _ON_DEAD: Final = ("SET VARIABLE", "GET VARIABLE", "GET FULL VARIABLE", "EXEC", 
 class Quirks(Struct, frozen=True, kw_only=True):
     """Unusual behaviour of Asterisk or of the caller.
 
-    - `extra`: environment lines of a future version; `arguments_first`: whether the arguments precede the rest of the environment
+    - `extra`: environment lines of a future version; `arguments_first`: whether the arguments precede the rest of the
+      environment
     - `hangup_before`: the caller hangs up before the reply to this command (1 is the first)
     - `replies`: the reply to commands that begin with a certain prefix
-    - `keys`: keys that the caller presses, one for each question; `early`: for a file, the keys pressed while it plays
-    - `patience`: seconds until the caller hangs up, None for never
+    - `keys`: keys that the caller presses, one for each question; `early`: by file, the keys that the caller presses while it
+      plays
+    - `patience`: seconds until the caller hangs up, or None if the caller never does
     """
 
     extra: tuple[str, ...] = ()
@@ -71,7 +73,7 @@ class Channel(Struct, kw_only=True):
 
 
 async def agi(channel: Channel, url: str, *arguments: str) -> str:
-    """Run the application `AGI()`, set AGISTATUS and return it: SUCCESS even if the server sends nothing."""
+    """Run the application `AGI()`, then set AGISTATUS and return it. It is SUCCESS even if the server sends nothing."""
     parts = urlsplit(url)
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
@@ -127,15 +129,15 @@ class _Session:
                     return
                 continue
             if kept:
-                self._channel.violations.append("a command before the reply to the last one")
+                self._channel.violations.append("a command before the reply to the previous one")
             yield line.decode("utf-8", "replace")
         if kept:
             self._channel.violations.append("a line without an end")
 
     async def _read(self, *, in_line: bool) -> bytes | None:
-        """Read from the server. With `in_line`, the end of the channel goes unnoticed.
+        """Read from the server. Within a line (`in_line`), the end of the channel is not noticed.
 
-        Returns None if the channel ended and AGI() ends with it.
+        Returns None if the channel has ended and AGI() ends with it.
         """
         ends = None if in_line or self._channel_ended else self._end_of_channel()
         try:
@@ -206,7 +208,7 @@ class _Session:
         return "200 result=1"
 
     def _play(self, arguments: list[str]) -> str:
-        """Play a file. A key among the escape digits stops the file; other keys are lost."""
+        """Play a file. A key among the escape digits stops the playback; other keys are lost."""
         name, escapes = arguments[:2]
         key = self._channel.quirks.early.get(name, "")
         return f"200 result={ord(key)} endpos=4000" if key and key in escapes else "200 result=0 endpos=8000"
@@ -260,7 +262,7 @@ def _fields(channel: Channel, url: str) -> list[tuple[str, str]]:
 
 
 def _words(line: str) -> list[str]:
-    """Split a line as Asterisk does: blanks separate words, quotes join them, a backslash escapes one character."""
+    """Split a line as Asterisk does: blanks separate words, quotes group them, and a backslash escapes one character."""
     words, word, quoted, escaped, begun = [], "", False, False, False
     for letter in line:
         if escaped:

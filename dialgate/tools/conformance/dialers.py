@@ -1,4 +1,4 @@
-"""The dialers under test: emulated dialers with the shipped or the operator's configuration, and the operator's real dialer.
+"""The dialers under test: emulated dialers, which run the shipped or the operator's configuration, and a real dialer.
 
 A command makes the real dialer place a call, and the kit observes the call at the trunk.
 """
@@ -31,7 +31,7 @@ _AFTER_REDIRECT_SECONDS: Final = 1.0
 class DialerFault(Exception):
     """The error for behaviour that is wrong in every case: a different number or caller ID, or a wrong lead status.
 
-    `through` says how the call got through, or is empty if it did not.
+    `through` says how the call got through. It is empty if the call did not get through.
     """
 
     def __init__(self, problem: str, through: str = "") -> None:
@@ -40,12 +40,12 @@ class DialerFault(Exception):
 
 
 class CallHanging(DialerFault):
-    """The error for a call that was neither placed nor ended."""
+    """The error for a call that neither left nor ended."""
 
 
 class Dialer(Protocol):
     async def place(self, port: int) -> str:
-        """Place one call with the gate on `port`. Returns how it got through, or an empty string.
+        """Place one call with the gate on `port`. Return how it got through, or an empty string if it did not.
 
         Raises `DialerFault`.
         """
@@ -89,7 +89,7 @@ class Departure(Struct, frozen=True, kw_only=True):
 
 
 class Emulated(Struct, frozen=True):
-    """A kind of emulated dialer. `about` describes it. `extension` is the extension to call, empty except for Asterisk."""
+    """A kind of emulated dialer. `about` describes it. `extension`: the extension to call, for Asterisk only."""
 
     about: str
     file: str
@@ -104,7 +104,7 @@ async def _asterisk(text: str, context: str) -> Departure:
 
 
 async def _vicidial(text: str, context: str) -> Departure:
-    """Place a call as VICIdial does: the trunk's digit as prefix, and VICIdial's call code as the caller's name."""
+    """Place a call as VICIdial does: with the trunk's digit as a prefix, and VICIdial's call code as the caller's name."""
     variables = {**_leftovers(), "CAMPCUST": CAMPAIGN.upper(), "CAMPDTO": "60"}
     channel = Channel(
         extension=_WITH_PREFIX,
@@ -127,7 +127,7 @@ def _departure(run: dialplan.Run) -> Departure:
 
 
 async def _freeswitch(text: str, context: str) -> Departure:
-    """Place a call whose dialer exported a wrong caller ID and a privacy setting, which the leg must override.
+    """Place a call whose dialer has exported a wrong caller ID and a privacy setting. The leg must override both.
 
     The dialer follows a redirect (302) unless a variable of the leg forbids it.
     """
@@ -144,7 +144,7 @@ async def _freeswitch(text: str, context: str) -> Departure:
 
 
 async def _opensips(text: str, context: str) -> Departure:
-    """Send an INVITE with every header that could show a wrong caller ID or withhold the caller ID."""
+    """Send an INVITE with every header that could show a wrong caller ID or withhold the right one."""
     other = f"sip:{ELSEWHERE}@pbx"
     invite = Invite(
         uri=f"sip:{TO}@pbx;user=phone",
@@ -311,9 +311,9 @@ def _read_invite(data: bytes) -> _TrunkInvite:
 class RealDialer(Struct, frozen=True):
     """A real dialer. Running `command` makes it place one call.
 
-    The command gets the number in DIALGATE_TO and the gate's port in DIALGATE_PORT. With `trunk`, the call counts as placed if an
-    INVITE arrives on that UDP port. Without `trunk`, it counts as placed if the command ends with exit code 0. `caller_id` is the
-    caller ID that the dialer must show, or empty if any is allowed.
+    The command receives the number in DIALGATE_TO and the gate's port in DIALGATE_PORT. With `trunk`, the call counts
+    as placed if an INVITE arrives on that UDP port. Without `trunk`, it counts as placed if the command ends with
+    exit code 0. `caller_id` is the caller ID that the dialer must show, or empty if any is allowed.
     """
 
     command: str

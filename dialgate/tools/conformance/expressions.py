@@ -1,8 +1,8 @@
 """An emulator of Asterisk's `$[…]` expressions, as observed on Asterisk 22.10.1 and 18.26.4.
 
-A syntax error does not make an expression false. The result is the value that the parser had reduced before the error:
-`$["a" = "a" & "x" "y" = "z"]` is 1. If nothing was reduced it is 0. A character that begins no token, such as an unclosed quote,
-is skipped.
+A syntax error does not make an expression false. The result is the value that the parser had computed before the
+error: `$["a" = "a" & "x" "y" = "z"]` is 1. If it had computed nothing, the result is 0. A character that begins no
+token, such as an unclosed quote, is skipped.
 """
 
 import operator
@@ -18,7 +18,7 @@ _Token: TypeAlias = tuple[str, str]
 
 
 class Unknown(Exception):
-    """The error for a part of a script that this emulator does not know. `str()` names it."""
+    """The error for a part of a script that the emulator does not support. `str()` names the part."""
 
 
 class SyntaxFault(Exception):
@@ -26,7 +26,7 @@ class SyntaxFault(Exception):
 
 
 def evaluate(expression: str) -> str:
-    """Return the value: `1`, `0`, or the text of an operand. Raises `Unknown` for an unknown operator."""
+    """Return the value: `1`, `0`, or the text of an operand. Raises `Unknown` if an operator is not supported."""
     try:
         return _Parser(list(_tokens(expression))).value()
     except SyntaxFault:
@@ -42,13 +42,13 @@ def _tokens(expression: str) -> Iterator[_Token]:
 
 
 class _Parser:
-    """A parser of expressions. `|` binds weaker than `&`, and `&` weaker than comparisons. All operators are left-associative."""
+    """A parser of expressions. Precedence from lowest to highest: `|`, `&`, comparisons. All operators are left-associative."""
 
     def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = tokens
 
     def value(self) -> str:
-        """Return the value reduced up to the end, or up to the first unexpected token."""
+        """Return the value of the expression, or of the part before the first unexpected token."""
         return self._reduce(0) if self._tokens and self._tokens[0][0] == "text" else ""
 
     def _reduce(self, rank: int) -> str:
@@ -70,7 +70,7 @@ _Join: TypeAlias = Callable[[str, str], str]
 
 
 def _is_true(value: str) -> bool:
-    """Return whether Asterisk treats the value as true. Quotes are part of a text: `""` is not empty."""
+    """Return whether Asterisk treats the value as true. Quotes are part of the text, so `""` is not empty."""
     return value not in {"", "0"}
 
 

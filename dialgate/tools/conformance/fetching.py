@@ -1,4 +1,4 @@
-"""One HTTP request of an emulated dialer, with a limit on its whole duration."""
+"""An HTTP request by an emulated dialer, with a limit on the total time."""
 
 import asyncio
 import math
@@ -22,7 +22,7 @@ class Response(Struct, frozen=True):
 
 
 async def fetch(url: str, seconds: float) -> Response | None:
-    """Send a GET request. Returns None if no complete response arrived in time."""
+    """Send a GET request. Return None if no complete response arrives in time."""
     with suppress(TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
         async with asyncio.timeout(None if seconds == math.inf else seconds):
             return await _get(url)

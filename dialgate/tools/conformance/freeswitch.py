@@ -1,7 +1,7 @@
 """An emulator for the subset of FreeSWITCH's XML dialplan that the shipped dialplans use.
 
-Like FreeSWITCH, it first evaluates all conditions, running inline actions at once, and then runs the other actions that it found.
-Anything unknown ends the run with `Unknown`.
+Like FreeSWITCH, it first evaluates all conditions and runs inline actions immediately. It then runs the other actions
+that it found. An unknown element or application ends the run with `Unknown`.
 """
 
 import math
@@ -29,7 +29,7 @@ class Call:
         self._document = document
 
     async def run(self, context: str) -> str:
-        """Run to the end and return the dial string of the bridge, or an empty string. Raises `Unknown`."""
+        """Run to the end and return the dial string of the bridge, or an empty string if there is none. Raises `Unknown`."""
         for action in await self._hunt(context):
             name, data = action.get("application", ""), self._expand(action.get("data", ""))
             if name == "bridge":
@@ -55,7 +55,7 @@ class Call:
         return actions
 
     async def _hunt_extension(self, extension: ET.Element) -> tuple[list[ET.Element], bool]:
-        """Run an extension's inline actions. Returns its other actions, and whether its conditions matched."""
+        """Run an extension's inline actions. Return its other actions, and whether its conditions matched."""
         actions: list[ET.Element] = []
         for condition in extension.iter("condition"):
             field, expression = condition.get("field", ""), condition.get("expression", "")
@@ -76,7 +76,7 @@ class Call:
         return actions, True
 
     async def _execute(self, name: str, data: str) -> bool:
-        """Run an application. Returns False if the call is over."""
+        """Run an application. Return False if the call has ended."""
         if name not in _APPLICATIONS:
             raise Unknown(f"the application {name}")
         if name == "set":
@@ -92,9 +92,9 @@ class Call:
         return True
 
     def _follow(self, response: Response | None) -> bool:
-        """Apply the XML document in a response. Without a document, or with a status other than 200, the call continues.
+        """Apply the XML document in a response. Return False if the call has ended.
 
-        Returns False if the call is over.
+        If there is no document, or the status is not 200, the call continues.
         """
         if response is None or response.status != _OK or "text/xml" not in response.media:
             return True
@@ -112,11 +112,11 @@ class Call:
 
 
 def leg_variables(dial_string: str) -> dict[str, str]:
-    """Return the variables of a leg, which are in brackets at the beginning of the dial string."""
+    """Return the variables of a leg. They are in brackets at the beginning of the dial string."""
     match = re.match(r"\[([^]]*)\]", dial_string)
     return dict(pair.split("=", 1) for pair in match[1].split(",") if "=" in pair) if match else {}
 
 
 async def call(text: str, context: str, variables: Mapping[str, str]) -> str:
-    """Place a call with a dialplan. Returns the dial string, empty if the call was not placed. Raises `Unknown`."""
+    """Place a call with a dialplan. Return the dial string, or an empty string if it was not placed. Raises `Unknown`."""
     return await Call(ET.fromstring(text), variables).run(context)  # noqa: S314 - the operator's own file

@@ -1,7 +1,7 @@
-"""The faulty gates: FastAGI and HTTP servers on one port, which treat each connection as a test case demands.
+"""The faulty gates: FastAGI and HTTP servers on one port that treat each connection as the test case requires.
 
-An HTTP response has the format that the path asks for, so a dialer under test needs no special configuration. Like a real gate,
-it compares the numbers of the request with those of the call: see `mismatch`.
+The format of an HTTP response depends on the path of the request, so a dialer under test needs no special
+configuration. Like a real gate, they compare the numbers in the request with those of the call: see `mismatch`.
 """
 
 import asyncio
@@ -40,9 +40,9 @@ _FROM_NAMES: Final = ("from", "ani", "caller_id", "Caller-Caller-ID-Number", "su
 
 
 class TestCall(Struct, frozen=True):
-    """The call that the dialer must place. `shown` is its caller ID, empty if the kit does not know it.
+    """The call that the dialer must place. `shown` is its caller ID, or empty if the kit does not know it.
 
-    `notes` collects differences in the requests.
+    `notes` collects the differences found in requests.
     """
 
     to: str
@@ -72,7 +72,7 @@ def same_number(one: str, other: str) -> bool:
 
 
 def _national(number: str) -> str:
-    """Return the number without +39 or 0039, which dialers may omit. Return an empty text if it is not a number."""
+    """Return the number without +39 or 0039, which dialers may omit, or an empty string if it is not a number."""
     plain = re.sub(r"[\s()./-]", "", number)
     return re.sub(r"^(\+|00)?39", "", plain) if re.fullmatch(r"\+?\d{3,15}", plain) else ""
 
@@ -124,7 +124,7 @@ async def silent(_: bytes, reader: asyncio.StreamReader, __: asyncio.StreamWrite
 
 
 async def slow(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Allow, but only after the time in which every dialer must have given up."""
+    """Allow the call, but only after every dialer must have given up."""
     try:
         async with asyncio.timeout(_LATE_SECONDS):
             await reader.read()
@@ -148,7 +148,7 @@ async def nonsense(request: bytes, _: asyncio.StreamReader, writer: asyncio.Stre
 
 
 async def error(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with an error page without a decision, as a proxy might."""
+    """Answer with an error page that contains no decision, as a proxy might."""
     if request.startswith(b"agi_"):
         writer.write(b'SET VARIABLE DG_REASON "gate.error"\n')
         await reader.readline()
@@ -166,7 +166,7 @@ async def quote(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamW
 
 
 async def long(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with more than a dialplan variable can hold."""
+    """Answer with more text than a dialplan variable can hold."""
     await _garbage(request, _LONG, writer)
 
 
@@ -177,7 +177,7 @@ async def _garbage(request: bytes, value: bytes, writer: asyncio.StreamWriter) -
 
 
 async def drip(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Allow, sending one byte per second."""
+    """Allow the call, but send only one byte per second."""
     agi = b'SET VARIABLE DG_DECISION "allow"\n'
     for byte in agi if request.startswith(b"agi_") else _response(request, allow=True):
         writer.write(bytes([byte]))
@@ -216,7 +216,7 @@ def _http(status: str, media: str, body: bytes) -> bytes:
 
 @asynccontextmanager
 async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = None) -> AsyncIterator[int]:
-    """Run a gate on a local port. It serves each connection with the next of `plays` and then closes the connection.
+    """Run a gate on a local port. It handles each connection with the next of `plays`, and then closes the connection.
 
     A request is denied if its numbers differ from those of `call`.
     """
@@ -235,7 +235,7 @@ async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = 
 
 @asynccontextmanager
 async def frozen(port: int = 0) -> AsyncIterator[int]:
-    """Run a gate that was stopped (SIGSTOP): the kernel accepts connections and data, but the gate never responds."""
+    """Run a gate that has been stopped (SIGSTOP): the kernel accepts connections and data, but the gate never responds."""
     with socket.create_server(("127.0.0.1", port), backlog=100) as server:
         yield int(server.getsockname()[1])
 
@@ -244,7 +244,7 @@ async def frozen(port: int = 0) -> AsyncIterator[int]:
 async def listening(serve: Serve, port: int = 0) -> AsyncIterator[int]:
     """Listen on a local port and run `serve` for each connection. Open connections are aborted at the end.
 
-    asyncio's own server (3.11) loses connections that are accepted but not yet served when it is closed.
+    When asyncio's own server (3.11) is closed, it loses connections that are accepted but not yet served.
     """
     accepted: list[socket.socket] = []
     serving: list[asyncio.Task[None]] = []
@@ -283,7 +283,7 @@ async def listening(serve: Serve, port: int = 0) -> AsyncIterator[int]:
 
 
 async def _read_request(reader: asyncio.StreamReader) -> bytes:
-    """Read AGI's environment, or an HTTP request with its body."""
+    """Read the AGI environment, or an HTTP request with its body."""
     start = await reader.readexactly(4)
     if start == b"agi_":
         return start + await reader.readuntil(b"\n\n")

@@ -1,4 +1,4 @@
-"""The test cases: a behaviour of the gate or trunk, and whether the call may get through. Only an allow permits it."""
+"""The test cases: what the gate or trunk does, and whether the call may get through. Only an allow permits this."""
 
 import socket
 from collections.abc import AsyncIterator, Iterable
@@ -22,12 +22,12 @@ from dialgate.tools.conformance.gates import Play, TestCall
 class Case(Struct, frozen=True):
     """One test case.
 
-    - `plays`: the gate's behaviour for each call in turn; only the last call is judged. Empty if there is no gate, or a
-      `frozen` one
+    - `plays`: the gate's behaviour for each call in turn; only the last call is judged. Empty if there is no gate
+      or the gate is `frozen`
     - `through`: whether the call must get through
     - `may_hang`: whether a hanging call is accepted, because Asterisk itself cannot end it
     - `redirects`: whether the trunk redirects the call (302)
-    - `reads_file`: if true, no call is placed, but the dialer's file is searched for unchecked calls to the trunk
+    - `reads_file`: no call is placed; instead, the dialer's file is searched for unchecked calls to the trunk
     """
 
     name: str
@@ -52,7 +52,9 @@ CASES: Final = (
     Case("error", "answers with an error page", (gates.error,)),
     Case("empty", "answers with an empty body", (gates.empty,)),
     Case(
-        "stale", "answers with an empty body, after an allow for the call before", (gates.allow, gates.empty)
+        "stale",
+        "answers with an empty body, after an allow for the previous call",
+        (gates.allow, gates.empty),
     ),
     Case("frozen", "accepts connections and never reads, as after SIGSTOP", frozen=True),
     Case("quote", "answers with a quotation mark", (gates.quote,)),
@@ -78,14 +80,14 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 def cases_for(dialer: Dialer) -> tuple[Case, ...]:
-    """Return the cases for this dialer: `CASES`, with `MOVED` if it has a trunk, and `ANOTHER_WAY` if it has a dialplan."""
+    """Return the cases for this dialer: `CASES`, plus `MOVED` if it has a trunk, and `ANOTHER_WAY` if it has a dialplan."""
     moved = (MOVED,) if isinstance(dialer, HasTrunk) and dialer.has_trunk else ()
     another = (ANOTHER_WAY,) if isinstance(dialer, HasDialplan) and dialer.has_dialplan else ()
     return (*CASES, *moved, *another)
 
 
 async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> AsyncIterator[Finding]:
-    """Run the cases. `port` is where the dialer expects its gate, or 0 if the kit can choose the port."""
+    """Run the cases. `port`: where the dialer expects its gate, or 0 if the kit may choose the port."""
     for case in cases:
         yield await _run_case(dialer, case, port)
 

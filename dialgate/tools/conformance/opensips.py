@@ -1,9 +1,9 @@
 """An emulator for the subset of OpenSIPS that the shipped script uses.
 
-It runs routes on an INVITE until the INVITE is relayed or gets a reply. An unknown statement, function or variable ends the run
-with `Unknown`. It behaves as observed on OpenSIPS 4.0.1 and 3.6.8: an assigned text is taken literally, even `$(rU{rest.escape})`
-in it; variables in a function's argument are expanded; with `no_concurrent_connects` a request fails at once if another one is
-connecting to the same host.
+It runs routes on an INVITE until the INVITE is relayed or rejected. An unknown statement, function or variable ends
+the run with `Unknown`. It behaves as observed on OpenSIPS 4.0.1 and 3.6.8. Assigned text is taken literally, even if
+it contains `$(rU{rest.escape})`. Variables in a function's argument are expanded. With `no_concurrent_connects`, a
+request fails immediately while another one is connecting to the same host.
 """
 
 import re
@@ -30,7 +30,7 @@ _Value: TypeAlias = str | int
 
 
 class Invite(Struct, kw_only=True):
-    """A call at OpenSIPS. `left`: whether it was relayed; `status`: the reply's; `avps`: the transaction's variables."""
+    """A call at OpenSIPS. `left`: whether it was relayed. `status`: the status of the reply. `avps`: the transaction's variables."""
 
     uri: str
     from_uri: str
@@ -46,7 +46,7 @@ class Invite(Struct, kw_only=True):
 
 
 class _Exit(Exception):
-    """The signal that the script ended with `exit`, or that it waits for the gate."""
+    """The signal that the script ended with `exit` or was suspended to wait for the gate."""
 
 
 class OpenSips:
@@ -201,7 +201,7 @@ _FIELDS: Final[dict[str, Callable[[Invite], _Value]]] = {
 
 
 def _expand(tree: Tree, invite: Invite) -> str:
-    """Return a function's argument as text, with its variables expanded. A bare name names a route."""
+    """Return a function's argument as text, with its variables expanded. A bare name is the name of a route."""
     match tree:
         case ("literal", str(text)):
             return _IN_TEXT.sub(lambda variable: str(_read(variable[0], invite)), text)

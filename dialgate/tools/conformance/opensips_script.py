@@ -1,4 +1,4 @@
-"""A parser for the subset of OpenSIPS script syntax that the shipped script uses. Raises `Unknown` for anything else."""
+"""A parser for the subset of the OpenSIPS script language that the shipped script uses. Raises `Unknown` for anything else."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,9 +15,9 @@ _TOKEN: Final = re.compile(
 
 
 def read(script: str) -> tuple[Mapping[str, Tree], Mapping[str, str]]:
-    """Return the routes by name and the parameters of rest_client. Raises `Unknown`.
+    """Return the routes by name, and the parameters of rest_client. Raises `Unknown`.
 
-    A failure route has the name `failure:NAME`.
+    The name of a failure route is `failure:NAME`.
     """
     reader = _Reader(list(_tokens(script)))
     routes: dict[str, Tree] = {}
@@ -49,7 +49,7 @@ def _tokens(script: str) -> Iterator[str]:
 
 
 class _Reader:
-    """A recursive-descent parser. The operators from weakest to strongest: `||`, `&&`, comparisons, `+`."""
+    """A recursive-descent parser. Precedence from lowest to highest: `||`, `&&`, comparisons, `+`."""
 
     _RANKS: Final = (("||",), ("&&",), ("==", "!=", "=~", "!~", ">", "<"), ("+",))
 

@@ -19,7 +19,7 @@ _DESTINATION: Final = re.compile(r"\b([A-Za-z]\w*)/([^,&?)]+)")
 
 
 def others(text: str, context: str, extension: str) -> list[str]:
-    """Return the file's other steps that dial the same trunk as `extension` in `context`. Raises `Unknown`."""
+    """Return the other steps in the file that dial the same trunk as `extension` in `context`. Raises `Unknown`."""
     contexts = dialplan.read(text)
     globals_ = dict(_ASSIGNED.findall("".join(_GLOBAL.findall(text))))
     checked = next(

@@ -1,4 +1,4 @@
-"""The status that VICIdial (SVN 3884) gives a lead whose call did not leave."""
+"""The status that VICIdial (SVN 3884) gives to a lead whose call did not leave."""
 
 import re
 from typing import Final
@@ -9,7 +9,7 @@ _DEAD: Final = re.compile("19|21|34|38|102")
 
 
 def lead_status(dial_status: str, hangup_cause: str) -> str:
-    """Return the status that `Enhanced Disconnect Logging` 1 or 2 sets. It is empty if the lead may be called again."""
+    """Return the status that `Enhanced Disconnect Logging` 1 or 2 sets, or "" if the lead may be called again."""
     match dial_status:
         case "DNC":
             return DO_NOT_CALL

@@ -1,6 +1,6 @@
-"""The demonstration: a gate with a day's work, two controllers, 100,000 made-up numbers, simulated registry and dialers.
+"""The demonstration: a gate with one day's traffic, two controllers, 100,000 made-up numbers, a simulated registry and dialers.
 
-No real call is placed. The demonstration uses the operator's commands and the Python client for dialers.
+No real call is placed. The demonstration uses the operator's commands, and the Python client for dialers.
 """
 
 from dialgate.tools.demo.traffic import FAULTS, DemoFigures, drive

@@ -1,6 +1,6 @@
-"""The simulated dialers: calls of every kind, their outcomes, revocations, and repeated calls.
+"""The simulated dialers: calls of every kind with their outcomes, revocations, and repeated calls.
 
-The first calls are a few of each kind, so that every reason appears early. After that the mix is that of a working day.
+First come a few calls of each kind, so that every reason appears early. After that the mix is that of a working day.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ def _kinds(demo: Demo, consented: dict[str, list[str]]) -> list[Kind]:
 
 
 async def drive(demo: Demo, seen: DemoFigures, rate: float, clock: Callable[[], Instant]) -> None:
-    """Place `rate` made-up calls per second until cancelled."""
+    """Place `rate` made-up calls per second until the task is cancelled."""
     async with AsyncExitStack() as stack:
         url = f"http://127.0.0.1:{demo.port}"
         headers = {"Authorization": f"Bearer {demo.key}"}
@@ -109,7 +109,7 @@ class _Traffic:
     # ---- ledger entries before the first call ------------------------------------------------------------------------
 
     async def prepare(self, now: Instant) -> dict[str, list[str]]:
-        """Record consents of every kind, a caller ID proof and data-subject requests.
+        """Record consents of every kind, a caller-ID proof and data-subject requests.
 
         Returns the numbers by the kind of their consent.
         """

@@ -1,7 +1,7 @@
-"""The folder of the demonstration: configuration, call lists and registry answers, all made up.
+"""The folder of the demonstration, with configuration, call lists and registry answers. Everything in it is made up.
 
-In the demonstration's Italy today is a holiday, so that one campaign shows the denial on holidays. Its Britain has a made-up
-law and a full-list registry, so that London numbers can show the remaining reasons.
+In the demonstration's Italy today is a holiday, so that one campaign shows the denial on holidays. Its Britain has a
+made-up law and a full-list registry, so that London numbers can show the remaining reasons.
 """
 
 import random
@@ -36,11 +36,11 @@ _SECTORS = ["electricity", "gas", "water", "telecommunications", "banking", "ins
 
 
 class DemoError(Exception):
-    """The error for a demonstration that cannot be set up. Its text says what to do."""
+    """The error for a demonstration that cannot be set up. Its message says what to do."""
 
 
 class DemoOptions(Struct, frozen=True, kw_only=True):
-    """The options of the demonstration. `countries`: the folder with Italy's law; `numbers`: how many numbers in all."""
+    """The options of the demonstration. `countries`: the folder with Italy's law. `numbers`: the total of numbers."""
 
     folder: Path
     countries: Path
@@ -49,7 +49,7 @@ class DemoOptions(Struct, frozen=True, kw_only=True):
 
 
 class Demo(Struct, frozen=True, kw_only=True):
-    """A demonstration that is set up. `numbers`: the numbers of each group."""
+    """A demonstration that has been set up. `numbers`: the numbers of each group."""
 
     config: Path
     textfile: Path
@@ -59,9 +59,10 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 
 def build(wanted: DemoOptions, now: Instant, tell: Callable[[str], None]) -> Demo:
-    """Set up the demonstration, replacing an earlier one in the folder. Raises `DemoError` if it contains anything else.
+    """Set up the demonstration in a folder that is empty or holds an earlier demonstration, which is replaced.
 
-    `tell` receives the address and key of the console first, then a message for each step.
+    `tell` is called with the address and key of the console first, then with a message for each step. Raises
+    `DemoError`.
     """
     folder, port = wanted.folder, wanted.port
     _clear(folder)
@@ -83,14 +84,14 @@ def console_of(port: int) -> str:
 
 def _clear(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise DemoError(f"{folder} contains other files. Name another folder with --folder.")
+        raise DemoError(f"{folder} contains other files. Choose another folder with --folder.")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
     (folder / MARK).touch()
 
 
 def _draw_numbers(total: int) -> dict[str, list[str]]:
-    """Draw the numbers of each group. Those of `unasked`, `expired` and `unlisted` are on no call list."""
+    """Draw the numbers of each group. The groups `unasked`, `expired` and `unlisted` are on no call list."""
     draw = random.Random(1)  # noqa: S311 - made-up numbers
     rome = iter(draw.sample(range(10_000_000), 90_000))
     mobile = iter(draw.sample(range(10_000_000), 10_000))
@@ -296,7 +297,7 @@ def _load(folder: Path, config: Path, call_list: _List) -> None:
 
 
 def _consult_registry(folder: Path, config: Path, numbers: dict[str, list[str]], now: Instant) -> None:
-    """Import registry answers for numbers that are on no list, then run the nightly job for the numbers on lists."""
+    """Import registry answers for the numbers that are on no list, then run the nightly job for those on lists."""
     _import_answers(folder, config, numbers["expired"], now - 20 * DAY, "--expired")
     _import_answers(folder, config, numbers["unlisted"], now - HOUR)
     (folder / "tps").mkdir()

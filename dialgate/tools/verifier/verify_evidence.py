@@ -2,11 +2,12 @@
 
     python verify_evidence.py BUNDLE [--key NAME ...] [--root FILE]
 
-Exit code 0: the bundle is valid; 1: it is not valid, do not rely on it; 2: wrong usage. A key's name is the first 16 hexadecimal
-digits of the SHA-256 of the public key. Get the names from the operator of the gate, but not together with the bundle, and pass
-them with --key. Without --key the result shows only that the bundle is complete and unchanged, not who made it. A time stamp (RFC
-3161) is checked up to its authority's root certificate: get that from the authority and pass it with --root, as a PEM file.
-Revocation of certificates is not checked.
+Exit code 0: the bundle is valid; 1: it is not valid, do not rely on it; 2: wrong usage. A key's name is the first 16
+hexadecimal digits of the SHA-256 of the public key. Get the names from the operator of the gate, but not together
+with the bundle, and pass them with --key. Without --key the result shows only that the bundle is complete and
+unchanged, not who made it. A time stamp (RFC 3161) is checked up to the root certificate of the authority that issued
+it: get this certificate from the authority and pass it with --root, as a PEM file. Revocation of certificates is not
+checked.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def require_signature(public: bytes, signature: bytes, message: bytes, what: str
 def merkle_root(body: bytes, leaf: int, size: int, path: list[bytes]) -> bytes | None:
     """Return the root of a tree of `size` leaves with leaf number `leaf` (RFC 9162, 2.1.3.2).
 
-    Returns None if the path does not have the right length.
+    Returns None if the length of the path is wrong.
     """
     node = sha256(b"\0" + body).digest()
     here, last = leaf, size - 1
@@ -80,7 +81,7 @@ def read_body(data: bytes, trusted: frozenset[str]) -> dict[str, Any]:
     """Return the body of a bundle after checking its signature."""
     frame = BUNDLE.fullmatch(data)
     if frame is None:
-        raise Refused("this is not an evidence bundle, or its frame was changed")
+        raise Refused("this is not an evidence bundle, or its outer structure was changed")
     signature, key, body = frame.groups()
     public = bytes.fromhex(key.decode())
     require_signature(public, bytes.fromhex(signature.decode()), b"dialgate evidence\n" + body, "the bundle")
@@ -110,7 +111,7 @@ def checkpoints(evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def entries(evidence: dict[str, Any], signed: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the entries of the log with their sequences, after checking them against their checkpoint."""
+    """Yield the log entries with their sequences. Each is first checked against its checkpoint."""
     for stored in evidence["entries"]:
         body, seq, checkpoint = stored["body"].encode(), stored["seq"], signed[stored["checkpoint"]]
         path = [bytes.fromhex(step) for step in stored["path"]]
@@ -123,7 +124,7 @@ def entries(evidence: dict[str, Any], signed: list[dict[str, Any]]) -> Iterator[
 
 
 def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
-    """Check that law and configuration are the texts that the grounds name."""
+    """Check that the bundle contains the law and the configuration that the grounds name."""
     kept = evidence["kept"]
     for digest, text in kept.items():
         require(sha256(text.encode()).hexdigest() == digest, f"a kept text does not have the hash {digest}")
@@ -137,10 +138,10 @@ def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
 
 
 def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
-    """Return the hash of each file of a configuration.
+    """Return the hash of each file of a configuration, or "" for a file that the bundle does not contain.
 
-    The hash is "" for a file that the bundle does not contain. The configuration's list holds the hash of each file's entry, which
-    is its name and hash. In older logs it holds the entry itself.
+    The list of a configuration holds the hash of each file's entry, which is the name and hash of the file. In older
+    logs the list holds the entries themselves.
     """
     kept = evidence["kept"]
     entries = [line if " " in line else kept.get(line, "") for line in kept[config].splitlines()]
@@ -149,7 +150,7 @@ def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
 
 
 def configuration(evidence: dict[str, Any]) -> str:
-    """Return a text with the number of configuration files that the bundle leaves out, or "" if it leaves out none."""
+    """Return a text that says how many configuration files the bundle leaves out, or "" if it contains all of them."""
     kept = evidence["kept"]
     names = {json.loads(entry["body"]).get("config") for entry in evidence["entries"]} - {None}
     files = (
@@ -160,7 +161,7 @@ def configuration(evidence: dict[str, Any]) -> str:
 
 
 def require_named(finding: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Check that the decision's facts name every receipt and consent that the finding contains."""
+    """Check that the facts of the decision name every receipt and consent in the finding."""
     consulted = {answer.get("consultation") for answer in facts.get("registries", ())}
     consents = {consent["id"] for consent in facts.get("known", {}).get("consents", ())}
     require(
@@ -207,7 +208,7 @@ def outcomes(finding: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> Iter
 
 
 def elsewhere(evidence: dict[str, Any]) -> dict[str, list[str]]:
-    """Return, for each decision id, the outcomes that other logs of the same gate contain."""
+    """Return, for each decision id, the outcomes that the gate's other logs contain."""
     ids = {finding["id"] for finding in evidence["decisions"]}
     lines: dict[str, list[str]] = {}
     for part in evidence.get("elsewhere", ()):
@@ -305,7 +306,7 @@ def is_signed_by(
 
 
 def read_stamp(response: bytes, message: bytes) -> tuple[datetime, x509.Certificate, list[x509.Certificate]]:
-    """Return a stamp's time (RFC 3161, 2.4.2), its signer, and the certificates included with it (RFC 5652, 5.1)."""
+    """Return the time of a stamp (RFC 3161, 2.4.2), its signer, and the certificates that it includes (RFC 5652, 5.1)."""
     status, token = der(der(response)[0][1])[:2]
     require(der(status[1])[0][1] in {b"\0", b"\1"}, "a time stamp was refused by its authority")
     signed_data = der(der(der(token[1])[1][1])[0][1])
@@ -409,7 +410,7 @@ def time_stamps(
 def verify(
     data: bytes, trusted: frozenset[str] = frozenset(), roots: list[x509.Certificate] | None = None
 ) -> list[str]:
-    """Return one line for each thing that the bundle proves. Raises Refused."""
+    """Return one line for each fact that the bundle proves. Raises Refused."""
     try:
         evidence = read_body(data, trusted)
         signed = list(checkpoints(evidence))

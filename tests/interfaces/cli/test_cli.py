@@ -220,9 +220,7 @@ def test_without_a_key_the_options_that_give_one_are_named(shared: Gate) -> None
     asked = ("--to", "+390612345673", "--from", CALLER_ID, "--campaign", "acme-fibre", "--url", shared.url)
     refused = shared.world.run("check", *asked, DIALGATE_KEY="")
     assert refused.code == 2
-    assert (
-        refused.err.strip() == "auth.missing: the gate requires a key. Give --key-file, or set DIALGATE_KEY"
-    )
+    assert refused.err.strip() == "auth.missing: the gate requires a key. Use --key-file, or set DIALGATE_KEY"
 
 
 def test_help_shows_flags_without_a_value() -> None:

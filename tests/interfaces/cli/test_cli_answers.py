@@ -118,7 +118,7 @@ async def test_search_prints_a_line_per_decision_and_exits_1_without_any(asked: 
     code, response = await process(*about, *WHY, "--since", "2026-11-24T09:00:00+01:00")
     assert (code, [each["decision_id"] for each in response]) == (0, [asked.denied])
     code, response = await process(*about)
-    assert (code, response[0]["error"]["message"]) == (1, "Say why you look this number up.")
+    assert (code, response[0]["error"]["message"]) == (1, "Give the reason for this look-up.")
     assert "612345679" not in shown
 
 
