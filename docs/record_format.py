@@ -29,7 +29,18 @@ PARTS: tuple[type[Struct], ...] = (
 )  # fmt: skip
 ALIASES: dict[str, Any] = {
     name: getattr(model, name)
-    for name in ("Basis", "CallType", "Callee", "DialMode", "Kind", "Purpose", "Result", "Severity")
+    for name in (
+        "Basis",
+        "CallType",
+        "Callee",
+        "ConsentForm",
+        "DialMode",
+        "Kind",
+        "Stated",
+        "Purpose",
+        "Result",
+        "Severity",
+    )
 }
 _WORDS = {
     "Instant": "instant",

@@ -38,7 +38,7 @@ Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Window: TypeAlias = tuple[int, int]
 # Findings of the rules that no key of a section defines.
 Finding: TypeAlias = Literal[
-    "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "wrong_number",
+    "incomplete", "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "wrong_number",
     "origin",
 ]  # fmt: skip
 
@@ -223,11 +223,21 @@ class LegalBasis(Section, frozen=True, kw_only=True):
     """The accepted legal bases."""
 
 
+# What a law may require a consent to be or to state.
+Requirement: TypeAlias = Literal["period", "goods", "caller", "third_party", "timestamp", "written"]
+
+
 class Consents(Section, frozen=True, kw_only=True):
     """The conditions under which a consent is a legal basis."""
 
     max_age: Period | None = None
     """Period for which a consent is valid after its collection, such as `730d` or `P2Y`. Without this key, a consent is valid until its own end."""
+    max_age_unstated: Period | None = None
+    """The same for a consent that states no period."""
+    renewal: Literal["none", "explicit"] = "none"
+    """`explicit`: the maximum age counts from the last express renewal on record. `none`: from the collection."""
+    requires: tuple[Requirement, ...] = ()
+    """What a consent must state or be. `period`: until when it holds. `goods`: what it is about. `caller`, `third_party`: who calls, and to whom it may be ceded. `timestamp`: date and time of its collection. `written`: it is in writing."""
     void_by_enrolment: bool = False
     """Whether a later enrolment with the registry voids the consent."""
     separate: tuple[Literal["profiling", "third_party"], ...] = ()
@@ -623,7 +633,11 @@ def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
     for finding in section.cited_for:
         if finding not in _CITABLE.get(name, ()):
             yield f"{name}: denials do not cite such a section for {finding!r}; remove it from `cited_for`"
-        elif finding == "age" and isinstance(section, Consents) and section.max_age is None:
+        elif (
+            finding == "age"
+            and isinstance(section, Consents)
+            and not (section.max_age or section.max_age_unstated)
+        ):
             yield f"{name}: a section cited for 'age' needs `max_age`"
     if (
         isinstance(section, Registry)

@@ -14,12 +14,14 @@ from dialgate.core.model import (
     CallRequest,
     CallType,
     Consent,
+    ConsentForm,
     Contract,
     Instant,
     Known,
     Origin,
     Purpose,
     Revocation,
+    Stated,
     WrongNumber,
 )
 
@@ -62,6 +64,9 @@ class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
     profiling: bool = False
     third_party: bool = False
     double_opt_in: bool = False
+    form: ConsentForm | Literal[""] = ""
+    states: tuple[Stated, ...] = ()
+    renewed_at: Instant = 0
 
 
 class ConsentConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_confirmed"):
@@ -264,6 +269,9 @@ def _consent(event: ConsentGiven, withdrawn_at: Instant) -> Consent:
         profiling=event.profiling,
         third_party=event.third_party,
         double_opt_in=event.double_opt_in,
+        form=event.form,
+        states=event.states,
+        renewed_at=event.renewed_at,
     )
 
 

@@ -186,6 +186,8 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
         limit = age_limit(given, law)
         aged = limit is not None and _too_old_at(given, limit) == ends_at(given, law)
         return "age" if aged else "end"
+    if lacking(given, law) is not None:
+        return "incomplete"
     if not _covers(given, facts):
         return "scope"
     if facts.campaign.profiling and not given.profiling and _separate(law, "profiling"):
@@ -261,12 +263,33 @@ def ends_at(given: Consent, law: Binding) -> Instant:
 
 def age_limit(given: Consent, law: Binding) -> Consents | None:
     """Return the section whose maximum age ends the consent first, or None."""
-    limits = (section for section in law.consents if section.max_age is not None)
+    limits = (section for section in law.consents if _max_ages(given, section))
     return min(limits, key=lambda section: _too_old_at(given, section), default=None)
 
 
+def _max_ages(given: Consent, limit: Consents) -> list[str]:
+    ages = (limit.max_age, None if given.expires_at else limit.max_age_unstated)
+    return [age for age in ages if age is not None]
+
+
 def _too_old_at(given: Consent, limit: Consents) -> Instant:
-    return periods.end(limit.max_age or "", given.collected_at)
+    renewed_at = given.renewed_at if limit.renewal == "explicit" else 0
+    since = max(given.collected_at, renewed_at)
+    return min(periods.end(age, since) for age in _max_ages(given, limit))
+
+
+def lacking(given: Consent, law: Binding) -> Consents | None:
+    """Return the first section that requires what the consent does not state or is not, or None."""
+    return next((section for section in law.consents if not _meets(given, section)), None)
+
+
+def _meets(given: Consent, section: Consents) -> bool:
+    if not section.requires:
+        return True
+    stated: set[str] = {*given.states, given.form}
+    stated.update({"period"} if given.expires_at else ())
+    stated.update({"goods"} if given.goods else ())
+    return stated.issuperset(section.requires)
 
 
 def _covers(given: Consent, facts: Facts) -> bool:

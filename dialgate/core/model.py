@@ -219,12 +219,17 @@ class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lifted: Literal["", "error", "new_consent"] = ""
 
 
+ConsentForm: TypeAlias = Literal["oral", "written"]
+Stated: TypeAlias = Literal["caller", "third_party", "timestamp"]
+
+
 class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A consent to be called, with its scope (GDPR 4(11), 7).
 
     Empty `goods`: all goods of the controller. `proved`: reference and hash of an artefact are recorded. `origin`: its
     collector and cessions; None if the controller collected it. `profiling`, `third_party`: it covers these too.
-    `double_opt_in`: it has no effect before it is confirmed.
+    `double_opt_in`: it has no effect before it is confirmed. `form`: how it was given. `states`: what its text states.
+    `renewed_at`: the last express renewal.
     """
 
     id: str
@@ -241,6 +246,9 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     third_party: bool = False
     double_opt_in: bool = False
     confirmed_at: Instant = 0
+    form: ConsentForm | Literal[""] = ""
+    states: tuple[Stated, ...] = ()
+    renewed_at: Instant = 0
 
 
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):

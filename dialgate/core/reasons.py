@@ -40,6 +40,8 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "consent.missing": ("number", "This call needs consent, and none is recorded."),
     "consent.expired": ("number", "The consent has expired, or is older than the limit of the law or of the operator."),
     "consent.withdrawn": ("number", "The consent was withdrawn."),
+    "consent.incomplete": ("number", (
+        "The consent does not state what the law requires, such as its period, goods or the caller, or is not in writing.")),
     "consent.out_of_scope": ("number", (
         "The consent does not cover this purpose, kind of goods or call type, or does "
         "not cover profiling.")),

@@ -41,6 +41,7 @@ def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Even
             fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}
             fields["collected_at"] = past(ask.collected_at, now, "collected_at")
             fields["expires_at"] = instant(ask.expires_at, "expires_at") if ask.expires_at else 0
+            fields["renewed_at"] = past(ask.renewed_at, now, "renewed_at") if ask.renewed_at else 0
             return ConsentGiven(**fields)
         case ConfirmationRequest():
             return ConsentConfirmed(id=ask.id, at=past(ask.at, now, "at"))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
-from dialgate.core.model import Basis, CallType, Origin, Phrase, Purpose, Transfers
+from dialgate.core.model import Basis, CallType, ConsentForm, Origin, Phrase, Purpose, Stated, Transfers
 from dialgate.core.text_formats import OptionalReasonCode, OptionalTimestamp, Timestamp
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import Layout
@@ -151,6 +151,17 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
     double_opt_in: Annotated[
         bool, about("The consent has no effect until it is confirmed (double opt-in).")
     ] = False
+    form: Annotated[
+        ConsentForm | Literal[""], about("`written` on paper or by electronic means, or `oral`.")
+    ] = ""
+    states: Annotated[
+        tuple[Stated, ...],
+        Meta(
+            max_length=16,
+            description="What the text of the consent states: who calls, to whom it may be ceded, when it was given.",
+        ),
+    ] = ()
+    renewed_at: Annotated[When | None, about("When the person last renewed the consent expressly.")] = None
 
 
 class ConfirmationRequest(Request, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from dialgate.core.model import Consent, Controller, Instant, RegistryAnswer
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.schemas import ConsentStanding, HistoryEntry
 
-_INSTANTS = frozenset({"at", "collected_at", "expires_at", "requested_at", "begins", "before"})
+_INSTANTS = frozenset({"at", "collected_at", "expires_at", "renewed_at", "requested_at", "begins", "before"})
 
 
 class LedgerViews:

@@ -188,7 +188,9 @@ _WRITTEN = {
     "kinds",
     "dial_modes",
     "unless",
-}  # scopes that are changed only where a section has them
+    "renewal",
+    "requires",
+}  # keys that are changed only where a section has them
 _ADDED_HARMLESSLY = {"cited_for", "separate"}  # only the citation changes, or a consent covers less
 _WINDOWS = {"weekday", "saturday", "sunday", "holiday", "pre_holiday"}
 

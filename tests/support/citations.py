@@ -41,6 +41,7 @@ KINDS = {
     "registry.expired": "registries",
     "registry.uncovered": "registries",
     "consent.missing": "legal_basis",
+    "consent.incomplete": "consents",
     "hours.outside": "hours",
     "hours.holiday": "hours",
     "frequency.exceeded": "frequency",

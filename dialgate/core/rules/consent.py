@@ -17,6 +17,7 @@ _TEXTS = {
     "consent.expired": "the consent has expired",
     "consent.wrong_number": "the number was reported to be another person's after this was given; record a newer consent, "
     "contract or request with its proof, or lift the report",
+    "consent.incomplete": "the consent does not state what the law requires, or is not in the form that it requires",
     "consent.out_of_scope": "the consent covers other purposes, goods or types of call, or no profiling",
 }
 CODES: dict[Finding, str] = {
@@ -28,6 +29,7 @@ CODES: dict[Finding, str] = {
     "age": "consent.expired",
     "end": "consent.expired",
     "scope": "consent.out_of_scope",
+    "incomplete": "consent.incomplete",
     "profiling": "consent.out_of_scope",
     "wrong_number": "consent.wrong_number",
 }
@@ -71,6 +73,8 @@ def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
 
 def _authority(finding: Finding, consent: Consent | None, law: Binding) -> Section | None:
     """Return the section that a denial for `finding` cites."""
+    if finding == "incomplete" and consent is not None:
+        return legal_basis.lacking(consent, law)
     if finding == "age" and consent is not None:
         limit = legal_basis.age_limit(consent, law)
         return limit if limit is not None and finding in limit.cited_for else None
