@@ -66,7 +66,7 @@ def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) ->
 def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
     """Start both servers, measure them and return the rounds. `numbers` must yield `requests` numbers for each round.
 
-    The warm-up round counts as a round.
+    A warm-up round precedes them and needs as many numbers, but is not returned.
     """
     with servers.bare(EMPTY) as theirs, servers.gate(benched.config) as ours:
         results = [

@@ -150,7 +150,7 @@ def test_limits_are_the_defaults_of_the_settings() -> None:
     texts = {name: operation["description"] for name, (_, _, operation) in OPERATIONS.items()}
     assert "1,048,576 bytes (setting `limits.body_bytes`)" in texts["checkCall"]
     assert "10,000 calls" in texts["checkCalls"]
-    assert "200 different numbers an hour" in texts["listConsents"]
+    assert "200 different numbers per hour" in texts["listConsents"]
     assert "32 streams" in texts["streamRevocations"]
     assert "1,024 MiB" in texts["loadCallList"]
 
