@@ -221,7 +221,7 @@ def apply_patch(run: Numbers, added: Numbers, removed: Numbers) -> Numbers:
 
 
 class _FileContents(NamedTuple):
-    """The contents of an area's files: the numbers, the SHA-256 of each file's text, and the total lines."""
+    """The contents of an area's files: the numbers, the SHA-256 of each file's text, and the total number of lines."""
 
     change: FullSet | Patch
     sums: list[str]

@@ -82,7 +82,8 @@ async def run(
 ) -> Run:
     """Run each registry in turn. If one fails, raise an alarm and continue with the others.
 
-    With `dry`, nothing is submitted, stored or published. Raises Refused during another run, Unavailable, OSError.
+    With `dry`, nothing is submitted, stored or published. Raises Refused if another run is in progress. Also raises
+    Unavailable, OSError.
     """
     with lock_work_folder(plan.work):
         context = RunContext(plan, publish_target(plan), clock, progress, dry)

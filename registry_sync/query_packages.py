@@ -95,7 +95,7 @@ class PackageStore:
         return package
 
     def record(self, package: Package, state: State, fault: str = "", **changes: Any) -> Package:
-        """Store a new state durably. Without `fault`, an earlier fault is cleared. `changes`: other fields of Package."""
+        """Store a new state durably. If `fault` is empty, an earlier fault is cleared. `changes`: other fields of Package."""
         changed = msgspec.structs.replace(package, state=state, fault=fault, **changes)
         if changed != package:
             write_file(self.folder(package) / RECORD, msgspec.json.encode(changed))

@@ -39,7 +39,7 @@ class PeerRequest(Struct, frozen=True):
 
 
 class Answers(Struct, Generic[T], frozen=True):
-    """The answers by gate. `missing` maps each gate that did not answer to the reason."""
+    """The answers, keyed by gate. `missing` maps each gate that did not answer to the reason."""
 
     answers: dict[str, T]
     missing: dict[str, str]

@@ -83,7 +83,7 @@ def controller_of(raw: bytes) -> str:
 
 
 def owners(folder: Path, campaign: str) -> set[str]:
-    """Return the controllers that ever had a campaign with this id, according to all archived configurations."""
+    """Return the controllers that have ever had a campaign with this id, according to all archived configurations."""
     ids = set()
     for path in folder.iterdir():
         with suppress(yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError):

@@ -1,4 +1,7 @@
-"""The check for passwords in the URLs of a configuration. Its files are archived for years, so they must not contain any."""
+"""The check for passwords in the URLs of a configuration.
+
+Its files are archived for years, so they must not contain passwords.
+"""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The check whether any call can rely on a new ledger entry.
+"""Checks whether any call can rely on a new ledger entry.
 
 If none can, the client that records the entry is informed at once. Otherwise it would notice only when a call is denied.
 """

@@ -1,7 +1,7 @@
 """Periods of law: `72h`, `30d`, `P18M`, `P1Y`, `5wd`. Pure.
 
-`h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are months and years of the calendar: the same day and time in UTC. If the
-clocks may have changed, an hour is taken off, so that a period is never too long. `wd` are working days.
+`h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are months and years of the calendar: the same day and time in
+UTC. If the clocks may have changed, an hour is subtracted, so that a period is never too long. `wd` are working days.
 """
 
 import calendar
@@ -27,7 +27,7 @@ _UTC = Place(zone="UTC", offset=0)
 
 
 class Span(NamedTuple):
-    """A parsed period: one of these is not 0."""
+    """A parsed period. Only one of its fields is not 0."""
 
     length: Instant = 0
     months: int = 0
@@ -54,7 +54,7 @@ def in_words(period: str) -> str:
 
 
 def end(period: str, at: Instant) -> Instant:
-    """Return the end of a period without working days that begins at `at`."""
+    """Return the end of a period that begins at `at`. The period must not be in working days."""
     span = parse(period)
     if not span.months:
         return at + span.length
@@ -65,7 +65,7 @@ def end(period: str, at: Instant) -> Instant:
 
 
 def last_day(period: str, day: date) -> date:
-    """Return the last day of a period of days, months or years that follows `day`."""
+    """Return the last day of a period of days, months or years that begins on the day after `day`."""
     span = parse(period)
     if span.months:
         return _later(day, span.months)
@@ -74,7 +74,7 @@ def last_day(period: str, day: date) -> date:
 
 
 def _later(day: date, months: int) -> date:
-    """Return the day some months later: the last day of that month if it has no such day."""
+    """Return the same day of the month `months` later, or the last day of a shorter month."""
     years, month = divmod(day.month - 1 + months, _MONTHS)
     year = day.year + years
     if year > date.max.year:
@@ -87,7 +87,7 @@ def end_of_working_days(
 ) -> Instant:
     """Return the end of the last of the working days that follow the day of `at`, in the place where it ends first.
 
-    `weekdays` are the days of the week that may be working days; Monday is 0. Public holidays are none.
+    `weekdays` are the days of the week that may be working days; Monday is 0. Public holidays are not working days.
     """
     count = parse(period).working_days
     return min(_working_end(at, place, count, weekdays) for place in tuple(places) or (_UTC,))

@@ -1,4 +1,4 @@
-"""Parsing of telephone numbers and caller IDs. The only module that imports `phonenumbers`.
+"""The parser of telephone numbers and caller IDs. No other module imports `phonenumbers`.
 
 The number that is checked must be the number that is dialled, so nothing is corrected: if `phonenumbers` would add, drop or
 translate a digit, the input is rejected. Two paths give the same result. `_slow` uses `phonenumbers`. `_fast` uses patterns

@@ -68,8 +68,8 @@ _STRICTEST_FIRST: Final[tuple[ReasonClass, ...]] = ("number", "call", "gate")
 def classify(codes: Iterable[str], *, number_read: bool = True) -> ReasonClass | Literal[""]:
     """Return the class of a denial: the most lasting class among its reasons, or "" if there are no reasons.
 
-    A code that is not in the table, such as an error code, is of class `gate`. `number_read` is False if the number could
-    not be parsed; then, as with an unknown campaign, the class is never `number`.
+    A code that is not in the table, such as an error code, is of class `gate`. `number_read` is False if the number could not
+    be parsed. In that case, and for an unknown campaign, the class is never `number`.
     """
     codes = set(codes)
     classes = {REASON_CLASSES.get(code, "gate") for code in codes}

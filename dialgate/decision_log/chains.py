@@ -77,7 +77,7 @@ class Chains:
         return merge(*(reader.about(hashes) for reader in self.readers.values()), key=_at, reverse=True)
 
     def outcomes(self, of: Collection[Record]) -> dict[str, list[OutcomeRecord]]:
-        """Return a mapping of decision id to the reported outcomes, oldest first. Raises `LogDamaged`."""
+        """Return the reported outcomes of each decision, keyed by decision id, oldest first. Raises `LogDamaged`."""
         outcomes_: dict[str, list[OutcomeRecord]] = {record.id: [] for record in of}
         for outcome in self.reports(outcomes_.keys()):
             outcomes_[outcome.decision].append(outcome)

@@ -46,7 +46,7 @@ class Span:
         return [digest for _, digest in self.nodes]
 
     def add(self, leaf: bytes, level: int = 0) -> None:
-        """Append a leaf, or a complete subtree of the given level, by its hash. Hot path."""
+        """Append a leaf, or a complete subtree of the given level, by its hash. This is a hot path."""
         nodes, index = self.nodes, self.end >> level
         self.end += 1 << level
         while index & 1 and nodes and nodes[-1][0] == level:
@@ -56,7 +56,7 @@ class Span:
         nodes.append((level, leaf))
 
     def extend(self, leaves: Sequence[bytes]) -> None:
-        """Append many leaves, as the largest complete subtrees that fit. Faster than one `add` per leaf."""
+        """Append many leaves, as the largest complete subtrees that fit. This is faster than one `add` per leaf."""
         at = 0
         while at < len(leaves):
             level = (len(leaves) - at).bit_length() - 1

@@ -1,4 +1,4 @@
-"""Format of segments, shared by writer and readers: lines, headers, folders and errors."""
+"""The format of segments, which the writer and the readers share: lines, headers, folders and errors."""
 
 import errno
 import os

@@ -133,7 +133,7 @@ class _Scanner:
         return result
 
     def _scan_lines(self) -> None:
-        """Read all lines. Hot path: valid lines are processed in batches, others one by one."""
+        """Read all lines. For speed, valid lines are processed in batches, and only the others one by one."""
         result, lines = self._result, iter(self._open(self._result.path))
         for offset, line in islice(lines, 1):
             self._header(line)

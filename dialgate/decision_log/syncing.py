@@ -1,7 +1,7 @@
 """Background syncing of files to disk.
 
-The compiled implementation waits in a native thread and reports by an eventfd, so it never needs the interpreter lock. The
-fallback is a Python thread that takes that lock twice per batch.
+The compiled implementation waits in a native thread and reports through an eventfd, so it never needs the interpreter lock.
+The fallback is a Python thread that takes that lock twice per batch.
 
 Requests that arrive during a sync are combined: one later sync serves all requests for the same file. So a slow disk gets no
 more syncs than it can handle, however small the batches are.

@@ -1,6 +1,6 @@
-"""Verification of a whole log: scan every segment in parallel, then join the scans by the chain and the checkpoints.
+"""Verifies a whole log. It scans the segments in parallel and joins the scans by the chain and the checkpoints.
 
-It may run while a writer is running.
+A writer may be running at the same time.
 """
 
 from bisect import bisect_left, bisect_right

@@ -17,8 +17,8 @@ _REMEMBERED = 10_000
 class Presentation(Struct, frozen=True):
     """The caller ID that a call presents. Rules and the log receive `fact`; `number` is the full number.
 
-    If `sealed`, the number is not assigned to the campaign and may be personal data: for example, a dialer may swap caller and
-    called number. Then `fact` holds at most the prefix of a reserved number class.
+    If `sealed`, the number is not assigned to the campaign and may be personal data: for example, a dialer may swap caller
+    and called number. In that case, `fact` contains at most the prefix of a reserved number class.
     """
 
     fact: CallerId

@@ -155,7 +155,7 @@ class Gatherer:
         """Return the lists to use: those already open and those opened by this call, without retired lists.
 
         Runs in a thread, because it reads every byte of a new file. It does not change the lists in use; `use_lists` does, in
-        the event loop. A damaged list is left out: its numbers are then on no list, so calls to them are denied.
+        the event loop. A damaged list is left out, so calls to its numbers are denied, because they are on no list.
         """
         lists_in_use, lists, left_out = self._lists, dict[tuple[str, str], _Loaded](), dict[str, str]()
         for record in records:

@@ -1,4 +1,4 @@
-"""The check whether a batch may use a reading that was made during the commit of the previous batch.
+"""Checks whether a batch may use a reading that was made during the commit of the previous batch.
 
 The commit itself detects writes of other gates: it compares the state of every allowed call. This check is about the gate's own
 writes. The reading may or may not include them, so it is used only if they are irrelevant to the batch.
@@ -30,7 +30,7 @@ class Overlap:
         self._committing = batch
 
     def forget(self) -> None:
-        """Record that a commit was rejected. It is then unknown which writes of the batch a reading includes."""
+        """Record that a commit was rejected. After that, it is unknown which writes of the batch a reading includes."""
         self._committing = self._recorded = None
 
     def complete(self, batch: Batch) -> None:

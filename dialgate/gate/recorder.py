@@ -75,7 +75,8 @@ class LogRecorder:
     def grounds(self, now: Instant) -> dict[bytes, int]:
         """Return the sequences of the grounds in the newest segment, by digest. Start a new segment if it is full.
 
-        Grounds are written once per segment, so a segment can nearly always be read without others. Raises `LogUnavailable`.
+        Grounds are written once per segment, so a segment can nearly always be read without other segments. Raises
+        `LogUnavailable`.
         """
         if self.log.is_full(now):
             self._drain()

@@ -1,4 +1,4 @@
-"""Recovery of stops, which adds missing stops to the ledger if the decision log proves them.
+"""The recovery of stops. It adds stops that are missing from the ledger if the decision log proves them.
 
 A restored backup can hold a ledger older than its log. Two kinds of log entries prove a stop: an outcome `opt_out` or
 `wrong_number`, and a decision whose facts hold a revocation, a withdrawn consent or a wrong-number report. A lost stop allows

@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 class StopsUnentered(Unavailable):
-    """The error while the ledger lacks stops that are in the log."""
+    """The error raised while the ledger lacks stops that are in the log."""
 
     component = "ledger"
 

@@ -49,7 +49,7 @@ _log = structlog.get_logger(__name__)
 
 
 class UpkeepLate(Unavailable):
-    """The error while the last complete round is too old."""
+    """The error raised while the last complete round is too old."""
 
     component = "upkeep"
 

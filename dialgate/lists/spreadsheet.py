@@ -1,9 +1,9 @@
 """The rows of the first sheet of an XLSX file, read by a separate process.
 
 A small XLSX can unpack to any size: 60 MB of styles took 5.3 GB. So the size of each part is checked before it is unpacked,
-and no part may declare a DOCTYPE. A separate process reads the rest under limits of memory and
-processor time; if it fails, the user gets an error message. This process, `python -m dialgate.lists.spreadsheet`, reads
-standard input and writes frames to standard output: four bytes of length, then MessagePack.
+and no part may declare a DOCTYPE. A separate process reads the rest under limits of memory and processor time; if it fails,
+the user gets an error message. The separate process, `python -m dialgate.lists.spreadsheet`, reads standard input and writes
+frames to standard output: four bytes of length, followed by MessagePack.
 """
 
 import os

@@ -67,7 +67,7 @@ class Attempts(SubjectStates, Protocol):
     async def settle(
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
     ) -> None:
-        """Make the store agree with `log` after a crash. Idempotent; recorded results are kept.
+        """Make the store agree with `log` after a crash. It is idempotent and keeps recorded results.
 
         Drops attempts and answers of the log after `head` (a decision id is LOG-SEQ), restores missing ones,
         and stores `head` as the position.

@@ -49,7 +49,7 @@ class CopyEnd(Protocol):
     """A store as source or target of a copy."""
 
     async def newest(self) -> int:
-        """Return the newest sequence that the ledger ever assigned."""
+        """Return the newest sequence that the ledger has ever assigned."""
 
     async def count(self) -> int:
         """Return the approximate number of rows, for a progress bar."""

@@ -13,9 +13,9 @@ class Ledger(SubjectStates, Protocol):
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         """Append entries durably, all or none. Return their sequences, which always increase.
 
-        With no drafts, return when every readable entry is durable. A caller that answers "already recorded"
-        needs this, because an entry may be readable before it is durable. Other writers wait during an
-        append, so a bulk import sends some thousand drafts at a time.
+        With no drafts, return when every readable entry is durable. A caller that answers "already recorded" needs this,
+        because an entry may be readable before it is durable. Other writers wait during an append, so a bulk import sends a
+        few thousand drafts at a time.
         """
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
@@ -34,7 +34,7 @@ class Ledger(SubjectStates, Protocol):
         """Return at most `limit` entries after `seq`, oldest first."""
 
     async def ping(self) -> int:
-        """Return the newest sequence that the ledger ever assigned.
+        """Return the newest sequence that the ledger has ever assigned.
 
         Raises `StoreUnavailable` if reads or writes would fail, or if the ledger ends before the sequence
         given to `require_seq`.

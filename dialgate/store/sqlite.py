@@ -262,7 +262,7 @@ class SqliteStore:
     async def _flush_if_few(self) -> None:
         """Flush the buffer if it has few rows or a write failed.
 
-        A larger buffer will soon be full. Flushing it then costs less per row.
+        A larger buffer will soon be full, and flushing it later costs less per row.
         """
         if self._unwritten is not None or self._buffers[-1].rows < _FEW_ROWS:
             await self._flush()

@@ -223,7 +223,7 @@ class SubjectStore:
     ) -> dict[str, int]:
         """Count the rows older than each bound; delete them if `drop`.
 
-        `stays`: returns whether the restricted entries of a controller and subject must be kept.
+        `stays` returns whether the restricted entries of a controller and subject must be kept.
         """
         kinds = {
             "lookups": ("seq", _OLD_LOOKUPS, lookups),

@@ -173,7 +173,7 @@ def pragma(db: sqlite3.Connection, name: str) -> int:
 
 
 def newest(db: sqlite3.Connection) -> int:
-    """Return the newest sequence that the ledger ever assigned, even if its entry was erased."""
+    """Return the newest sequence that the ledger has ever assigned, even if its entry was erased."""
     row: tuple[int] | None = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'").fetchone()
     return row[0] if row else 0
 

@@ -1,4 +1,4 @@
-"""The SHA-256 of the files of a packed segment. They are checked without decoding the segment."""
+"""The SHA-256 of the files of a packed segment. The files can be checked without decoding the segment."""
 
 import hashlib
 from pathlib import Path

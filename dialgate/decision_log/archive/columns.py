@@ -1,4 +1,4 @@
-"""Conversion of entries to columns and back. The result is identical to the original, byte for byte.
+"""Converts entries to columns and back. The result is identical to the original, byte for byte.
 
 The text of a decision is formatted here rather than by a JSON encoder, whose output could differ in a later version. An entry
 that this code does not reproduce exactly is stored unchanged in `body`.

@@ -1,4 +1,4 @@
-"""Packing of closed segments. A segment is deleted only after its packed copy has been proved complete."""
+"""Packs closed segments. A segment is deleted only after its packed copy has been proved complete."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

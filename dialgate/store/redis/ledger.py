@@ -74,7 +74,7 @@ class RedisLedger(RedisCommands):
         return list(range(first, first + len(drafts)))
 
     async def _subjects_by_seq(self, seqs: Sequence[int]) -> dict[int, bytes]:
-        """Return a mapping of sequence to subject. Sequences without an entry are omitted."""
+        """Return the subject of each sequence. Sequences without an entry are omitted."""
         places = [(seq, *divmod(seq - 1, PLACES)) for seq in seqs if seq > 0]
         chunks = await self.together(
             [
