@@ -115,13 +115,13 @@ kill: .venv/developing
 	$(PYTHON) -m pip --python .venv/bin/python install --quiet 'pip>=25.1'
 
 # `make run` and CI install every extra, in the versions and with the hashes of requirements/.
-.venv/installed: pyproject.toml requirements/all.txt requirements/build.txt $(wildcard dialgate/native/*) | .venv/bin/pip
-	$(BIN)/pip install -qq --require-hashes -r requirements/all.txt -r requirements/build.txt
+# --no-compile saves time: most modules are never imported, and others are compiled at their first import.
+.venv/installed: pyproject.toml requirements/all.txt requirements/build.txt $(wildcard dialgate/native/*.[ch]) | .venv/bin/pip
+	$(BIN)/pip install -qq --no-compile --require-hashes -r requirements/all.txt -r requirements/build.txt
 	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-# --no-compile saves time: most modules of test tools are never imported, and others are compiled at their first import.
-.venv/developing: pyproject.toml requirements/dev.txt requirements/generators.txt $(wildcard dialgate/native/*) | .venv/bin/pip
+.venv/developing: pyproject.toml requirements/dev.txt requirements/generators.txt $(wildcard dialgate/native/*.[ch]) | .venv/bin/pip
 	$(BIN)/pip install -qq --no-compile --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install -qq --no-compile --no-deps --require-hashes -r requirements/generators.txt
 	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
