@@ -15,6 +15,7 @@ from openpyxl import Workbook
 
 from dialgate.core import phone_zones
 from dialgate.core.model import DAY
+from dialgate.runtime import extras
 from dialgate.runtime.clock import wall_clock
 from tests.packaging.phone_zones import upstream
 from tests.support import world
@@ -102,17 +103,14 @@ def test_the_base_makes_a_configuration(programs: Path, tmp_path: Path) -> None:
     assert "dialgate[archive]" in said
 
 
-async def test_the_base_decides_calls_and_names_a_missing_extra(
-    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+async def test_the_base_decides_calls_and_names_a_missing_extra(programs: Path, tmp_path: Path) -> None:
     config = world.write_folder(tmp_path)
     world.publish_answers(tmp_path / "data", {CLEAR: False, LISTED: True}, wall_clock() - DAY)
     book = tmp_path / "list.xlsx"
     sheet = Workbook()
     sheet.active.append(["number"])  # type: ignore[union-attr]  # a new workbook has a sheet
     sheet.save(book)
-    async with serving(config, [str(programs / "dialgate")]) as gate:
+    async with serving(config, ["env", "PYTHONSAFEPATH=1", str(programs / "dialgate")]) as gate:
         await gate.post("/v1/lists", world.LIST)
         answers = [await check(gate, number) for number in (CLEAR, LISTED)]
         while "list.unknown" in str(answers):  # until the gate has taken up the list
@@ -136,6 +134,33 @@ async def test_the_base_decides_calls_and_names_a_missing_extra(
         said = await asyncio.to_thread(run, dialgate, *words, *options, status=2)
         assert said.startswith("extra.missing: ")
         assert f"pip install 'dialgate[{extra}]'" in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "extra"),
+    [
+        ({"shipping": {"to": "s3://bucket/prefix"}}, "s3"),
+        ({"traces": {"endpoint": "http://127.0.0.1:4318/v1/traces"}}, "otel"),
+    ],
+)
+def test_the_check_of_a_configuration_names_the_extra_that_a_setting_needs(
+    programs: Path, tmp_path: Path, setting: dict[str, Any], extra: str
+) -> None:
+    path = world.write_folder(tmp_path, **setting)
+    said = run(programs / "dialgate", "config", "check", "--config", path, status=2)
+    assert f"extra.missing: The setting `{next(iter(setting))}" in said
+    assert f"dialgate[{extra}]" in said
+
+
+def test_every_extra_is_missing_in_the_base(programs: Path) -> None:
+    program = (
+        "from dialgate.runtime import extras\n"
+        "for extra in extras.MODULES:\n"
+        "  try: extras.require(extra, 'A feature')\n"
+        "  except extras.MissingExtra as missing: print(missing)"
+    )
+    wanted = [f"A feature needs an extra: run `pip install 'dialgate[{extra}]'`." for extra in extras.MODULES]
+    assert run(programs / "python", "-c", program).splitlines() == wanted
 
 
 async def check(gate: Any, number: str) -> dict[str, Any]:
