@@ -6,7 +6,7 @@ Rules do not look anything up themselves. This module makes no decision and does
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import structlog
 from msgspec import Struct
@@ -103,6 +103,15 @@ class _Loaded(Struct, frozen=True):
     listings: tuple[Listing, ...]
 
 
+class _LocalDay(NamedTuple):
+    """A day in a time zone: its start, its end, its date, and the zone as arithmetic for that day."""
+
+    start: Instant
+    end: Instant
+    date: date
+    place: Place
+
+
 # By controller and id.
 Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
 
@@ -119,9 +128,7 @@ class Gatherer:
         self._left_out: dict[str, str] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._caller_ids = CallerIds(config.laws.values())
-        # Each entry begins with the start and end of the local day for which it is valid.
-        self._places: dict[tuple[str, str], tuple[Instant, Instant, Place]] = {}
-        self._days: dict[str, tuple[Instant, Instant, date]] = {}
+        self._days: dict[tuple[str, str], _LocalDay] = {}  # by time zone and country of the law
         self._laws = BindingLaws(config)
         self._registries = {
             country: tuple(dict.fromkeys(registry.id for registry in law.registries))
@@ -140,8 +147,7 @@ class Gatherer:
     def prepare(self, at: Instant) -> None:
         """Compute the local days of `at` in advance, so that no call waits for calendars."""
         for law in self.config.laws.values():
-            self.today(law, at)
-            self._place(law.zone, law, at)
+            self._day(law.zone, law, at)
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -178,8 +184,7 @@ class Gatherer:
     def drop_lists(self, records: Iterable[CallList]) -> None:
         """Stop using lists that are retired or no longer recorded. A replaced file is used until the new one is open."""
         current = {(record.controller, record.id) for record in records if not record.retired_at}
-        if not current >= self._lists.keys():
-            self.use_lists({key: record for key, record in self._lists.items() if key in current})
+        self.use_lists({key: list_ for key, list_ in self._lists.items() if key in current})
 
     def use_lists(self, lists: Lists) -> None:
         """Use `lists` from the next batch on. Call it in the event loop."""
@@ -281,7 +286,7 @@ class Gatherer:
             call_type=question.call_type,
             caller_id=caller_id,
             known=known,
-            places=tuple(self._place(zone, law, at) for zone in question.zones),
+            places=tuple(self._day(zone, law, at).place for zone in question.zones),
             listings=file_facts.listings,
             registries=file_facts.registries,
         )
@@ -289,27 +294,20 @@ class Gatherer:
     def same_until(self, question: Question, at: Instant) -> Instant:
         """Return the next instant at which the calendar changes the facts of this question."""
         law = self.config.laws[question.country]
-        places = (self._places.get((zone, law.country)) for zone in question.zones)
-        ends = [day[1] for day in (*places, self._days.get(law.country)) if day is not None]
-        return min(ends, default=at)
+        return min(self._day(zone, law, at).end for zone in (law.zone, *question.zones))
 
     def today(self, law: Law, at: Instant) -> date:
-        span = self._days.get(law.country)
-        if span is None or not span[0] <= at < span[1]:
-            place = local_time.place(law.zone, law.holidays, at)
-            day = place.local(at)[0]
-            span = (place.instant(day, 0), place.instant(day + 1, 0), date.fromordinal(_EPOCH + day))
-            self._days[law.country] = span
-        return span[2]
+        return self._day(law.zone, law, at).date
 
-    def _place(self, zone: str, law: Law, at: Instant) -> Place:
+    def _day(self, zone: str, law: Law, at: Instant) -> _LocalDay:
         key = (zone, law.country)
-        span = self._places.get(key)
-        if span is None or not span[0] <= at < span[1]:
+        day = self._days.get(key)
+        if day is None or not day.start <= at < day.end:
             place = local_time.place(zone, law.holidays, at)
-            day = place.local(at)[0]
-            span = self._places[key] = (place.instant(day, 0), place.instant(day + 1, 0), place)
-        return span[2]
+            number, _ = place.local(at)
+            start, end = place.instant(number, 0), place.instant(number + 1, 0)
+            day = self._days[key] = _LocalDay(start, end, date.fromordinal(_EPOCH + number), place)
+        return day
 
     def presentation(self, question: Question) -> Presentation:
         return self._caller_ids.of(question.call.from_, question.line)
@@ -319,7 +317,7 @@ class Gatherer:
         if self._snapshot is None:
             return ()
         registries = [self._snapshot.of(name, controller) for name in self._registries[country]]
-        return tuple(registry.answers[registry.place(int(e164.removeprefix("+")))] for registry in registries)
+        return tuple(registry.answers[registry.place(int(e164))] for registry in registries)
 
     def files(self, question: Question) -> FileFacts:
         if not question.subjects:
@@ -328,7 +326,7 @@ class Gatherer:
         files = self._files.get(key)
         if files is None:
             files = self._files[key] = self._files_of(question.line, question.country)
-        return files.look_up(int(question.e164.removeprefix("+")))  # short numbers have no plus sign
+        return files.look_up(int(question.e164))
 
     def _files_of(self, line: Line, country: str) -> _Files:
         lists = self._by_campaign.get(line.campaign.id, ())

@@ -637,3 +637,37 @@ async def test_grounds_are_written_once_per_segment(tmp_path: Path) -> None:
             assert set(written) == named
         records = [record for _, record in Reader(tmp_path / "data/log").entries()]
         assert len(records) == asked
+
+
+# ---- what a gate shows -----------------------------------------------------------------------------------------------
+
+
+async def test_the_console_shows_the_last_four_calls_of_the_last_32_batches(running: World) -> None:
+    gate = running.app.gate
+    for _ in range(32):
+        await ask(running, "112")
+    numbers = (CLEAR, LISTED, "112", "+390612345670", CLEAR, LISTED)
+    answers = await asyncio.gather(*(ask(running, number) for number in numbers))
+    assert len(gate.recent) == 32
+    at, requests, shown, reasons = gate.recent[-1]
+    assert (at, tuple(request.call.to for request in requests)) == (NOW, numbers[-4:])
+    assert (shown, reasons) == (answers[-4:], [(codes(answer) or [""])[0] for answer in answers[-4:]])
+
+
+async def test_a_batch_is_decided_again_if_its_numbers_changed_since_they_were_read(running: World) -> None:
+    gate = running.app.gate
+    async with gate._recorder.turn:
+        call = asyncio.ensure_future(ask(running))
+        for _ in range(100):  # it reads the store, then waits for its turn
+            await asyncio.sleep(0)
+        await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
+    assert codes(await call) == ["revocation.revoked"]
+    assert running.sample("dialgate_stale_batches_total") == 1
+
+
+async def test_the_parts_of_the_snapshot_are_those_in_use(running: World) -> None:
+    gate = running.app.gate
+    assert gate.snapshot is not None
+    assert gate.snapshot_parts() == gate.snapshot.parts() != ()
+    gate._gatherer._snapshot = None
+    assert gate.snapshot_parts() == ()

@@ -20,13 +20,14 @@ from tests.support.paths import ROOT
 class Group(NamedTuple):
     """Files with the tests that must notice their mutants, quickest first.
 
-    `processes` are tests that run the files in child processes. `most` limits the mutants per file, always to the same ones; 0
-    means all.
+    `processes` are tests that run the files in child processes. `keywords` selects tests as pytest's `-k` does. `most` limits the
+    mutants per file, always to the same ones; 0 means all.
     """
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
     processes: tuple[str, ...] = ()
+    keywords: str = ""
     most: int = 0
 
 
@@ -55,10 +56,8 @@ GROUPS = (
         ("dialgate/gate/gate.py",),
         (
             "gate/test_gate",
-            "gate/test_overlap",
-            "gate/test_batch",
+            "observability/test_service_log_and_traces",
             "gate/test_restore",
-            "gate/test_facts",
             "gate/test_lists_in_use",
             "interfaces/http/test_http",
             "decision_log/test_call_id",
@@ -72,9 +71,9 @@ GROUPS = (
     ),
     Group(
         ("dialgate/store/sqlite.py", "dialgate/store/sqlite_keys.py", "dialgate/store/key_filter.py"),
-        ("store/test_store", "audit/test_search"),
+        ("store/test_sqlite_keys", "store/test_sqlite_store", "store/test_store"),
         ("gate/test_pipeline",),
-        most=20,
+        keywords="not (redis or tls_engine or cluster_engine or sentinel_engine or valkey_engine)",
     ),
 )
 
@@ -169,8 +168,10 @@ def run(
     tests, processes = ([f"tests/{name}.py" for name in names] for names in (group.tests, group.processes))
     again = [(change, tests + processes) for change in changes if not change.in_body]
     inside = [change for change in changes if change.in_body]
-    listed = set(known)
-    for change, outcome in runner.run_collected(tests, inside, ROOT, most_seconds) if inside else ():
+    listed, selected = set(known), ["-k", group.keywords] if group.keywords else []
+    for change, outcome in (
+        runner.run_collected(tests + selected, inside, ROOT, most_seconds) if inside else ()
+    ):
         executing = [file for file in tests if any(name.startswith(f"{file}::") for name in outcome.tests)]
         if outcome.status == runner.KILLED:
             pass
@@ -183,11 +184,11 @@ def run(
         return
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = runner.Copy(ROOT, Path(folder))
-        usual = copy.run(tests + processes, None, 1800)
+        usual = copy.run(tests + processes + selected, None, 1800)
         if usual.status != runner.SURVIVED:
             raise RuntimeError(f"a test fails without a mutant: {usual.by}")
         for change, files in again:
-            outcome = copy.run(files, change, 10 + 4 * usual.seconds)
+            outcome = copy.run(files + selected, change, 10 + 4 * usual.seconds)
             _report(change, outcome)
             if outcome.status == runner.SURVIVED:
                 yield change.mutant

@@ -105,18 +105,20 @@ async def test_a_batch_is_a_span_with_a_child_span_for_each_call(tmp_path: Path)
     async with running(tmp_path) as world:
         await load_list(world)
         world.app.gate.traces = Traces(provider)
-        calls = {"calls": [{**CALL, "to": number} for number in (CLEAR, LISTED)]}
+        called = ((CLEAR, "acme-fibre"), (LISTED, "acme-fibre"), (CLEAR, "no-such"))
+        calls = {"calls": [{**CALL, "to": number, "campaign": name} for number, name in called]}
         async with world.client.post("/v1/checks", json=calls) as answer:
             response = (await answer.json())["answers"]
     whole, checks = spans.get_finished_spans()[-1], spans.get_finished_spans()[:-1]
     assert whole.name == "batch"
-    assert dict(whole.attributes or {}) == {"dialgate.calls": 2}
-    for span, decision in zip(checks, response, strict=True):
+    assert dict(whole.attributes or {}) == {"dialgate.calls": 3}
+    campaigns = ("acme-fibre", "acme-fibre", "other")
+    for span, decision, campaign in zip(checks, response, campaigns, strict=True):
         assert span.parent is not None
         assert span.parent.span_id == whole.context.span_id
         attributes = dict(span.attributes or {})
         assert attributes["dialgate.decision_id"] == decision["decision_id"]
-        assert attributes["dialgate.campaign"] == "acme-fibre"
+        assert attributes["dialgate.campaign"] == campaign
         assert span.start_time is not None
         assert span.end_time is not None
         assert 0 < span.start_time <= span.end_time

@@ -101,6 +101,19 @@ async def test_a_limit_of_five_holds_over_two_gates(gates: list[App]) -> None:
     assert all(verify(app.config.data / "log").ok for app in gates)
 
 
+async def test_other_gates_soon_know_that_an_answer_is_on_disk(gates: list[App], tmp_path: Path) -> None:
+    """Without waiting for the next upkeep round, which here nothing starts."""
+    answer, gatherer = await ask(gates[0], "a"), gates[0].gate._gatherer
+    client = gatherer.config.settings.clients[0]
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", call_id="a", client=client.name)
+    store, key = RedisStore(redis_servers.alone(), name=tmp_path.name), gatherer.read(call, client).key
+    async with asyncio.timeout(10):
+        while (found := (await store.read([], [key])).answers[0]) is None:
+            pass
+    assert found.decision == answer.decision_id
+    await store.close()
+
+
 async def test_a_call_asked_at_two_gates_at_once_is_decided_and_counted_once(gates: list[App]) -> None:
     for call_id in ("a", "b", "c"):
         answers = await asyncio.gather(*(ask(app, call_id) for app in gates))

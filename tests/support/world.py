@@ -174,7 +174,7 @@ def open_gatherer(folder: Path, prepare: Callable[[Path], None] = lambda _: None
     return gatherer
 
 
-def write_list(folder: Path, numbers: tuple[str, ...] = (CLEAR, LISTED), **changes: Any) -> CallList:
+def write_list(folder: Path, numbers_on: tuple[str, ...] = (CLEAR, LISTED), **changes: Any) -> CallList:
     """Write the number set of a call list. Return its record, with `changes`."""
     record = CallList(
         id="rome",
@@ -184,13 +184,13 @@ def write_list(folder: Path, numbers: tuple[str, ...] = (CLEAR, LISTED), **chang
         origin=Origin(collected_by="Acme", collected_on=date(2026, 10, 1)),
         file="rome.numbers",
         sha256="",
-        numbers=len(numbers),
+        numbers=len(numbers_on),
         loaded_at=NOW - DAY,
         actor="tests",
     )
     record = msgspec.structs.replace(record, **changes)
-    sorted_numbers = np.array(sorted(int(number.removeprefix("+")) for number in numbers), np.uint64)
-    tags = np.arange(len(numbers), dtype=np.uint16) if len(record.bases) > 1 else None
+    sorted_numbers = np.array(sorted(int(number.removeprefix("+")) for number in numbers_on), np.uint64)
+    tags = np.arange(len(numbers_on), dtype=np.uint16) if len(record.bases) > 1 else None
     number_set.write(folder / record.file, [sorted_numbers], meta=b"{}", tags=tags)
     return msgspec.structs.replace(record, sha256=call_list.sha256_of(folder / record.file))
 
