@@ -1,5 +1,6 @@
 """Tests of the advice of `config check` about valid configurations with gaps."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -129,4 +130,5 @@ def test_an_unaccepted_draft_decides_nothing_and_is_shown(folder: Path) -> None:
     shown = CliRunner().invoke(main.app, check)
     assert shown.exit_code == 0
     assert "United Kingdom (GB)" in shown.output
-    assert "the TPS" in shown.output
+    listed = CliRunner().invoke(main.app, [*check, "--json"])
+    assert json.loads(listed.output)["drafts"] == {"GB": ["the TPS"]}

@@ -137,10 +137,10 @@ def _show_summary(config: Config, open_always: list[str]) -> None:
         ],
     )
     if config.drafts:
-        show_table(
-            "Drafts: calls to these countries are denied, unless `accept_drafts` names them",
-            ("country", "missing"),
-            [(f"{law.name} ({country})", "\n".join(law.missing)) for country, law in config.drafts.items()],
+        names = ", ".join(f"{law.name} ({country})" for country, law in config.drafts.items())
+        typer.echo(
+            f"Drafts: {names}. Calls there are denied, unless `accept_drafts` names the country. `dialgate country show` lists "
+            "what each does not express."
         )
     show_table(
         "Campaigns",
