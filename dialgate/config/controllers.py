@@ -51,6 +51,10 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     """How calls are dialled. If it is not set, rules for any of the modes apply."""
     balancing: str = ""
     """Reference of the test that weighed a legitimate interest in these calls. Without it, such an interest is no legal basis."""
+    held_caller_ids: tuple[str, ...] = ()
+    """Those of `caller_ids` that are allotted to whoever makes the calls, such as the call centre, and not to its principal."""
+    directory_caller_ids: tuple[str, ...] = ()
+    """Those of `caller_ids` that the public directory lists."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):
@@ -130,7 +134,6 @@ def _mark_shared_caller_ids(lines: Collection[Line]) -> None:
 
 
 def _line(controller: ControllerFile, campaign: CampaignFile) -> Line:
-    shown = (_parse_caller_id(controller, campaign, raw) for raw in campaign.caller_ids)
     fields = {name: getattr(campaign, name) for name in Campaign.__struct_fields__ if name != "known"}
     return Line(
         campaign=Campaign(**fields),
@@ -144,8 +147,21 @@ def _line(controller: ControllerFile, campaign: CampaignFile) -> Line:
         controller_name=controller.name,
         home=controller.country,
         dial_region=campaign.dial_region,
-        caller_ids={caller_id.number: structs.replace(caller_id, assigned=True) for caller_id in shown},
+        caller_ids={caller_id.number: caller_id for caller_id in _caller_ids(controller, campaign)},
     )
+
+
+def _caller_ids(controller: ControllerFile, campaign: CampaignFile) -> Iterator[CallerId]:
+    """Yield the caller IDs of a campaign, as assigned to it."""
+    held, listed = (
+        {_parse_caller_id(controller, campaign, raw).number for raw in several}
+        for several in (campaign.held_caller_ids, campaign.directory_caller_ids)
+    )
+    for raw in campaign.caller_ids:
+        shown = _parse_caller_id(controller, campaign, raw)
+        yield structs.replace(
+            shown, assigned=True, held=shown.number in held, in_directory=shown.number in listed
+        )
 
 
 def _parse_caller_id(controller: ControllerFile, campaign: CampaignFile, raw: str) -> CallerId:
@@ -157,6 +173,10 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
         readable = _parse_caller_id(controller, campaign, raw).form in {"number", "short"}
         if not readable and (controller.country != NO_COUNTRY or raw.startswith("+")):
             yield f"caller ID {raw!r} is not a telephone number; write it as +39…"
+    for key in ("held_caller_ids", "directory_caller_ids"):
+        for raw in getattr(campaign, key):
+            if raw not in campaign.caller_ids:
+                yield f"{key}: {raw!r} is not in `caller_ids`; write it as it is written there"
 
 
 def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:

@@ -336,6 +336,14 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
     """Permitted short codes."""
     forbidden: ForbiddenCallerIds = ForbiddenCallerIds()
     """Numbers that no campaign may present."""
+    required: tuple[str, ...] = ()
+    """Names of classes. A call must present a number of one of them."""
+    country: Literal["any", "own"] = "any"
+    """`own`: the caller ID must be a number of a region that the law covers."""
+    holder: Literal["any", "caller"] = "any"
+    """`caller`: the number must be allotted to whoever makes the calls, such as the call centre. Campaigns name such numbers in `held_caller_ids`."""
+    in_directory: bool = False
+    """Whether the number must be in the public directory. Campaigns name such numbers in `directory_caller_ids`."""
 
 
 class UniqueCallerIds(Restriction, frozen=True, kw_only=True):
@@ -660,10 +668,19 @@ def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
             if value not in known:
                 yield f"{name}: {word} {value!r} is not in the country's `{key}`; correct it or add it there"
     yield from _faults_of_keys(name, section)
-    if isinstance(section, Relation) and section.since != "contract_end" and section.lasts is None:
-        yield f"{name}: a relation since {section.since} needs a period `for`; add it"
+    yield from _faults_of_kind(name, section)
     if isinstance(section, Requests) and section.max_age.endswith("wd") and not law.working_days:
         yield f"{name}: `{section.max_age}` needs the country's `working_days`; add them"
+
+
+def _faults_of_kind(name: str, section: Section) -> Iterator[str]:
+    if isinstance(section, CallerIds):
+        names = {class_.name for class_ in section.classes}
+        for required in section.required:
+            if required not in names:
+                yield f"{name}: required class {required!r} is not in the section's `classes`; correct it or add it there"
+    if isinstance(section, Relation) and section.since != "contract_end" and section.lasts is None:
+        yield f"{name}: a relation since {section.since} needs a period `for`; add it"
     if isinstance(section, Hours):
         try:
             _ = section.windows  # evaluated now, so that an invalid window fails the load and not a call

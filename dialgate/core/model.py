@@ -142,7 +142,8 @@ class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The caller ID that the called person sees.
 
     `form` classifies the string. `shared`: another controller presents it too. `proved_at` is the instant of the last
-    answered call-back, `proof` its evidence.
+    answered call-back, `proof` its evidence. `held`: it is allotted to whoever makes the calls. `in_directory`: the public directory
+    lists it.
     """
 
     number: str
@@ -153,6 +154,8 @@ class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
     shared: bool = False
     proved_at: Instant = 0
     proof: str = ""
+    held: bool = False
+    in_directory: bool = False
 
 
 # Limited, because it is part of every record of a call that depends on it.

@@ -24,6 +24,8 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "caller_id.not_assigned": ("call", "The caller ID is not assigned to this campaign, or not to this controller alone."),
     "caller_id.wrong_class": ("call", "Calls for this purpose must not use a caller ID of this class."),
     "caller_id.not_recallable": ("call", "There is no unexpired proof that calls back to the caller ID are answered."),
+    "caller_id.wrong_country": ("call", "The law demands a caller ID of the called country."),
+    "caller_id.not_callers": ("call", "The law demands a caller ID that is allotted to whoever makes the calls."),
     "caller_id.foreign_ingress": ("call", "A call with a caller ID of this country would enter the country from abroad."),
     "campaign.unknown": ("call", "This client has no such campaign."),
     "campaign.inactive": ("call", "The campaign is paused, has not started, or is over."),

@@ -82,6 +82,7 @@ SECOND: dict[str, Any] = {
     "ends": "2026-11-23",
 }
 TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
+    (acme("campaigns", 0, "held_caller_ids", to=["+390844000000"]), ("campaign acme-fibre: held_caller_ids: '+390844000000' is not in `caller_ids`; write it as it is written there",)),
     (acme("adheres_to", to=["codice"]), ("controllers/acme.yaml: adheres to 'codice', which is not among the `traits` of any country",)),
     (acme(*FIRST, "sector", to="electricty"), (f"campaign acme-fibre: sector 'electricty' is not one of the sectors of {SECTORS}",)),
     (acme(*FIRST, "trunk_country", to="it"),

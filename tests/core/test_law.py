@@ -152,6 +152,12 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
             [{"source": "s", "from": date(2020, 1, 1), "id": "r", "since": "purchase"}],
             "relations: a relation since purchase needs a period `for`; add it",
         ),
+        (
+            "caller_ids.0.required",
+            ["0845"],
+            "caller_ids: required class '0845' is not in the section's `classes`; correct it or add it there",
+        ),
+        ("caller_ids.0.country", "IT", "`$.caller_ids[0].country`"),
         ("working_days", ["monday"], "`$.working_days[0]`"),
         ("caller_ids.0.forbidden", {"kinds": ["costly"]}, "`$.caller_ids[0].forbidden.kinds[0]`"),
         ("caller_ids.0.forbidden", {"kind": ["premium"]}, "unknown field `kind`"),

@@ -190,6 +190,10 @@ _WRITTEN = {
     "unless",
     "renewal",
     "requires",
+    "required",
+    "country",
+    "holder",
+    "in_directory",
 }  # keys that are changed only where a section has them
 _ADDED_HARMLESSLY = {"cited_for", "separate"}  # only the citation changes, or a consent covers less
 _WINDOWS = {"weekday", "saturday", "sunday", "holiday", "pre_holiday"}

@@ -35,6 +35,8 @@ KINDS = {
     "caller_id.not_assigned": "caller_ids",
     "caller_id.wrong_class": "caller_ids",
     "caller_id.not_recallable": "caller_ids",
+    "caller_id.wrong_country": "caller_ids",
+    "caller_id.not_callers": "caller_ids",
     "caller_id.foreign_ingress": "foreign_ingress",
     "registry.listed": "registries",
     "registry.unknown": "registries",

@@ -50,7 +50,30 @@ def caller_id_class(facts: Facts, law: Binding) -> Outcome:
         if facts.caller_id.form == "short" and facts.caller_id.number not in section.short_codes:
             text = "this short code is not among those permitted"
             return Deny("caller_id.wrong_class", text, section.source, section.severity)
+        problem = _unmet(section, class_, facts, law)
+        if problem is not None:
+            return problem
     return Pass()
+
+
+def _unmet(section: CallerIds, class_: CallerIdClass | None, facts: Facts, law: Binding) -> Deny | None:
+    """Return a deny if the caller ID is not what the section demands. `caller_id_shown` denies a withheld one."""
+    shown = facts.caller_id
+    if shown.form not in {"number", "short"}:
+        return None
+    code, text = "", ""
+    if section.required and (class_ is None or class_.name not in section.required):
+        code, text = (
+            "caller_id.wrong_class",
+            f"a number of the class {' or '.join(section.required)} must be shown",
+        )
+    elif section.country == "own" and shown.region not in law.regions:
+        code, text = "caller_id.wrong_country", f"the caller ID is no number of {law.country}"
+    elif section.holder == "caller" and not shown.held:
+        code, text = "caller_id.not_callers", "the caller ID is not allotted to whoever makes the calls"
+    elif section.in_directory and not shown.in_directory:
+        code, text = "caller_id.wrong_class", "the caller ID is not in the public directory"
+    return Deny(code, text, section.source, section.severity) if code else None
 
 
 def _is_forbidden(section: CallerIds, facts: Facts) -> bool:
