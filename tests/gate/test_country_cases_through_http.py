@@ -83,6 +83,8 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
         }
         del campaign["known"]
         campaign |= {"dial_region": country, "caller_ids": [case.case.shown if shown.assigned else SPARE]}
+        campaign["held_caller_ids"] = [case.case.shown] if shown.held and shown.assigned else []
+        campaign["directory_caller_ids"] = [case.case.shown] if shown.in_directory and shown.assigned else []
         controller = {
             **structs.asdict(facts.controller), "name": "Acme", "country": country, "campaigns": [campaign],
         }  # fmt: skip
