@@ -30,9 +30,8 @@ from dialgate.core.model import (
     Severity,
     Skip,
 )
-from dialgate.core.periods import DayPeriod, Period, WorkingPeriod
+from dialgate.core.periods import DayPeriod, Period, ShortPeriod, WorkingPeriod
 
-Days: TypeAlias = Annotated[int, Meta(ge=1, le=3660)]
 DayKind: TypeAlias = Literal["weekday", "saturday", "sunday", "holiday", "pre_holiday"]
 Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Window: TypeAlias = tuple[int, int]
@@ -390,10 +389,10 @@ class Frequency(Restriction, frozen=True, kw_only=True):
 
     limit: Annotated[int, Meta(ge=1)]
     """Maximum number of calls."""
-    days: Days
-    """Length of the period in days."""
+    per: ShortPeriod
+    """The period in which calls are counted, such as `30d` or `8h`."""
     counting: Literal["calendar", "rolling"]
-    """`calendar`: the person's local days, including today. `rolling`: days of 24 hours."""
+    """`calendar`: the person's local days, including today. `rolling`: hours, or days of 24 hours."""
     counts: Literal["attempts", "answered"]
     """What counts as a call."""
 
@@ -401,8 +400,8 @@ class Frequency(Restriction, frozen=True, kw_only=True):
 class Rest(Restriction, frozen=True, kw_only=True):
     """The rest period after a silent or abandoned call."""
 
-    days: Days
-    """Whole days without a call."""
+    lasts: ShortPeriod = msgspec.field(name="for")
+    """How long no call is permitted: whole days after that of the call, such as `5d`, or hours, such as `72h`."""
     until_answered: tuple[CallType, ...] = ()
     """Call types permitted after these days, until a later call is answered. Empty: any."""
 
@@ -674,6 +673,8 @@ def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
 
 
 def _faults_of_kind(name: str, section: Section) -> Iterator[str]:
+    if isinstance(section, Frequency) and section.counting == "calendar" and not section.per.endswith("d"):
+        yield f"{name}: `counting: calendar` needs a period in days, such as 30d"
     if isinstance(section, CallerIds):
         names = {class_.name for class_ in section.classes}
         for required in section.required:

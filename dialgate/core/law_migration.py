@@ -91,6 +91,8 @@ def _rename_codes(law: dict[str, Any]) -> None:
 _RENAMED: dict[str, Callable[[dict[str, Any]], None]] = {
     "consents": _days("max_age_days", "max_age"),
     "contracts": _days("tail_days", "tail"),
+    "frequency": _days("days", "per"),
+    "rest": _days("days", "for"),
     "caller_ids": _days("proof_days", "proof_validity"),
     "diallable": _rename("kinds", "allows"),
     "foreign_ingress": _rename("kinds", "bars"),

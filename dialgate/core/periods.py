@@ -17,6 +17,7 @@ from dialgate.core.model import DAY, HOUR, SECOND, Instant, Place
 
 Period: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|P[1-9]\d{0,2}[MY])$")]
 DayPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}d|P[1-9]\d{0,2}[MY])$")]
+ShortPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9]\d{0,3}[hd]$")]
 WorkingPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|[1-9]wd|P[1-9]\d{0,2}[MY])$")]
 
 _PERIOD = re.compile(r"[1-9]\d{0,3}(h|d|wd)|P[1-9]\d{0,2}[MY]")

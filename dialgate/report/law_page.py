@@ -62,6 +62,7 @@ _CONTENTS: Final = {
     "pre_holiday": "the day before a holiday {}",
     "ring_seconds": "the telephone rings {} seconds later",
     "limit": "at most {} calls",
+    "lasts": "for {}",
     "stated_kinds": "only if the row says `directory`: {}",
 }
 _WORDS: Final = {

@@ -290,11 +290,11 @@ def test_the_rest_of_a_malformed_law_is_checked(folder: Folder) -> None:
     for change in (
         italy("country", to="it"),
         italy("hours", 0, "weekday", to=["9-20"]),
-        italy("rest", 0, "days", to="x"),
+        italy("rest", 0, "for", to=5),
     ):
         folder.change(*change)
     assert [problem for problem in folder.problems() if problem.startswith("countries/")] == [
-        "countries/it.yaml: rest[0].days: must be a whole number, not text",
+        "countries/it.yaml: rest[0].for: must be text, not a whole number; put it in quotes",
         "countries/it.yaml: country 'it' is not a country code; write IT",
         "countries/it.yaml: hours: '9-20' is not a time window; write it as 09:00-20:00",
     ]

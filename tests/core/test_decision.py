@@ -99,9 +99,9 @@ RECOMMENDED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("caller_id_ingress", {"foreign_ingress": [{"bars": ["unknown"]}]}, {"campaign": {"trunk_country": "FR"}}),
     ("hours_open", {"hours": [{}]}, {}),
     ("frequency_kept",
-     {"frequency": [{"limit": 1, "days": 30, "counting": "rolling", "counts": "attempts"}]},
+     {"frequency": [{"limit": 1, "per": "30d", "counting": "rolling", "counts": "attempts"}]},
      {"known": {"attempts": [{"decision": "d", "at": "-9d", "campaign": "c"}]}}),
-    ("rest_kept", {"rest": [{"days": 9}]},
+    ("rest_kept", {"rest": [{"for": "9d"}]},
      {"known": {"attempts": [{"decision": "d", "at": "-8d", "campaign": "c", "result": "abandoned"}]}}),
 ]  # fmt: skip
 CONSENT = {

@@ -74,8 +74,11 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ("contracts.0.tail", "72h", "`$.contracts[0].tail`"),
         ("contracts.0.tail_days", -1, "unknown field `tail_days`"),
         ("frequency.0.limit", 0, "`$.frequency[0].limit`"),
-        ("frequency.0.days", 0, "`$.frequency[0].days`"),
-        ("frequency.0.days", 3661, "`$.frequency[0].days`"),
+        ("frequency.0.per", "0d", "`$.frequency[0].per`"),
+        ("frequency.0.per", "P1M", "`$.frequency[0].per`"),
+        ("frequency.0.days", 0, "unknown field `days`"),
+        ("frequency.0.per", "8h", "frequency: `counting: calendar` needs a period in days, such as 30d"),
+        ("rest.0.for", "5wd", "`$.rest[0].for`"),
         ("frequency.0.counting", "monthly", "`$.frequency[0].counting`"),
         ("hours.0.ring_seconds", -1, "`$.hours[0].ring_seconds`"),
         ("hours.0.severity", "statue", "`$.hours[0].severity`"),
@@ -178,7 +181,7 @@ def test_an_invalid_value_is_refused_with_its_path(path: str, value: object, whe
 
 @pytest.mark.parametrize("days", [1, 3660])
 def test_a_limit_counts_over_a_day_or_ten_years(days: int) -> None:
-    assert parse_law(changed("frequency.0.days", days)).frequency[0].days == days
+    assert parse_law(changed("frequency.0.per", f"{days}d")).frequency[0].per == f"{days}d"
 
 
 @pytest.mark.parametrize(("counting", "days"), [("earlier", 31), ("rolling", 32)])

@@ -8,6 +8,7 @@ not confirmed), and by law in other countries. It counts calls of all campaigns 
 import math
 from collections.abc import Iterator
 
+from dialgate.core import periods
 from dialgate.core.abandonment import open_silence
 from dialgate.core.law import Binding, Frequency, Rest
 from dialgate.core.model import DAY, HOUR, Attempt, Deny, Facts, Instant, Outcome, Pass, Place
@@ -28,7 +29,7 @@ def _exceeded(section: Frequency, facts: Facts) -> Iterator[Deny]:
     if len(counted) >= section.limit:
         yield Deny(
             "frequency.exceeded",
-            f"called {len(counted)} times in {section.days} days, {section.limit} are allowed",
+            f"called {len(counted)} times in {_in_words(section.per)}, {section.limit} are allowed",
             section.source,
             section.severity,
             _leaves(section, facts, counted[-section.limit]),
@@ -50,9 +51,18 @@ def _counts(section: Frequency, attempt: Attempt) -> bool:
 
 def _leaves(section: Frequency, facts: Facts, at: Instant) -> Instant:
     """Return the instant from which a call made at `at` no longer counts."""
-    return (
-        at + section.days * DAY if section.counting == "rolling" else _midnight_after(facts, at, section.days)
-    )
+    if section.counting == "rolling":
+        return periods.end(section.per, at)
+    return _midnight_after(facts, at, _days(section.per))
+
+
+def _days(period: str) -> int:
+    return periods.parse(period).length // DAY
+
+
+def _in_words(period: str) -> str:
+    """Return a period in words. Days are always plural, as in records of any age."""
+    return f"{_days(period)} days" if period.endswith("d") else periods.in_words(period)
 
 
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
@@ -74,9 +84,14 @@ def _rests(section: Rest, facts: Facts) -> Iterator[Deny]:
     for attempt in facts.known.attempts:
         if attempt.result != "abandoned":
             continue
-        ends = _midnight_after(facts, attempt.at, section.days + 1)
+        in_days = section.lasts.endswith("d")
+        ends = (
+            _midnight_after(facts, attempt.at, _days(section.lasts) + 1)
+            if in_days
+            else periods.end(section.lasts, attempt.at)
+        )
         if facts.at < ends:
-            text = f"a silent call was made; {section.days} days of rest follow"
+            text = f"a silent call was made; {_in_words(section.lasts)} of rest follow"
             yield Deny("frequency.rest", text, section.source, section.severity, ends)
     if _needs_another_type(section, facts):
         allowed = " or ".join(section.until_answered)
