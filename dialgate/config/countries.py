@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from dialgate.config import yaml_file
@@ -9,6 +10,9 @@ from dialgate.core import phone
 from dialgate.core.law import Law, LawError, parse_law
 from dialgate.core.law_migration import modernise
 
+SHIPPED: Final = (
+    Path(__file__).parents[1] / "resources/countries"
+)  # the country files that come with dialgate
 _COUNTRY: Final = re.compile("[A-Z]{2}")
 _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA": "IT"}
 

@@ -23,7 +23,7 @@ from msgspec import Struct
 from dialgate.config import advice, yaml_file
 from dialgate.config.configuration import ConfigError
 from dialgate.config.controllers import ControllerFile, Line, build_lines
-from dialgate.config.countries import convert_law
+from dialgate.config.countries import SHIPPED, convert_law
 from dialgate.core import periods
 from dialgate.core.law import Law, Registry
 from dialgate.core.local_time import day_in
@@ -208,7 +208,7 @@ _BY_NAME: Final = {question.name: question for question in QUESTIONS}
 
 def laws() -> dict[str, Law]:
     """Return the laws that come with dialgate, by country."""
-    paths = sorted((_RESOURCES / "countries").iterdir())
+    paths = sorted(SHIPPED.iterdir())
     return {law.country: law for law, _ in (convert_law(yaml_file.read(path)[0]) for path in paths) if law}
 
 
@@ -332,7 +332,7 @@ def _registries(draft: Draft) -> list[Registry]:
 
 def _law_text(draft: Draft) -> str:
     """Return the country's file, with the operator's own hours if it has any."""
-    text = (_RESOURCES / "countries" / f"{draft.law.country.lower()}.yaml").read_text("utf-8")
+    text = (SHIPPED / f"{draft.law.country.lower()}.yaml").read_text("utf-8")
     if not any(draft.get(f"{day}-hours") for day in ("weekday", "saturday", "sunday")):
         return text
     section = _filled("hours.yaml", draft, {"today": str(day_in(draft.law.zone, draft.now))})

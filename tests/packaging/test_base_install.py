@@ -30,9 +30,17 @@ BUILT = ("dialgate", "registry_sync", "config", "deploy", "pyproject.toml", "REA
 SAFE = {"PYTHONSAFEPATH": "1"}
 
 
-def run(*words: str | Path, status: int = 0, env: Mapping[str, str] = os.environ) -> str:
+def run(
+    *words: str | Path, status: int = 0, env: Mapping[str, str] = os.environ, cwd: Path | None = None
+) -> str:
     done = subprocess.run(
-        words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env={**env, **SAFE}
+        words,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**env, **SAFE},
+        cwd=cwd,
     )
     assert done.returncode == status, (words, done.stdout, done.stderr)
     return done.stdout + done.stderr
@@ -134,6 +142,10 @@ async def test_the_base_decides_calls_and_names_a_missing_extra(programs: Path, 
         said = await asyncio.to_thread(run, dialgate, *words, *options, status=2)
         assert said.startswith("extra.missing: ")
         assert f"pip install 'dialgate[{extra}]'" in said
+
+
+def test_laws_are_shown_without_a_configuration(programs: Path, tmp_path: Path) -> None:
+    assert "Italy" in run(programs / "dialgate", "country", "show", "IT", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(

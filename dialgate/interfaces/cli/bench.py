@@ -7,13 +7,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, reporting
+from dialgate.config.countries import SHIPPED
+from dialgate.interfaces.cli.options import AsJson, Failure, reporting
 from dialgate.observability import service_log
 from dialgate.runtime.terminal import MISUSE, show_json, show_table
 from dialgate.tools.bench import BenchError, Figure, batch, decide, http, numberset
 
 Countries = Annotated[
-    Path, typer.Option(exists=True, file_okay=False, help="Folder of the country files to measure with.")
+    Path,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        show_default="those that come with dialgate",
+        help="Folder of the country files to measure with.",
+    ),
 ]
 
 _ANY_OPTION = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -35,7 +42,7 @@ def bench_http(
         Literal["embedded", "redis"],
         typer.Option(help="Store of the gate. redis needs an installed redis-server."),
     ] = "embedded",
-    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    countries: Countries = SHIPPED,
     as_json: AsJson = False,
 ) -> None:
     """Compare a complete gate over HTTP with an empty aiohttp handler, with 32 connections and a synced log.
@@ -51,7 +58,7 @@ def bench_batch(
     *,
     batch_calls: Annotated[int, typer.Option("--batch", min=1, help="Calls per batch.")] = 256,
     calls: Annotated[int, typer.Option(min=100, help="Calls in total.")] = 100_000,
-    countries: Countries = DEFAULT_CONFIG.parent / "countries",
+    countries: Countries = SHIPPED,
     as_json: AsJson = False,
 ) -> None:
     """Measure decisions in one process without a server, with a synced log.
@@ -64,9 +71,7 @@ def bench_batch(
 
 
 @bench_app.command("decide")
-def bench_decide(
-    *, countries: Countries = DEFAULT_CONFIG.parent / "countries", as_json: AsJson = False
-) -> None:
+def bench_decide(*, countries: Countries = SHIPPED, as_json: AsJson = False) -> None:
     """Measure the rules alone, without the store and the log.
 
     dialgate bench decide

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from dialgate.config import yaml_file
-from dialgate.config.countries import convert_law
+from dialgate.config.countries import SHIPPED, convert_law
 from dialgate.core import local_time
 from dialgate.core.law import SECTIONS, Law
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, reporting
@@ -21,9 +21,17 @@ app = typer.Typer()
 country_app = typer.Typer(no_args_is_help=True, help="Show the law of a country, and what changes when.")
 app.add_typer(country_app, name="country")
 
-Folder: TypeAlias = Annotated[Path, typer.Option("--countries", help="Folder of the country files.")]
+Folder: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--countries",
+        show_default="config/countries, or without it the files that come with dialgate",
+        help="Folder of the country files.",
+    ),
+]
 Country: TypeAlias = Annotated[str, typer.Argument(help="ISO 3166 code, for example FR.")]
-_FOLDER = DEFAULT_CONFIG.parent / "countries"
+_OWN = DEFAULT_CONFIG.parent / "countries"
+_FOLDER = _OWN if _OWN.is_dir() else SHIPPED
 
 
 @country_app.command("list")

@@ -16,8 +16,9 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
+from dialgate.config.countries import SHIPPED
 from dialgate.core.local_time import day_in
-from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, program_name, reporting
+from dialgate.interfaces.cli.options import AsJson, Failure, program_name, reporting
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import console, show_json
 from dialgate.tools.demo import Demo, DemoError, DemoFigures, DemoOptions, build, console_of, drive
@@ -41,8 +42,14 @@ def demo(
     rate: Annotated[float, typer.Option(min=1, max=2_000, help="Calls per second.")] = 40,
     seconds: Annotated[float, typer.Option(min=0, help="Seconds to run, or 0 to run until Ctrl-C.")] = 0,
     countries: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Folder with the country file of Italy.")
-    ] = DEFAULT_CONFIG.parent / "countries",
+        Path,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            show_default="that which comes with dialgate",
+            help="Folder with the country file of Italy.",
+        ),
+    ] = SHIPPED,
     as_json: AsJson = False,
 ) -> None:
     """Run a gate with simulated traffic: two controllers, 100,000 generated numbers, a simulated registry, and all kinds of calls.

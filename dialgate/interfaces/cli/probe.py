@@ -89,6 +89,9 @@ _TrunkAt: TypeAlias = Annotated[
         metavar="HOST[:PORT]", envvar="DIALGATE_PROBE_TRUNK", help="SIP trunk for the calls, which use UDP."
     ),
 ]
+_Local: TypeAlias = Annotated[
+    str, typer.Option(metavar="ADDRESS[:PORT]", help="Local address to call from. Default: any.")
+]
 _T1: TypeAlias = Annotated[
     int,
     typer.Option(
@@ -113,9 +116,7 @@ def caller_id_probe(
         typer.Option(envvar="DIALGATE_PROBE_USER", help="User name, if the trunk requires authentication."),
     ] = "",
     password_file: _PasswordFile = None,
-    local: Annotated[
-        str, typer.Option(metavar="ADDRESS[:PORT]", help="Local address to call from. Default: any.")
-    ] = "",
+    local: _Local = "",
     ring: Annotated[float, typer.Option(min=0.1, max=300, help="Seconds to let a call ring.")] = 45,
     listen: Annotated[float, typer.Option(min=0, max=60, help="Seconds to listen after the answer.")] = 3,
     tries: Annotated[

@@ -75,6 +75,12 @@ _Incoming: TypeAlias = Annotated[
 _TimeZone: TypeAlias = Annotated[
     str, typer.Option(help="Time zone of times without an offset, for example Europe/Rome.")
 ]
+_Home: TypeAlias = Annotated[
+    str, typer.Option(help="Country of numbers without a country code, for example IT.")
+]
+_Limit: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Maximum calls to show. --json shows all of them.")
+]
 _Prefix: TypeAlias = Annotated[str, typer.Option(help="Prefix of the trunk to remove from called numbers.")]
 _Skew: TypeAlias = Annotated[
     float, typer.Option(min=0, max=3600, help="Seconds by which the clocks may differ.")
@@ -100,9 +106,7 @@ def reconcile_files(
     status: _ColumnName = "",
     only: _Only = [],
     timezone: _TimeZone = "UTC",
-    home: Annotated[
-        str, typer.Option(help="Country of numbers without a country code, for example IT.")
-    ] = "",
+    home: _Home = "",
     trunk: _TrunkNames = [],
     incoming: _Incoming = [],
     strip: _Prefix = "",
@@ -111,7 +115,7 @@ def reconcile_files(
     textfile: _Textfile = None,
     show: _Show = False,
     purpose: Purpose = "",
-    limit: Annotated[int, typer.Option(min=1, help="Maximum calls to show. --json shows all of them.")] = 100,
+    limit: _Limit = 100,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
