@@ -1,11 +1,10 @@
 """The ledger's requests and responses, with one struct per write operation.
 
-The struct is the only definition of the operation. HTTP bodies are decoded with it, and OpenAPI, the options of
-commands and the columns of import files are derived from it (`request_fields`). All of them use its field
-descriptions.
+The struct is the only definition of the operation. HTTP bodies are decoded with it, and OpenAPI, the options of commands and
+the columns of import files are derived from it (`request_fields`). All of them use its field descriptions.
 
-Instants are RFC 3339 with an offset, days are ISO 8601. Unknown keys are rejected. Texts and lists have a maximum
-length, because they are stored for years.
+Instants are RFC 3339 with an offset, days are ISO 8601. Unknown keys are rejected. Texts and lists have a maximum length,
+because they are stored for years.
 """
 
 from datetime import date, datetime

@@ -1,9 +1,8 @@
 """The matching of calls with the decisions that allowed them. It finds every call that bypassed the gate.
 
-A decision covers a call if it allowed that number and caller ID before the call left, had not expired, and covers no
-other call. The log holds no numbers, so numbers are compared by the month's keyed hash. If several decisions fit, the
-one that expires first is used, because this matches as many calls as possible. The clocks of trunk and gate may
-differ by `skew`.
+A decision covers a call if it allowed that number and caller ID before the call left, had not expired, and covers no other
+call. The log holds no numbers, so numbers are compared by the month's keyed hash. If several decisions fit, the one that
+expires first is used, because this matches as many calls as possible. The clocks of trunk and gate may differ by `skew`.
 """
 
 from collections import Counter

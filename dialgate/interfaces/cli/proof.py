@@ -345,8 +345,7 @@ async def _evidence(
 ) -> dict[Path, bytes]:
     """Return the evidence bundles, keyed by output file.
 
-    There is one bundle for the log that contains the decision, or one for each worker's log. The key of the first is
-    `out`.
+    There is one bundle for the log that contains the decision, or one for each worker's log. The key of the first is `out`.
     """
     now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
     store = await factory.open_store(config, patience=5)
