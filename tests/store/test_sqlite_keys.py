@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dialgate.core.ledger_events import Draft, Revoked
 from dialgate.core.model import Attempt
-from dialgate.store import Position, Remembered, Reservation
+from dialgate.store import Position, Remembered, Reservation, StoreUnavailable
 from dialgate.store.key_filter import KeyFilter
 from dialgate.store.sqlite import SqliteStore
 from dialgate.store.sqlite_connection import Connection
@@ -175,6 +175,61 @@ async def test_the_filter_is_filled_while_another_process_writes(tmp_path: Path)
     writer.run(lambda connection: connection.execute("ROLLBACK"))
     writer.close()
     await store.close()
+
+
+async def test_a_ledger_that_lost_its_end_is_refused_with_a_filter_too(tmp_path: Path) -> None:
+    """The lost entries may be revocations, so a number without entries must not be called."""
+    store, (absent,) = SqliteStore.open(tmp_path / "store.db"), random_keys(1)
+    await store.append(drafts(random_keys(3)))
+    await fill(store)
+    assert (await store.read([absent])).known[0].seq == 3
+    store.require_seq(4)
+    with pytest.raises(StoreUnavailable):
+        await store.read([absent])
+    await store.close()
+
+
+async def test_calls_are_read_and_committed_while_another_process_writes(tmp_path: Path) -> None:
+    store, (subject,) = SqliteStore.open(tmp_path / "store.db"), random_keys(1)
+    await store.append(drafts([subject]))
+    writer = Connection(tmp_path / "store.db", wait=1, synchronous="NORMAL")
+    writer.run(lambda connection: connection.execute("BEGIN IMMEDIATE"))
+    reading = await store.read([subject])
+    assert len(reading.known[0].revocations) == 1
+    await store.read(random_keys(1))  # so that the commit compares the states
+    attempt = Attempt(decision="log-1", at=5, campaign="spring")
+    assert await store.commit(reading, [Reservation(subject, attempt, (subject,))], [], Position("log", 1))
+    writer.run(lambda connection: connection.execute("ROLLBACK"))
+    writer.close()
+    await store.close()
+
+
+async def test_a_commit_on_an_older_reading_is_compared_with_the_state(tmp_path: Path) -> None:
+    """Attempts in memory do not change the version of the file, so only the newest reading needs no comparison."""
+    store, (subject,) = SqliteStore.open(tmp_path / "store.db"), random_keys(1)
+    await fill(store)
+    first, second = [await store.read([subject]) for _ in range(2)]
+    committed = []
+    for place, reading in enumerate((second, first)):
+        attempt = Attempt(decision=f"log-{place}", at=5, campaign="spring")
+        reserved = [Reservation(subject, attempt, (subject,))]
+        committed.append(await store.commit(reading, reserved, [], Position("log", place)))
+        await store.read(random_keys(1))
+    assert committed == [True, False]
+    assert len((await store.read([subject])).known[0].attempts) == 1
+    await store.close()
+
+
+async def test_a_commit_on_a_reading_of_an_earlier_connection_is_compared(tmp_path: Path) -> None:
+    gate, command = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
+    (subject,) = random_keys(1)
+    reading = await gate.read([subject])
+    await command.append(drafts([subject]))
+    gate._near.close()
+    attempt = Attempt(decision="log-1", at=5, campaign="spring")
+    assert not await gate.commit(reading, [Reservation(subject, attempt, (subject,))], [], Position("log", 1))
+    for store in (gate, command):
+        await store.close()
 
 
 async def test_recovered_attempts_are_in_the_filter(tmp_path: Path) -> None:
