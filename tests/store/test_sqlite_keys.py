@@ -232,6 +232,20 @@ async def test_a_commit_on_a_reading_of_an_earlier_connection_is_compared(tmp_pa
         await store.close()
 
 
+async def test_a_release_removes_what_is_already_in_the_database(tmp_path: Path) -> None:
+    """Otherwise an answer that was never recorded would be repeated."""
+    store, (subject, key) = SqliteStore.open(tmp_path / "store.db"), random_keys(2)
+    reserved = [Reservation(subject, Attempt(decision="log-1", at=5, campaign="spring"), (subject,))]
+    remembered = [Remembered(key, 5, b"allow", "log-1")]
+    assert await store.commit(await store.read([subject]), reserved, remembered, Position("log", 1))
+    assert await store.positions() == {"log": 1}  # writes both to the database
+    await store.release(["log-1"], Position("log", 0))
+    reading = await store.read([subject], [key])
+    assert (reading.known[0].attempts, list(reading.answers)) == ((), [None])
+    assert await store.positions() == {"log": 0}
+    await store.close()
+
+
 async def test_recovered_attempts_are_in_the_filter(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "store.db")
     await fill(store)
