@@ -82,8 +82,8 @@ async def run(
 ) -> Run:
     """Run each registry in turn. If one fails, raise an alarm and continue with the others.
 
-    With `dry`, nothing is submitted, stored or published. Raises Refused if another run is in progress. Also raises
-    Unavailable, OSError.
+    With `dry`, nothing is submitted, stored or published. Raises Refused if another run or import is in progress. Also
+    raises DamagedFile, Unavailable, OSError.
     """
     with lock_work_folder(plan.work):
         context = RunContext(plan, publish_target(plan), clock, progress, dry)
@@ -91,6 +91,8 @@ async def run(
         if plan.registries.asked:
             async with _open_ledger(plan) as ledger:
                 parts += [await _run_queries(context, settings, ledger) for settings in plan.registries.asked]
+        if not dry:
+            publication.sign_current(context.target)
         version = publication.current_manifest(plan.snapshots).version
         result = Run(at=clock(), version=version, dry=dry, parts=tuple(parts))
         if not dry:

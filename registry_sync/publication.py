@@ -184,10 +184,7 @@ def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags:
 def _publish_manifest(target: PublishTarget, entries: Iterable[Entry], now: Instant) -> Manifest:
     files = tuple(sorted(entries, key=lambda file: (file.registry, file.controller)))
     version = sha256(msgspec.json.encode(files)).hexdigest()[:16]
-    manifest = Manifest(version=version, published_at=now, files=files)
-    if target.sign:
-        signature = target.sign(signed_text(manifest)).hex()
-        manifest = msgspec.structs.replace(manifest, signature=signature)
+    manifest = _sign(target, Manifest(version=version, published_at=now, files=files))
     adopt_manifest(target, manifest)
     return manifest
 
@@ -195,8 +192,29 @@ def _publish_manifest(target: PublishTarget, entries: Iterable[Entry], now: Inst
 def adopt_manifest(target: PublishTarget, manifest: Manifest) -> None:
     """Publish a manifest. All of its files must already be in the folder."""
     _keep_manifest(target.folder)
-    write_file(target.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    _write_manifest(target.folder, manifest)
     _remove_unnamed(target.folder, target.kept)
+
+
+def sign_current(target: PublishTarget) -> None:
+    """Sign the current publication if it lacks the signature of this key. Raises Refused, DamagedFile, OSError.
+
+    Without this, a new signing key would apply only after the next change. Until then the other nodes would refuse the publication.
+    """
+    manifest = current_manifest(target.folder)
+    if manifest.version and _sign(target, manifest) != manifest:
+        with lock_folder(target.folder):
+            _write_manifest(target.folder, _sign(target, current_manifest(target.folder)))
+
+
+def _sign(target: PublishTarget, manifest: Manifest) -> Manifest:
+    if target.sign is None:
+        return manifest
+    return msgspec.structs.replace(manifest, signature=target.sign(signed_text(manifest)).hex())
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_file(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
 
 
 # ---- earlier publications --------------------------------------------------------------------------------------------

@@ -317,7 +317,7 @@ class Upkeep:
 
     async def _renew(self, now: Instant, patience: float | None) -> str:
         folder = self._folder / "snapshots"
-        if changed(folder, self.gatherer.snapshot):
+        if changed(folder, self.gatherer.snapshot, self.gatherer.config.settings.snapshot_key):
             await self._verifying.run(patience, folder)
             if self._verifying.problem:
                 return self._verifying.problem

@@ -150,13 +150,16 @@ def read_contents(numbers: NumberSet, path: Path) -> Contents:
         raise DamagedFile(str(path), f"its meta does not describe registry answers: {error}") from error
 
 
-def changed(folder: Path, snapshot: "Snapshot | None") -> bool:
-    """Return whether the folder's manifest differs from that of `snapshot`. This needs one `stat`, so it can run every second."""
+def changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> bool:
+    """Return whether the folder's manifest, or the key that must have signed it, differs from that of `snapshot`.
+
+    This needs one `stat`, so it can run every second.
+    """
     try:
         stat = (folder / MANIFEST).stat()
     except FileNotFoundError:
         return False
-    return snapshot is None or _stamp(stat) != snapshot.stamp
+    return snapshot is None or _stamp(stat) != snapshot.stamp or key != snapshot.key
 
 
 class Answers(NamedTuple):
@@ -179,10 +182,14 @@ def pulled_at(folder: Path) -> Instant | None:
 class Snapshot:
     """An opened snapshot. Later publications do not affect it: to get them, open the folder again.
 
-    `open` verifies manifest, headers, lengths and metas; `verify` reads every byte.
+    `open` verifies manifest, headers, lengths and metas; `verify` reads every byte. `key` is the public key that signed the
+    manifest, or empty if the signature was not checked.
     """
 
-    def __init__(self, manifest: Manifest, stamp: Stamp, files: "tuple[_OpenFile, ...]") -> None:
+    def __init__(
+        self, manifest: Manifest, stamp: Stamp, files: "tuple[_OpenFile, ...]", key: str = ""
+    ) -> None:
+        self.key = key
         self.version = manifest.version
         self.published_at = manifest.published_at
         self.stamp = stamp
@@ -202,7 +209,7 @@ class Snapshot:
                 _open_entry(folder, entry, manifest.version, on_failure) for entry in manifest.files
             )
             on_failure.pop_all()
-        return cls(manifest, stamp, files)
+        return cls(manifest, stamp, files, key)
 
     def answer(self, registry: str, controller: str, number: int) -> RegistryAnswer:
         """Return the answer about a number (digits of E.164). Raises `DamagedFile`."""

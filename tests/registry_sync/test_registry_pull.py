@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from msgspec import structs
 
 from dialgate.core.model import DAY, MINUTE
 from dialgate.crypto.publisher_signature import Signer
@@ -161,6 +162,21 @@ async def test_gate_uses_only_publications_signed_with_its_key(tmp_path: Path, j
         await gate.app.tick()
         async with gate.client.get("/readyz") as answer:
             assert "signed" not in await answer.text()
+
+
+async def test_a_new_snapshot_key_applies_to_the_snapshot_in_use(tmp_path: Path, job: JobWorld) -> None:
+    """The answers stay in use, but the gate is not ready. Otherwise the fault would appear only at the next start."""
+    home = tmp_path / "gate"
+    home.mkdir()
+    async with world.running(home) as gate:
+        await gate.app.tick()
+        for key, fault in [(public(job), "not signed with the key"), ("", "")]:
+            settings = structs.replace(gate.app.config.settings, snapshot_key=key)
+            gate.app.reload(structs.replace(gate.app.config, settings=settings))
+            await gate.app.tick()
+            problem = gate.app.gate.readiness().get("snapshot", "")
+            assert fault in problem
+            assert bool(problem) == bool(key)
 
 
 async def test_node_without_a_recent_pull_is_not_ready(tmp_path: Path) -> None:

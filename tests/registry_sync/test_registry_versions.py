@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -165,6 +166,35 @@ async def test_publication_is_signed_with_the_configured_key(tmp_path: Path) -> 
         signed_text(manifest), manifest.signature, Signer.open(write_key(tmp_path / "b")).public
     )
     assert not is_signed(signed_text(manifest), "no signature", public)
+
+
+async def test_a_new_signing_key_signs_the_current_publication_once(tmp_path: Path) -> None:
+    """Without this, nodes that demand the signature would refuse the publication until the next change."""
+    job = JobWorld(tmp_path)
+    await publish_twice(job)
+    unsigned, before = read_manifest(job.plan.snapshots), job.published_files()
+    write_key(tmp_path / "signing.pem")
+    job.configure(signing_key_file="signing.pem")
+    await job.run(dry=True)
+    assert job.published_files() == before
+    await job.run_once()
+    signed = read_manifest(job.plan.snapshots)
+    assert is_signed(signed_text(unsigned), signed.signature, Signer.open(tmp_path / "signing.pem").public)
+    assert msgspec.structs.replace(signed, signature="") == unsigned
+    after = job.published_files()
+    assert {name for name in before if before[name] != after[name]} == {"manifest.json"}
+    written = (job.plan.snapshots / "manifest.json").stat().st_mtime_ns
+    await job.run_once()
+    assert (job.plan.snapshots / "manifest.json").stat().st_mtime_ns == written
+
+
+async def test_a_signing_key_creates_no_publication(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    await load_list(job)
+    write_key(tmp_path / "signing.pem")
+    job.configure(signing_key_file="signing.pem")
+    await job.run_once()
+    assert not (job.plan.snapshots / "manifest.json").exists()
 
 
 def test_invalid_signing_key_is_refused_with_a_hint(tmp_path: Path) -> None:
