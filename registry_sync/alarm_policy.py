@@ -1,4 +1,4 @@
-"""The alarms for a registry that answers queries, about its packages and its consultations. Pure functions."""
+"""The alarms for a registry that answers queries, about its packages and its consultations. All functions are pure."""
 
 from collections.abc import Iterator
 

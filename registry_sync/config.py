@@ -210,7 +210,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def load(path: Path) -> Plan:
-    """Load registries.yaml and the gate's configuration. Raises ConfigError with all problems."""
+    """Load registries.yaml and the gate's configuration. If they are invalid, raises ConfigError listing all problems."""
     problems: list[str] = []
     folder = path.resolve().parent
     registries = _read(path, problems)

@@ -112,7 +112,7 @@ class ReplyCollector:
     async def _read_first_valid(self, package: Package, names: list[str], source: Source) -> Reply:
         """Return the valid answer with the highest file name. Corrected answers have higher names, because of a suffix.
 
-        Raises FaultyFile with the fault of the newest answer if none is valid.
+        If none is valid, raises FaultyFile with the fault of the newest answer.
         """
         fault: FaultyFile | None = None
         for name in sorted(names, reverse=True):
@@ -142,5 +142,8 @@ class ReplyCollector:
 
 
 def _fingerprint(files: dict[str, str]) -> str:
-    """Return a hash of the files and their marks, or "" if a file has no mark and so cannot be recognised."""
+    """Return a hash of the file names and their change marks, or "" if a file has no mark.
+
+    A change to such a file would go unnoticed.
+    """
     return sha256(msgspec.json.encode(sorted(files.items()))).hexdigest() if all(files.values()) else ""

@@ -1,4 +1,4 @@
-"""The numbers due for a query to a registry, and their order. Pure functions.
+"""The numbers due for a query to a registry, and their order. All functions are pure.
 
 Every query costs money, so a number is due only when its answer is missing or expires within the look-ahead. A *listed*
 number must not be called, however old its answer is. It is queried again at long intervals, in case the opposition was

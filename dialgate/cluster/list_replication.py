@@ -77,7 +77,7 @@ class ListReplication:
         self._task = asyncio.create_task(self._run(lacking))
 
     async def close(self) -> None:
-        """Wait for the running round. Call it after `Peers.close`, which ends the round's requests.
+        """Wait for the running round. Must be called after `Peers.close`, which ends the round's requests.
 
         The round is not cancelled, because a store command must not be interrupted.
         """

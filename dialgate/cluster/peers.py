@@ -56,7 +56,7 @@ class _NoAnswer(Exception):
 class Peers:
     """The client for questions to the other gates on the store.
 
-    Call `close` at the end. `patience`: seconds to wait for an answer.
+    `close` must be called at the end. `patience`: seconds to wait for an answer.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class NotKept(Exception):
 def keep(folder: Path, config: Config) -> None:
     """Write a configuration to the archive, and sync it to disk. Raises `OSError`.
 
-    Call it before the first decision, so that every decision can be explained later.
+    Must be called before the first decision, so that every decision can be explained later.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for digest, raw in config.contents.items():

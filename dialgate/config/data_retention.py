@@ -26,6 +26,6 @@ class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attempts_days: Annotated[int, Meta(ge=60, le=36_525)] = 90
     """Call attempts, which count towards the frequency limits. A silent call is kept until a later call is answered."""
     lookups_days: Days = 731
-    """Records of look-ups: client, instant and number."""
+    """Records of look-ups: client, time and number."""
     subject_requests_days: Days = 1826
     """Closed data-subject requests."""

@@ -1,4 +1,4 @@
-"""The retention periods of the link between a decision and the called number. Pure: no file access, no clock.
+"""The retention periods of the link between a decision and the called number. All functions are pure.
 
 All keys of a month are destroyed together, after the longest retention period of its decisions. Legal periods as of 2026-11:
 Italy five years for administrative sanctions (L. 689/1981 art. 28), up to ten for civil claims.

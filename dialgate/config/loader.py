@@ -25,7 +25,7 @@ _STAND_INS: Final = {**clients.STAND_INS, **CONTROLLER_STAND_INS}
 
 
 def load(path: Path) -> Config:
-    """Return the configuration of the dialgate.yaml at `path`. Raises `ConfigError` with every problem."""
+    """Return the configuration of the dialgate.yaml at `path`. If it is invalid, raises `ConfigError` listing every problem."""
     return _Reader(path).config()
 
 

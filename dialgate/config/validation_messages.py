@@ -22,7 +22,7 @@ TYPES: Final = {
     "object": "a set of fields",
     "null": "empty",
     "date": "a day, as in 2026-11-24",
-    "datetime": "an instant with its offset, as in 2026-11-24T10:00:00+01:00",
+    "datetime": "a time with its UTC offset, as in 2026-11-24T10:00:00+01:00",
 }
 _NAME: Final = "1 to 64 lower-case letters, digits, `.`, `_` and `-`, with a letter or a digit first"
 PATTERNS: Final = {

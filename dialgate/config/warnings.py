@@ -45,7 +45,10 @@ def _unpacked_log() -> Iterator[str]:
 
 
 def _listening_network(config: Config) -> Iterator[Network]:
-    """Yield the gate's listening address unless it is a wildcard. A proxy on this host connects from this address."""
+    """Yield the gate's listening address, unless it is a wildcard or a host name.
+
+    A proxy on the same host that connects to this address also has it as its source address.
+    """
     with suppress(ValueError):  # a host name
         address = ipaddress.ip_address(config.settings.listen.host)
         if not address.is_unspecified:

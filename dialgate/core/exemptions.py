@@ -1,4 +1,4 @@
-"""The exemptions that sections of law name in `unless`. Pure.
+"""The exemptions that sections of law name in `unless`. All functions are pure.
 
 This module alone evaluates them, once per call and before the rules: a section that an exemption lifts does not bind the
 call. Each exemption returns its reason and the instant at which it ends, so that an allow does not outlast it. Two exemptions

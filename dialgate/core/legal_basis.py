@@ -1,4 +1,4 @@
-"""The legal basis of a call: a call request, a contract, a consent or a directory entry. Pure.
+"""The legal basis of a call: a call request, a contract, a consent or a directory entry. All functions are pure.
 
 This module is not a rule itself, because several rules use it and must get the same result. A basis that the law does not
 accept for a call has no effect and grants no exemption. For speed, functions first check whether anything is recorded:

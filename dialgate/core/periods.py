@@ -1,4 +1,4 @@
-"""Periods of law: `72h`, `30d`, `P18M`, `P1Y`, `5wd`. Pure.
+"""Periods of law: `72h`, `30d`, `P18M`, `P1Y`, `5wd`. All functions are pure.
 
 `h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are months and years of the calendar: the same day and time in
 UTC. If the clocks may have changed, an hour is subtracted, so that a period is never too long. `wd` are working days.

@@ -1,4 +1,4 @@
-"""Data-subject requests under GDPR 15 to 22, and their deadlines. Pure.
+"""Data-subject requests under GDPR 15 to 22, and their deadlines. All functions are pure.
 
 The state of a request is computed from its events. Events are stored for years under their tags: add new fields at the end
 with a default, and never change the meaning of a tag.

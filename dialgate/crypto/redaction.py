@@ -1,4 +1,4 @@
-"""The search for telephone numbers in free text, and their removal. Pure.
+"""The search for telephone numbers in free text, and their removal. All functions are pure.
 
 People and programs separate the digits of a number by spaces, dots, dashes, slashes, brackets, plus signs or zero-width
 characters, and use digits of other scripts. All of these count as one run of digits. Only this module defines these rules.

@@ -73,7 +73,9 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
     entered = await stop_recovery.enter(store, keys, stops, now)
     more, unentered = await stop_recovery.enter_opt_outs(data, store, keys, results, now)
     if entered + more:
-        _log.warning("entered stops from the log that were missing from the ledger", stops=entered + more)
+        _log.warning(
+            "stops that were in the log but missing from the ledger have been added", stops=entered + more
+        )
     await store.settle(keys.log, head, attempts, answers)
     for result in results:
         attempt = await store.attempt(result.decision)

@@ -187,7 +187,7 @@ class Gatherer:
         self.use_lists({key: list_ for key, list_ in self._lists.items() if key in current})
 
     def use_lists(self, lists: Lists) -> None:
-        """Use `lists` from the next batch on. Call it in the event loop."""
+        """Use `lists` from the next batch on. Must be called in the event loop."""
         if lists != self._lists:
             self._lists = lists
             self._index_by_campaign()
@@ -313,7 +313,7 @@ class Gatherer:
         return self._caller_ids.of(question.call.from_, question.line)
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
-        """Return the answers of the country's registries to the controller about a number."""
+        """Return what the country's registries answered the controller about a number."""
         if self._snapshot is None:
             return ()
         registries = [self._snapshot.of(name, controller) for name in self._registries[country]]

@@ -277,7 +277,7 @@ class Gate:
         return self.snapshot.parts() if self.snapshot else ()
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
-        """Return the answers of the country's registries to the controller about a number."""
+        """Return what the country's registries answered the controller about a number."""
         return self._gatherer.registry_answers(country, controller, e164)
 
     def _use_gatherer(self, gatherer: Gatherer) -> None:

@@ -22,7 +22,7 @@ class Overlap:
         self._recorded: Batch | None = None  # the batch that was committed and logged last
 
     def mark(self, next_seq: int) -> Mark:
-        """Return the current state as a `Mark`, for `may_use`. Call it before a read starts."""
+        """Return the current state as a `Mark`, for `may_use`. Must be called before a read starts."""
         return Mark(self._committing, next_seq)
 
     def begin(self, batch: Batch) -> None:

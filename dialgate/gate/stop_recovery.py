@@ -126,9 +126,10 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 
 
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
-    """Return the stop that an outcome proves, with the subject of the call's attempt; None if the store has no such attempt.
+    """Return the stop that an outcome proves. Its subject is taken from the call's attempt in the store.
 
-    Used for calls that were allowed by a gate whose log is not on this node.
+    Returns None if there is no such attempt, or if the stop is not in the ledger yet and its controller is
+    unknown or ambiguous. Used for calls that were allowed by a gate whose log is not on this node.
     """
     row = await store.attempt(outcome.decision)
     if row is None:

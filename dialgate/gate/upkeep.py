@@ -273,7 +273,7 @@ class Upkeep:
         await self._open_again.close()
 
     async def close(self, now: Instant) -> None:
-        """Write the last checkpoint, which covers the whole log. Call it after `rest`."""
+        """Write the last checkpoint, which covers the whole log. Must be called after `rest`."""
         try:
             await self._threads.run(self._checkpoints.finish, self._log.durable, now)
         except Unavailable as error:

@@ -271,7 +271,10 @@ def _has_id(known: Known, name: str) -> bool:
 
 
 async def _is_newest(store: Ledger, draft: Draft) -> bool:
-    """Return whether the ledger already has this entry: the newest one of its kind and id has the same content."""
+    """Return whether the newest ledger entry of the draft's kind and id has the same content.
+
+    If so, there is nothing to add.
+    """
     newest: _Event | None = None
     wanted = cast("_Event", draft.event)
     for entry in await store.history(draft.subject):

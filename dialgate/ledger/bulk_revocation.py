@@ -88,12 +88,12 @@ def _instant(text: str, now: Instant) -> Instant:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError("the instant cannot be read; write it as 2026-11-24T10:00:00+01:00") from None
+        raise ValueError("the time cannot be read; write it as 2026-11-24T10:00:00+01:00") from None
     if at.tzinfo is None:
-        raise ValueError("the instant has no offset from UTC; write it as 2026-11-24T10:00:00+01:00")
+        raise ValueError("the time has no UTC offset; write it as 2026-11-24T10:00:00+01:00")
     instant = round(at.timestamp() * 1_000)
     if not 0 <= instant <= now:
-        raise ValueError("the instant is in the future, or before 1970")
+        raise ValueError("the time is in the future, or before 1970")
     return instant
 
 
@@ -123,7 +123,10 @@ async def _entries(
 
 
 def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes], list[int], list[Instant]]]:
-    """Yield the revocations in the order of the store's index: the subjects of a part, their numbers and their instants."""
+    """Yield the revocations in the order of the store's index, in parts of at most `AT_ONCE`.
+
+    Each part consists of its subjects, numbers and instants.
+    """
     subjects = bytearray()
     for start in range(0, len(stops.numbers), AT_ONCE):
         for number in stops.numbers[start : start + AT_ONCE].tolist():

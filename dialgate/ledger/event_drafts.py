@@ -1,4 +1,4 @@
-"""The conversion of a client's request to a ledger event. Pure functions."""
+"""The conversion of a client's request to a ledger event. All functions are pure."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -69,12 +69,12 @@ def past(at: datetime | None, now: Instant, field: str) -> Instant:
     """Return the instant of an event, by default `now`. Raises `Misstated` if it is in the future."""
     event_at = now if at is None else instant(at, field)
     if event_at > now:
-        raise Misstated("This instant is in the future; send when it happened.", field)
+        raise Misstated("This time is in the future; send when it happened.", field)
     return event_at
 
 
 def instant(at: datetime, field: str) -> Instant:
     milliseconds = (at - _EPOCH) // _MILLISECOND
     if milliseconds < 0:
-        raise Misstated("This instant is before 1970; send when it happened.", field)
+        raise Misstated("This time is before 1970; send when it happened.", field)
     return milliseconds

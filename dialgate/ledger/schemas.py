@@ -72,7 +72,7 @@ class RevocationRequest(Request, frozen=True, kw_only=True):
 
 
 class RevocationsRequest(Request, frozen=True, kw_only=True):
-    """The revocations in a file: one number in each row. A column `at` may hold the instant of the revocation."""
+    """The revocations in a file: one number in each row. A column `at` may hold the time of the revocation."""
 
     scope: _Scope = "controller"
     campaign: _Campaign = ""
@@ -208,13 +208,13 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
     number: _Person
     id: _EntryId
     requested_at: Annotated[When, about("When the person asked.")]
-    expires_at: Annotated[When, about("The instant until which the person may be called.")]
+    expires_at: Annotated[When, about("The time until which the person may be called.")]
     goods: Annotated[Name, about("The goods that the call is about, named as in the campaigns.")] = ""
     own_interface: Annotated[bool, about("The request was made on the controller's own web site or app.")] = (
         False
     )
     begins: Annotated[
-        When | None, about("The instant from which the person may be called. Default: immediately.")
+        When | None, about("The time from which the person may be called. Default: immediately.")
     ] = None
     appointment: Annotated[
         bool, about("The person agreed to be called between `begins` and `expires_at`, at any hour.")

@@ -4,9 +4,9 @@ A number is an int: the digits of its E.164 form, below 10**15. The file is litt
 multiple of 8 bytes and is padded with zeros.
 
     header       magic "\x93NUMSET\n", order mark u16 = 1, format u16 = 1, bytes per tag u16 (0 or 2), u16 = 0,
-                 length of file u64, length of meta u32, super-blocks S u32, words u32, numbers u32,
-                 sha256 of meta, sha256 of body, sha256 of the header so far
-    meta         any bytes
+                 length of file u64, length of metadata u32, super-blocks S u32, words u32, numbers u32,
+                 sha256 of metadata, sha256 of body, sha256 of the header so far
+    metadata     any bytes
     body         containers  u16[words]
                  super-blocks u64[S], rising: number // 2,560,000
                  directory   u32[256 S + 1]: offset in words of the container of each block of 10,000 numbers
@@ -18,9 +18,9 @@ A container of fewer than 645 words holds the sorted last four digits, one numbe
 the kind of a container.
 
 Compatibility: the layout of `format` 1 never changes. A different layout gets a higher `format`, which older readers
-reject. The program that writes the file defines the content of the meta.
+reject. The program that writes the file defines the content of the metadata.
 
-The header's checksum covers the checksums of meta and body, so it identifies the whole content: it is `NumberSet.sha256`.
+The header's checksum covers the checksums of metadata and body, so it identifies the whole content: it is `NumberSet.sha256`.
 Look-ups need neither numpy nor copies; all processes that map the file share its pages.
 """
 
@@ -262,12 +262,12 @@ class NumberSet:
 
     @classmethod
     def open(cls, path: Path) -> NumberSet:
-        """Open a file and verify header, length and meta; `verify` checks the rest. Raises `DamagedFile`, `OSError`."""
+        """Open a file and verify header, length and metadata; `verify` checks the rest. Raises `DamagedFile`, `OSError`."""
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             header = _read_header(str(path), file.read(HEADER.size), size)
             if sha256(file.read(header.meta)).digest() != header.meta_sha256:
-                raise DamagedFile(str(path), "meta checksum differs")
+                raise DamagedFile(str(path), "metadata checksum differs")
             return cls(str(path), header, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def _part(self, kind: str, at: int, items: int) -> memoryview[int]:

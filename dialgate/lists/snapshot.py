@@ -8,7 +8,7 @@ publishes a snapshot. It is one JSON object:
          "sha256": "64 hex digits", "numbers": 1234}], "format": 1}
 
 There is one file for each registry and controller; controller "" is a full list, which applies to all controllers. Both
-modes have the same file format; the meta of the number set is the JSON of `Contents`:
+modes have the same file format; the metadata of the number set is the JSON of `Contents`:
 
     answers     the registry's answers to one controller, number by number (Italy: DPR 26/2022 art. 8 c. 3). A number's
                 tag is the index of its `State`. A number that is not in the set was not submitted: unknown.
@@ -78,7 +78,7 @@ class State(Struct, frozen=True, kw_only=True):
 
 
 class Contents(Struct, frozen=True, kw_only=True):
-    """The meta of a number set. Every state is used by a number; a consultation may be unused."""
+    """The metadata of a number set. Every state is used by a number; a consultation may be unused."""
 
     registry: str
     controller: str
@@ -143,11 +143,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_contents(numbers: NumberSet, path: Path) -> Contents:
-    """Return the meta of a number set. Raises `DamagedFile`."""
+    """Return the metadata of a number set. Raises `DamagedFile`."""
     try:
         return msgspec.json.decode(numbers.meta, type=Contents)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedFile(str(path), f"its meta does not describe registry answers: {error}") from error
+        raise DamagedFile(str(path), f"its metadata does not describe registry answers: {error}") from error
 
 
 def changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> bool:

@@ -166,7 +166,9 @@ def _number_column(names: tuple[str, ...], sample: list[list[str]], home: str, h
             return names.index(hints.column)
         if hints.column.isdecimal() and 1 <= int(hints.column) <= max(map(len, sample), default=0):
             return int(hints.column) - 1
-        raise Unreadable("The file has no such column; send a name from its header, or a position from 1.")
+        raise Unreadable(
+            "The file has no such column; send a name from its header, or a position, counting from 1."
+        )
     column = _named(names, NUMBER_NAMES)
     if column >= 0:
         return column

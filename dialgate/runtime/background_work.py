@@ -20,7 +20,10 @@ class BackgroundWork(Generic[P]):
         self._task: asyncio.Task[None] | None = None
 
     async def run(self, patience: float | None, *args: P.args, **options: P.kwargs) -> None:
-        """Start the work unless it is still running. Wait for its end, at most `patience` seconds; None means no limit."""
+        """Start the work and wait for its end. If the previous run has not ended, do nothing.
+
+        `patience`: maximum number of seconds to wait; None means no limit.
+        """
         task = self.start(*args, **options)
         if task is None:
             return
@@ -30,7 +33,7 @@ class BackgroundWork(Generic[P]):
             task.result()
 
     def start(self, *args: P.args, **options: P.kwargs) -> asyncio.Task[None] | None:
-        """Start the work; return None if it is still running."""
+        """Start the work and return its task. If the previous run has not ended, start nothing and return None."""
         if self._task is not None and not self._task.done():
             return None
         previous, self._task = self._task, asyncio.create_task(self._run(*args, **options))

@@ -20,7 +20,7 @@ class MissingExtra(Exception):
 
 
 def require(extra: str, feature: str) -> None:
-    """Raise `MissingExtra` unless `extra` is installed. Call it before the import of its modules, which must be lazy.
+    """Raise `MissingExtra` unless `extra` is installed. Must be called before its modules are imported, so import them lazily.
 
     `feature`: the subject of the message, such as "Shipping to S3".
     """

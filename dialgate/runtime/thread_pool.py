@@ -27,7 +27,7 @@ class ThreadPool:
         return await loop.run_in_executor(self._pool, lambda: work(*args, **options))
 
     def close(self) -> None:
-        """Refuse new work. Running work continues to its end."""
+        """Refuse new work. Work in progress runs to completion."""
         self._pool.shutdown(wait=False)
 
 

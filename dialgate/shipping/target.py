@@ -41,7 +41,7 @@ class Target(Protocol):
 
 
 def open_target(shipping: Shipping, config: Path) -> Target:
-    """Open the target of the settings. Raises `Refused`, `MissingExtra`."""
+    """Open the target that the settings specify. Raises `Refused`, `MissingExtra`."""
     if shipping.to.startswith(S3):
         return Objects(shipping, config)
     return Folder(folder_of(shipping, config))

@@ -90,4 +90,4 @@ class Attempts(SubjectStates, Protocol):
         """
 
     async def maintain(self, before: Instant) -> None:
-        """Drop remembered answers older than `before` and compact the store. Call it regularly."""
+        """Drop remembered answers older than `before` and compact the store. Must be called regularly."""

@@ -217,7 +217,7 @@ class SqliteStore:
         return all(_same(known, seen[subject]) for subject, known in current.items())
 
     def _all_known(self, db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, Known]:
-        """Return the states of the subjects. Call it in a transaction."""
+        """Return the states of the subjects. Must be called in a transaction."""
         seq = tables.newest(db)
         refuse_if_short(seq, self._required)
         self._stored.catch_up(db, seq)

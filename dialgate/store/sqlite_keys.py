@@ -35,7 +35,7 @@ class StoredKeys:
         self._added: list[bytes] = []  # keys added while a new filter is being filled
 
     def add(self, keys: Sequence[bytes]) -> None:
-        """Add keys of attempts and answers. Call it before they are written."""
+        """Add keys of attempts and answers. Must be called before they are written."""
         if self._filter is not None:
             self._filter.add(keys)
         if self._filling is not None:
@@ -53,7 +53,7 @@ class StoredKeys:
     def catch_up(self, db: sqlite3.Connection, seq: int) -> None:
         """Add the keys of all new ledger entries. `seq` is the newest sequence.
 
-        Call it in the same transaction as the query for keys.
+        Must be called in the same transaction as the query for keys.
         """
         if self._filter is None:
             return
@@ -71,7 +71,7 @@ class StoredKeys:
     def select(self, keys: Sequence[bytes]) -> list[bytes]:
         """Return the keys that may be in the database, without duplicates.
 
-        Call `catch_up` first, in the same transaction.
+        `catch_up` must be called first, in the same transaction.
         """
         return list(dict.fromkeys(keys)) if self._filter is None else self._filter.select(keys)
 

@@ -270,7 +270,7 @@ class SubjectStore:
         return at
 
     async def maintain(self) -> None:
-        """Keep the write-ahead log short. Call it regularly."""
+        """Keep the write-ahead log short. Must be called regularly."""
         await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
 
     async def close(self) -> None:

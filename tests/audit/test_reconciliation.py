@@ -255,7 +255,7 @@ async def test_only_rows_with_the_trunk_are_calls(gate: World, tmp_path: Path) -
 
 
 BY_PASSES: list[tuple[list[str], list[tuple[int, str]]]] = [
-    # Originated at the trunk for an application: the row has the trunk's own context, and no number at all.
+    # Originated through the trunk for an application: the row has the trunk's own context, and no number at all.
     ([cdr_row("Wait", "1", "PJSIP/trunk-00000001", dcontext="from-trunk", src="")], [(1, "originated")]),
     # Continued in the dialplan, where it rings two agents in turn: one call.
     ([cdr_row("Dial", "PJSIP/1001", "PJSIP/trunk-00000001", "PJSIP/1001-00000002", dcontext="agents", dst="100"),

@@ -187,7 +187,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "length field": (lambda data: flipped(data, 16), "header checksum differs"),
     "last byte of header": (lambda data: flipped(data, HEADER.size - 1), "header checksum differs"),
-    "meta": (lambda data: flipped(data, HEADER.size), "meta checksum differs"),
+    "meta": (lambda data: flipped(data, HEADER.size), "metadata checksum differs"),
     "meta cut": (lambda data: data[: HEADER.size + 1], f"truncated: 137 bytes of {SIZE:,}"),
     "body cut": (lambda data: data[:1_234], f"truncated: 1,234 bytes of {SIZE:,}"),
     "last byte cut": (lambda data: data[:-1], f"truncated: {SIZE - 1:,} bytes of {SIZE:,}"),

@@ -244,7 +244,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a set that holds something else": (
         _foreign_meta,
         "rpo.acme.numbers",
-        "its meta does not describe registry answers: Object missing required field `registry`",
+        "its metadata does not describe registry answers: Object missing required field `registry`",
     ),
 }
 

@@ -124,7 +124,7 @@ def _load(text: str) -> Any:
 
 
 def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:
-    """Build one table's rows. Raises `GridError` with every combination that has no row or several."""
+    """Build one table's rows. Raises `GridError` listing every combination that has no row or several."""
     where = f"{file}: {table['table']}"
     words = words.replaced(table.get("words", {}))
     axes = {axis: _words_of(axis, named, words) for axis, named in table["axes"].items()}

@@ -83,7 +83,7 @@ class Calls(Struct, frozen=True, kw_only=True):
     - `called`, `caller`: indexes into `numbers` and `callers`, which hold the texts of the file
     - `call`: index into `call_ids`, the same for all legs of a call; -1 for a row without a call id
     - `answered`: whether the call was answered; true if the file does not say
-    - `originated`: whether the call was placed at the trunk without Dial, so that the row has no called number
+    - `originated`: whether the call was placed through the trunk without Dial, so that the row has no called number
     - `seen`: endpoints and contexts in an Asterisk file
     """
 

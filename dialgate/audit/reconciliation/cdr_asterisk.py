@@ -1,6 +1,6 @@
 """A filter for Asterisk's Master.csv, which selects the calls that left through a trunk and finds their called numbers.
 
-`lastapp` and `lastdata` alone are not enough. `RetryDial` writes "Retrying" there, and a call originated at the trunk
+`lastapp` and `lastdata` alone are not enough. `RetryDial` writes "Retrying" there, and a call originated through it
 (`channel originate PJSIP/NUMBER@trunk`, AMI, ARI, a call file) has no Dial at all. The channel names are reliable: a
 dialled channel is in `dstchannel`, an originated or incoming one in `channel`. Source: main/cdr.c; checked with
 Asterisk 22.10.1.
@@ -72,7 +72,7 @@ def column_names(first: Sequence[str]) -> list[str] | None:
 
 
 def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
-    """Select the calls that were dialled or originated at one of the trunks, or every dialled call if no trunk is named.
+    """Select the calls that were dialled or originated through one of the trunks, or every dialled call if no trunk is named.
 
     Adds the columns `called` and `originated`.
     """
@@ -180,7 +180,7 @@ class _Use(NamedTuple):
 def _originated(
     table: pa.Table, outgoing: Any, dialled_here: Any, called_here: Any, trunks: Trunks
 ) -> list[int]:
-    """Return the row of each call that was originated at a trunk, that is, neither dialled nor incoming."""
+    """Return the row of each call that was originated through a trunk, that is, neither dialled nor incoming."""
     undialled = pc.and_(dialled_here, pc.invert(outgoing))
     named = [table.column("channel").filter(called_here), table.column("dstchannel").filter(undialled)]
     suspects = pc.unique(
@@ -208,7 +208,7 @@ def _originated(
 
 
 def _is_incoming(context: str, extension: str, trunks: Trunks) -> bool:
-    """Return whether a call at the trunk is incoming. An originated call may be in the same context, with extension `s`."""
+    """Return whether a call on the trunk is incoming. An originated call may be in the same context, with extension `s`."""
     if f"{context}/{extension}" in trunks.incoming:
         return True
     return context in trunks.incoming and extension not in _NO_NUMBER

@@ -37,7 +37,7 @@ KINDS: Final[dict[Kind, str]] = {
     "other_caller_id": "The call was allowed with another caller ID.",
     "other_number": "The call was allowed to another number.",
     "unreadable": "The number or the time cannot be read, so the call cannot be matched.",
-    "originated": "The call was originated at the trunk without Dial, so its record has no called number.",
+    "originated": "The call was originated through the trunk without Dial, so its record has no called number.",
 }
 
 _OFFSET: Final = 14 * HOUR  # the largest shift that a wrong time zone can cause

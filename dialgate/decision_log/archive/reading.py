@@ -116,10 +116,10 @@ class Segments:
                 yield from _entries(plain, path, start, first, newest=path == paths[-1][1], after=last)
 
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
-        """Return the last segment begun before `at`, or the first segment.
+        """Return the last segment started before `at`, or the first segment if there is none.
 
-        Returns the sequence of its first entry, the time when it was begun, and the first sequence of the
-        next segment (0 for the newest segment). All entries before the returned segment are older than `at`.
+        The result is the sequence of its first entry, its start time, and the first sequence of the next
+        segment (0 for the newest segment). All entries before the returned segment are older than `at`.
         """
         paths = segments(self._folder)
         place = bisect_left(paths, at, lo=min(1, len(paths)), key=self._begun_at) - 1

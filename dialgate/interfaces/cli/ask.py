@@ -172,9 +172,7 @@ def simulate(
     campaign: CampaignId,
     at: Annotated[
         str,
-        typer.Option(
-            metavar="TIME", help="Instant of the call, as in 2026-12-25T10:00:00+01:00. Default: now."
-        ),
+        typer.Option(metavar="TIME", help="Time of the call, as in 2026-12-25T10:00:00+01:00. Default: now."),
     ] = "",
     call_type: CallTypeName = None,
     url: Url = "",

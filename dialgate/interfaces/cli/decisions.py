@@ -169,9 +169,7 @@ def log_search(
             callback=number_given,
         ),
     ] = "",
-    purpose: Annotated[
-        str, typer.Option(help="With --number: reason for the look-up, which is recorded.")
-    ] = "",
+    purpose: Annotated[str, typer.Option(help="With --number: reason for the look-up, for the record.")] = "",
     limit: Annotated[
         int, typer.Option(min=0, help="Maximum number of decisions to show, or 0 for all. --json shows all.")
     ] = 100,

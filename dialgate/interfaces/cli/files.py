@@ -28,7 +28,8 @@ Separator: TypeAlias = Annotated[str, typer.Option(help="Column separator. Defau
 Column: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="NAME|PLACE", help="Column of the number, by name or position from 1. Default: detected."
+        metavar="NAME|PLACE",
+        help="Column that holds the number, by name or by position, counting from 1. Default: detected.",
     ),
 ]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask to confirm the detected layout.")]

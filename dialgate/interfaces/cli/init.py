@@ -131,7 +131,10 @@ def _refuse_missing(draft: Draft) -> None:
 
 
 def _refuse_invalid(draft: Draft) -> list[str]:
-    """Return the warnings of `dialgate config check`. Raises `Failure` with every problem."""
+    """Return the warnings that `dialgate config check` would give.
+
+    If the draft is invalid, raises `Failure` listing every problem.
+    """
     try:
         return _check(draft, with_tls=True)
     except ConfigError as error:

@@ -31,7 +31,7 @@ def instant(text: str, option: str) -> Instant | None:
     except msgspec.ValidationError:
         raise Failure(
             "request.invalid",
-            "Write an instant with its UTC offset, as in 2026-11-24T10:00:00+01:00.",
+            "Write the time with its UTC offset, as in 2026-11-24T10:00:00+01:00.",
             field=option,
             status=MISUSE,
         ) from None

@@ -30,14 +30,16 @@ INSTANT_FORM, DAY_FORM = "As in 2026-11-24T10:00:00+01:00.", "As in 2026-11-24."
 ControllerId: TypeAlias = Annotated[
     str, typer.Option(help="The controller. Required only if the configuration has several.")
 ]
-Actor: TypeAlias = Annotated[str, typer.Option(envvar=ACTOR_VARIABLES, help="Your name, which is recorded.")]
+Actor: TypeAlias = Annotated[str, typer.Option(envvar=ACTOR_VARIABLES, help="Your name, for the record.")]
 Channel: TypeAlias = Annotated[
     str, typer.Option(help="Channel of the revocation, such as call, letter, web or pec.")
 ]
 Proof: TypeAlias = Annotated[
     str, typer.Option(help="Reference to the evidence: a file, a ticket, a recording.")
 ]
-Time: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help=f"Instant. {INSTANT_FORM} Default: now.")]
+Time: TypeAlias = Annotated[
+    str, typer.Option(metavar="TIME", help="Time, as in 2026-11-24T10:00:00+01:00. Default: now.")
+]
 
 
 def write(config: Path, act: Act[T]) -> T:
@@ -63,7 +65,7 @@ def instant(text: str) -> int:
     try:
         return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     except (ValueError, TypeError):  # TypeError: it has no offset
-        advice = "write an instant with its UTC offset, as in 2026-11-24T10:00:00+01:00"
+        advice = "write the time with its UTC offset, as in 2026-11-24T10:00:00+01:00"
         raise Failure("request.invalid", advice, field="at", status=MISUSE) from None
 
 

@@ -122,7 +122,7 @@ def reconcile_files(
     """Find the calls that bypassed the gate.
 
     A call bypassed the gate if it has no decision, if its number or caller ID differs from the decision, if its allow had expired,
-    or if an earlier call used its allow. With --trunk, calls that were originated at the trunk without the dialplan count too.
+    or if an earlier call used its allow. With --trunk, calls that were originated through the trunk without the dialplan count too.
     Exit 0: every call had an allow. 1: some had none.
 
     dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming dialgate-recall --timezone Europe/Rome
@@ -206,13 +206,13 @@ def _hints(report: Report, calls: list[Calls], trunks: Trunks, format_: Format) 
         )
     if format_ == "asterisk" and not trunks.names:
         hints.append(
-            "Without --trunk, every Dial counts, even to an extension, and calls originated at the trunk are missed. "
+            "Without --trunk, every Dial counts, even to an extension, and calls originated through the trunk are missed. "
             f"Channels in these files: {_listed(_channels(calls))}"
         )
     contexts = sum((file.seen.contexts for file in calls), Counter[str]())
     if contexts:
         hints.append(
-            "Calls at the trunk without a Dial were in these contexts: "
+            "Calls on the trunk without a Dial were in these contexts: "
             f"{_listed(contexts)}. If one of them receives incoming calls, name it with --incoming."
         )
     return hints

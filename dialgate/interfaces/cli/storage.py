@@ -50,7 +50,9 @@ def breach(
         str,
         typer.Option("--from", metavar="TIME", help="Start of the breach, as in 2026-11-24T10:00:00+01:00."),
     ],
-    until: Annotated[str, typer.Option("--to", metavar="TIME", help="First instant after the breach.")],
+    until: Annotated[
+        str, typer.Option("--to", metavar="TIME", help="End of the breach; this time itself is not included.")
+    ],
     key: Annotated[str, typer.Option(help="Name of the client whose key was stolen.")] = "",
     node: Annotated[str, typer.Option(help="Name of the node that was broken into.")] = "",
     out: Annotated[

@@ -68,7 +68,10 @@ class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "
 
 
 class Share(Struct, frozen=True):
-    """The data that one worker sends to another. `rows` are grouped by the controllers that a board must have to show them."""
+    """The data that one worker sends to another.
+
+    `rows` is keyed by controllers: a board shows these rows only if it covers all of those controllers.
+    """
 
     seconds: list[Second]
     rows: dict[View, list[Row]]
@@ -133,7 +136,7 @@ class Live:
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
         self._rows: dict[
             View, deque[Row]
-        ] = {}  # the keys are the controllers that a board must have; the newest row is last
+        ] = {}  # the keys are the controllers that a board must cover; the newest row is last
         self._workers: dict[int, WorkerData] = {}
         self._total: list[Second] = []
         self._ticked = asyncio.Event()
@@ -230,7 +233,10 @@ class Live:
                     self._add_row(request, answer, code, rfc3339(at))
 
     def _add_row(self, request: CallRequest, answer: Answer, code: str, at: str) -> None:
-        """Add a row. If the client does not have the campaign, only this client sees the row."""
+        """Add a row.
+
+        If the campaign is not one of the client's, only boards that cover all of the client's controllers show the row.
+        """
         line = self._app.config.line_of(request.call.campaign, request.client)
         owner = owner_of(line.controller.id if line else "", request.client.name)
         row = Row(

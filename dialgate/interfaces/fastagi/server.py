@@ -92,7 +92,7 @@ class FastAgi:
         return clients[remote]
 
     async def start(self, sockets: list[socket.socket] | None = None) -> int:
-        """Start to listen, and return the port. Raises `ConfigError` if that fails.
+        """Start listening and return the port. Raises `ConfigError` if that fails.
 
         `sockets`: the sockets to listen on instead of the configured address.
         """

@@ -50,7 +50,7 @@ Deny: Final = _form(
     "Deny",
     "deny",
     "The call must not be placed. `reason_class` says what to do next. Without a `decision_id` nothing was decided: ask again. "
-    "`not_before`: the instant from which the call may be permitted, if it is known.",
+    "`not_before`: the time from which the call may be permitted, if it is known.",
     ("reasons", "reason_class"),
     ("decision_id", "to", "from_", "not_before"),
     reason_class=ReasonClass,

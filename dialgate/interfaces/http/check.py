@@ -61,7 +61,7 @@ class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
 
 
 class SimulateRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
-    """A call to be simulated. `at`: the instant of the call (RFC 3339); the default is now."""
+    """A call to be simulated. `at`: the time of the call (RFC 3339); the default is now."""
 
     at: Annotated[datetime, Meta(tz=True)] | None = None
 

@@ -48,7 +48,7 @@ class Runner:
         return [listening.getsockname() for server in self._listening for listening in server.sockets]
 
     async def listen(self, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
-        """Start to listen on the host and port, or on `sockets`. TLS requires `sockets`. Raises `OSError`."""
+        """Start listening on the host and port, or on `sockets`. TLS requires `sockets`. Raises `OSError`."""
         await self._runner.setup()
         assert self._runner.server is not None
         note_beginnings(self._runner.server)

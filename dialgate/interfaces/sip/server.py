@@ -105,7 +105,7 @@ class SipServer:
     # ---- open and close ----------------------------------------------------------------------------------------------
 
     async def start(self, *, shared: bool = False) -> int:
-        """Start to listen, and return the port, which is the same for UDP and TCP. Raises `ConfigError` if that fails.
+        """Start listening and return the port, which is the same for UDP and TCP. Raises `ConfigError` if that fails.
 
         `shared`: share the port with other workers. The kernel sends all datagrams of an address to the same worker,
         so retransmissions reach the worker that has their transaction.

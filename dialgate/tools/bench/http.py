@@ -64,9 +64,9 @@ def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) ->
 
 
 def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
-    """Start both servers, measure them and return the rounds. `numbers` must yield `requests` numbers for each round.
+    """Start both servers, measure them and return the rounds.
 
-    A warm-up round precedes them and needs as many numbers, but is not returned.
+    `numbers` must yield `requests` numbers for each round and as many again for the warm-up round, whose result is discarded.
     """
     with servers.bare(EMPTY) as theirs, servers.gate(benched.config) as ours:
         results = [

@@ -81,7 +81,7 @@ async def test_why_shows_only_the_given_dates(asked: Asked) -> None:
         (("--until", "2026-11-25T00:00:00+01:00"), 0, asked.denied),
         (("--until", "2026-11-24T09:00:00+01:00"), 1, "on record for these dates"),
         (("--since", "2026-11-25T00:00:00+01:00"), 1, "on record for these dates"),
-        (("--since", "yesterday"), 2, "Write an instant with its UTC offset"),
+        (("--since", "yesterday"), 2, "Write the time with its UTC offset"),
     ):
         done = await asyncio.to_thread(asked.run, "why", LISTED, *WHY, *words)
         assert (done[0], response in done[1]) == (code, True), words
