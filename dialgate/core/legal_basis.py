@@ -284,11 +284,8 @@ def lacking(given: Consent, law: Binding) -> Consents | None:
 
 
 def _meets(given: Consent, section: Consents) -> bool:
-    if not section.requires:
-        return True
     stated: set[str] = {*given.states, given.form}
-    stated.update({"period"} if given.expires_at else ())
-    stated.update({"goods"} if given.goods else ())
+    stated.update(name for name, held in (("period", given.expires_at), ("goods", given.goods)) if held)
     return stated.issuperset(section.requires)
 
 
