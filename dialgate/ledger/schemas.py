@@ -344,8 +344,11 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
     profiling: bool
     third_party: bool
     double_opt_in: bool
+    form: ConsentForm | Literal[""]
+    states: tuple[Stated, ...]
     collected_at: Timestamp
     confirmed_at: OptionalTimestamp
+    renewed_at: OptionalTimestamp
     expires_at: OptionalTimestamp
     withdrawn_at: OptionalTimestamp
     voided_at: OptionalTimestamp

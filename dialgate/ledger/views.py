@@ -108,6 +108,8 @@ def _standing(consent: Consent, used: Instant, state: ConsentState) -> ConsentSt
         profiling=consent.profiling,
         third_party=consent.third_party,
         double_opt_in=consent.double_opt_in,
+        form=consent.form,
+        states=consent.states,
         last_used_at=local_time.rfc3339(used) if used else "",
         reason=state.reason,
         refused_for=state.refused_for,

@@ -35,10 +35,7 @@ _LEDGER: Final = Group(
     "The ledger",
     "Record and look up revocations, consents, contracts, call requests, wrong numbers and proofs of caller IDs.",
 )
-_LISTS: Final = Group(
-    "Call lists",
-    "Load and retire call lists, with the origin of their numbers.",
-)
+_LISTS: Final = Group("Call lists", "Load and retire call lists, with the origin of their numbers.")
 _CONSENT: Final = {
     "number": NUMBER,
     "id": "web-2026-000123",
@@ -67,8 +64,11 @@ _STANDING: Final = {
     "profiling": False,
     "third_party": False,
     "double_opt_in": True,
+    "form": "written",
+    "states": ["caller"],
     "collected_at": "2026-11-24T09:00:00.000Z",
     "confirmed_at": "2026-11-24T09:05:00.000Z",
+    "renewed_at": "",
     "expires_at": "",
     "withdrawn_at": "",
     "voided_at": "",
