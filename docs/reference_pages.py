@@ -29,7 +29,7 @@ from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
 from dialgate.config.validation_messages import PATTERNS, TYPES, choices
 from dialgate.config.webhook_targets import Webhook
-from dialgate.core import law
+from dialgate.core import law, law_sections
 from dialgate.core.reasons import REASON_CLASSES, REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.cli import main
@@ -89,8 +89,8 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
 # The same for the parts of a country's law that are not lists of sections.
 LAW_PARTS: tuple[tuple[str, type[Struct]], ...] = (
     ("`holidays`", law.HolidaySource),
-    ("A class of `caller_ids`", law.CallerIdClass),
-    ("`forbidden` of `caller_ids`", law.ForbiddenCallerIds),
+    ("A class of `caller_ids`", law_sections.CallerIdClass),
+    ("`forbidden` of `caller_ids`", law_sections.ForbiddenCallerIds),
 )
 
 _CLASSES = {
@@ -358,7 +358,7 @@ def country_file() -> str:
         if field.name in plain:
             continue
         kind = field.type.item_type.cls
-        own = keys(kind, skip=law.Section.__struct_fields__)
+        own = keys(kind, skip=law_sections.Section.__struct_fields__)
         lists.append(f"## `{field.encode_name}`\n\n{about(kind)}\n\n{own}".rstrip())
     lists += [f"## {title}\n\n{about(kind)}\n\n{keys(kind)}" for title, kind in LAW_PARTS]
     skipped = set(law.Law.__struct_fields__) - plain
@@ -377,7 +377,7 @@ Every other key is a list of sections, described below.
 
 ## Keys of every section
 
-{keys(law.Section)}
+{keys(law_sections.Section)}
 
 """ + "\n\n".join(lists)
 

@@ -8,7 +8,8 @@ from dialgate.config import yaml_file
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import local_time
-from dialgate.core.law import Binding, Hours, Law
+from dialgate.core.law import Binding, Law
+from dialgate.core.law_sections import Hours
 from dialgate.core.model import SECONDS_A_DAY, CallerId, Facts, Instant, Number
 
 # Pairs of registry and controller; the controller is empty for a full list.

@@ -19,7 +19,8 @@ from msgspec import Struct
 
 from dialgate.config.configuration import Config
 from dialgate.config.settings import Settings
-from dialgate.core.law import Law, LawError, parse_law
+from dialgate.core.law import Law, parse_law
+from dialgate.core.law_sections import LawError
 from dialgate.runtime.atomic_write import write_file
 
 

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from dialgate.config import yaml_file
 from dialgate.core import phone
-from dialgate.core.law import Law, LawError, parse_law
+from dialgate.core.law import Law, parse_law
 from dialgate.core.law_migration import modernise
+from dialgate.core.law_sections import LawError
 
 SHIPPED: Final = (
     Path(__file__).parents[1] / "resources/countries"

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from dialgate.core import legal_basis
-from dialgate.core.law import Finding, Law
+from dialgate.core.law import Law
+from dialgate.core.law_sections import Finding
 from dialgate.core.local_time import day_in
 from dialgate.core.model import (
     CallerId,

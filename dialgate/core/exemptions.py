@@ -12,7 +12,8 @@ from typing import TypeAlias
 from msgspec import structs
 
 from dialgate.core import legal_basis
-from dialgate.core.law import Binding, Exemption, Registry, Restriction
+from dialgate.core.law import Binding
+from dialgate.core.law_sections import Exemption, Registry, Restriction
 from dialgate.core.model import Facts, Outcome, Pass, Skip
 
 _GUARANTEED = frozenset({"manual", "preview"})

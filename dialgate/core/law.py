@@ -1,409 +1,52 @@
 """A country's law as data: the frozen, dated `Law` and its construction from plain data. Pure: reads no file.
 
-A law consists of lists of sections. A section has a `source`, the days on which it is in force, a `severity`, and a scope, such
-as `purposes` or `places`; an empty scope means all. A section applies if the call *may* be in its scope: a number of unknown place
-is bound by the sections of every place. Unknown keys are rejected, because a misspelt limit would not apply. Sectors, traits and
-places that the law does not list are rejected too, because a misspelt scope would match no call.
+A law consists of lists of sections (`law_sections`). Sectors, traits and places that the law does not list are rejected, because a
+misspelt scope would match no call.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import Any, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from dialgate.core import periods
 from dialgate.core.law_migration import modernise
+from dialgate.core.law_scope import Scope, local_days
+from dialgate.core.law_sections import (
+    AcceptedBasis,
+    CallerIds,
+    Consents,
+    Contracts,
+    Diallable,
+    Directories,
+    Finding,
+    ForeignIngress,
+    Frequency,
+    Hours,
+    LawError,
+    LegalBasis,
+    Lists,
+    Registry,
+    Relation,
+    Requests,
+    Rest,
+    Restriction,
+    Section,
+    SectorBan,
+    UniqueCallerIds,
+    Weekday,
+)
 from dialgate.core.model import (
     DAY,
-    SECONDS_A_DAY,
-    Callee,
-    CallType,
-    DialMode,
     Facts,
     Kind,
     Pass,
-    Purpose,
-    Severity,
     Skip,
 )
-from dialgate.core.periods import DayPeriod, Period, ShortPeriod, WorkingPeriod
-
-DayKind: TypeAlias = Literal["weekday", "saturday", "sunday", "holiday", "pre_holiday"]
-Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-Window: TypeAlias = tuple[int, int]
-# Findings of the rules that no key of a section defines.
-Finding: TypeAlias = Literal[
-    "incomplete", "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "wrong_number",
-    "origin",
-]  # fmt: skip
-
-
-# The exemptions that a section may name in `unless`. `exemptions.py` evaluates them.
-Exemption: TypeAlias = Literal[
-    "consent", "consent_after_listing", "contract", "running_contract", "own_customer_consent", "request", "own_request",
-    "relation", "appointment", "guaranteed_agent", "sistan",
-]  # fmt: skip
-
-
-# The legal bases that a law may accept. `relation`: one of the law's `relations` with the person. `interest`: a legitimate interest,
-# for which the campaign names its balancing test. `not_opposed`: no basis beyond the absence of an objection.
-AcceptedBasis: TypeAlias = Literal[
-    "directory", "consent", "contract", "request", "relation", "interest", "not_opposed"
-]
-
-
-class LawError(ValueError):
-    """The error for data that does not define a valid law. Each of `problems` names a key and its fault."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
-class Scope(NamedTuple):
-    """The properties of a call that select the sections of a law. Days are counted from 1970-01-01.
-
-    `first` and `last` are the day in the law's zone and the days where the person may be. They differ around midnight.
-    """
-
-    first: int
-    last: int
-    purpose: Purpose
-    call_type: CallType
-    sector: str
-    callee: Callee
-    profiling: bool
-    dial_mode: DialMode | Literal[""]
-    traits: tuple[str, ...]
-    kind: Kind
-    region: str
-    places: tuple[str, ...]
-
-    @classmethod
-    def of(cls, facts: Facts) -> "Scope":
-        campaign, controller, number = facts.campaign, facts.controller, facts.number
-        days = [facts.today.toordinal() - _EPOCH, *_local_days(facts)]
-        return cls(
-            min(days),
-            max(days),
-            campaign.purpose,
-            facts.call_type,
-            campaign.sector,
-            campaign.callee,
-            campaign.profiling,
-            campaign.dial_mode,
-            (*controller.adheres_to, *controller.traits),
-            number.kind,
-            number.region,
-            number.places,
-        )
-
-
-def _local_days(facts: Facts) -> Iterator[int]:
-    return (place.local(facts.at)[0] for place in facts.places)
-
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A dated rule of a country's law with its source. Every section has these keys."""
-
-    source: str
-    """Article of law or other source."""
-    starts: date = msgspec.field(name="from")
-    """First day in force, in the country's time zone or where the person is."""
-    ends: date | None = msgspec.field(name="until", default=None)
-    """Last day in force. Without it: no end."""
-    severity: Severity = "statute"
-    """Binding force of the section."""
-    purposes: tuple[Purpose, ...] = ()
-    """Only campaigns with these purposes. Empty: all."""
-    call_types: tuple[CallType, ...] = ()
-    """Only calls of these types. Empty: all."""
-    sectors: tuple[str, ...] = ()
-    """Only campaigns of these sectors, from the country's `sectors`. Empty: all."""
-    callees: tuple[Callee, ...] = ()
-    """Only calls to these kinds of people. Empty: all."""
-    traits: tuple[str, ...] = ()
-    """Only controllers with one of these traits, from the country's `traits`. Empty: all."""
-    not_traits: tuple[str, ...] = ()
-    """Only controllers without any of these traits."""
-    places: tuple[str, ...] = ()
-    """Only numbers that may be in these places, from the country's `regions`. Empty: all. A number whose place is not known may be in any place of its region."""
-    kinds: tuple[Kind, ...] = ()
-    """Only called numbers that may be of these classes: `fixed_or_mobile` may be `fixed` or `mobile`. Empty: all."""
-    dial_modes: tuple[DialMode, ...] = ()
-    """Only campaigns dialled in these ways, or whose `dial_mode` is not declared. Empty: all."""
-    cited_for: tuple[Finding, ...] = ()
-    """Findings whose denials cite this section's source and severity. If no section names a finding, its denials cite the same law as before this key existed, so that archived files replay to the same text."""
-    profiled: bool = False
-    """Only campaigns that select people by profiling."""
-
-    def binds(self, scope: Scope) -> bool:
-        """Return whether the section applies to a call, or may apply as far as the facts say."""
-        return (
-            self.starts.toordinal() - _EPOCH <= scope.last
-            and (self.ends is None or scope.first <= self.ends.toordinal() - _EPOCH)
-            and (not self.purposes or scope.purpose in self.purposes)
-            and (not self.call_types or scope.call_type in self.call_types)
-            and (not self.sectors or scope.sector in self.sectors)
-            and (not self.callees or scope.callee in self.callees)
-            and (not self.profiled or scope.profiling)
-            and (not self.traits or not _disjoint(self.traits, scope.traits))
-            and _disjoint(self.not_traits, scope.traits)
-            and (not self.places or any(_may_be_in(place, scope) for place in self.places))
-            and (not self.kinds or not _disjoint(self.kinds, _possible_kinds(scope.kind)))
-            and (not self.dial_modes or not scope.dial_mode or scope.dial_mode in self.dial_modes)
-        )
-
-    def surely_binds(self, scope: Scope) -> bool:
-        """Return whether a section that `binds` applies whatever the unknown properties of the call are."""
-        return (
-            self.starts.toordinal() - _EPOCH <= scope.first
-            and (self.ends is None or scope.last <= self.ends.toordinal() - _EPOCH)
-            and (
-                not self.places
-                or scope.region in self.places
-                or (bool(scope.places) and set(scope.places) <= set(self.places))
-            )
-            and (
-                not self.kinds
-                or scope.kind in self.kinds
-                or _possible_kinds(scope.kind) <= {*self.kinds, "fixed_or_mobile"}
-            )
-            and (not self.dial_modes or bool(scope.dial_mode))
-        )
-
-
-def _disjoint(some: Iterable[str], others: Iterable[str]) -> bool:
-    return set(some).isdisjoint(others)
-
-
-def _may_be_in(place: str, scope: Scope) -> bool:
-    if not scope.region or place == scope.region or place in scope.places:
-        return True
-    return not scope.places and place.startswith(f"{scope.region}-")
-
-
-def _possible_kinds(kind: Kind) -> frozenset[Kind]:
-    if kind == "unknown":
-        return _ALL_KINDS
-    return frozenset({kind, "fixed", "mobile"}) if kind == "fixed_or_mobile" else frozenset({kind})
-
-
-_Section = TypeVar("_Section", bound=Section)
-
-
-def cited(sections: Iterable[_Section], finding: Finding) -> _Section | None:
-    """Return the first of `sections` that is cited for `finding`."""
-    return next((section for section in sections if finding in section.cited_for), None)
-
-
-class Restriction(Section, frozen=True, kw_only=True):
-    """A section that denies calls, unless an exemption applies."""
-
-    unless: tuple[Exemption, ...] = ()
-    """Exemptions: the section does not bind a call to which one of them applies."""
-
-
-class Diallable(Restriction, frozen=True, kw_only=True):
-    """The classes of number that a campaign may call."""
-
-    allows: tuple[Kind, ...]
-    """The classes of number."""
-
-
-class LegalBasis(Section, frozen=True, kw_only=True):
-    """The accepted legal bases of calls. Only the first section in scope applies. Sections before it that may apply, because a property of the call is not known, narrow its bases."""
-
-    accepts: tuple[AcceptedBasis, ...]
-    """The accepted legal bases."""
-
-
-# What a law may require a consent to be or to state.
-Requirement: TypeAlias = Literal["period", "goods", "caller", "third_party", "timestamp", "written"]
-
-
-class Consents(Section, frozen=True, kw_only=True):
-    """The conditions under which a consent is a legal basis."""
-
-    max_age: Period | None = None
-    """Period for which a consent is valid after its collection, such as `730d` or `P2Y`. Without this key, a consent is valid until its own end."""
-    max_age_unstated: Period | None = None
-    """The same for a consent that states no period."""
-    renewal: Literal["none", "explicit"] = "none"
-    """`explicit`: the maximum age counts from the last express renewal on record. `none`: from the collection."""
-    requires: tuple[Requirement, ...] = ()
-    """What a consent must state or be. `period`: until when it holds. `goods`: what it is about. `caller`, `third_party`: who calls, and to whom it may be ceded. `timestamp`: date and time of its collection. `written`: it is in writing."""
-    void_by_enrolment: bool = False
-    """Whether a later enrolment with the registry voids the consent."""
-    separate: tuple[Literal["profiling", "third_party"], ...] = ()
-    """Uses that a consent covers only if it names them: calls selected by profiling, cession to a third party."""
-
-
-class Contracts(Section, frozen=True, kw_only=True):
-    """The validity of a contract as a legal basis."""
-
-    tail: DayPeriod | None = None
-    """Period after a contract's last day for which it is still a legal basis, such as `30d` or `P18M`. Without this key, it is none after its last day."""
-
-
-class Relation(Section, frozen=True, kw_only=True):
-    """A relation with the person that the legal basis or the exemption `relation` refers to. It counts only for calls that are surely in its scope."""
-
-    id: str
-    """Its name, which decisions record."""
-    since: Literal["contract_end", "purchase", "inquiry", "interaction"]
-    """What began it. `contract_end`: a contract, as long as it runs and then for the period `for`. `purchase`: the last purchase under a contract, or its first day. `inquiry`: the last call request. `interaction`: the last of these."""
-    lasts: DayPeriod | None = msgspec.field(name="for", default=None)
-    """Period for which it lasts, such as `P18M`. Without this key, only a contract in force is a relation."""
-    goods: Literal["same", "similar", "any"] = "same"
-    """What the call may be about. `same`: goods of the contract or request. `similar`: the contract's sector. `any`: anything."""
-
-
-class Requests(Section, frozen=True, kw_only=True):
-    """The validity of a call request as a legal basis."""
-
-    max_age: WorkingPeriod
-    """Validity from the time of the request, such as `30d`, `72h`, or `5wd`: until the end of the fifth working day after it. The request's own end applies if it is earlier."""
-
-
-class Registry(Restriction, frozen=True, kw_only=True):
-    """An opposition registry that must be consulted.
-
-    Of its exemptions, `consent` and `consent_after_listing` permit calls to a listed number, but the registry must still be consulted.
-    """
-
-    id: str
-    """Its name in the configuration and in registry answers."""
-    mode: Literal["answers", "full_list"]
-    """`answers`: it answers about submitted numbers. `full_list`: it publishes all listed numbers."""
-    validity: Period
-    """Period for which an answer is valid, such as `15d`, from the submission of the question or the version of the full list."""
-    counting: Literal["rolling", "earlier"] = "rolling"
-    """`rolling`: days of 24 hours. `earlier`: the period also ends at the same local time of day where the person may be, if that is earlier."""
-
-
-class Lists(Section, frozen=True, kw_only=True):
-    """Conditions on ceded call lists."""
-
-    ceded_void_by_enrolment: bool = False
-    """Whether enrolment with the registry voids the cession."""
-
-
-class Directories(Section, frozen=True, kw_only=True):
-    """Conditions on numbers from a public directory."""
-
-    stated_kinds: tuple[Kind, ...]
-    """Classes of number that count as directory entries only if the number's row in the list says so."""
-
-
-class SectorBan(Restriction, frozen=True, kw_only=True):
-    """A ban on calls in some sectors."""
-
-
-class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A class of caller IDs, defined by their prefix."""
-
-    name: str
-    """Name of the class."""
-    prefix: str
-    """The E.164 prefix."""
-    serves: tuple[Purpose, ...]
-    """The only purposes for which they may be used."""
-
-
-class ForbiddenCallerIds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Caller IDs that must not be used for any purpose."""
-
-    kinds: tuple[Kind, ...] = ()
-    """Classes of number."""
-    prefixes: tuple[str, ...] = ()
-    """E.164 prefixes."""
-
-
-class CallerIds(Restriction, frozen=True, kw_only=True):
-    """The caller IDs that may be presented."""
-
-    classes: tuple[CallerIdClass, ...]
-    """Reserved prefixes and their purposes."""
-    proof_validity: Period
-    """Period for which a call-back proof is valid, such as `30d`."""
-    short_codes: tuple[str, ...] = ()
-    """Permitted short codes."""
-    forbidden: ForbiddenCallerIds = ForbiddenCallerIds()
-    """Numbers that no campaign may present."""
-    required: tuple[str, ...] = ()
-    """Names of classes. A call must present a number of one of them."""
-    country: Literal["any", "own"] = "any"
-    """`own`: the caller ID must be a number of a region that the law covers."""
-    holder: Literal["any", "caller"] = "any"
-    """`caller`: the number must be allotted to whoever makes the calls, such as the call centre. Campaigns name such numbers in `held_caller_ids`."""
-    in_directory: bool = False
-    """Whether the number must be in the public directory. Campaigns name such numbers in `directory_caller_ids`."""
-
-
-class UniqueCallerIds(Restriction, frozen=True, kw_only=True):
-    """The requirement that no other controller presents the same caller ID."""
-
-
-class ForeignIngress(Restriction, frozen=True, kw_only=True):
-    """Caller IDs of this country that must not enter it from abroad."""
-
-    bars: tuple[Kind, ...]
-    """The classes of caller ID."""
-
-
-class Hours(Restriction, frozen=True, kw_only=True, dict=True):
-    """Permitted hours, in the called person's local time. No calls are permitted on a kind of day without windows. Without `pre_holiday`, the day before a holiday has its usual hours."""
-
-    weekday: tuple[str, ...] = ()
-    """Windows from Monday to Friday, as in `09:00-20:00`."""
-    saturday: tuple[str, ...] = ()
-    """Windows on Saturdays."""
-    sunday: tuple[str, ...] = ()
-    """Windows on Sundays."""
-    holiday: tuple[str, ...] = ()
-    """Windows on public holidays."""
-    pre_holiday: tuple[str, ...] | None = None
-    """Windows on the day before a public holiday."""
-    ring_seconds: Annotated[int, Meta(ge=0, le=300)] = 0
-    """Seconds from the decision until the telephone rings. The window must still be open then."""
-
-    @cached_property
-    def windows(self) -> dict[DayKind, tuple[Window, ...]]:
-        """Return the windows in seconds of the day; the end is exclusive."""
-        return {
-            "weekday": _windows(self.weekday),
-            "saturday": _windows(self.saturday),
-            "sunday": _windows(self.sunday),
-            "holiday": _windows(self.holiday),
-            **({} if self.pre_holiday is None else {"pre_holiday": _windows(self.pre_holiday)}),
-        }
-
-
-class Frequency(Restriction, frozen=True, kw_only=True):
-    """A limit on calls to one person, over all campaigns and call centres of the controller."""
-
-    limit: Annotated[int, Meta(ge=1)]
-    """Maximum number of calls."""
-    per: ShortPeriod
-    """The period in which calls are counted, such as `30d` or `8h`."""
-    counting: Literal["calendar", "rolling"]
-    """`calendar`: the person's local days, including today. `rolling`: hours, or days of 24 hours."""
-    counts: Literal["attempts", "answered"]
-    """What counts as a call."""
-
-
-class Rest(Restriction, frozen=True, kw_only=True):
-    """The rest period after a silent or abandoned call."""
-
-    lasts: ShortPeriod = msgspec.field(name="for")
-    """How long no call is permitted: whole days after that of the call, such as `5d`, or hours, such as `72h`."""
-    until_answered: tuple[CallType, ...] = ()
-    """Call types permitted after these days, until a later call is answered. Empty: any."""
 
 
 class HolidaySource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -501,7 +144,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
         key = (
             facts.today, campaign.purpose, facts.call_type, campaign.sector, campaign.callee, campaign.profiling,
             campaign.dial_mode, controller.adheres_to, controller.traits, number.kind, number.region, number.places,
-            None if len(places) == 1 and places[0].zone == self.zone else tuple(_local_days(facts)),
+            None if len(places) == 1 and places[0].zone == self.zone else tuple(local_days(facts)),
         )  # fmt: skip
         binding = self._bindings.get(key)
         if binding is None:
@@ -575,8 +218,6 @@ SECTIONS = tuple(
 )
 # Kinds of section of which only the first that applies counts. Of other kinds, all count.
 FIRST_APPLIES = frozenset({"legal_basis", "contracts"})
-_EPOCH = date(1970, 1, 1).toordinal()
-_ALL_KINDS: frozenset[Kind] = frozenset(get_args(Kind))
 # For each list of sections, the findings whose denials can cite a section of it.
 _CITABLE: dict[str, frozenset[Finding]] = {
     "consents": frozenset(get_args(Finding)) - {"origin"},
@@ -585,23 +226,6 @@ _CITABLE: dict[str, frozenset[Finding]] = {
 _CLOCKS_KNOWN = 31  # facts contain the clock changes of this many past days
 _MEMORY = 4_096
 _PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
-_WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
-
-
-def _windows(texts: tuple[str, ...]) -> tuple[Window, ...]:
-    return tuple(_window(text) for text in texts)
-
-
-def _window(text: str) -> Window:
-    match = _WINDOW.fullmatch(text)
-    if match is None:
-        raise LawError(f"hours: {text!r} is not a time window; write it as 09:00-20:00")
-    first, last = (
-        int(hours) * 3600 + int(minutes) * 60 for hours, minutes in (match.group(1, 2), match.group(3, 4))
-    )
-    if not first < last <= SECONDS_A_DAY:
-        raise LawError(f"hours: {text!r} must begin before it ends, and end by 24:00")
-    return first, last
 
 
 def parse_law(data: Any) -> Law:

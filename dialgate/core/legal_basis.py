@@ -1,8 +1,7 @@
 """The legal basis of a call: a call request, a contract, a consent or a directory entry. All functions are pure.
 
-This module is not a rule itself, because several rules use it and must get the same result. A basis that the law does not
-accept for a call has no effect and grants no exemption. For speed, functions first check whether anything is recorded:
-for most people nothing is.
+Several rules use it and must get the same result. A basis that the law does not accept for a call has no effect and grants no
+exemption. For speed, functions first check whether anything is recorded, because for most people nothing is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,8 @@ from datetime import date
 from typing import Literal
 
 from dialgate.core import periods
-from dialgate.core.law import Binding, Consents, Finding, Relation
+from dialgate.core.law import Binding
+from dialgate.core.law_sections import Consents, Finding, Relation
 from dialgate.core.model import (
     DAY,
     HOUR,

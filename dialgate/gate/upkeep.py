@@ -17,7 +17,7 @@ from dialgate.config import url_secrets
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.core import periods
 from dialgate.core.faults import Unavailable
-from dialgate.core.law import Registry
+from dialgate.core.law_sections import Registry
 from dialgate.core.model import HOUR, MINUTE, SECOND, Instant
 from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.decision_log.archive import Background

@@ -87,10 +87,7 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """The ground on which a revocation is lifted.
-
-    `controller` is the controller of the new consent, if the revocation binds every controller.
-    """
+    """The ground on which a revocation is lifted. `controller`: that of the new consent, if the revocation binds every controller."""
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -268,8 +265,8 @@ class ListRequest(Request, frozen=True, kw_only=True):
 class Receipt(Struct, frozen=True, omit_defaults=True):
     """The acknowledgement of ledger entry `seq`, which applies to every decision made after `at`.
 
-    `note` says why no call can rely on the entry yet. It is absent if calls can rely on the entry, or if the entry is not a legal
-    basis.
+    `note` says why no call can rely on the entry yet. It is absent if calls can rely on the entry, or if the entry is not a
+    legal basis.
     """
 
     seq: int
@@ -331,9 +328,9 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
 class ConsentStanding(Struct, frozen=True, kw_only=True):
     """The current state of a consent.
 
-    `proved`: an artefact and its hash are recorded. Instants are empty if the event has not happened. `last_used_at`:
-    the last allowed call that relied on the consent. `reason`: why a call that relies on it would be denied now.
-    `refused_for`: those campaigns in its scope that are denied for another reason, although the consent is valid.
+    `proved`: an artefact and its hash are recorded. Instants are empty if the event has not happened. `last_used_at`: the last
+    allowed call that relied on the consent. `reason`: why a call that relies on it would be denied now. `refused_for`: those
+    campaigns in its scope that are denied for another reason, although the consent is valid.
     """
 
     id: str
@@ -377,8 +374,8 @@ class RetiredList(ListInfo, frozen=True, kw_only=True):
 class ListReport(Struct, frozen=True, kw_only=True):
     """The result of loading a list. `in_force` says where it is used, and from when.
 
-    `unstated` counts accepted numbers, such as mobiles, whose row must state the basis `directory` but does
-    not. The list permits no calls to these numbers.
+    `unstated` counts accepted numbers, such as mobiles, whose row must state the basis `directory` but does not. The list
+    permits no calls to these numbers.
     """
 
     info: ListInfo = field(name="list")

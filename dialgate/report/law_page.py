@@ -11,7 +11,8 @@ from typing import Any, Final, Literal
 from msgspec import Struct, structs
 
 from dialgate.core import periods
-from dialgate.core.law import SECTIONS, Hours, Law, Section
+from dialgate.core.law import SECTIONS, Law
+from dialgate.core.law_sections import Hours, Section
 
 _ONE_DAY: Final = timedelta(days=1)
 _SUBJECTS: Final = {

@@ -25,7 +25,8 @@ from dialgate.config.configuration import ConfigError
 from dialgate.config.controllers import ControllerFile, Line, build_lines
 from dialgate.config.countries import SHIPPED, convert_law
 from dialgate.core import periods
-from dialgate.core.law import Law, Registry
+from dialgate.core.law import Law
+from dialgate.core.law_sections import Registry
 from dialgate.core.local_time import day_in
 from dialgate.core.model import HOUR, SECOND, Basis, Callee, CallType, Instant, Purpose
 from dialgate.runtime.atomic_write import sync_folder, write_file

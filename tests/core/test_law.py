@@ -12,7 +12,9 @@ from msgspec.structs import replace
 
 from dialgate.core import law as law_module
 from dialgate.core.decision import decide
-from dialgate.core.law import SECTIONS, Law, LawError, Scope, Section, parse_law
+from dialgate.core.law import SECTIONS, Law, parse_law
+from dialgate.core.law_scope import Scope
+from dialgate.core.law_sections import LawError, Section
 from dialgate.core.model import CallerId, Campaign, Controller, Facts, Kind, Number, Place
 from tests.support.casebook import Case, Wanted, facts_of, instant, law_data, law_of
 

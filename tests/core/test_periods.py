@@ -80,3 +80,19 @@ def test_working_days_end_where_they_end_first() -> None:
 )
 def test_a_period_in_words(period: str, words: str) -> None:
     assert periods.in_words(period) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "is_period"),
+    [
+        ("72h", True),
+        ("5wd", True),
+        ("P18M", True),
+        ("0d", False),
+        ("P1D", False),
+        ("30 d", False),
+        ("", False),
+    ],
+)
+def test_a_period_is_told_from_other_text(text: str, *, is_period: bool) -> None:
+    assert periods.is_period(text) is is_period

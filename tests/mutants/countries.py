@@ -24,7 +24,9 @@ from msgspec import Struct
 from dialgate.core import local_time, periods
 from dialgate.core.decision import decide
 from dialgate.core.exemptions import lift
-from dialgate.core.law import FIRST_APPLIES, SECTIONS, Binding, Law, LawError, Scope, Section, parse_law
+from dialgate.core.law import FIRST_APPLIES, SECTIONS, Binding, Law, parse_law
+from dialgate.core.law_scope import Scope
+from dialgate.core.law_sections import LawError, Section
 from dialgate.core.model import CallType, Decision, Facts, Purpose
 from dialgate.core.rules import RULES
 from tests.mutants import survivors

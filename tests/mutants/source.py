@@ -36,11 +36,13 @@ GROUPS = (
     Group(
         (
             "dialgate/core/rules/*.py",
-            "dialgate/core/law.py",
+            "dialgate/core/exemptions.py",
+            "dialgate/core/law*.py",
+            "dialgate/core/periods.py",
             "dialgate/core/decision.py",
             "dialgate/core/legal_basis.py",
         ),
-        (*_CASES, "core/test_entry_into_force"),
+        (*_CASES, "core/test_entry_into_force", "core/test_periods", "core/test_vocabulary"),
     ),
     Group(("dialgate/gate/caller_ids.py",), ("gate/test_caller_ids",)),
     Group(("dialgate/native/fallback.py",), ("native/test_primitives",)),

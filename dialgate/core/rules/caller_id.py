@@ -8,7 +8,8 @@ energy sellers call from a number that identifies them alone.
 """
 
 from dialgate.core import periods
-from dialgate.core.law import Binding, CallerIdClass, CallerIds
+from dialgate.core.law import Binding
+from dialgate.core.law_sections import CallerIdClass, CallerIds
 from dialgate.core.model import Deny, Facts, Outcome, Pass, Skip
 
 

@@ -6,7 +6,8 @@ to that professional through its own interfaces, (b) to own customers who gave s
 lies with the professional.
 """
 
-from dialgate.core.law import Binding, SectorBan
+from dialgate.core.law import Binding
+from dialgate.core.law_sections import SectorBan
 from dialgate.core.model import Deny, Facts, Outcome, Pass, Skip
 
 

@@ -6,7 +6,8 @@ controller must be able to demonstrate it. GDPR art. 6(1)(b): calls about the co
 """
 
 from dialgate.core import legal_basis
-from dialgate.core.law import Binding, Finding, LegalBasis, Section, cited
+from dialgate.core.law import Binding
+from dialgate.core.law_sections import Finding, LegalBasis, Section, cited
 from dialgate.core.model import Consent, Deny, Facts, Outcome, Pass
 
 _TEXTS = {

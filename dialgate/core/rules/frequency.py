@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from dialgate.core import periods
 from dialgate.core.abandonment import open_silence
-from dialgate.core.law import Binding, Frequency, Rest
+from dialgate.core.law import Binding
+from dialgate.core.law_sections import Frequency, Rest
 from dialgate.core.model import DAY, HOUR, Attempt, Deny, Facts, Instant, Outcome, Pass, Place
 
 _UTC = Place(zone="UTC", offset=0)

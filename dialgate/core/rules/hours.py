@@ -8,7 +8,8 @@ be open in every time zone the number may be in, at the moment of decision and w
 import calendar
 from datetime import date, timedelta
 
-from dialgate.core.law import Binding, DayKind, Hours
+from dialgate.core.law import Binding
+from dialgate.core.law_sections import DayKind, Hours
 from dialgate.core.model import DAY, Deny, Facts, Instant, Outcome, Pass, Place, Skip
 
 _HORIZON_DAYS = 14

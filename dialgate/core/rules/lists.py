@@ -6,7 +6,8 @@ at every cession the people concerned are informed who receives their data.
 """
 
 from dialgate.core import legal_basis
-from dialgate.core.law import Binding, Lists, cited
+from dialgate.core.law import Binding
+from dialgate.core.law_sections import Lists, cited
 from dialgate.core.model import Deny, Facts, Outcome, Pass
 
 

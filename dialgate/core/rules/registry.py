@@ -10,7 +10,8 @@ collected after a consultation that answered *enrolled* is proved to be later.
 import math
 
 from dialgate.core import legal_basis, periods
-from dialgate.core.law import Binding, Registry
+from dialgate.core.law import Binding
+from dialgate.core.law_sections import Registry
 from dialgate.core.model import DAY, SECOND, Deny, Facts, Instant, Outcome, Pass, Place, RegistryAnswer, Skip
 
 

@@ -11,7 +11,8 @@ import yaml
 
 from dialgate.audit import replay as replaying
 from dialgate.audit.replay import Replay
-from dialgate.core.law import Law, LawError, parse_law
+from dialgate.core.law import Law, parse_law
+from dialgate.core.law_sections import LawError
 from dialgate.core.model import OutcomeRecord
 from dialgate.decision_log import span
 from dialgate.decision_log.records import Reader, Record

@@ -9,7 +9,8 @@ from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import periods
-from dialgate.core.law import CallerIds, Law
+from dialgate.core.law import Law
+from dialgate.core.law_sections import CallerIds
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Campaign, Instant
 from dialgate.store import CallerIdProof

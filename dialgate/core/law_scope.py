@@ -1,0 +1,66 @@
+"""The properties of a call that select the sections of a law, with what is unknown about them."""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Final, Literal, NamedTuple, get_args
+
+from dialgate.core.model import Callee, CallType, DialMode, Facts, Kind, Purpose
+
+EPOCH: Final = date(1970, 1, 1).toordinal()
+_ALL_KINDS: Final[frozenset[Kind]] = frozenset(get_args(Kind))
+
+
+class Scope(NamedTuple):
+    """The properties of a call that select the sections of a law. Days are counted from 1970-01-01.
+
+    `first` and `last` are the day in the law's zone and the days where the person may be. They differ around midnight.
+    """
+
+    first: int
+    last: int
+    purpose: Purpose
+    call_type: CallType
+    sector: str
+    callee: Callee
+    profiling: bool
+    dial_mode: DialMode | Literal[""]
+    traits: tuple[str, ...]
+    kind: Kind
+    region: str
+    places: tuple[str, ...]
+
+    @classmethod
+    def of(cls, facts: Facts) -> "Scope":
+        campaign, controller, number = facts.campaign, facts.controller, facts.number
+        days = [facts.today.toordinal() - EPOCH, *local_days(facts)]
+        return cls(
+            min(days),
+            max(days),
+            campaign.purpose,
+            facts.call_type,
+            campaign.sector,
+            campaign.callee,
+            campaign.profiling,
+            campaign.dial_mode,
+            (*controller.adheres_to, *controller.traits),
+            number.kind,
+            number.region,
+            number.places,
+        )
+
+    def may_be_in(self, place: str) -> bool:
+        """Return whether the called person may be in a region or subdivision."""
+        if not self.region or place == self.region or place in self.places:
+            return True
+        return not self.places and place.startswith(f"{self.region}-")
+
+    def possible_kinds(self) -> frozenset[Kind]:
+        if self.kind == "unknown":
+            return _ALL_KINDS
+        kinds = frozenset({self.kind})
+        return kinds | {"fixed", "mobile"} if self.kind == "fixed_or_mobile" else kinds
+
+
+def local_days(facts: Facts) -> Iterator[int]:
+    """Yield the day in each place where the called person may be."""
+    return (place.local(facts.at)[0] for place in facts.places)
