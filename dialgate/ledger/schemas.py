@@ -148,7 +148,7 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
         bool, about("The consent has no effect until it is confirmed (double opt-in).")
     ] = False
     form: Annotated[
-        ConsentForm | Literal[""], about("`written` on paper or by electronic means, or `oral`.")
+        Literal["", "oral", "written"], about("`written` on paper or by electronic means, or `oral`.")
     ] = ""
     states: Annotated[
         tuple[Stated, ...],

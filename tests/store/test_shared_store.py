@@ -149,7 +149,7 @@ async def test_a_retry_at_another_gate_gets_the_same_decision(gates: list[App]) 
 
 
 async def test_the_durable_position_of_a_log_is_not_stored_after_every_batch(gates: list[App]) -> None:
-    """Each commit stores it as well. The bound on the round trips holds on a machine of any speed."""
+    """Each commit stores it as well. The bound holds on a machine of any speed; one write may be scheduled before."""
     name = gates[0].config.settings.store.name if gates[0].config.settings.store else ""
     socket = redis_servers.alone().rpartition("@")[2]
     async with Redis(unix_socket_path=socket) as client, client.monitor() as monitor:
@@ -157,7 +157,7 @@ async def test_the_durable_position_of_a_log_is_not_stored_after_every_batch(gat
         begun = loop.time()
         for place in range(20):
             await ask(gates[0], f"call {place}")
-        most = (loop.time() - begun) / NOTE_SECONDS + 1
+        most = (loop.time() - begun) / NOTE_SECONDS + 2
         await client.set(f"{{{name}}}:none", "end")
         stored = 0
         while not (command := (await monitor.next_command()))["command"].endswith(":none end"):

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from dialgate.core.reasons import REASONS
 from dialgate.interfaces.cli import main
-from dialgate.tools.demo import FAULTS, DemoError, DemoOptions, build
+from dialgate.tools.demo import NOT_SHOWN, DemoError, DemoOptions, build
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.prometheus_server import MACHINE, exporter, prometheus
@@ -101,7 +101,7 @@ async def test_demo_shows_every_reason_and_fires_no_alert(tmp_path: Path) -> Non
             fired = await watcher.fired()
             counted = await watcher.query("sum(max_over_time(dialgate_decisions_total[1d])) > 500")
     assert summary["missing"] == []
-    assert set(summary["reasons"]) == REASONS.keys() - FAULTS
+    assert set(summary["reasons"]) == REASONS.keys() - NOT_SHOWN
     assert summary["errors"] == 0
     assert counted
     assert fired - (MACHINE if QUICK else set()) <= (

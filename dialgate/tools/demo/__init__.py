@@ -3,7 +3,7 @@
 No real call is placed. The demonstration uses the operator's commands, and the Python client for dialers.
 """
 
-from dialgate.tools.demo.traffic import FAULTS, DemoFigures, drive
+from dialgate.tools.demo.traffic import NOT_SHOWN, DemoFigures, drive
 from dialgate.tools.demo.world import Demo, DemoError, DemoOptions, build, console_of
 
-__all__ = ["FAULTS", "Demo", "DemoError", "DemoFigures", "DemoOptions", "build", "console_of", "drive"]
+__all__ = ["NOT_SHOWN", "Demo", "DemoError", "DemoFigures", "DemoOptions", "build", "console_of", "drive"]

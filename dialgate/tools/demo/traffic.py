@@ -21,7 +21,13 @@ from dialgate.core.reasons import REASONS
 from dialgate.tools.demo.world import ACME, BETA, RECALLED, STATISTICS, Demo
 
 # Reason codes of a broken gate, which the demonstration does not show.
-FAULTS: Final = frozenset({"gate.unavailable", "gate.rule_error"})
+# Faults of the gate, and reasons that the law of Italy does not give.
+NOT_SHOWN: Final = frozenset(
+    {
+        "gate.unavailable", "gate.rule_error",
+        "law.draft", "caller_id.wrong_country", "caller_id.not_callers", "consent.incomplete",
+    }
+)  # fmt: skip
 _ABROAD: Final = "+390844999999"
 # Data-subject requests: kind, controller, age in days. Neither is overdue.
 _ASKED: Final = (("access", "acme", 3), ("erasure", "beta", 19))
@@ -42,7 +48,7 @@ class DemoFigures(Struct):
 
     @property
     def missing(self) -> list[str]:
-        return [code for code in REASONS if code not in self.reasons and code not in FAULTS]
+        return [code for code in REASONS if code not in self.reasons and code not in NOT_SHOWN]
 
 
 class Kind(Struct, frozen=True):
