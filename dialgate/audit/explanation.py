@@ -10,6 +10,7 @@ from dialgate import texts
 from dialgate.audit.number_history import FoundDecision
 from dialgate.core import local_time
 from dialgate.core.model import (
+    EPOCH,
     RESULT_RANK,
     Deny,
     Instant,
@@ -25,7 +26,6 @@ from dialgate.core.text_formats import DayOrTimestamp, OptionalTimestamp, Timest
 from dialgate.decision_log.records import Record
 from dialgate.texts import Language, Texts
 
-_EPOCH = date(1970, 1, 1).toordinal()
 _UTC = Place(zone="UTC", offset=0)
 
 
@@ -277,7 +277,7 @@ class _Narrator:
         )
 
     def _day(self, at: Instant) -> str:
-        return self._date(date.fromordinal(_EPOCH + self._place.local(at)[0]))
+        return self._date(date.fromordinal(EPOCH + self._place.local(at)[0]))
 
     def _time(self, at: Instant) -> str:
         second = self._place.local(at)[1]

@@ -52,7 +52,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     balancing: str = ""
     """Reference of the test that weighed a legitimate interest in these calls. Without it, such an interest is no legal basis."""
     held_caller_ids: tuple[str, ...] = ()
-    """Those of `caller_ids` that are allotted to whoever makes the calls, such as the call centre, and not to its principal."""
+    """Those of `caller_ids` that are allotted to the company that makes the calls, such as a call centre, and not to the controller."""
     directory_caller_ids: tuple[str, ...] = ()
     """Those of `caller_ids` that the public directory lists."""
 

@@ -7,14 +7,14 @@ of registries, `consent` and `consent_after_listing`, depend on the registry's a
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import structs
 
 from dialgate.core import legal_basis
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Exemption, Registry, Restriction
-from dialgate.core.model import Facts, Outcome, Pass, Skip
+from dialgate.core.model import CallRequest, Facts, Outcome, Pass, Skip
 
 _GUARANTEED = frozenset({"manual", "preview"})
 
@@ -26,18 +26,14 @@ def lift(facts: Facts, law: Binding) -> Binding:
     if not _has_ground(facts):
         return law
     lifted: dict[str, tuple[Pass | Skip, ...]] = {}
+    kept: dict[str, Any] = {}
     for name in law.conditional:
-        for section in getattr(law, name):
-            reason = _exempt(section, facts, law)
-            if reason is not None:
-                lifted[name] = (*lifted.get(name, ()), reason)
-    if not lifted:
-        return law
-    kept = {
-        name: tuple(section for section in getattr(law, name) if _exempt(section, facts, law) is None)
-        for name in lifted
-    }
-    return structs.replace(law, lifted=lifted, **kept)
+        found = [(section, _exempt(section, facts, law)) for section in getattr(law, name)]
+        reasons = tuple(reason for _, reason in found if reason is not None)
+        if reasons:
+            lifted[name] = reasons
+            kept[name] = tuple(section for section, reason in found if reason is None)
+    return structs.replace(law, lifted=lifted, **kept) if lifted else law
 
 
 def _has_ground(facts: Facts) -> bool:
@@ -98,17 +94,15 @@ def _own_customer_consent(section: Restriction, facts: Facts, law: Binding) -> P
 
 def _request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
     request = legal_basis.request(facts, law)
-    return (
-        None
-        if request is None
-        else Pass(f"request:{request.id}", legal_basis.request_ends(request, facts, law))
-    )
+    return None if request is None else _until_its_end(request, facts, law)
 
 
 def _own_request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
     request = legal_basis.request(facts, law)
-    if request is None or not request.own_interface:
-        return None
+    return _until_its_end(request, facts, law) if request is not None and request.own_interface else None
+
+
+def _until_its_end(request: CallRequest, facts: Facts, law: Binding) -> Pass:
     return Pass(f"request:{request.id}", legal_basis.request_ends(request, facts, law))
 
 

@@ -69,11 +69,8 @@ def _registry_exemptions(registry: dict[str, Any]) -> None:
     unless = [
         name
         for name in ("sistan", "request", "contract")
-        if registry.get(f"{name}_exempts") is True and registry.pop(f"{name}_exempts")
+        if isinstance(registry.get(f"{name}_exempts"), bool) and registry.pop(f"{name}_exempts")
     ]
-    for name in ("sistan", "request", "contract"):
-        if registry.get(f"{name}_exempts") is False:
-            del registry[f"{name}_exempts"]
     consent = {"never": [], "after_listing": ["consent_after_listing"], "always": ["consent"]}
     if registry.get("consent") in ("never", "after_listing", "always"):
         unless += consent[registry.pop("consent")]

@@ -1,12 +1,10 @@
 """The properties of a call that select the sections of a law, with what is unknown about them."""
 
 from collections.abc import Iterator
-from datetime import date
 from typing import Final, Literal, NamedTuple, get_args
 
-from dialgate.core.model import Callee, CallType, DialMode, Facts, Kind, Purpose
+from dialgate.core.model import EPOCH, Callee, CallType, DialMode, Facts, Kind, Purpose
 
-EPOCH: Final = date(1970, 1, 1).toordinal()
 _ALL_KINDS: Final[frozenset[Kind]] = frozenset(get_args(Kind))
 
 

@@ -13,8 +13,9 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from dialgate.core.law_scope import EPOCH, Scope
+from dialgate.core.law_scope import Scope
 from dialgate.core.model import (
+    EPOCH,
     SECONDS_A_DAY,
     Callee,
     CallType,
@@ -25,7 +26,6 @@ from dialgate.core.model import (
 )
 from dialgate.core.periods import DayPeriod, Period, ShortPeriod, WorkingPeriod
 
-Days: TypeAlias = Annotated[int, Meta(ge=1, le=3660)]
 DayKind: TypeAlias = Literal["weekday", "saturday", "sunday", "holiday", "pre_holiday"]
 Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Window: TypeAlias = tuple[int, int]

@@ -13,6 +13,7 @@ from dialgate.core.law import Binding
 from dialgate.core.law_sections import Consents, Finding, Relation
 from dialgate.core.model import (
     DAY,
+    EPOCH,
     HOUR,
     CallRequest,
     Consent,
@@ -29,8 +30,6 @@ UNREACHED = frozenset({"not_dialled", "no_answer", "busy"})
 # D.P.R. 26/2022 art. 1 c. 1 d) and L. 5/2018 are about offers. A call about a contract, or about a debt under it, is not
 # an offer and needs no consent.
 ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
-
-_EPOCH = date(1970, 1, 1).toordinal()
 
 
 def request(facts: Facts, law: Binding) -> CallRequest | None:
@@ -128,7 +127,7 @@ def _is_concluded_after(deal: Contract, at: Instant, facts: Facts) -> bool:
 
     The contract's first day alone is not enough: an energy or telephony contract may begin months after it is recorded.
     """
-    begins_later = deal.starts.toordinal() - _EPOCH > _day(at, facts)
+    begins_later = deal.starts.toordinal() - EPOCH > _day(at, facts)
     return begins_later and (not deal.entered_at or deal.entered_at > at)
 
 
@@ -357,7 +356,7 @@ def _lasts(section: Relation, day: date | None, facts: Facts) -> bool:
 def _first_day(at: Instant, facts: Facts) -> date:
     """Return the earliest possible local day of `at`, because the UTC offset may have been an hour smaller then."""
     days = [place.local(at - HOUR)[0] for place in facts.places]
-    return date.fromordinal(_EPOCH + min(days, default=at // DAY - 1))
+    return date.fromordinal(EPOCH + min(days, default=at // DAY - 1))
 
 
 def opposition_only(facts: Facts, law: Binding) -> str:

@@ -19,6 +19,7 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 SECONDS_A_DAY = 86_400
+EPOCH = date(1970, 1, 1).toordinal()  # days are counted from it
 
 CallType: TypeAlias = Literal["agent", "automated", "ai_voice"]
 Purpose: TypeAlias = Literal[

@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 from msgspec import Meta
 
-from dialgate.core.model import DAY, HOUR, SECOND, Instant, Place
+from dialgate.core.model import DAY, EPOCH, HOUR, SECOND, Instant, Place
 
 Period: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|P[1-9]\d{0,2}[MY])$")]
 DayPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}d|P[1-9]\d{0,2}[MY])$")]
@@ -23,7 +23,6 @@ WorkingPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|[1-9
 _PERIOD = re.compile(r"[1-9]\d{0,3}(h|d|wd)|P[1-9]\d{0,2}[MY]")
 _UNITS = {"h": "hours", "d": "days", "wd": "working days", "M": "months", "Y": "years"}
 _MONTHS = 12
-_EPOCH = date(1970, 1, 1).toordinal()
 _UTC = Place(zone="UTC", offset=0)
 
 
@@ -98,6 +97,6 @@ def _working_end(at: Instant, place: Place, count: int, weekdays: Collection[int
     day = place.local(at)[0]
     while count:
         day += 1
-        date_ = date.fromordinal(_EPOCH + day)
+        date_ = date.fromordinal(EPOCH + day)
         count -= date_.weekday() in weekdays and date_ not in place.holidays
     return place.instant(day + 1, 0)

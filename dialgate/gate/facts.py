@@ -17,6 +17,7 @@ from dialgate.config.controllers import Line
 from dialgate.core import local_time, phone
 from dialgate.core.law import Law
 from dialgate.core.model import (
+    EPOCH,
     STRICTNESS,
     Call,
     CallerId,
@@ -40,7 +41,6 @@ from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot
 from dialgate.store import CallerIdProof, CallList
 
-_EPOCH = date(1970, 1, 1).toordinal()
 _REMEMBERED = 10_000
 _RAW_LENGTH = 64
 _log = structlog.get_logger(__name__)
@@ -306,7 +306,7 @@ class Gatherer:
             place = local_time.place(zone, law.holidays, at)
             number, _ = place.local(at)
             start, end = place.instant(number, 0), place.instant(number + 1, 0)
-            day = self._days[key] = _LocalDay(start, end, date.fromordinal(_EPOCH + number), place)
+            day = self._days[key] = _LocalDay(start, end, date.fromordinal(EPOCH + number), place)
         return day
 
     def presentation(self, question: Question) -> Presentation:

@@ -83,8 +83,8 @@ class Pulse:
 class Upkeep:
     """The upkeep of one gate.
 
-    `problems` has a text for each component that fails; the gate is ready while there are none. `gatherer` holds the sources of facts in
-    use; the gate replaces it when the configuration changes. `chain` is the folder of the log. `lacking` holds the files of recorded
+    `problems` has a text for each component that fails; the gate is ready while `problems` is empty. `gatherer` holds the sources of
+    facts in use; the gate replaces it when the configuration changes. `chain` is the folder of the log. `lacking` holds the files of recorded
     call lists that are missing or damaged on this node; None while the store is unavailable.
     """
 
@@ -376,7 +376,6 @@ def _behind(folder: Path, minutes: float, now: Instant) -> str:
     """Return a problem message if this node's copy has not been compared with the published files for too long, otherwise "".
 
     `minutes` is the limit; 0 means no limit.
-
     """
     compared_at = pulled_at(folder) if minutes else None
     if compared_at is None or now - compared_at <= minutes * MINUTE:

@@ -132,6 +132,15 @@ def is_in_force(section: Section, day: date) -> bool:
     return section.starts <= day and (section.ends is None or day <= section.ends)
 
 
+def change_days(law: Law) -> list[date]:
+    """Return the days on which a section of the law enters into force or ceases to apply."""
+    sections = [section for name in SECTIONS for section in getattr(law, name)]
+    return sorted(
+        {section.starts for section in sections}
+        | {section.ends + _ONE_DAY for section in sections if section.ends}
+    )
+
+
 def changes(law: Law, since: date, until: date) -> list[Change]:
     """Return what differs between the law of `since` and the law of `until`, in order of days."""
     found: list[Change] = []

@@ -10,10 +10,9 @@ from datetime import date, timedelta
 
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import DayKind, Hours
-from dialgate.core.model import DAY, Deny, Facts, Instant, Outcome, Pass, Place, Skip
+from dialgate.core.model import DAY, EPOCH, Deny, Facts, Instant, Outcome, Pass, Place, Skip
 
 _HORIZON_DAYS = 14
-_EPOCH = date(1970, 1, 1).toordinal()
 _NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -35,7 +34,7 @@ def hours_open(facts: Facts, law: Binding) -> Outcome:
 
 
 def _day_kind(section: Hours, place: Place, day: int) -> DayKind:
-    today = date.fromordinal(_EPOCH + day)
+    today = date.fromordinal(EPOCH + day)
     if today in place.holidays:
         return "holiday"
     if today.weekday() == calendar.SUNDAY:
@@ -57,7 +56,7 @@ def _open_until(section: Hours, place: Place, at: Instant) -> Instant:
 def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
     day, second = place.local(facts.at)
     kind = _day_kind(section, place, day)
-    name = _NAMES[date.fromordinal(_EPOCH + day).weekday()]
+    name = _NAMES[date.fromordinal(EPOCH + day).weekday()]
     clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
     text = f"{name} {clock} in {place.zone} ({kind.replace('_', ' ')}) is outside the permitted hours"
     code = "hours.holiday" if kind == "holiday" else "hours.outside"

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,6 @@ import typer
 from dialgate.config import advice, loader, warnings
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.shipping import S3
-from dialgate.core.law import SECTIONS, Law
 from dialgate.core.model import SECOND, Instant
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -23,6 +21,7 @@ from dialgate.interfaces.cli.options import (
     unusable,
 )
 from dialgate.interfaces.http import certificates
+from dialgate.report.law_page import change_days
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.extras import require
 from dialgate.runtime.terminal import NO, show_json, show_table
@@ -103,7 +102,7 @@ def _summary(config: Config) -> dict[str, object]:
         "laws": {
             country: {
                 "sha256": config.law_hash[country],
-                "changes": _changes(law),
+                "changes": change_days(law),
                 "draft": law.draft,
                 "missing": law.missing,
             }
@@ -118,21 +117,12 @@ def _summary(config: Config) -> dict[str, object]:
     }
 
 
-def _changes(law: Law) -> list[date]:
-    """Return the days on which a section of the law enters into force or ceases to apply."""
-    sections = [section for name in SECTIONS for section in getattr(law, name)]
-    return sorted(
-        {section.starts for section in sections}
-        | {date.fromordinal(section.ends.toordinal() + 1) for section in sections if section.ends}
-    )
-
-
 def _show_summary(config: Config, open_always: list[str]) -> None:
     show_table(
         "Laws",
         ("country", "changes on", "sha256"),
         [
-            (law.name, " ".join(map(str, _changes(law))), config.law_hash[country][:16])
+            (law.name, " ".join(map(str, change_days(law))), config.law_hash[country][:16])
             for country, law in config.laws.items()
         ],
     )

@@ -137,15 +137,12 @@ def _change_row(change: Change) -> tuple[str, ...]:
 def _summary(law: Law) -> dict[str, object]:
     today = _today(law)
     sections = [section for name in SECTIONS for section in getattr(law, name)]
-    days = [section.starts for section in sections] + [
-        date.fromordinal(section.ends.toordinal() + 1) for section in sections if section.ends
-    ]
     return {
         "country": law.country,
         "name": law.name,
         "state": "draft" if law.draft else "complete",
         "sections": sum(law_page.is_in_force(section, today) for section in sections),
-        "next_change": min((str(day) for day in days if day > today), default=""),
+        "next_change": next((str(day) for day in law_page.change_days(law) if day > today), ""),
         "missing": len(law.missing),
         "unconfirmed": len(law.unconfirmed),
     }

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import pytest
@@ -25,20 +25,11 @@ from dialgate.interfaces.cli import main
 from dialgate.observability import service_log
 from dialgate.runtime.clock import wall_clock
 from tests.bench import __main__ as bench
+from tests.support.finished_command import Done
 from tests.support.paths import ROOT
 
 CALLER_ID = "+390844123456"
 PATIENCE = 120  # seconds until a process counts as hanging: several start at once on a busy machine
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 def command(*words: object, module: str = "dialgate", **environment: str) -> subprocess.Popen[str]:

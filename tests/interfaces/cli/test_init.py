@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import pytest
@@ -24,6 +24,7 @@ from dialgate.tools.first_configuration import Draft
 from tests.project.test_docs import PAGES
 from tests.project.test_first_minute import PATIENCE, Terminal, on_a_terminal, page_commands, shell
 from tests.support import world
+from tests.support.finished_command import Done
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.running_gate import program, serving
@@ -34,16 +35,6 @@ ANSWERS = {
 }  # fmt: skip
 ALWAYS = {f"{day}-hours": "00:00-24:00" for day in ("weekday", "saturday", "sunday")}
 CALL = {"to": "+390612340001", "from": "+390844654321", "campaign": "zeta-insurance"}
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 async def run(folder: Path, *words: object, module: str = "dialgate") -> Done:
