@@ -29,7 +29,7 @@ from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
 from dialgate.config.validation_messages import PATTERNS, TYPES, choices
 from dialgate.config.webhook_targets import Webhook
-from dialgate.core import law, law_sections
+from dialgate.core import day_sets, law, law_sections
 from dialgate.core.reasons import REASON_CLASSES, REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.cli import main
@@ -88,7 +88,7 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
 
 # The same for the parts of a country's law that are not lists of sections.
 LAW_PARTS: tuple[tuple[str, type[Struct]], ...] = (
-    ("`holidays`", law.HolidaySource),
+    ("A set of `day_sets`", day_sets.DaySet),
     ("A class of `caller_ids`", law_sections.CallerIdClass),
     ("`forbidden` of `caller_ids`", law_sections.ForbiddenCallerIds),
 )
@@ -344,7 +344,7 @@ def country_file() -> str:
         "country",
         "name",
         "zone",
-        "holidays",
+        "day_sets",
         "sectors",
         "traits",
         "regions",

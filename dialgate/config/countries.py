@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dialgate.config import yaml_file
-from dialgate.core import phone
+from dialgate.core import local_time, phone
 from dialgate.core.law import Law, parse_law
 from dialgate.core.law_migration import modernise
 from dialgate.core.law_sections import LawError
@@ -35,7 +35,15 @@ def convert_law(data: Any) -> tuple[Law | None, list[str]]:
             read = parse_law(rest)
         except LawError as error:
             faults += [] if rest is yaml_file.LOST else error.problems
+        else:
+            faults += _unknown_libraries(read)
     return None if faults else read, faults
+
+
+def _unknown_libraries(law: Law) -> Iterator[str]:
+    for name, days in law.day_sets.items():
+        if why := local_time.unknown_library(days):
+            yield f"day_sets: {name}: {why}"
 
 
 def explain_country(value: str) -> str:

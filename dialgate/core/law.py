@@ -6,14 +6,14 @@ misspelt scope would match no call.
 
 import re
 from collections.abc import Iterator
-from datetime import date
 from functools import cached_property
 from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
 
-from dialgate.core import periods
+from dialgate.core import day_sets, periods
+from dialgate.core.day_sets import DaySet
 from dialgate.core.law_migration import modernise
 from dialgate.core.law_scope import Scope, local_days
 from dialgate.core.law_sections import (
@@ -38,7 +38,6 @@ from dialgate.core.law_sections import (
     Section,
     SectorBan,
     UniqueCallerIds,
-    Weekday,
 )
 from dialgate.core.model import (
     DAY,
@@ -46,18 +45,8 @@ from dialgate.core.model import (
     Kind,
     Pass,
     Skip,
+    Weekday,
 )
-
-
-class HolidaySource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The source of the public holidays."""
-
-    country: str
-    """Country in the `holidays` library."""
-    subdivision: str = ""
-    """Subdivision in the `holidays` library, which adds local holidays."""
-    added: tuple[date, ...] = ()
-    """Additional holidays."""
 
 
 class Binding(Struct, frozen=True, kw_only=True):
@@ -102,8 +91,6 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     """Name of the country."""
     zone: str
     """Time zone of the country's days, for example `Europe/Rome`."""
-    holidays: HolidaySource
-    """The source of the public holidays."""
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...] = ()
@@ -131,9 +118,12 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     unconfirmed: tuple[str, ...] = ()
     """The facts that are not confirmed, one sentence each with what the file assumes. `dialgate country show` lists them."""
     working_days: tuple[Weekday, ...] = ()
-    """Days of the week that are working days, unless they are public holidays. Required for periods such as `5wd`."""
+    """Days of the week that are working days, unless they are in the day set that the section names. Required for periods such as `5wd`."""
     regions: tuple[str, ...] = ()
     """Regions of the numbering plan that the law covers, such as `RE`, and their subdivisions that sections name, such as `US-FL`. Empty: the country."""
+
+    day_sets: dict[str, DaySet] = {}
+    """Named sets of days, such as the public holidays, that sections name in `day_set`. By convention `holidays` is the set for the whole country."""
 
     def binding(self, facts: Facts) -> Binding:
         """Return the sections in force on the day of the facts that apply to the call.
@@ -247,6 +237,9 @@ def parse_law(data: Any) -> Law:
         for section in getattr(law, name)
         for problem in _faults(name, section, law)
     ]
+    problems += [
+        f"day_sets: {name}: {fault}" for name, days in law.day_sets.items() for fault in day_sets.faults(days)
+    ]
     if not law.diallable or not law.legal_basis:
         problems.append("a law needs at least one section in `diallable` and in `legal_basis`")
     if problems:
@@ -292,8 +285,28 @@ def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
                 yield f"{name}: {word} {value!r} is not in the country's `{key}`; correct it or add it there"
     yield from _faults_of_keys(name, section)
     yield from _faults_of_kind(name, section)
-    if isinstance(section, Requests) and section.max_age.endswith("wd") and not law.working_days:
-        yield f"{name}: `{section.max_age}` needs the country's `working_days`; add them"
+    if isinstance(section, Hours | Requests):
+        yield from _faults_of_days(name, section, law)
+
+
+def _faults_of_days(name: str, section: Hours | Requests, law: Law) -> Iterator[str]:
+    if section.day_set and section.day_set not in law.day_sets:
+        yield f"{name}: day set {section.day_set!r} is not in the country's `day_sets`; correct it or add it there"
+    if isinstance(section, Hours):
+        try:
+            windows = (
+                section.windows
+            )  # evaluated now, so that an invalid window fails the load and not a call
+        except ValueError as error:
+            yield f"{name}: {error}"
+            return
+        if not section.day_set and not {"holiday", "pre_holiday"}.isdisjoint(windows):
+            yield f"{name}: windows of holidays need a `day_set`; add it"
+    elif section.max_age.endswith("wd"):
+        if not law.working_days:
+            yield f"{name}: `{section.max_age}` needs the country's `working_days`; add them"
+        if not section.day_set:
+            yield f"{name}: `{section.max_age}` needs a `day_set`; add it"
 
 
 def _faults_of_kind(name: str, section: Section) -> Iterator[str]:
@@ -306,8 +319,3 @@ def _faults_of_kind(name: str, section: Section) -> Iterator[str]:
                 yield f"{name}: required class {required!r} is not in the section's `classes`; correct it or add it there"
     if isinstance(section, Relation) and section.since != "contract_end" and section.lasts is None:
         yield f"{name}: a relation since {section.since} needs a period `for`; add it"
-    if isinstance(section, Hours):
-        try:
-            _ = section.windows  # evaluated now, so that an invalid window fails the load and not a call
-        except LawError as error:
-            yield from error.problems

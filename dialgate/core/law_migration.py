@@ -5,6 +5,7 @@ the check of the translated file reports it.
 """
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 
@@ -17,6 +18,7 @@ def modernise(data: Any) -> Any:
         if isinstance(sections, list):
             law[name] = [_section(name, section) for section in sections]
     _rename_codes(law)
+    _name_holidays(law)
     return law
 
 
@@ -84,6 +86,34 @@ def _rename_codes(law: dict[str, Any]) -> None:
         law["traits"] = [*law.get("traits", []), *law.pop("codes")]
 
 
+def _name_holidays(law: dict[str, Any]) -> None:
+    """Make the single source of holidays the day set `holidays`."""
+    source = law.get("holidays")
+    if isinstance(source, dict) and isinstance(source.get("country"), str) and "day_sets" not in law:
+        days = {"library" if key == "country" else key: value for key, value in law.pop("holidays").items()}
+        if isinstance(days.get("added"), list):
+            days["added"] = [str(day) if isinstance(day, date) else day for day in days["added"]]
+        law["day_sets"] = {"holidays": days}
+
+
+def _hours(hours: dict[str, Any]) -> None:
+    """Make the windows of each kind of day `days`. A kind of day without windows was closed, holidays too."""
+    if "days" in hours:
+        return
+    keys = {"weekday": "mon-fri", "saturday": "sat", "sunday": "sun", "holiday": "holiday"}
+    hours["days"] = {new: hours.pop(old, []) for old, new in keys.items()}
+    before = hours.pop("pre_holiday", None)
+    if before is not None:
+        hours["days"]["pre_holiday"] = before
+    hours.setdefault("day_set", "holidays")
+
+
+def _requests(requests: dict[str, Any]) -> None:
+    """Name the only day set that older files had, for a period in working days."""
+    if str(requests.get("max_age")).endswith("wd"):
+        requests.setdefault("day_set", "holidays")
+
+
 # By kind of section. Older versions of some had a required key `kinds`, before every section got the scope `kinds`.
 _RENAMED: dict[str, Callable[[dict[str, Any]], None]] = {
     "consents": _days("max_age_days", "max_age"),
@@ -93,6 +123,8 @@ _RENAMED: dict[str, Callable[[dict[str, Any]], None]] = {
     "caller_ids": _days("proof_days", "proof_validity"),
     "diallable": _rename("kinds", "allows"),
     "foreign_ingress": _rename("kinds", "bars"),
+    "hours": _hours,
+    "requests": _requests,
     "registries": _registry,
     "sector_bans": _rename("exceptions", "unless"),
 }

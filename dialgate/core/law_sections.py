@@ -4,7 +4,6 @@ A section applies if the call *may* be in its scope: a number of unknown place i
 scope means all. Unknown keys are rejected, because a misspelt limit would not apply.
 """
 
-import re
 from collections.abc import Iterable
 from datetime import date
 from functools import cached_property
@@ -16,7 +15,6 @@ from msgspec import Meta, Struct
 from dialgate.core.law_scope import Scope
 from dialgate.core.model import (
     EPOCH,
-    SECONDS_A_DAY,
     Callee,
     CallType,
     DialMode,
@@ -25,10 +23,8 @@ from dialgate.core.model import (
     Severity,
 )
 from dialgate.core.periods import DayPeriod, Period, ShortPeriod, WorkingPeriod
+from dialgate.core.windows import Windows, parse_days
 
-DayKind: TypeAlias = Literal["weekday", "saturday", "sunday", "holiday", "pre_holiday"]
-Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-Window: TypeAlias = tuple[int, int]
 # Findings of the rules that no key of a section defines.
 Finding: TypeAlias = Literal[
     "incomplete", "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "wrong_number",
@@ -207,6 +203,8 @@ class Requests(Section, frozen=True, kw_only=True):
 
     max_age: WorkingPeriod
     """Validity from the time of the request, such as `30d`, `72h`, or `5wd`: until the end of the fifth working day after it. The request's own end applies if it is earlier."""
+    day_set: str = ""
+    """Name of a day set: its days are no working days. Required for a period in working days."""
 
 
 class Registry(Restriction, frozen=True, kw_only=True):
@@ -296,31 +294,19 @@ class ForeignIngress(Restriction, frozen=True, kw_only=True):
 
 
 class Hours(Restriction, frozen=True, kw_only=True, dict=True):
-    """Permitted hours, in the called person's local time. No calls are permitted on a kind of day without windows. Without `pre_holiday`, the day before a holiday has its usual hours."""
+    """Permitted hours, in the called person's local time. All sections that apply must be open."""
 
-    weekday: tuple[str, ...] = ()
-    """Windows from Monday to Friday, as in `09:00-20:00`."""
-    saturday: tuple[str, ...] = ()
-    """Windows on Saturdays."""
-    sunday: tuple[str, ...] = ()
-    """Windows on Sundays."""
-    holiday: tuple[str, ...] = ()
-    """Windows on public holidays."""
-    pre_holiday: tuple[str, ...] | None = None
-    """Windows on the day before a public holiday."""
+    days: dict[str, tuple[str, ...]]
+    """Windows of each kind of day, as in `mon-fri: ["09:00-13:00", "14:00-20:00"]`. Keys: a day of the week such as `sat`, the days from one to another, `holiday` for the days of the day set, `pre_holiday` for the days before these. A day of the week without windows is closed. Without `holiday` or `pre_holiday`, such a day has the windows of its day of the week. A Sunday before a holiday stays a Sunday. `{}` closes every day."""
+    day_set: str = ""
+    """Name of the day set that `holiday` and `pre_holiday` refer to, from the country's `day_sets`."""
     ring_seconds: Annotated[int, Meta(ge=0, le=300)] = 0
     """Seconds from the decision until the telephone rings. The window must still be open then."""
 
     @cached_property
-    def windows(self) -> dict[DayKind, tuple[Window, ...]]:
-        """Return the windows in seconds of the day; the end is exclusive."""
-        return {
-            "weekday": _windows(self.weekday),
-            "saturday": _windows(self.saturday),
-            "sunday": _windows(self.sunday),
-            "holiday": _windows(self.holiday),
-            **({} if self.pre_holiday is None else {"pre_holiday": _windows(self.pre_holiday)}),
-        }
+    def windows(self) -> Windows:
+        """Return the windows of each day in seconds of the day. Raises `ValueError`."""
+        return parse_days(self.days)
 
 
 class Frequency(Restriction, frozen=True, kw_only=True):
@@ -343,22 +329,3 @@ class Rest(Restriction, frozen=True, kw_only=True):
     """How long no call is permitted: whole days after that of the call, such as `5d`, or hours, such as `72h`."""
     until_answered: tuple[CallType, ...] = ()
     """Call types permitted after these days, until a later call is answered. Empty: any."""
-
-
-_WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
-
-
-def _windows(texts: tuple[str, ...]) -> tuple[Window, ...]:
-    return tuple(_window(text) for text in texts)
-
-
-def _window(text: str) -> Window:
-    match = _WINDOW.fullmatch(text)
-    if match is None:
-        raise LawError(f"hours: {text!r} is not a time window; write it as 09:00-20:00")
-    first, last = (
-        int(hours) * 3600 + int(minutes) * 60 for hours, minutes in (match.group(1, 2), match.group(3, 4))
-    )
-    if not first < last <= SECONDS_A_DAY:
-        raise LawError(f"hours: {text!r} must begin before it ends, and end by 24:00")
-    return first, last

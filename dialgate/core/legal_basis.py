@@ -57,7 +57,7 @@ def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
 def request_ends(call_request: CallRequest, facts: Facts, law: Binding) -> Instant:
     asked_at = call_request.requested_at
     limits = (
-        periods.end_of_working_days(section.max_age, asked_at, facts.places, law.weekdays)
+        periods.end_of_working_days(section.max_age, asked_at, facts.places, law.weekdays, section.day_set)
         if section.max_age.endswith("wd")
         else periods.end(section.max_age, asked_at)
         for section in law.requests

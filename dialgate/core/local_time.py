@@ -1,16 +1,17 @@
-"""The local time and the public holidays of a place, as plain numbers for rules and records.
+"""The local time and the day sets of a place, as plain numbers for rules and records.
 
 Only this module uses the time-zone database and the holiday library. Their versions are written to the decision log.
 """
 
 import importlib.metadata
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import holidays
 
-from dialgate.core.law import HolidaySource
+from dialgate.core.day_sets import DaySet, added_days
 from dialgate.core.model import DAY, SECOND, Instant, Place
 
 _DAYS_AHEAD = 16
@@ -49,7 +50,7 @@ def _to_the_second(second: int) -> str:
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-def place(zone: str, source: HolidaySource, at: Instant) -> Place:
+def place(zone: str, day_sets: Mapping[str, DaySet], at: Instant) -> Place:
     """Return the time zone as a `Place`, valid for the whole local day of `at`, including a clock change on that day."""
     info = ZoneInfo(zone)
     today = datetime.fromtimestamp(at // SECOND, info).date()
@@ -65,9 +66,9 @@ def place(zone: str, source: HolidaySource, at: Instant) -> Place:
         offset=offset,
         shift_at=shift_at,
         shift_to=_offset(info, shift_at) if shift_at else 0,
-        holidays=_holidays(source, today),
         shifted_at=shifted_at,
         shifted_from=_offset(info, shifted_at - SECOND) if shifted_at else 0,
+        day_sets={name: days for name, set_ in day_sets.items() if (days := _days_around(set_, today))},
     )
 
 
@@ -93,14 +94,27 @@ def _next_offset_change(info: ZoneInfo, start: Instant, end: Instant) -> Instant
     return end
 
 
-def _holidays(source: HolidaySource, today: date) -> tuple[date, ...]:
+def _days_around(days: DaySet, today: date) -> tuple[date, ...]:
     first, last = (today + timedelta(days=days) for days in (-_DAYS_AHEAD, _DAYS_AHEAD))
-    known = holidays.country_holidays(
-        source.country, subdiv=source.subdivision or None, years=range(first.year, last.year + 1)
-    )
-    days = {day for day in known if first <= day <= last}
-    days.update(day for day in source.added if first <= day <= last)
-    return tuple(sorted(days))
+    years = range(first.year, last.year + 1)
+    return tuple(sorted({day for year in years for day in _days_of(days, year) if first <= day <= last}))
+
+
+@lru_cache(512)
+def _days_of(days: DaySet, year: int) -> frozenset[date]:
+    if not days.library:
+        return frozenset(added_days(days, year))
+    known = holidays.country_holidays(days.library, subdiv=days.subdivision or None, years=year)
+    return frozenset(known).union(added_days(days, year))
+
+
+def unknown_library(days: DaySet) -> str:
+    """Return why the library has no such holidays, or an empty text if it has."""
+    try:
+        _days_of(days, 2026)
+    except NotImplementedError as error:
+        return str(error)
+    return ""
 
 
 def midnight(zone: str, day: date) -> Instant:

@@ -29,6 +29,7 @@ Callee: TypeAlias = Literal["consumer", "business", "sole_trader"]
 # `manual`: an agent dials each number. `preview`: an agent sees the record and starts the dialling. `progressive`: the dialer dials
 # when an agent is free. `predictive`: it dials more numbers than there are free agents.
 DialMode: TypeAlias = Literal["manual", "preview", "progressive", "predictive"]
+Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 # `statute` and `operator` (a limit set by the operator) deny, `self_regulation` denies for adherents of the code of conduct,
 # and `recommendation` only warns.
 Severity: TypeAlias = Literal["statute", "self_regulation", "recommendation", "operator", "gate"]
@@ -63,8 +64,9 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A time zone that a called number may be in, as plain numbers.
 
     Local time is UTC + `offset` seconds, UTC + `shift_to` from `shift_at` on, and UTC + `shifted_from` before `shifted_at`
-    (a change in the past weeks). `holidays` are the public holidays of the last and the next weeks. So rules and replay need
-    neither a time-zone database nor a holiday library.
+    (a change in the past weeks). `day_sets` holds the days of the law's day sets in the last and the next weeks. So rules and
+    replay need neither a time-zone database nor a holiday library. Older records have `holidays` instead: their laws had
+    one set of days.
     """
 
     zone: str
@@ -74,6 +76,11 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     holidays: tuple[date, ...] = ()
     shifted_at: Instant = 0
     shifted_from: int = 0
+    day_sets: dict[str, tuple[date, ...]] = {}
+
+    def is_in(self, day_set: str, day: date) -> bool:
+        """Return whether a day of the last or the next weeks is in a day set."""
+        return day in self.day_sets.get(day_set, self.holidays)
 
     def local(self, at: Instant) -> tuple[int, int]:
         """Return the local day, counted from 1970-01-01, and the second of that day."""

@@ -83,20 +83,20 @@ def _later(day: date, months: int) -> date:
 
 
 def end_of_working_days(
-    period: str, at: Instant, places: Iterable[Place], weekdays: Collection[int]
+    period: str, at: Instant, places: Iterable[Place], weekdays: Collection[int], day_set: str
 ) -> Instant:
     """Return the end of the last of the working days that follow the day of `at`, in the place where it ends first.
 
-    `weekdays` are the days of the week that may be working days; Monday is 0. Public holidays are not working days.
+    `weekdays` are the days of the week that may be working days; Monday is 0. The days of `day_set` are not working days.
     """
     count = parse(period).working_days
-    return min(_working_end(at, place, count, weekdays) for place in tuple(places) or (_UTC,))
+    return min(_working_end(at, place, count, weekdays, day_set) for place in tuple(places) or (_UTC,))
 
 
-def _working_end(at: Instant, place: Place, count: int, weekdays: Collection[int]) -> Instant:
+def _working_end(at: Instant, place: Place, count: int, weekdays: Collection[int], day_set: str) -> Instant:
     day = place.local(at)[0]
     while count:
         day += 1
         date_ = date.fromordinal(EPOCH + day)
-        count -= date_.weekday() in weekdays and date_ not in place.holidays
+        count -= date_.weekday() in weekdays and not place.is_in(day_set, date_)
     return place.instant(day + 1, 0)

@@ -303,7 +303,7 @@ class Gatherer:
         key = (zone, law.country)
         day = self._days.get(key)
         if day is None or not day.start <= at < day.end:
-            place = local_time.place(zone, law.holidays, at)
+            place = local_time.place(zone, law.day_sets, at)
             number, _ = place.local(at)
             start, end = place.instant(number, 0), place.instant(number + 1, 0)
             day = self._days[key] = _LocalDay(start, end, date.fromordinal(EPOCH + number), place)

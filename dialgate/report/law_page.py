@@ -4,6 +4,7 @@
 wording here are shown by name, so that a new key of a country file appears without a change.
 """
 
+import calendar
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any, Final, Literal
@@ -13,8 +14,10 @@ from msgspec import Struct, structs
 from dialgate.core import periods
 from dialgate.core.law import SECTIONS, Law
 from dialgate.core.law_sections import Hours, Section
+from dialgate.core.windows import WEEKDAYS
 
 _ONE_DAY: Final = timedelta(days=1)
+_DAYS: Final[dict[str, str]] = dict(zip(WEEKDAYS, calendar.day_name, strict=True))
 _SUBJECTS: Final = {
     "diallable": "Numbers that may be called",
     "legal_basis": "Legal bases (the first in scope applies)",
@@ -56,11 +59,6 @@ _CONTENTS: Final = {
     "tail": "still a basis {} after the contract's end",
     "validity": "an answer is valid for {}",
     "proof_validity": "a call-back proof is valid for {}",
-    "weekday": "Monday to Friday {}",
-    "saturday": "Saturday {}",
-    "sunday": "Sunday {}",
-    "holiday": "public holidays {}",
-    "pre_holiday": "the day before a holiday {}",
     "ring_seconds": "the telephone rings {} seconds later",
     "limit": "at most {} calls",
     "lasts": "for {}",
@@ -194,12 +192,29 @@ def _scope(section: Section) -> str:
 
 
 def _content(section: Section) -> Iterator[str]:
-    fields = [field for field in structs.fields(section) if field.name not in _COMMON]
-    yield from _texts(section, fields, _CONTENTS)
+    own = _COMMON
     if isinstance(section, Hours):
-        closed = [name for name in ("weekday", "saturday", "sunday", "holiday") if not getattr(section, name)]
-        if closed:
-            yield f"closed: {', '.join(closed)}"
+        yield from _windows(section)
+        own |= {"days", "day_set"}
+    fields = [field for field in structs.fields(section) if field.name not in own]
+    yield from _texts(section, fields, _CONTENTS)
+
+
+def _windows(section: Hours) -> Iterator[str]:
+    """Yield the open days with their windows, then the closed days."""
+    for key, windows in section.days.items():
+        if windows:
+            yield f"{_days(key, section)} {', '.join(windows)}"
+    open_ = {day for day, windows in section.windows.items() if windows}
+    closed = [_days(key, section) for key in section.windows if key not in open_]
+    if closed:
+        yield "closed: " + ("always" if not open_ else ", ".join(closed))
+
+
+def _days(key: str, section: Hours) -> str:
+    special = {"holiday": f"days of {section.day_set}", "pre_holiday": f"days before {section.day_set}"}
+    first, _, last = key.partition("-")
+    return special.get(key) or " to ".join(_DAYS[day] for day in (first, last) if day)
 
 
 def _texts(value: Struct, fields: Sequence[structs.FieldInfo], words: dict[str, str]) -> Iterator[str]:

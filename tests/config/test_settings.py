@@ -289,7 +289,7 @@ def test_no_controller_is_reported_missing_if_an_invalid_file_has_no_id(folder: 
 def test_the_rest_of_a_malformed_law_is_checked(folder: Folder) -> None:
     for change in (
         italy("country", to="it"),
-        italy("hours", 0, "weekday", to=["9-20"]),
+        italy("hours", 0, "days", "mon-fri", to=["9-20"]),
         italy("rest", 0, "for", to=5),
     ):
         folder.change(*change)
@@ -322,7 +322,7 @@ def test_all_mistakes_in_all_files_are_reported_in_one_run(folder: Folder) -> No
         gate("listen", to={"port": "x"}),
         acme(*FIRST, "purpose", to="selling"),
         italy("hours", 0, "sectors", to=["heat"]),
-        italy("hours", 0, "weekday", to=["9-20"]),
+        italy("hours", 0, "days", "mon-fri", to=["9-20"]),
         italy("rest", 0, "until", to="2014-01-01"),
     ):
         folder.change(*change)

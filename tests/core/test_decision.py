@@ -74,7 +74,7 @@ def test_a_rule_that_raises_denies_without_revealing_the_facts() -> None:
 
 
 BEYOND_THE_CALENDAR = 400_000 * 366 * DAY
-ALWAYS = {"source": "s", "from": date(2018, 1, 1), "weekday": ["00:00-24:00"]}
+ALWAYS = {"source": "s", "from": date(2018, 1, 1), "days": {"mon-fri": ["00:00-24:00"]}}
 
 
 @pytest.mark.parametrize("severity", ["statute", "recommendation"])
@@ -236,7 +236,7 @@ def test_the_reason_is_a_sentence_that_says_what_was_wrong(facts: dict[str, Any]
 @cache
 def place(zone: str, day: date) -> Place:
     noon = instant(f"{day.isoformat()}T12:00:00+00:00")
-    return local_time.place(zone, IT.holidays, noon)
+    return local_time.place(zone, IT.day_sets, noon)
 
 
 def moved(facts: Facts, at: Instant) -> Facts:

@@ -45,7 +45,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     ("path", "where"),
     [
         ("limits", "`limits`"),
-        ("holidays.province", "`$.holidays`"),
+        ("day_sets.holidays.province", "`$.day_sets[...]`"),
         ("caller_ids.0.classes.1.purpose", "`$.caller_ids[0].classes[1]`"),
         *((f"{name}.0.limti", f"`$.{name}[0]`") for name in SECTIONS if law_data("IT").get(name)),
     ],
@@ -92,13 +92,38 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ("diallable.0.kinds", ["landline"], "`$.diallable[0].kinds[0]`"),
         ("legal_basis.0.accepts", ["legitimate_interest"], "`$.legal_basis[0].accepts[0]`"),
         ("sector_bans.0.unless", ["customer"], "`$.sector_bans[0].unless[0]`"),
-        ("hours.0.weekday", ["9-20"], "hours: '9-20' is not a time window; write it as 09:00-20:00"),
-        ("hours.0.saturday", ["09:00\u201320:00"], "is not a time window"),
-        ("hours.0.sunday", ["25:00-26:00"], "is not a time window"),
-        ("hours.0.holiday", ["09:60-20:00"], "is not a time window"),
-        ("hours.0.pre_holiday", ["20:00-09:00"], "must begin before it ends"),
-        ("hours.0.weekday", ["09:00-09:00"], "must begin before it ends"),
-        ("hours.0.weekday", ["09:00-24:01"], "end by 24:00"),
+        ("hours.0.days.mon-fri", ["9-20"], "hours: '9-20' is not a time window; write it as 09:00-20:00"),
+        ("hours.0.days.sat", ["09:00\u201320:00"], "is not a time window"),
+        ("hours.0.days.sun", ["25:00-26:00"], "is not a time window"),
+        ("hours.0.days.holiday", ["09:60-20:00"], "is not a time window"),
+        ("hours.0.days.pre_holiday", ["20:00-09:00"], "must begin before it ends"),
+        ("hours.0.days.mon-fri", ["09:00-09:00"], "must begin before it ends"),
+        ("hours.0.days.mon-fri", ["09:00-24:01"], "end by 24:00"),
+        (
+            "hours.0.days.monday",
+            [],
+            "hours: 'monday' is not a day; write mon, mon-fri, holiday or pre_holiday",
+        ),
+        ("hours.0.days.mon-holiday", [], "is not a day"),
+        ("hours.0.days.sat-mon", [], "hours: 'sat-mon' ends before it begins; the week begins on `mon`"),
+        ("hours.0.days.fri-sun", [], "hours: `days` names 'fri' twice, the second time in 'fri-sun'"),
+        ("hours.0.days", None, "`$.hours[0].days`"),
+        ("hours.0.weekday", [], "unknown field `weekday`"),
+        ("hours.0.day_set", "", "hours: windows of holidays need a `day_set`; add it"),
+        (
+            "hours.0.day_set",
+            "feste",
+            "hours: day set 'feste' is not in the country's `day_sets`; correct it or add it there",
+        ),
+        ("day_sets.holidays.added", ["2026-02-30"], "day_sets: holidays: '2026-02-30' is no day"),
+        ("day_sets.holidays.added", ["04-31"], "day_sets: holidays: '04-31' is no day"),
+        (
+            "day_sets.holidays.added",
+            ["pentecost"],
+            "'pentecost' is no day; write 2026-11-03, 06-14, `tue after 11-01`",
+        ),
+        ("day_sets.holidays.added", ["tue after 02-30"], "day_sets: holidays: 'tue after 02-30' is no day"),
+        ("day_sets.holidays.added", ["14.6."], "`$.day_sets[...].added[0]`"),
         (
             "rest.0.until",
             date(2014, 2, 19),
@@ -207,9 +232,9 @@ def test_a_law_must_be_a_mapping() -> None:
 
 
 def test_windows_are_seconds_of_the_day_and_may_end_with_it() -> None:
-    law = parse_law(changed("hours.0.weekday", ["00:00-00:01", "09:30-24:00"]))
-    assert law.hours[0].windows["weekday"] == ((0, 60), (34_200, 86_400))
-    assert law.hours[0].windows["sunday"] == ()
+    law = parse_law(changed("hours.0.days.mon-fri", ["00:00-00:01", "09:30-24:00"]))
+    assert law.hours[0].windows["mon"] == law.hours[0].windows["fri"] == ((0, 60), (34_200, 86_400))
+    assert law.hours[0].windows["sun"] == ()
 
 
 def test_a_section_may_be_in_force_for_one_day() -> None:

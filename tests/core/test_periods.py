@@ -10,7 +10,7 @@ from tests.support.casebook import instant
 
 ALL_DAYS = frozenset(range(7))
 UNTIL_FRIDAY, UNTIL_SATURDAY = frozenset(range(5)), frozenset(range(6))
-PARIS = Place(zone="Europe/Paris", offset=3600, holidays=(date(2026, 11, 11),))
+PARIS = Place(zone="Europe/Paris", offset=3600, day_sets={"l3133": (date(2026, 11, 11),)})
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,16 @@ def test_a_period_has_a_last_day(period: str, day: date, last: date) -> None:
 )
 def test_working_days_leave_out_holidays_and_end_at_midnight(weekdays: frozenset[int], ends: str) -> None:
     begins = instant("2026-11-06T23:59:59+01:00")
-    assert periods.end_of_working_days("5wd", begins, [PARIS], weekdays) == instant(ends)
+    assert periods.end_of_working_days("5wd", begins, [PARIS], weekdays, "l3133") == instant(ends)
 
 
 def test_working_days_end_where_they_end_first() -> None:
     begins = instant("2026-11-03T10:00:00Z")
     places = [Place(zone="Indian/Reunion", offset=4 * 3600), Place(zone="Europe/Paris", offset=3600)]
-    assert periods.end_of_working_days("1wd", begins, places, UNTIL_FRIDAY) == instant("2026-11-04T20:00:00Z")
-    assert periods.end_of_working_days("1wd", begins, [], UNTIL_FRIDAY) == instant("2026-11-05T00:00:00Z")
+    assert periods.end_of_working_days("1wd", begins, places, UNTIL_FRIDAY, "") == instant(
+        "2026-11-04T20:00:00Z"
+    )
+    assert periods.end_of_working_days("1wd", begins, [], UNTIL_FRIDAY, "") == instant("2026-11-05T00:00:00Z")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def expected(prepared: PreparedCase) -> Facts:
     names = dict.fromkeys(registry.id for registry in law.registries)
     facts = structs.replace(
         facts,
-        places=tuple(local_time.place(zone, law.holidays, facts.at) for zone in zones(prepared.to)),
+        places=tuple(local_time.place(zone, law.day_sets, facts.at) for zone in zones(prepared.to)),
         registries=tuple(said.get(name, RegistryAnswer(registry=name, answer="unknown")) for name in names),
     )
     if facts.number.kind == "invalid":

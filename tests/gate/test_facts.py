@@ -187,7 +187,7 @@ def test_the_day_and_the_places_of_a_call_are_those_of_its_instant(gatherer: Gat
     for at in (NOW, MIDNIGHT - 1, MIDNIGHT, *later, NOW - 200 * DAY, NOW):
         facts = gatherer.facts(question, shown, Known(), FileFacts((), ()), at)
         day = local_time.day_in(law.zone, at)
-        places = (local_time.place("Europe/Rome", law.holidays, at),)
+        places = (local_time.place("Europe/Rome", law.day_sets, at),)
         assert (facts.at, facts.today, facts.places) == (at, day, places)
         ends = places[0].instant(places[0].local(at)[0] + 1, 0)
         assert gatherer.same_until(question, at) == ends
@@ -231,7 +231,7 @@ def test_the_facts_of_a_call_are_what_was_looked_up(sample: Gatherer) -> None:
         caller_id=shown,
         known=known,
         places=tuple(
-            local_time.place(zone, law.holidays, NOW) for zone in ("Atlantic/Canary", "Europe/Madrid")
+            local_time.place(zone, law.day_sets, NOW) for zone in ("Atlantic/Canary", "Europe/Madrid")
         ),
         listings=file_facts.listings,
         registries=file_facts.registries,

@@ -29,6 +29,7 @@ from dialgate.core.law_scope import Scope
 from dialgate.core.law_sections import LawError, Section
 from dialgate.core.model import CallType, Decision, Facts, Purpose
 from dialgate.core.rules import RULES
+from dialgate.core.windows import WEEKDAYS
 from tests.mutants import survivors
 from tests.mutants.survivors import Mutant
 from tests.support import casebook, country_cases, decision_tables
@@ -95,13 +96,13 @@ def place(name: str, section: dict[str, Any]) -> str:
 
 
 def _general(data: dict[str, Any]) -> Iterator[_Edit]:
-    holidays = data["holidays"]
     yield _Edit("zone: UTC", ("zone",), "UTC")
-    yield _Edit(
-        "holidays.country: another", ("holidays", "country"), "FR" if data["country"] != "FR" else "IT"
-    )
-    for day in holidays.get("added", []):
-        yield _Edit(f"holidays.added: without {day}", ("holidays", "added"), _without(holidays["added"], day))
+    for name, days in data["day_sets"].items():
+        other = "FR" if data["country"] != "FR" else "IT"
+        yield _Edit(f"{name}.library: another", ("day_sets", name, "library"), other)
+        for day in days.get("added", []):
+            less = _without(days["added"], day)
+            yield _Edit(f"{name}.added: without {day}", ("day_sets", name, "added"), less)
 
 
 def _section_class(name: str) -> type[Section]:
@@ -126,6 +127,11 @@ def _of_keys(kind: type[Struct], values: dict[str, Any], data: dict[str, Any]) -
 def _of_value(key: str, hint: Any, value: Any, data: dict[str, Any], *, is_written: bool) -> Iterator[_Edit]:
     if get_origin(hint) is tuple:
         yield from _of_tuple(key, get_args(hint)[0], list(value or ()), data)
+    elif get_origin(hint) is dict:
+        for day, windows in value.items():
+            yield _Edit(f"{key}: without {day}", (key,), {name: value[name] for name in value if name != day})
+            for edit in _of_tuple(day, str, windows, data):
+                yield _Edit(edit.text, (key, *edit.path), edit.value)
     elif get_origin(hint) is Literal:
         for other in get_args(hint):
             if (
@@ -172,7 +178,7 @@ def _of_tuple(key: str, of: Any, entries: list[Any], data: dict[str, Any]) -> It
         return
     for entry in entries:
         yield _Edit(f"{key}: without {entry}", (key,), _without(entries, entry))
-        if key in _WINDOWS:
+        if _is_day(key):
             yield from _moved_windows(key, entries, entry)
     for word in _vocabulary(key, of, data):
         if word not in entries and key not in _ADDED_HARMLESSLY and (entries or key not in _SCOPES):
@@ -198,7 +204,6 @@ _WRITTEN = {
     "in_directory",
 }  # keys that are changed only where a section has them
 _ADDED_HARMLESSLY = {"cited_for", "separate"}  # only the citation changes, or a consent covers less
-_WINDOWS = {"weekday", "saturday", "sunday", "holiday", "pre_holiday"}
 
 
 def _vocabulary(key: str, of: Any, data: dict[str, Any]) -> list[str]:
@@ -209,9 +214,13 @@ def _vocabulary(key: str, of: Any, data: dict[str, Any]) -> list[str]:
         return list(data.get(key.removeprefix("not_"), []))
     if key == "places":
         return list(data.get("regions", []))
-    if key in _WINDOWS:
+    if _is_day(key):
         return ["03:00-04:00"]
     return []
+
+
+def _is_day(key: str) -> bool:
+    return key.partition("-")[0] in {*WEEKDAYS, "holiday", "pre_holiday"}
 
 
 def _moved_windows(key: str, entries: list[str], window: str) -> Iterator[_Edit]:
@@ -371,7 +380,7 @@ _Any = TypeVar("_Any")
 def _concerned(alike: dict[Scope, list[_Any]], usual: Law, law: Law) -> Iterator[list[_Any]]:
     """Yield the groups of one scope to which other sections apply than before."""
     names = [name for name in SECTIONS if getattr(law, name) != getattr(usual, name)]
-    moved = (law.zone, law.holidays) != (usual.zone, usual.holidays)
+    moved = (law.zone, law.day_sets) != (usual.zone, usual.day_sets)
     for scope, several in alike.items():
         if moved or any(_binding(law, name, scope) != _binding(usual, name, scope) for name in names):
             yield several
@@ -428,10 +437,10 @@ def _is_as_wanted(want: Wanted, decision: Decision) -> bool:
 
 
 def _placed(facts: Facts, usual: Law, law: Law) -> Facts:
-    """Return the facts with day and places recomputed if `law` has another zone or other holidays."""
-    if (law.zone, law.holidays) == (usual.zone, usual.holidays):
+    """Return the facts with day and places recomputed if `law` has another zone or other day sets."""
+    if (law.zone, law.day_sets) == (usual.zone, usual.day_sets):
         return facts
-    places = tuple(local_time.place(place.zone, law.holidays, facts.at) for place in facts.places)
+    places = tuple(local_time.place(place.zone, law.day_sets, facts.at) for place in facts.places)
     return msgspec.structs.replace(facts, today=local_time.day_in(law.zone, facts.at), places=places)
 
 

@@ -36,6 +36,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "redis": ("dialgate.store",),
     "fpdf": ("dialgate.report.pdf",),
     "holidays": ("dialgate.core.local_time",),
+    "dateutil": ("dialgate.core.day_sets",),
     "httptools": ("dialgate.interfaces.http.check_fast_path",),
     "jinja2": ("dialgate.interfaces.console.page",),
     "openpyxl": ("dialgate.lists.spreadsheet",),

@@ -17,7 +17,7 @@ LAW: dict[str, Any] = {
     "draft": True,
     "missing": ["appointments"],
     "unconfirmed": ["the day of the act"],
-    "holidays": {"country": "IT"},
+    "day_sets": {"feste": {"library": "IT"}},
     "sectors": ["energy"],
     "traits": ["own"],
     "regions": ["XX", "XX-A"],
@@ -28,7 +28,7 @@ LAW: dict[str, Any] = {
         {"source": "act 4", "from": "2020-01-01", "call_types": ["ai_voice"], "accepts": ["consent"]},
     ],
     "hours": [
-        {"source": "act 5", "from": "2020-01-01", "weekday": ["09:00-12:00", "14:00-20:00"], "traits": ["own"], "places": ["XX-A"], "kinds": ["mobile"],
+        {"source": "act 5", "from": "2020-01-01", "days": {"mon-fri": ["09:00-12:00", "14:00-20:00"], "sat": [], "holiday": []}, "day_set": "feste", "traits": ["own"], "places": ["XX-A"], "kinds": ["mobile"],
          "severity": "self_regulation"},
     ],
     "registries": [{"source": "act 6", "from": "2021-01-01", "until": "2022-12-31", "id": "stop", "mode": "answers",
@@ -46,7 +46,7 @@ def test_a_page_holds_the_sections_of_the_day_in_words() -> None:
         ("to businesses", "accepted: directory", "statute"),
         ("calls by an AI voice", "accepted: consent", "statute"),
         ("all calls", "", "statute"),
-        ("by own, in XX-A, to mobile numbers", "Monday to Friday 09:00-12:00, 14:00-20:00; closed: saturday, sunday, holiday", "code of conduct"),
+        ("by own, in XX-A, to mobile numbers", "Monday to Friday 09:00-12:00, 14:00-20:00; closed: Saturday, Sunday, days of feste", "code of conduct"),
     ]  # fmt: skip
 
 

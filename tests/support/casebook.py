@@ -16,7 +16,8 @@ import yaml
 from msgspec import Struct
 
 from dialgate.core import local_time
-from dialgate.core.law import HolidaySource, Law, parse_law
+from dialgate.core.day_sets import DaySet
+from dialgate.core.law import Law, parse_law
 from dialgate.core.model import DAY, Facts
 from tests.support.paths import ROOT
 
@@ -153,15 +154,15 @@ def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
             **_instants(known, now),
             "at": now,
             "today": local_time.day_in(law.zone, now).isoformat(),
-            "places": [_place(zone, law.holidays, now) for zone in data["zones"]],
+            "places": [_place(zone, tuple(law.day_sets.items()), now) for zone in data["zones"]],
         },
         Facts,
     )
 
 
 @cache
-def _place(zone: str, source: HolidaySource, at: int) -> Any:
-    return msgspec.to_builtins(local_time.place(zone, source, at))
+def _place(zone: str, day_sets: tuple[tuple[str, DaySet], ...], at: int) -> Any:
+    return msgspec.to_builtins(local_time.place(zone, dict(day_sets), at))
 
 
 def merged(base: Any, more: Any) -> Any:

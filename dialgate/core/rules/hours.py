@@ -5,15 +5,23 @@ adherents: Monday to Friday 9-20, Saturdays and days before a holiday 10-19, Sun
 be open in every time zone the number may be in, at the moment of decision and when the telephone rings.
 """
 
-import calendar
-from datetime import date, timedelta
+from collections.abc import Mapping
+from datetime import date
 
 from dialgate.core.law import Binding
-from dialgate.core.law_sections import DayKind, Hours
+from dialgate.core.law_sections import Hours
 from dialgate.core.model import DAY, EPOCH, Deny, Facts, Instant, Outcome, Pass, Place, Skip
+from dialgate.core.windows import DayName, Window, name_of_day
 
 _HORIZON_DAYS = 14
 _NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+# The words of denials, by day. The days from Monday to Friday are `weekday`.
+_KINDS: Mapping[DayName, str] = {
+    "sat": "saturday",
+    "sun": "sunday",
+    "holiday": "holiday",
+    "pre_holiday": "pre holiday",
+}
 
 
 def hours_open(facts: Facts, law: Binding) -> Outcome:
@@ -33,32 +41,26 @@ def hours_open(facts: Facts, law: Binding) -> Outcome:
     return Pass("", closes)
 
 
-def _day_kind(section: Hours, place: Place, day: int) -> DayKind:
-    today = date.fromordinal(EPOCH + day)
-    if today in place.holidays:
-        return "holiday"
-    if today.weekday() == calendar.SUNDAY:
-        return "sunday"
-    if section.pre_holiday is not None and today + timedelta(days=1) in place.holidays:
-        return "pre_holiday"
-    return "saturday" if today.weekday() == calendar.SATURDAY else "weekday"
-
-
 def _open_until(section: Hours, place: Place, at: Instant) -> Instant:
     """Return the end of the window that is open at `at` and when the telephone rings; 0 if none is."""
     day, second = place.local(at)
-    for first, last in section.windows[_day_kind(section, place, day)]:
+    for first, last in _windows_of(section, place, day):
         if first <= second < last - section.ring_seconds:
             return place.instant(day, last - section.ring_seconds)
     return 0
 
 
+def _windows_of(section: Hours, place: Place, day: int) -> tuple[Window, ...]:
+    windows = section.windows
+    return windows[name_of_day(windows, section.day_set, place, day)]
+
+
 def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
     day, second = place.local(facts.at)
-    kind = _day_kind(section, place, day)
+    kind = _KINDS.get(name_of_day(section.windows, section.day_set, place, day), "weekday")
     name = _NAMES[date.fromordinal(EPOCH + day).weekday()]
     clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
-    text = f"{name} {clock} in {place.zone} ({kind.replace('_', ' ')}) is outside the permitted hours"
+    text = f"{name} {clock} in {place.zone} ({kind}) is outside the permitted hours"
     code = "hours.holiday" if kind == "holiday" else "hours.outside"
     return Deny(code, text, section.source, section.severity, next_opening(facts, law, facts.at))
 
@@ -66,7 +68,7 @@ def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
 def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
     """Return the first instant from `at` on at which every section is open in every place.
 
-    Return 0 if that is not within two weeks, the period for which facts hold the holidays.
+    Return 0 if that is not within two weeks, the period for which facts hold the day sets.
     """
     pairs = [(section, place) for section in law.hours for place in facts.places]
     horizon = at + _HORIZON_DAYS * DAY
@@ -84,7 +86,7 @@ def _opening(section: Hours, place: Place, at: Instant) -> Instant:
         return at
     today, second = place.local(at)
     for day in range(today, today + _HORIZON_DAYS + 1):
-        for first, _ in section.windows[_day_kind(section, place, day)]:
+        for first, _ in _windows_of(section, place, day):
             if day > today or first > second:
                 return place.instant(day, first)
     return at + _HORIZON_DAYS * DAY

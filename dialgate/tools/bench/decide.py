@@ -45,7 +45,7 @@ def facts(config: Config, law: Law) -> Facts:
         campaign=line.campaign,
         call_type="agent",
         caller_id=line.caller_ids[world.CALLER_ID],
-        places=(local_time.place(law.zone, law.holidays, _TUESDAY),),
+        places=(local_time.place(law.zone, law.day_sets, _TUESDAY),),
         listings=(
             Listing(
                 list="l", basis="directory", origin=Origin(collected_by="d", collected_on=date(2026, 1, 1))

@@ -64,7 +64,7 @@ _ALL_DAY = {
     "source": "none: a gate to measure",
     "from": "2018-01-01",
     "severity": "operator",
-    **{day: ["00:00-24:00"] for day in ("weekday", "saturday", "sunday", "holiday")},
+    "days": {"mon-sun": ["00:00-24:00"]},
 }
 
 

@@ -27,10 +27,9 @@ RECALLED: Final = "+390645678901"  # a caller ID of beta with a proof that peopl
 # Rome's landlines and one operator's mobiles with random digits; Ofcom's numbers for drama.
 _ROME, _MOBILE, _LONDON, _MANCHESTER = "+39063{:07}", "+39320{:07}", "+442079460{:03}", "+441614960{:03}"
 
-_ALWAYS = {"weekday": ["00:00-24:00"], "saturday": ["00:00-24:00"], "sunday": ["00:00-24:00"]}
 _MADE_UP: Final = "made up for the demonstration"
 _ITALIAN_HOURS: Final = [
-    {"source": _MADE_UP, "from": "2018-01-01", "severity": "operator", "sectors": ["water"], **_ALWAYS, "holiday": []},
+    {"source": _MADE_UP, "from": "2018-01-01", "severity": "operator", "sectors": ["water"], "days": {"mon-sun": ["00:00-24:00"], "holiday": []}, "day_set": "holidays"},
 ]  # fmt: skip
 _SECTORS = ["electricity", "gas", "water", "telecommunications", "banking", "insurance", "retail", "other"]
 
@@ -115,7 +114,7 @@ def _draw_numbers(total: int) -> dict[str, list[str]]:
 def _write_config(folder: Path, countries: Path, now: Instant, port: int, key: str) -> Path:
     italy = yaml.safe_load((countries / "it.yaml").read_text("utf-8"))
     today = local_time.day_in(italy["zone"], now)
-    italy["holidays"]["added"] = [today + timedelta(days=days) for days in range(2)]
+    italy["day_sets"]["holidays"]["added"] = [str(today + timedelta(days=days)) for days in range(2)]
     italy["hours"] += _ITALIAN_HOURS
     files: dict[str, Any] = {
         "dialgate.yaml": _settings(port, key),
@@ -194,7 +193,6 @@ _BRITAIN: Final = {
     "zone": "Europe/London",
     "sectors": _SECTORS,
     "codes": ["codice_condotta_telemarketing"],
-    "holidays": {"country": "GB", "subdivision": "ENG", "added": []},
     "diallable": [{"source": _MADE_UP, "from": "2018-01-01", "kinds": ["fixed", "mobile", "fixed_or_mobile"]}],
     "legal_basis": [{"source": _MADE_UP, "from": "2018-01-01", "accepts": ["directory", "consent"]}],
     "registries": [
@@ -202,7 +200,7 @@ _BRITAIN: Final = {
     ],
     "caller_ids": [{"source": _MADE_UP, "from": "2018-01-01", "classes": [], "proof_days": 30, "short_codes": []}],
     "hours": [
-        {"source": _MADE_UP, "from": "2018-01-01", "severity": "operator", "sectors": ["retail"]},
+        {"source": _MADE_UP, "from": "2018-01-01", "severity": "operator", "sectors": ["retail"], "days": {}},
     ],
 }  # fmt: skip
 

@@ -1,0 +1,70 @@
+"""Windows of time on named days, such as `mon-fri: ["09:00-13:00", "14:00-20:00"]`. All functions are pure."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, timedelta
+from typing import Final, Literal, TypeAlias, get_args
+
+from dialgate.core.model import EPOCH, SECONDS_A_DAY, Place, Weekday
+
+DayName: TypeAlias = Weekday | Literal["holiday", "pre_holiday"]
+Window: TypeAlias = tuple[int, int]
+Windows: TypeAlias = Mapping[str, tuple[Window, ...]]
+
+WEEKDAYS: Final[tuple[Weekday, ...]] = get_args(Weekday)
+_SPECIAL: Final = ("holiday", "pre_holiday")
+_ONE_DAY: Final = timedelta(days=1)
+_WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
+
+
+def parse_days(days: Mapping[str, Iterable[str]]) -> Windows:
+    """Return the windows of each day of the week, and those of `holiday` and `pre_holiday` if they are named.
+
+    Raises `ValueError` for an invalid day or window.
+    """
+    windows: dict[str, tuple[Window, ...]] = dict.fromkeys(WEEKDAYS, ())
+    named: set[str] = set()
+    for key, texts in days.items():
+        for name in _names(key):
+            if name in named:
+                raise ValueError(f"`days` names {name!r} twice, the second time in {key!r}")
+            named.add(name)
+            windows[name] = tuple(parse_window(text) for text in texts)
+    return windows
+
+
+def _names(key: str) -> Iterator[str]:
+    first, _, last = key.partition("-")
+    if key in _SPECIAL:
+        yield key
+    elif first in WEEKDAYS and (last or first) in WEEKDAYS:
+        begin, end = WEEKDAYS.index(first), WEEKDAYS.index(last or first)
+        yield from WEEKDAYS[begin : end + 1]
+        if begin > end:
+            raise ValueError(f"{key!r} ends before it begins; the week begins on `mon`")
+    else:
+        raise ValueError(f"{key!r} is not a day; write mon, mon-fri, holiday or pre_holiday")
+
+
+def parse_window(text: str) -> Window:
+    """Return a window in seconds of the day; the end is exclusive. Raises `ValueError`."""
+    match = _WINDOW.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a time window; write it as 09:00-20:00")
+    first, last = (
+        int(hours) * 3600 + int(minutes) * 60 for hours, minutes in (match.group(1, 2), match.group(3, 4))
+    )
+    if not first < last <= SECONDS_A_DAY:
+        raise ValueError(f"{text!r} must begin before it ends, and end by 24:00")
+    return first, last
+
+
+def name_of_day(windows: Windows, day_set: str, place: Place, day: int) -> DayName:
+    """Return which windows apply on a local day, counted from 1970-01-01. A Sunday before a holiday stays a Sunday."""
+    today = date.fromordinal(EPOCH + day)
+    weekday = WEEKDAYS[today.weekday()]
+    if "holiday" in windows and place.is_in(day_set, today):
+        return "holiday"
+    if weekday != "sun" and "pre_holiday" in windows and place.is_in(day_set, today + _ONE_DAY):
+        return "pre_holiday"
+    return weekday
