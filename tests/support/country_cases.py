@@ -5,7 +5,7 @@ what differs. A small book may hold its `cases` there too. The facts of the numb
 
 - `place`: where the called person is: an IANA time zone, or a region such as `US-CA`, whose zone `zones` in `base.yaml` gives. It also
   selects the called number of that name. Instants without an offset are local time there; without `place`, in the country's zone.
-- `each`: values of a fact, such as `campaign.purpose: [sale, advertising]`. The case stands for every combination.
+- `each`: values of a fact, such as `campaign.purpose: [sale, advertising]`. The case stands for every combination, and for those of every mapping in a list.
 - `want`: `allow`, or the reason codes of the denial; or a mapping as in `tests/cases/*.yaml`.
 - `pending`: what the vocabulary lacks for this case. The case fails as soon as it holds, so that the mark is removed.
 """
@@ -41,7 +41,7 @@ class _Written(Struct, forbid_unknown_fields=True, kw_only=True):
     from_: str | None = msgspec.field(name="from", default=None)
     facts: dict[str, Any] = {}
     law: dict[str, Any] = {}
-    each: dict[str, list[Any]] = {}
+    each: dict[str, list[Any]] | list[dict[str, list[Any]]] = {}
     pending: str = ""
 
 
@@ -83,14 +83,19 @@ def _load(path: Path) -> Any:
 
 
 def _expand(law: dict[str, Any], file: str, base: _Base, written: _Written) -> Iterator[Case]:
-    for values in itertools.product(*written.each.values()):
-        chosen = dict(zip(written.each, values, strict=True))
-        about = f"{written.about} ({', '.join(map(str, values))})" if chosen else written.about
+    for chosen in _combinations(written):
+        about = f"{written.about} ({', '.join(map(str, chosen.values()))})" if chosen else written.about
         own = {key: chosen.pop(name) for name, key in _OF_CASE.items() if name in chosen}
         facts = merged(base.base, written.facts)
         for path, value in chosen.items():
             facts = merged(facts, _nested(path.split("."), value))
         yield _case(law, file, base, msgspec.structs.replace(written, about=about, facts=facts, **own))
+
+
+def _combinations(written: _Written) -> Iterator[dict[str, Any]]:
+    for each in written.each if isinstance(written.each, list) else [written.each]:
+        for values in itertools.product(*each.values()):
+            yield dict(zip(each, values, strict=True))
 
 
 def _nested(path: list[str], value: Any) -> Any:
