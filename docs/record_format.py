@@ -24,12 +24,13 @@ ENTRIES: tuple[tuple[str, type[Struct]], ...] = (
 )
 PARTS: tuple[type[Struct], ...] = (
     model.Facts, model.Number, model.Controller, model.Campaign, model.CallerId, model.Place, model.Listing, model.Origin,
-    model.Transfer, model.RegistryAnswer, model.Known, model.Revocation, model.Consent, model.Contract, model.CallRequest,
+    model.Transfer, model.RegistryAnswer, model.Block, model.Known, model.Revocation, model.Consent, model.Contract, model.CallRequest,
     model.WrongNumber, model.Attempt, model.Decision, model.Pass, model.Skip, model.Deny,
 )  # fmt: skip
 ALIASES: dict[str, Any] = {
     name: getattr(model, name)
     for name in (
+        "BarredDay",
         "Basis",
         "CallType",
         "Callee",
@@ -43,6 +44,7 @@ ALIASES: dict[str, Any] = {
     )
 }
 _WORDS = {
+    "Band": "time window, as in `18:00-21:00`",
     "Instant": "instant",
     "Outcome": "[Pass](#pass), [Skip](#skip) or [Deny](#deny)",
     "Phrase": "text",

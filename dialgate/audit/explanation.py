@@ -12,6 +12,7 @@ from dialgate.core import local_time
 from dialgate.core.model import (
     EPOCH,
     RESULT_RANK,
+    Block,
     Deny,
     Instant,
     Listing,
@@ -36,13 +37,18 @@ class Check(Struct, frozen=True):
 
 
 class Consulted(Struct, frozen=True, kw_only=True):
-    """A registry's answer to one consultation. `receipt` is empty if the consultation is no longer published."""
+    """A registry's answer to one consultation. `receipt` is empty if the consultation is no longer published.
+
+    `blocks`: the listing bars these calls only; empty: all. `listed_since`: when the person was listed, if the registry says so.
+    """
 
     registry: str
     answer: str
     consulted_at: OptionalTimestamp
     consultation: str
     receipt: str
+    blocks: tuple[Block, ...] = ()
+    listed_since: OptionalTimestamp = ""
 
 
 class Rests(Struct, frozen=True, kw_only=True):
@@ -230,6 +236,7 @@ class _Narrator:
         phrases = {
             "clear": self._phrases.registry_clear,
             "listed": self._phrases.registry_listed,
+            "listed in part": self._phrases.registry_listed_in_part,
             "unknown": self._phrases.registry_unknown,
             "uncovered": self._phrases.registry_uncovered,
         }
@@ -243,7 +250,8 @@ class _Narrator:
                 else ""
             )
             day = self._day(answer.consulted_at) if answer.consulted_at else ""
-            yield phrases[answer.answer].format(registry=answer.registry.upper(), day=day, receipt=receipt)
+            found = "listed in part" if answer.blocks else answer.answer
+            yield phrases[found].format(registry=answer.registry.upper(), day=day, receipt=receipt)
 
     def _lists(self) -> Iterator[str]:
         for listing in self._facts.listings:
@@ -324,6 +332,8 @@ def _consulted(found: FoundDecision, answer: RegistryAnswer) -> Consulted:
         consulted_at=local_time.rfc3339(answer.consulted_at) if answer.consulted_at else "",
         consultation=answer.consultation,
         receipt=consultation.receipt if consultation else "",
+        blocks=answer.blocks,
+        listed_since=local_time.rfc3339(answer.since) if answer.since else "",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from dialgate.audit.lookups import Seen
-from dialgate.core.model import Instant, Origin
+from dialgate.core.model import Block, Instant, Origin
 from dialgate.core.request_deadlines import Kind
 from dialgate.core.text_formats import OptionalTimestamp, ReasonCode, Timestamp
 from dialgate.ledger.schemas import HistoryEntry
@@ -53,6 +53,8 @@ class FromRegistry(Struct, frozen=True, kw_only=True):
     answer: str
     consulted_at: Timestamp
     consultation: str
+    blocks: tuple[Block, ...] = ()
+    listed_since: OptionalTimestamp = ""
 
 
 class Why(Struct, frozen=True, kw_only=True):

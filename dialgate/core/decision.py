@@ -67,7 +67,7 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
     if decision.allow:
         return min([decision.valid_until, *(start for start in _starts(facts.known) if start > facts.at)])
     nothing = facts.known == Known(seq=facts.known.seq) and len(binding.registries) <= 1
-    timeless = nothing and all(deny.code in _TIMELESS for deny in decision.reasons)
+    timeless = nothing and all(deny.code in _TIMELESS and not deny.not_before for deny in decision.reasons)
     return _valid_until(decision.outcomes, facts, law) if timeless else 0
 
 

@@ -285,11 +285,11 @@ def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
                 yield f"{name}: {word} {value!r} is not in the country's `{key}`; correct it or add it there"
     yield from _faults_of_keys(name, section)
     yield from _faults_of_kind(name, section)
-    if isinstance(section, Hours | Requests):
+    if isinstance(section, Hours | Registry | Requests):
         yield from _faults_of_days(name, section, law)
 
 
-def _faults_of_days(name: str, section: Hours | Requests, law: Law) -> Iterator[str]:
+def _faults_of_days(name: str, section: Hours | Registry | Requests, law: Law) -> Iterator[str]:
     if section.day_set and section.day_set not in law.day_sets:
         yield f"{name}: day set {section.day_set!r} is not in the country's `day_sets`; correct it or add it there"
     if isinstance(section, Hours):
@@ -302,7 +302,7 @@ def _faults_of_days(name: str, section: Hours | Requests, law: Law) -> Iterator[
             return
         if not section.day_set and not {"holiday", "pre_holiday"}.isdisjoint(windows):
             yield f"{name}: windows of holidays need a `day_set`; add it"
-    elif section.max_age.endswith("wd"):
+    elif isinstance(section, Requests) and section.max_age.endswith("wd"):
         if not law.working_days:
             yield f"{name}: `{section.max_age}` needs the country's `working_days`; add them"
         if not section.day_set:

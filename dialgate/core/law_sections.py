@@ -221,6 +221,8 @@ class Registry(Restriction, frozen=True, kw_only=True):
     """Period for which an answer is valid, such as `15d`, from the submission of the question or the version of the full list."""
     counting: Literal["rolling", "earlier"] = "rolling"
     """`rolling`: days of 24 hours. `earlier`: the period also ends at the same local time of day where the person may be, if that is earlier."""
+    day_set: str = ""
+    """Name of the day set that a listing may bar as `holiday`. Without it, such a listing bars every day."""
 
 
 class Lists(Section, frozen=True, kw_only=True):

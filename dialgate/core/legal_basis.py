@@ -248,7 +248,9 @@ def _voids(law: Binding) -> bool:
 
 def listed_at(facts: Facts) -> Instant:
     """Return the instant of the newest consultation that answered *listed*, or -1."""
-    return max((answer.listed_at for answer in facts.registries if answer.listed_at), default=-1)
+    return max(
+        (answer.since or answer.listed_at for answer in facts.registries if answer.listed_at), default=-1
+    )
 
 
 def ends_at(given: Consent, law: Binding) -> Instant:

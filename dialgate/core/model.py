@@ -200,11 +200,30 @@ class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stated: bool = False
 
 
+BarredDay: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
+Band: TypeAlias = Annotated[str, Meta(pattern=r"^\d\d:\d\d-\d\d:\d\d$")]
+
+
+class Block(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The calls that a listing bars. An empty property stands for all calls.
+
+    `categories` are sectors of the campaign. `days` are days of the week, and `holiday` for the days of the registry's day set.
+    `bands` are times of day where the person may be, such as `18:00-21:00`.
+    """
+
+    categories: tuple[str, ...] = ()
+    call_types: tuple[CallType, ...] = ()
+    days: tuple[BarredDay, ...] = ()
+    bands: tuple[Band, ...] = ()
+
+
 class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A registry's answer about a number, given to this controller (DPR 26/2022 art. 8) or taken from the full list.
 
     `consulted_at` is the time at which the query was submitted or, for a full list, the time of its version. `listed_at` is
-    the newest consultation that answered *listed*, even if a later one answered *clear*.
+    the newest consultation that answered *listed*, even if a later one answered *clear*. `blocks`: the listing bars these calls
+    only; empty: all. `since`: when the person was listed, if the registry says so; the last millisecond of the day if it says
+    the day.
     """
 
     registry: str
@@ -213,6 +232,8 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     listed_at: Instant = 0
     consultation: str = ""
     snapshot: str = ""
+    blocks: tuple[Block, ...] = ()
+    since: Instant = 0
 
 
 class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):

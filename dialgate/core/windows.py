@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Final, Literal, TypeAlias, get_args
 
-from dialgate.core.model import EPOCH, SECONDS_A_DAY, Place, Weekday
+from dialgate.core.model import EPOCH, SECONDS_A_DAY, Instant, Place, Weekday
 
 DayName: TypeAlias = Weekday | Literal["holiday", "pre_holiday"]
 Window: TypeAlias = tuple[int, int]
@@ -68,3 +68,24 @@ def name_of_day(windows: Windows, day_set: str, place: Place, day: int) -> DayNa
     if weekday != "sun" and "pre_holiday" in windows and place.is_in(day_set, today + _ONE_DAY):
         return "pre_holiday"
     return weekday
+
+
+def end_of_window(
+    windows: Windows, day_set: str, place: Place, at: Instant, ring_seconds: int = 0
+) -> Instant:
+    """Return the end of the window that is open at `at` and `ring_seconds` later, less these seconds; 0 if none is open."""
+    day, second = place.local(at)
+    for first, last in windows[name_of_day(windows, day_set, place, day)]:
+        if first <= second < last - ring_seconds:
+            return place.instant(day, last - ring_seconds)
+    return 0
+
+
+def next_window(windows: Windows, day_set: str, place: Place, at: Instant, days: int) -> Instant:
+    """Return the first instant after `at` at which a window begins; 0 if none begins on the local day or the next `days` days."""
+    today, second = place.local(at)
+    for day in range(today, today + days + 1):
+        for first, _ in windows[name_of_day(windows, day_set, place, day)]:
+            if day > today or first > second:
+                return place.instant(day, first)
+    return 0

@@ -34,7 +34,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from dialgate.core.model import Instant, RegistryAnswer
+from dialgate.core.model import Block, Instant, RegistryAnswer
 from dialgate.crypto.publisher_signature import is_signed
 from dialgate.lists.number_set import DamagedFile, NumberSet
 
@@ -69,12 +69,14 @@ class State(Struct, frozen=True, kw_only=True):
     """An answer that many numbers share. `consultation` is an index into `Contents.consultations`.
 
     `listed_at` is the newest consultation that answered *listed*, even if a newer one answered *clear*: consents before it are
-    void (L. 5/2018 art. 1 c. 5).
+    void (L. 5/2018 art. 1 c. 5). `blocks` and `since` are those of `RegistryAnswer`.
     """
 
     answer: Literal["listed", "clear"]
     consultation: int
     listed_at: Instant = 0
+    blocks: tuple[Block, ...] = ()
+    since: Instant = 0
 
 
 class Contents(Struct, frozen=True, kw_only=True):
@@ -277,6 +279,8 @@ class _OpenFile:
             consulted_at=consultation.submitted_at,
             listed_at=state.listed_at,
             consultation=consultation.id,
+            blocks=state.blocks,
+            since=state.since,
         )
 
     def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:

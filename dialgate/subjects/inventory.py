@@ -115,6 +115,8 @@ def from_registries(person: Person) -> list[FromRegistry]:
             answer=answer.answer,
             consulted_at=rfc3339(answer.consulted_at),
             consultation=answer.consultation,
+            blocks=answer.blocks,
+            listed_since=rfc3339(answer.since) if answer.since else "",
         )
         for answer in answers
         if answer.answer in {"listed", "clear"}

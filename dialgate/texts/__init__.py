@@ -40,6 +40,7 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
     passed_on: str
     registry_clear: str
     registry_listed: str
+    registry_listed_in_part: str
     registry_unknown: str
     registry_uncovered: str
     receipt: str

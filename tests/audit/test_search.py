@@ -8,13 +8,16 @@ from urllib.parse import quote
 import pytest
 import yaml
 from aiohttp import ClientSession
+from msgspec.structs import replace
 
 from dialgate.audit.number_history import Inquiry, Visibility
 from dialgate.audit.search import Hit, Query, search
-from dialgate.core.model import DAY
+from dialgate.core.model import DAY, Block
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.span import Span
+from registry_sync import publication
+from registry_sync.answer_merge import MergedAnswers
 from tests.support import world
 from tests.support.world import CALL, CALLER, CLEAR, KEY, LISTED, NOW, SCOPES, World
 
@@ -102,6 +105,31 @@ async def test_number_is_found_in_national_and_international_form(running: World
     inquiry = Inquiry(data, Keys.open(data / "keys.json"))
     assert [found.record.id for found in inquiry.about(CLEAR, Visibility())] == names[::-1]
     assert inquiry.about(LISTED, Visibility()) == []
+
+
+async def test_a_listing_that_bars_a_part_of_the_calls_is_shown_with_it(running: World) -> None:
+    folder = running.app.config.data / "snapshots"
+    with publication.lock_folder(folder):
+        answers = publication.read_current(folder, "rpo", "acme")
+        states = tuple(
+            replace(state, blocks=(Block(categories=("insurance",)),), since=NOW - DAY)
+            if state.answer == "listed"
+            else state
+            for state in answers.contents.states
+        )
+        contents = replace(answers.contents, states=states)
+        publication.publish(folder, MergedAnswers(contents, answers.numbers, answers.tags, 0, 0, 0), NOW)
+    await running.app.tick()
+    await ask(running, LISTED)
+    decision = (await about(running, LISTED))["decisions"][0]
+    assert decision["decision"] == "allow"
+    answer = decision["registries"][0]
+    assert (answer["answer"], answer["blocks"], answer["listed_since"]) == (
+        "listed",
+        [{"categories": ["insurance"]}],
+        "2026-11-23T09:00:00.000Z",
+    )
+    assert any("was enrolled for some calls only" in words for words in decision["words"])
 
 
 async def test_directory_call_is_explained_in_english(

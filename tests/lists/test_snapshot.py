@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from dialgate.core.model import RegistryAnswer
+from dialgate.core.model import Block, RegistryAnswer
 from dialgate.lists.number_set import DamagedFile, NumberSet, write
 from dialgate.lists.snapshot import (
     MANIFEST,
@@ -362,6 +362,19 @@ def test_a_number_of_a_tagged_full_list_has_the_state_of_its_tag(tmp_path: Path)
         ("listed", FIRST, 2),
         ("clear", SECOND, 0),
     ]
+
+
+def test_a_state_holds_the_part_of_the_calls_that_it_bars_and_the_day_of_the_listing(tmp_path: Path) -> None:
+    blocks = (Block(categories=("banking",), bands=("18:00-21:00",)), Block(call_types=("automated",)))
+    states = (
+        State(answer="listed", consultation=0, listed_at=1, blocks=blocks),
+        State(answer="listed", consultation=0, listed_at=1, since=FIRST),
+    )
+    contents = msgspec.structs.replace(FULL, states=states)
+    announce(tmp_path, add(tmp_path, contents, [441300000001, 442000000001], [0, 1]))
+    snapshot = Snapshot.open(tmp_path)
+    answers = [snapshot.answer("tps", "", number) for number in (441300000001, 442000000001, 442000000002)]
+    assert [(answer.blocks, answer.since) for answer in answers] == [(blocks, 0), ((), FIRST), ((), 0)]
 
 
 def test_coverage_without_a_version_counts_as_damage(tmp_path: Path) -> None:

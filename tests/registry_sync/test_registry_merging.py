@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from dialgate.core.model import Block
 from dialgate.lists.snapshot import Consultation
 from registry_sync.answer_merge import (
     MERGE_LIMIT,
@@ -113,3 +115,14 @@ def test_numbers_without_a_lasting_answer_are_due(
         if not flatten(known).get(n, (0, 0, 0))[0] and flatten(known).get(n, (0, -6, 0))[1] + 6 < now
     ]
     assert select_expiring(numbers, known, terms, now).tolist() == sorted(expiring)
+
+
+def test_a_listing_keeps_the_calls_that_it_bars_until_a_newer_answer() -> None:
+    blocks = (Block(categories=("banking",)),)
+    current = merged([(1, {1: True, 2: True})], 1)
+    states = tuple(replace(state, blocks=blocks, since=7) for state in current.contents.states)
+    current = current._replace(contents=replace(current.contents, states=states))
+    current = PublishedAnswers(*merge(current, [make_answer(1, (2, {2: True}))])[:3])
+    tag_of = dict(zip(current.numbers.tolist(), current.tags.tolist(), strict=True))
+    found = [current.contents.states[tag_of[number]] for number in (1, 2)]
+    assert [(state.blocks, state.since) for state in found] == [(blocks, 7), ((), 0)]

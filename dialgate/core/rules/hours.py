@@ -11,7 +11,7 @@ from datetime import date
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Hours
 from dialgate.core.model import DAY, EPOCH, Deny, Facts, Instant, Outcome, Pass, Place, Skip
-from dialgate.core.windows import DayName, Window, name_of_day
+from dialgate.core.windows import DayName, end_of_window, name_of_day, next_window
 
 _HORIZON_DAYS = 14
 _NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -42,17 +42,7 @@ def hours_open(facts: Facts, law: Binding) -> Outcome:
 
 
 def _open_until(section: Hours, place: Place, at: Instant) -> Instant:
-    """Return the end of the window that is open at `at` and when the telephone rings; 0 if none is."""
-    day, second = place.local(at)
-    for first, last in _windows_of(section, place, day):
-        if first <= second < last - section.ring_seconds:
-            return place.instant(day, last - section.ring_seconds)
-    return 0
-
-
-def _windows_of(section: Hours, place: Place, day: int) -> tuple[Window, ...]:
-    windows = section.windows
-    return windows[name_of_day(windows, section.day_set, place, day)]
+    return end_of_window(section.windows, section.day_set, place, at, section.ring_seconds)
 
 
 def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
@@ -84,9 +74,5 @@ def _opening(section: Hours, place: Place, at: Instant) -> Instant:
     """Return the first instant from `at` on at which one section is open in one place."""
     if _open_until(section, place, at):
         return at
-    today, second = place.local(at)
-    for day in range(today, today + _HORIZON_DAYS + 1):
-        for first, _ in _windows_of(section, place, day):
-            if day > today or first > second:
-                return place.instant(day, first)
-    return at + _HORIZON_DAYS * DAY
+    opens = next_window(section.windows, section.day_set, place, at, _HORIZON_DAYS)
+    return opens or at + _HORIZON_DAYS * DAY

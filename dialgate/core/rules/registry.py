@@ -8,11 +8,30 @@ collected after a consultation that answered *enrolled* is proved to be later.
 """
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 from dialgate.core import legal_basis, periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Registry
-from dialgate.core.model import DAY, SECOND, Deny, Facts, Instant, Outcome, Pass, Place, RegistryAnswer, Skip
+from dialgate.core.model import (
+    DAY,
+    SECOND,
+    Block,
+    Consent,
+    Deny,
+    Facts,
+    Instant,
+    Outcome,
+    Pass,
+    Place,
+    RegistryAnswer,
+    Skip,
+)
+from dialgate.core.windows import Windows, end_of_window, next_window, parse_days
+
+_DAYS_A_WEEK = 7
+_HORIZON = 14 * DAY  # the facts hold the day sets of two weeks
 
 
 def registry_clear(facts: Facts, law: Binding) -> Outcome:
@@ -30,7 +49,8 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
     answer = _answer(registry, facts)
     match answer.answer:
         case "listed":
-            return _listed(registry, answer, facts, law)
+            part = _outside_blocks(registry, answer, facts, law) if answer.blocks else None
+            return part or _listed(registry, answer, facts, law)
         case "clear":
             ends = _expiry(registry, answer, facts)
             return _check_age(registry, answer, facts, ends) or Pass(f"clear:{answer.consultation}", ends)
@@ -76,12 +96,97 @@ def _listed(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Bindi
     if (
         consent is not None
         and "consent_after_listing" in registry.unless
-        and facts.controller.consent_after_listing
-        and consent.collected_at > answer.consulted_at
+        and _is_after_listing(consent, answer, facts)
     ):
         # The answer must still be valid: the person may have renewed the enrolment since, which would void the consent.
         expires = _expiry(registry, answer, facts)
         ends = min(legal_basis.ends_at(consent, law) or expires, expires)
         return _check_age(registry, answer, facts, expires) or Pass(f"consent:{consent.id}", ends)
     text = f"enrolled, by {registry.id} consultation {answer.consultation}"
-    return Deny("registry.listed", text, registry.source, registry.severity)
+    ends = _unbarred_from(registry, answer, facts, law) if answer.blocks else 0
+    return Deny("registry.listed", text, registry.source, registry.severity, ends)
+
+
+def _is_after_listing(consent: Consent, answer: RegistryAnswer, facts: Facts) -> bool:
+    """Return whether a consent is surely later than the listing.
+
+    If the registry does not say since when the person is listed, the consent must be later than the consultation, and the
+    controller must have enabled this reading.
+    """
+    if answer.since:
+        return consent.collected_at > answer.since
+    return facts.controller.consent_after_listing and consent.collected_at > answer.consulted_at
+
+
+# ---- listings that bar a part of the calls ---------------------------------------------------------------------------
+
+
+class _Bars(NamedTuple):
+    """The times at which a listing bars a call, in each place, until the answer expires."""
+
+    windows: tuple[Windows, ...]
+    day_set: str
+    places: tuple[Place, ...]
+    ring: Instant
+
+    def until(self, at: Instant) -> Instant:
+        """Return when the windows end that are open at `at` or when the telephone rings; 0 if none is open."""
+        return max(
+            end_of_window(windows, self.day_set, place, moment)
+            for windows in self.windows
+            for place in self.places
+            for moment in (at, at + self.ring)
+        )
+
+    def next(self, at: Instant) -> Instant:
+        """Return when the next call would be barred; 0 if none is within a week."""
+        begins = (
+            next_window(windows, self.day_set, place, at, _DAYS_A_WEEK)
+            for windows in self.windows
+            for place in self.places
+        )
+        return min((begin - self.ring for begin in begins if begin), default=0)
+
+
+def _bars(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> _Bars:
+    windows = tuple(
+        _windows(block, has_holidays=bool(registry.day_set))
+        for block in answer.blocks
+        if (not block.categories or not facts.campaign.sector or facts.campaign.sector in block.categories)
+        and (not block.call_types or facts.call_type in block.call_types)
+    )
+    ring = max((section.ring_seconds for section in law.hours), default=0)
+    return _Bars(windows, registry.day_set, facts.places, ring * SECOND)
+
+
+@lru_cache(1024)
+def _windows(block: Block, *, has_holidays: bool) -> Windows:
+    """Return the windows in which a block bars calls. Without a day set, any day may be a holiday."""
+    is_any_day = not block.days or ("holiday" in block.days and not has_holidays)
+    days = ("mon-sun",) if is_any_day else block.days
+    return parse_days(dict.fromkeys(days, block.bands or ("00:00-24:00",)))
+
+
+def _outside_blocks(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome | None:
+    """Return the outcome for a call that the listing does not bar; None if it does."""
+    bars = _bars(registry, answer, facts, law)
+    expires = _expiry(registry, answer, facts)
+    ends = expires
+    if bars.windows:
+        if not facts.places or bars.until(facts.at):
+            return None
+        ends = min(expires, bars.next(facts.at) or expires)
+    return _check_age(registry, answer, facts, expires) or Pass(f"clear:{answer.consultation}", ends)
+
+
+def _unbarred_from(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Instant:
+    """Return the first instant at which the listing does not bar the call; 0 if the answer expires before it."""
+    bars = _bars(registry, answer, facts, law)
+    expires = _expiry(registry, answer, facts)
+    at = facts.at
+    while facts.places and at < min(expires, facts.at + _HORIZON):
+        ends = bars.until(at)
+        if not ends:
+            return at
+        at = ends
+    return 0
