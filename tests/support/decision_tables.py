@@ -64,7 +64,7 @@ class Question(Struct, frozen=True, kw_only=True, dict=True):
     def facts(self) -> Facts:
         return casebook.build_facts(self.data, self.data["at"], casebook.law_of("IT"))
 
-    @property
+    @cached_property
     def day(self) -> date:
         return day_in(casebook.law_of("IT").zone, casebook.instant(self.data["at"]))
 
@@ -136,7 +136,7 @@ def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:
     problems, times = [], Counter[str]()
     for place, row in enumerate(table["rows"]):
         problems += [f"{_row_text(row)}: {problem}" for problem in _row_problems(row, axes)]
-        answered[place] = [question for question in questions if _is_answered(question, row)]
+        answered[place] = _answered(questions, row)
         times.update(map(str, answered[place]))
         if not answered[place]:
             problems.append(f"{_row_text(row)}: answers nothing")
@@ -192,11 +192,17 @@ def _row_problems(row: dict[str, Any], axes: dict[str, list[str]]) -> Iterator[s
         yield "`answer` is missing"
 
 
-def _is_answered(question: Question, row: dict[str, Any]) -> bool:
-    begins, ends = row.get("from", "0001-01-01"), row.get("until", "9999-12-31")
-    return begins <= question.day.isoformat() <= ends and all(
-        question.words.get(axis) in _list(named) for axis, named in row.items() if axis not in _NOT_AXES
-    )
+def _answered(questions: Iterable[Question], row: dict[str, Any]) -> list[Question]:
+    named = {axis: set(_list(words)) for axis, words in row.items() if axis not in _NOT_AXES}
+    found = [
+        question
+        for question in questions
+        if all(question.words.get(axis) in words for axis, words in named.items())
+    ]
+    if "from" in row or "until" in row:
+        begins, ends = row.get("from", "0001-01-01"), row.get("until", "9999-12-31")
+        return [question for question in found if begins <= question.day.isoformat() <= ends]
+    return found
 
 
 def _row_text(row: dict[str, Any]) -> str:
