@@ -21,6 +21,8 @@ from registry_sync.cli import app
 from registry_sync.simulator import is_enrolled
 from tests.bench import ROOT
 from tests.registry_sync.test_registry_lists import US, ListJob, us_lines
+from tests.support import commands
+from tests.support.commands import Done
 from tests.support.registry_world import NUMBERS, JobWorld, load_list
 
 LISTED = next(number for number in NUMBERS if is_enrolled(number[3:]))
@@ -207,12 +209,9 @@ def test_invalid_signing_key_is_refused_with_a_hint(tmp_path: Path) -> None:
 # ---- the commands ----------------------------------------------------------------------------------------------------
 
 
-def program(job: JobWorld, *words: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "registry_sync.cli", *words, "--registries", str(job.path)],
-        capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "300"},
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
+def program(job: JobWorld, *words: str) -> Done:
+    environment = os.environ | {"COLUMNS": "300"}
+    return commands.run_command("registry-sync", *words, "--registries", job.path, environment=environment)
 
 
 async def test_exit_status_of_run_shows_alarms(tmp_path: Path) -> None:
@@ -284,15 +283,9 @@ async def test_cycle_runs_with_simulated_answers_and_is_copied_to_a_node(tmp_pat
     assert (refused[0], "must be an https:// URL or a folder" in refused[2]) == (2, True)
 
 
-def run_pull(job: JobWorld, *more: str) -> tuple[int, str, str]:
-    words = ["pull", "--from", str(job.plan.snapshots), "--snapshots", str(job.folder / "node"), "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "registry_sync.cli", *words, *more],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
+def run_pull(job: JobWorld, *more: str) -> Done:
+    words = ["pull", "--from", job.plan.snapshots, "--snapshots", job.folder / "node", "--json"]
+    return commands.run_command("registry-sync", *words, *more)
 
 
 def test_invalid_configuration_ends_with_2(tmp_path: Path) -> None:

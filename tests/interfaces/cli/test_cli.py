@@ -25,18 +25,18 @@ from dialgate.interfaces.cli import main
 from dialgate.observability import service_log
 from dialgate.runtime.clock import wall_clock
 from tests.bench import __main__ as bench
-from tests.support.finished_command import Done
+from tests.support.commands import PATIENCE, Done, run_command
 from tests.support.paths import ROOT
 
 CALLER_ID = "+390844123456"
-PATIENCE = 120  # seconds until a process counts as hanging: several start at once on a busy machine
+ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1"}
 
 
 def command(*words: object, module: str = "dialgate", **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, words)],
         cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment},
+        env={**os.environ, **ENVIRONMENT, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -59,7 +59,8 @@ class World:
             shutil.copytree(of / ".data", folder / ".data")
 
     def run(self, *words: object, **environment: str) -> Done:
-        return ended(self.start(*words, **environment))
+        environment = {**os.environ, **ENVIRONMENT, "DIALGATE_CONFIG": str(self.config), **environment}
+        return run_command("dialgate", *words, environment=environment)
 
     def start(self, *words: object, **environment: str) -> subprocess.Popen[str]:
         return command(*words, DIALGATE_CONFIG=str(self.config), **environment)
@@ -69,14 +70,14 @@ class World:
         assert self.run("key", "sample", "--out", key).code == 0
         sample = self.folder / "config/sample"
         consulted = rfc3339(wall_clock() - 60_000)
-        importing = command(
+        imported = run_command(
+            "registry-sync",
             *("import", "--registry", "rpo", "--controller", "acme", "--receipt", "T-1"),
             *("--request", sample / "rpo-request.txt", "--answer", sample / "rpo-answer.txt"),
             *("--consulted-at", consulted, "--snapshots", self.folder / ".data/snapshots"),
-            module="registry_sync.cli",
         )
         loaded = self.load(sample / "list.csv", "sample")
-        assert (loaded.code, ended(importing).code) == (0, 0), loaded.err
+        assert (loaded.code, imported.code) == (0, 0), loaded.err
 
     def load(self, file: Path, name: str, *more: str) -> Done:
         return self.run(
@@ -346,13 +347,13 @@ def test_config_check_shows_laws_and_campaigns(world: World) -> None:
 
 def test_a_key_file_is_readable_by_its_owner_only_and_never_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "new/dialer.key"
-    assert ended(command("key", "dialer", "--out", out)).code == 0
+    assert run_command("dialgate", "key", "dialer", "--out", out).code == 0
     key = out.read_text().strip()
     assert out.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "new/dialer.key.sha256").read_text().strip() == hashlib.sha256(
         key.encode()
     ).hexdigest()
-    again = ended(command("key", "dialer", "--out", out))
+    again = run_command("dialgate", "key", "dialer", "--out", out)
     assert (again.code, out.read_text().strip()) == (1, key)
     assert key not in again.out + again.err
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from typer.testing import CliRunner
 
 from dialgate.interfaces.cli import main
 from tests.support import world
-from tests.support.paths import ROOT
+from tests.support.commands import run_command
 from tests.support.world import CALL, CLEAR, LISTED, World
 
 
@@ -54,11 +53,8 @@ WHY = ("--purpose", "a complaint")
 
 async def process(*words: str) -> tuple[int, Any]:
     """Run a command as a process, and return its exit code and its JSON output."""
-    made = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "dialgate", *words), cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await made.communicate()
-    return made.returncode or 0, [json.loads(line) for line in out.splitlines()]
+    done = await asyncio.to_thread(run_command, "dialgate", *words)
+    return done.code, [json.loads(line) for line in done.out.splitlines()]
 
 
 async def test_why_explains_in_the_chosen_language(asked: Asked) -> None:

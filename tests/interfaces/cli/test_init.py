@@ -24,7 +24,7 @@ from dialgate.tools.first_configuration import Draft
 from tests.project.test_docs import PAGES
 from tests.project.test_first_minute import PATIENCE, Terminal, on_a_terminal, page_commands, shell
 from tests.support import world
-from tests.support.finished_command import Done
+from tests.support.commands import Done, run_command
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.running_gate import program, serving
@@ -37,14 +37,9 @@ ALWAYS = {f"{day}-hours": "00:00-24:00" for day in ("weekday", "saturday", "sund
 CALL = {"to": "+390612340001", "from": "+390844654321", "campaign": "zeta-insurance"}
 
 
-async def run(folder: Path, *words: object, module: str = "dialgate") -> Done:
-    """Run a command in `folder` without a terminal."""
-    process = await asyncio.create_subprocess_exec(
-        program()[0], "-m", module, *map(str, words), cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    return Done(await process.wait(), out.decode(), err.decode())
+async def run(folder: Path, *words: object, name: str = "dialgate") -> Done:
+    environment = {**os.environ, "COLUMNS": "200"}
+    return await asyncio.to_thread(run_command, name, *words, folder=folder, environment=environment)
 
 
 def init(folder: Path, *words: str, **answers: str) -> Done:
@@ -171,7 +166,7 @@ async def test_a_gate_on_the_new_configuration_refuses_then_allows(tmp_path: Pat
         loaded = await run(tmp_path, *load.replace("NAME", "me").split()[1:], "--yes")
         assert loaded.code == 0, loaded
         assert await check() == ["registry.unknown"]
-        submitted = await run(tmp_path, *sync.split()[1:], module="registry_sync")
+        submitted = await run(tmp_path, *sync.split()[1:], name="registry-sync")
         assert submitted.code == 0, submitted
         assert len(list((tmp_path / ".data/rpo/outbox").iterdir())) == 1
         (tmp_path / "asked.txt").write_text("0612340001\n0612340002\n")
@@ -187,7 +182,7 @@ async def test_a_gate_on_the_new_configuration_refuses_then_allows(tmp_path: Pat
 async def import_answer(folder: Path) -> None:
     done = await run(
         folder, "import", "--registry", "rpo", "--controller", "zeta", "--request", "asked.txt", "--answer", "answer.txt",
-        "--receipt", "T-1", "--consulted-at", "2026-11-27T08:00:00+01:00", module="registry_sync",
+        "--receipt", "T-1", "--consulted-at", "2026-11-27T08:00:00+01:00", name="registry-sync",
     )  # fmt: skip
     assert done.code == 0, done
 
@@ -265,7 +260,7 @@ async def test_each_country_gives_a_configuration_without_an_avoidable_warning(
         "--registries",
         "config/registries.yaml",
         "--json",
-        module="registry_sync",
+        name="registry-sync",
     )
     assert planned.code in {0, 1}, planned  # 1: it was never consulted
     assert [path.name for path in (tmp_path / "config/countries").iterdir()] == [f"{country.lower()}.yaml"]

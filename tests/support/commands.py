@@ -1,0 +1,69 @@
+"""Commands of dialgate and registry-sync, run in processes that have already imported their modules.
+
+The imports of a command take half a second of processor time, and most commands nothing else. The fork server of the
+standard library imports them once; each command is a new process forked from it, with its own environment and folder.
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, NamedTuple
+
+from tests.support.paths import ROOT
+
+PATIENCE = 120  # seconds until a process counts as hanging: several start at once on a busy machine
+_MODULES = {"dialgate": "dialgate.interfaces.cli.main", "registry-sync": "registry_sync.cli"}
+_COMMANDS = [
+    f"dialgate.interfaces.cli.{path.stem}" for path in (ROOT / "dialgate/interfaces/cli").glob("*.py")
+]
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload([*_MODULES.values(), *_COMMANDS, __name__])
+
+
+class Done(NamedTuple):
+    """The result of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def run_command(
+    program: str, *words: object, folder: Path = ROOT, environment: Mapping[str, str] = os.environ
+) -> Done:
+    """Run `dialgate` or `registry-sync` with the given words, without standard input."""
+    with TemporaryFile() as out, TemporaryFile() as err:
+        process = _SERVER.Process(
+            target=_main,
+            args=(
+                [program, *map(str, words)], folder, dict(environment), DupFd(out.fileno()), DupFd(err.fileno()),
+            ),
+        )  # fmt: skip
+        process.start()
+        process.join(PATIENCE)
+        if process.exitcode is None:
+            process.kill()
+        texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
+    assert process.exitcode is not None, f"{words} did not end: {texts}"
+    return Done(process.exitcode, *texts)
+
+
+def _main(words: list[str], folder: Path, environment: dict[str, str], out: Any, err: Any) -> None:
+    for descriptor, stream in ((out.detach(), 1), (err.detach(), 2)):
+        os.dup2(descriptor, stream)
+        os.close(descriptor)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = words
+    import_module(_MODULES[words[0]]).main()
