@@ -10,7 +10,8 @@ BIN := .venv/bin
 SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-utils-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl chromium \
   prometheus poppler-utils systemd openssl e2fsprogs nodejs npm
 # Tests of the code that decides. They must cover all of its branches; other code has no coverage target.
-DECIDES := core/test_cases core/test_decision core/test_law core/test_periods core/test_vocabulary core/test_same_meaning lists/test_number_set lists/test_snapshot native/test_primitives
+CORE := core/test_cases core/test_decision core/test_law core/test_periods core/test_vocabulary core/test_same_meaning
+DECIDES := $(CORE) lists/test_number_set lists/test_snapshot native/test_primitives
 # One test process more than processors, because tests often wait.
 WORKERS := $(shell echo $$(($$(nproc) + 1)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
@@ -32,9 +33,10 @@ sample: .venv/installed
 	  $(BIN)/dialgate list load config/sample/list.csv --id sample --controller acme --campaign acme-fibre --basis directory \
 	    --collected-by "the public directory (a sample)" --collected-on 2026-11-02 --yes
 
-# Each test process takes one file at a time. `make -j2 test` runs the prerequisites in parallel.
+# Each test process takes one file at a time. `make -j2 test` runs the prerequisites in parallel. The core has no compiled part, so its tests
+# prove the same in `branches`, and run only there.
 test: lint branches system
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(CORE:%=--ignore=tests/%.py)
 
 # For use before each commit: without coverage and without the slowest files.
 test-fast: lint
