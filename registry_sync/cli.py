@@ -1,11 +1,30 @@
 """The command `registry-sync`. Exit status 0: done; 1: refused, nothing changed; 2: invalid arguments."""
 
+import os
+
 import typer
 
-from registry_sync import cli_import, cli_pull, cli_run, cli_simulate, cli_versions
-from registry_sync.cli_options import private
+from dialgate.runtime.command_group import OnDemandGroup
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+# The module of each command and its line in the list of commands, which must not import the modules, in the order of --help.
+COMMANDS = {
+    "import": ("cli_import", "Import one answer of a registry."),
+    "run": ("cli_run", "Query registries, and publish answers and lists."),
+    "status": ("cli_run", "Show the last run, the packages and the holds."),
+    "diff": ("cli_versions", "Show the differences between two publications."),
+    "rollback": ("cli_versions", "Publish an earlier version again."),
+    "release": ("cli_versions", "Release a hold."),
+    "pull": ("cli_pull", "Copy the publication to this node."),
+    "simulate": ("cli_simulate", "Answer packages with simulated answers."),
+}
+
+
+class _Commands(OnDemandGroup):
+    package = "registry_sync"
+    table = COMMANDS
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
@@ -16,12 +35,8 @@ def registry_sync() -> None:
     """
 
 
-for _part in (cli_import, cli_run, cli_versions, cli_pull, cli_simulate):
-    app.registered_commands += _part.app.registered_commands
-
-
 def main() -> None:
-    private()
+    os.umask(0o077)  # only the owner may read registry answers
     app()
 
 

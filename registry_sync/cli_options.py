@@ -1,6 +1,5 @@
 """Options and error output that the commands of `registry-sync` share."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,12 +33,12 @@ Snapshots: TypeAlias = Annotated[
 ]
 
 
-def load(path: Path) -> Plan:
+def load(path: Path, option: str = "--registries") -> Plan:
     try:
         return config.load(path)
     except ConfigError as error:
         problems = "\n".join(f"  {problem}" for problem in error.problems)
-        raise typer.BadParameter(f"{path} cannot be used:\n{problems}", param_hint="--registries") from None
+        raise typer.BadParameter(f"{path} cannot be used:\n{problems}", param_hint=option) from None
 
 
 def target(registries: Path, snapshots: Path | None) -> PublishTarget:
@@ -65,7 +64,3 @@ def refuse(message: str, *, as_json: bool) -> None:
         show_json({"error": {"code": "refused", "message": message, "field": ""}})
     else:
         typer.echo(f"refused: {message}", err=True)
-
-
-def private() -> None:
-    os.umask(0o077)  # only the owner may read registry answers

@@ -31,7 +31,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "registry_sync.simulator",
     ),
     "asyncssh": ("registry_sync.sources.sftp", "registry_sync.simulator"),
-    "phonenumbers": ("dialgate.core.phone",),
+    "phonenumbers": ("dialgate.core.phone", "dialgate.core.numbering_plan"),
     "sqlite3": ("dialgate.store",),
     "redis": ("dialgate.store",),
     "fpdf": ("dialgate.report.pdf",),
@@ -54,7 +54,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rfc3161_client": ("dialgate.decision_log.timestamps",),
     "rich": ("dialgate.runtime.terminal", "dialgate.interfaces.cli.demo"),
     "opentelemetry": ("dialgate.observability.traces",),
-    "typer": ("dialgate.interfaces.cli", "registry_sync"),
+    "typer": ("dialgate.interfaces.cli", "dialgate.runtime.command_group", "registry_sync"),
 }
 BROAD_EXCEPTS = {"dialgate.core.decision": 1, "dialgate.app": 1, "dialgate.gate.gate": 1}
 CLOCKS = re.compile(r"\btime\.time(_ns)?\(|\bdatetime\.now\(|\bdate\.today\(|\.utcnow\(")

@@ -1,15 +1,13 @@
 """The command `dialgate`. Exit codes: 0 for yes or success, 1 for no or failure, 2 for wrong usage."""
 
 import os
-from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
-from typer.main import get_group
 
 from dialgate import __version__
 from dialgate.runtime import extras
+from dialgate.runtime.command_group import OnDemandGroup
 from dialgate.runtime.extras import MissingExtra
 
 # The module of each command and its line in the list of commands, which must not import the modules, in the order of --help.
@@ -55,47 +53,14 @@ ADDED = {
     "log": ("proof", "decisions", "replay", "archive"),
 }
 
-_LISTING = "dialgate.listing"
+
+class _Commands(OnDemandGroup):
+    package = "dialgate.interfaces.cli"
+    table = COMMANDS
+    added = ADDED
 
 
-class _OnDemand(TyperGroup):
-    """A group that imports only the module of the requested command. A dialplan waits for each `dialgate check`.
-
-    The help of the group imports no module.
-    """
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        ctx.meta[_LISTING] = True
-        self.rich_markup_mode = None  # plain text, because the import of rich takes 0.3 s
-        super().format_help(ctx, formatter)
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is that of Typer, whose type is private
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        own, summary = COMMANDS[cmd_name]
-        if ctx and _LISTING in ctx.meta:
-            return TyperCommand(cmd_name, short_help=summary)
-        module, *_ = [
-            import_module(f"dialgate.interfaces.cli.{name}") for name in (own, *ADDED.get(cmd_name, ()))
-        ]
-        command = get_group(module.app).commands[cmd_name]
-        _hide_types_of_flags(command, ctx)
-        return command
-
-
-def _hide_types_of_flags(command: Any, ctx: Any) -> None:
-    """Hide the type of flags in the help. Typer would show `--json <bool>`."""
-    for param in (*command.params, ctx and command.get_help_option(ctx)):
-        if getattr(param, "is_flag", False):
-            param.metavar = ""
-    for inner in getattr(command, "commands", {}).values():
-        _hide_types_of_flags(inner, ctx)
-
-
-app = typer.Typer(cls=_OnDemand, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 def _version(is_requested: bool) -> None:  # noqa: FBT001 - Typer passes it by position

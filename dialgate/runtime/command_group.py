@@ -1,0 +1,50 @@
+"""The command line of a program with many commands, which imports only the module of the command that it runs."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, ClassVar
+
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
+
+_LISTING = "dialgate.listing"
+
+
+class OnDemandGroup(TyperGroup):
+    """A group that imports only the module of the requested command. A dialplan waits for each `dialgate check`.
+
+    The help of the group imports no module. A subclass sets `package`, the package of the modules; `table`, the module of each
+    command and its line in the help; and `added`, modules that add subcommands to a command. The order is that of the help.
+    """
+
+    package: ClassVar[str]
+    table: ClassVar[Mapping[str, tuple[str, str]]]
+    added: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.meta[_LISTING] = True
+        self.rich_markup_mode = None  # plain text, because the import of rich takes 0.3 s
+        super().format_help(ctx, formatter)
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is that of Typer, whose type is private
+        return list(self.table)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.table:
+            return None
+        own, summary = self.table[cmd_name]
+        if ctx and _LISTING in ctx.meta:
+            return TyperCommand(cmd_name, short_help=summary)
+        modules = [import_module(f"{self.package}.{name}") for name in (own, *self.added.get(cmd_name, ()))]
+        command = get_group(modules[0].app).commands[cmd_name]
+        _hide_types_of_flags(command, ctx)
+        return command
+
+
+def _hide_types_of_flags(command: Any, ctx: Any) -> None:
+    """Hide the type of flags in the help. Typer would show `--json <bool>`."""
+    for param in (*command.params, ctx and command.get_help_option(ctx)):
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        _hide_types_of_flags(inner, ctx)
