@@ -41,15 +41,9 @@ from dialgate.report import law_page
 from docs import error_messages
 from docs.record_format import record_format
 from registry_sync import cli as sync_cli
-from registry_sync.config import (
-    FolderSource,
-    FullListRegistry,
-    HttpsSource,
-    Patience,
-    QueriedRegistry,
-    Registries,
-    SftpSource,
-)
+from registry_sync.config import FullListRegistry, QueriedRegistry, Registries
+from registry_sync.formats.layout import Layout
+from registry_sync.source_settings import FolderSource, HttpsSource, Patience, SftpSource
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "reference"
@@ -80,6 +74,7 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`registries.yaml`", Registries),
     ("`asked`", QueriedRegistry),
     ("`listed`", FullListRegistry),
+    ("`layout`", Layout),
     ("`source`: a folder", FolderSource),
     ("`source`: SFTP", SftpSource),
     ("`source`: HTTPS", HttpsSource),

@@ -1,11 +1,12 @@
 """The nightly job that queries opposition registries and publishes their answers as a snapshot for the gates.
 
-Registries that answer queries (Italy):
+Registries that answer queries (Italy, Australia):
     query_cycle        one run: submit numbers, collect answers, publish them, raise alarms
     query_candidates   the numbers on call lists that may be called soon
     query_schedule     the numbers that are due for a query, most urgent first
     query_replies      the files that the registry returns, and their verification
     query_packages     the submitted packages of numbers, and the state of each
+    query_formats      the format of queries and answers
     answer_merge       the answers of several consultations merged into one set
     consent_voiding    ledger entries for consents that an enrolment voids
     alarm_policy       the alarms about packages and late consultations
@@ -13,6 +14,7 @@ Registries that answer queries (Italy):
 Registries that publish full lists (UK, US):
     full_list_cycle    one run: fetch new files, read them, publish their numbers
     full_list_areas    versions and numbers of each subscribed area
+    full_list_names    the names of files, with their version and area
 
 Both:
     nightly_job        one run over every registry; the only module that reads the clock
@@ -22,6 +24,7 @@ Both:
     snapshot_mirror    a node's copy of publications
     run_report         summaries, alarms and metrics of a run
     config             registries.yaml
+    source_settings    its settings of transports
     formats, sources   file formats; folder, SFTP and HTTPS
     simulator          a simulated registry for tests and trials
 

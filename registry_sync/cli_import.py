@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,10 +11,12 @@ from dialgate.core.model import Instant
 from dialgate.crypto.publisher_signature import Signer
 from dialgate.runtime.terminal import bars, show_fields, show_json, utc
 from registry_sync import nightly_job
-from registry_sync.cli_options import AsJson, Snapshots, reporting
-from registry_sync.config import load_gate
+from registry_sync.cli_options import AsJson, Snapshots, load, reporting
+from registry_sync.config import find_registries, load_gate
+from registry_sync.formats import rpo
 from registry_sync.manual_import import Order, Report
 from registry_sync.publication import PublishTarget
+from registry_sync.query_formats import QueryFormat, query_format
 
 app = typer.Typer()
 
@@ -59,7 +61,29 @@ def _receipt(text: str) -> str:
     return text.strip()
 
 
-Registry = Annotated[Literal["rpo"], typer.Option(help="Registry that answered.")]
+def _answer_terms(path: Path, registry: str, controller: str) -> tuple[QueryFormat, Instant]:
+    """Return the format of a registry's files, and the validity of its answers. Raises BadParameter."""
+    if registry == "rpo":
+        return rpo, rpo.VALIDITY
+    path = find_registries(path)
+    plan = load(path, "--config")
+    for asked in plan.registries.asked:
+        if (asked.registry, asked.controller) == (registry, controller):
+            return query_format(asked), plan.validity[registry]
+    raise typer.BadParameter(
+        f"{path.name} has no entry for registry {registry} and controller {controller} under `asked`; add one with the"
+        " format of its files",
+        param_hint="--registry",
+    )
+
+
+Registry = Annotated[
+    str,
+    typer.Option(
+        metavar="ID",
+        help="Registry that answered: rpo, or another entry under `asked` in registries.yaml.",
+    ),
+]
 Controller = Annotated[
     str,
     typer.Option(
@@ -73,7 +97,7 @@ Request = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="Request file: a .txt with one national number on each line, or a .zip that contains it.",
+        help="The submitted request file. For rpo: a .txt with one national number on each line, or a .zip that contains it.",
     ),
 ]
 Answer = Annotated[
@@ -81,7 +105,7 @@ Answer = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="Answer file: NUMBER,1 (enrolled) or NUMBER,0 (not enrolled) on each line.",
+        help="Answer file of the registry. For rpo: NUMBER,1 (enrolled) or NUMBER,0 (not enrolled) on each line.",
     ),
 ]
 ConsultedAt = Annotated[
@@ -89,7 +113,7 @@ ConsultedAt = Annotated[
     typer.Option(
         parser=_instant,
         metavar="TIME",
-        help="Time of submission with UTC offset: 2026-11-20T08:00:00+01:00. The answer is valid for 15 days from it.",
+        help="Time of submission with UTC offset: 2026-11-20T08:00:00+01:00. The validity of the answer begins with it.",
     ),
 ]
 AnsweredAt = Annotated[
@@ -105,7 +129,7 @@ ConfigPath = Annotated[
         "--config",
         envvar="DIALGATE_CONFIG",
         dir_okay=False,
-        help="dialgate.yaml, or the registries.yaml that names it; used for the snapshot folder and the controllers.",
+        help="dialgate.yaml, or the registries.yaml that names it; used for the snapshot folder, the controllers, and the formats of other registries than rpo.",
     ),
 ]
 MaxChange = Annotated[
@@ -175,6 +199,7 @@ def import_(
             folder=snapshots or _folder_of(config, controller),
             sign=Signer.open(signing_key).sign if signing_key else None,
         )
+        format_, validity = _answer_terms(config, registry, controller)
     order = Order(
         registry=registry,
         controller=controller,
@@ -185,6 +210,8 @@ def import_(
         receipt=receipt,
         target=target,
         max_change=max_change,
+        format=format_,
+        validity=validity,
         same_answer=same_answer,
         expired=expired,
         correct=correct,

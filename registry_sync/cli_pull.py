@@ -9,7 +9,7 @@ import typer
 
 from dialgate.lists.snapshot import PUBLIC_KEY
 from dialgate.runtime.terminal import show_fields, show_json, utc
-from registry_sync import config, nightly_job
+from registry_sync import nightly_job, source_settings
 from registry_sync.cli_options import AsJson, refuse, reporting
 from registry_sync.publication import PublishTarget
 from registry_sync.snapshot_mirror import Pull
@@ -68,9 +68,11 @@ def pull(
 
     Example: registry-sync pull --from https://publisher.example/snapshots/ --snapshots .data/snapshots
     """
-    source: config.Source = config.FolderSource(inbox=str(Path(from_).resolve()), settle_seconds=0)
+    source: source_settings.Source = source_settings.FolderSource(
+        inbox=str(Path(from_).resolve()), settle_seconds=0
+    )
     if from_.startswith("https://"):
-        source = config.HttpsSource(
+        source = source_settings.HttpsSource(
             url=from_.rstrip("/") + "/", token_file=_absolute(token_file), ca_file=_absolute(ca_file)
         )
     if every:
@@ -86,7 +88,7 @@ def _absolute(path: Path | None) -> str:
 
 
 async def _forever(
-    source: config.Source, target: PublishTarget, key: str, every: float, *, as_json: bool
+    source: source_settings.Source, target: PublishTarget, key: str, every: float, *, as_json: bool
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

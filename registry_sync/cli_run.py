@@ -67,9 +67,7 @@ def status(*, registries: RegistriesPath = DEFAULT_REGISTRIES, as_json: AsJson =
     with reporting(as_json=as_json):
         last = nightly_job.read_last_run(plan)
         packages = [
-            package
-            for asked in plan.registries.asked
-            for package in PackageStore(plan.work, asked.registry, asked.controller).all()
+            package for asked in plan.registries.asked for package in PackageStore(plan.work, asked).all()
         ]
         holds = release_holds.list_holds(plan.snapshots)
     if as_json:

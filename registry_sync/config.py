@@ -3,7 +3,6 @@
 The loader reports all errors at once. Paths are relative to registries.yaml.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,11 @@ from dialgate.config.fields import Strict
 from dialgate.config.settings import Settings
 from dialgate.core import periods
 from dialgate.core.model import HOUR, Instant
+from dialgate.core.numbering_plan import NumberingPlan, numbering_plan
+from registry_sync import source_settings
+from registry_sync.formats import layout as layouts
+from registry_sync.formats.layout import LAYOUTS, Layout
+from registry_sync.source_settings import Source
 
 Hours: TypeAlias = Annotated[float, Meta(gt=0, le=8760)]
 Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
@@ -25,79 +29,10 @@ Prefix: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,6}$")]
 # Without dots, because a dot separates the parts of a file name.
 Part: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
-Format: TypeAlias = Literal["tps", "tps_spaced", "us_dnc"]
-# The country code for each format with national numbers.
-COUNTRY_OF: Final = {"tps": "44", "tps_spaced": "44", "us_dnc": "1"}
-
-
-class Patience(Strict, frozen=True, kw_only=True):
-    """Timeouts and retries of a transfer. The delay doubles after each attempt.
-
-    The actual delay is random, between half of this value and the full value.
-    """
-
-    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60
-    """Timeout for a response, in seconds."""
-    transfer_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 3600
-    """Timeout for the transfer of one file, in seconds."""
-    attempts: Annotated[int, Meta(ge=1, le=20)] = 4
-    """Maximum number of attempts, including the first, in case of transient failures such as a broken connection or a busy server."""
-    retry_seconds: Annotated[float, Meta(gt=0, le=600)] = 2
-    """Delay before the second attempt, in seconds."""
-
-
-class FolderSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="folder"):
-    """`kind: folder`: a local folder. Another program or a person exchanges its files with the registry."""
-
-    inbox: str
-    """Folder with the registry's receipts and answers, or its lists."""
-    outbox: str = ""
-    """Folder for packages. Only for registries under `asked`."""
-    settle_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 30
-    """Seconds without a change after which a file counts as complete."""
-
-
-class SftpSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="sftp"):
-    """`kind: sftp`: folders on an SFTP server. Set exactly one of the credentials `key_file`, `password_file` and `password_env`."""
-
-    host: str
-    """Name or address of the server."""
-    user: str
-    """User on the server."""
-    host_key: str
-    """The server's public key, for example `ssh-ed25519 AAAA…`. A server with another key is refused."""
-    inbox: str
-    """Folder with the registry's receipts and answers, or its lists."""
-    outbox: str = ""
-    """Folder for packages. Only for registries under `asked`."""
-    port: Annotated[int, Meta(ge=1, le=65_535)] = 22
-    """Port of the server."""
-    key_file: str = ""
-    """File with the private key."""
-    password_file: str = ""
-    """File with the password."""
-    password_env: str = ""
-    """Environment variable with the password."""
-    patience: Patience = Patience()
-    """Timeouts and retries."""
-
-
-class HttpsSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="https"):
-    """`kind: https`: a web folder with an `index.json`; `registry_sync/sources/https.py` describes the requests."""
-
-    url: Annotated[str, Meta(pattern=r"^https://.*/$")]
-    """URL of the folder, with a slash at the end."""
-    token_file: str = ""
-    """File with the bearer token."""
-    token_env: str = ""
-    """Environment variable with the bearer token."""
-    ca_file: str = ""
-    """Certificate authority to trust instead of the system's."""
-    patience: Patience = Patience()
-    """Timeouts and retries."""
-
-
-Source: TypeAlias = FolderSource | SftpSource | HttpsSource
+QueryFormat: TypeAlias = Literal["rpo", "bloctel", "csv"]
+ListFormat: TypeAlias = Literal["tps", "tps_spaced", "us_dnc", "csv"]
+# The country of the numbers in each format that has no layout.
+COUNTRY_OF: Final = {"tps": "GB", "tps_spaced": "GB", "us_dnc": "US"}
 
 
 class QueriedRegistry(Strict, frozen=True, kw_only=True):
@@ -109,6 +44,10 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     """Id of the controller. Answers are valid for this controller only."""
     source: Source
     """Transport of packages and answers."""
+    format: QueryFormat = "rpo"
+    """Format of its files. `rpo`: Italy's registry. `bloctel`: France's registry until 2026-08-10. `csv`: as `layout` says."""
+    layout: Layout | None = None
+    """The layout of its files, for `format: csv`."""
     look_ahead_hours: Hours = 72
     """A number on a call list is submitted if its answer is missing or expires within this many hours."""
     submit_every_hours: Annotated[float, Meta(ge=0, le=8760)] = 20
@@ -142,26 +81,44 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     receipts_days: Annotated[int, Meta(ge=730, le=36_500)] = 1830
     """Days for which the receipt of an ended package is kept."""
 
+    @property
+    def used_layout(self) -> Layout | None:
+        """The configured or published layout, or None if the format is not described by a layout."""
+        return self.layout or LAYOUTS.get(self.format)
+
 
 class FullListRegistry(Strict, frozen=True, kw_only=True):
     """A registry that publishes full lists. Each entry is for one registry."""
 
     registry: Part
     """Id of the registry in the country's file."""
-    format: Format
-    """Format of its files; see `registry_sync/formats/`."""
+    format: ListFormat
+    """Format of its files. `tps`, `tps_spaced`: the two layouts of the UK registers. `us_dnc`: the US national register. `csv`: as `layout` says."""
     source: Source
     """Transport of its files."""
     coverage: tuple[Prefix, ...]
     """Subscribed prefixes in E.164 digits: `["44"]`, `["1407", "1321"]` (for `us_dnc`: 1 and the area code). Numbers outside these prefixes must not be called."""
     max_age_days: Annotated[int, Meta(ge=1, le=366)]
     """Days for which a version may be used."""
+    layout: Layout | None = None
+    """The layout of its files, for `format: csv`."""
+    file_name: Annotated[str, Meta(pattern=r"^([^/]*\{date\}[^/]*)?$")] = ""
+    """Names of its files. `{date}`: the date of the version, as YYYYMMDD or YYYY-MM-DD. `{area}`: a prefix of `coverage` without the country code, if each file has one area. `*`: any text. Empty: any .txt, .csv or .zip with a date in its name, which contains all areas. Not for `us_dnc`."""
     warning_days: Annotated[int, Meta(ge=0, le=365)] = 3
     """The alarm begins this many days before a version becomes too old."""
     max_added: Percent = 10
     """Percentage of an area that may be added at once without a release by two people."""
     max_removed: Percent = 10
     """Percentage of an area that may be removed at once without a release by two people."""
+
+    @property
+    def country(self) -> str:
+        """The country of its numbers."""
+        return self.layout.country if self.layout else COUNTRY_OF.get(self.format, "")
+
+    @property
+    def plan(self) -> NumberingPlan | None:
+        return numbering_plan(self.country)
 
 
 class Registries(Strict, frozen=True, kw_only=True):
@@ -195,7 +152,8 @@ _OWN_KEYS: Final = frozenset(Registries.__struct_fields__) - frozenset(Settings.
 class Plan(Struct, frozen=True, kw_only=True):
     """The loaded and checked configuration.
 
-    `validity` maps each registry to the time for which its answers are valid by law, in milliseconds.
+    `validity` maps each registry to the time for which its answers are valid by law, in milliseconds. `voiding` has the
+    registries of countries where a later enrolment voids a consent. `zones` maps each registry to the time zone of its law.
     """
 
     registries: Registries
@@ -203,6 +161,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     gate: Config
     work: Path
     validity: dict[str, Instant]
+    voiding: frozenset[str]
+    zones: dict[str, str]
 
     @property
     def snapshots(self) -> Path:
@@ -220,12 +180,7 @@ def load(path: Path) -> Plan:
         gate = loader.load(folder / registries.gate)
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems]) from None
-    rules = [rule for law in gate.laws.values() for rule in law.registries]
-    validity: dict[str, Instant] = {}
-    for rule in rules:
-        lasts = periods.end(rule.validity, 0)
-        shortest = min(lasts, validity.get(rule.id, lasts))
-        validity[rule.id] = shortest
+    validity = _validity(gate)
     problems += _find_problems(registries, gate, validity, folder)
     if problems:
         raise ConfigError(problems)
@@ -235,7 +190,42 @@ def load(path: Path) -> Plan:
         gate=gate,
         work=(folder / registries.work).resolve(),
         validity=validity,
+        voiding=frozenset(
+            rule.id
+            for law in gate.laws.values()
+            if any(section.void_by_enrolment for section in law.consents)
+            for rule in law.registries
+        ),
+        zones={rule.id: law.zone for law in gate.laws.values() for rule in law.registries},
     )
+
+
+def find_problems(path: Path, gate: Config) -> list[str]:
+    """Return the problems of a registries.yaml that can be read, used with this configuration of a gate."""
+    if yaml_file.read(path)[0] is None:
+        return []
+    problems: list[str] = []
+    registries = _read(path, problems)
+    if registries is not None:
+        found = _find_problems(registries, gate, _validity(gate), path.resolve().parent)
+        problems += [f"{path.name}: {problem}" for problem in found]
+    return problems
+
+
+def _validity(gate: Config) -> dict[str, Instant]:
+    validity: dict[str, Instant] = {}
+    for law in gate.laws.values():
+        for rule in law.registries:
+            lasts = periods.end(rule.validity, 0)
+            validity[rule.id] = min(lasts, validity.get(rule.id, lasts))
+    return validity
+
+
+def find_registries(path: Path) -> Path:
+    """Return `path` if it is a registries.yaml; otherwise it is a dialgate.yaml, so return the registries.yaml beside it."""
+    data = yaml_file.read(path)[0]
+    is_own = isinstance(data, dict) and not _OWN_KEYS.isdisjoint(data)
+    return path if is_own else path.with_name("registries.yaml")
 
 
 def load_gate(path: Path) -> Config:
@@ -284,24 +274,28 @@ def _find_problems(
     for asked in registries.asked:
         where = f"asked {asked.registry}, {asked.controller}"
         yield from (f"{where}: {fault}" for fault in _queried_problems(asked, gate, validity))
+        yield from (f"{where}: {fault}" for fault in _layout_problems(asked))
         yield from (
-            f"{where}: source: {fault}" for fault in _source_problems(asked.source, folder, both_ways=True)
+            f"{where}: source: {fault}"
+            for fault in source_settings.problems(asked.source, folder, both_ways=True)
         )
     for listed in registries.listed:
         where = f"listed {listed.registry}"
-        yield from (f"{where}: {fault}" for fault in _full_list_problems(listed))
+        yield from (f"{where}: {fault}" for fault in _full_list_problems(listed, validity))
+        yield from (f"{where}: {fault}" for fault in _layout_problems(listed))
         yield from (
-            f"{where}: source: {fault}" for fault in _source_problems(listed.source, folder, both_ways=False)
+            f"{where}: source: {fault}"
+            for fault in source_settings.problems(listed.source, folder, both_ways=False)
         )
     if registries.signing_key_file:
-        yield from _secret_problems("signing_key_file", folder / registries.signing_key_file)
+        yield from source_settings.secret_problems("signing_key_file", folder / registries.signing_key_file)
 
 
 def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, Instant]) -> Iterator[str]:
     if asked.controller not in gate.controllers:
         yield f"unknown controller. Known controllers: {', '.join(sorted(gate.controllers))}"
     if asked.registry not in validity:
-        yield f"no country file contains this registry. Known registries: {', '.join(sorted(validity))}"
+        yield _unknown_registry(validity)
     elif asked.look_ahead_hours * HOUR >= validity[asked.registry]:
         yield (
             "look_ahead_hours must be less than the validity of an answer; otherwise every run would submit every number"
@@ -310,13 +304,31 @@ def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, 
         yield "give_up_hours must be more than answer_hours"
 
 
-def _full_list_problems(listed: FullListRegistry) -> Iterator[str]:
+def _unknown_registry(validity: dict[str, Instant]) -> str:
+    return f"no country file contains this registry. Known registries: {', '.join(sorted(validity))}"
+
+
+def _layout_problems(entry: QueriedRegistry | FullListRegistry) -> Iterator[str]:
+    if entry.format == "csv" and entry.layout is None:
+        yield "format csv needs a `layout`, the columns of the registry's files"
+    elif entry.format != "csv" and entry.layout is not None:
+        yield f"format {entry.format} has its own layout; remove `layout`, or set `format: csv`"
+    elif entry.layout is not None:
+        queried = isinstance(entry, QueriedRegistry)
+        yield from (f"layout: {problem}" for problem in layouts.find_problems(entry.layout, queried=queried))
+
+
+def _full_list_problems(listed: FullListRegistry, validity: dict[str, Instant]) -> Iterator[str]:
+    if listed.layout and listed.registry not in validity:
+        yield _unknown_registry(validity)
     if not listed.coverage:
         yield "coverage is empty; add at least one prefix"
-    country = COUNTRY_OF[listed.format]
-    for prefix in listed.coverage:
-        if not prefix.startswith(country):
-            yield f"coverage {prefix!r} must begin with {country}, the country code of {listed.format}"
+    if listed.file_name and listed.format == "us_dnc":
+        yield "file_name: us_dnc has its own file names; remove it"
+    plan = listed.plan
+    for prefix in listed.coverage if plan else ():
+        if plan and not prefix.startswith(plan.country_code):
+            yield f"coverage {prefix!r} must begin with {plan.country_code}, the country code of {listed.country}"
         elif listed.format == "us_dnc" and len(prefix) != len("1AAA"):
             yield f"coverage {prefix!r} must be 1 and an area code, for example 1407"
     for shorter in listed.coverage:
@@ -324,45 +336,3 @@ def _full_list_problems(listed: FullListRegistry) -> Iterator[str]:
             yield f"coverage {shorter!r} includes another prefix; remove one of them"
     if len(set(listed.coverage)) < len(listed.coverage):
         yield "coverage contains a prefix twice; remove one of them"
-
-
-def _source_problems(source: Source, folder: Path, *, both_ways: bool) -> Iterator[str]:
-    if not isinstance(source, HttpsSource):
-        if both_ways and not source.outbox:
-            yield "outbox is missing; set it to a folder for packages"
-        if source.outbox and source.outbox.rstrip("/") == source.inbox.rstrip("/"):
-            yield "outbox and inbox must be different folders; otherwise packages would be read as answers"
-    if isinstance(source, SftpSource):
-        yield from _sftp_problems(source)
-    for name in ("key_file", "password_file", "token_file", "ca_file"):
-        if value := getattr(source, name, ""):
-            yield from _secret_problems(name, folder / value)
-    for name in ("password_env", "token_env"):
-        if (value := getattr(source, name, "")) and value not in os.environ:
-            yield f"{name}: the environment variable {value} is not set"
-
-
-def _sftp_problems(source: SftpSource) -> Iterator[str]:
-    if not source.host_key.startswith(("ssh-", "ecdsa-")):
-        yield "host_key must be a public key, for example `ssh-ed25519 AAAA…`; ask the registry for it"
-    credentials = (source.key_file, source.password_file, source.password_env)
-    if sum(bool(credential) for credential in credentials) != 1:
-        yield "set exactly one of key_file, password_file and password_env"
-
-
-def _secret_problems(name: str, path: Path) -> Iterator[str]:
-    if not path.is_file():
-        yield f"{name}: {path} is not a file"
-    elif name != "ca_file" and path.stat().st_mode & 0o077:
-        yield f"{name}: other users can read {path}. Run chmod 600 {path}"
-
-
-def secret(source: Source, folder: Path) -> str:
-    """Return the password or token of a source, or an empty string if none is configured. Raises OSError."""
-    for name in ("password_file", "token_file"):
-        if value := getattr(source, name, ""):
-            return (folder / value).read_text("utf-8").strip()
-    for name in ("password_env", "token_env"):
-        if value := getattr(source, name, ""):
-            return os.environ[value]
-    return ""

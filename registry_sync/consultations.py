@@ -6,7 +6,7 @@ import msgspec
 
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Consultation
-from registry_sync.formats import rpo
+from registry_sync.formats.number_files import Answers, NumberFile
 
 
 def build_consultation(
@@ -14,7 +14,7 @@ def build_consultation(
     controller: str,
     submitted_at: Instant,
     receipt: str,
-    files: tuple[rpo.NumberFile, rpo.NumberFile, rpo.Answers],
+    files: tuple[NumberFile, NumberFile, Answers],
 ) -> Consultation:
     """Build the record of a consultation. Its id is a hash of the query, its answer and its receipt."""
     request, answer, answers = files

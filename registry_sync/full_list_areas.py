@@ -13,14 +13,14 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
+from dialgate.core import local_time
 from dialgate.core.model import HOUR, SECOND, Instant
+from dialgate.core.numbering_plan import NumberingPlan
 from dialgate.lists.number_set import NumberSet
 from dialgate.lists.snapshot import Consultation, Contents, State
-from registry_sync.config import Format
-from registry_sync.formats import dnc, text, tps
+from registry_sync.formats import dnc
 from registry_sync.formats.text import Bytes, Mask, Numbers
 from registry_sync.import_checks import utc
-from registry_sync.run_report import Progress
 
 EMPTY: Final = np.empty(0, np.uint64)
 
@@ -28,7 +28,7 @@ EMPTY: Final = np.empty(0, np.uint64)
 class Area(NamedTuple):
     """The numbers under a prefix, as half-open ranges.
 
-    British numbers have 9 or 10 digits after the country code, so a British prefix has two ranges.
+    A prefix has one range for each possible length of its country's numbers.
     """
 
     prefix: str
@@ -83,19 +83,24 @@ class File(NamedTuple):
     since: Instant | None
 
 
-def version_instant(day: date) -> Instant:
-    """Return the earliest instant at which the day can begin at the registry. British summer time is UTC+1."""
+def version_instant(day: date, zone: str = "") -> Instant:
+    """Return the instant at which the day begins in `zone`.
+
+    Without a zone, return the earliest instant at which it can begin in the UK or the US. British summer time is UTC+1.
+    """
+    if zone:
+        return local_time.midnight(zone, day)
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND - HOUR
 
 
-def build_area(prefix: str, format_: Format) -> Area:
-    """Return the area of a prefix. For `us_dnc` the prefix is 1 and an area code, and seven more digits follow."""
-    lengths = (11,) if format_ == "us_dnc" else (11, 12)
-    ranges = [
-        (int(prefix) * 10 ** (length - len(prefix)), (int(prefix) + 1) * 10 ** (length - len(prefix)))
-        for length in lengths
-    ]
-    return Area(prefix, tuple(ranges))
+def version_day(version: Instant, zone: str = "") -> date:
+    return local_time.day_in(zone or "UTC", version if zone else version + HOUR)
+
+
+def build_area(prefix: str, plan: NumberingPlan) -> Area:
+    lengths = (len(plan.country_code) + length - len(prefix) for length in plan.lengths)
+    scales = [10**length for length in lengths if length >= 0]
+    return Area(prefix, tuple((int(prefix) * scale, (int(prefix) + 1) * scale) for scale in scales))
 
 
 # ---- versions --------------------------------------------------------------------------------------------------------
@@ -220,7 +225,7 @@ def apply_patch(run: Numbers, added: Numbers, removed: Numbers) -> Numbers:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-class _FileContents(NamedTuple):
+class FileContents(NamedTuple):
     """The contents of an area's files: the numbers, the SHA-256 of each file's text, and the total number of lines."""
 
     change: FullSet | Patch
@@ -229,13 +234,16 @@ class _FileContents(NamedTuple):
 
 
 def read_update(
-    area: Area, format_: Format, files: list[tuple[File, Path]], old: NumberSet | None, progress: Progress
+    area: Area,
+    files: list[tuple[File, Path]],
+    old: NumberSet | None,
+    read_full: Callable[[Area, File, Path], FileContents],
 ) -> Update:
     """Read the files of a chain, and return the area's update. Raises FaultyFile, OSError."""
     if files[0][0].since is not None:
         contents = _read_changes(area, files, lambda numbers: _contains(numbers, old))
     else:
-        contents = _read_full(area, format_, files[0][1], progress)
+        contents = read_full(area, *files[0])
         if files[1:]:
             contents = _apply_changes(area, contents, files[1:])
     change = contents.change
@@ -246,28 +254,18 @@ def read_update(
     return Update(area.prefix, _build_consultation(area, files[-1][0], contents), change, added, removed)
 
 
-def _read_full(area: Area, format_: Format, path: Path, progress: Progress) -> _FileContents:
-    advance = progress(path.name, text.size(path))
-    if format_ == "us_dnc":
-        dense = dnc.read_full(path, area.prefix, advance)
-        return _FileContents(FullSet(area.ranges[0][0], dense.bits, EMPTY), [dense.sha256], dense.lines)
-    full = tps.read(path, advance, spaced=format_ == "tps_spaced")
-    numbers = np.concatenate([slice_between(full.numbers, begin, end) for begin, end in area.ranges])
-    return _FileContents(FullSet(0, None, numbers), [full.sha256], full.lines)
-
-
-def _apply_changes(area: Area, full: _FileContents, files: list[tuple[File, Path]]) -> _FileContents:
+def _apply_changes(area: Area, full: FileContents, files: list[tuple[File, Path]]) -> FileContents:
     assert isinstance(full.change, FullSet), "read from a full file"
     base = full.change.all()
     changes = _read_changes(area, files, lambda numbers: np.isin(numbers, base))
     assert isinstance(changes.change, Patch), "read from change files"
     now = FullSet(0, None, apply_patch(base, *changes.change))
-    return _FileContents(now, full.sums + changes.sums, full.lines + changes.lines)
+    return FileContents(now, full.sums + changes.sums, full.lines + changes.lines)
 
 
 def _read_changes(
     area: Area, files: list[tuple[File, Path]], contains: Callable[[Numbers], Mask]
-) -> _FileContents:
+) -> FileContents:
     """Combine change files into one patch. `contains` returns a mask of the numbers that are listed now.
 
     For each number the latest change counts, since a file may remove a number and add it again. If an addition and a
@@ -284,7 +282,7 @@ def _read_changes(
     numbers, added = numbers[last], added[last]
     is_listed = contains(numbers)
     patch = Patch(numbers[added & ~is_listed], numbers[~added & is_listed])
-    return _FileContents(patch, [file.sha256 for file in records], len(times))
+    return FileContents(patch, [file.sha256 for file in records], len(times))
 
 
 def _contains(numbers: Numbers, old: NumberSet | None) -> Mask:
@@ -297,7 +295,7 @@ def _count_added_and_removed(area: Area, old: NumberSet | None, new: FullSet) ->
     return new.total() - stay, len(before) - stay
 
 
-def _build_consultation(area: Area, last: File, contents: _FileContents) -> Consultation:
+def _build_consultation(area: Area, last: File, contents: FileContents) -> Consultation:
     digest = (
         contents.sums[0] if len(contents.sums) == 1 else sha256("\n".join(contents.sums).encode()).hexdigest()
     )

@@ -9,9 +9,11 @@ The number set is read and written in chunks, so memory use does not grow with t
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from dialgate.core.model import DAY, Instant
 from dialgate.lists.number_set import NumberSet
@@ -19,9 +21,12 @@ from dialgate.lists.snapshot import Contents, Entry, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from registry_sync import full_list_areas, import_checks, publication, release_holds
 from registry_sync.config import FullListRegistry
-from registry_sync.formats import dnc, tps
+from registry_sync.formats import dnc, text, tps
+from registry_sync.formats.number_files import FullFile
+from registry_sync.formats.table import Table
 from registry_sync.formats.text import FaultyFile, Numbers
-from registry_sync.full_list_areas import File, Update
+from registry_sync.full_list_areas import Area, File, FileContents, FullSet, Update
+from registry_sync.full_list_names import parse_name
 from registry_sync.import_checks import Refused, utc
 from registry_sync.publication import PublishTarget
 from registry_sync.run_report import Alarm, Kind, Progress, Summary
@@ -39,13 +44,18 @@ class Cycle:
         work: Path,
         clock: Callable[[], Instant],
         progress: Progress,
+        zone: str,
     ) -> None:
         self._settings, self._target, self._clock, self._progress = settings, target, clock, progress
         self._folder = work / settings.registry
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._zone = zone if settings.layout else ""
+        assert settings.plan is not None, "the configuration was checked"
         self._areas = [
-            full_list_areas.build_area(prefix, settings.format) for prefix in sorted(settings.coverage)
+            full_list_areas.build_area(prefix, settings.plan) for prefix in sorted(settings.coverage)
         ]
+        # One file may contain several areas; keep its contents while the areas are read.
+        self._read_list = lru_cache(maxsize=1)(self._read_list_file)
         self._alarms: list[Alarm] = []
 
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
@@ -114,24 +124,11 @@ class Cycle:
                 yield chain
 
     def _parse_name(self, name: str) -> Iterator[File]:
-        prefixes, day, since = [area.prefix for area in self._areas], tps.parse_version(name), None
-        if self._settings.format == "us_dnc":
-            parsed = dnc.parse_name(name)
-            prefixes, day, since = (
-                ([parsed.prefix], parsed.version, parsed.since) if parsed else ([], None, None)
-            )
-        if day is None:
-            return
-        if full_list_areas.version_instant(day) > self._clock():
-            self._alarm("file_faulty", f"{name}: the version date in the file name is in the future")
-            return
-        for prefix in prefixes:
-            yield File(
-                name,
-                prefix,
-                full_list_areas.version_instant(day),
-                full_list_areas.version_instant(since) if since else None,
-            )
+        for file in parse_name(name, self._settings, self._zone):
+            if file.version > self._clock():
+                self._alarm("file_faulty", f"{name}: the version date in the file name is in the future")
+                return
+            yield file
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
@@ -143,9 +140,7 @@ class Cycle:
         while chain:
             try:
                 fetched = [(file, await self._fetch(file.name, marks, source)) for file in chain]
-                update = full_list_areas.read_update(
-                    area, self._settings.format, fetched, old, self._progress
-                )
+                update = full_list_areas.read_update(area, fetched, old, self._read_full)
             except FaultyFile as error:
                 self._alarm("file_faulty", str(error))
                 at = [str(error).startswith(file.name) for file in chain].index(True)
@@ -156,14 +151,32 @@ class Cycle:
                 return update._replace(consultation=dated)
         return None
 
+    def _read_full(self, area: Area, file: File, path: Path) -> FileContents:
+        if self._settings.format == "us_dnc":
+            advance = self._progress(path.name, text.size(path))
+            dense = dnc.read_full(path, area.prefix, advance)
+            bits = FullSet(area.ranges[0][0], dense.bits, full_list_areas.EMPTY)
+            return FileContents(bits, [dense.sha256], dense.lines)
+        full = self._read_list(path, file.version)
+        numbers = [full_list_areas.slice_between(full.numbers, begin, end) for begin, end in area.ranges]
+        return FileContents(FullSet(0, None, np.concatenate(numbers)), [full.sha256], full.lines)
+
+    def _read_list_file(self, path: Path, version: Instant) -> FullFile:
+        advance = self._progress(path.name, text.size(path))
+        if self._settings.layout:
+            return Table(self._settings.layout).read_list(
+                path, full_list_areas.version_day(version, self._zone), advance
+            )
+        return tps.read(path, advance, spaced=self._settings.format == "tps_spaced")
+
     async def _fetch(self, name: str, marks: Mapping[str, str], source: Source) -> Path:
         """Fetch a file into the work folder. Raises FaultyFile if the same file was faulty before."""
         path = self._folder / name
         fault = self._folder / (name + FAULT)
         if fault.exists() and marks[name]:
-            mark, _, text = fault.read_text("utf-8").partition("\n")
+            mark, _, known = fault.read_text("utf-8").partition("\n")
             if mark == marks[name]:
-                raise FaultyFile(text)
+                raise FaultyFile(known)
         if not path.exists():
             with remove_on_exit(self._folder / f".{name}") as new:
                 await source.fetch(name, new)
@@ -177,6 +190,14 @@ class Cycle:
 
     def _is_accepted(self, update: Update, old: NumberSet | None) -> bool:
         """Return whether the update is within the configured limits or has been released by two people."""
+        if isinstance(update.change, FullSet) and not update.change.total():
+            # A file of another area would make every number of this area look clear.
+            self._alarm(
+                "file_faulty",
+                f"{update.consultation.receipt}: it contains no number of area {update.prefix}. If the file never contains this"
+                " area, remove it from `coverage`; if each file has one area, set `file_name`",
+            )
+            return False
         area = next(area for area in self._areas if area.prefix == update.prefix)
         before = sum(old.count(begin, end) for begin, end in area.ranges) if old else 0
         limits = self._settings.max_added, self._settings.max_removed

@@ -13,7 +13,9 @@ from registry_sync import answer_merge, import_checks, publication, release_hold
 from registry_sync.answer_merge import AnsweredConsultation, MergedAnswers, PublishedAnswers
 from registry_sync.consultations import build_consultation
 from registry_sync.formats import rpo, text
+from registry_sync.formats.number_files import match
 from registry_sync.publication import PublishTarget
+from registry_sync.query_formats import QueryFormat
 from registry_sync.run_report import Progress
 
 Outcome: TypeAlias = Literal["published", "already imported", "would be published"]
@@ -22,12 +24,12 @@ Outcome: TypeAlias = Literal["published", "already imported", "would be publishe
 class Order(Struct, frozen=True, kw_only=True):
     """The files to import, the operator's statements about them, and options.
 
-    `answered_at`: 0 if unknown. `max_change`: percentage of changed answers above which two people must release the import.
+    `answered_at`: 0 if unknown. `validity`: how long an answer is valid, in milliseconds. `max_change`: percentage of changed answers above which two people must release the import.
     `same_answer`: see `import_checks.already_imported`. `expired`: import even an expired answer.
     `correct`: an earlier import had a wrong date. `dry`: publish nothing.
     """
 
-    registry: Literal["rpo"]
+    registry: str
     controller: str
     request: Path
     answer: Path
@@ -36,6 +38,8 @@ class Order(Struct, frozen=True, kw_only=True):
     receipt: str
     target: PublishTarget
     max_change: float
+    format: QueryFormat = rpo
+    validity: Instant = rpo.VALIDITY
     same_answer: bool = False
     expired: bool = False
     correct: bool = False
@@ -70,7 +74,7 @@ def run(order: Order, progress: Progress, now: Instant) -> Report:
     """Import and publish one answer. Publishes nothing if it raises Refused, FaultyFile, DamagedFile or OSError."""
     import_checks.refuse_impossible_times(order.submitted_at, order.answered_at, now)
     if not order.expired:
-        import_checks.refuse_expired(order.submitted_at + rpo.VALIDITY, now)
+        import_checks.refuse_expired(order.submitted_at + order.validity, now)
     with publication.lock_folder(order.target.folder):
         new = _read(order, progress, now)
         old = publication.read_current(order.target.folder, order.registry, order.controller)
@@ -88,9 +92,9 @@ def run(order: Order, progress: Progress, now: Instant) -> Report:
 
 
 def _read(order: Order, progress: Progress, now: Instant) -> AnsweredConsultation:
-    request = rpo.read_request(order.request, progress(order.request.name, text.size(order.request)))
-    answer = rpo.read_answer(order.answer, progress(order.answer.name, text.size(order.answer)))
-    answers = rpo.match(request, answer)
+    request = order.format.read_request(order.request, progress(order.request.name, text.size(order.request)))
+    answer = order.format.read_answer(order.answer, progress(order.answer.name, text.size(order.answer)))
+    answers = match(request, answer)
     consultation = build_consultation(
         order.registry, order.controller, order.submitted_at, order.receipt, (request, answer, answers)
     )
@@ -141,7 +145,7 @@ def _report(
         receipt=consultation.receipt,
         consultation=consultation.id,
         consulted_at=consultation.submitted_at,
-        valid_until=consultation.submitted_at + rpo.VALIDITY,
+        valid_until=consultation.submitted_at + order.validity,
         lines=consultation.lines,
         listed=consultation.listed,
         clear=consultation.clear,

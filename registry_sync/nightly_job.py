@@ -23,7 +23,6 @@ from dialgate.runtime.file_lock import hold_lock
 from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
 from dialgate.store import CallList, Ledger, factory
 from registry_sync import (
-    config,
     full_list_cycle,
     manual_import,
     publication,
@@ -32,6 +31,7 @@ from registry_sync import (
     rollback,
     run_report,
     snapshot_mirror,
+    source_settings,
 )
 from registry_sync.config import FullListRegistry, Plan, QueriedRegistry
 from registry_sync.formats.text import FaultyFile
@@ -101,8 +101,14 @@ async def run(
 
 
 async def _run_full_list(context: RunContext, settings: FullListRegistry) -> Summary:
+    plan = context.plan
     cycle = full_list_cycle.Cycle(
-        settings, context.target, context.plan.work, context.clock, context.progress
+        settings,
+        context.target,
+        plan.work,
+        context.clock,
+        context.progress,
+        plan.zones.get(settings.registry, ""),
     )
     run = partial(cycle.run, dry=context.dry)
     return await _run_part(context, settings.source, Summary(registry=settings.registry, controller=""), run)
@@ -114,17 +120,16 @@ async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: L
 
     async def run(source: Source) -> Summary:
         span = look_ahead_span(context.clock(), settings.look_ahead_hours)
-        candidates = await asyncio.to_thread(
-            select_candidates, plan.gate, settings.registry, settings.controller, ledger.lists, span
-        )
+        candidates = await asyncio.to_thread(select_candidates, plan.gate, settings, ledger.lists, span)
         query = QueryContext(
             settings=settings,
-            packages=PackageStore(plan.work, settings.registry, settings.controller),
+            packages=PackageStore(plan.work, settings),
             target=context.target,
             store=ledger.store,
             keys=ledger.keys,
             wanted=candidates.numbers,
             validity=plan.validity[settings.registry],
+            voids_consents=settings.registry in plan.voiding,
             uses_listed_answers=plan.gate.controllers[settings.controller].consent_after_listing,
             next_run=int(plan.registries.next_run_hours * HOUR),
             clock=context.clock,
@@ -139,7 +144,10 @@ async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: L
 
 
 async def _run_part(
-    context: RunContext, source: config.Source, summary: Summary, run: Callable[[Source], Awaitable[Summary]]
+    context: RunContext,
+    source: source_settings.Source,
+    summary: Summary,
+    run: Callable[[Source], Awaitable[Summary]],
 ) -> Summary:
     try:
         async with open_source(source, context.plan.folder, context.clock()) as opened:
@@ -236,7 +244,7 @@ def roll_back(target: PublishTarget, version: str) -> tuple[Manifest, list[rollb
         return rollback.roll_back(target, version, now())
 
 
-async def pull(source: config.Source, target: PublishTarget, key: str) -> snapshot_mirror.Pull:
+async def pull(source: source_settings.Source, target: PublishTarget, key: str) -> snapshot_mirror.Pull:
     """Pull a publication now. Raises the errors in FAULTS."""
     async with open_source(source, Path.cwd(), now()) as opened:
         return await snapshot_mirror.pull(opened, target, key, now())

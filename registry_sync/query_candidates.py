@@ -12,8 +12,9 @@ from dialgate.config.controllers import CampaignFile
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.lists.number_set import DamagedFile, NumberSet, distinct
 from dialgate.store import CallList
-from registry_sync.formats import rpo
+from registry_sync.config import QueriedRegistry
 from registry_sync.formats.text import Numbers
+from registry_sync.query_formats import query_format
 
 
 class Candidates(NamedTuple):
@@ -30,8 +31,7 @@ class Candidates(NamedTuple):
 
 def select_candidates(
     config: Config,
-    registry: str,
-    controller: str,
+    settings: QueriedRegistry,
     lists: Iterable[CallList],
     look_ahead_span: tuple[Instant, Instant],
 ) -> Candidates:
@@ -41,19 +41,19 @@ def select_candidates(
     """
     campaigns = {
         campaign.id
-        for campaign in config.controllers[controller].campaigns
-        if _is_running(campaign, look_ahead_span) and _is_covered(config, registry, campaign)
+        for campaign in config.controllers[settings.controller].campaigns
+        if _is_running(campaign, look_ahead_span) and _is_covered(config, settings.registry, campaign)
     }
     parts, damaged = [np.empty(0, np.uint64)], []
     for call_list in lists:
-        is_active = call_list.controller == controller and not call_list.retired_at
+        is_active = call_list.controller == settings.controller and not call_list.retired_at
         if is_active and campaigns & set(call_list.campaigns):
             try:
                 parts.append(_read_numbers(config.data / "lists" / call_list.file))
             except (DamagedFile, OSError) as error:
                 damaged.append(f"call list {call_list.id}: {error}")
     numbers = distinct(np.concatenate(parts))
-    is_queryable = rpo.is_queryable(numbers)
+    is_queryable = query_format(settings).is_queryable(numbers)
     return Candidates(numbers[is_queryable], int((~is_queryable).sum()), tuple(damaged))
 
 

@@ -49,6 +49,7 @@ class QueryContext(NamedTuple):
 
     `wanted`: sorted numbers on call lists that may be called soon. `validity`, `next_run`: durations in milliseconds.
     `uses_listed_answers`: an exception in the law permits calls to listed numbers, so their answers must also be fresh.
+    `voids_consents`: an enrolment voids earlier consents.
     `retention_at`: the instant at which retention terms are evaluated.
     """
 
@@ -60,6 +61,7 @@ class QueryContext(NamedTuple):
     wanted: Numbers
     validity: Instant
     uses_listed_answers: bool
+    voids_consents: bool
     next_run: Instant
     retention_at: Instant
     clock: Callable[[], Instant]
@@ -218,10 +220,12 @@ class Cycle:
         if not accepted:
             return
         listed_numbers = [reply.answered.numbers[reply.answered.listed] for reply in accepted]
-        all_listed = distinct(np.concatenate(listed_numbers))
-        holders = await consent_voiding.find_consent_holders(
-            self._context.store, self._context.keys, self._settings.controller, all_listed
-        )
+        holders = np.empty(0, np.uint64)
+        if self._context.voids_consents:
+            all_listed = distinct(np.concatenate(listed_numbers))
+            holders = await consent_voiding.find_consent_holders(
+                self._context.store, self._context.keys, self._settings.controller, all_listed
+            )
         for reply, listed in zip(accepted, listed_numbers, strict=True):
             await self._finish(reply, np.intersect1d(listed, holders))
 

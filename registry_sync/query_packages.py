@@ -12,8 +12,10 @@ state, the registry's side shows whether the package was handed over. The final 
 `expired`, which means that no answer arrived in time. A later answer to an expired package is still accepted.
 """
 
+import io
 import secrets
 import shutil
+import zipfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -26,9 +28,10 @@ from msgspec import Struct
 
 from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.runtime.atomic_write import sync_folder, write_file
-from registry_sync.formats import rpo
+from registry_sync.config import QueriedRegistry
 from registry_sync.formats.text import Numbers
 from registry_sync.import_checks import Refused
+from registry_sync.query_formats import query_format
 
 State: TypeAlias = Literal["prepared", "uploaded", "submitted", "answered", "refused", "expired"]
 OPEN: Final[tuple[State, ...]] = ("prepared", "uploaded", "submitted")
@@ -63,8 +66,9 @@ class Package(Struct, frozen=True, kw_only=True):
 class PackageStore:
     """The packages of one registry and controller. Only one run may use them at a time (`nightly_job.lock_work_folder`)."""
 
-    def __init__(self, work: Path, registry: str, controller: str) -> None:
-        self.name = f"{registry}.{controller}"
+    def __init__(self, work: Path, settings: QueriedRegistry) -> None:
+        self.name = f"{settings.registry}.{settings.controller}"
+        self.format = query_format(settings)
         self._folder = work / self.name
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -77,7 +81,7 @@ class PackageStore:
 
     def prepare(self, numbers: Numbers, now: Instant) -> Package:
         """Create a package of these sorted numbers, ready for submission."""
-        text = rpo.request_text(numbers)
+        text = self.format.request_text(numbers)
         stamp = datetime.fromtimestamp(now // SECOND, UTC).strftime("%Y%m%dT%H%M%S")
         package = Package(
             id=f"{self.name}.{stamp}.{secrets.token_hex(4)}",
@@ -88,7 +92,7 @@ class PackageStore:
         )
         new = self._folder / f"{package.id}.new"
         new.mkdir(mode=0o700)
-        write_file(new / REQUEST, rpo.request_zip(text))
+        write_file(new / REQUEST, _zip(text))
         write_file(new / RECORD, msgspec.json.encode(package))
         new.replace(self.folder(package))
         sync_folder(self._folder)
@@ -108,7 +112,8 @@ class PackageStore:
     def numbers(self, packages: Iterable[Package]) -> Numbers:
         """Return the numbers in these packages, unsorted. Raises FaultyFile, OSError."""
         parts = [
-            rpo.read_request(self.folder(package) / REQUEST, lambda _: None).numbers for package in packages
+            self.format.read_request(self.folder(package) / REQUEST, lambda _: None).numbers
+            for package in packages
         ]
         return np.concatenate([np.empty(0, np.uint64), *parts])
 
@@ -140,3 +145,13 @@ def _read(path: Path) -> Package:
         return msgspec.json.decode(path.read_bytes(), type=Package)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(f"{path} is unreadable ({error}). Restore the file, or move its folder away") from error
+
+
+def _zip(content: bytes) -> bytes:
+    """Zip a request reproducibly, so that equal text gives equal bytes."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        entry = zipfile.ZipInfo("numbers.txt")
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        archive.writestr(entry, content)
+    return packed.getvalue()

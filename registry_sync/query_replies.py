@@ -4,7 +4,7 @@ The reply to a package NAME.zip consists of files whose names begin with `NAME.`
 
     NAME.receipt.txt   the registry's receipt in its first line
     NAME.refused.txt   the registry's reason for refusing the package
-    any other .txt or .zip   the answer
+    any other .txt, .csv or .zip   the answer
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from dialgate.runtime.atomic_write import publish_file, remove_on_exit
 from registry_sync import consultations
 from registry_sync.answer_merge import AnsweredConsultation
 from registry_sync.config import QueriedRegistry
-from registry_sync.formats import rpo
+from registry_sync.formats.number_files import match
 from registry_sync.formats.text import FaultyFile
 from registry_sync.query_packages import REQUEST, Package, PackageStore
 from registry_sync.run_report import Kind
@@ -67,7 +67,7 @@ class ReplyCollector:
         """
         try:
             package = await self._read_receipt(package, files, source)
-            answers = [name for name in files if name != RECEIPT and name.endswith((".txt", ".zip"))]
+            answers = [name for name in files if name != RECEIPT and name.endswith((".txt", ".csv", ".zip"))]
             refusals = [name for name in answers if name.startswith("refused")]
             if refusals:
                 await self._record_refusal(package, refusals[0], source)
@@ -124,11 +124,11 @@ class ReplyCollector:
         raise fault
 
     def _verify(self, package: Package, path: Path) -> AnsweredConsultation:
-        request = rpo.read_request(self._packages.folder(package) / REQUEST, lambda _: None)
+        request = self._packages.format.read_request(self._packages.folder(package) / REQUEST, lambda _: None)
         if request.sha256 != package.sha256:
             raise FaultyFile(f"{package.id}/{REQUEST}: differs from the request that was submitted")
-        answer = rpo.read_answer(path, lambda _: None)
-        answers = rpo.match(request, answer)
+        answer = self._packages.format.read_answer(path, lambda _: None)
+        answers = match(request, answer)
         now = self._clock()
         consultation = consultations.build_consultation(
             self._settings.registry,

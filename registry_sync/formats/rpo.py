@@ -7,18 +7,16 @@ enrolled. Numbers are in national form, without +39; landlines have their leadin
 Only an explicit 0 means that a number is not enrolled (DPR 26/2022 art. 8).
 """
 
-import io
-import zipfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from dialgate.core.model import DAY
-from dialgate.lists.number_set import distinct
 from registry_sync.formats import text
+from registry_sync.formats.number_files import NumberFile
 from registry_sync.formats.text import NINE, ZERO, Bytes, FaultyFile, Integers, Mask, Numbers
 
 VALIDITY: Final = 15 * DAY  # DPR 26/2022 art. 8 c. 2, for calls; the gate's own limit is in its configuration
@@ -34,23 +32,6 @@ SAN_MARINO: Final = b"0549"
 COMMA = ord(",")
 
 
-class NumberFile(NamedTuple):
-    """The contents of a file: E.164 numbers as integers, in file order. For a request, all `statuses` are 0."""
-
-    name: str
-    sha256: str
-    numbers: Numbers
-    statuses: Bytes
-
-
-class Answers(NamedTuple):
-    """The distinct numbers of an answer, sorted. `listed` marks the enrolled numbers. `lines` also counts repeated lines."""
-
-    numbers: Numbers
-    listed: Mask
-    lines: int
-
-
 def read_request(path: Path, advance: Callable[[int], None]) -> NumberFile:
     """Read a request file. `advance` is called with the count of bytes just read. Raises FaultyFile, OSError."""
     return _read(path, advance, has_status=False)
@@ -59,40 +40,6 @@ def read_request(path: Path, advance: Callable[[int], None]) -> NumberFile:
 def read_answer(path: Path, advance: Callable[[int], None]) -> NumberFile:
     """Read an answer file. `advance` is called with the count of bytes just read. Raises FaultyFile, OSError."""
     return _read(path, advance, has_status=True)
-
-
-def match(request: NumberFile, answer: NumberFile) -> Answers:
-    """Match an answer to its request. Raises FaultyFile unless the answer has exactly the requested numbers."""
-    answers = distinct(answer.numbers * np.uint64(2) + answer.statuses)
-    numbers = answers >> np.uint64(1)
-    twice = numbers[1:][numbers[1:] == numbers[:-1]]
-    if len(twice):
-        line = min(_lines_with(answer, number)[-1] for number in twice[:1000])
-        raise FaultyFile(
-            f"{answer.name}, line {line:,}: an earlier line has this number with a different status"
-        )
-    requested = distinct(request.numbers)
-    if not np.array_equal(requested, numbers):
-        _refuse_strays(
-            answer, requested, "this number is not in the request. Is this the answer to another request?"
-        )
-        _refuse_strays(
-            request, numbers, f"this number has no answer in {answer.name}. Is the answer truncated?"
-        )
-    return Answers(numbers, (answers & np.uint64(1)).astype(bool), len(answer.numbers))
-
-
-def _lines_with(file: NumberFile, number: np.uint64) -> list[int]:
-    return [int(at) + 1 for at in np.flatnonzero(file.numbers == number)]
-
-
-def _refuse_strays(file: NumberFile, expected: Numbers, fault: str) -> None:
-    """Raise FaultyFile with the text `fault` if the file has a number that is not in the sorted array `expected`."""
-    at = np.searchsorted(expected, file.numbers)
-    strays = np.flatnonzero(expected[np.minimum(at, len(expected) - 1)] != file.numbers)
-    if len(strays):
-        others = f" ({len(strays) - 1:,} more lines like it)" if len(strays) > 1 else ""
-        raise FaultyFile(f"{file.name}, line {strays[0] + 1:,}: {fault}{others}")
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -197,13 +144,3 @@ def is_queryable(numbers: Numbers) -> Mask:
 
 def request_text(numbers: Numbers) -> bytes:
     return b"".join(b"%b\r\n" % str(number)[2:].encode() for number in numbers.tolist())
-
-
-def request_zip(content: bytes) -> bytes:
-    """Zip a request reproducibly, so that equal text gives equal bytes."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        entry = zipfile.ZipInfo("numbers.txt")
-        entry.compress_type = zipfile.ZIP_DEFLATED
-        archive.writestr(entry, content)
-    return packed.getvalue()

@@ -55,13 +55,13 @@ def open_text(path: Path) -> Iterator[tuple[IO[bytes], int]]:
 
 def _sole_text(name: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     entries = archive.infolist()
-    if len(entries) != 1 or not entries[0].filename.lower().endswith(".txt"):
+    if len(entries) != 1 or not entries[0].filename.lower().endswith((".txt", ".csv")):
         raise FaultyFile(
-            f"{name}: a zip must contain exactly one file, a .txt; this one has {len(entries)} files"
+            f"{name}: a zip must contain exactly one file, a .txt or a .csv; this one has {len(entries)} files"
         )
     entry = entries[0]
     if entry.flag_bits & 1:
-        raise FaultyFile(f"{name}: the zip is encrypted. Unpack it and import the .txt")
+        raise FaultyFile(f"{name}: the zip is encrypted. Unpack it and import the text file")
     if entry.file_size > MAX_BYTES or entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
         raise FaultyFile(
             f"{name}: {entry.compress_size:,} bytes unpack to {entry.file_size:,}; the limits are {MAX_BYTES:,} bytes and"

@@ -5,44 +5,25 @@ Every line has 12 characters and ends in CRLF. There are two layouts:
     with spaces      dialling code, left-justified in 5 characters; the rest, right-justified in 7; padded with spaces
     without spaces   at most 12 digits, left-justified, padded with spaces
 
-Numbers are national, with their leading 0. The file name contains the date of the version, `YYYYMMDD` or `YYYY-MM-DD`.
+Numbers are national, with their leading 0.
 (corporate.mpsonline.org.uk/shared/technical_desc.asp; the layout of change files is not published.)
 """
 
-import re
 from collections.abc import Callable
-from datetime import date
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from dialgate.lists.number_set import distinct
 from registry_sync.formats import text
+from registry_sync.formats.number_files import FullFile
 from registry_sync.formats.text import CR, LF, NINE, SPACE, ZERO, FaultyFile, Mask, Numbers
 
 CODE, WIDTH = 5, 12
 COUNTRY: Final = 44
 MIN_DIGITS, MAX_DIGITS = 9, 10  # digits after the 0
-_NAME = re.compile(r"(?:.*[^0-9])?(\d{4})-?(\d\d)-?(\d\d)(?:[^0-9].*)?\.(?:txt|zip)", re.ASCII)
-
-
-class FullFile(NamedTuple):
-    """The contents of a full file. `numbers` are sorted and distinct. `lines` also counts repeated lines."""
-
-    sha256: str
-    lines: int
-    numbers: Numbers
-
-
-def parse_version(name: str) -> date | None:
-    """Return the date in a file name, or None if the registry does not use such names."""
-    match = _NAME.fullmatch(name)
-    try:
-        return date(*map(int, match.groups())) if match else None
-    except ValueError:
-        return None
 
 
 def read(path: Path, advance: Callable[[int], None], *, spaced: bool) -> FullFile:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from dialgate.core.model import Instant
 from dialgate.runtime.extras import require
-from registry_sync import config
+from registry_sync import source_settings
 
 _T = TypeVar("_T")
 PART = ".part"
@@ -46,23 +46,23 @@ class Source(Protocol):
 
 
 @asynccontextmanager
-async def open_source(source: config.Source, folder: Path, now: Instant) -> AsyncIterator[Source]:
+async def open_source(source: source_settings.Source, folder: Path, now: Instant) -> AsyncIterator[Source]:
     """Open a source. Its paths are relative to `folder`.
 
     This function and all methods of the source retry transient failures. After that they raise SourceFailed.
     """
     match source:
-        case config.FolderSource():
+        case source_settings.FolderSource():
             from registry_sync.sources.folder import Folder  # noqa: PLC0415 - loads only the transport in use
 
             yield Folder(source, folder, now)
-        case config.SftpSource():
+        case source_settings.SftpSource():
             require("sftp", "An SFTP source")
             from registry_sync.sources.sftp import connect  # noqa: PLC0415 - as above
 
             async with connect(source, folder) as sftp:
                 yield sftp
-        case config.HttpsSource():
+        case source_settings.HttpsSource():
             from registry_sync.sources.https import connect as https  # noqa: PLC0415 - as above
 
             async with https(source, folder) as web:
@@ -70,7 +70,7 @@ async def open_source(source: config.Source, folder: Path, now: Instant) -> Asyn
 
 
 async def retry(
-    patience: config.Patience, step: Callable[[], Awaitable[_T]], *, transfer: bool = False
+    patience: source_settings.Patience, step: Callable[[], Awaitable[_T]], *, transfer: bool = False
 ) -> _T:
     """Run a step, and repeat it after transient failures. `transfer`: the step copies a file, so its timeout is longer.
 

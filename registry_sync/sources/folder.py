@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dialgate.core.model import SECOND, Instant
 from dialgate.runtime.atomic_write import sync_file, sync_folder
-from registry_sync.config import FolderSource
+from registry_sync.source_settings import FolderSource
 from registry_sync.sources import PART, SourceFailed
 
 

@@ -21,8 +21,8 @@ import msgspec
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
 from msgspec import Struct
 
-from registry_sync import config
-from registry_sync.config import HttpsSource
+from registry_sync import source_settings
+from registry_sync.source_settings import HttpsSource
 from registry_sync.sources import SourceFailed, retry
 
 _T = TypeVar("_T")
@@ -118,7 +118,7 @@ def _is_safe(name: str) -> bool:
 async def connect(source: HttpsSource, folder: Path) -> AsyncIterator[Https]:
     try:
         context = ssl.create_default_context(cafile=str(folder / source.ca_file) if source.ca_file else None)
-        token = config.secret(source, folder)
+        token = source_settings.secret(source, folder)
     except (OSError, ssl.SSLError) as error:
         raise SourceFailed(f"{source.url}: {error}", transient=False) from error
     headers = {"Authorization": f"Bearer {token}"} if token else {}

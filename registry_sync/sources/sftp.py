@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import asyncssh
 
-from registry_sync import config
-from registry_sync.config import SftpSource
+from registry_sync import source_settings
+from registry_sync.source_settings import SftpSource
 from registry_sync.sources import PART, SourceFailed, retry
 
 _T = TypeVar("_T")
@@ -123,7 +123,7 @@ async def connect(source: SftpSource, folder: Path) -> AsyncIterator[Sftp]:
             "username": source.user,
             "known_hosts": hosts,
             "client_keys": keys,
-            "password": config.secret(source, folder) or None,
+            "password": source_settings.secret(source, folder) or None,
             "agent_path": None,
             "config": None,
             "connect_timeout": source.patience.timeout_seconds,

@@ -24,6 +24,7 @@ from dialgate.core.model import HOUR
 from dialgate.lists.number_set import NumberSet
 from dialgate.runtime.clock import wall_clock
 from dialgate.tools.bench import BenchError, Figure, http, numberset, servers, world
+from registry_sync import config
 from registry_sync.formats import rpo
 from registry_sync.query_packages import PackageStore
 from tests.bench import COUNTRIES
@@ -267,7 +268,7 @@ def _answers(folder: Path, countries: Path, answers: int) -> Iterator[Figure]:
 
 def _consultation(folder: Path, numbers: Numbers, at: int, random: np.random.Generator) -> None:
     """Submit a package at `at` and put its answer into the inbox. Three numbers in ten are enrolled."""
-    packages = PackageStore(folder / "work", "rpo", world.CLIENT)
+    packages = PackageStore(folder / "work", config.load(folder / "registries.yaml").registries.asked[0])
     package = packages.prepare(numbers, at)
     packages.record(package, "submitted", submitted_at=at)
     (folder / "inbox" / f"{package.id}.receipt.txt").write_text(f"bench-{at}\n")

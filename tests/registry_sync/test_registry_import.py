@@ -318,7 +318,7 @@ def _stored_with_a_wrong_sum(path: Path) -> None:
 
 
 ZIPS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "two files": (_two_files, "a zip must contain exactly one file, a .txt; this one has 2 files"),
+    "two files": (_two_files, "a zip must contain exactly one file, a .txt or a .csv; this one has 2 files"),
     "bomb": (_bomb, "and a ratio of 200"),
     "wrong sum": (_stored_with_a_wrong_sum, "the zip is damaged or not supported: Bad CRC-32"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-30]), "the zip is damaged"),

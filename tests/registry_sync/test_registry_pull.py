@@ -18,7 +18,7 @@ from dialgate.crypto.publisher_signature import Signer
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import MANIFEST, PULLED, Pulled, Snapshot, read_manifest
 from dialgate.runtime.atomic_write import write_file
-from registry_sync import config, nightly_job
+from registry_sync import nightly_job, source_settings
 from registry_sync.import_checks import Refused
 from registry_sync.publication import PublishTarget
 from registry_sync.simulator import is_enrolled
@@ -33,7 +33,7 @@ CLEAR = next(number for number in NUMBERS if not is_enrolled(number[3:]))
 class Node:
     def __init__(self, job: JobWorld) -> None:
         self.target = PublishTarget(folder=job.folder / "node")
-        self.source = config.FolderSource(inbox=str(job.plan.snapshots), settle_seconds=0)
+        self.source = source_settings.FolderSource(inbox=str(job.plan.snapshots), settle_seconds=0)
 
     async def pull(self, key: str = "") -> str:
         return (await nightly_job.pull(self.source, self.target, key)).version

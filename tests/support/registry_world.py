@@ -75,7 +75,7 @@ class JobWorld:
         return await self.run_once()
 
     def packages(self) -> list[Package]:
-        return PackageStore(self.plan.work, "rpo", "acme").all()
+        return PackageStore(self.plan.work, self.plan.registries.asked[0]).all()
 
     def answer_for(self, number: str, controller: str = "acme", registry: str = "rpo") -> RegistryAnswer:
         return self.answers_for([number], controller, registry)[number]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import registry_sync.config
 from dialgate.config import advice, loader, warnings
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.shipping import S3
@@ -52,8 +53,8 @@ def config_check(
     """Read the configuration as `serve` does, and report all problems at once.
 
     The command changes nothing. Run it before you send SIGHUP to a gate. Likely mistakes are reported as warnings,
-    for example a controller without a client, a contact or a registry entry, or a campaign without calling hours. If
-    there are only warnings, the exit code is 0.
+    for example a controller without a client, a contact or a registry entry, a mistake in registries.yaml, or a campaign without
+    calling hours. If there are only warnings, the exit code is 0.
 
     dialgate config check --config /etc/dialgate/dialgate.yaml
     """
@@ -80,7 +81,11 @@ def check(path: Path, registries: Path, now: Instant, *, with_tls: bool = True) 
     config = loader.load(path)
     factory.redis(config)
     _require_extras(config)
-    problems = [*warnings.warnings(config), *advice.warnings(config, registries, now)]
+    problems = [
+        *warnings.warnings(config),
+        *advice.warnings(config, registries, now),
+        *registry_sync.config.find_problems(registries, config),
+    ]
     certificate = certificates.load(config) if with_tls else None
     if certificate is not None and certificate.expires * SECOND < now:
         problems.append("listen.tls_certificate: expired; renew it and send SIGHUP to the gate")

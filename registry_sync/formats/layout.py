@@ -1,0 +1,110 @@
+"""The layout of a registry's text files as settings, and the layouts that are published.
+
+`table.py` reads and writes files of every layout. A registry whose layout is published needs only an entry in `LAYOUTS`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date, datetime
+from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Meta
+
+from dialgate.config.fields import Strict
+from dialgate.core.numbering_plan import numbering_plan
+
+Column: TypeAlias = Annotated[int, Meta(ge=1, le=1024)] | Annotated[str, Meta(min_length=1)]
+
+_SOME_DAY: Final = date(2026, 11, 27)
+
+
+class Layout(Strict, frozen=True, kw_only=True):
+    """`layout`, for `format: csv`: the columns of a registry's text files. A column is a position, counted from 1, or a name from the header."""
+
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")]
+    """Country of the numbers, as an ISO 3166 code. It determines the country code, the trunk prefix and the possible lengths."""
+    numbers: Literal["national", "international"] = "national"
+    """Form of the numbers. `national`: without the country code; the trunk prefix, such as the first 0, may be absent. `international`: with the country code; a plus sign or 00 may precede it."""
+    separator: Literal[",", ";", "|", "tab", "none"] = ","
+    """Character between columns. `none`: each line is one number."""
+    header: bool = False
+    """Whether the first line contains the names of the columns."""
+    encoding: Literal["ascii", "utf-8", "latin-1"] = "ascii"
+    """Character encoding. `utf-8` permits a byte order mark."""
+    number: Column = 1
+    """Column with the number."""
+    status: Column | None = None
+    """Column with the registry's answer. Without it, each number in a full list is listed, and each number in the answer to a query is clear; then the numbers of the query that are not in the answer count as listed."""
+    clear: tuple[str, ...] = ()
+    """Values of `status` that mean clear."""
+    listed: tuple[str, ...] = ()
+    """Values of `status` that mean listed. Other values are an error. Empty: every value that is not in `clear` means listed."""
+    date: Column | None = None
+    """Column with the date of registration, in full lists. A date after the version of the file is an error."""
+    date_format: str = "%Y-%m-%d"
+    """Format of the dates, in the notation of strftime: `%d/%m/%Y`."""
+    request: tuple[str, ...] = ()
+    """Names of the columns of a query, for a registry that expects a header. The number is written in the column named in `number`, and the position of the row in the other columns. Empty: one number on each line."""
+
+
+# Published layouts, each with its source.
+LAYOUTS: Final = {
+    # Bloctel (France, until 2026-08-10): a query is `Telephone;Identifiant`; in the answer only a third column `OK` permits a call.
+    # Source: a client of the service on GitHub, Soxel; the operator's own documentation is no longer available.
+    "bloctel": Layout(
+        country="FR",
+        separator=";",
+        header=True,
+        encoding="utf-8",
+        number="Telephone",
+        status=3,
+        clear=("OK",),
+        request=("Telephone", "Identifiant"),
+    ),
+}
+
+
+def find_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
+    """Yield the errors in a layout. `queried`: it is the layout of a registry that answers queries."""
+    if numbering_plan(layout.country) is None:
+        yield f"country {layout.country} is unknown; use an ISO 3166 code, for example BE"
+    columns = [column for column in (layout.number, layout.status, layout.date) if column is not None]
+    for column in columns:
+        if isinstance(column, str) and not layout.header:
+            yield f"column {column!r} is a name, so the file needs `header: true`; otherwise use a position such as 2"
+    if any(count > 1 for count in Counter(columns).values()):
+        yield "number, status and date must be different columns"
+    if layout.separator == "none" and columns != [1]:
+        yield "separator is none, so there is only column 1, the number; set separator"
+    yield from _status_problems(layout)
+    yield from _date_problems(layout, queried=queried)
+    yield from _request_problems(layout, queried=queried)
+
+
+def _status_problems(layout: Layout) -> Iterator[str]:
+    if layout.status is None and (layout.clear or layout.listed):
+        yield "clear and listed are values of the column `status`; set status"
+    if layout.status is not None and not layout.clear:
+        yield "clear is empty; name the values of `status` that mean clear, because every other value means listed"
+    if both := set(layout.clear) & set(layout.listed):
+        yield f"{min(both)!r} is in both clear and listed; remove it from one of them"
+
+
+def _date_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
+    if queried and layout.date is not None:
+        yield "date is a column of full lists; remove it"
+    try:
+        read = datetime.strptime(_SOME_DAY.strftime(layout.date_format), layout.date_format)  # noqa: DTZ007 - a date only
+    except ValueError:
+        read = None
+    if read is None or read.date() != _SOME_DAY:
+        yield f"date_format {layout.date_format!r} must contain the year, the month and the day, for example %d/%m/%Y"
+
+
+def _request_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
+    if layout.request and not queried:
+        yield "request is the header of a query, but this registry publishes full lists; remove it"
+    if layout.request and layout.number not in layout.request:
+        yield f"request must contain the column of the number, {layout.number!r}"
+    if layout.request and layout.separator == "none":
+        yield "request needs a separator"

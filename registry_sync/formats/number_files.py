@@ -1,0 +1,77 @@
+"""The contents of number files in any format, and the match of an answer to its query."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dialgate.lists.number_set import distinct
+from registry_sync.formats.text import Bytes, FaultyFile, Mask, Numbers
+
+
+class FullFile(NamedTuple):
+    """The contents of a full file. `numbers` are sorted and distinct. `lines` also counts repeated lines."""
+
+    sha256: str
+    lines: int
+    numbers: Numbers
+
+
+class NumberFile(NamedTuple):
+    """The contents of a file: E.164 numbers as integers, in file order. For a request, all `statuses` are 0.
+
+    `first_line` is the line of the first number. `only_clear`: the file is an answer that has only the clear numbers.
+    """
+
+    name: str
+    sha256: str
+    numbers: Numbers
+    statuses: Bytes
+    first_line: int = 1
+    only_clear: bool = False
+
+
+class Answers(NamedTuple):
+    """The distinct numbers of an answer, sorted. `listed` marks the enrolled numbers. `lines` also counts repeated lines."""
+
+    numbers: Numbers
+    listed: Mask
+    lines: int
+
+
+def match(request: NumberFile, answer: NumberFile) -> Answers:
+    """Match an answer to its request. Raises FaultyFile unless the answer has exactly the requested numbers.
+
+    If the answer has only the clear numbers, the other requested numbers are listed.
+    """
+    answers = distinct(answer.numbers * np.uint64(2) + answer.statuses)
+    numbers = answers >> np.uint64(1)
+    twice = numbers[1:][numbers[1:] == numbers[:-1]]
+    if len(twice):
+        line = min(_lines_with(answer, number)[-1] for number in twice[:1000])
+        raise FaultyFile(
+            f"{answer.name}, line {line:,}: an earlier line has this number with a different status"
+        )
+    requested = distinct(request.numbers)
+    if not np.array_equal(requested, numbers):
+        _refuse_strays(
+            answer, requested, "this number is not in the request. Is this the answer to another request?"
+        )
+        if answer.only_clear:
+            return Answers(requested, ~np.isin(requested, numbers), len(answer.numbers))
+        _refuse_strays(
+            request, numbers, f"this number has no answer in {answer.name}. Is the answer truncated?"
+        )
+    return Answers(numbers, (answers & np.uint64(1)).astype(bool), len(answer.numbers))
+
+
+def _lines_with(file: NumberFile, number: np.uint64) -> list[int]:
+    return [int(at) + file.first_line for at in np.flatnonzero(file.numbers == number)]
+
+
+def _refuse_strays(file: NumberFile, expected: Numbers, fault: str) -> None:
+    """Raise FaultyFile with the text `fault` if the file has a number that is not in the sorted array `expected`."""
+    at = np.searchsorted(expected, file.numbers)
+    strays = np.flatnonzero(expected[np.minimum(at, len(expected) - 1)] != file.numbers)
+    if len(strays):
+        others = f" ({len(strays) - 1:,} more lines like it)" if len(strays) > 1 else ""
+        raise FaultyFile(f"{file.name}, line {strays[0] + file.first_line:,}: {fault}{others}")

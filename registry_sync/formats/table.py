@@ -1,0 +1,282 @@
+"""The text files of a configured layout: full lists, and the queries and answers of registries.
+
+A file is accepted as a whole or not at all. Errors name the file, the line, and the reason, but never a telephone number.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from dialgate.core.numbering_plan import NumberingPlan, is_valid, numbering_plan
+from dialgate.lists.number_set import distinct
+from registry_sync.formats import text
+from registry_sync.formats.layout import Column, Layout
+from registry_sync.formats.number_files import FullFile, NumberFile
+from registry_sync.formats.text import FaultyFile, Mask, Numbers
+
+_SEPARATOR_OF: Final = {",": ",", ";": ";", "|": "|", "tab": "\t"}
+_PUNCTUATION: Final = str.maketrans("", "", " -./()")
+_DIGITS: Final = re.compile(r"\d+", re.ASCII)
+_CODECS: Final = {"ascii": "ascii", "utf-8": "utf-8-sig", "latin-1": "latin-1"}
+# A file of another country, or of another column, has few valid numbers. A registry may list some numbers that are not in use.
+_SAMPLE: Final = 100
+_LEAST_VALID: Final = 0.5
+
+
+class _Fault(Exception):
+    """The reason why a line is invalid."""
+
+
+class _Columns(NamedTuple):
+    """The indices of the columns in a file. `width` is the number of columns of each line."""
+
+    number: int
+    status: int | None
+    date: int | None
+    width: int
+
+
+class Table:
+    """The reader and writer of a layout's files."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        plan = numbering_plan(layout.country)
+        assert plan is not None, "`layout.find_problems` checks the country"
+        self._plan: NumberingPlan = plan
+
+    # ---- full lists --------------------------------------------------------------------------------------------------
+
+    def read_list(self, path: Path, version: date, advance: Callable[[int], None]) -> FullFile:
+        """Read a full list. `version` is the date of the file. Raises FaultyFile, OSError."""
+        file = self._read(path, advance, self._layout, version)
+        return FullFile(file.sha256, len(file.numbers), distinct(file.numbers[file.statuses == 1]))
+
+    # ---- queries and answers -----------------------------------------------------------------------------------------
+
+    def is_queryable(self, numbers: Numbers) -> Mask:
+        """Return a mask of the E.164 numbers that the registry covers: those of the layout's country code."""
+        mask = np.zeros(len(numbers), np.bool_)
+        for length in self._plan.lengths:
+            mask |= numbers // np.uint64(10**length) == int(self._plan.country_code)
+        return mask
+
+    def request_text(self, numbers: Numbers) -> bytes:
+        """Return a query about E.164 numbers."""
+        names = self._layout.request
+        rows = [self._format_number(number) for number in numbers.tolist()]
+        if names:
+            rows = [
+                _SEPARATOR_OF[self._layout.separator].join(
+                    number if name == self._layout.number else str(at) for name in names
+                )
+                for at, number in enumerate(rows, 1)
+            ]
+            rows.insert(0, _SEPARATOR_OF[self._layout.separator].join(names))
+        return "".join(f"{row}\r\n" for row in rows).encode(self._layout.encoding)
+
+    def read_request(self, path: Path, advance: Callable[[int], None]) -> NumberFile:
+        """Read a query. All statuses are 0. Raises FaultyFile, OSError."""
+        file = self._read(path, advance, self._request_layout)
+        return file._replace(statuses=np.zeros_like(file.statuses))
+
+    def read_answer(self, path: Path, advance: Callable[[int], None]) -> NumberFile:
+        """Read an answer. Raises FaultyFile, OSError."""
+        file = self._read(path, advance, self._layout)
+        if self._layout.status is not None:
+            return file
+        return file._replace(statuses=np.zeros_like(file.statuses), only_clear=True)
+
+    @cached_property
+    def _request_layout(self) -> Layout:
+        layout = self._layout
+        separator = layout.separator if layout.request else "none"
+        number: Column = layout.number if layout.request else 1
+        return Layout(
+            country=layout.country,
+            numbers=layout.numbers,
+            encoding=layout.encoding,
+            separator=separator,
+            header=bool(layout.request),
+            number=number,
+        )
+
+    def _format_number(self, number: int) -> str:
+        digits = str(number)
+        if self._layout.numbers == "international":
+            return digits
+        return self._plan.written + digits[len(self._plan.country_code) :]
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def _read(
+        self, path: Path, advance: Callable[[int], None], layout: Layout, version: date | None = None
+    ) -> NumberFile:
+        total, parts = sha256(), _Parts()
+        reader = _Reader(layout, self._plan, version)
+        with text.open_text(path) as (file, _):
+            for chunk in text.read_chunks(file):
+                total.update(chunk)
+                try:
+                    parts.add(reader.read(chunk))
+                except _Fault as fault:
+                    raise FaultyFile(f"{path.name}, line {reader.line:,}: {fault}") from None
+                advance(len(chunk))
+        numbers, statuses = parts.joined()
+        if not len(numbers):
+            raise FaultyFile(f"{path.name}: the file is empty")
+        sample = numbers[:_SAMPLE].tolist()
+        if sum(map(is_valid, sample)) < _LEAST_VALID * len(sample):
+            raise FaultyFile(
+                f"{path.name}: most of its first {len(sample)} numbers are not valid. Check `country`, `number` and"
+                " `numbers` in the layout"
+            )
+        first_line = 2 if layout.header else 1
+        return NumberFile(path.name, total.hexdigest(), numbers, statuses, first_line)
+
+
+class _Parts:
+    def __init__(self) -> None:
+        self._numbers: list[Numbers] = []
+        self._statuses: list[text.Bytes] = []
+
+    def add(self, rows: list[tuple[int, bool]]) -> None:
+        self._numbers.append(np.fromiter((number for number, _ in rows), np.uint64, len(rows)))
+        self._statuses.append(np.fromiter((listed for _, listed in rows), np.uint8, len(rows)))
+
+    def joined(self) -> tuple[Numbers, text.Bytes]:
+        if not self._numbers:
+            return np.empty(0, np.uint64), np.empty(0, np.uint8)
+        return np.concatenate(self._numbers), np.concatenate(self._statuses)
+
+
+class _Reader:
+    """The parser of a file's lines. `line` is the number of the last line that it read."""
+
+    def __init__(self, layout: Layout, plan: NumberingPlan, version: date | None) -> None:
+        self.line = 0
+        self._layout, self._plan, self._version = layout, plan, version
+        self._columns: _Columns | None = None
+        self._dates: dict[str, None] = {}
+
+    def read(self, chunk: bytes) -> list[tuple[int, bool]]:
+        """Return the numbers in whole lines, and whether each is listed. Raises _Fault."""
+        rows = []
+        for cells in self._cells(chunk):
+            if self._columns is None:
+                self._columns = self._find_columns(cells)
+                if self._layout.header:
+                    continue
+            rows.append(self._row(cells, self._columns))
+        return rows
+
+    def _cells(self, chunk: bytes) -> Iterator[list[str]]:
+        first = self.line
+        lines = self._decode(chunk)
+        if self._layout.separator == "none":
+            for line in lines:
+                self.line += 1
+                yield [line]
+            return
+        # Strict: otherwise an unclosed quotation mark would join the lines after it.
+        reader = csv.reader(lines, delimiter=_SEPARATOR_OF[self._layout.separator], strict=True)
+        try:
+            for cells in reader:
+                self.line = first + reader.line_num
+                yield cells
+        except csv.Error as error:
+            self.line = first + reader.line_num
+            raise _Fault(f"the line is not CSV ({error}). Is there an unclosed quotation mark?") from None
+
+    def _decode(self, chunk: bytes) -> list[str]:
+        codec = _CODECS[self._layout.encoding] if self.line == 0 else self._layout.encoding
+        try:
+            decoded = chunk.decode(codec)
+        except UnicodeDecodeError as error:
+            self.line += chunk.count(b"\n", 0, error.start) + 1
+            raise _Fault(
+                f"the line is not {self._layout.encoding} text. Check `encoding` in the layout"
+            ) from None
+        if self.line == 0 and decoded.startswith("ï»¿"):
+            self.line += 1
+            raise _Fault("the file begins with a byte order mark. Set `encoding: utf-8` in the layout")
+        return [line.removesuffix("\r") for line in decoded.removesuffix("\n").split("\n")]
+
+    def _find_columns(self, cells: list[str]) -> _Columns:
+        layout = self._layout
+        names = [cell.strip() for cell in cells]
+        return _Columns(
+            number=self._find_column(layout.number, names),
+            status=None if layout.status is None else self._find_column(layout.status, names),
+            date=None if layout.date is None else self._find_column(layout.date, names),
+            width=len(cells),
+        )
+
+    def _find_column(self, column: Column, names: list[str]) -> int:
+        if isinstance(column, str):
+            if column in names:
+                return names.index(column)
+            raise _Fault(f"the header has no column {column!r}")
+        if column <= len(names):
+            return column - 1
+        raise _Fault(f"the line has no column {column}, only {len(names)}. Check `separator` in the layout")
+
+    def _row(self, cells: list[str], columns: _Columns) -> tuple[int, bool]:
+        if len(cells) != columns.width:
+            if not any(cells):
+                raise _Fault("the line is empty")
+            raise _Fault(f"the line has {len(cells)} columns, not {columns.width}. Is the file truncated?")
+        number = self._parse_number(cells[columns.number])
+        if columns.date is not None:
+            self._check_date(cells[columns.date].strip())
+        return number, columns.status is None or self._is_listed(cells[columns.status].strip())
+
+    def _parse_number(self, cell: str) -> int:
+        plan, digits = self._plan, cell.translate(_PUNCTUATION)
+        if self._layout.numbers == "international":
+            digits = digits.removeprefix("+") if digits.startswith("+") else digits.removeprefix("00")
+            if not digits.startswith(plan.country_code):
+                self._require_digits(digits)
+                raise _Fault(f"the number does not begin with the country code {plan.country_code}")
+            significant = digits[len(plan.country_code) :]
+        else:
+            # A trunk prefix 0 never begins a number; a prefix such as the Russian 8 may.
+            has_trunk = plan.trunk == "0" or len(digits) not in plan.lengths
+            significant = digits.removeprefix(plan.trunk) if has_trunk else digits
+        self._require_digits(significant)
+        if len(significant) not in plan.lengths:
+            raise _Fault(f"no number of {self._layout.country} has {len(significant)} digits")
+        return int(plan.country_code + significant)
+
+    def _require_digits(self, digits: str) -> None:
+        if not digits:
+            raise _Fault("the line is empty")
+        if not _DIGITS.fullmatch(digits):
+            raise _Fault("the number contains something other than digits, spaces and - . / ( )")
+
+    def _is_listed(self, status: str) -> bool:
+        if status in self._layout.clear:
+            return False
+        if self._layout.listed and status not in self._layout.listed:
+            raise _Fault("the status is in neither `clear` nor `listed` of the layout")
+        return True
+
+    def _check_date(self, cell: str) -> None:
+        if cell in self._dates:  # a list has few distinct dates
+            return
+        try:
+            day = datetime.strptime(cell, self._layout.date_format).date()  # noqa: DTZ007 - a date only
+        except ValueError:
+            raise _Fault(f"the date does not have the format {self._layout.date_format}") from None
+        if self._version is not None and day > self._version:
+            raise _Fault(
+                "the date is after the version in the file name. Is this an older file with a new name?"
+            )
+        self._dates[cell] = None

@@ -1,0 +1,28 @@
+"""The formats of queries and answers: the Italian registry's, or a layout in the settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from registry_sync.config import QueriedRegistry
+from registry_sync.formats import rpo
+from registry_sync.formats.number_files import NumberFile
+from registry_sync.formats.table import Table
+from registry_sync.formats.text import Mask, Numbers
+
+
+class QueryFormat(Protocol):
+    """The functions of a format. `advance` is called with the count of bytes just read. Readers raise FaultyFile, OSError."""
+
+    def is_queryable(self, numbers: Numbers) -> Mask:
+        """Return a mask of the E.164 numbers that the registry covers."""
+
+    def request_text(self, numbers: Numbers) -> bytes: ...
+
+    def read_request(self, path: Path, advance: Callable[[int], None]) -> NumberFile: ...
+
+    def read_answer(self, path: Path, advance: Callable[[int], None]) -> NumberFile: ...
+
+
+def query_format(settings: QueriedRegistry) -> QueryFormat:
+    return Table(settings.used_layout) if settings.used_layout else rpo
