@@ -331,8 +331,14 @@ def _full_list_problems(listed: FullListRegistry, validity: dict[str, Instant]) 
             yield f"coverage {prefix!r} must begin with {plan.country_code}, the country code of {listed.country}"
         elif listed.format == "us_dnc" and len(prefix) != len("1AAA"):
             yield f"coverage {prefix!r} must be 1 and an area code, for example 1407"
+    yield from _overlap_problems(listed)
+
+
+def _overlap_problems(listed: FullListRegistry) -> Iterator[str]:
     for shorter in listed.coverage:
         if any(other != shorter and other.startswith(shorter) for other in listed.coverage):
             yield f"coverage {shorter!r} includes another prefix; remove one of them"
+    if listed.layout and listed.layout.date is not None and len(listed.coverage) > 1:
+        yield "coverage: a list with a column `date` must have one prefix, such as the country code"
     if len(set(listed.coverage)) < len(listed.coverage):
         yield "coverage contains a prefix twice; remove one of them"

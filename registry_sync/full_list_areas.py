@@ -18,9 +18,10 @@ from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.core.numbering_plan import NumberingPlan
 from dialgate.lists.number_set import NumberSet
 from dialgate.lists.snapshot import Consultation, Contents, State
+from registry_sync.answer_merge import MAX_STATES, Tags
 from registry_sync.formats import dnc
-from registry_sync.formats.text import Bytes, Mask, Numbers
-from registry_sync.import_checks import utc
+from registry_sync.formats.text import Bytes, Days, Mask, Numbers
+from registry_sync.import_checks import Refused, utc
 
 EMPTY: Final = np.empty(0, np.uint64)
 
@@ -38,12 +39,14 @@ class Area(NamedTuple):
 class FullSet(NamedTuple):
     """All numbers of an area, which replace its old numbers.
 
-    A dense area has `bits`, one for each number from `begin`; otherwise `numbers` holds them, sorted.
+    A dense area has `bits`, one for each number from `begin`; otherwise `numbers` holds them, sorted. `days` are the days of
+    their registration, if known.
     """
 
     begin: int
     bits: Bytes | None
     numbers: Numbers
+    days: Days | None = None
 
     def total(self) -> int:
         return (
@@ -170,6 +173,20 @@ def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Ite
         coverage=tuple(by_area),
         covered_by=tuple(index[consultation] for consultation in by_area.values()),
     )
+
+
+def tag_days(contents: Contents, days: Days, zone: str) -> tuple[Contents, Tags]:
+    """Return the contents of a list of one area with a state for each day of registration, and the tag of each number.
+
+    Raises Refused if there are more days than a 16-bit tag can represent.
+    """
+    distinct_days, tags = np.unique(days, return_inverse=True)
+    if len(distinct_days) > MAX_STATES:
+        raise Refused(f"{len(distinct_days):,} days of registration exceed the limit of {MAX_STATES:,}")
+    (state,) = contents.states
+    ends = (version_instant(date.fromordinal(day + 1), zone) - 1 for day in distinct_days.tolist())
+    states = tuple(msgspec.structs.replace(state, since=end) for end in ends)
+    return msgspec.structs.replace(contents, states=states), tags.astype(np.uint16)
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------

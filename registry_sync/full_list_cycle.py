@@ -158,8 +158,11 @@ class Cycle:
             bits = FullSet(area.ranges[0][0], dense.bits, full_list_areas.EMPTY)
             return FileContents(bits, [dense.sha256], dense.lines)
         full = self._read_list(path, file.version)
-        numbers = [full_list_areas.slice_between(full.numbers, begin, end) for begin, end in area.ranges]
-        return FileContents(FullSet(0, None, np.concatenate(numbers)), [full.sha256], full.lines)
+        numbers = np.concatenate(
+            [full_list_areas.slice_between(full.numbers, begin, end) for begin, end in area.ranges]
+        )
+        days = None if full.days is None else full.days[np.searchsorted(full.numbers, numbers)]
+        return FileContents(FullSet(0, None, numbers, days), [full.sha256], full.lines)
 
     def _read_list_file(self, path: Path, version: Instant) -> FullFile:
         advance = self._progress(path.name, text.size(path))
@@ -220,6 +223,10 @@ class Cycle:
     ) -> tuple[Contents, str]:
         new = {update.prefix: update for update in updates}
         contents = full_list_areas.replace_areas(contents, new, self._settings.coverage)
+        tags = None
+        for update in updates:  # a list with days has one area
+            if isinstance(update.change, FullSet) and update.change.days is not None:
+                contents, tags = full_list_areas.tag_days(contents, update.change.days, self._zone)
         total = (len(old) if old else 0) + sum(update.added - update.removed for update in updates)
         advance = self._progress(f"writing {self._settings.registry}", total)
         chunks = _report_progress(
@@ -231,7 +238,7 @@ class Cycle:
                 raise Refused(
                     f"{self._settings.registry}: another import has published in the meantime. Run this command again"
                 )
-            entry = publication.write_set(self._target.folder, contents, chunks, None)
+            entry = publication.write_set(self._target.folder, contents, chunks, tags)
             version = publication.publish_entry(self._target, entry, self._clock()).version
         release_holds.remove_holds(self._target.folder, self._settings.registry, "")
         for path in self._folder.iterdir():

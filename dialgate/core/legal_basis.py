@@ -247,10 +247,8 @@ def _voids(law: Binding) -> bool:
 
 
 def listed_at(facts: Facts) -> Instant:
-    """Return the instant of the newest consultation that answered *listed*, or -1."""
-    return max(
-        (answer.since or answer.listed_at for answer in facts.registries if answer.listed_at), default=-1
-    )
+    """Return the instant of the newest listing, or of the consultation that found it; -1 if there is none."""
+    return max((one.since or one.listed_at for one in facts.registries if one.listed_at), default=-1)
 
 
 def ends_at(given: Consent, law: Binding) -> Instant:

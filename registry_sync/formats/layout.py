@@ -40,7 +40,7 @@ class Layout(Strict, frozen=True, kw_only=True):
     listed: tuple[str, ...] = ()
     """Values of `status` that mean listed. Other values are an error. Empty: every value that is not in `clear` means listed."""
     date: Column | None = None
-    """Column with the date of registration, in full lists. A date after the version of the file is an error."""
+    """Column with the date of registration, in full lists with one prefix in `coverage`. A consent after that day can open the call (`consent_after_listing`). A date after the version of the file is an error."""
     date_format: str = "%Y-%m-%d"
     """Format of the dates, in the notation of strftime: `%d/%m/%Y`."""
     request: tuple[str, ...] = ()

@@ -5,21 +5,26 @@ from typing import NamedTuple
 import numpy as np
 
 from dialgate.lists.number_set import distinct
-from registry_sync.formats.text import Bytes, FaultyFile, Mask, Numbers
+from registry_sync.formats.text import Bytes, Days, FaultyFile, Mask, Numbers
 
 
 class FullFile(NamedTuple):
-    """The contents of a full file. `numbers` are sorted and distinct. `lines` also counts repeated lines."""
+    """The contents of a full file. `numbers` are sorted and distinct. `lines` also counts repeated lines.
+
+    `days` are the days of registration, if the file has them: for a number with several lines, the last.
+    """
 
     sha256: str
     lines: int
     numbers: Numbers
+    days: Days | None = None
 
 
 class NumberFile(NamedTuple):
     """The contents of a file: E.164 numbers as integers, in file order. For a request, all `statuses` are 0.
 
     `first_line` is the line of the first number. `only_clear`: the file is an answer that has only the clear numbers.
+    `days`: the days of registration, if the file has them.
     """
 
     name: str
@@ -28,6 +33,7 @@ class NumberFile(NamedTuple):
     statuses: Bytes
     first_line: int = 1
     only_clear: bool = False
+    days: Days | None = None
 
 
 class Answers(NamedTuple):

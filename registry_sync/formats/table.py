@@ -19,7 +19,7 @@ from dialgate.lists.number_set import distinct
 from registry_sync.formats import text
 from registry_sync.formats.layout import Column, Layout
 from registry_sync.formats.number_files import FullFile, NumberFile
-from registry_sync.formats.text import FaultyFile, Mask, Numbers
+from registry_sync.formats.text import Days, FaultyFile, Mask, Numbers
 
 _SEPARATOR_OF: Final = {",": ",", ";": ";", "|": "|", "tab": "\t"}
 _PUNCTUATION: Final = str.maketrans("", "", " -./()")
@@ -43,6 +43,14 @@ class _Columns(NamedTuple):
     width: int
 
 
+class _Row(NamedTuple):
+    """The values of a line. `day` is the ordinal of the day of registration, or 0."""
+
+    number: int
+    is_listed: bool
+    day: int
+
+
 class Table:
     """The reader and writer of a layout's files."""
 
@@ -57,7 +65,14 @@ class Table:
     def read_list(self, path: Path, version: date, advance: Callable[[int], None]) -> FullFile:
         """Read a full list. `version` is the date of the file. Raises FaultyFile, OSError."""
         file = self._read(path, advance, self._layout, version)
-        return FullFile(file.sha256, len(file.numbers), distinct(file.numbers[file.statuses == 1]))
+        listed = file.statuses == 1
+        numbers = file.numbers[listed]
+        if file.days is None:
+            return FullFile(file.sha256, len(file.numbers), distinct(numbers))
+        order = np.lexsort((file.days[listed], numbers))
+        numbers, days = numbers[order], file.days[listed][order]
+        is_last = np.append(numbers[1:] != numbers[:-1], np.True_)[: len(numbers)]
+        return FullFile(file.sha256, len(file.numbers), numbers[is_last], days[is_last])
 
     # ---- queries and answers -----------------------------------------------------------------------------------------
 
@@ -129,7 +144,7 @@ class Table:
                 except _Fault as fault:
                     raise FaultyFile(f"{path.name}, line {reader.line:,}: {fault}") from None
                 advance(len(chunk))
-        numbers, statuses = parts.joined()
+        numbers, statuses, days = parts.joined()
         if not len(numbers):
             raise FaultyFile(f"{path.name}: the file is empty")
         sample = numbers[:_SAMPLE].tolist()
@@ -139,22 +154,25 @@ class Table:
                 " `numbers` in the layout"
             )
         first_line = 2 if layout.header else 1
-        return NumberFile(path.name, total.hexdigest(), numbers, statuses, first_line)
+        known_days = None if layout.date is None else days
+        return NumberFile(path.name, total.hexdigest(), numbers, statuses, first_line, days=known_days)
 
 
 class _Parts:
     def __init__(self) -> None:
         self._numbers: list[Numbers] = []
         self._statuses: list[text.Bytes] = []
+        self._days: list[Days] = []
 
-    def add(self, rows: list[tuple[int, bool]]) -> None:
-        self._numbers.append(np.fromiter((number for number, _ in rows), np.uint64, len(rows)))
-        self._statuses.append(np.fromiter((listed for _, listed in rows), np.uint8, len(rows)))
+    def add(self, rows: list[_Row]) -> None:
+        self._numbers.append(np.fromiter((row.number for row in rows), np.uint64, len(rows)))
+        self._statuses.append(np.fromiter((row.is_listed for row in rows), np.uint8, len(rows)))
+        self._days.append(np.fromiter((row.day for row in rows), np.int32, len(rows)))
 
-    def joined(self) -> tuple[Numbers, text.Bytes]:
+    def joined(self) -> tuple[Numbers, text.Bytes, Days]:
         if not self._numbers:
-            return np.empty(0, np.uint64), np.empty(0, np.uint8)
-        return np.concatenate(self._numbers), np.concatenate(self._statuses)
+            return np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.int32)
+        return np.concatenate(self._numbers), np.concatenate(self._statuses), np.concatenate(self._days)
 
 
 class _Reader:
@@ -164,10 +182,10 @@ class _Reader:
         self.line = 0
         self._layout, self._plan, self._version = layout, plan, version
         self._columns: _Columns | None = None
-        self._dates: dict[str, None] = {}
+        self._days: dict[str, int] = {}
 
-    def read(self, chunk: bytes) -> list[tuple[int, bool]]:
-        """Return the numbers in whole lines, and whether each is listed. Raises _Fault."""
+    def read(self, chunk: bytes) -> list[_Row]:
+        """Return the rows in whole lines. Raises _Fault."""
         rows = []
         for cells in self._cells(chunk):
             if self._columns is None:
@@ -228,15 +246,14 @@ class _Reader:
             return column - 1
         raise _Fault(f"the line has no column {column}, only {len(names)}. Check `separator` in the layout")
 
-    def _row(self, cells: list[str], columns: _Columns) -> tuple[int, bool]:
+    def _row(self, cells: list[str], columns: _Columns) -> _Row:
         if len(cells) != columns.width:
             if not any(cells):
                 raise _Fault("the line is empty")
             raise _Fault(f"the line has {len(cells)} columns, not {columns.width}. Is the file truncated?")
         number = self._parse_number(cells[columns.number])
-        if columns.date is not None:
-            self._check_date(cells[columns.date].strip())
-        return number, columns.status is None or self._is_listed(cells[columns.status].strip())
+        day = 0 if columns.date is None else self._parse_day(cells[columns.date].strip())
+        return _Row(number, columns.status is None or self._is_listed(cells[columns.status].strip()), day)
 
     def _parse_number(self, cell: str) -> int:
         plan, digits = self._plan, cell.translate(_PUNCTUATION)
@@ -268,9 +285,10 @@ class _Reader:
             raise _Fault("the status is in neither `clear` nor `listed` of the layout")
         return True
 
-    def _check_date(self, cell: str) -> None:
-        if cell in self._dates:  # a list has few distinct dates
-            return
+    def _parse_day(self, cell: str) -> int:
+        known = self._days.get(cell)
+        if known is not None:  # a list has few distinct dates
+            return known
         try:
             day = datetime.strptime(cell, self._layout.date_format).date()  # noqa: DTZ007 - a date only
         except ValueError:
@@ -279,4 +297,4 @@ class _Reader:
             raise _Fault(
                 "the date is after the version in the file name. Is this an older file with a new name?"
             )
-        self._dates[cell] = None
+        return self._days.setdefault(cell, day.toordinal())

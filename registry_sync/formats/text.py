@@ -17,6 +17,7 @@ Bytes: TypeAlias = NDArray[np.uint8]
 Integers: TypeAlias = NDArray[np.int64]
 Numbers: TypeAlias = NDArray[np.uint64]
 Mask: TypeAlias = NDArray[np.bool_]
+Days: TypeAlias = NDArray[np.int32]  # ordinals, as of `date.toordinal`
 
 MAX_BYTES: Final = 2 << 30
 MAX_RATIO: Final = 200

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,40 @@ def test_list_of_today_decides_calls_through_the_real_command(belgium: Office) -
     assert asyncio.run(belgium.decide(at + 1, CLEAR)) == ["registry.expired"]
 
 
+async def test_list_holds_the_day_of_each_registration(belgium: Office) -> None:
+    """Of two lines of a number the later day counts. A later version replaces all days."""
+    belgium.put(
+        f"dncm_{TODAY:%Y%m%d}.txt",
+        "0470123456\t03/02/2019",
+        "0470123450\t15/07/2021",
+        "0470123456\t01/02/2019",
+    )
+    await belgium.run(MIDNIGHT + HOUR)
+    assert listed_since(belgium, LISTED, "+32470123450", CLEAR) == [
+        local_time.midnight(BRUSSELS, date(2019, 2, 4)) - 1,
+        local_time.midnight(BRUSSELS, date(2021, 7, 16)) - 1,
+        0,
+    ]
+    later = MIDNIGHT + 30 * HOUR
+    belgium.put(
+        f"dncm_{local_time.day_in(BRUSSELS, later):%Y%m%d}.txt",
+        f"{CLEAR}\t{TODAY:%d/%m/%Y}".replace("+32", "0"),
+    )
+    await belgium.run(later)
+    assert (
+        listed_since(belgium, LISTED, CLEAR)[1]
+        == local_time.midnight(BRUSSELS, TODAY + timedelta(days=1)) - 1
+    )
+
+
+def listed_since(office: Office, *numbers: str) -> list[Instant]:
+    snapshot = Snapshot.open(office.folder / "data/snapshots")
+    try:
+        return [snapshot.answer("dncm", "", int(number.removeprefix("+"))).since for number in numbers]
+    finally:
+        snapshot.close()
+
+
 async def test_number_is_unknown_before_the_first_list(belgium: Office) -> None:
     assert await belgium.decide(MIDNIGHT + HOUR, CLEAR) == ["registry.unknown"]
 
@@ -205,7 +239,8 @@ async def test_fault_names_the_first_bad_line_and_publishes_nothing(belgium: Off
 
 async def test_file_without_a_number_of_an_area_does_not_clear_the_area(belgium: Office) -> None:
     """A file of mobile numbers alone says nothing about landlines."""
-    belgium.configure(listed=[DNCM | {"coverage": ["322", "324"]}])
+    layout = {"country": "BE", "separator": "tab"}
+    belgium.configure(listed=[DNCM | {"coverage": ["322", "324"], "layout": layout}])
     belgium.put(f"dncm_{TODAY:%Y%m%d}.txt", "0470123456\t01/02/2019")
     result = await belgium.run(MIDNIGHT + HOUR)
     (text,) = (alarm.text for alarm in result.alarms if alarm.kind == "file_faulty")
@@ -415,6 +450,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a query": ({"layout": {"country": "BE", "request": ["1"]}}, "request is the header of a query"),
     "coverage": ({"coverage": ["33"]}, "coverage '33' must begin with 32, the country code of BE"),
+    "several areas": (
+        {"coverage": ["324", "322"]},
+        "coverage: a list with a column `date` must have one prefix",
+    ),
     "registry": (
         {"registry": "dncn"},
         "listed dncn: no country file contains this registry. Known registries: dncm",
