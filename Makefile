@@ -123,11 +123,13 @@ install = $(BIN)/uv pip install -q --python $(BIN)/python $(1) 2>/dev/null || $(
 # `make run` and CI install every extra, in the versions and with the hashes of requirements/.
 # --no-compile saves time: most modules are never imported, and others are compiled at their first import.
 .venv/installed: pyproject.toml requirements/all.txt requirements/build.txt $(wildcard dialgate/native/*.[ch]) | .venv/bin/pip
+	@echo "Installing Python packages into .venv"
 	$(call install,--require-hashes -r requirements/all.txt -r requirements/build.txt)
 	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/developing: pyproject.toml requirements/dev.txt requirements/generators.txt $(wildcard dialgate/native/*.[ch]) | .venv/bin/pip
+	@echo "Installing Python packages into .venv"
 	$(call install,--require-hashes -r requirements/dev.txt)
 	$(call install,--no-deps --require-hashes -r requirements/generators.txt)
 	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
