@@ -278,12 +278,12 @@ class History:
 
     async def stop(self, gate: int, place: int) -> None:
         number = self.numbers[place]
-        self._end(number)
         self.perhaps.add(number)
         beside = self.house.beside
         with suppress(Died, Failed):
             await (beside if beside is not None and gate else self.house.gate(gate)).order("revoke", number)
             self.stopped.add(number)
+        self._end(number)  # also for questions that were asked first during the revocation
 
     def _end(self, number: str) -> None:
         """Permit one more decision for each question about the number."""

@@ -239,7 +239,10 @@ class Model:
         self.writes[handle].add(name)
         written = await store.commit(reading, reserved, logged.answers, position)
         watched = {subject for reservation in reserved for subject in reservation.watch}
-        assert written == all(self.state(subject) == before[subject] for subject in watched)
+        unchanged = all(self.state(subject) == before[subject] for subject in watched)
+        # Redis keeps a repeated result as a further line, so it refuses a commit although the state is the same.
+        repeated = self.engine.shared and any(isinstance(action, Note) for action in step.between)
+        assert unchanged >= written >= (unchanged and not repeated)
         if written:
             self.durable[name] = max(self.durable[name], position.durable)
             self.released.difference_update(keys)
