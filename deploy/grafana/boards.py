@@ -149,7 +149,7 @@ def supervisor() -> Dashboard:
         graph("Outcomes of calls", "As reported by the dialers.", "ops",
               {"{{result}}": "sum by (result) (rate(dialgate_outcomes_total[$__rate_interval]))"}, stacked=True),
         bars("Abandoned per 100 answered, last day", "At most 3 for each campaign (Garante, provv. 83 of 2014-02-20).", "percentunit",
-             {"{{campaign}}": 'sum by (campaign) (increase(dialgate_outcomes_total{result="abandoned"}[1d])) / sum by (campaign) (increase(dialgate_outcomes_total{result="answered"}[1d]))'},
+             {"{{campaign}}": 'sum by (campaign) (increase(dialgate_outcomes_total{result="abandoned"}[1d])) / sum by (campaign) (increase(dialgate_outcomes_total{result=~"answered|refused"}[1d]))'},
              ((None, "green"), (0.025, "orange"), (0.03, "red"))),
         bars("Caller IDs: proof valid (days)", "Caller IDs that must be called back. Below 0 their calls are denied.", "d",
              {"{{caller_id}} {{controller}}": "(min by (controller, caller_id) (dialgate_caller_id_proof_end_timestamp_seconds) - time()) / 86400"}, DAYS_LEFT),

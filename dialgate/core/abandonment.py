@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dialgate.core.model import Attempt, Result
 
 # Results of calls in which an agent spoke to the called person.
-ANSWERED: frozenset[Result] = frozenset({"answered", "opt_out", "wrong_number"})
+ANSWERED: frozenset[Result] = frozenset({"answered", "refused", "opt_out", "wrong_number"})
 
 
 def open_silence(attempts: Iterable[Attempt]) -> Attempt | None:

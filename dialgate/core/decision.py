@@ -19,18 +19,6 @@ _TIMELESS = frozenset(
     {"registry.listed", "registry.unknown", "registry.uncovered", "list.unknown", "consent.missing"}
 )
 _ATTEMPT_RULES = tuple(rule for name, rule in RULES if name in {"frequency_kept", "rest_kept"})
-# The rule that reports the exemption of a section, by the kind of section.
-_RULE_OF = {
-    "diallable": "number_valid",
-    "registries": "registry_clear",
-    "sector_bans": "sector_allowed",
-    "caller_ids": "caller_id_class",
-    "unique_caller_ids": "caller_id_assigned",
-    "foreign_ingress": "caller_id_ingress",
-    "hours": "hours_open",
-    "frequency": "frequency_kept",
-    "rest": "rest_kept",
-}
 _PASSED = Pass()
 # In every time zone in use, midnight falls on a full quarter of an hour in UTC.
 _QUARTER = 15 * MINUTE
@@ -102,8 +90,7 @@ def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:
     judged = not any(type(outcome) is Deny for outcome in outcomes.values())
     for name, rule in RULES[PRECONDITIONS:]:
         outcomes[name] = _judge(rule, facts, law) if judged else _NOT_JUDGED
-    for kind, lifted in law.lifted.items() if judged else ():
-        name = _RULE_OF[kind]
+    for name, lifted in law.lifted.items() if judged else ():
         if type(outcomes[name]) is not Deny:
             outcomes[name] = combine(outcomes[name], lifted)
     return outcomes

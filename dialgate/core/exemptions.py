@@ -13,9 +13,19 @@ from msgspec import structs
 
 from dialgate.core import legal_basis
 from dialgate.core.law import Binding
-from dialgate.core.law_sections import Exemption, Registry, Restriction
+from dialgate.core.law_sections import Exemption, Limit, Registry, Restriction
 from dialgate.core.model import CallRequest, Facts, Outcome, Pass, Skip
 
+# The rule that reports the exemption of a section, by the kind of section. A limit names its own.
+_RULE_OF = {
+    "diallable": "number_valid",
+    "registries": "registry_clear",
+    "sector_bans": "sector_allowed",
+    "caller_ids": "caller_id_class",
+    "unique_caller_ids": "caller_id_assigned",
+    "foreign_ingress": "caller_id_ingress",
+    "hours": "hours_open",
+}
 _GUARANTEED = frozenset({"manual", "preview"})
 
 _Condition: TypeAlias = Callable[[Restriction, Facts, Binding], Pass | Skip | None]
@@ -29,10 +39,11 @@ def lift(facts: Facts, law: Binding) -> Binding:
     kept: dict[str, Any] = {}
     for name in law.conditional:
         found = [(section, _exempt(section, facts, law)) for section in getattr(law, name)]
-        reasons = tuple(reason for _, reason in found if reason is not None)
-        if reasons:
-            lifted[name] = reasons
-            kept[name] = tuple(section for section, reason in found if reason is None)
+        kept[name] = tuple(section for section, reason in found if reason is None)
+        for section, reason in found:
+            if reason is not None:
+                rule = section.rule if isinstance(section, Limit) else _RULE_OF[name]
+                lifted[rule] = (*lifted.get(rule, ()), reason)
     return structs.replace(law, lifted=lifted, **kept) if lifted else law
 
 

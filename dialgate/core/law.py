@@ -25,15 +25,14 @@ from dialgate.core.law_sections import (
     Directories,
     Finding,
     ForeignIngress,
-    Frequency,
     Hours,
     LawError,
     LegalBasis,
+    Limit,
     Lists,
     Registry,
     Relation,
     Requests,
-    Rest,
     Restriction,
     Section,
     SectorBan,
@@ -53,7 +52,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     """The sections that apply to one call, in the order of the file.
 
     Recommendations are not binding. If some apply, `advised` holds these sections plus the recommendations. `conditional` names the
-    lists that contain a section with `unless`. `lifted` holds the exemptions that lifted sections of a list. `accepted` holds the bases
+    lists that contain a section with `unless`. `lifted` holds the exemptions that lifted sections, by the name of the rule that reports them. `accepted` holds the bases
     that all sections of `legal_basis` accept, `weekdays` the working days as numbers, 0 for Monday.
     """
 
@@ -75,8 +74,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     unique_caller_ids: tuple[UniqueCallerIds, ...]
     foreign_ingress: tuple[ForeignIngress, ...]
     hours: tuple[Hours, ...]
-    frequency: tuple[Frequency, ...]
-    rest: tuple[Rest, ...]
+    limits: tuple[Limit, ...]
     advised: "Binding | None" = None
     conditional: tuple[str, ...] = ()
     lifted: dict[str, tuple[Pass | Skip, ...]] = {}
@@ -105,8 +103,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     unique_caller_ids: tuple[UniqueCallerIds, ...] = ()
     foreign_ingress: tuple[ForeignIngress, ...] = ()
     hours: tuple[Hours, ...] = ()
-    frequency: tuple[Frequency, ...] = ()
-    rest: tuple[Rest, ...] = ()
+    limits: tuple[Limit, ...] = ()
     sectors: tuple[str, ...] = ()
     """All sectors that a section or a campaign may name."""
     traits: tuple[str, ...] = ()
@@ -310,8 +307,11 @@ def _faults_of_days(name: str, section: Hours | Registry | Requests, law: Law) -
 
 
 def _faults_of_kind(name: str, section: Section) -> Iterator[str]:
-    if isinstance(section, Frequency) and section.counting == "calendar" and not section.per.endswith("d"):
-        yield f"{name}: `counting: calendar` needs a period in days, such as 30d"
+    if isinstance(section, Limit):
+        if section.counting != "rolling" and not section.per.endswith("d"):
+            yield f"{name}: `counting: {section.counting}` needs a period in days, such as 30d"
+        if section.until_answered and section.events != "abandoned":
+            yield f"{name}: `until_answered` needs `events: abandoned`; remove it"
     if isinstance(section, CallerIds):
         names = {class_.name for class_ in section.classes}
         for required in section.required:

@@ -19,6 +19,7 @@ def modernise(data: Any) -> Any:
             law[name] = [_section(name, section) for section in sections]
     _rename_codes(law)
     _name_holidays(law)
+    _join_limits(law)
     return law
 
 
@@ -114,12 +115,32 @@ def _requests(requests: dict[str, Any]) -> None:
         requests.setdefault("day_set", "holidays")
 
 
+def _frequency(section: dict[str, Any]) -> None:
+    _days("days", "per")(section)
+    _rename("limit", "after")(section)
+    _rename("counts", "events")(section)
+
+
+def _rest(section: dict[str, Any]) -> None:
+    _days("days", "per")(section)
+    _rename("for", "per")(section)
+    in_hours = str(section.get("per")).endswith("h")
+    section.update(events="abandoned", counting="rolling" if in_hours else "whole_days")
+
+
+def _join_limits(law: dict[str, Any]) -> None:
+    """Move the sections of two older lists to the limits."""
+    for name in ("frequency", "rest"):
+        if isinstance(law.get(name), list) and isinstance(law.get("limits", []), list):
+            law["limits"] = [*law.get("limits", []), *law.pop(name)]
+
+
 # By kind of section. Older versions of some had a required key `kinds`, before every section got the scope `kinds`.
 _RENAMED: dict[str, Callable[[dict[str, Any]], None]] = {
     "consents": _days("max_age_days", "max_age"),
     "contracts": _days("tail_days", "tail"),
-    "frequency": _days("days", "per"),
-    "rest": _days("days", "for"),
+    "frequency": _frequency,
+    "rest": _rest,
     "caller_ids": _days("proof_days", "proof_validity"),
     "diallable": _rename("kinds", "allows"),
     "foreign_ingress": _rename("kinds", "bars"),

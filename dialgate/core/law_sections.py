@@ -311,23 +311,23 @@ class Hours(Restriction, frozen=True, kw_only=True, dict=True):
         return parse_days(self.days)
 
 
-class Frequency(Restriction, frozen=True, kw_only=True):
-    """A limit on calls to one person, over all campaigns and call centres of the controller."""
+class Limit(Restriction, frozen=True, kw_only=True):
+    """A limit on calls to one number: no call is permitted while too many earlier calls lie in a period."""
 
-    limit: Annotated[int, Meta(ge=1)]
-    """Maximum number of calls."""
+    events: Literal["attempts", "answered", "abandoned", "refused"]
+    """The earlier calls that count. `attempts`: all that were dialled. `answered`: those that may have been answered. `abandoned`: silent or abandoned calls. `refused`: calls in which the person refused the offer."""
+    after: Annotated[int, Meta(ge=1)] = 1
+    """Number of such calls after which no further call is permitted."""
     per: ShortPeriod
-    """The period in which calls are counted, such as `30d` or `8h`."""
-    counting: Literal["calendar", "rolling"]
-    """`calendar`: the person's local days, including today. `rolling`: hours, or days of 24 hours."""
-    counts: Literal["attempts", "answered"]
-    """What counts as a call."""
-
-
-class Rest(Restriction, frozen=True, kw_only=True):
-    """The rest period after a silent or abandoned call."""
-
-    lasts: ShortPeriod = msgspec.field(name="for")
-    """How long no call is permitted: whole days after that of the call, such as `5d`, or hours, such as `72h`."""
+    """The period in which they count, such as `30d` or `72h`."""
+    counting: Literal["calendar", "whole_days", "rolling"]
+    """`calendar`: the person's local days, including that of the call. `whole_days`: the local days that follow that of the call. `rolling`: hours, or days of 24 hours."""
+    among: Literal["controller", "campaign", "goods"] = "controller"
+    """`controller`: calls of all its campaigns and call centres count. `campaign`: only calls of the same campaign. `goods`: only calls about the same goods, or about goods that are not known."""
     until_answered: tuple[CallType, ...] = ()
-    """Call types permitted after these days, until a later call is answered. Empty: any."""
+    """Call types permitted after the period, until a later call is answered. Empty: any. Only for `abandoned`."""
+
+    @property
+    def rule(self) -> Literal["frequency_kept", "rest_kept"]:
+        """Return the name of the rule that enforces the section."""
+        return "rest_kept" if self.events in {"abandoned", "refused"} else "frequency_kept"

@@ -333,14 +333,22 @@ class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 Result: TypeAlias = Literal[
-    "pending", "not_dialled", "no_answer", "busy", "answered", "abandoned", "opt_out", "wrong_number"
+    "pending",
+    "not_dialled",
+    "no_answer",
+    "busy",
+    "answered",
+    "abandoned",
+    "opt_out",
+    "wrong_number",
+    "refused",
 ]
 
 
 # If two results are reported for a call, the stricter one counts, even if the other is newer.
 RESULT_RANK: dict[Result, int] = {
-    "pending": 0, "not_dialled": 1, "no_answer": 2, "busy": 2, "answered": 3, "wrong_number": 3, "opt_out": 4,
-    "abandoned": 5,
+    "pending": 0, "not_dialled": 1, "no_answer": 2, "busy": 2, "answered": 3, "wrong_number": 3, "refused": 4,
+    "opt_out": 5, "abandoned": 6,
 }  # fmt: skip
 
 
@@ -350,6 +358,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     campaign: str
     basis: str = ""
     result: Result = "pending"
+    goods: str = ""
 
 
 class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):

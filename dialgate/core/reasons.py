@@ -57,8 +57,8 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "hours.holiday": ("call", "It is a public holiday where the person is."),
     "frequency.exceeded": ("call", "The limit of calls to this person has been reached."),
     "frequency.rest": ("call", (
-        "A silent or abandoned call was made. No calls are allowed for some days, and after that only calls by an "
-        "agent until one is answered.")),
+        "A silent or abandoned call was made, or the person refused the offer. No calls are allowed for some time. After a "
+        "silent call, the law may then allow only calls by an agent until one is answered.")),
     "gate.unavailable": ("gate", "The gate cannot decide or cannot record the decision. Ask again in a few seconds."),
     "gate.rule_error": ("gate", "A rule failed because of an error, so the call is denied."),
 }  # fmt: skip

@@ -263,7 +263,8 @@ class Batch:
 
     def _reserve(self, question: Question, basis: str, name: str) -> None:
         subject = question.subjects[0]
-        attempt = Attempt(decision=name, at=self.now, campaign=question.line.campaign.id, basis=basis)
+        campaign = question.line.campaign
+        attempt = Attempt(decision=name, at=self.now, campaign=campaign.id, basis=basis, goods=campaign.goods)
         self._attempts.setdefault(subject, []).append(attempt)
         self.reservations.append(Reservation(subject, attempt, question.subjects))
 

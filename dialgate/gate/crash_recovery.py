@@ -87,7 +87,8 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
 
 
 def _attempt(record: Record, keys: Keys, month: MonthKeys) -> tuple[bytes, Attempt]:
+    campaign, basis = record.facts.campaign, record.decision.basis
     attempt = Attempt(
-        decision=record.id, at=record.at, campaign=record.facts.campaign.id, basis=record.decision.basis
+        decision=record.id, at=record.at, campaign=campaign.id, basis=basis, goods=campaign.goods
     )
     return keys.subject(record.facts.controller.id, stop_recovery.dialled(record, month)), attempt

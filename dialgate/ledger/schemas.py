@@ -236,9 +236,11 @@ class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     decision_id: Annotated[Id, about("The `decision_id` of the allow.")]
     outcome: Annotated[
-        Literal["not_dialled", "no_answer", "busy", "answered", "abandoned", "opt_out", "wrong_number"],
+        Literal[
+            "not_dialled", "no_answer", "busy", "answered", "abandoned", "opt_out", "wrong_number", "refused"
+        ],
         about(
-            "`opt_out` revokes at once; `wrong_number` ends the effect of earlier consents, contracts and requests."
+            "`refused`: the person refused the offer, which is no revocation; `opt_out` revokes at once; `wrong_number` ends the effect of earlier consents, contracts and requests."
         ),
     ]
 

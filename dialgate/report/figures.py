@@ -243,7 +243,8 @@ def _read_log(data: Path, controller: str, period: Period, watch: Progress) -> _
 def _campaigns(tally: _Tally) -> Iterator[CampaignRow]:
     for name in sorted({campaign for campaign, _ in tally.calls}):
         allowed, denied = tally.calls[name, True], tally.calls[name, False]
-        answered, abandoned = tally.results[name, "answered"], tally.results[name, "abandoned"]
+        answered = tally.results[name, "answered"] + tally.results[name, "refused"]
+        abandoned = tally.results[name, "abandoned"]
         yield CampaignRow(
             campaign=name,
             asked=allowed + denied,

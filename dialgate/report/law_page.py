@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from dialgate.core import periods
 from dialgate.core.law import SECTIONS, Law
-from dialgate.core.law_sections import Hours, Section
+from dialgate.core.law_sections import Hours, Limit, Section
 from dialgate.core.windows import WEEKDAYS
 
 _ONE_DAY: Final = timedelta(days=1)
@@ -26,8 +26,7 @@ _SUBJECTS: Final = {
     "caller_ids": "Caller IDs",
     "unique_caller_ids": "Caller IDs of one controller only",
     "foreign_ingress": "Caller IDs from abroad",
-    "frequency": "Frequency",
-    "rest": "Rest after a silent call",
+    "limits": "Calls to one number",
     "lists": "Call lists",
     "directories": "Public directories",
 }
@@ -60,8 +59,9 @@ _CONTENTS: Final = {
     "validity": "an answer is valid for {}",
     "proof_validity": "a call-back proof is valid for {}",
     "ring_seconds": "the telephone rings {} seconds later",
-    "limit": "at most {} calls",
     "lasts": "for {}",
+    "among": "only calls with the same {} count",
+    "until_answered": "then, until a later call is answered, only calls by {}",
     "stated_kinds": "only if the row says `directory`: {}",
 }
 _WORDS: Final = {
@@ -71,6 +71,13 @@ _WORDS: Final = {
     "consumer": "consumers",
     "business": "businesses",
 }
+_EVENTS: Final = {
+    "attempts": "at most {after} calls in {per}, answered or not",
+    "answered": "at most {after} answered calls in {per}",
+    "abandoned": "no call for {per} after an abandoned call",
+    "refused": "no call for {per} after a refusal",
+}
+_COUNTED: Final = {"calendar": "calendar day", "whole_days": "whole day", "rolling": "day"}
 _COMMON: Final = frozenset(Section.__struct_fields__)
 _NOT_SCOPE: Final = frozenset({"source", "starts", "ends", "severity", "cited_for"})
 
@@ -193,6 +200,10 @@ def _scope(section: Section) -> str:
 
 def _content(section: Section) -> Iterator[str]:
     own = _COMMON
+    if isinstance(section, Limit):
+        per = periods.in_words(section.per).replace("day", _COUNTED[section.counting])
+        yield _EVENTS[section.events].format(after=section.after, per=per)
+        own |= {"events", "after", "per", "counting"}
     if isinstance(section, Hours):
         yield from _windows(section)
         own |= {"days", "day_set"}

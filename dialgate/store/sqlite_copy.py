@@ -19,7 +19,7 @@ _BATCH_ROWS: Final = 2_000
 _list, _proof, _delivery = Decoder(CallList), Decoder(CallerIdProof), Decoder(Delivery)
 _QUERIES: Final[dict[Kind, str]] = {
     "ledger": tables.ENTRY + "WHERE seq > ? ORDER BY seq",
-    "attempts": "SELECT at, decision, campaign, basis, result, subject, result_at FROM attempt WHERE ? = 0",
+    "attempts": "SELECT at, decision, campaign, basis, result, goods, subject, result_at FROM attempt WHERE ? = 0",
     "answers": "SELECT key, at, answer, decision FROM answer WHERE ? = 0",
     "positions": "SELECT log, seq FROM position WHERE ? = 0",
     "lists": "SELECT body FROM call_list WHERE ? = 0",
@@ -117,8 +117,8 @@ def _row(kind: Kind, columns: Sequence[Any]) -> Row:
         case "ledger":
             return tables.entry_of(columns)
         case "attempts":
-            subject, attempt = tables.attempt_of(columns[:6])
-            return CountedAttempt(subject, attempt, 0 if attempt.result == "pending" else columns[6])
+            subject, attempt = tables.attempt_of(columns[:7])
+            return CountedAttempt(subject, attempt, 0 if attempt.result == "pending" else columns[7])
         case "answers":
             return Remembered(*columns)
         case "positions":
@@ -161,8 +161,9 @@ def _insert(db: sqlite3.Connection, row: Row) -> None:
                 attempt.basis,
                 attempt.result,
                 at,
+                attempt.goods,
             )
-            db.execute("INSERT OR REPLACE INTO attempt VALUES (?,?,?,?,?,?,?)", attempt_row)
+            db.execute("INSERT OR REPLACE INTO attempt VALUES (?,?,?,?,?,?,?,?)", attempt_row)
         case Remembered():
             db.execute("DELETE FROM answer WHERE key = ?", (row.key,))
             answer_row = (row.key, row.at, row.answer, row.decision)

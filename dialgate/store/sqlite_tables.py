@@ -48,6 +48,7 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     "CREATE TABLE delivery (webhook TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID",
     "ALTER TABLE position ADD COLUMN reached INTEGER NOT NULL DEFAULT 0; UPDATE position SET reached = seq",
+    "ALTER TABLE attempt ADD COLUMN goods TEXT NOT NULL DEFAULT ''",
 )
 
 MAX_KEYS = 512  # keys per query
@@ -57,7 +58,7 @@ _DROP_ROWS = 20_000  # rows per transaction; each transaction scans the table
 LONG_LOG = 16_384  # pages (64 MiB): a longer write-ahead log is restarted
 
 ENTRY = "SELECT seq, subject, at, controller, actor, channel, proof, sealed, event FROM ledger "
-ATTEMPT = "SELECT at, decision, campaign, basis, result, subject FROM attempt "
+ATTEMPT = "SELECT at, decision, campaign, basis, result, goods, subject FROM attempt "
 # A join with literal rows is a third faster than IN (measured), which first sorts the keys into a table.
 _ENTRIES_OF = ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
 _ATTEMPTS_OF = ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
@@ -70,9 +71,9 @@ _STATE = """
     SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'ledger'), 0), data_version FROM pragma_data_version
 """
 _COUNT = """
-    INSERT INTO attempt (decision, subject, at, campaign, basis, result) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO attempt (decision, subject, at, campaign, basis, result, goods) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
-        basis = excluded.basis, result = excluded.result, result_at = 0
+        basis = excluded.basis, result = excluded.result, goods = excluded.goods, result_at = 0
     WHERE subject <> excluded.subject OR at <> excluded.at
 """
 _REMEMBER = """
@@ -234,18 +235,20 @@ def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
 
 
 def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
-    at, decision, campaign, basis, result, subject = row
+    at, decision, campaign, basis, result, goods, subject = row
     if result not in RESULT_RANK:  # otherwise the gate would write records that it cannot read
         raise StoreUnavailable(
             f"attempt {decision} has a result that a newer dialgate wrote: install that version"
         )
-    return subject, Attempt(decision=decision, at=at, campaign=campaign, basis=basis, result=result)
+    return subject, Attempt(
+        decision=decision, at=at, campaign=campaign, basis=basis, result=result, goods=goods
+    )
 
 
 def count_attempts(
     db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]], pause: float = 0
 ) -> None:
-    rows = ((a.decision, subject, a.at, a.campaign, a.basis, a.result) for subject, a in attempts)
+    rows = ((a.decision, subject, a.at, a.campaign, a.basis, a.result, a.goods) for subject, a in attempts)
     _write(db, _COUNT, rows, pause)
 
 

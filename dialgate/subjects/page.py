@@ -229,7 +229,7 @@ def _access(builder: _Page, report: Report) -> None:
                 builder.instant(case.received_at),
                 builder.say(case.kind),
                 builder.instant(case.due_at),
-                f"{builder.say('refused' if case.refused else 'answered')}: {case.outcome}"
+                f"{builder.say('request_refused' if case.refused else 'answered')}: {case.outcome}"
                 if case.closed_at
                 else builder.say("open"),
             )

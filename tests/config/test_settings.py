@@ -159,7 +159,7 @@ ALONE: list[tuple[Change, list[str]]] = [
     (gate("fastagi", to={"port": "x"}), ["dialgate.yaml: fastagi.port: must be a whole number, not text"]),
     (gate("peers", to={"a": 1}), ["dialgate.yaml: peers.a: must be text, not a whole number; put it in quotes"]),
     (acme("country", to="SM"), ["controllers/acme.yaml: country SM has no country file; countries/ has files for IT"]),
-    (italy("frequency", 0, "limit", to=0), ["countries/it.yaml: frequency[0].limit: must be at least 1"]),
+    (italy("limits", 0, "after", to=0), ["countries/it.yaml: limits[0].after: must be at least 1"]),
 ]  # fmt: skip
 
 
@@ -290,11 +290,11 @@ def test_the_rest_of_a_malformed_law_is_checked(folder: Folder) -> None:
     for change in (
         italy("country", to="it"),
         italy("hours", 0, "days", "mon-fri", to=["9-20"]),
-        italy("rest", 0, "for", to=5),
+        italy("limits", 1, "per", to=5),
     ):
         folder.change(*change)
     assert [problem for problem in folder.problems() if problem.startswith("countries/")] == [
-        "countries/it.yaml: rest[0].for: must be text, not a whole number; put it in quotes",
+        "countries/it.yaml: limits[1].per: must be text, not a whole number; put it in quotes",
         "countries/it.yaml: country 'it' is not a country code; write IT",
         "countries/it.yaml: hours: '9-20' is not a time window; write it as 09:00-20:00",
     ]
@@ -323,7 +323,7 @@ def test_all_mistakes_in_all_files_are_reported_in_one_run(folder: Folder) -> No
         acme(*FIRST, "purpose", to="selling"),
         italy("hours", 0, "sectors", to=["heat"]),
         italy("hours", 0, "days", "mon-fri", to=["9-20"]),
-        italy("rest", 0, "until", to="2014-01-01"),
+        italy("limits", 1, "until", to="2014-01-01"),
     ):
         folder.change(*change)
     folder.files["countries/fr.yaml"] = {"country": "FR", "name": 1}

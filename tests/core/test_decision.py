@@ -99,9 +99,9 @@ RECOMMENDED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("caller_id_ingress", {"foreign_ingress": [{"bars": ["unknown"]}]}, {"campaign": {"trunk_country": "FR"}}),
     ("hours_open", {"hours": [{}]}, {}),
     ("frequency_kept",
-     {"frequency": [{"limit": 1, "per": "30d", "counting": "rolling", "counts": "attempts"}]},
+     {"limits": [{"events": "attempts", "per": "30d", "counting": "rolling"}]},
      {"known": {"attempts": [{"decision": "d", "at": "-9d", "campaign": "c"}]}}),
-    ("rest_kept", {"rest": [{"for": "9d"}]},
+    ("rest_kept", {"limits": [{"events": "abandoned", "per": "9d", "counting": "whole_days"}]},
      {"known": {"attempts": [{"decision": "d", "at": "-8d", "campaign": "c", "result": "abandoned"}]}}),
 ]  # fmt: skip
 CONSENT = {
@@ -146,7 +146,7 @@ def test_a_recommendation_becomes_a_marked_pass_and_changes_nothing_else(
 
 def test_a_recommendation_does_not_soften_a_denial_by_law() -> None:
     law = with_law(
-        rest=[*law_data("IT")["rest"], {**law_data("IT")["rest"][0], "severity": "recommendation"}]
+        limits=[*law_data("IT")["limits"], {**law_data("IT")["limits"][1], "severity": "recommendation"}]
     )
     silent = {"attempts": [{"decision": "d", "at": "-1d", "campaign": "c", "result": "abandoned"}]}
     decision = decide(base(known=silent), law)
@@ -542,7 +542,7 @@ def test_attempts_within_the_limits_do_not_change_the_decision(
     [
         (IT, 4, []),
         (IT, 5, ["frequency.exceeded"]),
-        (with_law(frequency=[]), 5, []),
+        (with_law(limits=[]), 5, []),
     ],
     ids=["below the limit", "at the limit", "no limit"],
 )
@@ -556,7 +556,9 @@ def test_attempts_beyond_a_limit_are_denied(law: Law, attempts: int, reasons: li
     assert attempts_forbid_nothing(facts, law) == (not reasons)
 
 
-@pytest.mark.parametrize("law", [IT, with_law(frequency=[])], ids=["limits", "no limits"])
+@pytest.mark.parametrize(
+    "law", [IT, with_law(limits=law_data("IT")["limits"][1:])], ids=["limits", "only a rest"]
+)
 def test_silent_calls_and_call_requests_are_always_considered(law: Law) -> None:
     facts = base(
         known={"attempts": [{"decision": "a-1", "at": "2026-11-24T09:00:00+01:00", "campaign": "c"}]}

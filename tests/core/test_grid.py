@@ -34,11 +34,11 @@ LOOSENED = (
     ("consents.0.purposes -charity", "registries"),
     ("hours.0.purposes -advertising", "hours"),
     ("hours.0.purposes -market_research", "hours"),
-    ("frequency.0.purposes -advertising", "frequency"),
-    ("frequency.0.purposes -market_research", "frequency"),
-    ("frequency.0.purposes -statistics", "frequency"),
-    ("frequency.0.purposes -political", "frequency"),
-    ("frequency.0.purposes -charity", "frequency"),
+    ("limits.0.purposes -advertising", "frequency"),
+    ("limits.0.purposes -market_research", "frequency"),
+    ("limits.0.purposes -statistics", "frequency"),
+    ("limits.0.purposes -political", "frequency"),
+    ("limits.0.purposes -charity", "frequency"),
     ("foreign_ingress.0.bars -fixed", "foreign_ingress"),
     ("foreign_ingress.0.bars -fixed_or_mobile", "foreign_ingress"),
     ("foreign_ingress.0.bars -voip", "foreign_ingress"),
@@ -125,7 +125,7 @@ def test_a_loosened_value_fails_a_table(change: str, file: str) -> None:
 TWELVE = (
     "registries.0.purposes -advertising",
     "hours.0.purposes -advertising",
-    "frequency.0.purposes -political",
+    "limits.0.purposes -political",
     "consents.0.purposes -statistics",
     "foreign_ingress.0.bars -voip",
     "unique_caller_ids.0.sectors -gas",
@@ -190,7 +190,7 @@ def test_sections_of_one_kind_are_contiguous_or_the_file_explains_the_gap(path: 
     ],
 )
 def test_a_gap_or_an_overlap_of_sections_is_found(until: str, scope: str, found: int) -> None:
-    text = f"rest:\n  - from: 2019-01-01\n    until: {until}\n  - {{from: 2020-04-01{scope}}}\n"
+    text = f"limits:\n  - from: 2019-01-01\n    until: {until}\n  - {{from: 2020-04-01{scope}}}\n"
     assert len(unmet(text)) == found
 
 

@@ -23,6 +23,7 @@ ONE_DAY = timedelta(days=1)
 CODE = "codice_condotta_telemarketing"
 
 
+LIMIT = {"source": "s", "events": "attempts", "per": "1d", "counting": "calendar"}
 REGIONS = ["IT", "SM", "IT-RM", "IT-MI"]
 
 
@@ -44,7 +45,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "where"),
     [
-        ("limits", "`limits`"),
+        ("limit", "`limit`"),
         ("day_sets.holidays.province", "`$.day_sets[...]`"),
         ("caller_ids.0.classes.1.purpose", "`$.caller_ids[0].classes[1]`"),
         *((f"{name}.0.limti", f"`$.{name}[0]`") for name in SECTIONS if law_data("IT").get(name)),
@@ -75,13 +76,17 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ("consents.0.unless", ["consent"], "unknown field `unless`"),
         ("contracts.0.tail", "72h", "`$.contracts[0].tail`"),
         ("contracts.0.tail_days", -1, "unknown field `tail_days`"),
-        ("frequency.0.limit", 0, "`$.frequency[0].limit`"),
-        ("frequency.0.per", "0d", "`$.frequency[0].per`"),
-        ("frequency.0.per", "P1M", "`$.frequency[0].per`"),
-        ("frequency.0.days", 0, "unknown field `days`"),
-        ("frequency.0.per", "8h", "frequency: `counting: calendar` needs a period in days, such as 30d"),
-        ("rest.0.for", "5wd", "`$.rest[0].for`"),
-        ("frequency.0.counting", "monthly", "`$.frequency[0].counting`"),
+        ("limits.0.after", 0, "`$.limits[0].after`"),
+        ("limits.0.per", "0d", "`$.limits[0].per`"),
+        ("limits.0.per", "P1M", "`$.limits[0].per`"),
+        ("frequency", [{"days": 0}], "unknown field `days`"),
+        ("limits.0.per", "8h", "limits: `counting: calendar` needs a period in days, such as 30d"),
+        ("limits.1.per", "5wd", "`$.limits[1].per`"),
+        ("limits.1.per", "72h", "limits: `counting: whole_days` needs a period in days, such as 30d"),
+        ("limits.1.events", "silent", "`$.limits[1].events`"),
+        ("limits.1.events", "refused", "limits: `until_answered` needs `events: abandoned`; remove it"),
+        ("limits.0.among", "everybody", "`$.limits[0].among`"),
+        ("limits.0.counting", "monthly", "`$.limits[0].counting`"),
         ("hours.0.ring_seconds", -1, "`$.hours[0].ring_seconds`"),
         ("hours.0.severity", "statue", "`$.hours[0].severity`"),
         ("hours.0.purposes", ["sales"], "`$.hours[0].purposes[0]`"),
@@ -125,9 +130,9 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ("day_sets.holidays.added", ["tue after 02-30"], "day_sets: holidays: 'tue after 02-30' is no day"),
         ("day_sets.holidays.added", ["14.6."], "`$.day_sets[...].added[0]`"),
         (
-            "rest.0.until",
+            "limits.1.until",
             date(2014, 2, 19),
-            "rest: a section ends on 2014-02-19 (`until`), before it begins (`from`)",
+            "limits: a section ends on 2014-02-19 (`until`), before it begins (`from`)",
         ),
         (
             "sectors",
@@ -135,26 +140,26 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
             "sector_bans: sector 'electricity' is not in the country's `sectors`; correct it or add it there",
         ),
         (
-            "rest.0.sectors",
+            "limits.1.sectors",
             ["gaz"],
-            "rest: sector 'gaz' is not in the country's `sectors`; correct it or add it there",
+            "limits: sector 'gaz' is not in the country's `sectors`; correct it or add it there",
         ),
         (
-            "rest.0.traits",
+            "limits.1.traits",
             ["code"],
-            "rest: trait 'code' is not in the country's `traits`; correct it or add it there",
+            "limits: trait 'code' is not in the country's `traits`; correct it or add it there",
         ),
         (
-            "rest.0.not_traits",
+            "limits.1.not_traits",
             ["code"],
-            "rest: trait 'code' is not in the country's `traits`; correct it or add it there",
+            "limits: trait 'code' is not in the country's `traits`; correct it or add it there",
         ),
         (
-            "rest.0.places",
+            "limits.1.places",
             ["FR"],
-            "rest: place 'FR' is not in the country's `regions`; correct it or add it there",
+            "limits: place 'FR' is not in the country's `regions`; correct it or add it there",
         ),
-        ("rest.0.dial_modes", ["auto"], "`$.rest[0].dial_modes[0]`"),
+        ("limits.1.dial_modes", ["auto"], "`$.limits[1].dial_modes[0]`"),
         (
             "regions",
             ["IT", "Italia"],
@@ -194,7 +199,7 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ("consents.0.cited_for", ["consent.void"], "`$.consents[0].cited_for[0]`"),
         ("consents.0.cited_for", ["origin"], "consents: denials do not cite such a section for 'origin'"),
         ("lists.0.cited_for", ["age"], "lists: denials do not cite such a section for 'age'"),
-        ("rest.0.cited_for", ["age"], "rest: denials do not cite such a section for 'age'"),
+        ("limits.1.cited_for", ["age"], "limits: denials do not cite such a section for 'age'"),
         ("consents.0.cited_for", ["age"], "consents: a section cited for 'age' needs `max_age`"),
         ("diallable", [], "in `diallable`"),
         ("legal_basis", [], "in `legal_basis`"),
@@ -208,7 +213,7 @@ def test_an_invalid_value_is_refused_with_its_path(path: str, value: object, whe
 
 @pytest.mark.parametrize("days", [1, 3660])
 def test_a_limit_counts_over_a_day_or_ten_years(days: int) -> None:
-    assert parse_law(changed("frequency.0.per", f"{days}d")).frequency[0].per == f"{days}d"
+    assert parse_law(changed("limits.0.per", f"{days}d")).limits[0].per == f"{days}d"
 
 
 @pytest.mark.parametrize(("counting", "days"), [("earlier", 31), ("rolling", 32)])
@@ -238,10 +243,10 @@ def test_windows_are_seconds_of_the_day_and_may_end_with_it() -> None:
 
 
 def test_a_section_may_be_in_force_for_one_day() -> None:
-    law = parse_law(changed("rest.0.until", date(2014, 2, 20)))
-    assert not law.binding(facts(today=date(2014, 2, 19))).rest
-    assert law.binding(facts(today=date(2014, 2, 20))).rest
-    assert not law.binding(facts(today=date(2014, 2, 21))).rest
+    law = parse_law(changed("limits", [{**LIMIT, "from": date(2014, 2, 20), "until": date(2014, 2, 20)}]))
+    assert not law.binding(facts(today=date(2014, 2, 19))).limits
+    assert law.binding(facts(today=date(2014, 2, 20))).limits
+    assert not law.binding(facts(today=date(2014, 2, 21))).limits
 
 
 def facts(
@@ -321,12 +326,12 @@ def test_a_section_binds_only_the_calls_that_it_names(
     scope: dict[str, Any], inside: dict[str, Any], outside: dict[str, Any] | None
 ) -> None:
     data = {
-        **changed("rest", [{"source": "s", "from": date(2020, 1, 1), "days": 1, **scope}]),
+        **changed("limits", [{**LIMIT, "from": date(2020, 1, 1), **scope}]),
         "regions": REGIONS,
     }
     law = parse_law(data)
-    assert law.binding(facts(**inside)).rest == law.rest
-    assert outside is None or not law.binding(facts(**outside)).rest
+    assert law.binding(facts(**inside)).limits == law.limits
+    assert outside is None or not law.binding(facts(**outside)).limits
 
 
 @pytest.mark.parametrize(
@@ -361,10 +366,10 @@ NIGHT = 1_786_395_600_000  # 2026-08-10T21:00Z: the 11th in La Réunion
 
 def test_a_section_binds_on_its_days_in_the_laws_zone_or_where_the_person_is() -> None:
     begun, ended = {"from": date(2026, 8, 11)}, {"from": date(2020, 1, 1), "until": date(2026, 8, 10)}
-    law = parse_law(changed("rest", [{"source": "s", "days": 1, **days} for days in (begun, ended)]))
+    law = parse_law(changed("limits", [{**LIMIT, **days} for days in (begun, ended)]))
     here = replace(facts(today=date(2026, 8, 10)), at=NIGHT)
-    assert law.binding(here).rest == law.rest[1:]
-    assert law.binding(replace(here, places=(ABROAD,))).rest == law.rest
+    assert law.binding(here).limits == law.limits[1:]
+    assert law.binding(replace(here, places=(ABROAD,))).limits == law.limits
 
 
 def test_an_allow_ends_at_midnight_where_the_person_is() -> None:
@@ -375,12 +380,14 @@ def test_an_allow_ends_at_midnight_where_the_person_is() -> None:
 
 
 def test_a_recommendation_does_not_bind_and_is_kept_as_advice() -> None:
-    law = parse_law(changed("rest.0.severity", "recommendation"))
+    law = parse_law(changed("limits", [{**LIMIT, "from": date(2014, 2, 20), "severity": "recommendation"}]))
     binding = law.binding(facts())
-    assert not binding.rest
+    assert not binding.limits
     assert binding.advised is not None
-    assert binding.advised.rest == law.rest
-    assert msgspec.structs.replace(binding.advised, rest=()) == msgspec.structs.replace(binding, advised=None)
+    assert binding.advised.limits == law.limits
+    assert msgspec.structs.replace(binding.advised, limits=()) == msgspec.structs.replace(
+        binding, advised=None
+    )
     assert law.binding(facts(today=date(2014, 2, 19))).advised is None
 
 

@@ -256,7 +256,7 @@ def test_an_allow_reserves_an_attempt_that_watches_both_subjects(gatherer: Gathe
     own, everyone = query_of(gatherer, [call()]).subjects
     assert (reservation.subject, reservation.watch) == (own, (own, everyone))
     assert reservation.attempt == Attempt(
-        decision=batch.names[1], at=NOW, campaign="acme-fibre", basis="directory:rome"
+        decision=batch.names[1], at=NOW, campaign="acme-fibre", basis="directory:rome", goods="broadband"
     )
 
 

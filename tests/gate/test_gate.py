@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from dialgate.app import App
@@ -289,6 +290,21 @@ async def test_a_call_that_was_not_dialled_counts_when_it_is_checked_again(runni
             assert (await ask(running, call_id=f"dialled-{number}")).decision == "allow"
 
 
+async def test_a_refusal_is_recorded_and_revokes_nothing(running: World) -> None:
+    allowed = await ask(running)
+    outcomes, client = running.app.registrar.outcomes, client_of(running)
+    refusal = OutcomeRequest(decision_id=allowed.decision_id, outcome="refused")
+    receipt = await outcomes.result(client, refusal)
+    assert receipt.revocation is None
+    _, attempt = await running.app._store.attempt(allowed.decision_id) or pytest.fail("no attempt")
+    assert attempt.result == "refused"
+    assert (await ask(running)).decision == "allow"
+    with pytest.raises(Refused, match="already reported as refused"):
+        await outcomes.result(client, replace(refusal, outcome="answered"))
+    stop = await outcomes.result(client, replace(refusal, outcome="opt_out"))
+    assert stop.revocation is not None
+
+
 async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(running: World) -> None:
     allowed = await ask(running)
     response = OutcomeRequest(decision_id=allowed.decision_id, outcome="opt_out")
@@ -361,7 +377,7 @@ async def test_every_record_replays_to_its_own_decision(running: World) -> None:
 async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: World) -> None:
     await ask(running)
     path = running.folder / "countries" / "it.yaml"
-    path.write_text(path.read_text().replace("limit: 5", "limit: 1"))
+    path.write_text(path.read_text().replace("after: 5", "after: 1"))
     running.app.reload(loader.load(running.folder / "dialgate.yaml"))
     assert codes(await ask(running)) == ["frequency.exceeded"]
     folder = running.app.config.data / "kept"

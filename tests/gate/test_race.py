@@ -35,7 +35,7 @@ Body: TypeAlias = dict[str, Any]
 async def gate_on(folder: Path, limit: int) -> AsyncIterator[RunningGate]:
     config = world.write_folder(folder)
     law = folder / "countries" / "it.yaml"
-    law.write_text(law.read_text().replace("limit: 5", f"limit: {limit}"))
+    law.write_text(law.read_text().replace("after: 5", f"after: {limit}"))
     world.publish_answers(folder / "data", {CLEAR: False}, wall_clock() - DAY)
     async with serving(config) as gate:
         await gate.post("/v1/lists", {**world.LIST, "numbers": [CLEAR]})

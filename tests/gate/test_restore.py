@@ -113,6 +113,19 @@ async def test_an_opt_out_of_the_log_binds_on_an_older_store(house: House) -> No
         assert number == CLEAR
 
 
+async def test_an_attempt_of_the_log_is_restored_with_its_goods_and_result(house: House) -> None:
+    async with house.open() as app:
+        allowed = await ask(app)
+        report = OutcomeRequest(decision_id=allowed.decision_id, outcome="refused")
+        await app.registrar.outcomes.result(app.config.settings.clients[0], report)
+        before = await app._store.attempt(allowed.decision_id)
+    assert before is not None
+    assert (before[1].goods, before[1].result) == ("broadband", "refused")
+    house.restore()
+    async with house.open() as app:
+        assert await app._store.attempt(allowed.decision_id) == before
+
+
 async def test_a_stop_whose_call_was_allowed_before_the_copy_binds(house: House) -> None:
     async with house.open() as app:
         allowed = await ask(app)

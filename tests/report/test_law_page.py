@@ -34,6 +34,13 @@ LAW: dict[str, Any] = {
     "registries": [{"source": "act 6", "from": "2021-01-01", "until": "2022-12-31", "id": "stop", "mode": "answers",
                     "validity": "30d", "purposes": ["sale"], "sectors": ["energy"]}],
     "consents": [{"source": "act 7", "from": "2020-01-01", "cited_for": ["proof"]}],
+    "limits": [
+        {"source": "act 8", "from": "2020-01-01", "events": "attempts", "after": 4, "per": "30d", "counting": "calendar"},
+        {"source": "act 9", "from": "2020-01-01", "events": "answered", "after": 3, "per": "1d", "counting": "rolling", "among": "goods"},
+        {"source": "act 10", "from": "2020-01-01", "events": "abandoned", "per": "72h", "counting": "rolling", "until_answered": ["agent"],
+         "unless": ["guaranteed_agent"]},
+        {"source": "act 11", "from": "2020-01-01", "events": "refused", "per": "60d", "counting": "whole_days"},
+    ],
 }  # fmt: skip
 
 
@@ -47,12 +54,16 @@ def test_a_page_holds_the_sections_of_the_day_in_words() -> None:
         ("calls by an AI voice", "accepted: consent", "statute"),
         ("all calls", "", "statute"),
         ("by own, in XX-A, to mobile numbers", "Monday to Friday 09:00-12:00, 14:00-20:00; closed: Saturday, Sunday, days of feste", "code of conduct"),
+        ("all calls", "at most 4 calls in 30 calendar days, answered or not", "statute"),
+        ("all calls", "at most 3 answered calls in 1 day; only calls with the same goods count", "statute"),
+        ("all calls", "no call for 72 hours after an abandoned call; unless: guaranteed agent; then, until a later call is answered, only calls by an agent", "statute"),
+        ("all calls", "no call for 60 whole days after a refusal", "statute"),
     ]  # fmt: skip
 
 
 def test_without_a_day_a_page_holds_every_section_with_its_days() -> None:
     page = law_page(parse_law(LAW), None)
-    assert sum(map(len, page.subjects.values())) == 7
+    assert sum(map(len, page.subjects.values())) == 11
     (line,) = page.subjects["Opposition registries"]
     assert (line.scope, line.since, line.until) == (
         "for sale, in energy",
@@ -73,7 +84,7 @@ def test_without_a_day_a_page_holds_every_section_with_its_days() -> None:
         (
             "2019-12-31",
             "2020-01-01",
-            [("2020-01-01", "begins", f"act {number}", "") for number in (1, 2, 4, 7, 5)],
+            [("2020-01-01", "begins", f"act {number}", "") for number in (1, 2, 4, 7, 5, 8, 9, 10, 11)],
         ),
     ],
 )

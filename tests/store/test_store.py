@@ -131,7 +131,7 @@ def revoked(subject: bytes, at: int = 1) -> Draft:
 
 
 def attempt(decision: str, at: int = 10) -> Attempt:
-    return Attempt(decision=decision, at=at, campaign="spring", basis="consent:1")
+    return Attempt(decision=decision, at=at, campaign="spring", basis="consent:1", goods="broadband")
 
 
 def named(question: bytes) -> bytes:
@@ -805,11 +805,14 @@ async def test_a_store_of_format_2_is_migrated_with_the_reach_of_its_rows(tmp_pa
         db.execute("PRAGMA user_version=2")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("INSERT INTO position VALUES ('log', 12)")
-        sqlite_tables.count_attempts(db, [(ANNA, attempt(f"log-{seq}")) for seq in range(9, 13)])
+        row = "INSERT INTO attempt VALUES (?, ?, 5, 'spring', '', 'answered', 6)"
+        db.executemany(row, [(f"log-{seq}", ANNA) for seq in range(9, 13)])
         sqlite_tables.remember(db, [answer(b"k12", decision="log-12")])
     store = SqliteStore.open(path)
     await store.settle("log", 10, [], [])
     assert sorted(await decisions(store)) == ["log-10", "log-9"]
+    old = Attempt(decision="log-9", at=5, campaign="spring", result="answered")
+    assert await store.attempt("log-9") == (ANNA, old)
     assert await recalled(store, [b"k12"], 0) == [None]
     await store.close()
 

@@ -46,10 +46,11 @@ KINDS = {
     "consent.incomplete": "consents",
     "hours.outside": "hours",
     "hours.holiday": "hours",
-    "frequency.exceeded": "frequency",
-    "frequency.rest": "rest",
+    "frequency.exceeded": "limits",
+    "frequency.rest": "limits",
 }
 # Reason code to the findings that sections name in `cited_for`.
+EVENTS = {"frequency.exceeded": {"attempts", "answered"}, "frequency.rest": {"abandoned", "refused"}}
 FINDINGS = {
     "list.unknown": ["origin"],
     "list.ceded": ["cession"],
@@ -109,6 +110,8 @@ def _of_kind(case: Case, facts: Section, code: str) -> list[Section]:
     found = in_force(case, kind)
     if kind == "foreign_ingress":
         return [section for section in found if shown.get("kind", "unknown") in section["bars"]]
+    if kind == "limits":
+        return [section for section in found if section["events"] in EVENTS[code]]
     # If several legal bases apply, the first one decides and is the one cited.
     return found[:1] if kind == "legal_basis" else found
 

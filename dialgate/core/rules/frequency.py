@@ -1,69 +1,78 @@
-"""The rules about the frequency of calls to one person.
+"""The rules about the frequency of calls to one number: the sections `limits` of a law.
 
-Garante, provv. 83 of 2014-02-20 (GU 14A02670): after a silent call the person is left alone for five days, and the next
-call must have a guaranteed agent. Otherwise the limit is set by the operator in Italy (the code of conduct's figure is
-not confirmed), and by law in other countries. It counts calls of all campaigns and call centres of the controller.
+Limits on attempts and answered calls give `frequency.exceeded`, those on abandoned calls and refusals `frequency.rest`. They
+count calls of all campaigns and call centres of the controller, unless the section says otherwise.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from dialgate.core import periods
 from dialgate.core.abandonment import open_silence
 from dialgate.core.law import Binding
-from dialgate.core.law_sections import Frequency, Rest
+from dialgate.core.law_sections import Limit
 from dialgate.core.model import DAY, HOUR, Attempt, Deny, Facts, Instant, Outcome, Pass, Place
 
 _UTC = Place(zone="UTC", offset=0)
 _UNANSWERED = frozenset({"no_answer", "busy"})
+_CODES: Final = {"frequency_kept": "frequency.exceeded", "rest_kept": "frequency.rest"}
+_CALLED: Final = {
+    "controller": "called",
+    "campaign": "called for this campaign",
+    "goods": "called about these goods",
+}
+_RESTS: Final[Mapping[str, str]] = {
+    "abandoned": "a silent call was made",
+    "refused": "the person refused the offer",
+}
 
 
 def frequency_kept(facts: Facts, law: Binding) -> Outcome:
-    exceeded = [deny for section in law.frequency for deny in _exceeded(section, facts)]
-    return max(exceeded, key=lambda deny: deny.not_before, default=Pass())
+    return _kept("frequency_kept", facts, law)
 
 
-def _exceeded(section: Frequency, facts: Facts) -> Iterator[Deny]:
-    if len(facts.known.attempts) < section.limit:
-        return
-    counted = sorted(_counted(section, facts))
-    if len(counted) >= section.limit:
-        yield Deny(
-            "frequency.exceeded",
-            f"called {len(counted)} times in {_in_words(section.per)}, {section.limit} are allowed",
-            section.source,
-            section.severity,
-            _leaves(section, facts, counted[-section.limit]),
-        )
+def rest_kept(facts: Facts, law: Binding) -> Outcome:
+    return _kept("rest_kept", facts, law)
 
 
-def _counted(section: Frequency, facts: Facts) -> Iterator[Instant]:
-    for attempt in facts.known.attempts:
-        if _counts(section, attempt) and _leaves(section, facts, attempt.at) > facts.at:
-            yield attempt.at
+def _kept(rule: str, facts: Facts, law: Binding) -> Outcome:
+    """Return the deny that ends last; a deny without an end takes precedence."""
+    if not facts.known.attempts:
+        return Pass()
+    denies = [deny for limit in law.limits if limit.rule == rule for deny in _denies(limit, facts)]
+    return max(denies, key=lambda deny: deny.not_before or math.inf, default=Pass())
 
 
-def _counts(section: Frequency, attempt: Attempt) -> bool:
-    """Return whether an attempt counts. An attempt without a known result counts, because it may have been answered."""
-    if attempt.result == "not_dialled":
+def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
+    counted = (attempt.at for attempt in facts.known.attempts if _counts(limit, attempt, facts))
+    ends = sorted(end for at in counted if (end := _leaves(limit, facts, at)) > facts.at)
+    if len(ends) >= limit.after:
+        text = _text(limit, len(ends))
+        yield Deny(_CODES[limit.rule], text, limit.source, limit.severity, ends[-limit.after])
+    if _needs_another_type(limit, facts):
+        text = f"a silent call was made; until a later call is answered the call type must be {' or '.join(limit.until_answered)}"
+        yield Deny("frequency.rest", text, limit.source, limit.severity)
+
+
+def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
+    """Return whether an attempt counts. One whose result or goods are not known may be such a call, so it does."""
+    if limit.among == "campaign" and attempt.campaign != facts.campaign.id:
         return False
-    return section.counts == "attempts" or attempt.result not in _UNANSWERED
+    if limit.among == "goods" and facts.campaign.goods and attempt.goods not in {"", facts.campaign.goods}:
+        return False
+    if limit.rule == "rest_kept":
+        return attempt.result == limit.events
+    return attempt.result != "not_dialled" and (
+        limit.events == "attempts" or attempt.result not in _UNANSWERED
+    )
 
 
-def _leaves(section: Frequency, facts: Facts, at: Instant) -> Instant:
+def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
     """Return the instant from which a call made at `at` no longer counts."""
-    if section.counting == "rolling":
-        return periods.end(section.per, at)
-    return _midnight_after(facts, at, _days(section.per))
-
-
-def _days(period: str) -> int:
-    return periods.parse(period).length // DAY
-
-
-def _in_words(period: str) -> str:
-    """Return a period in words. Days are always plural, as in records of any age."""
-    return f"{_days(period)} days" if period.endswith("d") else periods.in_words(period)
+    if limit.counting == "rolling":
+        return periods.end(limit.per, at)
+    return _midnight_after(facts, at, _days(limit.per) + (limit.counting == "whole_days"))
 
 
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
@@ -75,34 +84,24 @@ def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
     return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (_UTC,))
 
 
-def rest_kept(facts: Facts, law: Binding) -> Outcome:
-    """Deny during the rest period. A deny without an end takes precedence, then the deny with the latest end."""
-    resting = [deny for section in law.rest for deny in _rests(section, facts)]
-    return max(resting, key=lambda deny: deny.not_before or math.inf, default=Pass())
+def _text(limit: Limit, count: int) -> str:
+    if limit.rule == "rest_kept":
+        return f"{_RESTS[limit.events]}; {_in_words(limit.per)} of rest follow"
+    return f"{_CALLED[limit.among]} {count} times in {_in_words(limit.per)}, {limit.after} are allowed"
 
 
-def _rests(section: Rest, facts: Facts) -> Iterator[Deny]:
-    for attempt in facts.known.attempts:
-        if attempt.result != "abandoned":
-            continue
-        in_days = section.lasts.endswith("d")
-        ends = (
-            _midnight_after(facts, attempt.at, _days(section.lasts) + 1)
-            if in_days
-            else periods.end(section.lasts, attempt.at)
-        )
-        if facts.at < ends:
-            text = f"a silent call was made; {_in_words(section.lasts)} of rest follow"
-            yield Deny("frequency.rest", text, section.source, section.severity, ends)
-    if _needs_another_type(section, facts):
-        allowed = " or ".join(section.until_answered)
-        text = f"a silent call was made; until a later call is answered the call type must be {allowed}"
-        yield Deny("frequency.rest", text, section.source, section.severity)
+def _days(period: str) -> int:
+    return periods.parse(period).length // DAY
 
 
-def _needs_another_type(section: Rest, facts: Facts) -> bool:
+def _in_words(period: str) -> str:
+    """Return a period in words. Days are always plural, as in records of any age."""
+    return f"{_days(period)} days" if period.endswith("d") else periods.in_words(period)
+
+
+def _needs_another_type(limit: Limit, facts: Facts) -> bool:
     return (
-        bool(section.until_answered)
-        and facts.call_type not in section.until_answered
+        bool(limit.until_answered)
+        and facts.call_type not in limit.until_answered
         and open_silence(facts.known.attempts) is not None
     )

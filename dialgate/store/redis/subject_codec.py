@@ -1,7 +1,7 @@
 """The encoding of the state of a subject in the shared store: one line of JSON per event, oldest first.
 
     ["e",SEQ,AT,CONTROLLER,EVENT,ACTOR,CHANNEL,PROOF,SEALED]   an entry of the ledger
-    ["a",DECISION,AT,CAMPAIGN,BASIS]                           an attempt
+    ["a",DECISION,AT,CAMPAIGN,BASIS,GOODS]                     an attempt
     ["r",DECISION,AT,RESULT]                                   the result of an attempt
 
 Lines are appended and never changed, so equal values mean equal state. A new field goes last, with a default. An attempt that
@@ -38,6 +38,7 @@ class _Counted(Struct, frozen=True, array_like=True, tag="a", gc=False):
     at: Instant
     campaign: str
     basis: str = ""
+    goods: str = ""
 
 
 class _Ended(Struct, frozen=True, array_like=True, tag="r", gc=False):
@@ -78,7 +79,8 @@ def unnumbered(draft: Draft) -> bytes:
 
 def attempt_line(attempt: Attempt) -> bytes:
     """Return the line of an attempt, without its result."""
-    return _encode(_Counted(attempt.decision, attempt.at, attempt.campaign, attempt.basis)) + b"\n"
+    line = _Counted(attempt.decision, attempt.at, attempt.campaign, attempt.basis, attempt.goods)
+    return _encode(line) + b"\n"
 
 
 def named(decision: str) -> bytes:
@@ -119,7 +121,13 @@ def _attempts(lines: Iterable[_Line]) -> list[tuple[Attempt, Instant]]:
     for line in lines:
         if isinstance(line, _Counted):
             by_decision[line.decision] = (
-                Attempt(decision=line.decision, at=line.at, campaign=line.campaign, basis=line.basis),
+                Attempt(
+                    decision=line.decision,
+                    at=line.at,
+                    campaign=line.campaign,
+                    basis=line.basis,
+                    goods=line.goods,
+                ),
                 0,
             )
         elif (

@@ -225,6 +225,7 @@ class _Traffic:
             "not_dialled",
             "opt_out",
             "wrong_number",
+            "refused",
         )
-        (result,) = self._random.choices(outcomes, (50, 36, 8, 3, 2, 1))
+        (result,) = self._random.choices(outcomes, (40, 36, 8, 3, 2, 1, 10))
         return "abandoned" if result == "answered" and next(self._answered) % 80 == 20 else result  # noqa: PLR2004
