@@ -22,9 +22,8 @@ class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Data restricted by an erasure, after the last call that was based on it."""
     lists_days: Days = 731
     """Numbers of retired call lists. The record of the list itself is kept."""
-    # At least the longest period of a rule about frequency or rest.
     attempts_days: Annotated[int, Meta(ge=60, le=36_525)] = 90
-    """Call attempts, which count towards the frequency limits. A silent call is kept until a later call is answered."""
+    """Call attempts, which count towards the `limits` of country files, and are kept as long as these need them. A silent call is kept until a later call is answered."""
     lookups_days: Days = 731
     """Records of look-ups: client, time and number."""
     subject_requests_days: Days = 1826

@@ -232,16 +232,14 @@ class CallerIdProofRequest(Request, frozen=True, kw_only=True):
 
 
 class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The result of an allowed call."""
+    """The result of an allowed call. `refused`: the person refused the offer, which is no revocation."""
 
     decision_id: Annotated[Id, about("The `decision_id` of the allow.")]
     outcome: Annotated[
         Literal[
-            "not_dialled", "no_answer", "busy", "answered", "abandoned", "opt_out", "wrong_number", "refused"
+            "not_dialled", "no_answer", "busy", "answered", "refused", "abandoned", "opt_out", "wrong_number"
         ],
-        about(
-            "`refused`: the person refused the offer, which is no revocation; `opt_out` revokes at once; `wrong_number` ends the effect of earlier consents, contracts and requests."
-        ),
+        about("`opt_out` revokes at once; `wrong_number` ends the effect of earlier consents and contracts."),
     ]
 
 

@@ -349,7 +349,7 @@ def test_all_mistakes_in_all_files_are_reported_in_one_run(folder: Folder) -> No
         "countries/fr.yaml: missing key `zone`",
         "countries/it.yaml: hours: sector 'heat' is not in the country's `sectors`; correct it or add it there",
         "countries/it.yaml: hours: '9-20' is not a time window; write it as 09:00-20:00",
-        "countries/it.yaml: rest: a section ends on 2014-01-01 (`until`), before it begins (`from`)",
+        "countries/it.yaml: limits: a section ends on 2014-01-01 (`until`), before it begins (`from`)",
     ):
         assert problem in response
     assert any(
@@ -391,7 +391,7 @@ def test_an_unknown_key_is_refused_at_any_level(folder: Folder, change: Change, 
          "countries/sm.yaml: IT covers IT too; remove it from the `regions` of one file"),
         ("dialgate.yaml", "data: a\nlisten:\n  port: 1\n  port: 2\n",
          "dialgate.yaml: line 4: key `port` is repeated; only its last value would be used"),
-        ("countries/it.yaml", (CONFIG / "countries/it.yaml").read_text() + "rest: []\n", "key `rest` is repeated"),
+        ("countries/it.yaml", (CONFIG / "countries/it.yaml").read_text() + "limits: []\n", "key `limits` is repeated"),
     ],
     ids=str,
 )  # fmt: skip

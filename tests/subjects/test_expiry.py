@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dialgate.config import loader
 from dialgate.core.model import DAY, Instant
 from dialgate.subjects.expiry import Removal
 from tests.support import world
@@ -154,6 +155,15 @@ async def test_items_in_use_and_revocations_are_kept(gate: World) -> None:
     subject = gate.app.registrar.access.keys.subject("acme", CLEAR)
     known = (await gate.app._store.read([subject])).known[0]
     assert {item.id: bool(item.withdrawn_at) for item in known.consents} == {"for-ever": False, "c": True}
+
+
+async def test_attempts_are_kept_as_long_as_a_limit_counts_them(gate: World) -> None:
+    law = gate.folder / "countries" / "it.yaml"
+    law.write_text(law.read_text().replace("per: 30d", "per: 100d"))
+    gate.app.reload(loader.load(gate.folder / "dialgate.yaml"))
+    assert (await send(gate, "/v1/check", CALL, 200))["decision"] == "allow"
+    assert "attempts" not in await counts(gate, NOW + 101 * DAY)
+    assert (await counts(gate, NOW + 103 * DAY))["attempts"] == 1
 
 
 async def test_all_entries_of_an_id_are_removed_for_every_subject(gate: World) -> None:
