@@ -6,7 +6,7 @@ Only this module uses the time-zone database and the holiday library. Their vers
 import importlib.metadata
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 import holidays
@@ -20,7 +20,8 @@ DAYS_BACK = 2 * _DAYS_AHEAD
 _PACKAGES = {"tzdata": "tzdata", "holidays": "holidays", "phonenumbers": "phonenumberslite"}
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Return the versions of the libraries whose data affects decisions."""
     return {name: importlib.metadata.version(package) for name, package in _PACKAGES.items()}
 
