@@ -75,7 +75,10 @@ async def with_stub(folder: Path, **more: str) -> AsyncIterator[tuple[Sip, GateS
     async with gates.playing(stub) as port:
         stub.port = port
         async with kamailio_world.standing(
-            folder, f"http://127.0.0.1:{port}", folder / "data", **more
+            folder,
+            f"http://127.0.0.1:{port}",
+            folder / "data",
+            **{"GATE_PATIENCE": "1000", "TRUNK_PATIENCE": "1500", **more},
         ) as sip:
             yield sip, stub
 

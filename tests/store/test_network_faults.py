@@ -25,6 +25,8 @@ from tests.support.proxy import Proxy, proxied
 from tests.support.world import CLEAR, NOW, Hand
 
 PATIENCE = 0.3
+# Seconds until a gate counts as not recovering. A busy machine exceeds PATIENCE without a fault.
+RECOVERY = 30
 COMMIT = b":positions"  # only in this request of a check
 
 
@@ -45,7 +47,7 @@ class Line(Struct):
 
     async def read(self) -> None:
         """Read as soon as the store is readable, which resolves doubtful commits."""
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(RECOVERY):
             while True:
                 try:
                     await self.app._store.read([])
@@ -60,7 +62,7 @@ class Line(Struct):
 
     async def served(self, call_id: str = "", to: str = CLEAR) -> Answer:
         """Return the first decision after the fault, soon."""
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(RECOVERY):
             while True:
                 answer = await ask(self.app, call_id, to)
                 if answer.decision_id:
@@ -88,7 +90,7 @@ async def line(tmp_path: Path) -> AsyncIterator[Line]:
 async def test_checks_fail_fast_during_a_fault_and_the_count_is_right_after_it(
     line: Line, fault: str, only: bytes
 ) -> None:
-    assert (await ask(line.app)).decision == "allow"
+    assert (await line.served()).decision == "allow"
     line.proxy.fail(fault, only)
     for _ in range(5):
         begun = time.monotonic()
@@ -133,7 +135,7 @@ async def test_a_doubtful_commit_is_settled_before_the_next_commit(line: Line) -
 
 async def test_attempts_after_a_doubtful_commit_survive_a_power_failure(line: Line) -> None:
     """The log continues where the doubtful batch began, even if that begins with a denial."""
-    assert (await ask(line.app)).decision == "allow"
+    assert (await line.served()).decision == "allow"
     line.proxy.fail("lost", COMMIT)
     answers = await asyncio.gather(ask(line.app, to=UNLISTED), ask(line.app), ask(line.app, "a", UNLISTED))
     assert {answer.decision_id for answer in answers} == {""}
@@ -157,7 +159,7 @@ async def test_a_read_during_a_failing_commit_is_not_used(line: Line) -> None:
 async def test_a_read_that_overtakes_a_commit_sees_its_writes(line: Line, before: int) -> None:
     """The read misses neither remembered answers nor attempts."""
     for _ in range(before):
-        assert (await ask(line.app)).decision == "allow"
+        assert (await line.served()).decision == "allow"
     line.proxy.seconds = PATIENCE / 3
     line.proxy.fail("delay", COMMIT)
     answers = await asyncio.gather(*(ask(line.app, f"q{number % 12}") for number in range(24)))
@@ -175,7 +177,7 @@ async def test_a_late_commit_counts_nothing(line: Line) -> None:
     line.proxy.fault = ""
     await line.read()
     line.proxy.heal()
-    await asyncio.wait_for(line.proxy.arrived.wait(), 5)
+    await asyncio.wait_for(line.proxy.arrived.wait(), RECOVERY)
     assert await line.attempts() == []
     answer = await line.served("a")
     assert await line.attempts() == line.recorded() == [answer.decision_id]

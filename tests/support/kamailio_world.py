@@ -29,6 +29,7 @@ from tests.support.world import CALLER, CLEAR, KEY
 SHIPPED = ROOT / "deploy" / "kamailio"
 DIALER, TRUNK, SECOND, STRANGER, PROXY = (f"127.0.0.{last}" for last in (2, 3, 4, 5, 6))
 DOMAIN = "gate.example"
+_PATIENCE = 20  # seconds for a message on a busy machine; less than the 32 s after which SIP itself gives up
 COMPACT = {"v": "Via", "f": "From", "t": "To", "i": "Call-ID", "m": "Contact", "l": "Content-Length"}
 _names = count(1)
 _Bound = TypeVar("_Bound", bound="Endpoint")
@@ -123,7 +124,7 @@ class Endpoint(asyncio.DatagramProtocol):
             more = "Contact: <sip:+390699999999@127.0.0.3>\r\n"
         return f"SIP/2.0 {status}\r\n{copied}To: {to}{tag}\r\n{more}Content-Length: 0\r\n\r\n".encode()
 
-    async def until(self, wanted: Callable[[Message], bool], seconds: float = 6) -> Message:
+    async def until(self, wanted: Callable[[Message], bool], seconds: float = _PATIENCE) -> Message:
         """Wait for a message for which `wanted` is true. Return the first one."""
         async with asyncio.timeout(seconds), self._news:
             while True:
@@ -214,7 +215,7 @@ class Request(Struct):
             and message.get("CSeq") == self.headers["CSeq"]
         )
 
-    async def final(self, seconds: float = 6) -> Message:
+    async def final(self, seconds: float = _PATIENCE) -> Message:
         return await self.dialer.until(lambda message: self.heard(message) and message.status >= 200, seconds)
 
     async def answered(self) -> Message:
@@ -335,7 +336,7 @@ async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIte
             key=KEY,
             trunks=tuple(addresses[:1] if announcing else addresses),
             announcements=addresses[1] if announcing else "",
-            values={"OUR_DOMAIN": f'"{DOMAIN}"', "GATE_PATIENCE": "1000", "TRUNK_PATIENCE": "1500"} | more,
+            values={"OUR_DOMAIN": f'"{DOMAIN}"', "GATE_PATIENCE": "3000", "TRUNK_PATIENCE": "3500"} | more,
         )
         config = kamailio.configure(SHIPPED, folder / "sip", site)
         made = Sip(await start(config, log), port, operations, dialer, stranger, inbound, trunks, data, log)
@@ -348,7 +349,7 @@ async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIte
 
 async def ready(made: Sip) -> None:
     """Poll with OPTIONS until Kamailio responds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             assert made.process.returncode is None, made.log.read_text()[-2000:]
             probe = made.dialer.invite(method="OPTIONS").send()

@@ -218,7 +218,7 @@ async def running(
     session = ClientSession(
         f"http://127.0.0.1:{port}",
         headers={"Authorization": f"Bearer {KEY}"},
-        timeout=ClientTimeout(total=5),
+        timeout=ClientTimeout(total=60),  # a busy machine takes seconds for a large upload
     )
     try:
         async with session:
