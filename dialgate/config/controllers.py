@@ -134,7 +134,7 @@ def _mark_shared_caller_ids(lines: Collection[Line]) -> None:
 
 
 def _line(controller: ControllerFile, campaign: CampaignFile) -> Line:
-    fields = {name: getattr(campaign, name) for name in Campaign.__struct_fields__ if name != "known"}
+    fields = {name: getattr(campaign, name) for name in Campaign.__struct_fields__ if hasattr(campaign, name)}
     return Line(
         campaign=Campaign(**fields),
         controller=Controller(

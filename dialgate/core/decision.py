@@ -10,7 +10,7 @@ from typing import TypeVar
 from dialgate.core.exemptions import combine, lift
 from dialgate.core.law import Binding, Law
 from dialgate.core.model import MINUTE, Decision, Deny, Facts, Instant, Known, Outcome, Pass, Skip
-from dialgate.core.rules import PRECONDITIONS, RULES
+from dialgate.core.rules import PRECONDITIONS, RULES, SECTIONS_OF
 from dialgate.core.rules.hours import next_opening
 
 _T = TypeVar("_T")
@@ -29,7 +29,7 @@ def decide(facts: Facts, law: Law) -> Decision:
     strict = outcomes = _outcomes(facts, binding)
     if binding.advised is not None:
         advice = _outcomes(facts, _lift(binding.advised, facts))
-        outcomes = {name: _add_advice(outcome, advice[name]) for name, outcome in strict.items()}
+        outcomes = {name: _add_advice(strict.get(name, _PASSED), advised) for name, advised in advice.items()}
     denies = [outcome for outcome in outcomes.values() if type(outcome) is Deny]
     if denies:
         return Decision(allow=False, outcomes=outcomes, not_before=_not_before(denies, facts, binding))
@@ -89,7 +89,9 @@ def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:
     outcomes = {name: _judge(rule, facts, law) for name, rule in RULES[:PRECONDITIONS]}
     judged = not any(type(outcome) is Deny for outcome in outcomes.values())
     for name, rule in RULES[PRECONDITIONS:]:
-        outcomes[name] = _judge(rule, facts, law) if judged else _NOT_JUDGED
+        kind = SECTIONS_OF.get(name)
+        if kind is None or getattr(law, kind) or name in law.lifted:
+            outcomes[name] = _judge(rule, facts, law) if judged else _NOT_JUDGED
     for name, lifted in law.lifted.items() if judged else ():
         if type(outcomes[name]) is not Deny:
             outcomes[name] = combine(outcomes[name], lifted)

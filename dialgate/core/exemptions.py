@@ -25,6 +25,7 @@ _RULE_OF = {
     "unique_caller_ids": "caller_id_assigned",
     "foreign_ingress": "caller_id_ingress",
     "hours": "hours_open",
+    "ratios": "ratio_kept",
 }
 _GUARANTEED = frozenset({"manual", "preview"})
 

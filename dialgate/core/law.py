@@ -30,6 +30,7 @@ from dialgate.core.law_sections import (
     LegalBasis,
     Limit,
     Lists,
+    Ratio,
     Registry,
     Relation,
     Requests,
@@ -75,6 +76,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     foreign_ingress: tuple[ForeignIngress, ...]
     hours: tuple[Hours, ...]
     limits: tuple[Limit, ...]
+    ratios: tuple[Ratio, ...]
     advised: "Binding | None" = None
     conditional: tuple[str, ...] = ()
     lifted: dict[str, tuple[Pass | Skip, ...]] = {}
@@ -104,6 +106,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     foreign_ingress: tuple[ForeignIngress, ...] = ()
     hours: tuple[Hours, ...] = ()
     limits: tuple[Limit, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
     sectors: tuple[str, ...] = ()
     """All sectors that a section or a campaign may name."""
     traits: tuple[str, ...] = ()

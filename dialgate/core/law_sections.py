@@ -22,7 +22,7 @@ from dialgate.core.model import (
     Purpose,
     Severity,
 )
-from dialgate.core.periods import DayPeriod, Period, ShortPeriod, WorkingPeriod
+from dialgate.core.periods import CountedPeriod, DayPeriod, Period, ShortPeriod, WorkingPeriod
 from dialgate.core.windows import Windows, parse_days
 
 # Findings of the rules that no key of a section defines.
@@ -331,3 +331,18 @@ class Limit(Restriction, frozen=True, kw_only=True):
     def rule(self) -> Literal["frequency_kept", "rest_kept"]:
         """Return the name of the rule that enforces the section."""
         return "rest_kept" if self.events in {"abandoned", "refused"} else "frequency_kept"
+
+
+class Ratio(Restriction, frozen=True, kw_only=True):
+    """A limit on the abandoned calls of a campaign. While the campaign is above it, the campaign is paused."""
+
+    of: Literal["abandoned"] = "abandoned"
+    """The calls that are limited."""
+    above: Annotated[int, Meta(ge=0)]
+    """Maximum number of abandoned calls to every `out_of` calls."""
+    out_of: Annotated[int, Meta(ge=1)]
+    """Number of calls to which `above` refers, such as 100. A campaign with fewer calls is judged as if it had made so many."""
+    to: Literal["answered", "answered_by_person"]
+    """The calls that abandoned calls are compared with. `answered`: an agent spoke. `answered_by_person`: these and the abandoned calls."""
+    per: CountedPeriod
+    """The calendar days in which calls are counted, including today, such as `30d`. At most `60d`."""

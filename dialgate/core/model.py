@@ -123,11 +123,21 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
     traits: tuple[str, ...] = ()
 
 
+class DayCount(Struct, frozen=True, array_like=True):
+    """The calls of a campaign on one day in the controller's country, by result: `answered` by an agent, or `abandoned`."""
+
+    day: date
+    answered: int
+    abandoned: int
+
+
 class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A campaign. If it is unknown (`known` is False), it has the strictest properties: automated calls for sale.
 
     `profiling`: the people to call are selected by their habits or tastes. `dial_mode`: how calls are dialled. If it is empty, the
     sections for all modes apply. `balancing`: the reference of the test that weighed a legitimate interest in these calls.
+    `counts`: the reported results of its calls, oldest day first. `lifted_at`: when an officer last lifted a pause of the campaign;
+    earlier calls are not in `counts`.
     """
 
     id: str
@@ -144,6 +154,8 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     profiling: bool = False
     dial_mode: DialMode | Literal[""] = ""
     balancing: str = ""
+    counts: tuple[DayCount, ...] = ()
+    lifted_at: Instant = 0
 
 
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):

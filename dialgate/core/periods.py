@@ -17,6 +17,8 @@ from dialgate.core.model import DAY, EPOCH, HOUR, SECOND, Instant, Place
 
 Period: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|P[1-9]\d{0,2}[MY])$")]
 DayPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}d|P[1-9]\d{0,2}[MY])$")]
+# Days for which a store keeps the counts of campaigns.
+CountedPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]|[1-5]\d|60)d$")]
 ShortPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9]\d{0,3}[hd]$")]
 WorkingPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|[1-9]wd|P[1-9]\d{0,2}[MY])$")]
 

@@ -59,6 +59,9 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "frequency.rest": ("call", (
         "A silent or abandoned call was made, or the person refused the offer. No calls are allowed for some time. After a "
         "silent call, the law may then allow only calls by an agent until one is answered.")),
+    "pacing.abandoned": ("call", (
+        "The campaign has abandoned too large a share of its calls. It is paused until the share is within the limit again, or an "
+        "officer lifts the pause.")),
     "gate.unavailable": ("gate", "The gate cannot decide or cannot record the decision. Ask again in a few seconds."),
     "gate.rule_error": ("gate", "A rule failed because of an error, so the call is denied."),
 }  # fmt: skip

@@ -36,6 +36,7 @@ from dialgate.crypto import redaction
 from dialgate.crypto.keys import Keys
 from dialgate.gate.binding_law import BindingLaws
 from dialgate.gate.caller_ids import CallerIds, Presentation
+from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.lists import call_list
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot
@@ -128,6 +129,7 @@ class Gatherer:
         self._left_out: dict[str, str] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._caller_ids = CallerIds(config.laws.values())
+        self.counted = CountedCampaigns(config)
         self._days: dict[tuple[str, str], _LocalDay] = {}  # by time zone and country of the law
         self._laws = BindingLaws(config)
         self._registries = {
@@ -142,6 +144,7 @@ class Gatherer:
         fresh._lists = self._lists
         fresh.load_proofs(tuple(self.proofs.values()))
         fresh._index_by_campaign()
+        fresh.counted = self.counted.configured(config)
         return fresh
 
     def prepare(self, at: Instant) -> None:
@@ -214,7 +217,7 @@ class Gatherer:
 
     def read(self, call: Call, client: Client) -> Question:
         own = self.config.line_of(call.campaign, client)
-        line = own or self._substitute_campaign(call, client)
+        line = self.counted.lines.get(call.campaign, own) if own else self._substitute_campaign(call, client)
         try:
             number = phone.parse(call.to, line.dial_region)
         except phone.NotANumber as problem:

@@ -112,6 +112,7 @@ class Upkeep:
         self._watermark = LedgerWatermark(folder, self._threads.run)
         self._instants = KeptInstants(folder)
         self._health = HealthMetrics(folder, metrics)
+        self._now: Instant = 0  # of the last round
         self._records: list[CallList] = []  # the call lists last read from the store
         self._read_again, self._open_again = SharedRun(self._read_lists), SharedRun(self._open_lists)
         self._opening = BackgroundWork(self._open_again, _FAULTS)
@@ -165,6 +166,7 @@ class Upkeep:
 
     async def round(self, now: Instant, patience: float | None = PATIENCE) -> None:
         """Do one round at `now`; wait up to `patience` seconds for each background part. Expected errors are reported."""
+        self._now = now
         for component in ("gate", "keys"):
             self.works(component)  # the next batch that fails reports the problem again
         self.gatherer.prepare(now)
@@ -295,14 +297,16 @@ class Upkeep:
         return self._store_problem
 
     async def _read_lists(self) -> None:
-        """Read lists and proofs.
+        """Read lists, proofs and the counts of campaigns.
 
         Only one read may run at a time, because otherwise an older result could replace a newer one.
         """
         records, proofs = await self._store.lists(), await self._store.proofs()
+        await self.gatherer.counted.stored.read(self._store)  # shared with the gatherer after a reload
         self._records = records
         self.gatherer.drop_lists(records)
         self.gatherer.load_proofs(proofs)
+        self.gatherer.counted.update(self._now)
 
     async def _open_lists(self) -> None:
         """Open new lists. A list may be large, so `_read_lists` removes retired lists without waiting for this."""

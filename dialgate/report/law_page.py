@@ -27,6 +27,7 @@ _SUBJECTS: Final = {
     "unique_caller_ids": "Caller IDs of one controller only",
     "foreign_ingress": "Caller IDs from abroad",
     "limits": "Calls to one number",
+    "ratios": "Abandoned calls of a campaign",
     "lists": "Call lists",
     "directories": "Public directories",
 }
@@ -62,6 +63,9 @@ _CONTENTS: Final = {
     "lasts": "for {}",
     "among": "only calls with the same {} count",
     "until_answered": "then, until a later call is answered, only calls by {}",
+    "to": "compared with {} calls",
+    "above": "at most {} abandoned calls",
+    "out_of": "to every {} calls",
     "stated_kinds": "only if the row says `directory`: {}",
 }
 _WORDS: Final = {

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from dialgate.store.attempts import Attempts, Position, Reservation
 from dialgate.store.call_lists import CallerIdProof, CallList, CallLists
+from dialgate.store.campaign_counts import CampaignCounts, HourCount, PauseLift
 from dialgate.store.deliveries import Deliveries, Delivery
 from dialgate.store.faults import StoreUnavailable, ledger_too_short, refuse_if_short
 from dialgate.store.ledger import Ledger
@@ -23,10 +24,13 @@ __all__ = [
     "CallList",
     "CallLists",
     "CallerIdProof",
+    "CampaignCounts",
     "Deliveries",
     "Delivery",
+    "HourCount",
     "Ledger",
     "Members",
+    "PauseLift",
     "Position",
     "Presence",
     "Reading",
@@ -41,7 +45,7 @@ __all__ = [
 ]
 
 
-class Store(Attempts, Ledger, CallLists, Deliveries, Protocol):
+class Store(Attempts, Ledger, CallLists, Deliveries, CampaignCounts, Protocol):
     """The complete interface of a store, which every engine implements."""
 
     async def close(self) -> None: ...

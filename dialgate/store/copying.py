@@ -14,9 +14,11 @@ from msgspec import Struct
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Entry
 from dialgate.core.model import Attempt, Instant
-from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered
+from dialgate.store import CallerIdProof, CallList, Delivery, HourCount, PauseLift, Position, Remembered
 
-Kind: TypeAlias = Literal["ledger", "attempts", "answers", "positions", "lists", "proofs", "deliveries"]
+Kind: TypeAlias = Literal[
+    "ledger", "attempts", "answers", "positions", "lists", "proofs", "deliveries", "counts", "lifts"
+]
 KINDS: Final[tuple[Kind, ...]] = (
     "ledger",
     "attempts",
@@ -25,6 +27,8 @@ KINDS: Final[tuple[Kind, ...]] = (
     "lists",
     "proofs",
     "deliveries",
+    "counts",
+    "lifts",
 )
 
 
@@ -36,7 +40,17 @@ class CountedAttempt(Struct, frozen=True):
     result_at: Instant
 
 
-Row: TypeAlias = Entry | CountedAttempt | Remembered | Position | CallList | CallerIdProof | Delivery
+Row: TypeAlias = (
+    Entry
+    | CountedAttempt
+    | Remembered
+    | Position
+    | CallList
+    | CallerIdProof
+    | Delivery
+    | HourCount
+    | PauseLift
+)
 
 
 class CopyRefused(Unavailable):

@@ -31,6 +31,8 @@ from dialgate.store import (
     CallerIdProof,
     CallList,
     Delivery,
+    HourCount,
+    PauseLift,
     Position,
     Reading,
     Remembered,
@@ -38,7 +40,9 @@ from dialgate.store import (
     StoreUnavailable,
     refuse_if_short,
 )
+from dialgate.store import sqlite_counts as campaign_counts
 from dialgate.store import sqlite_tables as tables
+from dialgate.store.campaign_counts import oldest_hour
 from dialgate.store.sqlite_connection import WAIT, Connection, Step, StoreLocked, open_file
 from dialgate.store.sqlite_keys import StoredKeys
 from dialgate.store.write_buffer import WriteBuffer
@@ -323,8 +327,16 @@ class SqliteStore:
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         if any(decision in buffer.subjects for buffer in self._buffers):
             await self._flush()
-        values = {"decision": decision, "result": result, "at": at}
-        return await self._write(lambda db: db.execute(tables.RESULT, values).rowcount == 1)
+        return await self._write(lambda db: campaign_counts.end_attempt(db, decision, result, at))
+
+    async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
+        return await self._in_thread(lambda db: campaign_counts.counts(db, after))
+
+    async def pause_lifts(self) -> list[PauseLift]:
+        return await self._in_thread(campaign_counts.pause_lifts)
+
+    async def lift_pause(self, lift: PauseLift) -> None:
+        await self._write(lambda db: campaign_counts.lift_pause(db, lift))
 
     async def lists(self) -> list[CallList]:
         query = "SELECT body FROM call_list ORDER BY controller, id"
@@ -446,6 +458,7 @@ class SqliteStore:
         bounds = (before, tables.FORGET_ROWS)
         while await self._write(lambda db: db.execute(tables.FORGET, bounds).rowcount):
             pass
+        await self._write(lambda db: campaign_counts.drop_counts(db, oldest_hour(before)))
         await self._in_thread(tables.restart_log, self._maintenance)
 
     def _unwritten_keys(self) -> Iterator[bytes]:

@@ -10,13 +10,23 @@ from typing import Any, Final, TypeVar
 from msgspec.json import Decoder, encode
 
 from dialgate.core.ledger_events import Entry
-from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered
+from dialgate.store import (
+    CallerIdProof,
+    CallList,
+    Delivery,
+    HourCount,
+    PauseLift,
+    Position,
+    Remembered,
+    sqlite_counts,
+)
 from dialgate.store import sqlite_tables as tables
 from dialgate.store.copying import CopyRefused, CountedAttempt, Kind, Row
 
 _T = TypeVar("_T")
 _BATCH_ROWS: Final = 2_000
 _list, _proof, _delivery = Decoder(CallList), Decoder(CallerIdProof), Decoder(Delivery)
+_lift = Decoder(PauseLift)
 _QUERIES: Final[dict[Kind, str]] = {
     "ledger": tables.ENTRY + "WHERE seq > ? ORDER BY seq",
     "attempts": "SELECT at, decision, campaign, basis, result, goods, subject, result_at FROM attempt WHERE ? = 0",
@@ -25,6 +35,8 @@ _QUERIES: Final[dict[Kind, str]] = {
     "lists": "SELECT body FROM call_list WHERE ? = 0",
     "proofs": "SELECT body FROM proof WHERE ? = 0 ORDER BY at, id",
     "deliveries": "SELECT body FROM delivery WHERE ? = 0",
+    "counts": f"{sqlite_counts.COUNTS} WHERE ? = 0",
+    "lifts": f"{sqlite_counts.LIFTS} WHERE ? = 0",
 }
 # Rows that the gate has not yet compared with its log after a crash.
 _UNSETTLED: Final = "SELECT log FROM position WHERE reached > seq LIMIT 1"
@@ -129,6 +141,10 @@ def _row(kind: Kind, columns: Sequence[Any]) -> Row:
             return _proof.decode(columns[0])
         case "deliveries":
             return _delivery.decode(columns[0])
+        case "counts":
+            return HourCount(*columns)
+        case "lifts":
+            return _lift.decode(columns[0])
 
 
 def _newest_proofs(db: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[Row]:
@@ -179,5 +195,9 @@ def _insert(db: sqlite3.Connection, row: Row) -> None:
             body = encode(row).decode()
             db.execute("DELETE FROM proof WHERE body = ?", (body,))
             db.execute("INSERT INTO proof (at, body) VALUES (?,?)", (row.at, body))
+        case HourCount():
+            sqlite_counts.put_count(db, row)
+        case PauseLift():
+            sqlite_counts.lift_pause(db, row)
         case Delivery():
             db.execute("INSERT OR REPLACE INTO delivery VALUES (?,?)", (row.webhook, encode(row).decode()))

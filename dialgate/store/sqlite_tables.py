@@ -49,6 +49,18 @@ MIGRATIONS: tuple[str, ...] = (
     "CREATE TABLE delivery (webhook TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID",
     "ALTER TABLE position ADD COLUMN reached INTEGER NOT NULL DEFAULT 0; UPDATE position SET reached = seq",
     "ALTER TABLE attempt ADD COLUMN goods TEXT NOT NULL DEFAULT ''",
+    """
+    CREATE TABLE hour_count (
+        hour INTEGER NOT NULL, campaign TEXT NOT NULL, answered INTEGER NOT NULL, abandoned INTEGER NOT NULL,
+        version INTEGER NOT NULL, PRIMARY KEY (hour, campaign)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX hour_count_version ON hour_count (version);
+    INSERT INTO hour_count SELECT at / 3600000, campaign, sum(result <> 'abandoned'), sum(result = 'abandoned'), 1 FROM attempt
+        WHERE result IN ('answered', 'refused', 'opt_out', 'wrong_number', 'abandoned') GROUP BY 1, 2;
+    CREATE TABLE pause_lift (
+        campaign TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (campaign, at)
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 
 MAX_KEYS = 512  # keys per query

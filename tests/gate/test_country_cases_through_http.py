@@ -34,7 +34,7 @@ from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
 from tests.support import casebook, world
-from tests.support.case_world import SPARE, PreparedCase, consultation, remember
+from tests.support.case_world import SPARE, PreparedCase, consultation, count_calls, remember
 from tests.support.casebook import Case, case_law, facts_of
 from tests.support.country_cases import COUNTRIES, cases_of
 
@@ -81,7 +81,8 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
         campaign = {
             name: value for name, value in structs.asdict(facts.campaign).items() if value is not None
         }
-        del campaign["known"]
+        for gathered in ("known", "counts", "lifted_at"):
+            del campaign[gathered]
         campaign |= {"dial_region": country, "caller_ids": [case.case.shown if shown.assigned else SPARE]}
         campaign["held_caller_ids"] = [case.case.shown] if shown.held and shown.assigned else []
         campaign["directory_caller_ids"] = [case.case.shown] if shown.in_directory and shown.assigned else []
@@ -149,6 +150,7 @@ async def fill_store(config: Config, group: list[PreparedCase]) -> None:
             await remember(store, keys, case)
     finally:
         await store.close()
+    count_calls(config, group)
 
 
 async def load_lists(app: App, case: PreparedCase) -> None:

@@ -16,6 +16,7 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 from threading import Barrier
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,11 +24,13 @@ from hypothesis import strategies as st
 from msgspec import Struct, structs
 
 from dialgate.core.ledger_events import ConsentGiven, Draft, Entry, Event, Lifted, Revoked
-from dialgate.core.model import Attempt, Known, Origin, Result
+from dialgate.core.model import DAY, HOUR, Attempt, Known, Origin, Result
 from dialgate.store import (
     CallerIdProof,
     CallList,
     Delivery,
+    HourCount,
+    PauseLift,
     Position,
     Reading,
     Remembered,
@@ -37,6 +40,7 @@ from dialgate.store import (
     StoreUnavailable,
     sqlite_tables,
 )
+from dialgate.store.campaign_counts import COUNTS_KEPT
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import _MAX_BUFFERS, BUFFER_ROWS, SqliteStore
 from dialgate.store.sqlite_subjects import SubjectStore
@@ -145,6 +149,11 @@ def answer(question: bytes, at: int = 10, decision: str = "log-1") -> Remembered
 
 async def recalled(store: Store, questions: list[bytes], since: int) -> list[Remembered | None]:
     return list((await store.read([], [named(question) for question in questions], since)).answers)
+
+
+async def reserve_at(store: Store, subject: bytes, counted: Attempt) -> None:
+    reading = await store.read([subject])
+    assert await store.commit(reading, [Reservation(subject, counted, (subject,))], [], HERE)
 
 
 async def reserve(store: Store, subject: bytes, *decisions: str, position: Position = HERE) -> None:
@@ -583,6 +592,94 @@ async def test_the_later_of_two_results_is_kept(store: Store) -> None:
     assert await store.attempt("log-2") is None
 
 
+# ---- counts of campaigns ---------------------------------------------------------------------------------------------
+
+
+def hours(counts: list[HourCount]) -> dict[tuple[int, str], tuple[int, int]]:
+    return {(count.hour, count.campaign): (count.answered, count.abandoned) for count in counts}
+
+
+async def test_each_result_is_counted_for_the_hour_of_its_call(store: Store, other: Store) -> None:
+    calls = [
+        ("log-1", 0, "answered"), ("log-2", 1, "opt_out"), ("log-3", HOUR - 1, "wrong_number"),
+        ("log-4", 2, "abandoned"), ("log-5", HOUR, "abandoned"), ("log-6", 3, "busy"), ("log-7", 4, "no_answer"),
+    ]  # fmt: skip
+    for number, (decision, at, result) in enumerate(calls):
+        await reserve_at(store, b"%d" % number * 16, attempt(decision, at))
+        assert await store.result(decision, cast("Result", result), 9 * HOUR)
+    counts, newest = await other.counts()
+    assert hours(counts) == {(0, "spring"): (3, 1), (1, "spring"): (0, 1)}
+    assert newest == 5  # results that do not count change nothing
+    assert await other.counts(newest) == ([], newest)
+
+
+async def test_only_counts_that_changed_since_a_version_are_returned(store: Store) -> None:
+    for number in range(3):
+        await reserve_at(store, b"%d" % number * 16, attempt(f"log-{number}", number * HOUR))
+        await store.result(f"log-{number}", "answered", 1)
+    _, seen = await store.counts()
+    await store.result("log-1", "abandoned", 2)
+    counts, newest = await store.counts(seen)
+    assert hours(counts) == {(1, "spring"): (0, 1)}
+    assert newest > seen
+
+
+async def test_a_count_follows_the_later_of_two_results(store: Store) -> None:
+    await reserve_at(store, ANNA, attempt("log-1"))
+    await store.result("log-1", "abandoned", 20)
+    await store.result("log-1", "answered", 19)  # older, so it changes nothing
+    assert hours((await store.counts())[0]) == {(0, "spring"): (0, 1)}
+    await store.result("log-1", "abandoned", 20)
+    assert hours((await store.counts())[0]) == {(0, "spring"): (0, 1)}
+    await store.result("log-1", "answered", 21)
+    assert hours((await store.counts())[0]) == {(0, "spring"): (1, 0)}
+
+
+async def test_a_result_of_an_unknown_decision_counts_nothing(store: Store) -> None:
+    assert not await store.result("log-1", "abandoned", 20)
+    assert await store.counts() == ([], 0)
+
+
+async def test_counts_outlast_the_attempts_and_a_restart(engine: Engine) -> None:
+    store = engine.open()
+    await reserve_at(store, ANNA, attempt("log-1"))
+    await store.result("log-1", "answered", 20)
+    assert await store.drop_attempts(1_000, drop=True) == 1
+    await store.close()
+    reopened = engine.open()
+    assert hours((await reopened.counts())[0]) == {(0, "spring"): (1, 0)}
+    await reopened.close()
+
+
+async def test_concurrent_results_are_all_counted(store: Store, other: Store) -> None:
+    for number in range(20):
+        await reserve_at(store, b"%02d" % number * 8, attempt(f"log-{number}"))
+    await store.positions()  # writes the buffer of SQLite, so that the other handle finds the attempts
+    ends = [
+        (store, other)[n % 2].result(f"log-{n}", "abandoned" if n % 4 else "answered", 20) for n in range(20)
+    ]
+    assert all(await asyncio.gather(*ends))
+    assert hours((await other.counts())[0]) == {(0, "spring"): (5, 15)}
+
+
+async def test_counts_are_kept_for_two_months(store: Store) -> None:
+    for number, at in enumerate((0, HOUR, 90 * DAY)):
+        await reserve_at(store, b"%d" % number * 16, attempt(f"log-{number}", at))
+        await store.result(f"log-{number}", "abandoned", at)
+    await store.maintain(0)
+    assert len((await store.counts())[0]) == 3
+    await store.maintain(2 * DAY + COUNTS_KEPT)
+    assert hours((await store.counts())[0]) == {(2160, "spring"): (0, 1)}
+
+
+async def test_lifted_pauses_are_kept_in_order(store: Store, other: Store) -> None:
+    later = PauseLift(campaign="spring", at=20, ground="agents hired", actor="dpo", answered=3, abandoned=4)
+    earlier = structs.replace(later, at=10)
+    for lift in (later, earlier, later):
+        await store.lift_pause(lift)
+    assert await other.pause_lifts() == [earlier, later]
+
+
 async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
     spring = CallList(
         id="spring", controller="acme", campaigns=("c",), bases=("consent", "directory"), file="spring.set",
@@ -814,6 +911,27 @@ async def test_a_store_of_format_2_is_migrated_with_the_reach_of_its_rows(tmp_pa
     old = Attempt(decision="log-9", at=5, campaign="spring", result="answered")
     assert await store.attempt("log-9") == (ANNA, old)
     assert await recalled(store, [b"k12"], 0) == [None]
+    await store.close()
+
+
+async def test_a_store_of_format_3_is_migrated_with_the_counts_of_its_results(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    results: tuple[Result, ...] = ("pending", "busy", "answered", "opt_out", "wrong_number", "abandoned")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for script in MIGRATIONS[:3]:
+            db.executescript(script)
+        db.execute(f"PRAGMA application_id={sqlite_tables.APPLICATION}")
+        db.execute("PRAGMA user_version=3")
+        db.execute("PRAGMA journal_mode=WAL")
+        counted = [
+            structs.replace(attempt(f"log-{seq}", HOUR), result=result) for seq, result in enumerate(results)
+        ]
+        sqlite_tables.count_attempts(db, [(ANNA, ended) for ended in counted])
+    store = SqliteStore.open(path)
+    counts, newest = await store.counts()
+    assert hours(counts) == {(1, "spring"): (3, 1)}
+    await store.result("log-0", "abandoned", 9)
+    assert hours((await store.counts(newest))[0]) == {(1, "spring"): (3, 2)}
     await store.close()
 
 

@@ -16,6 +16,7 @@ from dialgate.store import (
     CallerIdProof,
     CallList,
     Delivery,
+    PauseLift,
     Position,
     Remembered,
     Reservation,
@@ -38,6 +39,8 @@ EVERYTHING = {
     "lists": 1,
     "proofs": 1,
     "deliveries": 1,
+    "counts": 1,
+    "lifts": 1,
 }
 
 
@@ -58,6 +61,8 @@ async def fill(store: Store) -> None:
     answers = [Remembered(b"k%d" % n * 8, NOW, b"{}", f"log-{n}") for n in range(2)]
     assert await store.commit(reading, reservations, answers, Position("log", 40))
     await store.result("log-7", "busy", 99)
+    await store.result("log-8", "answered", 99)
+    await store.lift_pause(PauseLift(campaign="spring", at=5, ground="new dialler", actor="dpo"))
     call_list = CallList(
         id="rome",
         controller="acme",

@@ -1,7 +1,10 @@
 """The facts of a case, stored where a gate reads them: configuration, registry, call lists and ledger."""
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from dialgate.app import App
 from dialgate.config import loader
 from dialgate.config.configuration import Config
-from dialgate.core import ledger_events
+from dialgate.core import ledger_events, local_time
 from dialgate.core.ledger_events import Draft, Event
 from dialgate.core.model import (
     HOUR,
@@ -33,11 +36,11 @@ from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.schemas import ListRequest
 from dialgate.lists.snapshot import Consultation, Contents
 from dialgate.lists.tabular import of_lines
-from dialgate.store import CallerIdProof
+from dialgate.store import CallerIdProof, HourCount, sqlite_counts
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
 from tests.support import casebook, world
-from tests.support.casebook import Case, facts_of
+from tests.support.casebook import Case, case_law, facts_of
 
 NUMBERS = {
     ("fixed", "IT"): "+3906123{:05}",
@@ -128,7 +131,9 @@ def configure(folder: Path, of: PreparedCase) -> Config:
         "dial_region": case.country,
         "caller_ids": [facts.caller_id.number if facts.caller_id.assigned else SPARE],
     }
-    campaign["id"] = campaign["id"] if campaign.pop("known") else "another"
+    campaign["id"] = campaign["id"] if campaign["known"] else "another"
+    for gathered in ("known", "counts", "lifted_at"):
+        del campaign[gathered]
     controller = {
         **structs.asdict(facts.controller), "name": "Acme", "country": case.country, "campaigns": [campaign],
     }  # fmt: skip
@@ -206,6 +211,18 @@ async def fill_store(config: Config, group: list[PreparedCase]) -> None:
             await remember(store, keys, case)
     finally:
         await store.close()
+    count_calls(config, group)
+
+
+def count_calls(config: Config, group: list[PreparedCase]) -> None:
+    """Store the counts of the campaigns, as if all calls of a day were made at noon."""
+    with closing(sqlite3.connect(config.data / "store.db", isolation_level=None)) as db:
+        for case in group:
+            zone = case_law(case.case).zone
+            for count in case.facts.campaign.counts:
+                noon = local_time.instant_in(zone, datetime.combine(count.day, time(12)))
+                hour = HourCount(noon // HOUR, case.facts.campaign.id, count.answered, count.abandoned)
+                sqlite_counts.put_count(db, hour)
 
 
 async def load_lists(app: App, group: list[PreparedCase]) -> None:

@@ -48,6 +48,7 @@ KINDS = {
     "hours.holiday": "hours",
     "frequency.exceeded": "limits",
     "frequency.rest": "limits",
+    "pacing.abandoned": "ratios",
 }
 # Reason code to the findings that sections name in `cited_for`.
 EVENTS = {"frequency.exceeded": {"attempts", "answered"}, "frequency.rest": {"abandoned", "refused"}}

@@ -18,6 +18,7 @@ from dialgate.core.rules import (
     hours,
     lists,
     number,
+    pacing,
     registry,
     revocation,
 )
@@ -41,5 +42,8 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("hours_open", hours.hours_open),
     ("frequency_kept", frequency.frequency_kept),
     ("rest_kept", frequency.rest_kept),
+    ("ratio_kept", pacing.ratio_kept),
 )
 PRECONDITIONS = 2
+# The kind of section of each newer rule. Without such sections the rule has no outcome, so that earlier records replay unchanged.
+SECTIONS_OF: dict[str, str] = {"ratio_kept": "ratios"}

@@ -17,6 +17,9 @@ All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where 
     {dialgate}:lists               a hash: controller and id to a call list
     {dialgate}:proofs              a hash: controller and caller ID to the newest proof
     {dialgate}:deliveries          a hash: webhook to its delivery state
+    {dialgate}:counts              a hash: hour and campaign to the numbers of answered and of abandoned calls
+    {dialgate}:counts:changes      a hash: the version of a count to its hour and campaign; `newest` to the newest version
+    {dialgate}:lifts               a hash: campaign and instant to a lifted pause
     {dialgate}:layout              the version of this layout
     {dialgate}:copying             present while a copy into the store is incomplete
     {dialgate}:keys                the fingerprint of the keys of the gates that use the store

@@ -44,6 +44,7 @@ class RedisCommands:
         self._of_ledger, self._of_keys = self.key("seq"), self.key("keys")
         self._of_positions, self.of_layout = self.key("positions"), self.key("layout")
         self._of_recorded = self.key("recorded")
+        self.of_counts, self.of_changes = self.key("counts"), self.key("counts:changes")
         self._never_set = self.key("none")
         self._patience, self.remembers = options.patience, options.remember
         self._required_replicas = options.replicas

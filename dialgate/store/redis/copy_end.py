@@ -4,7 +4,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
 from dialgate.core.ledger_events import Entry
-from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered, StoreUnavailable
+from dialgate.store import (
+    CallerIdProof,
+    CallList,
+    Delivery,
+    HourCount,
+    PauseLift,
+    Position,
+    Remembered,
+    StoreUnavailable,
+)
 from dialgate.store.copying import CopyRefused, CountedAttempt, Kind, Row
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import log_of, recalled, seq_of, stored
@@ -49,6 +58,10 @@ class RedisEnd:
             return [Position(log, seq) for log, seq in (await self._store.positions()).items()]
         if kind == "lists":
             return await self._store.lists()
+        if kind == "counts":
+            return (await self._store.counts())[0]
+        if kind == "lifts":
+            return await self._store.pause_lifts()
         return await (self._store.proofs() if kind == "proofs" else self._store.deliveries())
 
     async def _scan(self, kind: str) -> AsyncIterator[list[bytes]]:
@@ -166,6 +179,10 @@ class RedisEnd:
                 return ("HSET", key("lists"), f"{row.controller}\0{row.id}", encoded(row))
             case CallerIdProof():
                 return ("HSET", key("proofs"), f"{row.controller}\0{row.caller_id}", encoded(row))
+            case HourCount():
+                return self._store.put_count(row)
+            case PauseLift():
+                return ("HSET", key("lifts"), f"{row.campaign}\0{row.at}", encoded(row))
             case Delivery():
                 return ("HSET", key("deliveries"), row.webhook, encoded(row))
             case _:

@@ -3,13 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from dialgate.core.abandonment import ANSWERED
 from dialgate.core.model import Attempt, Instant, Result
 from dialgate.store import Position, Remembered, Reservation, StoreUnavailable
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import by_log, log_of, seq_of
 from dialgate.store.redis.attempts import RedisAttempts
+from dialgate.store.redis.campaign_counts import CHANGES_KEPT
+from dialgate.store.redis.commands import encoded
 
 _AT_ONCE: Final = 512
+_ANSWERED: Final = encoded(sorted(ANSWERED))
 
 
 class RedisResults(RedisAttempts):
@@ -75,10 +79,13 @@ class RedisResults(RedisAttempts):
             sequence_index.place(seq),
             self._of_subject,
             subject_codec.named(decision),
+            subject_codec.ended(decision),
             subject_codec.result_line(decision, result, at),
-            int(result == "abandoned"),
+            _ANSWERED,
+            CHANGES_KEPT,
         ]
-        return bool(await self.script("result", [self.of_attempt(log, seq)], values, durably=True))
+        keys = [self.of_attempt(log, seq), self.of_counts, self.of_changes]
+        return bool(await self.script("result", keys, values, durably=True))
 
     async def settle(
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]

@@ -4,16 +4,19 @@ from typing import Final
 
 from dialgate.core.model import DAY, Instant
 from dialgate.store import StoreUnavailable, refuse_if_short
+from dialgate.store.campaign_counts import oldest_hour
 from dialgate.store.redis.call_lists import RedisCallLists
+from dialgate.store.redis.campaign_counts import RedisCampaignCounts
 from dialgate.store.redis.commands import Options, texts
 from dialgate.store.redis.ledger import RedisLedger
 from dialgate.store.redis.membership import RedisMembership
 from dialgate.store.redis.results import RedisResults
 
 LAYOUT: Final = b"2"
+_COUNTS_DROPPED_EVERY: Final = 24  # hours, because it reads all counts
 
 
-class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
+class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts, RedisMembership):
     """The state that gates share.
 
     `patience`: seconds that one round trip may last. `replicas`: number of replicas that must have a ledger
@@ -32,6 +35,7 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
     ) -> None:
         """Prepare the store without connecting. Raises `ValueError`."""
         super().__init__(Options(url=url, name=name, patience=patience, replicas=replicas, remember=remember))
+        self._counts_from = 0  # the hour before which counts were last deleted
 
     async def refuse_unless_safe(self) -> None:
         """Raise `StoreUnavailable` if the server could lose acknowledged writes, and say what to change."""
@@ -101,6 +105,12 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisMembership):
         newest = int(seq or 0)
         refuse_if_short(newest, durable)
         return newest
+
+    async def maintain(self, before: Instant) -> None:
+        await super().maintain(before)
+        if oldest_hour(before) >= self._counts_from + _COUNTS_DROPPED_EVERY:
+            self._counts_from = oldest_hour(before)
+            await self.drop_counts(self._counts_from)
 
     async def close(self) -> None:
         await self._server.close()

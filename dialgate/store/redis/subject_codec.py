@@ -88,6 +88,11 @@ def named(decision: str) -> bytes:
     return _encode(["a", decision])[:-1] + b","
 
 
+def ended(decision: str) -> bytes:
+    """Return the start of the lines of this decision's results."""
+    return _encode(["r", decision])[:-1] + b","
+
+
 def result_line(decision: str, result: Result, at: Instant) -> bytes:
     return _encode(_Ended(decision, at, result)) + b"\n"
 

@@ -1,0 +1,66 @@
+"""The rule about the pace of a campaign: a limited share of its calls may be abandoned.
+
+Garante, provv. 83 of 2014-02-20 (GU 14A02670): in each campaign at most three silent calls in a hundred answered ones. 16 CFR
+310.4(b)(4): at most three percent of the calls answered by a person, for each campaign and 30 days.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
+
+from dialgate.core import periods
+from dialgate.core.law import Binding
+from dialgate.core.law_sections import Ratio
+from dialgate.core.model import DAY, EPOCH, DayCount, Deny, Facts, Instant, Outcome, Pass, Place
+
+_ONE_DAY = timedelta(days=1)
+_UTC = Place(zone="UTC", offset=0)
+
+
+def ratio_kept(facts: Facts, law: Binding) -> Outcome:
+    paused = [deny for section in law.ratios for deny in _exceeded(section, facts)]
+    return max(paused, key=lambda deny: deny.not_before, default=Pass())
+
+
+def _exceeded(section: Ratio, facts: Facts) -> Iterator[Deny]:
+    clear = first_day_within(section, facts.campaign.counts, facts.today)
+    if clear > facts.today:
+        abandoned, compared = totals(section, facts.campaign.counts, facts.today)
+        text = f"{abandoned} abandoned calls to {compared} answered calls in {days(section)} days, "
+        text += f"{section.above} to {section.out_of} are allowed"
+        yield Deny("pacing.abandoned", text, section.source, section.severity, _begins(clear, facts))
+
+
+def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
+    """Return the first day from `today` on on which the campaign is within the limit, if no further result is reported."""
+    day, counted = today, tuple(counts)
+    while used(section, counted, day) > 1:
+        day += _ONE_DAY
+    return day
+
+
+def used(section: Ratio, counts: Iterable[DayCount], today: date) -> float:
+    """Return the part of the limit that the campaign has used: above 1, it is paused."""
+    abandoned, compared = totals(section, counts, today)
+    allowed = section.above * max(compared, section.out_of)
+    if not allowed:
+        return 2.0 if abandoned else 0.0
+    return abandoned * section.out_of / allowed
+
+
+def totals(section: Ratio, counts: Iterable[DayCount], today: date) -> tuple[int, int]:
+    """Return the numbers of abandoned calls and of those that they are compared with, in the section's days up to `today`."""
+    since = today - timedelta(days=days(section))
+    within = [count for count in counts if count.day > since]
+    abandoned = sum(count.abandoned for count in within)
+    answered = sum(count.answered for count in within)
+    return abandoned, answered + abandoned if section.to == "answered_by_person" else answered
+
+
+def days(section: Ratio) -> int:
+    """Return the number of days in which calls are counted."""
+    return periods.parse(section.per).length // DAY
+
+
+def _begins(day: date, facts: Facts) -> Instant:
+    """Return the beginning of a day, in the place where it begins last."""
+    return max(place.instant(day.toordinal() - EPOCH, 0) for place in facts.places or (_UTC,))

@@ -1,0 +1,111 @@
+"""The campaigns with the counts of their calls, which upkeep reads from the store once a second.
+
+A call only looks up its campaign here. Records hold the counts, and calls with equal facts share one record, so counts that change no
+decision are taken over every ten minutes only.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from datetime import date
+from typing import Final
+
+from msgspec import structs
+
+from dialgate.config.configuration import Config
+from dialgate.config.controllers import Line
+from dialgate.core import local_time
+from dialgate.core.model import DAY, MINUTE, Campaign, Instant
+from dialgate.core.rules import pacing
+from dialgate.store import CampaignCounts, HourCount, PauseLift
+from dialgate.store.campaign_counts import by_day, oldest_hour
+
+_RENEWED: Final = 10 * MINUTE
+
+
+class StoredCounts:
+    """The counts of all campaigns and the newest lift of each, as last read. `changed`: the campaigns whose counts are not in use yet."""
+
+    def __init__(self) -> None:
+        self.lifts: dict[str, PauseLift] = {}
+        self.changed: set[str] = set()
+        self._hours: defaultdict[str, dict[int, HourCount]] = defaultdict(dict)
+        self._version = 0
+
+    async def read(self, store: CampaignCounts) -> None:
+        """Read what changed since the last call. Raises `StoreUnavailable`."""
+        counts, version = await store.counts(self._version)
+        lifts = {lift.campaign: lift for lift in await store.pause_lifts()}
+        for count in counts:
+            self._hours[count.campaign][count.hour] = count
+        self.changed.update(count.campaign for count in counts)
+        self.changed.update(name for name, lift in lifts.items() if self.lifts.get(name) != lift)
+        self.lifts, self._version = lifts, version
+
+    @property
+    def names(self) -> Collection[str]:
+        """The campaigns that have counts."""
+        return self._hours.keys()
+
+    def hours(self, campaign: str, now: Instant) -> Mapping[int, HourCount]:
+        """Return the counts of a campaign, by hour. Forget those that stores no longer keep."""
+        hours = self._hours.get(campaign, {})
+        for hour in [hour for hour in hours if hour < oldest_hour(now)]:
+            del hours[hour]
+        return hours
+
+
+class CountedCampaigns:
+    """The campaigns of one configuration. `lines` holds those with counts as decisions use them, `campaigns` with the newest counts."""
+
+    def __init__(self, config: Config, stored: StoredCounts | None = None) -> None:
+        self.lines: dict[str, Line] = {}
+        self.campaigns: dict[str, Campaign] = {}
+        self.stored = stored or StoredCounts()
+        self._config = config
+        self._sections = [section for law in config.laws.values() for section in law.ratios]
+        self._longest = max((pacing.days(section) for section in self._sections), default=0)
+        self._renewed: dict[str, Instant] = {}
+        self._updated: Instant = 0
+
+    def configured(self, config: Config) -> "CountedCampaigns":
+        """Return the campaigns of another configuration with the same counts."""
+        fresh = CountedCampaigns(config, self.stored)
+        self.stored.changed.update(self.stored.names)
+        fresh.update(self._updated)
+        return fresh
+
+    def update(self, now: Instant) -> None:
+        """Use the counts that were read, from the next batch on, unless they would change no decision."""
+        self._updated = now
+        for name in tuple(self.stored.changed):
+            line = self._config.lines.get(name)
+            if line is None or not self._sections or self._take(line, now):
+                self.stored.changed.discard(name)
+
+    def _take(self, line: Line, now: Instant) -> bool:
+        zone, name = self._config.laws[line.home].zone, line.campaign.id
+        today = local_time.day_in(zone, now)
+        campaign = self._counted(line.campaign, zone, now)
+        used, self.campaigns[name] = self.lines.get(name), campaign
+        if (
+            used is not None
+            and now < self._renewed[name] + _RENEWED
+            and self._judge(used.campaign, today) == self._judge(campaign, today)
+        ):
+            return False
+        self.lines[name] = structs.replace(line, campaign=campaign)
+        self._renewed[name] = now
+        return True
+
+    def _counted(self, campaign: Campaign, zone: str, now: Instant) -> Campaign:
+        """Return the campaign with the counts of the days to which a limit may refer."""
+        since = local_time.day_in(zone, now - self._longest * DAY)
+        lift = self.stored.lifts.get(campaign.id)
+        counts = by_day(self.stored.hours(campaign.id, now).values(), lift, zone)
+        recent = tuple(count for count in counts if count.day >= since)
+        return structs.replace(campaign, counts=recent, lifted_at=lift.at if lift else 0)
+
+    def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
+        """Return all that decisions depend on: when the campaign is within each limit, and the newest lift."""
+        clear = (pacing.first_day_within(section, campaign.counts, today) for section in self._sections)
+        return (campaign.lifted_at, *clear)

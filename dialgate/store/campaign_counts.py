@@ -1,0 +1,84 @@
+"""Counts of the reported results of campaigns' calls, and pauses of campaigns that officers lifted."""
+
+from collections.abc import Iterable
+from datetime import date
+from functools import lru_cache
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from dialgate.core import local_time
+from dialgate.core.abandonment import ANSWERED
+from dialgate.core.model import DAY, HOUR, DayCount, Instant, Result
+
+COUNTS_KEPT: Final = 62 * DAY
+
+
+class HourCount(Struct, frozen=True):
+    """The calls of a campaign that were made in one hour, counted from 1970, by result."""
+
+    hour: int
+    campaign: str
+    answered: int
+    abandoned: int
+
+
+class PauseLift(Struct, frozen=True, kw_only=True):
+    """An officer's decision that a paused campaign may call again.
+
+    Calls made before the hour of `at` no longer count, nor do the results in `answered` and `abandoned`, which had been reported of
+    that hour.
+    """
+
+    campaign: str
+    at: Instant
+    ground: str
+    actor: str
+    proof: str = ""
+    answered: int = 0
+    abandoned: int = 0
+
+
+class CampaignCounts(Protocol):
+    """Counts of all campaigns. `Attempts.result` updates them in the same step, so a count is never behind its calls."""
+
+    async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
+        """Return the counts that changed after version `after`, and the newest version.
+
+        A count holds the whole hour, so reading it twice has no effect. Counts are kept for `COUNTS_KEPT`.
+        """
+
+    async def pause_lifts(self) -> list[PauseLift]:
+        """Return all lifted pauses, oldest first."""
+
+    async def lift_pause(self, lift: PauseLift) -> None: ...
+
+
+def count_of(campaign: str, at: Instant, result: Result) -> HourCount:
+    """Return the count of a single call."""
+    return HourCount(at // HOUR, campaign, int(result in ANSWERED), int(result == "abandoned"))
+
+
+def by_day(counts: Iterable[HourCount], lift: PauseLift | None, zone: str) -> tuple[DayCount, ...]:
+    """Return the counts of a campaign by day in a time zone, oldest first, without the calls that a lift excludes."""
+    days: dict[date, DayCount] = {}
+    for count in counts:
+        answered, abandoned = count.answered, count.abandoned
+        if lift is not None and count.hour <= lift.at // HOUR:
+            if count.hour < lift.at // HOUR:
+                continue
+            answered, abandoned = max(answered - lift.answered, 0), max(abandoned - lift.abandoned, 0)
+        day = _day(zone, count.hour)
+        before = days.get(day, DayCount(day, 0, 0))
+        days[day] = DayCount(day, before.answered + answered, before.abandoned + abandoned)
+    return tuple(days[day] for day in sorted(days))
+
+
+@lru_cache(16_384)
+def _day(zone: str, hour: int) -> date:
+    return local_time.day_in(zone, hour * HOUR)
+
+
+def oldest_hour(now: Instant) -> int:
+    """Return the first hour whose counts are kept."""
+    return (now - COUNTS_KEPT) // HOUR

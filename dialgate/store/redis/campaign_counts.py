@@ -1,0 +1,55 @@
+"""The counts of campaigns and the lifted pauses in Redis.
+
+The hash of counts maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. The hash of changes maps each of the newest versions to the field that
+changed. The script `result` writes both.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from dialgate.store.campaign_counts import HourCount, PauseLift
+from dialgate.store.redis.commands import RedisCommands, encoded, pairs
+
+CHANGES_KEPT: Final = 2_000  # a gate that is further behind reads all counts
+_lift = msgspec.json.Decoder(PauseLift)
+
+
+class RedisCampaignCounts(RedisCommands):
+    """Counts of campaigns, and lifted pauses."""
+
+    async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
+        keys = [self.of_counts, self.of_changes]
+        read = self._script_call("counts", keys, [after, CHANGES_KEPT - 1])
+        # Only a master accepts a DEL. A replica could return stale counts.
+        (newest, changed), _ = await self.together([read, ("DEL", self._never_set)])
+        return [_count(field, value) for field, value in pairs(changed).items()], int(newest)
+
+    async def drop_counts(self, before: int) -> None:
+        """Delete the counts of hours before `before`."""
+        counts, _ = await self.counts()
+        if old := [_field(count) for count in counts if count.hour < before]:
+            await self.run("HDEL", self.of_counts, *old)
+
+    def put_count(self, count: HourCount) -> tuple[Any, ...]:
+        """Return the command that stores the count of an hour in a store that no gate has open."""
+        return ("HSET", self.of_counts, _field(count), f"{count.answered} {count.abandoned}")
+
+    async def pause_lifts(self) -> list[PauseLift]:
+        bodies = pairs(await self.run("HGETALL", self.key("lifts")))
+        return sorted(map(_lift.decode, bodies.values()), key=lambda lift: (lift.at, lift.campaign))
+
+    async def lift_pause(self, lift: PauseLift) -> None:
+        command = ("HSET", self.key("lifts"), f"{lift.campaign}\0{lift.at}", encoded(lift))
+        answers = await self.together([command, self._wait_for_disks()], waits=self._disk)
+        self._refuse_unless_durable(*answers[-1])
+
+
+def _field(count: HourCount) -> str:
+    return f"{count.hour} {count.campaign}"
+
+
+def _count(field: bytes, value: bytes) -> HourCount:
+    hour, campaign = field.decode().split(" ", 1)
+    answered, abandoned = value.split()
+    return HourCount(int(hour), campaign, int(answered), int(abandoned))

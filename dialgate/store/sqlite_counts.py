@@ -1,0 +1,61 @@
+"""The counts of campaigns and the lifted pauses in the tables of the embedded store."""
+
+import sqlite3
+
+from msgspec.json import Decoder, encode
+
+from dialgate.core.model import Instant, Result
+from dialgate.store import sqlite_tables as tables
+from dialgate.store.campaign_counts import HourCount, PauseLift, count_of
+
+_lift = Decoder(PauseLift)
+COUNTS = "SELECT hour, campaign, answered, abandoned FROM hour_count"
+LIFTS = "SELECT body FROM pause_lift"
+_VERSION = "SELECT coalesce(max(version), 0) FROM hour_count"
+_ADD = f"""
+    INSERT INTO hour_count VALUES (?, ?, ?, ?, ({_VERSION}) + 1)
+    ON CONFLICT (hour, campaign) DO UPDATE SET answered = answered + excluded.answered,
+        abandoned = abandoned + excluded.abandoned, version = excluded.version
+"""  # noqa: S608 - constants
+
+
+def end_attempt(db: sqlite3.Connection, decision: str, result: Result, at: Instant) -> bool:
+    """Store the result of an attempt and update the count of its campaign. Return False if there is no such attempt."""
+    select = tables.ATTEMPT + "WHERE decision = ?"
+    before = next(map(tables.attempt_of, db.execute(select, (decision,))), None)
+    if before is None:
+        return False
+    db.execute(tables.RESULT, {"decision": decision, "result": result, "at": at})
+    _, attempt = tables.attempt_of(db.execute(select, (decision,)).fetchone())
+    was = count_of(attempt.campaign, attempt.at, before[1].result)
+    now = count_of(attempt.campaign, attempt.at, attempt.result)
+    if was != now:
+        changes = now.answered - was.answered, now.abandoned - was.abandoned
+        db.execute(_ADD, (now.hour, now.campaign, *changes))
+    return True
+
+
+def counts(db: sqlite3.Connection, after: int) -> tuple[list[HourCount], int]:
+    (newest,) = db.execute(_VERSION).fetchone()
+    changed = db.execute(f"{COUNTS} WHERE version > ? AND version <= ?", (after, newest))
+    return [HourCount(*row) for row in changed], newest
+
+
+def put_count(db: sqlite3.Connection, count: HourCount) -> None:
+    """Store the count of an hour in place of an earlier one."""
+    row = (count.hour, count.campaign, count.answered, count.abandoned)
+    db.execute(f"INSERT OR REPLACE INTO hour_count VALUES (?, ?, ?, ?, ({_VERSION}) + 1)", row)  # noqa: S608 - constants
+
+
+def drop_counts(db: sqlite3.Connection, before: int) -> int:
+    """Delete the counts of hours before `before`, but not the newest version, so that versions always increase."""
+    return db.execute(f"DELETE FROM hour_count WHERE hour < ? AND version < ({_VERSION})", (before,)).rowcount  # noqa: S608 - constants
+
+
+def pause_lifts(db: sqlite3.Connection) -> list[PauseLift]:
+    return [_lift.decode(body) for (body,) in db.execute(f"{LIFTS} ORDER BY at, campaign")]
+
+
+def lift_pause(db: sqlite3.Connection, lift: PauseLift) -> None:
+    values = (lift.campaign, lift.at, encode(lift).decode())
+    db.execute("INSERT OR REPLACE INTO pause_lift VALUES (?, ?, ?)", values)
