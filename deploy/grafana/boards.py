@@ -151,6 +151,8 @@ def supervisor() -> Dashboard:
         bars("Abandoned per 100 answered, last day", "At most 3 for each campaign (Garante, provv. 83 of 2014-02-20).", "percentunit",
              {"{{campaign}}": 'sum by (campaign) (increase(dialgate_outcomes_total{result="abandoned"}[1d])) / sum by (campaign) (increase(dialgate_outcomes_total{result=~"answered|refused"}[1d]))'},
              ((None, "green"), (0.025, "orange"), (0.03, "red"))),
+        bars("Limit of abandoned calls used", "In the days that the law counts. Above 100 % the campaign is paused.", "percentunit",
+             {"{{campaign}}": "max by (campaign) (dialgate_campaign_abandoned_limit_used)"}, ((None, "green"), (0.67, "orange"), (1, "red"))),
         bars("Caller IDs: proof valid (days)", "Caller IDs that must be called back. Below 0 their calls are denied.", "d",
              {"{{caller_id}} {{controller}}": "(min by (controller, caller_id) (dialgate_caller_id_proof_end_timestamp_seconds) - time()) / 86400"}, DAYS_LEFT),
         graph("Response time", "By interface.", "s", _quantiles("dialgate_latency_seconds", "interface")),

@@ -36,6 +36,7 @@ PATTERNS: Final = {
     r"^[1-9][0-9]{0,6}$": "1 to 7 digits, the first not 0",
     "^[0-9]{0,4}$": "at most 4 digits",
     r"^([1-9]\d{0,3}d|P[1-9]\d{0,2}[MY])$": "days, months or years, as in 30d, P18M or P1Y",
+    r"^([1-9]|[1-5]\d|60)d$": "1 to 60 days, as in 30d",
     r"^[1-9]\d{0,3}[hd]$": "hours or days, as in 72h or 30d",
     r"^([1-9]\d{0,3}[hd]|P[1-9]\d{0,2}[MY])$": "hours, days, months or years, as in 72h, 30d, P18M or P1Y",
     r"^([1-9]\d{0,3}[hd]|[1-9]wd|P[1-9]\d{0,2}[MY])$": "hours, days, working days, months or years, as in 72h, 30d, 5wd, P18M or P1Y",

@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 
 from dialgate.core import periods
+from dialgate.core.campaign_standing import standings
 from dialgate.core.law import Law
 from dialgate.core.model import RESULT_RANK, SECOND, Campaign, Instant
 from dialgate.gate.facts import Gatherer
@@ -26,6 +27,7 @@ class HealthMetrics:
         if labels != self._labels:
             self._labels = labels
             self._configured(gatherer, now)
+        self._pace(gatherer, now)
 
     def _disk(self) -> None:
         try:
@@ -35,10 +37,27 @@ class HealthMetrics:
         self._metrics.disk_size.set(size)
         self._metrics.disk_free.set(free)
 
+    def _pace(self, gatherer: Gatherer, now: Instant) -> None:
+        """Set the metrics of campaigns under the limits of their controller's country."""
+        config, days = gatherer.config, _days(gatherer, now)
+        for name, campaign in gatherer.counted.campaigns.items():
+            line = config.lines[name]
+            home = config.laws[line.home]
+            used = [found.used for found in standings(campaign, line.controller, home, now, days[line.home])]
+            if used:
+                self._metrics.campaign_limit.labels(name).set(max(used))
+                self._metrics.campaign_paused.labels(name).set(max(used) > 1)
+
     def _configured(self, gatherer: Gatherer, now: Instant) -> None:
         """Rebuild the time series of the configuration. Counters start at 0: Prometheus ignores a rise from nothing to 1."""
         config, metrics, days = gatherer.config, self._metrics, _days(gatherer, now)
-        for series in (metrics.laws, metrics.campaigns, metrics.caller_ids):
+        for series in (
+            metrics.laws,
+            metrics.campaigns,
+            metrics.campaign_limit,
+            metrics.campaign_paused,
+            metrics.caller_ids,
+        ):
             series.clear()
         for country, digest in config.law_hash.items():
             metrics.laws.labels(country).info({"hash": digest})

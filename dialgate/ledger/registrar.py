@@ -14,6 +14,7 @@ from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
 from dialgate.ledger.call_lists import CallLists
 from dialgate.ledger.caller_ids import CallerIds
+from dialgate.ledger.campaigns import Campaigns
 from dialgate.ledger.consents import Consents
 from dialgate.ledger.list_exports import ListExports
 from dialgate.ledger.outcomes import Outcomes, Recorder
@@ -55,6 +56,7 @@ class Registrar:
         self.call_lists = CallLists(access, self.activation, threads)
         self.list_exports = ListExports(access)
         self.caller_ids = CallerIds(access, self.activation)
+        self.campaigns = Campaigns(access, self.activation)
 
     @classmethod
     async def open(cls, config: Config, clock: Callable[[], Instant]) -> "Registrar":

@@ -235,6 +235,10 @@ class Metrics:
             "1 while the campaign may call: started, not ended, not paused.",
             ("campaign",),
         )
+        used = "Part of the strictest limit on abandoned calls that a campaign with reported outcomes has used; above 1 it is paused."
+        self.campaign_limit = gauge("dialgate_campaign_abandoned_limit_used", used, ("campaign",))
+        paused = "1 while the campaign is paused because it abandoned too many calls."
+        self.campaign_paused = gauge("dialgate_campaign_paused", paused, ("campaign",))
         self.disk_free = gauge("dialgate_data_free_bytes", "Free space on the disk of the data folder.")
         self.disk_size = gauge("dialgate_data_size_bytes", "Size of the disk of the data folder.")
 

@@ -375,7 +375,12 @@ async def test_bypassed_if_the_switch_has_an_unchecked_call(watch: Watch) -> Non
     watch.expect("DialgateBypassed")
 
 
-@fires("DialgateAbandonedNearLimit", "DialgateAbandonedOverLimit")
+@fires(
+    "DialgateAbandonedNearLimit",
+    "DialgateAbandonedOverLimit",
+    "DialgateCampaignNearPause",
+    "DialgateCampaignPaused",
+)
 async def test_abandoned_near_the_limit_and_then_over_it(watch: Watch) -> None:
     ids = await watch.ask(MANY)
     for name in ids[3:113]:
@@ -383,10 +388,10 @@ async def test_abandoned_near_the_limit_and_then_over_it(watch: Watch) -> None:
     for name in ids[113:116]:
         await watch.post("/v1/outcomes", {"decision_id": name, "outcome": "abandoned"})
     await watch.pass_(7)
-    watch.expect("DialgateAbandonedNearLimit")
+    watch.expect("DialgateAbandonedNearLimit", "DialgateCampaignNearPause")
     await watch.post("/v1/outcomes", {"decision_id": ids[116], "outcome": "abandoned"})
     await watch.pass_(7)
-    watch.expect("DialgateAbandonedNearLimit", "DialgateAbandonedOverLimit")
+    watch.expect("DialgateAbandonedNearLimit", "DialgateAbandonedOverLimit", "DialgateCampaignPaused")
 
 
 @fires("DialgateCallerIdProofEnding")

@@ -24,6 +24,7 @@ COMMANDS = {
     "request": ("ledger", "Record requests to be called."),
     "list": ("lists", "Manage call lists and the origin of their numbers."),
     "caller-id": ("ledger", "Prove that caller IDs can be called back."),
+    "campaign": ("campaigns", "Show campaigns that abandon calls, and lift a pause."),
     "subject": ("subjects", "Handle data-subject requests (GDPR art. 12 to 20)."),
     "retention": ("storage", "Remove data whose retention period is over (GDPR art. 5)."),
     "breach": ("storage", "Show the data that a breach exposed (GDPR art. 33)."),

@@ -9,6 +9,7 @@ from msgspec import structs
 from dialgate.core.responses import Answer, Simulation
 from dialgate.interfaces.http import check, examples, ledger
 from dialgate.interfaces.http.answer_types import Deny
+from dialgate.interfaces.http.campaigns import CAMPAIGN_ENDPOINTS
 from dialgate.interfaces.http.decisions import DECISIONS
 from dialgate.interfaces.http.dialer_endpoints import DIALERS
 from dialgate.interfaces.http.endpoint import (
@@ -166,6 +167,7 @@ ENDPOINTS: Final = (
     ),
     *DECISIONS,
     *LEDGER_ENDPOINTS,
+    *CAMPAIGN_ENDPOINTS,
     *SUBJECT_ENDPOINTS,
     *DIALERS,
 )  # fmt: skip

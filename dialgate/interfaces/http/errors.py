@@ -180,6 +180,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The revocation has already been lifted with a different `ground`, which remains in force.",
         "Leave it as it is.",
     ),
+    "campaign.not_paused": (
+        409,
+        "The campaign is not paused for abandoned calls.",
+        "Leave it as it is. `GET /v1/campaigns` shows which campaigns are paused.",
+    ),
     "list.exists": (
         409,
         "A call list with this `id` exists. Retired lists keep their id.",

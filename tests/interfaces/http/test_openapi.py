@@ -14,11 +14,13 @@ from jsonschema import Draft202012Validator
 from msgspec import structs
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from dialgate.core.model import HOUR
 from dialgate.core.reasons import REASONS
 from dialgate.core.responses import Answer
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES
+from dialgate.store import HourCount, sqlite_counts
 from tests.support import world
 from tests.support.world import CALL, CALLER, CLEAR, CONFIG, KEY, LIST, LISTED, World
 
@@ -210,7 +212,7 @@ NDJSON: Final = "\n".join(
 async def test_every_response_of_a_gate_conforms_to_the_description(tmp_path: Path) -> None:
     """Ask every operation at least once: allow, deny, errors, a batch, NDJSON, and the rest of the API."""
     shutil.copytree(CONFIG / "webhooks", tmp_path / "webhooks")
-    clients = [world.client("tests", KEY, *world.SCOPES, "stream", "subjects", "admin")]
+    clients = [world.client("tests", KEY, *world.SCOPES, "stream", "subjects", "watch", "admin")]
     async with world.running(tmp_path, clients=clients) as running:
         await world.load_list(running)
         ask = Described(running)
@@ -219,6 +221,7 @@ async def test_every_response_of_a_gate_conforms_to_the_description(tmp_path: Pa
         await _lists(ask)
         await _subjects(ask)
         await _operations(ask)
+        await _campaigns(ask, running)
         await running.app._store.close()
         for name in ("checkCall", "evaluateCall"):
             assert await ask(name, 503, CALL if name == "checkCall" else EVALUATION)
@@ -301,6 +304,16 @@ async def _ledger(ask: Described) -> None:
     ground = {"ground": "error", "reason": "the right person"}
     await ask("liftWrongNumber", 201, ground, place={"seq": reports["entries"][0]["seq"]})
     await ask("addCallerIdProof", 204, {"caller_id": CALLER, "kind": "probe", "evidence": "called back"})
+
+
+async def _campaigns(ask: Described, running: world.World) -> None:
+    place = {"id": "acme-fibre"}
+    await ask("liftPause", 409, {"ground": "new dialler"}, place=place)
+    await ask("liftPause", 404, {"ground": "new dialler"}, place={"id": "another"})
+    silent = HourCount(running.hand.at // HOUR, "acme-fibre", 0, 4)
+    await running.app._store._write(lambda db: sqlite_counts.put_count(db, silent))  # type: ignore[attr-defined]
+    await ask("listCampaigns", 200)
+    await ask("liftPause", 201, {"ground": "new dialler"}, place=place)
 
 
 async def _lists(ask: Described) -> None:

@@ -1,0 +1,44 @@
+"""The standing of a campaign under a country's limits on abandoned calls, independently of a single call."""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import NamedTuple
+
+from dialgate.core import exemptions
+from dialgate.core.law import Law
+from dialgate.core.law_sections import Ratio
+from dialgate.core.model import CallerId, Campaign, Controller, Facts, Instant, Number
+from dialgate.core.rules import pacing
+
+
+class Standing(NamedTuple):
+    """The standing under one section. `used` is the part of the limit that is used. `clear`: the first day within the limit."""
+
+    section: Ratio
+    abandoned: int
+    compared: int
+    used: float
+    clear: date
+
+    @property
+    def is_above(self) -> bool:
+        return self.used > 1
+
+
+def standings(
+    campaign: Campaign, controller: Controller, law: Law, at: Instant, today: date
+) -> Iterator[Standing]:
+    """Yield the standing under each section that binds the campaign's calls to numbers of the country."""
+    facts = Facts(
+        at=at,
+        today=today,
+        number=Number(kind="unknown", region=law.country),
+        controller=controller,
+        campaign=campaign,
+        call_type=campaign.call_type,
+        caller_id=CallerId(number="", form="invalid"),
+    )
+    for section in exemptions.lift(facts, law.binding(facts)).ratios:
+        abandoned, compared = pacing.totals(section, campaign.counts, today)
+        clear = pacing.first_day_within(section, campaign.counts, today)
+        yield Standing(section, abandoned, compared, pacing.used(section, campaign.counts, today), clear)

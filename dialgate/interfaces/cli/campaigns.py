@@ -1,0 +1,72 @@
+"""`dialgate campaign`: pauses of campaigns that abandoned too many calls."""
+
+from typing import Annotated
+
+import typer
+
+from dialgate.interfaces.cli.ledger_access import write
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, reporting
+from dialgate.interfaces.cli.request_options import options_of
+from dialgate.ledger.campaigns import CampaignInfo, PauseLiftRequest
+from dialgate.runtime.terminal import show_json, show_table
+
+app = typer.Typer()
+campaign_app = typer.Typer(no_args_is_help=True, help="Show campaigns that abandon calls, and lift a pause.")
+app.add_typer(campaign_app, name="campaign")
+
+
+@campaign_app.command("list")
+def campaign_list(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show how much of each limit on abandoned calls the campaigns have used, and which campaigns are paused.
+
+    dialgate campaign list
+    """
+    with reporting(as_json=as_json):
+        campaigns = write(config, lambda registrar, client: registrar.campaigns.standings(client))
+    if as_json:
+        show_json(campaigns)
+    else:
+        _show(campaigns)
+
+
+@campaign_app.command("lift")
+@options_of(PauseLiftRequest, fixed={"controller": "", "channel": "cli"})
+def campaign_lift(
+    ask: PauseLiftRequest,
+    *,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the campaign.", show_default=False)],
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Lift the pause of a campaign. Calls made until now no longer count. Ground and actor are recorded.
+
+    A gate that runs on this node applies it before the command ends; other nodes follow within a second.
+
+    dialgate campaign lift acme-fibre --ground "dialler set to one line for each agent" --actor dpo
+    """
+    receipt = write(config, lambda registrar, client: registrar.campaigns.lift_pause(client, id_, ask))
+    if as_json:
+        show_json(receipt)
+    else:
+        _show([receipt.campaign])
+        typer.echo(f"lifted; in force: {receipt.in_force}")
+
+
+def _show(campaigns: list[CampaignInfo]) -> None:
+    rows = [
+        (
+            campaign.id,
+            f"{limit.country} {limit.days}",
+            f"{limit.abandoned:,} to {limit.compared:,}",
+            f"{limit.above} to {limit.out_of}",
+            f"paused until {limit.not_before}" if limit.not_before else f"{limit.used:.0%} used",
+            f"{campaign.lifted_at} by {campaign.lifted_by}: {campaign.ground}" if campaign.lifted_at else "",
+        )
+        for campaign in campaigns
+        for limit in campaign.limits
+    ]
+    show_table(
+        "Abandoned calls",
+        ("campaign", "law, period", "abandoned to answered", "limit", "", "last lifted"),
+        rows,
+    )

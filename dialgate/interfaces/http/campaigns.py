@@ -1,0 +1,99 @@
+"""The endpoints of campaigns: their limits on abandoned calls, and lifting a pause."""
+
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from dialgate.app import App
+from dialgate.config.clients import Client
+from dialgate.interfaces.http import body
+from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, Group, Parameter
+from dialgate.interfaces.http.errors import decode
+from dialgate.ledger.campaigns import CampaignInfo, PauseLiftRequest, PauseReceipt
+
+_encode: Final = msgspec.json.Encoder().encode
+_lift: Final = msgspec.json.Decoder(PauseLiftRequest)
+_GROUP: Final = Group("Campaigns", "Watch the share of abandoned calls, and lift the pause of a campaign.")
+_LIMIT: Final = {
+    "country": "IT",
+    "source": "Garante, provv. 83 of 2014-02-20",
+    "severity": "statute",
+    "days": "30d",
+    "above": 3,
+    "out_of": 100,
+    "abandoned": 31,
+    "compared": 1000,
+    "used": 1.033,
+    "not_before": "2026-12-23T23:00:00.000Z",
+}
+_CAMPAIGN: Final = {"id": "acme-fibre", "controller": "acme", "paused": True, "limits": [_LIMIT]}
+_LIFTED: Final = {
+    "lifted_at": "2026-11-24T09:00:00.000Z",
+    "lifted_by": "dpo",
+    "ground": "dialler set to one line for each agent",
+    "proof": "",
+}
+
+
+class CampaignList(Struct, frozen=True):
+    campaigns: list[CampaignInfo]
+
+
+async def campaigns(_: web.Request, app: App, client: Client) -> web.StreamResponse:
+    return body.reply(_encode(CampaignList(await app.registrar.campaigns.standings(client))))
+
+
+async def lift_pause(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    ask = decode(_lift, await body.whole(request, app.config.settings.limits))
+    receipt = await app.registrar.campaigns.lift_pause(client, request.match_info["id"], ask)
+    return body.reply(_encode(receipt), 201)
+
+
+CAMPAIGN_ENDPOINTS: Final = (
+    Endpoint(
+        method="GET",
+        path="/v1/campaigns",
+        name="listCampaigns",
+        group=_GROUP,
+        about="Return the client's campaigns with the used part of each limit on abandoned calls. `paused` campaigns are denied.",
+        serve=campaigns,
+        scope="watch",
+        answer=CampaignList,
+        answer_example={"campaigns": [{**_CAMPAIGN, **dict.fromkeys(_LIFTED, "")}]},
+        errors=("store.unavailable",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/campaigns/{id}/lift",
+        name="liftPause",
+        group=_GROUP,
+        about=(
+            "Lift the pause of a campaign that abandoned too many calls. Calls made until now no longer count. The ground and the actor"
+            " are recorded. It applies on this node before the response is sent; `in_force` says when on other nodes."
+        ),
+        serve=lift_pause,
+        scope="subjects",
+        parameters=(
+            Parameter(
+                name="id", about="Id of the campaign.", example="acme-fibre", required=True, place="path"
+            ),
+        ),
+        ask=PauseLiftRequest,
+        ask_example={"ground": _LIFTED["ground"], "actor": "dpo"},
+        answer=PauseReceipt,
+        answer_example={
+            "campaign": {**_CAMPAIGN, **_LIFTED, "paused": False, "limits": []},
+            "in_force": "now",
+        },
+        status=201,
+        errors=(
+            *JSON_ERRORS,
+            "campaign.unknown",
+            "campaign.not_paused",
+            "store.unavailable",
+            "gate.unavailable",
+        ),
+    ),
+)

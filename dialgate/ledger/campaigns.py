@@ -1,0 +1,153 @@
+"""The standing of campaigns under the limits on abandoned calls, and the lifting of a pause by an officer."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import structlog
+from msgspec import Meta, Struct
+
+from dialgate.config.clients import Client
+from dialgate.config.controllers import Line
+from dialgate.core import local_time
+from dialgate.core.campaign_standing import Standing, standings
+from dialgate.core.law import Law
+from dialgate.core.model import HOUR, Campaign, Instant, Severity
+from dialgate.core.refusal import Refused
+from dialgate.core.text_formats import OptionalTimestamp
+from dialgate.gate.counted_campaigns import CountedCampaigns
+from dialgate.ledger.access import LedgerAccess
+from dialgate.ledger.activation import Activation
+from dialgate.ledger.schemas import Request
+from dialgate.store import PauseLift
+
+_log = structlog.get_logger(__name__)
+
+
+class PauseLiftRequest(Request, frozen=True, kw_only=True):
+    """The ground on which an officer lets a paused campaign call again."""
+
+    ground: Annotated[
+        str,
+        Meta(min_length=1, max_length=1024, description="Why the campaign may call again: what was changed."),
+    ]
+
+
+class CampaignLimit(Struct, frozen=True, kw_only=True):
+    """A limit on a campaign's abandoned calls: at most `above` to every `out_of` calls.
+
+    `compared`: the calls with which `abandoned` ones are compared. `used`: the part of the limit that is used. `not_before`: the end of
+    the pause if no further result is reported; empty if the campaign is within the limit.
+    """
+
+    country: str
+    source: str
+    severity: Severity
+    days: str
+    above: int
+    out_of: int
+    abandoned: int
+    compared: int
+    used: float
+    not_before: OptionalTimestamp = ""
+
+
+class CampaignInfo(Struct, frozen=True, kw_only=True):
+    """A campaign with the limits of its controller's country, and those of other countries that pause it.
+
+    `lifted_at`, `lifted_by`, `ground`, `proof`: the newest lifted pause. Calls before it do not count.
+    """
+
+    id: str
+    controller: str
+    paused: bool
+    limits: tuple[CampaignLimit, ...]
+    lifted_at: OptionalTimestamp = ""
+    lifted_by: str = ""
+    ground: str = ""
+    proof: str = ""
+
+
+class PauseReceipt(Struct, frozen=True, kw_only=True):
+    """The acknowledgement of a lifted pause. `in_force` says where and from when it applies."""
+
+    campaign: CampaignInfo
+    in_force: str
+
+
+class Campaigns:
+    """The operations on campaigns and their pauses."""
+
+    def __init__(self, access: LedgerAccess, activation: Activation) -> None:
+        self._access, self._activation = access, activation
+
+    async def standings(self, client: Client) -> list[CampaignInfo]:
+        """Return the standing of each of the client's campaigns. Raises `StoreUnavailable`."""
+        now, counted = self._access.clock(), await self._counted()
+        lines = self._access.config.lines
+        return [self._info(lines[name], counted, now) for name in self._access.config.campaigns_of(client)]
+
+    async def lift_pause(self, client: Client, campaign: str, ask: PauseLiftRequest) -> PauseReceipt:
+        """Let a paused campaign call again. Calls made until now no longer count. Raises `Refused`, `Unavailable`."""
+        line, now = self._access.line(client, campaign), self._access.clock()
+        counted = await self._counted()
+        if not self._info(line, counted, now).paused:
+            text = "This campaign is not paused for abandoned calls, so there is nothing to lift."
+            raise Refused("campaign.not_paused", text, "campaign", 409)
+        hour = counted.stored.hours(campaign, now).get(now // HOUR)
+        lift = PauseLift(
+            campaign=campaign,
+            at=now,
+            ground=ask.ground,
+            actor=ask.actor or client.name,
+            proof=ask.proof,
+            answered=hour.answered if hour else 0,
+            abandoned=hour.abandoned if hour else 0,
+        )
+        await self._access.store.lift_pause(lift)
+        _log.warning("a pause of a campaign was lifted", campaign=campaign, actor=lift.actor)
+        in_force = await self._activation.put_in_force()
+        return PauseReceipt(campaign=self._info(line, await self._counted(), now), in_force=in_force)
+
+    async def _counted(self) -> CountedCampaigns:
+        counted = CountedCampaigns(self._access.config)
+        await counted.stored.read(self._access.store)
+        counted.update(self._access.clock())
+        return counted
+
+    def _info(self, line: Line, counted: CountedCampaigns, now: Instant) -> CampaignInfo:
+        campaign = counted.campaigns.get(line.campaign.id, line.campaign)
+        limits = tuple(self._limits(line, campaign, now))
+        lift = counted.stored.lifts.get(campaign.id)
+        return CampaignInfo(
+            id=campaign.id,
+            controller=line.controller.id,
+            paused=any(limit.not_before for limit in limits),
+            limits=limits,
+            lifted_at=local_time.rfc3339(lift.at) if lift else "",
+            lifted_by=lift.actor if lift else "",
+            ground=lift.ground if lift else "",
+            proof=lift.proof if lift else "",
+        )
+
+    def _limits(self, line: Line, campaign: Campaign, now: Instant) -> Iterator[CampaignLimit]:
+        for law in self._access.config.laws.values():
+            today = local_time.day_in(law.zone, now)
+            for found in standings(campaign, line.controller, law, now, today):
+                if law.country == line.home or found.is_above:
+                    yield _limit(law, found)
+
+
+def _limit(law: Law, found: Standing) -> CampaignLimit:
+    section = found.section
+    return CampaignLimit(
+        country=law.country,
+        source=section.source,
+        severity=section.severity,
+        days=section.per,
+        above=section.above,
+        out_of=section.out_of,
+        abandoned=found.abandoned,
+        compared=found.compared,
+        used=round(found.used, 3),
+        not_before=local_time.rfc3339(local_time.midnight(law.zone, found.clear)) if found.is_above else "",
+    )
