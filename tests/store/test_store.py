@@ -916,17 +916,15 @@ async def test_a_store_of_format_2_is_migrated_with_the_reach_of_its_rows(tmp_pa
 
 async def test_a_store_of_format_3_is_migrated_with_the_counts_of_its_results(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    results: tuple[Result, ...] = ("pending", "busy", "answered", "opt_out", "wrong_number", "abandoned")
+    results = ("pending", "busy", "answered", "opt_out", "wrong_number", "abandoned")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         for script in MIGRATIONS[:3]:
             db.executescript(script)
         db.execute(f"PRAGMA application_id={sqlite_tables.APPLICATION}")
         db.execute("PRAGMA user_version=3")
         db.execute("PRAGMA journal_mode=WAL")
-        counted = [
-            structs.replace(attempt(f"log-{seq}", HOUR), result=result) for seq, result in enumerate(results)
-        ]
-        sqlite_tables.count_attempts(db, [(ANNA, ended) for ended in counted])
+        row = "INSERT INTO attempt VALUES (?, ?, ?, 'spring', '', ?, 6)"
+        db.executemany(row, [(f"log-{seq}", ANNA, HOUR, result) for seq, result in enumerate(results)])
     store = SqliteStore.open(path)
     counts, newest = await store.counts()
     assert hours(counts) == {(1, "spring"): (3, 1)}
