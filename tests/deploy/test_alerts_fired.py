@@ -174,6 +174,7 @@ async def test_replicas_unasked_after_one_was_added_to_the_store(tmp_path: Path)
 async def test_retention_postponed_if_holds_are_unreadable(watch: Watch) -> None:
     holds = watch.made.app.config.data / "holds.json"
     holds.write_text("{")
+    watch.scrapes.minutes = 4
     await watch.pass_(48 * 60, every=60)
     await watch.pass_(124, every=4)
     watch.expect("DialgateRetentionPostponed")
@@ -205,6 +206,7 @@ async def test_certificate_ending_before_expiry(watch: Watch) -> None:
     certificates.show(certificates.load(secured), watch.made.app.metrics)
     await watch.pass_(8, every=4)
     watch.expect()
+    watch.scrapes.minutes = 4
     await watch.pass_(26 * 60, every=30)
     await watch.pass_(64, every=4)
     watch.expect("DialgateCertificateEnding")
