@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, reset_tzpath
 
 import holidays
 
@@ -18,6 +18,10 @@ _DAYS_AHEAD = 16
 DAYS_BACK = 2 * _DAYS_AHEAD
 # Records name the library, whichever package it comes from.
 _PACKAGES = {"tzdata": "tzdata", "holidays": "holidays", "phonenumbers": "phonenumberslite"}
+
+# By default the system's time zones take precedence. They may be older than the package, whose version is recorded.
+reset_tzpath(to=())
+ZoneInfo.clear_cache()
 
 
 @cache
