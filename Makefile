@@ -165,7 +165,7 @@ sbom: .venv/developing
 	$(BIN)/pip install -qq uv
 	$(BIN)/uv tool run -q --from cyclonedx-bom cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.json requirements/all.txt
 
-# Updates all locked versions, and the time zones of telephone numbers. Run it after a change of dependencies, or to upgrade them;
+# Updates all locked versions, and the table of telephone areas. Run it after a change of dependencies, or to upgrade them;
 # then read the diff and run the tests.
 LOCK := uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
 lock: | .venv/bin/pip
@@ -175,7 +175,7 @@ lock: | .venv/bin/pip
 	$(BIN)/$(LOCK) --group build -o requirements/build.txt
 	$(BIN)/$(LOCK) --group generators --no-deps -o requirements/generators.txt
 	$(MAKE) .venv/developing
-	$(BIN)/python -m tests.packaging.phone_zones
+	$(BIN)/python -m tests.packaging.phone_areas
 
 # A demonstration with invented numbers. No calls are placed.
 demo: .venv/installed

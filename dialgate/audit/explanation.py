@@ -75,7 +75,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
     `words`: the sentences that explain the decision to the called person. `missing`: the gates that could not be
     asked for the outcome of the call, each with the reason. `missing` is empty in a list of decisions, because the
-    list has its own.
+    list has its own. `zones` and `places`: the time zones and the subdivisions in which the called person may have been.
     """
 
     decision_id: str
@@ -100,6 +100,8 @@ class Account(Struct, frozen=True, kw_only=True):
     snapshot: str
     words: list[str]
     missing: Mapping[str, str] = {}
+    zones: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
 
 
 def account(found: FoundDecision, language: Language, names: Mapping[str, str]) -> Account:
@@ -137,6 +139,8 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
             sentence[:-1] if sentence.endswith("..") else sentence
             for sentence in _Narrator(found, text, names).sentences()
         ],
+        zones=tuple(place.zone for place in facts.places),
+        places=facts.number.places,
     )
 
 

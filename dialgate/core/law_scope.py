@@ -48,9 +48,9 @@ class Scope(NamedTuple):
 
     def may_be_in(self, place: str) -> bool:
         """Return whether the called person may be in a region or subdivision."""
-        if not self.region or place == self.region or place in self.places:
+        if not self.region or place == self.region:
             return True
-        return not self.places and place.startswith(f"{self.region}-")
+        return any(place == known or place.startswith(f"{known}-") for known in self.places or (self.region,))
 
     def possible_kinds(self) -> frozenset[Kind]:
         if self.kind == "unknown":

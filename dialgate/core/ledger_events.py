@@ -67,6 +67,7 @@ class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
     form: ConsentForm | Literal[""] = ""
     states: tuple[Stated, ...] = ()
     renewed_at: Instant = 0
+    place: str = ""
 
 
 class ConsentConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_confirmed"):
@@ -102,6 +103,7 @@ class ContractMade(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
     goods: tuple[str, ...] = ()
     marketing: bool = False
     last_purchase: date | None = None
+    place: str = ""
 
 
 class ContractEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="contract_ended"):
@@ -119,6 +121,7 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     own_interface: bool = False
     begins: Instant = 0
     appointment: bool = False
+    place: str = ""
 
 
 class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):
@@ -272,6 +275,7 @@ def _consent(event: ConsentGiven, withdrawn_at: Instant) -> Consent:
         form=event.form,
         states=event.states,
         renewed_at=event.renewed_at,
+        place=event.place,
     )
 
 

@@ -100,7 +100,7 @@ class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The properties of the called number, without its digits.
 
     `problem` says why the number is invalid, or that the law of its region is a draft. `places`: the subdivisions of `region`
-    that the person may be in, such as `US-FL`; empty if they are not known.
+    that the person may be in, such as `US-FL`; empty if they are not known. A region among them stands for all its subdivisions.
     """
 
     kind: Kind
@@ -204,12 +204,17 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The entry of a number on a call list. `stated`: the number's own row says `directory`, not only the list as a whole."""
+    """The entry of a number on a call list.
+
+    `stated`: the number's own row says `directory`, not only the list as a whole. `place`: the subdivision in which the person
+    lives, as the row declares it.
+    """
 
     list: str
     basis: Basis
     origin: Origin
     stated: bool = False
+    place: str = ""
 
 
 BarredDay: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
@@ -273,7 +278,7 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Empty `goods`: all goods of the controller. `proved`: reference and hash of an artefact are recorded. `origin`: its
     collector and cessions; None if the controller collected it. `profiling`, `third_party`: it covers these too.
     `double_opt_in`: it has no effect before it is confirmed. `form`: how it was given. `states`: what its text states.
-    `renewed_at`: the last express renewal.
+    `renewed_at`: the last express renewal. `place`: the subdivision of the declared address, such as `US-FL`.
     """
 
     id: str
@@ -293,6 +298,7 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     form: ConsentForm | Literal[""] = ""
     states: tuple[Stated, ...] = ()
     renewed_at: Instant = 0
+    place: str = ""
 
 
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -300,7 +306,7 @@ class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `marketing`: it includes a consent to commercial calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51
     c. 8-bis b). `proved`: its entry names a proof. `entered_at`: when it was first recorded, perhaps long before it
-    starts; 0 in old records. `last_purchase`: the day of the last purchase under it, if known.
+    starts; 0 in old records. `last_purchase`: the day of the last purchase under it, if known. `place`: as in `Consent`.
     """
 
     id: str
@@ -312,6 +318,7 @@ class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
     proved: bool = False
     entered_at: Instant = 0
     last_purchase: date | None = None
+    place: str = ""
 
 
 class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -319,7 +326,7 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `own_interface`: it was made directly to this controller through its web site or app (Codice del consumo art. 51 c. 8-bis
     a). `proved`: its entry names a proof. `begins`: it is valid only from this instant on. `appointment`: the person agreed
-    to be called between `begins` and `expires_at`.
+    to be called between `begins` and `expires_at`. `place`: as in `Consent`.
     """
 
     id: str
@@ -330,6 +337,7 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     proved: bool = False
     begins: Instant = 0
     appointment: bool = False
+    place: str = ""
 
 
 class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -26,7 +26,7 @@ from phonenumbers import (
 )
 from phonenumbers.phonemetadata import REGION_CODE_FOR_NON_GEO_ENTITY, PhoneNumberDesc
 
-from dialgate.core import phone_zones
+from dialgate.core import phone_areas
 from dialgate.core.model import CallerId, Kind
 from dialgate.core.number_format import FOREIGN_MATTER, NO_COUNTRY_CODE, STRAY_SEPARATOR, TWO_READINGS
 
@@ -39,13 +39,15 @@ class Parsed(Struct, frozen=True):
     """A parsed telephone number.
 
     `region` is an ISO 3166 code, or "" for a number without a country. `zones` are the sorted IANA names of all time zones
-    that the called person may be in. For a short or emergency number `e164` holds the plain digits.
+    that the called person may be in. `places` are the subdivisions that the number's area serves, such as `US-FL`, if they are
+    known. For a short or emergency number `e164` holds the plain digits.
     """
 
     e164: str
     kind: Kind
     region: str
     zones: tuple[str, ...]
+    places: tuple[str, ...] = ()
 
 
 COUNTRIES = phonenumbers.SUPPORTED_REGIONS  # ISO 3166 codes
@@ -66,12 +68,17 @@ _KINDS: dict[int, Kind] = {
 # San Marino's landlines can be dialled with Italy's country code or with their own. `phonenumbers` classifies them as
 # Italian, but the Registro Pubblico delle Opposizioni does not: L. 5/2018 and DPR 26/2022 are about national numbers.
 _SAN_MARINO = "+390549"
-# The map of `phonenumbers`, which `phonenumberslite` lacks. A number has the zones of the longest matching prefix.
-_ZONES_OF_PREFIX = {
-    prefix: tuple(sorted(zones.split()))
-    for zones, prefixes in phone_zones.PREFIXES.items()
-    for prefix in prefixes.split()
-}
+
+
+def _by_key(table: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return a table of `phone_areas` the other way round: the values of each prefix or subdivision."""
+    return {key: tuple(values.split()) for values, keys in table.items() for key in keys.split()}
+
+
+# A number has the zones and subdivisions of the longest matching prefix.
+_ZONES_OF_PREFIX = _by_key(phone_areas.ZONES)
+_PLACES_OF_PREFIX = _by_key(phone_areas.PLACES)
+ZONES_OF_PLACES = _by_key(phone_areas.ZONES_OF_PLACES)  # of subdivisions, and of regions that are territories
 _LONGEST_PREFIX = max(map(len, _ZONES_OF_PREFIX))
 _SAN_MARINO_ZONES = _ZONES_OF_PREFIX["378"]
 
@@ -189,13 +196,14 @@ def _exactly(e164: str) -> Parsed | None:
     region = phonenumbers.region_code_for_number(number) or ""
     if region == REGION_CODE_FOR_NON_GEO_ENTITY:
         region = ""
-    place = e164[1:] if is_number_type_geographical(number_type, country_code) else str(country_code)
-    return Parsed(e164, kind, region, _zones(place))
+    local = e164[1:] if is_number_type_geographical(number_type, country_code) else str(country_code)
+    prefix = _area(local)
+    return Parsed(e164, kind, region, _ZONES_OF_PREFIX.get(prefix, ()), _PLACES_OF_PREFIX.get(prefix, ()))
 
 
-def _zones(digits: str) -> tuple[str, ...]:
+def _area(digits: str) -> str:
     prefixes = (digits[:length] for length in range(_LONGEST_PREFIX, 0, -1))
-    return next((_ZONES_OF_PREFIX[prefix] for prefix in prefixes if prefix in _ZONES_OF_PREFIX), ())
+    return next((prefix for prefix in prefixes if prefix in _ZONES_OF_PREFIX), "")
 
 
 def _in_country(digits: str, home: str) -> Parsed | None:

@@ -53,7 +53,10 @@ class RuleOutcome(Struct, frozen=True):
 
 
 class Simulation(Struct, frozen=True, kw_only=True):
-    """The decision for a hypothetical call, with every rule's outcome. Nothing is reserved or recorded."""
+    """The decision for a hypothetical call, with every rule's outcome. Nothing is reserved or recorded.
+
+    `zones` and `places`: the time zones and the subdivisions in which the called person may be, as far as they are known.
+    """
 
     decision: Literal["allow", "deny"]
     at: Timestamp
@@ -65,6 +68,8 @@ class Simulation(Struct, frozen=True, kw_only=True):
     valid_until: OptionalTimestamp
     not_before: OptionalTimestamp
     reason_class: ReasonClass | Literal[""] = ""
+    zones: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
 
 
 def unavailable(text: str) -> Answer:
@@ -143,6 +148,8 @@ def make_simulation(decision: Decision, facts: Facts, to: str, from_: str, secon
         valid_until=_valid_until(decision, facts.at + int(seconds * SECOND)),
         not_before=when(decision.not_before),
         reason_class=_class(decision, facts),
+        zones=tuple(place.zone for place in facts.places),
+        places=facts.number.places,
     )
 
 

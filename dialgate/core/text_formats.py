@@ -1,4 +1,4 @@
-"""Types of text fields in responses: instants and codes. They are plain strings, and the API description shows their format or values."""
+"""Types of text fields: instants and codes. They are plain strings, and the API description shows their format or values."""
 
 from typing import Annotated, TypeAlias, get_args
 
@@ -18,3 +18,10 @@ DayOrTimestamp: TypeAlias = Annotated[str, Meta(extra_json_schema={"anyOf": [_DA
 ReasonCode: TypeAlias = Annotated[str, Meta(extra_json_schema=_REASON)]
 OptionalReasonCode: TypeAlias = Annotated[str, Meta(extra_json_schema={"anyOf": [_REASON, _NONE]})]
 SeverityText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": [*get_args(Severity)]})]
+PlaceCode: TypeAlias = Annotated[
+    str,
+    Meta(
+        max_length=128,
+        description="Where the person lives: the ISO 3166-2 code of a state or province, such as US-FL. Its law binds the calls.",
+    ),
+]

@@ -213,7 +213,7 @@ class Batch:
             snapshot=gatherer.snapshot.version if gatherer.snapshot else "",
             node=config.settings.node,
         )
-        ends = min(lasts_until(facts, law, decision), gatherer.same_until(question, self.now))
+        ends = min(lasts_until(facts, law, decision), gatherer.same_until(facts, law))
         until = max(self.now + 1, ends)
         references = (question.line, question.number, question.zones, caller_id, known, file_facts)
         digest = blake2b(_encode(grounds), digest_size=16).digest()

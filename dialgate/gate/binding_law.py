@@ -22,11 +22,11 @@ class BindingLaws:
         """
         return self._countries.get(region, home)
 
-    def number(self, kind: Kind, region: str) -> Number:
-        return _number(kind, region, is_draft=region in self._drafts)
+    def number(self, kind: Kind, region: str, places: tuple[str, ...]) -> Number:
+        return _number(kind, region, places, is_draft=region in self._drafts)
 
 
 @cache
-def _number(kind: Kind, region: str, *, is_draft: bool) -> Number:
+def _number(kind: Kind, region: str, places: tuple[str, ...], *, is_draft: bool) -> Number:
     problem = f"the law of {region} on file is a draft, which the configuration does not accept"
-    return Number(kind=kind, region=region, problem=problem if is_draft else "")
+    return Number(kind=kind, region=region, problem=problem if is_draft else "", places=places)

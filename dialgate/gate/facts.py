@@ -16,6 +16,7 @@ from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import local_time, phone
 from dialgate.core.law import Law
+from dialgate.core.location import Addresses, locate
 from dialgate.core.model import (
     EPOCH,
     STRICTNESS,
@@ -227,7 +228,7 @@ class Gatherer:
             line=line,
             e164=number.e164,
             spoken=number.e164 if number.e164 == call.to else f"{number.e164} {_printable(call.to)}",
-            number=self._laws.number(number.kind, number.region),
+            number=self._laws.number(number.kind, number.region, number.places),
             zones=number.zones,
             country=self._laws.country_of(number.region, line.home),
             call_type=_stricter(call.call_type, line.campaign.call_type),
@@ -279,25 +280,28 @@ class Gatherer:
         self, question: Question, caller_id: CallerId, known: Known, file_facts: FileFacts, at: Instant
     ) -> Facts:
         law = self.config.laws[question.country]
-        line = question.line
+        line, number, zones = question.line, question.number, question.zones
+        addresses = Addresses.of(file_facts.listings, known)
+        if addresses.places:
+            number, zones = locate(number, zones, addresses, law)
         return Facts(
             at=at,
             today=self.today(law, at),
-            number=question.number,
+            number=number,
             controller=line.controller,
             campaign=line.campaign,
             call_type=question.call_type,
             caller_id=caller_id,
             known=known,
-            places=tuple(self._day(zone, law, at).place for zone in question.zones),
+            places=tuple(self._day(zone, law, at).place for zone in zones),
             listings=file_facts.listings,
             registries=file_facts.registries,
         )
 
-    def same_until(self, question: Question, at: Instant) -> Instant:
-        """Return the next instant at which the calendar changes the facts of this question."""
-        law = self.config.laws[question.country]
-        return min(self._day(zone, law, at).end for zone in (law.zone, *question.zones))
+    def same_until(self, facts: Facts, law: Law) -> Instant:
+        """Return the next instant at which the calendar changes these facts."""
+        zones = (law.zone, *[place.zone for place in facts.places])
+        return min(self._day(zone, law, facts.at).end for zone in zones)
 
     def today(self, law: Law, at: Instant) -> date:
         return self._day(law.zone, law, at).date
@@ -381,9 +385,10 @@ def _open_list(record: CallList, folder: Path) -> _Loaded | str:
         return str(error)
     if not is_intact:
         return f"{path.name} was modified after it was loaded; load the list again"
-    stated_flags = record.stated or (False,) * len(record.bases)
+    tags = len(record.bases)
+    rows = zip(record.bases, record.stated or (False,) * tags, record.places or ("",) * tags, strict=True)
     listings = tuple(
-        Listing(list=record.id, basis=basis, origin=record.origin, stated=stated)
-        for basis, stated in zip(record.bases, stated_flags, strict=True)
+        Listing(list=record.id, basis=basis, origin=record.origin, stated=stated, place=place)
+        for basis, stated, place in rows
     )
     return _Loaded(record, numbers, listings)

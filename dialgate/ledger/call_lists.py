@@ -116,6 +116,7 @@ class CallLists:
             campaigns=ask.campaigns,
             bases=tally.bases,
             stated=tally.stated,
+            places=tally.places,
             origin=Origin(
                 collected_by=ask.collected_by,
                 collected_on=ask.collected_on,

@@ -11,6 +11,7 @@ from dialgate.core.ledger_events import (
     ContractMade,
     Event,
 )
+from dialgate.core.location import problem_of
 from dialgate.core.model import Instant
 from dialgate.ledger.schemas import (
     CallRequestRequest,
@@ -36,6 +37,7 @@ class Misstated(ValueError):
 
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
     """Return the event of a request. `sectors`: those that the country defines, or empty. Raises `Misstated`."""
+    _check_place(ask)
     match ask:
         case ConsentRequest():
             fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}
@@ -62,7 +64,17 @@ def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Even
                 own_interface=ask.own_interface,
                 begins=instant(ask.begins, "begins") if ask.begins else 0,
                 appointment=ask.appointment,
+                place=ask.place,
             )
+
+
+def _check_place(ask: LedgerRequest) -> None:
+    match ask:
+        case ConsentRequest(place=place) | ContractRequest(place=place) | CallRequestRequest(place=place):
+            if place and (problem := problem_of(place)):
+                raise Misstated(problem[0].upper() + problem[1:] + ".", "place")
+        case _:
+            pass
 
 
 def past(at: datetime | None, now: Instant, field: str) -> Instant:

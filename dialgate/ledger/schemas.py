@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct, field
 
 from dialgate.core.model import Basis, CallType, ConsentForm, Origin, Phrase, Purpose, Stated, Transfers
-from dialgate.core.text_formats import OptionalReasonCode, OptionalTimestamp, Timestamp
+from dialgate.core.text_formats import OptionalReasonCode, OptionalTimestamp, PlaceCode, Timestamp
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import Layout
 
@@ -158,6 +158,7 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
         ),
     ] = ()
     renewed_at: Annotated[When | None, about("When the person last renewed the consent expressly.")] = None
+    place: PlaceCode = ""
 
 
 class ConfirmationRequest(Request, frozen=True, kw_only=True):
@@ -189,6 +190,7 @@ class ContractRequest(Request, frozen=True, kw_only=True):
     last_purchase: Annotated[
         date | None, about("The day of the last purchase under it. Default: unknown.")
     ] = None
+    place: PlaceCode = ""
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):
@@ -216,6 +218,7 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
     appointment: Annotated[
         bool, about("The person agreed to be called between `begins` and `expires_at`, at any hour.")
     ] = False
+    place: PlaceCode = ""
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):
@@ -253,7 +256,7 @@ class ListRequest(Request, frozen=True, kw_only=True):
     basis: Annotated[
         Basis,
         about(
-            "The legal basis of the rows. A column `basis` may set it for a row. A mobile number from the directory must have `directory` in this column."
+            "The legal basis of the rows. A column `basis` may set it for a row, a column `place` the state or province of the person, such as US-FL. A mobile number from the directory must have `directory` in this column."
         ),
     ]
     collected_by: Annotated[Phrase, about("Who collected the numbers.")]
@@ -330,7 +333,7 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
 
     `proved`: an artefact and its hash are recorded. Instants are empty if the event has not happened. `last_used_at`: the last
     allowed call that relied on the consent. `reason`: why a call that relies on it would be denied now. `refused_for`: those
-    campaigns in its scope that are denied for another reason, although the consent is valid.
+    campaigns in its scope that are denied for another reason, although the consent is valid. `place`: the declared address's subdivision.
     """
 
     id: str
@@ -352,6 +355,7 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
     last_used_at: OptionalTimestamp
     reason: OptionalReasonCode = ""
     refused_for: tuple[str, ...] = ()
+    place: str = ""
 
 
 class ListInfo(Struct, frozen=True, kw_only=True):
@@ -390,10 +394,5 @@ class ListReport(Struct, frozen=True, kw_only=True):
 
 
 LedgerRequest: TypeAlias = (
-    ConsentRequest
-    | ConfirmationRequest
-    | WithdrawalRequest
-    | ContractRequest
-    | ContractEndRequest
-    | CallRequestRequest
-)
+    ConsentRequest | ConfirmationRequest | WithdrawalRequest | ContractRequest | ContractEndRequest | CallRequestRequest
+)  # fmt: skip

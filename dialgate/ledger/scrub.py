@@ -130,12 +130,12 @@ class Judge:
         default = self._default(question)
         if known == Known(seq=known.seq):
             return default.verdict
-        facts, law = structs.replace(default.facts, known=known), self._config.laws[question.country]
+        law = self._config.laws[question.country]
         # Most recorded numbers only have attempts. These are rarely equal, so a cache would not help.
-        only_called = known == Known(seq=known.seq, attempts=known.attempts)
-        if only_called and attempts_forbid_nothing(facts, law):
-            return default.verdict
-        return _verdict_of(decide(facts, law))
+        if known == Known(seq=known.seq, attempts=known.attempts):
+            facts = structs.replace(default.facts, known=known)
+            return default.verdict if attempts_forbid_nothing(facts, law) else _verdict_of(decide(facts, law))
+        return _verdict_of(decide(self._facts(question, known), law))
 
     def _default(self, question: Question) -> _CachedVerdict:
         """Return the verdict for a number with no ledger entries and no attempts."""
@@ -145,11 +145,15 @@ class Judge:
         if judged is None:
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
-            shown = self._gatherer.presentation(question)
-            facts = self._gatherer.facts(question, shown.fact, _NOTHING, file_facts, self.at)
+            facts = self._facts(question, _NOTHING)
             verdict = _verdict_of(decide(facts, self._config.laws[question.country]))
             judged = self._judged[key] = _CachedVerdict(verdict, facts, (question.number, file_facts))
         return judged
+
+    def _facts(self, question: Question, known: Known) -> Facts:
+        gatherer = self._gatherer
+        shown, file_facts = gatherer.presentation(question), gatherer.files(question)
+        return gatherer.facts(question, shown.fact, known, file_facts, self.at)
 
 
 _NOTHING = Known()

@@ -113,5 +113,6 @@ def _standing(consent: Consent, used: Instant, state: ConsentState) -> ConsentSt
         last_used_at=local_time.rfc3339(used) if used else "",
         reason=state.reason,
         refused_for=state.refused_for,
+        place=consent.place,
         **instants,
     )

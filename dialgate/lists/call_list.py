@@ -1,7 +1,7 @@
 """The conversion of the rows of a file to the number set of a call list. Every row is counted.
 
 A row is a number or has several columns. `tabular` finds the column with the number. A column `basis` may state the legal basis
-of the row.
+of the row, a column `place` the subdivision in which the person lives.
 """
 
 import hashlib
@@ -13,15 +13,18 @@ from typing import get_args
 import numpy as np
 from msgspec import Struct
 
-from dialgate.core import phone
+from dialgate.core import location, phone
 from dialgate.core.model import Basis, Kind
 from dialgate.crypto import redaction
 from dialgate.lists import number_set, tabular
 
 BASES: tuple[Basis, ...] = get_args(Basis)
 _STATED = len(BASES)  # temporary tag of rows whose own `basis` is `directory`
+_TAGS = _STATED + 1  # temporary tags of each place
+_MOST_PLACES = 4_096  # a tag has 16 bits
 SHOWN_PROBLEMS = 100
 _BASIS_NAMES = frozenset({"basis", "base", "base_giuridica"})
+_PLACE_NAMES = frozenset({"place"})
 
 
 class RowProblem(Struct, frozen=True):
@@ -35,8 +38,8 @@ class Tally(Struct):
     """The row counts of a loaded call list.
 
     `problems` holds the first `SHOWN_PROBLEMS` of the `refused` rows. `bases` are the legal bases of accepted rows. `stated`
-    has a flag for each basis: True if the basis is `directory` and was in the rows themselves. `unstated` counts the accepted
-    numbers whose rows would have to state `directory` but do not.
+    has a flag for each basis: True if the basis is `directory` and was in the rows themselves. `places` has the declared place of
+    each basis, or "". `unstated` counts the accepted numbers whose rows would have to state `directory` but do not.
     """
 
     rows: int = 0
@@ -47,6 +50,7 @@ class Tally(Struct):
     bases: tuple[Basis, ...] = ()
     stated: tuple[bool, ...] = ()
     unstated: int = 0
+    places: tuple[str, ...] = ()
 
 
 class CallListUnreadable(tabular.Unreadable):
@@ -67,17 +71,19 @@ def build(
 ) -> Tally:
     """Write the number set to `path`, and return the counts. Raises `tabular.Unreadable`.
 
-    `basis` applies to rows without their own. Tags are indexes into the tally's `bases`; a list with one basis has no tags, which
-    makes it smaller and faster. Numbers of `stated_kinds` are directory entries only if their own row says so. `note` is
+    `basis` applies to rows without their own. Tags are indexes into the tally's `bases`; a list with one basis and place has no tags,
+    which makes it smaller and faster. Numbers of `stated_kinds` are directory entries only if their own row says so. `note` is
     called with each rejected row. If a number occurs twice, the first row counts.
     """
     tally = Tally()
     numbers: dict[int, int] = {}
-    at, basis_at = table.layout.number - 1, table.column(_BASIS_NAMES)
+    places: dict[str, int] = {}  # with their positions in the order of their first rows
+    at, basis_at, place_at = table.layout.number - 1, table.column(_BASIS_NAMES), table.column(_PLACE_NAMES)
     for line, cells in table.rows:
         tally.rows += 1
         try:
             number, tag, kind = _read(_cell(cells, at), _cell(cells, basis_at), basis, home)
+            place = _place(_cell(cells, place_at), places)
         except ValueError as error:
             tally.refused += 1
             problem = RowProblem(line, str(error))
@@ -89,14 +95,16 @@ def build(
             tally.duplicates += 1
             note(RowProblem(line, "is already on the list"))
         else:
-            numbers[number] = tag
+            numbers[number] = places.setdefault(place, len(places)) * _TAGS + tag
             tally.unstated += kind in stated_kinds and tag == BASES.index("directory")
     tally.accepted = len(numbers)
     if not numbers:
         raise CallListUnreadable(_why_empty(tally))
     tags = _write(path, numbers)
-    tally.bases = tuple("directory" if tag == _STATED else BASES[tag] for tag in tags)
-    tally.stated = tuple(tag == _STATED for tag in tags)
+    names = tuple(places)
+    tally.bases = tuple("directory" if tag % _TAGS == _STATED else BASES[tag % _TAGS] for tag in tags)
+    tally.stated = tuple(tag % _TAGS == _STATED for tag in tags)
+    tally.places = tuple(names[tag // _TAGS] for tag in tags)
     return tally
 
 
@@ -118,6 +126,16 @@ def _read(raw: str, own: str, basis: Basis, home: str) -> tuple[int, int, Kind]:
     number = _parse(raw, home)
     tag = _STATED if basis_name == "directory" and own.strip() else BASES.index(basis_name)
     return int(number.e164.removeprefix("+")), tag, number.kind
+
+
+def _place(own: str, earlier: Collection[str]) -> str:
+    """Return the place in a row. `earlier`: those in the rows before it. Raises `ValueError`."""
+    place = own.strip().upper()
+    if place and (problem := location.problem_of(place)):
+        raise ValueError(problem)
+    if place not in earlier and len(earlier) >= _MOST_PLACES:
+        raise ValueError(f"place: a list has at most {_MOST_PLACES:,} different ones")
+    return place
 
 
 def number_of(raw: str, home: str) -> str:

@@ -11,8 +11,8 @@ class CallList(Struct, frozen=True, kw_only=True):
     """A loaded call list.
 
     `file`: the name of the number-set file. The tag of a number in it is an index into `bases`. `stated`: for
-    each basis, whether the rows themselves said `directory`. It is empty if an earlier version loaded the
-    list.
+    each basis, whether the rows themselves said `directory`. `places`: for each basis, the declared place, or "". Both are empty if an
+    earlier version loaded the list.
     """
 
     id: str
@@ -27,6 +27,7 @@ class CallList(Struct, frozen=True, kw_only=True):
     actor: str
     retired_at: Instant = 0
     stated: tuple[bool, ...] = ()
+    places: tuple[str, ...] = ()
 
 
 class CallerIdProof(Struct, frozen=True, kw_only=True):

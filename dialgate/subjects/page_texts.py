@@ -141,6 +141,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "detail.states": ("indica", "states"),
     "detail.renewed_at": ("rinnovato il", "renewed on"),
     "detail.last_purchase": ("ultimo acquisto", "last purchase"),
+    "detail.place": ("stato o provincia", "state or province"),
     "detail.begins": ("valida dal", "valid from"),
     "detail.appointment": ("orario concordato", "at an agreed time"),
     "detail.own_interface": ("chiesta direttamente al titolare", "requested directly from the controller"),

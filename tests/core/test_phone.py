@@ -139,7 +139,8 @@ REFUSED = [
 def test_every_notation_is_read_as_the_number_that_is_dialled(
     raw: str, home: str, e164: str, kind: Kind, region: str, zones: tuple[str, ...]
 ) -> None:
-    assert parse(raw, home) == Parsed(e164, kind, region, zones)
+    parsed = parse(raw, home)
+    assert (parsed.e164, parsed.kind, parsed.region, parsed.zones) == (e164, kind, region, zones)
 
 
 @pytest.mark.parametrize(("raw", "home", "problem"), REFUSED)

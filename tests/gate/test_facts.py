@@ -190,7 +190,7 @@ def test_the_day_and_the_places_of_a_call_are_those_of_its_instant(gatherer: Gat
         places = (local_time.place("Europe/Rome", law.day_sets, at),)
         assert (facts.at, facts.today, facts.places) == (at, day, places)
         ends = places[0].instant(places[0].local(at)[0] + 1, 0)
-        assert gatherer.same_until(question, at) == ends
+        assert gatherer.same_until(facts, law) == ends
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,14 @@ def test_the_day_and_the_places_of_a_call_are_those_of_its_instant(gatherer: Gat
 def test_the_calendar_changes_at_the_first_midnight_of_the_law_and_of_the_number(
     sample: Gatherer, to: str, ends: int
 ) -> None:
-    question = ask(sample, to)
-    assert [sample.same_until(question, at) for at in (NOW, ends - 1)] == [ends, ends]
-    assert sample.same_until(question, ends) > ends
+    question, law = ask(sample, to), sample.config.laws["IT"]
+    shown = CallerId(number=CALLER, form="number")
+
+    def same_until(at: int) -> int:
+        return sample.same_until(sample.facts(question, shown, Known(), FileFacts((), ()), at), law)
+
+    assert [same_until(at) for at in (NOW, ends - 1)] == [ends, ends]
+    assert same_until(ends) > ends
 
 
 def test_a_day_is_computed_once(gatherer: Gatherer) -> None:

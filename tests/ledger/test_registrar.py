@@ -18,6 +18,7 @@ from dialgate.app import App
 from dialgate.config import loader
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import fold
+from dialgate.core.location import Addresses
 from dialgate.core.model import Origin, Transfer
 from dialgate.core.refusal import Refused
 from dialgate.gate.facts import _open_list
@@ -156,6 +157,9 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
     (WithdrawalRequest, {"number": CLEAR, "id": "c", "at": COMING}, "request.invalid", "at"),
     (ConfirmationRequest, {"number": CLEAR, "id": "c"}, "ledger.unknown", "id"),
     (ContractRequest, CONTRACT | {"sector": "electricty"}, "request.invalid", "sector"),
+    (ConsentRequest, CONSENT | {"place": "US-NX"}, "request.invalid", "place"),
+    (ContractRequest, CONTRACT | {"place": "Florida"}, "request.invalid", "place"),
+    (CallRequestRequest, ASKED | {"place": "us-fl"}, "request.invalid", "place"),
     (ContractEndRequest, {"number": CLEAR, "id": "k", "ends": "2026-11-24"}, "ledger.unknown", "id"),
     (CallRequestRequest, ASKED | {"requested_at": COMING}, "request.invalid", "requested_at"),
     (CallRequestRequest, ASKED | {"expires_at": OLD}, "request.invalid", "expires_at"),
@@ -409,6 +413,26 @@ async def test_list_stores_the_legal_bases_of_its_rows(registrar: Registrar) -> 
         "one": ("directory",),
         "two": ("directory", "consent"),
     }
+
+
+async def test_list_stores_the_places_of_its_rows(registrar: Registrar) -> None:
+    rows = ["number,place", "+12122345678,us-fl", "+13052345678,", f"{CLEAR},DE-BY"]
+    await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), of_lines(rows))
+    (stored,) = await registrar.access.store.lists()
+    assert sorted(stored.places) == ["", "DE-BY", "US-FL"]
+    assert stored.bases == ("directory",) * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample"), [(ConsentRequest, CONSENT), (ContractRequest, CONTRACT), (CallRequestRequest, ASKED)]
+)
+async def test_the_declared_place_is_part_of_the_entry(
+    registrar: Registrar, kind: type[Any], sample: dict[str, Any]
+) -> None:
+    await act(registrar, msgspec.convert(sample | {"place": "US-FL"}, kind))
+    subject = registrar.access.keys.subject("acme", CLEAR)
+    (known,) = (await registrar.access.store.read([subject])).known
+    assert Addresses.of((), known).places == {"US-FL"}
 
 
 async def test_mobiles_without_directory_in_their_row_are_counted(

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,35 @@ def test_every_row_is_accepted_a_duplicate_or_refused(tmp_path: Path) -> None:
         (6, "basis must be one of directory, consent, contract, request")
     ]
     assert [problem.line for problem in tally.problems] == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("place", ["Florida", "US-NX", "USA", "US"])
+def test_a_row_whose_place_is_no_subdivision_is_refused(tmp_path: Path, place: str) -> None:
+    tally = built(tmp_path, f"number,place\n0612345678,{place}\n0298765432,US-FL\n333 1234567,\n")
+    ((line, problem),) = [(problem.line, problem.problem) for problem in tally.problems]
+    assert line == 2
+    assert re.match("place is not (an ISO 3166-2 code|a subdivision of US)", problem)
+    assert sorted(tally.places) == ["", "US-FL"]
+
+
+def test_a_number_has_the_basis_and_the_place_of_its_row(tmp_path: Path) -> None:
+    text = "number,basis,place\n0612345678,consent,us-fl\n0298765432,,US-FL\n333 1234567,directory,\n"
+    tally = built(tmp_path, text)
+    with closing(NumberSet.open(tmp_path / "list.numbers")) as numbers:
+        tags = [numbers.tag(number) for number in (ROME, MILAN, MOBILE)]
+    assert [(tally.bases[tag], tally.stated[tag], tally.places[tag]) for tag in tags] == [
+        ("consent", False, "US-FL"), ("directory", False, "US-FL"), ("directory", True, ""),
+    ]  # fmt: skip
+
+
+def test_a_list_has_a_limited_number_of_places(tmp_path: Path) -> None:
+    places = (f"DE-{first}{second}{third}" for first, second, third in product("ABCDEFGHIJKLMNOP", repeat=3))
+    rows = [f"06{10_000_000 + at},{place}" for at, place in enumerate([*places, "DE-99"])]
+    tally = built(tmp_path, "\n".join(["number,place", *rows]))
+    assert (tally.accepted, len(tally.places)) == (4_096, 4_096)
+    assert [problem.problem for problem in tally.problems] == [
+        "place: a list has at most 4,096 different ones"
+    ]
 
 
 def test_only_the_first_hundred_problems_are_reported_and_all_are_counted(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from openpyxl import Workbook
 
-from dialgate.core import phone_zones
+from dialgate.core import phone_areas
 from dialgate.core.model import DAY
 from dialgate.runtime import extras
 from dialgate.runtime.clock import wall_clock
-from tests.packaging.phone_zones import upstream
+from tests.packaging.phone_areas import tables, text, upstream
 from tests.support import world
 from tests.support.paths import ROOT
 from tests.support.running_gate import serving
@@ -192,10 +192,7 @@ def test_the_wheel_builds_without_a_compiler(folder: Path, wheel: Path) -> None:
     assert difference.startswith("dialgate/native/_primitives.")
 
 
-def test_the_map_of_time_zones_is_that_of_phonenumbers() -> None:
-    zones = {
-        prefix: tuple(names.split())
-        for names, prefixes in phone_zones.PREFIXES.items()
-        for prefix in prefixes.split()
-    }
-    assert zones == upstream(phone_zones.VERSION)
+def test_the_table_of_areas_is_that_of_phonenumbers_with_our_corrections() -> None:
+    release = phone_areas.VERSION
+    written = Path(phone_areas.__file__).read_text("utf-8")
+    assert written == text(tables(upstream(release)), release), "run `python -m tests.packaging.phone_areas`"

@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 import yaml
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.core import local_time
 from dialgate.core.day_sets import DaySet
 from dialgate.core.law import Law, parse_law
-from dialgate.core.model import DAY, Facts
+from dialgate.core.location import Addresses, locate
+from dialgate.core.model import DAY, Facts, Place
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "tests" / "cases"
@@ -146,23 +147,23 @@ def facts_of(case: Case) -> Facts:
 
 
 def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
-    """Convert the facts of a case to `Facts` for a call at `at` (RFC 3339)."""
+    """Convert the facts of a case to `Facts` for a call at `at` (RFC 3339). Declared places change those of the number, as in a gate."""
     now = instant(at)
     known = {name: value for name, value in data.items() if name != "zones"}
-    return msgspec.convert(
-        {
-            **_instants(known, now),
-            "at": now,
-            "today": local_time.day_in(law.zone, now).isoformat(),
-            "places": [_place(zone, tuple(law.day_sets.items()), now) for zone in data["zones"]],
-        },
-        Facts,
-    )
+    today = local_time.day_in(law.zone, now).isoformat()
+    facts = msgspec.convert({**_instants(known, now), "at": now, "today": today}, Facts)
+    number, zones = facts.number, tuple(data["zones"])
+    addresses = Addresses.of(facts.listings, facts.known)
+    if addresses.places:
+        number, zones = locate(number, zones, addresses, law)
+    day_sets = tuple(law.day_sets.items())
+    places = tuple(_place(zone, day_sets, now) for zone in zones)
+    return structs.replace(facts, number=number, places=places)
 
 
 @cache
-def _place(zone: str, day_sets: tuple[tuple[str, DaySet], ...], at: int) -> Any:
-    return msgspec.to_builtins(local_time.place(zone, dict(day_sets), at))
+def _place(zone: str, day_sets: tuple[tuple[str, DaySet], ...], at: int) -> Place:
+    return local_time.place(zone, dict(day_sets), at)
 
 
 def merged(base: Any, more: Any) -> Any:

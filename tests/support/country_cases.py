@@ -4,7 +4,9 @@
 what differs. A small book may hold its `cases` there too. The facts of the number and of the caller ID come from `to` and `from`, as in a gate.
 
 - `place`: where the called person is: an IANA time zone, or a region such as `US-CA`, whose zone `zones` in `base.yaml` gives. It also
-  selects the called number of that name. Instants without an offset are local time there; without `place`, in the country's zone.
+  selects the called number of that name. If the area of the number has no known subdivision, it is declared; otherwise it must be one of
+  them. Instants without an offset are local time there; without `place`, in the country's zone.
+- `declared`: the place that the number's row on each call list declares.
 - `each`: values of a fact, such as `campaign.purpose: [sale, advertising]`. The case stands for every combination, and for those of every mapping in a list.
 - `want`: `allow`, or the reason codes of the denial; or a mapping as in `tests/cases/*.yaml`.
 - `pending`: what the vocabulary lacks for this case. The case fails as soon as it holds, so that the mark is removed.
@@ -26,7 +28,7 @@ from tests.support import casebook
 from tests.support.casebook import FOLDER, INSTANTS, Case, law_data, merged
 
 # The keys of a case that `each` may name; its other names are paths into the facts.
-_OF_CASE = {"at": "at", "to": "to", "from": "from_", "place": "place"}
+_OF_CASE = {"at": "at", "to": "to", "from": "from_", "place": "place", "declared": "declared"}
 COUNTRIES = tuple(sorted(path.parent.name.upper() for path in FOLDER.glob("*/base.yaml")))
 
 
@@ -37,6 +39,7 @@ class _Written(Struct, forbid_unknown_fields=True, kw_only=True):
     at: str
     want: str | list[str] | dict[str, Any]
     place: str = ""
+    declared: str = ""
     to: str = ""
     from_: str | None = msgspec.field(name="from", default=None)
     facts: dict[str, Any] = {}
@@ -110,11 +113,16 @@ def _case(law: dict[str, Any], file: str, base: _Base, written: _Written) -> Cas
     to = written.to or (written.place if written.place in base.numbers else usual_to)
     shown = usual_from if written.from_ is None else written.from_
     number = phone.parse(base.numbers.get(to, to), country)
-    called: dict[str, Any] = {"kind": number.kind, "region": number.region}
-    if written.place in law.get("regions", ()) and written.place != number.region:
-        called["places"] = [written.place]
+    declared = written.declared
+    if written.place in law.get("regions", ()) and written.place not in {number.region, *number.places}:
+        if number.places:
+            raise ValueError(f"{file}: {written.about}: {to} is not a number of {written.place}")
+        declared = declared or written.place
+    called = {"kind": number.kind, "region": number.region, "places": list(number.places)}
     caller = msgspec.to_builtins(phone.parse_caller_id(shown, country)) | {"assigned": True}
     facts = merged({"number": called, "caller_id": caller, "zones": list(number.zones)}, facts)
+    if declared:
+        facts["listings"] = [{**listing, "place": declared} for listing in facts["listings"]]
     want = written.want
     if not isinstance(want, dict):
         reasons = [want] if isinstance(want, str) else want

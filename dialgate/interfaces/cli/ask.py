@@ -3,6 +3,7 @@
 import http.client
 import os
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TypeAlias
 from urllib.parse import urlsplit
@@ -227,11 +228,18 @@ def _show_simulation(simulation: Simulation) -> None:
     console().print(
         ", ".join(filter(None, (simulation.decision, f"at {simulation.at}", simulation.basis, times)))
     )
+    if simulation.places or simulation.zones:
+        console().print(whereabouts(simulation.places, simulation.zones))
     show_table(
         "",
         ("rule", "result", "why"),
         [(outcome.rule, outcome.result, _why(outcome)) for outcome in simulation.outcomes],
     )
+
+
+def whereabouts(places: Iterable[str], zones: Iterable[str]) -> str:
+    """Return a line with the subdivisions and time zones in which the called person may be."""
+    return f"place: {', '.join(places) or 'not known'}; time zones: {', '.join(zones) or 'not known'}"
 
 
 def _why(outcome: RuleOutcome) -> str:

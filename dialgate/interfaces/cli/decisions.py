@@ -25,6 +25,7 @@ from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
 from dialgate.decision_log.span import Span
+from dialgate.interfaces.cli.ask import whereabouts
 from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.instants import Since, Until, instant
 from dialgate.interfaces.cli.options import (
@@ -127,7 +128,10 @@ def _show_accounts(accounts: list[Account], notices: list[str]) -> None:
     out = console()
     for account in accounts:
         out.print(f"{account.decision_id}  {account.at}", style="bold")
-        out.print("\n".join(f"  {sentence}" for sentence in account.words) + "\n")
+        out.print("\n".join(f"  {sentence}" for sentence in account.words))
+        if account.places:
+            out.print(f"  {whereabouts(account.places, account.zones)}")
+        out.print()
     for notice in notices:
         out.print(notice)
 

@@ -158,6 +158,7 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
         "kind": facts.number.kind,
         "region": facts.number.region,
         "zones": ", ".join(place.zone for place in facts.places),
+        "places": ", ".join(facts.number.places),
         "attempts": len(facts.known.attempts),
         "consents": len(facts.known.consents),
         "contracts": len(facts.known.contracts),

@@ -219,6 +219,8 @@ _EXAMPLE: Final = {
     "config": "0b3a1f5c8e7d6c5b4a392817161514131211100f0e0d0c0b0a09080706050403",
     "snapshot": "0123456789abcdef",
     "words": ["On 24 November 2026 at 10:00 (Europe/Rome) a call to this number … was denied."],
+    "zones": ["Europe/Rome"],
+    "places": [],
 }
 _LANGUAGE: Final = Parameter(
     name="language",

@@ -43,6 +43,8 @@ _SIMULATION: Final = {
     "valid_until": "",
     "not_before": "",
     "reason_class": "number",
+    "zones": ["Europe/Rome"],
+    "places": [],
 }
 _PARAMETERS: Final = (
     Parameter(name="to", about="Number to dial, in E.164.", example=NUMBER),

@@ -75,6 +75,7 @@ _STANDING: Final = {
     "last_used_at": "2026-11-25T09:00:00.000Z",
     "reason": "consent.withdrawn",
     "refused_for": [],
+    "place": "",
 }
 _NOTICE: Final = {
     "seq": 812,
