@@ -228,7 +228,7 @@ async def test_tutorial_leads_from_a_first_list_to_a_first_call(clone: tuple[Pat
         path.write_text(path.read_text("utf-8").replace(f"\n{head}\n", f"\n{entry}"), "utf-8")
     key, check, *lines = page_commands("tutorials/first-list", port)
     for line in (key, check):
-        status, text = await shell(line, folder)
+        status, text = await run_line(line, folder)
         assert status == 0, text
     answers: list[dict[str, Any]] = []
     async with (
@@ -237,9 +237,9 @@ async def test_tutorial_leads_from_a_first_list_to_a_first_call(clone: tuple[Pat
     ):
         await terminal.until(rf"ready .*127\.0\.0\.1:{port}|\"event\":\"ready\"")
         for line in lines:
-            status, text = await shell(line, folder)
+            status, text = await run_line(line, folder)
             while answers and "registry.unknown" in text:  # until the gate uses the new answers
-                status, text = await shell(line, folder)
+                status, text = await run_line(line, folder)
             assert status == 0, text
             if line.startswith("curl"):
                 answers.append(json.loads(text))
