@@ -61,6 +61,7 @@ _CONTENTS: Final = {
     "proof_validity": "a call-back proof is valid for {}",
     "ring_seconds": "the telephone rings {} seconds later",
     "lasts": "for {}",
+    "after": "counted from {} such calls on",
     "among": "only calls with the same {} count",
     "until_answered": "then, until a later call is answered, only calls by {}",
     "to": "compared with {} calls",
@@ -207,7 +208,7 @@ def _content(section: Section) -> Iterator[str]:
     if isinstance(section, Limit):
         per = periods.in_words(section.per).replace("day", _COUNTED[section.counting])
         yield _EVENTS[section.events].format(after=section.after, per=per)
-        own |= {"events", "after", "per", "counting"}
+        own |= {"events", "per", "counting"} | ({"after"} if "{after}" in _EVENTS[section.events] else set())
     if isinstance(section, Hours):
         yield from _windows(section)
         own |= {"days", "day_set"}

@@ -39,7 +39,7 @@ LAW: dict[str, Any] = {
         {"source": "act 9", "from": "2020-01-01", "events": "answered", "after": 3, "per": "1d", "counting": "rolling", "among": "goods"},
         {"source": "act 10", "from": "2020-01-01", "events": "abandoned", "per": "72h", "counting": "rolling", "until_answered": ["agent"],
          "unless": ["guaranteed_agent"]},
-        {"source": "act 11", "from": "2020-01-01", "events": "refused", "per": "60d", "counting": "whole_days"},
+        {"source": "act 11", "from": "2020-01-01", "events": "refused", "after": 2, "per": "60d", "counting": "whole_days"},
     ],
 }  # fmt: skip
 
@@ -57,7 +57,7 @@ def test_a_page_holds_the_sections_of_the_day_in_words() -> None:
         ("all calls", "at most 4 calls in 30 calendar days, answered or not", "statute"),
         ("all calls", "at most 3 answered calls in 1 day; only calls with the same goods count", "statute"),
         ("all calls", "no call for 72 hours after an abandoned call; unless: guaranteed agent; then, until a later call is answered, only calls by an agent", "statute"),
-        ("all calls", "no call for 60 whole days after a refusal", "statute"),
+        ("all calls", "no call for 60 whole days after a refusal; counted from 2 such calls on", "statute"),
     ]  # fmt: skip
 
 
