@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, structs
 
 from dialgate.core import periods
+from dialgate.core.day_sets import DaySet
 from dialgate.core.law import SECTIONS, Law
 from dialgate.core.law_sections import Hours, Limit, Section
 from dialgate.core.windows import WEEKDAYS
@@ -100,7 +101,10 @@ class LawLine(Struct, frozen=True, kw_only=True):
 
 
 class LawPage(Struct, frozen=True, kw_only=True):
-    """The law of a country on `day`, or of all days if that is None. `subjects` holds the lines of each subject."""
+    """The law of a country on `day`, or of all days without one.
+
+    `subjects` holds the lines of each subject, `day_sets` a sentence for each set of days.
+    """
 
     country: str
     name: str
@@ -109,6 +113,7 @@ class LawPage(Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]
     unconfirmed: tuple[str, ...]
     subjects: dict[str, list[LawLine]]
+    day_sets: tuple[str, ...] = ()
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -135,6 +140,7 @@ def law_page(law: Law, day: date | None) -> LawPage:
         missing=law.missing,
         unconfirmed=law.unconfirmed,
         subjects=subjects,
+        day_sets=tuple(_day_set(name, days) for name, days in law.day_sets.items()),
     )
 
 
@@ -233,6 +239,13 @@ def _days(key: str, section: Hours) -> str:
     return special.get(key) or " to ".join(_DAYS[day] for day in (first, last) if day)
 
 
+def _day_set(name: str, days: DaySet) -> str:
+    place = "-".join(filter(None, (days.library, days.subdivision)))
+    parts = [f"those of {place} in the `holidays` library"] if place else []
+    parts += [_text(day) for day in days.added]
+    return f"{name}: {', '.join(parts)}."
+
+
 def _texts(value: Struct, fields: Sequence[structs.FieldInfo], words: dict[str, str]) -> Iterator[str]:
     """Yield a text for each field that differs from its default."""
     for field in fields:
@@ -269,13 +282,15 @@ def period(line: LawLine) -> str:
 
 
 def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the heading and sentences of each list of remarks that is not empty."""
+    """Yield the heading and sentences of each list that is not empty: remarks and sets of days."""
     if page.draft:
         yield "Draft: not expressed yet", page.missing
     elif page.missing:
         yield "Not expressed", page.missing
     if page.unconfirmed:
         yield "Not confirmed; the file takes the safe side", page.unconfirmed
+    if page.day_sets:
+        yield "Sets of days", page.day_sets
 
 
 def markdown(page: LawPage, *, level: int = 2) -> str:

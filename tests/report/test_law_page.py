@@ -17,7 +17,7 @@ LAW: dict[str, Any] = {
     "draft": True,
     "missing": ["appointments"],
     "unconfirmed": ["the day of the act"],
-    "day_sets": {"feste": {"library": "IT"}},
+    "day_sets": {"feste": {"library": "IT", "subdivision": "RM", "added": ["06-14", "good_friday"]}},
     "sectors": ["energy"],
     "traits": ["own"],
     "regions": ["XX", "XX-A"],
@@ -47,6 +47,7 @@ LAW: dict[str, Any] = {
 def test_a_page_holds_the_sections_of_the_day_in_words() -> None:
     page = law_page(parse_law(LAW), date(2024, 12, 31))
     assert (page.draft, page.missing, page.unconfirmed) == (True, ("appointments",), ("the day of the act",))
+    assert page.day_sets == ("feste: those of IT-RM in the `holidays` library, 06-14, good friday.",)
     told = [(line.scope, line.content, line.severity) for lines in page.subjects.values() for line in lines]
     assert told == [
         ("all calls", "fixed, fixed or mobile", "statute"),
