@@ -104,15 +104,26 @@ def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None
         if answer.answer == "unknown":
             continue
         if modes[answer.registry] == "full_list":
-            merged = _whole_list(case, answer)
+            merged = _with_parts(_whole_list(case, answer), answer)
             published = msgspec.json.encode((merged.contents, merged.numbers.tolist()))
             if lists.get(answer.registry) == published:
                 continue
             lists[answer.registry] = published
         else:
-            merged = _answers(folder, case, answer)
+            merged = _with_parts(_answers(folder, case, answer), answer)
         with publication.lock_folder(folder):
             publication.publish(folder, merged, answer.consulted_at + HOUR)
+
+
+def _with_parts(merged: answer_merge.MergedAnswers, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
+    """Add what the listing bars, and since when. A file holds the answers of one case."""
+    states = tuple(
+        structs.replace(state, blocks=answer.blocks, since=answer.since)
+        if state.answer == "listed"
+        else state
+        for state in merged.contents.states
+    )
+    return merged._replace(contents=structs.replace(merged.contents, states=states))
 
 
 def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
