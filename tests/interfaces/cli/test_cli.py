@@ -183,6 +183,15 @@ def test_simulate_shows_every_rule_and_counts_nothing(shared: Gate) -> None:
     }
 
 
+def test_simulate_shows_where_the_person_may_be(shared: Gate) -> None:
+    key = shared.world.folder / ".data/sample.key"
+    asked = ("--to", "+18122345678", "--from", CALLER_ID, "--campaign", "acme-fibre", "--url", shared.url)
+    shown = shared.world.run("simulate", *asked, DIALGATE_KEY=key.read_text())
+    assert "place: US-IN; time zones: America/Chicago, America/New_York" in shown.out
+    simulation = shared.cli("simulate", "+18122345678").json
+    assert (simulation["places"], simulation["zones"]) == (["US-IN"], ["America/Chicago", "America/New_York"])
+
+
 def test_a_gate_that_cannot_be_reached_has_not_allowed_the_call(shared: Gate) -> None:
     asked = shared.cli("check", "+390612345672", url="http://127.0.0.1:9")
     assert (asked.code, asked.json["error"]["code"]) == (1, "gate.unreachable")

@@ -71,6 +71,16 @@ async def test_why_explains_in_the_chosen_language(asked: Asked) -> None:
     assert response == (1, "No decision about this number is on record.\n")
 
 
+async def test_why_shows_where_the_person_may_have_been(asked: Asked) -> None:
+    number = "+18122345678"
+    async with asked.gate.client.post("/v1/check", json={**CALL, "to": number}) as answer:
+        assert (await answer.json())["decision"] == "deny"
+    _, shown = await asyncio.to_thread(asked.run, "why", number, *WHY)
+    assert "place: US-IN; time zones: America/Chicago, America/New_York" in shown
+    _, shown = await asyncio.to_thread(asked.run, "why", LISTED, *WHY)
+    assert "place:" not in shown, "no subdivision is known"
+
+
 async def test_why_shows_only_the_given_dates(asked: Asked) -> None:
     for words, code, response in (
         (("--since", "2026-11-24T09:00:00+01:00"), 0, asked.denied),
