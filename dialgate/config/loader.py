@@ -11,7 +11,7 @@ from dialgate.config import clients, decision_retention, url_secrets, webhook_ta
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.controllers import NO_COUNTRY, ControllerFile, Line, build_lines
 from dialgate.config.controllers import STAND_INS as CONTROLLER_STAND_INS
-from dialgate.config.countries import convert_law, law_faults
+from dialgate.config.countries import convert_law, law_faults, unknown_holidays
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.settings import faults as settings_faults
 from dialgate.config.shipping import faults as shipping_faults
@@ -49,6 +49,11 @@ class _Reader:
             raise ConfigError(self.problems)
         laws, hashes = self._laws(self.folder / settings.countries)
         laws = self._without_drafts(laws, settings.accept_drafts)
+        self.problems.extend(
+            f"{self.countries_folder}: {law.country}: {fault}"
+            for law in laws.values()
+            for fault in unknown_holidays(law)
+        )
         controllers = self._controllers(self.folder / settings.controllers, laws)
         lines = self._lines(controllers, laws)
         index = clients.ClientIndex(settings.clients, self.folder, self._ids(controllers))
