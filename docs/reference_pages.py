@@ -262,6 +262,8 @@ def default(field: Any) -> str:
     value = field.default if field.default is not NODEFAULT else field.default_factory()
     if isinstance(value, Struct):
         return ""
+    if isinstance(value, tuple) and value:
+        return ", ".join(map(str, value))
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return {"": "none", "None": "none", "()": "none", "{}": "none", "False": "false", "True": "true"}.get(
         text, text

@@ -37,7 +37,6 @@ from dialgate.core.law_sections import (
     Restriction,
     Section,
     SectorBan,
-    UniqueCallerIds,
 )
 from dialgate.core.model import (
     DAY,
@@ -72,7 +71,6 @@ class Binding(Struct, frozen=True, kw_only=True):
     directories: tuple[Directories, ...]
     sector_bans: tuple[SectorBan, ...]
     caller_ids: tuple[CallerIds, ...]
-    unique_caller_ids: tuple[UniqueCallerIds, ...]
     foreign_ingress: tuple[ForeignIngress, ...]
     hours: tuple[Hours, ...]
     limits: tuple[Limit, ...]
@@ -102,7 +100,6 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     directories: tuple[Directories, ...] = ()
     sector_bans: tuple[SectorBan, ...] = ()
     caller_ids: tuple[CallerIds, ...] = ()
-    unique_caller_ids: tuple[UniqueCallerIds, ...] = ()
     foreign_ingress: tuple[ForeignIngress, ...] = ()
     hours: tuple[Hours, ...] = ()
     limits: tuple[Limit, ...] = ()

@@ -14,6 +14,7 @@ def modernise(data: Any) -> Any:
     if not isinstance(data, dict):
         return data
     law = dict(data)
+    _merge_unique_caller_ids(law)
     for name, sections in law.items():
         if isinstance(sections, list):
             law[name] = [_section(name, section) for section in sections]
@@ -81,6 +82,31 @@ def _registry_exemptions(registry: dict[str, Any]) -> None:
         registry["unless"] = unless
 
 
+def _caller_ids(section: dict[str, Any]) -> None:
+    _days("proof_days", "proof_validity")(section)
+    if isinstance(section.get("classes"), list):
+        section["classes"] = [_caller_id_class(class_) for class_ in section["classes"]]
+
+
+def _caller_id_class(class_: Any) -> Any:
+    if not isinstance(class_, dict) or not isinstance(class_.get("prefix"), str) or "prefixes" in class_:
+        return class_
+    translated = dict(class_)
+    return translated | {"prefixes": [translated.pop("prefix")]}
+
+
+def _merge_unique_caller_ids(law: dict[str, Any]) -> None:
+    """Make the former sections on numbers of one controller sections on caller IDs."""
+    unique, others = law.get("unique_caller_ids"), law.get("caller_ids", [])
+    if (
+        isinstance(unique, list)
+        and all(isinstance(section, dict) for section in unique)
+        and isinstance(others, list)
+    ):
+        del law["unique_caller_ids"]
+        law["caller_ids"] = [*others, *({**section, "exclusive": True} for section in unique)]
+
+
 def _rename_codes(law: dict[str, Any]) -> None:
     """Move the codes of conduct to the traits."""
     if isinstance(law.get("codes"), list) and isinstance(law.get("traits", []), list):
@@ -141,7 +167,7 @@ _RENAMED: dict[str, Callable[[dict[str, Any]], None]] = {
     "contracts": _days("tail_days", "tail"),
     "frequency": _frequency,
     "rest": _rest,
-    "caller_ids": _days("proof_days", "proof_validity"),
+    "caller_ids": _caller_ids,
     "diallable": _rename("kinds", "allows"),
     "foreign_ingress": _rename("kinds", "bars"),
     "hours": _hours,

@@ -7,7 +7,7 @@ scope means all. Unknown keys are rejected, because a misspelt limit would not a
 from collections.abc import Iterable
 from datetime import date
 from functools import cached_property
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -244,14 +244,14 @@ class SectorBan(Restriction, frozen=True, kw_only=True):
 
 
 class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A class of caller IDs, defined by their prefix."""
+    """A class of caller IDs, defined by their prefixes. Its numbers need no call-back proof."""
 
     name: str
     """Name of the class."""
-    prefix: str
-    """The E.164 prefix."""
-    serves: tuple[Purpose, ...]
-    """The only purposes for which they may be used."""
+    prefixes: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """The E.164 prefixes."""
+    serves: tuple[Purpose, ...] = get_args(Purpose)
+    """The only purposes for which they may be used. Without this key: all."""
 
 
 class ForbiddenCallerIds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -266,12 +266,12 @@ class ForbiddenCallerIds(Struct, frozen=True, kw_only=True, forbid_unknown_field
 class CallerIds(Restriction, frozen=True, kw_only=True):
     """The caller IDs that may be presented."""
 
-    classes: tuple[CallerIdClass, ...]
-    """Reserved prefixes and their purposes."""
-    proof_validity: Period
-    """Period for which a call-back proof is valid, such as `30d`."""
+    classes: tuple[CallerIdClass, ...] = ()
+    """Reserved prefixes and their purposes. A number belongs to the first class with a prefix of it."""
+    proof_validity: Period | None = None
+    """Period for which a call-back proof is valid, such as `30d`. Numbers of other classes need such a proof. Without this key, the section requires none."""
     short_codes: tuple[str, ...] = ()
-    """Permitted short codes."""
+    """Permitted short codes, if the section requires proofs: no others can be called back."""
     forbidden: ForbiddenCallerIds = ForbiddenCallerIds()
     """Numbers that no campaign may present."""
     required: tuple[str, ...] = ()
@@ -282,10 +282,15 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
     """`caller`: the number must be allotted to whoever makes the calls, such as the call centre. Campaigns name such numbers in `held_caller_ids`."""
     in_directory: bool = False
     """Whether the number must be in the public directory. Campaigns name such numbers in `directory_caller_ids`."""
+    exclusive: bool = False
+    """Whether no other controller may present the number."""
 
+    def class_of(self, number: str) -> CallerIdClass | None:
+        return next((class_ for class_ in self.classes if number.startswith(class_.prefixes)), None)
 
-class UniqueCallerIds(Restriction, frozen=True, kw_only=True):
-    """The requirement that no other controller presents the same caller ID."""
+    def proof_for(self, number: str) -> Period | None:
+        """Return the validity of the call-back proof that an E.164 number needs, or None if it needs none."""
+        return None if self.class_of(number) else self.proof_validity
 
 
 class ForeignIngress(Restriction, frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ class CallerIds:
         self._presentations: dict[tuple[str, str, str], Presentation] = {}
         self._sealed_facts: dict[CallerId, CallerId] = {}  # one object per fact, so that verdicts are shared
         classes = (class_ for law in laws for section in law.caller_ids for class_ in section.classes)
-        self._prefixes = tuple({class_.prefix for class_ in classes})
+        self._prefixes = tuple({prefix for class_ in classes for prefix in class_.prefixes})
 
     @property
     def proofs(self) -> Mapping[tuple[str, str], CallerIdProof]:

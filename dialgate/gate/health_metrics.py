@@ -98,9 +98,9 @@ def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tup
 def _proof_term(law: Law, number: str, today: date) -> Instant:
     """Return the shortest validity of a proof among the sections in force; 0 if none requires a proof."""
     terms = [
-        periods.end(section.proof_validity, 0)
+        periods.end(validity, 0)
         for section in law.caller_ids
         if section.starts <= today and (section.ends is None or today <= section.ends)
-        if not any(number.startswith(class_.prefix) for class_ in section.classes)
+        if (validity := section.proof_for(number))
     ]
     return min(terms, default=0)

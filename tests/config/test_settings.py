@@ -434,7 +434,7 @@ def test_unusual_but_valid_settings_are_accepted(folder: Folder, change: Change)
 def test_a_sector_must_be_in_the_list_of_each_country_that_has_one(folder: Folder) -> None:
     """An Italian campaign may call abroad; a country without `sectors` bans no sector."""
     abroad = copy.deepcopy(folder.files["countries/it.yaml"]) | {"country": "FR", "sectors": ["energy"]}
-    for name in ("sector_bans", "unique_caller_ids"):
+    for name in ("sector_bans", "caller_ids"):
         del abroad[name]
     folder.files["countries/fr.yaml"] = abroad
     assert folder.problems() == [

@@ -94,7 +94,7 @@ RECOMMENDED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("sector_allowed", {"sector_bans": [{}]}, {}),
     ("registry_clear", {"registries": [{"id": "other", "mode": "answers", "validity": "1d"}]}, {}),
     ("lawful_basis", {"consents": [{"max_age": "1d"}]}, {"number": {"kind": "mobile"}}),
-    ("caller_id_assigned", {"unique_caller_ids": [{}]}, {"caller_id": {"shared": True}}),
+    ("caller_id_assigned", {"caller_ids": [{"exclusive": True}]}, {"caller_id": {"shared": True}}),
     ("caller_id_recallable", {"caller_ids": [{"classes": [], "proof_validity": "1d"}]}, {}),
     ("caller_id_ingress", {"foreign_ingress": [{"bars": ["unknown"]}]}, {"campaign": {"trunk_country": "FR"}}),
     ("hours_open", {"hours": [{}]}, {}),

@@ -158,10 +158,6 @@ def _of_scalar(key: str, hint: Any, value: Any) -> Iterator[_Edit]:
         for other in (int(number) - 1, int(number) + 1):
             changed = value.replace(number, str(other))
             yield _Edit(f"{key}: {changed}", (key,), changed)
-    elif key == "prefix":
-        yield _Edit(f"{key}: shorter", (key,), value[:-1])
-        for digit in "05":
-            yield _Edit(f"{key}: {digit} appended", (key,), value + digit)
     elif isinstance(hint, type) and issubclass(hint, Struct):
         yield from _inside(key, hint, value, {})
     else:
@@ -180,6 +176,8 @@ def _of_tuple(key: str, of: Any, entries: list[Any], data: dict[str, Any]) -> It
         yield _Edit(f"{key}: without {entry}", (key,), _without(entries, entry))
         if _is_day(key):
             yield from _moved_windows(key, entries, entry)
+        elif key == "prefixes":
+            yield from _other_prefixes(key, entries, entry)
     for word in _vocabulary(key, of, data):
         if word not in entries and key not in _ADDED_HARMLESSLY and (entries or key not in _SCOPES):
             yield _Edit(f"{key}: and {word}", (key,), [*entries, word])
@@ -202,6 +200,8 @@ _WRITTEN = {
     "country",
     "holder",
     "in_directory",
+    "exclusive",
+    "serves",
 }  # keys that are changed only where a section has them
 _ADDED_HARMLESSLY = {"cited_for", "separate"}  # only the citation changes, or a consent covers less
 
@@ -221,6 +221,11 @@ def _vocabulary(key: str, of: Any, data: dict[str, Any]) -> list[str]:
 
 def _is_day(key: str) -> bool:
     return key.partition("-")[0] in {*WEEKDAYS, "holiday", "pre_holiday"}
+
+
+def _other_prefixes(key: str, entries: list[str], prefix: str) -> Iterator[_Edit]:
+    for other in (prefix[:-1], f"{prefix}0", f"{prefix}5"):
+        yield _Edit(f"{key}: {other}", (key,), [other if entry == prefix else entry for entry in entries])
 
 
 def _moved_windows(key: str, entries: list[str], window: str) -> Iterator[_Edit]:

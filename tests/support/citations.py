@@ -106,9 +106,11 @@ def _exchange_citation(named: str) -> str:
 
 def _of_kind(case: Case, facts: Section, code: str) -> list[Section]:
     kind, shown = KINDS[code], facts["caller_id"]
-    if code == "caller_id.not_assigned" and shown["assigned"]:
-        kind = "unique_caller_ids"  # it is the campaign's own, so the denial can only be about sharing
     found = in_force(case, kind)
+    if kind == "caller_ids":
+        # If the number is the campaign's own, the denial can only be about sharing.
+        sharing = code == "caller_id.not_assigned" and shown["assigned"]
+        return [section for section in found if section.get("exclusive", False) == sharing]
     if kind == "foreign_ingress":
         return [section for section in found if shown.get("kind", "unknown") in section["bars"]]
     if kind == "limits":

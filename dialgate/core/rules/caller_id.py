@@ -24,19 +24,20 @@ def caller_id_shown(facts: Facts, law: Binding) -> Outcome:
 def caller_id_assigned(facts: Facts, law: Binding) -> Outcome:
     if not facts.caller_id.assigned:
         return _deny("caller_id.not_assigned", "the caller ID is not assigned to this campaign", law)
-    for section in law.unique_caller_ids:
-        if facts.caller_id.shared:
+    for section in law.caller_ids:
+        if section.exclusive and facts.caller_id.shared:
             text = "the caller ID is shared with another controller"
             return Deny("caller_id.not_assigned", text, section.source, section.severity)
     return Pass()
 
 
 def _deny(code: str, text: str, law: Binding) -> Deny:
-    """Return a deny that cites the first section about caller IDs, if any: these checks do not depend on the law."""
-    if not law.caller_ids:
-        return Deny(code, text)
-    section = law.caller_ids[0]
-    return Deny(code, text, section.source, section.severity)
+    """Return a deny that cites the first section about caller IDs, if any: these checks do not depend on the law.
+
+    Exclusive sections are about sharing, so they are not cited.
+    """
+    section = next((section for section in law.caller_ids if not section.exclusive), None)
+    return Deny(code, text, section.source, section.severity) if section else Deny(code, text)
 
 
 def caller_id_class(facts: Facts, law: Binding) -> Outcome:
@@ -44,11 +45,12 @@ def caller_id_class(facts: Facts, law: Binding) -> Outcome:
         if _is_forbidden(section, facts):
             text = f"a {facts.caller_id.kind.replace('_', ' ')} number must not be shown"
             return Deny("caller_id.wrong_class", text, section.source, section.severity)
-        class_ = _class(section, facts)
+        class_ = section.class_of(facts.caller_id.number)
         if class_ is not None and facts.campaign.purpose not in class_.serves:
             text = f"a {class_.name} number must not be used for {facts.campaign.purpose.replace('_', ' ')}"
             return Deny("caller_id.wrong_class", text, section.source, section.severity)
-        if facts.caller_id.form == "short" and facts.caller_id.number not in section.short_codes:
+        is_short = facts.caller_id.form == "short"
+        if is_short and section.proof_validity and facts.caller_id.number not in section.short_codes:
             text = "this short code is not among those permitted"
             return Deny("caller_id.wrong_class", text, section.source, section.severity)
         problem = _unmet(section, class_, facts, law)
@@ -80,15 +82,7 @@ def _unmet(section: CallerIds, class_: CallerIdClass | None, facts: Facts, law: 
 def _is_forbidden(section: CallerIds, facts: Facts) -> bool:
     shown, forbidden = facts.caller_id, section.forbidden
     return shown.form == "number" and (
-        shown.kind in forbidden.kinds or any(shown.number.startswith(prefix) for prefix in forbidden.prefixes)
-    )
-
-
-def _class(section: CallerIds, facts: Facts) -> CallerIdClass | None:
-    if facts.caller_id.form != "number":
-        return None
-    return next(
-        (class_ for class_ in section.classes if facts.caller_id.number.startswith(class_.prefix)), None
+        shown.kind in forbidden.kinds or shown.number.startswith(forbidden.prefixes)
     )
 
 
@@ -97,9 +91,10 @@ def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
     shown = facts.caller_id
     expiries = []
     for section in law.caller_ids:
-        if shown.form != "number" or _class(section, facts) is not None:
+        validity = section.proof_for(shown.number) if shown.form == "number" else None
+        if validity is None:
             continue
-        ends = periods.end(section.proof_validity, shown.proved_at)
+        ends = periods.end(validity, shown.proved_at)
         if not shown.proved_at <= facts.at < ends:
             text = "no proof, or none recent enough, that a call back to the caller ID is answered"
             return Deny("caller_id.not_recallable", text, section.source, section.severity)

@@ -216,7 +216,7 @@ def _lines(config: Config, numbers: list[str], controller: str, *, every: bool) 
 def _reserved(config: Config, number: str, home: str) -> bool:
     """Return whether the number has a reserved prefix. Such a number needs no proof (L. 5/2018 art. 2 c. 1)."""
     sections = config.laws[home].caller_ids
-    return any(number.startswith(class_.prefix) for section in sections for class_ in section.classes)
+    return any(section.class_of(number) for section in sections)
 
 
 async def _call(

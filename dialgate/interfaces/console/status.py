@@ -128,16 +128,17 @@ def caller_ids(
 def _caller_id(
     line: Line, number: str, law: Law, proof: CallerIdProof | None, now: Instant
 ) -> CallerIdStatus:
-    section = next((section for section in law.caller_ids if _binds(section, line.campaign, law, now)), None)
-    names = [class_.name for class_ in section.classes if number.startswith(class_.prefix)] if section else []
+    sections = [section for section in law.caller_ids if _binds(section, line.campaign, law, now)]
+    names = [class_.name for section in sections if (class_ := section.class_of(number))]
+    terms = [term for section in sections if (term := section.proof_for(number))]
     unproved = CallerIdStatus(
         number=number, campaign=line.campaign.id, controller=line.controller.id, state="missing"
     )
-    if section is None or names or line.caller_ids[number].form != "number":
+    if not terms or line.caller_ids[number].form != "number":
         return structs.replace(unproved, state="class", kind=names[0] if names else "")
     if proof is None or not proof.answered:
         return unproved
-    ends = periods.end(section.proof_validity, proof.at)
+    ends = min(periods.end(term, proof.at) for term in terms)
     left = (ends - now) / DAY
     state = "expired" if left <= 0 else "ends" if left <= SOON else "proved"
     return structs.replace(
