@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from dialgate.config import yaml_file
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
-from dialgate.core import local_time
+from dialgate.core import local_time, periods
 from dialgate.core.law import Binding, Law
 from dialgate.core.law_sections import Hours
 from dialgate.core.model import SECONDS_A_DAY, CallerId, Facts, Instant, Number
@@ -43,7 +43,24 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
             for line in lines
             if not binding(config.laws[line.home], line, now).hours
         )
+        found += (
+            f"campaign {line.campaign.id}: {text}"
+            for line in lines
+            for text in _given_up(line, config.laws[line.home], now)
+        )
     return found
+
+
+def _given_up(line: Line, law: Law, now: Instant) -> Iterator[str]:
+    """Yield a sentence for each caller ID that is given up so early that the law denies calls with it."""
+    today = local_time.day_in(law.zone, now)
+    terms = [section.answers_for for section in binding(law, line, now).caller_ids if section.answers_for]
+    for caller_id in line.caller_ids.values():
+        if caller_id.ends and any(caller_id.ends < periods.last_day(term, today) for term in terms):
+            yield (
+                f"calls back to {caller_id.number} are answered until {caller_id.ends}, too short after a call, so every call with it "
+                f"is denied with caller_id.not_recallable; extend its day in `caller_id_ends`, or use another caller ID"
+            )
 
 
 def open_always(config: Config, now: Instant) -> list[str]:

@@ -4,14 +4,14 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import date
 from typing import Final, Literal
 
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from dialgate.config import yaml_file
 from dialgate.config.countries import explain_country
 from dialgate.config.fields import Name, Strict
 from dialgate.core import phone
 from dialgate.core.law import Law
-from dialgate.core.model import Callee, CallerId, CallType, Campaign, Controller, DialMode, Purpose
+from dialgate.core.model import Callee, CallerId, CallType, Campaign, Controller, DialMode, Phrase, Purpose
 
 NO_COUNTRY: Final = "ZZ"  # replaces a controller's country that cannot be read
 # Purposes that need a sector. Bans apply to sectors, so no ban would apply to a campaign without a sector.
@@ -55,6 +55,10 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     """Those of `caller_ids` that are allotted to the company that makes the calls, such as a call centre, and not to the controller."""
     directory_caller_ids: tuple[str, ...] = ()
     """Those of `caller_ids` that the public directory lists."""
+    caller_id_ends: dict[str, date] = field(default_factory=dict)
+    """For some of `caller_ids`, the last day on which calls back to them are answered, for example because the number is given up. Some laws require that this is long enough after each call."""
+    ingress_proofs: dict[str, Phrase] = field(default_factory=dict)
+    """For some of `caller_ids`, the reference of the proof that they may enter their country through a trunk abroad, where its law has such an exception. For example, the number is that of a customer there, or of a roaming mobile."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):
@@ -157,10 +161,19 @@ def _caller_ids(controller: ControllerFile, campaign: CampaignFile) -> Iterator[
         {_parse_caller_id(controller, campaign, raw).number for raw in several}
         for several in (campaign.held_caller_ids, campaign.directory_caller_ids)
     )
+    ends, proofs = (
+        {_parse_caller_id(controller, campaign, raw).number: value for raw, value in values.items()}
+        for values in (campaign.caller_id_ends, campaign.ingress_proofs)
+    )
     for raw in campaign.caller_ids:
         shown = _parse_caller_id(controller, campaign, raw)
         yield structs.replace(
-            shown, assigned=True, held=shown.number in held, in_directory=shown.number in listed
+            shown,
+            assigned=True,
+            held=shown.number in held,
+            in_directory=shown.number in listed,
+            ends=ends.get(shown.number),
+            ingress_proof=proofs.get(shown.number, ""),
         )
 
 
@@ -173,7 +186,7 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
         readable = _parse_caller_id(controller, campaign, raw).form in {"number", "short"}
         if not readable and (controller.country != NO_COUNTRY or raw.startswith("+")):
             yield f"caller ID {raw!r} is not a telephone number; write it as +39…"
-    for key in ("held_caller_ids", "directory_caller_ids"):
+    for key in ("held_caller_ids", "directory_caller_ids", "caller_id_ends", "ingress_proofs"):
         for raw in getattr(campaign, key):
             if raw not in campaign.caller_ids:
                 yield f"{key}: {raw!r} is not in `caller_ids`; write it as it is written there"

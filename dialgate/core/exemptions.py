@@ -57,6 +57,7 @@ def _has_ground(facts: Facts) -> bool:
         or known.contracts
         or facts.controller.sistan
         or facts.campaign.dial_mode in _GUARANTEED
+        or facts.caller_id.ingress_proof
     )
 
 
@@ -143,6 +144,11 @@ def _sistan(_section: Restriction, facts: Facts, _law: Binding) -> Skip | None:
     return None
 
 
+def _ingress_proof(_section: Restriction, facts: Facts, _law: Binding) -> Pass | None:
+    proof = facts.caller_id.ingress_proof
+    return Pass(f"ingress_proof:{proof}") if proof else None
+
+
 def _none(_section: Restriction, _facts: Facts, _law: Binding) -> None:
     return None
 
@@ -158,6 +164,7 @@ _EXEMPTIONS: Mapping[Exemption, _Condition] = {
     "appointment": _appointment,
     "guaranteed_agent": _guaranteed_agent,
     "sistan": _sistan,
+    "ingress_proof": _ingress_proof,
 }
 
 # In a registry, a consent lifts a listing, but not the duty to consult the registry.

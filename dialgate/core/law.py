@@ -23,6 +23,7 @@ from dialgate.core.law_sections import (
     Contracts,
     Diallable,
     Directories,
+    Exemption,
     Finding,
     ForeignIngress,
     Hours,
@@ -151,6 +152,12 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
         return frozenset(kind for section in self.directories for kind in section.stated_kinds)
 
     @cached_property
+    def barred_prefixes(self) -> tuple[str, ...]:
+        """Return the prefixes in `not_prefixes` of all sections, the longest first. Ignores dates."""
+        prefixes = {prefix for section in self.diallable for prefix in section.not_prefixes}
+        return tuple(sorted(prefixes, key=len, reverse=True))
+
+    @cached_property
     def _bindings(self) -> dict[tuple[Any, ...], Binding]:
         return {}
 
@@ -205,6 +212,8 @@ SECTIONS = tuple(
 )
 # Kinds of section of which only the first that applies counts. Of other kinds, all count.
 FIRST_APPLIES = frozenset({"legal_basis", "contracts"})
+# Exemptions that apply only to sections of one list.
+_ONLY_IN: dict[Exemption, str] = {"consent_after_listing": "registries", "ingress_proof": "foreign_ingress"}
 # For each list of sections, the findings whose denials can cite a section of it.
 _CITABLE: dict[str, frozenset[Finding]] = {
     "consents": frozenset(get_args(Finding)) - {"origin"},
@@ -245,12 +254,9 @@ def parse_law(data: Any) -> Law:
 
 
 def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
-    if (
-        isinstance(section, Restriction)
-        and "consent_after_listing" in section.unless
-        and not isinstance(section, Registry)
-    ):
-        yield f"{name}: only a registry may have the exemption 'consent_after_listing'; remove it from `unless`"
+    for exemption in section.unless if isinstance(section, Restriction) else ():
+        if name != _ONLY_IN.get(exemption, name):
+            yield f"{name}: only `{_ONLY_IN[exemption]}` may have the exemption {exemption!r}; remove it from `unless`"
     for finding in section.cited_for:
         if finding not in _CITABLE.get(name, ()):
             yield f"{name}: denials do not cite such a section for {finding!r}; remove it from `cited_for`"

@@ -35,7 +35,7 @@ Finding: TypeAlias = Literal[
 # The exemptions that a section may name in `unless`. `exemptions.py` evaluates them.
 Exemption: TypeAlias = Literal[
     "consent", "consent_after_listing", "contract", "running_contract", "own_customer_consent", "request", "own_request",
-    "relation", "appointment", "guaranteed_agent", "sistan",
+    "relation", "appointment", "guaranteed_agent", "sistan", "ingress_proof",
 ]  # fmt: skip
 
 
@@ -148,6 +148,8 @@ class Diallable(Restriction, frozen=True, kw_only=True):
 
     allows: tuple[Kind, ...]
     """The classes of number."""
+    not_prefixes: tuple[str, ...] = ()
+    """E.164 prefixes of numbers that must not be called whatever their class."""
 
 
 class LegalBasis(Section, frozen=True, kw_only=True):
@@ -284,6 +286,8 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
     """Whether the number must be in the public directory. Campaigns name such numbers in `directory_caller_ids`."""
     exclusive: bool = False
     """Whether no other controller may present the number."""
+    answers_for: DayPeriod | None = None
+    """Period after a call for which calls back to the number must be answered, such as `30d`. Calls are denied if the campaign's `caller_id_ends` names an earlier day."""
 
     def class_of(self, number: str) -> CallerIdClass | None:
         return next((class_ for class_ in self.classes if number.startswith(class_.prefixes)), None)
@@ -294,7 +298,7 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
 
 
 class ForeignIngress(Restriction, frozen=True, kw_only=True):
-    """Caller IDs of this country that must not enter it from abroad."""
+    """Caller IDs of this country that must not enter it from abroad. The exemption `ingress_proof` permits numbers for which the campaign names a proof in `ingress_proofs`."""
 
     bars: tuple[Kind, ...]
     """The classes of caller ID."""

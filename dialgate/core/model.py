@@ -101,12 +101,14 @@ class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `problem` says why the number is invalid, or that the law of its region is a draft. `places`: the subdivisions of `region`
     that the person may be in, such as `US-FL`; empty if they are not known. A region among them stands for all its subdivisions.
+    `prefix`: the longest prefix of the number that a law's `not_prefixes` names.
     """
 
     kind: Kind
     region: str = ""
     problem: str = ""
     places: tuple[str, ...] = ()
+    prefix: str = ""
 
 
 class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -163,7 +165,8 @@ class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `form` classifies the string. `shared`: another controller presents it too. `proved_at` is the instant of the last
     answered call-back, `proof` its evidence. `held`: it is allotted to whoever makes the calls. `in_directory`: the public directory
-    lists it.
+    lists it. `ends`: the last day on which calls back to it are answered, if known. `ingress_proof`: the reference of the proof that
+    it may enter its country from abroad.
     """
 
     number: str
@@ -176,6 +179,8 @@ class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
     proof: str = ""
     held: bool = False
     in_directory: bool = False
+    ends: date | None = None
+    ingress_proof: str = ""
 
 
 # Limited, because it is part of every record of a call that depends on it.

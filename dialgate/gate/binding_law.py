@@ -4,6 +4,7 @@ from functools import cache
 
 from dialgate.config.configuration import Config
 from dialgate.core.model import Kind, Number
+from dialgate.core.phone import Parsed
 
 
 class BindingLaws:
@@ -11,6 +12,12 @@ class BindingLaws:
 
     def __init__(self, config: Config) -> None:
         self._countries = {region: law.country for law in config.laws.values() for region in law.covered}
+        self._barred = {
+            region: law.barred_prefixes
+            for law in config.laws.values()
+            for region in law.covered
+            if law.barred_prefixes
+        }
         self._drafts = {region for law in config.drafts.values() for region in law.covered}
 
     def country_of(self, region: str, home: str) -> str:
@@ -22,11 +29,14 @@ class BindingLaws:
         """
         return self._countries.get(region, home)
 
-    def number(self, kind: Kind, region: str, places: tuple[str, ...]) -> Number:
-        return _number(kind, region, places, is_draft=region in self._drafts)
+    def number(self, number: Parsed) -> Number:
+        barred = self._barred.get(number.region)
+        prefix = next((prefix for prefix in barred if number.e164.startswith(prefix)), "") if barred else ""
+        is_draft = number.region in self._drafts
+        return _number(number.kind, number.region, number.places, prefix, is_draft=is_draft)
 
 
 @cache
-def _number(kind: Kind, region: str, places: tuple[str, ...], *, is_draft: bool) -> Number:
+def _number(kind: Kind, region: str, places: tuple[str, ...], prefix: str, *, is_draft: bool) -> Number:
     problem = f"the law of {region} on file is a draft, which the configuration does not accept"
-    return Number(kind=kind, region=region, problem=problem if is_draft else "", places=places)
+    return Number(kind=kind, region=region, problem=problem if is_draft else "", places=places, prefix=prefix)

@@ -228,7 +228,7 @@ class Gatherer:
             line=line,
             e164=number.e164,
             spoken=number.e164 if number.e164 == call.to else f"{number.e164} {_printable(call.to)}",
-            number=self._laws.number(number.kind, number.region, number.places),
+            number=self._laws.number(number),
             zones=number.zones,
             country=self._laws.country_of(number.region, line.home),
             call_type=_stricter(call.call_type, line.campaign.call_type),

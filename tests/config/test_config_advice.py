@@ -1,6 +1,7 @@
 """Tests of the advice of `config check` about valid configurations with gaps."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,22 @@ def test_binding_hours_close_a_campaign_but_a_recommendation_does_not(folder: Pa
     assert [problem.partition(";")[0] for problem in warned(folder)] == [
         "campaign acme-fibre: no hours apply to it, so it may call by night"
     ]
+
+
+def test_a_caller_id_that_is_given_up_too_early_is_reported(folder: Path) -> None:
+    controller = yaml.safe_load((folder / "controllers/acme.yaml").read_text())
+    (shown, *_) = controller["campaigns"][0]["caller_ids"]
+    controller["campaigns"][0]["caller_id_ends"] = {shown: date(2026, 12, 23)}
+    (folder / "controllers/acme.yaml").write_text(yaml.safe_dump(controller))
+    assert warned(folder) == []
+    law = yaml.safe_load((folder / "countries/it.yaml").read_text())
+    law["caller_ids"].append({"source": "ours", "from": date(2020, 1, 1), "answers_for": "30d"})
+    (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
+    (warning,) = warned(folder)
+    assert "are answered until 2026-12-23, too short after a call" in warning
+    law["caller_ids"][-1]["answers_for"] = "29d"
+    (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
+    assert warned(folder) == []
 
 
 def test_a_missing_job_file_causes_one_warning(folder: Path) -> None:

@@ -71,7 +71,7 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         (
             "hours.0.unless",
             ["consent_after_listing"],
-            "hours: only a registry may have the exemption 'consent_after_listing'; remove it from `unless`",
+            "hours: only `registries` may have the exemption 'consent_after_listing'; remove it from `unless`",
         ),
         ("consents.0.unless", ["consent"], "unknown field `unless`"),
         ("contracts.0.tail", "72h", "`$.contracts[0].tail`"),

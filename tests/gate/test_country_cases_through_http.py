@@ -86,6 +86,8 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
         campaign |= {"dial_region": country, "caller_ids": [case.case.shown if shown.assigned else SPARE]}
         campaign["held_caller_ids"] = [case.case.shown] if shown.held and shown.assigned else []
         campaign["directory_caller_ids"] = [case.case.shown] if shown.in_directory and shown.assigned else []
+        campaign["caller_id_ends"] = {case.case.shown: shown.ends} if shown.ends else {}
+        campaign["ingress_proofs"] = {case.case.shown: shown.ingress_proof} if shown.ingress_proof else {}
         controller = {
             **structs.asdict(facts.controller), "name": "Acme", "country": country, "campaigns": [campaign],
         }  # fmt: skip

@@ -118,7 +118,9 @@ def _case(law: dict[str, Any], file: str, base: _Base, written: _Written) -> Cas
         if number.places:
             raise ValueError(f"{file}: {written.about}: {to} is not a number of {written.place}")
         declared = declared or written.place
-    called = {"kind": number.kind, "region": number.region, "places": list(number.places)}
+    called: dict[str, Any] = {"kind": number.kind, "region": number.region, "places": list(number.places)}
+    barred = (prefix for section in law["diallable"] for prefix in section.get("not_prefixes", ()))
+    called["prefix"] = next((prefix for prefix in barred if number.e164.startswith(prefix)), "")
     caller = msgspec.to_builtins(phone.parse_caller_id(shown, country)) | {"assigned": True}
     facts = merged({"number": called, "caller_id": caller, "zones": list(number.zones)}, facts)
     if declared:

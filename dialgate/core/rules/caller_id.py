@@ -91,6 +91,16 @@ def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
     shown = facts.caller_id
     expiries = []
     for section in law.caller_ids:
+        if (
+            section.answers_for
+            and shown.ends
+            and shown.ends < periods.last_day(section.answers_for, facts.today)
+        ):
+            term = periods.in_words(section.answers_for)
+            text = (
+                f"calls back to the caller ID are answered until {shown.ends}, not for {term} after the call"
+            )
+            return Deny("caller_id.not_recallable", text, section.source, section.severity)
         validity = section.proof_for(shown.number) if shown.form == "number" else None
         if validity is None:
             continue

@@ -30,4 +30,11 @@ def number_valid(facts: Facts, law: Binding) -> Outcome:
                 section.source,
                 section.severity,
             )
+        if number.prefix.startswith(section.not_prefixes):
+            return Deny(
+                "number.not_diallable",
+                f"numbers that begin with {number.prefix} are no target of a campaign",
+                section.source,
+                section.severity,
+            )
     return Pass(number.kind)
