@@ -370,7 +370,7 @@ A key that a file does not have changes nothing. When you upgrade, take new keys
 
 {keys(law.Law, skip=skipped)}
 
-Every other key is a list of sections, described below.
+Every other key is a list of sections, described below. Sections of `records` have only the first four keys of every section.
 
 ## Keys of every section
 
@@ -587,7 +587,7 @@ def read_laws() -> dict[str, law.Law]:
 def countries() -> str:
     rows = []
     for name, read in read_laws().items():
-        sections = [section for kind in law.SECTIONS for section in getattr(read, kind)]
+        sections = [section for kind in law.ALL_SECTIONS for section in getattr(read, kind)]
         rows.append(
             (
                 f"[{read.name}](countries/{name}.md)",

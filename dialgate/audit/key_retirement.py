@@ -47,11 +47,10 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
     hashes = _hashes(keys, holds)
     held = Counter(month_of(record.at) for _, record in chains.about(list(hashes)))
     *past, newest = sorted(keys.hashes("")) or [""]
-    result = [_month(config.settings.retention, name, counts, held[name], now) for name in past]
+    terms = decision_retention.terms(config.settings.retention, config.laws, now)
+    result = [_month(terms, name, counts, held[name], now) for name in past]
     if newest:  # the newest month's keys are in use, whatever its age
-        result.append(
-            replace(_month(config.settings.retention, newest, counts, held[newest], now), over=False)
-        )
+        result.append(replace(_month(terms, newest, counts, held[newest], now), over=False))
     return result
 
 

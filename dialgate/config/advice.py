@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from dialgate.config import yaml_file
+from msgspec import structs
+
+from dialgate.config import data_retention, decision_retention, yaml_file
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
+from dialgate.config.data_retention import Storage
 from dialgate.core import local_time, periods
 from dialgate.core.law import Binding, Law
 from dialgate.core.law_sections import Hours
@@ -23,7 +26,7 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
     `registries` is the configuration file of the nightly job (`registry-sync`).
     """
     consulted, faults = _read_consulted(registries)
-    found = [*faults, *_draft_warnings(config)]
+    found = [*faults, *_draft_warnings(config), *_extended_terms(config, now)]
     for controller in config.controllers.values():
         lines = [line for line in config.lines.values() if line.controller.id == controller.id]
         found += (
@@ -82,6 +85,25 @@ def _draft_warnings(config: Config) -> Iterator[str]:
             yield (
                 f"campaign {name}: its dial_region is {line.dial_region}, whose country file is a draft, so every such call "
                 f"is denied with law.draft; add {line.dial_region} to `accept_drafts` to use the file as it is"
+            )
+
+
+def _extended_terms(config: Config, now: Instant) -> Iterator[str]:
+    """Yield a sentence for each configured retention period that a law extends. The defaults need no attention."""
+    settings, defaults = config.settings, structs.asdict(Storage())
+    for country, law in config.laws.items():
+        required = structs.asdict(data_retention.terms(settings.storage, [law], now))
+        for name, days in structs.asdict(settings.storage).items():
+            if days not in {required[name], defaults[name]}:
+                yield (
+                    f"storage: {name} is {days}, but the law of {country} demands {required[name]}, which apply; raise it, so that "
+                    f"the setting shows what is kept"
+                )
+    for term in settings.retention:
+        if term not in decision_retention.terms([term], config.laws, now):
+            yield (
+                f"retention: the law of {term.country} demands that its decisions are kept longer than the configured months; "
+                f"raise `allowed_months` and `refused_months`"
             )
 
 

@@ -4,13 +4,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from dialgate.config import data_retention
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile, Line
+from dialgate.config.data_retention import Storage
 from dialgate.config.fields import Network
 from dialgate.config.settings import Settings
 from dialgate.config.webhook_dialects import Profile
 from dialgate.config.webhook_targets import Hook
 from dialgate.core.law import Law
+from dialgate.core.model import Instant
 
 
 class ConfigError(Exception):
@@ -45,6 +48,10 @@ class Config(Struct, frozen=True, kw_only=True):
     hooks: tuple[Hook, ...] = ()
     proxies: tuple[Network, ...] = ()
     drafts: dict[str, Law] = {}
+
+    def storage(self, now: Instant) -> Storage:
+        """Return the storage periods to apply (`data_retention.terms`)."""
+        return data_retention.terms(self.settings.storage, self.laws.values(), now)
 
     @property
     def shared(self) -> bool:

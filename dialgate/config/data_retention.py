@@ -1,14 +1,21 @@
 """The storage periods of each kind of data. The operator sets them; the defaults are safe."""
 
-from typing import Annotated, TypeAlias
+from collections.abc import Collection
+from typing import Annotated, Final, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
+
+from dialgate.core import record_terms
+from dialgate.core.law import Law
+from dialgate.core.local_time import day_in
+from dialgate.core.model import Instant
+from dialgate.core.record_terms import KeptKind
 
 Days: TypeAlias = Annotated[int, Meta(ge=1, le=36_525)]
 
 
 class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Days for which each kind of data is stored after its last use. Data that forbids calls is not removed."""
+    """Days for which each kind of data is stored after its last use. Data that forbids calls is not removed. If the `records` of a country file demand a longer period, that applies."""
 
     daily: bool = True
     """Whether the gate removes expired data once a day."""
@@ -28,3 +35,24 @@ class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Records of look-ups: client, time and number."""
     subject_requests_days: Days = 1826
     """Closed data-subject requests."""
+
+
+_KINDS: Final[tuple[KeptKind, ...]] = ("consents", "contracts", "call_requests")
+
+
+def terms(storage: Storage, laws: Collection[Law], now: Instant) -> Storage:
+    """Return the periods to apply: those of the operator, or those of a law where it demands longer ones.
+
+    The ledger does not contain the countries of numbers, so the laws of all countries that may be called bind every entry.
+    """
+    required = {
+        kind: max((record_terms.days(law.records, kind, day_in(law.zone, now)) for law in laws), default=0)
+        for kind in _KINDS
+    }
+    return structs.replace(
+        storage,
+        consents_days=max(storage.consents_days, required["consents"]),
+        contracts_days=max(storage.contracts_days, required["contracts"]),
+        call_requests_days=max(storage.call_requests_days, required["call_requests"]),
+        restricted_days=max(storage.restricted_days, *required.values()),
+    )

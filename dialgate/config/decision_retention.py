@@ -4,16 +4,21 @@ All keys of a month are destroyed together, after the longest retention period o
 Italy five years for administrative sanctions (L. 689/1981 art. 28), up to ten for civil claims.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
+
+from dialgate.core import record_terms
+from dialgate.core.law import Law
+from dialgate.core.local_time import day_in
+from dialgate.core.model import Instant
 
 Months: TypeAlias = Annotated[int, Meta(ge=1, le=1200)]
 
 
 class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The period in which decisions under a country's law can be linked to the called numbers. All keys of a month are destroyed together, after the longest period of its decisions. A country without an entry has the defaults."""
+    """The period in which decisions under a country's law can be linked to the called numbers. All keys of a month are destroyed together, after the longest period of its decisions. A country without an entry has the defaults. If the `records` of its file demand a longer period, that applies."""
 
     country: Annotated[str, Meta(pattern="^[A-Z]{2}$")]
     """Country of the law under which the decision was made, for example `IT`."""
@@ -31,6 +36,22 @@ def faults(terms: Iterable[Retention], countries: Collection[str]) -> Iterator[s
         if term.country not in countries:
             yield f"retention: country {term.country} has no country file"
         seen.add(term.country)
+
+
+def terms(configured: Iterable[Retention], laws: Mapping[str, Law], now: Instant) -> list[Retention]:
+    """Return the periods to apply: those of the operator, or those of the country's law where it demands longer ones."""
+    named = {term.country: term for term in configured}
+    named |= {country: Retention(country=country) for country in laws if country not in named}
+    return [
+        _extended(term, laws[term.country], now) if term.country in laws else term for term in named.values()
+    ]
+
+
+def _extended(term: Retention, law: Law, now: Instant) -> Retention:
+    least = record_terms.months(law.records, "decisions", day_in(law.zone, now))
+    return structs.replace(
+        term, allowed_months=max(term.allowed_months, least), refused_months=max(term.refused_months, least)
+    )
 
 
 def months(terms: Iterable[Retention], country: str, *, allowed: bool) -> int:

@@ -22,7 +22,6 @@ _RULE_OF = {
     "registries": "registry_clear",
     "sector_bans": "sector_allowed",
     "caller_ids": "caller_id_class",
-    "unique_caller_ids": "caller_id_assigned",
     "foreign_ingress": "caller_id_ingress",
     "hours": "hours_open",
     "ratios": "ratio_kept",

@@ -21,6 +21,7 @@ from dialgate.core.law_sections import (
     CallerIds,
     Consents,
     Contracts,
+    Dated,
     Diallable,
     Directories,
     Exemption,
@@ -47,6 +48,7 @@ from dialgate.core.model import (
     Skip,
     Weekday,
 )
+from dialgate.core.record_terms import Records
 
 
 class Binding(Struct, frozen=True, kw_only=True):
@@ -105,6 +107,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     hours: tuple[Hours, ...] = ()
     limits: tuple[Limit, ...] = ()
     ratios: tuple[Ratio, ...] = ()
+    records: tuple[Records, ...] = ()
     sectors: tuple[str, ...] = ()
     """All sectors that a section or a campaign may name."""
     traits: tuple[str, ...] = ()
@@ -210,6 +213,8 @@ SECTIONS = tuple(
     for name in Binding.__struct_fields__
     if name not in {"country", "regions", "accepted", "weekdays", "advised", "conditional", "lifted"}
 )
+# The lists of sections with those that are not about calls.
+ALL_SECTIONS = (*SECTIONS, "records")
 # Kinds of section of which only the first that applies counts. Of other kinds, all count.
 FIRST_APPLIES = frozenset({"legal_basis", "contracts"})
 # Exemptions that apply only to sections of one list.
@@ -246,6 +251,12 @@ def parse_law(data: Any) -> Law:
     problems += [
         f"day_sets: {name}: {fault}" for name, days in law.day_sets.items() for fault in day_sets.faults(days)
     ]
+    problems += [
+        problem
+        for name in ALL_SECTIONS
+        for section in getattr(law, name)
+        for problem in _faults_of_term(name, section)
+    ]
     if not law.diallable or not law.legal_basis:
         problems.append("a law needs at least one section in `diallable` and in `legal_basis`")
     if problems:
@@ -274,9 +285,12 @@ def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
         yield f"{name}: `counting: earlier` needs a `validity` of at most {_CLOCKS_KNOWN}d"
 
 
-def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
+def _faults_of_term(name: str, section: Dated) -> Iterator[str]:
     if section.ends is not None and section.ends < section.starts:
         yield f"{name}: a section ends on {section.ends} (`until`), before it begins (`from`)"
+
+
+def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
     vocabularies = (
         ("sector", section.sectors, "sectors", law.sectors),
         ("trait", (*section.traits, *section.not_traits), "traits", law.traits),

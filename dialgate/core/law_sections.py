@@ -54,8 +54,8 @@ class LawError(ValueError):
         self.problems = problems
 
 
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A dated rule of a country's law with its source. Every section has these keys."""
+class Dated(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A dated rule of a country's law with its source."""
 
     source: str
     """Article of law or other source."""
@@ -65,6 +65,14 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Last day in force. Without it: no end."""
     severity: Severity = "statute"
     """Binding force of the section."""
+
+    def is_in_force(self, day: date) -> bool:
+        return self.starts <= day and (self.ends is None or day <= self.ends)
+
+
+class Section(Dated, frozen=True, kw_only=True):
+    """A dated rule about calls. Every section has these keys."""
+
     purposes: tuple[Purpose, ...] = ()
     """Only campaigns with these purposes. Empty: all."""
     call_types: tuple[CallType, ...] = ()

@@ -25,6 +25,8 @@ WorkingPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|[1-9
 _PERIOD = re.compile(r"[1-9]\d{0,3}(h|d|wd)|P[1-9]\d{0,2}[MY]")
 _UNITS = {"h": "hours", "d": "days", "wd": "working days", "M": "months", "Y": "years"}
 _MONTHS = 12
+_LONGEST_MONTH, _SHORTEST_MONTH = 31, 28
+_FOUR_YEARS = 1461  # days
 _UTC = Place(zone="UTC", offset=0)
 
 
@@ -73,6 +75,21 @@ def last_day(period: str, day: date) -> date:
         return _later(day, span.months)
     days = span.length // DAY
     return day + timedelta(days=days) if days <= (date.max - day).days else date.max
+
+
+def most_days(period: str) -> int:
+    """Return the most days that a period of days, months or years can have, with leap days."""
+    span = parse(period)
+    if not span.months:
+        return span.length // DAY
+    years, months = divmod(span.months, _MONTHS)
+    return -(-years * _FOUR_YEARS // 4) + months * _LONGEST_MONTH
+
+
+def most_months(period: str) -> int:
+    """Return the number of months that are at least as long as a period of days, months or years."""
+    span = parse(period)
+    return span.months or -(-span.length // (_SHORTEST_MONTH * DAY))
 
 
 def _later(day: date, months: int) -> date:

@@ -100,7 +100,7 @@ def _proof_term(law: Law, number: str, today: date) -> Instant:
     terms = [
         periods.end(validity, 0)
         for section in law.caller_ids
-        if section.starts <= today and (section.ends is None or today <= section.ends)
+        if section.is_in_force(today)
         if (validity := section.proof_for(number))
     ]
     return min(terms, default=0)

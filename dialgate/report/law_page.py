@@ -13,8 +13,8 @@ from msgspec import Struct, structs
 
 from dialgate.core import periods
 from dialgate.core.day_sets import DaySet
-from dialgate.core.law import SECTIONS, Law
-from dialgate.core.law_sections import Hours, Limit, Section
+from dialgate.core.law import ALL_SECTIONS, Law
+from dialgate.core.law_sections import Dated, Hours, Limit, Section
 from dialgate.core.windows import WEEKDAYS
 
 _ONE_DAY: Final = timedelta(days=1)
@@ -30,6 +30,7 @@ _SUBJECTS: Final = {
     "ratios": "Abandoned calls of a campaign",
     "lists": "Call lists",
     "directories": "Public directories",
+    "records": "Records to keep",
 }
 SEVERITIES: Final = {
     "statute": "statute",
@@ -68,6 +69,9 @@ _CONTENTS: Final = {
     "to": "compared with {} calls",
     "above": "at most {} abandoned calls",
     "out_of": "to every {} calls",
+    "what": "{}",
+    "keep": "for at least {}",
+    "since": "counted from {}",
     "stated_kinds": "only if the row says `directory`: {}",
 }
 _WORDS: Final = {
@@ -76,6 +80,8 @@ _WORDS: Final = {
     "ai_voice": "an AI voice",
     "consumer": "consumers",
     "business": "businesses",
+    "granted": "the grant",
+    "last_used": "the last use",
 }
 _EVENTS: Final = {
     "attempts": "at most {after} calls in {per}, answered or not",
@@ -127,9 +133,9 @@ class Change(Struct, frozen=True, kw_only=True):
 
 def law_page(law: Law, day: date | None) -> LawPage:
     subjects: dict[str, list[LawLine]] = {}
-    for name in SECTIONS:
+    for name in ALL_SECTIONS:
         for section in getattr(law, name):
-            if day is None or is_in_force(section, day):
+            if day is None or section.is_in_force(day):
                 line = _line(name, section)
                 subjects.setdefault(line.subject, []).append(line)
     return LawPage(
@@ -144,13 +150,9 @@ def law_page(law: Law, day: date | None) -> LawPage:
     )
 
 
-def is_in_force(section: Section, day: date) -> bool:
-    return section.starts <= day and (section.ends is None or day <= section.ends)
-
-
 def change_days(law: Law) -> list[date]:
     """Return the days on which a section of the law enters into force or ceases to apply."""
-    sections = [section for name in SECTIONS for section in getattr(law, name)]
+    sections = [section for name in ALL_SECTIONS for section in getattr(law, name)]
     return sorted(
         {section.starts for section in sections}
         | {section.ends + _ONE_DAY for section in sections if section.ends}
@@ -160,8 +162,8 @@ def change_days(law: Law) -> list[date]:
 def changes(law: Law, since: date, until: date) -> list[Change]:
     """Return what differs between the law of `since` and the law of `until`, in order of days."""
     found: list[Change] = []
-    for name in SECTIONS:
-        sections: Sequence[Section] = getattr(law, name)
+    for name in ALL_SECTIONS:
+        sections: Sequence[Dated] = getattr(law, name)
         begun = [section for section in sections if since < section.starts <= until]
         ended = [section for section in sections if section.ends and since <= section.ends < until]
         for section in begun:
@@ -184,7 +186,7 @@ def changes(law: Law, since: date, until: date) -> list[Change]:
     return sorted(found, key=lambda change: change.day)
 
 
-def _is_replaced(old: Section, new: Section) -> bool:
+def _is_replaced(old: Dated, new: Dated) -> bool:
     """Return whether `new` begins on the day after `old` ends, with the same scope."""
     return old.ends is not None and old.ends + _ONE_DAY == new.starts and _scope(old) == _scope(new)
 
@@ -192,7 +194,7 @@ def _is_replaced(old: Section, new: Section) -> bool:
 # ---- words -----------------------------------------------------------------------------------------------------------
 
 
-def _line(name: str, section: Section) -> LawLine:
+def _line(name: str, section: Dated) -> LawLine:
     return LawLine(
         subject=_SUBJECTS.get(name, name.replace("_", " ").capitalize()),
         content="; ".join(_content(section)),
@@ -204,12 +206,14 @@ def _line(name: str, section: Section) -> LawLine:
     )
 
 
-def _scope(section: Section) -> str:
+def _scope(section: Dated) -> str:
     fields = [field for field in structs.fields(section) if field.name in _COMMON - _NOT_SCOPE]
-    return ", ".join(_texts(section, fields, _SCOPES)) or "all calls"
+    return ", ".join(_texts(section, fields, _SCOPES)) or (
+        "all calls" if isinstance(section, Section) else "all"
+    )
 
 
-def _content(section: Section) -> Iterator[str]:
+def _content(section: Dated) -> Iterator[str]:
     own = _COMMON
     if isinstance(section, Limit):
         per = periods.in_words(section.per).replace("day", _COUNTED[section.counting])

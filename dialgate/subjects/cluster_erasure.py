@@ -109,7 +109,8 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         self, subject: bytes, entries: list[Entry], share: Share, *, is_held: bool
     ) -> list[Erased]:
         """Erase or restrict ledger entries. The result includes entries that an earlier, interrupted erasure restricted."""
-        now, days = self.clock(), self.registrar.config.settings.storage.restricted_days
+        now = self.clock()
+        days = self.registrar.config.storage(now).restricted_days
         erased, restricted = erasure.split_entries(entries, share.used, now, days, is_held=is_held)
         await self.file.restrict(
             [erasure.seal(entry, until, self.keys.ledger, next(self.nonces)) for entry, until in restricted]

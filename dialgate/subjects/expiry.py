@@ -46,7 +46,7 @@ class RetentionRun:
 
     async def run(self, now: Instant, *, drop: bool) -> list[Removal]:
         """Count the items of each kind that are past their retention term. With `drop`, remove them."""
-        days = self._config.settings.storage
+        days = self._config.storage(now)
         bounds = {
             "consents": now - days.consents_days * DAY,
             "contracts": now - days.contracts_days * DAY,

@@ -21,6 +21,7 @@ from dialgate.cluster.personal_data import CaseInfo, Share, merge_shares
 from dialgate.cluster.shared_holds import SharedHolds
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
+from dialgate.config.data_retention import Storage
 from dialgate.core import phone
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Entry
@@ -183,7 +184,7 @@ class Subjects:
             ],
             lookups=share.lookups,
             requests=share.requests,
-            days_of_storage=_days(self.config),
+            days_of_storage=_days(self.config.storage(self._clock())),
             missing=peers.missing,
             controller_contact=file.contact,
             officer=file.officer,
@@ -350,6 +351,6 @@ def _corrected(
 _NOT_RECTIFIED = frozenset({"id", "number", "controller", "actor", "channel", "proof"})
 
 
-def _days(config: Config) -> dict[str, int]:
-    fields = structs.asdict(config.settings.storage)
+def _days(storage: Storage) -> dict[str, int]:
+    fields = structs.asdict(storage)
     return {name.removesuffix("_days"): days for name, days in fields.items() if name.endswith("_days")}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dialgate.audit.number_history import Inquiry, Position, Visibility, positio
 from dialgate.config import decision_retention, loader
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.decision_retention import Retention
+from dialgate.core.law import parse_law
 from dialgate.core.model import DAY, Instant
 from dialgate.crypto.keys import KeyRetired, Keys, KeysUnusable
 from dialgate.decision_log import LogDamaged, verify
@@ -23,6 +25,7 @@ from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader, Record
 from dialgate.interfaces.cli.main import app
 from tests.decision_log.test_archive import chain_holds
+from tests.support.casebook import law_data, law_of
 from tests.support.sample_log import NOW, SampleDecision, write
 from tests.support.world import write_folder
 
@@ -86,6 +89,31 @@ def test_country_without_a_term_is_kept_longest() -> None:
         == decision_retention.months(named, "", allowed=True)
         == 120
     )
+
+
+def test_law_extends_a_shorter_term_of_its_country() -> None:
+    rule = {
+        "source": "s",
+        "from": date(2024, 10, 15),
+        "what": ["decisions"],
+        "keep": "P11Y",
+        "since": ["last_used"],
+    }
+    law = parse_law({**law_data("US"), "records": [rule, rule | {"what": ["consents"], "keep": "P99Y"}]})
+    named = [
+        Retention(country="US", allowed_months=12, refused_months=200),
+        Retention(country="IT", allowed_months=1),
+    ]
+    terms = decision_retention.terms(named, {"US": law, "IT": law_of("IT")}, NOW)
+    assert terms == [
+        Retention(country="US", allowed_months=132, refused_months=200),
+        Retention(country="IT", allowed_months=1),
+    ]
+    assert decision_retention.terms([], {"US": law}, NOW) == [
+        Retention(country="US", allowed_months=132, refused_months=132)
+    ]
+    before = 1_728_900_000_000  # 2024-10-14, the day before the section
+    assert decision_retention.terms(named, {"US": law}, before) == named
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,35 @@ def test_a_caller_id_that_is_given_up_too_early_is_reported(folder: Path) -> Non
     assert warned(folder) == []
 
 
+def demand_records(folder: Path, *what: str) -> None:
+    law = yaml.safe_load((folder / "countries/it.yaml").read_text())
+    law["records"] = [
+        {"source": "ours", "from": date(2020, 1, 1), "what": [*what], "keep": "P5Y", "since": ["granted"]}
+    ]
+    (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
+
+
+def test_a_retention_period_that_the_law_extends_is_reported(folder: Path) -> None:
+    demand_records(folder, "consents", "decisions")
+    assert warned(folder) == []  # the default, which is one day shorter than five years may be
+    change(
+        folder,
+        "dialgate.yaml",
+        storage={"consents_days": 100, "contracts_days": 100},
+        retention=[{"country": "IT", "allowed_months": 59}],
+    )
+    days, months = warned(folder)
+    assert days.startswith("storage: consents_days is 100, but the law of IT demands 1827, which apply")
+    assert months.startswith("retention: the law of IT demands that its decisions are kept longer")
+    change(
+        folder,
+        "dialgate.yaml",
+        storage={"consents_days": 1827},
+        retention=[{"country": "IT", "allowed_months": 60, "refused_months": 60}],
+    )
+    assert warned(folder) == []
+
+
 def test_a_missing_job_file_causes_one_warning(folder: Path) -> None:
     (warning,) = warned(folder, "none.yaml")
     assert warning.startswith("none.yaml cannot be read")

@@ -98,3 +98,12 @@ def test_a_period_in_words(period: str, words: str) -> None:
 )
 def test_a_period_is_told_from_other_text(text: str, *, is_period: bool) -> None:
     assert periods.is_period(text) is is_period
+
+
+@pytest.mark.parametrize(
+    ("period", "days", "months"),
+    [("30d", 30, 2), ("28d", 28, 1), ("29d", 29, 2), ("P1M", 31, 1), ("P18M", 552, 18), ("P1Y", 366, 12), ("P3Y", 1096, 36),
+     ("P4Y", 1461, 48), ("P5Y", 1827, 60)],
+)  # fmt: skip
+def test_a_period_has_a_longest_form(period: str, days: int, months: int) -> None:
+    assert (periods.most_days(period), periods.most_months(period)) == (days, months)

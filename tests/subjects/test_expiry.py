@@ -1,11 +1,12 @@
 """Storage limitation to the day, and the preview before anything is removed."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dialgate.config import loader
 from dialgate.core.model import DAY, Instant
@@ -134,6 +135,28 @@ async def test_item_is_removed_after_its_term_and_not_before(
     assert await counts(gate, after, drop=True) == {kind: 1}
     assert await counts(gate, after, drop=True) == {}
     assert gate.sample("dialgate_retention_removed_total", kind=kind) == 1
+
+
+async def test_law_extends_a_shorter_term(tmp_path: Path) -> None:
+    rule = {
+        "source": "s",
+        "from": date(2020, 1, 1),
+        "what": ["consents"],
+        "keep": "P1Y",
+        "since": ["granted", "last_used"],
+    }
+
+    def demand(folder: Path) -> None:
+        law = yaml.safe_load((folder / "countries/it.yaml").read_text())
+        (folder / "countries/it.yaml").write_text(yaml.safe_dump(law | {"records": [rule]}))
+
+    async with world.running(tmp_path, prepare=demand, clients=CLIENTS, storage=DAYS) as gate:
+        await consent_withdrawn(gate)
+        await request_expired(gate)
+        assert await counts(gate, NOW + 366 * DAY) == {"call_requests": 1}
+        assert await counts(gate, NOW + 366 * DAY + 1) == {"call_requests": 1, "consents": 1}
+        storage = gate.app.config.storage(NOW)
+        assert (storage.consents_days, storage.contracts_days, storage.restricted_days) == (366, 200, 1826)
 
 
 async def test_items_in_use_and_revocations_are_kept(gate: World) -> None:

@@ -10,7 +10,7 @@ import typer
 from dialgate.config import yaml_file
 from dialgate.config.countries import SHIPPED, convert_law
 from dialgate.core import local_time
-from dialgate.core.law import SECTIONS, Law
+from dialgate.core.law import ALL_SECTIONS, Law
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, reporting
 from dialgate.report import law_page
 from dialgate.report.law_page import Change, LawPage
@@ -136,12 +136,12 @@ def _change_row(change: Change) -> tuple[str, ...]:
 
 def _summary(law: Law) -> dict[str, object]:
     today = _today(law)
-    sections = [section for name in SECTIONS for section in getattr(law, name)]
+    sections = [section for name in ALL_SECTIONS for section in getattr(law, name)]
     return {
         "country": law.country,
         "name": law.name,
         "state": "draft" if law.draft else "complete",
-        "sections": sum(law_page.is_in_force(section, today) for section in sections),
+        "sections": sum(section.is_in_force(today) for section in sections),
         "next_change": next((str(day) for day in law_page.change_days(law) if day > today), ""),
         "missing": len(law.missing),
         "unconfirmed": len(law.unconfirmed),

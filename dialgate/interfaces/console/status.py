@@ -149,8 +149,4 @@ def _caller_id(
 def _binds(section: CallerIds, campaign: Campaign, law: Law, now: Instant) -> bool:
     """Return whether the section applies to the campaign's calls today. Ignores codes of conduct, unlike `Section.binds`."""
     today = day_in(law.zone, now)
-    return (
-        section.starts <= today
-        and (section.ends is None or today <= section.ends)
-        and (not section.purposes or campaign.purpose in section.purposes)
-    )
+    return section.is_in_force(today) and (not section.purposes or campaign.purpose in section.purposes)

@@ -1,0 +1,37 @@
+"""The periods for which a country's law demands that records are kept. All functions are pure."""
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Literal, TypeAlias
+
+from dialgate.core import periods
+from dialgate.core.law_sections import Dated
+from dialgate.core.periods import DayPeriod
+
+KeptKind: TypeAlias = Literal["consents", "contracts", "call_requests", "decisions"]
+
+
+class Records(Dated, frozen=True, kw_only=True):
+    """The period for which records must be kept at least. A shorter period in the configuration is extended to it."""
+
+    what: tuple[KeptKind, ...]
+    """The kinds of record."""
+    keep: DayPeriod
+    """The period, such as `P5Y`."""
+    since: tuple[Literal["granted", "last_used"], ...]
+    """What it counts from. `granted`: the record's collection. `last_used`: the last call based on it. The gate counts from the end of use, which is not earlier."""
+
+
+def binding(records: Iterable[Records], kind: KeptKind, day: date) -> list[Records]:
+    """Return the sections in force on `day` for records of a kind."""
+    return [section for section in records if kind in section.what and section.is_in_force(day)]
+
+
+def days(records: Iterable[Records], kind: KeptKind, day: date) -> int:
+    """Return the days for which the law of `day` demands that records of a kind are kept; 0 if it does not."""
+    return max((periods.most_days(section.keep) for section in binding(records, kind, day)), default=0)
+
+
+def months(records: Iterable[Records], kind: KeptKind, day: date) -> int:
+    """Return the same in months, which are at least as long."""
+    return max((periods.most_months(section.keep) for section in binding(records, kind, day)), default=0)
