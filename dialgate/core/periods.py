@@ -6,7 +6,7 @@ UTC. If the clocks may have changed, an hour is subtracted, so that a period is 
 
 import calendar
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Annotated, NamedTuple, TypeAlias
@@ -23,7 +23,14 @@ ShortPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9]\d{0,3}[hd]$")]
 WorkingPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|[1-9]wd|P[1-9]\d{0,2}[MY])$")]
 
 _PERIOD = re.compile(r"[1-9]\d{0,3}(h|d|wd)|P[1-9]\d{0,2}[MY]")
-_UNITS = {"h": "hours", "d": "days", "wd": "working days", "M": "months", "Y": "years"}
+# The singular and the plural of each unit.
+UNITS: dict[str, tuple[str, str]] = {
+    "h": ("hour", "hours"),
+    "d": ("day", "days"),
+    "wd": ("working day", "working days"),
+    "M": ("month", "months"),
+    "Y": ("year", "years"),
+}
 _MONTHS = 12
 _LONGEST_MONTH, _SHORTEST_MONTH = 31, 28
 _FOUR_YEARS = 1461  # days
@@ -51,10 +58,10 @@ def is_period(text: str) -> bool:
     return _PERIOD.fullmatch(text) is not None
 
 
-def in_words(period: str) -> str:
+def in_words(period: str, units: Mapping[str, tuple[str, str]] = UNITS) -> str:
     """Return a period in words, such as `30 days`."""
     count, unit = re.fullmatch(r"P?(\d+)(\D+)", period).groups()  # type: ignore[union-attr] # it is a period
-    return f"{count} {_UNITS[unit] if count != '1' else _UNITS[unit].removesuffix('s')}"
+    return f"{count} {units[unit][count != '1']}"
 
 
 def end(period: str, at: Instant) -> Instant:

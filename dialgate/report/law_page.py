@@ -16,6 +16,8 @@ from dialgate.core.day_sets import DaySet
 from dialgate.core.law import ALL_SECTIONS, Law
 from dialgate.core.law_sections import Dated, Hours, Limit, Section
 from dialgate.core.windows import WEEKDAYS
+from dialgate.texts import Language, law_words
+from dialgate.texts.law_words import LawWords
 
 _ONE_DAY: Final = timedelta(days=1)
 _DAYS: Final[dict[str, str]] = dict(zip(WEEKDAYS, calendar.day_name, strict=True))
@@ -89,7 +91,33 @@ _EVENTS: Final = {
     "abandoned": "no call for {per} after an abandoned call",
     "refused": "no call for {per} after a refusal",
 }
-_COUNTED: Final = {"calendar": "calendar day", "whole_days": "whole day", "rolling": "day"}
+_COUNTED: Final = {
+    "calendar": ("calendar day", "calendar days"),
+    "whole_days": ("whole day", "whole days"),
+    "rolling": ("day", "days"),
+}
+_ENGLISH: Final = LawWords(
+    subjects=_SUBJECTS,
+    severities=SEVERITIES,
+    scopes=_SCOPES,
+    contents=_CONTENTS,
+    values=_WORDS,
+    keys={},
+    days=_DAYS,
+    units=periods.UNITS,
+    events=_EVENTS,
+    counted=_COUNTED,
+    phrases={
+        "all_calls": "all calls",
+        "all": "all",
+        "closed": "closed: {}",
+        "always": "always",
+        "to": "{} to {}",
+        "holiday": "days of {}",
+        "pre_holiday": "days before {}",
+        "library": "those of {} in the `holidays` library",
+    },
+)
 _COMMON: Final = frozenset(Section.__struct_fields__)
 _NOT_SCOPE: Final = frozenset({"source", "starts", "ends", "severity", "cited_for"})
 
@@ -131,23 +159,28 @@ class Change(Struct, frozen=True, kw_only=True):
     before: LawLine | None = None
 
 
-def law_page(law: Law, day: date | None) -> LawPage:
+def law_page(law: Law, day: date | None, language: Language = "en") -> LawPage:
+    words = _words(language)
     subjects: dict[str, list[LawLine]] = {}
     for name in ALL_SECTIONS:
         for section in getattr(law, name):
             if day is None or section.is_in_force(day):
-                line = _line(name, section)
+                line = _line(name, section, words)
                 subjects.setdefault(line.subject, []).append(line)
     return LawPage(
         country=law.country,
-        name=law.name,
+        name=name_of(law, language),
         day=day,
         draft=law.draft,
         missing=law.missing,
         unconfirmed=law.unconfirmed,
         subjects=subjects,
-        day_sets=tuple(_day_set(name, days) for name, days in law.day_sets.items()),
+        day_sets=tuple(_day_set(name, days, words) for name, days in law.day_sets.items()),
     )
+
+
+def name_of(law: Law, language: Language = "en") -> str:
+    return _words(language).countries.get(law.country, law.name)
 
 
 def change_days(law: Law) -> list[date]:
@@ -159,8 +192,9 @@ def change_days(law: Law) -> list[date]:
     )
 
 
-def changes(law: Law, since: date, until: date) -> list[Change]:
+def changes(law: Law, since: date, until: date, language: Language = "en") -> list[Change]:
     """Return what differs between the law of `since` and the law of `until`, in order of days."""
+    words = _words(language)
     found: list[Change] = []
     for name in ALL_SECTIONS:
         sections: Sequence[Dated] = getattr(law, name)
@@ -174,12 +208,12 @@ def changes(law: Law, since: date, until: date) -> list[Change]:
                 Change(
                     day=section.starts,
                     kind="changes" if before else "begins",
-                    line=_line(name, section),
-                    before=_line(name, before) if before else None,
+                    line=_line(name, section, words),
+                    before=_line(name, before, words) if before else None,
                 )
             )
         found += (
-            Change(day=section.ends + _ONE_DAY, kind="ends", line=_line(name, section))
+            Change(day=section.ends + _ONE_DAY, kind="ends", line=_line(name, section, words))
             for section in ended
             if section.ends
         )
@@ -188,93 +222,104 @@ def changes(law: Law, since: date, until: date) -> list[Change]:
 
 def _is_replaced(old: Dated, new: Dated) -> bool:
     """Return whether `new` begins on the day after `old` ends, with the same scope."""
-    return old.ends is not None and old.ends + _ONE_DAY == new.starts and _scope(old) == _scope(new)
+    return (
+        old.ends is not None
+        and old.ends + _ONE_DAY == new.starts
+        and _scope(old, _ENGLISH) == _scope(new, _ENGLISH)
+    )
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------
 
 
-def _line(name: str, section: Dated) -> LawLine:
+def _words(language: Language) -> LawWords:
+    return law_words.of(language) or _ENGLISH
+
+
+def _line(name: str, section: Dated, words: LawWords) -> LawLine:
     return LawLine(
-        subject=_SUBJECTS.get(name, name.replace("_", " ").capitalize()),
-        content="; ".join(_content(section)),
-        scope=_scope(section),
+        subject=words.subjects.get(name, name.replace("_", " ").capitalize()),
+        content="; ".join(_content(section, words)),
+        scope=_scope(section, words),
         source=section.source,
-        severity=SEVERITIES[section.severity],
+        severity=words.severities[section.severity],
         since=section.starts,
         until=section.ends,
     )
 
 
-def _scope(section: Dated) -> str:
+def _scope(section: Dated, words: LawWords) -> str:
     fields = [field for field in structs.fields(section) if field.name in _COMMON - _NOT_SCOPE]
-    return ", ".join(_texts(section, fields, _SCOPES)) or (
-        "all calls" if isinstance(section, Section) else "all"
+    return (
+        ", ".join(_texts(section, fields, words.scopes, words))
+        or words.phrases["all_calls" if isinstance(section, Section) else "all"]
     )
 
 
-def _content(section: Dated) -> Iterator[str]:
+def _content(section: Dated, words: LawWords) -> Iterator[str]:
     own = _COMMON
     if isinstance(section, Limit):
-        per = periods.in_words(section.per).replace("day", _COUNTED[section.counting])
-        yield _EVENTS[section.events].format(after=section.after, per=per)
-        own |= {"events", "per", "counting"} | ({"after"} if "{after}" in _EVENTS[section.events] else set())
+        per = periods.in_words(section.per, {**words.units, "d": words.counted[section.counting]})
+        text = words.events[section.events]
+        yield text.format(after=section.after, per=per)
+        own |= {"events", "per", "counting"} | ({"after"} if "{after}" in text else set())
     if isinstance(section, Hours):
-        yield from _windows(section)
+        yield from _windows(section, words)
         own |= {"days", "day_set"}
     fields = [field for field in structs.fields(section) if field.name not in own]
-    yield from _texts(section, fields, _CONTENTS)
+    yield from _texts(section, fields, words.contents, words)
 
 
-def _windows(section: Hours) -> Iterator[str]:
+def _windows(section: Hours, words: LawWords) -> Iterator[str]:
     """Yield the open days with their windows, then the closed days."""
     for key, windows in section.days.items():
         if windows:
-            yield f"{_days(key, section)} {', '.join(windows)}"
+            yield f"{_days(key, section, words)} {', '.join(windows)}"
     open_ = {day for day, windows in section.windows.items() if windows}
-    closed = [_days(key, section) for key in section.windows if key not in open_]
+    closed = [_days(key, section, words) for key in section.windows if key not in open_]
     if closed:
-        yield "closed: " + ("always" if not open_ else ", ".join(closed))
+        yield words.phrases["closed"].format(words.phrases["always"] if not open_ else ", ".join(closed))
 
 
-def _days(key: str, section: Hours) -> str:
-    special = {"holiday": f"days of {section.day_set}", "pre_holiday": f"days before {section.day_set}"}
+def _days(key: str, section: Hours, words: LawWords) -> str:
+    if key in {"holiday", "pre_holiday"}:
+        return words.phrases[key].format(section.day_set)
     first, _, last = key.partition("-")
-    return special.get(key) or " to ".join(_DAYS[day] for day in (first, last) if day)
+    return words.phrases["to"].format(words.days[first], words.days[last]) if last else words.days[first]
 
 
-def _day_set(name: str, days: DaySet) -> str:
+def _day_set(name: str, days: DaySet, words: LawWords) -> str:
     place = "-".join(filter(None, (days.library, days.subdivision)))
-    parts = [f"those of {place} in the `holidays` library"] if place else []
-    parts += [_text(day) for day in days.added]
+    parts = [words.phrases["library"].format(place)] if place else []
+    parts += [_text(day, words) for day in days.added]
     return f"{name}: {', '.join(parts)}."
 
 
-def _texts(value: Struct, fields: Sequence[structs.FieldInfo], words: dict[str, str]) -> Iterator[str]:
+def _texts(
+    value: Struct, fields: Sequence[structs.FieldInfo], templates: dict[str, str], words: LawWords
+) -> Iterator[str]:
     """Yield a text for each field that differs from its default."""
     for field in fields:
         item = getattr(value, field.name)
         if item == field.default:
             continue
-        name = field.encode_name.replace("_", " ")
-        if field.name in words:
-            yield words[field.name].format(_text(item))
+        name = words.keys.get(field.name, field.encode_name.replace("_", " "))
+        if field.name in templates:
+            yield templates[field.name].format(_text(item, words))
         else:
-            yield name if item is True else f"{name}: {_text(item)}"
+            yield name if item is True else f"{name}: {_text(item, words)}"
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, words: LawWords) -> str:
     match value:
         case Struct():
-            return f"({', '.join(_texts(value, structs.fields(value), {}))})"
+            return f"({', '.join(_texts(value, structs.fields(value), {}, words))})"
         case tuple() | frozenset():
-            return ", ".join(map(_text, value))
-        case dict():
-            return ", ".join(f"{key} {_text(item) or 'closed'}" for key, item in value.items())
+            return ", ".join(_text(item, words) for item in value)
         case str() if periods.is_period(value):
-            return periods.in_words(value)
+            return periods.in_words(value, words.units)
         case str():
-            return _WORDS.get(value, value.replace("_", " "))
+            return words.values.get(value, value.replace("_", " "))
     return str(value)
 
 

@@ -55,6 +55,7 @@ NAVIGATION: Final = (
     NavigationPage("revoke", f"{ROOT}/revoke", ("revoke",)),
     NavigationPage("lists", f"{ROOT}/lists", ("lists",)),
     NavigationPage("callers", f"{ROOT}/caller-ids", ("watch",)),
+    NavigationPage("law", f"{ROOT}/law", ("watch",)),
     NavigationPage("reports", f"{ROOT}/reports", ("watch",)),
     NavigationPage("lookup", f"{ROOT}/lookup", ("read",)),
     NavigationPage("requests", f"{ROOT}/requests", ("subjects",)),

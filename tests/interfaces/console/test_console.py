@@ -573,6 +573,31 @@ async def test_reports_can_be_downloaded_for_own_controllers_only(gate: World) -
 # ---- the stream ------------------------------------------------------------------------------------------------------
 
 
+async def test_the_law_page_shows_the_law_of_a_day_and_what_changes(gate: World) -> None:
+    async with browser(gate, SUPERVISOR) as session:
+        today = await get(session, "/console/law")
+        assert '<option value="IT" selected>Italy</option>' in today
+        assert "2026-11-24" in today
+        assert "Banned sectors" in today
+        assert "What changes between the two days" not in today
+        before = await get(session, "/console/law?country=IT&day=2026-06-18")
+        assert "Banned sectors" not in before
+        changed = await get(session, "/console/law?country=IT&day=2026-06-19&since=2026-06-18")
+        assert changed.count('19/06/2026</time> <span class="badge">begins</span>') == 2
+        same = await get(session, "/console/law?country=IT&day=2026-06-18&since=2026-06-17")
+        assert "The law on file is the same on both days." in same
+        async with session.get("/console/law", headers={"Accept-Language": "it"}) as answer:
+            italian = await answer.text()
+        assert "Settori vietati" in italian
+        assert "iscrizione e il suo rinnovo" in italian
+
+
+@pytest.mark.parametrize("query", ["country=XX", "country=IT&day=2026-02-30", "country=IT&since=yesterday"])
+async def test_the_law_page_refuses_what_is_no_country_or_day(gate: World, query: str) -> None:
+    async with browser(gate, SUPERVISOR) as session:
+        assert "request.invalid" in await get(session, f"/console/law?{query}", 400)
+
+
 async def test_boards_of_the_same_controllers_share_one_message(gate: World) -> None:
     live = Live(gate.app)
     async with live.watching(("acme", "beta")) as view, live.watching(("beta", "acme")) as same:

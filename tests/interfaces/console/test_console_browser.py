@@ -37,7 +37,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 AXE = Path(axe_playwright_python.base.__file__).with_name("axe.min.js").read_text("utf-8")
 SEVERE = {"serious", "critical"}
 SIZES = {"wide": (1280, 860), "narrow": (390, 844)}
-PLACES = ("", "/try", "/revoke", "/lists", "/caller-ids", "/reports", "/lookup", "/requests")
+PLACES = (
+    "",
+    "/try",
+    "/revoke",
+    "/lists",
+    "/caller-ids",
+    "/law?since=2026-01-01",
+    "/reports",
+    "/lookup",
+    "/requests",
+)
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

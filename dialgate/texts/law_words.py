@@ -1,0 +1,43 @@
+"""The words of a language for the sections of a country's law: `law.<language>.yaml`.
+
+English has no file, because the names of keys and values in country files are English. `report/law_page.py` holds the other English words.
+"""
+
+from functools import cache
+from importlib import resources
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+from dialgate.texts import Language
+
+
+class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The words of one language. `{}` in a text stands for the value. A key or value without words is shown by its name.
+
+    `scopes` and `contents` are texts for keys with their values, `keys` the names of other keys. `units` are the singular and the
+    plural of a unit of time, `counted` those of days in a limit. `events` are the texts for limits of each event.
+    """
+
+    subjects: dict[str, str]
+    severities: dict[str, str]
+    scopes: dict[str, str]
+    contents: dict[str, str]
+    values: dict[str, str]
+    keys: dict[str, str]
+    days: dict[str, str]
+    units: dict[str, tuple[str, str]]
+    events: dict[str, str]
+    counted: dict[str, tuple[str, str]]
+    phrases: dict[str, str]
+    countries: dict[str, str] = {}
+
+
+@cache
+def of(language: Language) -> LawWords | None:
+    """Return the words of a language, or None for English."""
+    if language == "en":
+        return None
+    raw = resources.files(__package__).joinpath(f"law.{language}.yaml").read_bytes()
+    return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), LawWords)
