@@ -27,7 +27,7 @@ from dialgate.decision_log.records import Record
 from dialgate.decision_log.span import Span
 from dialgate.interfaces.cli.ask import whereabouts
 from dialgate.interfaces.cli.config import log_app
-from dialgate.interfaces.cli.instants import Since, Until, instant
+from dialgate.interfaces.cli.instants import Since, Until, optional_instant
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
@@ -269,8 +269,8 @@ def open_keys(config: Config) -> Keys:
 
 def read_span(since: str, until: str, first: int = 1, last: int | None = None) -> Span:
     limits: Mapping[str, int | None] = {
-        "since": instant(since, "since"),
-        "until": instant(until, "until"),
+        "since": optional_instant(since, "since"),
+        "until": optional_instant(until, "until"),
         "first": first,
         "last": last,
     }

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args
@@ -56,17 +55,6 @@ async def _write(config: Config, act: Act[T]) -> T:
         return await act(registrar, client)
     finally:
         await registrar.close()
-
-
-def instant(text: str) -> int:
-    """Parse an instant. Return milliseconds since 1970, or 0 for an empty string. Raises `Failure`."""
-    if not text:
-        return 0
-    try:
-        return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    except (ValueError, TypeError):  # TypeError: it has no offset
-        advice = "write the time with its UTC offset, as in 2026-11-24T10:00:00+01:00"
-        raise Failure("request.invalid", advice, field="at", status=MISUSE) from None
 
 
 def request(kind: type[R], options: dict[str, Any]) -> R:

@@ -20,10 +20,10 @@ from dialgate.interfaces.cli.files import (
     reading,
     reasons_to,
 )
+from dialgate.interfaces.cli.instants import optional_instant
 from dialgate.interfaces.cli.ledger_access import (
     ControllerId,
     Time,
-    instant,
     write,
 )
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
@@ -195,7 +195,7 @@ def list_preview(
     dialgate list preview november --campaign acme-fibre
     """
     with reporting(as_json=as_json):
-        when = instant(at)
+        when = optional_instant(at, "at") or 0
         with progress() as bar:
             task = bar.add_task(id_, total=None)
 

@@ -22,7 +22,7 @@ from dialgate.crypto.log_signing import Signer, public_halves, public_keys, rene
 from dialgate.decision_log import archive, chains, timestamps
 from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.interfaces.cli.config import log_app
-from dialgate.interfaces.cli.instants import Since, Until, instant
+from dialgate.interfaces.cli.instants import Since, Until, optional_instant
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
@@ -315,7 +315,7 @@ def log_evidence(
             raise Failure("evidence.misuse", "--since and --until need --numbers", status=MISUSE)
         loaded = load_config(config)
         requested = _numbers(numbers) if numbers else []
-        span = instant(since, "since"), instant(until, "until")
+        span = optional_instant(since, "since"), optional_instant(until, "until")
         bundles = asyncio.run(_evidence(loaded, decision, requested, span, out))
         disclosed = {
             *requested,

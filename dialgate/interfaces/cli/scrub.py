@@ -7,7 +7,8 @@ import typer
 
 from dialgate.core.name_suggestions import choose
 from dialgate.interfaces.cli.files import Column, Encoding, Separator, Yes, confirm, home_of, reading
-from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, instant, write
+from dialgate.interfaces.cli.instants import optional_instant
+from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, write
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
@@ -62,7 +63,7 @@ def scrub(
         hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
         home = line.dial_region or home_of(config, line.controller.id)
         confirm(file, hints, home, ask=not (yes or as_json))
-        order = export.Order(campaign=campaign, at=instant(at), actor=actor, proof=proof)
+        order = export.Order(campaign=campaign, at=optional_instant(at, "at") or 0, actor=actor, proof=proof)
         spare_collector()
         try:
             with reading(file) as opened:

@@ -1,12 +1,12 @@
 """`dialgate retention` and `dialgate breach`: removal of expired data, and the scope of a data breach."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
+from dialgate.interfaces.cli.instants import instant
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
 from dialgate.interfaces.cli.subjects import act, write_out
 from dialgate.runtime.clock import wall_clock
@@ -71,7 +71,7 @@ def breach(
     with reporting(as_json=as_json):
         if bool(key) == bool(node):
             raise Failure("request.invalid", "give either --key NAME or --node NAME", status=MISUSE)
-        span = Span(client=key, node=node, start=_instant(since, "--from"), end=_instant(until, "--to"))
+        span = Span(client=key, node=node, start=instant(since, "--from"), end=instant(until, "--to"))
         if span.end <= span.start:
             raise Failure("request.invalid", "--to must be later than --from", field="--to", status=MISUSE)
         with console(stderr=True).status("reading the decision log"):
@@ -79,18 +79,6 @@ def breach(
         if out is not None:
             write_out(out, "".join(f"{number}\n" for number in exposure.numbers))
         _show_exposure(exposure, as_json=as_json)
-
-
-def _instant(text: str, option: str) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise Failure(
-            "request.invalid", "write it as in 2026-11-24T10:00:00+01:00", field=option, status=MISUSE
-        )
-    return int(at.timestamp() * 1000)
 
 
 def _reach(exposure: Exposure) -> str:
