@@ -17,6 +17,8 @@ _UTC = Place(zone="UTC", offset=0)
 
 
 def ratio_kept(facts: Facts, law: Binding) -> Outcome:
+    if not facts.campaign.counts:
+        return Pass()
     paused = [deny for section in law.ratios for deny in _exceeded(section, facts)]
     return max(paused, key=lambda deny: deny.not_before, default=Pass())
 

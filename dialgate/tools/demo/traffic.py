@@ -20,12 +20,13 @@ from dialgate.core.model import DAY, Instant, Result
 from dialgate.core.reasons import REASONS
 from dialgate.tools.demo.world import ACME, BETA, RECALLED, STATISTICS, Demo
 
-# Reason codes of a broken gate, which the demonstration does not show.
-# Faults of the gate, and reasons that the law of Italy does not give.
+# Reason codes that the demonstration does not show: faults of the gate, reasons that the law of Italy does not give, and a pause of
+# a whole campaign.
 NOT_SHOWN: Final = frozenset(
     {
         "gate.unavailable", "gate.rule_error",
         "law.draft", "caller_id.wrong_country", "caller_id.not_callers", "consent.incomplete",
+        "pacing.abandoned",
     }
 )  # fmt: skip
 _ABROAD: Final = "+390844999999"
@@ -227,5 +228,5 @@ class _Traffic:
             "wrong_number",
             "refused",
         )
-        (result,) = self._random.choices(outcomes, (40, 36, 8, 3, 2, 1, 10))
+        (result,) = self._random.choices(outcomes, (40, 36, 8, 3, 2, 2, 9))
         return "abandoned" if result == "answered" and next(self._answered) % 80 == 20 else result  # noqa: PLR2004
