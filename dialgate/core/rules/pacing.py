@@ -24,9 +24,9 @@ def ratio_kept(facts: Facts, law: Binding) -> Outcome:
 
 
 def _exceeded(section: Ratio, facts: Facts) -> Iterator[Deny]:
-    clear = first_day_within(section, facts.campaign.counts, facts.today)
-    if clear > facts.today:
-        abandoned, compared = totals(section, facts.campaign.counts, facts.today)
+    abandoned, compared = totals(section, facts.campaign.counts, facts.today)
+    if _used(section, abandoned, compared) > 1:
+        clear = first_day_within(section, facts.campaign.counts, facts.today)
         text = f"{abandoned} abandoned calls to {compared} answered calls in {days(section)} days, "
         text += f"{section.above} to {section.out_of} are allowed"
         yield Deny("pacing.abandoned", text, section.source, section.severity, _begins(clear, facts))
@@ -42,7 +42,10 @@ def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) ->
 
 def used(section: Ratio, counts: Iterable[DayCount], today: date) -> float:
     """Return the part of the limit that the campaign has used: above 1, it is paused."""
-    abandoned, compared = totals(section, counts, today)
+    return _used(section, *totals(section, counts, today))
+
+
+def _used(section: Ratio, abandoned: int, compared: int) -> float:
     allowed = section.above * max(compared, section.out_of)
     if not allowed:
         return 2.0 if abandoned else 0.0
@@ -52,9 +55,11 @@ def used(section: Ratio, counts: Iterable[DayCount], today: date) -> float:
 def totals(section: Ratio, counts: Iterable[DayCount], today: date) -> tuple[int, int]:
     """Return the numbers of abandoned calls and of those that they are compared with, in the section's days up to `today`."""
     since = today - timedelta(days=days(section))
-    within = [count for count in counts if count.day > since]
-    abandoned = sum(count.abandoned for count in within)
-    answered = sum(count.answered for count in within)
+    abandoned = answered = 0
+    for count in counts:
+        if count.day > since:
+            abandoned += count.abandoned
+            answered += count.answered
     return abandoned, answered + abandoned if section.to == "answered_by_person" else answered
 
 
