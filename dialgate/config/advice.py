@@ -110,13 +110,6 @@ def _extended_terms(config: Config, now: Instant) -> Iterator[str]:
 def _lacks(config: Config, controller: str, contact: str) -> Iterator[str]:
     if not any(controller in client.controllers for client in config.settings.clients):
         yield f"no client may check calls for it; add it to the `controllers` of a client in {config.path.name}"
-    elif config.laws[config.controllers[controller].country].ratios and not any(
-        controller in client.controllers and "outcome" in client.scopes for client in config.settings.clients
-    ):
-        yield (
-            "no client reports its outcomes, so abandoned calls are not counted and no campaign is paused for them; "
-            f"give a client in {config.path.name} the scope `outcome`"
-        )
     if not contact:
         yield "it has no `contact`; access reports must say how to reach it (GDPR art. 13(1)(a))"
 
