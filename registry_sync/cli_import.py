@@ -1,8 +1,8 @@
 """The command `registry-sync import`, which imports one answer of a registry by hand."""
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -10,7 +10,7 @@ from dialgate.config.configuration import ConfigError
 from dialgate.core.model import Instant
 from dialgate.crypto.publisher_signature import Signer
 from dialgate.runtime.terminal import bars, show_fields, show_json, utc
-from registry_sync import nightly_job
+from registry_sync import disconnection, nightly_job
 from registry_sync.cli_options import AsJson, Snapshots, load, reporting
 from registry_sync.config import find_registries, load_gate
 from registry_sync.formats import rpo
@@ -61,20 +61,43 @@ def _receipt(text: str) -> str:
     return text.strip()
 
 
-def _answer_terms(path: Path, registry: str, controller: str) -> tuple[QueryFormat, Instant]:
-    """Return the format of a registry's files, and the validity of its answers. Raises BadParameter."""
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("not a date such as 2026-11-20") from None
+
+
+class _AnswerTerms(NamedTuple):
+    format: QueryFormat
+    validity: Instant
+    since: Instant
+
+
+def _answer_terms(path: Path, registry: str, controller: str, since: date | None) -> _AnswerTerms:
+    """Return the format of a registry's files, and what its answers mean. Raises BadParameter."""
     if registry == "rpo":
-        return rpo, rpo.VALIDITY
+        _require_day(since, is_asked=False)
+        return _AnswerTerms(rpo, rpo.VALIDITY, since=0)
     path = find_registries(path)
     plan = load(path, "--config")
     for asked in plan.registries.asked:
         if (asked.registry, asked.controller) == (registry, controller):
-            return query_format(asked), plan.validity[registry]
+            _require_day(since, is_asked=registry in plan.about_disconnection)
+            asked_since = disconnection.since_day(since) if since else 0
+            return _AnswerTerms(query_format(asked), plan.validity[registry], asked_since)
     raise typer.BadParameter(
         f"{path.name} has no entry for registry {registry} and controller {controller} under `asked`; add one with the"
         " format of its files",
         param_hint="--registry",
     )
+
+
+def _require_day(since: date | None, *, is_asked: bool) -> None:
+    """Raise BadParameter unless a day is given exactly for a registry that is asked about a day."""
+    if is_asked != (since is not None):
+        wanted = "is required for this registry" if since is None else "is not for this registry"
+        raise typer.BadParameter(wanted, param_hint="--since")
 
 
 Registry = Annotated[
@@ -157,6 +180,14 @@ Expired = Annotated[
 Correct = Annotated[
     bool, typer.Option("--correct", help="Correct the date of an answer that was imported with a wrong date.")
 ]
+Since = Annotated[
+    date | None,
+    typer.Option(
+        parser=_day,
+        metavar="DATE",
+        help="Day since which the registry was asked whether the numbers were disconnected. Only for such registries.",
+    ),
+]
 SigningKey = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="Sign the publication with this Ed25519 key (PEM)."),
@@ -174,6 +205,7 @@ def import_(
     consulted_at: ConsultedAt,
     receipt: Receipt,
     answered_at: AnsweredAt = None,
+    since: Since = None,
     snapshots: Snapshots = None,
     config: ConfigPath = Path("config/dialgate.yaml"),
     max_change: MaxChange = 20,
@@ -199,7 +231,7 @@ def import_(
             folder=snapshots or _folder_of(config, controller),
             sign=Signer.open(signing_key).sign if signing_key else None,
         )
-        format_, validity = _answer_terms(config, registry, controller)
+        terms = _answer_terms(config, registry, controller, since)
     order = Order(
         registry=registry,
         controller=controller,
@@ -210,8 +242,9 @@ def import_(
         receipt=receipt,
         target=target,
         max_change=max_change,
-        format=format_,
-        validity=validity,
+        format=terms.format,
+        validity=terms.validity,
+        since=terms.since,
         same_answer=same_answer,
         expired=expired,
         correct=correct,

@@ -153,7 +153,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The loaded and checked configuration.
 
     `validity` maps each registry to the time for which its answers are valid by law, in milliseconds. `voiding` has the
-    registries of countries where a later enrolment voids a consent. `zones` maps each registry to the time zone of its law.
+    registries of countries where a later enrolment voids a consent, `about_disconnection` those that answer whether a number was
+    disconnected. `zones` maps each registry to the time zone of its law.
     """
 
     registries: Registries
@@ -162,6 +163,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     work: Path
     validity: dict[str, Instant]
     voiding: frozenset[str]
+    about_disconnection: frozenset[str]
     zones: dict[str, str]
 
     @property
@@ -195,7 +197,9 @@ def load(path: Path) -> Plan:
             for law in gate.laws.values()
             if any(section.void_by_enrolment for section in law.consents)
             for rule in law.registries
+            if rule.about == "opposition"
         ),
+        about_disconnection=_about_disconnection(gate),
         zones={rule.id: law.zone for law in gate.laws.values() for rule in law.registries},
     )
 
@@ -210,6 +214,11 @@ def find_problems(path: Path, gate: Config) -> list[str]:
         found = _find_problems(registries, gate, _validity(gate), path.resolve().parent)
         problems += [f"{path.name}: {problem}" for problem in found]
     return problems
+
+
+def _about_disconnection(gate: Config) -> frozenset[str]:
+    rules = (rule for law in gate.laws.values() for rule in law.registries)
+    return frozenset(rule.id for rule in rules if rule.about == "disconnection")
 
 
 def _validity(gate: Config) -> dict[str, Instant]:
@@ -300,6 +309,8 @@ def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, 
         yield (
             "look_ahead_hours must be less than the validity of an answer; otherwise every run would submit every number"
         )
+    if asked.registry in _about_disconnection(gate) and (asked.layout is None or asked.layout.date is None):
+        yield "the registry is asked about a day, so its `layout` needs a column `date` in `request`"
     if asked.give_up_hours <= asked.answer_hours:
         yield "give_up_hours must be more than answer_hours"
 

@@ -24,7 +24,8 @@ Outcome: TypeAlias = Literal["published", "already imported", "would be publishe
 class Order(Struct, frozen=True, kw_only=True):
     """The files to import, the operator's statements about them, and options.
 
-    `answered_at`: 0 if unknown. `validity`: how long an answer is valid, in milliseconds. `max_change`: percentage of changed answers above which two people must release the import.
+    `answered_at`: 0 if unknown. `validity`: how long an answer is valid, in milliseconds. `since`: the instant since which the registry was asked about a
+    disconnection, or 0. `max_change`: percentage of changed answers above which two people must release the import.
     `same_answer`: see `import_checks.already_imported`. `expired`: import even an expired answer.
     `correct`: an earlier import had a wrong date. `dry`: publish nothing.
     """
@@ -40,6 +41,7 @@ class Order(Struct, frozen=True, kw_only=True):
     max_change: float
     format: QueryFormat = rpo
     validity: Instant = rpo.VALIDITY
+    since: Instant = 0
     same_answer: bool = False
     expired: bool = False
     correct: bool = False
@@ -98,7 +100,9 @@ def _read(order: Order, progress: Progress, now: Instant) -> AnsweredConsultatio
     consultation = build_consultation(
         order.registry, order.controller, order.submitted_at, order.receipt, (request, answer, answers)
     )
-    dated = msgspec.structs.replace(consultation, answered_at=order.answered_at, imported_at=now)
+    dated = msgspec.structs.replace(
+        consultation, answered_at=order.answered_at, imported_at=now, asked_since=order.since
+    )
     return AnsweredConsultation(dated, answers.numbers, answers.listed)
 
 

@@ -23,6 +23,7 @@ from dialgate.runtime.file_lock import hold_lock
 from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
 from dialgate.store import CallList, Ledger, factory
 from registry_sync import (
+    disconnection,
     full_list_cycle,
     manual_import,
     publication,
@@ -121,13 +122,19 @@ async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: L
     async def run(source: Source) -> Summary:
         span = look_ahead_span(context.clock(), settings.look_ahead_hours)
         candidates = await asyncio.to_thread(select_candidates, plan.gate, settings, ledger.lists, span)
+        wanted, consents = candidates.numbers, None
+        if settings.registry in plan.about_disconnection:
+            wanted, consents = await disconnection.read_consents(
+                ledger.store, ledger.keys, settings.controller, wanted
+            )
         query = QueryContext(
             settings=settings,
             packages=PackageStore(plan.work, settings),
             target=context.target,
             store=ledger.store,
             keys=ledger.keys,
-            wanted=candidates.numbers,
+            wanted=wanted,
+            consents=consents,
             validity=plan.validity[settings.registry],
             voids_consents=settings.registry in plan.voiding,
             uses_listed_answers=plan.gate.controllers[settings.controller].consent_after_listing,

@@ -9,7 +9,7 @@ Each step is durable before the next one starts:
 After a crash at any point, the next run continues from there.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,6 +25,7 @@ from registry_sync import (
     alarm_policy,
     answer_merge,
     consent_voiding,
+    disconnection,
     import_checks,
     publication,
     query_schedule,
@@ -49,7 +50,7 @@ class QueryContext(NamedTuple):
 
     `wanted`: sorted numbers on call lists that may be called soon. `validity`, `next_run`: durations in milliseconds.
     `uses_listed_answers`: an exception in the law permits calls to listed numbers, so their answers must also be fresh.
-    `voids_consents`: an enrolment voids earlier consents.
+    `consents`: the newest consent of each number in `wanted`, if the registry answers about a disconnection. `voids_consents`: an enrolment voids earlier consents.
     `retention_at`: the instant at which retention terms are evaluated.
     """
 
@@ -59,6 +60,7 @@ class QueryContext(NamedTuple):
     store: Ledger
     keys: Keys
     wanted: Numbers
+    consents: disconnection.Instants | None
     validity: Instant
     uses_listed_answers: bool
     voids_consents: bool
@@ -155,9 +157,11 @@ class Cycle:
             for package in packages
             if package.state in OPEN or alarm_policy.is_resting(package, self._settings, now)
         ]
-        due = query_schedule.select_due(
-            self._context.wanted, self._packages.numbers(pending), self._published(), self._terms, now
-        )
+        resting = np.append(self._packages.numbers(pending), self._without_data())
+        due = query_schedule.select_due(self._context.wanted, resting, self._published(), self._terms, now)
+        if self._context.consents is not None:
+            due = self._with_consents(due, self._context.consents)
+            due = due[~np.isin(due, resting)]
         self._add(due=len(due))
         allowed = self._allowance(packages, now)
         if len(due) > allowed:
@@ -171,6 +175,29 @@ class Cycle:
         if self._dry or now < next_submission <= now + self._context.next_run:
             self._soon_submitted = due[:allowed]
         return due[:allowed] if now >= next_submission else due[:0]
+
+    def _with_consents(self, due: Numbers, consents: disconnection.Instants) -> Numbers:
+        """Add the numbers whose answer does not cover their consent, and drop those whose consent cannot become effective."""
+        wanted, known = self._context.wanted, self._published()
+        unneeded = wanted[disconnection.find_unneeded(wanted, consents, known)]
+        uncovered = wanted[disconnection.find_uncovered(wanted, consents, known)]
+        changed: Numbers = np.setdiff1d(uncovered, due)
+        due = np.append(due, changed)
+        return due[~np.isin(due, unneeded)]
+
+    def _without_data(self) -> Numbers:
+        """Return the numbers about which the registry recently had no data. They rest like listed numbers."""
+        layout, rest = self._settings.used_layout, self._settings.listed_again_days * DAY
+        if layout is None or not layout.unknown:
+            return np.empty(0, np.uint64)
+        answered = [
+            package
+            for package in self._packages.all()
+            if package.state == "answered"
+            and self._context.clock() - package.ended_at < rest
+            and self._packages.has_numbers(package)
+        ]
+        return np.setdiff1d(self._packages.numbers(answered), self._published().numbers)
 
     def _allowance(self, packages: list[Package], now: Instant) -> int:
         spent = sum(
@@ -188,10 +215,21 @@ class Cycle:
     async def _submit_new(self, chosen: Numbers, source: Source) -> None:
         size = self._settings.package_numbers
         advance = self._context.progress(f"submitting to {self._settings.registry}", len(chosen))
-        for begin in range(0, len(chosen), size):
-            numbers = np.sort(chosen[begin : begin + size])
-            await self._submit(self._packages.prepare(numbers, self._context.clock()), source)
-            advance(len(numbers))
+        for since, part in self._by_since(chosen):
+            for begin in range(0, len(part), size):
+                numbers = np.sort(part[begin : begin + size])
+                await self._submit(self._packages.prepare(numbers, self._context.clock(), since), source)
+                advance(len(numbers))
+
+    def _by_since(self, chosen: Numbers) -> Iterator[tuple[Instant, Numbers]]:
+        """Yield the numbers of each package's question. Only questions about a disconnection differ, by their day."""
+        if self._context.consents is None:
+            yield 0, chosen
+            return
+        consents = self._context.consents[np.searchsorted(self._context.wanted, chosen)]
+        days = np.array([disconnection.last_day_before(at) for at in consents.tolist()], np.int64)
+        for day in np.unique(days).tolist():
+            yield day, chosen[days == day]
 
     # ---- publishing --------------------------------------------------------------------------------------------------
 
@@ -332,9 +370,8 @@ class Cycle:
             self._context.wanted, self._published(), self._terms, before
         )
         if len(expiring):
-            expiring = np.setdiff1d(
-                expiring, np.append(self._packages.numbers(awaited), self._soon_submitted)
-            )
+            under_way = [self._packages.numbers(awaited), self._soon_submitted, self._without_data()]
+            expiring = np.setdiff1d(expiring, np.concatenate(under_way))
         if len(expiring):
             text = f"{len(expiring):,} numbers on call lists have no answer valid until {utc(before)}"
             self._alarm("expiring", f"{text}, and no query for them is under way")

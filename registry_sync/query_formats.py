@@ -1,6 +1,7 @@
 """The formats of queries and answers: the Italian registry's, or a layout in the settings."""
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ class QueryFormat(Protocol):
     def is_queryable(self, numbers: Numbers) -> Mask:
         """Return a mask of the E.164 numbers that the registry covers."""
 
-    def request_text(self, numbers: Numbers) -> bytes: ...
+    def request_text(self, numbers: Numbers, since: date | None = None, /) -> bytes: ...
 
     def read_request(self, path: Path, advance: Callable[[int], None]) -> NumberFile: ...
 

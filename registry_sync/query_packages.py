@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.runtime.atomic_write import sync_folder, write_file
+from registry_sync import disconnection
 from registry_sync.config import QueriedRegistry
 from registry_sync.formats.text import Numbers
 from registry_sync.import_checks import Refused
@@ -43,6 +44,7 @@ class Package(Struct, frozen=True, kw_only=True):
 
     `sha256` is the hash of the request's text. `fault` is the reason why the reply was rejected or the package refused.
     `faulty` identifies the rejected files, so that they are not fetched again. `ended_at` is the instant of the final state.
+    `since` is the instant since which the registry is asked about a disconnection, or 0.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Package(Struct, frozen=True, kw_only=True):
     consultation: str = ""
     fault: str = ""
     faulty: str = ""
+    since: Instant = 0
 
     @property
     def file_name(self) -> str:
@@ -79,9 +82,9 @@ class PackageStore:
     def folder(self, package: Package) -> Path:
         return self._folder / package.id
 
-    def prepare(self, numbers: Numbers, now: Instant) -> Package:
+    def prepare(self, numbers: Numbers, now: Instant, since: Instant = 0) -> Package:
         """Create a package of these sorted numbers, ready for submission."""
-        text = self.format.request_text(numbers)
+        text = self.format.request_text(numbers, disconnection.day_of(since) if since else None)
         stamp = datetime.fromtimestamp(now // SECOND, UTC).strftime("%Y%m%dT%H%M%S")
         package = Package(
             id=f"{self.name}.{stamp}.{secrets.token_hex(4)}",
@@ -89,6 +92,7 @@ class PackageStore:
             numbers=len(numbers),
             sha256=sha256(text).hexdigest(),
             prepared_at=now,
+            since=since,
         )
         new = self._folder / f"{package.id}.new"
         new.mkdir(mode=0o700)

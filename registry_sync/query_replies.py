@@ -137,7 +137,9 @@ class ReplyCollector:
             package.receipt or package.id,
             (request, answer, answers),
         )
-        consultation = msgspec.structs.replace(consultation, answered_at=now, imported_at=now)
+        consultation = msgspec.structs.replace(
+            consultation, answered_at=now, imported_at=now, asked_since=package.since
+        )
         return AnsweredConsultation(consultation, answers.numbers, answers.listed)
 
 

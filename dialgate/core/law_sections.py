@@ -28,7 +28,7 @@ from dialgate.core.windows import Windows, parse_days
 # Findings of the rules that no key of a section defines.
 Finding: TypeAlias = Literal[
     "incomplete", "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "wrong_number",
-    "origin",
+    "origin", "disconnection",
 ]  # fmt: skip
 
 
@@ -233,6 +233,8 @@ class Registry(Restriction, frozen=True, kw_only=True):
     """`rolling`: days of 24 hours. `earlier`: the period also ends at the same local time of day where the person may be, if that is earlier."""
     day_set: str = ""
     """Name of the day set that a listing may bar as `holiday`. Without it, such a listing bars every day."""
+    about: Literal["opposition", "disconnection"] = "opposition"
+    """What it answers. `opposition`: whether the person objected. `disconnection`: whether the number was disconnected since a day, so that it may belong to another person. Then a call on the ground of a consent needs the answer that it was not disconnected since the consent; consents, contracts and requests from before a disconnection have no effect."""
 
 
 class Lists(Section, frozen=True, kw_only=True):

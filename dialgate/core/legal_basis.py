@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Literal
 
-from dialgate.core import periods
+from dialgate.core import holder, periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Consents, Finding, Relation
 from dialgate.core.model import (
@@ -41,7 +41,7 @@ def request(facts: Facts, law: Binding) -> CallRequest | None:
 
 def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
     """Yield the unused call requests for the goods of this call that are valid now."""
-    wrong = _wrong_at(facts)
+    wrong = holder.changed_at(facts)
     for call_request in facts.known.requests:
         if (
             max(call_request.requested_at, call_request.begins)
@@ -115,8 +115,8 @@ def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) 
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
-    """Yield the recorded contracts that no later wrong-number report makes ineffective."""
-    wrong = _wrong_at(facts)
+    """Yield the recorded contracts that no later wrong-number report or disconnection makes ineffective."""
+    wrong = holder.changed_at(facts)
     for deal in facts.known.contracts:
         if wrong < 0 or (deal.proved and _is_concluded_after(deal, wrong, facts)):
             yield deal
@@ -131,21 +131,15 @@ def _is_concluded_after(deal: Contract, at: Instant, facts: Facts) -> bool:
     return begins_later and (not deal.entered_at or deal.entered_at > at)
 
 
-def _wrong_at(facts: Facts) -> Instant:
-    """Return the instant of the last wrong-number report in force, or -1. It makes earlier legal bases ineffective."""
-    return max((wrong.at for wrong in facts.known.wrong_numbers if not wrong.lifted), default=-1)
-
-
-def closed_by_wrong_number(facts: Facts) -> bool:
-    """Return whether a recorded contract or call request is ineffective because of a wrong-number report."""
-    known = facts.known
-    return _wrong_at(facts) >= 0 and (
-        len(list(contracts(facts))) < len(known.contracts)
-        or any(
-            not call_request.proved or call_request.requested_at <= _wrong_at(facts)
-            for call_request in known.requests
-        )
+def find_change_of_holder(facts: Facts) -> Finding | None:
+    """Return why a recorded contract or call request is ineffective, if another person may hold the number now."""
+    known, changed = facts.known, holder.changed_at(facts)
+    closed = len(list(contracts(facts))) < len(known.contracts) or any(
+        not asked.proved or asked.requested_at <= changed for asked in known.requests
     )
+    if changed < 0 or not closed:
+        return None
+    return "wrong_number" if holder.reported_wrong_at(facts) >= changed else "disconnection"
 
 
 def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
@@ -166,7 +160,12 @@ def _day(at: Instant, facts: Facts) -> int:
 def consent(facts: Facts, law: Binding) -> Consent | None:
     if not facts.known.consents or "consent" not in law.accepted:
         return None
-    return next((given for given in facts.known.consents if not find_defect(given, facts, law)), None)
+    return next(consents(facts, law), None)
+
+
+def consents(facts: Facts, law: Binding) -> Iterator[Consent]:
+    """Yield the consents without a defect, whether or not the law accepts a consent."""
+    return (given for given in facts.known.consents if not find_defect(given, facts, law))
 
 
 def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
@@ -177,8 +176,8 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
         return missing
     if given.withdrawn_at or given.collected_at <= _stopped_at(facts):
         return "withdrawal"
-    if given.collected_at <= _wrong_at(facts):
-        return "wrong_number"
+    if given.collected_at <= holder.changed_at(facts):
+        return "wrong_number" if given.collected_at <= holder.reported_wrong_at(facts) else "disconnection"
     if _voids(law) and (given.voided_at or given.collected_at <= listed_at(facts)):
         return "enrolment"
     if 0 < ends_at(given, law) <= facts.at:
@@ -248,7 +247,8 @@ def _voids(law: Binding) -> bool:
 
 def listed_at(facts: Facts) -> Instant:
     """Return the instant of the newest listing, or of the consultation that found it; -1 if there is none."""
-    return max((one.since or one.listed_at for one in facts.registries if one.listed_at), default=-1)
+    enrolled = (answer for answer in facts.registries if answer.listed_at and not answer.asked_since)
+    return max((answer.since or answer.listed_at for answer in enrolled), default=-1)
 
 
 def ends_at(given: Consent, law: Binding) -> Instant:
@@ -313,7 +313,7 @@ def _is_related(section: Relation, facts: Facts) -> bool:
         return True
     if section.since not in {"inquiry", "interaction"}:
         return False
-    wrong = _wrong_at(facts)
+    wrong = holder.changed_at(facts)
     return any(
         wrong < asked.requested_at <= facts.at
         and (section.goods == "any" or asked.goods in {"", facts.campaign.goods})

@@ -246,6 +246,9 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     the newest consultation that answered *listed*, even if a later one answered *clear*. `blocks`: the listing bars these calls
     only; empty: all. `since`: when the person was listed, if the registry says so; the last millisecond of the day if it says
     the day.
+
+    `asked_since` is not 0 if the registry was asked whether the number was disconnected since that instant. Then *listed* means
+    that it was, at the latest at `listed_at`, and *clear* that it was not.
     """
 
     registry: str
@@ -256,6 +259,7 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     snapshot: str = ""
     blocks: tuple[Block, ...] = ()
     since: Instant = 0
+    asked_since: Instant = 0
 
 
 class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):

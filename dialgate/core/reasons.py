@@ -53,6 +53,9 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "consent.wrong_number": ("number", (
         "The number was reported to belong to another person. Earlier consents, contracts and requests do not "
         "count until the number is confirmed.")),
+    "consent.reassigned": ("number", (
+        "The number was disconnected, so it may belong to another person now. Earlier consents, contracts and requests do not "
+        "count.")),
     "hours.outside": ("call", "The time is outside the hours in which the person may be called."),
     "hours.holiday": ("call", "It is a public holiday where the person is."),
     "frequency.exceeded": ("call", "The limit of calls to this person has been reached."),

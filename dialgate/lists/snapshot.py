@@ -50,7 +50,8 @@ class Consultation(Struct, frozen=True, kw_only=True):
     """One consultation of a registry, with its proof.
 
     Its validity begins at `submitted_at`, the time of the submission or, for a full list, the time of its version.
-    `answered_at` is 0 if unknown. The hashes cover the unpacked texts.
+    `answered_at` is 0 if unknown. The hashes cover the unpacked texts. `asked_since` is the instant since which the registry was asked
+    whether the numbers were disconnected, or 0 if it was asked something else.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Consultation(Struct, frozen=True, kw_only=True):
     lines: int
     listed: int
     clear: int
+    asked_since: Instant = 0
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -281,6 +283,7 @@ class _OpenFile:
             consultation=consultation.id,
             blocks=state.blocks,
             since=state.since,
+            asked_since=consultation.asked_since,
         )
 
     def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:

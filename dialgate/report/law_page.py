@@ -60,6 +60,7 @@ _CONTENTS: Final = {
     "void_by_enrolment": "void after a later enrolment with the registry",
     "separate": "must name {}",
     "tail": "still a basis {} after the contract's end",
+    "about": "answers whether the number had a {} since the consent",
     "validity": "an answer is valid for {}",
     "proof_validity": "a call-back proof is valid for {}",
     "exclusive": "no other controller presents the number",

@@ -39,8 +39,10 @@ class Layout(Strict, frozen=True, kw_only=True):
     """Values of `status` that mean clear."""
     listed: tuple[str, ...] = ()
     """Values of `status` that mean listed. Other values are an error. Empty: every value that is not in `clear` means listed."""
+    unknown: tuple[str, ...] = ()
+    """Values of `status` that mean that the registry has no data. The number stays unknown. Only for queries."""
     date: Column | None = None
-    """Column with the date of registration, in full lists with one prefix in `coverage`. A consent after that day can open the call (`consent_after_listing`). A date after the version of the file is an error."""
+    """In full lists with one prefix in `coverage`, the column with the date of registration. A consent after that day can open the call (`consent_after_listing`). A date after the version of the file is an error. In `request`, the name of the column with the day since which the registry is asked about a disconnection."""
     date_format: str = "%Y-%m-%d"
     """Format of the dates, in the notation of strftime: `%d/%m/%Y`."""
     request: tuple[str, ...] = ()
@@ -68,7 +70,7 @@ def find_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
     """Yield the errors in a layout. `queried`: it is the layout of a registry that answers queries."""
     if numbering_plan(layout.country) is None:
         yield f"country {layout.country} is unknown; use an ISO 3166 code, for example BE"
-    columns = [column for column in (layout.number, layout.status, layout.date) if column is not None]
+    columns = [layout.number, *(column for column in (layout.status, layout.date) if column is not None)]
     for column in columns:
         if isinstance(column, str) and not layout.header:
             yield f"column {column!r} is a name, so the file needs `header: true`; otherwise use a position such as 2"
@@ -82,17 +84,23 @@ def find_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
 
 
 def _status_problems(layout: Layout) -> Iterator[str]:
-    if layout.status is None and (layout.clear or layout.listed):
-        yield "clear and listed are values of the column `status`; set status"
+    if layout.status is None and (layout.clear or layout.listed or layout.unknown):
+        yield "clear, listed and unknown are values of the column `status`; set status"
     if layout.status is not None and not layout.clear:
         yield "clear is empty; name the values of `status` that mean clear, because every other value means listed"
-    if both := set(layout.clear) & set(layout.listed):
-        yield f"{min(both)!r} is in both clear and listed; remove it from one of them"
+    values = Counter([*layout.clear, *layout.listed, *layout.unknown])
+    yield from (
+        f"{value!r} has two meanings; name it once in clear, listed or unknown"
+        for value, count in values.items()
+        if count > 1
+    )
 
 
 def _date_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
-    if queried and layout.date is not None:
-        yield "date is a column of full lists; remove it"
+    if queried and layout.date is not None and layout.date not in layout.request:
+        yield f"date must be one of the columns in `request`, not {layout.date!r}"
+    if not queried and layout.unknown:
+        yield "unknown is an answer to a query, but this registry publishes full lists; remove it"
     try:
         read = datetime.strptime(_SOME_DAY.strftime(layout.date_format), layout.date_format)  # noqa: DTZ007 - a date only
     except ValueError:

@@ -7,6 +7,8 @@ import numpy as np
 from dialgate.lists.number_set import distinct
 from registry_sync.formats.text import Bytes, Days, FaultyFile, Mask, Numbers
 
+CLEAR, LISTED, WITHOUT_DATA = range(3)  # the statuses of a number
+
 
 class FullFile(NamedTuple):
     """The contents of a full file. `numbers` are sorted and distinct. `lines` also counts repeated lines.
@@ -23,8 +25,8 @@ class FullFile(NamedTuple):
 class NumberFile(NamedTuple):
     """The contents of a file: E.164 numbers as integers, in file order. For a request, all `statuses` are 0.
 
-    `first_line` is the line of the first number. `only_clear`: the file is an answer that has only the clear numbers.
-    `days`: the days of registration, if the file has them.
+    A status is 0 for clear, 1 for listed, and 2 for a number without data. `first_line` is the line of the first number.
+    `only_clear`: the file is an answer that has only the clear numbers. `days`: the days of registration, if the file has them.
     """
 
     name: str
@@ -37,7 +39,10 @@ class NumberFile(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The distinct numbers of an answer, sorted. `listed` marks the enrolled numbers. `lines` also counts repeated lines."""
+    """The distinct numbers of an answer, sorted, without those that have no data. `listed` marks the enrolled numbers.
+
+    `lines` counts all lines.
+    """
 
     numbers: Numbers
     listed: Mask
@@ -49,8 +54,8 @@ def match(request: NumberFile, answer: NumberFile) -> Answers:
 
     If the answer has only the clear numbers, the other requested numbers are listed.
     """
-    answers = distinct(answer.numbers * np.uint64(2) + answer.statuses)
-    numbers = answers >> np.uint64(1)
+    answers = distinct(answer.numbers * np.uint64(4) + answer.statuses)
+    numbers = answers >> np.uint64(2)
     twice = numbers[1:][numbers[1:] == numbers[:-1]]
     if len(twice):
         line = min(_lines_with(answer, number)[-1] for number in twice[:1000])
@@ -67,7 +72,9 @@ def match(request: NumberFile, answer: NumberFile) -> Answers:
         _refuse_strays(
             request, numbers, f"this number has no answer in {answer.name}. Is the answer truncated?"
         )
-    return Answers(numbers, (answers & np.uint64(1)).astype(bool), len(answer.numbers))
+    statuses = answers & np.uint64(3)
+    known = statuses != WITHOUT_DATA
+    return Answers(numbers[known], statuses[known] == LISTED, len(answer.numbers))
 
 
 def _lines_with(file: NumberFile, number: np.uint64) -> list[int]:

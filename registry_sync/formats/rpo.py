@@ -8,6 +8,7 @@ Only an explicit 0 means that a number is not enrolled (DPR 26/2022 art. 8).
 """
 
 from collections.abc import Callable
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -142,5 +143,5 @@ def is_queryable(numbers: Numbers) -> Mask:
     return mask
 
 
-def request_text(numbers: Numbers) -> bytes:
+def request_text(numbers: Numbers, _since: date | None = None, /) -> bytes:
     return b"".join(b"%b\r\n" % str(number)[2:].encode() for number in numbers.tolist())

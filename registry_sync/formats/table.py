@@ -18,7 +18,7 @@ from dialgate.core.numbering_plan import NumberingPlan, is_valid, numbering_plan
 from dialgate.lists.number_set import distinct
 from registry_sync.formats import text
 from registry_sync.formats.layout import Column, Layout
-from registry_sync.formats.number_files import FullFile, NumberFile
+from registry_sync.formats.number_files import CLEAR, LISTED, WITHOUT_DATA, FullFile, NumberFile
 from registry_sync.formats.text import Days, FaultyFile, Mask, Numbers
 
 _SEPARATOR_OF: Final = {",": ",", ";": ";", "|": "|", "tab": "\t"}
@@ -47,7 +47,7 @@ class _Row(NamedTuple):
     """The values of a line. `day` is the ordinal of the day of registration, or 0."""
 
     number: int
-    is_listed: bool
+    status: int
     day: int
 
 
@@ -65,7 +65,7 @@ class Table:
     def read_list(self, path: Path, version: date, advance: Callable[[int], None]) -> FullFile:
         """Read a full list. `version` is the date of the file. Raises FaultyFile, OSError."""
         file = self._read(path, advance, self._layout, version)
-        listed = file.statuses == 1
+        listed = file.statuses == LISTED
         numbers = file.numbers[listed]
         if file.days is None:
             return FullFile(file.sha256, len(file.numbers), distinct(numbers))
@@ -83,14 +83,16 @@ class Table:
             mask |= numbers // np.uint64(10**length) == int(self._plan.country_code)
         return mask
 
-    def request_text(self, numbers: Numbers) -> bytes:
-        """Return a query about E.164 numbers."""
-        names = self._layout.request
+    def request_text(self, numbers: Numbers, since: date | None = None, /) -> bytes:
+        """Return a query about E.164 numbers. `since` is the day since which the registry is asked about a disconnection."""
+        names, layout = self._layout.request, self._layout
+        day = since.strftime(layout.date_format) if since else ""
         rows = [self._format_number(number) for number in numbers.tolist()]
         if names:
             rows = [
                 _SEPARATOR_OF[self._layout.separator].join(
-                    number if name == self._layout.number else str(at) for name in names
+                    number if name == layout.number else day if name == layout.date else str(at)
+                    for name in names
                 )
                 for at, number in enumerate(rows, 1)
             ]
@@ -166,7 +168,7 @@ class _Parts:
 
     def add(self, rows: list[_Row]) -> None:
         self._numbers.append(np.fromiter((row.number for row in rows), np.uint64, len(rows)))
-        self._statuses.append(np.fromiter((row.is_listed for row in rows), np.uint8, len(rows)))
+        self._statuses.append(np.fromiter((row.status for row in rows), np.uint8, len(rows)))
         self._days.append(np.fromiter((row.day for row in rows), np.int32, len(rows)))
 
     def joined(self) -> tuple[Numbers, text.Bytes, Days]:
@@ -233,7 +235,9 @@ class _Reader:
         return _Columns(
             number=self._find_column(layout.number, names),
             status=None if layout.status is None else self._find_column(layout.status, names),
-            date=None if layout.date is None else self._find_column(layout.date, names),
+            date=None
+            if layout.date is None or self._version is None
+            else self._find_column(layout.date, names),
             width=len(cells),
         )
 
@@ -253,7 +257,8 @@ class _Reader:
             raise _Fault(f"the line has {len(cells)} columns, not {columns.width}. Is the file truncated?")
         number = self._parse_number(cells[columns.number])
         day = 0 if columns.date is None else self._parse_day(cells[columns.date].strip())
-        return _Row(number, columns.status is None or self._is_listed(cells[columns.status].strip()), day)
+        status = LISTED if columns.status is None else self._status(cells[columns.status].strip())
+        return _Row(number, status, day)
 
     def _parse_number(self, cell: str) -> int:
         plan, digits = self._plan, cell.translate(_PUNCTUATION)
@@ -278,12 +283,15 @@ class _Reader:
         if not _DIGITS.fullmatch(digits):
             raise _Fault("the number contains something other than digits, spaces and - . / ( )")
 
-    def _is_listed(self, status: str) -> bool:
-        if status in self._layout.clear:
-            return False
-        if self._layout.listed and status not in self._layout.listed:
-            raise _Fault("the status is in neither `clear` nor `listed` of the layout")
-        return True
+    def _status(self, cell: str) -> int:
+        layout = self._layout
+        if cell in layout.clear:
+            return CLEAR
+        if cell in layout.unknown:
+            return WITHOUT_DATA
+        if layout.listed and cell not in layout.listed:
+            raise _Fault("the status is in none of `clear`, `listed` and `unknown` in the layout")
+        return LISTED
 
     def _parse_day(self, cell: str) -> int:
         known = self._days.get(cell)

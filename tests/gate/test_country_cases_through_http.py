@@ -131,7 +131,7 @@ def _with_parts(merged: answer_merge.MergedAnswers, answer: RegistryAnswer) -> a
 def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
     return publication.merge(
         publication.read_current(folder, answer.registry, case.facts.controller.id),
-        consultation(answer.consulted_at),
+        consultation(answer.consulted_at, answer.asked_since),
         np.array([int(case.to)], np.uint64),
         np.array([answer.answer == "listed"], np.bool_),
     )

@@ -23,7 +23,7 @@ from dialgate.config.configuration import ConfigError
 from dialgate.core import local_time
 from dialgate.core.model import DAY, HOUR, Call, Instant
 from dialgate.interfaces.cli.config import check
-from dialgate.ledger.schemas import ListRequest
+from dialgate.ledger.schemas import ConsentRequest, ListRequest
 from dialgate.lists.snapshot import Snapshot
 from dialgate.lists.tabular import of_lines
 from registry_sync import config, nightly_job
@@ -84,21 +84,32 @@ class Office:
     async def run(self, at: Instant) -> Run:
         return await nightly_job.run(config.load(self.path), no_progress, clock=Hand(at))
 
+    async def load_list(self, at: Instant, *numbers: str) -> None:
+        app = await App.open(loader.load(self.gate), registry=CollectorRegistry(), clock=Hand(at))
+        try:
+            await self._load_list(app, numbers, at)
+        finally:
+            await app.close()
+
+    async def _load_list(self, app: App, numbers: tuple[str, ...], at: Instant) -> None:
+        client = app.config.settings.clients[0]
+        ask = ListRequest(
+            id=f"customers-{at}",
+            campaigns=("fibre",),
+            basis="consent",
+            collected_by="acme",
+            collected_on=date(2018, 1, 15),
+        )
+        await app.registrar.call_lists.load_list(client, ask, of_lines(numbers))
+        await app.tick()
+
     async def decide(self, at: Instant, *numbers: str) -> list[str]:
         """Return the first reason of the gate's decision about a call to each number, or `allow`."""
         loaded = loader.load(self.gate)
         app = await App.open(loaded, registry=CollectorRegistry(), clock=Hand(at))
         try:
+            await self._load_list(app, numbers, at)
             client = app.config.settings.clients[0]
-            ask = ListRequest(
-                id=f"customers-{at}",
-                campaigns=("fibre",),
-                basis="consent",
-                collected_by="acme",
-                collected_on=date(2018, 1, 15),
-            )
-            await app.registrar.call_lists.load_list(client, ask, of_lines(numbers))
-            await app.tick()
             answers = [
                 await app.gate.check(
                     Call(to=to, from_=self.caller, campaign="fibre", client=client.name), client
@@ -442,7 +453,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two meanings": (
         {"layout": {"country": "BE", "status": 2, "listed": ["1"], "clear": ["1"]}},
-        "'1' is in both clear and listed",
+        "'1' has two meanings",
     ),
     "date format": (
         {"layout": {"country": "BE", "date": 2, "date_format": "%d/%m"}},
@@ -488,3 +499,111 @@ def test_missing_extra_of_a_transport_is_reported(belgium: Office) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "Warning: registries.yaml: listed dncm: source: kind sftp needs an extra" in done.stderr
+
+
+# ---- disconnected numbers --------------------------------------------------------------------------------------------
+
+REASSIGNED: dict[str, Any] = {
+    "registry": "rnd",
+    "controller": "acme",
+    "format": "csv",
+    "layout": {
+        "country": "US", "header": True, "number": "Number", "date": "Since", "date_format": "%m/%d/%Y", "status": "Answer",
+        "request": ["Number", "Since"], "clear": ["No"], "listed": ["Yes"], "unknown": ["No data"],
+    },
+    "source": {"kind": "folder", "outbox": "outbox", "inbox": "inbox", "settle_seconds": 0},
+    "submit_every_hours": 0,
+}  # fmt: skip
+KEPT, CHANGED, NO_DATA, WITHOUT_CONSENT = "+12125550101", "+12125550102", "+12125550103", "+12125550104"
+NEW_YORK_NOON: Instant = local_time.midnight("America/New_York", date(2026, 11, 24)) + 12 * HOUR
+GIVEN: Instant = local_time.midnight("America/New_York", date(2026, 3, 2)) + 9 * HOUR
+
+
+async def give_consents(office: Office, at: Instant, *numbers: str, collected_at: Instant = GIVEN) -> None:
+    app = await App.open(loader.load(office.gate), registry=CollectorRegistry(), clock=Hand(at))
+    try:
+        client = app.config.settings.clients[0]
+        for number in numbers:
+            ask = {
+                "number": number, "collected_at": local_time.rfc3339(collected_at), "purposes": ["sale"],
+                "call_types": ["agent"], "id": f"c{collected_at}", "artefact": "ab", "artefact_sha256": "0" * 64, "form": "written",
+            }  # fmt: skip
+            await app.registrar.consents.record(client, msgspec.convert(ask, ConsentRequest))
+    finally:
+        await app.close()
+
+
+def queries(office: Office) -> dict[str, list[str]]:
+    found = {}
+    for package in sorted((office.folder / "outbox").glob("*.zip")):
+        with zipfile.ZipFile(package) as archive:
+            found[package.stem] = archive.read("numbers.txt").decode().split("\r\n")[:-1]
+        package.unlink()
+    return found
+
+
+def reassigned(office: Office, number: str) -> tuple[str, Instant, Instant]:
+    opened = Snapshot.open(office.folder / "data/snapshots")
+    try:
+        answer = opened.answer("rnd", "acme", int(number[1:]))
+        return answer.answer, answer.asked_since, answer.listed_at
+    finally:
+        opened.close()
+
+
+async def test_disconnection_is_asked_about_since_the_newest_consent(tmp_path: Path) -> None:
+    """A number without data is not asked about again the next day, nor one that was disconnected after its consent."""
+    office = Office(tmp_path, "US", asked=[REASSIGNED])
+    (office.folder / "outbox").mkdir()
+    await give_consents(office, NEW_YORK_NOON, KEPT, CHANGED, NO_DATA)
+    await office.load_list(NEW_YORK_NOON, KEPT, CHANGED, NO_DATA, WITHOUT_CONSENT)
+    await office.run(NEW_YORK_NOON)
+    ((name, rows),) = queries(office).items()
+    numbers = [number[2:] for number in (KEPT, CHANGED, NO_DATA)]
+    assert rows == ["Number,Since", *(f"{number},03/02/2026" for number in numbers)]
+    office.put(f"{name}.receipt.txt", "RND-1")
+    answers = zip(numbers, ("No", "Yes", "No data"), strict=True)
+    office.put(f"{name}.answer.csv", "Number,Answer", *(f"{number},{answer}" for number, answer in answers))
+    first = NEW_YORK_NOON + HOUR
+    assert kinds(await office.run(first)) == []
+    since = local_time.midnight("Etc/GMT+12", date(2026, 3, 2))
+    assert reassigned(office, KEPT) == ("clear", since, 0)
+    assert reassigned(office, CHANGED) == ("listed", since, NEW_YORK_NOON)
+    assert reassigned(office, NO_DATA)[0] == "unknown"
+    await office.run(first + DAY)
+    assert queries(office) == {}
+    await give_consents(office, first + 2 * DAY, CHANGED, collected_at=first + DAY)
+    await office.run(first + 2 * DAY)
+    assert list(queries(office).values()) == [["Number,Since", f"{CHANGED[2:]},11/25/2026"]]
+
+
+def test_answer_about_a_disconnection_names_its_day_when_imported_by_hand(tmp_path: Path) -> None:
+    office = Office(tmp_path, "US", asked=[REASSIGNED])
+    office.put("request.csv", "Number,Since", "2125550101,03/02/2026", "2125550102,03/02/2026")
+    office.put("answer.csv", "Number,Answer", "2125550101,No", "2125550102,No data")
+    command = [
+        *PROGRAM,
+        "import",
+        "--json",
+        "--registry",
+        "rnd",
+        "--controller",
+        "acme",
+        "--receipt",
+        "RND-1",
+    ]
+    command += ["--config", str(office.path), "--consulted-at", "2026-11-24T10:00:00-05:00", "--expired"]
+    command += ["--request", str(office.inbox / "request.csv"), "--answer", str(office.inbox / "answer.csv")]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "is required for this registry" in refused.stderr) == (2, True)
+    done = subprocess.run([*command, "--since", "2026-03-02"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert reassigned(office, KEPT)[:2] == ("clear", local_time.midnight("Etc/GMT+12", date(2026, 3, 2)))
+    assert reassigned(office, CHANGED)[0] == "unknown"
+
+
+def test_registry_that_is_asked_about_a_day_needs_a_column_for_it(tmp_path: Path) -> None:
+    layout = {key: value for key, value in REASSIGNED["layout"].items() if key != "date"}
+    office = Office(tmp_path, "US", asked=[REASSIGNED | {"layout": layout}])
+    with pytest.raises(ConfigError, match="its `layout` needs a column `date` in `request`"):
+        config.load(office.path)

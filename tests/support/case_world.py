@@ -191,10 +191,10 @@ def publish_whole_list(config: Config, answer: RegistryAnswer) -> None:
         )
 
 
-def consultation(at: Instant) -> Consultation:
+def consultation(at: Instant, since: Instant = 0) -> Consultation:
     return Consultation(
         id=f"at-{at}", submitted_at=at, answered_at=at, imported_at=at, receipt="", request_sha256="", answer_sha256="",
-        lines=0, listed=0, clear=0,
+        lines=0, listed=0, clear=0, asked_since=since,
     )  # fmt: skip
 
 

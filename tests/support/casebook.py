@@ -174,7 +174,7 @@ def merged(base: Any, more: Any) -> Any:
 
 
 INSTANTS = {"at", "consulted_at", "listed_at", "collected_at", "expires_at", "withdrawn_at", "voided_at", "confirmed_at",
-          "requested_at", "entered_at", "proved_at", "begins", "renewed_at", "since"}  # fmt: skip
+          "requested_at", "entered_at", "proved_at", "begins", "renewed_at", "since", "asked_since"}  # fmt: skip
 _DAYS_BEFORE = re.compile(r"-(\d+)d")
 
 

@@ -18,6 +18,8 @@ _TEXTS = {
     "consent.expired": "the consent has expired",
     "consent.wrong_number": "the number was reported to be another person's after this was given; record a newer consent, "
     "contract or request with its proof, or lift the report",
+    "consent.reassigned": "the number was disconnected after this was given, so another person may have it now; record a newer "
+    "consent, contract or request with its proof",
     "consent.incomplete": "the consent does not state what the law requires, or is not in the form that it requires",
     "consent.out_of_scope": "the consent covers other purposes, goods or types of call, or no profiling",
 }
@@ -33,6 +35,7 @@ CODES: dict[Finding, str] = {
     "incomplete": "consent.incomplete",
     "profiling": "consent.out_of_scope",
     "wrong_number": "consent.wrong_number",
+    "disconnection": "consent.reassigned",
 }
 
 
@@ -65,8 +68,8 @@ def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
     """Return a deny that cites the defect of the newest consent, the one the client most likely relies on."""
     newest = max(facts.known.consents, key=lambda consent: consent.collected_at, default=None)
     finding = legal_basis.find_defect(newest, facts, law) if newest is not None else None
-    if finding is None and legal_basis.closed_by_wrong_number(facts):
-        finding = "wrong_number"
+    if finding is None:
+        finding = legal_basis.find_change_of_holder(facts)
     if finding is None:  # no consent, or the law does not accept one here
         return _deny("consent.missing", section)
     return _deny(CODES[finding], _authority(finding, newest, law) or section)

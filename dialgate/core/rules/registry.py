@@ -47,6 +47,8 @@ def registry_clear(facts: Facts, law: Binding) -> Outcome:
 
 def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
     answer = _answer(registry, facts)
+    if registry.about == "disconnection":
+        return _connected_since(registry, answer, facts, law)
     match answer.answer:
         case "listed":
             part = _outside_blocks(registry, answer, facts, law) if answer.blocks else None
@@ -80,6 +82,21 @@ def _check_age(registry: Registry, answer: RegistryAnswer, facts: Facts, ends: I
         return None
     text = f"the answer to {registry.id} consultation {answer.consultation} no longer holds; consult again"
     return Deny("registry.expired", text, registry.source, registry.severity)
+
+
+def _connected_since(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome:
+    """Pass if the registry answered that the number was not disconnected since the consent (47 CFR 64.1200(m)).
+
+    `legal_basis` ignores a consent from before a disconnection.
+    """
+    if legal_basis.consent(facts, law) is None:
+        return Skip("no consent to confirm")
+    newest = max(consent.collected_at for consent in legal_basis.consents(facts, law))
+    if answer.answer != "clear" or not 0 < answer.asked_since <= newest:
+        text = f"{registry.id} has not answered whether the number was disconnected since the consent"
+        return Deny("registry.unknown", text, registry.source, registry.severity)
+    ends = _expiry(registry, answer, facts)
+    return _check_age(registry, answer, facts, ends) or Pass(f"clear:{answer.consultation}", ends)
 
 
 _SILENT = RegistryAnswer(registry="", answer="unknown")

@@ -1,0 +1,83 @@
+"""Queries about a disconnection: whether a number was disconnected since the day of a consent (47 CFR 64.1200(m)).
+
+A registry takes a day, and does not say where the day begins. So the answer about a day is used from the latest instant at which the
+day can begin, and a query names the last day that certainly began before the consent.
+"""
+
+from datetime import UTC, date, datetime
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dialgate.core.ledger_events import ConsentGiven
+from dialgate.core.model import DAY, HOUR, SECOND, Instant
+from dialgate.crypto.keys import Keys
+from dialgate.store import Ledger
+from registry_sync.answer_merge import PublishedAnswers
+from registry_sync.formats.text import Mask, Numbers
+
+Instants = NDArray[np.int64]
+
+BATCH: Final = 10_000  # entries
+_LATEST: Final = 12 * HOUR  # the latest time zone is UTC-12
+
+
+def since_day(day: date) -> Instant:
+    """Return the latest instant at which a day can begin."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND + _LATEST
+
+
+def day_of(since: Instant) -> date:
+    return datetime.fromtimestamp((since - _LATEST) // SECOND, UTC).date()
+
+
+def last_day_before(at: Instant) -> Instant:
+    """Return `since_day` of the last day that certainly began before `at`."""
+    return (at - _LATEST) // DAY * DAY + _LATEST
+
+
+async def read_consents(
+    store: Ledger, keys: Keys, controller: str, wanted: Numbers
+) -> tuple[Numbers, Instants]:
+    """Return the numbers in `wanted` that have a consent to this controller, and the instant of the newest one of each.
+
+    Both arrays are sorted by number. Reads the whole ledger, like `consent_voiding`. Raises StoreUnavailable, KeysUnusable.
+    """
+    newest: dict[int, Instant] = {}
+    seq = 0
+    while entries := await store.since(seq, BATCH):
+        seq = entries[-1].seq
+        for entry in entries:
+            if entry.controller == controller and isinstance(entry.event, ConsentGiven) and entry.sealed:
+                number = int(keys.ledger.unseal(entry.sealed)[1:])
+                newest[number] = max(newest.get(number, 0), entry.event.collected_at)
+    holders = np.intersect1d(wanted, np.array(sorted(newest), np.uint64))
+    return holders, np.array([newest[number] for number in holders.tolist()], np.int64)
+
+
+def find_unneeded(numbers: Numbers, consents: Instants, known: PublishedAnswers) -> Mask:
+    """Return a mask of the numbers that need no query, because they were disconnected after their newest consent."""
+    listed_at = _by_number(numbers, known, [state.listed_at for state in known.contents.states])
+    return np.asarray(consents <= listed_at)
+
+
+def find_uncovered(numbers: Numbers, consents: Instants, known: PublishedAnswers) -> Mask:
+    """Return a mask of the numbers whose answer says nothing about their newest consent.
+
+    It is about a day after the consent, or it is that the number was disconnected, which `find_unneeded` relates to the consent.
+    """
+    states, consultations = known.contents.states, known.contents.consultations
+    since = _by_number(numbers, known, [consultations[state.consultation].asked_since for state in states])
+    listed = _by_number(numbers, known, [int(state.answer == "listed") for state in states])
+    return np.asarray((consents < since) | (listed == 1))
+
+
+def _by_number(numbers: Numbers, known: PublishedAnswers, values: list[Instant]) -> Instants:
+    """Return the value of each number's state, or -1 for a number without a state."""
+    found = np.full(len(numbers), -1, np.int64)
+    if len(known.numbers):
+        at = np.minimum(np.searchsorted(known.numbers, numbers), len(known.numbers) - 1)
+        has_state = known.numbers[at] == numbers
+        found[has_state] = np.array(values, np.int64)[known.tags[at[has_state]]]
+    return found
