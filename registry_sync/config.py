@@ -311,6 +311,10 @@ def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, 
         )
     if asked.registry in _about_disconnection(gate) and (asked.layout is None or asked.layout.date is None):
         yield "the registry is asked about a day, so its `layout` needs a column `date` in `request`"
+    country = asked.used_layout.country if asked.used_layout else "IT"
+    laws = [law for law in gate.laws.values() if any(rule.id == asked.registry for rule in law.registries)]
+    if laws and not any(country in law.covered for law in laws):
+        yield f"its files have numbers of {country}, but the registry is of {laws[0].country}; set `format: csv` and a `layout`"
     if asked.give_up_hours <= asked.answer_hours:
         yield "give_up_hours must be more than answer_hours"
 

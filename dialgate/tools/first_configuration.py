@@ -42,6 +42,9 @@ _WITHOUT_KEY: Final = frozenset({"asterisk", "vicidial", "freeswitch", "opensips
 _FASTAGI: Final = frozenset({"asterisk", "vicidial"})
 # Registries with one list of the whole country, in the format `tps` of the nightly job.
 _WHOLE_COUNTRY: Final = frozenset({"tps", "ctps"})
+# The registry whose layout is the default of the nightly job; the operator replaces the layout of others.
+_ITALIAN: Final = "rpo"
+_LAYOUT: Final = 'number: 1, status: 2, clear: ["0"], listed: ["1"]'
 _CLOSED: Final = "closed"
 
 
@@ -317,7 +320,10 @@ def _registries_text(draft: Draft) -> str:
     for rule in _registries(draft):
         boxes = {box: _inline(f"{data}/{rule.id}/{box}") for box in ("outbox", "inbox")}
         half = periods.end(rule.validity, 0) // (2 * HOUR)
-        more = {**boxes, "registry": rule.id, "look_ahead": str(min(72, half))}
+        form = "format: rpo"
+        if rule.id != _ITALIAN:
+            form = f"format: csv\n    layout: {{country: {draft.law.country}, {_LAYOUT}}}    # replace it by the columns of its files"
+        more = {**boxes, "format": form, "registry": rule.id, "look_ahead": str(min(72, half))}
         kind = "asked" if rule.mode == "answers" else "listed"
         entries[kind] += "\n" + _filled(f"{kind}.yaml", draft, more).rstrip()
     more = {name: text or " []" for name, text in entries.items()}

@@ -473,6 +473,17 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def test_format_of_another_country_is_a_mistake(tmp_path: Path) -> None:
+    """The default format is Italian. With it, no number of another country would ever be submitted."""
+    office = Office(
+        tmp_path, "AU", asked=[{key: WASHED[key] for key in ("registry", "controller", "source")}]
+    )
+    with pytest.raises(
+        ConfigError, match="asked dncr, acme: its files have numbers of IT, but the registry is of AU"
+    ):
+        config.load(office.path)
+
+
 @pytest.mark.parametrize("case", MISTAKES)
 def test_mistake_in_a_layout_is_reported_by_both_commands(belgium: Office, case: str) -> None:
     changes, fault = MISTAKES[case]
