@@ -129,12 +129,16 @@ def _with_parts(merged: answer_merge.MergedAnswers, answer: RegistryAnswer) -> a
 
 
 def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
-    return publication.merge(
+    merged = publication.merge(
         publication.read_current(folder, answer.registry, case.facts.controller.id),
         consultation(answer.consulted_at, answer.asked_since),
         np.array([int(case.to)], np.uint64),
         np.array([answer.answer == "listed"], np.bool_),
     )
+    states = tuple(
+        structs.replace(state, blocks=answer.blocks, since=answer.since) for state in merged.contents.states
+    )
+    return merged._replace(contents=structs.replace(merged.contents, states=states))
 
 
 def _whole_list(case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
@@ -144,11 +148,21 @@ def _whole_list(case: PreparedCase, answer: RegistryAnswer) -> answer_merge.Merg
         controller="",
         mode="full_list",
         consultations=(consultation(answer.consulted_at),),
-        states=(State(answer="listed", consultation=0, listed_at=answer.consulted_at),) if listed else (),
+        states=(_listed_state(answer),) if listed else (),
         coverage=(_ELSEWHERE if answer.answer == "uncovered" else case.to[1:2],),
     )
     return answer_merge.MergedAnswers(
         contents, np.array(listed, np.uint64), np.zeros(len(listed), np.uint16), 0, 0, 0
+    )
+
+
+def _listed_state(answer: RegistryAnswer) -> State:
+    return State(
+        answer="listed",
+        consultation=0,
+        listed_at=answer.consulted_at,
+        blocks=answer.blocks,
+        since=answer.since,
     )
 
 
