@@ -302,6 +302,10 @@ async def test_state_list_stands_beside_the_national_one(tmp_path: Path) -> None
         17195550103: ["uncovered", "listed"],
         12125550100: ["uncovered", "uncovered"],
     }
+    # Noon in Denver. The lists of other states, which nothing published, do not bind a number of Colorado.
+    calls = ["+13035550100", "+13035550101", "+13035550102", "+17195550103"]
+    verdicts = await office.decide(MIDNIGHT + 20 * HOUR, *calls)
+    assert verdicts == ["registry.listed", "registry.listed", "allow", "registry.uncovered"]
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
