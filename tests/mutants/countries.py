@@ -12,6 +12,7 @@ import sys
 import time
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import date, timedelta
@@ -91,15 +92,17 @@ def _edits(data: dict[str, Any]) -> Iterator[tuple[str, _Path, _Edit]]:
 
 
 def place(name: str, section: dict[str, Any]) -> str:
-    """Name a section by its kind, first day and source, which later versions of the file keep."""
-    return f"{name} from {section['from']}, {section['source']}"
+    """Name a section by its kind, first day, source and places, which later versions of the file keep."""
+    places = ", ".join(section.get("places", ()))
+    return f"{name} from {section['from']}, {section['source']}{f' ({places})' if places else ''}"
 
 
 def _general(data: dict[str, Any]) -> Iterator[_Edit]:
     yield _Edit("zone: UTC", ("zone",), "UTC")
     for name, days in data["day_sets"].items():
-        other = "FR" if data["country"] != "FR" else "IT"
-        yield _Edit(f"{name}.library: another", ("day_sets", name, "library"), other)
+        if not days.get("subdivision"):
+            other = "FR" if data["country"] != "FR" else "IT"
+            yield _Edit(f"{name}.library: another", ("day_sets", name, "library"), other)
         for day in days.get("added", []):
             less = _without(days["added"], day)
             yield _Edit(f"{name}.added: without {day}", ("day_sets", name, "added"), less)
@@ -166,8 +169,11 @@ def _of_scalar(key: str, hint: Any, value: Any) -> Iterator[_Edit]:
 
 def _of_tuple(key: str, of: Any, entries: list[Any], data: dict[str, Any]) -> Iterator[_Edit]:
     if isinstance(of, type) and issubclass(of, Struct):
+        names = Counter(entry.get("name") for entry in entries)
         for index, entry in enumerate(entries):
             name = f"{key} {entry.get('name', index)}"
+            if names[entry.get("name")] > 1:
+                name += f" {entry.get('prefix', index)}"
             yield _Edit(f"{name} removed", (key,), entries[:index] + entries[index + 1 :])
             for edit in _inside(name, of, entry, data):
                 yield _Edit(edit.text, (key, index, *edit.path[1:]), edit.value)
@@ -209,7 +215,8 @@ _ADDED_HARMLESSLY = {"cited_for", "separate"}  # only the citation changes, or a
 def _vocabulary(key: str, of: Any, data: dict[str, Any]) -> list[str]:
     of = _plain_type(of)
     if get_origin(of) is Literal:
-        return [word for word in get_args(of) if word not in ("invalid", "emergency")]
+        without_effect = {"invalid", "emergency"} | (set() if data.get("relations") else {"relation"})
+        return [word for word in get_args(of) if word not in without_effect]
     if key in {"sectors", "traits", "not_traits"}:
         return list(data.get(key.removeprefix("not_"), []))
     if key == "places":
@@ -489,8 +496,8 @@ def _probes(country: str) -> Iterator[Facts]:
     replace = msgspec.structs.replace
     seen = set[bytes]()
     for case in _cases(country):
-        if case.pending or case.law:
-            continue
+        if case.pending or case.law or "/shared/" in case.file or case.file.endswith("/scopes"):
+            continue  # shared cases and those about scopes enumerate purposes and call types themselves
         facts = casebook.facts_of(case)
         for purpose in get_args(Purpose):
             for call_type in get_args(CallType):
@@ -516,26 +523,38 @@ class Run(NamedTuple):
     survived: list[Change]
 
 
-def run() -> Run:
-    """Try every change of every country file that is no draft."""
+def run(names: Iterable[str]) -> Run:
+    """Try every change of these country files.
+
+    The gate denies all calls under a draft until an operator accepts it. Therefore only those mutants of a draft count that allow
+    a call of its case book, under any purpose and call type, that the file denies.
+    """
     tried: list[Change] = []
     survived: list[Change] = []
-    for path in sorted(casebook.COUNTRIES.glob("*.yaml")):
-        data = casebook.law_data(path.stem.upper())
-        if data.get("draft"):
-            continue
-        notice = Notice(path.stem.upper())
+    for country in names:
+        data = casebook.law_data(country)
+        notice = Notice(country)
         failed = notice.notices(data, everything=True)
         if failed:
             raise RuntimeError(f"fails without a mutant: {failed}")
-        made = list(changes(f"config/countries/{path.name}", data))
+        made = list(changes(f"config/countries/{country.lower()}.yaml", data))
+        unnoticed = [change for change in made if not notice.notices(change.data)]
+        if data.get("draft"):
+            probes = Probes(country)
+            unnoticed = [change for change in unnoticed if probes.effect(change.data).word == "LOOSER"]
         tried += made
-        survived += [change for change in made if not notice.notices(change.data)]
+        survived += unnoticed
     return Run(tried, survived)
 
 
+def countries(*, drafts: bool) -> list[str]:
+    """Return the countries with a file that is finished, or with any file."""
+    names = sorted(path.stem.upper() for path in casebook.COUNTRIES.glob("*.yaml"))
+    return [name for name in names if drafts or not casebook.law_data(name).get("draft")]
+
+
 def main() -> int:
-    tried, survived = run()
+    tried, survived = run(sys.argv[1:] or countries(drafts=True))
     known = survivors.listed(survivors.read())
     found = [change.mutant for change in survived]
     unlisted, outdated = survivors.compare([change.mutant for change in tried], found, known)

@@ -27,7 +27,8 @@ class Counter:
 
 @pytest.mark.timeout(300)
 def test_every_mutant_of_a_country_file_is_killed_or_has_a_judgement() -> None:
-    tried, survived = countries.run()
+    """Drafts take too long for CI; `make mutants` tries them too."""
+    tried, survived = countries.run(countries.countries(drafts=False))
     known = survivors.listed(survivors.read())
     names, found = [change.mutant for change in tried], [change.mutant for change in survived]
     unlisted, outdated = survivors.compare(names, found, known)

@@ -38,6 +38,7 @@ from dialgate.store import (
     Shared,
     Store,
     StoreUnavailable,
+    sqlite,
     sqlite_tables,
 )
 from dialgate.store.campaign_counts import COUNTS_KEPT
@@ -985,6 +986,79 @@ async def test_the_newest_commit_is_released_without_waiting(tmp_path: Path) -> 
     with pytest.raises(StopIteration):  # it ends without waiting
         letting_go.send(None)
     assert await decisions(store) == []
+    await store.close()
+
+
+@pytest.fixture
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let a buffer be full after a few rows. Return their number."""
+    rows = 16
+    monkeypatch.setattr(sqlite, "BUFFER_ROWS", rows)
+    return rows
+
+
+async def test_a_release_reaches_rows_that_are_still_being_written(
+    tmp_path: Path, small_buffers: int
+) -> None:
+    """Otherwise the writer would add them after the release, and a retry would get an allow that no log contains."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    full = [answer(b"k%d" % n, decision=f"log-{n}") for n in range(small_buffers)]
+    counted = Reservation(ANNA, attempt("log-0"), (ANNA,))
+    await store.commit(await store.read([ANNA]), [counted], full, Position("log", small_buffers))
+    await store.commit(NOTHING, [], [answer(b"next")], Position("log", small_buffers + 1))
+    await store.release(["log-0", "log-9"], Position("log", 8))
+    await store.positions()
+    assert await decisions(store) == []
+    assert await recalled(store, [b"k0", b"k9"], 0) == [None, None]
+    await store.close()
+
+
+async def test_a_result_reaches_an_attempt_of_an_older_buffer(tmp_path: Path, small_buffers: int) -> None:
+    store = SqliteStore.open(tmp_path / "store.db")
+    full = [answer(b"k%d" % n) for n in range(small_buffers)]
+    counted = Reservation(ANNA, attempt("log-0"), (ANNA,))
+    await store.commit(await store.read([ANNA]), [counted], full, Position("log", 1))
+    await store.commit(NOTHING, [], [answer(b"next")], Position("log", 2))
+    assert await store.result("log-0", "abandoned", 20)
+    await store.close()
+
+
+async def test_a_flush_writes_every_buffer(tmp_path: Path, small_buffers: int) -> None:
+    store = SqliteStore.open(tmp_path / "store.db")
+    for number in range(3):
+        answers = [answer(b"%d-%d" % (number, n)) for n in range(small_buffers)]
+        await store.commit(NOTHING, [], answers, Position("log", number))
+    assert await store.positions() == {"log": 2}
+    await store.close()
+
+
+async def test_two_flushes_at_once_keep_later_attempts(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db")
+    await reserve(store, ANNA, "log-1")
+    await asyncio.gather(store.positions(), store.positions())
+    await reserve(store, ANNA, "log-2")
+    assert await decisions(store) == ["log-1", "log-2"]
+    await store.close()
+
+
+async def test_after_a_failed_write_the_next_check_writes_however_many_rows_wait(tmp_path: Path) -> None:
+    """Otherwise commits would be refused until a restart."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS // 2)], HERE)
+    store._unwritten = StoreUnavailable("the disk was full")
+    with pytest.raises(StoreUnavailable, match="was full"):
+        await reserve(store, ANNA, "log-1")
+    await store.ping()
+    await reserve(store, ANNA, "log-1")
+    await store.close()
+
+
+async def test_the_ledger_is_synced_before_a_write_is_acknowledged(tmp_path: Path) -> None:
+    """A power failure would otherwise undo an acknowledged stop."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    await store.append([revoked(ANNA)])
+    full = 2
+    assert store._ledger_link.run(lambda db: sqlite_tables.pragma(db, "synchronous")) == full
     await store.close()
 
 

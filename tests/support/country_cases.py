@@ -2,6 +2,7 @@
 
 `base.yaml` of a country holds `numbers`, the numbers of the cases by name, and `base`, an allowed call from which each case lists
 what differs. A small book may hold its `cases` there too. The facts of the number and of the caller ID come from `to` and `from`, as in a gate.
+`tests/cases/shared/*.yaml` hold `cases` for each of the `countries` that they name.
 
 - `place`: where the called person is: an IANA time zone, or a region such as `US-CA`, whose zone `zones` in `base.yaml` gives. It also
   selects the called number of that name. If the area of the number has no known subdivision, it is declared; otherwise it must be one of
@@ -29,6 +30,7 @@ from tests.support.casebook import FOLDER, INSTANTS, Case, law_data, merged
 
 # The keys of a case that `each` may name; its other names are paths into the facts.
 _OF_CASE = {"at": "at", "to": "to", "from": "from_", "place": "place", "declared": "declared"}
+SHARED = FOLDER / "shared"
 COUNTRIES = tuple(sorted(path.parent.name.upper() for path in FOLDER.glob("*/base.yaml")))
 
 
@@ -61,7 +63,13 @@ def cases_of(country: str) -> tuple[Case, ...]:
     folder = FOLDER / country.lower()
     files = {path.stem: _load(path) for path in sorted(folder.glob("*.yaml"))}
     base = files.pop("base", None)
-    return () if base is None else tuple(read_book(law_data(country), base, files))
+    if base is None:
+        return ()
+    for path in sorted(SHARED.glob("*.yaml")):
+        shared = _load(path)
+        if country in shared["countries"]:
+            files[f"shared/{path.stem}"] = shared["cases"]
+    return tuple(read_book(law_data(country), base, files))
 
 
 def read_book(law: dict[str, Any], base_file: Any, files: dict[str, Any]) -> Iterator[Case]:
