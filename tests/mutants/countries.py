@@ -169,14 +169,7 @@ def _of_scalar(key: str, hint: Any, value: Any) -> Iterator[_Edit]:
 
 def _of_tuple(key: str, of: Any, entries: list[Any], data: dict[str, Any]) -> Iterator[_Edit]:
     if isinstance(of, type) and issubclass(of, Struct):
-        names = Counter(entry.get("name") for entry in entries)
-        for index, entry in enumerate(entries):
-            name = f"{key} {entry.get('name', index)}"
-            if names[entry.get("name")] > 1:
-                name += f" {entry.get('prefix', index)}"
-            yield _Edit(f"{name} removed", (key,), entries[:index] + entries[index + 1 :])
-            for edit in _inside(name, of, entry, data):
-                yield _Edit(edit.text, (key, index, *edit.path[1:]), edit.value)
+        yield from _of_structs(key, of, entries, data)
         return
     for entry in entries:
         yield _Edit(f"{key}: without {entry}", (key,), _without(entries, entry))
@@ -191,6 +184,17 @@ def _of_tuple(key: str, of: Any, entries: list[Any], data: dict[str, Any]) -> It
             # An absent scope means all; this change excludes one value.
             everything = _vocabulary(key, of, data)
             yield _Edit(f"{key}: all but {word}", (key,), _without(everything, word))
+
+
+def _of_structs(key: str, of: type[Struct], entries: list[Any], data: dict[str, Any]) -> Iterator[_Edit]:
+    names = Counter(entry.get("name") for entry in entries)
+    for index, entry in enumerate(entries):
+        name = f"{key} {entry.get('name', index)}"
+        if names[entry.get("name")] > 1:
+            name += f" {entry.get('prefix', index)}"
+        yield _Edit(f"{name} removed", (key,), entries[:index] + entries[index + 1 :])
+        for edit in _inside(name, of, entry, data):
+            yield _Edit(edit.text, (key, index, *edit.path[1:]), edit.value)
 
 
 _SCOPES = {"purposes", "call_types", "callees"}
