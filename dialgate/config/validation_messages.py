@@ -40,6 +40,7 @@ PATTERNS: Final = {
     r"^[1-9]\d{0,3}[hd]$": "hours or days, as in 72h or 30d",
     r"^([1-9]\d{0,3}[hd]|P[1-9]\d{0,2}[MY])$": "hours, days, months or years, as in 72h, 30d, P18M or P1Y",
     r"^([1-9]\d{0,3}[hd]|[1-9]wd|P[1-9]\d{0,2}[MY])$": "hours, days, working days, months or years, as in 72h, 30d, 5wd, P18M or P1Y",
+    r"^([^/]*\{date\}[^/]*)?$": "a file name that contains {date}, without a slash",
     r"^\d\d:\d\d-\d\d:\d\d$": "a time window, as in 09:00-20:00",
     r"^\d{4}-(0[1-9]|1[0-2])$": "a month, as in 2026-11",
     r"^((\d{4}-)?\d\d-\d\d|[a-z]{3} after \d\d-\d\d|[a-z_]+)$": "a day, as in 2026-11-03, 06-14, `tue after 11-01` or good_friday",

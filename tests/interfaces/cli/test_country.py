@@ -59,7 +59,7 @@ def test_diff_prints_changes_or_says_that_there_are_none(folder: Path) -> None:
 def test_list_shows_the_state_of_each_file(folder: Path) -> None:
     assert as_json(folder, "list") == [
         {
-            "country": "XX", "name": "Nowhere", "state": "draft", "sections": 5, "next_change": "", "missing": 1,
+            "country": "XX", "name": "Nowhere", "state": "draft", "sections": 9, "next_change": "", "missing": 1,
             "unconfirmed": 1,
         }
     ]  # fmt: skip
