@@ -231,7 +231,7 @@ def _validity(gate: Config) -> dict[str, Instant]:
 
 
 def find_registries(path: Path) -> Path:
-    """Return `path` if it is a registries.yaml; otherwise it is a dialgate.yaml, so return the registries.yaml beside it."""
+    """Return `path` if it is a registries.yaml, or the registries.yaml beside it if it is a dialgate.yaml."""
     data = yaml_file.read(path)[0]
     is_own = isinstance(data, dict) and not _OWN_KEYS.isdisjoint(data)
     return path if is_own else path.with_name("registries.yaml")
@@ -320,12 +320,12 @@ def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, 
 
 
 def _unknown_registry(validity: dict[str, Instant]) -> str:
-    return f"no country file contains this registry. Known registries: {', '.join(sorted(validity))}"
+    return f"no country file names this registry. Known registries: {', '.join(sorted(validity))}"
 
 
 def _layout_problems(entry: QueriedRegistry | FullListRegistry) -> Iterator[str]:
     if entry.format == "csv" and entry.layout is None:
-        yield "format csv needs a `layout`, the columns of the registry's files"
+        yield "format csv needs a `layout` with the columns of the files, such as {country: BE, number: 1}"
     elif entry.format != "csv" and entry.layout is not None:
         yield f"format {entry.format} has its own layout; remove `layout`, or set `format: csv`"
     elif entry.layout is not None:

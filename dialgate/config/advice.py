@@ -55,14 +55,14 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
 
 
 def _given_up(line: Line, law: Law, now: Instant) -> Iterator[str]:
-    """Yield a sentence for each caller ID that is given up so early that the law denies calls with it."""
+    """Yield a warning for each caller ID that is given up too soon for the law."""
     today = local_time.day_in(law.zone, now)
     terms = [section.answers_for for section in binding(law, line, now).caller_ids if section.answers_for]
     for caller_id in line.caller_ids.values():
         if caller_id.ends and any(caller_id.ends < periods.last_day(term, today) for term in terms):
             yield (
-                f"calls back to {caller_id.number} are answered until {caller_id.ends}, too short after a call, so every call with it "
-                f"is denied with caller_id.not_recallable; extend its day in `caller_id_ends`, or use another caller ID"
+                f"calls back to {caller_id.number} are answered only until {caller_id.ends}, and the law demands longer, so every call with it "
+                f"is denied with caller_id.not_recallable; set a later day in `caller_id_ends`, or use another caller ID"
             )
 
 
@@ -89,20 +89,20 @@ def _draft_warnings(config: Config) -> Iterator[str]:
 
 
 def _extended_terms(config: Config, now: Instant) -> Iterator[str]:
-    """Yield a sentence for each configured retention period that a law extends. The defaults need no attention."""
+    """Yield a warning for each configured period that a law extends. Extended defaults are not reported."""
     settings, defaults = config.settings, structs.asdict(Storage())
     for country, law in config.laws.items():
         required = structs.asdict(data_retention.terms(settings.storage, [law], now))
         for name, days in structs.asdict(settings.storage).items():
             if days not in {required[name], defaults[name]}:
                 yield (
-                    f"storage: {name} is {days}, but the law of {country} demands {required[name]}, which apply; raise it, so that "
-                    f"the setting shows what is kept"
+                    f"storage: {name} is {days}, but the law of {country} demands {required[name]}, and these apply; set it to "
+                    f"{required[name]}"
                 )
     for term in settings.retention:
         if term not in decision_retention.terms([term], config.laws, now):
             yield (
-                f"retention: the law of {term.country} demands that its decisions are kept longer than the configured months; "
+                f"retention: the law of {term.country} demands a longer period for its decisions than configured, and that applies; "
                 f"raise `allowed_months` and `refused_months`"
             )
 

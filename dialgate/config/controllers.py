@@ -56,9 +56,9 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     directory_caller_ids: tuple[str, ...] = ()
     """Those of `caller_ids` that the public directory lists."""
     caller_id_ends: dict[str, date] = field(default_factory=dict)
-    """For some of `caller_ids`, the last day on which calls back to them are answered, for example because the number is given up. Some laws require that this is long enough after each call."""
+    """For caller IDs that will be given up, the last day on which calls back to them are answered. Some laws require that they are answered for a period after each call."""
     ingress_proofs: dict[str, Phrase] = field(default_factory=dict)
-    """For some of `caller_ids`, the reference of the proof that they may enter their country through a trunk abroad, where its law has such an exception. For example, the number is that of a customer there, or of a roaming mobile."""
+    """For caller IDs that may enter their country through a trunk abroad, the reference of the proof, if the law has such an exception: for example, that the mobile roams."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):

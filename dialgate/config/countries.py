@@ -39,7 +39,7 @@ def convert_law(data: Any) -> tuple[Law | None, list[str]]:
 
 
 def unknown_holidays(law: Law) -> Iterator[str]:
-    """Yield a sentence for each day set that the library lacks. Loads the library's module of the country, so it is slow."""
+    """Yield a warning for each day set that the `holidays` library lacks. Slow: imports the library's module of the country."""
     for name, days in law.day_sets.items():
         if why := local_time.unknown_library(days):
             yield f"day_sets: {name}: {why}"

@@ -30,7 +30,7 @@ class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lists_days: Days = 731
     """Numbers of retired call lists. The record of the list itself is kept."""
     attempts_days: Annotated[int, Meta(ge=60, le=36_525)] = 90
-    """Call attempts, which count towards the `limits` of country files, and are kept as long as these need them. A silent call is kept until a later call is answered."""
+    """Call attempts. They are kept longer if the `limits` of a country file count them. A silent call is kept until a later call is answered."""
     lookups_days: Days = 731
     """Records of look-ups: client, time and number."""
     subject_requests_days: Days = 1826
@@ -41,7 +41,7 @@ _KINDS: Final[tuple[KeptKind, ...]] = ("consents", "contracts", "call_requests")
 
 
 def terms(storage: Storage, laws: Collection[Law], now: Instant) -> Storage:
-    """Return the periods to apply: those of the operator, or those of a law where it demands longer ones.
+    """Return for each kind of data the longer of the configured period and the one that a law demands.
 
     The ledger does not contain the countries of numbers, so the laws of all countries that may be called bind every entry.
     """

@@ -39,7 +39,7 @@ def faults(terms: Iterable[Retention], countries: Collection[str]) -> Iterator[s
 
 
 def terms(configured: Iterable[Retention], laws: Mapping[str, Law], now: Instant) -> list[Retention]:
-    """Return the periods to apply: those of the operator, or those of the country's law where it demands longer ones."""
+    """Return for each country the longer of the configured period and the one that its law demands."""
     named = {term.country: term for term in configured}
     named |= {country: Retention(country=country) for country in laws if country not in named}
     return [

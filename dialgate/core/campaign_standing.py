@@ -1,4 +1,4 @@
-"""The standing of a campaign under a country's limits on abandoned calls, independently of a single call."""
+"""The standing of a campaign under a country's limits on abandoned calls."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -12,7 +12,7 @@ from dialgate.core.rules import pacing
 
 
 class Standing(NamedTuple):
-    """The standing under one section. `used` is the part of the limit that is used. `clear`: the first day within the limit."""
+    """The standing under one section. `used`: the share of abandoned calls divided by the permitted share. `clear`: the first day on which the campaign is within the limit."""
 
     section: Ratio
     abandoned: int

@@ -32,13 +32,13 @@ class DaySet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def faults(days: DaySet) -> Iterator[str]:
-    """Yield a sentence for each added day that does not exist."""
+    """Yield an error for each text in `added` that is not a day."""
     for text in days.added:
         try:
             _added(text, 2024 if text == _LEAP_DAY else 2023)
         except (ValueError, KeyError):
             names = ", ".join(_AFTER_EASTER)
-            yield f"{text!r} is no day; write 2026-11-03, 06-14, `tue after 11-01` or one of {names}"
+            yield f"{text!r} is not a day; write 2026-11-03, 06-14, `tue after 11-01` or one of {names}"
 
 
 def added_days(days: DaySet, year: int) -> Iterator[date]:

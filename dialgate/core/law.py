@@ -213,7 +213,7 @@ SECTIONS = tuple(
     for name in Binding.__struct_fields__
     if name not in {"country", "regions", "accepted", "weekdays", "advised", "conditional", "lifted"}
 )
-# The lists of sections with those that are not about calls.
+# All lists of sections, including `records`, which is not about calls.
 ALL_SECTIONS = (*SECTIONS, "records")
 # Kinds of section of which only the first that applies counts. Of other kinds, all count.
 FIRST_APPLIES = frozenset({"legal_basis", "contracts"})
@@ -318,10 +318,10 @@ def _faults_of_days(name: str, section: Hours | Registry | Requests, law: Law) -
             yield f"{name}: {error}"
             return
         if not section.day_set and not {"holiday", "pre_holiday"}.isdisjoint(windows):
-            yield f"{name}: windows of holidays need a `day_set`; add it"
+            yield f"{name}: `holiday` and `pre_holiday` need a `day_set`; name one, such as `holidays`"
     elif isinstance(section, Requests) and section.max_age.endswith("wd"):
         if not law.working_days:
-            yield f"{name}: `{section.max_age}` needs the country's `working_days`; add them"
+            yield f"{name}: `{section.max_age}` needs the country's `working_days`; add them, such as [mon, tue, wed, thu, fri]"
         if not section.day_set:
             yield f"{name}: `{section.max_age}` needs a `day_set`; add it"
 

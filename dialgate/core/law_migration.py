@@ -96,7 +96,7 @@ def _caller_id_class(class_: Any) -> Any:
 
 
 def _merge_unique_caller_ids(law: dict[str, Any]) -> None:
-    """Make the former sections on numbers of one controller sections on caller IDs."""
+    """Move `unique_caller_ids` to `caller_ids` with `exclusive`."""
     unique, others = law.get("unique_caller_ids"), law.get("caller_ids", [])
     if (
         isinstance(unique, list)
@@ -114,7 +114,7 @@ def _rename_codes(law: dict[str, Any]) -> None:
 
 
 def _name_holidays(law: dict[str, Any]) -> None:
-    """Make the single source of holidays the day set `holidays`."""
+    """Replace the single source of holidays with the day set `holidays`."""
     source = law.get("holidays")
     if isinstance(source, dict) and isinstance(source.get("country"), str) and "day_sets" not in law:
         days = {"library" if key == "country" else key: value for key, value in law.pop("holidays").items()}
@@ -124,7 +124,7 @@ def _name_holidays(law: dict[str, Any]) -> None:
 
 
 def _hours(hours: dict[str, Any]) -> None:
-    """Make the windows of each kind of day `days`. A kind of day without windows was closed, holidays too."""
+    """Move the windows of each kind of day to `days`. A kind of day without windows was closed, including holidays."""
     if "days" in hours:
         return
     keys = {"weekday": "mon-fri", "saturday": "sat", "sunday": "sun", "holiday": "holiday"}
@@ -136,7 +136,7 @@ def _hours(hours: dict[str, Any]) -> None:
 
 
 def _requests(requests: dict[str, Any]) -> None:
-    """Name the only day set that older files had, for a period in working days."""
+    """Add the `day_set` of a period in working days. Older files had only one."""
     if str(requests.get("max_age")).endswith("wd"):
         requests.setdefault("day_set", "holidays")
 
@@ -155,7 +155,7 @@ def _rest(section: dict[str, Any]) -> None:
 
 
 def _join_limits(law: dict[str, Any]) -> None:
-    """Move the sections of two older lists to the limits."""
+    """Move the sections of `frequency` and `rest` to `limits`."""
     for name in ("frequency", "rest"):
         if isinstance(law.get(name), list) and isinstance(law.get("limits", []), list):
             law["limits"] = [*law.get("limits", []), *law.pop(name)]

@@ -157,7 +157,7 @@ class Diallable(Restriction, frozen=True, kw_only=True):
     allows: tuple[Kind, ...]
     """The classes of number."""
     not_prefixes: tuple[str, ...] = ()
-    """E.164 prefixes of numbers that must not be called whatever their class."""
+    """E.164 prefixes of numbers that must not be called, even if their class is permitted."""
 
 
 class LegalBasis(Section, frozen=True, kw_only=True):
@@ -214,7 +214,7 @@ class Requests(Section, frozen=True, kw_only=True):
     max_age: WorkingPeriod
     """Validity from the time of the request, such as `30d`, `72h`, or `5wd`: until the end of the fifth working day after it. The request's own end applies if it is earlier."""
     day_set: str = ""
-    """Name of a day set: its days are no working days. Required for a period in working days."""
+    """Name of the day set whose days are not working days. Required for a period in working days."""
 
 
 class Registry(Restriction, frozen=True, kw_only=True):
@@ -232,9 +232,9 @@ class Registry(Restriction, frozen=True, kw_only=True):
     counting: Literal["rolling", "earlier"] = "rolling"
     """`rolling`: days of 24 hours. `earlier`: the period also ends at the same local time of day where the person may be, if that is earlier."""
     day_set: str = ""
-    """Name of the day set that a listing may bar as `holiday`. Without it, such a listing bars every day."""
+    """Name of the day set whose days a listing may bar as `holiday`. Without it, such a listing bars every day."""
     about: Literal["opposition", "disconnection"] = "opposition"
-    """What it answers. `opposition`: whether the person objected. `disconnection`: whether the number was disconnected since a day, so that it may belong to another person. Then a call on the ground of a consent needs the answer that it was not disconnected since the consent; consents, contracts and requests from before a disconnection have no effect."""
+    """Subject of its answers. `opposition`: whether the person objected. `disconnection`: whether the number was disconnected since a day, so that it may belong to another person. A call based on a consent needs the answer that the number was not disconnected since the consent. Consents, contracts and requests from before a disconnection have no effect."""
 
 
 class Lists(Section, frozen=True, kw_only=True):
@@ -279,11 +279,11 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
     """The caller IDs that may be presented."""
 
     classes: tuple[CallerIdClass, ...] = ()
-    """Reserved prefixes and their purposes. A number belongs to the first class with a prefix of it."""
+    """Reserved prefixes and their purposes. A number belongs to the first class that has one of its prefixes."""
     proof_validity: Period | None = None
-    """Period for which a call-back proof is valid, such as `30d`. Numbers of other classes need such a proof. Without this key, the section requires none."""
+    """Period for which a call-back proof is valid, such as `30d`. Numbers outside all `classes` need such a proof. Without this key, no number does."""
     short_codes: tuple[str, ...] = ()
-    """Permitted short codes, if the section requires proofs: no others can be called back."""
+    """Permitted short codes. Matters only with `proof_validity`: other short codes cannot be called back."""
     forbidden: ForbiddenCallerIds = ForbiddenCallerIds()
     """Numbers that no campaign may present."""
     required: tuple[str, ...] = ()
@@ -295,7 +295,7 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
     in_directory: bool = False
     """Whether the number must be in the public directory. Campaigns name such numbers in `directory_caller_ids`."""
     exclusive: bool = False
-    """Whether no other controller may present the number."""
+    """Whether only one controller may present the number."""
     answers_for: DayPeriod | None = None
     """Period after a call for which calls back to the number must be answered, such as `30d`. Calls are denied if the campaign's `caller_id_ends` names an earlier day."""
 
@@ -308,17 +308,17 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
 
 
 class ForeignIngress(Restriction, frozen=True, kw_only=True):
-    """Caller IDs of this country that must not enter it from abroad. The exemption `ingress_proof` permits numbers for which the campaign names a proof in `ingress_proofs`."""
+    """Caller IDs of this country that must not enter it from abroad. The exemption `ingress_proof` permits those that have a proof in the campaign's `ingress_proofs`."""
 
     bars: tuple[Kind, ...]
     """The classes of caller ID."""
 
 
 class Hours(Restriction, frozen=True, kw_only=True, dict=True):
-    """Permitted hours, in the called person's local time. All sections that apply must be open."""
+    """Permitted hours, in the called person's local time. A call must be within the hours of every section that applies."""
 
     days: dict[str, tuple[str, ...]]
-    """Windows of each kind of day, as in `mon-fri: ["09:00-13:00", "14:00-20:00"]`. Keys: a day of the week such as `sat`, the days from one to another, `holiday` for the days of the day set, `pre_holiday` for the days before these. A day of the week without windows is closed. Without `holiday` or `pre_holiday`, such a day has the windows of its day of the week. A Sunday before a holiday stays a Sunday. `{}` closes every day."""
+    """Windows of each kind of day, as in `mon-fri: ["09:00-13:00", "14:00-20:00"]`. Keys: a day of the week such as `sat`, a range such as `mon-fri`, `holiday` for the days of the day set, `pre_holiday` for the days before them. A day of the week without windows is closed. Without the key `holiday` or `pre_holiday`, these days have the windows of their day of the week. A Sunday before a holiday has the windows of a Sunday. `{}` closes every day."""
     day_set: str = ""
     """Name of the day set that `holiday` and `pre_holiday` refer to, from the country's `day_sets`."""
     ring_seconds: Annotated[int, Meta(ge=0, le=300)] = 0
@@ -331,20 +331,20 @@ class Hours(Restriction, frozen=True, kw_only=True, dict=True):
 
 
 class Limit(Restriction, frozen=True, kw_only=True):
-    """A limit on calls to one number: no call is permitted while too many earlier calls lie in a period."""
+    """A limit on calls to one number: no call is permitted if a period before it contains too many earlier calls."""
 
     events: Literal["attempts", "answered", "abandoned", "refused"]
-    """The earlier calls that count. `attempts`: all that were dialled. `answered`: those that may have been answered. `abandoned`: silent or abandoned calls. `refused`: calls in which the person refused the offer."""
+    """The earlier calls that count. `attempts`: all calls. `answered`: answered calls, and calls without a reported outcome. `abandoned`: silent or abandoned calls. `refused`: calls in which the person refused the offer."""
     after: Annotated[int, Meta(ge=1)] = 1
     """Number of such calls after which no further call is permitted."""
     per: ShortPeriod
     """The period in which they count, such as `30d` or `72h`."""
     counting: Literal["calendar", "whole_days", "rolling"]
-    """`calendar`: the person's local days, including that of the call. `whole_days`: the local days that follow that of the call. `rolling`: hours, or days of 24 hours."""
+    """`calendar`: the person's local days, including that of the call. `whole_days`: the local days after that of the earlier call. `rolling`: hours, or days of 24 hours."""
     among: Literal["controller", "campaign", "goods"] = "controller"
-    """`controller`: calls of all its campaigns and call centres count. `campaign`: only calls of the same campaign. `goods`: only calls about the same goods, or about goods that are not known."""
+    """`controller`: calls of all campaigns and call centres of the controller count. `campaign`: only calls of the same campaign. `goods`: only calls about the same or unknown goods."""
     until_answered: tuple[CallType, ...] = ()
-    """Call types permitted after the period, until a later call is answered. Empty: any. Only for `abandoned`."""
+    """Call types permitted from the end of the period until a later call is answered. Empty: any. Only for `abandoned`."""
 
     @property
     def rule(self) -> Literal["frequency_kept", "rest_kept"]:
@@ -353,15 +353,15 @@ class Limit(Restriction, frozen=True, kw_only=True):
 
 
 class Ratio(Restriction, frozen=True, kw_only=True):
-    """A limit on the abandoned calls of a campaign. While the campaign is above it, the campaign is paused."""
+    """A limit on the abandoned calls of a campaign. A campaign above it is paused."""
 
     of: Literal["abandoned"] = "abandoned"
     """The calls that are limited."""
     above: Annotated[int, Meta(ge=0)]
-    """Maximum number of abandoned calls to every `out_of` calls."""
+    """Maximum number of abandoned calls for every `out_of` calls."""
     out_of: Annotated[int, Meta(ge=1)]
-    """Number of calls to which `above` refers, such as 100. A campaign with fewer calls is judged as if it had made so many."""
+    """Number of calls to which `above` refers, such as 100. A campaign with fewer calls is treated as if it had made this many."""
     to: Literal["answered", "answered_by_person"]
-    """The calls that abandoned calls are compared with. `answered`: an agent spoke. `answered_by_person`: these and the abandoned calls."""
+    """The calls that abandoned calls are compared with. `answered`: calls in which an agent spoke. `answered_by_person`: these and the abandoned calls."""
     per: CountedPeriod
     """The calendar days in which calls are counted, including today, such as `30d`. At most `60d`."""

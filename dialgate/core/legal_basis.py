@@ -246,7 +246,7 @@ def _voids(law: Binding) -> bool:
 
 
 def listed_at(facts: Facts) -> Instant:
-    """Return the instant of the newest listing, or of the consultation that found it; -1 if there is none."""
+    """Return the instant of the newest listing, or of the consultation that found it; -1 without a listing."""
     enrolled = (answer for answer in facts.registries if answer.listed_at and not answer.asked_since)
     return max((answer.since or answer.listed_at for answer in enrolled), default=-1)
 

@@ -114,7 +114,7 @@ def _days_of(days: DaySet, year: int) -> frozenset[date]:
 
 
 def unknown_library(days: DaySet) -> str:
-    """Return why the library has no such holidays, or an empty text if it has."""
+    """Return why the `holidays` library cannot supply these days, or ""."""
     try:
         _days_of(days, 2026)
     except NotImplementedError as error:

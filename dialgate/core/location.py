@@ -37,7 +37,7 @@ class Addresses(Struct, frozen=True):
 
 
 def problem_of(place: str) -> str:
-    """Return why a text cannot be declared as a place, or ""."""
+    """Return why a text is not a valid place, or ""."""
     if place in ZONES_OF_PLACES:
         return ""
     if place[:2] in _LISTED:

@@ -79,7 +79,7 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     day_sets: dict[str, tuple[date, ...]] = {}
 
     def is_in(self, day_set: str, day: date) -> bool:
-        """Return whether a day of the last or the next weeks is in a day set."""
+        """Return whether a day within the weeks around the call is in a day set."""
         return day in self.day_sets.get(day_set, self.holidays)
 
     def local(self, at: Instant) -> tuple[int, int]:

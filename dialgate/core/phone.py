@@ -71,7 +71,7 @@ _SAN_MARINO = "+390549"
 
 
 def _by_key(table: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """Return a table of `phone_areas` the other way round: the values of each prefix or subdivision."""
+    """Invert a table of `phone_areas`: return the values of each prefix or subdivision."""
     return {key: tuple(values.split()) for values, keys in table.items() for key in keys.split()}
 
 

@@ -12,14 +12,14 @@ KeptKind: TypeAlias = Literal["consents", "contracts", "call_requests", "decisio
 
 
 class Records(Dated, frozen=True, kw_only=True):
-    """The period for which records must be kept at least. A shorter period in the configuration is extended to it."""
+    """A minimum period for which records are kept. It replaces a shorter configured period."""
 
     what: tuple[KeptKind, ...]
     """The kinds of record."""
     keep: DayPeriod
     """The period, such as `P5Y`."""
     since: tuple[Literal["granted", "last_used"], ...]
-    """What it counts from. `granted`: the record's collection. `last_used`: the last call based on it. The gate counts from the end of use, which is not earlier."""
+    """Start of the period. `granted`: the collection of the record. `last_used`: the last call based on it. The gate counts from the end of use, which is never earlier."""
 
 
 def binding(records: Iterable[Records], kind: KeptKind, day: date) -> list[Records]:
@@ -33,5 +33,5 @@ def days(records: Iterable[Records], kind: KeptKind, day: date) -> int:
 
 
 def months(records: Iterable[Records], kind: KeptKind, day: date) -> int:
-    """Return the same in months, which are at least as long."""
+    """Return the period of `days` in months, rounded up."""
     return max((periods.most_months(section.keep) for section in binding(records, kind, day)), default=0)

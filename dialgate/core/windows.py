@@ -27,7 +27,9 @@ def parse_days(days: Mapping[str, Iterable[str]]) -> Windows:
     for key, texts in days.items():
         for name in _names(key):
             if name in named:
-                raise ValueError(f"`days` names {name!r} twice, the second time in {key!r}")
+                raise ValueError(
+                    f"`days` names {name!r} twice, the second time in {key!r}; remove one of them"
+                )
             named.add(name)
             windows[name] = tuple(parse_window(text) for text in texts)
     return windows
@@ -41,7 +43,9 @@ def _names(key: str) -> Iterator[str]:
         begin, end = WEEKDAYS.index(first), WEEKDAYS.index(last or first)
         yield from WEEKDAYS[begin : end + 1]
         if begin > end:
-            raise ValueError(f"{key!r} ends before it begins; the week begins on `mon`")
+            raise ValueError(
+                f"{key!r} ends before it begins, because the week begins on `mon`; write sat-sun or two keys"
+            )
     else:
         raise ValueError(f"{key!r} is not a day; write mon, mon-fri, holiday or pre_holiday")
 
@@ -55,12 +59,12 @@ def parse_window(text: str) -> Window:
         int(hours) * 3600 + int(minutes) * 60 for hours, minutes in (match.group(1, 2), match.group(3, 4))
     )
     if not first < last <= SECONDS_A_DAY:
-        raise ValueError(f"{text!r} must begin before it ends, and end by 24:00")
+        raise ValueError(f"{text!r} must begin before it ends, and end by 24:00, as in 09:00-20:00")
     return first, last
 
 
 def name_of_day(windows: Windows, day_set: str, place: Place, day: int) -> DayName:
-    """Return which windows apply on a local day, counted from 1970-01-01. A Sunday before a holiday stays a Sunday."""
+    """Return the key of the windows that apply on a local day, counted from 1970-01-01."""
     today = date.fromordinal(EPOCH + day)
     weekday = WEEKDAYS[today.weekday()]
     if "holiday" in windows and place.is_in(day_set, today):

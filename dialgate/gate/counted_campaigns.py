@@ -32,7 +32,7 @@ class StoredCounts:
         self._version = 0
 
     async def read(self, store: CampaignCounts) -> None:
-        """Read what changed since the last call. Raises `StoreUnavailable`."""
+        """Read the counts and lifts that changed since the last read. Raises `StoreUnavailable`."""
         counts, version = await store.counts(self._version)
         lifts = {lift.campaign: lift for lift in await store.pause_lifts()}
         for count in counts:
@@ -47,7 +47,7 @@ class StoredCounts:
         return self._hours.keys()
 
     def hours(self, campaign: str, now: Instant) -> Mapping[int, HourCount]:
-        """Return the counts of a campaign, by hour. Forget those that stores no longer keep."""
+        """Return the counts of a campaign, by hour. Drop those that the store no longer keeps."""
         hours = self._hours.get(campaign, {})
         for hour in [hour for hour in hours if hour < oldest_hour(now)]:
             del hours[hour]
@@ -75,7 +75,7 @@ class CountedCampaigns:
         return fresh
 
     def update(self, now: Instant) -> None:
-        """Use the counts that were read, from the next batch on, unless they would change no decision."""
+        """Let the next batch use the newest counts, if they may change a decision."""
         self._updated = now
         for name in tuple(self.stored.changed):
             line = self._config.lines.get(name)

@@ -24,11 +24,15 @@ _log = structlog.get_logger(__name__)
 
 
 class PauseLiftRequest(Request, frozen=True, kw_only=True):
-    """The ground on which an officer lets a paused campaign call again."""
+    """A request to lift the pause of a campaign."""
 
     ground: Annotated[
         str,
-        Meta(min_length=1, max_length=1024, description="Why the campaign may call again: what was changed."),
+        Meta(
+            min_length=1,
+            max_length=1024,
+            description="Reason why the campaign may call again, for example what was corrected.",
+        ),
     ]
 
 
@@ -91,7 +95,7 @@ class Campaigns:
         line, now = self._access.line(client, campaign), self._access.clock()
         counted = await self._counted()
         if not self._info(line, counted, now).paused:
-            text = "This campaign is not paused for abandoned calls, so there is nothing to lift."
+            text = "This campaign is not paused for abandoned calls. Check the campaign's id in the path."
             raise Refused("campaign.not_paused", text, "campaign", 409)
         hour = counted.stored.hours(campaign, now).get(now // HOUR)
         lift = PauseLift(

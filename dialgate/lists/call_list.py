@@ -134,7 +134,7 @@ def _place(own: str, earlier: Collection[str]) -> str:
     if place and (problem := location.problem_of(place)):
         raise ValueError(problem)
     if place not in earlier and len(earlier) >= _MOST_PLACES:
-        raise ValueError(f"place: a list has at most {_MOST_PLACES:,} different ones")
+        raise ValueError(f"place: a list may have at most {_MOST_PLACES:,} different places; split the list")
     return place
 
 

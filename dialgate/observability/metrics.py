@@ -235,7 +235,7 @@ class Metrics:
             "1 while the campaign may call: started, not ended, not paused.",
             ("campaign",),
         )
-        used = "Part of the strictest limit on abandoned calls that a campaign with reported outcomes has used; above 1 it is paused."
+        used = "Used part of the strictest limit on abandoned calls, for campaigns with reported outcomes. Above 1 the campaign is paused."
         self.campaign_limit = gauge("dialgate_campaign_abandoned_limit_used", used, ("campaign",))
         paused = "1 while the campaign is paused because it abandoned too many calls."
         self.campaign_paused = gauge("dialgate_campaign_paused", paused, ("campaign",))

@@ -332,7 +332,7 @@ def period(line: LawLine) -> str:
 
 
 def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the heading and sentences of each list that is not empty: remarks and sets of days."""
+    """Yield the heading and the sentences of each list that is not empty."""
     if page.draft:
         yield "Draft: not expressed yet", page.missing
     elif page.missing:

@@ -1,4 +1,4 @@
-"""The command line of a program with many commands, which imports only the module of the command that it runs."""
+"""A command group that imports only the module of the requested command."""
 
 from collections.abc import Mapping
 from importlib import import_module

@@ -40,7 +40,7 @@ class PauseLift(Struct, frozen=True, kw_only=True):
 
 
 class CampaignCounts(Protocol):
-    """Counts of all campaigns. `Attempts.result` updates them in the same step, so a count is never behind its calls."""
+    """Counts of all campaigns. `Attempts.result` updates them in the same transaction."""
 
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
         """Return the counts that changed after version `after`, and the newest version.

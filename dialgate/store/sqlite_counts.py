@@ -48,7 +48,7 @@ def put_count(db: sqlite3.Connection, count: HourCount) -> None:
 
 
 def drop_counts(db: sqlite3.Connection, before: int) -> int:
-    """Delete the counts of hours before `before`, but not the newest version, so that versions always increase."""
+    """Delete the counts of hours before `before`, but keep the newest version, so that versions always increase."""
     return db.execute(f"DELETE FROM hour_count WHERE hour < ? AND version < ({_VERSION})", (before,)).rowcount  # noqa: S608 - constants
 
 

@@ -35,7 +35,7 @@ class Removal(Struct, frozen=True, kw_only=True):
 
 
 def _longest_limit(config: Config) -> int:
-    """Return the days for which the `limits` of a configured country may count an attempt."""
+    """Return the most days for which the `limits` of a configured country count an attempt."""
     lengths = (periods.parse(limit.per).length for law in config.laws.values() for limit in law.limits)
     return max(lengths, default=0) // DAY + 2  # whole days begin after the day of the call
 

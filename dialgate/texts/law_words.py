@@ -14,7 +14,7 @@ from dialgate.texts import Language
 
 
 class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The words of one language. `{}` in a text stands for the value. A key or value without words is shown by its name.
+    """The words of one language. `{}` in a text stands for the value. A key or value without an entry is shown by its name.
 
     `scopes` and `contents` are texts for keys with their values, `keys` the names of other keys. `units` are the singular and the
     plural of a unit of time, `counted` those of days in a limit. `events` are the texts for limits of each event.

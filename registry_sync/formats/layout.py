@@ -40,7 +40,7 @@ class Layout(Strict, frozen=True, kw_only=True):
     listed: tuple[str, ...] = ()
     """Values of `status` that mean listed. Other values are an error. Empty: every value that is not in `clear` means listed."""
     unknown: tuple[str, ...] = ()
-    """Values of `status` that mean that the registry has no data. The number stays unknown. Only for queries."""
+    """Values of `status` for numbers about which the registry has no data. They stay unknown. Only for queries."""
     date: Column | None = None
     """In full lists with one prefix in `coverage`, the column with the date of registration. A consent after that day can open the call (`consent_after_listing`). A date after the version of the file is an error. In `request`, the name of the column with the day since which the registry is asked about a disconnection."""
     date_format: str = "%Y-%m-%d"
@@ -77,7 +77,7 @@ def find_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
     if any(count > 1 for count in Counter(columns).values()):
         yield "number, status and date must be different columns"
     if layout.separator == "none" and columns != [1]:
-        yield "separator is none, so there is only column 1, the number; set separator"
+        yield "separator is none, so the number is the only column; set `separator` to one of , ; | tab"
     yield from _status_problems(layout)
     yield from _date_problems(layout, queried=queried)
     yield from _request_problems(layout, queried=queried)
@@ -115,4 +115,4 @@ def _request_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
     if layout.request and layout.number not in layout.request:
         yield f"request must contain the column of the number, {layout.number!r}"
     if layout.request and layout.separator == "none":
-        yield "request needs a separator"
+        yield "request is for files with several columns; set `separator` to one of , ; | tab"

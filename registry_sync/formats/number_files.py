@@ -1,4 +1,4 @@
-"""The contents of number files in any format, and the match of an answer to its query."""
+"""The contents of number files, in any format, and the matching of answers to queries."""
 
 from typing import NamedTuple
 

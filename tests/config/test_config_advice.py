@@ -81,7 +81,7 @@ def test_a_caller_id_that_is_given_up_too_early_is_reported(folder: Path) -> Non
     law["caller_ids"].append({"source": "ours", "from": date(2020, 1, 1), "answers_for": "30d"})
     (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
     (warning,) = warned(folder)
-    assert "are answered until 2026-12-23, too short after a call" in warning
+    assert "are answered only until 2026-12-23, and the law demands longer" in warning
     law["caller_ids"][-1]["answers_for"] = "29d"
     (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
     assert warned(folder) == []
@@ -105,8 +105,10 @@ def test_a_retention_period_that_the_law_extends_is_reported(folder: Path) -> No
         retention=[{"country": "IT", "allowed_months": 59}],
     )
     days, months = warned(folder)
-    assert days.startswith("storage: consents_days is 100, but the law of IT demands 1827, which apply")
-    assert months.startswith("retention: the law of IT demands that its decisions are kept longer")
+    assert days.startswith("storage: consents_days is 100, but the law of IT demands 1827, and these apply")
+    assert months.startswith(
+        "retention: the law of IT demands a longer period for its decisions than configured"
+    )
     change(
         folder,
         "dialgate.yaml",

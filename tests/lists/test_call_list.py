@@ -104,7 +104,7 @@ def test_a_list_has_a_limited_number_of_places(tmp_path: Path) -> None:
     tally = built(tmp_path, "\n".join(["number,place", *rows]))
     assert (tally.accepted, len(tally.places)) == (4_096, 4_096)
     assert [problem.problem for problem in tally.problems] == [
-        "place: a list has at most 4,096 different ones"
+        "place: a list may have at most 4,096 different places; split the list"
     ]
 
 

@@ -448,7 +448,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "one column twice": ({"layout": {"country": "BE", "date": 1}}, "must be different columns"),
     "one column only": (
         {"layout": {"country": "BE", "separator": "none", "date": 2}},
-        "separator is none, so there is only column 1",
+        "separator is none, so the number is the only column",
     ),
     "values without a column": ({"layout": {"country": "BE", "clear": ["0"]}}, "set status"),
     "listed alone": (
@@ -471,7 +471,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "registry": (
         {"registry": "dncn"},
-        "listed dncn: no country file contains this registry. Known registries: dncm",
+        "listed dncn: no country file names this registry. Known registries: dncm",
     ),
     "file name": ({"file_name": "dncm.txt"}, "file_name"),
 }

@@ -35,7 +35,7 @@ async def show(visit: Visit) -> web.StreamResponse:
 
 
 def _day(text: str, default: date | None) -> date | None:
-    """Return the day that a field holds, `default` if it is empty, or None if it is not a day."""
+    """Parse the day in a field. Return `default` if it is empty, None if it is invalid."""
     try:
         return date.fromisoformat(text) if text else default
     except ValueError:

@@ -183,7 +183,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "campaign.not_paused": (
         409,
         "The campaign is not paused for abandoned calls.",
-        "Leave it as it is. `GET /v1/campaigns` shows which campaigns are paused.",
+        "Check the id. `GET /v1/campaigns` shows which campaigns are paused.",
     ),
     "list.exists": (
         409,
