@@ -193,6 +193,7 @@ class _Reader:
             if self._columns is None:
                 self._columns = self._find_columns(cells)
                 if self._layout.header:
+                    self._require_names(cells[self._columns.number])
                     continue
             rows.append(self._row(cells, self._columns))
         return rows
@@ -243,12 +244,20 @@ class _Reader:
 
     def _find_column(self, column: Column, names: list[str]) -> int:
         if isinstance(column, str):
+            if names.count(column) > 1:
+                raise _Fault(f"the header has several columns {column!r}. Use a position in the layout")
             if column in names:
                 return names.index(column)
             raise _Fault(f"the header has no column {column!r}")
         if column <= len(names):
             return column - 1
         raise _Fault(f"the line has no column {column}, only {len(names)}. Check `separator` in the layout")
+
+    def _require_names(self, cell: str) -> None:
+        if _DIGITS.fullmatch(cell.translate(_PUNCTUATION).removeprefix("+")):
+            raise _Fault(
+                "the first line has a number and not the names of the columns. Check `header` in the layout"
+            )
 
     def _row(self, cells: list[str], columns: _Columns) -> _Row:
         if len(cells) != columns.width:
@@ -267,12 +276,15 @@ class _Reader:
             if not digits.startswith(plan.country_code):
                 self._require_digits(digits)
                 raise _Fault(f"the number does not begin with the country code {plan.country_code}")
-            significant = digits[len(plan.country_code) :]
-        else:
-            # A trunk prefix 0 never begins a number; a prefix such as the Russian 8 may.
-            has_trunk = plan.trunk == "0" or len(digits) not in plan.lengths
-            significant = digits.removeprefix(plan.trunk) if has_trunk else digits
+            digits = digits[len(plan.country_code) :]
+        # A trunk prefix 0 never begins a number, not even in `+49 (0)30 ...`; a prefix such as the Russian 8 may.
+        has_trunk = plan.trunk == "0" or (
+            self._layout.numbers == "national" and len(digits) not in plan.lengths
+        )
+        significant = digits.removeprefix(plan.trunk) if has_trunk else digits
         self._require_digits(significant)
+        if plan.trunk == "0" and significant.startswith("0"):
+            raise _Fault("the number begins with two zeros. Is it written with a country code?")
         if len(significant) not in plan.lengths:
             raise _Fault(f"no number of {self._layout.country} has {len(significant)} digits")
         return int(plan.country_code + significant)

@@ -410,6 +410,8 @@ FORMS = {
     "a leading zero of the number": ("IT", "national", "06 12345678", 390612345678),
     "a plan without a trunk prefix": ("ES", "national", "612 345 678", 34612345678),
     "a trunk prefix that is also a first digit": ("RU", "national", "8001234567", 78001234567),
+    "a trunk prefix in brackets": ("DE", "international", "+49 (0)170 1234567", 491701234567),
+    "a trunk prefix after the country code": ("AT", "international", "00430664 1234567", 436641234567),
     "a prefix 1": ("CA", "national", "1 (416) 555-0100", 14165550100),
 }
 
@@ -427,6 +429,35 @@ def test_foreign_number_in_an_international_list_is_refused(tmp_path: Path) -> N
     layout = Layout(country="FR", numbers="international", separator="none")
     with pytest.raises(FaultyFile, match="line 2: the number does not begin with the country code 33"):
         Table(layout).read_list(tmp_path / "list.txt", TODAY, lambda _: None)
+
+
+UNSURE: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
+    "a country code in a national list": (
+        {"country": "DE", "separator": "none"},
+        ("0170 1234567", "0049 170 1234568"),
+        "line 2: the number begins with two zeros",
+    ),
+    "two columns of one name": (
+        {
+            "country": "DE", "separator": ";", "header": True, "number": "Nummer", "status": "Status", "clear": ["frei"],
+        },
+        ("Nummer;Status;Status", "0170 1234567;frei;gesperrt"),
+        "line 1: the header has several columns 'Status'",
+    ),
+    "no header": (
+        {"country": "DE", "separator": "none", "header": True},
+        ("0170 1234567", "0170 1234568"),
+        "line 1: the first line has a number and not the names",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNSURE)
+def test_list_that_may_lose_a_listed_number_is_refused(tmp_path: Path, case: str) -> None:
+    layout, lines, fault = UNSURE[case]
+    (tmp_path / "list.txt").write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(FaultyFile, match=fault):
+        Table(msgspec.convert(layout, Layout)).read_list(tmp_path / "list.txt", TODAY, lambda _: None)
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
