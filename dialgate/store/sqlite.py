@@ -49,7 +49,7 @@ from dialgate.store.write_buffer import WriteBuffer
 
 RETRY = 0.002  # seconds between attempts of the near connection on a locked file
 BULK = 1_000  # appended entries after which a writer restarts the write-ahead log itself, in case no gate is running
-BUFFER_ROWS = 65_536  # attempts and answers written together; a larger buffer writes fewer pages per row
+BUFFER_ROWS = 65_536  # a larger buffer writes fewer pages per row
 
 _PAUSE = 0.002  # seconds between statements of a background write
 _MANY_BUFFERS = 3  # if more buffers are waiting, do not pause
@@ -66,9 +66,9 @@ _delivery = Decoder(Delivery)
 class SqliteStore:
     """The embedded store."""
 
-    def __init__(self, path: Path, patience: float) -> None:
+    def __init__(self, path: Path, patience: float, buffer_rows: int) -> None:
         self._path = path
-        self._patience = patience
+        self._patience, self._buffer_rows = patience, buffer_rows
         self._near = Connection(path, wait=0, synchronous="NORMAL")
         self._far = Connection(path, wait=WAIT, synchronous="FULL")
         self._ledger_link = Connection(path, wait=WAIT, synchronous="FULL")
@@ -94,12 +94,12 @@ class SqliteStore:
         self._stored = StoredKeys(path)
 
     @classmethod
-    def open(cls, path: Path, *, patience: float = 0.1) -> Self:
+    def open(cls, path: Path, *, patience: float = 0.1, buffer_rows: int = BUFFER_ROWS) -> Self:
         """Open the file, creating it (mode 0600) or migrating it. Blocks. Raises `StoreUnavailable`.
 
-        `patience`: seconds for which a read or commit waits for a lock.
+        `patience`: seconds for which a read or commit waits for a lock. `buffer_rows`: attempts and answers written together.
         """
-        store = cls(path, patience)
+        store = cls(path, patience, buffer_rows)
         # A Bloom filter of earlier versions, which may still contain erased numbers.
         with suppress(OSError):
             path.with_suffix(".sieve").unlink(missing_ok=True)
@@ -198,7 +198,7 @@ class SqliteStore:
         if not await self._inline(lambda db: self._is_current(db, reading, reservations)):
             return False
         self._newest = None  # outdated by this commit
-        if self._buffers[-1].rows >= BUFFER_ROWS:
+        if self._buffers[-1].rows >= self._buffer_rows:
             self._buffers.append(WriteBuffer())  # before adding: `release` looks in the newest
             if self._writing is None:
                 self._writing = asyncio.create_task(self._write_buffers())

@@ -38,7 +38,6 @@ from dialgate.store import (
     Shared,
     Store,
     StoreUnavailable,
-    sqlite,
     sqlite_tables,
 )
 from dialgate.store.campaign_counts import COUNTS_KEPT
@@ -989,23 +988,16 @@ async def test_the_newest_commit_is_released_without_waiting(tmp_path: Path) -> 
     await store.close()
 
 
-@pytest.fixture
-def small_buffers(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Let a buffer be full after a few rows. Return their number."""
-    rows = 16
-    monkeypatch.setattr(sqlite, "BUFFER_ROWS", rows)
-    return rows
+FEW = 16  # rows of a buffer
 
 
-async def test_a_release_reaches_rows_that_are_still_being_written(
-    tmp_path: Path, small_buffers: int
-) -> None:
+async def test_a_release_reaches_rows_that_are_still_being_written(tmp_path: Path) -> None:
     """Otherwise the writer would add them after the release, and a retry would get an allow that no log contains."""
-    store = SqliteStore.open(tmp_path / "store.db")
-    full = [answer(b"k%d" % n, decision=f"log-{n}") for n in range(small_buffers)]
+    store = SqliteStore.open(tmp_path / "store.db", buffer_rows=FEW)
+    full = [answer(b"k%d" % n, decision=f"log-{n}") for n in range(FEW)]
     counted = Reservation(ANNA, attempt("log-0"), (ANNA,))
-    await store.commit(await store.read([ANNA]), [counted], full, Position("log", small_buffers))
-    await store.commit(NOTHING, [], [answer(b"next")], Position("log", small_buffers + 1))
+    await store.commit(await store.read([ANNA]), [counted], full, Position("log", FEW))
+    await store.commit(NOTHING, [], [answer(b"next")], Position("log", FEW + 1))
     await store.release(["log-0", "log-9"], Position("log", 8))
     await store.positions()
     assert await decisions(store) == []
@@ -1013,9 +1005,9 @@ async def test_a_release_reaches_rows_that_are_still_being_written(
     await store.close()
 
 
-async def test_a_result_reaches_an_attempt_of_an_older_buffer(tmp_path: Path, small_buffers: int) -> None:
-    store = SqliteStore.open(tmp_path / "store.db")
-    full = [answer(b"k%d" % n) for n in range(small_buffers)]
+async def test_a_result_reaches_an_attempt_of_an_older_buffer(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db", buffer_rows=FEW)
+    full = [answer(b"k%d" % n) for n in range(FEW)]
     counted = Reservation(ANNA, attempt("log-0"), (ANNA,))
     await store.commit(await store.read([ANNA]), [counted], full, Position("log", 1))
     await store.commit(NOTHING, [], [answer(b"next")], Position("log", 2))
@@ -1023,10 +1015,10 @@ async def test_a_result_reaches_an_attempt_of_an_older_buffer(tmp_path: Path, sm
     await store.close()
 
 
-async def test_a_flush_writes_every_buffer(tmp_path: Path, small_buffers: int) -> None:
-    store = SqliteStore.open(tmp_path / "store.db")
+async def test_a_flush_writes_every_buffer(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db", buffer_rows=FEW)
     for number in range(3):
-        answers = [answer(b"%d-%d" % (number, n)) for n in range(small_buffers)]
+        answers = [answer(b"%d-%d" % (number, n)) for n in range(FEW)]
         await store.commit(NOTHING, [], answers, Position("log", number))
     assert await store.positions() == {"log": 2}
     await store.close()
