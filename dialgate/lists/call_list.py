@@ -73,10 +73,12 @@ def build(
 
     `basis` applies to rows without their own. Tags are indexes into the tally's `bases`; a list with one basis and place has no tags,
     which makes it smaller and faster. Numbers of `stated_kinds` are directory entries only if their own row says so. `note` is
-    called with each rejected row. If a number occurs twice, the first row counts.
+    called with each rejected row. If a number occurs twice, the first row counts. A number with two places is refused: one of
+    them alone could hide the stricter law of the other.
     """
     tally = Tally()
     numbers: dict[int, int] = {}
+    doubtful: set[int] = set()
     places: dict[str, int] = {}  # with their positions in the order of their first rows
     at, basis_at, place_at = table.layout.number - 1, table.column(_BASIS_NAMES), table.column(_PLACE_NAMES)
     for line, cells in table.rows:
@@ -85,18 +87,23 @@ def build(
             number, tag, kind = _read(_cell(cells, at), _cell(cells, basis_at), basis, home)
             place = _place(_cell(cells, place_at), places)
         except ValueError as error:
-            tally.refused += 1
-            problem = RowProblem(line, str(error))
-            note(problem)
-            if len(tally.problems) < SHOWN_PROBLEMS:
-                tally.problems.append(problem)
+            _refuse(tally, RowProblem(line, str(error)), note)
             continue
-        if number in numbers:
-            tally.duplicates += 1
-            note(RowProblem(line, "is already on the list"))
-        else:
-            numbers[number] = places.setdefault(place, len(places)) * _TAGS + tag
+        place_tag = places.setdefault(place, len(places)) * _TAGS
+        if number not in numbers:
+            numbers[number] = place_tag + tag
             tally.unstated += kind in stated_kinds and tag == BASES.index("directory")
+            continue
+        tally.duplicates += 1
+        note(RowProblem(line, "is already on the list"))
+        first = numbers[number]
+        if place and first // _TAGS == places.get(""):
+            numbers[number] = place_tag + first % _TAGS
+        elif place and first // _TAGS * _TAGS != place_tag and number not in doubtful:
+            doubtful.add(number)
+            _refuse(tally, RowProblem(line, "is on the list with two places; correct one of its rows"), note)
+    for number in doubtful:
+        del numbers[number]
     tally.accepted = len(numbers)
     if not numbers:
         raise CallListUnreadable(_why_empty(tally))
@@ -106,6 +113,13 @@ def build(
     tally.stated = tuple(tag % _TAGS == _STATED for tag in tags)
     tally.places = tuple(names[tag // _TAGS] for tag in tags)
     return tally
+
+
+def _refuse(tally: Tally, problem: RowProblem, note: Callable[[RowProblem], None]) -> None:
+    tally.refused += 1
+    note(problem)
+    if len(tally.problems) < SHOWN_PROBLEMS:
+        tally.problems.append(problem)
 
 
 def _write(path: Path, tag_of: dict[int, int]) -> list[int]:

@@ -98,6 +98,23 @@ def test_a_number_has_the_basis_and_the_place_of_its_row(tmp_path: Path) -> None
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("rows", ["US-WY US-FL", "US-FL US-WY", "US-WY US-FL US-FL", " US-WY US-FL"])
+def test_a_number_with_two_places_is_refused(tmp_path: Path, rows: str) -> None:
+    places = rows.split(" ")
+    lines = [f"0612345678,{place}" for place in places]
+    tally = built(tmp_path, "\n".join(["number,place", "0298765432,US-NY", *lines]))
+    assert list(held(tmp_path, tally)) == [MILAN]
+    assert (tally.accepted, tally.duplicates, tally.refused) == (1, len(places) - 1, 1)
+    assert [problem.problem for problem in tally.problems] == [
+        "is on the list with two places; correct one of its rows"
+    ]
+
+
+def test_a_later_row_of_a_number_states_its_place(tmp_path: Path) -> None:
+    tally = built(tmp_path, "number,place\n0612345678,\n0612345678,US-FL\n0612345678,\n")
+    assert (tally.accepted, tally.duplicates, tally.places) == (1, 2, ("US-FL",))
+
+
 def test_a_list_has_a_limited_number_of_places(tmp_path: Path) -> None:
     places = (f"DE-{first}{second}{third}" for first, second, third in product("ABCDEFGHIJKLMNOP", repeat=3))
     rows = [f"06{10_000_000 + at},{place}" for at, place in enumerate([*places, "DE-99"])]
