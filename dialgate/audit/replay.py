@@ -52,7 +52,7 @@ class Row(NamedTuple):
 class Replay(Struct):
     """The result of a replay.
 
-    `beside` counts the records of other countries than the draft's. `verdicts` and `rows` count the records that
+    `beside` counts the records of countries other than the draft's. `verdicts` and `rows` count the records that
     differ; `examples` holds the first hundred of them.
     """
 

@@ -154,7 +154,7 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
         tuple[Stated, ...],
         Meta(
             max_length=16,
-            description="What the text of the consent states: who calls, to whom it may be ceded, when it was given.",
+            description="The contents of the consent's text: who calls, to whom it may be ceded, when it was given.",
         ),
     ] = ()
     renewed_at: Annotated[When | None, about("When the person last renewed the consent expressly.")] = None

@@ -132,7 +132,7 @@ class Deadlines:
         return [self._info(Masker(self._keys, case.controller).shown(case)) for case in cases]
 
     async def count(self, metrics: Metrics, now: Instant) -> None:
-        """Set the metrics of open requests. If there are none, set the time left to that of a new request."""
+        """Set the metrics of open requests. Without open requests, set the time left to that of a new request."""
         cases = _cases(await self._file.open_cases())
         for kind in request_deadlines.KINDS:
             metrics.open_cases.labels(kind).set(sum(case.kind == kind for case in cases))

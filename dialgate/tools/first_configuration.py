@@ -331,7 +331,7 @@ def _registries_text(draft: Draft) -> str:
 
 
 def _registries(draft: Draft) -> list[Registry]:
-    """Return the registries that bind a campaign. Those that publish lists by area are left to the operator, who subscribes areas."""
+    """Return the registries that bind a campaign, without those that publish lists by area: the operator chooses their areas."""
     bound = (advice.binding(draft.law, line, draft.now).registries for line in draft.lines())
     rules = {rule.id: rule for rules in bound for rule in rules}
     return [rule for rule in rules.values() if rule.mode == "answers" or rule.id in _WHOLE_COUNTRY]
