@@ -6,7 +6,7 @@ decision are taken over every ten minutes only.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 from msgspec import structs
@@ -106,6 +106,14 @@ class CountedCampaigns:
         return structs.replace(campaign, counts=recent, lifted_at=lift.at if lift else 0)
 
     def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
-        """Return all that decisions depend on: when the campaign is within each limit, and the newest lift."""
-        clear = (pacing.first_day_within(section, campaign.counts, today) for section in self._sections)
+        """Return all that decisions depend on: when the campaign is within each limit, and the newest lift.
+
+        Where the person is, it may be the day before or after `today`. Each day counts, because answered calls leave the period too.
+        """
+        days = [today + timedelta(days=shift) for shift in (-1, 0, 1)]
+        clear = (
+            pacing.first_day_within(section, campaign.counts, day)
+            for section in self._sections
+            for day in days
+        )
         return (campaign.lifted_at, *clear)

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from typer.testing import CliRunner, Result
 from dialgate.app import App
 from dialgate.audit.replay import exact, of_its_day, replay
 from dialgate.config import loader
+from dialgate.core.local_time import instant_in
 from dialgate.core.model import DAY, HOUR, MINUTE, Call
 from dialgate.core.responses import Answer
 from dialgate.decision_log.records import Reader, Record
+from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.interfaces.cli.main import app as cli
 from dialgate.ledger.schemas import OutcomeRequest
 from dialgate.runtime.clock import wall_clock
@@ -303,3 +306,21 @@ def test_commands_show_and_lift_a_pause(tmp_path: Path) -> None:
     assert (again.exit_code, json.loads(again.stdout)["error"]["code"]) == (1, "campaign.not_paused")
     shown = CliRunner().invoke(cli, ["campaign", "list", "--config", str(path)])
     assert "slowed" in shown.stdout
+
+
+async def test_counts_apply_at_once_where_the_day_is_not_over(tmp_path: Path) -> None:
+    """Half an hour after midnight in Rome, a day counts in the United States that no longer counts in Italy."""
+    path = world.write_folder(tmp_path, accept_drafts=["US"])
+    shutil.copy(world.CONFIG / "countries/us.yaml", tmp_path / "countries")
+    counted = CountedCampaigns(loader.load(path))
+    now = instant_in("Europe/Rome", datetime(2026, 11, 25, 0, 30))  # noqa: DTZ001 - a local time
+    first = instant_in("Europe/Rome", datetime(2026, 10, 26, 12))  # noqa: DTZ001 - a local time
+    for at, abandoned, total in ((first, 3, 3), (now, 1, 4)):
+        await SqliteStore.open(tmp_path / "store.db").close()
+        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+            sqlite_counts.put_count(db, HourCount(at // HOUR, "acme-fibre", 0, abandoned))
+        store = SqliteStore.open(tmp_path / "store.db")
+        await counted.stored.read(store)
+        await store.close()
+        counted.update(now)
+        assert sum(count.abandoned for count in counted.lines["acme-fibre"].campaign.counts) == total
