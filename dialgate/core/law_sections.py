@@ -167,7 +167,7 @@ class LegalBasis(Section, frozen=True, kw_only=True):
     """The accepted legal bases."""
 
 
-# What a law may require a consent to be or to state.
+# Properties and contents that a law may require of a consent.
 Requirement: TypeAlias = Literal["period", "goods", "caller", "third_party", "timestamp", "written"]
 
 

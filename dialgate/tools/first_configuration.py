@@ -59,7 +59,7 @@ class Draft(Struct):
     answers: dict[str, list[str]] = {}
 
     def get(self, name: str, place: int = 0) -> str:
-        """Return an answer, or what replaces it. `place`: the place of the campaign."""
+        """Return an answer, or the default or example that replaces it. `place`: the place of the campaign."""
         given, question = self.answers.get(name, []), _BY_NAME[name]
         if place < len(given):
             return given[place]
@@ -77,7 +77,7 @@ class Draft(Struct):
         return self.laws.get(self.get("country")) or next(iter(self.laws.values()))
 
     def with_answer(self, name: str, place: int, text: str) -> dict[str, list[str]]:
-        """Return the answers with another one. New campaigns get the answers about the others."""
+        """Return the answers with this one set. New campaigns copy the answers of the existing ones."""
         answers = {key: list(values) for key, values in self.answers.items()}
         if name == "country" and name in answers:  # they depend on the law
             answers = {key: values for key, values in answers.items() if key not in {"sector", "code"}}
@@ -222,7 +222,9 @@ def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
         raise ConfigError([f"dialer: {dialer!r} is not allowed; write one of {', '.join(_DIALERS)}"])
     if "." in draft.get("controller") and _registries(draft):
         raise ConfigError(
-            ["controller: write its id without dots, because names of packages for the registry contain it"]
+            [
+                "controller: dots are not allowed in its id, because package names for the registry contain it; write for example acme-italia"
+            ]
         )
     texts = _texts(draft, key)
     for name, text in texts.items():
@@ -370,7 +372,7 @@ def url_of(draft: Draft) -> str:
 
 
 def next_commands(draft: Draft, program: str, config: Path | None) -> list[str]:
-    """Return the commands that lead to the first call. `config`: dialgate.yaml, if it is not at the default place."""
+    """Return the commands to run before the first call. `config`: path of dialgate.yaml, if it is not the default."""
     line = draft.lines()[0]
     at = f" --config {config}" if config else ""
     sections = advice.binding(draft.law, line, draft.now).legal_basis

@@ -56,7 +56,7 @@ def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
 
 
 def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
-    """Return whether an attempt counts. One whose result or goods are not known may be such a call, so it does."""
+    """Return whether an attempt counts. An attempt with unknown result or goods may be such a call, so it counts."""
     if limit.among == "campaign" and attempt.campaign != facts.campaign.id:
         return False
     if limit.among == "goods" and facts.campaign.goods and attempt.goods not in {"", facts.campaign.goods}:

@@ -56,7 +56,7 @@ def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
 
 
 def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
-    """Return the first instant from `at` on at which every section is open in every place.
+    """Return the first instant, not before `at`, at which every section is open in every place.
 
     Return 0 if that is not within two weeks, the period for which facts hold the day sets.
     """
@@ -71,7 +71,7 @@ def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
 
 
 def _opening(section: Hours, place: Place, at: Instant) -> Instant:
-    """Return the first instant from `at` on at which one section is open in one place."""
+    """Return the first instant, not before `at`, at which one section is open in one place."""
     if _open_until(section, place, at):
         return at
     opens = next_window(section.windows, section.day_set, place, at, _HORIZON_DAYS)

@@ -33,7 +33,7 @@ def _exceeded(section: Ratio, facts: Facts) -> Iterator[Deny]:
 
 
 def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
-    """Return the first day from `today` on on which the campaign is within the limit, if no further result is reported."""
+    """Return the first day, not before `today`, on which the campaign is within the limit, if no further result is reported."""
     day, counted = today, tuple(counts)
     while used(section, counted, day) > 1:
         day += _ONE_DAY
@@ -41,7 +41,7 @@ def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) ->
 
 
 def used(section: Ratio, counts: Iterable[DayCount], today: date) -> float:
-    """Return the part of the limit that the campaign has used: above 1, it is paused."""
+    """Return the used part of the limit. Above 1 the campaign is paused."""
     return _used(section, *totals(section, counts, today))
 
 
@@ -53,7 +53,7 @@ def _used(section: Ratio, abandoned: int, compared: int) -> float:
 
 
 def totals(section: Ratio, counts: Iterable[DayCount], today: date) -> tuple[int, int]:
-    """Return the numbers of abandoned calls and of those that they are compared with, in the section's days up to `today`."""
+    """Return the number of abandoned calls, and of the calls that they are compared with, in the section's days up to `today`."""
     since = today - timedelta(days=days(section))
     abandoned = answered = 0
     for count in counts:

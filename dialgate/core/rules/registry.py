@@ -125,7 +125,7 @@ def _listed(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Bindi
 
 
 def _is_after_listing(consent: Consent, answer: RegistryAnswer, facts: Facts) -> bool:
-    """Return whether a consent is surely later than the listing.
+    """Return whether a consent is proved to be later than the listing.
 
     If the registry does not say since when the person is listed, the consent must be later than the consultation, and the
     controller must have enabled this reading.

@@ -112,7 +112,11 @@ def _answers(options: dict[str, Any]) -> dict[str, list[str]]:
 
 def _refuse_folder(folder: Path, *, force: bool) -> None:
     if Path.cwd().is_relative_to(folder.resolve()):
-        raise Failure("init.exists", "this folder is in use. Name a folder below it", field="folder")
+        raise Failure(
+            "init.exists",
+            "this folder is the current one or contains it. Name a folder below it",
+            field="folder",
+        )
     if folder.exists() and any(folder.iterdir()) and not force:
         text = (
             f"{folder} has files. Name another folder, or add --force, which keeps them in a folder beside it"
@@ -154,7 +158,7 @@ def _check(draft: Draft, *, with_tls: bool) -> list[str]:
 
 
 def _converse(draft: Draft) -> None:
-    """Ask what has no answer, then let the user change answers until they confirm. Raises `Failure`."""
+    """Ask the unanswered questions, then let the user change answers until they confirm. Raises `Failure`."""
     _tell("Enter takes the answer in brackets. You can change every answer before anything is written.")
     while True:
         while missing := next(draft.unanswered(), None):
