@@ -50,7 +50,10 @@ class Scope(NamedTuple):
         """Return whether the called person may be in a region or subdivision."""
         if not self.region or place == self.region:
             return True
-        return any(place == known or place.startswith(f"{known}-") for known in self.places or (self.region,))
+        return any(
+            place == known or place.startswith(f"{known}-") or known.startswith(f"{place}-")
+            for known in self.places or (self.region,)
+        )
 
     def possible_kinds(self) -> frozenset[Kind]:
         if self.kind == "unknown":
