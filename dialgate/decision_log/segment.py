@@ -109,7 +109,7 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
 
 
 def lines_of(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Yield offset and bytes of each line from byte `offset` on.
+    """Yield the offset and the bytes of each line, starting at byte `offset`.
 
     An empty file yields one empty line, so that callers notice and report it.
     """

@@ -118,7 +118,7 @@ def read_rows(
 
 
 class Drafter:
-    """A converter from rows to entries. `fields`: column positions with their field names. `number`: the number's position."""
+    """A converter from rows to entries. `fields`: column positions with their field names. `number`: the position of the column with the number."""
 
     def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
         self._from = (keys, order, fields, number)

@@ -257,7 +257,7 @@ class CallConnection(asyncio.Protocol):
         return set_variables([*_variables(answer, vicidial=self._vicidial), ("DG_DECISION", decision)])
 
     def late(self) -> None:
-        """End the call at its deadline. If the gate has not decided yet, this is the reason."""
+        """End the call at its deadline. If the gate has not decided yet, the timeout is the reason."""
         if self._answer is not None and not self._answer.done():
             if not self._awaits_reply:
                 self._say(self._final_command(refusal("gate.unavailable")))

@@ -182,7 +182,7 @@ def first_value(headers: Mapping[str, Sequence[str]], name: str) -> str:
 
 
 def parse_addresses(value: str) -> list[Address]:
-    """Return the addresses in a header's value, or none if any part of it is malformed."""
+    """Return the addresses in a header's value. Return no addresses if any part is malformed."""
     addresses: list[Address] = []
     at = 0
     while at <= len(value):
