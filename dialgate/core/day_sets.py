@@ -46,9 +46,11 @@ def added_days(days: DaySet, year: int) -> Iterator[date]:
     for text in days.added:
         if text == _LEAP_DAY and not isleap(year):
             continue
-        day = _added(text, year)
-        if day.year == year:
-            yield day
+        first = year - 1 if " after " in text else year  # the Monday after 30 December may be in January
+        for begun in range(first, year + 1):
+            day = _added(text, begun)
+            if day.year == year:
+                yield day
 
 
 def _added(text: str, year: int) -> date:
