@@ -10,7 +10,7 @@ BIN := .venv/bin
 SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-utils-modules kamailio-tls-modules kamailio-secsipid-modules sip-tester lua5.4 curl chromium \
   prometheus poppler-utils systemd openssl e2fsprogs nodejs npm
 # Tests of the code that decides. They must cover all of its branches; other code has no coverage target.
-CORE := core/test_cases core/test_decision core/test_law core/test_periods core/test_vocabulary core/test_same_meaning
+CORE := core/test_cases core/test_day_sets core/test_decision core/test_law core/test_periods core/test_vocabulary core/test_same_meaning
 DECIDES := $(CORE) lists/test_number_set lists/test_snapshot native/test_primitives
 # One test process more than processors, because tests often wait.
 WORKERS := $(shell echo $$(($$(nproc) + 1)))

@@ -195,6 +195,11 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
             "requests: `5wd` needs the country's `working_days`; add them, such as",
         ),
         (
+            "requests",
+            [{"source": "s", "from": date(2020, 1, 1), "max_age": "5wd", "day_set": ""}],
+            "requests: `5wd` needs a `day_set`; add it",
+        ),
+        (
             "relations",
             [{"source": "s", "from": date(2020, 1, 1), "id": "r", "since": "purchase"}],
             "relations: a relation since purchase needs a period `for`; add it",
@@ -439,3 +444,20 @@ def test_the_cache_of_bindings_is_bounded_without_changing_results() -> None:
         day = date(2018, 9, 19) + n * ONE_DAY
         assert law.binding(facts(today=day)).legal_basis == (law.legal_basis[-1],)
         assert len(law._bindings) <= law_module._MEMORY
+
+
+def test_a_section_is_in_force_from_its_first_to_its_last_day() -> None:
+    first, last = date(2014, 2, 20), date(2014, 2, 21)
+    data = changed("limits", [{**LIMIT, "from": first, "until": last}, {**LIMIT, "from": first}])
+    dated, lasting = parse_law(data).limits
+    days = [first - ONE_DAY, first, last, last + ONE_DAY]
+    assert [dated.is_in_force(day) for day in days] == [False, True, True, False]
+    assert [lasting.is_in_force(day) for day in days] == [False, True, True, True]
+
+
+def test_longer_prefixes_that_bar_a_number_come_first() -> None:
+    section = {"source": "s", "from": date(2020, 1, 1), "allows": ["fixed"]}
+    prefixes = [["+3984"], ["+39844", "+3984"]]
+    data = changed("diallable", [{**section, "not_prefixes": several} for several in prefixes])
+    assert parse_law(data).barred_prefixes == ("+39844", "+3984")
+    assert parse_law(changed("diallable", [section])).barred_prefixes == ()
