@@ -26,6 +26,7 @@ NOT_SHOWN: Final = frozenset(
     {
         "gate.unavailable", "gate.rule_error",
         "law.draft", "caller_id.wrong_country", "caller_id.not_callers", "consent.incomplete",
+        "consent.reassigned",
         "pacing.abandoned",
     }
 )  # fmt: skip
