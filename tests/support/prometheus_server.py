@@ -150,7 +150,8 @@ async def _address(process: asyncio.subprocess.Process) -> str:
         match = _LISTENING.search(line)
         if match:
             address = (match[1] or match[2]).decode()
-        if b"Server is ready" in line:
+        # On a busy machine it may log that it is ready before it logs its address.
+        if address and b"Server is ready" in output:
             return address
     raise AssertionError(f"Prometheus did not start. Its output:\n{output.decode()}")
 
