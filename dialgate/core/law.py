@@ -311,9 +311,7 @@ def _faults_of_days(name: str, section: Hours | Registry | Requests, law: Law) -
         yield f"{name}: day set {section.day_set!r} is not in the country's `day_sets`; correct it or add it there"
     if isinstance(section, Hours):
         try:
-            windows = (
-                section.windows
-            )  # evaluated now, so that an invalid window fails the load and not a call
+            windows = section.windows  # an invalid window must fail the load and not a call
         except ValueError as error:
             yield f"{name}: {error}"
             return

@@ -84,7 +84,7 @@ class Table:
         return mask
 
     def request_text(self, numbers: Numbers, since: date | None = None, /) -> bytes:
-        """Return a query about E.164 numbers. `since` is the day since which the registry is asked about a disconnection."""
+        """Return a query about E.164 numbers. `since`: the first day of the time in which a disconnection counts."""
         names, layout = self._layout.request, self._layout
         day = since.strftime(layout.date_format) if since else ""
         rows = [self._format_number(number) for number in numbers.tolist()]

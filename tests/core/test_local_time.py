@@ -11,7 +11,7 @@ from dialgate.core import local_time
 
 @pytest.mark.parametrize("zone", ["America/Winnipeg", "America/Vancouver", "Europe/Rome"])
 def test_time_zones_are_those_of_the_package_whose_version_is_recorded(zone: str) -> None:
-    """Those of the system may be older: Manitoba stopped changing its clocks in 2026."""
+    """The system's time zones may be older: Manitoba stopped changing its clocks in 2026."""
     with files("tzdata").joinpath("zoneinfo", zone).open("rb") as file:
         packaged = zoneinfo.ZoneInfo.from_file(file)
     for at in (datetime(2026, 12, 15, tzinfo=UTC), datetime(2027, 7, 15, tzinfo=UTC)):

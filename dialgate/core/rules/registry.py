@@ -54,8 +54,7 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
             part = _outside_blocks(registry, answer, facts, law) if answer.blocks else None
             return part or _listed(registry, answer, facts, law)
         case "clear":
-            ends = _expiry(registry, answer, facts)
-            return _check_age(registry, answer, facts, ends) or Pass(f"clear:{answer.consultation}", ends)
+            return _clear(registry, answer, facts)
         case "uncovered":
             text = f"outside the coverage subscribed with {registry.id}"
             return Deny("registry.uncovered", text, registry.source, registry.severity)
@@ -84,6 +83,13 @@ def _check_age(registry: Registry, answer: RegistryAnswer, facts: Facts, ends: I
     return Deny("registry.expired", text, registry.source, registry.severity)
 
 
+def _clear(registry: Registry, answer: RegistryAnswer, facts: Facts, barred_from: Instant = 0) -> Outcome:
+    """Pass until the answer expires or calls are barred. Deny if the answer has expired."""
+    expires = _expiry(registry, answer, facts)
+    ends = min(expires, barred_from or expires)
+    return _check_age(registry, answer, facts, expires) or Pass(f"clear:{answer.consultation}", ends)
+
+
 def _connected_since(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome:
     """Pass if the registry answered that the number was not disconnected since the consent (47 CFR 64.1200(m)).
 
@@ -95,8 +101,7 @@ def _connected_since(registry: Registry, answer: RegistryAnswer, facts: Facts, l
     if answer.answer != "clear" or not 0 < answer.asked_since <= newest:
         text = f"{registry.id} has not answered whether the number was disconnected since the consent"
         return Deny("registry.unknown", text, registry.source, registry.severity)
-    ends = _expiry(registry, answer, facts)
-    return _check_age(registry, answer, facts, ends) or Pass(f"clear:{answer.consultation}", ends)
+    return _clear(registry, answer, facts)
 
 
 _SILENT = RegistryAnswer(registry="", answer="unknown")
@@ -187,13 +192,11 @@ def _windows(block: Block, *, has_holidays: bool) -> Windows:
 def _outside_blocks(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome | None:
     """Return the outcome for a call that the listing does not bar; None if it does."""
     bars = _bars(registry, answer, facts, law)
-    expires = _expiry(registry, answer, facts)
-    ends = expires
-    if bars.windows:
-        if not facts.places or bars.until(facts.at):
-            return None
-        ends = min(expires, bars.next(facts.at) or expires)
-    return _check_age(registry, answer, facts, expires) or Pass(f"clear:{answer.consultation}", ends)
+    if not bars.windows:
+        return _clear(registry, answer, facts)
+    if not facts.places or bars.until(facts.at):
+        return None
+    return _clear(registry, answer, facts, bars.next(facts.at))
 
 
 def _unbarred_from(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Instant:
