@@ -41,4 +41,4 @@ def standings(
     for section in exemptions.lift(facts, law.binding(facts)).ratios:
         abandoned, compared = pacing.totals(section, campaign.counts, today)
         clear = pacing.first_day_within(section, campaign.counts, today)
-        yield Standing(section, abandoned, compared, pacing.used(section, campaign.counts, today), clear)
+        yield Standing(section, abandoned, compared, pacing.used(section, abandoned, compared), clear)

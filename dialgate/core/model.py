@@ -96,6 +96,9 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return (local - self.shift_to) * SECOND if self.shift_at and at >= self.shift_at else at
 
 
+UTC_PLACE = Place(zone="UTC", offset=0)  # for numbers without a known place
+
+
 class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The properties of the called number, without its digits.
 

@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 from msgspec import Meta
 
-from dialgate.core.model import DAY, EPOCH, HOUR, SECOND, Instant, Place
+from dialgate.core.model import DAY, EPOCH, HOUR, SECOND, UTC_PLACE, Instant, Place
 
 Period: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|P[1-9]\d{0,2}[MY])$")]
 DayPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}d|P[1-9]\d{0,2}[MY])$")]
@@ -34,7 +34,6 @@ UNITS: dict[str, tuple[str, str]] = {
 _MONTHS = 12
 _LONGEST_MONTH, _SHORTEST_MONTH = 31, 28
 _FOUR_YEARS = 1461  # days
-_UTC = Place(zone="UTC", offset=0)
 
 
 class Span(NamedTuple):
@@ -116,7 +115,7 @@ def end_of_working_days(
     `weekdays` are the days of the week that may be working days; Monday is 0. The days of `day_set` are not working days.
     """
     count = parse(period).working_days
-    return min(_working_end(at, place, count, weekdays, day_set) for place in tuple(places) or (_UTC,))
+    return min(_working_end(at, place, count, weekdays, day_set) for place in tuple(places) or (UTC_PLACE,))
 
 
 def _working_end(at: Instant, place: Place, count: int, weekdays: Collection[int], day_set: str) -> Instant:

@@ -12,9 +12,8 @@ from dialgate.core import periods
 from dialgate.core.abandonment import open_silence
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Limit
-from dialgate.core.model import DAY, HOUR, Attempt, Deny, Facts, Instant, Outcome, Pass, Place
+from dialgate.core.model import DAY, HOUR, UTC_PLACE, Attempt, Deny, Facts, Instant, Outcome, Pass
 
-_UTC = Place(zone="UTC", offset=0)
 _UNANSWERED = frozenset({"no_answer", "busy"})
 _CODES: Final = {"frequency_kept": "frequency.exceeded", "rest_kept": "frequency.rest"}
 _CALLED: Final = {
@@ -81,7 +80,7 @@ def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
     The facts do not hold the UTC offset at `at`; it may have been an hour larger than today's. So a call in the last
     hour of a day counts as made on the next day, and the period is never too short.
     """
-    return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (_UTC,))
+    return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (UTC_PLACE,))
 
 
 def _text(limit: Limit, count: int) -> str:

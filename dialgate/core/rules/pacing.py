@@ -10,10 +10,9 @@ from datetime import date, timedelta
 from dialgate.core import periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Ratio
-from dialgate.core.model import DAY, EPOCH, DayCount, Deny, Facts, Instant, Outcome, Pass, Place
+from dialgate.core.model import DAY, EPOCH, UTC_PLACE, DayCount, Deny, Facts, Instant, Outcome, Pass
 
 _ONE_DAY = timedelta(days=1)
-_UTC = Place(zone="UTC", offset=0)
 
 
 def ratio_kept(facts: Facts, law: Binding) -> Outcome:
@@ -25,7 +24,7 @@ def ratio_kept(facts: Facts, law: Binding) -> Outcome:
 
 def _exceeded(section: Ratio, facts: Facts) -> Iterator[Deny]:
     abandoned, compared = totals(section, facts.campaign.counts, facts.today)
-    if _used(section, abandoned, compared) > 1:
+    if used(section, abandoned, compared) > 1:
         clear = first_day_within(section, facts.campaign.counts, facts.today)
         text = f"{abandoned} abandoned calls to {compared} answered calls in {days(section)} days, "
         text += f"{section.above} to {section.out_of} are allowed"
@@ -35,17 +34,13 @@ def _exceeded(section: Ratio, facts: Facts) -> Iterator[Deny]:
 def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
     """Return the first day, not before `today`, on which the campaign is within the limit, if no further result is reported."""
     day, counted = today, tuple(counts)
-    while used(section, counted, day) > 1:
+    while used(section, *totals(section, counted, day)) > 1:
         day += _ONE_DAY
     return day
 
 
-def used(section: Ratio, counts: Iterable[DayCount], today: date) -> float:
+def used(section: Ratio, abandoned: int, compared: int) -> float:
     """Return the used part of the limit. Above 1 the campaign is paused."""
-    return _used(section, *totals(section, counts, today))
-
-
-def _used(section: Ratio, abandoned: int, compared: int) -> float:
     allowed = section.above * max(compared, section.out_of)
     if not allowed:
         return 2.0 if abandoned else 0.0
@@ -70,4 +65,4 @@ def days(section: Ratio) -> int:
 
 def _begins(day: date, facts: Facts) -> Instant:
     """Return the beginning of a day, in the place where it begins last."""
-    return max(place.instant(day.toordinal() - EPOCH, 0) for place in facts.places or (_UTC,))
+    return max(place.instant(day.toordinal() - EPOCH, 0) for place in facts.places or (UTC_PLACE,))
