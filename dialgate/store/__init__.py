@@ -1,11 +1,14 @@
-"""The store: the state that changes while gates run. There is one Protocol per kind of consumer.
+"""The store: the state that changes while gates run.
 
-`Store` combines the protocols. Every engine implements it and runs the same contract tests. A write is acknowledged only when it
-is durable. A commit either reserves an attempt against exactly the state that was read, or reports that the state has changed.
-If the store is unreachable, its methods raise `StoreUnavailable` without a long wait.
+There is one protocol for each kind of consumer, and `Store` combines them. Every engine implements `Store`
+and passes the same contract tests:
 
-Annotate a consumer with the narrowest protocol that it needs. Use `Store` only if it needs three of them, closes the store, or
-tests for `Shared`.
+- A write is acknowledged only when it is durable.
+- A commit counts an attempt only if the state that was read is unchanged. Otherwise it reports a stale read.
+- Methods of an unreachable store raise `StoreUnavailable` quickly.
+
+Annotate a consumer with the narrowest protocol that it needs. Use `Store` only if it needs three of them,
+closes the store, or tests for `Shared`.
 """
 
 from typing import Protocol
@@ -46,6 +49,6 @@ __all__ = [
 
 
 class Store(Attempts, Ledger, CallLists, Deliveries, CampaignCounts, Protocol):
-    """The complete interface of a store, which every engine implements."""
+    """The complete interface of a storage engine."""
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Counted attempts and remembered answers, which are read and written for every call."""
+"""Counted attempts and remembered answers. Both are read and written for every call."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,8 +12,8 @@ from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 class Reservation(Struct, frozen=True, gc=False):
     """An attempt to count for `subject`, unless a subject in `watch` has changed since it was read.
 
-    `watch`: all subjects whose state the decision depends on (those of the controller and of all
-    controllers).
+    `watch` contains every subject that influenced the decision: the number as known to the controller, and as
+    known to all controllers.
     """
 
     subject: bytes
@@ -22,10 +22,10 @@ class Reservation(Struct, frozen=True, gc=False):
 
 
 class Position(Struct, frozen=True):
-    """The sequence that a decision log reaches with a commit. Crash recovery starts there.
+    """The last sequence of a decision log at a commit. Crash recovery starts there.
 
-    `first`: the first sequence of the commit, by default the one after `seq`. `durable`: the last entry of
-    the log that was on disk when the commit began.
+    `first` is the first sequence of the commit. It defaults to the one after `seq`. `durable` is the last
+    entry of the log that was on disk when the commit began.
     """
 
     log: str
@@ -46,12 +46,13 @@ class Attempts(SubjectStates, Protocol):
     ) -> bool:
         """Count the attempts, remember the answers and store the position, atomically.
 
-        Return False and write *nothing* if a watched subject has changed since `reading`. The reading must
-        contain all watched subjects.
+        Return False and write nothing if a watched subject has changed since `reading`, which must contain
+        all watched subjects. Reservations in the same commit do not make each other stale, because the batch
+        has already taken them into account.
 
-        Reservations of one commit do not make each other stale, because the batch has taken them into account. Committing the
-        same attempt twice counts it once. A later attempt with the same decision id replaces the earlier one, which was never
-        recorded. Of two answers with the same key, the one with the later `at` is kept.
+        Committing the same attempt twice counts it once. A later attempt with the same decision id replaces
+        an earlier one that was never recorded. Of two answers with the same key, the one with the later `at`
+        is kept.
         """
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
@@ -62,32 +63,32 @@ class Attempts(SubjectStates, Protocol):
         """
 
     async def positions(self) -> dict[str, int]:
-        """Return the sequence that each decision log had reached at the newest commit."""
+        """Return the sequence of each decision log at its newest commit."""
 
     async def settle(
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
     ) -> None:
-        """Make the store agree with `log` after a crash. It is idempotent and keeps recorded results.
+        """Make the store agree with `log` after a crash. Idempotent; keeps recorded results.
 
-        Drops attempts and answers of the log after `head` (a decision id is LOG-SEQ), restores missing ones,
-        and stores `head` as the position.
+        Drop attempts and answers of the log after `head`, restore missing ones, and store `head` as the
+        position. A decision id has the form LOG-SEQ.
         """
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
         """Return the subject and the attempt of a decision, or None."""
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
-        """Record the result of an allowed call. Return False if no such attempt is counted.
+        """Record the result of an allowed call. Return False if its attempt is not in the store.
 
         Of two results, the one with the later `at` is kept.
         """
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
-        """Count the attempts older than `before`; delete them if `drop`.
+        """Count the attempts older than `before`, and delete them if `drop` is set.
 
-        An abandoned call is kept until a later call to its subject is answered or abandoned, because a rule
-        requires an agent until then.
+        An abandoned call is kept until a later call to the same subject is answered or abandoned. Until then
+        a rule requires that an agent is free.
         """
 
     async def maintain(self, before: Instant) -> None:
-        """Drop remembered answers older than `before` and compact the store. Must be called regularly."""
+        """Drop remembered answers older than `before` and compact the store. Call this regularly."""

@@ -10,9 +10,9 @@ from dialgate.core.model import Basis, Instant, Origin
 class CallList(Struct, frozen=True, kw_only=True):
     """A loaded call list.
 
-    `file`: the name of the number-set file. The tag of a number in it is an index into `bases`. `stated`: for
-    each basis, whether the rows themselves said `directory`. `places`: for each basis, the declared place, or "". Both are empty if an
-    earlier version loaded the list.
+    `file` is the name of the number-set file. Each number in it has a tag, which is an index into `bases`,
+    `stated` and `places`. `stated` is true for a basis if the rows themselves gave `directory` as their
+    basis. `places` contains the declared place or "". Both are empty if an earlier version loaded the list.
     """
 
     id: str
@@ -31,9 +31,9 @@ class CallList(Struct, frozen=True, kw_only=True):
 
 
 class CallerIdProof(Struct, frozen=True, kw_only=True):
-    """The result of a call back to `caller_id`, made at `at`.
+    """The result of a call back to `caller_id` at time `at`.
 
-    `answered`: whether the call was answered, or was attested to have been answered.
+    `answered` is also true if somebody attested that the call was answered.
     """
 
     controller: str
@@ -53,19 +53,19 @@ class CallLists(Protocol):
     async def add_list(self, call_list: CallList) -> bool:
         """Add a list. Return False and write nothing if the controller already has a list with this id.
 
-        This includes retired lists.
+        The ids of retired lists cannot be reused.
         """
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
-        """Replace the file of this list if the checksum of its current file is `sha256`.
+        """Replace the file of a list, but only if its current checksum is `sha256`.
 
         Other fields are unchanged.
         """
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
-        """Retire a list and return it, or None if it does not exist.
+        """Retire a list and return it, or return None if it does not exist.
 
-        If the list is already retired, the earlier time is kept.
+        A list that is already retired keeps its earlier time of retirement.
         """
 
     async def proofs(self) -> list[CallerIdProof]:

@@ -1,4 +1,4 @@
-"""Counts of the reported results of campaigns' calls, and pauses of campaigns that officers lifted."""
+"""Hourly counts of call results for each campaign, and the pauses that officers lifted."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -15,7 +15,10 @@ COUNTS_KEPT: Final = 62 * DAY
 
 
 class HourCount(Struct, frozen=True):
-    """The calls of a campaign that were made in one hour, counted from 1970, by result."""
+    """The number of answered and abandoned calls of a campaign in one hour.
+
+    `hour` is the number of hours since 1970.
+    """
 
     hour: int
     campaign: str
@@ -26,8 +29,8 @@ class HourCount(Struct, frozen=True):
 class PauseLift(Struct, frozen=True, kw_only=True):
     """An officer's decision that a paused campaign may call again.
 
-    Calls made before the hour of `at` no longer count, nor do the results in `answered` and `abandoned`, which had been reported of
-    that hour.
+    Calls made before the hour of `at` no longer count. For that hour itself, `answered` and `abandoned`
+    contain the results reported so far, which are subtracted.
     """
 
     campaign: str
@@ -45,7 +48,8 @@ class CampaignCounts(Protocol):
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
         """Return the counts that changed after version `after`, and the newest version.
 
-        A count holds the whole hour, so reading it twice has no effect. Counts are kept for `COUNTS_KEPT`.
+        Each count covers its whole hour, so reading it twice has no effect. Counts are kept for
+        `COUNTS_KEPT`.
         """
 
     async def pause_lifts(self) -> list[PauseLift]:
@@ -55,12 +59,15 @@ class CampaignCounts(Protocol):
 
 
 def count_of(campaign: str, at: Instant, result: Result) -> HourCount:
-    """Return the count of a single call."""
+    """Return an hourly count that contains a single call."""
     return HourCount(at // HOUR, campaign, int(result in ANSWERED), int(result == "abandoned"))
 
 
 def by_day(counts: Iterable[HourCount], lift: PauseLift | None, zone: str) -> tuple[DayCount, ...]:
-    """Return the counts of a campaign by day in a time zone, oldest first, without the calls that a lift excludes."""
+    """Return a campaign's counts by day in a time zone, oldest first.
+
+    Calls that `lift` excludes are not counted.
+    """
     days: dict[date, DayCount] = {}
     for count in counts:
         answered, abandoned = count.answered, count.abandoned
@@ -80,5 +87,5 @@ def _day(zone: str, hour: int) -> date:
 
 
 def oldest_hour(now: Instant) -> int:
-    """Return the first hour whose counts are kept."""
+    """Return the first hour for which counts are still kept."""
     return (now - COUNTS_KEPT) // HOUR

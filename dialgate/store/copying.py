@@ -1,7 +1,7 @@
-"""A row-by-row copy of a whole store to another engine, followed by a comparison of both stores.
+"""A row-by-row copy of a whole store to another engine.
 
-A copy is incomplete until it is finished, and no gate opens an incomplete copy. Writing a row twice has no effect, so an interrupted
-copy continues after the last ledger entry in the target.
+After the copy, both stores are compared. No gate opens an incomplete copy. Writing a row twice has no effect,
+so an interrupted copy can continue after the last ledger entry in the target.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -33,7 +33,7 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 
 class CountedAttempt(Struct, frozen=True):
-    """An attempt with its subject and the time of its result (0 if it has none)."""
+    """An attempt with its subject and the time of its result, which is 0 if there is no result yet."""
 
     subject: bytes
     attempt: Attempt
@@ -54,7 +54,7 @@ Row: TypeAlias = (
 
 
 class CopyRefused(Unavailable):
-    """The copy was not made or differs from the source. The message gives the reason."""
+    """Raised if a store cannot be copied, or if the copy differs from the source."""
 
     component = "store"
 
@@ -69,9 +69,9 @@ class CopyEnd(Protocol):
         """Return the approximate number of rows, for a progress bar."""
 
     def rows(self, kind: Kind, after: int = 0) -> AsyncGenerator[list[Row], None]:
-        """Yield all rows of a kind in batches; for the ledger only entries after sequence `after`, oldest first.
+        """Yield all rows of a kind in batches. A row may be repeated.
 
-        A row may be repeated.
+        Ledger entries are yielded oldest first, starting after sequence `after`.
         """
 
     async def begin(self) -> None:
@@ -80,13 +80,13 @@ class CopyEnd(Protocol):
     async def write(self, kind: Kind, rows: Sequence[Row]) -> None: ...
 
     async def finish(self, newest: int) -> None:
-        """Mark the copy as complete. The ledger continues after `newest`."""
+        """Mark the copy as complete and let the ledger continue after `newest`."""
 
     async def close(self) -> None: ...
 
 
 class _RowSet:
-    """A set of row hashes, regardless of order. Stores with equal row sets have the same content."""
+    """An unordered set of row hashes, for comparing the content of two stores."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
@@ -108,7 +108,8 @@ class _RowSet:
 async def copy(source: CopyEnd, target: CopyEnd, advance: Callable[[int], object]) -> dict[Kind, int]:
     """Copy all rows, compare both stores, and return the number of rows of each kind.
 
-    `advance` is called with the number of rows written or compared. Raises `CopyRefused`, `StoreUnavailable`.
+    Call `advance` with the number of rows after each batch that was written or compared. Raises `CopyRefused`
+    and `StoreUnavailable`.
     """
     newest = await source.newest()
     await target.begin()
@@ -138,7 +139,7 @@ async def copy(source: CopyEnd, target: CopyEnd, advance: Callable[[int], object
 
 
 async def _present_up_to(source: CopyEnd, target: CopyEnd) -> int:
-    """Return the last ledger sequence that an interrupted copy has written to the target, or 0."""
+    """Return the last ledger sequence that an interrupted copy wrote to the target, or 0."""
     last: Row | None = None
     async for rows in target.rows("ledger"):
         last = rows[-1] if rows else last

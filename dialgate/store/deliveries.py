@@ -1,4 +1,4 @@
-"""The position of each webhook in the ledger."""
+"""The delivery state of each webhook."""
 
 from typing import Protocol
 
@@ -10,8 +10,9 @@ from dialgate.core.model import Instant
 class Delivery(Struct, frozen=True, kw_only=True):
     """The cursor of a webhook, which has received the ledger up to entry `seq`.
 
-    `failing_since`: time of the first of `tries` failed attempts to send the next message. `dead`: number of
-    messages that are no longer retried. The last of them contained the entries that follow sequence `dead_after`.
+    `tries` counts the failed attempts to send the next message, and `failing_since` is the time of the first.
+    `dead` counts the messages that are no longer retried. The last of them contained the entries after
+    sequence `dead_after`.
     """
 
     webhook: str
@@ -23,8 +24,6 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
 
 class Deliveries(Protocol):
-    """The cursors of all webhooks, by name."""
-
     async def deliveries(self) -> list[Delivery]: ...
 
     async def put_delivery(self, delivery: Delivery) -> None: ...

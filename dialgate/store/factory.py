@@ -1,4 +1,4 @@
-"""Functions that open the configured store."""
+"""Opening of the configured store."""
 
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -26,10 +26,10 @@ _OTHER_KEYS: Final = (
 
 
 async def open_store(config: Config, keys: Keys | None = None, *, patience: float | None = None) -> Store:
-    """Open the store of this configuration and check that it is usable.
+    """Open the configured store and check that it is usable.
 
-    `keys`: check that the store was written with these keys. `patience`: a timeout in seconds that overrides the setting.
-    Raises `StoreUnavailable`, `ConfigError`, `KeysUnusable`, `OSError`.
+    If `keys` is given, check that the store was written with these keys. `patience` overrides the configured
+    timeout, in seconds. Raises `StoreUnavailable`, `ConfigError`, `KeysUnusable` and `OSError`.
     """
     async with AsyncExitStack() as undo:
         store = await _open(config, patience)
@@ -42,7 +42,7 @@ async def open_store(config: Config, keys: Keys | None = None, *, patience: floa
 
 
 async def _refuse_lost(store: Ledger, data: Path) -> None:
-    """Raise `StoreUnavailable` if the ledger is shorter than it once was, because revocations are missing."""
+    """Raise `StoreUnavailable` if the ledger is shorter than before, because revocations are missing."""
     known = LedgerWatermark(data).read()
     store.require_seq(known)
     if known:
@@ -50,7 +50,10 @@ async def _refuse_lost(store: Ledger, data: Path) -> None:
 
 
 async def _refuse_other_keys(store: Store, keys: Keys) -> None:
-    """Raise `StoreUnavailable` if the store was written with different keys, under which data subjects have different hashes."""
+    """Raise `KeysUnusable` if the store was written with other keys.
+
+    The hashes of data subjects differ under other keys, so no revocation would be found.
+    """
     sealed = next((entry.sealed for entry in await store.since(0, _SAMPLE) if entry.sealed), b"")
     try:
         if sealed:
@@ -71,7 +74,7 @@ async def _open(config: Config, patience: float | None) -> Store:
 
 
 def redis(config: Config, patience: float | None = None) -> "RedisStore | None":
-    """Return the shared store, not yet connected, or None if none is configured. Raises `ConfigError`."""
+    """Return the configured Redis store without connecting to it, or None. Raises `ConfigError`."""
     shared = config.settings.store
     if shared is None:
         return None
@@ -91,7 +94,7 @@ def redis(config: Config, patience: float | None = None) -> "RedisStore | None":
 
 
 def copy_end(url: str, name: str, now: Instant) -> CopyEnd:
-    """Return the store at `url` as one end of a copy. Raises `ValueError`."""
+    """Return the store at `url` as the source or target of a copy. Raises `ValueError`."""
     scheme, _, path = url.partition("://")
     if scheme == "sqlite":
         return SqliteEnd(Path(path))

@@ -4,13 +4,13 @@ from dialgate.core.faults import Unavailable
 
 
 class StoreUnavailable(Unavailable):
-    """The store cannot be read or written now. The message gives the reason."""
+    """The store cannot be read or written at the moment. The message says why."""
 
     component = "store"
 
 
 def ledger_too_short(newest: int, known: int) -> StoreUnavailable:
-    """Return the error for a ledger that ends before its known end: revocations are missing."""
+    """Return the error for a ledger that ends before sequence `known`, so that revocations are missing."""
     return StoreUnavailable(
         f"the ledger ends at {newest}, but had reached {known}: the store was emptied, restored from an older copy or replaced."
         " Restore its newest data, or copy it with `dialgate store copy`. If you accept the loss of the missing entries, delete"
@@ -19,6 +19,6 @@ def ledger_too_short(newest: int, known: int) -> StoreUnavailable:
 
 
 def refuse_if_short(newest: int, known: int) -> None:
-    """Raise `StoreUnavailable` if the ledger ends before its known end."""
+    """Raise `StoreUnavailable` if the ledger ends before the sequence that it had reached before."""
     if newest < known:
         raise ledger_too_short(newest, known)

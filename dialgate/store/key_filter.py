@@ -1,4 +1,4 @@
-"""A Bloom filter of the keys in the database, in memory only."""
+"""An in-memory Bloom filter of the keys in the database."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ _MAX_BITS = 1 << 32  # 512 MiB
 class KeyFilter:
     """A Bloom filter that recognises most absent keys without a database query.
 
-    Keys that were added are never reported absent. With two bits per key and up to `keys` keys, about one in
-    250 absent keys is reported as possibly present. Python's hash differs between processes, so a filter
-    cannot be saved.
+    A key that was added is never reported absent. With two bits per key and up to `keys` keys, about one in
+    250 absent keys is reported as possibly present. A filter cannot be saved, because Python's hash differs
+    between processes.
     """
 
     def __init__(self, keys: int = 0) -> None:
@@ -26,9 +26,9 @@ class KeyFilter:
 
     @property
     def is_full(self) -> bool:
-        """Whether the filter holds more than twice the planned number of keys.
+        """True if the filter holds more than twice the planned number of keys.
 
-        It is still correct, but its false-positive rate keeps rising.
+        A full filter is still correct, but its false-positive rate keeps rising.
         """
         return self._keys > self._capacity
 

@@ -1,4 +1,4 @@
-"""The ledger: revocations, consents, contracts and all other entries about data subjects."""
+"""The interface of the ledger: revocations, consents, contracts and other entries about data subjects."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,11 +11,12 @@ class Ledger(SubjectStates, Protocol):
     """Ledger entries, by sequence and by subject."""
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
-        """Append entries durably, all or none. Return their sequences, which always increase.
+        """Append entries durably, all or none, and return their sequences, which always increase.
 
-        With no drafts, return when every readable entry is durable. A caller that answers "already recorded" needs this,
-        because an entry may be readable before it is durable. Other writers wait during an append, so a bulk import sends a
-        few thousand drafts at a time.
+        Other writers wait during an append, so a bulk import should send a few thousand drafts at a time.
+
+        Without drafts, return once every readable entry is durable. An entry may be readable before it is
+        durable, so call this before reporting an entry as already recorded.
         """
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
@@ -25,7 +26,7 @@ class Ledger(SubjectStates, Protocol):
         """
 
     async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:
-        """Return the subjects that have a ledger entry. This is cheaper than `read`."""
+        """Return the subjects that have a ledger entry. Cheaper than `read`."""
 
     async def history(self, subject: bytes) -> list[Entry]:
         """Return all entries of one subject, oldest first."""
@@ -37,11 +38,12 @@ class Ledger(SubjectStates, Protocol):
         """Return the newest sequence that the ledger has ever assigned.
 
         Raises `StoreUnavailable` if reads or writes would fail, or if the ledger ends before the sequence
-        given to `require_seq`.
+        passed to `require_seq`.
         """
 
     def require_seq(self, seq: int) -> None:
-        """Refuse all reads and writes while the ledger ends before `seq`, which it is known to have reached.
+        """Refuse all reads and writes while the ledger ends before `seq`.
 
-        Otherwise new entries would soon hide that the ledger was truncated.
+        Call this with a sequence that the ledger is known to have reached. Without the check, new entries
+        would soon hide that the ledger was truncated.
         """

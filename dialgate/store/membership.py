@@ -1,4 +1,4 @@
-"""Gates that share a store, and tasks that only one of them performs."""
+"""The gates that share a store, and the leases for tasks that only one of them performs."""
 
 from typing import Protocol, runtime_checkable
 
@@ -8,10 +8,10 @@ from dialgate.core.model import Instant
 
 
 class Presence(Struct, frozen=True, kw_only=True):
-    """The state of a gate process that shares the store, reported at `at`.
+    """The state that a gate process reported to the shared store at time `at`.
 
-    `config`: hash of the settings that all gates must have in common. `log`: name of its decision log, in the
-    folder `place`.
+    `config` is a hash of the settings that all gates must have in common. `log` is the name of the process's
+    decision log, which is stored in the folder `place`.
     """
 
     node: str
@@ -31,8 +31,8 @@ class Presence(Struct, frozen=True, kw_only=True):
 class Members(Struct, frozen=True):
     """The gate processes that joined and have not left.
 
-    `seen`: when a configuration, a version or a gate (`config:HASH`, `version:V`, `node:NAME`) was first
-    seen.
+    `seen` maps each configuration (`config:HASH`), version (`version:V`) and gate (`node:NAME`) to the time
+    at which it was first seen.
     """
 
     present: list[Presence]
@@ -40,7 +40,7 @@ class Members(Struct, frozen=True):
 
     @property
     def gates(self) -> set[str]:
-        """The gates by `node`, including those that have left. Each has its own decision log."""
+        """The names of all gates, including those that have left. Each has its own decision log."""
         left = {name.removeprefix("node:") for name in self.seen if name.startswith("node:")}
         return left | {presence.gate for presence in self.present}
 
@@ -53,7 +53,7 @@ class Shared(Protocol):
         """Record `presence`, if given, and return all gates."""
 
     async def note_durable(self, log: str, seq: int) -> None:
-        """Record that `log` is on disk up to `seq`, so that other gates may repeat its answers up to that entry."""
+        """Record that `log` is on disk up to `seq`. Other gates may repeat its answers up to that entry."""
 
     async def dismiss(self, node: str) -> None:
         """Record that a process stopped normally. It may join again."""
@@ -62,16 +62,13 @@ class Shared(Protocol):
         """Remove a decommissioned gate permanently."""
 
     async def claim(self, mark: str) -> bool:
-        """Return whether the store belongs to the gates whose keys have the fingerprint `mark`.
-
-        Claims the store for these keys if it is unclaimed.
-        """
+        """Claim an unclaimed store for the keys with fingerprint `mark`. Return whether these keys own it."""
 
     async def lead(self, task: str, node: str, span: Instant) -> bool:
-        """Take or extend the lease of `task` for `span` ms. Return whether `node` holds the lease."""
+        """Acquire or extend the lease of `task` for `span` ms. Return whether `node` holds the lease."""
 
     async def surplus_replicas(self) -> int:
         """Return how many more replicas could replace the master than the setting `replicas` requires.
 
-        From now on, writes wait for these additional replicas too.
+        From now on, writes also wait for these additional replicas.
         """

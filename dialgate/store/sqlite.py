@@ -1,14 +1,17 @@
-"""The embedded store: one SQLite file with a write-ahead log, on a local disk. `sqlite_tables` defines its tables.
+"""The embedded store: one SQLite file with a write-ahead log, on a local disk.
 
-The *near* connection serves `read` and `commit` on the event loop's thread, because switching to another thread would
-cost more than the query. It never waits for a lock. The *ledger* connection writes in one thread and the *far* connection reads
-in another, so that revocations do not wait for reads. Acknowledged writes are on disk.
+The *near* connection serves `read` and `commit` on the event loop's thread, because switching to another
+thread would cost more than the query. It never waits for a lock. The *ledger* connection writes in one thread
+and the *far* connection reads in another, so that revocations do not wait for reads. Acknowledged writes are
+on disk.
 
-Attempts and remembered answers are collected in memory (`write_buffer`) and written thousands at a time, by a separate
-connection and thread of lower priority. After a crash `settle` restores them from the decision log. So only the process that
-writes that log may write them. Any process may write the ledger at any time, and its entries take effect at once.
+Attempts and remembered answers are collected in memory (`write_buffer`). A separate connection writes
+thousands of them at a time, in a thread of lower priority. After a crash, `settle` restores them from the
+decision log. Therefore only the process that writes that log may write them. Any process may write the ledger
+at any time, and its entries take effect at once.
 
-A process that uses this store must not open the file by other means: closing it would release SQLite's locks (POSIX).
+A process that uses this store must not open the file by other means: closing it would release SQLite's locks
+(POSIX). `sqlite_tables` defines the tables.
 """
 
 import asyncio
@@ -64,8 +67,6 @@ _delivery = Decoder(Delivery)
 
 
 class SqliteStore:
-    """The embedded store."""
-
     def __init__(self, path: Path, patience: float, buffer_rows: int) -> None:
         self._path = path
         self._patience, self._buffer_rows = patience, buffer_rows
@@ -97,7 +98,8 @@ class SqliteStore:
     def open(cls, path: Path, *, patience: float = 0.1, buffer_rows: int = BUFFER_ROWS) -> Self:
         """Open the file, creating it (mode 0600) or migrating it. Blocks. Raises `StoreUnavailable`.
 
-        `patience`: seconds for which a read or commit waits for a lock. `buffer_rows`: attempts and answers written together.
+        A read or commit waits for a lock for at most `patience` seconds. Attempts and answers are written to
+        the database when `buffer_rows` of them have been collected.
         """
         store = cls(path, patience, buffer_rows)
         # A Bloom filter of earlier versions, which may still contain erased numbers.
@@ -173,7 +175,7 @@ class SqliteStore:
     def _nothing_at(self, seq: int) -> Known:
         """Return the state of an unknown subject.
 
-        Returns the same object while `seq` is unchanged, so that callers can compare by identity.
+        The same object is returned until `seq` changes, so that callers can compare by identity.
         """
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
@@ -230,10 +232,7 @@ class SqliteStore:
         return self._add_buffered(known)
 
     def _add_buffered(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
-        """Add attempts that are not in the database yet.
-
-        For a moment an attempt may be both in a buffer and in the database.
-        """
+        """Add attempts from the buffers, which the database may not contain yet."""
         for buffer in self._buffers:
             for subject in buffer.attempts.keys() & known.keys():
                 stored = known[subject]
@@ -264,9 +263,9 @@ class SqliteStore:
             await self._write_oldest()
 
     async def _flush_if_few(self) -> None:
-        """Flush the buffer if it has few rows or a write failed.
+        """Flush the buffer if it has few rows or if a write failed.
 
-        A larger buffer will soon be full, and flushing it later costs less per row.
+        A larger buffer will soon be full, and flushing it then costs less per row.
         """
         if self._unwritten is not None or self._buffers[-1].rows < _FEW_ROWS:
             await self._flush()
@@ -479,5 +478,5 @@ class SqliteStore:
 
 
 def _same(now: Known, seen: Known) -> bool:
-    """Return whether the states are equal apart from the sequence, which entries of other subjects advance too."""
+    """Compare two states, ignoring the sequence, which also advances with entries of other subjects."""
     return now is seen or structs.replace(now, seq=seen.seq) == seen

@@ -1,4 +1,4 @@
-"""A consistent copy of a database in use, made by SQLite's online backup."""
+"""A consistent backup of an SQLite database in use."""
 
 import os
 import sqlite3
@@ -13,9 +13,9 @@ _WAIT = 10.0  # seconds to wait for a lock
 
 
 def copy_database(path: Path, out: Path) -> None:
-    """Copy the database to `out`. Raises `FileNotFoundError`, `StoreUnavailable`.
+    """Copy the database to a new file `out`. Raises `FileNotFoundError` and `StoreUnavailable`.
 
-    Do not call it in a process that has the file open: closing it would release SQLite's locks (POSIX).
+    Do not call this in a process that has the file open: closing it would release SQLite's locks (POSIX).
     """
     if not path.exists():
         raise FileNotFoundError(path)
@@ -36,7 +36,7 @@ def copy_database(path: Path, out: Path) -> None:
 
 
 def newest_entry(path: Path) -> int:
-    """Return the newest ledger sequence of a copied database. Raises `StoreUnavailable`."""
+    """Return the newest ledger sequence in a copied database. Raises `StoreUnavailable`."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             return tables.newest(db)

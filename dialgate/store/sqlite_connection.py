@@ -1,4 +1,4 @@
-"""A connection to an SQLite file in the data folder, opened on demand and reopened after a fault."""
+"""A connection to an SQLite file in the data folder."""
 
 import sqlite3
 from collections.abc import Callable
@@ -37,17 +37,20 @@ class StoreLocked(StoreUnavailable):
 
 
 class Connection:
-    """A connection that is opened on demand and reopened after a fault."""
+    """An SQLite connection that is opened on demand and reopened after a fault."""
 
     def __init__(self, path: Path, *, wait: float, synchronous: str) -> None:
-        """Prepare a connection. `wait`: seconds to wait for a lock. `synchronous`: the SQLite pragma."""
+        """Store the path and options without connecting.
+
+        `wait` is the time in seconds to wait for a lock. `synchronous` is the value of the SQLite pragma.
+        """
         self._path = path
         self._wait = wait
         self._synchronous = synchronous
         self._db: sqlite3.Connection | None = None
 
     def run(self, step: Step[T]) -> T:
-        """Run `step` and return its result. Raises `StoreLocked`, `StoreUnavailable`."""
+        """Run `step` and return its result. Raises `StoreLocked` and `StoreUnavailable`."""
         try:
             return step(self._db or self._connect())
         except sqlite3.DatabaseError as fault:
@@ -88,9 +91,9 @@ class Connection:
 
 
 def open_file(path: Path, connection: Connection, migrate: Step[None]) -> None:
-    """Create the file (mode 0600) if missing and migrate it, one process at a time. Raises `StoreUnavailable`.
+    """Create the file (mode 0600) if it is missing, and migrate it. Raises `StoreUnavailable`.
 
-    The lock is necessary because SQLite does not wait when the journal mode changes.
+    A lock file makes other processes wait, because SQLite does not wait when the journal mode changes.
     """
     with suppress(OSError):  # SQLite reports why it cannot be created
         path.touch(mode=0o600, exist_ok=False)

@@ -1,4 +1,7 @@
-"""The embedded store as one end of a copy. The target is written as `NAME.copying` and renamed when it is complete."""
+"""The embedded store as source or target of a copy.
+
+A target is written as `NAME.copying` and renamed when it is complete.
+"""
 
 import asyncio
 import sqlite3
@@ -44,8 +47,6 @@ _TABLES: Final = ("ledger", "attempt", "answer")
 
 
 class SqliteEnd:
-    """An SQLite file as source or target."""
-
     def __init__(self, path: Path) -> None:
         self._path, self._db = path, sqlite3.connect(":memory:")
         self._target = False

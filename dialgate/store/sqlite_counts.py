@@ -1,4 +1,4 @@
-"""The counts of campaigns and the lifted pauses in the tables of the embedded store."""
+"""SQL for the campaign counts and lifted pauses of the embedded store."""
 
 import sqlite3
 
@@ -20,7 +20,7 @@ _ADD = f"""
 
 
 def end_attempt(db: sqlite3.Connection, decision: str, result: Result, at: Instant) -> bool:
-    """Store the result of an attempt and update the count of its campaign. Return False if there is no such attempt."""
+    """Store the result of an attempt and update its campaign's count. Return False if it does not exist."""
     select = tables.ATTEMPT + "WHERE decision = ?"
     before = next(map(tables.attempt_of, db.execute(select, (decision,))), None)
     if before is None:
@@ -42,13 +42,16 @@ def counts(db: sqlite3.Connection, after: int) -> tuple[list[HourCount], int]:
 
 
 def put_count(db: sqlite3.Connection, count: HourCount) -> None:
-    """Store the count of an hour in place of an earlier one."""
+    """Insert or replace the count of an hour."""
     row = (count.hour, count.campaign, count.answered, count.abandoned)
     db.execute(f"INSERT OR REPLACE INTO hour_count VALUES (?, ?, ?, ?, ({_VERSION}) + 1)", row)  # noqa: S608 - constants
 
 
 def drop_counts(db: sqlite3.Connection, before: int) -> int:
-    """Delete the counts of hours before `before`, but keep the newest version, so that versions always increase."""
+    """Delete the counts of hours before `before`.
+
+    The row with the newest version is kept, so that versions always increase.
+    """
     return db.execute(f"DELETE FROM hour_count WHERE hour < ? AND version < ({_VERSION})", (before,)).rowcount  # noqa: S608 - constants
 
 

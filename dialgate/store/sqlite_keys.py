@@ -1,7 +1,8 @@
-"""The keys in the SQLite store, kept in memory so that most absent keys need no query (ADR 0009).
+"""An in-memory filter of the SQLite store's keys, which avoids queries for most absent keys (ADR 0009).
 
-Only this process writes attempts and answers, and it adds their keys here first. Any process may write the ledger, so each
-read first adds the keys of new ledger entries. The filter is never saved, so an erased number leaves no trace on disk.
+Only this process writes attempts and answers, and it adds their keys to the filter first. Any process may
+write the ledger, so each read first adds the keys of new ledger entries. The filter is never saved, so an
+erased number leaves no trace on disk.
 """
 
 import asyncio
@@ -42,16 +43,16 @@ class StoredKeys:
             self._added += keys
 
     def has_none(self, db: sqlite3.Connection, seq: int, keys: Sequence[bytes]) -> bool:
-        """Return True only if none of the keys is in the database or waiting to be written to it.
+        """Return True if certainly none of the keys is in the database or about to be written to it.
 
-        `seq`: the newest ledger entry that `db` reads.
+        `seq` is the newest ledger sequence that `db` can read.
         """
         if self._filter is None or self._seq != seq or self._database is not db:
             return False
         return not self._filter.select(keys)
 
     def catch_up(self, db: sqlite3.Connection, seq: int) -> None:
-        """Add the keys of all new ledger entries. `seq` is the newest sequence.
+        """Add the keys of all ledger entries up to the newest sequence `seq`.
 
         Must be called in the same transaction as the query for keys.
         """
@@ -76,7 +77,10 @@ class StoredKeys:
         return list(dict.fromkeys(keys)) if self._filter is None else self._filter.select(keys)
 
     def start_filling(self, database: sqlite3.Connection | None, unwritten: Iterable[bytes]) -> None:
-        """Fill a new filter in a thread if none exists or it is full. `unwritten`: keys not yet in the database."""
+        """Start to fill a new filter in a thread, if there is no filter or it is full.
+
+        `unwritten` contains the keys that are not in the database yet.
+        """
         if self._filling is None and database is not None and (self._filter is None or self._filter.is_full):
             self._added = list(unwritten)
             self._filling = asyncio.create_task(self._fill(database))

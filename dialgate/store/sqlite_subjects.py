@@ -1,11 +1,12 @@
 """Records about data subjects outside the ledger: look-ups, data-subject requests and restricted entries.
 
-A separate SQLite 3 file, `subjects.db`, with application id 0x64677375. Its `user_version` counts the scripts of `MIGRATIONS`
-that have run. Released scripts are never edited: a change is a new script at the end, and newer files are refused.
+They are stored in a separate SQLite 3 file, `subjects.db`, with application id 0x64677375. Its `user_version`
+counts the scripts of `MIGRATIONS` that have run. Released scripts are never edited: a change is a new script
+at the end. Newer files are refused.
 
 Numbers are stored as the keyed hash of the ledger (`subject`) and as ciphertext (`sealed`). `body` is JSON of
-`dialgate.core.request_deadlines`, or the ciphertext of a restricted entry. Rows are added, and deleted when their retention
-period is over, but never updated: triggers prevent it.
+`dialgate.core.request_deadlines`, or the ciphertext of a restricted entry. Rows are deleted when their
+retention period is over. Triggers prevent every update.
 
 Several processes may open the file. Acknowledged writes are on disk.
 """
@@ -75,7 +76,8 @@ _OLD_RESTRICTED = "FROM restricted WHERE until < ?"
 class Lookup(Struct, frozen=True):
     """The record of a look-up of a number by `client`.
 
-    `what`: the data that was shown. `purpose`: the reason given by the client. `node`: the gate that showed the data.
+    `what` names the data that was shown, `purpose` is the reason given by the client, and `node` is the gate
+    that showed the data.
     """
 
     at: Instant
@@ -90,7 +92,7 @@ class Lookup(Struct, frozen=True):
 
 
 class CaseEvent(Struct, frozen=True):
-    """A step of a data-subject request. `closes`: whether the step closes the request."""
+    """A step of a data-subject request. `closes` is true if the step closes the request."""
 
     id: str
     at: Instant
@@ -103,7 +105,10 @@ class CaseEvent(Struct, frozen=True):
 
 
 class Restricted(Struct, frozen=True):
-    """A ledger entry (`seq`) that was taken out of use and is kept only for legal claims."""
+    """A ledger entry that was taken out of use and is kept only for legal claims (GDPR art. 18).
+
+    `seq` is its sequence in the ledger.
+    """
 
     seq: int
     controller: str
@@ -113,8 +118,6 @@ class Restricted(Struct, frozen=True):
 
 
 class SubjectStore:
-    """The store of `subjects.db`."""
-
     def __init__(self, path: Path) -> None:
         self._connection = Connection(path, wait=WAIT, synchronous="FULL")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="subjects")
@@ -142,7 +145,7 @@ class SubjectStore:
     # ---- lookups -----------------------------------------------------------------------------------------------------
 
     async def look_up(self, lookup: Lookup, since: Instant, limit: int) -> Instant | None:
-        """Record a look-up, unless its client has looked up `limit` other numbers after `since`.
+        """Record a look-up, unless its client has already looked up `limit` other numbers since `since`.
 
         If the limit is reached, write nothing and return the time of the oldest of those look-ups. The client
         may look up another number once `since` is later than that time.
@@ -221,9 +224,9 @@ class SubjectStore:
         drop: bool,
         stays: Callable[[str, bytes], bool],
     ) -> dict[str, int]:
-        """Count the rows older than each bound; delete them if `drop`.
+        """Count the rows older than each of the three times, and delete them if `drop` is set.
 
-        `stays` returns whether the restricted entries of a controller and subject must be kept.
+        `stays` returns True if the restricted entries of a controller and subject must be kept.
         """
         kinds = {
             "lookups": ("seq", _OLD_LOOKUPS, lookups),
@@ -249,9 +252,9 @@ class SubjectStore:
         return await self._read(step)
 
     async def claim_job(self, job: str, at: Instant, every: Instant) -> bool:
-        """Return whether the job is due. If it is, record a run at `at`.
+        """Record a run of the job at `at` if it is due, and return whether it is.
 
-        The job is due if its last run in any process was at least `every` ms before `at`.
+        The job is due if no process has run it for at least `every` ms.
         """
         query = (
             "INSERT INTO job VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2 WHERE ?2 - job.at >= ?3"
@@ -264,13 +267,13 @@ class SubjectStore:
         await self._write(lambda db: db.execute(query, (job, at)))
 
     async def last_run(self, job: str) -> Instant:
-        """Return when the job last ran in any process, or 0."""
+        """Return when any process last ran the job, or 0."""
         query = "SELECT coalesce(max(at), 0) FROM job WHERE name = ?"
         at: Instant = await self._read(lambda db: db.execute(query, (job,)).fetchone()[0])
         return at
 
     async def maintain(self) -> None:
-        """Keep the write-ahead log short. Must be called regularly."""
+        """Keep the write-ahead log short. Call this regularly."""
         await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
 
     async def close(self) -> None:

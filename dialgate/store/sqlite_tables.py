@@ -1,9 +1,11 @@
-"""The tables of the embedded store, and the reading and writing of their rows.
+"""The tables of the embedded store, and functions that read and write their rows.
 
-The file is an SQLite 3 database with application id 0x64676174. Its `user_version` counts the scripts of `MIGRATIONS` that have
-run; these scripts define the tables. `event` and `body` contain JSON of the tagged structs of `dialgate.core.ledger_events` and
-`dialgate.store`, where new fields are added last, with a default. Released scripts are never edited: a change is a new script at
-the end. Newer files are refused, and older files are migrated.
+The file is an SQLite 3 database with application id 0x64676174. Its `user_version` counts the scripts of
+`MIGRATIONS` that have run. These scripts define the tables. Released scripts are never edited: a change is a
+new script at the end. Newer files are refused, and older files are migrated.
+
+`event` and `body` contain JSON of the tagged structs of `dialgate.core.ledger_events` and `dialgate.store`.
+New fields go last in these structs, with a default.
 """
 
 import re
@@ -137,7 +139,7 @@ _event = Decoder(Event)
 
 @contextmanager
 def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """Run the block in a transaction; roll back if it or the commit fails."""
+    """Run the block in a transaction. Roll back if the block or the commit fails."""
     db.execute(begin)
     try:
         yield
@@ -192,7 +194,10 @@ def newest(db: sqlite3.Connection) -> int:
 
 
 def state(db: sqlite3.Connection) -> tuple[int, int]:
-    """Return the newest ledger sequence and the data version, which changes with every write of another connection."""
+    """Return the newest ledger sequence and the database's data version.
+
+    The data version changes with every write by another connection.
+    """
     row: tuple[int, int] = db.execute(_STATE).fetchone()
     return row
 
@@ -203,7 +208,7 @@ def _with_keys(query: str, width: int) -> str:
 
 
 def _rows_of(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
-    """Return the rows of distinct `keys`, sorted.
+    """Return the rows with one of the distinct `keys`, sorted.
 
     Queries are padded with nulls, which match nothing, so that few statements have to be prepared.
     """
@@ -221,7 +226,7 @@ def subjects_with_entries(db: sqlite3.Connection, subjects: Sequence[bytes]) -> 
 
 
 def known_of(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dict[bytes, Known]:
-    """Return the state of the subjects that have an entry or an attempt."""
+    """Return the states of those subjects that have an entry or an attempt."""
     entries: dict[bytes, list[Entry]] = {}
     for row in _rows_of(db, _ENTRIES_OF, subjects):
         entries.setdefault(row[1], []).append(entry_of(row))
@@ -239,7 +244,7 @@ def answers_of(db: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Rem
 
 
 def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
-    """Delete the attempts and answers of decisions after `head`."""
+    """Delete the attempts and answers of the log's decisions after `head`."""
     (reached,) = db.execute("SELECT max(reached) FROM position WHERE log = ?", (log,)).fetchone()
     if reached is not None and reached > head:
         for delete in _DROP_BEYOND:
@@ -293,9 +298,9 @@ def _write(
 
 
 def write_part(db: sqlite3.Connection, part: BufferPart, position: Position | None, pause: float) -> None:
-    """Write one part of a buffer. `position`: the end of that buffer.
+    """Write one part of a buffer. `position` is where the log is after the whole buffer.
 
-    `pause`: seconds to wait between statements, so that CPU and disk are free for other work.
+    Wait `pause` seconds between statements, to leave CPU and disk to other work.
     """
     if position is not None:
         db.execute(_REACH, (position.log, position.seq))
@@ -340,7 +345,7 @@ def attempts_before(db: sqlite3.Connection, before: Instant) -> int:
 
 
 def drop_attempts(db: sqlite3.Connection, before: Instant) -> int:
-    """Delete a batch of old attempts. Return the number of deleted attempts.
+    """Delete a batch of old attempts and return how many were deleted.
 
     Abandoned calls are deleted first, while the answered call that followed them is still stored.
     """
@@ -361,10 +366,10 @@ def entry_of(row: Sequence[Any]) -> Entry:
 
 
 def restart_log(db: sqlite3.Connection) -> None:
-    """Restart a long write-ahead log. Under steady load SQLite never does this by itself.
+    """Restart a long write-ahead log, which SQLite never does by itself under steady load.
 
-    The first step copies pages while writers continue, so the second, which blocks them, is short. The file
-    keeps its size, because overwriting is a third faster than extending it.
+    The first step copies pages while writers continue, so that the second, which blocks them, is short. The
+    file keeps its size, because overwriting is a third faster than extending it.
     """
     _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     if pages >= LONG_LOG:

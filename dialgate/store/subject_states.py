@@ -9,10 +9,10 @@ from dialgate.core.model import Instant, Known
 
 
 class Remembered(Struct, frozen=True, gc=False):
-    """A response to repeat for a day if the same request arrives again.
+    """A response that is repeated if the same request arrives again within a day.
 
-    `key`: hash of client, call id and content. `answer`: the decision without its id and number. `decision`:
-    its id.
+    `key` is a hash of client, call id and content. `answer` is the decision without its id and number, and
+    `decision` is the id.
     """
 
     key: bytes
@@ -22,9 +22,9 @@ class Remembered(Struct, frozen=True, gc=False):
 
 
 class Reading(Struct, frozen=True, gc=False):
-    """The state of `subjects` and the answers under the requested keys, in order.
+    """The states of `subjects` and the answers for the requested keys, in order.
 
-    A commit refers to the reading that its decisions are based on.
+    A commit refers to the reading on which its decisions are based.
     """
 
     subjects: Sequence[bytes]
@@ -40,7 +40,9 @@ class SubjectStates(Protocol):
     ) -> Reading:
         """Return the state of each subject with its attempts (newest last), and the answers under `keys`.
 
-        Answers before `since` are not returned. An unknown subject is `Known()` with the current sequence. An
-        answer in another process's log is returned only if it is known to be on disk there: before that, its
-        gate may still fail to record the answer. The read waits briefly for such an answer.
+        Answers before `since` are not returned. The state of an unknown subject is `Known()` with the current
+        sequence.
+
+        An answer of another process is returned only once it is on disk in that process's log, because
+        recording it may still fail. The read waits briefly for such an answer.
         """

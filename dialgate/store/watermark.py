@@ -1,8 +1,8 @@
 """The watermark of the ledger: the newest sequence known to be durable.
 
-It is stored as a decimal number in `ledger.durable` in the data folder. A store whose ledger ends before the watermark has lost
-revocations and is refused. Such a store was emptied, restored from an older copy, or replaced without copying. Backups do not
-contain the file, so a restored folder is accepted.
+The watermark is stored as a decimal number in `ledger.durable` in the data folder. A store whose ledger ends
+before it was emptied, restored from an older copy or replaced. Revocations are missing there, so the store is
+refused. Backups do not contain the file, so a restored folder is accepted.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class LedgerWatermark:
         self._noted = 0
 
     def read(self) -> int:
-        """Return the watermark, or 0 if none is stored. Raises `StoreUnavailable`, `OSError`."""
+        """Return the watermark, or 0 if none is stored. Raises `StoreUnavailable` and `OSError`."""
         try:
             return int(self._path.read_bytes() or 0)  # empty: just created, or created before a power failure
         except FileNotFoundError:
@@ -42,7 +42,7 @@ class LedgerWatermark:
     async def advance(self, store: Ledger) -> None:
         """Make all readable entries durable and set the watermark to the newest.
 
-        Raises `StoreUnavailable`, `OSError`.
+        Raises `StoreUnavailable` and `OSError`.
         """
         newest = await store.ping()
         self._noted = self._noted or self.read()

@@ -1,7 +1,8 @@
-"""Attempts and answers that are in the decision log but not yet in the database.
+"""A buffer of attempts and answers that are in the decision log but not yet in the database.
 
-Each call adds one attempt and one answer under random keys, which would cost the database several page writes per call. The
-buffer collects them and writes them together in the background. A crash loses nothing: `settle` restores them from the log.
+Each call adds one attempt and one answer under random keys, which would cost the database several page writes
+per call. The buffer collects them and writes them together in the background. A crash loses nothing: `settle`
+restores them from the log.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ _PARTS = 4
 class BufferPart(NamedTuple):
     """Attempts by subject, and answers, to write in one transaction.
 
-    `last`: whether this is the last part of its buffer.
+    `last` is true for the last part of a buffer.
     """
 
     attempts: Iterable[tuple[bytes, Attempt]]
@@ -25,8 +26,6 @@ class BufferPart(NamedTuple):
 
 
 class WriteBuffer:
-    """A buffer of attempts and answers."""
-
     def __init__(self) -> None:
         self.attempts: dict[bytes, list[Attempt]] = {}
         self.subjects: dict[str, bytes] = {}  # by decision, for the attempts
@@ -48,7 +47,10 @@ class WriteBuffer:
         self.rows += len(reservations) + len(remembered)
 
     def drop(self, decisions: Iterable[str]) -> set[str]:
-        """Remove the attempts and answers of these decisions. Return the decisions that were removed."""
+        """Remove the attempts and answers of these decisions.
+
+        Return the decisions whose attempts were removed.
+        """
         dropped = set(decisions)
         removed = dropped & self.subjects.keys()
         for decision in removed:

@@ -1,4 +1,4 @@
-"""Counted attempts and remembered answers in Redis, which are read and committed for every call."""
+"""Counted attempts and remembered answers in Redis. Both are read and written for every call."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -29,8 +29,6 @@ _UNREAD: Final = Seen((), (), (), values={}, seq=0)
 
 
 class RedisAttempts(RedisRecovery):
-    """The read and the commit of a batch."""
-
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._since: Instant = 0
@@ -63,15 +61,15 @@ class RedisAttempts(RedisRecovery):
     async def _read_again(
         self, request: tuple[Any, ...], values_read: Sequence[bytes | None], answers: int
     ) -> tuple[Sequence[bytes | None], dict[str, int]]:
-        """Repeat the read if it returned remembered answers, until it is clear whether they were recorded.
+        """Repeat a read that returned remembered answers, until it is clear whether they were recorded.
 
-        Return the values, and the durable sequence of every other gate's log that holds one of the answers. `answers` is the
-        index of the first answer in `values_read`. The durable sequences are read before the answers. A gate removes
-        unrecorded answers before it reuses their sequences. So an answer up to the durable sequence is a recorded one.
+        Return the values and, by log, the durable sequences of the other gates' logs. The first answer in
+        `values_read` has the index `answers`.
 
-        An answer after the durable sequence is being recorded by a gate that decides the same call at this moment.
-        Without a wait, this call would be decided and counted twice. The wait is short, because that gate may have
-        stopped.
+        The durable sequences are read before the answers, and a gate removes unrecorded answers before it
+        reuses their sequences. Therefore an answer up to the durable sequence is recorded. A later answer
+        belongs to a gate that is deciding the same call at this moment. Without a wait, the call would be
+        decided and counted twice. The wait is short, because that gate may have stopped.
         """
         logs = sorted(
             {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self._own
@@ -248,7 +246,7 @@ def _newest_by_key(remembered: Sequence[Remembered]) -> Collection[Remembered]:
 
 
 def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -> dict[bytes, bytes]:
-    """Return the lines to append to each subject. Attempts that are already counted are omitted."""
+    """Return the lines to append to each subject, without attempts that are already counted."""
     lines: dict[bytes, bytes] = {}
     for reservation in reservations:
         subject, line = reservation.subject, subject_codec.attempt_line(reservation.attempt)

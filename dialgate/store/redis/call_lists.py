@@ -1,4 +1,4 @@
-"""Call lists, caller-ID proofs and webhook deliveries in Redis: one hash each."""
+"""Call lists, caller-ID proofs and webhook deliveries in Redis: one hash for each kind."""
 
 import msgspec
 from msgspec import structs
@@ -13,8 +13,6 @@ _delivery = msgspec.json.Decoder(Delivery)
 
 
 class RedisCallLists(RedisCommands):
-    """Call lists, proofs and deliveries."""
-
     async def lists(self) -> list[CallList]:
         bodies = pairs(await self.run("HGETALL", self.key("lists")))
         return [_call_list.decode(bodies[field]) for field in sorted(bodies)]
@@ -52,7 +50,10 @@ class RedisCallLists(RedisCommands):
         return [_proof.decode(body) for body in bodies.values()]
 
     async def put_proof(self, proof: CallerIdProof) -> None:
-        """Store a proof unless a later one exists. Of two proofs with the same instant, the one stored last is kept."""
+        """Store a proof unless a later one exists.
+
+        Of two proofs with the same time, keep the one stored last.
+        """
         key, field = self.key("proofs"), f"{proof.controller}\0{proof.caller_id}"
         while True:
             body = await self.run("HGET", key, field)

@@ -1,7 +1,7 @@
 """The counts of campaigns and the lifted pauses in Redis.
 
-The hash of counts maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. The hash of changes maps each of the newest versions to the field that
-changed. The script `result` writes both.
+One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Another maps each of the newest versions to the field
+that changed. The script `result` writes both.
 """
 
 from typing import Any, Final
@@ -16,8 +16,6 @@ _lift = msgspec.json.Decoder(PauseLift)
 
 
 class RedisCampaignCounts(RedisCommands):
-    """Counts of campaigns, and lifted pauses."""
-
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
         keys = [self.of_counts, self.of_changes]
         read = self._script_call("counts", keys, [after, CHANGES_KEPT - 1])
@@ -26,13 +24,12 @@ class RedisCampaignCounts(RedisCommands):
         return [_count(field, value) for field, value in pairs(changed).items()], int(newest)
 
     async def drop_counts(self, before: int) -> None:
-        """Delete the counts of hours before `before`."""
         counts, _ = await self.counts()
         if old := [_field(count) for count in counts if count.hour < before]:
             await self.run("HDEL", self.of_counts, *old)
 
     def put_count(self, count: HourCount) -> tuple[Any, ...]:
-        """Return the command that stores the count of an hour in a store that no gate has open."""
+        """Return the command that stores an hourly count, for a store that no gate has open."""
         return ("HSET", self.of_counts, _field(count), f"{count.answered} {count.abandoned}")
 
     async def pause_lifts(self) -> list[PauseLift]:

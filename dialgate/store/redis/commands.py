@@ -23,9 +23,8 @@ encoded: Final = msgspec.json.Encoder().encode
 class Options(Struct, frozen=True, kw_only=True):
     """The connection and the limits of a store.
 
-    `patience`: seconds that one round trip may last. `replicas`: number of replicas that must have a ledger
-    entry on disk before the entry is acknowledged. `remember`: milliseconds for which an answer is
-    remembered.
+    `patience` limits one round trip, in seconds. A ledger entry is acknowledged once it is on the disks of
+    `replicas` replicas. Answers are remembered for `remember` milliseconds.
     """
 
     url: str
@@ -65,7 +64,7 @@ class RedisCommands:
     async def script(
         self, name: str, keys: Sequence[bytes], values: Sequence[Any], *, durably: bool = False
     ) -> Any:
-        """Run a script in one round trip. `durably`: return once its writes are on disk."""
+        """Run a script in one round trip. With `durably`, return only when its writes are on disk."""
         commands = [self._script_call(name, keys, values)]
         if durably:
             commands.append(self._wait_for_disks())
@@ -83,7 +82,8 @@ class RedisCommands:
     async def together(self, commands: list[tuple[Any, ...]], *, waits: float = 0) -> list[Any]:
         """Run commands on the master in one round trip, on one connection.
 
-        Put commands that write before commands that read. `waits`: seconds that the server may wait for its disk or replicas.
+        Put commands that write before commands that read. The server may spend `waits` additional seconds
+        waiting for its disk or replicas.
         """
         if commands[0][0] not in _READS:
             return await self._send(commands, waits)
@@ -107,7 +107,7 @@ class RedisCommands:
             )
 
     async def _run_replicated(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Run commands and wait until every replica has their writes.
+        """Run commands and wait until every required replica has their writes.
 
         The writes then survive if a replica becomes master. This also detects a former master, which has no
         replicas any more.

@@ -1,4 +1,7 @@
-"""The shared store as one end of a copy. During a copy into it `{NAME}:copying` exists, and no gate opens it."""
+"""The shared store as source or target of a copy.
+
+The key `{NAME}:copying` marks an incomplete copy, which no gate opens.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
@@ -29,7 +32,7 @@ _SILENT: Final = 15_000  # milliseconds
 class RedisEnd:
     """A shared store as source or target of a copy.
 
-    `now`: the current time. Gates seen shortly before it count as running.
+    `now` is the current time. A gate that was seen shortly before it is considered running.
     """
 
     def __init__(self, store: RedisStore, now: int) -> None:
@@ -123,7 +126,7 @@ class RedisEnd:
                 await self._store.together([self._command(row) for row in some])
 
     async def _restore(self, rows: Sequence[Entry]) -> None:
-        """Write entries. Entries already written by an interrupted copy are unchanged."""
+        """Write entries, except those that an interrupted copy has already written."""
         key = self._store.key
         current = await self._current_values([row.subject for row in rows])
         new = dict(current)

@@ -1,4 +1,7 @@
-"""The ledger in Redis. Entries are stored in the value of their subject; an index maps each sequence to its subject."""
+"""The ledger in Redis.
+
+Entries are stored in the value of their subject. An index maps each sequence to its subject.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -16,8 +19,6 @@ _AT_ONCE: Final = 512
 
 
 class RedisLedger(RedisCommands):
-    """The entries of the ledger, by sequence and by subject."""
-
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         if not drafts:
             self._refuse_unless_durable(
@@ -27,7 +28,7 @@ class RedisLedger(RedisCommands):
         return await self._write(drafts, {}, ()) or []
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
-        """Remove entries. The append-only file keeps their bytes until Redis rewrites it."""
+        """Remove entries. Redis's append-only file keeps their bytes until Redis rewrites it."""
         while True:
             subject_by_seq = await self._subjects_by_seq(seqs)
             subjects = list(dict.fromkeys(subject_by_seq.values()))
@@ -45,7 +46,7 @@ class RedisLedger(RedisCommands):
     ) -> list[int] | None:
         """Append drafts, replace values and remove entries in one step.
 
-        Returns None, with nothing written, if a value has changed.
+        Return None and write nothing if a value has changed.
         """
         if any(len(draft.subject) != SUBJECT_BYTES for draft in drafts):
             raise ValueError(f"a subject of the ledger must have {SUBJECT_BYTES} bytes")
@@ -74,7 +75,7 @@ class RedisLedger(RedisCommands):
         return list(range(first, first + len(drafts)))
 
     async def _subjects_by_seq(self, seqs: Sequence[int]) -> dict[int, bytes]:
-        """Return the subject of each sequence. Sequences without an entry are omitted."""
+        """Return the subject of each sequence, without sequences that have no entry."""
         places = [(seq, *divmod(seq - 1, PLACES)) for seq in seqs if seq > 0]
         chunks = await self.together(
             [
@@ -113,7 +114,10 @@ class RedisLedger(RedisCommands):
         return entries[:limit]
 
     async def _entries_of(self, first: int, raw: bytes) -> list[Entry]:
-        """Return the entries from sequence `first` on. `raw`: their subjects, concatenated in order."""
+        """Return the entries from sequence `first` on.
+
+        `raw` contains their subjects, concatenated in order.
+        """
         subjects = [raw[at : at + SUBJECT_BYTES] for at in range(0, len(raw), SUBJECT_BYTES)]
         subject_by_seq = {seq: subject for seq, subject in enumerate(subjects, first) if subject.strip(b"\0")}
         distinct = list(dict.fromkeys(subject_by_seq.values()))

@@ -1,4 +1,8 @@
-"""Removal of attempts and answers that were never recorded, and the fence against commits that arrive late."""
+"""Recovery from commits whose outcome is unknown, such as after a timeout.
+
+Their attempts and answers were never recorded and are removed. A fence refuses such a commit if it arrives
+late.
+"""
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,7 +32,7 @@ class RedisRecovery(RedisCommands):
         self._overtaken = ""  # a log that another gate also writes
 
     def _index_prefix(self, kind: str, log: str) -> bytes:
-        """Return the key prefix of a log's index. `kind`: `a:` for attempts, `g:` for answers."""
+        """Return the key prefix of a log's index. `kind` is `a:` for attempts and `g:` for answers."""
         return self.key(kind, log.encode() + b":")
 
     async def _note(self, position: Position) -> None:
@@ -54,7 +58,7 @@ class RedisRecovery(RedisCommands):
         dropped: Collection[str],
         names: Mapping[bytes, Sequence[int]],
     ) -> bool:
-        """Remove decisions from the values of `subjects` and `answers`, which are Redis keys.
+        """Remove decisions from the values of the Redis keys `subjects` and `answers`.
 
         Return False if a value has changed in the meantime.
         """
@@ -73,10 +77,10 @@ class RedisRecovery(RedisCommands):
     async def swap(
         self, swaps: Sequence[tuple[bytes, bytes, bytes]], names: Mapping[bytes, Sequence[int]] = {}
     ) -> bool:
-        """Replace values and clear names in one step. Return False, with nothing written, if a value has changed.
+        """Replace values and clear names in one step. Return False and write nothing if a value has changed.
 
-        `swaps` are tuples of key, old value and new value. `names` maps the key of an index chunk to the sequences whose
-        names are cleared.
+        Each swap is a tuple of key, old value and new value. `names` maps the key of an index chunk to the
+        sequences whose names are cleared.
         """
         return bool((await self._run_replicated([self._swap_command(swaps, names)]))[0])
 
@@ -91,14 +95,14 @@ class RedisRecovery(RedisCommands):
         return self._script_call("swap", [*(key for key, _, _ in swaps), *names], words)
 
     async def _drop(self, log: str, lowest: int, position: int) -> None:
-        """Remove a log's attempts and remembered answers from sequence `lowest` on, then store its `position`."""
+        """Remove a log's attempts and answers from sequence `lowest` on, then store its `position`."""
         top = await self.run("HGET", self._of_positions, f"{log} top")
         for start in range(lowest, int(top or 0) + 1, _AT_ONCE):
             await self._remove_decisions(log, range(start, min(start + _AT_ONCE, int(top) + 1)))
         await self._note(Position(log, position))
 
     def _mark_commit_unknown(self, position: Position) -> None:
-        """Record that the outcome of a commit is unknown.
+        """Remember that the outcome of a commit is unknown.
 
         Its decisions will not be recorded, and their ids will be reused.
         """
@@ -132,7 +136,7 @@ class RedisRecovery(RedisCommands):
     def _refuse_if_overtaken(self, log: str, fence: int) -> None:
         """Raise `StoreUnavailable` if another gate raised the fence since this gate opened the log.
 
-        Two gates with the same log would undo each other's attempts, so the gate that opened the log first stops
+        Two gates with the same log would undo each other's attempts. The gate that opened the log first stops
         until it is restarted.
         """
         if fence > self._ceilings.get(log, fence):
@@ -148,5 +152,5 @@ class RedisRecovery(RedisCommands):
 
 
 def life(value: bytes) -> int:
-    """Return the milliseconds until a subject's value expires, or 0 if it never does."""
+    """Return the time in milliseconds until a subject's value expires, or 0 if it never does."""
     return ATTEMPTS_KEPT if value and subject_codec.may_expire(value) else 0

@@ -17,8 +17,6 @@ _ANSWERED: Final = encoded(sorted(ANSWERED))
 
 
 class RedisResults(RedisAttempts):
-    """Attempts by decision, with their results."""
-
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
         log, seq = log_of(decision), seq_of(decision)
         begins = sequence_index.place(seq)
@@ -32,11 +30,11 @@ class RedisResults(RedisAttempts):
         return (subject, counted[decision]) if decision in counted else None
 
     def of_attempt(self, log: str, seq: int) -> bytes:
-        """Return the key that holds the subject of this decision's attempt."""
+        """Return the key of the index chunk that contains the subject of this decision's attempt."""
         return self._index_prefix("a:", log) + sequence_index.chunk(seq)
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
-        """Count the attempts older than `before`; delete them if `drop`.
+        """Count the attempts older than `before`, and delete them if `drop` is set.
 
         Redis never expires the attempts of a subject with ledger entries.
         """
@@ -61,7 +59,7 @@ class RedisResults(RedisAttempts):
                 return sum(counts.values())
 
     async def _drop_from_subjects(self, old: Mapping[bytes, tuple[bytes, list[str]]]) -> list[bytes]:
-        """Remove old attempts. Return the keys that were skipped because their value has changed in the meantime."""
+        """Remove old attempts. Return the keys that were skipped because their value has changed."""
         swaps = []
         for key, (value, decisions) in old.items():
             names = {

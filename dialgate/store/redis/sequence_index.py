@@ -1,4 +1,4 @@
-"""An index in Redis from the sequence of a decision to its name: a subject, or the key of an answer.
+"""An index in Redis from a decision's sequence to a name: its subject, or the key of its answer.
 
 Each name has 16 bytes. Names are stored in chunks, in order of sequence. Zeros stand for a missing name.
 """
@@ -11,7 +11,7 @@ _AT_ONCE: Final = 128  # names in one chunk, which expires with its newest name
 
 
 class Run(NamedTuple):
-    """The names of consecutive decisions. `begins`: their offset in the chunk."""
+    """The names of consecutive decisions. `begins` is their byte offset in the chunk."""
 
     chunk: bytes
     begins: int
@@ -19,12 +19,12 @@ class Run(NamedTuple):
 
 
 def chunk(seq: int) -> bytes:
-    """Return the key suffix of the chunk that holds the name for this sequence."""
+    """Return the key suffix of the chunk that contains the name for this sequence."""
     return b"%d" % (seq // _AT_ONCE)
 
 
 def place(seq: int) -> int:
-    """Return the offset of a name in its chunk, in bytes."""
+    """Return the byte offset of a name in its chunk."""
     return seq % _AT_ONCE * BYTES
 
 
@@ -36,7 +36,7 @@ def chunks(seqs: Iterable[int]) -> dict[bytes, list[int]]:
 
 
 def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
-    """Group names of consecutive decisions into runs. `named`: pairs of sequence and name.
+    """Group pairs of sequence and name into runs of consecutive decisions.
 
     Raises `ValueError` if a name does not have 16 bytes, because it would overlap the next name.
     """

@@ -1,11 +1,12 @@
-"""One round trip to the Redis of the shared store: standalone, behind Sentinel, or one slot of a Cluster.
+"""Round trips to the Redis server of the shared store: standalone, behind Sentinel, or one slot of a Cluster.
 
     redis://USER:PASSWORD@HOST:PORT/DB      rediss:// with TLS      unix:///SOCKET
     redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE?sentinel_username=…&sentinel_password=…
     redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT/        (rediss+…:// with TLS; `?ssl_ca_certs=FILE` for a private CA)
 
-All keys of a store are in one slot, so in all three cases there is one master at a time. It is looked up again when a connection fails or
-the server replies that it is not the master. A request that may have been executed is never repeated: the caller gets an error.
+All keys of a store are in one slot, so there is one master at a time. It is looked up again when a
+connection fails or when the server replies that it is not the master. A request that may have been executed
+is never repeated: the caller gets an error.
 """
 
 import asyncio
@@ -118,7 +119,7 @@ class _InCluster:
     async def _nodes(self) -> list[tuple[str, int]]:
         """Return the master and its replicas, as reported by the first node that answers.
 
-        Nodes of the last result are tried first.
+        The nodes that the last lookup returned are tried first.
         """
         problem = RedisError("no node of the cluster answers")
         for host, port in dict.fromkeys([*self._known, *self._seeds]):
@@ -144,7 +145,7 @@ def _addresses(split: SplitResult, port: int) -> list[tuple[str, int]]:
 
 
 class _Connections:
-    """Idle connections to one server.
+    """A pool of idle connections to one server.
 
     redis-py's `ConnectionPool` costs 9 us more per round trip (`docs/decisions/0007`).
     """
@@ -166,7 +167,10 @@ class _Connections:
         return connection
 
     async def put_back(self, connection: AbstractConnection, *, reusable: bool) -> None:
-        """Keep a connection, or close it. `reusable`: whether every reply to its request was read."""
+        """Keep a connection if it is `reusable`, which means that every reply was read.
+
+        Otherwise close it.
+        """
         if reusable and not self._closed:
             self._idle.append(connection)
         else:
@@ -179,10 +183,11 @@ class _Connections:
 
 
 class Server:
-    """The Redis of the shared store.
+    """The Redis server of the shared store.
 
-    `tag` selects the slot in a Cluster. `patience`: seconds for a round trip, including the search for the
-    master. While the server does not respond at all, requests fail at once, and only a probe is sent to it.
+    `tag` selects the slot in a Cluster. `patience` limits a round trip in seconds, including the search for
+    the master. While the server does not respond at all, requests fail at once, and only a probe is sent to
+    it.
     """
 
     def __init__(self, url: str, patience: float, tag: bytes) -> None:
@@ -196,10 +201,10 @@ class Server:
         self._closed = False
 
     async def ask(self, commands: list[tuple[Any, ...]], *, slack: float = 0) -> list[Any]:
-        """Execute commands in one round trip, on one connection. `slack`: seconds that the server itself may wait.
+        """Execute commands in one round trip, on one connection.
 
-        Raises `StoreUnavailable`, after which the commands may or may not have been executed. Raises
-        `NoScriptError`.
+        The server itself may wait for `slack` additional seconds. Raises `NoScriptError`, and
+        `StoreUnavailable` if the commands may or may not have been executed.
         """
         if self._closed:
             raise StoreUnavailable("the store has been closed")
@@ -222,7 +227,7 @@ class Server:
             raise StoreUnavailable(f"Redis: {_describe(fault)}; {_ADVICE}") from fault
 
     async def replicas(self) -> int:
-        """Count the replicas that could replace the master, as far as that is known. Raises `StoreUnavailable`."""
+        """Return the number of replicas that could replace the master. Raises `StoreUnavailable`."""
         try:
             async with asyncio.timeout(self._patience):
                 return await self._lookup.replicas()
@@ -263,7 +268,8 @@ class Server:
     def _forget(self) -> None:
         """Look up the master again at the next request.
 
-        Connections are closed in a separate task, because a hanging server delays the closing of a TLS connection.
+        Connections are closed in a separate task, because a hanging server delays the closing of a TLS
+        connection.
         """
         master, self._master = self._master, None
         if master is not None:
@@ -297,7 +303,7 @@ class Server:
 
 
 def _packed(commands: list[tuple[Any, ...]]) -> bytes:
-    """Encode commands in C with hiredis. redis-py's own asyncio connections would encode them in Python."""
+    """Encode commands with hiredis, in C. redis-py's own asyncio connections would encode them in Python."""
     return b"".join(map(hiredis.pack_command, commands))
 
 
@@ -351,7 +357,10 @@ def _parse(url: str, patience: float, tag: bytes) -> tuple[Callable[..., Abstrac
 
 
 class _SharedTls(SSLConnection):
-    """A TLS connection with a shared context: loading the system's certificate authorities takes 20 ms or more."""
+    """A TLS connection with a shared context.
+
+    Creating a context loads the system's certificate authorities, which takes at least 20 ms.
+    """
 
     def __init__(self, *, context: RedisSSLContext, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -359,7 +368,6 @@ class _SharedTls(SSLConnection):
 
 
 def _tls_context(options: dict[str, Any]) -> RedisSSLContext:
-    """Create the TLS context. Raises `ValueError`."""
     try:
         context = SSLConnection(**options).ssl_context
         context.get()

@@ -1,4 +1,4 @@
-"""The shared store as a whole, and the checks before a gate uses it."""
+"""The shared store in Redis, and the checks before a gate uses it."""
 
 from typing import Final
 
@@ -17,11 +17,10 @@ _COUNTS_DROPPED_EVERY: Final = 24  # hours, because it reads all counts
 
 
 class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts, RedisMembership):
-    """The state that gates share.
+    """A store in Redis that several gates share.
 
-    `patience`: seconds that one round trip may last. `replicas`: number of replicas that must have a ledger
-    entry on disk before the entry is acknowledged. `remember`: milliseconds for which an answer is
-    remembered.
+    `patience` limits one round trip, in seconds. A ledger entry is acknowledged once it is on the disks of
+    `replicas` replicas. Answers are remembered for `remember` milliseconds.
     """
 
     def __init__(
@@ -33,12 +32,15 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
         replicas: int = 0,
         remember: Instant = DAY,
     ) -> None:
-        """Prepare the store without connecting. Raises `ValueError`."""
+        """Parse the options without connecting. Raises `ValueError`."""
         super().__init__(Options(url=url, name=name, patience=patience, replicas=replicas, remember=remember))
         self._counts_from = 0  # the hour before which counts were last deleted
 
     async def refuse_unless_safe(self) -> None:
-        """Raise `StoreUnavailable` if the server could lose acknowledged writes, and say what to change."""
+        """Raise `StoreUnavailable` if the server could lose acknowledged writes.
+
+        The message says what to change.
+        """
         required = {
             "appendonly": ("yes",),
             "appendfsync": ("everysec", "always"),
@@ -68,9 +70,9 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
             ) from fault
 
     async def _refuse_another_layout(self) -> None:
-        """Raise `StoreUnavailable` if another version wrote the store.
+        """Raise `StoreUnavailable` if the keys have another version's layout.
 
-        This version would find no subject in it, and could not remove its attempts.
+        This version would find no subject in such a store, and could not remove its attempts.
         """
         layout = await self.run("GET", self.of_layout)
         if layout is None and not await self._is_early():
@@ -94,7 +96,7 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
         return self._replicas - self._required_replicas
 
     async def ping(self) -> int:
-        """Test a write and a read. Wait for as many replicas as a commit does.
+        """Test a write and a read, and wait for as many replicas as a commit does.
 
         This detects a missing replica before a call is denied because of it.
         """

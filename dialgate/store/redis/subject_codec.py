@@ -4,8 +4,8 @@
     ["a",DECISION,AT,CAMPAIGN,BASIS,GOODS]                     an attempt
     ["r",DECISION,AT,RESULT]                                   the result of an attempt
 
-Lines are appended and never changed, so equal values mean equal state. A new field goes last, with a default. An attempt that
-is written again replaces the earlier one; the later of two results is kept.
+Lines are appended and never changed, so equal values mean equal state. New fields go last, with a default. A
+repeated attempt replaces the earlier one. Of two results, the later one is kept.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -73,7 +73,7 @@ def entry_line(draft: Draft, seq: int) -> bytes:
 
 
 def unnumbered(draft: Draft) -> bytes:
-    """Return the part of an entry's line that follows the sequence, which the server assigns."""
+    """Return the line of an entry without its sequence, which the server assigns."""
     return entry_line(draft, 0)[_PLACE:]
 
 
@@ -155,7 +155,8 @@ def known(value: bytes, seq: int) -> Known:
 def may_expire(value: bytes) -> bool:
     """Return whether the value may expire.
 
-    It must not expire if it contains a ledger entry, or an abandoned call without a later answered call.
+    A value with a ledger entry must not expire, nor one with an abandoned call that no answered call has
+    followed.
     """
     lines = _decode(value)
     entered = any(isinstance(line, _Written) for line in lines)
@@ -165,7 +166,7 @@ def may_expire(value: bytes) -> bool:
 def droppable(value: bytes, before: Instant) -> list[str]:
     """Return the decisions of the attempts older than `before`.
 
-    An abandoned call without a later answered call is omitted.
+    An abandoned call that no answered call has followed is omitted.
     """
     counted = [attempt for attempt, _ in attempts(value)]
     silent = open_silence(counted)
