@@ -1,1 +1,1 @@
-"""Access to the ledger, call lists, caller-ID proofs and call outcomes, with one module for each topic."""
+"""Ledger entries, call lists, caller-ID proofs and call outcomes, with one module for each topic."""

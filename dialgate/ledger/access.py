@@ -1,7 +1,7 @@
-"""Access to the ledger for one client: checks of its controllers and campaigns, writes, receipts.
+"""Access to the ledger for one client: permission checks, writes and receipts.
 
 Every write names its actor and is durable when it is acknowledged. A client can neither see nor change
-entries of other clients' controllers, and responses do not reveal that such entries exist.
+entries of other clients' controllers. Responses do not reveal that such entries exist.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ R = TypeVar("R", bound=Request)
 
 @contextmanager
 def refuse_misstated() -> Iterator[None]:
-    """Raise `Refused` in place of a `Misstated` that is raised inside the block."""
+    """Convert a `Misstated` error raised in the block to `Refused`."""
     try:
         yield
     except Misstated as error:
@@ -40,7 +40,7 @@ def refuse_misstated() -> Iterator[None]:
 
 
 class LedgerAccess:
-    """The configuration, keys and store that all parts of the ledger share, with the checks that they need."""
+    """The configuration, keys and store of the ledger, with the checks that all of its modules share."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class LedgerAccess:
     def controller(self, client: Client, name: str) -> ControllerFile:
         """Return the controller that a request names. Raises `Refused`.
 
-        If `name` is empty, it is the client's only controller.
+        `name` may be empty if the client has only one controller.
         """
         if not name and len(client.controllers) == 1:
             name = client.controllers[0]
@@ -81,7 +81,7 @@ class LedgerAccess:
             raise Refused("number.invalid", f"The number {problem}; send it in E.164.", "number") from problem
 
     def person(self, client: Client, controller: str, number: str) -> tuple[ControllerFile, str]:
-        """Return the controller and the E.164 number that a client's request names. Raises `Refused`."""
+        """Return the controller and the E.164 number that a request names. Raises `Refused`."""
         owner = self.controller(client, controller)
         return owner, self.number(number, owner)
 
@@ -94,7 +94,10 @@ class LedgerAccess:
         return line
 
     def may(self, client: Client, entry: Entry) -> bool:
-        """Return whether a client may see and change an entry. Entries that bind every controller need the scope `admin`."""
+        """Return whether a client may see and change an entry.
+
+        Entries that bind every controller require the scope `admin`.
+        """
         return entry.controller in client.controllers or (
             entry.controller == "*" and "admin" in client.scopes
         )
@@ -102,9 +105,9 @@ class LedgerAccess:
     async def entry_to_lift(
         self, client: Client, entry_id: int, kind: type[E], unknown: Refused
     ) -> tuple[Entry, E]:
-        """Return the client's ledger entry with this id or sequence, together with its event.
+        """Return the client's ledger entry with this id or sequence, and its event.
 
-        Raises `StoreUnavailable`, and `unknown` if the client has no such entry or if the entry is not of this
+        Raises `StoreUnavailable`. Raises `unknown` if the client has no such entry or if its event is not a
         `kind`.
         """
         seq = self.ids.entry_seq(entry_id)
@@ -119,7 +122,7 @@ class LedgerAccess:
         return entry, entry.event
 
     def masked_for(self, entry: Entry, ask: R) -> R:
-        """Return a copy of the request with the number of the entry masked in all texts."""
+        """Return a copy of the request in which the entry's number is masked in all texts."""
         if not entry.sealed:
             return ask
         return self.masker(entry.controller).masked(ask, self.keys.ledger.unseal(entry.sealed))
@@ -140,14 +143,17 @@ class LedgerAccess:
 
     @staticmethod
     def past(at: datetime | None, now: Instant, name: str) -> Instant:
-        """Return the instant `at` of a request, or `now` if it is None. Raises `Refused` if it is in the future."""
+        """Return `at` as an instant, or `now` if it is None. Raises `Refused` if it is in the future."""
         with refuse_misstated():
             return past(at, now, name)
 
     async def append(
         self, client: Client, ask: Request, owner: str, number: str, event: Event, now: Instant
     ) -> Receipt:
-        """Write an event about a number for the controller `owner`, or for everyone (`*`). Raises `StoreUnavailable`."""
+        """Write an event about a number. Raises `StoreUnavailable`.
+
+        `owner` is a controller, or `*` for all controllers.
+        """
         draft = Draft(
             at=now,
             controller=owner,
@@ -161,7 +167,7 @@ class LedgerAccess:
         return await self.write(draft)
 
     def call_draft(self, client: Client, controller: str, subject: bytes, event: Event, proof: str) -> Draft:
-        """Return the draft of an entry that results from a call."""
+        """Draft an entry that results from a call."""
         return Draft(
             at=self.clock(),
             controller=controller,
@@ -173,7 +179,7 @@ class LedgerAccess:
         )
 
     async def write(self, draft: Draft) -> Receipt:
-        """Append an entry and return its receipt. The entry is durable on return. Raises `StoreUnavailable`."""
+        """Append an entry durably and return its receipt. Raises `StoreUnavailable`."""
         seq = (await self.store.append([draft]))[0]
         kind = str(type(draft.event).__struct_config__.tag)
         self.metrics.ledger.labels(kind).inc()
@@ -187,5 +193,5 @@ class LedgerAccess:
         return Masker(self.keys, owner)
 
     def seal(self, number: str) -> bytes:
-        """Encrypt a number for storage in its entry."""
+        """Encrypt a number for storage in an entry."""
         return self.keys.ledger.seal(number, next(self._nonces))

@@ -1,4 +1,4 @@
-"""The activation of new call lists and caller-ID proofs in the gates of this node."""
+"""Activation of new call lists and caller-ID proofs in the gates of this node."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from dialgate.ledger.access import LedgerAccess
 
 
 class NotInForce(Unavailable):
-    """The error for a list or proof that is recorded but not yet used by this gate."""
+    """Raised if a list or proof is recorded, but this gate does not use it yet."""
 
     component = "gate"
 
@@ -22,7 +22,7 @@ async def _no_workers() -> bool:
 
 
 class Activation:
-    """The operation that makes the gates of this node reload call lists and caller-ID proofs from the store."""
+    """The reload of call lists and caller-ID proofs by all gates of this node."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
@@ -34,7 +34,7 @@ class Activation:
     async def put_in_force(self) -> str:
         """Make every gate of this node use the newest lists and proofs. Raises `NotInForce`.
 
-        Return a message for the client that says where they are in force, and from when.
+        Return a message for the client that says where and from when they are in force.
         """
         try:
             _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())

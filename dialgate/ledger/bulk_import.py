@@ -1,12 +1,12 @@
 """Bulk import of consents, contracts or call requests from a file with one entry per row.
 
-The columns are named after the fields of the request. `purposes`, `call_types` and `goods` may contain several words,
-separated by blanks, `;` or `|`. Unknown columns are rejected: if `expires_at` were misspelt, the consents would never
-expire.
+Columns are named after the fields of the request. `purposes`, `call_types` and `goods` may contain several
+words, separated by blanks, `;` or `|`. Unknown columns are rejected: if `expires_at` were misspelt, the
+consents would never expire.
 
-The whole file is read before anything is written. If a row is invalid, the file is rejected, unless `skip_bad` is set. The
-entries are then written in parts. After an interruption, import the same file again: entries that are already in the
-ledger are not written again.
+The whole file is read before anything is written. A file with an invalid row is rejected, unless `skip_bad`
+is set. The entries are then written in parts. After an interruption, import the same file again: entries that
+are already in the ledger are not written again.
 """
 
 import re
@@ -53,7 +53,10 @@ _FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kin
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The values common to all rows. `sectors`: the sectors that the country defines. `now`: when the file arrived."""
+    """Values that all rows of an import have in common.
+
+    `sectors` contains the sectors that the country defines. `now` is the time at which the file arrived.
+    """
 
     kind: type[Ask]
     controller: str
@@ -66,7 +69,10 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Drafted(Struct, frozen=True):
-    """The entries from one part of a file. `subjects` and `entries` are concatenated; `ends` holds the end offset of each entry."""
+    """The entries of one part of a file, concatenated.
+
+    `ends` contains the end offset of each entry in `entries`.
+    """
 
     subjects: bytes
     entries: bytes
@@ -75,7 +81,7 @@ class Drafted(Struct, frozen=True):
 
 
 class ImportedRows:
-    """The valid rows as entries, kept in an unnamed temporary file (`spool`), and the count of invalid rows."""
+    """The entries of the valid rows, in an unnamed temporary file, and the count of invalid rows."""
 
     def __init__(self, spool: IO[bytes]) -> None:
         self.rows = self.problems = 0
@@ -109,7 +115,7 @@ class ImportedRows:
 def read_rows(
     table: Table, keys: Keys, order: Order, imported: ImportedRows, note: Callable[[RowProblem], None]
 ) -> None:
-    """Read all rows into `imported`, and call `note` with each invalid row. Raises `Unreadable`."""
+    """Read all rows into `imported` and call `note` with each invalid row. Raises `Unreadable`."""
     drafter = Drafter(keys, order, _columns(table, order.kind), table.layout.number - 1)
     for drafted in spread(drafter, table.chunks(_DRAFTED_AT_ONCE)):
         imported.add(drafted)
@@ -118,7 +124,10 @@ def read_rows(
 
 
 class Drafter:
-    """A converter from rows to entries. `fields`: column positions with their field names. `number`: the position of the column with the number."""
+    """A converter of rows to entries.
+
+    `fields` maps column positions to field names. `number` is the position of the column with the number.
+    """
 
     def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
         self._from = (keys, order, fields, number)
@@ -142,7 +151,6 @@ class Drafter:
         return Drafted(bytes(subjects), bytes(entries), ends, problems)
 
     def _draft(self, cells: list[str]) -> Draft:
-        """Convert one row. Raises `ValueError` if it is invalid."""
         keys, order, fields, number = self._from
         e164, ask = _row(cells, number, fields, order)
         if may_stand_in(chain(cells[:number], cells[number + 1 :]), e164):
@@ -241,10 +249,10 @@ def _cell_format(field: Field) -> str:
 
 
 async def write(store: Ledger, imported: ImportedRows, done: Callable[[int], None]) -> int:
-    """Write the new entries and return their count.
+    """Write the new entries and return their count. Raises `StoreUnavailable`.
 
-    Once a part is durable, call `done` with the number of its rows. Raises `StoreUnavailable`. Parts that
-    have already been written are not rolled back.
+    Call `done` with the number of rows in a part once the part is durable. After an error, the parts that
+    were already written remain.
     """
     return await bulk_writes.write(store, _new(store, imported), done)
 
@@ -271,10 +279,7 @@ def _has_id(known: Known, name: str) -> bool:
 
 
 async def _is_newest(store: Ledger, draft: Draft) -> bool:
-    """Return whether the newest ledger entry of the draft's kind and id has the same content.
-
-    If so, there is nothing to add.
-    """
+    """Return whether the newest ledger entry of the same kind and id already has the draft's content."""
     newest: _Event | None = None
     wanted = cast("_Event", draft.event)
     for entry in await store.history(draft.subject):

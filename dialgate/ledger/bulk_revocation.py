@@ -1,8 +1,9 @@
 """Bulk import of revocations, for example from another system or a register.
 
-The whole file is read before anything is written. If a row is invalid, the file is rejected, unless `skip_bad` is set. The revocations are
-then written in parts, so that a gate can write in between. Each part is in force once it is on the disk. After an interruption,
-import the same file again: numbers that are already revoked are not revoked again.
+The whole file is read before anything is written. A file with an invalid row is rejected, unless `skip_bad`
+is set. The revocations are then written in parts, so that gates can write in between. Each part is in force
+once it is on disk. After an interruption, import the same file again: numbers that are already revoked are
+not revoked again.
 """
 
 from array import array
@@ -29,7 +30,10 @@ _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The values common to all rows. `owner`: the controller, or `*` for all controllers. `now`: when the file arrived."""
+    """Values that all rows of an import have in common.
+
+    `owner` is a controller, or `*` for all controllers. `now` is the time at which the file arrived.
+    """
 
     owner: str
     scope: Literal["campaign", "controller", "everyone"]
@@ -41,7 +45,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Stops(Struct, frozen=True):
-    """The content of a file: unique numbers (digits of E.164), and for each the instant of its revocation.
+    """The content of a file: unique numbers (E.164 digits), and the time of revocation of each.
 
     `first` is the first invalid row.
     """
@@ -55,9 +59,9 @@ class Stops(Struct, frozen=True):
 
 
 def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], None]) -> Stops:
-    """Read all rows, and call `note` with each invalid one. If a number occurs twice, the first row counts.
+    """Read all rows and call `note` with each invalid one. Raises `tabular.Unreadable`.
 
-    Raises `tabular.Unreadable`.
+    If a number occurs twice, the first row counts.
     """
     at, when_at = table.layout.number - 1, table.column(_AT_NAMES)
     numbers, instants = array("Q"), array("q")
@@ -98,10 +102,10 @@ def _instant(text: str, now: Instant) -> Instant:
 
 
 async def write(store: Ledger, keys: Keys, order: Order, stops: Stops, done: Callable[[int], None]) -> int:
-    """Write the new revocations and return their count.
+    """Write the new revocations and return their count. Raises `StoreUnavailable`.
 
-    Once a part is durable, call `done` with the number of its rows. Raises `StoreUnavailable`. Parts that
-    have already been written are not rolled back.
+    Call `done` with the number of rows in a part once the part is durable. After an error, the parts that
+    were already written remain.
     """
     return await bulk_writes.write(store, _entries(store, keys, order, stops), done)
 
@@ -123,10 +127,7 @@ async def _entries(
 
 
 def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes], list[int], list[Instant]]]:
-    """Yield the revocations in the order of the store's index, in parts of at most `AT_ONCE`.
-
-    Each part consists of its subjects, numbers and instants.
-    """
+    """Yield subjects, numbers and times of revocation in parts, in the order of the store's index."""
     subjects = bytearray()
     for start in range(0, len(stops.numbers), AT_ONCE):
         for number in stops.numbers[start : start + AT_ONCE].tolist():
@@ -139,7 +140,7 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
 
 
 async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
-    """Return those subjects that have a revocation in force whose scope is at least as wide as the order's."""
+    """Return the subjects that already have a revocation in force of at least this scope."""
     entered = list(await store.subjects_with_entries(subjects))
     states = (await store.read(entered)).known if entered else []
     return {

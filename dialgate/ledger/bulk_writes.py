@@ -1,6 +1,6 @@
-"""Bulk writes to the ledger. They are written in parts, and each part takes effect once it is on the disk.
+"""Bulk writes to the ledger, in parts that each take effect once they are on disk.
 
-They run in a separate process, because preparing a part would block a gate's event loop for a tenth of a second.
+They run in a separate process, because preparing a part would block a gate's event loop for 0.1 s.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ AHEAD: Final = 8  # parts in flight: about as many as a shared store receives be
 
 
 def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
-    """Return the indices that sort concatenated subjects into the order of the store's index. The sort is stable.
+    """Return the indices that sort concatenated subjects in the order of the store's index. Stable.
 
-    Neighbouring entries are then written together, so each index page is written only once. In file order, ten million
-    subjects take three times as long.
+    The store then writes each index page only once. In file order, ten million subjects take three times as
+    long.
     """
     return np.argsort(np.frombuffer(subjects, ">u8")[:: SUBJECT_BYTES // 8].astype(np.uint64), kind="stable")
 
@@ -32,11 +32,13 @@ def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
 async def write(
     store: Ledger, parts: AsyncIterator[tuple[Sequence[Draft], int]], done: Callable[[int], None]
 ) -> int:
-    """Write the parts and return the number of entries. A part is a list of entries, and the number of rows that it covers.
+    """Write the parts and return the number of entries. Raises `StoreUnavailable`.
 
-    Once a part is durable, call `done` with the number of its rows. The next part is prepared during a
-    write. Two parts may therefore contain the same number only if a repeated entry is harmless. Raises
-    `StoreUnavailable`. Parts that have already been written are not rolled back.
+    A part is a list of entries and the number of rows that it covers. Call `done` with that number once the
+    part is durable. After an error, the parts that were already written remain.
+
+    The next part is prepared while one is being written. A number may therefore occur in both parts only if a
+    repeated entry is harmless.
     """
     written = 0
     writing: deque[tuple[asyncio.Task[list[int]], int]] = deque()
@@ -65,7 +67,7 @@ async def write(
 
 
 def unfit(fit: int, rows: int, problems: int, first: RowProblem | None) -> Refused:
-    """Return the error for a file with invalid rows, or without any valid row (if `fit` is 0)."""
+    """Return the error for a file that has invalid rows, or no valid row (`fit` is 0)."""
     which = f" Line {first.line:,}: {first.problem}." if first else ""
     text = (
         f"{problems:,} of {rows:,} rows are invalid, and nothing was written.{which} Correct them, or skip them."

@@ -1,4 +1,4 @@
-"""Call lists: loading, retirement, and access to their numbers."""
+"""Loading and retirement of call lists, and access to their numbers."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -29,8 +29,6 @@ _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
 class CallLists:
-    """The operations that load, list and retire call lists."""
-
     def __init__(self, access: LedgerAccess, activation: Activation, threads: ThreadPool) -> None:
         self._access, self._activation, self._threads = access, activation, threads
 
@@ -44,14 +42,14 @@ class CallLists:
     ) -> ListReport:
         """Load a call list from a seekable file that `tabular` can read. See `load_from`.
 
-        `note` is called with each row that is left out.
+        Call `note` with each row that is left out.
         """
         return await self.load_from(client, ask, list_builder.InProcess(file, hints, note))
 
     async def load_from(self, client: Client, ask: ListRequest, source: list_builder.Source) -> ListReport:
-        """Load a call list completely or not at all. On return the gates of this node use it.
+        """Load a call list completely or not at all. On return, the gates of this node use it.
 
-        Rows without a valid number are counted and left out. Raises `Refused`, `Unavailable`.
+        Rows without a valid number are counted and left out. Raises `Refused` and `Unavailable`.
         """
         controller = self._access.controller(client, ask.controller)
         self._check_list(ask, controller)
@@ -105,7 +103,10 @@ class CallLists:
         temporary: Path,
         built: list_builder.BuildResult,
     ) -> CallList:
-        """Move the built file to its final name and add the list to the store. Raises `Refused`, `StoreUnavailable`."""
+        """Move the new file to its final name and add the list to the store.
+
+        Raises `Refused` and `StoreUnavailable`.
+        """
         await self._threads.run(_refuse_numbers, ask, temporary, controller.country)
         digest, tally = built.sha256, built.tally
         file = temporary.with_name(f"{controller.id}.{ask.id}.{digest[:16]}.numbers")
@@ -142,9 +143,10 @@ class CallLists:
         ]
 
     async def retire_list(self, client: Client, name: str, controller: str = "") -> RetiredList:
-        """Retire a call list. On return no gate of this node allows a call from it. Raises `Refused`, `Unavailable`.
+        """Retire a call list. On return, no gate of this node allows a call from it.
 
-        `controller` may be empty if only one of the client's controllers has a list with this name.
+        `controller` may be empty if only one of the client's controllers has a list with this name. Raises
+        `Refused` and `Unavailable`.
         """
         owners = [
             record.controller
@@ -170,7 +172,7 @@ class CallLists:
     async def numbers_of(self, client: Client, name: str, campaign: str) -> tuple[int, Iterator[list[str]]]:
         """Return how many numbers a list has, and an iterator over them in batches.
 
-        The list must belong to the controller of the campaign. Raises `Refused`.
+        The list must belong to the campaign's controller. Raises `Refused`.
         """
         owner = self._access.line(client, campaign).controller.id
         for record in await self._access.store.lists():
@@ -179,7 +181,7 @@ class CallLists:
         raise _unknown_list()
 
     async def campaigns_of(self, client: Client, name: str) -> list[str]:
-        """Return those campaigns of a list that still exist. Raises `Refused` if none does."""
+        """Return those campaigns of a list that still exist. Raises `Refused` if there are none."""
         lists = [info for info in await self.lists(client) if info.id == name]
         if not lists:
             raise _unknown_list()
@@ -199,7 +201,10 @@ class CallLists:
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
-    """Raise `Refused` if a text field contains a number of the list, because decisions would record it unencrypted."""
+    """Raise `Refused` if a text field of the request contains a number from the list.
+
+    Decisions would record that number unencrypted.
+    """
     texts = {
         "id": ask.id,
         "collected_by": ask.collected_by,

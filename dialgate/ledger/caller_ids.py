@@ -10,15 +10,13 @@ from dialgate.store import CallerIdProof
 
 
 class CallerIds:
-    """The operation that records caller-ID proofs."""
-
     def __init__(self, access: LedgerAccess, activation: Activation) -> None:
         self._access, self._activation = access, activation
 
     async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> ProofReceipt:
-        """Record a call-back proof of a caller ID. On return the gates of this node use it.
+        """Record a call-back proof of a caller ID. On return, the gates of this node use it.
 
-        Raises `Refused`, `Unavailable`.
+        Raises `Refused` and `Unavailable`.
         """
         controller = self._access.controller(client, ask.controller)
         shown = phone.parse_caller_id(ask.caller_id, controller.country)
@@ -42,7 +40,7 @@ class CallerIds:
         return ProofReceipt(await self._activation.put_in_force(), self._note_on(proof))
 
     def _note_on(self, proof: CallerIdProof) -> str:
-        """Return a note if no campaign of the controller presents the number, otherwise an empty string."""
+        """Return a note if no campaign of the controller presents the number, or an empty string."""
         lines = [
             line for line in self._access.config.lines.values() if line.controller.id == proof.controller
         ]

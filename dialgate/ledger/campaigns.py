@@ -1,4 +1,4 @@
-"""The standing of campaigns under the limits on abandoned calls, and the lifting of a pause by an officer."""
+"""The state of campaigns under the limits on abandoned calls, and the lifting of pauses by an officer."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -37,10 +37,11 @@ class PauseLiftRequest(Request, frozen=True, kw_only=True):
 
 
 class CampaignLimit(Struct, frozen=True, kw_only=True):
-    """A limit on a campaign's abandoned calls: at most `above` to every `out_of` calls.
+    """A limit on a campaign's abandoned calls: at most `above` per `out_of` calls.
 
-    `compared`: the calls with which `abandoned` ones are compared. `used`: the part of the limit that is used. `not_before`: the end of
-    the pause if no further result is reported; empty if the campaign is within the limit.
+    `compared` is the number of calls with which `abandoned` calls are compared, and `used` is the used share
+    of the limit. If no further result is reported, the pause ends at `not_before`. It is empty if the
+    campaign is within the limit.
     """
 
     country: str
@@ -58,7 +59,8 @@ class CampaignLimit(Struct, frozen=True, kw_only=True):
 class CampaignInfo(Struct, frozen=True, kw_only=True):
     """A campaign with the limits of its controller's country, and those of other countries that pause it.
 
-    `lifted_at`, `lifted_by`, `ground`, `proof`: the newest lifted pause. Calls before it do not count.
+    `lifted_at`, `lifted_by`, `ground` and `proof` describe the last time that a pause was lifted. Earlier
+    calls do not count.
     """
 
     id: str
@@ -79,19 +81,20 @@ class PauseReceipt(Struct, frozen=True, kw_only=True):
 
 
 class Campaigns:
-    """The operations on campaigns and their pauses."""
-
     def __init__(self, access: LedgerAccess, activation: Activation) -> None:
         self._access, self._activation = access, activation
 
     async def standings(self, client: Client) -> list[CampaignInfo]:
-        """Return the standing of each of the client's campaigns. Raises `StoreUnavailable`."""
+        """Return the state of each of the client's campaigns. Raises `StoreUnavailable`."""
         now, counted = self._access.clock(), await self._counted()
         lines = self._access.config.lines
         return [self._info(lines[name], counted, now) for name in self._access.config.campaigns_of(client)]
 
     async def lift_pause(self, client: Client, campaign: str, ask: PauseLiftRequest) -> PauseReceipt:
-        """Let a paused campaign call again. Calls made until now no longer count. Raises `Refused`, `Unavailable`."""
+        """Let a paused campaign call again. Calls made until now no longer count.
+
+        Raises `Refused` and `Unavailable`.
+        """
         line, now = self._access.line(client, campaign), self._access.clock()
         counted = await self._counted()
         if not self._info(line, counted, now).paused:

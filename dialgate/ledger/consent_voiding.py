@@ -1,11 +1,11 @@
-"""The voiding of consents by enrolment with the opposition registry.
+"""The voiding of consents when a number is enrolled in the opposition registry.
 
-Enrolment voids every consent collected before it, by any controller and in any form (L. 5/2018 art. 1 c. 5; D.P.R.
-26/2022 art. 7 c. 6 and 7). Contracts are not affected.
+Enrolment voids every consent collected before it, by any controller and in any form (L. 5/2018 art. 1 c. 5;
+D.P.R. 26/2022 art. 7 c. 6 and 7). Contracts are not affected.
 
-The rules apply the voiding once the registry's answer is published. A ledger entry with the receipt keeps the consent
-void after the answer has expired, and proves the voiding. Write the entry before the answer is published: an entry
-written too early only denies calls, but one written too late allows unlawful calls.
+The rules void the consents as soon as the registry's answer is published. A ledger entry with the receipt
+keeps them void after the answer has expired, and proves the voiding. Write the entry before the answer is
+published. An entry that is too early only denies calls, but one that is too late allows unlawful calls.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ _AT_ONCE = 1_000  # numbers in one write, which delays commits
 
 
 class Enrolled(Struct, frozen=True, kw_only=True):
-    """The numbers that a registry consultation reported as listed, as digits of E.164 (the form used in snapshots)."""
+    """The numbers (E.164 digits, as in snapshots) that a registry consultation reported as listed."""
 
     controller: str
     registry: str
@@ -33,9 +33,9 @@ class Enrolled(Struct, frozen=True, kw_only=True):
 
 
 async def void_consents(store: Ledger, keys: Keys, enrolled: Enrolled, now: Instant) -> int:
-    """Void the consents of the enrolled numbers. Return how many numbers had consents. Idempotent.
+    """Void the consents of the enrolled numbers and return how many numbers had consents. Idempotent.
 
-    Raises `StoreUnavailable`; the entries that are already written remain, and a retry writes the rest.
+    Raises `StoreUnavailable`. Entries that were already written remain, and a retry writes the others.
     """
     voided = 0
     fresh = nonces()

@@ -1,4 +1,4 @@
-"""Consents, contracts and call requests: recording one, importing a file, and ending one."""
+"""Consents, contracts and call requests: recording, bulk import and ending."""
 
 from collections.abc import Callable
 from tempfile import TemporaryFile
@@ -31,13 +31,14 @@ from dialgate.lists.call_list import RowProblem
 
 
 class Consents:
-    """The operations that record and end consents, contracts and call requests."""
-
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
 
     async def record(self, client: Client, ask: LedgerRequest) -> Receipt:
-        """Record a consent, a contract or a call request, or the end of one. Raises `Refused`, `StoreUnavailable`."""
+        """Record a consent, contract or call request, or the end of one.
+
+        Raises `Refused` and `StoreUnavailable`.
+        """
         controller = self._access.controller(client, ask.controller)
         number = self._access.number(ask.number, controller)
         now = self._access.clock()
@@ -70,10 +71,10 @@ class Consents:
         note: Callable[[RowProblem], None] = lambda _: None,
         plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
     ) -> EntriesReport:
-        """Record all consents, contracts or call requests in a file. Raises `Refused`, `StoreUnavailable`.
+        """Record all consents, contracts or call requests in a file.
 
-        This blocks the event loop, so run it in a separate process. For `note` and `plan`, see
-        `Revocations.revoke_all`.
+        This blocks the event loop, so run it in a separate process. `Revocations.revoke_all` describes `note`
+        and `plan`. Raises `Refused` and `StoreUnavailable`.
         """
         controller = self._access.controller(client, ask.controller)
         order = bulk_import.Order(
@@ -108,10 +109,10 @@ class Consents:
         )
 
     async def _find_ending(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
-        """Return the entry that already records this withdrawal, end or confirmation, if there is one.
+        """Return an earlier entry that records the same withdrawal, end or confirmation, or None.
 
-        It lets a repeated request return the first receipt. Raises `Refused` if the ledger has no consent or contract
-        with this id.
+        A repeated request can then return the first receipt. Raises `Refused` if the ledger has no consent or
+        contract with this id.
         """
         wanted = ContractMade if isinstance(event, ContractEnded) else ConsentGiven
         history = await self._access.store.history(self._access.keys.subject(controller.id, number))

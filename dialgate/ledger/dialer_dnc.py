@@ -1,7 +1,8 @@
-"""Requests that add a number to a dialer's do-not-call list: VICIdial's Non-Agent API and GoAutodial's goAPIv2.
+"""Requests that add a number to a dialer's do-not-call list.
 
-A number is never removed from that list, because another system may have added it too. If the list still blocks a
-call after the revocation was lifted, this does less harm than an unlawful call.
+They use VICIdial's Non-Agent API and GoAutodial's goAPIv2. A number is never removed from the list, because
+another system may have added it too. If a lifted revocation still blocks a call there, this does less harm
+than an unlawful call.
 """
 
 import re
@@ -14,10 +15,10 @@ _SHOWN: Final = 120
 
 
 def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
-    """Return the form to post. It is sent in the body, so that the number and the password are not in a URL.
+    """Return the form to post. It keeps the number and the password out of the URL.
 
-    `campaign` is empty if the revocation is not limited to a campaign. If the settings name no dialer campaign for
-    it, the number is added to the list for all campaigns: this stops too many calls rather than too few.
+    `campaign` is empty if the revocation is not limited to one. If the settings do not map it to a dialer
+    campaign, the number is blocked for all campaigns, which stops too many calls rather than too few.
     """
     settings, password = hook.settings, hook.secret.decode()
     digits = number.removeprefix("+").removeprefix(settings.cut)
@@ -43,7 +44,10 @@ def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
 
 
 def problem(kind: str, status: int, text: str) -> str:
-    """Return why the number is not on the list, or "". Both dialers send status 200 and the result in the text."""
+    """Return why the number is not on the list, or "".
+
+    Both dialers reply with status 200 and report the result in the text.
+    """
     response = " ".join(text.split())
     if status != 200:  # noqa: PLR2004 - HTTP status OK
         return f"the dialer answered {status}"

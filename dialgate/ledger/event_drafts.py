@@ -1,4 +1,4 @@
-"""The conversion of a client's request to a ledger event. All functions are pure."""
+"""Pure functions that convert a client's request to a ledger event."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -28,7 +28,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Misstated(ValueError):
-    """The error for an impossible value in `field`. The message contains no value from the request."""
+    """Raised for an impossible value in `field`. The message contains no value from the request."""
 
     def __init__(self, text: str, field: str) -> None:
         super().__init__(text)
@@ -36,7 +36,10 @@ class Misstated(ValueError):
 
 
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
-    """Return the event of a request. `sectors`: those that the country defines, or empty. Raises `Misstated`."""
+    """Return the event for a request. Raises `Misstated`.
+
+    `sectors` contains the sectors that the country defines, and may be empty.
+    """
     _check_place(ask)
     match ask:
         case ConsentRequest():
@@ -78,7 +81,7 @@ def _check_place(ask: LedgerRequest) -> None:
 
 
 def past(at: datetime | None, now: Instant, field: str) -> Instant:
-    """Return the instant of an event, by default `now`. Raises `Misstated` if it is in the future."""
+    """Return the time of an event, by default `now`. Raises `Misstated` if it is in the future."""
     event_at = now if at is None else instant(at, field)
     if event_at > now:
         raise Misstated("This time is in the future; send when it happened.", field)

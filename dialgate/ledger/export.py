@@ -1,7 +1,8 @@
-"""Scrubbed files with a verdict on each row, and previews that only count the verdicts on a loaded list.
+"""Scrubbing of call lists: files with a verdict on each row, and previews that only count verdicts.
 
-Passing on a scrubbed list can break the law (L. 5/2018 art. 1 c. 7). Each export is therefore recorded in the ledger,
-with its actor and the hash of the file. The file gets its final name only after this entry is written.
+Passing on a scrubbed list can break the law (L. 5/2018 art. 1 c. 7). Each export is therefore recorded in the
+ledger, with its actor and the hash of the file. The file gets its final name only after this entry is
+written.
 """
 
 import csv
@@ -33,7 +34,10 @@ _FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d ()./-]*\Z)")
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The parameters of a scrub. `at` is the instant of the verdicts (0: now); `proof` is the ground of the export."""
+    """The parameters of a scrub.
+
+    `at` is the time for which calls are judged, or 0 for now. `proof` states why the list is exported.
+    """
 
     campaign: str
     at: Instant = 0
@@ -42,7 +46,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Scrubbed(Struct, frozen=True, kw_only=True):
-    """The result of a scrub. `seq` is the ledger entry of the export, `sha256` the hash of the file."""
+    """The result of a scrub, with the ledger sequence and the hash of the exported file."""
 
     campaign: str
     at: str
@@ -62,7 +66,7 @@ class Group(Struct, frozen=True):
 
 
 class Later(Struct, frozen=True):
-    """The count of numbers that may be called from `at` on, if nothing else changes."""
+    """The number of calls that become lawful at time `at`, if nothing else changes."""
 
     at: str
     numbers: int
@@ -83,7 +87,8 @@ async def scrub(
 ) -> Scrubbed:
     """Write the rows of `file` with their verdicts to `out`, as CSV in UTF-8.
 
-    `out` is replaced completely or not at all. Raises `Refused`, `Unavailable`, and `OSError` if it cannot be written.
+    `out` is replaced completely or not at all. Raises `Refused`, `Unavailable`, and `OSError` if it cannot be
+    written.
     """
     judge, home = await registrar.list_exports.judge(client, order.campaign, order.at)
     fresh = out.with_name(f"{out.name}.new")
@@ -135,7 +140,7 @@ async def _write(judge: Judge, table: tabular.Table, home: str, file: IO[str]) -
 
 
 def _number(cells: list[str], at: int, home: str) -> str:
-    """Return the number of a row in E.164. Text that is not a number is returned unchanged, and is then denied."""
+    """Return the number of a row in E.164, or the unchanged cell if it is not a number."""
     raw = cells[at].strip() if at < len(cells) else ""
     if raw.startswith("+"):
         return raw
@@ -149,7 +154,7 @@ def _inert(cell: str) -> str:
 
 
 def _codes(counts: Counter[Verdict]) -> Iterator[tuple[str, int]]:
-    """Yield each reason code with the number of its rows, the most frequent code first."""
+    """Yield each reason code with its number of rows, the most frequent first."""
     codes = Counter[str]()
     for verdict, rows in counts.items():
         if verdict.code:
@@ -168,9 +173,9 @@ def _digest(path: Path) -> str:
 async def preview(
     registrar: Registrar, client: Client, name: str, order: Order, done: Callable[[int, int], None]
 ) -> Preview:
-    """Count the verdicts on a loaded list for the order's campaign. Raises what `scrub` raises.
+    """Count the verdicts on a loaded list for one campaign. Raises `Refused` and `Unavailable`.
 
-    `done` is called after each part with its size and the total.
+    Call `done` after each part with its size and the total.
     """
     judge, _ = await registrar.list_exports.judge(client, order.campaign, order.at)
     counts = Counter[Verdict]()

@@ -1,4 +1,4 @@
-"""The translation between internal ids and the ids that clients see.
+"""Conversion between internal ids and the ids that clients see.
 
 The ids that clients see hide how many entries other controllers have.
 """
@@ -23,7 +23,10 @@ _NAME = re.compile("[0-9a-f]{8}-[0-9]{1,18}")
 
 
 class ClientIds:
-    """A translator of ids. Commands are for the operator only, so they show plain sequences (`shows_sequences`)."""
+    """A converter of ids.
+
+    With `shows_sequences`, entry ids are plain sequences, as in the operator's commands.
+    """
 
     def __init__(
         self, keys: Keys, notices: Notices, config: Callable[[], Config], *, shows_sequences: bool
@@ -32,17 +35,17 @@ class ClientIds:
         self._shows_sequences = shows_sequences
 
     def outside(self, name: str, owner: str) -> str:
-        """Return the decision id that clients see. `owner`: see `decision_ids.owner_of`."""
+        """Return the decision id that clients see. `decision_ids.owner_of` returns the `owner`."""
         if not self._config().shared or not _NAME.fullmatch(name):
             return name
         return self._keys.ids.outside([(name, owner)])[0]
 
     def inside(self, client: Client, decision_id: str) -> str:
-        """Return the internal id of a decision, or "" if the decision is not visible to the client."""
+        """Return the internal id of a decision, or "" if the client must not see the decision."""
         return self._keys.ids.inside(decision_id, (*client.controllers, owner_of("", client.name)))
 
     def with_decision_ids(self, entry: HistoryEntry) -> HistoryEntry:
-        """Return the entry with the decision ids that clients see."""
+        """Return a copy of the entry with the decision ids that clients see."""
         kind, _, name = entry.proof.partition(":")
         proof = f"{kind}:{self.outside(name, entry.controller)}" if kind == "decision" else entry.proof
         details = entry.details
@@ -52,7 +55,7 @@ class ClientIds:
 
     @property
     def _entry_ids(self) -> EntryIds | None:
-        """The translation of entry ids, or None if clients see plain sequences."""
+        """The converter of entry ids, or None if clients see plain sequences."""
         return self._keys.entries if self._config().shared and not self._shows_sequences else None
 
     def entry_id(self, seq: int) -> int:
@@ -64,7 +67,7 @@ class ClientIds:
         return self._keys.entries.inside(entry_id)
 
     def with_entry_ids(self, entry: N) -> N:
-        """Return a history entry or a notice with the entry ids that clients see."""
+        """Return a copy of a history entry or notice with the entry ids that clients see."""
         if self._entry_ids is None:
             return entry
         changes: dict[str, object] = {"seq": self.entry_id(entry.seq)}
@@ -75,17 +78,21 @@ class ClientIds:
         return structs.replace(entry, **changes)
 
     def worded(self, reasons: Iterable[R]) -> list[R]:
-        """Return the reasons with the entry ids that clients see. Reasons are structs with `code` and `text`."""
+        """Return the reasons with the entry ids that clients see.
+
+        A reason is a struct with `code` and `text`.
+        """
         return self._entry_ids.worded(reasons) if self._entry_ids else list(reasons)
 
     def cursor(self, seq: int) -> int:
-        """Return the cursor that clients of a stream see for a position in the ledger."""
+        """Return the stream cursor that clients see for a ledger sequence."""
         return self._entry_ids.cursor(seq) if self._entry_ids else seq
 
     async def position(self, client: Client, cursor: int) -> int:
-        """Return the ledger sequence of `cursor`, the last `seq` that a client received. Raises `StoreUnavailable`.
+        """Return the ledger sequence of `cursor`, the last `seq` that a client received.
 
-        Return 0, the beginning, for an unknown cursor: a repeated revocation does no harm, but a missed one does.
+        An unknown cursor means the beginning (0), because a repeated revocation does no harm but a missed one
+        does. Raises `StoreUnavailable`.
         """
         if is_plain(cursor):
             # The entries after a plain sequence would reveal how many entries of other controllers precede it.

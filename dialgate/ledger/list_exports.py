@@ -1,4 +1,4 @@
-"""Exports of scrubbed call lists: verdicts for each row, and a ledger entry for the export."""
+"""Verdicts on the rows of a call list, and ledger entries that record its export."""
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Exported
@@ -12,15 +12,14 @@ _EXPORTS = "exports"  # replaces the number in the subject of an export's entry
 
 
 class ListExports:
-    """The operations that scrub call lists and record exports in the ledger."""
-
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
 
     async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
         """Return an open `Judge` for a campaign, and the country of numbers without a country code.
 
-        Close the judge after use. `at` is the instant of the verdicts, 0 for now. Raises `Refused`, `Unavailable`.
+        Calls are judged as if made at `at`, or now if it is 0. Close the judge after use. Raises `Refused`
+        and `Unavailable`.
         """
         line = self._access.line(client, campaign)
         judge = Judge(
@@ -30,7 +29,7 @@ class ListExports:
         return judge, line.dial_region or line.home
 
     async def exported(self, client: Client, event: Exported, actor: str, proof: str) -> Receipt:
-        """Record the export of a list with verdicts. Raises `Refused`, `StoreUnavailable`."""
+        """Record the export of a list with verdicts. Raises `Refused` and `StoreUnavailable`."""
         owner = self._access.line(client, event.campaign).controller.id
         draft = Draft(
             at=self._access.clock(),

@@ -29,13 +29,13 @@ _log = structlog.get_logger(__name__)
 
 
 class Recorder(Protocol):
-    """The part of the decision log that outcomes need."""
+    """The methods of the decision log that outcomes need."""
 
     async def result(self, decision: str, result: Result, client: str) -> None:
-        """Record the result of a call. It is durable on return. Raises `LogUnavailable`."""
+        """Record the result of a call durably. Raises `LogUnavailable`."""
 
     async def about(self, decision: str) -> tuple[str, str] | None:
-        """Return the controller of a call and the number in E.164, or None if its record is not in this log."""
+        """Return the controller and the E.164 number of a call, or None if it is not in this log."""
 
 
 async def _no_peers(_: str) -> None:
@@ -43,8 +43,6 @@ async def _no_peers(_: str) -> None:
 
 
 class Outcomes:
-    """The operation that records results of calls."""
-
     def __init__(
         self,
         access: LedgerAccess,
@@ -59,10 +57,10 @@ class Outcomes:
         self.elsewhere: Callable[[str], Awaitable[tuple[str, str] | None]] = _no_peers
 
     async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
-        """Record the result of an allowed call. Raises `Refused`, `Unavailable`.
+        """Record the result of an allowed call. Raises `Refused` and `Unavailable`.
 
-        `opt_out` revokes for the controller at once. `wrong_number` ends the effect of earlier consents, contracts and
-        call requests at once.
+        `opt_out` also writes a revocation for the controller. `wrong_number` also ends the effect of earlier
+        consents, contracts and call requests. Both take effect at once.
         """
         public_id = ask.decision_id
         ask = structs.replace(ask, decision_id=self._access.ids.inside(client, public_id))
@@ -95,9 +93,10 @@ class Outcomes:
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
 
     async def _find_person(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
-        """Return the controller of a call, and the called number if the result requires a ledger entry.
+        """Return the controller of a call, and the called number if the result needs a ledger entry.
 
-        The number is empty if only an unreachable gate has a record of it. Raises `Refused`, `Unavailable`.
+        The number is empty if only an unreachable gate has a record of the call. Raises `Refused` and
+        `Unavailable`.
         """
         owner, number = line.controller.id if line else "", ""
         is_own = owner in client.controllers
@@ -118,7 +117,10 @@ class Outcomes:
     async def _revoke(
         self, client: Client, controller: str, number: str, subject: bytes, proof: str
     ) -> Receipt:
-        """Record a revocation of the called number. If only its `subject` is known, subscribers receive no notice."""
+        """Record a revocation of the called number.
+
+        If only its `subject` is known, subscribers receive no notice.
+        """
         if number:
             stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
             return await self._revocations.revoke(client, stop)
@@ -133,18 +135,18 @@ class Outcomes:
         return receipt
 
     def _changed_controller(self, campaign: str) -> bool:
-        """Return whether the archived configurations assign the campaign to more than one controller."""
+        """Return whether archived configurations assign the campaign to several controllers."""
         return len(content_store.owners(self._access.config.data / "kept", campaign)) > 1
 
     async def _find_call(self, decision: str) -> tuple[str, str]:
-        """Return the controller and number of a call, from this gate or from another gate on the store. Raises `Unavailable`."""
+        """Return the controller and number of a call from any gate on the store. Raises `Unavailable`."""
         call = await self.called_here(decision) or await self.elsewhere(decision)
         if call is None:
             raise _no_record(decision)
         return call
 
     async def _find_call_evenly(self, decision: str) -> tuple[str, str]:
-        """Return the result of `_find_call`, but always perform the same reads.
+        """Do the same as `_find_call`, but always perform the same reads.
 
         Otherwise the response time would reveal whether a record exists.
         """

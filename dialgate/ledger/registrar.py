@@ -1,4 +1,4 @@
-"""Read and write access to the ledger for one process: a gate, a command or a job."""
+"""The entry point to all ledger operations, for a gate, a command or a job."""
 
 import asyncio
 from collections.abc import Callable
@@ -62,7 +62,7 @@ class Registrar:
     async def open(cls, config: Config, clock: Callable[[], Instant]) -> "Registrar":
         """Open the ledger in a process without a gate. A gate may run and write at the same time.
 
-        Raises `KeysUnusable`, `StoreUnavailable`.
+        Raises `KeysUnusable` and `StoreUnavailable`.
         """
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
@@ -74,7 +74,7 @@ class Registrar:
         self._threads.close()
 
     async def close(self) -> None:
-        """Stop the threads, store the watermark, and close the store if `open` opened it."""
+        """Stop the threads, save the watermark and close the store."""
         self.close_threads()
         store = self.access.store
         with suppress(Unavailable, OSError):  # the writes are durable; a gate stores the watermark too

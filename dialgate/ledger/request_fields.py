@@ -1,6 +1,6 @@
-"""The fields of a ledger request, read from its struct.
+"""The fields of ledger requests, read from their structs.
 
-They become options of commands and columns of import files.
+Options of commands and columns of import files are generated from them.
 """
 
 from typing import Any, Literal, TypeAlias
@@ -15,7 +15,10 @@ Shape: TypeAlias = Literal[
 
 
 class Field(Struct, frozen=True, kw_only=True):
-    """A field of a request. A `structure` can only be sent over HTTP: it is neither an option nor a column."""
+    """A field of a request.
+
+    If its shape is `structure`, it can be sent only over HTTP and is neither an option nor a column.
+    """
 
     name: str
     shape: Shape
@@ -65,7 +68,7 @@ def _read(request: type[Struct], field: inspect.Field) -> Field:
 
 
 def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, Any]]:
-    """Return a type without its metadata and without `None`, together with its JSON schema and its extra metadata."""
+    """Return a type without metadata and `None`, its JSON schema and its extra metadata."""
     schema: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     while isinstance(kind, inspect.Metadata | inspect.UnionType):

@@ -1,4 +1,4 @@
-"""Revocations: recording one, importing a file, and lifting one."""
+"""Revocations: recording, bulk import and lifting."""
 
 import asyncio
 import time
@@ -27,14 +27,12 @@ from dialgate.lists.call_list import RowProblem
 
 
 class Revocations:
-    """The operations that record and lift revocations."""
-
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
         self.steady: Callable[[], float] = time.monotonic
 
     async def revoke(self, client: Client, ask: RevocationRequest) -> Receipt:
-        """Write a revocation. Raises `Refused`, `StoreUnavailable`."""
+        """Write a revocation. Raises `Refused` and `StoreUnavailable`."""
         start = self.steady()
         controller = self._access.controller(client, ask.controller)
         self._check_scope(client, ask, controller)
@@ -56,10 +54,11 @@ class Revocations:
         note: Callable[[RowProblem], None] = lambda _: None,
         plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
     ) -> RevocationsReport:
-        """Write a revocation for each number in a file. Run it in a separate process. Raises `Refused`, `StoreUnavailable`.
+        """Write a revocation for each number in a file. Run this in a separate process.
 
-        `note` is called with each invalid row. `plan` is called with the total number of revocations and returns
-        a progress callback, which is called with the size of each completed part.
+        Call `note` with each invalid row. Call `plan` with the total number of revocations. It returns a
+        progress callback, which is called with the size of each completed part. Raises `Refused` and
+        `StoreUnavailable`.
         """
         controller = self._access.controller(client, ask.controller)
         self._check_scope(client, ask, controller)
@@ -109,7 +108,7 @@ class Revocations:
     async def lift(self, client: Client, entry_id: int, ask: LiftRequest) -> Receipt:
         """Lift the revocation with this entry id or sequence. A repeated request returns the first receipt.
 
-        Raises `Refused`, `StoreUnavailable`.
+        Raises `Refused` and `StoreUnavailable`.
         """
         unknown = Refused(
             "revocation.unknown", "Revocation not found for this client. Check `seq`.", "seq", 404
@@ -140,7 +139,7 @@ class Revocations:
     async def _check_new_consent(
         self, client: Client, entry: Entry, revoked: Revoked, ask: LiftRequest
     ) -> None:
-        """Raise `Refused` unless the new consent is recorded, proved, in force, and later than the revocation."""
+        """Raise `Refused` unless the new consent is proved, in force and later than the revocation."""
         subject = entry.subject
         if entry.controller == "*":
             owner = self._access.controller(client, ask.controller)
@@ -161,5 +160,8 @@ class Revocations:
 
 
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
-    """Return the campaign of a request. Under a wider scope the field is unchecked text, so numbers in it are masked."""
+    """Return the campaign of a request.
+
+    With a wider scope, the field may contain any text, so numbers in it are masked.
+    """
     return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)

@@ -1,10 +1,10 @@
 """The ledger's requests and responses, with one struct per write operation.
 
-The struct is the only definition of the operation. HTTP bodies are decoded with it, and OpenAPI, the options of commands and
-the columns of import files are derived from it (`request_fields`). All of them use its field descriptions.
+Each struct is the only definition of its operation. HTTP bodies are decoded with it. OpenAPI, the options of
+commands and the columns of import files are generated from it and its field descriptions (`request_fields`).
 
-Instants are RFC 3339 with an offset, days are ISO 8601. Unknown keys are rejected. Texts and lists have a maximum length,
-because they are stored for years.
+Instants are RFC 3339 with an offset, days are ISO 8601. Unknown keys are rejected. Texts and lists have a
+maximum length, because they are stored for years.
 """
 
 from datetime import date, datetime
@@ -34,7 +34,7 @@ When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
 def about(sentence: str) -> Meta:
-    """Return the metadata of a field with its description, for OpenAPI and for the help of commands."""
+    """Return field metadata with a description, for OpenAPI and for the help of commands."""
     return Meta(description=sentence)
 
 
@@ -72,7 +72,10 @@ class RevocationRequest(Request, frozen=True, kw_only=True):
 
 
 class RevocationsRequest(Request, frozen=True, kw_only=True):
-    """The revocations in a file: one number in each row. A column `at` may hold the time of the revocation."""
+    """The revocations in a file, with one number in each row.
+
+    A column `at` may contain the time of the revocation.
+    """
 
     scope: _Scope = "controller"
     campaign: _Campaign = ""
@@ -80,14 +83,17 @@ class RevocationsRequest(Request, frozen=True, kw_only=True):
 
 
 class EntriesRequest(Request, frozen=True, kw_only=True):
-    """The consents, contracts or call requests in a file. A `proof` in a row takes precedence over this `proof`."""
+    """The consents, contracts or call requests in a file. A `proof` in a row overrides this `proof`."""
 
     kind: Annotated[Literal["consent", "contract", "call_request"], about("The kind of the rows.")]
     skip_bad: _SkipBad = False
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """The ground on which a revocation is lifted. `controller`: that of the new consent, if the revocation binds every controller."""
+    """The ground on which a revocation is lifted.
+
+    If the revocation binds every controller, `controller` is the one that the new consent is for.
+    """
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -222,7 +228,10 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):
-    """A proof that a caller ID can, or cannot, be called back. Without `evidence`, `proof` is recorded as evidence."""
+    """A proof that a caller ID can, or cannot, be called back.
+
+    Without `evidence`, `proof` is recorded as evidence.
+    """
 
     caller_id: Annotated[Telephone, about("The number as it is presented, preferably as +39…")]
     kind: Annotated[
@@ -235,7 +244,10 @@ class CallerIdProofRequest(Request, frozen=True, kw_only=True):
 
 
 class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The result of an allowed call. `refused`: the person refused the offer, which is no revocation."""
+    """The result of an allowed call.
+
+    `refused` means that the person refused the offer, which is not a revocation.
+    """
 
     decision_id: Annotated[Id, about("The `decision_id` of the allow.")]
     outcome: Annotated[
@@ -268,8 +280,7 @@ class ListRequest(Request, frozen=True, kw_only=True):
 class Receipt(Struct, frozen=True, omit_defaults=True):
     """The acknowledgement of ledger entry `seq`, which applies to every decision made after `at`.
 
-    `note` says why no call can rely on the entry yet. It is absent if calls can rely on the entry, or if the entry is not a
-    legal basis.
+    If the entry is a legal basis that no call can use yet, `note` says why. Otherwise `note` is absent.
     """
 
     seq: int
@@ -278,14 +289,21 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
 
 
 class ProofReceipt(Struct, frozen=True, omit_defaults=True):
-    """The acknowledgement of a proof. `in_force` says where and from when it applies; `note` as in `Receipt`."""
+    """The acknowledgement of a proof.
+
+    `in_force` says where and from when it applies. `note` says why no call can use it, and is absent
+    otherwise.
+    """
 
     in_force: str
     note: str = ""
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import: `revoked` rows are new, `known` rows already had a revocation of at least this scope."""
+    """The result of an import.
+
+    `revoked` rows are new. `known` rows already had a revocation of at least this scope.
+    """
 
     rows: int
     revoked: int
@@ -297,7 +315,10 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import: `recorded` rows are new, `known` rows were already in the ledger and are unchanged."""
+    """The result of an import.
+
+    `recorded` rows are new. `known` rows were already in the ledger and are unchanged.
+    """
 
     rows: int
     recorded: int
@@ -315,7 +336,7 @@ class OutcomeReceipt(Struct, frozen=True):
 
 
 class HistoryEntry(Struct, frozen=True, kw_only=True):
-    """A ledger entry. `opens_nothing` says why no call can rely on it, or is empty."""
+    """A ledger entry. If no call can use it as a legal basis, `opens_nothing` says why."""
 
     seq: int
     at: Timestamp
@@ -331,9 +352,10 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
 class ConsentStanding(Struct, frozen=True, kw_only=True):
     """The current state of a consent.
 
-    `proved`: an artefact and its hash are recorded. Instants are empty if the event has not happened. `last_used_at`: the last
-    allowed call that relied on the consent. `reason`: why a call that relies on it would be denied now. `refused_for`: those
-    campaigns in its scope that are denied for another reason, although the consent is valid. `place`: the declared address's subdivision.
+    `proved` is true if an artefact and its hash are recorded. Times are empty if the event has not happened.
+    `last_used_at` is the time of the last allowed call based on the consent. `reason` says why a call based
+    on it would be denied now. `refused_for` lists the campaigns in its scope that are denied for another
+    reason although the consent is valid. `place` is the subdivision of the declared address.
     """
 
     id: str
@@ -376,10 +398,10 @@ class RetiredList(ListInfo, frozen=True, kw_only=True):
 
 
 class ListReport(Struct, frozen=True, kw_only=True):
-    """The result of loading a list. `in_force` says where it is used, and from when.
+    """The result of loading a list. `in_force` says where and from when it is used.
 
-    `unstated` counts accepted numbers, such as mobiles, whose row must state the basis `directory` but does not. The list
-    permits no calls to these numbers.
+    `unstated` counts accepted numbers, such as mobile numbers, whose row would have to state the basis
+    `directory` but does not. The list permits no calls to them.
     """
 
     info: ListInfo = field(name="list")

@@ -1,8 +1,8 @@
-"""The scrub of a list: the decision that each number would get if it were called now.
+"""Scrubbing of a list: the decision that each number would get if it were called now.
 
-Nothing is reserved or recorded: a call still needs a check. All rows are decided for the same instant, with the
-campaign's first caller ID. If a deny ends by itself, without a new entry, it is reported as `later`. Facts are looked
-up as for a call, and rows with equal facts share one decision.
+Nothing is reserved or recorded, so each call still needs a check. All rows are decided for the same time,
+with the campaign's first caller ID. A denial that ends without a new entry is reported as `later`. Facts are
+gathered as for a call, and rows with equal facts share one decision.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,8 +36,8 @@ Word: TypeAlias = Literal["allow", "later", "deny"]
 class Verdict(Struct, frozen=True):
     """The verdict on a number.
 
-    `code` is the first reason of a deny. The law permits an allowed call until `valid_until`, and a `later` call from
-    `not_before` on; both are 0 if unknown.
+    `code` is the first reason of a denial. An allowed call is lawful until `valid_until`, and a `later` call
+    is lawful from `not_before` on. Both are 0 if unknown.
     """
 
     word: Word
@@ -52,7 +52,7 @@ class Verdict(Struct, frozen=True):
 
 
 class AnswersUnusable(Unavailable):
-    """The error for unreadable registry answers or call lists. The message says why."""
+    """Raised if registry answers or call lists cannot be read. The message says why."""
 
     component = "snapshot"
 
@@ -70,7 +70,7 @@ class ScrubStore(SubjectStates, CallLists, Protocol):
 
 
 class Judge:
-    """An evaluator of numbers for one campaign. It only reads the store, so no gate has to be running."""
+    """A read-only judge of numbers for one campaign. No gate has to be running."""
 
     def __init__(self, config: Config, store: ScrubStore, keys: Keys, campaign: str, at: Instant) -> None:
         self.at = at
@@ -83,7 +83,10 @@ class Judge:
         self._snapshot: Snapshot | None = None
 
     async def open(self) -> None:
-        """Load lists, proofs and snapshot, as a gate does. Raises `StoreUnavailable`, `AnswersUnusable`."""
+        """Load lists, proofs and snapshot, as a gate does.
+
+        Raises `StoreUnavailable` and `AnswersUnusable`.
+        """
         gatherer, data = self._gatherer, self._config.data
         gatherer.prepare(self.at)
         gatherer.use_lists(gatherer.open_lists(await self._store.lists(), data / "lists"))
@@ -138,7 +141,7 @@ class Judge:
         return _verdict_of(decide(self._facts(question, known), law))
 
     def _default(self, question: Question) -> _CachedVerdict:
-        """Return the verdict for a number with no ledger entries and no attempts."""
+        """Return the verdict for a number without ledger entries and attempts."""
         file_facts = self._gatherer.files(question)
         key = (question.number.problem or id(question.number), question.zones, id(file_facts))
         judged = self._judged.get(key)

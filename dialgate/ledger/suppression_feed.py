@@ -1,8 +1,10 @@
-"""The feed of revocations and their ends, for dialers and other recipients of a number (GDPR art. 17(2), 19, 21(3)).
+"""The feed of revocations and their ends, for dialers and other recipients of a number.
 
-Notices are read from the ledger by sequence, so a client that stores the last sequence misses none. They contain
-unencrypted numbers, because a dialer must know which number to remove. A notice is sent only to clients of its
-controller. A notice for all controllers is sent to every client.
+It serves the duties of GDPR art. 17(2), 19 and 21(3).
+
+Notices are read from the ledger by sequence, so a client that stores the last sequence misses none. They
+contain unencrypted numbers, because a dialer must know which number to remove. A notice is sent only to
+clients of its controller. A notice for all controllers is sent to every client.
 """
 
 import asyncio
@@ -25,8 +27,8 @@ AT_ONCE = 1_000  # ledger entries
 class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A notice about a number.
 
-    `revoked`: do not call `number` for this campaign, this controller or, if `controller` is `*`, at all. `lifted`: the
-    revocation with sequence `of` has ended.
+    After `revoked`, do not call `number` for this campaign or, without a campaign, for this controller. The
+    controller `*` means all controllers. `lifted` means that the revocation with sequence `of` has ended.
     """
 
     seq: int
@@ -56,9 +58,9 @@ class Notices:
     async def after(
         self, seq: int, controllers: Sequence[str], limit: int = AT_ONCE
     ) -> tuple[list[Notice], int]:
-        """Return the notices for these controllers in the next `limit` entries after `seq`, and the last sequence read.
+        """Return the notices in the next `limit` entries after `seq`, and the last sequence read.
 
-        Raises `StoreUnavailable`, `KeysUnusable`.
+        Only notices for these controllers are returned. Raises `StoreUnavailable` and `KeysUnusable`.
         """
         entries = await self._store.since(seq, limit)
         return list(self._notices(entries, {*controllers, "*"})), entries[-1].seq if entries else seq
@@ -107,9 +109,10 @@ class Notices:
         self._news = asyncio.Event()
 
     async def wait(self, seconds: float, written: int = -1) -> None:
-        """Wait up to `seconds` for the next write in this process. Writes of other processes are not noticed.
+        """Wait up to `seconds` for the next write in this process.
 
-        Return immediately if the number of writes is no longer `written`.
+        Return immediately if the number of writes is no longer `written`. Writes of other processes are not
+        noticed.
         """
         if written in {-1, self.written}:
             with suppress(TimeoutError):
@@ -124,7 +127,7 @@ class Notices:
     # ---- delivery to webhooks ----------------------------------------------------------------------------------------
 
     async def delivery(self, webhook: str) -> Delivery:
-        """Return the state of a webhook's delivery. A new webhook gets only entries written from now on."""
+        """Return the delivery state of a webhook. A new webhook gets only entries written from now on."""
         for delivery in await self._store.deliveries():
             if delivery.webhook == webhook:
                 return delivery
@@ -142,5 +145,5 @@ def behind(delivery: Delivery, head: int) -> int:
 
 
 def failing(delivery: Delivery, now: Instant) -> Instant:
-    """Return for how long a delivery has been failing, in milliseconds; 0 if it is not failing."""
+    """Return for how many milliseconds a delivery has been failing, or 0."""
     return now - delivery.failing_since if delivery.failing_since else 0

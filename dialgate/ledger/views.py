@@ -1,4 +1,4 @@
-"""The ledger entries and consents of a number, for clients."""
+"""The ledger entries and consents of a number, as clients see them."""
 
 from collections.abc import Callable
 
@@ -17,8 +17,6 @@ _INSTANTS = frozenset({"at", "collected_at", "expires_at", "renewed_at", "reques
 
 
 class LedgerViews:
-    """The operations that read the ledger for one number."""
-
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
         # Returns the registries' answers by country, controller and number; empty in a process without a gate.
@@ -27,7 +25,10 @@ class LedgerViews:
     async def history(
         self, client: Client, controller: str, number: str, kinds: tuple[str, ...] = ()
     ) -> list[HistoryEntry]:
-        """Return the ledger entries about a number, oldest first: all, or only some kinds (`revoked`, `consent`, …)."""
+        """Return the ledger entries about a number, oldest first.
+
+        `kinds` limits them to some kinds, such as `revoked` or `consent`.
+        """
         owner, e164 = self._access.person(client, controller, number)
         entries: list[Entry] = []
         for name in (owner.id, "*"):
@@ -45,7 +46,7 @@ class LedgerViews:
         return [entry for entry in shown if not kinds or entry.kind in kinds]
 
     def show(self, entry: Entry) -> HistoryEntry:
-        """Return an entry as clients see it, with masked numbers and the decision ids that clients see."""
+        """Return an entry with masked numbers and with the decision ids that clients see."""
         shown: HistoryEntry = self._access.masker(entry.controller).shown(history_entry(entry))
         return self._access.ids.with_decision_ids(shown) if self._access.config.shared else shown
 

@@ -1,4 +1,4 @@
-"""Wrong-number reports: a call reached another person, so earlier consents for the number have no effect."""
+"""Wrong-number reports, which end the effect of earlier consents for a number."""
 
 from msgspec import structs
 
@@ -10,17 +10,16 @@ from dialgate.ledger.schemas import NumberConfirmation, Receipt
 
 
 class WrongNumbers:
-    """The operations that record and lift wrong-number reports."""
-
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
 
     async def report(
         self, client: Client, controller: str, number: str, subject: bytes, decision: str
     ) -> Receipt:
-        """Write a wrong-number report about a call. `number` is empty if only the `subject` is known.
+        """Write a wrong-number report about a call and return its receipt.
 
-        If a report about this decision exists, return its receipt, even if the report has been lifted.
+        `number` is empty if only the `subject` is known. If this decision was already reported, return that
+        report's receipt, even if the report has been lifted.
         """
         if number:
             subject = self._access.keys.subject(controller, number)
@@ -34,9 +33,9 @@ class WrongNumbers:
         return await self._access.write(structs.replace(draft, sealed=sealed))
 
     async def confirm_number(self, client: Client, entry_id: int, ask: NumberConfirmation) -> Receipt:
-        """Lift the wrong-number report with this entry id or sequence. A repeated request returns the first receipt.
+        """Lift the wrong-number report with this entry id or sequence.
 
-        Raises `Refused`, `StoreUnavailable`.
+        A repeated request returns the first receipt. Raises `Refused` and `StoreUnavailable`.
         """
         unknown = Refused("ledger.unknown", "Wrong-number report not found. Check `seq`.", "seq", 404)
         entry, _ = await self._access.entry_to_lift(client, entry_id, NumberWrong, unknown)
