@@ -1,1 +1,1 @@
-"""Sets of numbers in mapped files (the registry snapshot and call lists), and the readers of their source files."""
+"""Number sets in mapped files (registry snapshots and call lists), and readers of their source files."""

@@ -1,7 +1,7 @@
-"""The conversion of the rows of a file to the number set of a call list. Every row is counted.
+"""Conversion of a file with one number per row to the number set of a call list.
 
-A row is a number or has several columns. `tabular` finds the column with the number. A column `basis` may state the legal basis
-of the row, a column `place` the subdivision in which the person lives.
+`tabular` finds the column with the number. An optional column `basis` contains the legal basis of each row,
+and an optional column `place` the subdivision in which the person lives.
 """
 
 import hashlib
@@ -28,7 +28,10 @@ _PLACE_NAMES = frozenset({"place"})
 
 
 class RowProblem(Struct, frozen=True):
-    """An invalid row. `line` counts from 1, including the header. `problem` does not contain the number."""
+    """An invalid row.
+
+    `line` counts from 1, including the header. `problem` does not contain the number.
+    """
 
     line: int
     problem: str
@@ -37,9 +40,10 @@ class RowProblem(Struct, frozen=True):
 class Tally(Struct):
     """The row counts of a loaded call list.
 
-    `problems` holds the first `SHOWN_PROBLEMS` of the `refused` rows. `bases` are the legal bases of accepted rows. `stated`
-    has a flag for each basis: True if the basis is `directory` and was in the rows themselves. `places` has the declared place of
-    each basis, or "". `unstated` counts the accepted numbers whose rows would have to state `directory` but do not.
+    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. Each tag of the list is an index
+    into `bases`, `stated` and `places`: the legal basis, whether the rows themselves gave `directory` as
+    their basis, and the declared place or "". `unstated` counts the accepted numbers whose rows would have to
+    state `directory` but do not.
     """
 
     rows: int = 0
@@ -54,7 +58,7 @@ class Tally(Struct):
 
 
 class CallListUnreadable(tabular.Unreadable):
-    """The error for a file without any valid row. The text is a sentence without numbers."""
+    """Raised for a file without any valid row. The message contains no numbers."""
 
 
 def _quiet(_: RowProblem) -> None: ...
@@ -69,12 +73,15 @@ def build(
     stated_kinds: Collection[Kind] = (),
     note: Callable[[RowProblem], None] = _quiet,
 ) -> Tally:
-    """Write the number set to `path`, and return the counts. Raises `tabular.Unreadable`.
+    """Write the number set to `path` and return the counts. Raises `tabular.Unreadable`.
 
-    `basis` applies to rows without their own. Tags are indexes into the tally's `bases`; a list with one basis and place has no tags,
-    which makes it smaller and faster. Numbers of `stated_kinds` are directory entries only if their own row says so. `note` is
-    called with each rejected row. If a number occurs twice, the first row counts. A number with two places is refused: one of
-    them alone could hide the stricter law of the other.
+    `basis` applies to rows without their own. Numbers of `stated_kinds` are directory entries only if their
+    own row says so. Call `note` with each rejected row. If a number occurs twice, the first row counts. A
+    number with two different places is rejected, because using only one of them could hide the stricter law
+    of the other.
+
+    Tags are indexes into the tally's `bases`. A list with a single basis and place has no tags, which makes
+    it smaller and faster.
     """
     tally = Tally()
     numbers: dict[int, int] = {}
@@ -123,7 +130,7 @@ def _refuse(tally: Tally, problem: RowProblem, note: Callable[[RowProblem], None
 
 
 def _write(path: Path, tag_of: dict[int, int]) -> list[int]:
-    """Write the number set. Return the temporary tags, in the order of the tags in the file."""
+    """Write the number set and return the temporary tag for each tag in the file."""
     numbers = np.fromiter(tag_of.keys(), np.uint64, len(tag_of))
     used, tags = np.unique(np.fromiter(tag_of.values(), np.uint16, len(tag_of)), return_inverse=True)
     order = np.argsort(numbers)
@@ -133,7 +140,10 @@ def _write(path: Path, tag_of: dict[int, int]) -> list[int]:
 
 
 def _read(raw: str, own: str, basis: Basis, home: str) -> tuple[int, int, Kind]:
-    """Return the number, the temporary tag and the kind of a row. `own` is the basis in the row, or ""."""
+    """Return the number, the temporary tag and the kind of a row.
+
+    `own` is the basis in the row, or "". Raises `ValueError`.
+    """
     basis_name = own.strip().lower() or basis
     if basis_name not in BASES:
         raise ValueError(f"basis must be one of {', '.join(BASES)}")
@@ -143,7 +153,10 @@ def _read(raw: str, own: str, basis: Basis, home: str) -> tuple[int, int, Kind]:
 
 
 def _place(own: str, earlier: Collection[str]) -> str:
-    """Return the place in a row. `earlier`: those in the rows before it. Raises `ValueError`."""
+    """Return the place in a row, or "". Raises `ValueError`.
+
+    `earlier` contains the places in the rows before it.
+    """
     place = own.strip().upper()
     if place and (problem := location.problem_of(place)):
         raise ValueError(problem)
@@ -153,7 +166,7 @@ def _place(own: str, earlier: Collection[str]) -> str:
 
 
 def number_of(raw: str, home: str) -> str:
-    """Return a number in E.164. Raises `ValueError`, whose text is a phrase without digits."""
+    """Return a number in E.164. Raises `ValueError`, whose message contains no digits."""
     return _parse(raw, home).e164
 
 
@@ -175,7 +188,10 @@ def _why_empty(tally: Tally) -> str:
 
 
 def names_one_of(path: Path, text: str, home: str) -> bool:
-    """Return whether a text contains a number of the list. Decisions store such texts in clear, so callers reject them."""
+    """Return whether a text contains a number of the list.
+
+    Callers reject such a text, because decisions would store the number unencrypted.
+    """
     numbers = number_set.NumberSet.open(path)
     try:
         for reading in redaction.readings(text):

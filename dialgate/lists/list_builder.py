@@ -1,6 +1,6 @@
-"""The build of call lists from files. A command uses a thread for it, a gate a separate process.
+"""Building of call lists from files, in a thread (commands) or in a separate process (gates).
 
-In a gate, calls must not wait for a build. The separate process, `python -m dialgate.lists.list_builder ORDER`, reads the file
+The process keeps calls from waiting for a build. `python -m dialgate.lists.list_builder ORDER` reads the file
 from standard input and writes the result to standard output.
 """
 
@@ -33,7 +33,7 @@ class _BuildFailure(Struct, frozen=True, tag=True):
 
 
 class Order(Struct, frozen=True):
-    """The parameters of a build, as in `call_list.build`. `path` is the file to write."""
+    """The parameters of a build, as in `call_list.build`. The list is written to `path`."""
 
     path: str
     home: str
@@ -42,23 +42,26 @@ class Order(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """The limits of a build. `memory` is in bytes; `seconds` limits both processor time and elapsed time."""
+    """The limits of a build.
+
+    `memory` is in bytes. `seconds` limits both processor time and elapsed time.
+    """
 
     memory: int
     seconds: int
 
 
 class BuildEnded(Exception):
-    """The error for a build process that ended without a result."""
+    """Raised if a build process ends without a result."""
 
 
 class Source(Protocol):
     async def build(self, order: Order) -> BuildResult:
-        """Write the list to the order's path. Raises `tabular.Unreadable`, `BuildEnded`."""
+        """Write the list to the order's path. Raises `tabular.Unreadable` and `BuildEnded`."""
 
 
 class InProcess:
-    """A source that builds the list in a thread of this process. `note` is called with each rejected row."""
+    """A source that builds the list in a thread. It calls `note` with each rejected row."""
 
     def __init__(
         self,
@@ -92,9 +95,10 @@ _decode: Final[Callable[[bytes], _Result]] = msgspec.json.Decoder(_Result).decod
 async def build_apart(
     file: IO[bytes], order: Order, limits: Limits, is_cancelled: Callable[[], bool]
 ) -> BuildResult:
-    """Build a list in a separate process. Raises the errors of `Source.build`.
+    """Build a list in a separate process. Raises the same errors as `Source.build`.
 
-    The process is killed if `is_cancelled()` returns True, if it exceeds its time limit, or if this coroutine is cancelled.
+    The process is killed if `is_cancelled()` returns True, if it exceeds its time limit, or if this coroutine
+    is cancelled.
     """
     words = (msgspec.json.encode((order, limits)).decode(),)
     process = await asyncio.create_subprocess_exec(

@@ -1,7 +1,7 @@
 r"""An immutable set of telephone numbers in a mapped file, optionally with a 16-bit tag per number.
 
-A number is an int: the digits of its E.164 form, below 10**15. The file is little-endian; every part begins at a
-multiple of 8 bytes and is padded with zeros.
+A number is an int: the digits of its E.164 form, below 10**15. The file is little-endian; every part begins
+at a multiple of 8 bytes and is padded with zeros.
 
     header       magic "\x93NUMSET\n", order mark u16 = 1, format u16 = 1, bytes per tag u16 (0 or 2), u16 = 0,
                  length of file u64, length of metadata u32, super-blocks S u32, words u32, numbers u32,
@@ -13,15 +13,16 @@ multiple of 8 bytes and is padded with zeros.
                  ranks       u32[256 S + 1], in a tagged set: count of numbers before each block
                  tags        u16[numbers], in a tagged set: in the order of the numbers
 
-A container of fewer than 645 words holds the sorted last four digits, one number per word. A container of 645 words is a bitmap:
-20 words with the count of numbers before each group of 512 bits, then 10,000 bits, the lowest first. So the size determines
-the kind of a container.
+A container of fewer than 645 words holds the sorted last four digits, one number per word. A container of 645
+words is a bitmap: 20 words with the count of numbers before each group of 512 bits, then 10,000 bits, the
+lowest first. The size of a container therefore determines its kind.
 
-Compatibility: the layout of `format` 1 never changes. A different layout gets a higher `format`, which older readers
-reject. The program that writes the file defines the content of the metadata.
+Compatibility: the layout of `format` 1 never changes. A different layout gets a higher `format`, which older
+readers reject. The program that writes the file defines the content of the metadata.
 
-The header's checksum covers the checksums of metadata and body, so it identifies the whole content: it is `NumberSet.sha256`.
-Look-ups need neither numpy nor copies; all processes that map the file share its pages.
+The header's checksum covers the checksums of metadata and body, so it identifies the whole content. It is
+available as `NumberSet.sha256`. Look-ups need neither numpy nor copies. All processes that map the file share
+its pages.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ SLICE: Final = 1 << 20
 
 
 class DamagedFile(Exception):
-    """The error for a file that is damaged or has an unsupported format. The message is `PATH: FAULT`."""
+    """Raised for a file that is damaged or has an unsupported format. The message is `PATH: FAULT`."""
 
     def __init__(self, path: str, fault: str) -> None:
         super().__init__(f"{path}: {fault}")
@@ -90,7 +91,7 @@ def _padded(length: int) -> int:
 
 
 class _Body:
-    """The writer of a file's body, with its checksum and length."""
+    """A writer of the file's body, which also computes its checksum and length."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -108,7 +109,10 @@ class _Body:
 
 
 class _Blocks(NamedTuple):
-    """The blocks of a sorted array. Per block: its id, first position, count of numbers, and words of its container."""
+    """The blocks of a sorted array, as parallel arrays.
+
+    For each block they hold its id, first position, count of numbers, and words of its container.
+    """
 
     ids: Numbers
     begins: NDArray[np.int64]
@@ -119,9 +123,9 @@ class _Blocks(NamedTuple):
 def write(path: Path, chunks: Iterable[Numbers], *, meta: bytes, tags: Tags | None = None) -> None:
     """Write the set and sync the file. The caller must rename the file and sync its folder.
 
-    The numbers of all chunks must be strictly ascending. `tags` has one entry per number, in the same order. A set without
-    tags needs memory for one chunk and 32 bytes per block. Raises `ValueError`, or `struct.error` for more than 4,294,967,295
-    numbers or words.
+    The numbers of all chunks must be strictly ascending. `tags` has one entry per number, in the same order.
+    A set without tags needs memory for one chunk and 32 bytes per block. Raises `ValueError`, or
+    `struct.error` for more than 4,294,967,295 numbers or words.
     """
     with path.open("wb") as file:
         file.write(bytes(HEADER.size) + meta)
@@ -147,7 +151,10 @@ def write(path: Path, chunks: Iterable[Numbers], *, meta: bytes, tags: Tags | No
 
 
 def distinct(numbers: Numbers) -> Numbers:
-    """Return the sorted numbers without duplicates, for `write`. `np.unique` took 20 times as long for 3 million numbers."""
+    """Return the numbers sorted and without duplicates, for `write`.
+
+    `np.unique` took 20 times as long for 3 million numbers.
+    """
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     ordered = np.sort(numbers)
@@ -157,7 +164,7 @@ def distinct(numbers: Numbers) -> Numbers:
 
 
 def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
-    """Regroup the numbers, so that no block of 10,000 is split between two chunks."""
+    """Regroup the numbers so that no block of 10,000 is split between two chunks."""
     import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
     rest = np.empty(0, np.uint64)
@@ -235,7 +242,7 @@ def _write_directories(body: _Body, blocks: _Blocks, *, ranked: bool) -> int:
 
 
 class NumberSet:
-    """A number set, opened from its file. Look-ups are thread-safe; after `close` they raise `ValueError`."""
+    """An open number set. Look-ups are thread-safe. After `close` they raise `ValueError`."""
 
     def __init__(self, path: str, header: _Header, data: mmap.mmap) -> None:
         self._path = path
@@ -262,7 +269,10 @@ class NumberSet:
 
     @classmethod
     def open(cls, path: Path) -> NumberSet:
-        """Open a file and verify header, length and metadata; `verify` checks the rest. Raises `DamagedFile`, `OSError`."""
+        """Open a file and verify its header, length and metadata. Raises `DamagedFile` and `OSError`.
+
+        `verify` checks the rest.
+        """
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             header = _read_header(str(path), file.read(HEADER.size), size)
@@ -281,7 +291,7 @@ class NumberSet:
         return self.tag(number) >= 0
 
     def verify(self) -> None:
-        """Verify the checksum of the whole file, without blocking other threads. Raises `DamagedFile`."""
+        """Verify the checksum of the whole file without blocking other threads. Raises `DamagedFile`."""
         total = sha256()
         for at in range(self._body, len(self._view), SLICE):
             total.update(self._view[at : at + SLICE])
@@ -296,7 +306,10 @@ class NumberSet:
         return numbers, None if self._tags is None else np.array(self._tags, np.uint16)
 
     def spans(self, begin: int = 0, end: int = LIMIT) -> Iterator[Numbers]:
-        """Yield the sorted numbers from `begin` up to but not including `end`, one super-block at a time to save memory."""
+        """Yield the sorted numbers from `begin` up to but not including `end`.
+
+        To save memory, each array covers only one super-block.
+        """
         import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
 
         for span, first in self._supers.items():
@@ -307,7 +320,10 @@ class NumberSet:
                 yield run[at:until]
 
     def count(self, begin: int, end: int) -> int:
-        """Count the numbers from `begin` up to but not including `end`, using the index. Both must be multiples of 10,000."""
+        """Count the numbers from `begin` up to but not including `end`, using the index.
+
+        Both must be multiples of 10,000.
+        """
         total = 0
         for span, first in self._supers.items():
             low = max(begin // BLOCK - span * BLOCKS, 0)

@@ -1,14 +1,14 @@
 """The snapshot of registry answers, published by `registry_sync` and read by the gate.
 
-A published folder holds number sets, whose names contain a hash of their content, and `manifest.json`. Replacing the manifest
-publishes a snapshot. It is one JSON object:
+A published folder contains number sets, whose names contain a hash of their content, and `manifest.json`.
+Replacing the manifest publishes a snapshot. It is one JSON object:
 
     {"version": "16 hex digits", "published_at": ms, "files": [
         {"registry": "rpo", "controller": "acme", "mode": "answers", "file": "rpo.acme.0123456789abcdef.numbers",
          "sha256": "64 hex digits", "numbers": 1234}], "format": 1}
 
-There is one file for each registry and controller; controller "" is a full list, which applies to all controllers. Both
-modes have the same file format; the metadata of the number set is the JSON of `Contents`:
+There is one file for each registry and controller. Controller "" is a full list, which applies to all
+controllers. Both modes have the same file format; the metadata of the number set is the JSON of `Contents`:
 
     answers     the registry's answers to one controller, number by number (Italy: DPR 26/2022 art. 8 c. 3). A number's
                 tag is the index of its `State`. A number that is not in the set was not submitted: unknown.
@@ -19,8 +19,8 @@ modes have the same file format; the metadata of the number set is the JSON of `
 
 `signature` is the Ed25519 signature of `signed_text` in hexadecimal, if the publisher has a key.
 
-Compatibility: never rename, remove or redefine a field. Add new fields at the end with a default. Any other change
-needs a higher `format` of the manifest, which older programs reject.
+Compatibility: never rename, remove or redefine a field. Add new fields at the end with a default. Any other
+change needs a higher `format` of the manifest, which older programs reject.
 """
 
 import os
@@ -49,9 +49,9 @@ Stamp: TypeAlias = tuple[int, int, int]
 class Consultation(Struct, frozen=True, kw_only=True):
     """One consultation of a registry, with its proof.
 
-    Its validity begins at `submitted_at`, the time of the submission or, for a full list, the time of its version.
-    `answered_at` is 0 if unknown. The hashes cover the unpacked texts. `asked_since` is the instant since which the registry was asked
-    whether the numbers were disconnected, or 0 if it was asked something else.
+    Its validity begins at `submitted_at`, the time of the submission or, for a full list, the time of its
+    version. `answered_at` is 0 if unknown. The hashes cover the unpacked texts. `asked_since` is 0 unless the
+    registry was asked which numbers were disconnected since that time.
     """
 
     id: str
@@ -70,8 +70,8 @@ class Consultation(Struct, frozen=True, kw_only=True):
 class State(Struct, frozen=True, kw_only=True):
     """An answer that many numbers share. `consultation` is an index into `Contents.consultations`.
 
-    `listed_at` is the newest consultation that answered *listed*, even if a newer one answered *clear*: consents before it are
-    void (L. 5/2018 art. 1 c. 5). `blocks` and `since` are those of `RegistryAnswer`.
+    `listed_at` is the newest consultation that answered *listed*, even if a newer one answered *clear*:
+    earlier consents are void (L. 5/2018 art. 1 c. 5). `blocks` and `since` are those of `RegistryAnswer`.
     """
 
     answer: Literal["listed", "clear"]
@@ -111,7 +111,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 
 def signed_text(manifest: Manifest) -> bytes:
-    """Return the text that the publisher signs: version, time and files of a snapshot. Its format must never change."""
+    """Return the text that the publisher signs: version, time and files of a snapshot.
+
+    Its format must never change.
+    """
     lines = [f"dialgate snapshot 1 {manifest.version} {manifest.published_at}"]
     lines += [
         f"{file.registry} {file.controller} {file.mode} {file.file} {file.sha256}" for file in manifest.files
@@ -120,7 +123,10 @@ def signed_text(manifest: Manifest) -> bytes:
 
 
 class Part(Struct, frozen=True, kw_only=True):
-    """The summary of a snapshot file. The consultation times are those of the newest and the oldest answer in use, or 0."""
+    """The summary of a snapshot file.
+
+    The two times are those of the consultations behind its newest and its oldest answer, or 0.
+    """
 
     registry: str
     controller: str
@@ -138,11 +144,11 @@ class Pulled(Struct, frozen=True, kw_only=True):
 
 
 class SnapshotMissing(Exception):
-    """The error for a folder without a published snapshot."""
+    """Raised for a folder without a published snapshot."""
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of a folder. Raises `SnapshotMissing`, `DamagedFile`."""
+    """Return the manifest of a folder. Raises `SnapshotMissing` and `DamagedFile`."""
     return _read_manifest(folder)[0]
 
 
@@ -155,7 +161,7 @@ def read_contents(numbers: NumberSet, path: Path) -> Contents:
 
 
 def changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> bool:
-    """Return whether the folder's manifest, or the key that must have signed it, differs from that of `snapshot`.
+    """Return whether the folder's manifest, or the required key, differs from that of `snapshot`.
 
     This needs one `stat`, so it can run every second.
     """
@@ -167,14 +173,17 @@ def changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> bool:
 
 
 class Answers(NamedTuple):
-    """A registry's answers to one controller. `place` returns a number's index in `answers`, or raises `DamagedFile`."""
+    """A registry's answers to one controller.
+
+    `place` returns the index of a number's answer in `answers`. It raises `DamagedFile`.
+    """
 
     place: Callable[[int], int]
     answers: tuple[RegistryAnswer, ...]
 
 
 def pulled_at(folder: Path) -> Instant | None:
-    """Return when a pulled copy was last up to date; None if the folder is not a pulled copy."""
+    """Return when a pulled copy was last up to date, or None if the folder is not a pulled copy."""
     try:
         return msgspec.json.decode((folder / PULLED).read_bytes(), type=Pulled).at
     except FileNotFoundError:
@@ -184,10 +193,9 @@ def pulled_at(folder: Path) -> Instant | None:
 
 
 class Snapshot:
-    """An opened snapshot. Later publications do not affect it: to get them, open the folder again.
+    """An open snapshot. To get later publications, open the folder again.
 
-    `open` verifies manifest, headers, lengths and metas; `verify` reads every byte. `key` is the public key that signed the
-    manifest, or empty if the signature was not checked.
+    `key` is the public key that signed the manifest, or empty if the signature was not checked.
     """
 
     def __init__(
@@ -201,9 +209,10 @@ class Snapshot:
 
     @classmethod
     def open(cls, folder: Path, key: str = "") -> "Snapshot":
-        """Open the published snapshot. Raises `SnapshotMissing`, `DamagedFile`.
+        """Open the published snapshot, without reading all of it. Raises `SnapshotMissing` and `DamagedFile`.
 
-        `key` is the public key that must have signed the manifest. If it is empty, the signature is not checked.
+        The manifest must be signed with the public key `key`. If it is empty, the signature is not checked.
+        `verify` also checks the content of the files.
         """
         manifest, stamp = _read_manifest(folder)
         if key and not is_signed(signed_text(manifest), manifest.signature, key):
@@ -216,7 +225,7 @@ class Snapshot:
         return cls(manifest, stamp, files, key)
 
     def answer(self, registry: str, controller: str, number: int) -> RegistryAnswer:
-        """Return the answer about a number (digits of E.164). Raises `DamagedFile`."""
+        """Return the answer for a number (digits of E.164). Raises `DamagedFile`."""
         answers = self.of(registry, controller)
         return answers.answers[answers.place(number)]
 
@@ -287,7 +296,7 @@ class _OpenFile:
         )
 
     def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:
-        """Return two answers for an area: for numbers that are not in the set, and for numbers that are."""
+        """Return an area's answers for a number that is not in the set and for one that is."""
         version = self.contents.consultations[at].submitted_at
         clear = self._answer(State(answer="clear", consultation=at))
         return clear, self._answer(State(answer="listed", consultation=at, listed_at=version))

@@ -1,9 +1,11 @@
 """The rows of the first sheet of an XLSX file, read by a separate process.
 
-A small XLSX can unpack to any size: 60 MB of styles took 5.3 GB. So the size of each part is checked before it is unpacked,
-and no part may declare a DOCTYPE. A separate process reads the rest under limits of memory and processor time; if it fails,
-the user gets an error message. The separate process, `python -m dialgate.lists.spreadsheet`, reads standard input and writes
-frames to standard output: four bytes of length, followed by MessagePack.
+A small XLSX can unpack to any size: 60 MB of styles took 5.3 GB. The size of each part is therefore checked
+before it is unpacked, and no part may declare a DOCTYPE. A separate process reads the rest under limits of
+memory and processor time. If it fails, the user gets an error message.
+
+The process, `python -m dialgate.lists.spreadsheet`, reads standard input and writes frames to standard
+output: four bytes of length, followed by MessagePack.
 """
 
 import os
@@ -52,7 +54,7 @@ _TOO_LARGE: Final = "The spreadsheet is too large when unpacked; save it as CSV.
 
 
 class Refused(ValueError):
-    """The error for a rejected file. The text says why and what to do, and quotes no cell."""
+    """Raised for a rejected file. The message says why and what to do, and quotes no cell."""
 
 
 class _Sheet(Struct, frozen=True, tag=True):
@@ -82,9 +84,9 @@ _decode: Final = msgspec.msgpack.Decoder(_Frame).decode
 def read(
     file: IO[bytes], memory: int = MEMORY, seconds: int = SECONDS
 ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-    """Return the title and the rows of the first sheet, with line numbers from 1.
+    """Return the title of the first sheet and its rows, each with its line number (from 1).
 
-    Raises `MissingExtra`. Raises `Refused`, also during iteration.
+    Raises `MissingExtra` and, also during iteration, `Refused`.
     """
     require("xlsx", "Reading a spreadsheet")
     frames = _frames(file, memory, seconds)
@@ -130,7 +132,7 @@ def _frames(file: IO[bytes], memory: int, seconds: int) -> Generator[_Frame, Non
 
 
 def _on_disk(file: IO[bytes]) -> IO[bytes]:
-    """Return a file that another process can read. It must be closed after use; `file` stays open."""
+    """Return a file that another process can read. Close it after use; `file` stays open."""
     try:
         return os.fdopen(os.dup(file.fileno()), "rb")
     except OSError:  # `file` is in memory
@@ -195,7 +197,10 @@ def _main(file: BinaryIO, out: BinaryIO, memory: int, seconds: int) -> None:
 
 
 def _check_parts(file: BinaryIO) -> None:
-    """Check the declared sizes of an archive before it is unpacked. zipfile never unpacks more than is declared."""
+    """Check the declared sizes of an archive before it is unpacked.
+
+    zipfile never unpacks more than is declared.
+    """
     with ZipFile(file) as archive:
         parts = archive.infolist()
         if len(parts) > _MOST_PARTS or sum(part.file_size for part in parts) > _MOST_UNPACKED:
@@ -221,7 +226,10 @@ def _most(name: str) -> int:
 
 
 def _refuse_doctype(part: IO[bytes]) -> None:
-    """Raise `Refused` if the part has a DOCTYPE. A DOCTYPE precedes the root element, so parsing stops there."""
+    """Raise `Refused` if the part has a DOCTYPE.
+
+    A DOCTYPE precedes the root element, so parsing stops there.
+    """
     from defusedxml import DefusedXmlException  # noqa: PLC0415 - as above
     from defusedxml.ElementTree import iterparse  # noqa: PLC0415
 

@@ -1,8 +1,8 @@
-"""The rows of text, CSV and XLSX files from exports and spreadsheets.
+"""A reader for the rows of text, CSV and XLSX files.
 
-The layout is detected from the beginning of the file and reported, so that a person can confirm it. Then the file is read row by
-row, in limited memory. A formula is text and is never evaluated. Messages give line numbers but never quote a cell,
-which may hold a telephone number.
+The layout is detected from the beginning of the file and reported, so that a person can confirm it. The file
+is then read row by row, in limited memory. Formulas are never evaluated. Messages give line numbers but never
+quote a cell, which may contain a telephone number.
 """
 
 import csv
@@ -50,11 +50,14 @@ _DIGIT: Final = re.compile(r"\d")
 
 
 class Unreadable(ValueError):
-    """The error for a file that cannot be read as rows. The text says why and contains no telephone number."""
+    """Raised for a file that cannot be read as rows. The message contains no telephone number."""
 
 
 class Hints(Struct, frozen=True, kw_only=True):
-    """A person's corrections of the detected layout. `column` is the name or the position (from 1) of the number column."""
+    """A person's corrections of the detected layout.
+
+    `column` is the name or the position (from 1) of the number column.
+    """
 
     encoding: str = ""
     separator: str = ""
@@ -65,7 +68,10 @@ NO_HINTS: Final = Hints()
 
 
 class Layout(Struct, frozen=True, kw_only=True):
-    """The layout of a file. `header` is empty if there is none. `number` is the position of the number column, from 1."""
+    """The layout of a file.
+
+    `header` is empty if there is none. `number` is the position of the number column, from 1.
+    """
 
     format: Literal["text", "xlsx"]
     encoding: str
@@ -76,16 +82,17 @@ class Layout(Struct, frozen=True, kw_only=True):
 
 
 class Table(Struct, frozen=True):
-    """A file's layout and its non-empty rows. A row is its line number (from 1, including the header) and its cells.
+    """The layout of a file and its non-empty rows.
 
-    `rows` can be iterated only once. The iteration raises `Unreadable` where the file is damaged.
+    A row is a line number (from 1, including the header) with its cells. `rows` can be iterated only once,
+    and raises `Unreadable` where the file is damaged.
     """
 
     layout: Layout
     rows: Iterator[tuple[int, list[str]]]
 
     def chunks(self, rows: int) -> Iterator[list[tuple[int, list[str]]]]:
-        """Yield lists of `rows` rows. A list has fewer rows if they are long, to limit memory."""
+        """Yield lists of `rows` rows, or fewer if the rows are long, to limit memory."""
         chunk: list[tuple[int, list[str]]] = []
         length = 0
         for row in self.rows:
@@ -114,9 +121,9 @@ def of_lines(lines: Iterable[str]) -> IO[bytes]:
 
 
 def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS) -> Table:
-    """Return the table in a seekable file. `home` is the country of numbers without a country code.
+    """Return the table in a seekable file. Raises `Unreadable`.
 
-    Raises `Unreadable`.
+    `home` is the country of numbers without a country code.
     """
     if file.seek(0, SEEK_END) > _MOST_BYTES:
         raise Unreadable(f"The file has more than {_MOST_BYTES >> 30} GiB; split it.")
@@ -183,7 +190,10 @@ def _named(header: tuple[str, ...], names: frozenset[str]) -> int:
 
 
 def _is_title(sample: list[tuple[int, list[str]]], number: int, home: str) -> bool:
-    """Return whether the first row is a header: in the number column it has no digit, and a later row has a number."""
+    """Return whether the first row is a header.
+
+    A header has no digit in the number column, and a later row has a number there.
+    """
     title = _cell(sample[0][1], number)
     return not _DIGIT.search(title) and any(_is_number(_cell(cells, number), home) for _, cells in sample[1:])
 
@@ -225,7 +235,10 @@ def _encoding(head: bytes) -> str:
 
 
 def _decoding(file: IO[bytes], encoding: str) -> TextIOWrapper:
-    """Return the file as text. Invalid bytes are replaced, because they occur in names and only the number matters."""
+    """Return the file as text.
+
+    Invalid bytes are replaced, because they occur in names and only the number matters.
+    """
     try:
         return TextIOWrapper(file, encoding, errors="replace", newline="")
     except LookupError:
@@ -277,7 +290,6 @@ def _bounded(cells: list[str], line: int) -> list[str]:
 
 
 def _sheet(file: IO[bytes]) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-    """Return the name and the rows of the first sheet."""
     try:
         title, rows = spreadsheet.read(file)
     except spreadsheet.Refused as refused:

@@ -1,4 +1,4 @@
-"""The compiled primitives, or their pure-Python fallback, with which a gate has about half the throughput.
+"""The compiled primitives, or their pure-Python fallback with about half the throughput.
 
 `DIALGATE_INTERPRETED=1` in the environment selects the fallback.
 """

@@ -1,6 +1,6 @@
 """The pure-Python equivalent of the C code, for machines without a compiler and as a reference in tests.
 
-The fallback for syncing the log is in decision_log/syncing.py.
+The fallback for syncing the log is in `decision_log/syncing.py`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def add_keys(field: bytearray, keys: Sequence[bytes]) -> None:
 
 
 def select_keys(field: bytearray, keys: Sequence[bytes]) -> list[bytes]:
-    """Return the keys that may be in the Bloom filter `field` (both of their bits are set), in the given order."""
+    """Return the keys that may be in the Bloom filter `field`, in the given order."""
     mask = _mask(field)
     return [
         key
@@ -64,7 +64,8 @@ class _Object(list[tuple[str, object]]):
 def repeated(body: bytes | Raw, depth: int) -> str | None:
     """Return a name that occurs twice in one object of a valid JSON document, or None.
 
-    Objects nested deeper than `depth` are not checked. Parsers differ in which of two values they use (RFC 8259, 4).
+    Objects nested deeper than `depth` are not checked. Parsers disagree about which of two values counts (RFC
+    8259, 4).
     """
     # Integers as text, because Python rejects those with thousands of digits.
     return _repeated(json.loads(bytes(body), object_pairs_hook=_Object, parse_int=str), depth)
@@ -87,7 +88,10 @@ _FRAME = 83  # {"hash":"<64 hex digits>","entry":<body>}\n
 
 
 def chained(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """Return the log lines for `bodies` after `head` (the SHA-256 of the last line), and the new head."""
+    """Return the log lines for `bodies`, and the new head.
+
+    `head` is the SHA-256 of the last line before them.
+    """
     _refuse_if_no_head(head)
     parts: list[bytes] = []
     for body in bodies:
@@ -130,12 +134,13 @@ def _refuse_if_no_head(head: bytes) -> None:
 
 
 class Tagger:
-    """A function that looks up numbers in a number set.
+    """A callable that looks up the tag of a number in a number set.
 
-    It returns the number's tag (0 in a set without tags), or -1 if the number is not in the set. It raises `IndexError` for a
+    The tag is 0 in a set without tags, and -1 if the number is not in the set. Raises `IndexError` for a
     damaged file, and `ValueError` after `close`.
 
-    `words` to `tags` are the offsets of the parts in the file; `ranks` and `tags` are 0 in a set without tags.
+    The arguments from `words` to `tags` are the offsets of the parts in the file. `ranks` and `tags` are 0 in
+    a set without tags.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a file, in their order

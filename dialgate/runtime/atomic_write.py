@@ -1,4 +1,7 @@
-"""Atomic, durable writes: after a crash or a power cut, a file has either its old or its new content."""
+"""Atomic, durable writes.
+
+After a crash or a power cut, a file has either its old or its new content.
+"""
 
 import os
 from collections.abc import Iterator
@@ -8,14 +11,13 @@ from typing import BinaryIO
 
 
 def write_file(path: Path, content: bytes, temporary: Path | None = None) -> None:
-    """Replace the content of a file. See `replace_file`."""
     with replace_file(path, temporary) as file:
         file.write(content)
 
 
 @contextmanager
 def replace_file(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO]:
-    """Open a new file, private to its owner, that replaces `path` when the block ends without an exception.
+    """Open a new private file, which replaces `path` when the block ends without an exception.
 
     Two processes that may write `path` at the same time need different `temporary` names in the same folder.
     """
@@ -43,7 +45,7 @@ def remove_on_exit(path: Path) -> Iterator[Path]:
 
 
 def open_private(path: Path) -> BinaryIO:
-    """Create a file that only its owner can access. Replace an existing file."""
+    """Create a file that only its owner can access, replacing an existing one."""
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
 
@@ -53,7 +55,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync a folder to make new file names durable, because fsync(2) of a file does not sync its folder entry."""
+    """Sync a folder to make new file names durable, which fsync(2) of a file does not do."""
     _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 

@@ -1,4 +1,4 @@
-"""Repeated background work. A run may take longer than the period between starts."""
+"""Repeated background work that may take longer than the interval between its runs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,8 +10,8 @@ P = ParamSpec("P")
 class BackgroundWork(Generic[P]):
     """Repeated work with at most one active run.
 
-    `problem` says why the last run failed, or is empty. Only exceptions in `faults` set it; any other exception is raised
-    again by the next `run` or `start`.
+    `problem` says why the last run failed, or is empty. Only exceptions in `faults` set it. Any other
+    exception is raised again by the next `run` or `start`.
     """
 
     def __init__(self, work: Callable[P, Awaitable[None]], faults: tuple[type[Exception], ...]) -> None:
@@ -20,9 +20,9 @@ class BackgroundWork(Generic[P]):
         self._task: asyncio.Task[None] | None = None
 
     async def run(self, patience: float | None, *args: P.args, **options: P.kwargs) -> None:
-        """Start the work and wait for its end. If the previous run has not ended, do nothing.
+        """Start the work and wait for its end, or at most for `patience` seconds.
 
-        `patience`: maximum number of seconds to wait; None means no limit.
+        If the previous run has not ended, do nothing.
         """
         task = self.start(*args, **options)
         if task is None:
@@ -33,7 +33,7 @@ class BackgroundWork(Generic[P]):
             task.result()
 
     def start(self, *args: P.args, **options: P.kwargs) -> asyncio.Task[None] | None:
-        """Start the work and return its task. If the previous run has not ended, start nothing and return None."""
+        """Start the work and return its task, or return None if the previous run has not ended."""
         if self._task is not None and not self._task.done():
             return None
         previous, self._task = self._task, asyncio.create_task(self._run(*args, **options))
@@ -50,6 +50,5 @@ class BackgroundWork(Generic[P]):
             self.problem = ""
 
     async def close(self) -> None:
-        """Wait for the current run to end."""
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)

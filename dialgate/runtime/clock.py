@@ -1,4 +1,4 @@
-"""The gate's time, which never goes back."""
+"""The gate's clock, which never goes back."""
 
 import time
 from collections.abc import Callable
@@ -15,15 +15,16 @@ def wall_clock() -> Instant:
 
 
 class ClockSteppedBack(Unavailable):
-    """The error for a clock that stepped back: expired data must not become valid again."""
+    """Raised if the clock stepped back, because expired data must not become valid again."""
 
     component = "clock"
 
 
 class Clock:
-    """A clock that never goes back. Steps of up to a second are hidden; larger ones raise `ClockSteppedBack`.
+    """A clock that never goes back.
 
-    `steady` is the monotonic clock for durations, in seconds.
+    Steps of up to a second are hidden; larger ones raise `ClockSteppedBack`. `steady` is the monotonic clock
+    for durations, in seconds.
     """
 
     def __init__(
@@ -42,5 +43,8 @@ class Clock:
         return self.latest
 
     def at_least(self) -> Instant:
-        """Return the time for events that must be accepted even after a step back: revocations, call outcomes."""
+        """Return the time for events that must be accepted even after the clock stepped back.
+
+        Revocations and call outcomes are such events.
+        """
         return max(self._read(), self.latest)

@@ -1,4 +1,7 @@
-"""Extras: optional packages that only some features need. `pip install 'dialgate[NAME]'` installs them."""
+"""Extras: optional packages that only some features need.
+
+`pip install 'dialgate[NAME]'` installs them.
+"""
 
 from importlib.util import find_spec
 from typing import Final
@@ -16,13 +19,13 @@ CODE: Final = "extra.missing"
 
 
 class MissingExtra(Exception):
-    """The error for a feature whose extra is not installed. The text is a sentence that says what to install."""
+    """Raised if a feature's extra is not installed. The message says what to install."""
 
 
 def require(extra: str, feature: str) -> None:
-    """Raise `MissingExtra` unless `extra` is installed. Must be called before its modules are imported, so import them lazily.
+    """Raise `MissingExtra` unless `extra` is installed. Call this before a lazy import of its modules.
 
-    `feature`: the subject of the message, such as "Shipping to S3".
+    `feature` is the subject of the message, such as "Shipping to S3".
     """
     if not is_installed(extra):
         raise MissingExtra(f"{feature} needs an extra: run `pip install 'dialgate[{extra}]'`.")

@@ -18,9 +18,10 @@ def hold_lock(path: Path, refusal: Exception | None = None) -> Iterator[int]:
 
 
 def acquire_lock(path: Path, refusal: Exception | None = None) -> int:
-    """Lock a file and return its descriptor; closing it releases the lock. A missing file is created with mode 0600.
+    """Lock a file and return its descriptor. Closing it releases the lock.
 
-    While another process holds the lock, raise `refusal`, or wait if it is None. Raises `OSError`.
+    While another process holds the lock, raise `refusal`, or wait if it is None. A missing file is created
+    with mode 0600. Raises `OSError`.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -1,13 +1,13 @@
-"""The detection of clock jumps. It stores the last instant at which a gate used the data folder.
+"""Detection of clock jumps, with the last time at which a gate used the data folder.
 
-Without the stored instant, a clock set back while a gate is stopped would make an expired registry answer valid again, and a
-clock set forward would let retention destroy data too early. The data folder contains two files:
+Without the stored time, a clock set back while a gate is stopped would make an expired registry answer valid
+again. A clock set forward would let retention destroy data too early. The data folder contains two files:
 
     clock.latest   the instant in milliseconds, 20 decimal digits; written durably by upkeep, once a second
     clock.ndjson   one JSON object per line: `jump` (the clock advanced by more than a day at once), `confirmed` (by whom and why)
 
-Retention destroys nothing between a jump and its confirmation. A gate that was off for more than a day also records a
-jump: only a person can distinguish the two cases.
+Retention destroys nothing between a jump and its confirmation. A gate that was off for more than a day also
+records a jump: only a person can distinguish the two cases.
 """
 
 import os
@@ -29,20 +29,23 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class ClockUnconfirmed(Unavailable):
-    """The error for an unconfirmed clock jump, which stops retention."""
+    """Raised for an unconfirmed clock jump, which stops retention."""
 
     component = "clock"
 
 
 class Jump(Struct, frozen=True, kw_only=True, tag="jump", tag_field="type"):
-    """A jump of the clock from `since`, the last instant before it, to `to`, the first after it."""
+    """A jump of the clock from `since` to `to`."""
 
     since: Instant
     to: Instant
 
 
 class Confirmed(Struct, frozen=True, kw_only=True, tag="confirmed", tag_field="type"):
-    """A person's confirmation that the clock is right at `at`. `since` is the last instant before the jump."""
+    """A person's confirmation that the clock is right at `at`.
+
+    `since` is the last instant before the jump.
+    """
 
     at: Instant
     since: Instant
@@ -61,13 +64,13 @@ def _event(line: bytes) -> Jump | Confirmed | None:
 
 
 class KeptInstants:
-    """The clock records of a data folder: its latest instant and its clock jumps. Several processes may share the folder."""
+    """The clock records of a data folder, which several processes may share."""
 
     def __init__(self, data: Path) -> None:
         self._latest, self._journal = data / "clock.latest", data / "clock.ndjson"
 
     def latest(self) -> Instant:
-        """Return the stored instant, 0 if none is stored. Raises `OSError`."""
+        """Return the stored instant, or 0 if none is stored. Raises `OSError`."""
         try:
             return _instant(self._latest.read_bytes())
         except FileNotFoundError:
@@ -83,9 +86,9 @@ class KeptInstants:
         return last if isinstance(last, Jump) else None
 
     def advance(self, now: Instant) -> None:
-        """Store `now` durably if it is later than the stored instant, and record a clock jump if there was one.
+        """Store `now` durably if it is later than the stored instant. Raises `OSError`.
 
-        Raises `OSError`.
+        If the clock jumped, record the jump too.
         """
         with self._held() as fd:
             latest = _instant(os.pread(fd, _DIGITS, 0))
@@ -98,7 +101,10 @@ class KeptInstants:
             _write(fd, now)
 
     def confirm(self, now: Instant, by: str, reason: str) -> Confirmed:
-        """Record that the clock is right at `now`. The next check for a jump compares with this instant. Raises `OSError`."""
+        """Record that the clock is right at `now`. Raises `OSError`.
+
+        The next check for a jump compares with this instant.
+        """
         with self._held() as fd:
             jump, latest = self.jump(), _instant(os.pread(fd, _DIGITS, 0))
             confirmed = Confirmed(at=now, since=jump.since if jump else latest, by=by, reason=reason)
@@ -107,7 +113,7 @@ class KeptInstants:
             return confirmed
 
     def refuse_jump(self, now: Instant) -> None:
-        """Raise `ClockUnconfirmed` if the clock jumped before `now` without a confirmation. Raises `OSError`."""
+        """Raise `ClockUnconfirmed` if there was an unconfirmed clock jump before `now`. Raises `OSError`."""
         jump, latest = self.jump(), self.latest()
         if jump is None and latest and now - latest > DAY:
             jump = Jump(since=latest, to=now)
@@ -118,7 +124,10 @@ class KeptInstants:
             )
 
     def elapsed(self, now: Instant, span: Instant) -> Instant:
-        """Return the latest instant that is certainly at least `span` ago, even if the clock was wrong. Raises `OSError`."""
+        """Return the latest instant that is at least `span` ago, even if the clock was wrong.
+
+        Raises `OSError`.
+        """
         jump = self.jump()
         if jump is None or now - jump.to >= span:
             return now - span

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class WorkerLost(Unavailable):
-    """The error for a worker process that was killed. The text is for the user of the command."""
+    """Raised if a worker process was killed. The message is for the user of the command."""
 
     component = "worker"
 
@@ -27,8 +27,8 @@ class WorkerLost(Unavailable):
 def spread(work: Callable[[T], R], items: Iterable[T], here: int = _HERE) -> Iterator[R]:
     """Yield `work(item)` for each item, in order. Raises `WorkerLost` and any exception of `work`.
 
-    `work` is pickled once per process; every item and every result is pickled too. If there is only one core, or if there
-    are at most `here` items, no other process is started.
+    `work` is pickled once per process, and so are every item and every result. With only one core, or with at
+    most `here` items, no other process is started.
     """
     rest = iter(items)
     cores = len(os.sched_getaffinity(0))

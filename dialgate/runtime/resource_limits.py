@@ -1,4 +1,4 @@
-"""Resource limits for a child process that reads untrusted files. The limits cannot be lifted again."""
+"""Resource limits for a child process that reads untrusted files. They cannot be lifted again."""
 
 import ctypes
 import os
@@ -17,8 +17,8 @@ _SIZE: Final = re.compile(r"VmSize:\s+(\d+) kB")
 def confine(memory: int, seconds: int) -> None:
     """Limit this process to `memory` additional bytes and `seconds` of processor time.
 
-    The process also writes no core file, ends when its parent or the reader of its output ends, and is the first to be
-    killed if memory runs out.
+    The process also writes no core file, ends when its parent or the reader of its output ends, and is the
+    first to be killed if memory runs out.
     """
     _lower(resource.RLIMIT_AS, _size() + memory)
     # The hard limit is higher: at the soft limit the kernel sends SIGXCPU, which the parent can recognise.
@@ -33,7 +33,7 @@ def confine(memory: int, seconds: int) -> None:
 
 
 def _lower(limit: int, value: int, more: int = 0) -> None:
-    """Set the soft limit to `value` and the hard limit to `value + more`, unless the current hard limit is lower."""
+    """Set the soft limit to `value` and the hard limit to `value + more`, or to a lower current limit."""
     _, hard = resource.getrlimit(limit)
     soft, highest = (
         bound if hard == resource.RLIM_INFINITY else min(bound, hard) for bound in (value, value + more)
@@ -42,6 +42,6 @@ def _lower(limit: int, value: int, more: int = 0) -> None:
 
 
 def _size() -> int:
-    """Return the bytes of address space in use, which is more than the memory in use."""
+    """Return the size of the address space in bytes, which is more than the memory in use."""
     match = _SIZE.search(Path("/proc/self/status").read_text("ascii"))
     return int(match[1]) << 10 if match else 0

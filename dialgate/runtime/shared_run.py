@@ -1,11 +1,11 @@
-"""Work with at most one active run; callers that arrive during a run share the next one."""
+"""Work with at most one active run, which its callers share."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
 class SharedRun:
-    """A callable that has at most one run in progress. Callers that arrive during a run share the next one."""
+    """A callable with at most one active run. Callers that arrive during a run share the next one."""
 
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         self._work = work
@@ -14,7 +14,7 @@ class SharedRun:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self) -> None:
-        """Wait until a run that starts after this point has ended. Raises the exception of that run."""
+        """Wait until a run that starts after this call has ended. Raises the exception of that run."""
         if self._next is None:
             self._next = asyncio.create_task(self._run())
             self._tasks.add(self._next)
@@ -32,6 +32,5 @@ class SharedRun:
             run.exception()  # mark it as retrieved, even if every caller was cancelled
 
     async def close(self) -> None:
-        """Wait for all runs to end."""
         while self._tasks:
             await asyncio.wait(self._tasks)

@@ -1,6 +1,6 @@
 """Terminal output of commands: tables, JSON, progress bars on the error stream, and exit codes.
 
-Exit codes: 0 for yes or done, 1 for no or refused, 2 for wrong usage.
+Exit codes are 0 for yes or done, 1 for no or refused, and 2 for wrong usage.
 """
 
 import sys
@@ -59,13 +59,13 @@ def show_fields(title: str, fields: Mapping[str, object]) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console without markup and highlighting, because it must print texts of laws and users unchanged."""
+    """Return a console without markup, which prints texts of laws and users unchanged."""
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 @contextmanager
 def progress(*columns: ProgressColumn, shown: bool = True) -> Iterator[Progress]:
-    """Show progress on the error stream if that is a terminal, and remove it at the end."""
+    """Show progress on the error stream if it is a terminal, and remove it at the end."""
     errors = console(stderr=True)
     bar = Progress(
         *(columns or _USUAL), console=errors, transient=True, disable=not (shown and errors.is_terminal)
@@ -86,5 +86,5 @@ def bars() -> Iterator[Bars]:
 
 
 def utc(at: int) -> str:
-    """Format an instant in UTC; 0 gives ""."""
+    """Format an instant in UTC. Return "" for 0."""
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(sep=" ", timespec="seconds") if at else ""

@@ -1,4 +1,4 @@
-"""Thread pools dedicated to one purpose each, so that other work cannot use up all the threads."""
+"""Thread pools for one purpose each, so that other work cannot use up all the threads."""
 
 import asyncio
 import os
@@ -16,7 +16,8 @@ _NICE = 10  # with a higher value, a thread that holds a lock could run too rare
 class ThreadPool:
     """A pool of up to `most` threads, started when needed.
 
-    The whole process shares asyncio's default pool: eight uploads in it delayed upkeep and revocations by half a minute.
+    asyncio's default pool is shared by the whole process: eight uploads in it delayed upkeep and revocations
+    by half a minute.
     """
 
     def __init__(self, name: str, most: int) -> None:
@@ -32,6 +33,6 @@ class ThreadPool:
 
 
 def lower_priority() -> None:
-    """Give this thread a lower priority than the thread that decides calls. Linux has priorities per thread."""
+    """Give this thread a lower priority than the thread that decides calls (Linux only)."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)

@@ -1,8 +1,8 @@
 """Shipping of decisions: closed segments to a folder or to object storage, and every record to a stream.
 
-The local log is authoritative. Shipping reads its files in a separate process (`dialgate ship`), never in a gate, so
-no call waits for a slow, full or unreachable target. Undelivered records stay in the log and are delivered later,
-from the position that the target reports.
+The local log is authoritative. A separate process (`dialgate ship`) reads its files, so no call waits for a
+slow, full or unreachable target. Undelivered records stay in the log and are delivered later, from the
+position that the target reports.
 
 Layout of a target, where NODE is the node name and LOG the name of the first worker's log:
 
@@ -13,8 +13,8 @@ Layout of a target, where NODE is the node name and LOG the name of the first wo
     NODE/LOG/log/0000000000000042.timestamp          the time stamp of the checkpoint of entry 42, if it has one
     NODE/LOG/log/worker-2/…                        the files of the second worker, and so on
 
-`dialgate log verify --data` accepts NODE/LOG as a data folder. A segment that was shipped unpacked is a `.ndjson`
-file. Files are never replaced: if a file already exists, it is compared, and a difference is an error.
+`dialgate log verify --data` accepts NODE/LOG as a data folder. A segment that was shipped unpacked is a
+`.ndjson` file. Files are never replaced: an existing file is compared, and a difference is an error.
 
 Keys in Redis, where NAME comes from the settings:
 
@@ -22,6 +22,6 @@ Keys in Redis, where NAME comes from the settings:
     {NAME}:decisions:LOG       a stream per log. The id of an entry is its sequence, `1042-0`. Its fields are `hash` and `entry`,
                                both as stored, so the stream contains no unencrypted called number
 
-The last id of a stream shows which entries were delivered, so no entry appears twice. A consumer that was interrupted
-continues after the last id that it read. `data/shipping/` stores a cursor per target.
+The last id of a stream shows which entries were delivered, so no entry appears twice. A consumer that was
+interrupted continues after the last id that it read. `data/shipping/` stores a cursor per target.
 """

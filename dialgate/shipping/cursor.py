@@ -4,9 +4,9 @@ It is a JSON object in a file with mode 0600, which is always replaced as a whol
 
     {"format":1,"to":"<hash of the address>","logs":{"9f2c01ab":{"seq":1042,"hash":"<that entry's>","missed":0}}}
 
-If the target's address changes, shipping starts from the beginning. The cursor is only a starting point: the target
-reports which entries it has. Losing this file therefore loses and duplicates nothing. Every change to the layout
-increments `format`.
+If the target's address changes, shipping starts from the beginning. The cursor is only a starting point: the
+target reports which entries it has. Losing this file therefore loses and duplicates nothing. Every change to
+the layout increments `format`.
 """
 
 from hashlib import sha256
@@ -25,8 +25,9 @@ _log = structlog.get_logger(__name__)
 class Cursor(Struct, frozen=True):
     """The position of one log at a target.
 
-    `seq`: the last delivered entry, with its `hash` in hex, if known. `missed`: how many entries were deleted from
-    the log before delivery. `stamped`: the size of the last checkpoint whose time stamp was delivered.
+    `seq` is the last delivered entry, with its `hash` in hex if known. `missed` counts the entries that were
+    deleted from the log before delivery. `stamped` is the size of the last checkpoint whose time stamp was
+    delivered.
     """
 
     seq: Annotated[int, Meta(ge=0)] = 0
@@ -42,10 +43,11 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Cursors:
-    """The cursors of all logs at one target."""
-
     def __init__(self, path: Path, to: str, *, restart: bool = False) -> None:
-        """Read the file. `to`: the address of the target. `restart`: ignore the file. Raises `OSError`."""
+        """Read the cursors of all logs at the target with address `to`. Raises `OSError`.
+
+        With `restart`, ignore the file.
+        """
         self._path, self._to = path, sha256(to.encode()).hexdigest()[:16]
         self._logs = {} if restart else _read(path, self._to)
 

@@ -1,4 +1,7 @@
-"""A shipper of closed segments, in order. Each segment is verified first, and then sent with its checkpoints."""
+"""Shipping of closed segments, in order.
+
+Each segment is verified and then sent with its checkpoints.
+"""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -27,9 +30,9 @@ _log = structlog.get_logger(__name__)
 
 
 class SegmentShipping:
-    """A shipper of segments to one target. Run it in a separate thread, because it blocks while it sends.
+    """The shipping of segments to one target. Run it in a separate thread, because it blocks while it sends.
 
-    `standings`: the state of each log, by worker number.
+    `standings` contains the state of each log, by worker number.
     """
 
     def __init__(self, data: Path, node: str, target: Target, cursors: Cursors, *, at_once: bool) -> None:
@@ -40,7 +43,10 @@ class SegmentShipping:
         self.standings: dict[int, Standing] = {}
 
     def round(self) -> bool:
-        """Ship all closed segments of all workers. Return False if a log could not be shipped; `standings` says why."""
+        """Ship all closed segments of all workers. Return False if a log could not be shipped.
+
+        `standings` then contains the reason.
+        """
         for worker, folder in chains.folders(self._data).items():
             standing = self.standings.setdefault(worker, Standing())
             try:
@@ -87,8 +93,8 @@ class SegmentShipping:
     def _open_chain(self, worker: int, folder: Path) -> "_Chain | None":
         """Open a log, or return None if it is empty.
 
-        Also returns None for every other worker until the first worker's log has an entry, because the target path
-        contains the name of that log.
+        The other workers' logs are not opened until the first worker's log has an entry, because the target
+        path contains the name of that log.
         """
         header = first_header(folder)
         if header is None or (worker > 1 and 1 not in self._chains):
@@ -117,7 +123,7 @@ class _Chain:
         self._waiting: list[_ClosedSegment] = []
 
     def unshipped(self) -> Iterator[_ClosedSegment]:
-        """Yield closed segments that were not shipped, oldest first. Logs an error for missing segments."""
+        """Yield closed segments that were not shipped, oldest first. Log an error for missing segments."""
         segments = segments_of(self._folder)
         self._waiting = [
             _ClosedSegment(first, following - 1, path)
@@ -141,7 +147,10 @@ class _Chain:
             self._cursor = replace(self._cursor, seq=oldest - 1, missed=self._cursor.missed + absent)
 
     def checkpoints(self, closed: _ClosedSegment) -> list[StoredCheckpoint]:
-        """Return the checkpoints of a segment, or an empty list if its last entry is not covered yet. Raises `LogDamaged`."""
+        """Return the checkpoints of a segment. Raises `LogDamaged`.
+
+        Return an empty list if no checkpoint covers the segment's last entry yet.
+        """
         checkpoints = []
         for offset, line in checkpoint_lines(self._folder, self._offset):
             stored = parse(offset, line)
@@ -202,7 +211,7 @@ def _files(segment: Path) -> list[Path]:
 
 
 def _prove(closed: _ClosedSegment, signed: StoredCheckpoint) -> None:
-    """Raise `Refused` unless the whole segment matches its signed checkpoint. A damaged segment must not be shipped."""
+    """Raise `Refused` unless the whole segment matches its signed checkpoint."""
     scan = scan_segment(closed.path, closed.first, (), open_segment, newest=False)
     if scan.fault is not None:
         raise Refused(

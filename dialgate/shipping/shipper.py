@@ -1,4 +1,4 @@
-"""The shipper, which sends segments to a target and records to a stream, and writes metrics.
+"""The shipping process, which sends segments and records to their targets and writes metrics.
 
 Segments are shipped in a separate thread, because sending to their target may block.
 """
@@ -29,12 +29,15 @@ _log = structlog.get_logger(__name__)
 
 
 class Shipper:
-    """The shipper of one data folder. It writes only to `shipping/`. `clock` supplies the time for metrics."""
+    """The shipping of one data folder, in which it writes only to `shipping/`.
+
+    `clock` supplies the time for metrics.
+    """
 
     def __init__(self, config: Config, clock: Callable[[], Instant], *, compare_all: bool = False) -> None:
-        """Open the targets. Raises `Refused`, `OSError`.
+        """Open the targets. Raises `Refused` and `OSError`.
 
-        `compare_all`: compare everything at the target, not only new segments.
+        With `compare_all`, everything at the target is compared, not only new segments.
         """
         shipping = config.settings.shipping
         if shipping is None:
@@ -141,7 +144,7 @@ def _url(url: str, file: str, folder: Path) -> str:
 
 @contextmanager
 def shipping_lock(data: Path) -> Iterator[None]:
-    """Hold the lock for shipping this folder. Raises `OSError`, and `Refused` if another process holds the lock."""
+    """Hold the lock for shipping this folder. Raises `OSError`, and `Refused` if the lock is taken."""
     folder = data / "shipping"
     folder.mkdir(mode=0o700, exist_ok=True)
     with hold_lock(folder / ".lock", Refused(f"{data}: another `dialgate ship` is running for this folder")):

@@ -1,4 +1,4 @@
-"""Progress of shipping per log, as a metrics file for the node exporter."""
+"""Shipping progress of each log, as a metrics file for the node exporter."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +17,8 @@ _log = structlog.get_logger(__name__)
 class Standing(Struct):
     """The state of one log at one target.
 
-    `last`: the last entry delivered. `behind`: the number of entries that wait for delivery. `since`: the time of the
-    oldest of them. `problem`: why the last attempt failed, or empty. `refused`: whether an operator has to act.
+    `last` is the last entry delivered. `behind` entries wait for delivery, the oldest of them since `since`.
+    `problem` says why the last attempt failed, or is empty. `refused` is true if an operator has to act.
     """
 
     last: int = 0

@@ -55,10 +55,13 @@ _at = msgspec.json.Decoder(_At).decode
 
 
 class StreamShipping:
-    """A shipper of records to Redis Streams, one stream per log. `standings`: the state of each log, by worker number."""
+    """The shipping of records to Redis Streams, with one stream per log.
+
+    `standings` contains the state of each log, by worker number.
+    """
 
     def __init__(self, data: Path, node: str, to: StreamTo, url: str, cursors: Cursors) -> None:
-        """Prepare the connection. Raises `ValueError`."""
+        """Parse the URL without connecting. Raises `ValueError`."""
         self._data, self._node, self._keep, self._cursors = data, node, to.keep, cursors
         self._decisions = f"{{{to.name}}}:decisions"
         self._server = Server(url, to.patience, f"{{{to.name}}}".encode())
@@ -66,7 +69,10 @@ class StreamShipping:
         self.standings: dict[int, Standing] = {}
 
     async def round(self) -> bool:
-        """Send one batch per worker. Return whether there is more to send now; failures are in `standings`."""
+        """Send one batch per worker. Return whether there is more to send now.
+
+        Failures are recorded in `standings`.
+        """
         more = False
         for worker, folder in chains.folders(self._data).items():
             standing = self.standings.setdefault(worker, Standing())
@@ -113,7 +119,7 @@ class StreamShipping:
 class _Chain:
     """One log and its stream.
 
-    `seq`: the last entry processed. `delivered`: the last entry in the stream, as far as known.
+    `seq` is the last entry processed, and `delivered` the last entry known to be in the stream.
     """
 
     def __init__(self, folder: Path, log: str, cursor: Cursor, delivered: int) -> None:
@@ -145,7 +151,7 @@ class _Chain:
             )
 
     def batch(self) -> list[Line]:
-        """Return the next entries that are on disk. Raises `LogDamaged`, `Refused`, `OSError`."""
+        """Return the next entries that are on disk. Raises `LogDamaged`, `Refused` and `OSError`."""
         self._upto = durable(self._folder) or self._upto
         if self._upto < self.seq:
             raise Refused(
@@ -187,10 +193,10 @@ class _Chain:
             self.store_cursor(cursors)
 
     def resume_at(self, delivered: int, keep: int) -> None:
-        """Continue after entry `delivered`: the stream ends there, and not at the expected entry.
+        """Continue after entry `delivered`, with which the stream unexpectedly ends.
 
-        If the stream is empty, deliver the last `keep` entries again. Raises `Refused` if the stream contains entries
-        that the log does not contain.
+        If the stream is empty, deliver the last `keep` entries again. Raises `Refused` if the stream contains
+        entries that the log does not contain.
         """
         if delivered > self._upto:
             raise Refused(

@@ -1,4 +1,7 @@
-"""Targets for closed segments: a folder, or an object storage bucket. Files are written whole and never replaced."""
+"""Targets for closed segments: a folder or an object storage bucket.
+
+Files are written whole and never replaced.
+"""
 
 import configparser
 import shutil
@@ -22,36 +25,37 @@ _RETRY_TIMEOUT: Final = timedelta(seconds=60)
 
 
 class TargetFailed(Exception):
-    """The error for a failed attempt, which will be retried. The target contains either the whole file or nothing of it."""
+    """Raised if a file cannot be sent now. Sending it is retried.
+
+    The target contains either the whole file or nothing of it.
+    """
 
 
 class Refused(Exception):
-    """The error for a problem that an operator must solve. The attempt is not retried."""
+    """Raised for a problem that an operator must solve. There is no retry."""
 
 
 class Target(Protocol):
-    """A destination for closed segments."""
-
     def put(self, name: str, content: Content) -> bool:
-        """Write a file. It is durable and complete on return. Return False if the target already has this file with this content.
+        """Write a file durably. Return False if the target already has this file with this content.
 
-        `name` may contain slashes. Raises `TargetFailed`; `Refused` if the existing file differs; and
+        `name` may contain slashes. Raises `TargetFailed`, `Refused` if the existing file differs, and
         `FileNotFoundError` if the source file no longer exists.
         """
 
 
 def open_target(shipping: Shipping, config: Path) -> Target:
-    """Open the target that the settings specify. Raises `Refused`, `MissingExtra`."""
+    """Open the configured target. Raises `Refused` and `MissingExtra`."""
     if shipping.to.startswith(S3):
         return Objects(shipping, config)
     return Folder(folder_of(shipping, config))
 
 
 class Folder:
-    """A folder that serves as a target.
+    """A folder as target.
 
-    `root` is not created, because an unmounted share would then look like an empty target. Files are readable by the
-    owner only, as in the log folder.
+    `root` is not created, because an unmounted share would then look like an empty target. Files are readable
+    by the owner only, as in the log folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -88,7 +92,7 @@ def _up_to(folder: Path, root: Path) -> Iterator[Path]:
 
 
 class Objects:
-    """An S3-compatible bucket that serves as a target.
+    """An S3-compatible bucket as target.
 
     Each file is one conditional request (If-None-Match), which the server rejects if the object exists.
     """

@@ -1,7 +1,8 @@
-"""The sentences for called persons, operators and officers: one file per language, `<language>.yaml`, in the shape of `Texts`.
+"""The sentences for called persons, operators and officers, in one file per language.
 
-Decisions store codes and the English texts of rules and laws, so a sentence here can be reworded at any time. A test checks
-that each file has a sentence for each code, rule and result, and that both languages use the same placeholders.
+Decisions store codes and the English texts of rules and laws, so a sentence here can be reworded at any time.
+A test checks that each `<language>.yaml` has a sentence for each code, rule and result, and that both
+languages use the same placeholders.
 """
 
 import re
@@ -57,8 +58,8 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
 class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     """All sentences of one language.
 
-    `laws` maps stored laws to this language, and `findings` the stored texts of rules. In the text of a rule, a placeholder
-    `{name}` matches any text or, if `terms` has that name, only the words listed there.
+    `laws` translates stored laws, and `findings` the stored texts of rules. In the text of a rule, a
+    placeholder `{name}` matches any text or, if `terms` has that name, only the words listed there.
     """
 
     months: tuple[str, ...]
@@ -80,7 +81,6 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def of(language: Language) -> Texts:
-    """Return the texts of a language."""
     raw = resources.files(__name__).joinpath(f"{language}.yaml").read_bytes()
     return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), Texts)
 
@@ -88,9 +88,9 @@ def of(language: Language) -> Texts:
 def finding(language: Language, stored: str, code: str = "") -> str:
     """Return the finding of a rule in a language.
 
-    `stored` is the text in the decision and `code` the reason code of a denial. If no pattern matches
-    `stored`, for example because it is from an older version, the result is the sentence for `code`. Without a code, or in
-    English, the result is `stored`.
+    `stored` is the text in the decision, and `code` the reason code of a denial. A text of an older version
+    may match no pattern. Then the result is the sentence for `code` or, without a code or in English,
+    `stored` itself.
     """
     text = _translate(language, stored)
     if text is None:
@@ -124,7 +124,10 @@ def _patterns(language: Language) -> tuple[tuple[re.Pattern[str], str], ...]:
 
 
 def _expressions(stored: str, terms: dict[str, dict[str, str]]) -> Iterator[str]:
-    """Yield the parts of a regular expression that matches a template; `{name}` placeholders become named groups."""
+    """Yield the parts of a regular expression that matches a template.
+
+    `{name}` placeholders become named groups.
+    """
     for part in re.split(r"(\{\w+\})", stored):
         name = part[1:-1]
         if not part.startswith("{"):
@@ -136,7 +139,10 @@ def _expressions(stored: str, terms: dict[str, dict[str, str]]) -> Iterator[str]
 
 
 def preferred(accept: str, default: Language = "en") -> Language:
-    """Return the available language that an `Accept-Language` header prefers (RFC 9110, 12.5.4); in a tie, the first."""
+    """Return the available language that an `Accept-Language` header prefers (RFC 9110, 12.5.4).
+
+    In a tie, the first language wins.
+    """
     best, chosen = 0.0, default
     for wish in accept.split(","):
         tag, _, parameter = wish.partition(";")

@@ -1,6 +1,7 @@
-"""The words of a language for the sections of a country's law: `law.<language>.yaml`.
+"""The words of a language for the sections of a country's law, read from `law.<language>.yaml`.
 
-English has no file, because the names of keys and values in country files are English. `report/law_page.py` holds the other English words.
+English has no file, because the names of keys and values in country files are English. The other English
+words are in `report/law_page.py`.
 """
 
 from functools import cache
@@ -14,10 +15,11 @@ from dialgate.texts import Language
 
 
 class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The words of one language. `{}` in a text stands for the value. A key or value without an entry is shown by its name.
+    """The words of one language. A key or value without an entry is shown by its name.
 
-    `scopes` and `contents` are texts for keys with their values, `keys` the names of other keys. `units` are the singular and the
-    plural of a unit of time, `counted` those of days in a limit. `events` are the texts for limits of each event.
+    `{}` in a text stands for the value. `scopes` and `contents` are texts for keys with their values, and
+    `keys` are the names of other keys. `units` contains the singular and plural of units of time, and
+    `counted` those of days in a limit. `events` contains a text for limits of each event.
     """
 
     subjects: dict[str, str]
