@@ -1,8 +1,8 @@
-"""The breach report: the personal data that a stolen key or a compromised node received, or could have received.
+"""The breach report: the personal data exposed by a stolen key or a compromised node.
 
-It provides the content of the notices to the authority within 72 hours (GDPR 33) and to the data subjects (GDPR 34).
-It covers one period, and only the gate's responses. An intruder on the node could also read its files: all of `data`
-is then exposed.
+It provides the content of the notices to the authority within 72 hours (GDPR 33) and to the data subjects
+(GDPR 34). It covers one period, and only the gate's responses. An intruder on the node could also read its
+files: all of `data` is then exposed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,10 @@ _READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """A period (`start` <= time < `end`), and either the client or the node to report on. The other name is empty."""
+    """A period and the client or node to report on. The other of the two names is empty.
+
+    The period includes `start` but not `end`.
+    """
 
     start: Instant
     end: Instant
@@ -43,9 +46,9 @@ class LookedUp(Struct, frozen=True, kw_only=True):
 class Exposure(Struct, frozen=True, kw_only=True):
     """The personal data exposed in a period.
 
-    `numbers`: the numbers (E.164) about which the gate returned data. `unreadable`: how many numbers are no longer
-    readable because the keys of their month are destroyed. `could_look_up`: how many numbers the key could have
-    looked up in this period; 0 if it had no right to look up numbers.
+    `numbers` contains the E.164 numbers about which the gate returned data. `unreadable` counts the numbers
+    that cannot be read any more because the keys of their month are destroyed. `could_look_up` is how many
+    numbers the key could have looked up in this period, or 0 if it was not allowed to.
     """
 
     client: str
@@ -78,7 +81,7 @@ class _DecisionCounts:
 
 
 def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) -> Exposure:
-    """Return the data exposed in a period. `lookups` must be the look-ups in that period. Raises `LogDamaged`."""
+    """Return the data exposed in a period, in which `lookups` were made. Raises `LogDamaged`."""
     counts = _DecisionCounts()
     for record in _records(config, span):
         counts.add(record)

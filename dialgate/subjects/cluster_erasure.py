@@ -1,4 +1,7 @@
-"""Erasure (GDPR 17) by all gates that share a store. `dialgate.subjects.erasure` decides what is erased and what is kept."""
+"""Erasure (GDPR 17) by all gates that share a store.
+
+`dialgate.subjects.erasure` decides what is erased and what is kept.
+"""
 
 import asyncio
 from collections import Counter
@@ -34,7 +37,10 @@ class ErasureStore(Ledger, CallLists, Protocol):
 
 
 class ClusterErasure(Struct, kw_only=True, eq=False):
-    """The erasures that one gate runs. `share` returns the data about a number that only this gate holds."""
+    """The erasures that one gate runs.
+
+    `share` returns the data about a number that only this gate has.
+    """
 
     registrar: Registrar
     keys: Keys
@@ -51,11 +57,12 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def erase(self, client: Client, number: str, ask: ErasureRequest) -> Erasure:
         """Erase the data about a number (GDPR 17), except data that must be kept as proof.
 
-        The suppression entry takes effect first. Then the ledger entries that permit calls are erased, except those
-        that a gate needs as proof or has under a legal hold. Finally the number is removed from call lists.
+        A suppression entry takes effect first. Then the ledger entries that permit calls are erased, except
+        those that a gate needs as proof or has under a legal hold. Finally the number is removed from call
+        lists.
 
-        If the erasure is interrupted or a gate does not respond, repeat it. Unless every gate responds, nothing that
-        may be evidence is destroyed, and the request stays open.
+        Repeat an erasure that is interrupted or to which a gate does not respond. Until every gate has
+        responded, nothing that may be evidence is destroyed, and the request stays open.
         """
         owner, e164 = self.registrar.access.person(client, ask.controller, number)
         subject = self.keys.subject(owner.id, e164)
@@ -91,7 +98,10 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
 
     async def _suppress(self, draft: Draft, since: Instant) -> Receipt:
-        """Append the suppression, unless one for the same request (received at `since`) is already in force."""
+        """Append a suppression, unless one for the same request is already in force.
+
+        `since` is the time at which the request was received.
+        """
         history = await self.store.history(draft.subject)
         lifted = {entry.event.of for entry in history if isinstance(entry.event, Lifted)}
         for entry in history:
@@ -108,7 +118,10 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def _erase_entries(
         self, subject: bytes, entries: list[Entry], share: Share, *, is_held: bool
     ) -> list[Erased]:
-        """Erase or restrict ledger entries. The result includes entries that an earlier, interrupted erasure restricted."""
+        """Erase or restrict ledger entries, and describe what was done.
+
+        The result includes entries that an earlier, interrupted erasure restricted.
+        """
         now = self.clock()
         days = self.registrar.config.storage(now).restricted_days
         erased, restricted = erasure.split_entries(entries, share.used, now, days, is_held=is_held)
@@ -127,7 +140,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def _remove_from_all_lists(self, controller: str, number: str) -> tuple[list[str], dict[str, str]]:
         """Remove the number from the lists of all gates.
 
-        Returns the names of the lists that contained it, and the reason for each gate that did not respond.
+        Return the names of the lists that contained it, and the reason for each gate that did not respond.
         """
         names = set(await self.remove_from_lists(controller, number))
         peers = await self.peers.ask(RemoveFromLists(controller, number))
@@ -154,7 +167,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def remove_from_lists(self, controller: str, number: str) -> list[str]:
         """Remove the number from this gate's call lists, unless it is under a legal hold here.
 
-        Returns the names of the lists that contained it.
+        Return the names of the lists that contained it.
         """
         if number in (await self.holds.under()).numbers:
             return []

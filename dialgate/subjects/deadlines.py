@@ -1,4 +1,4 @@
-"""Data-subject requests and their deadlines, with the operations that open, extend, close and count requests."""
+"""Data-subject requests and their deadlines: opening, extending, closing and counting requests."""
 
 import secrets
 from collections.abc import Callable, Iterable
@@ -103,7 +103,7 @@ class Deadlines:
         return event
 
     async def find_open(self, name: str, kind: str, subject: bytes) -> CaseEvent:
-        """Return the open request that permits an action of this kind for this number. Raises `Refused` if there is none.
+        """Return the open request of this kind for this number. Raises `Refused` if there is none.
 
         Every action needs a request, because the request records how the data subject was identified.
         """
@@ -122,17 +122,23 @@ class Deadlines:
         return [self._info(case) for case in sorted(cases, key=lambda case: case.due_at)]
 
     async def closed_cases(self, client: Client, since: Instant) -> list[CaseInfo]:
-        """Return the requests that this client may see and that were closed at or after `since`, newest first."""
+        """Return the requests closed at or after `since` that this client may see, newest first."""
         cases = _visible_to(client, await self._file.closed_cases(since))
         return [self._info(case) for case in sorted(cases, key=lambda case: -case.closed_at)]
 
     async def cases_of(self, subject: bytes) -> list[CaseInfo]:
-        """Return all requests about a number. Record the look-up first: free texts may contain unencrypted numbers."""
+        """Return all requests about a number.
+
+        Record the look-up first, because free texts may contain unencrypted numbers.
+        """
         cases = _cases(await self._file.cases(subject))
         return [self._info(Masker(self._keys, case.controller).shown(case)) for case in cases]
 
     async def count(self, metrics: Metrics, now: Instant) -> None:
-        """Set the metrics of open requests. Without open requests, set the time left to that of a new request."""
+        """Set the metrics of open requests.
+
+        Without open requests, the time left is that of a request received now.
+        """
         cases = _cases(await self._file.open_cases())
         for kind in request_deadlines.KINDS:
             metrics.open_cases.labels(kind).set(sum(case.kind == kind for case in cases))

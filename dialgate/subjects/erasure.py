@@ -1,10 +1,10 @@
 """The rules of erasure (GDPR 17).
 
-- Entries that permit calls are erased, unless a call was allowed because of them. Such entries are restricted instead: they
-  are stored but not used, until the call can no longer lead to a legal claim.
+- Entries that permit calls are erased, unless a call was allowed because of them. Such entries are restricted
+  instead: they are stored but not used, until the call can no longer lead to a legal claim.
 - Entries that forbid calls are kept.
-- The decision log is not changed. It holds the number only as a keyed hash and as ciphertext, and the month's keys are
-  destroyed when the retention term is over.
+- The decision log is not changed. It contains the number only as a keyed hash and as ciphertext, and the month's
+  keys are destroyed at the end of the retention period.
 """
 
 import secrets
@@ -42,7 +42,7 @@ _FORBIDS = ("it blocks calls, which erasing it would permit again", "GDPR art. 1
 
 
 def basis_of(entry: Entry) -> str:
-    """Return `consent:ID`, `contract:ID` or `request:ID`, or an empty string for an entry that permits nothing."""
+    """Return `consent:ID`, `contract:ID` or `request:ID`, or "" for an entry that permits nothing."""
     match entry.event:
         case ConsentGiven(id=name) | ConsentConfirmed(id=name):
             return f"consent:{name}"
@@ -69,9 +69,10 @@ def last_used(records: Iterable[Record], attempts: Iterable[Attempt]) -> dict[st
 def split_entries(
     entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, is_held: bool
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
-    """Return the entries to erase, and the entries to restrict, each with the time until which it is kept.
+    """Split the entries into those to erase and those to restrict.
 
-    Under a legal hold (`is_held`) no entry is erased.
+    Each restricted entry is returned with the time until which it is kept. Under a legal hold (`is_held`) no
+    entry is erased.
     """
     erased: list[Entry] = []
     restricted: list[tuple[Entry, Instant]] = []
@@ -122,7 +123,10 @@ def describe_entries(
 def describe_postponed(
     entries: Iterable[Entry], lists: Iterable[str], name_of: Callable[[Entry], str], missing: Iterable[str]
 ) -> list[Erased]:
-    """Describe an erasure that destroyed nothing because the `missing` gates may need an entry as evidence."""
+    """Describe an erasure that destroyed nothing.
+
+    The `missing` gates may need an entry as evidence.
+    """
     why, law = _POSTPONED.format(nodes=", ".join(sorted(missing))), _PROOF[1]
     items = [
         Erased(
@@ -185,10 +189,10 @@ def describe_files(
 
 
 def copy_without(record: CallList, folder: Path, number: str) -> CallList | None:
-    """Write a copy of the list without this number and return its record, or None if the number is not on the list.
+    """Write a copy of the list without this number and return its record.
 
-    This reads and writes the whole file. The copy is durable on return. Replace the record next, then delete the old
-    file. Raises `DamagedFile`, `OSError`.
+    Return None if the number is not on the list. This reads and writes the whole file, and the copy is
+    durable on return. Replace the record next, then delete the old file. Raises `DamagedFile` and `OSError`.
     """
     digits = int(number.removeprefix("+"))
     if call_list.sha256_of(folder / record.file) != record.sha256:

@@ -1,9 +1,9 @@
-"""Storage limitation (GDPR 5(1)(e)): the removal of data past its retention term.
+"""Storage limitation (GDPR 5(1)(e)): the removal of data after its retention period.
 
-Entries that permit calls are kept as proof for some years after they end. Entries that forbid calls are kept as long
-as calls may be made: a client may import a withdrawn consent again, and it must stay withdrawn. Entries and lists
-with a number under a legal hold are kept. The decision log is not changed here: the keys of its months are destroyed
-instead.
+Entries that permit calls are kept as proof for some years after they end. Entries that forbid calls are kept
+as long as calls may be made: a client may import a withdrawn consent again, and it must stay withdrawn.
+Entries and lists with a number under a legal hold are kept. The decision log is not changed here: the keys of
+its months are destroyed instead.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ class Removal(Struct, frozen=True, kw_only=True):
 
 
 def _longest_limit(config: Config) -> int:
-    """Return the most days for which the `limits` of a configured country count an attempt."""
+    """Return the largest number of days for which a configured law's limits count an attempt."""
     lengths = (periods.parse(limit.per).length for law in config.laws.values() for limit in law.limits)
     return max(lengths, default=0) // DAY + 2  # whole days begin after the day of the call
 
@@ -45,7 +45,7 @@ class RetentionRun:
         self._config, self._store, self._file, self._holds = config, store, file, holds
 
     async def run(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """Count the items of each kind that are past their retention term. With `drop`, remove them."""
+        """Count the items of each kind whose retention period is over. With `drop`, remove them."""
         days = self._config.storage(now)
         bounds = {
             "consents": now - days.consents_days * DAY,
@@ -74,8 +74,8 @@ class RetentionRun:
     async def _ledger(self, bounds: dict[str, Instant], *, drop: bool) -> dict[str, int]:
         """Count the ledger entries that ended before the bound of their kind. With `drop`, remove them.
 
-        Only the oldest part of the ledger is read, because an entry newer than all `bounds` cannot have ended before
-        one of them.
+        Only the oldest part of the ledger is read. An entry that is newer than all `bounds` cannot have ended
+        before one of them.
         """
         counts = dict.fromkeys(_KINDS.values(), 0)
         newest, seq = max(bounds[kind] for kind in counts), 0
@@ -94,9 +94,9 @@ class RetentionRun:
         return counts
 
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
-        """Return the ended entries of the subject of `first`, if `first` is its oldest entry that permits calls.
+        """Return a subject's ended entries if `first` is its oldest entry that permits calls.
 
-        Otherwise return none, so that a subject with several such entries is counted only once.
+        For later entries return none, so that a subject with several such entries is counted only once.
         """
         if self._holds.concerns(first.controller, first.subject):
             return []
@@ -121,7 +121,7 @@ class RetentionRun:
         return self._config.laws[owner.country].zone if owner else "UTC"
 
     async def _lists(self, before: Instant, *, drop: bool) -> int:
-        """Count the lists that were retired before `before` and still have a file of numbers. With `drop`, delete these files.
+        """Count the lists retired before `before` whose files still exist. With `drop`, delete these files.
 
         The records of the lists are kept.
         """

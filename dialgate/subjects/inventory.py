@@ -1,6 +1,6 @@
 """The inventory of all data about one number in this gate's files, for one controller.
 
-The functions read the decision log, call lists and registry answers from the disk, so never run them on the event
+The functions read the decision log, call lists and registry answers from disk. Never run them on the event
 loop.
 """
 
@@ -20,7 +20,10 @@ from dialgate.store import CallList
 
 
 class Person(NamedTuple):
-    """A data subject of one controller: the number in E.164, and its keyed hash for each month that still has keys."""
+    """A data subject of one controller.
+
+    `number` is in E.164. `hashes` contains its keyed hash for each month that still has keys.
+    """
 
     config: Config
     controller: str
@@ -31,7 +34,8 @@ class Person(NamedTuple):
 def records(person: Person) -> list[Record]:
     """Return the controller's decisions about the number, newest first.
 
-    A decision about an unknown campaign is included if the client that requested it calls for no other controller.
+    A decision about an unknown campaign is included if the client that requested it calls for no other
+    controller.
     """
     controllers_of = {client.name: client.controllers for client in person.config.settings.clients}
     own = (person.controller,)
@@ -85,7 +89,7 @@ def on_lists(person: Person, records: list[CallList]) -> list[OnList]:
 
 
 def tag(path: Path, number: str) -> int:
-    """Return the number's tag in a list file, or -1 if the file is missing or damaged or does not contain the number."""
+    """Return the number's tag in a list file, or -1 if the number or a readable file is missing."""
     try:
         numbers = NumberSet.open(path)
     except (FileNotFoundError, DamagedFile):

@@ -1,4 +1,7 @@
-"""Removal of a number from this node's call lists. Other processes may remove other numbers at the same time."""
+"""Removal of a number from this node's call lists.
+
+Other processes may remove other numbers at the same time.
+"""
 
 import asyncio
 from pathlib import Path
@@ -9,9 +12,9 @@ from dialgate.subjects import erasure
 
 
 async def remove_from_lists(store: CallLists, folder: Path, controller: str, number: str) -> list[str]:
-    """Remove a number (E.164) from the controller's lists and return the names of the lists that contained it.
+    """Remove a number (E.164) from the controller's lists and return the names of the lists that had it.
 
-    Raises `StoreUnavailable`, `OSError`.
+    Raises `StoreUnavailable` and `OSError`.
     """
     lists = [record for record in await store.lists() if record.controller == controller]
     return [record.id for record in lists if await _remove(store, folder, record, number)]
@@ -20,8 +23,8 @@ async def remove_from_lists(store: CallLists, folder: Path, controller: str, num
 async def _remove(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
     """Remove the number from one list. Retry if another process has replaced the list in the meantime.
 
-    After such a replacement, the copy that was written is not deleted: if the other process removed the same number,
-    it uses the same file.
+    The copy written before a retry is not deleted. If the other process removed the same number, it uses the
+    same file.
     """
     key = record.controller, record.id
     while True:

@@ -44,7 +44,7 @@ class _Page:
         self.parts: list[str] = []
 
     def say(self, key: str) -> str:
-        """Return the translation of `key`. Text without a translation, for example an id or a name, is returned unchanged."""
+        """Return the translation of `key`, or `key` itself if it is, for example, an id or a name."""
         return TEXTS[key][self._at] if key in TEXTS else key
 
     def why(self, why: Why) -> str:
@@ -52,7 +52,7 @@ class _Page:
         return f"{text} ({self._texts.law(why.law)})" if why.law else text
 
     def instant(self, at: str) -> str:
-        """Return the time in the controller's country, to the minute, for example 24/11/2026 10:00 CET."""
+        """Format the time in the controller's country, to the minute: 24/11/2026 10:00 CET."""
         clock = local_time.clock_in(self._zone, datetime.fromisoformat(at))
         return f"{clock:%d/%m/%Y %H:%M} {clock.tzname()}"
 
@@ -119,7 +119,10 @@ def _cell(text: str) -> str:
 
 
 def _breakable(text: str) -> str:
-    """Return the text as HTML that preserves line breaks, and breaks a word only if it is too wide for the column."""
+    """Escape the text as HTML that preserves line breaks.
+
+    A word is broken only if it is too wide for the column.
+    """
     parts = [
         f'<span class="long">{escape(part)}</span>' if _LONG.fullmatch(part) else escape(part)
         for part in re.split(r"(\s+)", text)

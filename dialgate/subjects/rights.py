@@ -1,6 +1,7 @@
 """The rights of data subjects: access, portability, rectification, erasure (GDPR 15 to 20).
 
-Each request has a deadline (GDPR 12(3)) and applies to one controller. Each look-up is recorded before any data is shown.
+Each request has a deadline (GDPR 12(3)) and applies to one controller. Each look-up is recorded before any
+data is shown.
 """
 
 import asyncio
@@ -86,7 +87,10 @@ class Subjects:
     @classmethod
     @asynccontextmanager
     async def standalone(cls, config: Config, clock: Callable[[], Instant]) -> "AsyncIterator[Subjects]":
-        """Open the services for one command, with or without a running gate. Raises `KeysUnusable`, `StoreUnavailable`."""
+        """Open the services for one command, with or without a running gate.
+
+        Raises `KeysUnusable` and `StoreUnavailable`.
+        """
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
         store = await factory.open_store(config, keys, patience=5.0)
@@ -119,7 +123,8 @@ class Subjects:
     ) -> tuple[str, str]:
         """Record a look-up. This is required before every read of a number's data.
 
-        Returns the controller's id and the number in E.164. Raises `Refused`, `TooManyLookups`, `StoreUnavailable`.
+        Return the controller's id and the number in E.164. Raises `Refused`, `TooManyLookups` and
+        `StoreUnavailable`.
         """
         owner, e164 = self._registrar.access.person(client, controller, number)
         await self.lookups.record(client, self.config.settings, owner.id, e164, what, purpose)
@@ -128,13 +133,19 @@ class Subjects:
     async def record_lookup(
         self, client: Client, controller: str, e164: str, what: str, purpose: str
     ) -> None:
-        """Record a look-up without the checks of `look_up`. An empty `controller` means all controllers of the client."""
+        """Record a look-up without the checks of `look_up`.
+
+        An empty `controller` means all controllers of the client.
+        """
         for owner in client.controllers:
             if controller in {"", owner}:
                 await self.lookups.record(client, self.config.settings, owner, e164, what, purpose)
 
     async def record_disclosure(self, client: Client, numbers: Iterable[str], purpose: str) -> None:
-        """Record that evidence about these numbers is disclosed. The limit of look-ups per client does not apply."""
+        """Record that evidence about these numbers is disclosed.
+
+        The limit of look-ups per client does not apply.
+        """
         asked = list(numbers)
         for owner in client.controllers:
             await self.lookups.record_disclosure(client, self.config.settings.node, owner, asked, purpose)
@@ -157,7 +168,7 @@ class Subjects:
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
         """Return the access report (GDPR 15) from all gates on the store.
 
-        It includes those decisions that can still be linked to the number.
+        It includes the decisions that can still be linked to the number.
         """
         owner, e164 = await self.look_up(client, controller, number, "everything", purpose)
         peers, own = await asyncio.gather(
@@ -192,7 +203,7 @@ class Subjects:
         )
 
     async def share(self, controller: str, number: str) -> Share:
-        """Return the data about a number (E.164) that only this gate holds. Raises `StoreUnavailable`."""
+        """Return the data about a number (E.164) that only this gate has. Raises `StoreUnavailable`."""
         person = await asyncio.to_thread(self._person, controller, number)
         subject = self._keys.subject(controller, number)
         known = (await self._store.read([subject])).known[0]
@@ -264,7 +275,7 @@ class Subjects:
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 
     async def exposure(self, span: breach.Span) -> breach.Exposure:
-        """Return the data that a key or node received, or could have received (GDPR 33).
+        """Return the data that a key or node returned or could have returned (GDPR 33).
 
         This reads the whole decision log.
         """
@@ -311,9 +322,9 @@ class Subjects:
             self._removing = None
 
     async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """Count the data past its retention term. With `drop`, remove it before returning.
+        """Count the data whose retention period is over. With `drop`, remove it before returning.
 
-        Raises `ClockUnconfirmed`, `OSError`, and what `SharedHolds.under_everywhere` raises.
+        Raises `ClockUnconfirmed`, `OSError`, and the errors of `SharedHolds.under_everywhere`.
         """
         if drop:
             await asyncio.to_thread(KeptInstants(self.config.data).refuse_jump, now)
@@ -327,7 +338,7 @@ class Subjects:
 def _corrected(
     kind: str, details: dict[str, Any], controller: str, number: str, ask: RectificationRequest
 ) -> LedgerRequest:
-    """Return a request that records the entry as of now, with the corrected fields. Raises `Refused`."""
+    """Return a request that records the entry again, with the corrected fields. Raises `Refused`."""
     request_type = _REQUESTS[kind]
     names = {name for name in request_type.__struct_fields__ if name not in _NOT_RECTIFIED}
     if not ask.fields or not ask.fields.keys() <= names:

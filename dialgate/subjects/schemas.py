@@ -1,7 +1,7 @@
 """The bodies of requests and responses about data subjects.
 
-Instants are in RFC 3339 format. The number is in the URL path. Reports contain it
-too, because they are sent to the data subject.
+Instants are in RFC 3339 format. The number is in the URL path. Reports also contain it, because they are sent
+to the data subject.
 """
 
 from typing import Annotated, Any, Literal
@@ -34,7 +34,8 @@ class CaseRequest(Request, frozen=True, kw_only=True):
 class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One step of a data subject's request.
 
-    `answered` or `refused` closes it, `extended` adds two months. `reason` is the text sent to the data subject.
+    `answered` and `refused` close it, and `extended` adds two months. `reason` is the text sent to the data
+    subject.
     """
 
     outcome: Literal["answered", "refused", "extended"]
@@ -45,8 +46,8 @@ class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class RectificationRequest(Request, frozen=True, kw_only=True):
     """The rectification that a data subject requested.
 
-    `of`: the sequence of the wrong consent, contract or call request. `fields`: the correct values by field name, as
-    the history names the fields.
+    `of` is the sequence of the wrong consent, contract or call request. `fields` contains the correct values
+    by field name, as in the history.
     """
 
     request: Id
@@ -65,13 +66,13 @@ class Cases(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """The access report (GDPR 15): all data about a number that the gates on the store hold for one controller.
+    """The access report (GDPR 15): all data that the gates have about a number, for one controller.
 
-    - `restricted`: ledger entries that are no longer used and are kept only for legal claims
-    - `days_of_storage`: for each kind of data, the days of storage after its use ended
-    - `missing`: gates that could not be asked, each with the reason; data that only they hold is not in the report
-    - `controller_contact`, `officer`: from the controller's file
-    - `zone`: the time zone of the controller's country, in which the page shows times
+    - `restricted` contains ledger entries that are no longer used and are kept only for legal claims.
+    - `days_of_storage` gives, for each kind of data, the days of storage after its use ended.
+    - `missing` names the gates that could not be asked, with the reason. Data that only they have is not in the report.
+    - `controller_contact` and `officer` come from the controller's file.
+    - `zone` is the time zone of the controller's country, in which the page shows times.
     """
 
     number: str
@@ -93,9 +94,10 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 class Portable(Struct, frozen=True, kw_only=True):
-    """The data that the data subject provided on the basis of consent or contract (GDPR 20), without anything derived from it.
+    """The data that the data subject provided on the basis of consent or contract (GDPR 20).
 
-    `format` identifies this set of fields. It changes whenever they change.
+    It contains nothing derived from that data. `format` identifies this set of fields, and changes whenever
+    they change.
     """
 
     format: Literal["dialgate-portability-1"] = "dialgate-portability-1"
@@ -109,10 +111,10 @@ class Portable(Struct, frozen=True, kw_only=True):
 
 
 class Erased(Struct, frozen=True, kw_only=True):
-    """One item, with what was done to it.
+    """One item of an erasure, with what was done to it.
 
-    A restricted item is not used for calls and is kept until `until`. If `until` is empty, it is kept as long as
-    other items of its kind.
+    A restricted item is not used for calls and is kept until `until`. If `until` is empty, it is kept as long
+    as other items of its kind.
     """
 
     what: str
@@ -126,9 +128,9 @@ class Erased(Struct, frozen=True, kw_only=True):
 class Erasure(Struct, frozen=True, kw_only=True):
     """The result of an erasure.
 
-    `suppression`: the ledger entry that forbids this controller to call the number again. `missing`: the gates that
-    could not be asked, each with the reason. If there are any, nothing that may be evidence was destroyed and the
-    request stays open, so repeat the erasure.
+    `suppression` is the ledger entry that forbids this controller to call the number again. `missing` names
+    the gates that could not be asked, with the reason. If it is not empty, nothing that may be evidence was
+    destroyed and the request stays open, so repeat the erasure.
     """
 
     request: str

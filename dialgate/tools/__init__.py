@@ -1,1 +1,1 @@
-"""The programs around the gate: demonstration, backup, conformance kit, stand-alone verifier and benchmarks."""
+"""Programs around the gate: demonstration, backup, conformance kit, stand-alone verifier and benchmarks."""

@@ -1,7 +1,7 @@
 """A backup of a gate's data folder, made while the gate runs.
 
-The files are copied in the following order, so that the copy misses as few revocations and calls as possible and
-contains every key that its files need:
+The files are copied in the following order, so that the copy misses as few revocations and calls as possible
+and contains every key that its files need:
 
     1. the log, which is most of the data; checkpoints before the segments that they sign;
     2. the databases, so that the ledger is as recent as possible;
@@ -9,12 +9,12 @@ contains every key that its files need:
     4. the files that the databases name: call lists, snapshots;
     5. the keys.
 
-A gate that starts on the copy recovers as it does after a crash: it counts the attempts and enters the revocations
-that are in the log but not in the store. A revocation made after step 2 is lost unless it is in a log. `ledger_end`
-returns the last ledger entry that was copied.
+A gate that starts on the copy recovers as it does after a crash: it counts the attempts and enters the
+revocations that are in the log but not in the store. A revocation made after step 2 is lost unless it is in a
+log. `ledger_end` returns the last ledger entry that was copied.
 
-A copy contains the keys, so it gives access to the same personal data as the original. When a month is retired or a
-number is erased, remove the same data from the copy (GDPR art. 5(1)(e), 17).
+A copy contains the keys, so it gives access to the same personal data as the original. When a month is
+retired or a number is erased, remove the same data from the copy (GDPR art. 5(1)(e), 17).
 """
 
 import shutil
@@ -34,13 +34,13 @@ Progress = Callable[[int, int], None]
 
 
 class BackupFailed(Exception):
-    """The error for an incomplete copy, which must not be used. Its message says what to do."""
+    """Raised for an incomplete copy, which must not be used. The message says what to do."""
 
 
 def back_up(data: Path, out: Path, progress: Progress) -> int:
-    """Copy the data folder to the new folder `out` and return the number of files. The copy is durable on return.
+    """Copy the data folder to the new folder `out` durably, and return the number of files.
 
-    `progress` is called with the number of bytes copied and the total. Raises `BackupFailed`, `OSError`.
+    Call `progress` with the number of bytes copied and the total. Raises `BackupFailed` and `OSError`.
     """
     if not (data / "keys.json").is_file():
         raise BackupFailed(f"{data} has no keys.json. Check `data`; the gate must have run at least once.")
@@ -85,7 +85,7 @@ def _logs(data: Path) -> Iterator[Path]:
 
 
 def ledger_end(out: Path) -> int:
-    """Return the sequence of the newest ledger entry in a copy, or 0 if the ledger is in a shared store.
+    """Return the newest ledger sequence in a copy, or 0 if the ledger is in a shared store.
 
     Raises `StoreUnavailable`.
     """
@@ -98,7 +98,10 @@ def _files(data: Path) -> list[Path]:
 
 
 def _is_current(path: Path, copy: Path) -> bool:
-    """Return whether the copy of a file is still valid. Databases are copied only once, keys are always copied again."""
+    """Return whether the copy of a file is still valid.
+
+    Databases are copied only once, keys are always copied again.
+    """
     return path.suffix == ".db" or (
         path.name not in _LAST and path.exists() and path.stat().st_size == copy.stat().st_size
     )

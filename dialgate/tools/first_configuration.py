@@ -1,4 +1,4 @@
-"""A first configuration for `dialgate init`: its questions, and its files with their check and installation."""
+"""The questions of `dialgate init`, and the files of the first configuration that it installs."""
 
 import ipaddress
 import json
@@ -49,9 +49,10 @@ _CLOSED: Final = "closed"
 
 
 class Draft(Struct):
-    """The answers so far, by the name of the question, with one entry for each campaign if the question is about campaigns.
+    """The answers so far, by the name of the question.
 
-    Defaults and examples replace missing answers, so that every draft can be checked as a whole configuration.
+    A question about campaigns has one answer for each campaign. Defaults and examples replace missing
+    answers, so that every draft can be checked as a whole configuration.
     """
 
     laws: dict[str, Law]
@@ -59,7 +60,10 @@ class Draft(Struct):
     answers: dict[str, list[str]] = {}
 
     def get(self, name: str, place: int = 0) -> str:
-        """Return an answer, or the default or example that replaces it. `place`: the place of the campaign."""
+        """Return an answer, or the default or example that replaces it.
+
+        `place` is the index of the campaign, for questions about campaigns.
+        """
         given, question = self.answers.get(name, []), _BY_NAME[name]
         if place < len(given):
             return given[place]
@@ -91,7 +95,7 @@ class Draft(Struct):
         return answers
 
     def questions(self) -> Iterator[tuple["Question", int]]:
-        """Yield the questions that apply, each with the place of its campaign."""
+        """Yield the questions that apply, each with the index of its campaign."""
         for of_campaign, group in groupby(QUESTIONS, lambda question: question.of_campaign):
             several = list(group)
             for place in range(len(self.parts("campaign")) if of_campaign else 1):
@@ -111,11 +115,11 @@ class Draft(Struct):
 class Question(Struct, frozen=True, kw_only=True):
     """A question, which is also an option of the command.
 
-    - `default`: the answer if the user presses Enter, or None if there must be an answer
-    - `example`: shown, and used for a missing answer
-    - `form`: how the answer is written to the configuration
-    - `of_campaign`: asked for each campaign
-    - `stated`: without a terminal, must be answered in spite of the default
+    - `default` is the answer if the user presses Enter, or None if there must be an answer.
+    - `example` is shown, and used for a missing answer.
+    - `form` is how the answer is written to the configuration.
+    - `of_campaign` asks the question for each campaign.
+    - `stated` requires an answer without a terminal, in spite of the default.
     """
 
     name: str
@@ -154,7 +158,7 @@ def _country_of_locale(draft: Draft, _: int) -> str:
 
 
 def _no_sector(draft: Draft, place: int) -> str | None:
-    """Return the default sector: none, but offers must have one."""
+    """Return the default sector, which is empty. Calls with an offer have no default."""
     return None if draft.get("purpose", place) in {"sale", "advertising"} else ""
 
 
@@ -217,7 +221,10 @@ def laws() -> dict[str, Law]:
 
 
 def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
-    """Write all files to an empty folder. Return their names. `key`: the key of the client `dialer`. Raises `ConfigError`."""
+    """Write all files to an empty folder and return their names. Raises `ConfigError`.
+
+    `key` is the key of the client `dialer`.
+    """
     if (dialer := draft.get("dialer")) not in _DIALERS:
         raise ConfigError([f"dialer: {dialer!r} is not allowed; write one of {', '.join(_DIALERS)}"])
     if "." in draft.get("controller") and _registries(draft):
@@ -234,7 +241,7 @@ def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
 
 
 def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
-    """Create the folder with all files, or do nothing. Return the client's key and the names of the files.
+    """Create the folder with all files, or do nothing. Return the client's key and the file names.
 
     Files that were in the folder are kept in a folder beside it. Raises `OSError`.
     """
@@ -257,7 +264,10 @@ def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
 
 
 def _make_boxes(draft: Draft, folder: Path) -> None:
-    """Create the folders for a registry's files. An absolute data folder is a service's, which must own them."""
+    """Create the folders for a registry's files.
+
+    An absolute data folder belongs to a service, which must own these folders.
+    """
     data = Path(draft.get("data"))
     boxes = [] if data.is_absolute() else [folder / data / rule.id for rule in _registries(draft)]
     for box in (part for name in boxes for part in (name / "outbox", name / "inbox")):
@@ -333,7 +343,10 @@ def _registries_text(draft: Draft) -> str:
 
 
 def _registries(draft: Draft) -> list[Registry]:
-    """Return the registries that bind a campaign, without those that publish lists by area: the operator chooses their areas."""
+    """Return the registries that bind a campaign.
+
+    Registries that publish lists by area are left out, because the operator chooses their areas.
+    """
     bound = (advice.binding(draft.law, line, draft.now).registries for line in draft.lines())
     rules = {rule.id: rule for rules in bound for rule in rules}
     return [rule for rule in rules.values() if rule.mode == "answers" or rule.id in _WHOLE_COUNTRY]
@@ -372,7 +385,10 @@ def url_of(draft: Draft) -> str:
 
 
 def next_commands(draft: Draft, program: str, config: Path | None) -> list[str]:
-    """Return the commands to run before the first call. `config`: path of dialgate.yaml, if it is not the default."""
+    """Return the commands to run before the first call.
+
+    `config` is the path of dialgate.yaml, if it is not the default.
+    """
     line = draft.lines()[0]
     at = f" --config {config}" if config else ""
     sections = advice.binding(draft.law, line, draft.now).legal_basis

@@ -1,4 +1,4 @@
-"""Benchmarks: each module has a function `run` that yields one `Figure` per measurement."""
+"""Benchmarks. Each module has a function `run` that yields one `Figure` per measurement."""
 
 from msgspec import Struct
 
@@ -14,4 +14,4 @@ class Figure(Struct, frozen=True, omit_defaults=True):
 
 
 class BenchError(Exception):
-    """The error for a benchmark that did not measure what it should."""
+    """Raised by a benchmark that did not measure what it should."""

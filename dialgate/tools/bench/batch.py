@@ -1,4 +1,6 @@
-"""The benchmark of `Gate.check` without a server: full batches of decisions that are reserved, recorded and synced.
+"""A benchmark of `Gate.check` without a server.
+
+It measures full batches of decisions that are reserved, recorded and synced.
 
 The baseline is the request rate of an aiohttp handler that does nothing.
 """
@@ -41,7 +43,7 @@ def run(countries: Path, batch: int, calls: int) -> Iterator[Figure]:
 
 
 async def _measure(benched: world.World, batch: int) -> tuple[float, float, int]:
-    """Return the wall-clock seconds, the processor seconds of all threads, and the number of allowed calls."""
+    """Return the wall-clock seconds, the processor seconds, and the number of allowed calls."""
     config = loader.load(benched.config)
     client = config.settings.clients[0]
     app = await App.open(config, registry=CollectorRegistry())

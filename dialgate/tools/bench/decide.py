@@ -1,4 +1,4 @@
-"""The benchmark of the pure core: `decide` with the facts of an allowed call and of a denied call."""
+"""A benchmark of `decide` alone, with the facts of an allowed call and of a denied call."""
 
 import tempfile
 import time
@@ -35,7 +35,7 @@ def run(countries: Path) -> Iterator[Figure]:
 
 
 def facts(config: Config, law: Law) -> Facts:
-    """Return the facts of a sales call by an agent, to a number that is in the directory and not in the registry."""
+    """Return the facts of a sales call by an agent, to a number in the directory but not in the registry."""
     line = config.lines[world.CAMPAIGN]
     return Facts(
         at=_TUESDAY,

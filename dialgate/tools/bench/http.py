@@ -1,7 +1,7 @@
-"""The benchmark of the gate over HTTP: `dialgate serve` and an aiohttp handler that does nothing, under the same load.
+"""A benchmark that compares `dialgate serve` with an aiohttp handler that does nothing.
 
-The gate runs with all features on, and syncs its log. The speed of a machine drifts, so the servers take turns: each
-round measures both, and the result is the median of the ratios of all rounds.
+The gate runs with all features on, and syncs its log. The speed of a machine drifts, so each round measures
+both servers, and the result is the median of the ratios of all rounds.
 """
 
 import os
@@ -55,7 +55,7 @@ class Round(Struct, frozen=True):
 def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) -> Iterator[Figure]:
     """Measure both servers with `requests` requests per round, after one warm-up round. Linux only.
 
-    `shared`: the gate uses a Redis store.
+    With `shared`, the gate uses a Redis store.
     """
     with tempfile.TemporaryDirectory() as folder, _store(Path(folder), shared=shared) as store:
         benched = world.build(Path(folder), countries, requests * (rounds + 1), **store)
@@ -64,9 +64,9 @@ def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) ->
 
 
 def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
-    """Start both servers, measure them and return the rounds.
+    """Start both servers and return the measured rounds.
 
-    `numbers` must yield `requests` numbers for each round and as many again for the warm-up round, whose result is discarded.
+    `numbers` must yield `requests` numbers for each round and as many again for a warm-up round.
     """
     with servers.bare(EMPTY) as theirs, servers.gate(benched.config) as ours:
         results = [
@@ -76,7 +76,7 @@ def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds:
 
 
 def ratio(rounds: list[Round]) -> float:
-    """Return the median of the rounds' ratios: the gate's requests per second divided by those of the empty handler."""
+    """Return the median ratio of the gate's requests per second to those of the empty handler."""
     return median(_rate(turns.ours) / _rate(turns.theirs) for turns in rounds)
 
 
@@ -133,7 +133,10 @@ def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn
 
 
 def empty_handler(key: str, bodies: bytes) -> float:
-    """Return the requests per second of an aiohttp handler that does nothing. This is the cost of HTTP alone."""
+    """Return the requests per second of an aiohttp handler that does nothing.
+
+    This shows the cost of HTTP alone.
+    """
     with servers.bare(EMPTY) as server:
         turns = [run_turn(server, key, bodies) for _ in range(3)]
     return median(map(_rate, turns))

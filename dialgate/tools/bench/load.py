@@ -1,9 +1,9 @@
-"""A load generator in its own process. Each of its keep-alive connections sends one request after another.
+"""A load generator in its own process.
 
-`python -m dialgate.tools.bench.load PORT CONNECTIONS` reads one request body per line from stdin, takes the API key
-from DIALGATE_KEY and prints a `Load` as JSON. It uses as little processor time as possible, so that it measures the
-server and not itself: it encodes the requests before the clock starts, and reads only the status, length and decision
-of a response.
+Each of its keep-alive connections sends one request after another. `python -m dialgate.tools.bench.load PORT
+CONNECTIONS` reads one request body per line from stdin, takes the API key from DIALGATE_KEY and prints a
+`Load` as JSON. It uses as little processor time as possible, so that it measures the server and not itself:
+it encodes the requests before the clock starts, and reads only the status, length and decision of a response.
 """
 
 import asyncio
@@ -23,7 +23,8 @@ HOST = "127.0.0.1"
 class Load(Struct, frozen=True):
     """The result of a load test. `p50`, `p99` and `slowest` are in microseconds.
 
-    `seconds` is the time from the first request to the last response; `failed` counts responses other than 200.
+    `seconds` is the time from the first request to the last response. `failed` counts responses other than
+    200.
     """
 
     requests: int
@@ -36,7 +37,7 @@ class Load(Struct, frozen=True):
 
 
 class _Caller(asyncio.Protocol):
-    """One connection. `waits` holds the response times in seconds."""
+    """One connection. `waits` contains the response times in seconds."""
 
     def __init__(self, requests: Iterator[bytes], waits: list[float]) -> None:
         self._requests, self._waits = requests, waits

@@ -1,4 +1,7 @@
-"""The benchmark of a number set: bytes per number, look-up time, opening time, and memory per process that reads it."""
+"""A benchmark of number sets.
+
+It measures bytes per number, look-up time, opening time, and memory per reading process.
+"""
 
 import subprocess
 import sys
@@ -79,7 +82,10 @@ def _compared(name: str, value: float, unit: str, baseline: float) -> Figure:
 
 
 def lookup(numbers: NumberSet, wanted: NDArray[np.uint64]) -> float:
-    """Return the processor time per look-up in microseconds: the best of five runs, minus the time of the loop itself."""
+    """Return the processor time per look-up in microseconds.
+
+    It is the best of five runs, without the time of the loop itself.
+    """
     questions = wanted.tolist()
     best = 1e9
     for _ in range(5):

@@ -56,7 +56,7 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 
 @contextmanager
 def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
-    """Run `dialgate serve`. `door`: the field of the log event "ready" whose URL contains the port."""
+    """Run `dialgate serve`. `door` is the field of the log event "ready" whose URL contains the port."""
     words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
@@ -78,7 +78,10 @@ def _port(process: subprocess.Popen[bytes], door: str) -> int:
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """Run a Redis with the settings of docs/how-to/several-nodes.md on a socket in the folder, and yield its URL."""
+    """Run a Redis on a socket in the folder, and yield its URL.
+
+    Its settings are those of docs/how-to/several-nodes.md.
+    """
     settings = {"port": "0", "unixsocket": str(folder / "redis.socket"), "dir": str(folder), "save": "",
                 "appendonly": "yes", "appendfsync": "everysec"}  # fmt: skip
     words = ["redis-server", *(word for name, value in settings.items() for word in (f"--{name}", value))]

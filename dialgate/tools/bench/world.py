@@ -1,7 +1,7 @@
-"""The gate that benchmarks measure: a configuration and a data folder with all features on, created with the operator's commands.
+"""The configuration and data folder of the gate that benchmarks measure.
 
-Calls are allowed at all hours, so that the figures do not depend on the time of day. The rule on calling hours still
-runs.
+All features are on, and the folder is created with the operator's commands. Calls are allowed at all hours,
+so that the figures do not depend on the time of day. The rule on calling hours still runs.
 """
 
 import random
@@ -69,9 +69,10 @@ _ALL_DAY = {
 
 
 class World(Struct, frozen=True):
-    """A gate to measure. `numbers` are in random order. One in ten is in the registry or on no list.
+    """A gate to measure.
 
-    `callable`: the numbers that are on a directory list and not in the registry.
+    `numbers` are in random order. One in ten is in the registry or on no list. `callable` contains the
+    numbers that are on a directory list and not in the registry.
     """
 
     config: Path
@@ -83,7 +84,7 @@ class World(Struct, frozen=True):
 def build(folder: Path, countries: Path, size: int, **settings: Any) -> World:
     """Set up the gate. Raises `CalledProcessError` if a command fails.
 
-    `countries`: the folder of the operator's laws. `settings`: added to dialgate.yaml.
+    `countries` is the folder of the operator's laws. `settings` are added to dialgate.yaml.
     """
     config = write_config(folder, countries, **settings)
     draw = random.Random(1)

@@ -1,1 +1,1 @@
-"""The conformance kit for dialers: emulated dialers and switches, faulty gates, and the verdict on each case."""
+"""The conformance kit for dialers: emulated dialers, faulty gates, and the verdict on each case."""

@@ -1,11 +1,11 @@
 """An emulated Asterisk as a FastAGI server sees it: connection, environment, commands and replies.
 
-It is as strict as Asterisk 22.10.1 and records everything that Asterisk could not process. `Quirks` adds unusual
-behaviour. The dialplan decides whether to dial (dialplan.py).
+It is as strict as Asterisk 22.10.1 and records everything that Asterisk could not process. `Quirks` adds
+unusual behaviour. The dialplan decides whether to dial (`dialplan.py`).
 
-AGI() has no time limit of its own. It ends when the server closes the connection. With `AGIEXITONHANGUP` it also ends
-with the channel, that is, when the caller hangs up or `TIMEOUT(absolute)` expires. While it reads an incomplete line,
-it does not notice that the channel has ended.
+AGI() has no time limit of its own. It ends when the server closes the connection. With `AGIEXITONHANGUP` it
+also ends when the caller hangs up or `TIMEOUT(absolute)` expires. While it reads an incomplete line, it does
+not notice either.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ _ON_DEAD: Final = ("SET VARIABLE", "GET VARIABLE", "GET FULL VARIABLE", "EXEC", 
 class Quirks(Struct, frozen=True, kw_only=True):
     """Unusual behaviour of Asterisk or of the caller.
 
-    - `extra`: environment lines of a future version; `arguments_first`: whether the arguments precede the rest of the
-      environment
-    - `hangup_before`: the caller hangs up before the reply to this command (1 is the first)
-    - `replies`: the reply to commands that begin with a certain prefix
-    - `keys`: keys that the caller presses, one for each question; `early`: by file, the keys that the caller presses while it
-      plays
-    - `patience`: seconds until the caller hangs up, or None if the caller never does
+    - `extra` contains environment lines of a future version.
+    - `arguments_first` puts the arguments before the rest of the environment.
+    - `hangup_before` makes the caller hang up before the reply to this command (1 is the first).
+    - `replies` gives the reply to commands that begin with a certain prefix.
+    - `keys` contains the keys that the caller presses, one for each question.
+    - `early` maps a file to the keys that the caller presses while it plays.
+    - `patience` is the time in seconds after which the caller hangs up, or None for never.
     """
 
     extra: tuple[str, ...] = ()
@@ -51,10 +51,10 @@ class Quirks(Struct, frozen=True, kw_only=True):
 class Channel(Struct, kw_only=True):
     """A channel of Asterisk.
 
-    - `said`: every line from the server; `violations`: lines that Asterisk could not process
-    - `ended`: whether the call ended by `HANGUP` or because the caller hung up
-    - `presentation`: `CALLERID(pres)`
-    - `limit`: loop time at which `TIMEOUT(absolute)` ends the channel; `expired`: whether it ended the channel
+    - `said` contains every line from the server, and `violations` the lines that Asterisk could not process.
+    - `ended` is true after `HANGUP` or after the caller hung up.
+    - `presentation` is `CALLERID(pres)`.
+    - `limit` is the loop time at which `TIMEOUT(absolute)` ends the channel, and `expired` is true if it did.
     """
 
     extension: str
@@ -73,7 +73,10 @@ class Channel(Struct, kw_only=True):
 
 
 async def agi(channel: Channel, url: str, *arguments: str) -> str:
-    """Run the application `AGI()`, then set AGISTATUS and return it. It is SUCCESS even if the server sends nothing."""
+    """Run the application `AGI()`, then set AGISTATUS and return it.
+
+    AGISTATUS is SUCCESS even if the server sends nothing.
+    """
     parts = urlsplit(url)
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
@@ -113,7 +116,8 @@ class _Session:
     async def _lines(self) -> AsyncIterator[str]:
         """Yield the lines from the server, at most one after each read from the socket.
 
-        As in Asterisk's stdio, a line that arrives together with an earlier line is processed only after the next read.
+        As in Asterisk's stdio, a line that arrives together with an earlier line is processed only after the
+        next read.
         """
         kept, piece = b"", b"."
         while piece or b"\n" in kept:
@@ -135,9 +139,9 @@ class _Session:
             self._channel.violations.append("a line without an end")
 
     async def _read(self, *, in_line: bool) -> bytes | None:
-        """Read from the server. Within a line (`in_line`), the end of the channel is not noticed.
+        """Read from the server. Return None if the channel has ended and AGI() ends with it.
 
-        Returns None if the channel has ended and AGI() ends with it.
+        Within a line (`in_line`), the end of the channel is not noticed.
         """
         ends = None if in_line or self._channel_ended else self._end_of_channel()
         try:
@@ -262,7 +266,10 @@ def _fields(channel: Channel, url: str) -> list[tuple[str, str]]:
 
 
 def _words(line: str) -> list[str]:
-    """Split a line as Asterisk does: blanks separate words, quotes group them, and a backslash escapes one character."""
+    """Split a line as Asterisk does.
+
+    Blanks separate words, quotes group them, and a backslash escapes one character.
+    """
     words, word, quoted, escaped, begun = [], "", False, False, False
     for letter in line:
         if escaped:

@@ -1,6 +1,7 @@
-"""The dialers under test: emulated dialers, which run the shipped or the operator's configuration, and a real dialer.
+"""The dialers under test.
 
-A command makes the real dialer place a call, and the kit observes the call at the trunk.
+Emulated dialers run the shipped or the operator's configuration. For a real dialer, a command places each
+call, and the kit observes the call at the trunk.
 """
 
 import asyncio
@@ -29,9 +30,9 @@ _AFTER_REDIRECT_SECONDS: Final = 1.0
 
 
 class DialerFault(Exception):
-    """The error for behaviour that is wrong in every case: a different number or caller ID, or a wrong lead status.
+    """Raised if a dialer shows a wrong number, caller ID or lead status, which is wrong in every case.
 
-    `through` says how the call got through. It is empty if the call did not get through.
+    `through` says how the call got through, or is empty if it did not.
     """
 
     def __init__(self, problem: str, through: str = "") -> None:
@@ -40,12 +41,12 @@ class DialerFault(Exception):
 
 
 class CallHanging(DialerFault):
-    """The error for a call that neither left nor ended."""
+    """Raised for a call that neither left nor ended."""
 
 
 class Dialer(Protocol):
     async def place(self, port: int) -> str:
-        """Place one call with the gate on `port`. Return how it got through, or an empty string if it did not.
+        """Place one call with the gate on `port`. Return how it got through, or "" if it did not.
 
         Raises `DialerFault`.
         """
@@ -59,7 +60,10 @@ class HasTrunk(Protocol):
     def has_trunk(self) -> bool: ...
 
     async def place_redirected(self, port: int) -> None:
-        """Place one call and redirect it to `ELSEWHERE`. Raises `DialerFault` if the dialer calls that number."""
+        """Place one call and redirect it to `ELSEWHERE`.
+
+        Raises `DialerFault` if the dialer calls that number.
+        """
 
 
 @runtime_checkable
@@ -76,10 +80,10 @@ class HasDialplan(Protocol):
 class Departure(Struct, frozen=True, kw_only=True):
     """A call of an emulated dialer, as it arrives at the trunk.
 
-    - `how`: the dial string, empty if the call did not leave
-    - `shown`: the caller ID, if the emulator knows it
-    - `follows`: whether the dialer follows a redirect (302)
-    - `problem`: any other fault
+    - `how` is the dial string, or empty if the call did not leave.
+    - `shown` is the caller ID, if the emulator knows it.
+    - `follows` is true if the dialer follows a redirect (302).
+    - `problem` describes any other fault.
     """
 
     how: str = ""
@@ -89,7 +93,7 @@ class Departure(Struct, frozen=True, kw_only=True):
 
 
 class Emulated(Struct, frozen=True):
-    """A kind of emulated dialer. `about` describes it. `extension`: the extension to call, for Asterisk only."""
+    """A kind of emulated dialer. `extension` is the extension to call, for Asterisk only."""
 
     about: str
     file: str
@@ -104,7 +108,10 @@ async def _asterisk(text: str, context: str) -> Departure:
 
 
 async def _vicidial(text: str, context: str) -> Departure:
-    """Place a call as VICIdial does: with the trunk's digit as a prefix, and VICIdial's call code as the caller's name."""
+    """Place a call as VICIdial does.
+
+    The number has the trunk's digit as a prefix, and the caller's name is VICIdial's call code.
+    """
     variables = {**_leftovers(), "CAMPCUST": CAMPAIGN.upper(), "CAMPDTO": "60"}
     channel = Channel(
         extension=_WITH_PREFIX,
@@ -127,9 +134,9 @@ def _departure(run: dialplan.Run) -> Departure:
 
 
 async def _freeswitch(text: str, context: str) -> Departure:
-    """Place a call whose dialer has exported a wrong caller ID and a privacy setting. The leg must override both.
+    """Place a call whose dialer has exported a wrong caller ID and a privacy setting.
 
-    The dialer follows a redirect (302) unless a variable of the leg forbids it.
+    The leg must override both. The dialer follows a redirect (302) unless a variable of the leg forbids it.
     """
     variables = {"destination_number": TO, "caller_id_number": CALLER, "uuid": "u-1"}
     variables |= {"curl_response_code": "200", "curl_response_data": "allow", "dg_decision": "allow"}
@@ -246,7 +253,7 @@ class PythonClient(Struct, frozen=True):
 
 
 class _TrunkInvite(Struct, frozen=True):
-    """An INVITE at a trunk: the called number, the caller IDs in it, and whether the caller ID is withheld."""
+    """An INVITE at a trunk: the called number, the caller IDs, and whether the caller ID is withheld."""
 
     to: str
     shown: tuple[str, ...]
@@ -311,9 +318,10 @@ def _read_invite(data: bytes) -> _TrunkInvite:
 class RealDialer(Struct, frozen=True):
     """A real dialer. Running `command` makes it place one call.
 
-    The command receives the number in DIALGATE_TO and the gate's port in DIALGATE_PORT. With `trunk`, the call counts
-    as placed if an INVITE arrives on that UDP port. Without `trunk`, it counts as placed if the command ends with
-    exit code 0. `caller_id` is the caller ID that the dialer must show, or empty if any is allowed.
+    The command receives the number in DIALGATE_TO and the gate's port in DIALGATE_PORT. With `trunk`, the
+    call counts as placed if an INVITE arrives on that UDP port. Without `trunk`, it counts as placed if the
+    command ends with exit code 0. `caller_id` is the caller ID that the dialer must show, or empty if any is
+    allowed.
     """
 
     command: str

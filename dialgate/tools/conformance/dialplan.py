@@ -1,8 +1,8 @@
 """An emulator for the subset of Asterisk's dialplan language that the shipped dialplans use.
 
 It runs extensions.conf on a channel until the call ends. An unknown application or function ends the run with
-`Unknown`, because a dialplan that the emulator does not understand must not pass the test. It behaves as observed on
-Asterisk 22.10.1 and 18.26.4. Expressions are in expressions.py.
+`Unknown`, because a dialplan that the emulator does not understand must not pass the test. It behaves as
+observed on Asterisk 22.10.1 and 18.26.4. Expressions are in `expressions.py`.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _EXPIRED: Final = "T"  # the extension that runs when TIMEOUT(absolute) expires
 
 
 class NoExtension(Unknown):
-    """The error for a dialplan that has no extension at which the call can begin."""
+    """Raised for a dialplan without an extension at which the call can begin."""
 
 
 class Step(Struct, frozen=True):
@@ -71,8 +71,9 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 class Run:
     """A run of one channel in one context.
 
-    `placed` is the dial string, `shown` the caller ID that the trunk received. `forwards` says whether Dial() follows
-    a 302 that the trunk's driver passes to Asterisk's core (`redirect_method=uri_core`).
+    `placed` is the dial string, and `shown` the caller ID that the trunk received. `forwards` is true if
+    Dial() follows a redirect (302) that the trunk's driver passes to Asterisk's core
+    (`redirect_method=uri_core`).
     """
 
     def __init__(self, channel: Channel, extensions: Mapping[str, list[Step]]) -> None:
@@ -85,7 +86,7 @@ class Run:
         self._curl_seconds = _CURL_SECONDS
 
     async def run(self) -> str:
-        """Run to the end and return the dial string, or an empty string if the call was not placed."""
+        """Run to the end and return the dial string, or "" if the call was not placed."""
         for _ in range(_MOST_STEPS):
             if self.channel.expired:
                 self._expire()
@@ -150,7 +151,7 @@ class Run:
         self.forwards = "i" not in re.sub(r"\([^)]*\)", "", data.split(",")[2] if data.count(",") > 1 else "")
 
     def _ignore(self, _: str) -> None:
-        """Ignore an application that, on a real Asterisk, only writes to a log."""
+        """Ignore an application that only writes to a log on a real Asterisk."""
 
     # ---- `${…}` and `$[…]` -------------------------------------------------------------------------------------------
 
@@ -187,7 +188,10 @@ class Run:
         return function(data)
 
     async def _fetch(self, url: str) -> str:
-        """Return the body of a response with any status, without the final line break, or "" if it was not complete in time."""
+        """Return the body of a response, or "" if it was not complete in time.
+
+        The final line break is removed.
+        """
         response = await fetch(url, self._curl_seconds)
         return "" if response is None else response.body.removesuffix("\n")
 
@@ -269,5 +273,8 @@ async def run(text: str, context: str, channel: Channel) -> Run:
 
 
 async def call(text: str, context: str, channel: Channel) -> str:
-    """Place a call with a dialplan. Return the dial string, or an empty string if it was not placed. Raises `Unknown`."""
+    """Place a call with a dialplan. Return the dial string, or "" if it was not placed.
+
+    Raises `Unknown`.
+    """
     return (await run(text, context, channel)).placed

@@ -1,8 +1,8 @@
 """An emulator of Asterisk's `$[…]` expressions, as observed on Asterisk 22.10.1 and 18.26.4.
 
-A syntax error does not make an expression false. The result is the value that the parser had computed before the
-error: `$["a" = "a" & "x" "y" = "z"]` is 1. If it had computed nothing, the result is 0. A character that begins no
-token, such as an unclosed quote, is skipped.
+A syntax error does not make an expression false. The result is the value that the parser had computed before
+the error: `$["a" = "a" & "x" "y" = "z"]` is 1. If it had computed nothing, the result is 0. A character that
+begins no token, such as an unclosed quote, is skipped.
 """
 
 import operator
@@ -18,7 +18,7 @@ _Token: TypeAlias = tuple[str, str]
 
 
 class Unknown(Exception):
-    """The error for a part of a script that the emulator does not support. `str()` names the part."""
+    """Raised for a part of a script that the emulator does not support. The message names the part."""
 
 
 class SyntaxFault(Exception):
@@ -26,7 +26,7 @@ class SyntaxFault(Exception):
 
 
 def evaluate(expression: str) -> str:
-    """Return the value: `1`, `0`, or the text of an operand. Raises `Unknown` if an operator is not supported."""
+    """Return the value: `1`, `0`, or the text of an operand. Raises `Unknown` for unsupported operators."""
     try:
         return _Parser(list(_tokens(expression))).value()
     except SyntaxFault:
@@ -42,7 +42,10 @@ def _tokens(expression: str) -> Iterator[_Token]:
 
 
 class _Parser:
-    """A parser of expressions. Precedence from lowest to highest: `|`, `&`, comparisons. All operators are left-associative."""
+    """A parser of expressions.
+
+    Precedence from lowest to highest: `|`, `&`, comparisons. All operators are left-associative.
+    """
 
     def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = tokens
@@ -70,7 +73,10 @@ _Join: TypeAlias = Callable[[str, str], str]
 
 
 def _is_true(value: str) -> bool:
-    """Return whether Asterisk treats the value as true. Quotes are part of the text, so `""` is not empty."""
+    """Return whether Asterisk treats the value as true.
+
+    Quotes are part of the text, so `""` is not empty.
+    """
     return value not in {"", "0"}
 
 

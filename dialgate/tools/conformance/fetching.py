@@ -1,4 +1,4 @@
-"""An HTTP request by an emulated dialer, with a limit on the total time."""
+"""An HTTP client for emulated dialers, with a limit on the total time."""
 
 import asyncio
 import math

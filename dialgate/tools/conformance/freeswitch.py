@@ -1,7 +1,7 @@
 """An emulator for the subset of FreeSWITCH's XML dialplan that the shipped dialplans use.
 
-Like FreeSWITCH, it first evaluates all conditions and runs inline actions immediately. It then runs the other actions
-that it found. An unknown element or application ends the run with `Unknown`.
+Like FreeSWITCH, it first evaluates all conditions and runs inline actions immediately. It then runs the other
+actions that it found. An unknown element or application ends the run with `Unknown`.
 """
 
 import math
@@ -22,14 +22,15 @@ _PROFILE_SECONDS: Final = 1.0  # `timeout` of the profile in httapi.conf.xml
 
 
 class Call:
-    """A channel in a dialplan."""
-
     def __init__(self, document: ET.Element, variables: Mapping[str, str]) -> None:
         self.variables = dict(variables)
         self._document = document
 
     async def run(self, context: str) -> str:
-        """Run to the end and return the dial string of the bridge, or an empty string if there is none. Raises `Unknown`."""
+        """Run to the end and return the dial string of the bridge, or "" if there is none.
+
+        Raises `Unknown`.
+        """
         for action in await self._hunt(context):
             name, data = action.get("application", ""), self._expand(action.get("data", ""))
             if name == "bridge":
@@ -112,11 +113,14 @@ class Call:
 
 
 def leg_variables(dial_string: str) -> dict[str, str]:
-    """Return the variables of a leg. They are in brackets at the beginning of the dial string."""
+    """Return the variables of a leg, which are in brackets at the beginning of the dial string."""
     match = re.match(r"\[([^]]*)\]", dial_string)
     return dict(pair.split("=", 1) for pair in match[1].split(",") if "=" in pair) if match else {}
 
 
 async def call(text: str, context: str, variables: Mapping[str, str]) -> str:
-    """Place a call with a dialplan. Return the dial string, or an empty string if it was not placed. Raises `Unknown`."""
+    """Place a call with a dialplan. Return the dial string, or "" if it was not placed.
+
+    Raises `Unknown`.
+    """
     return await Call(ET.fromstring(text), variables).run(context)  # noqa: S314 - the operator's own file

@@ -1,7 +1,7 @@
-"""The faulty gates: FastAGI and HTTP servers on one port that treat each connection as the test case requires.
+"""Faulty gates: FastAGI and HTTP servers on one port, whose behaviour depends on the test case.
 
 The format of an HTTP response depends on the path of the request, so a dialer under test needs no special
-configuration. Like a real gate, they compare the numbers in the request with those of the call: see `mismatch`.
+configuration. Like a real gate, they compare the numbers in the request with those of the call (`mismatch`).
 """
 
 import asyncio
@@ -40,9 +40,10 @@ _FROM_NAMES: Final = ("from", "ani", "caller_id", "Caller-Caller-ID-Number", "su
 
 
 class TestCall(Struct, frozen=True):
-    """The call that the dialer must place. `shown` is its caller ID, or empty if the kit does not know it.
+    """The call that the dialer must place.
 
-    `notes` collects the differences found in requests.
+    `shown` is its caller ID, or empty if the kit does not know it. `notes` collects the differences found in
+    requests.
     """
 
     to: str
@@ -51,7 +52,7 @@ class TestCall(Struct, frozen=True):
 
 
 def mismatch(request: bytes, call: TestCall) -> str:
-    """Return what is wrong with the numbers in a request, or an empty string.
+    """Return what is wrong with the numbers in a request, or "".
 
     If the kit does not know the caller ID, the request may contain any caller ID or none.
     """
@@ -72,7 +73,7 @@ def same_number(one: str, other: str) -> bool:
 
 
 def _national(number: str) -> str:
-    """Return the number without +39 or 0039, which dialers may omit, or an empty string if it is not a number."""
+    """Return the number without +39 or 0039, which dialers may omit, or "" if it is not a number."""
     plain = re.sub(r"[\s()./-]", "", number)
     return re.sub(r"^(\+|00)?39", "", plain) if re.fullmatch(r"\+?\d{3,15}", plain) else ""
 
@@ -148,7 +149,7 @@ async def nonsense(request: bytes, _: asyncio.StreamReader, writer: asyncio.Stre
 
 
 async def error(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with an error page that contains no decision, as a proxy might."""
+    """Respond with an error page that contains no decision, as a proxy might."""
     if request.startswith(b"agi_"):
         writer.write(b'SET VARIABLE DG_REASON "gate.error"\n')
         await reader.readline()
@@ -161,12 +162,12 @@ async def empty(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamW
 
 
 async def quote(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with a quotation mark, which breaks an expression of a dialplan."""
+    """Respond with a quotation mark, which breaks an expression of a dialplan."""
     await _garbage(request, b'"', writer)
 
 
 async def long(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with more text than a dialplan variable can hold."""
+    """Respond with more text than a dialplan variable can hold."""
     await _garbage(request, _LONG, writer)
 
 
@@ -216,7 +217,7 @@ def _http(status: str, media: str, body: bytes) -> bytes:
 
 @asynccontextmanager
 async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = None) -> AsyncIterator[int]:
-    """Run a gate on a local port. It handles each connection with the next of `plays`, and then closes the connection.
+    """Run a gate on a local port that handles each connection with the next of `plays`.
 
     A request is denied if its numbers differ from those of `call`.
     """
@@ -235,7 +236,10 @@ async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = 
 
 @asynccontextmanager
 async def frozen(port: int = 0) -> AsyncIterator[int]:
-    """Run a gate that has been stopped (SIGSTOP): the kernel accepts connections and data, but the gate never responds."""
+    """Run a gate that behaves as if stopped by SIGSTOP.
+
+    The kernel accepts connections and data, but the gate never responds.
+    """
     with socket.create_server(("127.0.0.1", port), backlog=100) as server:
         yield int(server.getsockname()[1])
 
@@ -244,7 +248,7 @@ async def frozen(port: int = 0) -> AsyncIterator[int]:
 async def listening(serve: Serve, port: int = 0) -> AsyncIterator[int]:
     """Listen on a local port and run `serve` for each connection. Open connections are aborted at the end.
 
-    When asyncio's own server (3.11) is closed, it loses connections that are accepted but not yet served.
+    asyncio's own server (3.11) loses connections that are accepted but not yet served when it is closed.
     """
     accepted: list[socket.socket] = []
     serving: list[asyncio.Task[None]] = []

@@ -1,4 +1,7 @@
-"""The test cases: what the gate or trunk does, and whether the call may get through. Only an allow permits this."""
+"""The test cases: what the gate or trunk does, and whether the call may get through.
+
+A call may get through only if the gate allows it.
+"""
 
 import socket
 from collections.abc import AsyncIterator, Iterable
@@ -22,12 +25,12 @@ from dialgate.tools.conformance.gates import Play, TestCall
 class Case(Struct, frozen=True):
     """One test case.
 
-    - `plays`: the gate's behaviour for each call in turn; only the last call is judged. Empty if there is no gate
-      or the gate is `frozen`
-    - `through`: whether the call must get through
-    - `may_hang`: whether a hanging call is accepted, because Asterisk itself cannot end it
-    - `redirects`: whether the trunk redirects the call (302)
-    - `reads_file`: no call is placed; instead, the dialer's file is searched for unchecked calls to the trunk
+    - `plays` is the gate's behaviour for each call in turn. Only the last call is judged. It is empty if there is no
+      gate or the gate is `frozen`.
+    - `through` is true if the call must get through.
+    - `may_hang` accepts a hanging call, because Asterisk itself cannot end it.
+    - `redirects` makes the trunk redirect the call (302).
+    - `reads_file` places no call. Instead, the dialer's file is searched for unchecked calls to the trunk.
     """
 
     name: str
@@ -70,7 +73,10 @@ ANOTHER_WAY: Final = Case(
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """The result of a case. `through` says how the call got through, `note` what else was wrong; both may be empty."""
+    """The result of a case.
+
+    `through` says how the call got through, and `note` what else was wrong. Both may be empty.
+    """
 
     case: str
     about: str
@@ -80,14 +86,17 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 def cases_for(dialer: Dialer) -> tuple[Case, ...]:
-    """Return the cases for this dialer: `CASES`, plus `MOVED` if it has a trunk, and `ANOTHER_WAY` if it has a dialplan."""
+    """Return the cases for this dialer.
+
+    They are `CASES`, `MOVED` if it has a trunk, and `ANOTHER_WAY` if it has a dialplan.
+    """
     moved = (MOVED,) if isinstance(dialer, HasTrunk) and dialer.has_trunk else ()
     another = (ANOTHER_WAY,) if isinstance(dialer, HasDialplan) and dialer.has_dialplan else ()
     return (*CASES, *moved, *another)
 
 
 async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> AsyncIterator[Finding]:
-    """Run the cases. `port`: where the dialer expects its gate, or 0 if the kit may choose the port."""
+    """Run the cases with the dialer's gate on `port`, or on a free port if it is 0."""
     for case in cases:
         yield await _run_case(dialer, case, port)
 

@@ -1,9 +1,9 @@
 """An emulator for the subset of OpenSIPS that the shipped script uses.
 
-It runs routes on an INVITE until the INVITE is relayed or rejected. An unknown statement, function or variable ends
-the run with `Unknown`. It behaves as observed on OpenSIPS 4.0.1 and 3.6.8. Assigned text is taken literally, even if
-it contains `$(rU{rest.escape})`. Variables in a function's argument are expanded. With `no_concurrent_connects`, a
-request fails immediately while another one is connecting to the same host.
+It runs routes on an INVITE until the INVITE is relayed or rejected. An unknown statement, function or
+variable ends the run with `Unknown`. It behaves as observed on OpenSIPS 4.0.1 and 3.6.8. Assigned text is
+taken literally, even if it contains `$(rU{rest.escape})`. Variables in a function's argument are expanded.
+With `no_concurrent_connects`, a request fails immediately while another one is connecting to the same host.
 """
 
 import re
@@ -30,7 +30,11 @@ _Value: TypeAlias = str | int
 
 
 class Invite(Struct, kw_only=True):
-    """A call at OpenSIPS. `left`: whether it was relayed. `status`: the status of the reply. `avps`: the transaction's variables."""
+    """A call at OpenSIPS.
+
+    `left` is true if it was relayed. `status` is the status of the reply, and `avps` contains the
+    transaction's variables.
+    """
 
     uri: str
     from_uri: str
@@ -46,7 +50,7 @@ class Invite(Struct, kw_only=True):
 
 
 class _Exit(Exception):
-    """The signal that the script ended with `exit` or was suspended to wait for the gate."""
+    """Raised when the script ends with `exit` or is suspended to wait for the gate."""
 
 
 class OpenSips:
@@ -66,7 +70,10 @@ class OpenSips:
             return
 
     async def redirect(self, invite: Invite) -> None:
-        """Redirect the call (302), as the trunk does. The dialer follows it unless a failure route replies first."""
+        """Redirect the call (302), as the trunk does.
+
+        The dialer follows the redirect unless a failure route replies first.
+        """
         invite.status = 302
         if invite.failure_route:
             await self.call(invite, f"failure:{invite.failure_route}")
@@ -201,7 +208,10 @@ _FIELDS: Final[dict[str, Callable[[Invite], _Value]]] = {
 
 
 def _expand(tree: Tree, invite: Invite) -> str:
-    """Return a function's argument as text, with its variables expanded. A bare name is the name of a route."""
+    """Return a function's argument as text, with its variables expanded.
+
+    A bare name is the name of a route.
+    """
     match tree:
         case ("literal", str(text)):
             return _IN_TEXT.sub(lambda variable: str(_read(variable[0], invite)), text)

@@ -1,4 +1,7 @@
-"""A parser for the subset of the OpenSIPS script language that the shipped script uses. Raises `Unknown` for anything else."""
+"""A parser for the subset of the OpenSIPS script language that the shipped script uses.
+
+It raises `Unknown` for anything else.
+"""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,7 @@
 """A search for every step in an Asterisk dialplan file that dials the trunk without the check.
 
-The dialplan emulator runs only one context, so it misses other contexts that dial the same trunk. Included files, and
-destinations computed at run time, are not covered.
+The dialplan emulator runs only one context, so it misses other contexts that dial the same trunk. The search
+does not cover included files and destinations computed at run time.
 """
 
 import re
@@ -19,7 +19,10 @@ _DESTINATION: Final = re.compile(r"\b([A-Za-z]\w*)/([^,&?)]+)")
 
 
 def others(text: str, context: str, extension: str) -> list[str]:
-    """Return the other steps in the file that dial the same trunk as `extension` in `context`. Raises `Unknown`."""
+    """Return the other steps in the file that dial the same trunk as `extension` in `context`.
+
+    Raises `Unknown`.
+    """
     contexts = dialplan.read(text)
     globals_ = dict(_ASSIGNED.findall("".join(_GLOBAL.findall(text))))
     checked = next(

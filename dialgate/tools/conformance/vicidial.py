@@ -9,7 +9,7 @@ _DEAD: Final = re.compile("19|21|34|38|102")
 
 
 def lead_status(dial_status: str, hangup_cause: str) -> str:
-    """Return the status that `Enhanced Disconnect Logging` 1 or 2 sets, or "" if the lead may be called again."""
+    """Return the status that `Enhanced Disconnect Logging` 1 or 2 sets, or "" to call the lead again."""
     match dial_status:
         case "DNC":
             return DO_NOT_CALL

@@ -1,4 +1,4 @@
-"""The demonstration: a gate with one day's traffic, two controllers, 100,000 made-up numbers, a simulated registry and dialers.
+"""The demonstration: one day of made-up traffic on a gate, with a simulated registry and dialers.
 
 No real call is placed. The demonstration uses the operator's commands, and the Python client for dialers.
 """

@@ -1,6 +1,7 @@
 """The simulated dialers: calls of every kind with their outcomes, revocations, and repeated calls.
 
-First come a few calls of each kind, so that every reason appears early. After that the mix is that of a working day.
+They start with a few calls of each kind, so that every reason appears early. After that the mix is that of a
+working day.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ _AGES: Final = {"valid": 30, "expired": 3_000, "withdrawn": 30, "other": 30, "un
 
 
 class DemoFigures(Struct):
-    """The figures of the demonstration so far. `latest`: the newest responses, without numbers."""
+    """The figures of the demonstration so far. `latest` contains the newest responses, without numbers."""
 
     calls: int = 0
     allowed: int = 0
@@ -54,7 +55,7 @@ class DemoFigures(Struct):
 
 
 class Kind(Struct, frozen=True):
-    """A kind of call. `weight`: its share of a thousand calls."""
+    """A kind of call. `weight` is its share of a thousand calls."""
 
     weight: int
     numbers: list[str]
@@ -119,7 +120,7 @@ class _Traffic:
     async def prepare(self, now: Instant) -> dict[str, list[str]]:
         """Record consents of every kind, a caller-ID proof and data-subject requests.
 
-        Returns the numbers by the kind of their consent.
+        Return the numbers by the kind of their consent.
         """
         proof = {"controller": "beta", "caller_id": RECALLED, "kind": "probe", "evidence": "made up"}
         await self._post("/v1/caller-ids/proofs", proof)

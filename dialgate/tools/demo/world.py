@@ -1,7 +1,7 @@
-"""The folder of the demonstration, with configuration, call lists and registry answers. Everything in it is made up.
+"""The folder of the demonstration, with made-up configuration, call lists and registry answers.
 
-In the demonstration's Italy today is a holiday, so that one campaign shows the denial on holidays. Its Britain has a
-made-up law and a full-list registry, so that London numbers can show the remaining reasons.
+In the demonstration's Italy today is a holiday, so that one campaign shows the denial on holidays. Its
+Britain has a made-up law and a full-list registry, so that London numbers can show the remaining reasons.
 """
 
 import random
@@ -35,11 +35,14 @@ _SECTORS = ["electricity", "gas", "water", "telecommunications", "banking", "ins
 
 
 class DemoError(Exception):
-    """The error for a demonstration that cannot be set up. Its message says what to do."""
+    """Raised if the demonstration cannot be set up. The message says what to do."""
 
 
 class DemoOptions(Struct, frozen=True, kw_only=True):
-    """The options of the demonstration. `countries`: the folder with Italy's law. `numbers`: the total of numbers."""
+    """The options of the demonstration.
+
+    `countries` is the folder with Italy's law. `numbers` is the total of numbers.
+    """
 
     folder: Path
     countries: Path
@@ -48,7 +51,7 @@ class DemoOptions(Struct, frozen=True, kw_only=True):
 
 
 class Demo(Struct, frozen=True, kw_only=True):
-    """A demonstration that has been set up. `numbers`: the numbers of each group."""
+    """A demonstration that has been set up. `numbers` contains the numbers of each group."""
 
     config: Path
     textfile: Path
@@ -58,9 +61,9 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 
 def build(wanted: DemoOptions, now: Instant, tell: Callable[[str], None]) -> Demo:
-    """Set up the demonstration in a folder that is empty or holds an earlier demonstration, which is replaced.
+    """Set up the demonstration in a folder that is empty or contains an earlier one, which is replaced.
 
-    `tell` is called with the address and key of the console first, then with a message for each step. Raises
+    Call `tell` with the address and key of the console first, then with a message for each step. Raises
     `DemoError`.
     """
     folder, port = wanted.folder, wanted.port
@@ -90,7 +93,10 @@ def _clear(folder: Path) -> None:
 
 
 def _draw_numbers(total: int) -> dict[str, list[str]]:
-    """Draw the numbers of each group. The groups `unasked`, `expired` and `unlisted` are on no call list."""
+    """Draw the numbers of each group.
+
+    The groups `unasked`, `expired` and `unlisted` are on no call list.
+    """
     draw = random.Random(1)  # noqa: S311 - made-up numbers
     rome = iter(draw.sample(range(10_000_000), 90_000))
     mobile = iter(draw.sample(range(10_000_000), 10_000))
@@ -295,7 +301,7 @@ def _load(folder: Path, config: Path, call_list: _List) -> None:
 
 
 def _consult_registry(folder: Path, config: Path, numbers: dict[str, list[str]], now: Instant) -> None:
-    """Import registry answers for the numbers that are on no list, then run the nightly job for those on lists."""
+    """Import answers for the numbers that are on no list, then run the nightly job for the others."""
     _import_answers(folder, config, numbers["expired"], now - 20 * DAY, "--expired")
     _import_answers(folder, config, numbers["unlisted"], now - HOUR)
     (folder / "tps").mkdir()
@@ -313,7 +319,7 @@ def _consult_registry(folder: Path, config: Path, numbers: dict[str, list[str]],
 
 
 def night(folder: Path) -> None:
-    """Run the nightly job. Exit code 1 is not a failure: it means that an operator should look at an alarm."""
+    """Run the nightly job. Exit code 1 means that an operator should look at an alarm, so it is accepted."""
     _run("registry_sync.cli", "run", "--once", "--registries", str(folder / "registries.yaml"), also=1)
 
 

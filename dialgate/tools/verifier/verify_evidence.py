@@ -2,11 +2,15 @@
 
     python verify_evidence.py BUNDLE [--key NAME ...] [--root FILE]
 
-Exit code 0: the bundle is valid; 1: it is not valid, do not rely on it; 2: wrong usage. A key's name is the first 16
-hexadecimal digits of the SHA-256 of the public key. Get the names from the operator of the gate, but not together
-with the bundle, and pass them with --key. Without --key the result shows only that the bundle is complete and
-unchanged, not who made it. A time stamp (RFC 3161) is checked up to the root certificate of the authority that issued
-it: get this certificate from the authority and pass it with --root, as a PEM file. Revocation of certificates is not
+The exit code is 0 if the bundle is valid, 1 if it is not valid and must not be relied on, and 2 for wrong
+usage.
+
+A key's name is the first 16 hexadecimal digits of the SHA-256 of the public key. Get the names from the
+operator of the gate, but not together with the bundle, and pass them with --key. Without --key the result
+shows only that the bundle is complete and unchanged, not who made it.
+
+A time stamp (RFC 3161) is checked up to the root certificate of the authority that issued it. Get this
+certificate from the authority and pass it with --root, as a PEM file. Revocation of certificates is not
 checked.
 """
 
@@ -33,7 +37,7 @@ BUNDLE = re.compile(rb'\{"signature":"([0-9a-f]{128})","key":"([0-9a-f]{64})","e
 
 
 class Refused(Exception):
-    """The error for an invalid bundle. `str()` says why."""
+    """Raised for an invalid bundle. The message says why."""
 
 
 def require(condition: object, why: str) -> None:
@@ -55,7 +59,7 @@ def require_signature(public: bytes, signature: bytes, message: bytes, what: str
 def merkle_root(body: bytes, leaf: int, size: int, path: list[bytes]) -> bytes | None:
     """Return the root of a tree of `size` leaves with leaf number `leaf` (RFC 9162, 2.1.3.2).
 
-    Returns None if the length of the path is wrong.
+    Return None if the length of the path is wrong.
     """
     node = sha256(b"\0" + body).digest()
     here, last = leaf, size - 1
@@ -111,7 +115,7 @@ def checkpoints(evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def entries(evidence: dict[str, Any], signed: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the log entries with their sequences. Each is first checked against its checkpoint."""
+    """Yield the log entries with their sequences, each after a check against its checkpoint."""
     for stored in evidence["entries"]:
         body, seq, checkpoint = stored["body"].encode(), stored["seq"], signed[stored["checkpoint"]]
         path = [bytes.fromhex(step) for step in stored["path"]]
@@ -140,8 +144,8 @@ def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
 def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
     """Return the hash of each file of a configuration, or "" for a file that the bundle does not contain.
 
-    The list of a configuration holds the hash of each file's entry, which is the name and hash of the file. In older
-    logs the list holds the entries themselves.
+    The list of a configuration contains the hash of each file's entry, which is the name and hash of the
+    file. In older logs the list contains the entries themselves.
     """
     kept = evidence["kept"]
     entries = [line if " " in line else kept.get(line, "") for line in kept[config].splitlines()]
@@ -150,7 +154,7 @@ def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
 
 
 def configuration(evidence: dict[str, Any]) -> str:
-    """Return a text that says how many configuration files the bundle leaves out, or "" if it contains all of them."""
+    """Say how many configuration files the bundle leaves out, or return "" if it contains all of them."""
     kept = evidence["kept"]
     names = {json.loads(entry["body"]).get("config") for entry in evidence["entries"]} - {None}
     files = (
@@ -269,7 +273,10 @@ CERTIFICATES = 0xA0  # tag of the certificates in a SignedData
 
 
 def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Return the tag, the content and the whole encoding of each DER value in `data`. Raises IndexError, ValueError."""
+    """Return the tag, the content and the whole encoding of each DER value in `data`.
+
+    Raises IndexError and ValueError.
+    """
     values, at = [], 0
     while at < len(data):
         tag, length, begin = data[at], data[at + 1], at + 2
@@ -306,7 +313,10 @@ def is_signed_by(
 
 
 def read_stamp(response: bytes, message: bytes) -> tuple[datetime, x509.Certificate, list[x509.Certificate]]:
-    """Return the time of a stamp (RFC 3161, 2.4.2), its signer, and the certificates that it includes (RFC 5652, 5.1)."""
+    """Return the time of a stamp, its signer, and the included certificates.
+
+    The format is defined in RFC 3161, 2.4.2, and RFC 5652, 5.1.
+    """
     status, token = der(der(response)[0][1])[:2]
     require(der(status[1])[0][1] in {b"\0", b"\1"}, "a time stamp was refused by its authority")
     signed_data = der(der(der(token[1])[1][1])[0][1])
@@ -362,7 +372,10 @@ def leads_to(
     roots: list[x509.Certificate],
     at: datetime,
 ) -> bool:
-    """Return whether the certificate chains to one of the roots. Every certificate below the root must be valid at `at`."""
+    """Return whether the certificate chains to one of the roots.
+
+    Every certificate below the root must be valid at `at`.
+    """
     for _ in range(8):
         if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
             return False
