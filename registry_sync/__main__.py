@@ -1,4 +1,7 @@
-"""The entry point of `registry-sync`. Ctrl-C ends it without a traceback, even during the import of its modules."""
+"""The entry point of `registry-sync`.
+
+Ctrl-C ends it without a traceback, even during the import of its modules.
+"""
 
 import sys
 

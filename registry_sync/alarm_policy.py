@@ -1,4 +1,7 @@
-"""The alarms for a registry that answers queries, about its packages and its consultations. All functions are pure."""
+"""Alarms for a registry that answers queries, about its packages and consultations.
+
+All functions are pure.
+"""
 
 from collections.abc import Iterator
 
@@ -15,7 +18,7 @@ def is_resting(package: Package, settings: QueriedRegistry, now: Instant) -> boo
 
 
 def is_awaited(package: Package, settings: QueriedRegistry, now: Instant) -> bool:
-    """Return whether an answer to the package is still expected: it is submitted, not overdue, and has no fault."""
+    """Return whether an answer is still expected: the package is submitted, not overdue and has no fault."""
     overdue = now - package.submitted_at > settings.answer_hours * HOUR
     return package.state == "submitted" and not package.fault and not overdue
 
@@ -35,10 +38,11 @@ def package_alarms(package: Package, settings: QueriedRegistry, now: Instant) ->
 def consultation_alarms(
     newest: Instant, settings: QueriedRegistry, now: Instant, *, under_way: bool
 ) -> Iterator[tuple[Kind, str]]:
-    """Yield an alarm if the `newest` consultation (0: none) is too old, and an alarm if the enrolment will lapse soon.
+    """Yield an alarm if the last consultation is too old, and one if the enrolment will lapse soon.
 
-    L. 5/2018 art. 1 c. 12 requires a consultation every month; one that is `under_way` counts. By DPR 26/2022 art. 5 c. 2
-    the operator's enrolment lapses 12 months after the last consultation, even if the stored answers are still valid.
+    `newest` is the time of the last consultation, or 0. L. 5/2018 art. 1 c. 12 requires a consultation every
+    month; one that is `under_way` counts. By DPR 26/2022 art. 5 c. 2 the operator's enrolment lapses 12
+    months after the last consultation, even if the stored answers are still valid.
     """
     since = (
         f"the newest consultation is from {utc(newest)}" if newest else "there has been no consultation yet"

@@ -1,12 +1,12 @@
 """The merge of a registry's new answers to one controller into those already published.
 
-For each number the newest consultation wins, not the last import. If two consultations have the same instant, *listed*
-wins. When a newer answer is *clear*, the number keeps the instant of its last *listed* answer, because consents from
-before that instant are void (L. 5/2018 art. 1 c. 5).
+For each number the newest consultation wins, not the last import. If two consultations have the same time,
+*listed* wins. When a newer answer is *clear*, the number keeps the time of its last *listed* answer, because
+earlier consents are void (L. 5/2018 art. 1 c. 5).
 
-A cell is a combination of an old state and a new state; either may be absent. The merge computes the cell of each
-number. There are few cells, so the result of each is computed only once, and the millions of numbers are only counted
-and copied.
+A cell is a combination of an old state and a new state; either may be absent. The merge computes the cell of
+each number. There are few cells, so the result of each is computed only once, and the millions of numbers are
+only counted and copied.
 """
 
 from collections import Counter
@@ -52,8 +52,8 @@ class AnsweredConsultation(NamedTuple):
 class MergedAnswers(NamedTuple):
     """The answers after a merge.
 
-    `known` counts the numbers in the new answers that had an answer before. `newly_listed` and `newly_clear` count those
-    whose answer changed.
+    `known` counts the numbers in the new answers that had an answer before. `newly_listed` and `newly_clear`
+    count those whose answer changed.
     """
 
     contents: Contents
@@ -65,7 +65,10 @@ class MergedAnswers(NamedTuple):
 
 
 class _NewStates(NamedTuple):
-    """The combined result of new consultations: sorted `numbers`, and for each the index of its state in `states`."""
+    """The combined result of new consultations.
+
+    `state_index` contains, for each of the sorted `numbers`, the index of its state in `states`.
+    """
 
     numbers: Numbers
     state_index: Cells
@@ -73,7 +76,7 @@ class _NewStates(NamedTuple):
 
 
 class ChangeCounts(NamedTuple):
-    """The count of numbers that had an answer before a consultation (`known`), and the counts of changed answers."""
+    """The count of numbers that had an answer before a consultation, and the counts of changed answers."""
 
     known: int
     newly_listed: int
@@ -96,10 +99,10 @@ def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCou
 
 
 def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
-    """Return the contents with the date of the consultation at index `at` corrected. `new` is that consultation with the right date.
+    """Return the contents with the date of the consultation at index `at` corrected.
 
-    No other consultation may lie between the old and the new date. This ensures that only times change, and no number's
-    answer.
+    `new` is that consultation with the right date. No other consultation may lie between the old and the new
+    date, so only times change, and no number's answer.
     """
     wrong = contents.consultations[at].submitted_at
     consultations = (*contents.consultations[:at], new, *contents.consultations[at + 1 :])
@@ -153,10 +156,11 @@ def _merge(old: MergedAnswers, news: Sequence[AnsweredConsultation]) -> MergedAn
 
 
 def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
-    """Combine new consultations. `first` is the index of `news[0]` among all consultations after the merge.
+    """Combine new consultations into one state per number.
 
-    An answer is a tuple (instant, listed, index of the consultation). Its rank is its position in the sorted list of all
-    possible answers, so the answer with the highest rank wins for each number.
+    `first` is the index of `news[0]` among all consultations after the merge. An answer is a tuple (instant,
+    listed, index of the consultation). Its rank is its position in the sorted list of all possible answers,
+    so the answer with the highest rank wins for each number.
     """
     answers = sorted(
         (answered.consultation.submitted_at, listed, at)
@@ -185,7 +189,7 @@ def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
 
 
 def _newest_listed(ranks: Cells, last: Mask, listed: Mask) -> Cells:
-    """Return for each number the rank of the newest answer that lists it, plus 1. Return 0 for a number never listed."""
+    """Return for each number the rank of the newest answer that lists it, plus 1, or 0 if there is none."""
     if not len(ranks):
         return ranks
     starts = np.append(0, np.flatnonzero(last)[:-1] + 1)
@@ -205,8 +209,8 @@ def _state(answers: list[tuple[int, bool, int]], first: int, winner: int, newest
 def _assign_cells(old: MergedAnswers, new: _NewStates) -> tuple[Numbers, Cells]:
     """Return all numbers, sorted, and the cell of each.
 
-    A cell is `old tag * (1 + count of new states) + 1 + index of the new state`. If a number has no old state, the old tag
-    is the first unused tag. If it has no new state, the last two terms are 0.
+    A cell is `old tag * (1 + count of new states) + 1 + index of the new state`. If a number has no old
+    state, the old tag is the first unused tag. If it has no new state, the last two terms are 0.
     """
     union = distinct(np.concatenate((old.numbers, new.numbers)))
     cell = np.full(len(union), len(old.contents.states), np.int64)

@@ -1,4 +1,7 @@
-"""The command `registry-sync`. Exit status 0: done; 1: refused, nothing changed; 2: invalid arguments."""
+"""The command `registry-sync`.
+
+The exit status is 0 for done, 1 for refused with nothing changed, and 2 for invalid arguments.
+"""
 
 import os
 

@@ -39,7 +39,10 @@ def _controller(text: str) -> str:
 
 
 def _folder_of(path: Path, controller: str) -> Path:
-    """Return the snapshot folder of the configured gate. Raises BadParameter if the gate does not have the controller."""
+    """Return the snapshot folder of the configured gate.
+
+    Raises BadParameter if the gate does not have the controller.
+    """
     try:
         config = load_gate(path)
     except ConfigError as error:
@@ -94,7 +97,7 @@ def _answer_terms(path: Path, registry: str, controller: str, since: date | None
 
 
 def _require_day(since: date | None, *, is_asked: bool) -> None:
-    """Raise BadParameter unless a day is given exactly for a registry that is asked about a day."""
+    """Raise BadParameter if a day is missing for a registry that is asked about one, or given for another."""
     if is_asked != (since is not None):
         wanted = "is required for this registry" if since is None else "is not for this registry"
         raise typer.BadParameter(wanted, param_hint="--since")

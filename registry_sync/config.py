@@ -1,4 +1,4 @@
-"""The nightly job's configuration, registries.yaml: schema and loader.
+"""The schema and loader of the nightly job's configuration, registries.yaml.
 
 The loader reports all errors at once. Paths are relative to registries.yaml.
 """
@@ -83,7 +83,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
 
     @property
     def used_layout(self) -> Layout | None:
-        """The configured or published layout, or None if the format is not described by a layout."""
+        """The configured or published layout, or None if the format has none."""
         return self.layout or LAYOUTS.get(self.format)
 
 
@@ -113,7 +113,7 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
 
     @property
     def country(self) -> str:
-        """The country of its numbers."""
+        """The country of the registry's numbers."""
         return self.layout.country if self.layout else COUNTRY_OF.get(self.format, "")
 
     @property
@@ -152,9 +152,10 @@ _OWN_KEYS: Final = frozenset(Registries.__struct_fields__) - frozenset(Settings.
 class Plan(Struct, frozen=True, kw_only=True):
     """The loaded and checked configuration.
 
-    `validity` maps each registry to the time for which its answers are valid by law, in milliseconds. `voiding` has the
-    registries of countries where a later enrolment voids a consent, `about_disconnection` those that answer whether a number was
-    disconnected. `zones` maps each registry to the time zone of its law.
+    `validity` maps each registry to the time for which its answers are valid by law, in milliseconds. `zones`
+    maps each registry to the time zone of its law. `voiding` contains the registries of countries where
+    enrolment voids earlier consents. `about_disconnection` contains the registries that answer whether a
+    number was disconnected.
     """
 
     registries: Registries
@@ -172,7 +173,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def load(path: Path) -> Plan:
-    """Load registries.yaml and the gate's configuration. If they are invalid, raises ConfigError listing all problems."""
+    """Load registries.yaml and the gate's configuration. Raises ConfigError, which lists all problems."""
     problems: list[str] = []
     folder = path.resolve().parent
     registries = _read(path, problems)
@@ -205,7 +206,7 @@ def load(path: Path) -> Plan:
 
 
 def find_problems(path: Path, gate: Config) -> list[str]:
-    """Return the problems of a registries.yaml that can be read, used with this configuration of a gate."""
+    """Return the problems of a readable registries.yaml, used with this configuration of a gate."""
     if yaml_file.read(path)[0] is None:
         return []
     problems: list[str] = []
@@ -238,7 +239,10 @@ def find_registries(path: Path) -> Path:
 
 
 def load_gate(path: Path) -> Config:
-    """Read the gate's configuration from dialgate.yaml, or find dialgate.yaml through registries.yaml. Raises ConfigError."""
+    """Read the gate's configuration from dialgate.yaml, or find dialgate.yaml through registries.yaml.
+
+    Raises ConfigError.
+    """
     data = yaml_file.read(path)[0]
     keys = set(data) if isinstance(data, dict) else set[str]()
     if keys & _OWN_KEYS:
@@ -253,7 +257,7 @@ def load_gate(path: Path) -> Config:
 
 
 def _problems_of_gate(path: Path) -> list[str]:
-    """Return the problems in the gate's configuration, to report them together with those in registries.yaml."""
+    """Return the problems in the gate's configuration, to report them with those in registries.yaml."""
     data = yaml_file.read(path)[0]
     if not isinstance(data, dict):
         return []

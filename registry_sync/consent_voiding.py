@@ -1,7 +1,8 @@
 """Ledger entries for consents that an enrolment voids (L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7 c. 6 and 7).
 
-Gates already read from the snapshot that the consent is void. The ledger entry adds this fact to the data subject's history,
-and remains after the snapshot is gone. Writing is idempotent: a number that already has the entry gets no second one.
+Gates already learn from the snapshot that the consent is void. The ledger entry adds this fact to the data
+subject's history, and remains after the snapshot is gone. Writing is idempotent: a number that already has
+the entry gets no second one.
 """
 
 from typing import Final
@@ -19,10 +20,10 @@ BATCH: Final = 10_000  # entries
 
 
 async def find_consent_holders(store: Ledger, keys: Keys, controller: str, listed: Numbers) -> Numbers:
-    """Return the numbers in `listed` that have a consent to this controller in the ledger. Both arrays are sorted.
+    """Return the numbers in `listed` that have a consent to this controller in the ledger.
 
-    It reads the whole ledger instead of looking up each number, because a registry lists millions of numbers and few of
-    them have a consent. Raises StoreUnavailable, KeysUnusable.
+    Both arrays are sorted. The whole ledger is read instead of looking up each number, because a registry
+    lists millions of numbers and few of them have a consent. Raises StoreUnavailable and KeysUnusable.
     """
     holders: set[int] = set()
     seq = 0
@@ -45,7 +46,10 @@ def _contains(sorted_numbers: Numbers, number: int) -> bool:
 async def void_consents_of(
     store: Ledger, keys: Keys, controller: str, listed: Numbers, event: ConsentsVoided, now: Instant
 ) -> int:
-    """Write a voiding entry for each number in `listed`. Return the count of new entries. Raises StoreUnavailable."""
+    """Write a voiding entry for each number in `listed` and return the count of new entries.
+
+    Raises StoreUnavailable.
+    """
     enrolled = Enrolled(
         controller=controller,
         registry=event.registry,

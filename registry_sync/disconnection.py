@@ -1,7 +1,8 @@
-"""Queries about a disconnection: whether a number was disconnected since the day of a consent (47 CFR 64.1200(m)).
+"""Queries whether a number was disconnected since the day of a consent (47 CFR 64.1200(m)).
 
-A registry takes a day, and does not say where the day begins. So the answer about a day is used from the latest instant at which the
-day can begin, and a query names the last day that certainly began before the consent.
+A query names a day, but not the time at which it begins. An answer about a day is therefore used only from
+the latest time at which the day can begin. A query names the last day that certainly began before the
+consent.
 """
 
 from datetime import UTC, date, datetime
@@ -40,9 +41,10 @@ def last_day_before(at: Instant) -> Instant:
 async def read_consents(
     store: Ledger, keys: Keys, controller: str, wanted: Numbers
 ) -> tuple[Numbers, Instants]:
-    """Return the numbers in `wanted` that have a consent to this controller, and the instant of the newest one of each.
+    """Return the numbers in `wanted` with a consent to this controller, and the time of each newest consent.
 
-    Both arrays are sorted by number. Reads the whole ledger, like `consent_voiding`. Raises StoreUnavailable, KeysUnusable.
+    Both arrays are sorted by number. Like `consent_voiding`, this reads the whole ledger. Raises
+    StoreUnavailable and KeysUnusable.
     """
     newest: dict[int, Instant] = {}
     seq = 0
@@ -57,7 +59,10 @@ async def read_consents(
 
 
 def find_unneeded(numbers: Numbers, consents: Instants, known: PublishedAnswers) -> Mask:
-    """Return a mask of the numbers that need no query, because they were disconnected after their newest consent."""
+    """Return a mask of the numbers that were disconnected after their newest consent.
+
+    They need no query.
+    """
     listed_at = _by_number(numbers, known, [state.listed_at for state in known.contents.states])
     return np.asarray(consents <= listed_at)
 
@@ -65,7 +70,8 @@ def find_unneeded(numbers: Numbers, consents: Instants, known: PublishedAnswers)
 def find_uncovered(numbers: Numbers, consents: Instants, known: PublishedAnswers) -> Mask:
     """Return a mask of the numbers whose answer says nothing about their newest consent.
 
-    It is about a day after the consent, or it is that the number was disconnected, which `find_unneeded` relates to the consent.
+    Either the answer is about a day after the consent, or it says that the number was disconnected, in which
+    case `find_unneeded` compares the times.
     """
     states, consultations = known.contents.states, known.contents.consultations
     since = _by_number(numbers, known, [consultations[state.consultation].asked_since for state in states])

@@ -1,7 +1,7 @@
 """The areas of a full list: the files that update an area, and its new numbers.
 
-An area is the range of numbers under one prefix of E.164 digits; each area has its own version. The functions are pure,
-apart from reading the registry's files and the published number set.
+An area is the range of numbers under one prefix of E.164 digits; each area has its own version. The functions
+are pure, apart from reading the registry's files and the published number set.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,8 +39,8 @@ class Area(NamedTuple):
 class FullSet(NamedTuple):
     """All numbers of an area, which replace its old numbers.
 
-    A dense area has `bits`, one for each number from `begin`; otherwise `numbers` holds them, sorted. `days` are the days of
-    their registration, if known.
+    A dense area has `bits`, one for each number from `begin`. Otherwise the sorted numbers are in `numbers`.
+    `days` contains their days of registration, if known.
     """
 
     begin: int
@@ -78,7 +78,10 @@ class Update(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file in the source. `since` is the version to which a change file applies, and None for a full file."""
+    """A file in the source.
+
+    `since` is the version to which a change file applies, and None for a full file.
+    """
 
     name: str
     prefix: str
@@ -89,7 +92,8 @@ class File(NamedTuple):
 def version_instant(day: date, zone: str = "") -> Instant:
     """Return the instant at which the day begins in `zone`.
 
-    Without a zone, return the earliest instant at which it can begin in the UK or the US. British summer time is UTC+1.
+    Without a zone, return the earliest instant at which it can begin in the UK or the US. British summer time
+    is UTC+1.
     """
     if zone:
         return local_time.midnight(zone, day)
@@ -120,8 +124,8 @@ def area_versions(contents: Contents) -> dict[str, Instant]:
 def choose_chain(current: Instant, files: list[File]) -> list[File]:
     """Return the files that lead from the `current` version to the newest one.
 
-    Of two chains to the same version, the one with fewer files wins. If both are equally long, the one without a full
-    file wins.
+    Of two chains to the same version, the one with fewer files wins. If both are equally long, the one
+    without a full file wins.
     """
     fulls = [file for file in files if file.since is None and file.version > current]
     chains = [_follow_changes(current, files)] if current else []
@@ -155,7 +159,10 @@ def describe_gap(prefix: str, end: Instant, unreachable: list[File]) -> str:
 
 
 def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Iterable[str]) -> Contents:
-    """Return the contents with the updated areas. Drop unsubscribed areas, and consultations that no area uses."""
+    """Return the contents with the updated areas.
+
+    Unsubscribed areas are dropped, and consultations that no area uses.
+    """
     by_area = {
         prefix: contents.consultations[at]
         for prefix, at in zip(contents.coverage, contents.covered_by, strict=True)
@@ -176,7 +183,7 @@ def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Ite
 
 
 def tag_days(contents: Contents, days: Days, zone: str) -> tuple[Contents, Tags]:
-    """Return the contents of a list of one area with a state for each day of registration, and the tag of each number.
+    """Add a state for each day of registration to a list of one area, and return each number's tag.
 
     Raises Refused if there are more days than a 16-bit tag can represent.
     """
@@ -201,7 +208,10 @@ def old_numbers(area: Area, old: NumberSet | None) -> Iterator[Numbers]:
 def merge_areas(
     areas: Iterable[Area], old: NumberSet | None, new: Mapping[str, Update], covered: set[str]
 ) -> Iterator[Numbers]:
-    """Yield the numbers of all covered areas in ascending order. Areas do not overlap, so sorting their ranges is enough."""
+    """Yield the numbers of all covered areas in ascending order.
+
+    Areas do not overlap, so sorting their ranges is enough.
+    """
     bounds = sorted(
         (begin, end, area.prefix) for area in areas if area.prefix in covered for begin, end in area.ranges
     )
@@ -243,7 +253,10 @@ def apply_patch(run: Numbers, added: Numbers, removed: Numbers) -> Numbers:
 
 
 class FileContents(NamedTuple):
-    """The contents of an area's files: the numbers, the SHA-256 of each file's text, and the total number of lines."""
+    """The contents of an area's files.
+
+    `sums` contains the SHA-256 of each file's text, and `lines` counts the lines of all files.
+    """
 
     change: FullSet | Patch
     sums: list[str]
@@ -256,7 +269,7 @@ def read_update(
     old: NumberSet | None,
     read_full: Callable[[Area, File, Path], FileContents],
 ) -> Update:
-    """Read the files of a chain, and return the area's update. Raises FaultyFile, OSError."""
+    """Read the files of a chain and return the area's update. Raises FaultyFile and OSError."""
     if files[0][0].since is not None:
         contents = _read_changes(area, files, lambda numbers: _contains(numbers, old))
     else:
@@ -285,8 +298,8 @@ def _read_changes(
 ) -> FileContents:
     """Combine change files into one patch. `contains` returns a mask of the numbers that are listed now.
 
-    For each number the latest change counts, since a file may remove a number and add it again. If an addition and a
-    deletion have the same instant, the addition counts, because it forbids calls.
+    For each number the latest change counts, since a file may remove a number and add it again. If an
+    addition and a deletion have the same time, the addition counts, because it forbids calls.
     """
     records = [dnc.read_changes(path, area.prefix) for _, path in files]
     numbers = np.concatenate([file.numbers for file in records])

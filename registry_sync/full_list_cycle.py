@@ -1,7 +1,7 @@
 """One synchronisation with a registry that publishes full lists (UK TPS and CTPS, US National DNC).
 
-The subscription is divided into areas, each with its own version and age. The age counts from the
-version's date, not from the import (16 CFR 310.4(b)(3)(iv)). A faulty file, or a gap in the sequence of change files,
+The subscription is divided into areas, each with its own version and age. The age counts from the version's
+date, not from the import (16 CFR 310.4(b)(3)(iv)). A faulty file, or a gap in the sequence of change files,
 raises an alarm and leaves its area unchanged. The other areas are still updated.
 
 The number set is read and written in chunks, so memory use does not grow with the list.
@@ -61,7 +61,7 @@ class Cycle:
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
         """Fetch, verify and publish new files. With `dry`, publish nothing.
 
-        Raises Refused, DamagedFile, OSError; in these cases nothing was published.
+        Raises Refused, DamagedFile and OSError, after which nothing has been published.
         """
         summary = Summary(registry=self._settings.registry, controller="")
         with ExitStack() as stack:
@@ -97,7 +97,10 @@ class Cycle:
         )
 
     def _open(self, stack: ExitStack) -> NumberSet | None:
-        """Open and verify the published number set. Raises DamagedFile, because a damaged set must not be updated."""
+        """Open and verify the published number set.
+
+        Raises DamagedFile, because a damaged set must not be updated.
+        """
         entry = self._entry()
         if entry is None:
             return None
@@ -109,7 +112,8 @@ class Cycle:
     def _plan(self, contents: Contents, names: Iterable[str]) -> Iterator[list[File]]:
         """Yield, for each area with new files, the chain to apply, oldest first.
 
-        A chain is a full file and the change files after it, or only the change files since the published version.
+        A chain is a full file and the change files after it, or only the change files since the published
+        version.
         """
         versions = full_list_areas.area_versions(contents)
         files = [file for name in names for file in self._parse_name(name)]
@@ -135,7 +139,7 @@ class Cycle:
     async def _update(
         self, chain: list[File], old: NumberSet | None, marks: Mapping[str, str], source: Source
     ) -> Update | None:
-        """Return the area's update, or None if the first file is faulty. Files from the first faulty one on are not used."""
+        """Return the area's update from the files before the first faulty one, or None if there are none."""
         area = next(area for area in self._areas if area.prefix == chain[0].prefix)
         while chain:
             try:

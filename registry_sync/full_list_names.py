@@ -15,7 +15,7 @@ _ANY_NAME = re.compile(rf".*{_DATE}.*\.(?:txt|csv|zip)", re.ASCII)
 def parse_name(name: str, settings: FullListRegistry, zone: str) -> Iterator[File]:
     """Yield the file once for each subscribed area that it contains. Yield nothing for other names.
 
-    `zone` is the time zone of the dates in names; empty for formats without a layout.
+    `zone` is the time zone of the dates in names, or empty for formats without a layout.
     """
     if settings.format == "us_dnc":
         parsed = dnc.parse_name(name)

@@ -1,7 +1,7 @@
 """Checks of the operator's statements about an import: dates, receipt, controller.
 
-They detect statements that cannot be true, above all an old answer presented as a new one, because an answer is valid for
-only 15 days from its consultation (DPR 26/2022 art. 8 c. 2). `formats` checks the contents of the files.
+They detect statements that cannot be true, above all an old answer presented as a new one. An answer is valid
+for only 15 days from its consultation (DPR 26/2022 art. 8 c. 2). `formats` checks the contents of the files.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,10 @@ FEW = 100
 
 
 class Refused(Exception):
-    """The error for a refused operation. Nothing was published. The message gives the reason and the remedy."""
+    """Raised for a refused operation, after which nothing has been published.
+
+    The message gives the reason and the remedy.
+    """
 
 
 def refuse_impossible_times(submitted_at: Instant, answered_at: Instant, now: Instant) -> None:
@@ -31,7 +34,10 @@ def refuse_impossible_times(submitted_at: Instant, answered_at: Instant, now: In
 
 
 def refuse_expired(valid_until: Instant, now: Instant) -> None:
-    """Raise Refused if the answer has expired. `--expired` skips this check, because listed numbers must still be blocked."""
+    """Raise Refused if the answer has expired.
+
+    `--expired` skips this check, because listed numbers must still be blocked.
+    """
     if valid_until <= now:
         raise Refused(
             f"this consultation was valid until {utc(valid_until)}; no call may use it. Consult the registry again."
@@ -42,10 +48,10 @@ def refuse_expired(valid_until: Instant, now: Instant) -> None:
 def already_imported(
     new: Consultation, earlier: Sequence[Consultation], *, same_answer: bool
 ) -> Consultation | None:
-    """Return the earlier import of the same consultation, if any. Raise Refused if it was imported with a different date.
+    """Return the earlier import of the same consultation, or None.
 
-    With `same_answer` the operator states that a new query has its own receipt but got exactly the same answer as an earlier
-    query.
+    Raises Refused if it was imported with a different date. With `same_answer`, the operator states that a
+    new query has its own receipt but got exactly the same answer as an earlier query.
     """
     for known in earlier:
         same_text = known.answer_sha256 == new.answer_sha256
@@ -70,10 +76,10 @@ def already_imported(
 def refuse_foreign(
     new: Consultation, others: Iterable[tuple[str, Consultation]], *, same_answer: bool
 ) -> None:
-    """Raise Refused if the consultation belongs to another controller, because its answers are valid only there.
+    """Raise Refused if the consultation, and so its answers, belong to another controller.
 
-    `others` pairs each consultation with its controller. Short answers can be identical by chance, so only their receipts
-    are compared.
+    `others` pairs each consultation with its controller. Short answers can be identical by chance, so only
+    their receipts are compared.
     """
     for controller, known in others:
         whose = f"the consultation of {utc(known.submitted_at)} for controller {controller}"
@@ -92,8 +98,8 @@ def refuse_foreign(
 def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     """Return the index in `earlier` of the consultation `new`, which was imported with a wrong date.
 
-    Raises Refused if `earlier` does not contain it. Also raises Refused if another consultation lies between the two dates,
-    because in that case the answers were merged in the wrong order.
+    Raises Refused if `earlier` does not contain it. Also raises Refused if another consultation lies between
+    the two dates, because then the answers were merged in the wrong order.
     """
     same = [
         at
@@ -117,7 +123,7 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
 
 
 def answer_change_problem(turned: int, known: int, max_change: float, few: int = FEW) -> str:
-    """Return the reason why two people must release the answers before publication, or an empty string if they need not.
+    """Return the reason why two people must release the answers before publication, or "".
 
     `max_change` is a percentage of `known`, the numbers that had an answer before.
     """
@@ -130,7 +136,7 @@ def answer_change_problem(turned: int, known: int, max_change: float, few: int =
 
 
 def list_size_problem(added: int, removed: int, before: int, max_added: float, max_removed: float) -> str:
-    """Return the reason why two people must release a full list, or an empty string if they need not.
+    """Return the reason why two people must release a full list, or "".
 
     Limits are percentages of `before`.
     """

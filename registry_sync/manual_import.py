@@ -1,4 +1,4 @@
-"""The manual import of one answer: it reads a request file and an answer file, checks them, and publishes the answers."""
+"""The manual import of one answer, from the request and answer files to the publication."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +24,11 @@ Outcome: TypeAlias = Literal["published", "already imported", "would be publishe
 class Order(Struct, frozen=True, kw_only=True):
     """The files to import, the operator's statements about them, and options.
 
-    `answered_at`: 0 if unknown. `validity`: how long an answer is valid, in milliseconds. `since`: the instant since which the registry was asked about a
-    disconnection, or 0. `max_change`: percentage of changed answers above which two people must release the import.
-    `same_answer`: see `import_checks.already_imported`. `expired`: import even an expired answer.
-    `correct`: an earlier import had a wrong date. `dry`: publish nothing.
+    `answered_at` is 0 if unknown. `validity` is the time for which an answer is valid, in milliseconds.
+    `since` is the time since which a disconnection counts, if the registry was asked about one, or 0. If more
+    than `max_change` percent of the answers change, two people must release the import. `same_answer` is
+    described in `import_checks.already_imported`. `expired` allows an expired answer, `correct` replaces a
+    wrong date of an earlier import, and `dry` publishes nothing.
     """
 
     registry: str
@@ -51,8 +52,9 @@ class Order(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """The result of an import.
 
-    `known` counts the numbers that had an answer before. `newly_listed` and `newly_clear` count changed answers.
-    `valid_until` is for information only, because the gate applies the limit in its own configuration. `version` is the current publication.
+    `known` counts the numbers that had an answer before. `newly_listed` and `newly_clear` count changed
+    answers. `valid_until` is for information only, because the gate applies the limit in its own
+    configuration. `version` is the current publication.
     """
 
     outcome: Outcome
@@ -73,7 +75,10 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def run(order: Order, progress: Progress, now: Instant) -> Report:
-    """Import and publish one answer. Publishes nothing if it raises Refused, FaultyFile, DamagedFile or OSError."""
+    """Import and publish one answer.
+
+    Raises Refused, FaultyFile, DamagedFile and OSError, after which nothing has been published.
+    """
     import_checks.refuse_impossible_times(order.submitted_at, order.answered_at, now)
     if not order.expired:
         import_checks.refuse_expired(order.submitted_at + order.validity, now)

@@ -1,4 +1,7 @@
-"""One run over all registries, and the entry points of other commands. No other module here reads the clock."""
+"""One run over all registries, and the entry points of other commands.
+
+No other module of this package reads the clock.
+"""
 
 import asyncio
 import time
@@ -72,7 +75,7 @@ def now() -> Instant:
 
 
 def publish_target(plan: Plan) -> PublishTarget:
-    """Return the publication target of this configuration. Raises Unavailable if the signing key is not usable."""
+    """Return the configured publication target. Raises Unavailable if the signing key is not usable."""
     key = plan.registries.signing_key_file
     sign = Signer.open(plan.folder / key).sign if key else None
     return PublishTarget(folder=plan.snapshots, kept=plan.registries.kept, sign=sign)
@@ -83,8 +86,8 @@ async def run(
 ) -> Run:
     """Run each registry in turn. If one fails, raise an alarm and continue with the others.
 
-    With `dry`, nothing is submitted, stored or published. Raises Refused if another run or import is in progress. Also
-    raises DamagedFile, Unavailable, OSError.
+    With `dry`, nothing is submitted, stored or published. Raises Refused if another run or import is in
+    progress, and DamagedFile, Unavailable and OSError.
     """
     with lock_work_folder(plan.work):
         context = RunContext(plan, publish_target(plan), clock, progress, dry)
@@ -173,9 +176,9 @@ def _alarm(summary: Summary, kind: Kind, text: str) -> Alarm:
 async def run_forever(
     plan: Plan, progress: Progress, report: Callable[[Run], None], stop: asyncio.Event
 ) -> None:
-    """Run every `every_minutes` until `stop`, for systems without a scheduler. Calls `report` after each run.
+    """Run every `every_minutes` until `stop` is set, for systems without a scheduler.
 
-    Raises the same errors as `run`.
+    Call `report` after each run. Raises the same errors as `run`.
     """
     while not stop.is_set():
         report(await run(plan, progress))
@@ -202,7 +205,7 @@ def _store_result(plan: Plan, result: Run) -> None:
 
 @contextmanager
 def lock_work_folder(work: Path) -> Iterator[None]:
-    """Lock the work folder against other runs. Raises Refused, OSError."""
+    """Lock the work folder against other runs. Raises Refused and OSError."""
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_lock(work / ".lock", Refused(f"another run is in progress in {work}. Wait until it ends")):
         yield
@@ -241,12 +244,15 @@ def import_answer(order: manual_import.Order, progress: Progress) -> manual_impo
 
 
 def approve(folder: Path, name: str, actor: str) -> Hold:
-    """Approve a hold now. Raises Refused, OSError."""
+    """Approve a hold now. Raises Refused and OSError."""
     return release_holds.approve(folder, name, actor, now())
 
 
 def roll_back(target: PublishTarget, version: str) -> tuple[Manifest, list[rollback.Difference]]:
-    """Roll back a publication, under the lock of the snapshot folder. Raises Refused, DamagedFile, OSError."""
+    """Roll back a publication under the lock of the snapshot folder.
+
+    Raises Refused, DamagedFile and OSError.
+    """
     with publication.lock_folder(target.folder):
         return rollback.roll_back(target, version, now())
 

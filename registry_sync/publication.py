@@ -1,9 +1,9 @@
 """Atomic publication of number sets, with earlier publications kept for a rollback.
 
-The steps are: lock the folder; write, verify and fsync a temporary file; rename it to a name with its hash; fsync the
-folder. The manifest is then written in the same way, and its rename completes the publication. Finally, files that no
-kept manifest names are deleted. After a crash between any two steps the old publication is intact; the next run deletes
-left-over files.
+The steps are: lock the folder; write, verify and fsync a temporary file; rename it to a name with its hash;
+fsync the folder. The manifest is then written in the same way, and its rename completes the publication.
+Finally, files that no kept manifest names are deleted. After a crash between any two steps the old
+publication is intact; the next run deletes left-over files.
 
 The earlier manifests are `manifest.<n>.json`; the highest n is the newest. The files they name are kept.
 """
@@ -64,7 +64,10 @@ class PublishTarget(Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Create the folder, lock it against other imports, and delete files of a crashed run. Raises Refused, OSError."""
+    """Lock the folder against other imports. Raises Refused and OSError.
+
+    The folder is created if it is missing. Files of a crashed run are deleted.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_lock(folder / ".lock", Refused(f"another import is running in {folder}. Wait until it ends")):
         for leftover in (*folder.glob("*.tmp"), *folder.glob("*.new")):
@@ -81,16 +84,16 @@ def current_manifest(folder: Path) -> Manifest:
 
 
 def read_current(folder: Path, registry: str, controller: str) -> PublishedAnswers:
-    """Return the published answers. Raises DamagedFile, because a damaged set must not be merged with new answers."""
+    """Return the published answers. Raises DamagedFile, because a damaged set must not be merged."""
     if entry := find_entry(current_manifest(folder), registry, controller):
         return read_answers(folder / entry.file)
     return empty_answers(registry, controller)
 
 
 def other_consultations(folder: Path, registry: str, controller: str) -> Iterator[tuple[str, Consultation]]:
-    """Yield pairs of a controller and a consultation, for all other controllers. Raises DamagedFile.
+    """Yield the consultations of all other controllers, each with its controller. Raises DamagedFile.
 
-    The consultations come from all kept publications.
+    They come from all kept publications.
     """
     manifests = [current_manifest(folder), *earlier_manifests(folder)]
     entries = {file.file: file for manifest in manifests for file in manifest.files}
@@ -116,7 +119,7 @@ def find_entry(manifest: Manifest, registry: str, controller: str) -> Entry | No
 
 
 def read_answers(path: Path) -> PublishedAnswers:
-    """Read a set of answers after verifying every byte. Raises DamagedFile, OSError."""
+    """Read a set of answers after verifying every byte. Raises DamagedFile and OSError."""
     opened = NumberSet.open(path)
     try:
         opened.verify()
@@ -197,9 +200,10 @@ def adopt_manifest(target: PublishTarget, manifest: Manifest) -> None:
 
 
 def sign_current(target: PublishTarget) -> None:
-    """Sign the current publication if it lacks the signature of this key. Raises Refused, DamagedFile, OSError.
+    """Sign the current publication if it lacks the signature of this key.
 
-    Without this, a new signing key would apply only after the next change. Until then the other nodes would refuse the publication.
+    Without this, a new signing key would apply only after the next change. Until then the other nodes would
+    refuse the publication. Raises Refused, DamagedFile and OSError.
     """
     manifest = current_manifest(target.folder)
     if manifest.version and _sign(target, manifest) != manifest:
@@ -226,7 +230,10 @@ def earlier_manifests(folder: Path) -> list[Manifest]:
 
 
 def republish(target: PublishTarget, manifest: Manifest, now: Instant) -> Manifest:
-    """Publish an earlier manifest again after verifying every byte of its files. Raises DamagedFile, OSError."""
+    """Publish an earlier manifest again after verifying every byte of its files.
+
+    Raises DamagedFile and OSError.
+    """
     for entry in manifest.files:
         opened = NumberSet.open(target.folder / entry.file)
         try:

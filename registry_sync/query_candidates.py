@@ -20,8 +20,8 @@ from registry_sync.query_formats import query_format
 class Candidates(NamedTuple):
     """The candidates for a query. `numbers` are sorted.
 
-    `foreign` counts the numbers that the registry does not cover. `damaged` has a message for each damaged list; such lists
-    are left out, and gates ignore them too.
+    `foreign` counts the numbers that the registry does not cover. `damaged` contains a message for each
+    damaged list. Such lists are left out, and gates ignore them too.
     """
 
     numbers: Numbers
@@ -35,9 +35,9 @@ def select_candidates(
     lists: Iterable[CallList],
     look_ahead_span: tuple[Instant, Instant],
 ) -> Candidates:
-    """Select the numbers of all campaigns that run within `look_ahead_span`, from now to the end of the look-ahead.
+    """Select the numbers of all campaigns that run within `look_ahead_span`.
 
-    L. 5/2018 art. 1 c. 12 requires a consultation before every campaign.
+    The span begins now. L. 5/2018 art. 1 c. 12 requires a consultation before every campaign.
     """
     campaigns = {
         campaign.id

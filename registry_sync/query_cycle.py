@@ -46,12 +46,16 @@ YEAR: Final = 365 * DAY
 
 
 class QueryContext(NamedTuple):
-    """Everything a cycle needs.
+    """Everything that a cycle needs.
 
-    `wanted`: sorted numbers on call lists that may be called soon. `validity`, `next_run`: durations in milliseconds.
-    `uses_listed_answers`: an exception in the law permits calls to listed numbers, so their answers must also be fresh.
-    `consents`: the newest consent of each number in `wanted`, if the registry answers about a disconnection. `voids_consents`: an enrolment voids earlier consents.
-    `retention_at`: the instant at which retention terms are evaluated.
+    - `wanted` contains the numbers on call lists that may be called soon, sorted.
+    - `validity` and `next_run` are durations in milliseconds.
+    - `uses_listed_answers` is true if an exception in the law permits calls to listed numbers, so that their answers
+      must also be fresh.
+    - `consents` contains the time of the newest consent of each number in `wanted`, if the registry answers about a
+      disconnection.
+    - `voids_consents` is true if an enrolment voids earlier consents.
+    - `retention_at` is the time at which retention periods are evaluated.
     """
 
     settings: QueriedRegistry
@@ -86,9 +90,10 @@ class Cycle:
         self._terms = Terms(context.validity, look_ahead, listed_again)
 
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
-        """Run all steps. With `dry`, fetch and verify replies and count what would be done, but submit and publish nothing.
+        """Run all steps. With `dry`, fetch and verify replies and count, but submit and publish nothing.
 
-        Raises Refused, FaultyFile, DamagedFile, OSError, StoreUnavailable. Completed steps remain in effect.
+        Raises Refused, FaultyFile, DamagedFile, OSError and StoreUnavailable. Completed steps remain in
+        effect.
         """
         self._dry = dry
         if not dry:
@@ -107,7 +112,7 @@ class Cycle:
         return msgspec.structs.replace(self._summary, alarms=tuple(self._alarms))
 
     async def _attempt(self, step: Callable[[Source], Awaitable[None]], source: Source) -> None:
-        """Run one step. If the source fails, raise an alarm; the next step still runs."""
+        """Run one step. If the source fails, raise an alarm and let the next step run."""
         try:
             await step(source)
         except SourceFailed as failed:
@@ -138,7 +143,10 @@ class Cycle:
                 await self._submit(package, source)
 
     async def _submit(self, package: Package, source: Source) -> None:
-        """Submit a package exactly once. In state `uploaded`, ask the source whether the registry has the package already."""
+        """Submit a package exactly once.
+
+        In state `uploaded`, ask the source whether the registry already has the package.
+        """
         file = self._packages.folder(package) / REQUEST
         if package.state == "prepared":
             await source.stage(package.file_name, file)
@@ -177,7 +185,7 @@ class Cycle:
         return due[:allowed] if now >= next_submission else due[:0]
 
     def _with_consents(self, due: Numbers, consents: disconnection.Instants) -> Numbers:
-        """Add the numbers whose answer does not cover their consent, and drop those whose consent cannot become effective."""
+        """Add numbers whose answer does not cover their consent, and drop those disconnected after it."""
         wanted, known = self._context.wanted, self._published()
         unneeded = wanted[disconnection.find_unneeded(wanted, consents, known)]
         uncovered = wanted[disconnection.find_uncovered(wanted, consents, known)]
@@ -222,7 +230,10 @@ class Cycle:
                 advance(len(numbers))
 
     def _by_since(self, chosen: Numbers) -> Iterator[tuple[Instant, Numbers]]:
-        """Yield the numbers of each package's question. Only questions about a disconnection differ, by their day."""
+        """Yield the numbers of each package with its day, or 0.
+
+        Only queries about a disconnection have a day.
+        """
         if self._context.consents is None:
             yield 0, chosen
             return
@@ -270,8 +281,9 @@ class Cycle:
     def _accept(self, replies: list[Reply], old: PublishedAnswers) -> list[Reply]:
         """Return the replies that may be published.
 
-        A reply is accepted if it changes few answers, two people released it, or it is already published. A reply with few
-        known numbers is normally not checked. If all replies together change too many answers, every reply is checked.
+        A reply is accepted if it changes few answers, two people released it, or it is already published. A
+        reply with few known numbers is normally not checked. If all replies together change too many answers,
+        every reply is checked.
         """
         counts = [answer_merge.count_changes(old, reply.answered) for reply in replies]
         known = sum(count.known for count in counts)
@@ -317,9 +329,10 @@ class Cycle:
         return self._settings.registry, self._settings.controller, consultation.id
 
     async def _finish(self, reply: Reply, holders: Numbers) -> None:
-        """Void consents and close the package, after publication. Idempotent, because it is repeated after a crash.
+        """Void consents and close the package after publication.
 
-        `holders` are the listed numbers with a consent to this controller.
+        Idempotent, because it is repeated after a crash. `holders` are the listed numbers with a consent to
+        this controller.
         """
         consultation = reply.answered.consultation
         event = ConsentsVoided(
@@ -365,7 +378,7 @@ class Cycle:
             self._alarm(kind, text)
 
     def _check_expiring(self, awaited: list[Package], before: Instant) -> None:
-        """Raise an alarm for answers that expire before `before`, unless a new query for them is pending or imminent."""
+        """Raise an alarm for answers that expire before `before` without a new query under way."""
         expiring = query_schedule.select_expiring(
             self._context.wanted, self._published(), self._terms, before
         )

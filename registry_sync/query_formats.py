@@ -13,7 +13,10 @@ from registry_sync.formats.text import Mask, Numbers
 
 
 class QueryFormat(Protocol):
-    """The functions that read and write a format. Readers call `advance` with the number of bytes just read. They raise FaultyFile, OSError."""
+    """The functions that read and write a format.
+
+    Readers call `advance` with the number of bytes just read. They raise FaultyFile and OSError.
+    """
 
     def is_queryable(self, numbers: Numbers) -> Mask:
         """Return a mask of the E.164 numbers that the registry covers."""

@@ -6,10 +6,11 @@ Each registry and controller has a folder `<registry>.<controller>/` with one fo
     <id>/numbers.zip    the request: `numbers.txt`, zipped
     <id>/receipt.txt, <id>/answer.*   the registry's reply
 
-One rename creates a package's folder with its contents. Its states are `prepared`, `uploaded`, `submitted`. `uploaded` is
-recorded before the package is handed over, with the instant at which the answer's validity begins. After a crash in this
-state, the registry's side shows whether the package was handed over. The final states are `answered`, `refused` and
-`expired`, which means that no answer arrived in time. A later answer to an expired package is still accepted.
+One rename creates a package's folder with its contents. Its states are `prepared`, `uploaded`, `submitted`.
+`uploaded` is recorded before the package is handed over, with the instant at which the answer's validity
+begins. After a crash in this state, the registry's side shows whether the package was handed over. The final
+states are `answered`, `refused` and `expired`, which means that no answer arrived in time. A later answer to
+an expired package is still accepted.
 """
 
 import io
@@ -42,9 +43,10 @@ RECORD, REQUEST = "package.json", "numbers.zip"
 class Package(Struct, frozen=True, kw_only=True):
     """The record of one package.
 
-    `sha256` is the hash of the request's text. `fault` is the reason why the reply was rejected or the package refused.
-    `faulty` identifies the rejected files, so that they are not fetched again. `ended_at` is the instant of the final state.
-    `since` is the instant since which the registry is asked about a disconnection, or 0.
+    `sha256` is the hash of the request's text. `fault` is the reason why the reply was rejected or the
+    package refused. `faulty` identifies the rejected files, so that they are not fetched again. `ended_at` is
+    the time of the final state. `since` is the time since which a disconnection counts, if the registry is
+    asked about one, or 0.
     """
 
     id: str
@@ -67,7 +69,10 @@ class Package(Struct, frozen=True, kw_only=True):
 
 
 class PackageStore:
-    """The packages of one registry and controller. Only one run may use them at a time (`nightly_job.lock_work_folder`)."""
+    """The packages of one registry and controller.
+
+    Only one run may use them at a time (`nightly_job.lock_work_folder`).
+    """
 
     def __init__(self, work: Path, settings: QueriedRegistry) -> None:
         self.name = f"{settings.registry}.{settings.controller}"
@@ -103,18 +108,24 @@ class PackageStore:
         return package
 
     def record(self, package: Package, state: State, fault: str = "", **changes: Any) -> Package:
-        """Store a new state durably. If `fault` is empty, an earlier fault is cleared. `changes`: other fields of Package."""
+        """Store a new state durably, with other changed fields of the package.
+
+        If `fault` is empty, an earlier fault is cleared.
+        """
         changed = msgspec.structs.replace(package, state=state, fault=fault, **changes)
         if changed != package:
             write_file(self.folder(package) / RECORD, msgspec.json.encode(changed))
         return changed
 
     def has_numbers(self, package: Package) -> bool:
-        """Return whether the package's numbers are still stored. `tidy` deletes them some time after its end."""
+        """Return whether the package's numbers are still stored.
+
+        `tidy` deletes them some time after its end.
+        """
         return (self.folder(package) / REQUEST).exists()
 
     def numbers(self, packages: Iterable[Package]) -> Numbers:
-        """Return the numbers in these packages, unsorted. Raises FaultyFile, OSError."""
+        """Return the numbers in these packages, unsorted. Raises FaultyFile and OSError."""
         parts = [
             self.format.read_request(self.folder(package) / REQUEST, lambda _: None).numbers
             for package in packages
@@ -122,10 +133,10 @@ class PackageStore:
         return np.concatenate([np.empty(0, np.uint64), *parts])
 
     def tidy(self, now: Instant, files_days: int, receipts_days: int) -> None:
-        """Delete incomplete packages of a crashed run, and data of ended packages after its retention term.
+        """Delete incomplete packages of a crashed run, and data of packages that ended long ago.
 
-        Numbers are deleted `files_days` after the end of a package. The whole package, with its receipt, is deleted after
-        `receipts_days`. The registry keeps its own log for 24 months (DPR 26/2022 art. 8 c. 5).
+        Numbers are deleted `files_days` after the end of a package. The whole package, with its receipt, is
+        deleted after `receipts_days`. The registry keeps its own log for 24 months (DPR 26/2022 art. 8 c. 5).
         """
         for incomplete in self._folder.glob("*.new"):
             shutil.rmtree(incomplete)

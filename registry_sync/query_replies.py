@@ -110,9 +110,9 @@ class ReplyCollector:
         return path
 
     async def _read_first_valid(self, package: Package, names: list[str], source: Source) -> Reply:
-        """Return the valid answer with the highest file name. Corrected answers have higher names, because of a suffix.
+        """Return the valid answer with the highest file name. Corrected answers have higher names.
 
-        If none is valid, raises FaultyFile with the fault of the newest answer.
+        If no answer is valid, raises FaultyFile with the fault of the newest one.
         """
         fault: FaultyFile | None = None
         for name in sorted(names, reverse=True):
@@ -146,6 +146,6 @@ class ReplyCollector:
 def _fingerprint(files: dict[str, str]) -> str:
     """Return a hash of the file names and their change marks, or "" if a file has no mark.
 
-    A change to such a file would go unnoticed.
+    A change to a file without a mark would go unnoticed.
     """
     return sha256(msgspec.json.encode(sorted(files.items()))).hexdigest() if all(files.values()) else ""

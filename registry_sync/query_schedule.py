@@ -1,8 +1,8 @@
 """The numbers due for a query to a registry, and their order. All functions are pure.
 
-Every query costs money, so a number is due only when its answer is missing or expires within the look-ahead. A *listed*
-number must not be called, however old its answer is. It is queried again at long intervals, in case the opposition was
-withdrawn.
+Every query costs money, so a number is due only when its answer is missing or expires within the look-ahead.
+A *listed* number must not be called, however old its answer is. It is queried again at long intervals, in
+case the opposition was withdrawn.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,10 @@ _AFTER_ALL = np.int64(1) << np.int64(60)  # later than any instant: sorts *liste
 
 
 class Terms(NamedTuple):
-    """Durations in milliseconds. `listed_again` is the age at which a number with a *listed* answer is queried again."""
+    """Durations in milliseconds.
+
+    `listed_again` is the age at which a number with a *listed* answer is queried again.
+    """
 
     validity: int
     look_ahead: int
@@ -28,7 +31,7 @@ class Terms(NamedTuple):
 def select_due(
     wanted: Numbers, pending: Numbers, known: PublishedAnswers, terms: Terms, now: Instant
 ) -> Numbers:
-    """Return the numbers in `wanted` (sorted) that are due now, most urgent first. Omits numbers in `pending`."""
+    """Return the sorted numbers in `wanted` that are due now and not `pending`, most urgent first."""
     due_at, listed = _due_instants(known.contents, terms)
     rows = _state_rows(wanted, known)
     is_pending = np.isin(wanted, pending)
@@ -39,7 +42,10 @@ def select_due(
 
 
 def select_expiring(wanted: Numbers, known: PublishedAnswers, terms: Terms, before: Instant) -> Numbers:
-    """Return the numbers in `wanted` that have no answer valid until `before`. *Listed* answers count as valid."""
+    """Return the numbers in `wanted` that have no answer valid until `before`.
+
+    *Listed* answers count as valid.
+    """
     ends = [
         known.contents.consultations[state.consultation].submitted_at + terms.validity
         if state.answer == "clear"

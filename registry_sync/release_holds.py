@@ -1,7 +1,7 @@
 """Holds on publications that change too many numbers. Two different people must release a hold.
 
-A hold is a JSON file `held/<id>.json` in the snapshot folder with the fields of `Hold`; append new fields with a default.
-The id is a hash of the planned publication, so a release applies only to that publication.
+A hold is a JSON file `held/<id>.json` in the snapshot folder with the fields of `Hold`. Append new fields
+with a default. The id is a hash of the planned publication, so a release applies only to that publication.
 """
 
 from hashlib import sha256
@@ -33,7 +33,7 @@ class Hold(Struct, frozen=True, kw_only=True):
 
 
 class ReleaseRequired(Refused):
-    """The error for a publication that two people must release first."""
+    """Raised for a publication that two people must release first."""
 
     def __init__(self, hold: Hold) -> None:
         missing = REQUIRED_APPROVALS - len(hold.approvals)
@@ -46,7 +46,7 @@ class ReleaseRequired(Refused):
 
 
 def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Instant) -> None:
-    """Raise ReleaseRequired unless two people have released the change. Create a hold for it if there is none.
+    """Raise ReleaseRequired unless two people have released the change. Create a hold for it if needed.
 
     `subject` is the registry, the controller, and further parts that identify the change.
     """
@@ -60,7 +60,10 @@ def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Insta
 
 
 def approve(folder: Path, name: str, actor: str, now: Instant) -> Hold:
-    """Record an approval of a hold. Raises Refused if the hold does not exist, or if this actor has already approved it."""
+    """Record an approval of a hold.
+
+    Raises Refused if the hold does not exist, or if this actor has already approved it.
+    """
     hold = _read(folder, name)
     if hold is None:
         raise Refused(f"hold {name} does not exist. `registry-sync status` lists the holds")
@@ -81,7 +84,7 @@ def remove_hold(folder: Path, subject: tuple[str, ...]) -> None:
 
 
 def remove_holds(folder: Path, registry: str, controller: str) -> None:
-    """Delete all holds of a registry and controller after a newer publication has superseded them."""
+    """Delete all holds of a registry and controller, which a newer publication has superseded."""
     for hold in list_holds(folder):
         if (hold.registry, hold.controller) == (registry, controller):
             _path(folder, hold.id).unlink()

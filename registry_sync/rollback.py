@@ -23,8 +23,8 @@ _NONE = Entry(registry="", controller="", mode="answers", file="", sha256="", nu
 class Difference(Struct, frozen=True, kw_only=True):
     """The differences between two publications for one registry and controller.
 
-    `added` and `removed` count the numbers that have an answer (in full lists: are listed) in only one of the two.
-    `freed` counts the numbers that were listed before and no longer are.
+    `added` and `removed` count the numbers that have an answer (in full lists: are listed) in only one of the
+    two. `freed` counts the numbers that were listed before and no longer are.
     """
 
     registry: str
@@ -40,7 +40,7 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 def differences(folder: Path, old: Manifest, new: Manifest) -> list[Difference]:
-    """Compare two publications. Raises DamagedFile, OSError."""
+    """Compare two publications. Raises DamagedFile and OSError."""
     names = sorted({(file.registry, file.controller) for manifest in (old, new) for file in manifest.files})
     return [
         _difference(folder, name, publication.find_entry(old, *name), publication.find_entry(new, *name))
@@ -98,7 +98,10 @@ def _listed_mask(current: PublishedAnswers) -> Mask:
 
 
 def _compare_lists(folder: Path, old: Entry | None, new: Entry | None) -> tuple[int, int]:
-    """Return how many numbers are added and removed. Compares one span of numbers at a time to limit the memory used."""
+    """Return how many numbers are added and removed.
+
+    To limit memory, one span of numbers is compared at a time.
+    """
     added = removed = 0
     olds, news = _spans(folder, old), _spans(folder, new)
     was, now = next(olds, None), next(news, None)
@@ -128,7 +131,7 @@ def _span_index(run: Numbers | None) -> float:
 
 
 def find_manifest(folder: Path, version: str) -> Manifest:
-    """Return the newest earlier publication, or the newest one with `version` if given. Raises Refused."""
+    """Return the newest earlier publication, with this `version` if it is not empty. Raises Refused."""
     earlier = publication.earlier_manifests(folder)
     matching = [manifest for manifest in earlier if not version or manifest.version == version]
     if not matching:
@@ -142,8 +145,8 @@ def find_manifest(folder: Path, version: str) -> Manifest:
 def roll_back(target: PublishTarget, version: str, now: Instant) -> tuple[Manifest, list[Difference]]:
     """Publish an earlier version again. The caller must hold `publication.lock_folder`.
 
-    Two people must release a rollback after which listed numbers could be called, because an older answer never makes a
-    call lawful that a newer answer forbids. Raises Refused, DamagedFile, OSError.
+    An older answer never makes a call lawful that a newer answer forbids. Therefore two people must release a
+    rollback after which listed numbers could be called. Raises Refused, DamagedFile and OSError.
     """
     present, earlier = publication.current_manifest(target.folder), find_manifest(target.folder, version)
     changes = differences(target.folder, present, earlier)

@@ -29,10 +29,10 @@ class Alarm(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """The result of one run for one registry and controller; `controller` is empty for a full list.
+    """The result of one run for one registry and controller. `controller` is empty for a full list.
 
-    `foreign` counts call-list numbers that the registry does not cover. `due` counts the numbers that were due for a query
-    before this run submitted any. `published` is the version published by this run, or empty.
+    `foreign` counts call-list numbers that the registry does not cover. `due` counts the numbers that were
+    due for a query before this run submitted any. `published` is the version published by this run, or empty.
     """
 
     registry: str
@@ -66,7 +66,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 def build_metrics(run: Run) -> CollectorRegistry:
-    """Build the metrics of a run. They include every kind of alarm, so the metric of an alarm that has ended is 0."""
+    """Build the metrics of a run, including 0 for each kind of alarm that is not active."""
     registry = CollectorRegistry()
     labels = ("registry", "controller")
 
@@ -92,7 +92,10 @@ def build_metrics(run: Run) -> CollectorRegistry:
 
 
 def export_metrics(run: Run, textfile: Path | None, pushgateway: str) -> None:
-    """Write the metrics atomically for the node exporter, and push them to a Pushgateway, if configured. Raises OSError."""
+    """Write the metrics for the node exporter and push them to a Pushgateway, if configured.
+
+    Raises OSError.
+    """
     registry = build_metrics(run)
     if textfile is not None:
         textfile.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,12 @@
 """A node's local copy of publications. The source is a folder or a server (HTTPS or SFTP).
 
-The manifest is fetched first, then the files in it that the node lacks. A file is accepted only if its hash matches. The
-manifest is replaced last, so this node's gate never uses a partial copy. A manifest older than the local one is refused,
-because replaying an old signed manifest would permit calls to people who have enrolled since.
+The manifest is fetched first, then the files in it that the node lacks. A file is accepted only if its hash
+matches. The manifest is replaced last, so this node's gate never uses a partial copy. A manifest older than
+the local one is refused, because replaying an old signed manifest would permit calls to people who have
+enrolled since.
 
-After each successful pull, `pulled.json` contains `{"at": ms, "version": …}`. With `snapshot_behind_minutes`, a gate is
-not ready when the last successful pull is older than that.
+After each successful pull, `pulled.json` contains `{"at": ms, "version": …}`. With `snapshot_behind_minutes`,
+a gate is not ready when the last successful pull is older than that.
 """
 
 import asyncio
@@ -36,9 +37,8 @@ class Pull(Struct, frozen=True, kw_only=True):
 async def pull(source: Source, target: PublishTarget, key: str, now: Instant) -> Pull:
     """Update the local copy.
 
-    `key` is the public key that must have signed the manifest; if it is empty, no signature is required.
-
-    Raises Refused, DamagedFile, SourceFailed, OSError. In these cases the local publication is unchanged.
+    The manifest must be signed with the public key `key`, unless `key` is empty. Raises Refused, DamagedFile,
+    SourceFailed and OSError, after which the local publication is unchanged.
     """
     with publication.lock_folder(target.folder):
         manifest = await _manifest(source, target.folder, key)

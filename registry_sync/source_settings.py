@@ -1,4 +1,4 @@
-"""The settings of the transports of registry files, the `source` of a registry in registries.yaml, and their checks."""
+"""Settings of the transports of registry files: the `source` of a registry in registries.yaml."""
 
 import os
 from collections.abc import Iterator
@@ -115,7 +115,7 @@ def secret_problems(name: str, path: Path) -> Iterator[str]:
 
 
 def secret(source: Source, folder: Path) -> str:
-    """Return the password or token of a source, or an empty string if none is configured. Raises OSError."""
+    """Return the password or token of a source, or "" if none is configured. Raises OSError."""
     for name in ("password_file", "token_file"):
         if value := getattr(source, name, ""):
             return (folder / value).read_text("utf-8").strip()

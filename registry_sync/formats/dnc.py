@@ -4,10 +4,11 @@
     YYYY-M-D_AAA_changes-since-YYYY-M-D[_ID].txt   changes: lines `AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A` (added) or `…,D`
                                              (deleted), or the single line `NoChanges`
 
-The file may also be a `.zip` that contains only this `.txt`. All lines end in CRLF, or all in LF. Months and days may have one digit.
+The file may also be a `.zip` that contains only this `.txt`. All lines end in CRLF, or all in LF. Months and
+days may have one digit.
 
-The name of full files is documented. For change files the sources describe two different layouts, and this module reads
-one of them. Compare it with a real file before you rely on it.
+The name of full files is documented. For change files the sources describe two different layouts, and this
+module reads one of them. Compare it with a real file before you rely on it.
 """
 
 import re
@@ -35,7 +36,10 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
 
 
 class FileName(NamedTuple):
-    """A parsed file name. `prefix` is 1 and the area code; `since` is the version to which a change file applies."""
+    """A parsed file name.
+
+    `prefix` is 1 and the area code. `since` is the version to which a change file applies.
+    """
 
     name: str
     prefix: str
@@ -74,7 +78,10 @@ def parse_name(name: str) -> FileName | None:
 
 
 def read_full(path: Path, prefix: str, advance: Callable[[int], None]) -> FullFile:
-    """Read a full file. `advance` is called with the count of bytes just read. Raises FaultyFile, OSError."""
+    """Read a full file. Raises FaultyFile and OSError.
+
+    Call `advance` with the number of bytes just read.
+    """
     total, lines = sha256(), 0
     present = np.zeros(AREA, np.bool_)
     with text.open_text(path) as (file, _):
@@ -94,7 +101,7 @@ def read_full(path: Path, prefix: str, advance: Callable[[int], None]) -> FullFi
 
 
 def read_changes(path: Path, prefix: str) -> ChangeFile:
-    """Read a change file. Raises FaultyFile, OSError."""
+    """Read a change file. Raises FaultyFile and OSError."""
     with text.open_text(path) as (file, _):
         content = file.read()
     digest = sha256(content).hexdigest()

@@ -1,6 +1,7 @@
 """The layout of a registry's text files as settings, and the layouts that are published.
 
-`table.py` reads and writes files of every layout. A registry whose layout is published needs only an entry in `LAYOUTS`.
+`table.py` reads and writes files of every layout. A registry whose layout is published needs only an entry in
+`LAYOUTS`.
 """
 
 from collections import Counter
@@ -67,7 +68,7 @@ LAYOUTS: Final = {
 
 
 def find_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
-    """Yield the errors in a layout. `queried`: it is the layout of a registry that answers queries."""
+    """Yield the errors in a layout. Set `queried` for a registry that answers queries."""
     if numbering_plan(layout.country) is None:
         yield f"country {layout.country} is unknown; use an ISO 3166 code, for example BE"
     columns = [layout.number, *(column for column in (layout.status, layout.date) if column is not None)]

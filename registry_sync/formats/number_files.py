@@ -11,9 +11,10 @@ CLEAR, LISTED, WITHOUT_DATA = range(3)  # the statuses of a number
 
 
 class FullFile(NamedTuple):
-    """The contents of a full file. `numbers` are sorted and distinct. `lines` also counts repeated lines.
+    """The contents of a full file.
 
-    `days` are the days of registration, if the file has them: for a number with several lines, the last.
+    `numbers` are sorted and distinct, while `lines` also counts repeated lines. `days` contains the days of
+    registration, if the file has them. For a number with several lines, it is the last day.
     """
 
     sha256: str
@@ -23,10 +24,11 @@ class FullFile(NamedTuple):
 
 
 class NumberFile(NamedTuple):
-    """The contents of a file: E.164 numbers as integers, in file order. For a request, all `statuses` are 0.
+    """The contents of a query or an answer. `numbers` contains E.164 numbers as integers, in file order.
 
-    A status is 0 for clear, 1 for listed, and 2 for a number without data. `first_line` is the line of the first number.
-    `only_clear`: the file is an answer that has only the clear numbers. `days`: the days of registration, if the file has them.
+    A status is 0 for clear, 1 for listed, and 2 for a number without data. In a query, all are 0.
+    `first_line` is the line of the first number. `only_clear` is true for an answer that contains only the
+    clear numbers. `days` contains the days of registration, if the file has them.
     """
 
     name: str
@@ -39,9 +41,9 @@ class NumberFile(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The distinct numbers of an answer, sorted, without those that have no data. `listed` marks the enrolled numbers.
+    """The distinct numbers of an answer, sorted, without those that have no data.
 
-    `lines` counts all lines.
+    `listed` marks the enrolled numbers. `lines` counts all lines.
     """
 
     numbers: Numbers
@@ -50,9 +52,9 @@ class Answers(NamedTuple):
 
 
 def match(request: NumberFile, answer: NumberFile) -> Answers:
-    """Match an answer to its request. Raises FaultyFile unless the answer has exactly the requested numbers.
+    """Match an answer to its request. Raises FaultyFile unless both have the same numbers.
 
-    If the answer has only the clear numbers, the other requested numbers are listed.
+    If the answer contains only the clear numbers, the other requested numbers are listed.
     """
     answers = distinct(answer.numbers * np.uint64(4) + answer.statuses)
     numbers = answers >> np.uint64(2)
@@ -82,7 +84,7 @@ def _lines_with(file: NumberFile, number: np.uint64) -> list[int]:
 
 
 def _refuse_strays(file: NumberFile, expected: Numbers, fault: str) -> None:
-    """Raise FaultyFile with the text `fault` if the file has a number that is not in the sorted array `expected`."""
+    """Raise FaultyFile if the file has a number that is not in the sorted array `expected`."""
     at = np.searchsorted(expected, file.numbers)
     strays = np.flatnonzero(expected[np.minimum(at, len(expected) - 1)] != file.numbers)
     if len(strays):

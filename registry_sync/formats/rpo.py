@@ -1,8 +1,8 @@
 """The request and answer files of the Italian Registro Pubblico delle Opposizioni (RPO).
 
-A request has one number on each line. Each line of an answer is `number,status`, where 1 means enrolled and 0 means not
-enrolled. Numbers are in national form, without +39; landlines have their leading 0. Lines end in CRLF or LF. A file is a
-`.txt`, or a `.zip` that contains only this `.txt`.
+A request has one number on each line. Each line of an answer is `number,status`, where 1 means enrolled and 0
+means not enrolled. Numbers are in national form, without +39; landlines have their leading 0. Lines end in
+CRLF or LF. A file is a `.txt`, or a `.zip` that contains only this `.txt`.
 
 Only an explicit 0 means that a number is not enrolled (DPR 26/2022 art. 8).
 """
@@ -34,12 +34,18 @@ COMMA = ord(",")
 
 
 def read_request(path: Path, advance: Callable[[int], None]) -> NumberFile:
-    """Read a request file. `advance` is called with the count of bytes just read. Raises FaultyFile, OSError."""
+    """Read a request file. Raises FaultyFile and OSError.
+
+    Call `advance` with the number of bytes just read.
+    """
     return _read(path, advance, has_status=False)
 
 
 def read_answer(path: Path, advance: Callable[[int], None]) -> NumberFile:
-    """Read an answer file. `advance` is called with the count of bytes just read. Raises FaultyFile, OSError."""
+    """Read an answer file. Raises FaultyFile and OSError.
+
+    Call `advance` with the number of bytes just read.
+    """
     return _read(path, advance, has_status=True)
 
 

@@ -1,6 +1,7 @@
 """The text files of a configured layout: full lists, and the queries and answers of registries.
 
-A file is accepted as a whole or not at all. Errors name the file, the line, and the reason, but never a telephone number.
+A file is accepted as a whole or not at all. Errors name the file, the line, and the reason, but never a
+telephone number.
 """
 
 import csv
@@ -52,7 +53,7 @@ class _Row(NamedTuple):
 
 
 class Table:
-    """The reader and writer of a layout's files."""
+    """A reader and writer of files with a given layout."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -63,7 +64,7 @@ class Table:
     # ---- full lists --------------------------------------------------------------------------------------------------
 
     def read_list(self, path: Path, version: date, advance: Callable[[int], None]) -> FullFile:
-        """Read a full list. `version` is the date of the file. Raises FaultyFile, OSError."""
+        """Read a full list of the date `version`. Raises FaultyFile and OSError."""
         file = self._read(path, advance, self._layout, version)
         listed = file.statuses == LISTED
         numbers = file.numbers[listed]
@@ -84,7 +85,10 @@ class Table:
         return mask
 
     def request_text(self, numbers: Numbers, since: date | None = None, /) -> bytes:
-        """Return a query about E.164 numbers. `since`: the first day of the time in which a disconnection counts."""
+        """Return a query about E.164 numbers.
+
+        `since` is the first day of the period in which a disconnection counts.
+        """
         names, layout = self._layout.request, self._layout
         day = since.strftime(layout.date_format) if since else ""
         rows = [self._format_number(number) for number in numbers.tolist()]
@@ -100,12 +104,12 @@ class Table:
         return "".join(f"{row}\r\n" for row in rows).encode(self._layout.encoding)
 
     def read_request(self, path: Path, advance: Callable[[int], None]) -> NumberFile:
-        """Read a query. All statuses are 0. Raises FaultyFile, OSError."""
+        """Read a query. All statuses are 0. Raises FaultyFile and OSError."""
         file = self._read(path, advance, self._request_layout)
         return file._replace(statuses=np.zeros_like(file.statuses))
 
     def read_answer(self, path: Path, advance: Callable[[int], None]) -> NumberFile:
-        """Read an answer. Raises FaultyFile, OSError."""
+        """Read an answer. Raises FaultyFile and OSError."""
         file = self._read(path, advance, self._layout)
         if self._layout.status is not None:
             return file
@@ -178,7 +182,7 @@ class _Parts:
 
 
 class _Reader:
-    """The parser of a file's lines. `line` is the number of the last line that it read."""
+    """A parser of a file's lines. `line` is the number of the last line that it read."""
 
     def __init__(self, layout: Layout, plan: NumberingPlan, version: date | None) -> None:
         self.line = 0

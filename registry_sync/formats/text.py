@@ -1,6 +1,7 @@
 """The text of a number file, plain or zipped, and the error for faulty files.
 
-A file is accepted as a whole or not at all. Error messages name the line, counted from 1, but never a phone number.
+A file is accepted as a whole or not at all. Error messages name the line, counted from 1, but never a phone
+number.
 """
 
 import zipfile
@@ -26,18 +27,18 @@ ZERO, NINE, CR, LF, SPACE = b"09\r\n "
 
 
 class FaultyFile(Exception):
-    """The error for an invalid file. The message is `NAME: FAULT` or `NAME, line N: FAULT`."""
+    """Raised for an invalid file. The message is `NAME: FAULT` or `NAME, line N: FAULT`."""
 
 
 def size(path: Path) -> int:
-    """Return the length of a file's text in bytes; for a zip, the declared length. Raises FaultyFile, OSError."""
+    """Return the length of a file's text in bytes, without unpacking it. Raises FaultyFile and OSError."""
     with open_text(path) as (_, length):
         return length
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a file's text, and yield it with its declared length. Raises FaultyFile, OSError."""
+    """Open a file's text, and yield it with its declared length. Raises FaultyFile and OSError."""
     if path.suffix.lower() != ".zip":
         length = path.stat().st_size
         if length > MAX_BYTES:

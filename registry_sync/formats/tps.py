@@ -5,8 +5,8 @@ Every line has 12 characters and ends in CRLF. There are two layouts:
     with spaces      dialling code, left-justified in 5 characters; the rest, right-justified in 7; padded with spaces
     without spaces   at most 12 digits, left-justified, padded with spaces
 
-Numbers are national, with their leading 0.
-(corporate.mpsonline.org.uk/shared/technical_desc.asp; the layout of change files is not published.)
+Numbers are national, with their leading 0. (corporate.mpsonline.org.uk/shared/technical_desc.asp; the layout
+of change files is not published.)
 """
 
 from collections.abc import Callable
@@ -27,7 +27,10 @@ MIN_DIGITS, MAX_DIGITS = 9, 10  # digits after the 0
 
 
 def read(path: Path, advance: Callable[[int], None], *, spaced: bool) -> FullFile:
-    """Read a full file. `advance` is called with the count of bytes just read. Raises FaultyFile, OSError."""
+    """Read a full file. Raises FaultyFile and OSError.
+
+    Call `advance` with the number of bytes just read.
+    """
     total, lines = sha256(), 0
     parts: list[Numbers] = []
     with text.open_text(path) as (file, _):
@@ -73,8 +76,8 @@ def _parse(chunk: bytes, name: str, before: int, *, spaced: bool) -> Numbers:
 def _misplaced(is_digit: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]", *, spaced: bool) -> Mask:
     """Return a mask of the rows with misplaced spaces.
 
-    Without spaces, no digit may follow a space. With spaces, this applies to the first field only; in the second field no
-    space may follow a digit.
+    Without spaces, no digit may follow a space. With spaces, this applies to the first field only; in the
+    second field no space may follow a digit.
     """
     rises = is_digit[:, 1:] & ~is_digit[:, :-1]
     if not spaced:

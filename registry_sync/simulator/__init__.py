@@ -1,7 +1,7 @@
 """A simulated registry, for tests and for trying the nightly job.
 
-It uses a folder with an `outbox` and an `inbox`, and can simulate the faults of a real registry. Its answers are computed
-from the numbers and say nothing about real people.
+It uses a folder with an `outbox` and an `inbox`, and can simulate the faults of a real registry. Its answers
+are computed from the numbers and say nothing about real people.
 """
 
 import random
@@ -44,7 +44,10 @@ FAULTS: Final = (*LINE_FAULTS, *FILE_FAULTS[1:])
 
 
 class Registry:
-    """The simulated registry. `submitted` counts submissions of each number, `packages` arrivals of each package."""
+    """A simulated registry.
+
+    `submitted` counts how often each number was submitted, and `packages` how often each package arrived.
+    """
 
     def __init__(
         self, folder: Path, fault: str = "", *, is_enrolled: Callable[[str], bool] = is_enrolled
@@ -59,7 +62,10 @@ class Registry:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def work(self) -> int:
-        """Take all packages from the outbox and answer them, unless the fault is `late`. Return how many were answered."""
+        """Take all packages from the outbox and answer them. Return how many were answered.
+
+        With the fault `late`, none is answered.
+        """
         for path in (self._folder / "outbox").glob("*.zip"):
             for number in _numbers(path):
                 self.submitted[number] += 1

@@ -92,7 +92,10 @@ class _Exchange:
         return web.Response(body=content, headers={"ETag": f'"{sha256(content).hexdigest()}"'})
 
     async def put(self, request: web.Request) -> web.Response:
-        """Store an uploaded file. Each name is accepted only once, even after the registry has removed the file."""
+        """Store an uploaded file.
+
+        Each name is accepted only once, even after the registry has removed the file.
+        """
         content = await request.read()
         self._admit(request)
         name = request.match_info["name"]

@@ -1,7 +1,7 @@
 """The transports of registry files: a folder, SFTP and HTTPS. `open_source` selects one by its `kind`.
 
-A file is handed over atomically: `stage` writes it under a temporary name that the registry ignores, and `hand_over`
-renames it. After a crash, `is_staged` returns whether the file still has to be handed over.
+A file is handed over atomically: `stage` writes it under a temporary name that the registry ignores, and
+`hand_over` renames it. After a crash, `is_staged` returns whether the file still has to be handed over.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ PART = ".part"
 
 
 class SourceFailed(Exception):
-    """The error for a source that cannot be read or written. `transient`: a retry may succeed."""
+    """Raised if a source cannot be read or written. If it is `transient`, a retry may succeed."""
 
     def __init__(self, text: str, *, transient: bool) -> None:
         super().__init__(text)
@@ -49,7 +49,7 @@ class Source(Protocol):
 async def open_source(source: source_settings.Source, folder: Path, now: Instant) -> AsyncIterator[Source]:
     """Open a source. Its paths are relative to `folder`.
 
-    This function and all methods of the source retry transient failures. After that they raise SourceFailed.
+    This function and all methods of the source retry transient failures, and finally raise SourceFailed.
     """
     match source:
         case source_settings.FolderSource():
@@ -72,9 +72,10 @@ async def open_source(source: source_settings.Source, folder: Path, now: Instant
 async def retry(
     patience: source_settings.Patience, step: Callable[[], Awaitable[_T]], *, transfer: bool = False
 ) -> _T:
-    """Run a step, and repeat it after transient failures. `transfer`: the step copies a file, so its timeout is longer.
+    """Run a step, and repeat it after transient failures.
 
-    Raises SourceFailed at once if the failure is permanent, or after the last attempt.
+    Set `transfer` for a step that copies a file, which needs a longer timeout. Raises SourceFailed at once if
+    the failure is permanent, or after the last attempt.
     """
     wait = patience.retry_seconds
     seconds = patience.transfer_seconds if transfer else patience.timeout_seconds

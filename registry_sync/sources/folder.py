@@ -1,4 +1,7 @@
-"""A local or mounted folder. Another program or a person exchanges its files with the registry."""
+"""A local or mounted folder as source.
+
+Another program or a person exchanges its files with the registry.
+"""
 
 import asyncio
 import shutil
@@ -17,7 +20,7 @@ class Folder:
         self._settle, self._now = int(source.settle_seconds * SECOND), now
 
     async def list_files(self) -> dict[str, str]:
-        """Return the files. Omit those changed within `settle_seconds`, because they may be incomplete."""
+        """Return the files, except those changed within `settle_seconds`, which may be incomplete."""
         try:
             files = {path.name: path.stat() for path in self._inbox.iterdir() if path.is_file()}
         except OSError as error:
