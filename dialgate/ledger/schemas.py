@@ -63,8 +63,6 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RevocationRequest(Request, frozen=True, kw_only=True):
-    """A revocation: the person asked not to be called."""
-
     number: _Person
     scope: _Scope = "controller"
     campaign: _Campaign = ""
@@ -72,10 +70,7 @@ class RevocationRequest(Request, frozen=True, kw_only=True):
 
 
 class RevocationsRequest(Request, frozen=True, kw_only=True):
-    """The revocations in a file, with one number in each row.
-
-    A column `at` may contain the time of the revocation.
-    """
+    """The revocations in a file: one number in each row, and optionally its time in a column `at`."""
 
     scope: _Scope = "controller"
     campaign: _Campaign = ""
@@ -176,8 +171,6 @@ class ConfirmationRequest(Request, frozen=True, kw_only=True):
 
 
 class WithdrawalRequest(Request, frozen=True, kw_only=True):
-    """The withdrawal of a consent."""
-
     number: _Person
     id: _EntryId
     at: _Happened = None
@@ -200,16 +193,12 @@ class ContractRequest(Request, frozen=True, kw_only=True):
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):
-    """The end of a contract."""
-
     number: _Person
     id: _EntryId
     ends: Annotated[date, about("The last day of the contract.")]
 
 
 class CallRequestRequest(Request, frozen=True, kw_only=True):
-    """A call request: the person asked to be called."""
-
     number: _Person
     id: _EntryId
     requested_at: Annotated[When, about("When the person asked.")]
@@ -244,10 +233,7 @@ class CallerIdProofRequest(Request, frozen=True, kw_only=True):
 
 
 class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The result of an allowed call.
-
-    `refused` means that the person refused the offer, which is not a revocation.
-    """
+    """The result of an allowed call. A refused offer (`refused`) is not a revocation."""
 
     decision_id: Annotated[Id, about("The `decision_id` of the allow.")]
     outcome: Annotated[
@@ -259,8 +245,6 @@ class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ListRequest(Request, frozen=True, kw_only=True):
-    """A call list, with the origin of its numbers."""
-
     id: Annotated[Id, about("Your own name for the list.")]
     campaigns: Annotated[
         tuple[Name, ...], Meta(max_length=1024, description="The campaigns that may call it.")
@@ -300,10 +284,7 @@ class ProofReceipt(Struct, frozen=True, omit_defaults=True):
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import.
-
-    `revoked` rows are new. `known` rows already had a revocation of at least this scope.
-    """
+    """The result of an import. `known` rows already had a revocation of at least this scope."""
 
     rows: int
     revoked: int
@@ -315,10 +296,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import.
-
-    `recorded` rows are new. `known` rows were already in the ledger and are unchanged.
-    """
+    """The result of an import. `known` rows were already in the ledger and are unchanged."""
 
     rows: int
     recorded: int

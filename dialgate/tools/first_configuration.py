@@ -60,10 +60,7 @@ class Draft(Struct):
     answers: dict[str, list[str]] = {}
 
     def get(self, name: str, place: int = 0) -> str:
-        """Return an answer, or the default or example that replaces it.
-
-        `place` is the index of the campaign, for questions about campaigns.
-        """
+        """Return an answer, its default or its example. `place` is the index of the campaign."""
         given, question = self.answers.get(name, []), _BY_NAME[name]
         if place < len(given):
             return given[place]
@@ -264,10 +261,7 @@ def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
 
 
 def _make_boxes(draft: Draft, folder: Path) -> None:
-    """Create the folders for a registry's files.
-
-    An absolute data folder belongs to a service, which must own these folders.
-    """
+    """Create the folders for a registry's files, unless the data folder belongs to a service."""
     data = Path(draft.get("data"))
     boxes = [] if data.is_absolute() else [folder / data / rule.id for rule in _registries(draft)]
     for box in (part for name in boxes for part in (name / "outbox", name / "inbox")):
@@ -343,10 +337,7 @@ def _registries_text(draft: Draft) -> str:
 
 
 def _registries(draft: Draft) -> list[Registry]:
-    """Return the registries that bind a campaign.
-
-    Registries that publish lists by area are left out, because the operator chooses their areas.
-    """
+    """Return the registries that bind a campaign, except those that publish lists by area."""
     bound = (advice.binding(draft.law, line, draft.now).registries for line in draft.lines())
     rules = {rule.id: rule for rules in bound for rule in rules}
     return [rule for rule in rules.values() if rule.mode == "answers" or rule.id in _WHOLE_COUNTRY]
@@ -385,10 +376,7 @@ def url_of(draft: Draft) -> str:
 
 
 def next_commands(draft: Draft, program: str, config: Path | None) -> list[str]:
-    """Return the commands to run before the first call.
-
-    `config` is the path of dialgate.yaml, if it is not the default.
-    """
+    """Return the commands to run before the first call. `config` is a path other than the default."""
     line = draft.lines()[0]
     at = f" --config {config}" if config else ""
     sections = advice.binding(draft.law, line, draft.now).legal_basis
@@ -409,5 +397,4 @@ def next_commands(draft: Draft, program: str, config: Path | None) -> list[str]:
 
 
 def _inline(value: object) -> str:
-    """Return a value as YAML on one line."""
     return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=math.inf).strip()[1:-1]
