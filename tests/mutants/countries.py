@@ -13,7 +13,7 @@ import time
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -27,9 +27,9 @@ from dialgate.core.decision import decide
 from dialgate.core.exemptions import lift
 from dialgate.core.law import FIRST_APPLIES, SECTIONS, Binding, Law, parse_law
 from dialgate.core.law_scope import Scope
-from dialgate.core.law_sections import LawError, Section
-from dialgate.core.model import CallType, Decision, Facts, Purpose
-from dialgate.core.rules import RULES
+from dialgate.core.law_sections import LawError, Restriction, Section
+from dialgate.core.model import CallType, Decision, Deny, Facts, Purpose
+from dialgate.core.rules import RULES, Rule
 from dialgate.core.windows import WEEKDAYS
 from tests.mutants import survivors
 from tests.mutants.survivors import Mutant
@@ -236,7 +236,8 @@ def _is_day(key: str) -> bool:
 
 def _other_prefixes(key: str, entries: list[str], prefix: str) -> Iterator[_Edit]:
     for other in (prefix[:-1], f"{prefix}0", f"{prefix}5"):
-        yield _Edit(f"{key}: {other}", (key,), [other if entry == prefix else entry for entry in entries])
+        replaced = [other if entry == prefix else entry for entry in entries]
+        yield _Edit(f"{key}: {other} instead of {prefix}", (key,), replaced)
 
 
 def _moved_windows(key: str, entries: list[str], window: str) -> Iterator[_Edit]:
@@ -321,7 +322,8 @@ class Notice:
                 self._own.append(example)
             else:
                 self._alike.setdefault(Scope.of(example.facts), []).append(example)
-        self._read = self._reads()
+        facts = (example.facts for example in itertools.chain.from_iterable(self._alike.values()))
+        self._read = _reads(self._usual, facts)
 
     def notices(self, data: dict[str, Any], *, everything: bool = False) -> str:
         """Return the first example that fails, or an empty string. `everything` includes examples without changed sections."""
@@ -367,16 +369,17 @@ class Notice:
 
         return same
 
-    def _reads(self) -> dict[str, set[str]]:
-        """Return the kinds of section that each rule reads in any example."""
-        kinds: dict[str, set[str]] = {name: set() for name, _ in RULES}
-        for example in itertools.chain.from_iterable(self._alike.values()):
-            binding = _Noting(self._usual.binding(example.facts))
-            for name, rule in RULES:
-                binding.noted = kinds[name]
-                with suppress(Exception):  # the rule needs a valid number
-                    rule(example.facts, binding)  # type: ignore[arg-type] # duck typing
-        return kinds
+
+def _reads(law: Law, calls: Iterable[Facts]) -> dict[str, set[str]]:
+    """Return the kinds of section that each rule reads for any of these calls."""
+    kinds: dict[str, set[str]] = {name: set() for name, _ in RULES}
+    for facts in calls:
+        binding = _Noting(law.binding(facts))
+        for name, rule in RULES:
+            binding.noted = kinds[name]
+            with suppress(Exception):  # the rule needs a valid number
+                rule(facts, binding)  # type: ignore[arg-type] # duck typing
+    return kinds
 
 
 class _Noting:
@@ -386,7 +389,7 @@ class _Noting:
         self._binding, self.noted = binding, set[str]()
 
     def __getattr__(self, name: str) -> Any:
-        self.noted.add(name)
+        self.noted.add("legal_basis" if name == "accepted" else name)
         return getattr(self._binding, name)
 
 
@@ -395,15 +398,26 @@ _Any = TypeVar("_Any")
 
 def _concerned(alike: dict[Scope, list[_Any]], usual: Law, law: Law) -> Iterator[list[_Any]]:
     """Yield the groups of one scope to which other sections apply than before."""
-    names = [name for name in SECTIONS if getattr(law, name) != getattr(usual, name)]
+    differences = [_difference(getattr(law, name), getattr(usual, name)) for name in SECTIONS]
     moved = (law.zone, law.day_sets) != (usual.zone, usual.day_sets)
     for scope, several in alike.items():
-        if moved or any(_binding(law, name, scope) != _binding(usual, name, scope) for name in names):
+        if moved or any(_binding(new, scope) != _binding(old, scope) for new, old in differences):
             yield several
 
 
-def _binding(law: Law, name: str, scope: Scope) -> list[Section]:
-    return [section for section in getattr(law, name) if section.binds(scope)]
+def _difference(
+    new: Sequence[Section], old: Sequence[Section]
+) -> tuple[Sequence[Section], Sequence[Section]]:
+    """Return both lists without the sections with which both begin and end."""
+    while new and old and new[0] == old[0]:
+        new, old = new[1:], old[1:]
+    while new and old and new[-1] == old[-1]:
+        new, old = new[:-1], old[:-1]
+    return new, old
+
+
+def _binding(sections: Sequence[Section], scope: Scope) -> list[Section]:
+    return [section for section in sections if section.binds(scope)]
 
 
 def _examples(country: str) -> Iterator[Example]:
@@ -474,14 +488,53 @@ class Effect(NamedTuple):
     example: str = ""
 
 
+# Kinds of section that rules read, but exemptions do not.
+_READ_BY_RULES = {"diallable", "sector_bans", "caller_ids", "foreign_ingress", "hours", "limits", "ratios"}
+_RULES = dict(RULES)
+
+
 class Probes:
     """The facts of the cases under every purpose and call type, with their decisions."""
 
     def __init__(self, country: str) -> None:
         self._usual = casebook.law_of(country)
         self._alike: dict[Scope, list[tuple[Facts, Decision]]] = {}
-        for facts in _probes(country):
-            self._alike.setdefault(Scope.of(facts), []).append((facts, decide(facts, self._usual)))
+        self._denied: dict[Scope, list[tuple[Facts, dict[str, Rule]]]] = {}
+        probes = list(_probes(country))
+        for facts in probes:
+            scope, decision = Scope.of(facts), decide(facts, self._usual)
+            self._alike.setdefault(scope, []).append((facts, decision))
+            if not decision.allow:
+                denying = {
+                    name: _RULES[name] for name, outcome in decision.outcomes.items() if type(outcome) is Deny
+                }
+                self._denied.setdefault(scope, []).append((facts, denying))
+        self._read = _reads(self._usual, probes)
+
+    def is_looser(self, data: dict[str, Any]) -> bool:
+        """Return whether the effect is `LOOSER`. Tries first the rules that denied, which takes a tenth of the time of a decision."""
+        law = parse_law(data)
+        rules = self._affected(law)
+        return any(
+            denying.keys() <= rules
+            and not _any_denies(denying.values(), placed := _placed(facts, self._usual, law), law)
+            and decide(placed, law).allow
+            for facts, denying in itertools.chain.from_iterable(_concerned(self._denied, self._usual, law))
+        )
+
+    def _affected(self, law: Law) -> set[str]:
+        """Return the rules whose outcome the changed sections can change: those that read them, and those with exemptions."""
+        changed = {name for name in SECTIONS if getattr(law, name) != getattr(self._usual, name)}
+        if changed <= _READ_BY_RULES:
+            kinds = changed
+        else:
+            kinds = changed | {
+                name
+                for name in SECTIONS
+                for section in (*getattr(law, name), *getattr(self._usual, name))
+                if isinstance(section, Restriction) and section.unless
+            }
+        return {name for name, read in self._read.items() if not changed or read & kinds}
 
     def effect(self, data: dict[str, Any]) -> Effect:
         law = parse_law(data)
@@ -494,6 +547,14 @@ class Probes:
             is_stricter |= before.allow and not after.allow
             is_different |= after != before
         return Effect("stricter" if is_stricter else "other words" if is_different else "no effect seen")
+
+
+def _any_denies(rules: Iterable[Rule], facts: Facts, law: Law) -> bool:
+    try:
+        binding = lift(facts, law.binding(facts))
+        return any(type(rule(facts, binding)) is Deny for rule in rules)
+    except Exception:  # noqa: BLE001 - the full decision handles it
+        return False
 
 
 def _probes(country: str) -> Iterator[Facts]:
@@ -545,7 +606,7 @@ def run(names: Iterable[str]) -> Run:
         unnoticed = [change for change in made if not notice.notices(change.data)]
         if data.get("draft"):
             probes = Probes(country)
-            unnoticed = [change for change in unnoticed if probes.effect(change.data).word == "LOOSER"]
+            unnoticed = [change for change in unnoticed if probes.is_looser(change.data)]
         tried += made
         survived += unnoticed
     return Run(tried, survived)
