@@ -1,4 +1,4 @@
-r"""The append-only decision log. Entries are hash-chained, and synced to disk before a response is sent.
+r"""The append-only decision log, hash-chained and synced to disk before a response is sent.
 
 If the log cannot be written, every call is denied.
 
@@ -12,9 +12,10 @@ The first line of a segment is its header. It is part of the chain but has no se
     {"type":"segment","format":1,"log":"9f2c01ab","first":1,"previous":"<hash of the previous line; 64 zeros for the first>",
      "opened_at":<ms>,"gate":{"<name>":"<version>"}}
 
-`dialgate.core.model` defines all other bodies: grounds, decision and outcome. This package reads three of their fields:
-`type`, `seq` (1, 2, 3, … across all segments) and the `allow` of a decision. The id of a decision is `<log>-<seq>`. A body
-contains no line break, because JSON encoders write none.
+An entry is a decision, the grounds of decisions (the facts and law that they share), or the outcome of a call. The bodies are
+defined in `dialgate.core.model`. This package reads three of their fields: `type`, `seq` (1, 2, 3, … across all segments) and
+the `allow` of a decision. The id of a decision is `<log>-<seq>`. A body contains no line break, because JSON encoders write
+none.
 
 The format changes only by new fields, appended to the header and to bodies. Any other change is a new `format`, and readers
 refuse an unknown format. Stored lines are never rewritten. Other files in the folder:
@@ -24,8 +25,8 @@ refuse an unknown format. Stored lines are never rewritten. Other files in the f
     ….new                  an unfinished segment
     .durable               the last entry known to be on disk (module `durable`)
 
-The hash chain alone cannot reveal that the log was truncated or completely replaced. Signed checkpoints in a
-separate file can (module `checkpoints`), provided that a copy of the last checkpoint is also kept elsewhere.
+The hash chain alone cannot reveal that the log was truncated or completely replaced. Signed checkpoints in a separate file
+can (module `checkpoints`), provided that a copy of the last checkpoint is also kept elsewhere.
 """
 
 from dialgate.decision_log.checkpoints import FILE as CHECKPOINTS

@@ -3,8 +3,8 @@
     log/             the first worker; the only chain of a gate without workers
     log/worker-2/    the second worker; and so on
 
-Each chain is a log with its own name, lock, checkpoints and archive. All chains use the same key file. The outcome of a call
-can be in a different chain than its decision if another worker received the report.
+Each chain is a log with its own name, lock, checkpoints and archive. All chains use the same key file. A decision and the
+outcome of its call can be in different chains, because any worker may receive the report.
 """
 
 import re
@@ -28,7 +28,7 @@ def folder(data: Path, worker: int) -> Path:
 
 
 def folders(data: Path) -> dict[int, Path]:
-    """Return the log folder of each worker that has ever written a log. There are none if no gate has run."""
+    """Return the existing log folders by worker number."""
     first = data / "log"
     if not first.is_dir():
         return {}
@@ -40,9 +40,9 @@ def folders(data: Path) -> dict[int, Path]:
 
 
 def worker_of(data: Path, name: str, log: str) -> int | None:
-    """Return the worker that wrote the log called `log`, or None.
+    """Return the number of the worker that wrote `log`, or None if no worker of this node did.
 
-    `name`: the log name of the first worker.
+    `name` is the log name of the first worker.
     """
     return next((worker for worker in folders(data) if log_name(name, worker) == log), None)
 
@@ -56,7 +56,7 @@ class FoundDecision(Struct, frozen=True):
 
 
 class Chains:
-    """A reader of all chains of a node. It may be used while writers are running."""
+    """A reader of all chains of a node. Writers may be running."""
 
     def __init__(self, data: Path) -> None:
         self.readers = {worker: Reader(path) for worker, path in folders(data).items()}
@@ -77,7 +77,7 @@ class Chains:
         return merge(*(reader.about(hashes) for reader in self.readers.values()), key=_at, reverse=True)
 
     def outcomes(self, of: Collection[Record]) -> dict[str, list[OutcomeRecord]]:
-        """Return the reported outcomes of each decision, keyed by decision id, oldest first. Raises `LogDamaged`."""
+        """Return the outcomes reported for each decision, oldest first, by decision id. Raises `LogDamaged`."""
         outcomes_: dict[str, list[OutcomeRecord]] = {record.id: [] for record in of}
         for outcome in self.reports(outcomes_.keys()):
             outcomes_[outcome.decision].append(outcome)
@@ -88,7 +88,7 @@ class Chains:
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
         """Yield the outcomes of these decisions that were reported to this node. Raises `LogDamaged`.
 
-        The decisions may be in the logs of other nodes.
+        The decisions themselves may be in the logs of other nodes.
         """
         for reader in self.readers.values():
             yield from reader.reports(decisions)
@@ -96,7 +96,7 @@ class Chains:
     def within(
         self, select: Callable[[Reader], Iterator[tuple[Line, Record | OutcomeRecord]]]
     ) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
-        """Call `select` with the reader of each chain in turn, and yield the results."""
+        """Yield what `select` returns for the reader of each chain, one chain after another."""
         for reader in self.readers.values():
             yield from select(reader)
 

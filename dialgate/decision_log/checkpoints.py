@@ -79,7 +79,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
 
 
 class StoredCheckpoint(Struct, frozen=True):
-    """A checkpoint in its file, with `body` and `signature` as stored."""
+    """A checkpoint with the bytes of its line in the file."""
 
     checkpoint: Checkpoint
     body: bytes
@@ -96,9 +96,9 @@ def signed_text(body: bytes) -> bytes:
 
 
 def checkpoint_lines(folder: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Yield offset and bytes of each line from `start` on, except a torn last line.
+    """Yield the offset and bytes of each line from byte `start` on, except a torn last line.
 
-    A complete line with a wrong last byte is not torn but modified, and is yielded. If there is no file, yield nothing.
+    A complete line with a wrong last byte was modified, not torn, and is yielded. Without a file, nothing is yielded.
     """
     file = folder / FILE
     parts = [] if file.exists() else sorted(folder.glob(f"*{PART}"))
@@ -145,9 +145,9 @@ def last_checkpoint(folder: Path) -> StoredCheckpoint | None:
 
 
 def _newest(path: Path) -> tuple[int, bytes] | None:
-    """Return the last line that `checkpoint_lines` yields.
+    """Return the offset and bytes of the last line that `checkpoint_lines` yields, or None.
 
-    Reads from the end, because after some years the size of the file is hundreds of megabytes.
+    The file is read from its end, because it grows to hundreds of megabytes within some years.
     """
     offset, line, rest = last_line(path)
     if rest and parse(offset + len(line), rest[:-1] + b"\n"):
@@ -156,7 +156,7 @@ def _newest(path: Path) -> tuple[int, bytes] | None:
 
 
 def signed_checkpoints(folder: Path) -> list[StoredCheckpoint]:
-    """Return all checkpoints without checking signatures; `verify` does that. Raises `LogDamaged`."""
+    """Return all checkpoints. Signatures are not checked; `verify` checks them. Raises `LogDamaged`."""
     entries = []
     for offset, line in checkpoint_lines(folder):
         entry = parse(offset, line)
@@ -167,14 +167,14 @@ def signed_checkpoints(folder: Path) -> list[StoredCheckpoint]:
 
 
 class Checkpointer:
-    """The only writer of a log's checkpoints. It requires the lock of the log's writer.
+    """The only writer of a log's checkpoints. The caller must hold the lock of the log's writer.
 
     It reads the synced entries after the last checkpoint, checks their hash chain and signs a new checkpoint. It never runs
     in the thread that decides calls.
     """
 
     def __init__(self, folder: Path, log: str, signer: Callable[[Instant], Signer], interval: int) -> None:
-        """Continue after the last checkpoint. `interval`: ms. Raises `LogDamaged`."""
+        """Continue after the last checkpoint. `interval` is in ms. Raises `LogDamaged`."""
         self._folder, self._log, self._signer, self._interval = folder, log, signer, interval
         last = last_checkpoint(folder)
         self._span = last.checkpoint.span() if last else Span()
@@ -192,7 +192,7 @@ class Checkpointer:
     ) -> "Checkpointer":
         """Open the checkpoints of a log whose last entry on disk is `durable`.
 
-        Raises `LogDamaged` if the last checkpoint covers more entries than that.
+        Raises `LogDamaged` if the last checkpoint covers more entries, because the log was then truncated.
         """
         checkpointer = cls(folder, log, signer, interval)
         if checkpointer.size > durable:
@@ -206,7 +206,7 @@ class Checkpointer:
     def advance(self, durable: int, now: Instant, *, at_once: bool = False) -> int:
         """Publish `durable` as the last entry on disk, read up to it, and sign a checkpoint if one is due.
 
-        Reads at most 100,000 entries. A checkpoint is due at the end of a segment, after the interval, and if
+        Reads at most 100,000 entries. A checkpoint is due at the end of a segment, after the interval, and always with
         `at_once`. Returns the number of entries covered. Raises `LogUnavailable`, `KeysUnusable`.
         """
         with self._lock:
@@ -222,12 +222,12 @@ class Checkpointer:
             return self.size
 
     def finish(self, durable: int, now: Instant) -> None:
-        """Cover all entries up to `durable` by checkpoints. Raises the errors of `advance`."""
+        """Sign checkpoints until all entries up to `durable` are covered. Raises the errors of `advance`."""
         while self.advance(durable, now, at_once=True) < durable:
             pass
 
     def _read(self, durable: int) -> Iterator[bool]:
-        """Read up to entry `durable`; after each segment, yield whether another segment follows it."""
+        """Read up to entry `durable`. After each segment, yield whether it was read to its end and is closed."""
         paths = segments(self._folder)
         # Start with the segment of the last entry read: it may have been closed since.
         begin = max(bisect_right(paths, self._span.end, key=itemgetter(0)) - 1, 0)
@@ -259,7 +259,7 @@ class Checkpointer:
         return file.tell()
 
     def _take(self, path: Path, file: BinaryIO, most: int) -> bool:
-        """Read the next block of entries, at most `most`; return False at the end of the file."""
+        """Read the next block of at most `most` entries. Return False at the end of the file."""
         offset = self._place[1]
         file.seek(offset)
         data = file.read(_READ_BYTES)
@@ -313,7 +313,7 @@ class Checkpointer:
 
 
 def make_checkpoint(folder: Path, *, log: str, signer: Signer, now: Instant) -> int:
-    """Make a checkpoint of the whole log while no gate writes it; return the number of entries covered.
+    """Sign a checkpoint of the whole log and return the number of entries covered.
 
     Raises `LogUnavailable` if a gate is writing the log. A running gate makes its own checkpoints.
     """

@@ -1,12 +1,12 @@
-r"""The last entry known to be on disk, published by the writer of a log for processes that read the log.
+r"""The sequence of the last entry known to be on disk, published for other processes that read the log.
 
-`.durable` in the log folder contains the sequence of the last entry known to be on disk, in 20 digits, twice:
+`.durable` in the log folder contains that sequence in 20 digits, twice:
 
     00000000000000001042 00000000000000001042\n
 
-The writer overwrites it in place about once a second, without syncing. After a crash the number may be too low, never too high.
-Entries after that number can still be lost, and their numbers reused. So a reader that forwards entries stops there.
-Do not copy this file with a log.
+The writer of the log overwrites it in place about once a second, without syncing. After a crash the number may be too low,
+never too high. Later entries can still be lost and their numbers reused, so a reader that forwards entries stops there. Do
+not copy this file with a log.
 """
 
 import os
@@ -27,9 +27,9 @@ def publish_durable(folder: Path, seq: int) -> None:
 
 
 def durable(folder: Path) -> int:
-    """Return the last entry known to be on disk, or 0 if unknown. Raises `OSError`.
+    """Return the sequence of the last entry known to be on disk, or 0 if unknown. Raises `OSError`.
 
-    Also returns 0 if the two copies differ because the file is being written.
+    It is also unknown while the file is being written and its two copies differ.
     """
     with suppress(FileNotFoundError, ValueError):
         one, other = (folder / FILE).read_bytes().split()

@@ -1,4 +1,4 @@
-"""Proofs that entries are covered by a signed checkpoint (RFC 6962, 2.1.1), for readers without access to the log."""
+"""Proofs that a signed checkpoint covers entries (RFC 6962, 2.1.1), for readers without the log."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,13 +13,13 @@ from dialgate.decision_log.archive import Segments
 
 
 class NoEvidence(Exception):
-    """The requested entries cannot be proved. The message gives the reason."""
+    """The error for entries that cannot be proved. The message gives the reason."""
 
 
 class Proved(Struct, frozen=True, kw_only=True):
     """An entry as stored, with its proof.
 
-    `checkpoint`: index into `Proofs.used`. `path`: the audit path, as hashes in hex.
+    `checkpoint` is an index into `Proofs.used`. `path` is the audit path, as hashes in hex.
     """
 
     seq: int
@@ -48,13 +48,13 @@ class Chain:
 
     @property
     def log(self) -> str:
-        """Name of the log; empty if no checkpoint exists yet."""
+        """The name of the log, or an empty string before its first checkpoint."""
         return self._stored[-1].checkpoint.log if self._stored else ""
 
     def prove(self, together: Iterable[tuple[int, ...]], stamped: Collection[str] = ()) -> Proofs:
-        """Prove the entries, each group by a single checkpoint. Raises `NoEvidence`.
+        """Prove groups of entries, each group by a single checkpoint. Raises `NoEvidence`.
 
-        `together`: groups of sequences, each ascending. `stamped`: line hashes of checkpoints that have a
+        Each group in `together` is an ascending tuple of sequences. `stamped` holds the line hashes of checkpoints with a
         time stamp; these are preferred.
         """
         covering = self._covering(together, stamped)
@@ -70,7 +70,7 @@ class Chain:
     def _covering(
         self, together: Iterable[tuple[int, ...]], stamped: Collection[str]
     ) -> Mapping[int, list[int]]:
-        """Choose the checkpoint for each group. Return the entries to prove, by index of the checkpoint."""
+        """Choose a checkpoint for each group. Return the entries to prove, by index of the checkpoint."""
         shared: dict[int, set[int]] = {}
         for seqs in together:
             if seqs[-1] > self.covered:
@@ -83,9 +83,9 @@ class Chain:
         return {place: sorted(seqs) for place, seqs in sorted(shared.items())}
 
     def _best(self, stamped: Collection[str], first: int) -> int:
-        """Return the first checkpoint from `first` on that has a time stamp, or `first`.
+        """Return the first checkpoint from `first` on that has a time stamp, or `first` if none has one within a day.
 
-        Looks one day ahead only: a proof by a later checkpoint has to read all entries up to it.
+        The search is limited because a proof by a later checkpoint has to read all entries up to it.
         """
         entries = self._stored
         until = entries[first].checkpoint.at + DAY
@@ -95,7 +95,7 @@ class Chain:
     def _paths(self, place: int, seqs: Sequence[int], index: int) -> Iterator[Proved]:
         """Yield the proofs, reading from the last checkpoint before these entries.
 
-        Earlier entries need not be read, because the peaks of that checkpoint represent them.
+        The peaks of that checkpoint represent all earlier entries.
         """
         checkpoint = self._stored[place].checkpoint
         before = bisect_left(self._sizes, seqs[0]) - 1

@@ -22,7 +22,7 @@ def _node_hash(left: bytes, right: bytes) -> bytes:
 class Span:
     """The leaves from `begin` to `end`, stored as complete subtrees.
 
-    `nodes`: level (0 for a leaf) and hash of each subtree, from left to right.
+    `nodes` holds the level (0 for a leaf) and hash of each subtree, from left to right.
     """
 
     __slots__ = ("begin", "end", "nodes")
@@ -56,7 +56,7 @@ class Span:
         nodes.append((level, leaf))
 
     def extend(self, leaves: Sequence[bytes]) -> None:
-        """Append many leaves, as the largest complete subtrees that fit. This is faster than one `add` per leaf."""
+        """Append many leaves. This is faster than one `add` per leaf."""
         at = 0
         while at < len(leaves):
             level = (len(leaves) - at).bit_length() - 1

@@ -1,4 +1,4 @@
-"""Reads unpacked segments. It is safe to read while a writer is running."""
+"""A reader of unpacked segments. A writer may be running."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from dialgate.decision_log.segment import BODY, LogDamaged, lines_of, segments, 
 
 
 class Line(Struct, frozen=True, gc=False):
-    """One entry and its position: `hash` in hex, `offset` of its line in bytes."""
+    """One entry and its position. `hash` is in hex; `offset` is the byte position of the line."""
 
     seq: int
     hash: str
@@ -22,7 +22,7 @@ class Line(Struct, frozen=True, gc=False):
 
 
 def entries(folder: Path, *, first: int = 1) -> Iterator[Line]:
-    """Yield the entries from `first` on, without headers and without checking hashes; `verify` checks them.
+    """Yield the entries from `first` on, without headers. Hashes are not checked; `verify` checks them.
 
     A line that is still being written is not yielded.
     """

@@ -1,4 +1,4 @@
-"""Decisions read from a log, each joined with the grounds that it refers to."""
+"""Decisions from a log, each joined with its grounds."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -23,8 +23,8 @@ decode: Callable[[bytes], Entry] = msgspec.json.Decoder(Entry).decode
 class Record(Struct, frozen=True, kw_only=True):
     """A decision together with its grounds. For every record, `decide(facts, law) == decision` holds.
 
-    The facts contain an assigned caller ID in clear. `caller_sealed` contains any other caller ID, encrypted.
-    `grounds`: the sequence of the grounds entry.
+    The facts contain the caller ID in clear if it is assigned to the controller. `caller_sealed` contains any other caller
+    ID, encrypted. `grounds` is the sequence of the grounds entry.
     """
 
     seq: int
@@ -56,7 +56,7 @@ class Record(Struct, frozen=True, kw_only=True):
 class Reader:
     """A reader of one log folder, including packed segments.
 
-    Caches the newest grounds, because the next decisions most likely refer to them.
+    It caches the newest grounds, because the next decisions most likely refer to them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,7 +73,7 @@ class Reader:
                 yield line, self._whole(line, entry)
 
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
-        """Return the last segment begun before `at`; see `Segments.begun_before`."""
+        """Return the newest segment that was begun before `at`; see `Segments.begun_before`."""
         return self._segments.begun_before(at)
 
     def find(self, seq: int) -> Record | OutcomeRecord | None:
@@ -94,7 +94,7 @@ class Reader:
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
         """Yield the outcomes reported for these decisions, newest first. Raises `LogDamaged`.
 
-        The decisions may be in other logs.
+        The decisions themselves may be in other logs.
         """
         for line in self._segments.reports(decisions):
             entry = _decoded(line)
@@ -102,7 +102,7 @@ class Reader:
                 yield entry
 
     def decision_counts(self) -> Counter[tuple[str, str, bool]]:
-        """Count the decisions by month (`YYYY-MM`, UTC), country of the law and verdict. Raises `LogDamaged`."""
+        """Count the decisions by month (`YYYY-MM`, UTC), country of the law, and verdict. Raises `LogDamaged`."""
         counts: Counter[tuple[str, str, bool]] = Counter()
         for item in self._segments.entries_or_counts():
             if not isinstance(item, Line):

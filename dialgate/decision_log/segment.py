@@ -1,4 +1,4 @@
-"""The format of segments, which the writer and the readers share: lines, headers, folders and errors."""
+"""The format of segments: lines, headers and the errors that the writer and readers raise."""
 
 import errno
 import os
@@ -39,7 +39,10 @@ _ADVICE = {
 
 
 class LogUnavailable(Unavailable):
-    """The log cannot be written now, so no call may be allowed. `cause`: errno, or 0."""
+    """The error for a log that cannot be written now, so that no call may be allowed.
+
+    `cause` is an errno, or 0.
+    """
 
     component = "log"
 
@@ -49,7 +52,7 @@ class LogUnavailable(Unavailable):
 
 
 class LogDamaged(LogUnavailable):
-    """The log differs from what was written, at byte `offset` of `file`. Retrying does not help."""
+    """The error for a log that was modified, at byte `offset` of `file`. Retrying does not help."""
 
     def __init__(self, file: Path, offset: int, what: str) -> None:
         super().__init__(
@@ -79,7 +82,7 @@ class Header(Struct, frozen=True, kw_only=True, tag_field="type", tag="segment")
 
 
 def follow(head: bytes, line: bytes) -> bytes | None:
-    """Return the raw hash of the line if it is complete and follows `head`, otherwise None."""
+    """Return the raw hash of the line, or None if the line is incomplete or does not follow `head`."""
     own = sha256(head + line[BODY]).digest()
     whole = line[:83] == b'{"hash":"%b","entry":' % hexlify(own) and line.endswith(b"}\n")
     return own if whole else None
@@ -92,7 +95,10 @@ def stored_hash(line: bytes) -> str | None:
 
 
 def last_stored_hash(damaged: bytes) -> bytes | None:
-    """Return the last hash in a damaged line. The line may consist of two lines that lost the line break between them."""
+    """Return the last hash in a damaged line, or None.
+
+    The line may consist of two lines that lost the line break between them.
+    """
     hashes = _HASH.findall(damaged)
     return unhexlify(hashes[-1]) if hashes else None
 
@@ -109,9 +115,9 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
 
 
 def lines_of(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset and the bytes of each line, starting at byte `offset`.
+    """Yield the offset and bytes of each line, starting at byte `offset`.
 
-    An empty file yields one empty line, so that callers notice and report it.
+    An empty file yields one empty line, which callers report as damaged.
     """
     with path.open("rb") as file:
         file.seek(offset)
@@ -123,10 +129,10 @@ def lines_of(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def last_line(path: Path) -> tuple[int, bytes, bytes]:
-    """Return offset and bytes of the last complete line, and the bytes after it.
+    """Return the offset and bytes of the last complete line, and the bytes after it.
 
-    Reads from the end, so the cost does not depend on the size. Returns 0 and empty bytes if no line is
-    complete.
+    Without a complete line, the offset is 0 and the line empty. The file is read from its end, so the cost does not depend on
+    its size.
     """
     with path.open("rb") as file:
         size, window = file.seek(0, os.SEEK_END), _WINDOW

@@ -1,6 +1,7 @@
-"""The scan of one segment from first to last byte, independent of other segments, so it can run in another process.
+"""The scan of one segment from first to last byte.
 
-The result contains the counts, the first fault, and what `verify` needs to join the scans of all segments.
+It does not depend on other segments and can run in another process. The result contains the counts, the first fault, and what
+`verify` needs to join the scans of all segments.
 """
 
 import re
@@ -38,9 +39,9 @@ Kind: TypeAlias = Literal[
 
 
 class Fault(Struct, frozen=True):
-    """The first faulty line of a file: it was modified, or does not follow from the line before it.
+    """The first faulty line of a file: it was modified, or does not follow the line before it.
 
-    `offset`: the position of the line in the file. `seq`: the sequence number expected there. `byte`: the
+    `offset` is the position of the line in the file, and `seq` the sequence expected there. `byte` is the position of the
     first modified byte in the file, as precisely as can be determined.
     """
 
@@ -53,7 +54,7 @@ class Fault(Struct, frozen=True):
 
 
 class Piece(Struct):
-    """The entries from `begin` to `end` as a `merkle.Span`, and the raw hash of the last line."""
+    """The entries from `begin` to `end` as a `merkle.Span`, with the raw hash of the last line."""
 
     begin: int
     end: int
@@ -64,9 +65,8 @@ class Piece(Struct):
 class SegmentScan(Struct):
     """The result of scanning a segment.
 
-    `last`: sequence of the last entry, or `first - 1` for an empty segment. `pieces` end at the requested
-    marks and at the end of the segment. `bytes`: the number of bytes read. `torn`: the length of an
-    unfinished last line.
+    `last` is the sequence of the last entry, or `first - 1` for an empty segment. `pieces` end at the requested marks and at
+    the end of the segment. `bytes` is the number of bytes read, and `torn` the length of an unfinished last line.
     """
 
     path: Path
@@ -96,9 +96,9 @@ _decode = msgspec.json.Decoder(_Entry).decode
 def scan_segment(
     path: Path, first: int, marks: Sequence[int], open_segment: OpenSegment, *, newest: bool
 ) -> SegmentScan:
-    """Scan a segment. Reports at most one fault, and still counts the entries after it.
+    """Scan a segment. At most one fault is reported; the entries after it are still counted.
 
-    `marks`: sequences at which pieces end, ascending. `newest`: the last line may be torn.
+    `marks` are the sequences at which pieces end, ascending. Only the `newest` segment may end in a torn line.
     """
     return _Scanner(path, first, marks, open_segment, newest=newest).run()
 
@@ -133,7 +133,7 @@ class _Scanner:
         return result
 
     def _scan_lines(self) -> None:
-        """Read all lines. For speed, valid lines are processed in batches, and only the others one by one."""
+        """Read all lines. Valid lines are processed in batches for speed, all others one by one."""
         result, lines = self._result, iter(self._open(self._result.path))
         for offset, line in islice(lines, 1):
             self._header(line)
@@ -186,7 +186,7 @@ class _Scanner:
     def _is_torn(self, line: bytes) -> bool:
         """Return whether this is an unfinished last line.
 
-        A complete line with a wrong last byte is not torn but modified.
+        A complete line with a wrong last byte was modified, not torn.
         """
         return self._newest and line[-1:] != b"\n" and follow(self._head, line[:-1] + b"\n") is None
 
@@ -219,9 +219,9 @@ class _Scanner:
         self._result.counts[entry.type, entry.allow] += 1
 
     def _report_broken_line(self, offset: int, line: bytes) -> None:
-        """Report why a line does not follow the previous one.
+        """Report the first line that does not follow the previous one.
 
-        Only the first such line is diagnosed, because no later line can be valid.
+        Later lines are not diagnosed, because none of them can be valid.
         """
         if self._result.fault is None:
             after = (line_ for at, line_ in self._open(self._result.path) if at > offset)
@@ -240,9 +240,9 @@ class _Scanner:
 
 
 def _diagnose(head: bytes, due: int, line: bytes, after: Iterator[bytes]) -> tuple[Kind, str, int]:
-    """Return the kind of fault, the message, and the first modified byte of the line.
+    """Return the kind of fault, the message, and the position of the first modified byte in the line.
 
-    If the record is at its correct position, it was edited. Otherwise records are missing or out of order.
+    A record at its correct position was edited. Otherwise records are missing or out of order.
     """
     number = _seq_of(line)
     following = [_seq_of(line_) for line_ in after]
@@ -280,7 +280,7 @@ def _seq_of(line: bytes) -> int | None:
 
 
 def _broken_byte(head: bytes, line: bytes) -> int:
-    """Return the position of the first byte that differs from the line expected for this body and its hash.
+    """Return the position of the first byte that differs from a valid line with the same body.
 
     If only the body can have been modified, return the position of its first byte.
     """

@@ -18,7 +18,7 @@ _DIGITS = 18
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """Limits of a part of the log. `first`, `last` and `since` are inclusive, `until` is exclusive."""
+    """The limits of a part of the log. `first`, `last` and `since` are inclusive, `until` is exclusive."""
 
     first: int = 1
     last: int = _NO_LIMIT
@@ -27,7 +27,7 @@ class Span(Struct, frozen=True, kw_only=True):
 
 
 def begin(reader: Reader, span: Span) -> int:
-    """Return the sequence to start reading from. The first entries read may be older than `span.since`."""
+    """Return the sequence to start reading from. The first entries there may be older than `span.since`."""
     return max(span.first, _first_since(reader, span.since)) if span.since else span.first
 
 
@@ -40,25 +40,25 @@ def within(reader: Reader, span: Span) -> Iterator[tuple[Line, Record | OutcomeR
 
 
 def end(reader: Reader) -> int:
-    """Return a sequence after the last entry, at most `_STRIDE` beyond it."""
+    """Return a sequence after the last entry, but no more than `_STRIDE` after it."""
     return _first_since(reader, _NEVER) + _STRIDE
 
 
 def sequence(text: str) -> int | None:
-    """Return the sequence at the end of the decision id `text`, or None if it does not end with one."""
+    """Return the sequence number in a decision id, or None if the text is not such an id."""
     digits = text.rpartition("-")[2]
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS else None
 
 
 def months(at: Instant) -> Iterator[str]:
-    """Yield the names of months (UTC, `YYYY-MM`) without end, beginning with the month of `at`."""
+    """Yield month names (`YYYY-MM`, UTC) without end, beginning with the month of `at`."""
     day = datetime.fromtimestamp(at // SECOND, UTC)
     for number in count(12 * day.year + day.month - 1):
         yield f"{number // 12:04}-{number % 12 + 1:02}"
 
 
 def month(name: str) -> Span:
-    """Return the span of the month `name` (`YYYY-MM`, UTC), which is also the name of the key of that month."""
+    """Return the span of a month (`YYYY-MM`, UTC)."""
     year, number = map(int, name.split("-"))
     begins = datetime(year, number, 1, tzinfo=UTC)
     ends = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
@@ -66,10 +66,10 @@ def month(name: str) -> Span:
 
 
 def _first_since(reader: Reader, at: Instant) -> int:
-    """Return a sequence that is at most about `_STRIDE` before the first entry from `at` on.
+    """Return a sequence at or up to about `_STRIDE` before the first entry with time `at` or later.
 
-    A gate's clock never goes back, so a binary search within one segment is enough. Each probe may read the
-    segment from its start.
+    The clock of a gate never goes back, so a binary search within one segment is enough. Each probe may read the segment from
+    its start.
     """
     previous, _, following = reader.begun_before(at)
     low = max(previous - _STRIDE, 1)  # concurrent writes: an entry can be slightly older than the one before

@@ -1,4 +1,4 @@
-"""Background syncing of files to disk.
+"""Syncing of files to disk in the background.
 
 The compiled implementation waits in a native thread and reports through an eventfd, so it never needs the interpreter lock.
 The fallback is a Python thread that takes that lock twice per batch.
@@ -20,7 +20,7 @@ from dialgate.native import COMPILED
 
 
 class SyncResult(NamedTuple):
-    """The result of one sync. `error`: an errno, or 0."""
+    """The result of one sync. `error` is an errno, or 0."""
 
     ticket: int
     error: int
@@ -35,12 +35,12 @@ class Syncing(Protocol):
     def begin(self, fd: int, ticket: int) -> None:
         """Start syncing everything written to the file so far. Raises `OSError`.
 
-        The caller keeps `fd` open until `done` returns the ticket. Duplicating it for each sync could exceed
-        the limit of open files.
+        The caller keeps `fd` open until `done` returns the ticket. Duplicating it for each sync could exceed the limit of
+        open files.
         """
 
     def done(self) -> list[SyncResult]:
-        """Return the results in the order of `begin`.
+        """Return the results of finished syncs, in the order of `begin`.
 
         Syncs never overlap, because the kernel reports a disk error to only one of two concurrent syncs.
         """
@@ -54,7 +54,7 @@ class _SyncRequest(NamedTuple):
 
 
 def _count_same_file(requests: Sequence[_SyncRequest]) -> int:
-    """Count the requests at the front of the queue for the same file. One sync serves all of them."""
+    """Count the requests at the front of the queue that one sync can serve, because they are for the same file."""
     return next(
         (count for count, request in enumerate(requests) if request.fd != requests[0].fd), len(requests)
     )

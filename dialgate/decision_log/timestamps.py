@@ -1,12 +1,14 @@
-"""Time stamps of checkpoints from an external authority (RFC 3161): proof of time that cannot be forged later.
+"""Time stamps of checkpoints from an external authority (RFC 3161).
+
+They prove that a checkpoint existed at a time, even to readers who do not trust the operator.
 
 `timestamps.ndjson` in the log folder, mode 0600, one line per time stamp:
 
     {"size":<entries>,"checkpoint":"<SHA-256 of the checkpoint's line>","at":<ms>,"response":"<TimeStampResp in DER, base64>"}
 
 The stamped data is the line of the checkpoint, including its line break. `openssl ts -verify` accepts a response. The format
-changes only by appended fields. An unfinished last line after a crash is removed. A copy of closed segments may hold each line
-in its own file instead, `0000000000000042.timestamp`, where 42 is the size of the checkpoint.
+changes only by appended fields. An unfinished last line after a crash is removed. A copy of closed segments may hold each
+line in its own file instead, `0000000000000042.timestamp`, where 42 is the size of the checkpoint.
 """
 
 import os
@@ -45,7 +47,7 @@ _MAX_RESPONSE = 1 << 20  # bytes
 
 
 class NoTimestamp(Exception):
-    """The authority returned no valid time stamp. The message gives the reason."""
+    """The error for a missing or invalid time stamp. The message gives the reason."""
 
 
 class Stamped(Struct, frozen=True, kw_only=True):
@@ -56,10 +58,10 @@ class Stamped(Struct, frozen=True, kw_only=True):
 
 
 class Stamper:
-    """A client that requests a time stamp of the newest checkpoint at most once per `interval` ms.
+    """A client that requests a time stamp of the newest checkpoint, at most once per `interval` ms.
 
-    `roots`: a PEM file with the root certificates of the authority. A time stamp from any other authority is
-    discarded. Raises `OSError`, `ValueError`.
+    `roots` is a PEM file with the root certificates of the authority. Time stamps of other authorities are discarded. Raises
+    `OSError`, `ValueError`.
     """
 
     def __init__(self, folder: Path, url: str, roots: Path, interval: int) -> None:
@@ -71,7 +73,7 @@ class Stamper:
     def stamp(self, now: Instant) -> bool:
         """Request and store a time stamp if one is due. Return whether one was stored. Blocks.
 
-        Raises `NoTimestamp`, `LogDamaged`, `OSError`. After an error the next attempt is one interval later.
+        After an error the next attempt is one interval later. Raises `NoTimestamp`, `LogDamaged`, `OSError`.
         """
         newest = last_checkpoint(self._folder)
         if newest is None or now - self._last_request < self._interval:
@@ -88,9 +90,9 @@ class Stamper:
 
 
 def stamp_lines(folder: Path, start: int = 0) -> Iterator[tuple[Path, int, bytes]]:
-    """Yield file, offset and bytes of each complete line.
+    """Yield the file, offset and bytes of each complete line.
 
-    `start`: offset in the log's own file. If there is no file, yield nothing.
+    `start` is a byte offset in `timestamps.ndjson`. Without a file, nothing is yielded.
     """
     own = folder / FILE
     parts = [] if own.exists() else sorted(folder.glob(f"*{PART}"))
@@ -115,10 +117,10 @@ def timestamps(folder: Path) -> Iterator[Stamped]:
 
 
 def verify_timestamps(folder: Path, roots: Path) -> tuple[int, list[Fault]]:
-    """Return the number of valid time stamps and a fault for each invalid one.
+    """Return the number of valid time stamps, and a fault for each invalid one.
 
-    A time stamp is also invalid if its checkpoint is missing or was modified. Raises `OSError`, `LogDamaged` if a line
-    is not a checkpoint, and `ValueError` if `roots` holds no certificates.
+    A time stamp is also invalid if its checkpoint is missing or was modified. Raises `OSError`, `LogDamaged` if a line is not
+    a checkpoint, and `ValueError` if `roots` holds no certificates.
     """
     trusted = load_pem_x509_certificates(roots.read_bytes())
     checkpoints = {checkpoint.line_hash: checkpoint for checkpoint in signed_checkpoints(folder)}
@@ -145,7 +147,7 @@ def _fault_of(
 
 
 def _newest(path: Path) -> Stamped | None:
-    """Return the newest time stamp. Return None if it cannot be read, so that a new one is requested."""
+    """Return the newest time stamp, or None if there is none or it is unreadable."""
     try:
         offset, line, _ = last_line(path)
         return stamp_of(path, offset, line)
@@ -173,7 +175,7 @@ def _request_stamp(url: str, message: bytes, roots: list[Certificate]) -> bytes:
         raise NoTimestamp(f"{url} refused the request: {PKIStatus(decoded.status).name}")
     if decoded.tst_info.nonce != query.nonce or not _is_valid(response, message, roots):
         raise NoTimestamp(
-            f"{url}: the time stamp is for other data, or was not signed under a root in `timestamp_roots`"
+            f"{url}: the time stamp is for other data, or its signer has no root in `timestamp_roots`"
         )
     return response
 
@@ -181,7 +183,7 @@ def _request_stamp(url: str, message: bytes, roots: list[Certificate]) -> bytes:
 def _is_valid(response: bytes, message: bytes, roots: list[Certificate]) -> bool:
     """Return whether the response is a valid time stamp of `message`.
 
-    Also uses the certificates in the response, because the signer may have an intermediate certificate.
+    The verifier also uses the certificates in the response, because the signer may have an intermediate certificate.
     """
     try:
         return (

@@ -1,6 +1,6 @@
-"""Verifies a whole log. It scans the segments in parallel and joins the scans by the chain and the checkpoints.
+"""Verification of a whole log. A writer may be running.
 
-A writer may be running at the same time.
+Segments are scanned in parallel. The scans are then joined by the hash chain and the checkpoints.
 """
 
 from bisect import bisect_left, bisect_right
@@ -26,10 +26,12 @@ Progress = Callable[[int, int], None]  # bytes scanned, total bytes
 class Report(Struct):
     """The result of `verify`.
 
-    `head`: hash of the last line, in hex. `torn_tail`: bytes of an unfinished last line, left by a crash or still being
-    written. This is not a fault, because no reader has relied on it. `covered`: the last entry covered by a checkpoint; a
-    truncation after it cannot be detected. `signed`: checkpoints with a valid signature. `stamped`: checkpoints with a valid
-    time stamp, filled in by callers that check time stamps.
+    - `head`: hash of the last line, in hex
+    - `torn_tail`: length of an unfinished last line, left by a crash or still being written. This is not a fault, because no
+      reader has relied on it
+    - `covered`: the last entry covered by a checkpoint; a truncation after it cannot be detected
+    - `signed`: number of checkpoints with a valid signature
+    - `stamped`: number of checkpoints with a valid time stamp, set by callers that check time stamps
     """
 
     segments: int = 0
@@ -63,14 +65,15 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
     listed: Sequence[tuple[int, Path]] | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Scan the segments that hold entries `first` to `last` (default: all) and check the checkpoints.
+    """Verify the segments that hold entries `first` to `last` (default: all) and the checkpoints.
 
-    Reports at most one fault per segment; entries after a fault are still counted.
+    At most one fault is reported per segment; the entries after it are still counted.
 
-    `keys`: public keys by name (`crypto.log_signing`); without them no signature is checked. `against`: the line of a
-    checkpoint that was kept elsewhere and must still exist. `open_segment` yields offset and bytes of each
-    line of a segment. `listed` replaces the listing of the folder. The archive passes `open_segment` and
-    `listed`; both must be picklable, because several processes may scan.
+    - `keys`: public keys by name (`crypto.log_signing`); without them no signature is checked - `against`: the line of a
+    checkpoint that was kept elsewhere and must still exist - `open_segment`: yields the offset and bytes of each line of a
+    segment - `listed`: the segments, instead of a listing of the folder
+
+    The archive passes `open_segment` and `listed`. Both must be picklable, because several processes may scan.
     """
     paths = segments(folder) if listed is None else list(listed)
     if not paths:
@@ -91,7 +94,7 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
 class _Selection(Struct):
     """The segments to scan.
 
-    `begins` and `ends`: whether the selection includes the first and the last segment of the log.
+    `begins` and `ends` are true if they include the first and the last segment of the log.
     """
 
     segments: list[tuple[int, Path]]
@@ -109,7 +112,6 @@ class _Selection(Struct):
 def _scans(
     selection: _Selection, marks: list[int], open_segment: OpenSegment, progress: Progress | None
 ) -> Iterator[SegmentScan]:
-    """Yield the scans in the order of the segments."""
     sizes = [size_of(path) for _, path in selection.segments]
     bytes_read, whole = 0, sum(sizes)
     for scan, size in zip(results(_tasks(selection, marks, open_segment), whole), sizes, strict=True):
@@ -153,14 +155,17 @@ def _tasks(selection: _Selection, marks: list[int], open_segment: OpenSegment) -
 
 
 def results(tasks: Sequence[Callable[[], _Result]], size: int) -> Iterator[_Result]:
-    """Yield the results of the tasks in order, using all cores if that is faster. `size`: bytes to read."""
+    """Yield the results of the tasks in order, using all cores if that is faster.
+
+    `size` is the number of bytes that the tasks read.
+    """
     return spread(call, tasks, len(tasks) if len(tasks) == 1 or size < _WORTH_A_PROCESS else 0)
 
 
 def _checkpoints(
     folder: Path, keys: Mapping[str, bytes] | None
 ) -> tuple[list[StoredCheckpoint], list[Fault]]:
-    """Return the checkpoints before the first invalid one, and the fault in the invalid one."""
+    """Return the checkpoints before the first invalid one, and its fault."""
     valid: list[StoredCheckpoint] = []
     previous = ZERO.hex()
     for offset, line in checkpoint_lines(folder):
@@ -215,8 +220,8 @@ def _checkpoint_fault(
 class _Joint:
     """The state for joining the scans of consecutive segments.
 
-    Contains the hash and sequence expected next, whether the previous segment was valid, and the Merkle tree.
-    The tree is empty at first, or starts from a signed checkpoint.
+    It holds the hash and sequence expected next, whether the previous segment was valid, and the Merkle tree. The tree is
+    empty at first, or starts from a signed checkpoint.
     """
 
     def __init__(
@@ -281,7 +286,7 @@ class _Joint:
         return Fault(str(scan.path), 0, self._due, what, kind)
 
     def _grow(self, scan: SegmentScan) -> None:
-        """Extend the Merkle tree by a valid segment.
+        """Extend the Merkle tree by a segment.
 
         After an invalid segment, continue from the tree in the next checkpoint, which cannot be checked.
         """

@@ -1,4 +1,4 @@
-"""The only writer of a log."""
+"""The writer of a log."""
 
 import os
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ _SEGMENT_BYTES = 64 * 1024 * 1024
 
 
 class _End(NamedTuple):
-    """An end of the log: size of the newest segment, sequence of the next entry, raw hash of the last line."""
+    """The end of a log: size of the newest segment, sequence of the next entry, raw hash of the last line."""
 
     size: int
     seq: int
@@ -43,7 +43,7 @@ class _End(NamedTuple):
 
 
 class LogPosition(NamedTuple):
-    """The position after a write: number of recoveries so far, end of the log, descriptor of the segment."""
+    """The position up to which a sync writes: number of recoveries so far, end of the log, file descriptor."""
 
     recoveries: int
     end: _End
@@ -51,7 +51,7 @@ class LogPosition(NamedTuple):
 
 
 class DecisionLog:
-    """The only writer of a log. After any failure it refuses everything until `recover` succeeds.
+    """The only writer of a log. After a failure it refuses to write until `recover` succeeds.
 
     `sync` and `recover` may run in other threads. All other methods must be called from a single thread.
     """
@@ -136,8 +136,8 @@ class DecisionLog:
     def turn_over(self, now: Instant) -> int:
         """Begin a new segment if the newest is full. Return the first sequence of the newest segment.
 
-        A segment ends only after `end_sync` has received the result of each of its syncs. The kernel reports a disk error
-        only once: a sync after a failed one succeeds, and the segment would wrongly count as complete.
+        A segment is closed only after `end_sync` has received the result of each of its syncs. The kernel reports a disk
+        error only once: a sync after a failed one succeeds, and the segment would wrongly count as complete.
         """
         if self.is_full(now) and not self._syncs.get(self._fd):
             self._refuse_if_broken()
@@ -178,7 +178,7 @@ class DecisionLog:
         return position
 
     def end_sync(self, position: LogPosition, error: int) -> None:
-        """Record the result of a sync. `error`: an errno, or 0. Raises `LogUnavailable` if it failed."""
+        """Record the result of a sync. `error` is an errno, or 0. Raises `LogUnavailable` if it failed."""
         self._release(position.fd)
         self._refuse_if_broken()
         with self._file:
@@ -239,7 +239,6 @@ class DecisionLog:
             self._begin(end, (), now)
 
     def _is_old(self, now: Instant) -> bool:
-        """Return whether the segment is older than the time span and has entries."""
         old = 0 < self._segment_span <= now - self._opened_at
         return old and self._end.seq > self._first
 
@@ -274,7 +273,7 @@ class DecisionLog:
             os.close(old)
 
     def _release(self, fd: int) -> None:
-        """Count one sync of this segment as ended; close a replaced segment after its last sync."""
+        """Record the end of one sync of a segment. Close a replaced segment after its last sync."""
         with self._counting:
             count = self._syncs.pop(fd, 0) - 1
             if count > 0:

@@ -28,7 +28,10 @@ _Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 
 
 class _Waits:
-    """The latencies of one interface. For each bucket: the count, and the newest decision with its latency in seconds."""
+    """The latencies of one interface.
+
+    For each bucket it holds the count, and the newest decision with its latency in seconds.
+    """
 
     __slots__ = ("counts", "newest", "seconds")
 
@@ -53,9 +56,9 @@ class Calls(Collector):
         self._waits: dict[str, _Waits] = {}
 
     def decided(self, answers: Sequence[_Labels], decisions: Iterable[str]) -> None:
-        """Count decisions. `decisions` are their ids.
+        """Count decisions. `decisions` holds their ids.
 
-        Each answer is a tuple of verdict, first reason code, campaign and interface.
+        Each answer is a tuple (verdict, first reason code, campaign, interface).
         """
         self._decisions.update(answers)
         self._newest.update(zip(answers, decisions, strict=True))
@@ -70,7 +73,7 @@ class Calls(Collector):
         waits.newest[bucket] = (decision, seconds)
 
     def tally(self) -> tuple[Tally[tuple[str, str, str, str]], list[int]]:
-        """Return a copy of the decision counts, and the count of answers per latency bucket.
+        """Return a copy of the decision counts, and the number of answers in each latency bucket.
 
         The last bucket counts latencies above all `BOUNDS`.
         """
@@ -106,7 +109,7 @@ class Calls(Collector):
 
 
 def _exemplar(decision: str, value: float) -> Exemplar | None:
-    """Return the exemplar for a decision, or None if nothing was decided and so no record exists."""
+    """Return the exemplar for a decision, or None if there is no decision id."""
     return Exemplar({"decision_id": decision}, value) if decision else None
 
 
@@ -115,9 +118,10 @@ def _bucket(bound: str, count: float, exemplar: Exemplar | None) -> _Bucket:
 
 
 class Neighbours:
-    """The detection of clients that check generated numbers: successive unlisted numbers that differ only in the last digits.
+    """A detector of clients that check generated numbers.
 
-    Checks of numbers on a call list do not count. One prefix is stored for each client.
+    It counts successive numbers of a client that differ only in the last two digits and are on no call list. Only one prefix
+    is stored for each client.
     """
 
     def __init__(self, counter: Counter) -> None:
@@ -125,7 +129,7 @@ class Neighbours:
         self._last: dict[str, str] = {}
 
     def unlisted(self, client: str, number: str) -> None:
-        """Count a check of an unlisted number (E.164). Only the prefix of the number is kept, and it is never shown."""
+        """Count a check of a number (E.164) that is on no call list."""
         hundred = number[:-2]
         if self._last.get(client) == hundred:
             self._counter.labels(client).inc()

@@ -1,7 +1,7 @@
 """The service log: one event per line on stderr, coloured on a terminal and otherwise JSON.
 
-No line contains a called number. dialgate's own events never do. Messages of libraries and tracebacks may quote a
-dialer's request, so everything in them that looks like a number is blanked. An event about a decision has its `decision_id`.
+No line contains a called number. dialgate's own events never do. Messages of libraries and tracebacks may quote a dialer's
+request, so everything in them that looks like a number is blanked. An event about a decision has its `decision_id`.
 """
 
 import logging
@@ -22,7 +22,7 @@ _FEWEST = 7  # shorter runs of digits may be ports, sizes or line numbers
 
 
 class LogMisset(ValueError):
-    """The error for an invalid DIALGATE_LOG in the environment. The text says how to write it."""
+    """The error for an invalid DIALGATE_LOG in the environment. The message says how to write it."""
 
 
 def blanked(text: str) -> str:

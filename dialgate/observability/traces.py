@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span for each batch, and within it a span for each call, from its arrival to its answer.
+"""OpenTelemetry traces: a span for each batch, and within it a span for each call, from request to response.
 
 Attributes contain ids of decisions, but no called number and no text from a client. The SDK is an extra (`pip install
 'dialgate[otel]'`) and is loaded only if traces are configured.
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class TracedCall(Struct, frozen=True):
-    """The data for a call's span. `arrived` is in Unix nanoseconds, `decision` is allow or deny, `code` the first reason."""
+    """The data of a call's span.
+
+    `arrived` is in Unix nanoseconds, `decision` is allow or deny, and `code` is the first reason.
+    """
 
     arrived: int
     interface: str
@@ -35,7 +38,7 @@ class Traces:
         self._in = import_module("opentelemetry.trace").set_span_in_context
 
     def batch(self, start: int, end: int, size: int, calls: Iterable[TracedCall]) -> None:
-        """Send the spans of a batch. Times are in Unix nanoseconds. A batch that is not sampled costs one empty span."""
+        """Send the spans of a batch. Times are in Unix nanoseconds. An unsampled batch costs one empty span."""
         span = self._tracer.start_span("batch", start_time=start, attributes={"dialgate.calls": size})
         if span.is_recording():
             within = self._in(span)
@@ -57,12 +60,12 @@ class Traces:
         span.end(end_time=end)
 
     def close(self) -> None:
-        """Send the remaining spans."""
+        """Send the remaining spans and shut down."""
         self._provider.shutdown()
 
 
 def opened(wanted: TracesTo | None, node: str) -> Traces | None:
-    """Return the traces if `wanted` configures them, otherwise None. Raises `MissingExtra`."""
+    """Return the configured traces, or None if `wanted` is None. Raises `MissingExtra`."""
     if wanted is None:
         return None
     require("otel", "The setting `traces`")

@@ -1,4 +1,4 @@
-"""The figures of a report. They depend only on the records, not on the time at which the report is made."""
+"""The figures of a report. They depend only on the records, not on when the report is made."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ Progress: TypeAlias = Callable[[Iterator[RecordWithResult]], Iterator[RecordWith
 
 
 class Period(Struct, frozen=True, kw_only=True):
-    """A period of whole local days, including the days `first` and `last`. `name` is the requested day or month."""
+    """A period of whole local days, from `first` to `last` inclusive. `name` is the requested day or month."""
 
     name: str
     first: date
@@ -45,7 +45,7 @@ class Period(Struct, frozen=True, kw_only=True):
 
     @property
     def slots(self) -> list[str]:
-        """Return the labels of the chart's columns: hours of the day, or days of the month."""
+        """Return the labels on the time axis of the chart: the hours of a day, or the days of a month."""
         if self.is_day:
             return [f"{hour:02}" for hour in range(_HOURS)]
         return [str(day) for day in range(1, (self.last - self.first).days + 2)]
@@ -78,7 +78,7 @@ class CampaignRow(Struct, frozen=True, kw_only=True):
 
 
 class RegistryUse(Struct, frozen=True, kw_only=True):
-    """The consultations of a registry in the period, if the published snapshot still lists them.
+    """The consultations of a registry in the period that the published snapshot still lists.
 
     `newest` is the time of the newest consultation in RFC 3339 format, even if it is outside the period.
     """
@@ -95,8 +95,7 @@ class RegistryUse(Struct, frozen=True, kw_only=True):
 class Stops(Struct, frozen=True, kw_only=True):
     """The revocations that took effect in the period.
 
-    The waits are the milliseconds between the data subject's request and the ledger entry, which applies to all later
-    decisions.
+    A wait is the time in ms between the data subject's request and the ledger entry, which applies to all later decisions.
     """
 
     revocations: int
@@ -108,8 +107,8 @@ class Stops(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """All figures of a report.
 
-    `reasons` counts each denied call once, under its first reason. `records` are the ids of the first and last decision that
-    the report covers; `laws` are the hashes of the laws in force.
+    `reasons` counts each denied call once, under its first reason. `records` holds the ids of the first and last decision in
+    the report, and `laws` the hashes of the laws in force.
     """
 
     controller: str
@@ -219,7 +218,7 @@ async def gather(
 
 
 def _outside_ids(config: Config, controller: str, records: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the decision ids that the controller's clients see. Raises `KeysUnusable`."""
+    """Return the ids under which the controller's clients know these decisions. Raises `KeysUnusable`."""
     if not config.shared or not records:
         return records
     ids = Keys.open(config.data / "keys.json").ids
@@ -258,7 +257,7 @@ def _campaigns(tally: _Tally) -> Iterator[CampaignRow]:
 
 
 async def _entries(store: Ledger, controller: str, period: Period) -> Sequence[Entry]:
-    """Return the ledger entries of this controller in the period, including those that apply to all controllers."""
+    """Return the controller's ledger entries in the period, including those that apply to all controllers."""
     selected: list[Entry] = []
     seq = 0
     while entries := await store.since(seq, _ENTRIES):

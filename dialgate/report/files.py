@@ -1,7 +1,7 @@
-"""A report as CSV for spreadsheets, as a PDF, and as an e-mail.
+"""A report as CSV for spreadsheets, as PDF, and as e-mail.
 
-The CSV has one figure per row: `controller,period,section,name,measure,value`. The names of sections and measures are
-English and do not change; more may be added.
+The CSV has one figure per row: `controller,period,section,name,measure,value`. The names of sections and measures are English
+and do not change; more may be added.
 """
 
 import csv
@@ -66,7 +66,7 @@ def pdf(layout: Layout, made_at: Instant) -> bytes:
 
 
 def mail(report: Report, layout: Layout, made_at: Instant, sender: str, recipients: list[str]) -> bytes:
-    """Return an RFC 5322 message with the figures as text and as an HTML page, and with PDF and CSV attachments."""
+    """Return an RFC 5322 message with the figures as text and HTML, and with PDF and CSV attachments."""
     message = EmailMessage()
     message["Subject"] = f"{layout.title}: {layout.subtitle}"
     message["Date"] = format_datetime(datetime.fromtimestamp(made_at // SECOND, UTC))

@@ -1,7 +1,7 @@
 """The law of a country as a readable page: for the terminal, the console and the documentation.
 
-`law_page` turns the sections into lines of text, grouped by subject; the other functions only lay these lines out. Keys that have no
-wording here are shown by name, so that a new key of a country file appears without a change.
+`law_page` turns the sections into lines of text, grouped by subject; the other functions only format these lines. Keys that
+have no wording here are shown by name, so that a new key of a country file appears without a change.
 """
 
 import calendar
@@ -124,7 +124,10 @@ _NOT_SCOPE: Final = frozenset({"source", "starts", "ends", "severity", "cited_fo
 
 
 class LawLine(Struct, frozen=True, kw_only=True):
-    """A section in words. `content` is empty for a section that is only cited. `until` is None without an end."""
+    """A section of the law in words.
+
+    `content` is empty for a section that is only cited. `until` is None if the section does not end.
+    """
 
     subject: str
     content: str
@@ -136,9 +139,9 @@ class LawLine(Struct, frozen=True, kw_only=True):
 
 
 class LawPage(Struct, frozen=True, kw_only=True):
-    """The law of a country on `day`, or of all days without one.
+    """The law of a country on `day`, or of all days if `day` is None.
 
-    `subjects` holds the lines of each subject, `day_sets` a sentence for each set of days.
+    `subjects` holds the lines of each subject, and `day_sets` a sentence for each set of days.
     """
 
     country: str
@@ -152,7 +155,7 @@ class LawPage(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """A section that begins or ends on `day`; `before` is the line that a section of the same scope replaces."""
+    """A section that begins or ends on `day`. `before` is the line that it replaces, if the scope is the same."""
 
     day: date
     kind: Literal["begins", "ends", "changes"]
@@ -194,7 +197,7 @@ def change_days(law: Law) -> list[date]:
 
 
 def changes(law: Law, since: date, until: date, language: Language = "en") -> list[Change]:
-    """Return what differs between the law of `since` and the law of `until`, in order of days."""
+    """Return the differences between the law of `since` and the law of `until`, in order of days."""
     words = _words(language)
     found: list[Change] = []
     for name in ALL_SECTIONS:
@@ -272,7 +275,7 @@ def _content(section: Dated, words: LawWords) -> Iterator[str]:
 
 
 def _windows(section: Hours, words: LawWords) -> Iterator[str]:
-    """Yield the open days with their windows, then the closed days."""
+    """Yield the open days with their hours, then the closed days."""
     for key, windows in section.days.items():
         if windows:
             yield f"{_days(key, section, words)} {', '.join(windows)}"
@@ -332,7 +335,7 @@ def period(line: LawLine) -> str:
 
 
 def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the heading and the sentences of each list that is not empty."""
+    """Yield the heading and sentences of each list that is not empty."""
     if page.draft:
         yield "Draft: not expressed yet", page.missing
     elif page.missing:
@@ -344,7 +347,7 @@ def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def markdown(page: LawPage, *, level: int = 2) -> str:
-    """Return the page as Markdown, with headings of `level` and without a title."""
+    """Return the page as Markdown without a title. Its headings are of `level`."""
     parts = []
     for heading, sentences in notes(page):
         parts.append(

@@ -82,7 +82,7 @@ def _bar(table: Table, place: int, most: int) -> str:
 
 
 def _chart(layout: Layout) -> str:
-    """Return the chart as SVG, with one column per slot: allowed calls at the bottom, denied calls on top of them."""
+    """Return the chart as SVG, with one column per hour or day: allowed calls below, denied calls on top."""
     top = axis_end(max((slot.allowed + slot.denied for slot in layout.chart), default=0))
     label = f"{layout.chart_title}: {layout.legend[0]}, {layout.legend[1]}"
     return (
@@ -92,7 +92,7 @@ def _chart(layout: Layout) -> str:
 
 
 def axis_end(most: int) -> int:
-    """Return the end of an axis: a round number of at least `most` that the number of grid lines divides evenly."""
+    """Return the upper end of an axis: a round number of at least `most`, divisible by the number of grid lines."""
     step = 1
     while step * 10 < most:
         step *= 10

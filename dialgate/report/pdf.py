@@ -51,7 +51,7 @@ class _Document(FPDF):
 
 
 def _plain(text: str) -> str:
-    """Return the text with every character that the built-in PDF fonts lack (outside Latin-1) replaced by `?`."""
+    """Replace the characters that the built-in PDF fonts lack (outside Latin-1)."""
     return text.replace("…", "...").replace("\u2019", "'").encode("latin-1", "replace").decode("latin-1")
 
 
@@ -162,6 +162,6 @@ def _table(document: FPDF, table: Table, nothing: str) -> None:
 
 
 def _widths(table: Table) -> tuple[float, ...]:
-    """Return the column widths: proportional to the longest text in each column, but within limits."""
+    """Return the column widths: proportional to the longest text in each column, within limits."""
     columns = zip(table.columns, *table.rows, strict=True)
     return tuple(min(max(*map(len, column), 11), 44) for column in columns)

@@ -1,4 +1,4 @@
-"""The content of a report: figures, a chart and tables, with their texts. The page, the PDF and the CSV share this content."""
+"""The content of a report: figures, a chart and tables, with their texts. Page, PDF and CSV share it."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -27,10 +27,8 @@ class Figure(Struct, frozen=True):
 class Table(Struct, frozen=True, kw_only=True):
     """One table of a report.
 
-    - `weights`: the length of the bar in each row
-    - `tones`: the colour of each row's last cell
-    - `names`: whether the first column holds identifiers from the configuration or the log
-    - `bad`: whether higher numbers are worse
+    - `weights`: the length of the bar in each row - `tones`: the colour of each row's last cell - `names`: whether the first
+    column holds identifiers from the configuration or the log - `bad`: whether higher numbers are worse
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Packed segments of the decision log: closed segments, compressed to a third of their size.
+"""Packed segments: closed segments of the decision log, compressed to a third of their size.
 
 A packed segment is stored in the same folder as the segments of `dialgate.decision_log`, with the same stem and mode 0600:
 
@@ -28,12 +28,12 @@ bytes are the SHA-256 of the file name and all preceding bytes. Four bytes are n
 compare whole keys.
 
 An index only speeds up searches and is not part of the log. It can be rebuilt from the segments. Without a readable index the
-segments are searched directly. Indexes are merged as their number grows, and an index within the range of another is obsolete.
-Segments of an earlier version have a `….numbers.npy` each, listed in `….sha256`.
+segments are searched directly. Indexes are merged as their number grows, and an index within the range of another is
+obsolete. Segments of an earlier version have a `….numbers.npy` each, listed in `….sha256`.
 
-The format changes only by appended columns. Any other change is a new `dialgate.format`, and readers refuse an unknown one. The
-Parquet file is published last, after every line was rebuilt from it and compared with the segment. `….new` is an unfinished
-file. `.archiving` is empty; the packing process holds a lock on it.
+The format changes only by appended columns. Any other change is a new `dialgate.format`, and readers refuse an unknown one.
+The Parquet file is published last, after every line was rebuilt from it and compared with the segment. `….new` is an
+unfinished file. `.archiving` is empty; the packing process holds a lock on it.
 """
 
 from dialgate.decision_log.archive.background import Background

@@ -1,4 +1,6 @@
-"""The packing process of a gate: `python -m dialgate.decision_log.archive FOLDER BEFORE`, with BEFORE in ms since 1970.
+"""The process in which a gate packs its closed segments.
+
+    python -m dialgate.decision_log.archive FOLDER BEFORE      BEFORE in ms since 1970
 
 It is a separate process because packing is CPU-bound and would slow down decisions.
 """

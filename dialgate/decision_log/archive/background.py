@@ -1,4 +1,4 @@
-"""Background packing of closed segments, in a separate process that no request waits for."""
+"""Packing of closed segments in a background process."""
 
 import os
 import sys
@@ -13,10 +13,10 @@ _INTERVAL_AFTER_FAILURE = 10 * MINUTE
 
 
 class Background:
-    """A launcher of packing processes. It runs at most one at a time.
+    """A launcher of packing processes that runs at most one at a time.
 
-    The process logs its own failures to the gate's stderr. A failure does not stop the gate, because the log
-    is complete even if its segments are not packed. Without the extra `archive` no segment is packed.
+    The process logs its own failures to the gate's stderr. A failure does not stop the gate, because the log is complete even
+    if its segments are not packed. Without the extra `archive` no segment is packed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -25,7 +25,10 @@ class Background:
         self._due: Instant = 0
 
     def round(self, now: Instant, keep: Instant) -> None:
-        """Start packing the segments that have been full for `keep` ms. Raises `OSError`."""
+        """Start packing the segments that have been full for `keep` ms, unless a packing process is running.
+
+        Raises `OSError`.
+        """
         if self._process:
             self._reap(now)
         elif now >= self._due:

@@ -1,4 +1,4 @@
-"""The SHA-256 of the files of a packed segment. The files can be checked without decoding the segment."""
+"""The SHA-256 files of packed segments, which allow a check without decoding."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from dialgate.runtime.atomic_write import write_file
 class PackedDamaged(LogDamaged, ValueError):
     """The error for a packed segment that was modified.
 
-    It is a `ValueError` too, because `verify` expects one for unreadable segments.
+    It is also a `ValueError`, because `verify` expects one for unreadable segments.
     """
 
 
@@ -24,7 +24,7 @@ def digest(path: Path) -> str:
 
 
 def check(segment: Path) -> None:
-    """Compare the files of a segment with their SHA-256 before they are decoded.
+    """Check the files of a packed segment against their SHA-256.
 
     Raises `OSError`, and `PackedDamaged` if a file differs.
     """
@@ -35,7 +35,7 @@ def check(segment: Path) -> None:
 
 
 def files_of(segment: Path) -> list[Path]:
-    """Return all files of a packed segment, the segment last.
+    """Return all files of a packed segment, with the segment itself last.
 
     Segments packed by an earlier version have their own index.
     """

@@ -1,6 +1,6 @@
-"""A reader that returns decisions as columns, so that millions of them can be compared with other data.
+"""A reader that returns decisions as columns, to compare millions of them with other data.
 
-Hashes are not checked here; `verify` does that. A packed log is read about twenty times faster than an unpacked one.
+It does not check hashes; `verify` does. A packed log is read about twenty times faster than an unpacked one.
 """
 
 from bisect import bisect_right
@@ -29,10 +29,10 @@ PREFIX_BYTES = 8
 
 
 class Part(Struct, frozen=True):
-    """The decisions of one segment, in order, with the grounds stored among them.
+    """The decisions of one segment, in order, and the grounds stored in the same segment.
 
-    `number`: first eight bytes of each keyed hash, big-endian. In about one of 10^7 logs, two of a million
-    numbers share these bytes. `bodies`: the stored grounds, by sequence.
+    `number` holds the first eight bytes of each keyed hash, big-endian. Two of a million
+    numbers share these bytes with a probability below 10^-7. `bodies` maps sequences to stored grounds.
     """
 
     seq: Longs
@@ -148,7 +148,7 @@ def _longs(column: Any) -> Longs:
 
 
 def prefixes(column: Any) -> Prefixes:
-    """Return the first eight bytes of each keyed hash in a column without nulls."""
+    """Return the first eight bytes of each keyed hash. The column must not contain nulls."""
     chunks = [
         np.frombuffer(chunk.buffers()[1], ">u8").reshape(-1, 2)[chunk.offset : chunk.offset + len(chunk), 0]
         for chunk in column.chunks
@@ -158,7 +158,7 @@ def prefixes(column: Any) -> Prefixes:
 
 
 def newest_by_call_id(folder: Path, first: int, call_ids: Collection[str]) -> dict[str, int]:
-    """Return the sequence of the newest decision for each call id. Call ids without a decision are omitted.
+    """Return the sequence of the newest decision for each call id that has one.
 
     The search begins with the segment that holds entry `first`. Raises `LogDamaged`.
     """

@@ -1,4 +1,4 @@
-"""Converts entries to columns and back. The result is identical to the original, byte for byte.
+"""The conversion of entries to columns and back, exact to the byte.
 
 The text of a decision is formatted here rather than by a JSON encoder, whose output could differ in a later version. An entry
 that this code does not reproduce exactly is stored unchanged in `body`.
@@ -59,7 +59,7 @@ COLUMNS_OF_BODY = ["body", "at", "number", "nonce", "sealed", "grounds", "allow"
 
 
 class Basis(NamedTuple):
-    """Searchable fields of a decision's grounds."""
+    """The searchable fields of a decision's grounds."""
 
     controller: str
     campaign: str
@@ -78,7 +78,10 @@ _decode_type = msgspec.json.Decoder(_Entry).decode
 
 
 class ToColumns:
-    """A converter of one segment's entries to columns. `elsewhere` returns the body of an entry in a different segment."""
+    """A converter of one segment's entries to columns.
+
+    Decisions may refer to grounds in another segment; `elsewhere` returns the body of such an entry.
+    """
 
     def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:
         self._id = log.encode()
@@ -86,7 +89,7 @@ class ToColumns:
         self._bases: dict[int, Basis] = {}
 
     def batch(self, first: int, bodies: Sequence[bytes]) -> pa.Table:
-        """Convert entries to columns. `first`: the sequence of the first entry in `bodies`."""
+        """Convert consecutive entries to columns. `first` is the sequence of the first of them."""
         rows = [self._row(seq, body) for seq, body in enumerate(bodies, first)]
         arrays = [
             pa.array(values, field.type)
@@ -153,7 +156,10 @@ def _basis(grounds: Grounds) -> Basis:
 
 
 def bodies_of(table: pa.Table, log: str, first: int) -> list[bytes]:
-    """Return the entry bodies of `table`, exactly as they were stored. `first`: the sequence of its first row."""
+    """Return the entry bodies of `table`, exactly as they were stored.
+
+    `first` is the sequence of the first row.
+    """
     name = log.encode()
     bodies, *columns = (_values(table.column(column)) for column in COLUMNS_OF_BODY)
     rows = zip(bodies, zip(*columns, strict=True), strict=True)
@@ -161,7 +167,7 @@ def bodies_of(table: pa.Table, log: str, first: int) -> list[bytes]:
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    """Return a column as a list, with text as bytes and times as ms. This is faster than `to_pylist`."""
+    """Return a column as a list, with text as bytes and times in ms. This is faster than `to_pylist`."""
     if pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type):
         return list(column.cast(pa.int64()).fill_null(0).to_numpy().tolist())
     if pa.types.is_string(column.type):

@@ -1,4 +1,4 @@
-"""Indexes of packed segments. They locate the decisions about a number and the outcome reports for a decision.
+"""Index files, which locate the decisions about a number and the outcomes reported for a decision.
 
 `dialgate.decision_log.archive` describes the format. Keys are uniformly distributed, so four bytes distinguish nearly all
 entries, and a lookup in the sorted file reads only a few pages. Callers decode the results and compare whole keys.
@@ -49,8 +49,8 @@ class Index(Struct, frozen=True):
 class SearchResult(Struct, frozen=True):
     """The result of a search in all indexes.
 
-    `seqs`: sequences of possible matches, newest first. `covered`: first and last entry of each index that
-    was searched. Segments outside these ranges have to be searched directly.
+    `seqs` are the sequences of possible matches, newest first. `covered` holds the first and last entry of each index that
+    was searched; callers search all other segments themselves.
     """
 
     seqs: list[int]
@@ -61,7 +61,7 @@ class SearchResult(Struct, frozen=True):
 
 
 def report_key(decision: str) -> bytes:
-    """Return the index key of the outcome reports for a decision.
+    """Return the index key for the outcomes reported for a decision.
 
     The decision itself is indexed under the keyed hash of its number.
     """
@@ -77,9 +77,9 @@ def prefixes(keys: Collection[bytes]) -> NDArray[np.uint32]:
 
 
 def indexes(folder: Path) -> list[Index]:
-    """Return the indexes, oldest first.
+    """Return the indexes in use, oldest first.
 
-    Omits each index within the range of another, because it was merged into that one.
+    An index within the range of another was merged into it and is omitted.
     """
     paths = (
         Index(path, int(name[1]), int(name[2]))
@@ -94,7 +94,7 @@ def indexes(folder: Path) -> list[Index]:
 
 
 def search(folder: Path, keys: Collection[bytes]) -> SearchResult:
-    """Search all indexes for `keys`. Skips unreadable indexes. Raises `OSError` if the folder is unreadable."""
+    """Search all readable indexes for `keys`. Raises `OSError` if the folder is unreadable."""
     for _ in range(_ATTEMPTS):
         try:
             return _search(indexes(folder), keys)
@@ -118,7 +118,7 @@ def _search(indexes_: Sequence[Index], keys: Collection[bytes]) -> SearchResult:
 
 
 def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
-    """Search one index and return the sequences of possible matches.
+    """Return the sequences of possible matches in one index.
 
     Raises `OSError`, or `ValueError` if the index is damaged.
     """
@@ -131,8 +131,8 @@ def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
 def _offsets(part: Callable[[int, int], Items], count: int, prefix: np.uint32) -> list[int]:
     """Return the offsets stored for the keys that begin with `prefix`.
 
-    The position of a key can be estimated to within a few pages, and only those pages are read. `part`
-    returns items of the flattened array, in which the second row follows the first.
+    Keys are uniformly distributed, so only the pages around the estimated position are read. `part` returns items of the
+    flattened array, in which the second row follows the first.
     """
     about, margin = int(prefix) * count // _KEYS, 4 * isqrt(count) + 8
     low, high = max(about - margin, 0), min(about + margin, count)
@@ -144,7 +144,7 @@ def _offsets(part: Callable[[int, int], Items], count: int, prefix: np.uint32) -
 
 
 def _part(fd: int, array: int, begin: int, end: int) -> Items:
-    """Return items `begin` to `end` of an array that is `array` bytes long.
+    """Read items `begin` to `end` of an array that is `array` bytes long.
 
     Raises `ValueError` if a checksum differs.
     """
@@ -182,7 +182,7 @@ def _header(count: int) -> bytes:
 
 
 def is_intact(index: Index) -> bool:
-    """Return whether the index file and its name are unmodified. Raises `FileNotFoundError`."""
+    """Return whether neither the index file nor its name was modified. Raises `FileNotFoundError`."""
     try:
         with index.path.open("rb") as file:
             _count(file)
@@ -205,8 +205,7 @@ def _digest(file: BinaryIO, name: str, size: int) -> bytes:
 def first_missing(index: Index, items: Items, first: int, last: int) -> int | None:
     """Return the first entry from `first` to `last` that the index does not contain, or None.
 
-    `items`: the items for all entries of that range, with offsets relative to `first`. Raises `OSError`,
-    `ValueError`.
+    `items` are the expected items of that range, with offsets relative to `first`. Raises `OSError`, `ValueError`.
     """
     indexed = mapped(index)
     keys = np.unique(items[0])
@@ -226,7 +225,7 @@ def _joined(keys: NDArray[np.uint32], offsets: NDArray[np.integer]) -> NDArray[n
 
 
 def mapped(index: Index) -> Items:
-    """Return the items as a memory map. Raises `OSError`, `ValueError`."""
+    """Map the items of an index into memory. Raises `OSError`, `ValueError`."""
     items: Items = np.memmap(index.path, np.uint32, "r", _HEADER_BYTES, (2, index.count()))
     return items
 
@@ -235,13 +234,16 @@ def mapped(index: Index) -> Items:
 
 
 def write(folder: Path, first: int, last: int, items: Items) -> None:
-    """Write the index of one segment and sync it. `items` may be in any order; their offsets are relative to `first`."""
+    """Write the index of one segment and sync it.
+
+    `items` may be in any order. Their offsets are relative to `first`.
+    """
     order = np.argsort(items[0], kind="stable")
     _publish(folder, first, last, items.shape[1], iter([items[:, order]]))
 
 
 def merge(indexes_: Sequence[Index]) -> None:
-    """Merge adjacent indexes into a new one, then delete the originals. Raises `OSError`, `ValueError`."""
+    """Merge adjacent indexes into a new one and delete them. Raises `OSError`, `ValueError`."""
     first, last = indexes_[0].first, indexes_[-1].last
     parts = [mapped(index) for index in indexes_]
     count = sum(part.shape[1] for part in parts)
@@ -252,7 +254,7 @@ def merge(indexes_: Sequence[Index]) -> None:
 
 
 def _merged(parts: Sequence[Items], shifts: Sequence[np.uint32], low: int, high: int) -> Iterator[Items]:
-    """Merge and yield the items with keys from `low` up to `high`, sorted, in chunks that fit in memory."""
+    """Yield the items of all parts with keys from `low` up to `high`, sorted, in chunks that fit in memory."""
     cuts = [_between(part[0], low, high) for part in parts]
     if sum(slice_.stop - slice_.start for slice_ in cuts) > _MAX_IN_MEMORY and high - low > 1:
         middle = (low + high) // 2
@@ -274,7 +276,6 @@ def _shifted(items: Items, shift: np.uint32) -> Items:
 
 
 def _publish(folder: Path, first: int, last: int, count: int, parts: Iterator[Items]) -> None:
-    """Write an index atomically and durably."""
     path = folder / f"{first:016}-{last:016}.index.npy"
     with replace_file(path) as file:
         _write(file, path.name, count, parts)

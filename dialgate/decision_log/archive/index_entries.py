@@ -1,6 +1,6 @@
-"""The index items of a packed segment: decisions by number, and outcome reports by decision.
+"""The index items of a packed segment: decisions by number, and outcomes by decision.
 
-If a row has a `body`, the item is made from it and not from the other columns, because the hash chain covers only the
+If a row has a `body`, its item is made from the body and not from the other columns, because the hash chain covers only the
 body.
 """
 
@@ -32,7 +32,7 @@ _decode = msgspec.json.Decoder(_Decision | _Outcome).decode
 
 
 def items_of(tables: Iterable[pa.Table]) -> Items:
-    """Return the index items of `tables`, which have the columns `number` and `body`. Offsets are row numbers."""
+    """Return the index items of tables with the columns `number` and `body`. Offsets are row numbers."""
     items = [np.empty((2, 0), np.uint32)]
     row = 0
     for table in tables:
@@ -59,7 +59,7 @@ def _by_body(table: pa.Table, first: int) -> Items:
 
 
 def _key(body: bytes) -> bytes | None:
-    """Return the index key of an entry, or None for grounds and for entries of a later version."""
+    """Return the index key of an entry, or None for entries that are not indexed."""
     try:
         entry = _decode(body)
     except UNREADABLE:

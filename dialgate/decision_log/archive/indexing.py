@@ -1,4 +1,4 @@
-"""Maintenance of the indexes. One index covers each packed segment, and the number of indexes stays small.
+"""Maintenance of the indexes, which keeps their number small.
 
 A new segment gets a small index, which is merged with preceding indexes as long as they are not much larger. So each index is
 less than half as large as the one before it. An item is rewritten about once each time the log doubles in size. A lost index
@@ -23,9 +23,9 @@ _log = structlog.get_logger("dialgate.archive")
 
 
 def update_indexes(folder: Path, *, rebuild: bool = False) -> None:
-    """Index new packed segments and merge indexes. Requires `packing.archive_lock`. Raises `OSError`.
+    """Index new packed segments and merge indexes. The caller must hold `packing.archive_lock`.
 
-    `rebuild`: discard all existing indexes first.
+    With `rebuild`, all existing indexes are discarded first. Raises `OSError`.
     """
     _clear(folder, trusted=not rebuild)
     covered = index.SearchResult([], [(entry.first, entry.last) for entry in index.indexes(folder)])

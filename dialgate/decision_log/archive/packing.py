@@ -1,4 +1,7 @@
-"""Packs closed segments. A segment is deleted only after its packed copy has been proved complete."""
+"""Packing of closed segments.
+
+A segment is deleted only after all its lines were rebuilt from the packed copy and compared.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +19,11 @@ from dialgate.runtime.file_lock import hold_lock
 
 
 class ArchiveFailed(Exception):
-    """A segment could not be packed. The segment is unchanged and complete."""
+    """The error for a segment that could not be packed. The segment is unchanged and complete."""
 
 
 class Packed(Struct, frozen=True):
-    """A packed segment. `before`: its size in bytes. `after`: the total size of its packed files."""
+    """The result of packing one segment: its size in bytes before, and the size of its packed files after."""
 
     segment: Path
     entries: int
@@ -37,9 +40,9 @@ def archive_lock(folder: Path) -> Iterator[None]:
 
 
 def pack(segment: Path) -> Packed:
-    """Pack a segment, compare the result with the original, and delete the original. Requires `archive_lock`.
+    """Pack a segment, compare the result with the original, and delete the original.
 
-    Raises `LogDamaged`, `ArchiveFailed`, `OSError`.
+    The caller must hold `archive_lock`. Raises `LogDamaged`, `ArchiveFailed`, `OSError`.
     """
     folder, packed = segment.parent, segment.with_suffix(PACKED)
     others = Segments(folder)
@@ -58,7 +61,10 @@ def pack(segment: Path) -> Packed:
 
 
 def _prove(unfinished: Path, segment: Path) -> int:
-    """Return the number of entries. Raises `ArchiveFailed` unless every line can be rebuilt exactly."""
+    """Rebuild every line from the packed copy and return the number of entries.
+
+    Raises `ArchiveFailed` if a line differs from the original.
+    """
     packed = parquet.PackedSegment(unfinished)
     for line, rebuilt in zip_longest(lines_of(segment), packed.lines()):
         if line != rebuilt:

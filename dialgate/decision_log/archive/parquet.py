@@ -1,4 +1,4 @@
-"""Packed segments as Parquet files. A file is written in one pass and can be read from any row."""
+"""Packed segments as Parquet files, written in one pass and readable from any row."""
 
 from binascii import hexlify
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -39,7 +39,7 @@ _Block: TypeAlias = tuple[list[bytes], list[bytes]]  # hashes and bodies of entr
 
 
 class _ChainState:
-    """The state of the hash chain while a segment is packed: the hashes to store, and the newest hash."""
+    """The hash chain of a segment that is being packed: the hashes to store, and the newest hash."""
 
     def __init__(self, segment: Path) -> None:
         self.hashes: list[bytes] = []
@@ -56,10 +56,7 @@ class _ChainState:
         return header
 
     def body(self, line: bytes) -> bytes:
-        """Return the body of a line. Raises `LogDamaged` if the line does not follow the previous one.
-
-        Damaged segments are not packed.
-        """
+        """Return the body of a line. Raises `LogDamaged` if the line does not follow the previous one."""
         own = follow(self._head, line)
         if own is None:
             raise LogDamaged(self._segment, self._offset, "this line or the line before it was modified")
@@ -76,7 +73,7 @@ class _ChainState:
 def write(
     path: Path, segment: Path, lines: Iterable[bytes], elsewhere: Callable[[int], bytes | None]
 ) -> None:
-    """Pack `lines`, which begin with the header, into the file `path`, and sync it.
+    """Pack the lines of a segment, header first, into the file `path`, and sync it.
 
     Raises `LogDamaged` at a line that does not follow the previous one.
     """
@@ -150,7 +147,7 @@ class PackedSegment:
                 yield offset, line
 
     def entries(self, first: int) -> Iterator[Line]:
-        """Yield the entries from sequence `first` on. `Line.offset` is the row, because lines have no offset here."""
+        """Yield the entries from sequence `first` on. `Line.offset` is the row number."""
         row = max(first - self.first, 0)
         at = row - row % _HASH_EVERY
         for hashes, bodies in self._blocks(at):
@@ -160,18 +157,17 @@ class PackedSegment:
                 at += 1
 
     def at(self, seq: int) -> Iterator[Line]:
-        """Yield entry `seq` if this segment contains it."""
         if self.first <= seq < self.first + self.rows:
             yield next(self.entries(seq))
 
     def keyed(self, keys: Collection[bytes]) -> Iterator[Line]:
-        """Yield the entries that may match `keys`, newest first. Does not use an index."""
+        """Yield the entries that may match `keys`, newest first, without using an index."""
         items = self.index_items()
         for row in sorted(items[1][np.isin(items[0], prefixes(keys))].tolist(), reverse=True):
             yield from self.at(self.first + row)
 
     def index_items(self) -> Items:
-        """Return the items of this segment's index. Offsets are row numbers."""
+        """Return the index items of this segment. Offsets are row numbers."""
         return items_of(self.groups(["number", "body"]))
 
     def groups(self, names: list[str]) -> Iterator[pa.Table]:
@@ -183,14 +179,14 @@ class PackedSegment:
                 raise self._damaged(error) from error
 
     def outcomes(self) -> Iterator[Line]:
-        """Yield the outcomes. Their hash is empty, because the lines are not rebuilt."""
+        """Yield the outcomes. Their hash is empty, because computing it would need all entries."""
         table = self.columns(["type", "body"])
         outcomes_ = table.filter(pc.equal(table.column("type"), "outcome"))
         for body in outcomes_.column("body"):
             yield Line(0, "", body.as_py(), self._path, 0)
 
     def decision_counts(self) -> Iterator[tuple[str, str, bool, int]]:
-        """Yield tuples of month (`YYYY-MM`), country, verdict and the number of such decisions."""
+        """Yield the number of decisions by month, country and verdict, as (`YYYY-MM`, country, allow, count)."""
         table = self.columns(["at", "type", "country", "allow"])
         table = table.filter(pc.equal(table.column("type"), "decision"))
         months = pc.strftime(table.column("at"), format="%Y-%m")
@@ -204,13 +200,13 @@ class PackedSegment:
             yield row["month"], row["country"] or "", bool(row["allow"]), row["count_all"]
 
     def _blocks(self, begin: int) -> Iterator[_Block]:
-        """Yield the blocks from row `begin` on. `begin` must be a multiple of `_HASH_EVERY`."""
+        """Yield the blocks from row `begin` on, which must be a multiple of `_HASH_EVERY`."""
         return map(self._block, range(begin, self.rows, _HASH_EVERY))
 
     def _block(self, start: int) -> _Block:
-        """Return the hashes and bodies from row `start` on.
+        """Return the hashes and bodies of the block that starts at row `start`.
 
-        The last hash is the stored one, so a modification before it breaks the chain there.
+        The last hash is the stored one, so a modification in the block breaks the chain there.
         """
         if start not in self._cached_blocks:
             if len(self._cached_blocks) >= _CACHED:

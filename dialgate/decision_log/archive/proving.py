@@ -26,9 +26,9 @@ def verify(
     against: bytes = b"",
     progress: Progress | None = None,
 ) -> Report:
-    """Verify a log as `decision_log.verify` does, including packed segments and their indexes.
+    """Verify a log like `decision_log.verify`, including packed segments and their indexes.
 
-    A segment without an index is not a fault, because it can be searched directly.
+    A missing index is not a fault, because its segments can be searched directly.
     """
     listed = segments(folder)
     report = verify_log(
@@ -76,7 +76,10 @@ def _is_intact(index_: Index) -> bool:
 
 
 class _Task(Struct):
-    """A check that the indexes contain every entry of a packed segment. `damaged`: indexes known to be damaged."""
+    """The check that the indexes contain every entry of one packed segment.
+
+    `damaged` holds the indexes known to be damaged.
+    """
 
     folder: Path
     first: int

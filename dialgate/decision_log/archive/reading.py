@@ -1,7 +1,7 @@
-"""Reads logs with packed and unpacked segments. It is safe to read while a writer or a packing process is running.
+"""A reader of logs with packed and unpacked segments. Writing and packing processes may be running.
 
-The Parquet code is imported when the first packed segment is read, because the import is slow and a gate seldom
-reads packed segments.
+The Parquet code is imported when the first packed segment is read, because the import is slow and a gate seldom reads packed
+segments.
 """
 
 import mmap
@@ -33,14 +33,14 @@ _NEVER = 1 << 62
 
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
-    """Return the first sequence and the file of each segment: the packed file if there is one."""
+    """Return the first sequence and the file of each segment. If a segment is packed, the file is the packed one."""
     paths = dict(unpacked(folder))  # unpacked first: a segment packed meanwhile is listed twice, not missed
     paths |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     return sorted(paths.items())
 
 
 def first_header(folder: Path) -> Header | None:
-    """Return the header of the oldest segment, or None if there are no segments. Raises `LogDamaged`."""
+    """Return the header of the oldest segment, or None if there is no segment. Raises `LogDamaged`."""
     paths = segments(folder)
     if not paths:
         return None
@@ -53,7 +53,7 @@ def first_header(folder: Path) -> Header | None:
 def segments_to_pack(folder: Path, before: Instant) -> list[Path]:
     """Return the closed segments that may be packed.
 
-    If the log has checkpoints, they must cover the segment already, because signing reads unpacked segments.
+    If the log has checkpoints, only segments that they cover may be packed, because signing reads unpacked segments.
     """
     checkpoint = last_checkpoint(folder)
     return closed_segments(folder, before, checkpoint.checkpoint.size if checkpoint else None)
@@ -62,8 +62,7 @@ def segments_to_pack(folder: Path, before: Instant) -> list[Path]:
 def closed_segments(folder: Path, before: Instant, through: int | None = None) -> list[Path]:
     """Return the unpacked segments that were full by `before`, oldest first. Raises `OSError`.
 
-    A segment is full once the next one has been begun. `through`: exclude segments with entries after this one, because they
-    still have to be read unpacked.
+    A segment is full once the next one has begun. With `through`, segments with entries after that sequence are omitted.
     """
     return [
         path
@@ -75,7 +74,7 @@ def closed_segments(folder: Path, before: Instant, through: int | None = None) -
 
 
 def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield offset and bytes of each line of a segment before packing.
+    """Yield the offset and bytes of each line of a segment, as they were before packing.
 
     Raises `LogDamaged` if a packed segment was modified.
     """
@@ -91,7 +90,7 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
 class Segments:
     """A reader of one log folder.
 
-    Keeps recently read packed segments open, because decisions refer to their grounds in other segments.
+    It keeps recently read packed segments open, because decisions refer to grounds in other segments.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,10 +99,10 @@ class Segments:
         self._begun: dict[int, Instant] = {}
 
     def lines(self, first: int = 1, after: Line | None = None) -> Iterator[Line]:
-        """Yield the entries from `first` on, without headers and without checking hashes; `verify` checks them.
+        """Yield the entries from `first` on, without headers. Hashes are not checked; `verify` checks them.
 
-        A line that is still being written is not yielded. `after`: the entry before `first`; if it is given, no
-        earlier line is read. Raises `LogDamaged`.
+        A line that is still being written is not yielded. If `after` is given, the entry before `first`, reading starts right
+        behind it. Raises `LogDamaged`.
         """
         paths = segments(self._folder)
         begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
@@ -116,10 +115,10 @@ class Segments:
                 yield from _entries(plain, path, start, first, newest=path == paths[-1][1], after=last)
 
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
-        """Return the last segment started before `at`, or the first segment if there is none.
+        """Return the newest segment that was begun before `at`, or the first segment if there is none.
 
-        The result is the sequence of its first entry, its start time, and the first sequence of the next
-        segment (0 for the newest segment). All entries before the returned segment are older than `at`.
+        The result is (sequence of its first entry, start time, first sequence of the next segment or 0). All entries before
+        the returned segment are older than `at`.
         """
         paths = segments(self._folder)
         place = bisect_left(paths, at, lo=min(1, len(paths)), key=self._begun_at) - 1
@@ -149,15 +148,18 @@ class Segments:
     def about(self, numbers: Collection[bytes]) -> Iterator[Line]:
         """Yield the decisions with one of these keyed hashes, newest first.
 
-        A few other entries are yielded too, so callers must compare `number` after decoding. The sequence of
-        a line from an unpacked segment is 0. Raises `LogDamaged`.
+        A few other entries are yielded too, so callers must decode each entry and compare `number`. A line from an unpacked
+        segment has sequence 0. Raises `LogDamaged`.
         """
         if numbers:
             hashes = (b2a_base64(number, newline=False) for number in numbers)
             yield from self._keyed(numbers, _field("number", hashes))
 
     def reports(self, decisions: Collection[str]) -> Iterator[Line]:
-        """Yield the outcomes reported for these decisions. The restrictions of `about` apply here too."""
+        """Yield the outcomes reported for these decisions, newest first.
+
+        As with `about`, callers must decode each entry and compare `decision`.
+        """
         if decisions:
             names = (decision.encode() for decision in decisions)
             yield from self._keyed(
@@ -165,7 +167,7 @@ class Segments:
             )
 
     def _keyed(self, keys: Collection[bytes], pattern: re.Pattern[bytes]) -> Iterator[Line]:
-        """Yield the entries with one of these keys. `pattern` matches them in an unpacked segment."""
+        """Yield the entries with one of these keys. `pattern` finds them in an unpacked segment."""
         result = search(self._folder, keys)
         before = _NEVER
         for first, path in reversed(segments(self._folder)):
@@ -181,7 +183,7 @@ class Segments:
             before = first
 
     def outcomes(self, first: int) -> Iterator[Line]:
-        """Yield the outcomes from the segment of entry `first` on, oldest first.
+        """Yield the outcomes, beginning with the segment that holds entry `first`, oldest first.
 
         Their sequence is 0. Raises `LogDamaged`.
         """
@@ -195,9 +197,9 @@ class Segments:
                 yield from _matching(plain, path, _OUTCOME)
 
     def entries_or_counts(self) -> Iterator[tuple[str, str, bool, int] | Line]:
-        """Yield counts of decisions for packed segments, and all entries for other segments.
+        """Yield decision counts for packed segments, and every entry for unpacked ones.
 
-        A count is a tuple of month, country, verdict and number of decisions.
+        A count is a tuple (month, country, verdict, number of decisions).
         """
         paths = segments(self._folder)
         for start, path in paths:
@@ -225,7 +227,7 @@ def open_packed(path: Path) -> "PackedSegment":
 
 
 def _open_plain(path: Path) -> BinaryIO | None:
-    """Open an unpacked segment. Return None if it is packed, or has been packed since the folder was listed."""
+    """Open an unpacked segment. Return None if it is packed, or was packed after the folder was listed."""
     if path.suffix == PACKED:
         return None
     try:
@@ -255,7 +257,7 @@ def _field(name: str, values: Iterable[bytes]) -> re.Pattern[bytes]:
 
 
 def _matching(plain: BinaryIO, path: Path, pattern: re.Pattern[bytes]) -> Iterator[Line]:
-    """Yield the matching lines. Searching the whole file at once is faster than reading line by line."""
+    """Yield the lines that match `pattern`. The whole file is searched at once, which is faster than line by line."""
     with plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for match in pattern.finditer(data):
             offset, end = data.rfind(b"\n", 0, match.start()) + 1, data.find(b"\n", match.start()) + 1
