@@ -75,8 +75,8 @@ def log_archive(
 ) -> None:
     """Compress every full segment of the log now. A running gate does this automatically.
 
-    Each compressed segment is verified before the original is deleted. A gate may be running. The indexes, which are
-    needed to find numbers, can be rebuilt from the segments at any time.
+    Each compressed segment is verified before the original is deleted. A gate may be running. The indexes, which locate the
+    decisions about a number, can be rebuilt from the segments at any time.
 
     dialgate log archive --json
     """
@@ -95,7 +95,6 @@ def log_archive(
 
 
 def _archive(folders: Iterable[Path], *, rebuild: bool) -> list["Packed"]:
-    """Pack and index the logs in `folders`. Raises `Failure`, `MissingExtra`."""
     require("archive", "Packing the log")
     from dialgate.decision_log.archive import indexing, packing  # noqa: PLC0415 - in an extra
 
@@ -132,11 +131,11 @@ def log_retire(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Destroy the keys of months whose retention period is over (setting `retention`), which makes their records anonymous.
+    """Destroy the keys of months whose retention period is over (setting `retention`). Their records become anonymous.
 
-    The records stay and the chain stays valid, but they can never again be linked to a number. Decisions about
-    numbers under a legal hold stay linked. If gates share a store, the holds of all gates count. Backups of the key
-    file are not destroyed: do this yourself.
+    The records stay and the chain stays valid, but they can never again be linked to a number. Decisions about numbers under
+    a legal hold stay linked. If gates share a store, the holds of all gates count. Backups of the key file are not destroyed:
+    do this yourself.
 
     dialgate log retire --yes
     """
@@ -182,10 +181,10 @@ def _show_months(all_months: list[Month], *, done: bool) -> None:
 def hold_add(
     number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
 ) -> None:
-    """Place a legal hold on a number: its decisions stay linked to it when their month is retired.
+    """Place a legal hold on a number, so that its decisions stay linked to it when their month is retired.
 
-    Months that were already retired stay anonymous. If gates share a store, all of them place the hold. Exit 1: a
-    gate could not be reached; run the command again later.
+    Months that were already retired stay anonymous. If gates share a store, all of them place the hold. Exit 1: a gate could
+    not be reached; run the command again later.
 
     dialgate log hold add +390612345678 --reason "Garante, case 4711" --by dpo
     """
@@ -203,10 +202,9 @@ def hold_add(
 def hold_lift(
     number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
 ) -> None:
-    """Lift a legal hold. The link between the number and its decisions of retired months is destroyed.
+    """Lift a legal hold. Decisions of retired months can then no longer be linked to the number.
 
-    If gates share a store, all of them lift the hold. Exit 1: a gate could not be reached; run the command again
-    later.
+    If gates share a store, all of them lift the hold. Exit 1: a gate could not be reached; run the command again later.
 
     dialgate log hold lift +390612345678 --reason "case 4711 closed" --by dpo
     """
@@ -237,7 +235,7 @@ def hold_list(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show all legal holds, including lifted ones, without their numbers. With NUMBER, show only the hold on it.
+    """Show all legal holds, including lifted ones, without their numbers. With NUMBER, show only the hold on that number.
 
     dialgate log hold list --json
     """
@@ -273,7 +271,7 @@ def _report(hold: Hold | None, text: str, missing: Mapping[str, str], *, as_json
 
 
 def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> Answers[bool]:
-    """Change a hold at the other gates. If the store is unavailable, report all other gates as missing."""
+    """Change a hold at the other gates. If the store is unavailable, all of them are reported as missing."""
     try:
         return act(config, lambda subjects, _: subjects.peers.ask(change))
     except (Refused, Unavailable) as failure:

@@ -87,7 +87,7 @@ class Service(Struct, frozen=True):
     key: str
 
     def ask(self, path: str, question: Question) -> tuple[int, bytes]:
-        """Send a question. Return the status and the body. Raises `Failure` if the gate cannot be reached."""
+        """Send a question and return the status and body. Raises `Failure` if the gate cannot be reached."""
         headers = {"Content-Type": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -238,7 +238,7 @@ def _show_simulation(simulation: Simulation) -> None:
 
 
 def whereabouts(places: Iterable[str], zones: Iterable[str]) -> str:
-    """Return a line with the subdivisions and time zones in which the called person may be."""
+    """Return a line with the places and time zones in which the called person may be."""
     return f"place: {', '.join(places) or 'not known'}; time zones: {', '.join(zones) or 'not known'}"
 
 

@@ -1,4 +1,4 @@
-"""`dialgate bench`: benchmarks for users. The benchmarks for developers are in `tests/bench`."""
+"""`dialgate bench`: benchmarks for users. Benchmarks for developers are in `tests/bench`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,7 @@ Countries = Annotated[
     typer.Option(
         exists=True,
         file_okay=False,
-        show_default="those that come with dialgate",
+        show_default="the files that come with dialgate",
         help="Folder of the country files to measure with.",
     ),
 ]
@@ -86,7 +86,7 @@ def bench_numberset(
     numbers: Annotated[int, typer.Option(min=1000, help="Numbers in the file.")] = 30_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a memory-mapped file of numbers: its size, look-ups, opening time, and the memory that a second reader needs.
+    """Measure a memory-mapped file of numbers: its size, look-ups and opening time, and the memory of a second reader.
 
     dialgate bench numberset --numbers 30000000
     """
@@ -95,7 +95,6 @@ def bench_numberset(
 
 
 def _report_moved(ctx: typer.Context, *, as_json: AsJson = False) -> None:
-    """Report that a benchmark has moved to the source tree: `python -m tests.bench`."""
     with reporting(as_json=as_json):
         raise Failure(
             "bench.moved",
@@ -121,7 +120,7 @@ for _name in (
 
 
 def _show(figures: Iterable[Figure], *, as_json: bool) -> None:
-    """Show the figures: as JSON immediately after each is measured, or as a table at the end."""
+    """Show the figures: as JSON as soon as each is measured, or as a table at the end."""
     try:
         if as_json:
             for figure in figures:

@@ -25,7 +25,7 @@ app.add_typer(clock_app, name="clock")
 
 @clock_app.callback()
 def _clock() -> None:
-    """Keep `confirm` a subcommand. Typer would merge the only command of a group into the group."""
+    """Keep `confirm` a subcommand. Typer would merge a single command into its group."""
 
 
 @clock_app.command("confirm")
@@ -38,9 +38,8 @@ def clock_confirm(
 ) -> None:
     """Confirm that the system clock is right after a jump of more than a day, so that retention continues.
 
-    If no gate ran for more than a day, the next start also counts as a jump. If the clock was fast and has been
-    corrected, confirm the jump and restart the gate. The confirmation is recorded in `clock.ndjson` in the data
-    folder.
+    If no gate ran for more than a day, the next start also counts as a jump. If the clock was fast and has been corrected,
+    confirm the jump and restart the gate. The confirmation is recorded in `clock.ndjson` in the data folder.
 
     dialgate clock confirm --by anna --reason 'the gate was off for a week'
     """

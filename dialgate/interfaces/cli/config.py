@@ -50,11 +50,11 @@ def config_check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read the configuration as `serve` does, and report all problems at once.
+    """Check the configuration as `serve` would read it, and report all problems at once.
 
-    The command changes nothing. Run it before you send SIGHUP to a gate. Likely mistakes are reported as warnings,
-    for example a controller without a client, a contact or a registry entry, a mistake in registries.yaml, or a campaign without
-    calling hours. If there are only warnings, the exit code is 0.
+    Nothing is changed. Run this before you send SIGHUP to a gate. Likely mistakes are reported as warnings: for example a
+    controller without a client, a contact or a registry entry, a mistake in registries.yaml, or a campaign without calling
+    hours. If there are only warnings, the exit code is 0.
 
     dialgate config check --config /etc/dialgate/dialgate.yaml
     """
@@ -74,7 +74,7 @@ def config_check(
 
 
 def check(path: Path, registries: Path, now: Instant, *, with_tls: bool = True) -> tuple[Config, list[str]]:
-    """Load a configuration as a gate does. Return it with its warnings.
+    """Load a configuration as a gate does, and return it with its warnings.
 
     Raises `MissingExtra`, and `ConfigError` with all problems.
     """
@@ -93,7 +93,6 @@ def check(path: Path, registries: Path, now: Instant, *, with_tls: bool = True) 
 
 
 def _require_extras(config: Config) -> None:
-    """Raise `MissingExtra` if a setting needs an extra that is not installed."""
     if config.settings.traces:
         require("otel", "The setting `traces`")
     if config.settings.shipping and config.settings.shipping.to.startswith(S3):

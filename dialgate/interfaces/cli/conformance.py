@@ -1,4 +1,4 @@
-"""`dialgate conformance`: tests that a dialer places no call while its gate misbehaves."""
+"""`dialgate conformance`: a test that a dialer places no call while its gate misbehaves."""
 
 import asyncio
 from collections.abc import Iterable
@@ -79,15 +79,15 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
 ) -> None:
     """Simulate a misbehaving gate for a dialer, and report for each case whether a call got through.
 
-    The dialer must also obey an allow. A request gets no allow if its numbers differ from those of the call. An
+    The dialer must also obey an allow. The simulated gate allows a call only if the request has the numbers of that call. An
     emulator runs the configuration file in deploy/, or your own file. With `own`, your real dialer is tested. Without
     --trunk, exit code 0 of COMMAND means that the call was placed.
 
     An Asterisk file is also searched for a second Dial to the trunk, in any context.
 
-    Exit 0: no call got through in any case. In the case drip, the call may also be held, because Asterisk cannot end
-    it. 1: a call got through, called another number or was held in another case, an allow was not obeyed, or the file
-    has another Dial to the trunk.
+    Exit 0: no call got through in any case. In the case drip, the call may also be held, because Asterisk cannot end it. 1: a
+    call got through, called another number or was held in another case, an allow was not obeyed, or the file has another Dial
+    to the trunk.
 
     dialgate conformance asterisk
 
@@ -134,7 +134,7 @@ def _dialer(client: str, file: Path | None, context: str, real: RealDialer | Non
     except OSError:
         raise Failure(
             "request.invalid",
-            "deploy/ is not in the current folder. Run this in the source tree, or give your own --file",
+            "deploy/ is not in the current folder. Run this in the source tree, or name your own file with --file",
             field="file",
             status=MISUSE,
         ) from None

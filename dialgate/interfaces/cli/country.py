@@ -36,7 +36,7 @@ _FOLDER = _OWN if _OWN.is_dir() else SHIPPED
 
 @country_app.command("list")
 def list_(*, countries: Folder = _FOLDER, as_json: AsJson = False) -> None:
-    """List the country files: whether each is a draft, how many sections are in force, and the next change.
+    """List the country files with their state, the number of sections in force and the next change.
 
     dialgate country list
     """
@@ -63,7 +63,7 @@ def show(
 ) -> None:
     """Show the law of a country on a day: each section with its scope, source, severity and days in force.
 
-    If the file says which rules it does not express yet and which facts are not confirmed, this is shown too.
+    Also shown are the rules that the file does not express yet, and the facts that are not confirmed.
 
     dialgate country show FR --at 2026-09-01
     """

@@ -1,4 +1,4 @@
-"""`dialgate why` and `dialgate log search`: explanations of decisions, and a search for decisions.
+"""`dialgate why` and `dialgate log search`: look-up and explanation of decisions.
 
 Both commands read the data folder, whether or not a gate is running.
 """
@@ -116,7 +116,7 @@ def why_number(
 
 
 def _caller_id(record: Record, keys: Keys) -> str:
-    """Return the caller ID. It is encrypted if it does not belong to the campaign; if possible, decrypt it with `keys`."""
+    """Return the caller ID. If it is encrypted, it is decrypted with `keys` or, without the key, empty."""
     if not record.caller_sealed:
         return record.caller_id
     with suppress(KeysUnusable):

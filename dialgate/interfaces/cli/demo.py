@@ -46,7 +46,7 @@ def demo(
         typer.Option(
             exists=True,
             file_okay=False,
-            show_default="that which comes with dialgate",
+            show_default="the file that comes with dialgate",
             help="Folder with the country file of Italy.",
         ),
     ] = SHIPPED,
@@ -80,7 +80,7 @@ def demo(
 
 @contextmanager
 def _reserved(port: int) -> Iterator[None]:
-    """Reserve the port until the gate is started. Raises `Failure`.
+    """Reserve the port until the gate starts. Raises `Failure`.
 
     The address and the key are shown before the gate starts. Without the reservation, another program could take the port and
     receive the key.
@@ -111,7 +111,7 @@ def _summary(seen: DemoFigures) -> dict[str, object]:
 
 
 async def _run(setup: Demo, seen: DemoFigures, rate: float, seconds: float) -> str:
-    """Run the gate and the simulated traffic until a signal. Return the problem that ended them, or an empty string."""
+    """Run the gate and the traffic until a signal. Return the problem that ended them, or an empty string."""
     # Handle signals before the gate starts: a signal that ended only this process would leave the gate running.
     stop = _stop_event()
     log = setup.config.parent / "gate.log"
@@ -137,7 +137,6 @@ async def _run(setup: Demo, seen: DemoFigures, rate: float, seconds: float) -> s
 
 
 def _stop_event() -> asyncio.Event:
-    """Return an event that is set when the user presses Ctrl-C, the terminal closes or SIGTERM arrives."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -202,7 +201,6 @@ def _addresses(setup: Demo) -> str:
 
 
 def _commands(setup: Demo) -> str:
-    """Return example commands that can be used during and after the demo."""
     config = f"--config {setup.config}"
     return (
         f"{program_name()} log search {config}\n"

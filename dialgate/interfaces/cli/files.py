@@ -1,4 +1,4 @@
-"""Functions for commands that import files: they let the user confirm the detected layout, and report skipped rows."""
+"""Helpers for commands that import files: confirmation of the detected layout, and reports of skipped rows."""
 
 import csv
 import sys
@@ -40,10 +40,9 @@ Reasons: TypeAlias = Annotated[
 
 
 def home_of(config: Path, controller: str) -> str:
-    """Return the country of a controller. Numbers without a country code belong to that country.
+    """Return the country of a controller, to which numbers without a country code belong.
 
-    If the name is unknown or empty, return the country of the first controller. The registrar rejects unknown names
-    later.
+    If the name is unknown or empty, return the country of the first controller. The registrar rejects unknown names later.
     """
     controllers = load_config(config).controllers
     owner = controllers.get(controller) or next(iter(controllers.values()))
@@ -51,10 +50,10 @@ def home_of(config: Path, controller: str) -> str:
 
 
 def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool) -> None:
-    """Show the detected layout of a file, and let the user confirm it. Raises `Failure`.
+    """Show the detected layout of a file and let the user confirm it. Raises `Failure`.
 
-    The user is asked only if stdin and stderr are terminals. Otherwise a program that captures the output would wait
-    for ever.
+    The user is asked only if stdin and stderr are terminals. Otherwise a program that captures the output would wait for
+    ever.
     """
     try:
         with file.open("rb") as opened:
@@ -98,9 +97,9 @@ Take: TypeAlias = Callable[
 
 
 def import_file(options: dict[str, Any], take: Take[T]) -> T:
-    """Let the user confirm the layout of a file, then write its rows to the ledger with a progress bar. Raises `Failure`.
+    """Let the user confirm the layout of a file, then write its rows to the ledger. Raises `Failure`.
 
-    `options`: the command's `locals()`.
+    `options` is the `locals()` of the command.
     """
     file, config = options["file"], options["config"]
     hints = tabular.Hints(**{name: options[name] for name in ("encoding", "separator", "column")})
@@ -129,7 +128,7 @@ def import_file(options: dict[str, Any], take: Take[T]) -> T:
 def show_import(
     report: EntriesReport | RevocationsReport, title: str, counts: Mapping[str, str], *, as_json: bool
 ) -> None:
-    """Show the report of an import. `counts`: the counts to show, by label."""
+    """Show the report of an import. `counts` maps labels to the fields of the report to show."""
     if as_json:
         show_json(report)
         return
@@ -139,7 +138,10 @@ def show_import(
 
 @contextmanager
 def reasons_to(path: Path | None) -> Iterator[Callable[[RowProblem], None]]:
-    """Write the line and the problem of each skipped row, but not its phone number, to a CSV file. Raises `Failure`."""
+    """Yield a function that writes a skipped row to a CSV file. Raises `Failure`.
+
+    The file gets the line and the problem of the row, but not its phone number.
+    """
     if path is None:
         yield lambda _: None
         return

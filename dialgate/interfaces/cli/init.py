@@ -26,19 +26,20 @@ def _init(
     ] = DEFAULT_CONFIG.parent,
     force: Annotated[
         bool,
-        typer.Option("--force", help="If the folder has files, keep them in a folder beside it."),
+        typer.Option("--force", help="If the folder has files, move them to a folder beside it."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, as without a terminal.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, even on a terminal.")] = False,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
-    """Create the configuration of a new gate: settings, controller, law and registries, and the files for your dialer.
+    """Create the configuration of a new gate: settings, controller, law, registries, and the files for your dialer.
 
-    On a terminal, the command asks what no option answers. You can change every answer before anything is written. Without a
-    terminal, or with --yes or --json, it asks nothing and names all missing options. The result passes `dialgate config check`.
+    On a terminal, the command asks for everything that no option specifies. You can change every answer before anything is
+    written. Without a terminal, or with --yes or --json, it asks nothing and names all missing options. The result passes
+    `dialgate config check`.
 
-    dialgate init --name "Zeta Servizi S.r.l." --contact privacy@zeta.example --country IT --campaign zeta-insurance
-    --purpose sale --sector insurance --call-type agent --caller-id +390844654321 --dialer asterisk
+    dialgate init --name "Zeta Servizi S.r.l." --contact privacy@zeta.example --country IT --campaign zeta-insurance --purpose
+    sale --sector insurance --call-type agent --caller-id +390844654321 --dialer asterisk
     """
     with reporting(as_json=as_json):
         _refuse_folder(folder, force=force)
@@ -71,7 +72,6 @@ def _init(
 
 
 def _option(question: Question) -> inspect.Parameter:
-    """Return the option for a question. Those about campaigns can be repeated."""
     kind: Any = list[str] if question.of_campaign or question.name == "campaign" else str
     about = [question.text]
     if isinstance(question.default, str) and question.default and not question.stated:
@@ -96,14 +96,13 @@ app.command("init")(_init)
 
 
 def _answers(options: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the answers that the options give. Raises `Failure`."""
     campaigns = ",".join(options["campaign"]).split(",")
     answers = {}
     for question in QUESTIONS:
         given = options[question.name.replace("-", "_")]
         values = given if question.of_campaign else [",".join(given) if isinstance(given, list) else given]
         if len(values) not in {0, 1, len(campaigns)}:
-            text = f"{len(values)} values for {len(campaigns)} campaigns. Give one, or one for each"
+            text = f"{len(values)} values for {len(campaigns)} campaigns. Specify one value, or one for each campaign"
             raise Failure("init.invalid", text, field=f"--{question.name}", status=MISUSE)
         if any(values):
             answers[question.name] = values * len(campaigns) if len(values) == 1 else values
@@ -118,9 +117,7 @@ def _refuse_folder(folder: Path, *, force: bool) -> None:
             field="folder",
         )
     if folder.exists() and any(folder.iterdir()) and not force:
-        text = (
-            f"{folder} has files. Name another folder, or add --force, which keeps them in a folder beside it"
-        )
+        text = f"{folder} is not empty. Name another folder, or use --force, which moves its files to a folder beside it"
         raise Failure("init.exists", text, field="folder")
 
 
@@ -135,10 +132,7 @@ def _refuse_missing(draft: Draft) -> None:
 
 
 def _refuse_invalid(draft: Draft) -> list[str]:
-    """Return the warnings that `dialgate config check` would give.
-
-    If the draft is invalid, raises `Failure` listing every problem.
-    """
+    """Return the warnings of `dialgate config check`. Raises `Failure` with every problem of an invalid draft."""
     try:
         return _check(draft, with_tls=True)
     except ConfigError as error:
@@ -147,7 +141,7 @@ def _refuse_invalid(draft: Draft) -> list[str]:
 
 
 def _check(draft: Draft, *, with_tls: bool) -> list[str]:
-    """Check the draft as `dialgate config check` does. Return the warnings. Raises `ConfigError`."""
+    """Check the draft like `dialgate config check`. Return the warnings. Raises `ConfigError`."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         first_configuration.write(draft, folder)
@@ -178,7 +172,7 @@ def _converse(draft: Draft) -> None:
 
 
 def _ask(draft: Draft, question: Question, place: int) -> None:
-    """Ask one question. Keep the answer if the configuration is valid with it, else show the problems."""
+    """Ask one question. If the configuration is invalid with the answer, show the problems and discard it."""
     given = draft.answers.get(question.name, [])[place:]
     default = given[0] if given else question.default_of(draft, place)
     hint = ", ".join(question.choices(draft)) or (question.example and f"for example {question.example}")

@@ -1,4 +1,4 @@
-"""The instants in options of commands, and the options --since and --until."""
+"""Times in options of commands, and the options --since and --until."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeAlias
@@ -13,16 +13,16 @@ Since: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="TIME",
-        help="Include only what happened at or after this time, for example 2026-11-24T10:00:00+01:00.",
+        help="Start of the period, for example 2026-11-24T10:00:00+01:00.",
     ),
 ]
 Until: TypeAlias = Annotated[
-    str, typer.Option(metavar="TIME", help="Include only what happened before this time.")
+    str, typer.Option(metavar="TIME", help="End of the period; this time itself is not included.")
 ]
 
 
 def instant(text: str, option: str) -> Instant:
-    """Parse an instant. Raises `Failure`."""
+    """Parse a time with a UTC offset. Raises `Failure`."""
     try:
         return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     except (ValueError, TypeError):  # TypeError: it has no offset
@@ -35,5 +35,5 @@ def instant(text: str, option: str) -> Instant:
 
 
 def optional_instant(text: str, option: str) -> Instant | None:
-    """Parse an instant. Return None for an empty string. Raises `Failure`."""
+    """Parse a time like `instant`. Return None for an empty string."""
     return instant(text, option) if text else None

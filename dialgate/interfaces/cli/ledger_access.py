@@ -58,7 +58,10 @@ async def _write(config: Config, act: Act[T]) -> T:
 
 
 def request(kind: type[R], options: dict[str, Any]) -> R:
-    """Build a request from the options that are named after its fields. Empty options are omitted. Raises `Failure`."""
+    """Build a request from the options that are named after its fields. Raises `Failure`.
+
+    Empty options are omitted.
+    """
     values = {name.rstrip("_"): value for name, value in options.items()}
     fields = {name: values[name] for name in kind.__struct_fields__ if values.get(name) not in ("", None, [])}
     try:
@@ -78,6 +81,6 @@ def note(config: Path, act: Act[Receipt], done: str, *, as_json: bool) -> None:
 
 
 def show_note(text: str) -> None:
-    """Show the note of an entry on stderr, so that it does not disturb scripts that read stdout."""
+    """Show a note on stderr, so that it does not disturb scripts that read stdout."""
     if text:
         typer.echo(text, err=True)

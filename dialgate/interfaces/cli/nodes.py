@@ -25,7 +25,7 @@ app = typer.Typer()
 
 @app.callback()
 def nodes_app() -> None:
-    """Keep `nodes` a subcommand. Typer would turn the only command of an app into the whole program."""
+    """Keep `nodes` a subcommand. Typer would turn a single command into the whole program."""
 
 
 @app.command()

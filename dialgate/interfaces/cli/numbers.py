@@ -16,7 +16,7 @@ app.add_typer(number_app, name="number")
 
 @number_app.callback()
 def _number() -> None:
-    """Keep `confirm` a subcommand. Typer would merge the only command of a group into the group."""
+    """Keep `confirm` a subcommand. Typer would merge a single command into its group."""
 
 
 @number_app.command("confirm")

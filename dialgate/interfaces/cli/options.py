@@ -1,4 +1,4 @@
-"""The options that all commands share, and their error output.
+"""The options that commands share, and the output of errors.
 
 Errors go to stderr. With `--json` they are written to stdout as an object in the format of the HTTP API.
 """
@@ -35,10 +35,10 @@ _LINES, _USED, _PENDING = "dialgate.lines", "dialgate.taken", "dialgate.pending"
 
 
 def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
-    """Return the phone number of a parameter, or read it from standard input if the parameter is `-`. A Typer callback.
+    """Return the phone number of a parameter, or read it from standard input for `-`. A Typer callback.
 
-    Standard input keeps numbers out of `ps`, which shows arguments to every user of the machine. Unread lines are an
-    error: ignoring them could lose a revocation.
+    Standard input keeps numbers out of `ps`, which shows arguments to every user of the machine. Unread lines are an error,
+    because ignoring them could lose a revocation.
     """
     if value == _STDIN:
         value = _next_line(ctx)
@@ -56,12 +56,12 @@ def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> 
 
 
 def numbers_given(values: list[str] | None) -> list[str] | None:
-    """Return the phone numbers of a parameter. If it is `-`, read every line of standard input. A Typer callback."""
+    """Return the phone numbers of a parameter, or read every line of standard input for `-`. A Typer callback."""
     return _lines() if values == [_STDIN] else values
 
 
 def _number_parameter(param: Any) -> str:
-    """Return the name of the parameter if its callback is `number_given`, otherwise an empty string. Typer wraps callbacks."""
+    """Return the name of the parameter if its callback is `number_given`, otherwise an empty string."""
     callback = getattr(param.callback, "__wrapped__", None)
     return str(param.name) if callback is number_given else ""
 
@@ -99,7 +99,7 @@ Number: TypeAlias = Annotated[
 
 
 class Failure(Exception):
-    """An error that ends a command, with an error code of the HTTP API. `status`: the exit code of the command."""
+    """An error that ends a command, with an error code of the HTTP API. `status` is the exit code."""
 
     def __init__(self, code: str, message: str, *, field: str = "", status: int = NO) -> None:
         super().__init__(message)
@@ -107,7 +107,7 @@ class Failure(Exception):
 
 
 def program_name() -> str:
-    """Return the name or path with which this command was started. The command may not be on PATH."""
+    """Return the name or path with which this command was started, because it may not be on PATH."""
     return sys.argv[0] if Path(sys.argv[0]).name == "dialgate" else "dialgate"
 
 
@@ -119,7 +119,10 @@ def load_config(path: Path) -> Config:
 
 
 def common_country(controllers: Iterable[ControllerFile]) -> str:
-    """Return the country of the controllers, for numbers without a country code, or "" if they have several."""
+    """Return the country of the controllers, or "" if they have several.
+
+    Numbers without a country code belong to that country.
+    """
     countries = {controller.country for controller in controllers}
     return countries.pop() if len(countries) == 1 else ""
 

@@ -20,7 +20,7 @@ app.add_typer(permit_app, name="permit")
 
 @permit_app.callback()
 def _permit() -> None:
-    """Keep `key` a subcommand. Typer would merge the only command of a group into the group."""
+    """Keep `key` a subcommand. Typer would merge a single command into its group."""
 
 
 @permit_app.command("key")

@@ -183,7 +183,6 @@ def _response(probe: Probe) -> str:
 
 
 def _why(probe: Probe) -> str:
-    """Return why the line could not be called, and what to check, or an empty string if the status is unknown."""
     return _WHY.get(probe.status, "") if probe.outcome == "not_probed" else ""
 
 
@@ -229,7 +228,7 @@ async def _call(
     tries: int,
     pause: float,
 ) -> Probe:
-    """Call a number. Try up to `tries` times, because the line may be busy. Raises `Failure`."""
+    """Call a number, up to `tries` times because the line may be busy. Raises `Failure`."""
     for left in reversed(range(tries)):
         try:
             (probe,) = await agent.probe([number], [trunk], patience, timers, local=local)

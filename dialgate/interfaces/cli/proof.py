@@ -139,14 +139,17 @@ def _show_reports(reports: dict[int, decision_log.Report], *, as_json: bool) -> 
 
 
 def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
-    """Return the public keys by name. If `names` is not empty, return only these keys. Raises `KeysUnusable`."""
+    """Return the public keys by name, or only those in `names` if it is not empty. Raises `KeysUnusable`."""
     shipped = data / "keys"
     keys = public_halves(shipped) if shipped.is_dir() else public_keys(data / "signing.json")
     return {name: public for name, public in keys.items() if not names or name in names}
 
 
 def _select_logs(data: Path, worker: int | None, *, alone: bool) -> dict[int, Path]:
-    """Return the log folders by worker. Raises `Failure` if there are several but the command works on only one (`alone`)."""
+    """Return the log folders by worker.
+
+    With `alone`, raises `Failure` if there are several, because the command works on only one.
+    """
     logs = chains.folders(data) or {1: data / "log"}
     if worker is not None:
         if worker not in logs:
@@ -168,7 +171,7 @@ def _roots(config: Config | None) -> Path | None:
 
 
 def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None) -> None:
-    """Add the faults of time stamps to the report. The report already contains the faults of the checkpoints."""
+    """Add the faults of time stamps to the report. Faults of checkpoints are already in it."""
     if roots is None:
         return
     try:
@@ -299,10 +302,10 @@ def log_evidence(
 ) -> None:
     """Write evidence of a decision, or of all decisions about a list of numbers, for independent verification.
 
-    The bundle contains the called numbers in plain text, so the disclosure is recorded before the bundle is written. For each record,
-    it contains the legal basis, and the proof that a signed checkpoint covers the record. It also contains the law, the
-    configuration, and the registry receipts and consents that are still stored. Verification needs Python, `cryptography` and
-    one file: python verify_evidence.py BUNDLE --key NAME.
+    The bundle contains the called numbers in plain text. The disclosure is recorded before the bundle is written. For each
+    record, the bundle contains the legal basis, and the proof that a signed checkpoint covers the record. It also contains
+    the law, the configuration, and the registry receipts and consents that are still stored. Verification needs Python,
+    `cryptography` and one file: python verify_evidence.py BUNDLE --key NAME.
 
     dialgate log evidence 1f0c9a3e-1 --out evidence.json --with-verifier --purpose "Garante, 24 November"
 
@@ -343,9 +346,9 @@ def log_evidence(
 async def _evidence(
     config: Config, decision: str, numbers: list[str], span: tuple[Instant | None, Instant | None], out: Path
 ) -> dict[Path, bytes]:
-    """Return the evidence bundles, keyed by output file.
+    """Return the evidence bundles by output file, the first as `out`.
 
-    There is one bundle for the log that contains the decision, or one for each worker's log. The key of the first is `out`.
+    There is one bundle for each log: that of the decision, or those of all workers.
     """
     now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
     store = await factory.open_store(config, patience=5)
@@ -366,7 +369,7 @@ async def _evidence(
 
 
 def _workers_of(config: Config, decision: str) -> list[int]:
-    """Return the workers whose logs are needed: the one that made the decision, or all of them if there is no decision."""
+    """Return the worker that made the decision, or all workers if `decision` is empty."""
     if not decision:
         return list(chains.folders(config.data)) or [1]
     keys = _keys(config, 1)
@@ -374,7 +377,7 @@ def _workers_of(config: Config, decision: str) -> list[int]:
 
 
 def _numbers(path: Path) -> list[str]:
-    """Read the numbers in a file. Raises `Failure` with the line number of an invalid line, but without its content."""
+    """Read the numbers in a file. Raises `Failure` with the line number, not the content, of an invalid line."""
     lines = path.read_text("utf-8").split("\n")
     for place, line in enumerate(lines, 1):
         if line.strip() and not _E164.fullmatch(line.strip()):

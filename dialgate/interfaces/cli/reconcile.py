@@ -178,7 +178,7 @@ def _trunks(names: list[str], incoming: list[str], format_: Format) -> Trunks:
 
 
 def _check_seen(calls: list[Calls], trunks: Trunks) -> None:
-    """Raise `CdrUnreadable` if no call used the trunk. Otherwise a misspelt trunk would hide every bypass."""
+    """Raise `CdrUnreadable` if no call used the trunk, because a misspelt trunk would hide every bypass."""
     channels = _channels(calls)
     if trunks.names and not any(trunks.has(name) for name in channels):
         raise CdrUnreadable(
@@ -191,13 +191,12 @@ def _channels(calls: list[Calls]) -> Counter[str]:
 
 
 def _listed(counts: Counter[str]) -> str:
-    """Return the most frequent names, each with its count."""
     named = [f"{masked(name)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES)]
     return ", ".join(named) or "none"
 
 
 def _hints(report: Report, calls: list[Calls], trunks: Trunks, format_: Format) -> list[str]:
-    """Return advice about options that seem to be wrong or missing, with evidence from the files."""
+    """Return advice about options that seem wrong or missing, with evidence from the files."""
     hints = []
     if report.offset:
         hints.append(
@@ -248,7 +247,7 @@ def _reading() -> Iterator[None]:
 
 
 def _write_metrics(report: Report, textfile: Path) -> None:
-    """Write a metrics file for the node exporter. It includes every kind of finding, so that resolved kinds return to 0."""
+    """Write a metrics file for the node exporter. Every kind of finding is included, so that resolved ones return to 0."""
     registry = CollectorRegistry()
     Gauge("reconcile_run_timestamp_seconds", "When calls were last reconciled.", registry=registry).set(
         wall_clock() / SECOND
@@ -296,8 +295,8 @@ def _look_up_numbers(
 class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A finding for output.
 
-    `caller_id`: the caller ID if a controller owns it, otherwise `other`, because it may be a private person's number.
-    `number` and `call_id` are set only with --show.
+    `caller_id` is `other` if no controller owns the caller ID, because it may be a private person's number. `number` and
+    `call_id` are set only with --show.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""`dialgate log replay`: recorded decisions, evaluated again under the law of their day or under a draft."""
+"""`dialgate log replay`: recorded decisions, decided again under the law of their day or under a draft."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,9 +58,9 @@ def log_replay(
 ) -> None:
     """Repeat each decision with its recorded facts and the law of its day, and compare the results byte by byte.
 
-    With --law, show what a draft of a country file would change, by campaign and rule. The draft is applied to the
-    recorded facts. If only the draft requires a registry, it was not consulted at the time, so the draft denies the
-    call.
+    With --law, show what a draft of a country file would change, by campaign and rule. The draft is applied to the recorded
+    facts. If the draft requires a registry that the law of the day did not require, that registry was not consulted, so the
+    draft denies the call.
 
     Exit 0: all results are equal. 1: some differ.
 
@@ -84,7 +84,7 @@ def log_replay(
 
 
 def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
-    """Return the log that contains a decision, and the position of the decision in it.
+    """Return the log that contains a decision, and its position there.
 
     `decision` is an id, or the number of a record without the name of a log.
     """
@@ -111,7 +111,6 @@ def _draft(path: Path) -> Law:
 
 @contextmanager
 def _progress(readers: list[Reader], chosen: Span) -> Iterator[Iterator[Record | OutcomeRecord]]:
-    """Yield the entries, one log after the other, with a progress bar for each on a terminal."""
     with bars() as bar:
         yield chain.from_iterable(_entries(bar, reader, chosen) for reader in readers)
 

@@ -132,7 +132,6 @@ async def _read(config: Config, controller: str, period: Period, now: Instant) -
 
 
 def _count(records: Iterator[RecordWithResult]) -> Iterator[RecordWithResult]:
-    """Yield the records, and show their count on stderr if stderr is a terminal."""
     with progress(*WITHOUT_END) as bar:
         task = bar.add_task("reading the log", total=None)
         for number, record in enumerate(records):

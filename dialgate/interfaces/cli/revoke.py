@@ -22,7 +22,7 @@ from dialgate.runtime.terminal import MISUSE
 
 
 class _Revoke(TyperGroup):
-    """A group whose default command is `add`: `revoke NUMBER` is short for `revoke add NUMBER`."""
+    """A group that treats `revoke NUMBER` as `revoke add NUMBER`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, "--help"}:
@@ -77,7 +77,7 @@ def revoke_add(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Record a revocation: the data subject wants no more calls. Once it is acknowledged, it overrides every consent.
+    """Record a revocation: the data subject wants no more calls. Once acknowledged, it overrides every consent.
 
     dialgate revoke add +390612345678 --channel letter --proof archive/2026/4711.pdf
 

@@ -168,10 +168,10 @@ async def _relieved(
 async def _operations(
     service: App, registry: CollectorRegistry, post: Post, siblings: Siblings | None, closing: AsyncExitStack
 ) -> dict[str, str]:
-    """Start the operations listener, and return its URL for the event "ready".
+    """Start the operations listener and return its URL for the event "ready".
 
-    Several gates may run on one machine. If the setting `operations` is absent and the port is in use, this is only a
-    warning.
+    If the setting `operations` is absent and the port is in use, only a warning is logged, because several gates may run on
+    one machine.
     """
     if post.doors and "operations" not in post.doors:
         return {}
@@ -190,7 +190,6 @@ async def _operations(
 
 
 async def _fastagi(service: App, closing: AsyncExitStack, sockets: list[socket.socket]) -> dict[str, str]:
-    """Start the FastAGI listener, if configured, and return its URL."""
     listen = service.config.settings.fastagi
     if listen is None:
         return {}
@@ -200,7 +199,6 @@ async def _fastagi(service: App, closing: AsyncExitStack, sockets: list[socket.s
 
 
 async def _sip(service: App, closing: AsyncExitStack, *, shared: bool) -> dict[str, str]:
-    """Start the SIP listener, if configured, and return its address."""
     listen = service.config.settings.sip
     if listen is None:
         return {}

@@ -1,4 +1,4 @@
-"""`dialgate ship`: copies the decision log to other places, in a process of its own."""
+"""`dialgate ship`: a process that copies the decision log to other places."""
 
 import asyncio
 import signal
@@ -43,9 +43,9 @@ def ship(
 ) -> None:
     """Ship the decision log to the targets in the setting `shipping`.
 
-    Closed log files go to a folder or to object storage, and records go to a Redis Stream as they are written. The command runs
-    alongside the gate until SIGTERM, and never delays the gate. You may stop, kill and restart it at any time: nothing is lost or
-    shipped twice. Restart it after a change of the configuration.
+    Closed log files go to a folder or to object storage, and records go to a Redis Stream as they are written. The command
+    runs alongside the gate until SIGTERM, and never delays the gate. You may stop, kill and restart it at any time: nothing
+    is lost or shipped twice. Restart it after a change of the configuration.
 
     dialgate ship --once --anew
     """

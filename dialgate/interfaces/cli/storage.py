@@ -82,7 +82,7 @@ def breach(
 
 
 def _reach(exposure: Exposure) -> str:
-    """Describe how many numbers could have been looked up. A breach notification must not understate this number."""
+    """Return how many numbers could have been looked up. A breach notification must not understate this."""
     if exposure.node:
         return "every number: an intruder could read the node's files"
     if exposure.known:

@@ -28,16 +28,15 @@ _Url = Annotated[
 
 @store_app.callback()
 def store_commands() -> None:
-    """Keep `copy` a subcommand. Typer would merge the only command of a group into the group."""
+    """Keep `copy` a subcommand. Typer would merge a single command into its group."""
 
 
 @store_app.command("copy")
 def store_copy(source: _Url, target: _Url, *, as_json: AsJson = False) -> None:
-    """Copy a store to another engine, with unchanged sequence numbers, and compare the two stores row by row.
+    """Copy a store to another engine with the same sequence numbers, and compare the two stores row by row.
 
-    Stop the gates first. If the copy was interrupted, run the command again to continue. Gates do not open an
-    incomplete copy. To keep a password out of the command, name a file that contains the URL, as in
-    @/etc/dialgate/redis.url.
+    Stop the gates first. If the copy was interrupted, run the command again to continue. Gates do not open an incomplete
+    copy. To keep a password out of the command, name a file that contains the URL, as in @/etc/dialgate/redis.url.
 
     dialgate store copy sqlite:///var/lib/dialgate/store.db redis://localhost:6379/0
     """
@@ -65,7 +64,6 @@ async def _copy(source: str, target: str, *, shown: bool) -> dict[Kind, int]:
 
 
 def _end(text: str) -> CopyEnd:
-    """Open the source or the target of the copy. Raises `Failure`."""
     url = Path(text[1:]).read_text("utf-8").strip() if text.startswith("@") else text
     address, _, parameters = url.partition("?")
     query = dict(parse_qsl(parameters))

@@ -58,7 +58,7 @@ Out: TypeAlias = Annotated[
 
 
 def act(path: Path, step: Act[T]) -> T:
-    """Run `step` with the data about data subjects, whether or not a gate is running.
+    """Run `step` on the data about data subjects, whether or not a gate is running.
 
     Raises `Failure`, `Refused`, `Unavailable`.
     """
