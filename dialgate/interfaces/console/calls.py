@@ -35,7 +35,7 @@ async def simulate(visit: Visit) -> web.StreamResponse:
 
 
 async def _simulate(visit: Visit, fields: dict[str, str]) -> responses.Simulation:
-    """Simulate the call in the form, as `POST /v1/simulate` does, and record the simulation as a look-up."""
+    """Simulate the call in the form like `POST /v1/simulate`, and record the simulation as a look-up."""
     values = {name: fields.get(name, "") for name in ("to", "from", "campaign")}
     if fields.get("call_type"):
         values["call_type"] = fields["call_type"]
@@ -46,7 +46,7 @@ async def _simulate(visit: Visit, fields: dict[str, str]) -> responses.Simulatio
 
 
 def instant_of(text: str, zone: str) -> Instant | None:
-    """Return the instant of a `datetime-local` field in a time zone, or None if the field is empty. Raises `Fault`."""
+    """Convert the value of a `datetime-local` field, or return None if it is empty. Raises `Fault`."""
     if not text:
         return None
     try:

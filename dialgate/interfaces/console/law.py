@@ -1,4 +1,4 @@
-"""The console page with the law of a country on a day, and what differs between two days."""
+"""The page with the law of a country on a day, and the differences between two days."""
 
 from datetime import date
 
@@ -35,7 +35,7 @@ async def show(visit: Visit) -> web.StreamResponse:
 
 
 def _day(text: str, default: date | None) -> date | None:
-    """Parse the day in a field. Return `default` if it is empty, None if it is invalid."""
+    """Parse the day in a field. Return `default` if the field is empty, and None if it is invalid."""
     try:
         return date.fromisoformat(text) if text else default
     except ValueError:

@@ -43,7 +43,7 @@ async def load(visit: Visit) -> web.StreamResponse:
 
 
 async def _file_part(visit: Visit, fields: dict[str, str]) -> BodyPartReader:
-    """Read the form's fields into `fields`, and return the part that contains the file. Raises `Fault`."""
+    """Read the fields of the form into `fields` and return the part that contains the file. Raises `Fault`."""
     if not visit.request.content_type.startswith("multipart/"):
         raise Fault(400, "request.invalid", "Send the form as multipart/form-data.")
     reader = await visit.request.multipart()

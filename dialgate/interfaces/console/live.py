@@ -1,9 +1,9 @@
 """The data of the live board: one sample of the gate per second, and one encoded message per set of controllers.
 
-All boards of the same controllers get the same message, and the boards add no work to the path of a call. A sample
-compares two copies of the counters and reads the last few calls of the newest batches. If there are more decisions in
-a second, the board shows only some of them. If there are several workers, each samples itself. The worker that serves
-a board fetches the seconds of the other workers and shows the totals, one second late.
+All boards of the same controllers get the same message, and the boards add no work to the path of a call. A sample compares
+two copies of the counters and reads the last few calls of the newest batches. If there are more decisions in a second, the
+board shows only some of them. If there are several workers, each samples itself. The worker that serves a board fetches the
+seconds of the other workers and shows the totals, one second late.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ _pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """A decision on the board. `caller_id` and `campaign` are empty if the client does not have that campaign."""
+    """A decision on the board. `caller_id` and `campaign` are empty if the campaign is not the client's."""
 
     id: str
     at: str
@@ -58,7 +58,7 @@ class Row(Struct, frozen=True, kw_only=True):
 class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "took"}):
     """The decisions of one second.
 
-    `counts`: decisions by verdict, first reason and campaign. `response_times`: the count of responses in each bucket of
+    `counts` are keyed by verdict, first reason and campaign. `response_times` counts the responses in each bucket of
     `Calls.BOUNDS`.
     """
 
@@ -70,7 +70,7 @@ class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "
 class Share(Struct, frozen=True):
     """The data that one worker sends to another.
 
-    `rows` is keyed by controllers: a board shows these rows only if it covers all of those controllers.
+    The keys of `rows` are sets of controllers. A board shows rows only if it covers all controllers of their key.
     """
 
     seconds: list[Second]
@@ -82,7 +82,7 @@ class Siblings(Protocol):
     """The other workers of the node."""
 
     async def ask_each(self, ask: Callable[[int], str]) -> dict[int, bytes | None]:
-        """Send a request to each worker. Return the responses by worker, with None for a worker that did not respond."""
+        """Send a request to each worker. Return the responses by worker, or None for a worker that did not respond."""
 
 
 _share_decoder: Final = msgspec.msgpack.Decoder(Share)
@@ -91,8 +91,8 @@ _share_decoder: Final = msgspec.msgpack.Decoder(Share)
 class Message(Struct, frozen=True, kw_only=True):
     """A message to a board.
 
-    `seconds`: for each of the latest seconds, the instant, the allowed and denied calls, and the p50 and p99 of the
-    response time. The first message covers the last `SECONDS` seconds. `reasons` and `campaigns`: counts over the
+    Each entry of `seconds` holds the instant, the allowed and denied calls, and the p50 and p99 of the response time. The
+    first message covers the last `SECONDS` seconds, later ones only the newest. `reasons` and `campaigns` are counts over the
     last `SECONDS` seconds, highest first.
     """
 
@@ -107,14 +107,12 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 class WorkerData(Struct):
-    """The data received from another worker."""
-
     seconds: deque[Second] = field(default_factory=lambda: deque(maxlen=SECONDS))
     rows: dict[View, list[Row]] = {}
     problems: dict[str, str] = {}
 
     def update(self, response: bytes | None) -> None:
-        """Add the data of a response. If the response is missing or invalid, record a problem."""
+        """Add the data of a response. A missing or invalid response is recorded as a problem."""
         try:
             share = _share_decoder.decode(response or b"")
         except msgspec.DecodeError:
@@ -126,7 +124,7 @@ class WorkerData(Struct):
 
 
 class Live:
-    """The sampler of the live board. `run` samples until it is cancelled. `close` ends the streams of all boards."""
+    """The sampler of the live board. `run` samples until it is cancelled."""
 
     def __init__(self, app: App) -> None:
         self.closing = False
@@ -146,7 +144,7 @@ class Live:
         self._ticks = 0
 
     async def run(self) -> None:
-        """Sample in the middle of each second, so that all workers sample the same seconds."""
+        """Take a sample in the middle of each second, so that all workers sample the same seconds."""
         while True:
             await asyncio.sleep((_HALF - self._app.gate.now() % SECOND) % SECOND / SECOND or 1)
             await self.tick()
@@ -173,7 +171,7 @@ class Live:
 
     @asynccontextmanager
     async def watching(self, controllers: View) -> "AsyncIterator[View]":
-        """Keep the data for a board of these controllers up to date while the context is open. Yield the view of the board."""
+        """Yield the view of a board for these controllers. Its data is kept up to date until the context ends."""
         view = tuple(sorted(controllers))
         self._watched[view] += 1
         try:
@@ -192,7 +190,7 @@ class Live:
         return self._watched.total()
 
     async def next(self) -> None:
-        """Wait until there is a new message, or until `close` is called."""
+        """Wait for the next message, or until `close` is called."""
         await self._ticked.wait()
 
     def first(self, view: View) -> bytes:
@@ -200,7 +198,7 @@ class Live:
         return _encode(self._message(view, self._total))
 
     def message(self, view: View) -> bytes:
-        """Return the current message. It is encoded once per second for all boards of a view."""
+        """Return the current message, encoded once per second for all boards of a view."""
         if view not in self._messages:
             self._messages[view] = _encode(self._message(view, self._total[-_REPEATED:]))
         return self._messages[view]
@@ -224,7 +222,6 @@ class Live:
         self._add_rows()
 
     def _add_rows(self) -> None:
-        """Add rows for the last few calls of each of the newest batches."""
         batches = list(self._app.gate.recent)
         self._app.gate.recent.clear()
         for at, batch, answers, codes in batches:
@@ -235,7 +232,7 @@ class Live:
     def _add_row(self, request: CallRequest, answer: Answer, code: str, at: str) -> None:
         """Add a row.
 
-        If the campaign is not one of the client's, only boards that cover all of the client's controllers show the row.
+        If the campaign is not the client's, only boards that cover all of the client's controllers show the row.
         """
         line = self._app.config.line_of(request.call.campaign, request.client)
         owner = owner_of(line.controller.id if line else "", request.client.name)
@@ -274,7 +271,7 @@ class Live:
         return data.seconds[-1].at if data and data.seconds else 0
 
     def _problems(self) -> dict[str, str]:
-        """Return the problems of this worker and of the other workers. Keys of the other workers contain the worker's number."""
+        """Return the problems of all workers. A problem of another worker has that worker's number in its key."""
         others = {
             f"{name} ({worker})": text
             for worker, data in self._workers.items()
@@ -304,7 +301,6 @@ class Live:
         )
 
     def _select_rows(self, view: View) -> list[Row]:
-        """Return the newest rows that a view may show, newest first."""
         controllers = set(view)
         every = chain(self._rows.items(), *(data.rows.items() for data in self._workers.values()))
         rows = chain.from_iterable(reversed(rows) for owners, rows in every if controllers.issuperset(owners))
@@ -368,10 +364,7 @@ def _count_campaigns(counts: Counts) -> list[tuple[str, int, int]]:
 
 
 def quantile(counts: Sequence[int], share: float) -> float:
-    """Return a quantile in milliseconds, interpolated within its bucket. `counts`: responses per bucket.
-
-    Returns -1 if all counts are 0.
-    """
+    """Return a quantile in ms, interpolated within its bucket, or -1 if all counts are 0."""
     wanted = sum(counts) * share
     if not wanted:
         return -1.0

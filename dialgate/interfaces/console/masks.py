@@ -5,7 +5,7 @@ _SHORTEST = 8  # a shorter number would be shown nearly whole
 
 
 def masked(number: str) -> str:
-    """Return the beginning and the last two digits of an E.164 number. Any other text is masked completely."""
+    """Return the first digits and the last two of an E.164 number. Any other text is masked completely."""
     if len(number) < _SHORTEST or not number.startswith("+"):
         return "•••"
     return f"{number[:_HEAD]} {'•' * (len(number) - _HEAD - _TAIL)}{number[-_TAIL:]}"

@@ -1,4 +1,4 @@
-"""The pages for the look-up of a number, for one decision, and for its evidence."""
+"""The pages for looking up a number, for one decision, and for its evidence."""
 
 import asyncio
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class _LookupRequest(Struct, frozen=True, kw_only=True):
 
 
 class NumberHistory(Struct, frozen=True, kw_only=True):
-    """All data shown for a number. `more`: whether there are older decisions that are not included."""
+    """All data shown for a number. `more` is true if older decisions were left out."""
 
     number: str
     controller: str
@@ -83,7 +83,6 @@ def _code(fault: Fault) -> str:
 
 
 async def _history(visit: Visit, request: _LookupRequest) -> NumberHistory:
-    """Record the look-up, then return the history of the number."""
     app, client = visit.app, visit.client
     owner, number = await app.subjects.look_up(
         client, request.controller, request.number, "account", request.purpose
@@ -130,7 +129,7 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
 
 
 async def _find_decision(visit: Visit) -> FoundDecision:
-    """Return the decision named in the URL path. The page of a decision does not show the called number.
+    """Return the decision named in the URL path. Its page does not show the called number.
 
     Raises `Fault` if the decision does not exist or the client may not see it.
     """
@@ -141,7 +140,7 @@ async def _find_decision(visit: Visit) -> FoundDecision:
 
 
 def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Return the outcomes of the rules. Denials refer to ledger entries by the ids that the client sees."""
+    """Return the outcomes of the rules with the ids of ledger entries that the client sees."""
     return {
         rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()
@@ -169,7 +168,7 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
 
 
 def _is_local(visit: Visit, record: Record) -> bool:
-    """Return whether the record is in this gate's own log. A decision can only be proved by the gate whose log contains it."""
+    """Return whether the record is in this gate's own log. Only the gate that decided can prove a decision."""
     data = visit.app.config.data
     return chains.worker_of(data, Keys.open(data / "keys.json").log, record.id.rpartition("-")[0]) is not None
 
@@ -178,7 +177,7 @@ def _is_local(visit: Visit, record: Record) -> bool:
 
 
 def _sees_whole_gate(visit: Visit) -> bool:
-    """Return whether the client has all controllers of the gate. Evidence contains the configuration, which names all of them."""
+    """Return whether the client has all controllers, because evidence contains the whole configuration."""
     return set(visit.app.config.controllers) <= set(visit.client.controllers)
 
 

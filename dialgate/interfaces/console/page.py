@@ -22,7 +22,7 @@ POLICY: Final = (
 
 
 class Asset(NamedTuple):
-    """A file for the browser. `tag` is the ETag of the file."""
+    """A file for the browser. `tag` is its ETag."""
 
     body: bytes
     media: str

@@ -1,4 +1,4 @@
-"""A request to the console: its session and client, the client's permissions, and the page to return."""
+"""A request to the console: its session, its client and the client's permissions, and the page to return."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -89,7 +89,7 @@ class Visit(Struct, frozen=True):
         return sorted(name for name, line in lines.items() if line.controller.id in self.client.controllers)
 
     def zone(self) -> str:
-        """Return the time zone of the pages, which is that of the country of the client's first controller."""
+        """Return the time zone of the pages: that of the country of the client's first controller."""
         config = self.app.config
         for name in self.client.controllers:
             if owner := config.controllers.get(name):
@@ -97,7 +97,7 @@ class Visit(Struct, frozen=True):
         return "UTC"
 
     async def form(self) -> dict[str, str]:
-        """Check the token, and return the posted fields. If a field is repeated, the last one wins. Raises `Fault`."""
+        """Check the token and return the posted fields. If a field is repeated, the last one wins. Raises `Fault`."""
         body = await http_body.whole(self.request, self.app.config.settings.limits)
         fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
         self.check(fields.pop(TOKEN, ""))
@@ -109,7 +109,7 @@ class Visit(Struct, frozen=True):
             raise Fault(403, "console.forged", "The form belongs to another session. Open the page again.")
 
     def show(self, name: str, here: str, /, status: int = 200, **context: Any) -> web.Response:
-        """Return a page. `here` is the name of the page's entry in the navigation."""
+        """Return a page. `here` is the name of its entry in the navigation."""
         return page_response(
             self.request,
             name,
@@ -165,12 +165,15 @@ def theme(request: web.Request) -> str:
 
 
 def is_secure(request: web.Request) -> bool:
-    """Return whether the browser uses TLS to the gate or to a proxy. A client that forges the header only harms itself."""
+    """Return whether the browser uses TLS to the gate or to a proxy.
+
+    A client that forges the header only harms itself.
+    """
     return request.secure or request.headers.get("X-Forwarded-Proto", "") == "https"
 
 
 def is_foreign(request: web.Request) -> bool:
-    """Return whether another site sent the request. Uses Fetch Metadata, or `Origin` for older browsers."""
+    """Return whether another site sent the request. Old browsers without Fetch Metadata send `Origin`."""
     if site := request.headers.get("Sec-Fetch-Site"):
         return site not in {"same-origin", "none"}
     origin = request.headers.get("Origin")

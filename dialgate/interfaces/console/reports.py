@@ -1,4 +1,4 @@
-"""The console page from which a report on a controller's calls in a day or a month can be downloaded."""
+"""The page for downloading a report on a controller's calls in a day or a month."""
 
 import asyncio
 import sys
@@ -22,7 +22,10 @@ async def show_form(visit: Visit) -> web.StreamResponse:
 
 
 async def download(visit: Visit) -> web.StreamResponse:
-    """Run `dialgate report` in a low-priority process, because it takes a while to read a month of the log. Return its report."""
+    """Return the report that `dialgate report` writes.
+
+    It runs in a low-priority process, because reading a month of the log takes a while.
+    """
     fields = await visit.form()
     try:
         owner, format_ = _controller(visit, fields), _format(fields)
@@ -74,7 +77,7 @@ def _format(fields: dict[str, str]) -> str:
 
 
 def _period(fields: dict[str, str]) -> tuple[str, str]:
-    """Return the command-line option for the period, and its value: a day (2026-11-24) or a month (2026-11)."""
+    """Return the command-line option for the period and its value, a day (2026-11-24) or a month (2026-11)."""
     try:
         day = date.fromisoformat(fields.get("day", "")).isoformat()
     except ValueError:

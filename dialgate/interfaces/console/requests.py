@@ -24,7 +24,7 @@ async def show_requests(visit: Visit) -> web.StreamResponse:
 
 
 async def record(visit: Visit) -> web.StreamResponse:
-    """Record a data-subject request. Its deadline is one month after the day on which it was received."""
+    """Record a data-subject request. It is due one month after the day on which it was received."""
     fields = await visit.form()
     try:
         values = {
@@ -69,6 +69,5 @@ async def _page(visit: Visit, status: int = 200, **context: Any) -> web.Response
 
 
 def _elapsed_share(case: CaseInfo, now: Instant) -> float:
-    """Return the share of the time until the deadline that has elapsed, from 0 to 1."""
     begins, ends = (instant(datetime.fromisoformat(at)) for at in (case.received_at, case.due_at))
     return min(max((now - begins) / (ends - begins), 0), 1)

@@ -127,7 +127,7 @@ async def _close_boards(site: web.Application) -> None:
 
 
 def find_visit(request: web.Request) -> Visit | None:
-    """Return the visit for a request, or None if the request has no valid session."""
+    """Return the visit of a request, or None if the request has no valid session."""
     name, app = request.cookies.get(COOKIE, ""), request.app[CONSOLE_APP]
     session_and_client = request.app[SESSIONS].find(name, app.config) if name else None
     if session_and_client is None:
@@ -153,8 +153,6 @@ def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Handler:
 
 
 def _same_site(serve: _Handler) -> _Handler:
-    """Wrap a handler so that it rejects requests from other sites."""
-
     async def handle(request: web.Request) -> web.StreamResponse:
         return _login_page(request, 403, "console.forged") if is_foreign(request) else await serve(request)
 
@@ -173,7 +171,7 @@ def _to_login(request: web.Request) -> web.Response:
 
 
 def _local(path: str) -> str:
-    """Return `path` if it is the path of a page of the console, otherwise that of the start page."""
+    """Return `path` if it is a page of the console, otherwise the start page."""
     pages = {route.path for route in _ROUTES if route.method == "GET"}
     return path if path in pages or _DECISION.fullmatch(path) else ROOT
 
@@ -186,7 +184,6 @@ async def _slash(_: web.Request) -> web.StreamResponse:
 
 
 async def _start(request: web.Request) -> web.StreamResponse:
-    """Show the first page to which the client's key gives access."""
     visit = find_visit(request)
     if visit is None:
         return redirect(f"{ROOT}/login")

@@ -1,9 +1,9 @@
 """Console sessions, stored as small files in `DATA/run/sessions/`, with one folder per client.
 
-All workers of the node share the files, so sessions survive a rolling restart, and a sign-out applies to every
-worker. The name of a file is the digest of the session's name; only the browser has the name itself. The modification
-time of the file is the time at which the session was last used. The API key is not stored, because each request looks
-up the client by the digest of the key. Failed sign-ins are stored in the same way, under the digest of the address.
+All workers of the node share the files, so sessions survive a rolling restart, and a sign-out applies to every worker. The
+name of a file is the digest of the session's name; only the browser has the name itself. The modification time of the file is
+the time at which the session was last used. The API key is not stored, because each request looks up the client by the digest
+of the key. Failed sign-ins are stored in the same way, under the digest of the address.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _NANOSECONDS: Final = 1_000_000
 
 
 class Session(Struct, frozen=True):
-    """A session. `key`: the SHA-256 of the API key in hex. `token`: the value that every form must send."""
+    """A session. `key` is the SHA-256 of the API key in hex. Every form must send `token`."""
 
     key: str
     token: str
@@ -48,7 +48,7 @@ _decoder: Final = msgspec.json.Decoder(Session)
 
 
 class Throttled(Exception):
-    """The error for too many wrong keys from one address. `seconds`: how long to wait before the next attempt."""
+    """The error for too many wrong keys from one address, with the seconds to wait before the next attempt."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"too many wrong keys; wait {seconds} seconds")
@@ -63,11 +63,11 @@ class Sessions:
         self._sessions, self._failures = data / "run" / "sessions", data / "run" / "failures"
 
     def begin(self, key: str, config: Config, address: str) -> str | None:
-        """Begin a session and return its name. If the key is unknown, count a failed sign-in for the address and return None.
+        """Begin a session and return its name, or None if the key is unknown.
 
-        A valid key is never rejected, because many users may share the address of a proxy. The key is looked up by
-        its digest, so timing reveals nothing about it. Raises `OSError`, and `Throttled` after too many wrong keys
-        from the address.
+        A valid key is never rejected, because many users may share the address of a proxy. The key is looked up by its
+        digest, so timing reveals nothing about it. Raises `OSError`, and `Throttled` after too many wrong keys from the
+        address.
         """
         digest, now = _digest(key.strip()), self._clock()
         client = config.keys.get(digest)
@@ -84,9 +84,9 @@ class Sessions:
         return name
 
     def find(self, name: str, config: Config) -> tuple[Session, Client] | None:
-        """Return a session and its client, and record that the session was used.
+        """Return a session and its client, or None if the session has ended or its key was withdrawn.
 
-        Return None if the session has ended or its key was withdrawn.
+        The time of use is recorded.
         """
         path, now = self._path(name), self._clock()
         try:
@@ -111,7 +111,7 @@ class Sessions:
         return self._sessions / _digest(name.partition(".")[0]) / _digest(name)
 
     def _wait(self, address: str, now: Instant) -> int:
-        """Return how many seconds the address must wait after too many wrong keys, or 0 if it need not wait."""
+        """Return the seconds that the address must wait after too many wrong keys, or 0."""
         try:
             failures = list(map(int, (self._failures / _digest(address)).read_bytes().split()))
         except (OSError, ValueError):
@@ -127,7 +127,7 @@ class Sessions:
 
 
 def _make_room(folder: Path, since: Instant, most: int) -> None:
-    """Delete files that were last used before `since`, then the oldest files until there is room for one more within `most`."""
+    """Delete files last used before `since`, then the oldest ones until there is room for one more within `most`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileNotFoundError):  # another worker deletes files at the same time
         files = sorted((_modified_at(path.stat()), path) for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""The status of controllers: registry consultations, caller IDs and open requests. It contains no called numbers."""
+"""The status of controllers: registry consultations, caller IDs and open requests. It contains no called number."""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,7 +19,7 @@ from dialgate.store import CallerIdProof
 class RegistryStatus(Struct, frozen=True, kw_only=True):
     """The latest consultation of a registry for a controller.
 
-    `ends_at`: when the answers expire, or empty if there was no consultation.
+    `ends_at` is the expiry of its answers, or empty if there was no consultation.
     """
 
     registry: str
@@ -34,7 +34,7 @@ class RegistryStatus(Struct, frozen=True, kw_only=True):
 class CallerIdStatus(Struct, frozen=True, kw_only=True):
     """A caller ID of a campaign.
 
-    `state` is `class` (needs no proof), `proved`, `ends` (within `SOON`), `expired` or `missing`.
+    `state` is `class` (no proof needed), `proved`, `ends` (expires within `SOON`), `expired` or `missing`.
     """
 
     number: str
@@ -55,8 +55,6 @@ class OpenRequest(Struct, frozen=True, kw_only=True):
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """The status of a set of controllers."""
-
     registries: tuple[RegistryStatus, ...] = ()
     caller_ids: tuple[CallerIdStatus, ...] = ()
     requests: tuple[OpenRequest, ...] = ()
@@ -86,7 +84,6 @@ async def standing(app: App, controllers: tuple[str, ...]) -> Standing:
 
 
 def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterator[RegistryStatus]:
-    """Yield the status of each registry that the law of a controller's country requires."""
     parts = {(part.registry, part.controller): part for part in app.gate.snapshot_parts()}
     for name in controllers:
         owner = app.config.controllers.get(name)
@@ -110,7 +107,7 @@ def _registries(app: App, controllers: tuple[str, ...], now: Instant) -> Iterato
 def caller_ids(
     config: Config, controllers: tuple[str, ...], proofs: Iterable[CallerIdProof], now: Instant
 ) -> list[CallerIdStatus]:
-    """Return the caller IDs of the controllers' campaigns, ordered by urgency."""
+    """Return the caller IDs of the controllers' campaigns, the most urgent first."""
     newest = {(proof.controller, proof.caller_id): proof for proof in proofs}
     statuses = [
         _caller_id(line, number, config.laws[line.home], newest.get((line.controller.id, number)), now)
@@ -147,6 +144,9 @@ def _caller_id(
 
 
 def _binds(section: CallerIds, campaign: Campaign, law: Law, now: Instant) -> bool:
-    """Return whether the section applies to the campaign's calls today. Ignores codes of conduct, unlike `Section.binds`."""
+    """Return whether the section applies to the campaign's calls today.
+
+    Unlike `Section.binds`, this ignores codes of conduct.
+    """
     today = day_in(law.zone, now)
     return section.is_in_force(today) and (not section.purposes or campaign.purpose in section.purposes)

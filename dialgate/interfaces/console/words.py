@@ -1,7 +1,7 @@
-"""The texts of the console in each language: `texts/<language>.yaml`, one flat mapping from key to text.
+"""The texts of the console in each language, read from `texts/<language>.yaml`.
 
-Placeholders are in braces. A test checks that all files have the same keys and placeholders, and that there is a text
-for each reason code.
+A file is one flat mapping from key to text, with placeholders in braces. A test checks that all files have the same keys and
+placeholders, and that there is a text for each reason code.
 """
 
 from functools import cache
@@ -16,7 +16,7 @@ from dialgate.texts import LANGUAGES, Language, Texts
 
 
 class Words:
-    """The texts of one language. Calling the object with a key returns the text. Raises `KeyError` for an unknown key."""
+    """The texts of one language. Call it with a key to get a text. Raises `KeyError` for an unknown key."""
 
     def __init__(self, language: Language, texts_by_key: dict[str, str]) -> None:
         self.language: Language = language
@@ -34,7 +34,7 @@ class Words:
         return texts.of(self.language)
 
     def finding(self, stored: str, code: str = "") -> str:
-        """Return the stored finding of a rule, translated into this language. `code` is the reason code of a denial."""
+        """Translate the stored finding of a rule. `code` is the reason code of a denial."""
         return texts.finding(self.language, stored, code)
 
     def by_prefix(self, *prefixes: str) -> dict[str, str]:

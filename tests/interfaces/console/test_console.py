@@ -505,7 +505,7 @@ async def test_a_closed_request_shows_who_when_and_the_response(gate: World) -> 
     async with browser(gate, OFFICER) as session:
         page_text = await get(session, "/console/requests")
         assert "Open: 2" in page_text
-        assert "87 % of the time limit has elapsed" in page_text
+        assert "87 % of the time has elapsed" in page_text
         await send(session, path, 400, outcome="answered", reason="x")
         assert "Open: 2" in await get(session, "/console/requests")
         page_text = await send(

@@ -236,7 +236,7 @@ async def test_an_officer_closes_a_request(screen: Screen) -> None:
     ask = {"kind": "rectification", "identified": "code read back", "channel": "letter"}
     await post(screen.gate, f"/v1/subjects/{LISTED}/requests", ask)
     async with opened(screen, OFFICER) as page:
-        await page.get_by_role("link", name="Data subject requests").click()
+        await page.get_by_role("link", name="Data-subject requests").click()
         case = page.get_by_role("article", name="Rectification")
         await expect(case).to_contain_text("Due by 24/12/2026")
         await case.get_by_text("Answer, refuse or extend").click()
