@@ -1,4 +1,4 @@
-"""Translation between protocols and the app: HTTP, FastAGI, SIP, webhooks, the command line and the console.
+"""Protocols translated to the app: HTTP, FastAGI, SIP, webhooks, the command line and the console.
 
 This package applies no legal rules.
 """

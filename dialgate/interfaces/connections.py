@@ -19,7 +19,7 @@ _Listener: TypeAlias = Literal["http", "fastagi", "sip"]
 
 
 class Place(Protocol):
-    """The operations that `Connections` needs on a connection."""
+    """A connection, as `Connections` needs it."""
 
     def is_idle(self) -> bool: ...
 
@@ -30,7 +30,7 @@ class Place(Protocol):
 class Connections:
     """The open connections of a server, at most `most` of them.
 
-    `count_closed` is called for each connection that is closed here, with `evicted` or `refused`.
+    `count_closed` is called with `evicted` or `refused` for each connection that is closed here.
     """
 
     def __init__(self, most: int, count_closed: Callable[[str], None]) -> None:
@@ -53,7 +53,7 @@ class Connections:
         return True
 
     def admit(self, place: Place) -> None:
-        """Mark the connection as that of a known client."""
+        """Mark the connection as one of a known client."""
         self._strangers.pop(place, None)
 
     def close(self, place: Place) -> None:
@@ -64,8 +64,7 @@ class Connections:
 def most(settings: Settings, listener: _Listener) -> int:
     """Return the maximum number of connections to a listener in this process.
 
-    This is the configured number. If the system does not allow that many file descriptors, it is the listener's share
-    of them.
+    This is the configured number, or the listener's share of the file descriptors if the system allows fewer.
     """
     limit = _limit()
     usable = limit - _reserved(limit)

@@ -1,4 +1,4 @@
-"""A single timer for the deadlines of many calls. It may fire early, but never late.
+"""One timer for the deadlines of many calls. It may fire early, but never late.
 
 Time is divided into turns. At the end of a turn, the timer expires every call whose deadline falls within the next turn. It
 also allows for the recent delay of the event loop: if the loop was busy for 30 ms, denials are sent 30 ms earlier.
@@ -37,8 +37,8 @@ class DeadlineTimer:
     def add(self, call: Late, seconds: float) -> int:
         """Add a call that expires in `seconds`, and return its slot for `drop`.
 
-        The time that the call has waited before it was accepted cannot be measured. The delay of the event loop is
-        used as an estimate.
+        The deadline is brought forward by the recent delay of the event loop, which estimates how long the call has already
+        waited.
         """
         slot = int((self._clock() + seconds - self.behind) / self._turn)
         self._slots.setdefault(slot, set()).add(call)
@@ -55,7 +55,7 @@ class DeadlineTimer:
         self._timer = self._loop.call_later(self._turn, self.over)
 
     def over(self) -> None:
-        """End a turn, and expire the calls that are due."""
+        """End a turn and expire the calls that are due."""
         now = self._clock()
         self.behind = min(max(now - self._next, self.behind * _FORGETS), self._most)
         self._timer = None

@@ -69,8 +69,8 @@ async def start(
 ) -> server.Runner:
     """Start the API server. Raises `ConfigError` if it cannot listen.
 
-    `siblings`: the other workers of the node, whose metrics are included. `runner.addresses` holds the addresses on
-    which it listens.
+    The metrics include those of `siblings`, the other workers of the node. `runner.addresses` holds the addresses on which
+    the server listens.
     """
     site = build(app, registry)
     if siblings is not None:
@@ -87,7 +87,7 @@ async def start_operations(
     sockets: Sequence[socket.socket] = (),
     siblings: Siblings | None = None,
 ) -> server.Runner:
-    """Start the operations listener, which needs no key. The arguments and errors are the same as for `start`."""
+    """Start the operations listener, which needs no key. See `start` for the arguments and errors."""
     site = operations.build(app, registry, _described())
     if siblings is not None:
         site[SIBLINGS] = siblings

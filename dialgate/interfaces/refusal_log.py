@@ -12,7 +12,10 @@ _SECONDS: Final = 1.0
 
 
 class RefusalLog:
-    """A log that writes at most one line per second for each reason. `calls` in a line: the calls refused since the last line."""
+    """A log that writes at most one line per second for each reason.
+
+    `calls` in a line is the number of calls refused since the last line.
+    """
 
     def __init__(self, component: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._component = component
@@ -21,7 +24,10 @@ class RefusalLog:
         self._unlogged: Counter[str] = Counter()
 
     def add(self, reason: str, **details: float) -> None:
-        """Count a refused call, and log it if a line is due. `details`: durations of this call in seconds, for the log line."""
+        """Count a refused call, and log it if a line is due.
+
+        `details` are durations in seconds for the log line.
+        """
         self._unlogged[reason] += 1
         now = self._clock()
         if reason in self._logged and now - self._logged[reason] < _SECONDS:

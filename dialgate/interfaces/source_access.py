@@ -1,4 +1,4 @@
-"""Identification of clients that cannot send a key, by source address and the setting `sources`."""
+"""Identification of clients that cannot send a key, by the source addresses in the setting `sources`."""
 
 import ipaddress
 
@@ -15,8 +15,8 @@ def client_at(remote: str, config: Config) -> Client | None:
 def behind_proxies(remote: str, forwarded: str, config: Config) -> str:
     """Return the address of the client behind the trusted proxies.
 
-    `forwarded`: the value of X-Forwarded-For, to which each proxy appends the address of its peer. Addresses appended by untrusted
-    proxies are ignored, because they may be forged.
+    `forwarded` is the value of X-Forwarded-For, to which each proxy appends the address of its peer. Addresses appended by
+    untrusted proxies are ignored, because they may be forged.
     """
     hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
     address = remote

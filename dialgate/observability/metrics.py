@@ -109,7 +109,6 @@ class Calls(Collector):
 
 
 def _exemplar(decision: str, value: float) -> Exemplar | None:
-    """Return the exemplar for a decision, or None if there is no decision id."""
     return Exemplar({"decision_id": decision}, value) if decision else None
 
 

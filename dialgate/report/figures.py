@@ -257,7 +257,6 @@ def _campaigns(tally: _Tally) -> Iterator[CampaignRow]:
 
 
 async def _entries(store: Ledger, controller: str, period: Period) -> Sequence[Entry]:
-    """Return the controller's ledger entries in the period, including those that apply to all controllers."""
     selected: list[Entry] = []
     seq = 0
     while entries := await store.since(seq, _ENTRIES):

@@ -225,7 +225,6 @@ def changes(law: Law, since: date, until: date, language: Language = "en") -> li
 
 
 def _is_replaced(old: Dated, new: Dated) -> bool:
-    """Return whether `new` begins on the day after `old` ends, with the same scope."""
     return (
         old.ends is not None
         and old.ends + _ONE_DAY == new.starts
@@ -275,7 +274,6 @@ def _content(section: Dated, words: LawWords) -> Iterator[str]:
 
 
 def _windows(section: Hours, words: LawWords) -> Iterator[str]:
-    """Yield the open days with their hours, then the closed days."""
     for key, windows in section.days.items():
         if windows:
             yield f"{_days(key, section, words)} {', '.join(windows)}"
@@ -302,7 +300,6 @@ def _day_set(name: str, days: DaySet, words: LawWords) -> str:
 def _texts(
     value: Struct, fields: Sequence[structs.FieldInfo], templates: dict[str, str], words: LawWords
 ) -> Iterator[str]:
-    """Yield a text for each field that differs from its default."""
     for field in fields:
         item = getattr(value, field.name)
         if item == field.default:

@@ -162,6 +162,5 @@ def _table(document: FPDF, table: Table, nothing: str) -> None:
 
 
 def _widths(table: Table) -> tuple[float, ...]:
-    """Return the column widths: proportional to the longest text in each column, within limits."""
     columns = zip(table.columns, *table.rows, strict=True)
     return tuple(min(max(*map(len, column), 11), 44) for column in columns)

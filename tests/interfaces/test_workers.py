@@ -294,7 +294,7 @@ async def test_a_worker_does_not_start_with_another_store(node: RunningGate, tmp
     response = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump({**response, "store": {**response["store"], "name": "another"}}))
     node.process.send_signal(signal.SIGUSR2)
-    await said(node, "rolling restart given up; the old workers stay")
+    await said(node, "rolling restart stopped; the remaining old workers keep running")
     assert children(node) == before
 
 

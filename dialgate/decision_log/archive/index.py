@@ -174,7 +174,6 @@ def _count(file: BinaryIO) -> int:
 
 @cache
 def _header(count: int) -> bytes:
-    """Return the header that NumPy writes before an array of this size."""
     file = BytesIO()
     shape = {"descr": "<u4", "fortran_order": False, "shape": (2, count)}
     np.lib.format.write_array_header_1_0(file, shape)

@@ -1,8 +1,8 @@
 """The FastAGI protocol without sockets: a parser of Asterisk's messages, and the commands to send.
 
-Asterisk begins with lines `agi_NAME: VALUE` and an empty line. Each command is one line, and Asterisk replies to it
-before the next one is sent. A line `HANGUP` may arrive between replies; it is not a reply. An invalid command can
-crash Asterisk (asterisk issue 2069), so only `Command` values are written, which cannot contain a line break.
+Asterisk begins with lines `agi_NAME: VALUE` and an empty line. Each command is one line, and Asterisk replies to it before
+the next one is sent. A line `HANGUP` may arrive between replies; it is not a reply. An invalid command can crash Asterisk
+(asterisk issue 2069), so only `Command` values are written, which cannot contain a line break.
 """
 
 import re
@@ -21,11 +21,17 @@ _PROVISIONAL: Final = 200
 
 
 class NotAgi(Exception):
-    """The error for input that Asterisk would not send. The message never repeats the input, which may contain a called number."""
+    """The error for input that Asterisk would not send.
+
+    The message never repeats the input, which may contain a called number.
+    """
 
 
 class Environment(Struct, frozen=True):
-    """The variables of a call. `script`: path and query of the URL, not decoded. `values`: by name, without the prefix `agi_`."""
+    """The variables of a call.
+
+    `script` is the path and query of the URL, not decoded. The names in `values` lack the prefix `agi_`.
+    """
 
     script: str
     values: dict[str, str]
@@ -35,7 +41,7 @@ class Environment(Struct, frozen=True):
 class Reply(Struct, frozen=True):
     """Asterisk's reply to a command.
 
-    `result`: unchanged, such as `1`, `-1`, pressed digits, or empty. `value`: the text in parentheses.
+    `result` is unchanged, such as `1`, `-1`, pressed digits, or empty. `value` is the text in parentheses.
     """
 
     code: int
@@ -64,7 +70,7 @@ class Listener:
         return self._introduced and not self._rest and not self._in_usage
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """Yield the messages in the data. After `NotAgi` is raised, the listener cannot be used any more."""
+        """Yield the messages in the data. Raises `NotAgi`; the listener cannot be used afterwards."""
         data = self._rest + data
         if not self._introduced:
             head, separator, data = data.partition(b"\n\n")
@@ -140,10 +146,10 @@ def set_variable(name: str, value: str) -> Command:
 
 
 def set_variables(values: Iterable[tuple[str, str]]) -> Command:
-    """Return the command that sets two or more variables in order, with the dialplan function ARRAY(). Raises `ValueError`.
+    """Return the command that sets two or more variables in order. Raises `ValueError`.
 
-    Several commands cannot be sent ahead: Asterisk waits for data on its socket, so it does not notice a line that is
-    already in the buffer of stdio until more data arrives (`run_agi` in res_agi.c).
+    It uses the dialplan function ARRAY(). Several commands cannot be sent ahead: Asterisk waits for data on its socket, so it
+    does not notice a line that is already in the buffer of stdio until more data arrives (`run_agi` in res_agi.c).
     """
     names, texts = zip(*values, strict=True)
     listed = b",".join([_exact(_NAME, name) for name in names])
@@ -151,7 +157,10 @@ def set_variables(values: Iterable[tuple[str, str]]) -> Command:
 
 
 def stream_file(name: str, digits: str = "") -> Command:
-    """Return the command that plays a file. A key in `digits` stops the file; the result is the key's character code."""
+    """Return the command that plays a file until it ends or a key in `digits` is pressed.
+
+    The result is the character code of the key.
+    """
     return b'STREAM FILE "%b" "%b"\n' % (_exact(_VALUE, name), _exact(_VALUE, digits))
 
 

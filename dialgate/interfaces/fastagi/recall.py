@@ -1,10 +1,9 @@
-"""The recall line: Asterisk connects incoming calls to it when people call back a caller ID.
+"""The recall line, to which Asterisk connects people who call back a caller ID.
 
-A call back to a caller ID must be answered (L. 5/2018 art. 2 c. 1), and a machine may answer at any hour (AGCOM
-156/18/CIR). The line announces the caller and the controller, and records a revocation by key press. The answered
-call is also a dated proof that the caller ID can be called back. Prompts are Asterisk files,
-`dialgate/LANGUAGE/NAME`; config/prompts/ has the texts to record. The operator records `who-CONTROLLER`, which names
-the controller.
+A call back to a caller ID must be answered (L. 5/2018 art. 2 c. 1), and a machine may answer at any hour (AGCOM 156/18/CIR).
+The line announces the caller and the controller, and records a revocation by key press. The answered call is also a dated
+proof that the caller ID can be called back. Prompts are Asterisk files, `dialgate/LANGUAGE/NAME`; config/prompts/ has the
+texts to record. The operator records `who-CONTROLLER`, which names the controller.
 """
 
 from collections.abc import Awaitable, Callable
@@ -48,7 +47,7 @@ class Recall:
         self._app, self._client, self._say = app, client, say
 
     async def speak(self, environment: Environment) -> None:
-        """Answer a call. If the dialled number is not a caller ID of the client, raise `Fault` before answering."""
+        """Answer a call. Raises `Fault`, without answering, if the dialled number is not a caller ID of the client."""
         values = environment.values
         called_number = _parse_number(values.get("dnid", "")) or _parse_number(values.get("extension", ""))
         caller_ids = self._caller_ids(called_number)
@@ -79,7 +78,7 @@ class Recall:
         await self._say(HANG_UP)
 
     def _caller_ids(self, called_number: str) -> dict[str, str]:
-        """Return the client's controllers whose caller ID was dialled, each with the caller ID as configured."""
+        """Return the dialled caller ID as configured, by controller."""
         return {
             line.controller.id: caller_id
             for line in self._app.config.lines.values()
@@ -88,7 +87,7 @@ class Recall:
         }
 
     async def _play(self, language: str, name: str, keys: str = "") -> Reply:
-        """Play a prompt. A key in `keys` ends the prompt; Asterisk ignores other keys."""
+        """Play a prompt. A key in `keys` ends it; Asterisk ignores other keys."""
         reply = await self._say(stream_file(f"dialgate/{language}/{name}", keys))
         if not _worked(reply):
             _log.warning(
@@ -111,7 +110,7 @@ class Recall:
                 )
 
     async def _offer(self, language: str, caller: str, controllers: list[str], evidence: str) -> bool | None:
-        """Read out the menu. Return whether the revocation was recorded, or None if the caller did not request one."""
+        """Read out the menu. Return whether a revocation was recorded, or None if the caller requested none."""
         if not caller:
             await self._play(language, "withheld")
             return None
@@ -124,7 +123,7 @@ class Recall:
         return None
 
     async def _record_stop(self, caller: str, controllers: list[str], evidence: str) -> bool:
-        """Record a revocation for each controller, even if the caller has hung up. Return whether all were recorded."""
+        """Record a revocation for each controller, even after a hang-up. Return whether all were recorded."""
         is_done = True
         for controller in controllers:
             revocation = RevocationRequest(

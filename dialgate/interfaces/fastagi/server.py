@@ -6,13 +6,13 @@
     | `vicidial` | to, from, call code, campaign | the same, and for a denial `DIALSTATUS` and `HANGUPCAUSE` |
     | `recall` | optional language (default: the channel's) | nothing; it talks to the caller, see recall.py |
 
-`DG_DECISION`: `allow` or `deny`. `DG_REASON`: code of the first reason. `DG_CLASS`: its class (`number`, `call`,
-`gate`). `DG_DECISION_ID`: id of the decision. `DG_NOT_BEFORE`: when the denial ends, if it ends with time alone.
+`DG_DECISION`: `allow` or `deny`. `DG_REASON`: code of the first reason. `DG_CLASS`: its class (`number`, `call`, `gate`).
+`DG_DECISION_ID`: id of the decision. `DG_NOT_BEFORE`: when the denial ends, if it ends with time alone.
 
-Asterisk treats a server that sends nothing as a success, and waits for a hanging server without limit. The server
-therefore sends `deny` first, while the gate decides. It then sends the answer in one command, which Asterisk executes
-completely or not at all, with the decision last. A check that cannot be answered by the deadline is denied before it:
-immediately if earlier checks have waited long, otherwise shortly before the deadline.
+Asterisk treats a server that sends nothing as a success, and waits for a hanging server without limit. The server therefore
+sends `deny` first, while the gate decides. It then sends the answer in one command, which Asterisk executes completely or not
+at all, with the decision last. A check is denied shortly before its deadline if there is no answer, and immediately if
+earlier checks have waited long.
 """
 
 import asyncio
@@ -65,11 +65,14 @@ _NAMES: Final = {"check": ("to", "from", "campaign", "call_type", "call_id"),
 
 
 class CallEnded(Exception):
-    """The error raised when the call has ended, or when Asterisk accepts no more commands."""
+    """The error for a call that has ended, or for an Asterisk that accepts no more commands."""
 
 
 class FastAgi:
-    """The FastAGI server. `undecided`: the checks that wait for a decision, with their start times, oldest first."""
+    """The FastAGI server.
+
+    `undecided` holds the checks without a decision, with their start times, oldest first.
+    """
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -92,10 +95,7 @@ class FastAgi:
         return clients[remote]
 
     async def start(self, sockets: list[socket.socket] | None = None) -> int:
-        """Start listening and return the port. Raises `ConfigError` if that fails.
-
-        `sockets`: the sockets to listen on instead of the configured address.
-        """
+        """Listen on the configured address, or on `sockets`, and return the port. Raises `ConfigError`."""
         listen = self.app.config.settings.fastagi
         assert listen is not None
         raise_limit()
@@ -143,7 +143,10 @@ class FastAgi:
         return listen.deadline_seconds if listen else 0.0
 
     def shed(self, reason: str, waited: float) -> None:
-        """Count and log a call that is denied because of a fault. `waited`: seconds since the oldest waiting check."""
+        """Count and log a call that is denied because of a fault.
+
+        `waited` is the number of seconds since the oldest waiting check began.
+        """
         self.app.metrics.faults.labels("fastagi").inc()
         self.refusals.add(reason, waited=waited, loop_behind=self.due.behind)
 
@@ -247,7 +250,6 @@ class CallConnection(asyncio.Protocol):
             self._send_answer()
 
     def _send_answer(self) -> None:
-        """Send the answer if the gate has decided."""
         if self._answer is not None and self._answer.done():
             answer, self._answer = self._answer.result(), None
             self._say(self._final_command(answer))
@@ -257,7 +259,7 @@ class CallConnection(asyncio.Protocol):
         return set_variables([*_variables(answer, vicidial=self._vicidial), ("DG_DECISION", decision)])
 
     def late(self) -> None:
-        """End the call at its deadline. If the gate has not decided yet, the timeout is the reason."""
+        """End the call at its deadline. Without a decision, the reason is the timeout."""
         if self._answer is not None and not self._answer.done():
             if not self._awaits_reply:
                 self._say(self._final_command(refusal("gate.unavailable")))
@@ -269,7 +271,6 @@ class CallConnection(asyncio.Protocol):
         self._transport.close()
 
     def _forget(self) -> None:
-        """Cancel the check, because its answer is no longer needed."""
         if self._answer is not None:
             self._answer.cancel()
             self._answer = None
@@ -289,7 +290,7 @@ class CallConnection(asyncio.Protocol):
             self._transport.close()
 
     async def _request_reply(self, command: Command) -> Reply:
-        """Send a command and return the reply. Raises `CallEnded`, and `TimeoutError` if there is no reply in time."""
+        """Send a command and return the reply. Raises `CallEnded`, and `TimeoutError` if the reply is late."""
         if self._transport.is_closing():
             raise CallEnded
         self._reply = asyncio.get_running_loop().create_future()
@@ -302,7 +303,7 @@ class CallConnection(asyncio.Protocol):
 
 
 def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
-    """Yield all variables except the decision. Empty ones are included, to overwrite the values of an earlier check."""
+    """Yield all variables except the decision. Empty ones overwrite the values of an earlier check."""
     yield "DG_REASON", answer.reasons[0].code if answer.reasons else ""
     yield "DG_DECISION_ID", answer.decision_id
     yield "DG_NOT_BEFORE", answer.not_before

@@ -23,7 +23,7 @@ _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
 def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
-    """Return the client that sent a request. `scope`: the scope that the request needs, or None if every scope is sufficient.
+    """Authenticate the sender of a request and return the client. If `scope` is None, every scope is sufficient.
 
     Raises `Fault`: 400 for a key in the URL, 401 for an unknown client, 403 for a client without the scope.
     """
@@ -35,7 +35,7 @@ def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
 
 
 def admit_key(authorization: str, config: Config, scope: Scope) -> Client:
-    """Return the client whose key is in the value of an Authorization header. Raises `Fault` as `admit` does."""
+    """Return the client with the key in an Authorization header. Raises `Fault` like `admit`."""
     return _require_scope(_by_key(authorization, config), scope)
 
 

@@ -1,4 +1,7 @@
-"""The two forms of an answer, as types for the API description. The gate itself uses `Answer`, which has the fields of both."""
+"""Separate types for an allowed and a denied call, for the API description.
+
+The gate itself uses `Answer`, which has the fields of both.
+"""
 
 from collections.abc import Iterable
 from typing import Any, Final, Literal
@@ -19,9 +22,9 @@ def _form(
     sometimes: Iterable[str],
     **types: Any,
 ) -> type[Struct]:
-    """Return a type with some fields of `Answer`. `types`: narrower types for some of them.
+    """Return a type with some fields of `Answer`.
 
-    `always`: the fields that every such answer has. `sometimes`: the fields that may be absent.
+    Every such answer has the fields `always` and may have the fields `sometimes`. `types` narrows the types of some fields.
     """
     fields = _TYPES | types
     return defstruct(

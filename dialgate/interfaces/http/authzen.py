@@ -40,7 +40,7 @@ Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"
 
 
 class Subject(Struct, frozen=True, kw_only=True):
-    """The campaign. `properties.caller_id`: the caller ID to show."""
+    """The campaign of the call. `properties.caller_id` is the caller ID to show."""
 
     type: str
     id: str
@@ -70,7 +70,7 @@ class Options(Struct, frozen=True):
 
 
 class Evaluations(Struct, frozen=True, kw_only=True):
-    """A batch, with defaults for its evaluations. If `evaluations` is missing, the defaults form a single evaluation."""
+    """A batch of evaluations with default values. Without `evaluations`, the defaults form a single evaluation."""
 
     subject: dict[str, Any] | None = None
     action: dict[str, Any] | None = None
@@ -81,7 +81,10 @@ class Evaluations(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):
-    """The verdict. `context`: the response fields of `POST /v1/check`, or the `error` of an evaluation in a batch."""
+    """The result of an evaluation.
+
+    `context` holds the response fields of `POST /v1/check`, or the `error` of an evaluation in a batch.
+    """
 
     decision: bool
     context: dict[str, Any] = {}
@@ -136,7 +139,7 @@ async def evaluations(request: web.Request, app: App, client: Client) -> web.Str
 
 
 async def configuration(request: web.Request) -> web.StreamResponse:
-    """Return the URLs of the AuthZEN endpoints. The host is that of the request's `Host` header."""
+    """Respond with the URLs of the AuthZEN endpoints on the host that the client used."""
     base = f"{request.scheme}://{request.host}"
     urls = Configuration(base, base + EVALUATION, base + EVALUATIONS)
     return web.Response(body=msgspec.json.encode(urls), headers=JSON_HEADERS)
@@ -186,7 +189,7 @@ async def _in_turn(
 
 
 def _submit(app: App, client: Client, fields: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
-    """Return a future for the answer. A malformed evaluation is denied immediately, so the others are still answered."""
+    """Submit an evaluation. A malformed one is denied here, so that the others in the batch are still decided."""
     try:
         return app.gate.check(call(_question(convert(fields, Evaluation)), client, _INTERFACE), client)
     except Fault as fault:

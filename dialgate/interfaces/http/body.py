@@ -1,4 +1,4 @@
-"""Functions that read request bodies and parameters within limits, and send short responses."""
+"""Helpers that read request bodies and parameters within limits, and send short responses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -33,7 +33,7 @@ async def whole(request: web.Request, limits: Limits) -> bytes:
 
 
 async def lines(request: web.Request, limits: Limits) -> AsyncIterator[list[bytes]]:
-    """Yield complete lines as they arrive, without their line breaks. Raises `Fault`."""
+    """Yield complete lines without their line breaks, as they arrive. Raises `Fault`."""
     rest = b""
     async for chunk in chunks(request, limits.idle_seconds):
         *complete, rest = (rest + chunk).split(b"\n")
@@ -63,7 +63,7 @@ async def chunks(request: web.Request, seconds: float) -> AsyncIterator[bytes]:
 
 
 def parameters(encoded: str, most: int = _MOST_PARAMETERS) -> list[tuple[str, str]]:
-    """Return the parameters of a query or a form. Raises `Fault`."""
+    """Parse the parameters of a query or a form. Raises `Fault`."""
     try:
         return parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=most)
     except ValueError:

@@ -1,4 +1,7 @@
-"""Requests with many calls. The calls are parsed a few at a time, so that the event loop can serve other clients in between."""
+"""Requests with many calls.
+
+A few calls are parsed at a time, so that the event loop can serve other clients in between.
+"""
 
 import asyncio
 from collections import deque
@@ -38,9 +41,9 @@ async def answer_each(
     submit: Callable[[_T], asyncio.Future[Answer] | _Out],
     finish: Callable[[Answer], _Out],
 ) -> AsyncIterator[list[_Out]]:
-    """Yield the results in the order of the items, a chunk at a time.
+    """Submit each item and yield the results in order, a chunk at a time.
 
-    `submit` returns a future for the answer to a call. If the item is not a valid call, it returns the final result.
+    `submit` returns a future for the answer or, if the item is not a valid call, the final result.
     """
 
     async def finished(chunk: list[asyncio.Future[Answer] | _Out]) -> list[_Out]:

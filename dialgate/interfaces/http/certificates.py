@@ -10,7 +10,7 @@ from dialgate.observability.metrics import Metrics
 
 
 class Certificate(Struct, frozen=True):
-    """A certificate in use. `expires`: the earliest end of validity in the chain, in seconds since 1970."""
+    """A certificate in use. `expires` is the earliest expiry in the chain, in seconds since 1970."""
 
     context: ssl.SSLContext
     expires: float

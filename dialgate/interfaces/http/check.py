@@ -1,4 +1,4 @@
-"""The check before every call: as JSON, as text or a form for dialplans, in batches and streams, and as a simulation."""
+"""The check before every call: as JSON, as text for dialplans, in batches and streams, and as a simulation."""
 
 import asyncio
 from collections.abc import Sequence
@@ -37,10 +37,10 @@ _Name = Annotated[str, Meta(max_length=128)]
 class CheckRequest(
     Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}
 ):
-    """A call to be checked. `to`: the number to dial. `from`: the caller ID to show.
+    """A call to be checked. `to` is the number to dial, and `from` the caller ID to show.
 
-    A request that repeats the `call_id` and all other fields within a day counts once. `call_type` can only be stricter than the
-    campaign's.
+    A request that repeats the `call_id` and all other fields within a day counts once. `call_type` can only be stricter than
+    the campaign's.
     """
 
     to: _Number
@@ -51,9 +51,9 @@ class CheckRequest(
 
 
 class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
-    """A call to be checked, optionally with a request for a permit.
+    """A call to be checked, optionally with a permit.
 
-    `permit`: whether to return a permit if the call is allowed. A Kamailio in front of the trunk accepts the permit
+    If `permit` is true and the call is allowed, the answer contains a permit. A Kamailio in front of the trunk accepts it
     once, within seconds.
     """
 
@@ -61,7 +61,7 @@ class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
 
 
 class SimulateRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
-    """A call to be simulated. `at`: the time of the call (RFC 3339); the default is now."""
+    """A call to be simulated at the time `at` (RFC 3339). The default is now."""
 
     at: Annotated[datetime, Meta(tz=True)] | None = None
 
@@ -106,7 +106,7 @@ async def check(request: web.Request, app: App, client: Client) -> web.StreamRes
 
 
 def submit(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
-    """Decode a request and submit its call; `answer` gets the result. Raises `Fault`."""
+    """Decode a request and submit its call. The result is set on `answer`. Raises `Fault`."""
     check_request = decode(_single, body)
     if check_request.permit:
         _decide(check_request, app, client, "http").add_done_callback(
@@ -164,7 +164,7 @@ def call(check_request: CheckRequest, client: Client, interface: str) -> Call:
 
 
 async def check_text(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Respond with text without a line break, because a dialplan compares the whole body with `allow`."""
+    """Respond with text. It has no line break, because a dialplan compares the whole body with `allow`."""
     answer = await _decide(await _from_parameters(request, app.config), app, client, "http.txt")
     permit = {"Dialgate-Permit": answer.permit} if answer.permit else {}
     return _plain(request, as_text(answer), answer, _TEXT | permit)
@@ -195,7 +195,7 @@ def as_form(answer: Answer) -> str:
 
 
 def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, str]) -> web.Response:
-    """Return the response. A denial has status 403 for HEAD, because that response has no body."""
+    """Return the response. A denied HEAD request gets status 403, because its response has no body."""
     headers = {**headers, "Dialgate-Decision": answer.decision}
     if answer.reason_class:
         headers["Dialgate-Class"] = answer.reason_class
@@ -229,7 +229,7 @@ async def _from_parameters(request: web.Request, config: Config) -> SingleReques
 
 
 def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
-    """Convert the parameters of the query and the form together. Raises `Fault`."""
+    """Convert the parameters of query and form to a request. Raises `Fault`."""
     # If a dialplan has no value for a parameter, it sends an empty one. A plus that was not percent-encoded arrives as a space.
     fields = {
         name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value
@@ -294,7 +294,7 @@ async def _streamed(request: web.Request, app: App, client: Client) -> web.Strea
 
 
 async def _answer_lines(request: web.Request, response: web.StreamResponse, app: App, client: Client) -> None:
-    """Answer the calls line by line, in order. Stop reading calls while the client is not reading its answers."""
+    """Answer the calls line by line, in order. Reading pauses while the client does not read its answers."""
     turns, submit_line = request.app[BULK], partial(_submit, app, client)
     async for lines in http_body.lines(request, app.config.settings.limits):
         calls = (line for line in lines if line.strip())
@@ -303,7 +303,7 @@ async def _answer_lines(request: web.Request, response: web.StreamResponse, app:
 
 
 def _submit(app: App, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
-    """Submit a call and return a future. A malformed call returns an error instead, so the others are still answered."""
+    """Submit a call. A malformed one gets an error here, so that the others are still decided."""
     try:
         return app.gate.check(call(decode(_check, raw), client, "http"), client)
     except Fault as fault:

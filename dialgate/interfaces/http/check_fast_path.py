@@ -1,12 +1,11 @@
 """The fast path of `POST /v1/check`, which dialers send for every call.
 
-For each request, aiohttp creates a request object and a task, and takes four turns of the event loop. This costs several times
-as much as the decision. A lane, the fast path of one connection, avoids this by reading and answering checks itself.
+For each request, aiohttp creates a request object and a task, and takes four turns of the event loop. This costs several
+times as much as the decision. A lane, the fast path of one connection, avoids this by reading and answering checks itself.
 
-It accepts only unambiguous requests: this path, HTTP/1.1, one length, a key, and no header that changes the meaning of a request.
-From the first other request on, aiohttp serves the
-connection permanently, beginning with all unread bytes. Both paths give the same response;
-tests/interfaces/http/test_http_lane.py compares them.
+It accepts only unambiguous requests: this path, HTTP/1.1, one length, a key, and no header that changes the meaning of a
+request. At the first other request, aiohttp takes over the connection permanently, beginning with all unread bytes. Both
+paths give the same response; tests/interfaces/http/test_http_lane.py compares them.
 """
 
 import asyncio
@@ -122,7 +121,7 @@ class Lane:
             self._take(self.unread)
 
     def _wait(self, data: bytes, *, plain: bool) -> None:
-        """Wait for the rest of a request. If the request is long or already not `plain`, hand it over to aiohttp."""
+        """Wait for the rest of a request. Hand a long or not `plain` one over to aiohttp."""
         if plain and len(data) <= _MOST_BYTES:
             self.unread, self._watched = data, True
             self._watch(True)  # noqa: FBT003 - its only argument
@@ -131,7 +130,7 @@ class Lane:
             self._hand_over(data)
 
     def _read(self, head: bytes) -> tuple[bytes, int] | None:
-        """Return the result of `_read_head`, if possible from a cache. The heads of one client differ only in the length."""
+        """Return the result of `_read_head`, cached because the heads of one client differ only in the length."""
         parsed = self._heads.get(head)
         if parsed is None and len(head) <= _MOST_HEAD_BYTES and head.startswith(self._request_line):
             parsed = _read_head(head)
@@ -170,17 +169,15 @@ def _first(status: int, second: int) -> bytes:
 
 
 class _Fields(list[tuple[bytes, bytes]]):
-    """The headers of a request, as httptools reports them."""
-
     def on_header(self, name: bytes, value: bytes) -> None:
         self.append((name.lower(), value.strip(b" \t")))
 
 
 def _read_head(head: bytes) -> tuple[bytes, int] | None:
-    """Return the key and the length of the body, or None if the lane does not support the head.
+    """Return the key and the body length, or None if the lane does not support the request.
 
-    `head`: the bytes from the request line to the empty line. Headers that span several lines and line breaks other than CR LF
-    are not supported either, because parsers disagree about them.
+    `head` holds the bytes from the request line to the empty line. Headers that span several lines and line breaks other than
+    CR LF are not supported, because parsers disagree about them.
     """
     fields = _Fields()
     try:

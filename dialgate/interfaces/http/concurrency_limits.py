@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class Turns:
-    """A limit on the number of requests served at the same time, at most one per client."""
+    """A limit on the number of requests served at the same time, with at most one per client."""
 
     def __init__(self, most: int = 1) -> None:
         self._slots = asyncio.Semaphore(most)
@@ -15,20 +15,20 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, client: str) -> AsyncIterator[None]:
-        """Wait for a turn. Only one request per client is in the queue, so a client cannot crowd out others."""
+        """Wait for a turn. Each client has at most one request in the queue, so it cannot crowd out others."""
         async with self._own.setdefault(client, asyncio.Lock()), self._slots:
             yield
 
 
 class Caps:
-    """Counts of open streams or pages, each for one holder, such as a client or a controller."""
+    """Limits on open streams or pages. Each is counted for its holder, a client or a controller."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
     @contextmanager
     def one(self, holder: str, most: int, fault: Exception) -> Iterator[None]:
-        """Count one stream or page for the holder. Raises `fault` if the holder already has `most` open."""
+        """Count a stream or page while it is open. Raises `fault` if the holder already has `most` open."""
         if self._open[holder] >= most:
             raise fault
         self._open[holder] += 1

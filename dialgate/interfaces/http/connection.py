@@ -1,8 +1,8 @@
 """An HTTP connection: its timeouts, the fast path for checks, and the hand-over to aiohttp.
 
-aiohttp has no timeout for the head of a request, and quotes malformed requests in its responses. The transport
-therefore calls a `Connection` instead, which forwards bytes and events to a request handler of aiohttp. aiohttp's
-request factory and access logger report when a request begins and ends.
+aiohttp has no timeout for the head of a request, and quotes malformed requests in its responses. The transport therefore
+calls a `Connection` instead, which forwards bytes and events to a request handler of aiohttp. aiohttp's request factory and
+access logger report when a request begins and ends.
 """
 
 import asyncio
@@ -41,8 +41,6 @@ _MOST_HEADERS: Final = 64
 
 
 class Handler(web.RequestHandler):
-    """aiohttp's request handler for a connection."""
-
     __slots__ = ("connection",)
 
     def __init__(self, connection: "Connection", server: web.Server, limits: Limits) -> None:
@@ -89,14 +87,14 @@ class Handler(web.RequestHandler):
 
 
 class _NoteEnd(AbstractAccessLogger):
-    """An access logger that notifies the connection when a response has been sent or the client has disconnected."""
+    """An access logger that notifies the connection when a request ends."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:  # noqa: ARG002 - aiohttp's
         connection_of(request).end_request()
 
 
 def note_beginnings(server: web.Server) -> None:
-    """Make the server notify a connection when aiohttp begins one of its requests."""
+    """Notify the connection whenever aiohttp begins a request on it."""
     make = server.request_factory
 
     def begin(*arguments: Any) -> web.BaseRequest:
@@ -114,8 +112,8 @@ def connection_of(request: web.BaseRequest) -> "Connection":
 class Shared(Struct, frozen=True):
     """The state that all connections of a server share.
 
-    `opened`: the open connections. `closing` is set when each connection must close after its next response. `open_lane`: None
-    if aiohttp serves all requests.
+    `opened` holds the open connections. `closing` is set when each connection must close after its next response. `open_lane`
+    is None if aiohttp serves all requests.
     """
 
     server: web.Server
@@ -127,8 +125,6 @@ class Shared(Struct, frozen=True):
 
 
 class Connection(asyncio.Protocol):
-    """The protocol of one connection."""
-
     def __init__(self, shared: Shared, handshake: Handshake | None = None) -> None:
         self._shared, self._handshake = shared, handshake
         self._loop = asyncio.get_running_loop()
@@ -235,7 +231,7 @@ class Connection(asyncio.Protocol):
     # ---- timeouts
 
     def _watch(self, waiting: bool) -> None:  # noqa: FBT001 - its only argument
-        """Start or stop the timeout `read_seconds`. `waiting`: part of a request has arrived."""
+        """Start or stop the timeout `read_seconds`. `waiting` is true while a request has arrived only in part."""
         if not waiting:
             self._stop_waiting()
             return
@@ -250,7 +246,7 @@ class Connection(asyncio.Protocol):
             self._deadline = None
 
     def _end_if_silent(self) -> None:
-        """Close the connection, or wait until `read_seconds` are over if a request has begun."""
+        """Close the connection. If a request has begun, wait until `read_seconds` have passed."""
         left = self._shared.limits.read_seconds - self._shared.limits.first_byte_seconds
         if self._begun and left > 0:
             self._deadline = self._loop.call_later(left, self._end_late)
@@ -267,7 +263,7 @@ class Connection(asyncio.Protocol):
         self._close()
 
     def _end_idle_lane(self) -> None:
-        """Close the lane's connection after `idle_seconds`. aiohttp has its own timer."""
+        """Close a connection on the fast path after `idle_seconds`. aiohttp has its own timer."""
         if self._lane is None:
             return
         now = self._loop.time()
@@ -288,13 +284,13 @@ class Connection(asyncio.Protocol):
     # ---- what the server and endpoints call
 
     def admit(self) -> None:
-        """Mark the connection as that of a known client."""
+        """Mark the connection as one of a known client."""
         if self._stranger:
             self._stranger = False
             self._shared.connections.admit(self)
 
     def stop_reading(self) -> None:
-        """Leave the rest of a request's body unread.
+        """Leave the rest of the request body unread.
 
         aiohttp closes the connection only after its `lingering_time`, so that the client still receives the response.
         """
@@ -303,7 +299,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     async def finish(self, seconds: float) -> None:
-        """Close a lane's connection after the pending response, or after `seconds` at the latest."""
+        """Close a connection on the fast path after the pending response, or after `seconds` at the latest."""
         if self._lane is not None and self._lane.awaited:
             await asyncio.wait([self._lane.rest()], timeout=seconds)
         if self._handler is None:

@@ -1,7 +1,7 @@
 """The look-up of recorded decisions: all decisions about a number, or one decision by its id.
 
-A client sees the decisions of its controllers. It also sees its own checks of campaigns that belong to no controller.
-All other decisions are reported as unknown.
+A client sees the decisions of its controllers. It also sees its own checks of campaigns that belong to no controller. All
+other decisions are reported as unknown.
 """
 
 import asyncio
@@ -43,9 +43,9 @@ TURN: Final = web.AppKey("TURN", Turns)
 class Accounts(Struct, frozen=True, kw_only=True):
     """Decisions of all gates on the store, newest first.
 
-    `more`: whether there are older decisions, which can be requested with `before`. `retired_months`: months whose
-    decisions are not included because their keys were destroyed. `missing`: gates that could not be queried, each
-    with the reason. `notices`: sentences about missing data.
+    - `more`: whether there are older decisions, which can be requested with `before` - `retired_months`: months whose
+    decisions are not included because their keys were destroyed - `missing`: gates that could not be queried, each with the
+    reason - `notices`: sentences about missing data
     """
 
     decisions: list[Account]
@@ -116,7 +116,10 @@ def decision_search(site: web.Application, app: App, client: str) -> DecisionSea
 
 
 def client_account(app: App, decision: FoundDecision, language: Language) -> Account:
-    """Return the account of a decision for a client. If several controllers share the gate, it omits the position in the log."""
+    """Return the account of a decision for a client.
+
+    If several controllers share the gate, the position in the log is omitted.
+    """
     account = explanation.account(decision, language, _names(app.config))
     if not app.config.shared:
         return account
@@ -133,7 +136,7 @@ def client_account(app: App, decision: FoundDecision, language: Language) -> Acc
 def require_found(decision: FoundDecision | None, missing: Mapping[str, str]) -> FoundDecision:
     """Return the decision. Raises `Fault` if it is None.
 
-    The error names the gates in `missing`, because they may have the decision.
+    The error names the gates in `missing`, because the decision may be in their logs.
     """
     if decision is not None:
         return decision
@@ -148,7 +151,7 @@ def require_found(decision: FoundDecision | None, missing: Mapping[str, str]) ->
 
 
 async def inquire(site: web.Application, app: App, client: str, look_up: Callable[[Inquiry], _T], /) -> _T:
-    """Run a look-up in this gate's log, in a thread, once all earlier look-ups have ended."""
+    """Run a look-up in this gate's log, in a thread. Look-ups run one at a time."""
     data = app.config.data
 
     def run() -> _T:
@@ -167,7 +170,7 @@ def _names(config: Config) -> dict[str, str]:
 
 
 def _number(query: _AboutNumber, client: Client, config: Config) -> str:
-    """Return the number in E.164. Without a country code, the number belongs to the controller's country."""
+    """Return the number in E.164. A number without a country code belongs to the controller's country."""
     owned = [name for name in client.controllers if query.controller in {"", name}]
     if not owned:
         text = choose("Name one of your controllers", client.controllers)

@@ -17,8 +17,6 @@ JSON_ERRORS: Final = ("request.not_json", *BODY_ERRORS)
 
 
 class Group(Struct, frozen=True):
-    """A group of endpoints, which is a tag in OpenAPI."""
-
     name: str
     about: str
 
@@ -26,8 +24,7 @@ class Group(Struct, frozen=True):
 class Parameter(Struct, frozen=True, kw_only=True):
     """A parameter in the query or the path.
 
-    `required`: None if the struct of the query determines this. `schema`: None to use the type of the field in that
-    struct, or text if the struct has no such field.
+    If `required` or `schema` is None, the struct of the query determines it. A parameter that is not in the struct is text.
     """
 
     name: str
@@ -39,7 +36,10 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class Media(Struct, frozen=True, kw_only=True):
-    """A body in another format. `kind`: its type; `bytes` means a file. `lines`: for NDJSON, the types that a line may have."""
+    """A body in another format.
+
+    `kind` is its type; `bytes` means a file. `lines` holds the types that a line of NDJSON may have.
+    """
 
     name: str
     kind: Any

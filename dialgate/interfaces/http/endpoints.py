@@ -30,7 +30,7 @@ from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest
 
 _CHECK: Final = Group(
     "The check",
-    "Ask before each call, alone or in batches; simulate a call; report the outcome of an allowed one.",
+    "Check calls, one at a time or in batches. Simulate calls. Report the outcomes of allowed calls.",
 )
 _SIMULATION: Final = {
     "decision": "deny",
@@ -64,7 +64,10 @@ _NDJSON_ANSWERS: Final = "".join(json.dumps(answer) + "\n" for answer in (ALLOW,
 def _dialplan(
     method: str, name: str, kind: str, serve: Any, refuse: Any, show: Callable[[Answer], str]
 ) -> Endpoint:
-    """Return the endpoint for dialplans. A posted form may contain some of the parameters, so none is required in the query."""
+    """Return an endpoint for dialplans.
+
+    No parameter is required in the query, because a posted form may contain it.
+    """
     allow, deny, undecided = (show(examples.answer(example)) for example in (ALLOW, DENY, UNDECIDED))
     is_posted = method == "POST"
     parameters = tuple(structs.replace(parameter, required=False) for parameter in _PARAMETERS)

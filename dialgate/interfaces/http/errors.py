@@ -1,4 +1,4 @@
-"""The error format `{"error": {"code", "message", "field"}}`, the table of codes, and the conversion of exceptions.
+"""The error format `{"error": {"code", "message", "field"}}`, the error codes, and the conversion of exceptions.
 
 A message says what is wrong and what to do. It never repeats the request's data, which may contain a called number.
 """
@@ -34,7 +34,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,63}[0-9]{0,3}")
 
 
 class Problem(Struct, frozen=True):
-    """An error as the client receives it. `field`: the path of the faulty field or parameter, or empty."""
+    """An error as the client receives it. `field` is the path of the faulty field or parameter, or empty."""
 
     code: Annotated[str, Meta(extra_json_schema={"$ref": "#/components/schemas/ErrorCode"})]
     message: str
@@ -178,7 +178,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "revocation.lifted": (
         409,
         "The revocation has already been lifted with a different `ground`, which remains in force.",
-        "Leave it as it is.",
+        "No action is needed.",
     ),
     "campaign.not_paused": (
         409,
@@ -193,7 +193,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "outcome.known": (
         409,
         "The call already has an outcome that is at least as strict. That outcome remains in force.",
-        "Leave it as it is.",
+        "No action is needed.",
     ),
     "subject.closed": (
         409,
@@ -337,10 +337,10 @@ def encoded(problem: Problem) -> bytes:
 
 
 def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _MAX_DEPTH) -> _T:
-    """Decode a body. Raises `Fault`, also if a field is repeated in an object at most `depth` levels deep.
+    """Decode a body. Raises `Fault`, also if an object at most `depth` levels deep repeats a field.
 
-    If a field has two values, another parser may use the other one. The dialled number could then differ from the
-    checked number.
+    If a field has two values, another parser may use the other one. The dialled number could then differ from the checked
+    number.
     """
     try:
         decoded = decoder.decode(body)

@@ -1,4 +1,4 @@
-"""The sample values that several endpoints use in their examples."""
+"""The sample values in the examples of several endpoints."""
 
 from typing import Any, Final
 
@@ -50,5 +50,4 @@ RECEIPT: Final = {"seq": 812, "at": "2026-11-24T09:00:00.412Z"}
 
 
 def answer(example: dict[str, Any]) -> Answer:
-    """Return an example as an answer, for the examples in other formats."""
     return msgspec.convert(example, Answer)

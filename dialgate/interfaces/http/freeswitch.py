@@ -1,9 +1,8 @@
 """The check for FreeSWITCH. The response is a list of actions for mod_httapi, or a dialplan for mod_xml_curl.
 
-Unless the response is a 200 with XML, FreeSWITCH continues as if there had been no check: mod_httapi returns to the
-dialplan, and mod_xml_curl reads the dialplan files on its disk. Every response here is therefore a 200, and every
-response except an allow hangs up the call, even after an error. The dialplans in deploy/freeswitch/ also hang up if
-the gate cannot be reached.
+Unless the response is a 200 with XML, FreeSWITCH continues as if there had been no check: mod_httapi returns to the dialplan,
+and mod_xml_curl reads the dialplan files on its disk. Every response here is therefore a 200, and every response except an
+allow hangs up the call, even after an error. The dialplans in deploy/freeswitch/ also hang up if the gate cannot be reached.
 """
 
 import re
@@ -32,7 +31,7 @@ _BRIDGE: Final = re.compile(r"[A-Za-z0-9_.:@/-]{1,128}")
 
 
 async def httapi(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Check a call. FreeSWITCH sends `exiting` at the end of a call, which is not a check."""
+    """Check a call and respond for mod_httapi. A request with `exiting` marks the end of a call and is not a check."""
     parameters = await _read_parameters(request, app)
     if "exiting" in parameters:
         return _work("<break/>", {})
@@ -49,7 +48,7 @@ async def httapi(request: web.Request, app: App, client: Client) -> web.StreamRe
 
 
 async def dialplan(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Respond with a dialplan that bridges to the checked number or hangs up.
+    """Check a call and respond with a dialplan that bridges to the number or hangs up.
 
     A request for another section gets "not found", and FreeSWITCH then reads its own files.
     """
@@ -102,7 +101,10 @@ def refuse_dialplan(fault: Fault) -> web.Response:
 
 
 async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
-    """Return the parameters. Those of the check are read only from the URL, so that channel variables cannot replace them."""
+    """Return the parameters of URL and form.
+
+    Those of the check are read only from the URL, so that channel variables cannot replace them.
+    """
     url = http_body.parameters(request.raw_path.partition("?")[2], _MOST)
     if any(len([name for name, _ in url if name == ours]) > 1 for ours in _OURS):
         raise Fault(
@@ -118,7 +120,7 @@ async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
 async def _decide(
     parameters: Mapping[str, str], call_id: str, app: App, client: Client, interface: str
 ) -> Answer:
-    """Check the call that the URL describes. Channel variables supply the values that the URL omits."""
+    """Check the call that the URL describes. If the URL omits a value, the channel variable is used."""
     fields = {
         "to": parameters.get("to", parameters.get("Caller-Destination-Number", "")),
         "from": parameters.get("from", parameters.get("Caller-Caller-ID-Number", "")),
@@ -139,7 +141,7 @@ def _cause(answer: Answer) -> str:
 
 
 def _work(work: str, variables: Mapping[str, str]) -> web.Response:
-    """Return a mod_httapi document. `variables`: the gate's own codes and ids, which need no escaping."""
+    """Return a mod_httapi document. `variables` are the gate's own codes and ids, which need no escaping."""
     elements = "".join(f"<{name}>{value}</{name}>" for name, value in variables.items() if value)
     text = (
         f'<document type="xml/freeswitch-httapi"><variables>{elements}</variables>'

@@ -45,7 +45,7 @@ class History(Struct, frozen=True):
 
 
 class ConsentHistory(History, frozen=True):
-    """The ledger entries about a number's consents, and the current state of each consent."""
+    """The ledger entries about a number's consents, with the current state of each consent."""
 
     consents: list[ConsentStanding]
 
@@ -61,7 +61,7 @@ class ListUpload(ListRequest, frozen=True, kw_only=True):
 
 
 def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 201) -> Serve:
-    """Return a handler that decodes a request of type `kind`, and sends the result of the method that `select` returns."""
+    """Return a handler that decodes a request of type `kind` and passes it to the selected method of `Registrar`."""
     decoder = msgspec.json.Decoder(kind)
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -72,7 +72,7 @@ def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 
 
 
 def lift(kind: type[_T], select: Callable[[Registrar], Lift[_T]]) -> Serve:
-    """Return a handler that lifts the ledger entry whose `seq` is in the path; otherwise like `write`."""
+    """Return a handler that lifts the ledger entry whose `seq` is in the path. See `write` for the arguments."""
     decoder = msgspec.json.Decoder(kind)
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -158,7 +158,7 @@ async def _load_file(request: web.Request, app: App, client: Client) -> web.Stre
 async def _load(
     request: web.Request, app: App, client: Client, list_request: ListRequest, read: uploads.Read
 ) -> web.StreamResponse:
-    """Receive the whole file and then load it, because a list is loaded either completely or not at all."""
+    """Receive the whole file, then load it. A list is loaded either completely or not at all."""
     async with request.app[UPLOADS].received(client.name, read, uploads.gone(request)) as upload:
         report = await app.registrar.call_lists.load_from(client, list_request, upload)
     return body.reply(_encode(report), 201)

@@ -173,7 +173,6 @@ def _recorder(registrar: Registrar) -> Act[LedgerRequest]:
 
 
 def _written(name: str, path: str, about: str, ask: Any, example: Any, *errors: str) -> Endpoint:
-    """Return the endpoint that records a consent, contract or call request."""
     return Endpoint(
         method="POST",
         path=path,
@@ -194,7 +193,7 @@ def _written(name: str, path: str, about: str, ask: Any, example: Any, *errors: 
 def _lifted(name: str, path: str, about: str, select: Any, ask: Any, **more: Any) -> Endpoint:
     """Return the endpoint `{path}/{seq}/lift`, which lifts one of the entries listed at `path`.
 
-    `more`: the scope, an example request and the errors.
+    `more` holds the scope, an example request and the errors.
     """
     return Endpoint(
         method="POST",

@@ -1,4 +1,4 @@
-"""The API description in OpenAPI 3.1, built from the types that decode requests and encode responses."""
+"""The API description in OpenAPI 3.1, built from the types of requests and responses."""
 
 import inspect
 import re
@@ -135,7 +135,7 @@ def _codes(about: str, codes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def plain(path: str) -> str:
-    """Return a path without the patterns, which only the router needs."""
+    """Remove the patterns from a path. Only the router needs them."""
     return re.sub(r"\{(\w+):[^}]+\}+", r"{\1}", path)
 
 
@@ -162,7 +162,6 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _fields(query: type[Struct]) -> dict[str, tuple[dict[str, Any], bool]]:
-    """Return the schema of each field, and whether it is required."""
     _, components = msgspec.json.schema_components([query], ref_template=_SCHEMAS)
     struct = components[query.__name__]
     return {
@@ -172,7 +171,7 @@ def _fields(query: type[Struct]) -> dict[str, tuple[dict[str, Any], bool]]:
 
 
 def _as_parameter(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a parameter. Null is not allowed, because a parameter without a value is left out."""
+    """Return the schema of a parameter. It excludes null, because a parameter without a value is left out."""
     kept = {name: value for name, value in schema.items() if name not in {"anyOf", "default", "description"}}
     for alternative in schema.get("anyOf", ()):
         if alternative != {"type": "null"}:
@@ -235,10 +234,10 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _response_media(name: str) -> str:
-    """Return the key under which a response lists a media type.
+    """Return the name under which a response lists a media type.
 
-    openapi-python-client cannot parse a form in a response. Its users can configure another type for a key. The key
-    must therefore differ from the one that requests use.
+    openapi-python-client cannot parse a form in a response. Its users can configure another parser by this name, so it must
+    differ from the name in requests.
     """
     return f"{FORM}; charset=utf-8" if name == FORM else name
 

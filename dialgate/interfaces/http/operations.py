@@ -46,7 +46,10 @@ async def _alive(_: web.Request) -> web.StreamResponse:
 
 
 async def _ready(request: web.Request) -> web.StreamResponse:
-    """Report readiness. For a wrong key, omit the details but return no error: a probe with a wrong key must not stop traffic."""
+    """Report readiness, with details only for a valid key.
+
+    A wrong key is not an error, because a misconfigured probe must not stop traffic.
+    """
     app = request.app[APP]
     try:
         admit(request, app.config, "metrics")

@@ -78,10 +78,10 @@ PEERS: Final = (
         method="POST",
         path=PATH,
         name="sendToPeer",
-        group=Group("Between gates", "Requests of gates that share a store. Not for clients."),
+        group=Group("Between gates", "Requests between gates that share a store. Not for clients."),
         about=(
-            "Send data that only this gate has to another gate that shares the store. Not for clients: both bodies are encrypted with a "
-            "key that the gates share."
+            "Answer a request from another gate that shares the store, for data that only this gate has. Not for clients: both bodies are"
+            " encrypted with a key that the gates share."
         ),
         serve=_serve,
         also_asks=(_SEALED,),

@@ -1,4 +1,4 @@
-"""The HTTP server underneath the endpoints, which accepts, drains and closes connections."""
+"""The HTTP server, which accepts, drains and closes connections."""
 
 import asyncio
 import socket
@@ -34,7 +34,7 @@ class Runner:
         connections: Connections,
         certificate: Certificate | None = None,
     ) -> None:
-        """Create a server that does not listen yet. `certificate`: None for plain HTTP."""
+        """Create a server that does not listen yet. Without a certificate it uses plain HTTP."""
         self._limits, self._lane, self._connections = limits, lane, connections
         self._closing = asyncio.Event()
         self._certificate = certificate
@@ -48,7 +48,7 @@ class Runner:
         return [listening.getsockname() for server in self._listening for listening in server.sockets]
 
     async def listen(self, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
-        """Start listening on the host and port, or on `sockets`. TLS requires `sockets`. Raises `OSError`."""
+        """Listen on the host and port, or on `sockets` if there are any. TLS requires `sockets`. Raises `OSError`."""
         await self._runner.setup()
         assert self._runner.server is not None
         note_beginnings(self._runner.server)
@@ -98,7 +98,6 @@ class Runner:
         return Connection(self._shared, handshake)
 
     def _secure(self, accepted: socket.socket) -> None:
-        """Begin the TLS handshake of a new connection."""
         if self._certificate is not None:
             Handshake(self._connections).begin(
                 accepted, self._connect, self._certificate.context, self._limits.first_byte_seconds
@@ -120,7 +119,7 @@ async def serve(
 ) -> Runner:
     """Start the server of the API. Raises `ConfigError` if it cannot listen.
 
-    `count_closed`: see connections.py. `sockets`: the sockets to listen on instead of the configured address.
+    It listens on `sockets` instead of the configured address if there are any. `count_closed` is described in connections.py.
     """
     listen = config.settings.listen
     if certificate is not None and not sockets:
@@ -137,7 +136,7 @@ async def serve_operations(
     count_closed: Callable[[str], None],
     sockets: Sequence[socket.socket] = (),
 ) -> Runner:
-    """Start the operations listener, in plain HTTP. The arguments and errors are the same as for `serve`."""
+    """Start the operations listener, in plain HTTP. See `serve` for the arguments and errors."""
     where = config.settings.operations or Operations()
     runner = Runner(app, config.settings.limits, None, Connections(_OPERATORS, count_closed))
     await _listen(runner, "operations", where.host, where.port, sockets, "`port`")
@@ -161,10 +160,10 @@ async def _listen(
 
 
 def stop_reading(request: web.Request) -> None:
-    """Leave the rest of a request's body unread, and close the connection after the response."""
+    """Leave the rest of the request body unread, and close the connection after the response."""
     connection_of(request).stop_reading()
 
 
 def note_admitted(request: web.Request) -> None:
-    """Mark the connection as that of a known client; see connections.py."""
+    """Mark the connection as one of a known client; see connections.py."""
     connection_of(request).admit()

@@ -1,4 +1,4 @@
-"""The stream of revocations, one per line. A dialer can use it to remove numbers from its queue immediately."""
+"""The stream of revocations, one per line. A dialer uses it to remove numbers from its queue immediately."""
 
 import asyncio
 from math import inf
@@ -28,7 +28,10 @@ class Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Position(Struct, frozen=True):
-    """A line without a revocation, which keeps the connection open. `seq`: the position in the stream, to be sent as `after`."""
+    """A line without a revocation, which keeps the connection open.
+
+    `seq` is the position in the stream. A client that reconnects sends it as `after`.
+    """
 
     seq: int
 
@@ -63,7 +66,7 @@ async def _streamed(request: web.Request, app: App, client: Client) -> web.Strea
 async def _follow(
     request: web.Request, response: web.StreamResponse, app: App, notices: Notices, seq: int
 ) -> None:
-    """Send revocations. A line with only `seq` reports the position and keeps the connection open."""
+    """Send revocations and, while there are none, `Position` lines."""
     clock = asyncio.get_running_loop().time
     sent_at = -inf  # so that the first line, which reports where the stream begins, is sent at once
     while not notices.closing and request.transport is not None:

@@ -47,7 +47,7 @@ class _ReportQuery(_Query, frozen=True, kw_only=True):
 
 
 async def report(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Respond with JSON, or with an HTML page if the request has `language` or accepts HTML."""
+    """Send the report of a data subject as JSON, or as HTML if the request has `language` or accepts HTML."""
     query = convert(dict(http_body.query(request)), _ReportQuery)
     content = await app.subjects.report(client, query.controller, request.match_info["number"], query.purpose)
     if query.language is None and "text/html" not in request.headers.get("Accept", ""):
@@ -57,7 +57,7 @@ async def report(request: web.Request, app: App, client: Client) -> web.StreamRe
 
 
 def _preferred(accepted: str) -> Language:
-    """Return the first supported language of an Accept-Language header. The header lists languages in order of preference."""
+    """Return the first supported language of an Accept-Language header, which lists languages by preference."""
     for part in accepted.lower().split(","):
         for language in LANGUAGES:
             if part.strip().startswith(language):

@@ -1,7 +1,7 @@
-"""Uploads of call lists. Files are received into a spool within quotas, and read by a few separate processes.
+"""Uploads of call lists, which are received within quotas and read by a few separate processes.
 
-The spool is a folder of unnamed files, which the operator can place on a different disk from the decision log. No client must be
-able to fill the disk of the decision log, whether with large uploads or with slow ones.
+They are stored in the spool, a folder of unnamed files that can be on a different disk from the decision log. No client must
+be able to fill the disk of the decision log, whether with large uploads or with slow ones.
 """
 
 import asyncio
@@ -37,10 +37,10 @@ Gone: TypeAlias = Callable[[], bool]
 
 
 class Pace(Struct, frozen=True):
-    """The time limits of an upload.
+    """The time limits of an upload, in seconds.
 
-    `grace`: the maximum seconds between two chunks, and the seconds after which `bytes_per_second` applies. `total`:
-    the maximum seconds for the whole upload.
+    `grace` limits the time between two chunks, and `total` that of the whole upload. `bytes_per_second` applies after
+    `grace`.
     """
 
     grace: float
@@ -54,10 +54,8 @@ class Pace(Struct, frozen=True):
 
 
 class Uploads:
-    """The uploads to one process."""
-
     def __init__(self, settings: Settings, data: Path, grace: float) -> None:
-        """Create and empty the spool. `grace`: seconds without data that end an upload. Raises `OSError`."""
+        """Create and empty the spool. An upload ends after `grace` seconds without data. Raises `OSError`."""
         self.settings = settings
         self.closed = False
         self._pace = Pace(grace, settings.receive_seconds, settings.bytes_per_second)
@@ -94,7 +92,7 @@ class Uploads:
             yield Upload(self, client, file, gone)
 
     async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> BuildResult:
-        """Build a list from a received file. Raises `MissingExtra`, and what `list_builder.Source.build` raises."""
+        """Build a list from a received file. Raises `MissingExtra` and the errors of `list_builder.Source.build`."""
         size = file.seek(0, SEEK_END)
         file.seek(0)
         is_zip = file.read(len(_ZIP)) == _ZIP
@@ -151,8 +149,8 @@ class Uploads:
     def _refuse_size(self, client: str, size: int, chunk: int) -> None:
         """Raise `Fault` if an upload exceeds a quota.
 
-        `size`: the bytes of the upload, including the `chunk` bytes of the next chunk, which is counted before it is
-        written.
+        `size` is the size of the upload with its next chunk, and `chunk` the size of that chunk. A chunk is counted before it
+        is written.
         """
         limits = self.settings
         if size > limits.file_mb * _MB:
@@ -181,7 +179,7 @@ class Uploads:
 
 
 class Upload:
-    """A received file, which is a `list_builder.Source`."""
+    """A received file. It implements `list_builder.Source`."""
 
     def __init__(self, uploads: Uploads, client: str, file: IO[bytes], gone: Gone) -> None:
         self._uploads, self._client, self._file, self._gone = uploads, client, file, gone
@@ -197,7 +195,7 @@ def _full() -> Fault:
 
 
 def gone(request: web.Request) -> Gone:
-    """Return a function that reports whether the client of the request has disconnected."""
+    """Return a function that reports whether the client has disconnected."""
     return lambda: request.transport is None or request.transport.is_closing()
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/webhooks/{profile}`: the check for a dialer with its own format, described by a profile in config/webhooks/.
+"""The check for a dialer with its own format (`POST /v1/webhooks/{profile}`), described in config/webhooks/.
 
 An invalid request also gets a denial in the dialer's format, because the dialer may ignore the status.
 """
@@ -58,7 +58,6 @@ async def _body(request: web.Request, app: App, profile: Profile) -> Any:
 
 
 def _require_unique(pairs: list[tuple[str, str]], profile: Profile) -> dict[str, str]:
-    """Return the parameters by name. Raises `Fault` if a parameter that the profile uses is repeated."""
     named = {name for name, _ in pairs if name in profile.names}
     if len(named) < sum(name in profile.names for name, _ in pairs):
         raise Fault(

@@ -18,7 +18,10 @@ _NOT_ANSWERED: Final = frozenset({404, 410, 480, 484, 486, 487, 600, 603, 604})
 
 
 class Probe(Struct, frozen=True, kw_only=True):
-    """The result of a call. Times are in ms since its start, or -1. `packets`: audio packets after the answer."""
+    """The result of a call.
+
+    Times are in ms since its start, or -1. `packets` is the number of audio packets after the answer.
+    """
 
     outcome: Outcome
     status: int
@@ -39,7 +42,7 @@ class Probe(Struct, frozen=True, kw_only=True):
 
 
 class Trunk(Struct, frozen=True, kw_only=True):
-    """The trunk to call through. `caller`: the caller ID of the probe."""
+    """The trunk to call through. `caller` is the caller ID of the probe."""
 
     host: str
     port: int
@@ -96,8 +99,6 @@ class Agent(asyncio.DatagramProtocol):
 
 
 class Sound(asyncio.DatagramProtocol):
-    """A receiver that counts audio packets."""
-
     def __init__(self) -> None:
         self.packets = self.port = 0
 
@@ -116,7 +117,7 @@ async def probe(
     *,
     local: tuple[str, int] | None,
 ) -> list[Probe]:
-    """Call the numbers one after another, each through its own trunk. Raises `OSError` if there is no route to a trunk."""
+    """Call the numbers one after another, each through its own trunk. Raises `OSError` if a trunk is unreachable."""
     loop = asyncio.get_running_loop()
     remote = (trunks[0].host, trunks[0].port)
     transport, agent = await loop.create_datagram_endpoint(Agent, local_addr=local, remote_addr=remote)

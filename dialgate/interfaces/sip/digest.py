@@ -1,4 +1,4 @@
-"""Digest authentication for a request that was challenged (RFC 3261 section 22, RFC 7616, RFC 8760)."""
+"""Digest authentication of a challenged request (RFC 3261 section 22, RFC 7616, RFC 8760)."""
 
 import hashlib
 import re

@@ -1,7 +1,7 @@
-"""SIP messages (RFC 3261 sections 7, 18.3 and 20): a strict reader, and a writer.
+"""SIP messages (RFC 3261 sections 7, 18.3 and 20): a strict reader and a writer.
 
-Messages that another reader might read differently are rejected: repeated headers that must be unique, lines that do
-not end in CRLF, and control characters. Text is latin-1, so that echoed headers keep their bytes.
+Messages that another reader might read differently are rejected: repeated headers that must be unique, lines that do not end
+in CRLF, and control characters. Text is latin-1, so that echoed headers keep their bytes.
 """
 
 import re
@@ -68,14 +68,17 @@ class BadRequest(Exception):
 
 
 class Address(Struct, frozen=True):
-    """An entry of From, To, Contact, Record-Route and similar headers: the URI unchanged, and the header's parameters."""
+    """An entry of From, To, Contact, Record-Route and similar headers: the unchanged URI and the parameters."""
 
     uri: str
     parameters: Parameters
 
 
 class Via(Struct, frozen=True):
-    """The topmost Via. `sent_by`: the host in lower case, with the port if there is one. `end`: its length in the header's value."""
+    """The topmost Via.
+
+    `sent_by` is the host in lower case, with the port if there is one. `end` is the length of this Via in the header's value.
+    """
 
     transport: str
     sent_by: str
@@ -89,7 +92,7 @@ class Via(Struct, frozen=True):
 
 
 class Head(Struct, frozen=True):
-    """A request without its body. `sender` and `target`: From and To, or None if they are malformed."""
+    """A request without its body. `sender` and `target` are From and To, or None if malformed."""
 
     method: str
     uri: str
@@ -133,7 +136,7 @@ class Response(Struct, frozen=True):
 
 
 def read_head(raw: bytes) -> Head:
-    """Read a request up to the empty line. Raises `BadRequest`, or `NotSip` (also if it is a response)."""
+    """Read a request up to the empty line. Raises `BadRequest`, and `NotSip` for anything but a request."""
     start_line, *header_lines = _split_lines(raw)
     start = _REQUEST_LINE.fullmatch(start_line)
     headers, header_fault = _read_headers(header_lines)
@@ -156,7 +159,7 @@ def read_head(raw: bytes) -> Head:
 
 
 def read_request(datagram: bytes) -> tuple[Head, bytes]:
-    """Read a whole request, without the bytes that follow its body (section 18.3). Raises `NotSip`, `BadRequest`."""
+    """Read a whole request without the bytes after its body (section 18.3). Raises `NotSip`, `BadRequest`."""
     raw, _, body = datagram.partition(b"\r\n\r\n")
     head = read_head(raw)
     length = len(body) if head.length is None else head.length
@@ -182,7 +185,7 @@ def first_value(headers: Mapping[str, Sequence[str]], name: str) -> str:
 
 
 def parse_addresses(value: str) -> list[Address]:
-    """Return the addresses in a header's value. Return no addresses if any part is malformed."""
+    """Return the addresses in a header's value, or an empty list if any part is malformed."""
     addresses: list[Address] = []
     at = 0
     while at <= len(value):
@@ -213,7 +216,7 @@ def _split_lines(raw: bytes) -> list[str]:
 
 
 def _read_headers(lines: list[str]) -> tuple[Headers, str]:
-    """Return the well-formed headers, and what is wrong with the others (an empty string if nothing is)."""
+    """Return the well-formed headers, and a phrase about the malformed ones or an empty string."""
     headers: Headers = {}
     fault = ""
     for line in lines:
@@ -227,7 +230,6 @@ def _read_headers(lines: list[str]) -> tuple[Headers, str]:
 
 
 def _normalise_name(spelling: str) -> str:
-    """Return a header's full name in lower case, or an empty string if the name is malformed."""
     name = spelling.rstrip(" \t").lower()
     return _COMPACT.get(name, name) if _NAME.fullmatch(name) else ""
 
@@ -260,7 +262,7 @@ def _single_address(values: Sequence[str]) -> Address | None:
 
 
 def _read_via(headers: Headers) -> Via:
-    """Read the topmost Via, which is needed for responses. Raises `NotSip`."""
+    """Read the topmost Via, which determines where the response is sent. Raises `NotSip`."""
     value = first_value(headers, "via")
     via = _VIA.match(value)
     parameters, end = _read_parameters(value, via.end()) if via else (None, 0)
@@ -289,8 +291,8 @@ def _read_parameters(text: str, at: int) -> tuple[Parameters | None, int]:
 class Reply:
     """The responses to a request from `host` and `port`.
 
-    They differ only in status and fields. All have the same To tag (section 8.2.6.2). It is a keyed hash of the
-    request, so it need not be stored.
+    They differ only in status and fields. All have the same To tag (section 8.2.6.2). It is a keyed hash of the request, so
+    it need not be stored.
     """
 
     def __init__(self, request: Head, host: str, port: int, secret: bytes) -> None:
@@ -346,7 +348,7 @@ def _encode(head: str, fields: Fields, body: bytes = b"") -> bytes:
 
 
 class Stream:
-    """A reader that splits a TCP stream into requests by their Content-Length, which is mandatory (section 18.3).
+    """A reader that splits a TCP stream into requests by their mandatory Content-Length (section 18.3).
 
     It buffers at most one request.
     """

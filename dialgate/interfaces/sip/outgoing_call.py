@@ -1,6 +1,6 @@
-"""The state machine of an outgoing call: INVITE, ringing, answer, BYE (RFC 3261 sections 9.1, 13, 15.1 and 17.1).
+"""The state machine of an outgoing call (RFC 3261 sections 9.1, 13, 15.1 and 17.1).
 
-It records all messages in a trace, but without the digest of the password.
+It handles INVITE, ringing, answer and BYE. All messages are recorded in a trace, without the digest of the password.
 """
 
 import re
@@ -39,9 +39,9 @@ State = Literal["calling", "ringing", "cancelling", "talking", "leaving", "done"
 
 
 class CallAddress(Struct, frozen=True, kw_only=True):
-    """The addresses of a call, and a random, unique `name`.
+    """The addresses of a call, and its random, unique `name`.
 
-    `uri`: the called address. `caller`: the caller ID. `host`, `port`: the local address.
+    `uri` is the called address, `caller` the caller ID, and `host` and `port` the local address.
     """
 
     uri: str
@@ -62,8 +62,7 @@ class Patience(Struct, frozen=True, kw_only=True):
 class OutgoingCall:
     """An outgoing call.
 
-    `rang_at`, `answered_at`: ms since the start, or -1 if this has not happened. `status`: the last status received,
-    or 0.
+    `rang_at` and `answered_at` are in ms since the start, or -1. `status` is the last status received, or 0.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class OutgoingCall:
         return self._persist(write_request(f"INVITE {self._address.uri} SIP/2.0", fields, sdp), now)
 
     def receive(self, data: bytes, now: Ms) -> list[bytes]:
-        """Return the messages to send in reply to a received message of this call."""
+        """Return the messages to send in response to a received one."""
         self.trace.append((now - self._start, "<", data))
         try:
             response = read_response(data)
@@ -209,7 +208,7 @@ class OutgoingCall:
         return [self._ack]
 
     def _accept_challenge(self, response: Response) -> bool:
-        """Return whether to repeat the call with credentials. After a second challenge return False: the password is wrong."""
+        """Return whether to repeat the call with credentials. A second challenge means that the password is wrong."""
         if response.status not in _CHALLENGES or self._credentials is None or self._proof is not None:
             return False
         challenge, authorization_header = _CHALLENGES[response.status]
@@ -235,7 +234,6 @@ class OutgoingCall:
         return []
 
     def _on_request(self, data: bytes) -> list[bytes]:
-        """Respond to a request that the other side sends within the call."""
         try:
             head, _ = read_request(data)
         except (NotSip, BadRequest):

@@ -1,8 +1,7 @@
 """The check in an INVITE: the number that would be dialled, and the caller ID that would be shown.
 
-The number is taken from the request URI, because trunks dial that number; To is ignored. The caller IDs in From and
-in all identity headers (RFC 3325, and others that trunks accept) must be equal, because the trunk chooses which one
-to show.
+The number is taken from the request URI, because trunks dial that number; To is ignored. The caller IDs in From and in all
+identity headers (RFC 3325, and others that trunks accept) must be equal, because the trunk chooses which one to show.
 """
 
 from functools import lru_cache

@@ -63,7 +63,7 @@ class Origin(Struct, frozen=True):
         return self.stream is not None
 
     def send(self, data: bytes, head: Head) -> None:
-        """Send a response to the source address of the request. The host in its Via may be a third party."""
+        """Send a response to the source address of the request, because the host in its Via may be a third party."""
         if self.stream is not None and data and not self.stream.is_closing():
             self.stream.write(data)
         elif self.datagrams is not None and data and not self.datagrams.is_closing():
@@ -81,7 +81,7 @@ class _Request(Struct, frozen=True):
 
 
 class SipServer:
-    """The SIP server. `start` opens the sockets; `close` waits for checks in progress and then closes them."""
+    """The SIP server. `start` opens the sockets; `close` waits for checks in progress and closes them."""
 
     def __init__(self, app: App, timers: Timers | None = None) -> None:
         listen = app.config.settings.sip
@@ -105,10 +105,10 @@ class SipServer:
     # ---- open and close ----------------------------------------------------------------------------------------------
 
     async def start(self, *, shared: bool = False) -> int:
-        """Start listening and return the port, which is the same for UDP and TCP. Raises `ConfigError` if that fails.
+        """Listen and return the port, which is the same for UDP and TCP. Raises `ConfigError`.
 
-        `shared`: share the port with other workers. The kernel sends all datagrams of an address to the same worker,
-        so retransmissions reach the worker that has their transaction.
+        With `shared`, several workers use the port. The kernel sends all datagrams of an address to the same worker, so
+        retransmissions reach the worker that has their transaction.
         """
         listen = self._listen
         try:
@@ -183,7 +183,7 @@ class SipServer:
                 self.reply(head, origin, 405, "Method Not Allowed", (_ALLOW,))
 
     def reply(self, head: Head, origin: Origin, status: int, phrase: str, fields: Fields = ()) -> None:
-        """Send a response that depends only on the request, so no transaction is needed."""
+        """Send a response without a transaction, because it depends only on the request."""
         if head.method != "ACK":
             origin.send(self._make_reply(head, origin).encode(status, phrase, fields), head)
 
@@ -194,7 +194,7 @@ class SipServer:
         self.reply(error.head, origin, error.status, error.phrase)
 
     def _cancel(self, head: Head, origin: Origin, transaction: Transaction | None) -> None:
-        """Cancel an INVITE (RFC 3261 section 9.2). The check continues, because it must be recorded, but no call follows."""
+        """Cancel an INVITE (RFC 3261 section 9.2). The check continues, because it must be recorded."""
         if transaction is None:
             self.reply(head, origin, 481, "Call/Transaction Does Not Exist")
             return
@@ -225,7 +225,6 @@ class SipServer:
             self._check(question, _Request(origin, head, client, trunk))
 
     def _trunk(self, client: Client) -> SipTrunk | None:
-        """Return the client's trunk in the configuration in force."""
         sip: Sip | None = self._app.config.settings.sip
         return next((trunk for trunk in sip.trunks if trunk.client == client.name), None) if sip else None
 
@@ -278,7 +277,6 @@ class SipServer:
         return int(self._loop.time() * 1000)
 
     def _arm(self) -> None:
-        """Set the timer to the transaction that is due first."""
         due = self._transactions.next_due
         if due is None:
             return
@@ -323,7 +321,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 class Connection(asyncio.Protocol):
-    """A TCP connection. It is closed if its bytes cannot be split into requests, or if a request stays incomplete."""
+    """A TCP connection. It is closed if its bytes are not SIP requests, or if a request stays incomplete."""
 
     def __init__(self, server: SipServer) -> None:
         self._server = server

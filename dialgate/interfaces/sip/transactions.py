@@ -1,8 +1,8 @@
-"""INVITE server transactions (RFC 3261 section 17.2.1): one final response per request, even if it is retransmitted.
+"""INVITE server transactions (RFC 3261 section 17.2.1), which give a retransmitted request the same response.
 
-A transaction is `proceeding` until its final response, then `completed` until the ACK, then `confirmed` while further
-ACKs may arrive. Other requests need no transaction, because equal requests have equal responses. A transaction is
-kept for at most 64 times T1. The number of transactions is limited.
+A transaction is `proceeding` until its final response, then `completed` until the ACK, then `confirmed` while further ACKs
+may arrive. Other requests need no transaction, because equal requests have equal responses. A transaction is kept for at most
+64 times T1. The number of transactions is limited.
 """
 
 import heapq
@@ -25,8 +25,7 @@ _ACKED_BY: Final = {"ACK": "INVITE", "CANCEL": "INVITE"}
 class Timers(Struct, frozen=True, kw_only=True):
     """Timers in milliseconds. T1, T2 and T4 are those of RFC 3261.
 
-    `trying`: the time until 100 Trying is sent (section 17.2.1). `deadline`: the time until the final response is
-    sent, even if there is no decision.
+    100 Trying is sent after `trying` (section 17.2.1). The final response is sent by `deadline`, even without a decision.
     """
 
     t1: Ms = 500
@@ -42,9 +41,10 @@ class Timers(Struct, frozen=True, kw_only=True):
 
 
 class Transaction:
-    """An INVITE transaction. `wake`: when it is next due. `question`: the check in the INVITE.
+    """An INVITE transaction.
 
-    `peer`: data that the server attaches.
+    `wake` is the time at which it is next due, and `question` the check in the INVITE. The server attaches its own data as
+    `peer`.
     """
 
     def __init__(self, key: Key, reply: Reply, peer: Any, question: object, *, reliable: bool) -> None:
@@ -84,7 +84,7 @@ class Transactions:
         return self._by_key.get(key_of(head, source))
 
     def is_merged(self, head: Head, source: str) -> bool:
-        """Return whether the same request has already arrived by another path and is being served (section 8.2.2.2)."""
+        """Return whether the same request has arrived by another path and is being served (section 8.2.2.2)."""
         return _merging(head, source) in self._merged
 
     def open(self, head: Head, source: str, transaction: Transaction, now: Ms) -> None:
@@ -95,7 +95,7 @@ class Transactions:
         self._wake(transaction, min(now + self.timers.trying, transaction.ends))
 
     def repeat(self, transaction: Transaction) -> bytes:
-        """Return the response to a retransmission: the last response that was sent, or 100 Trying."""
+        """Return the response to a retransmission: the last response sent, or 100 Trying."""
         if transaction.state == "confirmed":
             return b""
         return transaction.last or self._trying(transaction)

@@ -1,4 +1,4 @@
-"""Telephone numbers in SIP and tel URIs, as dialled or as shown (RFC 3261 section 19.1, RFC 3966)."""
+"""Telephone numbers in SIP and tel URIs (RFC 3261 section 19.1, RFC 3966)."""
 
 import re
 from typing import Final
@@ -28,7 +28,7 @@ class OtherScheme(BadUri):
 
 
 class Uri(Struct, frozen=True):
-    """A parsed URI. `user`: decoded once. `parameters`: unchanged, from the first `;` onwards."""
+    """A parsed URI. `user` is decoded once. `parameters` is unchanged, from the first `;` onwards."""
 
     scheme: str
     user: str
@@ -51,8 +51,8 @@ def parse(text: str) -> Uri:
 def dialled_number(uri: Uri) -> str:
     """Return the number that a trunk would dial.
 
-    Parameters that change the dialled number, such as an extension, a routing number or a local context, stay in the
-    returned text, so that the gate denies the call as having an invalid number.
+    Parameters that change the dialled number, such as an extension, a routing number or a local context, stay in the returned
+    text, so that the gate denies the call as having an invalid number.
     """
     if uri.scheme != "tel" or not uri.parameters:
         return uri.user

@@ -1,8 +1,8 @@
 """Delivery of revocations to webhooks, in the order of the ledger, with retries.
 
-The position of each webhook is in the store, so a restart loses nothing. A message may be delivered twice, with the
-same id. If a message cannot be delivered within the configured time, the delivery is abandoned and counted. Its
-revocations can still be read from the stream.
+The position of each webhook is in the store, so a restart loses nothing. A message may be delivered twice, with the same id.
+If a message cannot be delivered within the configured time, the delivery is abandoned and counted. Its revocations can still
+be read from the stream.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Message(Struct, frozen=True):
 
 
 async def run(app: App, clock: Callable[[], Instant]) -> None:
-    """Deliver until cancelled. Apply configuration changes, and restart the deliveries after unexpected errors."""
+    """Deliver until cancelled. Deliveries restart after a change of the configuration or an unexpected error."""
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         while True:
             tasks = [asyncio.create_task(_changed(app))]

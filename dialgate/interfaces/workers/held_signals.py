@@ -1,8 +1,8 @@
 """Blocking of signals while a gate starts.
 
-By default SIGHUP, SIGUSR1 and SIGUSR2 end a process, and a gate takes seconds to start. The signals are blocked
-before the slow imports. The kernel delivers them once the event loop has its handlers. This module imports almost
-nothing, so that it runs first.
+By default SIGHUP, SIGUSR1 and SIGUSR2 end a process, and a gate takes seconds to start. The signals are blocked before the
+slow imports. The kernel delivers them once the event loop has its handlers. This module imports almost nothing, so that it
+runs first.
 """
 
 import signal

@@ -1,8 +1,8 @@
 """Listening sockets for several processes on one port (SO_REUSEPORT), one socket per process.
 
-The kernel distributes connections over the sockets. The parent keeps all of them open, so connections in the queue of
-a socket survive the end of its worker. The worker's replacement inherits the socket and accepts them, so no
-connection is refused.
+The kernel distributes connections over the sockets. The parent keeps all of them open, so connections in the queue of a
+socket survive the end of its worker. The worker's replacement inherits the socket and accepts them, so no connection is
+refused.
 """
 
 import socket
@@ -15,9 +15,9 @@ _BACKLOG = 4096
 
 
 def shared(setting: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
-    """Return, for each of `count` processes, a socket on every address of `host`. Port 0 picks one free port for all.
+    """Return, for each of `count` processes, a socket on every address of `host`.
 
-    Raises `ConfigError`, which names the setting `setting`.
+    Port 0 picks one free port for all. Raises `ConfigError`, which names the setting `setting`.
     """
     refuse_if_taken(setting, host, port, socket.SOCK_STREAM)
     by_process: list[list[socket.socket]] = [[] for _ in range(count)]
@@ -85,7 +85,7 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
 
 
 def operations_refused(error: ConfigError) -> str:
-    """Return the warning for the case that the setting `operations` is absent and the default port cannot be used."""
+    """Return the warning for an operations listener that is not configured and cannot use the default port."""
     why = "is in use by another program, perhaps another gate" if "in use" in str(error) else "cannot be used"
     return (
         f"port {Operations().port} of the operations listener {why}. This gate serves /metrics and /readyz on its own port only, with a key"

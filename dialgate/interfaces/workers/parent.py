@@ -1,4 +1,4 @@
-"""The parent process of the workers of a node: it starts them, restarts crashed ones, and performs rolling restarts.
+"""The parent process of a node's workers. It starts them, restarts crashed ones, and does rolling restarts.
 
 It opens no store and no log, and answers no checks. Each worker is a separate program (worker.py) that writes its own log and
 inherits a socket on each port (listening.py). Each worker has the same number as its log. A rolling restart needs one spare
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class NotReady(Exception):
-    """The error for a new worker that has ended, or has not become ready in time."""
+    """The error for a new worker that has ended, or is not ready in time."""
 
 
 class _Worker(Struct):
@@ -38,7 +38,7 @@ class _Worker(Struct):
 
 
 class _Slot:
-    """A socket on each port, and the worker that serves it."""
+    """A socket on each port, and the worker that uses them."""
 
     def __init__(self, doors: dict[str, list[socket.socket]]) -> None:
         self.doors = doors
@@ -64,7 +64,7 @@ class Workers:
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Run until a signal arrives. Raises `NotReady` if a worker cannot be started when the node starts."""
+        """Run until a signal arrives. Raises `NotReady` if a worker cannot start with the node."""
         self._listen_to_signals()
         try:
             if await self._start_all():
@@ -98,7 +98,7 @@ class Workers:
         held_signals.release()
 
     def _hang_up(self) -> None:
-        """Forward SIGHUP. A worker that is starting gets it once it is ready, because the signal could end it before."""
+        """Forward SIGHUP to each worker that is ready. It could end a starting worker, which gets it later."""
         self._hangups += 1
         for slot in self._slots:
             if slot.worker is not None:
@@ -145,7 +145,10 @@ class Workers:
         return _Worker(number, process, ready)
 
     async def _refuse_another_store(self) -> None:
-        """Raise `NotReady` if the setting `store` has changed. Workers on different stores would not see each other's entries."""
+        """Raise `NotReady` if the setting `store` has changed.
+
+        Workers on different stores would not see each other's entries.
+        """
         try:
             config = await asyncio.to_thread(self._post.load)
         except ConfigError:
@@ -154,7 +157,6 @@ class Workers:
             raise NotReady("the setting `store` was changed. Stop the gate, and start it again")
 
     async def _watch(self, slot: _Slot, worker: _Worker) -> None:
-        """Wait until the worker ends, and start another one if it has crashed."""
         await self._wait(worker.process)
         self._numbers.discard(worker.number)
         if slot.worker is not worker or self._stopping.is_set():
@@ -187,7 +189,10 @@ class Workers:
                 try:
                     await self._serve(slot)
                 except NotReady as problem:
-                    _log.error("rolling restart given up; the old workers stay", problem=str(problem))
+                    _log.error(
+                        "rolling restart stopped; the remaining old workers keep running",
+                        problem=str(problem),
+                    )
                     return
                 _send(old.process, signal.SIGUSR1)
                 await self._wait(old.process)
@@ -211,7 +216,6 @@ class Workers:
 
 
 def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
-    """Return the listening sockets of each worker, by setting. Raises `ConfigError`."""
     sip = config.settings.sip  # each worker opens its own SIP sockets
     if sip is not None:
         kinds = {socket.SOCK_DGRAM: sip.udp, socket.SOCK_STREAM: sip.tcp}
@@ -230,9 +234,9 @@ def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
 
 
 def _operations(config: Config, count: int) -> list[list[socket.socket]]:
-    """Return the sockets of the operations listener. Raises `ConfigError`.
+    """Return the sockets of the operations listener by worker. Raises `ConfigError`.
 
-    Return none if the listener is not configured and the default port is in use.
+    The list is empty if the listener is not configured and the default port is in use.
     """
     where = config.settings.operations or Operations()
     try:
@@ -245,7 +249,7 @@ def _operations(config: Config, count: int) -> list[list[socket.socket]]:
 
 
 async def _receive_line(descriptor: int) -> dict[str, str]:
-    """Return the message with which a worker reports that it is ready, or an empty dict if it ended without one."""
+    """Return the message in which a worker reports that it is ready, or an empty dict if the worker ended first."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(

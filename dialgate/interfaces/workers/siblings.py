@@ -1,15 +1,15 @@
-"""Requests between the processes of a node: its workers, and the commands that write to its store.
+"""Requests between the processes of a node: its workers, and commands that write to its store.
 
-Each worker listens on a socket in `DATA/run/`, `WORKER.sock`, which only the user of the node can open. A request is
-one line:
+Each worker listens on a socket in `DATA/run/`, `WORKER.sock`, which only the user of the node can open. A request is one
+line:
 
     metrics        returns its metrics: `[[name, help, kind, unit, [[sample, labels, value], …]], …]` in MessagePack
     board SINCE    returns its part of the console's board (`console.live.Share`)
     refresh        loads the call lists and proofs from the store, then returns `done`
 
-The worker that receives a request for `/metrics` asks the others, and labels every sample with `worker`. It does not
-add up the samples, because the sum would fall when one worker is restarted, and Prometheus would interpret this as a
-restart of all workers. Use `sum without (worker) (rate(…))`.
+The worker that receives a request for `/metrics` asks the others, and labels every sample with `worker`. It does not add up
+the samples, because the sum would fall when one worker is restarted, and Prometheus would interpret this as a restart of all
+workers. Use `sum without (worker) (rate(…))`.
 """
 
 import asyncio
@@ -67,13 +67,19 @@ class Siblings:
         return siblings
 
     async def measured(self) -> Collector:
-        """Return the metrics of all workers. `dialgate_worker_up` is 0 for a worker that does not respond within a second."""
+        """Return the metrics of all workers.
+
+        `dialgate_worker_up` is 0 for a worker that does not respond within a second.
+        """
         replies = await self.ask_each(lambda _: "metrics")
         families = {worker: _decoded(reply) for worker, reply in replies.items()}
         return _Together(dict(sorted({**families, self._worker: _read(self._registry)}.items())))
 
     async def ask_each(self, request: Callable[[int], str]) -> dict[int, bytes | None]:
-        """Return the responses of the other workers by number, with None for a worker that does not respond within a second."""
+        """Send a request to each other worker. Return the responses by worker.
+
+        The response of a worker that does not respond within a second is None.
+        """
         workers = sorted(_workers(self._folder) - {self._worker})
         replies = await asyncio.gather(
             *(_answer(self._folder, worker, request(worker)) for worker in workers)
@@ -81,7 +87,7 @@ class Siblings:
         return dict(zip(workers, replies, strict=True))
 
     async def refresh_others(self) -> bool:
-        """Make the other workers load the lists and proofs from the store. Return whether all of them confirmed."""
+        """Make the other workers load lists and proofs from the store. Return whether all of them confirmed."""
         return await _refreshed(self._folder, _workers(self._folder) - {self._worker})
 
     async def close(self) -> None:
@@ -106,9 +112,9 @@ class Siblings:
 
 
 async def refresh_gates(data: Path) -> bool:
-    """Make the running gates of a data folder load the lists and proofs from the store. Return whether all of them confirmed.
+    """Make the running gates of a data folder load lists and proofs from the store.
 
-    Return True if none is running.
+    Return whether all of them confirmed. Without a running gate, return True.
     """
     try:
         folder = os.open(data / "run", os.O_RDONLY | os.O_DIRECTORY)
@@ -133,7 +139,7 @@ def _workers(folder: int) -> set[int]:
 
 
 def _path(folder: int, worker: int) -> Path:
-    """Return a short path for any folder, because the path of a socket is limited to 107 bytes."""
+    """Return a short path to the socket, because the path of a socket is limited to 107 bytes."""
     return Path(f"/proc/self/fd/{folder}/{worker}.sock")
 
 
@@ -145,7 +151,6 @@ async def _answer(folder: int, worker: int, command: str) -> bytes | None:
 
 
 async def _ask(folder: int, worker: int, command: str, seconds: float) -> bytes:
-    """Send a request and return the response. Raises `OSError`, `TimeoutError`."""
     async with asyncio.timeout(seconds):
         reader, writer = await asyncio.open_unix_connection(_path(folder, worker))
         try:

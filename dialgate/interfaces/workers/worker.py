@@ -1,10 +1,10 @@
-"""A worker process of a node: the parameters that it receives from the parent (parent.py), and its message when it is ready.
+"""A worker process of a node.
 
     argv[1]   a `Post` in JSON, with the descriptors of inherited sockets and pipes
 
-The process starts in worker_process.py. When it is ready, it writes one line of JSON to the pipe `ready`. When the
-parent ends, the pipe `parent` closes and the worker ends. SIGTERM ends it after the responses that are due. SIGUSR1
-drains it: it accepts no new connections, closes each after its next response, and then ends.
+The process starts in worker_process.py. When it is ready, it writes one line of JSON to the pipe `ready`. When the parent
+ends, the pipe `parent` closes and the worker ends. SIGTERM ends it after the responses that are due. SIGUSR1 drains it: it
+accepts no new connections, closes each after its next response, and then ends.
 """
 
 import os
@@ -19,7 +19,10 @@ from dialgate.config.configuration import Config
 
 
 class Post(Struct, frozen=True, kw_only=True):
-    """The parameters of a worker. `doors`: descriptors of the inherited sockets, by the setting of the listener."""
+    """The parameters of a worker.
+
+    `doors` maps the setting of each listener to the descriptors of its inherited sockets.
+    """
 
     config: str
     host: str = ""
