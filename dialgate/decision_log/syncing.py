@@ -54,7 +54,7 @@ class _SyncRequest(NamedTuple):
 
 
 def _count_same_file(requests: Sequence[_SyncRequest]) -> int:
-    """Count the requests at the front of the queue that one sync can serve, because they are for the same file."""
+    """Count the requests at the front of the queue for the same file. One sync serves them all."""
     return next(
         (count for count, request in enumerate(requests) if request.fd != requests[0].fd), len(requests)
     )

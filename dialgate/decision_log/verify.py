@@ -69,9 +69,10 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
 
     At most one fault is reported per segment; the entries after it are still counted.
 
-    - `keys`: public keys by name (`crypto.log_signing`); without them no signature is checked - `against`: the line of a
-    checkpoint that was kept elsewhere and must still exist - `open_segment`: yields the offset and bytes of each line of a
-    segment - `listed`: the segments, instead of a listing of the folder
+    - `keys`: public keys by name (`crypto.log_signing`); without them no signature is checked
+    - `against`: the line of a checkpoint that was kept elsewhere and must still exist
+    - `open_segment`: yields the offset and bytes of each line of a segment
+    - `listed`: the segments, instead of a listing of the folder
 
     The archive passes `open_segment` and `listed`. Both must be picklable, because several processes may scan.
     """
@@ -288,7 +289,7 @@ class _Joint:
     def _grow(self, scan: SegmentScan) -> None:
         """Extend the Merkle tree by a segment.
 
-        After an invalid segment, continue from the tree in the next checkpoint, which cannot be checked.
+        After an invalid segment, the tree continues from the next checkpoint, whose root cannot be checked.
         """
         if not self._is_valid or self._tree is None or self._tree.end != scan.first - 1:
             self._tree = None

@@ -285,7 +285,7 @@ def _stops(entries: Iterable[Entry]) -> Stops:
 
 
 def _registries(folder: Path, controller: str, period: Period) -> Iterator[RegistryUse]:
-    """Yield the use of each registry in the published snapshot, or nothing if the snapshot cannot be read."""
+    """Yield the consultations of each registry, or nothing if the published snapshot cannot be read."""
     try:
         files = read_manifest(folder).files
     except (SnapshotMissing, OSError):

@@ -197,7 +197,7 @@ def change_days(law: Law) -> list[date]:
 
 
 def changes(law: Law, since: date, until: date, language: Language = "en") -> list[Change]:
-    """Return the differences between the law of `since` and the law of `until`, in order of days."""
+    """Return the differences between the law on `since` and the law on `until`, ordered by day."""
     words = _words(language)
     found: list[Change] = []
     for name in ALL_SECTIONS:
@@ -344,7 +344,7 @@ def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def markdown(page: LawPage, *, level: int = 2) -> str:
-    """Return the page as Markdown without a title. Its headings are of `level`."""
+    """Return the page as Markdown without a title. `level` is the level of its headings."""
     parts = []
     for heading, sentences in notes(page):
         parts.append(

@@ -27,8 +27,10 @@ class Figure(Struct, frozen=True):
 class Table(Struct, frozen=True, kw_only=True):
     """One table of a report.
 
-    - `weights`: the length of the bar in each row - `tones`: the colour of each row's last cell - `names`: whether the first
-    column holds identifiers from the configuration or the log - `bad`: whether higher numbers are worse
+    - `weights`: the length of the bar in each row
+    - `tones`: the colour of each row's last cell
+    - `names`: whether the first column holds identifiers from the configuration or the log
+    - `bad`: whether higher numbers are worse
     """
 
     title: str

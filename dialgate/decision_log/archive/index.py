@@ -181,7 +181,7 @@ def _header(count: int) -> bytes:
 
 
 def is_intact(index: Index) -> bool:
-    """Return whether neither the index file nor its name was modified. Raises `FileNotFoundError`."""
+    """Return whether the index file and its name are unmodified. Raises `FileNotFoundError`."""
     try:
         with index.path.open("rb") as file:
             _count(file)

@@ -33,7 +33,7 @@ _NEVER = 1 << 62
 
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
-    """Return the first sequence and the file of each segment. If a segment is packed, the file is the packed one."""
+    """Return the first sequence and the file of each segment, preferring packed files."""
     paths = dict(unpacked(folder))  # unpacked first: a segment packed meanwhile is listed twice, not missed
     paths |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     return sorted(paths.items())

@@ -40,7 +40,7 @@ def campaign_lift(
 ) -> None:
     """Lift the pause of a campaign. Calls made until now no longer count. Ground and actor are recorded.
 
-    A gate that runs on this node applies it before the command ends; other nodes follow within a second.
+    A gate on this node applies the change before the command ends; other nodes follow within a second.
 
     dialgate campaign lift acme-fibre --ground "dialler set to one line for each agent" --actor dpo
     """

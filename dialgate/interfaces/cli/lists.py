@@ -162,7 +162,7 @@ def list_retire(
 ) -> None:
     """Retire a list, so that it no longer permits any calls. It stays on record.
 
-    A gate that runs on this node applies the change before the command ends; other nodes follow within a second.
+    A gate on this node applies the change before the command ends; other nodes follow within a second.
 
     dialgate list retire november
     """

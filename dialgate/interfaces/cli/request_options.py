@@ -28,8 +28,10 @@ def options_of(
 ) -> Callable[[Command], Command]:
     """Return a decorator that adds an option for each field of a request and calls the command with the request.
 
-    - `channel`: the default of the option --channel - `required`: fields that are required although they have a default -
-    `fixed`: fields that have a fixed value and no option - `annotations`: hand-written options, by field
+    - `channel`: the default of the option --channel
+    - `required`: fields that are required although they have a default
+    - `fixed`: fields that have a fixed value and no option
+    - `annotations`: hand-written options, by field
 
     If a command declares a parameter with the name of a field, it also receives the value of that field.
     """

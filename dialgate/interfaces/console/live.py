@@ -271,7 +271,7 @@ class Live:
         return data.seconds[-1].at if data and data.seconds else 0
 
     def _problems(self) -> dict[str, str]:
-        """Return the problems of all workers. A problem of another worker has that worker's number in its key."""
+        """Return the problems of all workers. Keys of other workers contain the number of the worker."""
         others = {
             f"{name} ({worker})": text
             for worker, data in self._workers.items()

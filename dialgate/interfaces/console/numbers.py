@@ -177,7 +177,10 @@ def _is_local(visit: Visit, record: Record) -> bool:
 
 
 def _sees_whole_gate(visit: Visit) -> bool:
-    """Return whether the client has all controllers, because evidence contains the whole configuration."""
+    """Return whether the client has all controllers.
+
+    Only then may it see evidence, which contains the whole configuration.
+    """
     return set(visit.app.config.controllers) <= set(visit.client.controllers)
 
 

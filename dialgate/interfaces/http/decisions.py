@@ -43,9 +43,10 @@ TURN: Final = web.AppKey("TURN", Turns)
 class Accounts(Struct, frozen=True, kw_only=True):
     """Decisions of all gates on the store, newest first.
 
-    - `more`: whether there are older decisions, which can be requested with `before` - `retired_months`: months whose
-    decisions are not included because their keys were destroyed - `missing`: gates that could not be queried, each with the
-    reason - `notices`: sentences about missing data
+    - `more`: whether there are older decisions, which can be requested with `before`
+    - `retired_months`: months whose decisions are not included because their keys were destroyed
+    - `missing`: gates that could not be queried, each with the reason
+    - `notices`: sentences about missing data
     """
 
     decisions: list[Account]
