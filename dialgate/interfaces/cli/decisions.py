@@ -262,7 +262,7 @@ def open_keys(config: Config) -> Keys:
     if not path.is_file():  # opening a missing file would create one
         raise Failure(
             "keys.unavailable",
-            f"{path} does not exist, and no number can be found without it. Restore it from its backup",
+            f"{path} does not exist, but is needed to find numbers. Restore it from a backup",
         )
     return Keys.open(path)
 

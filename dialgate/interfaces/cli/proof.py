@@ -146,10 +146,7 @@ def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
 
 
 def _select_logs(data: Path, worker: int | None, *, alone: bool) -> dict[int, Path]:
-    """Return the log folders by worker.
-
-    With `alone`, raises `Failure` if there are several, because the command works on only one.
-    """
+    """Return the log folders by worker. Raises `Failure` if `alone` is set and there are several."""
     logs = chains.folders(data) or {1: data / "log"}
     if worker is not None:
         if worker not in logs:
@@ -346,7 +343,7 @@ def log_evidence(
 async def _evidence(
     config: Config, decision: str, numbers: list[str], span: tuple[Instant | None, Instant | None], out: Path
 ) -> dict[Path, bytes]:
-    """Return the evidence bundles by output file, the first as `out`.
+    """Return the evidence bundles by output file. The file of the first is `out`.
 
     There is one bundle for each log: that of the decision, or those of all workers.
     """

@@ -178,7 +178,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "revocation.lifted": (
         409,
         "The revocation has already been lifted with a different `ground`, which remains in force.",
-        "No action is needed.",
+        "Leave it unchanged.",
     ),
     "campaign.not_paused": (
         409,
@@ -193,7 +193,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "outcome.known": (
         409,
         "The call already has an outcome that is at least as strict. That outcome remains in force.",
-        "No action is needed.",
+        "Leave it unchanged.",
     ),
     "subject.closed": (
         409,

@@ -51,8 +51,8 @@ def parse(text: str) -> Uri:
 def dialled_number(uri: Uri) -> str:
     """Return the number that a trunk would dial.
 
-    Parameters that change the dialled number, such as an extension, a routing number or a local context, stay in the returned
-    text, so that the gate denies the call as having an invalid number.
+    Parameters that change the dialled number (an extension, a routing number, a local context) stay in the returned text.
+    The gate then denies the call, because the number is invalid.
     """
     if uri.scheme != "tel" or not uri.parameters:
         return uri.user
