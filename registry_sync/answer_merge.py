@@ -189,7 +189,7 @@ def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
 
 
 def _newest_listed(ranks: Cells, last: Mask, listed: Mask) -> Cells:
-    """Return for each number the rank of the newest answer that lists it, plus 1, or 0 if there is none."""
+    """Return for each number 1 + the rank of the newest answer that lists it, or 0."""
     if not len(ranks):
         return ranks
     starts = np.append(0, np.flatnonzero(last)[:-1] + 1)

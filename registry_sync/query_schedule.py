@@ -59,7 +59,7 @@ def select_expiring(wanted: Numbers, known: PublishedAnswers, terms: Terms, befo
 def _due_instants(
     contents: Contents, terms: Terms
 ) -> tuple[Cells, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
-    """Return for each state the instant at which its numbers are due, and whether it is *listed*.
+    """Return when the numbers of each state are due, and whether the state is *listed*.
 
     The last element is for numbers without a state.
     """

@@ -45,7 +45,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Stops(Struct, frozen=True):
-    """The content of a file: unique numbers (E.164 digits), and the time of revocation of each.
+    """The unique numbers in a file (E.164 digits) with their times of revocation.
 
     `first` is the first invalid row.
     """

@@ -21,10 +21,10 @@ AHEAD: Final = 8  # parts in flight: about as many as a shared store receives be
 
 
 def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
-    """Return the indices that sort concatenated subjects in the order of the store's index. Stable.
+    """Return the indices that sort concatenated subjects in the order of the store's index.
 
-    The store then writes each index page only once. In file order, ten million subjects take three times as
-    long.
+    The sort is stable. The store then writes each index page only once. In file order, ten million subjects
+    take three times as long.
     """
     return np.argsort(np.frombuffer(subjects, ">u8")[:: SUBJECT_BYTES // 8].astype(np.uint64), kind="stable")
 

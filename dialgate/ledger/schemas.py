@@ -87,7 +87,7 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 class LiftRequest(Request, frozen=True, kw_only=True):
     """The ground on which a revocation is lifted.
 
-    If the revocation binds every controller, `controller` is the one that the new consent is for.
+    If the revocation binds every controller, `controller` names the controller of the new consent.
     """
 
     ground: Annotated[
@@ -199,6 +199,7 @@ class ContractEndRequest(Request, frozen=True, kw_only=True):
 
 
 class CallRequestRequest(Request, frozen=True, kw_only=True):
+    """A call request: the person asked to be called."""
     number: _Person
     id: _EntryId
     requested_at: Annotated[When, about("When the person asked.")]

@@ -40,10 +40,10 @@ class RowProblem(Struct, frozen=True):
 class Tally(Struct):
     """The row counts of a loaded call list.
 
-    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. Each tag of the list is an index
-    into `bases`, `stated` and `places`: the legal basis, whether the rows themselves gave `directory` as
-    their basis, and the declared place or "". `unstated` counts the accepted numbers whose rows would have to
-    state `directory` but do not.
+    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. The tags of the list are indexes
+    into `bases`, `stated` and `places`. `stated` is true if the rows themselves gave `directory` as their
+    basis. `places` contains the declared place, or "". `unstated` counts the accepted numbers whose rows
+    would have to state `directory` but do not.
     """
 
     rows: int = 0

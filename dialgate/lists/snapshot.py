@@ -161,7 +161,7 @@ def read_contents(numbers: NumberSet, path: Path) -> Contents:
 
 
 def changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> bool:
-    """Return whether the folder's manifest, or the required key, differs from that of `snapshot`.
+    """Return whether the manifest or the required key has changed since `snapshot` was opened.
 
     This needs one `stat`, so it can run every second.
     """
@@ -296,7 +296,7 @@ class _OpenFile:
         )
 
     def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:
-        """Return an area's answers for a number that is not in the set and for one that is."""
+        """Return an area's answers for numbers outside the set and in the set."""
         version = self.contents.consultations[at].submitted_at
         clear = self._answer(State(answer="clear", consultation=at))
         return clear, self._answer(State(answer="listed", consultation=at, listed_at=version))

@@ -17,8 +17,8 @@ _SIZE: Final = re.compile(r"VmSize:\s+(\d+) kB")
 def confine(memory: int, seconds: int) -> None:
     """Limit this process to `memory` additional bytes and `seconds` of processor time.
 
-    The process also writes no core file, ends when its parent or the reader of its output ends, and is the
-    first to be killed if memory runs out.
+    The process also writes no core file and is the first to be killed if memory runs out. It ends when its
+    parent or the reader of its output ends.
     """
     _lower(resource.RLIMIT_AS, _size() + memory)
     # The hard limit is higher: at the soft limit the kernel sends SIGXCPU, which the parent can recognise.
@@ -33,7 +33,10 @@ def confine(memory: int, seconds: int) -> None:
 
 
 def _lower(limit: int, value: int, more: int = 0) -> None:
-    """Set the soft limit to `value` and the hard limit to `value + more`, or to a lower current limit."""
+    """Set the soft limit to `value` and the hard limit to `value + more`.
+
+    Neither may exceed the current hard limit.
+    """
     _, hard = resource.getrlimit(limit)
     soft, highest = (
         bound if hard == resource.RLIM_INFINITY else min(bound, hard) for bound in (value, value + more)

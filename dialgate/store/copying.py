@@ -33,7 +33,7 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 
 class CountedAttempt(Struct, frozen=True):
-    """An attempt with its subject and the time of its result, which is 0 if there is no result yet."""
+    """An attempt with its subject and the time of its result, or 0."""
 
     subject: bytes
     attempt: Attempt

@@ -10,7 +10,10 @@ class StoreUnavailable(Unavailable):
 
 
 def ledger_too_short(newest: int, known: int) -> StoreUnavailable:
-    """Return the error for a ledger that ends before sequence `known`, so that revocations are missing."""
+    """Return the error for a ledger that ends before sequence `known`.
+
+    The missing entries may be revocations.
+    """
     return StoreUnavailable(
         f"the ledger ends at {newest}, but had reached {known}: the store was emptied, restored from an older copy or replaced."
         " Restore its newest data, or copy it with `dialgate store copy`. If you accept the loss of the missing entries, delete"

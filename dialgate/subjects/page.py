@@ -1,6 +1,7 @@
-"""The access report as an HTML page that a data subject can read, print and keep, in Italian or English.
+"""The access report as an HTML page for the data subject, in Italian or English.
 
-The page has no scripts and no external links. Free text is shown as recorded; all other text is translated.
+The data subject can read, print and keep the page, which has no scripts and no external links. Free text is
+shown as recorded; all other text is translated.
 """
 
 import re

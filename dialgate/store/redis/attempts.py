@@ -61,7 +61,7 @@ class RedisAttempts(RedisRecovery):
     async def _read_again(
         self, request: tuple[Any, ...], values_read: Sequence[bytes | None], answers: int
     ) -> tuple[Sequence[bytes | None], dict[str, int]]:
-        """Repeat a read that returned remembered answers, until it is clear whether they were recorded.
+        """Repeat a read of remembered answers until it is clear whether they were recorded.
 
         Return the values and, by log, the durable sequences of the other gates' logs. The first answer in
         `values_read` has the index `answers`.

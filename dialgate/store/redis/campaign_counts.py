@@ -29,7 +29,7 @@ class RedisCampaignCounts(RedisCommands):
             await self.run("HDEL", self.of_counts, *old)
 
     def put_count(self, count: HourCount) -> tuple[Any, ...]:
-        """Return the command that stores an hourly count, for a store that no gate has open."""
+        """Return the command that stores an hourly count. Use it only while no gate has the store open."""
         return ("HSET", self.of_counts, _field(count), f"{count.answered} {count.abandoned}")
 
     async def pause_lifts(self) -> list[PauseLift]:

@@ -43,7 +43,7 @@ _Node: TypeAlias = dict[str, Any]  # keyword arguments of a connection: host and
 
 
 class Lookup(Protocol):
-    """A lookup of the master and of the number of replicas that could replace it. Raises `RedisError`."""
+    """A lookup of the master and its replicas. Raises `RedisError`."""
 
     async def master(self) -> _Node: ...
 
@@ -167,10 +167,7 @@ class _Connections:
         return connection
 
     async def put_back(self, connection: AbstractConnection, *, reusable: bool) -> None:
-        """Keep a connection if it is `reusable`, which means that every reply was read.
-
-        Otherwise close it.
-        """
+        """Keep a connection if every reply was read (`reusable`). Otherwise close it."""
         if reusable and not self._closed:
             self._idle.append(connection)
         else:

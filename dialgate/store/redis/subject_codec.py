@@ -1,4 +1,4 @@
-"""The encoding of the state of a subject in the shared store: one line of JSON per event, oldest first.
+"""The encoding of a subject's state in the shared store: one line of JSON per event, oldest first.
 
     ["e",SEQ,AT,CONTROLLER,EVENT,ACTOR,CHANNEL,PROOF,SEALED]   an entry of the ledger
     ["a",DECISION,AT,CAMPAIGN,BASIS,GOODS]                     an attempt

@@ -2,8 +2,10 @@
 
 Each of its keep-alive connections sends one request after another. `python -m dialgate.tools.bench.load PORT
 CONNECTIONS` reads one request body per line from stdin, takes the API key from DIALGATE_KEY and prints a
-`Load` as JSON. It uses as little processor time as possible, so that it measures the server and not itself:
-it encodes the requests before the clock starts, and reads only the status, length and decision of a response.
+`Load` as JSON.
+
+It uses as little processor time as possible, so that it measures the server and not itself. It encodes the
+requests before the clock starts, and reads only the status, length and decision of a response.
 """
 
 import asyncio

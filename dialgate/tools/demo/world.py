@@ -61,7 +61,7 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 
 def build(wanted: DemoOptions, now: Instant, tell: Callable[[str], None]) -> Demo:
-    """Set up the demonstration in a folder that is empty or contains an earlier one, which is replaced.
+    """Set up the demonstration in an empty folder, or replace an earlier one.
 
     Call `tell` with the address and key of the console first, then with a message for each step. Raises
     `DemoError`.

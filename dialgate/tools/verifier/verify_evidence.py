@@ -142,7 +142,7 @@ def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
 
 
 def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
-    """Return the hash of each file of a configuration, or "" for a file that the bundle does not contain.
+    """Return the hash of each file of a configuration, or "" for a file that is not in the bundle.
 
     The list of a configuration contains the hash of each file's entry, which is the name and hash of the
     file. In older logs the list contains the entries themselves.
