@@ -220,7 +220,7 @@ class SqliteStore:
         watched = list({subject for reservation in reservations for subject in reservation.watch})
         with tables.transaction(db, "BEGIN"):
             current = self._all_known(db, watched)
-        return all(_same(known, seen[subject]) for subject, known in current.items())
+        return all(_is_same_state(known, seen[subject]) for subject, known in current.items())
 
     def _all_known(self, db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, Known]:
         """Return the states of the subjects. Must be called in a transaction."""
@@ -477,6 +477,6 @@ class SqliteStore:
                 link.close()
 
 
-def _same(now: Known, seen: Known) -> bool:
+def _is_same_state(now: Known, seen: Known) -> bool:
     """Compare two states, ignoring the sequence, which also advances with entries of other subjects."""
     return now is seen or structs.replace(now, seq=seen.seq) == seen

@@ -152,7 +152,7 @@ class RedisEnd:
             lines = subject_codec.attempt_line(row.attempt)
             if row.attempt.result != "pending":
                 lines += subject_codec.result_line(decision, row.attempt.result, row.result_at)
-            new[subject] = subject_codec.uncounted(new[subject], {decision}) + lines
+            new[subject] = subject_codec.without_attempts(new[subject], {decision}) + lines
             seq = seq_of(decision)
             chunk = self._store.of_attempt(log_of(decision), seq)
             names.append(("SETRANGE", chunk, sequence_index.place(seq), row.subject))

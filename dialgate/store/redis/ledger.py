@@ -11,7 +11,7 @@ from dialgate.core.ledger_events import Draft, Entry
 from dialgate.store import ledger_too_short
 from dialgate.store.redis import subject_codec
 from dialgate.store.redis.commands import RedisCommands
-from dialgate.store.redis.recovery import life
+from dialgate.store.redis.recovery import lifetime
 
 PLACES: Final = 4_096  # subjects in one chunk of the index
 SUBJECT_BYTES: Final = 16
@@ -34,7 +34,7 @@ class RedisLedger(RedisCommands):
             subjects = list(dict.fromkeys(subject_by_seq.values()))
             values = await self._values(subjects)
             swaps = {
-                subject: (value, subject_codec.erased(value, subject_by_seq.keys()))
+                subject: (value, subject_codec.without_entries(value, subject_by_seq.keys()))
                 for subject, value in zip(subjects, values, strict=True)
             }
             appended = await self._write(drafts, swaps, list(subject_by_seq))
@@ -62,10 +62,10 @@ class RedisLedger(RedisCommands):
             self.key("o:"),
             PLACES,
             len(drafts),
-            *map(subject_codec.unnumbered, drafts),
+            *map(subject_codec.line_after_seq, drafts),
         ]
         for old, new in swaps.values():
-            values += (old, new, life(new))
+            values += (old, new, lifetime(new))
         first = await self.script("ledger", keys, [*values, *removed], durably=True)
         if first is None:
             return None

@@ -69,7 +69,7 @@ class RedisRecovery(RedisCommands):
             if value is None:
                 continue
             if key in subjects:
-                swaps.append((key, value, subject_codec.uncounted(value, dropped)))
+                swaps.append((key, value, subject_codec.without_attempts(value, dropped)))
             elif recalled(key, value).decision in dropped:
                 swaps.append((key, value, b""))
         return await self.swap(swaps, names)
@@ -89,7 +89,7 @@ class RedisRecovery(RedisCommands):
     ) -> tuple[Any, ...]:
         words: list[Any] = [len(swaps)]
         for _, old, new in swaps:
-            words += (old, new, life(new))
+            words += (old, new, lifetime(new))
         for seqs in names.values():
             words += (len(seqs), *map(sequence_index.place, seqs))
         return self._script_call("swap", [*(key for key, _, _ in swaps), *names], words)
@@ -151,6 +151,6 @@ class RedisRecovery(RedisCommands):
             )
 
 
-def life(value: bytes) -> int:
+def lifetime(value: bytes) -> int:
     """Return the time in milliseconds until a subject's value expires, or 0 if it never does."""
     return ATTEMPTS_KEPT if value and subject_codec.may_expire(value) else 0

@@ -48,7 +48,7 @@ class RedisResults(RedisAttempts):
                 old = {
                     key: (value, names)
                     for key, value in zip(left, values, strict=True)
-                    if value and (names := subject_codec.droppable(value, before))
+                    if value and (names := subject_codec.old_decisions(value, before))
                 }
                 for key, (_, names) in old.items():
                     counts[key] = counts.get(key, 0) + len(names) if drop else len(names)
@@ -67,7 +67,9 @@ class RedisResults(RedisAttempts):
                 for log, seqs in by_log(decisions).items()
                 for chunk, some in sequence_index.chunks(seqs).items()
             }
-            swaps.append(self._swap_command([(key, value, subject_codec.uncounted(value, decisions))], names))
+            swaps.append(
+                self._swap_command([(key, value, subject_codec.without_attempts(value, decisions))], names)
+            )
         done = await self.together(swaps)
         return [key for key, swapped in zip(old, done, strict=True) if not swapped]
 
@@ -76,8 +78,8 @@ class RedisResults(RedisAttempts):
         values = [
             sequence_index.place(seq),
             self._of_subject,
-            subject_codec.named(decision),
-            subject_codec.ended(decision),
+            subject_codec.attempt_prefix(decision),
+            subject_codec.result_prefix(decision),
             subject_codec.result_line(decision, result, at),
             _ANSWERED,
             CHANGES_KEPT,

@@ -72,8 +72,8 @@ def entry_line(draft: Draft, seq: int) -> bytes:
     return _encode(line) + b"\n"
 
 
-def unnumbered(draft: Draft) -> bytes:
-    """Return the line of an entry without its sequence, which the server assigns."""
+def line_after_seq(draft: Draft) -> bytes:
+    """Return the part of an entry's line after its sequence, which the server assigns."""
     return entry_line(draft, 0)[_PLACE:]
 
 
@@ -83,13 +83,11 @@ def attempt_line(attempt: Attempt) -> bytes:
     return _encode(line) + b"\n"
 
 
-def named(decision: str) -> bytes:
-    """Return the start of the line of this decision's attempt."""
+def attempt_prefix(decision: str) -> bytes:
     return _encode(["a", decision])[:-1] + b","
 
 
-def ended(decision: str) -> bytes:
-    """Return the start of the lines of this decision's results."""
+def result_prefix(decision: str) -> bytes:
     return _encode(["r", decision])[:-1] + b","
 
 
@@ -155,33 +153,30 @@ def known(value: bytes, seq: int) -> Known:
 def may_expire(value: bytes) -> bool:
     """Return whether the value may expire.
 
-    A value with a ledger entry must not expire, nor one with an abandoned call that no answered call has
-    followed.
+    A value with a ledger entry must not expire, nor one with an abandoned call without a later answered call.
     """
     lines = _decode(value)
     entered = any(isinstance(line, _Written) for line in lines)
     return not entered and open_silence(attempt for attempt, _ in _attempts(lines)) is None
 
 
-def droppable(value: bytes, before: Instant) -> list[str]:
+def old_decisions(value: bytes, before: Instant) -> list[str]:
     """Return the decisions of the attempts older than `before`.
 
-    An abandoned call that no answered call has followed is omitted.
+    An abandoned call is omitted until an answered call follows it.
     """
     counted = [attempt for attempt, _ in attempts(value)]
     silent = open_silence(counted)
     return [attempt.decision for attempt in counted if attempt.at < before and attempt is not silent]
 
 
-def uncounted(value: bytes, decisions: Collection[str]) -> bytes:
-    """Return the value without these attempts and their results."""
+def without_attempts(value: bytes, decisions: Collection[str]) -> bytes:
     if not value:
         return b""
     return _kept(value, lambda line: isinstance(line, _Written) or line.decision not in decisions)
 
 
-def erased(value: bytes, seqs: Collection[int]) -> bytes:
-    """Return the value without these ledger entries."""
+def without_entries(value: bytes, seqs: Collection[int]) -> bytes:
     return _kept(value, lambda line: not isinstance(line, _Written) or line.seq not in seqs)
 
 
