@@ -97,7 +97,7 @@ def _answer_terms(path: Path, registry: str, controller: str, since: date | None
 
 
 def _require_day(since: date | None, *, is_asked: bool) -> None:
-    """Raise BadParameter if a day is missing for a registry that is asked about one, or given for another."""
+    """Raise BadParameter if a required day is missing, or if a day is given for another registry."""
     if is_asked != (since is not None):
         wanted = "is required for this registry" if since is None else "is not for this registry"
         raise typer.BadParameter(wanted, param_hint="--since")

@@ -206,7 +206,10 @@ def load(path: Path) -> Plan:
 
 
 def find_problems(path: Path, gate: Config) -> list[str]:
-    """Return the problems of a readable registries.yaml, used with this configuration of a gate."""
+    """Return the problems of a registries.yaml under this configuration of a gate.
+
+    An unreadable file has none.
+    """
     if yaml_file.read(path)[0] is None:
         return []
     problems: list[str] = []

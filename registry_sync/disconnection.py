@@ -70,7 +70,7 @@ def find_unneeded(numbers: Numbers, consents: Instants, known: PublishedAnswers)
 def find_uncovered(numbers: Numbers, consents: Instants, known: PublishedAnswers) -> Mask:
     """Return a mask of the numbers whose answer says nothing about their newest consent.
 
-    Either the answer is about a day after the consent, or it says that the number was disconnected, in which
+    Such an answer is about a day after the consent, or says that the number was disconnected. In the latter
     case `find_unneeded` compares the times.
     """
     states, consultations = known.contents.states, known.contents.consultations

@@ -76,7 +76,7 @@ def already_imported(
 def refuse_foreign(
     new: Consultation, others: Iterable[tuple[str, Consultation]], *, same_answer: bool
 ) -> None:
-    """Raise Refused if the consultation, and so its answers, belong to another controller.
+    """Raise Refused if the consultation was made for another controller.
 
     `others` pairs each consultation with its controller. Short answers can be identical by chance, so only
     their receipts are compared.

@@ -90,7 +90,7 @@ class Cycle:
         self._terms = Terms(context.validity, look_ahead, listed_again)
 
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
-        """Run all steps. With `dry`, fetch and verify replies and count, but submit and publish nothing.
+        """Run all steps. With `dry`, only fetch and verify replies, and count what would be done.
 
         Raises Refused, FaultyFile, DamagedFile, OSError and StoreUnavailable. Completed steps remain in
         effect.
@@ -230,9 +230,9 @@ class Cycle:
                 advance(len(numbers))
 
     def _by_since(self, chosen: Numbers) -> Iterator[tuple[Instant, Numbers]]:
-        """Yield the numbers of each package with its day, or 0.
+        """Yield the numbers to ask about in each package, with their day.
 
-        Only queries about a disconnection have a day.
+        The day is 0 unless the query is about a disconnection.
         """
         if self._context.consents is None:
             yield 0, chosen
@@ -378,7 +378,7 @@ class Cycle:
             self._alarm(kind, text)
 
     def _check_expiring(self, awaited: list[Package], before: Instant) -> None:
-        """Raise an alarm for answers that expire before `before` without a new query under way."""
+        """Raise an alarm if answers expire before `before` and no new query for them is under way."""
         expiring = query_schedule.select_expiring(
             self._context.wanted, self._published(), self._terms, before
         )

@@ -31,7 +31,10 @@ class Terms(NamedTuple):
 def select_due(
     wanted: Numbers, pending: Numbers, known: PublishedAnswers, terms: Terms, now: Instant
 ) -> Numbers:
-    """Return the sorted numbers in `wanted` that are due now and not `pending`, most urgent first."""
+    """Return the numbers in `wanted` that are due now, most urgent first.
+
+    `wanted` is sorted. Numbers in `pending` are omitted.
+    """
     due_at, listed = _due_instants(known.contents, terms)
     rows = _state_rows(wanted, known)
     is_pending = np.isin(wanted, pending)

@@ -131,7 +131,10 @@ def _span_index(run: Numbers | None) -> float:
 
 
 def find_manifest(folder: Path, version: str) -> Manifest:
-    """Return the newest earlier publication, with this `version` if it is not empty. Raises Refused."""
+    """Return the newest earlier publication. Raises Refused if there is none.
+
+    If `version` is not empty, only publications with this version are considered.
+    """
     earlier = publication.earlier_manifests(folder)
     matching = [manifest for manifest in earlier if not version or manifest.version == version]
     if not matching:

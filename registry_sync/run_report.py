@@ -66,7 +66,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 def build_metrics(run: Run) -> CollectorRegistry:
-    """Build the metrics of a run, including 0 for each kind of alarm that is not active."""
+    """Build the metrics of a run. Alarms that are not active are reported as 0."""
     registry = CollectorRegistry()
     labels = ("registry", "controller")
 

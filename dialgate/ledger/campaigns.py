@@ -39,9 +39,9 @@ class PauseLiftRequest(Request, frozen=True, kw_only=True):
 class CampaignLimit(Struct, frozen=True, kw_only=True):
     """A limit on a campaign's abandoned calls: at most `above` per `out_of` calls.
 
-    `compared` is the number of calls with which `abandoned` calls are compared, and `used` is the used share
-    of the limit. If no further result is reported, the pause ends at `not_before`. It is empty if the
-    campaign is within the limit.
+    `compared` is the number of calls to which the `abandoned` calls are compared, and `used` the share of the
+    limit that is used up. If no further result is reported, the pause ends at `not_before`, which is empty if
+    the campaign is within the limit.
     """
 
     country: str

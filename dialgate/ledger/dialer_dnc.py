@@ -15,10 +15,11 @@ _SHOWN: Final = 120
 
 
 def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
-    """Return the form to post. It keeps the number and the password out of the URL.
+    """Return the fields of the form to post.
 
-    `campaign` is empty if the revocation is not limited to one. If the settings do not map it to a dialer
-    campaign, the number is blocked for all campaigns, which stops too many calls rather than too few.
+    A form keeps the number and the password out of the URL. `campaign` is empty if the revocation is for all
+    campaigns. If the settings do not map it to a dialer campaign, the number is blocked for all campaigns,
+    which stops too many calls rather than too few.
     """
     settings, password = hook.settings, hook.secret.decode()
     digits = number.removeprefix("+").removeprefix(settings.cut)

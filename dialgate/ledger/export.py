@@ -87,8 +87,8 @@ async def scrub(
 ) -> Scrubbed:
     """Write the rows of `file` with their verdicts to `out`, as CSV in UTF-8.
 
-    `out` is replaced completely or not at all. Raises `Refused`, `Unavailable`, and `OSError` if it cannot be
-    written.
+    `out` is replaced completely or not at all. Raises `Refused`, `Unavailable`, and `OSError` if `out` cannot
+    be written.
     """
     judge, home = await registrar.list_exports.judge(client, order.campaign, order.at)
     fresh = out.with_name(f"{out.name}.new")

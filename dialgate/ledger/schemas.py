@@ -200,6 +200,7 @@ class ContractEndRequest(Request, frozen=True, kw_only=True):
 
 class CallRequestRequest(Request, frozen=True, kw_only=True):
     """A call request: the person asked to be called."""
+
     number: _Person
     id: _EntryId
     requested_at: Annotated[When, about("When the person asked.")]

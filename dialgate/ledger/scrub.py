@@ -70,7 +70,10 @@ class ScrubStore(SubjectStates, CallLists, Protocol):
 
 
 class Judge:
-    """A read-only judge of numbers for one campaign. No gate has to be running."""
+    """The evaluation of numbers for one campaign.
+
+    It only reads the store, so no gate has to be running.
+    """
 
     def __init__(self, config: Config, store: ScrubStore, keys: Keys, campaign: str, at: Instant) -> None:
         self.at = at

@@ -111,8 +111,8 @@ class Notices:
     async def wait(self, seconds: float, written: int = -1) -> None:
         """Wait up to `seconds` for the next write in this process.
 
-        Return immediately if the number of writes is no longer `written`. Writes of other processes are not
-        noticed.
+        Return immediately if `written` is given and the count of writes has changed since. Writes of other
+        processes are not noticed.
         """
         if written in {-1, self.written}:
             with suppress(TimeoutError):

@@ -125,7 +125,7 @@ def signed_text(manifest: Manifest) -> bytes:
 class Part(Struct, frozen=True, kw_only=True):
     """The summary of a snapshot file.
 
-    The two times are those of the consultations behind its newest and its oldest answer, or 0.
+    `newest_consulted_at` and `oldest_consulted_at` are 0 if the file has no answers.
     """
 
     registry: str
@@ -175,7 +175,7 @@ def changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> bool:
 class Answers(NamedTuple):
     """A registry's answers to one controller.
 
-    `place` returns the index of a number's answer in `answers`. It raises `DamagedFile`.
+    `place` returns the index of a number's answer in `answers`, or raises `DamagedFile`.
     """
 
     place: Callable[[int], int]
@@ -211,8 +211,8 @@ class Snapshot:
     def open(cls, folder: Path, key: str = "") -> "Snapshot":
         """Open the published snapshot, without reading all of it. Raises `SnapshotMissing` and `DamagedFile`.
 
-        The manifest must be signed with the public key `key`. If it is empty, the signature is not checked.
-        `verify` also checks the content of the files.
+        The manifest must be signed with the public key `key`, unless `key` is empty. `verify` checks the
+        content of the files.
         """
         manifest, stamp = _read_manifest(folder)
         if key and not is_signed(signed_text(manifest), manifest.signature, key):

@@ -192,7 +192,7 @@ def _named(header: tuple[str, ...], names: frozenset[str]) -> int:
 def _is_title(sample: list[tuple[int, list[str]]], number: int, home: str) -> bool:
     """Return whether the first row is a header.
 
-    A header has no digit in the number column, and a later row has a number there.
+    In a header the number column has no digit, and a later row has a number in this column.
     """
     title = _cell(sample[0][1], number)
     return not _DIGIT.search(title) and any(_is_number(_cell(cells, number), home) for _, cells in sample[1:])

@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Shipper:
-    """The shipping of one data folder, in which it writes only to `shipping/`.
+    """The shipping of one data folder. It writes only to `shipping/` there.
 
     `clock` supplies the time for metrics.
     """

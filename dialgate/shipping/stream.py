@@ -193,7 +193,7 @@ class _Chain:
             self.store_cursor(cursors)
 
     def resume_at(self, delivered: int, keep: int) -> None:
-        """Continue after entry `delivered`, with which the stream unexpectedly ends.
+        """Continue after entry `delivered`, where the stream ends unexpectedly.
 
         If the stream is empty, deliver the last `keep` entries again. Raises `Refused` if the stream contains
         entries that the log does not contain.

@@ -12,8 +12,8 @@ from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 class Reservation(Struct, frozen=True, gc=False):
     """An attempt to count for `subject`, unless a subject in `watch` has changed since it was read.
 
-    `watch` contains every subject that influenced the decision: the number as known to the controller, and as
-    known to all controllers.
+    `watch` contains the subjects on whose state the decision depends: the one of the controller and the one
+    that all controllers share.
     """
 
     subject: bytes
@@ -22,10 +22,10 @@ class Reservation(Struct, frozen=True, gc=False):
 
 
 class Position(Struct, frozen=True):
-    """The last sequence of a decision log at a commit. Crash recovery starts there.
+    """The position of a decision log at a commit, where crash recovery starts.
 
-    `first` is the first sequence of the commit. It defaults to the one after `seq`. `durable` is the last
-    entry of the log that was on disk when the commit began.
+    `seq` is the last sequence of the commit, and `first` the first one, or 0 for `seq + 1`. `durable` is the
+    last entry of the log that was on disk when the commit began.
     """
 
     log: str

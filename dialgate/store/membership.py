@@ -68,7 +68,7 @@ class Shared(Protocol):
         """Acquire or extend the lease of `task` for `span` ms. Return whether `node` holds the lease."""
 
     async def surplus_replicas(self) -> int:
-        """Return how many more replicas could replace the master than the setting `replicas` requires.
+        """Count the replicas beyond the setting `replicas` that could replace the master.
 
-        From now on, writes also wait for these additional replicas.
+        From now on, writes wait for them too.
         """

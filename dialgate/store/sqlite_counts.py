@@ -20,7 +20,7 @@ _ADD = f"""
 
 
 def end_attempt(db: sqlite3.Connection, decision: str, result: Result, at: Instant) -> bool:
-    """Store the result of an attempt and update its campaign's count. Return False if it does not exist."""
+    """Store an attempt's result and update its campaign's count. Return False for an unknown attempt."""
     select = tables.ATTEMPT + "WHERE decision = ?"
     before = next(map(tables.attempt_of, db.execute(select, (decision,))), None)
     if before is None:

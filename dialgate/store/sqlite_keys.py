@@ -43,7 +43,7 @@ class StoredKeys:
             self._added += keys
 
     def has_none(self, db: sqlite3.Connection, seq: int, keys: Sequence[bytes]) -> bool:
-        """Return True if certainly none of the keys is in the database or about to be written to it.
+        """Return True only if none of the keys is in the database or about to be written to it.
 
         `seq` is the newest ledger sequence that `db` can read.
         """

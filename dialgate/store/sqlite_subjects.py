@@ -252,7 +252,7 @@ class SubjectStore:
         return await self._read(step)
 
     async def claim_job(self, job: str, at: Instant, every: Instant) -> bool:
-        """Record a run of the job at `at` if it is due, and return whether it is.
+        """Return whether the job is due. If it is, record a run at `at`.
 
         The job is due if no process has run it for at least `every` ms.
         """

@@ -208,7 +208,7 @@ def _with_keys(query: str, width: int) -> str:
 
 
 def _rows_of(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
-    """Return the rows with one of the distinct `keys`, sorted.
+    """Return the sorted rows for distinct `keys`.
 
     Queries are padded with nulls, which match nothing, so that few statements have to be prepared.
     """
@@ -298,7 +298,7 @@ def _write(
 
 
 def write_part(db: sqlite3.Connection, part: BufferPart, position: Position | None, pause: float) -> None:
-    """Write one part of a buffer. `position` is where the log is after the whole buffer.
+    """Write one part of a buffer. `position` is the log's position after the whole buffer.
 
     Wait `pause` seconds between statements, to leave CPU and disk to other work.
     """
@@ -368,8 +368,8 @@ def entry_of(row: Sequence[Any]) -> Entry:
 def restart_log(db: sqlite3.Connection) -> None:
     """Restart a long write-ahead log, which SQLite never does by itself under steady load.
 
-    The first step copies pages while writers continue, so that the second, which blocks them, is short. The
-    file keeps its size, because overwriting is a third faster than extending it.
+    The first step copies pages while writers continue. This keeps the second step short, which blocks them.
+    The file keeps its size, because overwriting is a third faster than extending it.
     """
     _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     if pages >= LONG_LOG:

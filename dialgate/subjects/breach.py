@@ -23,7 +23,7 @@ _READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """A period and the client or node to report on. The other of the two names is empty.
+    """A period, and either the client or the node to report on. The other name is empty.
 
     The period includes `start` but not `end`.
     """
@@ -81,7 +81,10 @@ class _DecisionCounts:
 
 
 def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) -> Exposure:
-    """Return the data exposed in a period, in which `lookups` were made. Raises `LogDamaged`."""
+    """Return the data exposed in a period. `lookups` are the look-ups in that period.
+
+    Raises `LogDamaged`.
+    """
     counts = _DecisionCounts()
     for record in _records(config, span):
         counts.add(record)

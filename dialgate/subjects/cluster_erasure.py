@@ -61,8 +61,8 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         those that a gate needs as proof or has under a legal hold. Finally the number is removed from call
         lists.
 
-        Repeat an erasure that is interrupted or to which a gate does not respond. Until every gate has
-        responded, nothing that may be evidence is destroyed, and the request stays open.
+        Repeat the erasure if it was interrupted or a gate did not respond. Until every gate has responded,
+        nothing that may be evidence is destroyed, and the request stays open.
         """
         owner, e164 = self.registrar.access.person(client, ask.controller, number)
         subject = self.keys.subject(owner.id, e164)

@@ -35,7 +35,7 @@ class Removal(Struct, frozen=True, kw_only=True):
 
 
 def _longest_limit(config: Config) -> int:
-    """Return the largest number of days for which a configured law's limits count an attempt."""
+    """Return the longest period, in days, over which a configured law limits attempts."""
     lengths = (periods.parse(limit.per).length for law in config.laws.values() for limit in law.limits)
     return max(lengths, default=0) // DAY + 2  # whole days begin after the day of the call
 
@@ -96,7 +96,7 @@ class RetentionRun:
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
         """Return a subject's ended entries if `first` is its oldest entry that permits calls.
 
-        For later entries return none, so that a subject with several such entries is counted only once.
+        Otherwise return an empty list, so that a subject with several such entries is counted only once.
         """
         if self._holds.concerns(first.controller, first.subject):
             return []

@@ -155,7 +155,7 @@ def _country_of_locale(draft: Draft, _: int) -> str:
 
 
 def _no_sector(draft: Draft, place: int) -> str | None:
-    """Return the default sector, which is empty. Calls with an offer have no default."""
+    """Return "" as the default sector, or None for calls with an offer, which must have one."""
     return None if draft.get("purpose", place) in {"sale", "advertising"} else ""
 
 

@@ -11,10 +11,10 @@ CLEAR, LISTED, WITHOUT_DATA = range(3)  # the statuses of a number
 
 
 class FullFile(NamedTuple):
-    """The contents of a full file.
+    """The contents of a full file. `numbers` are sorted and distinct, and `lines` counts all lines.
 
-    `numbers` are sorted and distinct, while `lines` also counts repeated lines. `days` contains the days of
-    registration, if the file has them. For a number with several lines, it is the last day.
+    `days` contains the day of registration of each number, if the file has one. If a number has several
+    lines, its last day counts.
     """
 
     sha256: str

@@ -200,8 +200,8 @@ class Server:
     async def ask(self, commands: list[tuple[Any, ...]], *, slack: float = 0) -> list[Any]:
         """Execute commands in one round trip, on one connection.
 
-        The server itself may wait for `slack` additional seconds. Raises `NoScriptError`, and
-        `StoreUnavailable` if the commands may or may not have been executed.
+        The server itself may wait for `slack` additional seconds. Raises `NoScriptError` and
+        `StoreUnavailable`. After the latter, the commands may or may not have been executed.
         """
         if self._closed:
             raise StoreUnavailable("the store has been closed")

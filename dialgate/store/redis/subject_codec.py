@@ -153,7 +153,7 @@ def known(value: bytes, seq: int) -> Known:
 def may_expire(value: bytes) -> bool:
     """Return whether the value may expire.
 
-    A value with a ledger entry must not expire, nor one with an abandoned call without a later answered call.
+    It must not expire if it contains a ledger entry, or an abandoned call after which no call was answered.
     """
     lines = _decode(value)
     entered = any(isinstance(line, _Written) for line in lines)
@@ -163,7 +163,7 @@ def may_expire(value: bytes) -> bool:
 def old_decisions(value: bytes, before: Instant) -> list[str]:
     """Return the decisions of the attempts older than `before`.
 
-    An abandoned call is omitted until an answered call follows it.
+    An abandoned call after which no call was answered is omitted.
     """
     counted = [attempt for attempt, _ in attempts(value)]
     silent = open_silence(counted)

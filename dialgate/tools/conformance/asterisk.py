@@ -139,7 +139,7 @@ class _Session:
             self._channel.violations.append("a line without an end")
 
     async def _read(self, *, in_line: bool) -> bytes | None:
-        """Read from the server. Return None if the channel has ended and AGI() ends with it.
+        """Read from the server. Return None if AGI() ends together with the channel.
 
         Within a line (`in_line`), the end of the channel is not noticed.
         """

@@ -30,7 +30,7 @@ _AFTER_REDIRECT_SECONDS: Final = 1.0
 
 
 class DialerFault(Exception):
-    """Raised if a dialer shows a wrong number, caller ID or lead status, which is wrong in every case.
+    """Raised for behaviour that is wrong in every case, such as a different caller ID.
 
     `through` says how the call got through, or is empty if it did not.
     """
@@ -41,7 +41,7 @@ class DialerFault(Exception):
 
 
 class CallHanging(DialerFault):
-    """Raised for a call that neither left nor ended."""
+    """Raised for a call that neither reached the trunk nor ended."""
 
 
 class Dialer(Protocol):

@@ -248,7 +248,8 @@ async def frozen(port: int = 0) -> AsyncIterator[int]:
 async def listening(serve: Serve, port: int = 0) -> AsyncIterator[int]:
     """Listen on a local port and run `serve` for each connection. Open connections are aborted at the end.
 
-    asyncio's own server (3.11) loses connections that are accepted but not yet served when it is closed.
+    asyncio's own server (3.11) loses some connections when it is closed: those that are accepted but not yet
+    served.
     """
     accepted: list[socket.socket] = []
     serving: list[asyncio.Task[None]] = []

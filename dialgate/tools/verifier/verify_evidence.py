@@ -154,7 +154,7 @@ def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
 
 
 def configuration(evidence: dict[str, Any]) -> str:
-    """Say how many configuration files the bundle leaves out, or return "" if it contains all of them."""
+    """Describe how many configuration files the bundle leaves out, or return "" if it contains all."""
     kept = evidence["kept"]
     names = {json.loads(entry["body"]).get("config") for entry in evidence["entries"]} - {None}
     files = (
