@@ -113,7 +113,6 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
 
     @property
     def country(self) -> str:
-        """The country of the registry's numbers."""
         return self.layout.country if self.layout else COUNTRY_OF.get(self.format, "")
 
     @property

@@ -1,4 +1,4 @@
-"""Queries whether a number was disconnected since the day of a consent (47 CFR 64.1200(m)).
+"""Queries that ask whether a number was disconnected since a consent (47 CFR 64.1200(m)).
 
 A query names a day, but not the time at which it begins. An answer about a day is therefore used only from
 the latest time at which the day can begin. A query names the last day that certainly began before the

@@ -64,7 +64,6 @@ class Package(Struct, frozen=True, kw_only=True):
 
     @property
     def file_name(self) -> str:
-        """The file name under which the package is handed over."""
         return f"{self.id}.zip"
 
 

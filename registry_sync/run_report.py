@@ -20,8 +20,6 @@ Progress: TypeAlias = Callable[[str, int], Callable[[int], None]]
 
 
 class Alarm(Struct, frozen=True, kw_only=True):
-    """A condition that requires a person's attention."""
-
     registry: str
     controller: str
     kind: Kind

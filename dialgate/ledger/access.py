@@ -167,7 +167,6 @@ class LedgerAccess:
         return await self.write(draft)
 
     def call_draft(self, client: Client, controller: str, subject: bytes, event: Event, proof: str) -> Draft:
-        """Draft an entry that results from a call."""
         return Draft(
             at=self.clock(),
             controller=controller,
@@ -193,5 +192,4 @@ class LedgerAccess:
         return Masker(self.keys, owner)
 
     def seal(self, number: str) -> bytes:
-        """Encrypt a number for storage in an entry."""
         return self.keys.ledger.seal(number, next(self._nonces))

@@ -43,7 +43,6 @@ class ListExports:
         return await self._access.write(draft)
 
     async def exports(self, client: Client) -> list[HistoryEntry]:
-        """Return every export of the client's controllers, oldest first."""
         entries: list[Entry] = []
         for name in client.controllers:
             entries += await self._access.store.history(self._access.keys.subject(name, _EXPORTS))

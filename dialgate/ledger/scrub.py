@@ -47,7 +47,6 @@ class Verdict(Struct, frozen=True):
     not_before: Instant
 
     def cells(self) -> tuple[str, str, str, str]:
-        """Return the cells that are added to a row."""
         return self.word, self.code, when(self.valid_until), when(self.not_before)
 
 

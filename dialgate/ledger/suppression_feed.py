@@ -99,7 +99,6 @@ class Notices:
         )
 
     async def head(self) -> int:
-        """Return the newest sequence of the ledger."""
         return (await self._store.read([b""])).known[0].seq
 
     def wake(self) -> None:
@@ -120,7 +119,6 @@ class Notices:
                     await self._news.wait()
 
     def close(self) -> None:
-        """Make the readers stop."""
         self.closing = True
         self.wake()
 

@@ -27,7 +27,6 @@ _NOT_DIGITS = re.compile(r"[^0-9]")
 
 
 def digits(text: str) -> str:
-    """Return only the characters 0 to 9 of a text."""
     return _NOT_DIGITS.sub("", text)
 
 

@@ -45,7 +45,6 @@ class Target(Protocol):
 
 
 def open_target(shipping: Shipping, config: Path) -> Target:
-    """Open the configured target. Raises `Refused` and `MissingExtra`."""
     if shipping.to.startswith(S3):
         return Objects(shipping, config)
     return Folder(folder_of(shipping, config))

@@ -87,5 +87,4 @@ def _day(zone: str, hour: int) -> date:
 
 
 def oldest_hour(now: Instant) -> int:
-    """Return the first hour for which counts are still kept."""
     return (now - COUNTS_KEPT) // HOUR

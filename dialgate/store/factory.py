@@ -1,4 +1,4 @@
-"""Opening of the configured store."""
+"""Functions that open the configured store."""
 
 from contextlib import AsyncExitStack
 from pathlib import Path

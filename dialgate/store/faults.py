@@ -22,6 +22,5 @@ def ledger_too_short(newest: int, known: int) -> StoreUnavailable:
 
 
 def refuse_if_short(newest: int, known: int) -> None:
-    """Raise `StoreUnavailable` if the ledger ends before the sequence that it had reached before."""
     if newest < known:
         raise ledger_too_short(newest, known)

@@ -42,7 +42,6 @@ def counts(db: sqlite3.Connection, after: int) -> tuple[list[HourCount], int]:
 
 
 def put_count(db: sqlite3.Connection, count: HourCount) -> None:
-    """Insert or replace the count of an hour."""
     row = (count.hour, count.campaign, count.answered, count.abandoned)
     db.execute(f"INSERT OR REPLACE INTO hour_count VALUES (?, ?, ?, ?, ({_VERSION}) + 1)", row)  # noqa: S608 - constants
 

@@ -70,7 +70,6 @@ class Draft(Struct):
         return default if default is not None else question.example or next(iter(question.choices(self)), "")
 
     def parts(self, name: str, place: int = 0) -> list[str]:
-        """Return the parts of an answer that are separated by commas."""
         return [part.strip() for part in self.get(name, place).split(",") if part.strip(f" {_CLOSED}")]
 
     @property
@@ -133,7 +132,6 @@ class Question(Struct, frozen=True, kw_only=True):
         return self.default(draft, place) if callable(self.default) else self.default
 
     def written(self, draft: Draft, place: int) -> str:
-        """Return the answer as YAML."""
         text = draft.get(self.name, place)
         match self.form:
             case "list":

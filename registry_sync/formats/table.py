@@ -32,7 +32,7 @@ _LEAST_VALID: Final = 0.5
 
 
 class _Fault(Exception):
-    """The reason why a line is invalid."""
+    """Raised for an invalid line. The message gives the reason."""
 
 
 class _Columns(NamedTuple):

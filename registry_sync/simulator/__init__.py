@@ -79,7 +79,6 @@ class Registry:
         return answered
 
     def answer_again(self, package: Path) -> None:
-        """Answer a package from the job's folder as if it had just arrived."""
         self._answer(package.name, _numbers(package / "numbers.zip"))
 
     def _answer(self, package: str, numbers: list[str]) -> None:

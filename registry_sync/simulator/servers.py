@@ -22,7 +22,6 @@ class ServerControl(Struct):
     requests: int = 0
 
     def next_fails(self) -> bool:
-        """Count a request and return whether it fails."""
         self.requests += 1
         self.failures -= 1
         return self.failures >= 0

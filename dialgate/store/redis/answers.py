@@ -30,5 +30,4 @@ def recalled(key: bytes, value: bytes) -> Remembered:
 
 
 def decision_of(value: bytes) -> str:
-    """Return the decision id of a stored answer."""
     return value.split(b" ", 2)[1].decode()

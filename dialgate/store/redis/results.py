@@ -30,7 +30,7 @@ class RedisResults(RedisAttempts):
         return (subject, counted[decision]) if decision in counted else None
 
     def of_attempt(self, log: str, seq: int) -> bytes:
-        """Return the key of the index chunk that contains the subject of this decision's attempt."""
+        """Return the key of the index chunk that contains this attempt's subject."""
         return self._index_prefix("a:", log) + sequence_index.chunk(seq)
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:

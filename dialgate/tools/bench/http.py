@@ -98,7 +98,6 @@ def run_round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
 
 
 def run_turn(server: Server, key: str, bodies: bytes, connections: int = CONNECTIONS) -> Turn:
-    """Send every body once to one server."""
     before = server.cpu()
     words = [sys.executable, "-m", "dialgate.tools.bench.load", str(server.port), str(connections)]
     environment = {**os.environ, "DIALGATE_KEY": key}
