@@ -1,1 +1,1 @@
-"""The path of a call: queue, facts, batch and commit; also crash recovery and upkeep."""
+"""The path of a call, from queue to commit, with crash recovery and upkeep."""

@@ -1,10 +1,10 @@
-"""The queue of calls that wait for a decision, and the choice of the next batch.
+"""The queue of calls that wait for a decision.
 
-A batch takes an equal share of each client's calls. A client with thousands of queued calls delays only its own calls.
+A batch takes an equal share of each client's calls, so a client with thousands of queued calls delays only itself.
 
-Batches have a high fixed cost, so small batches are expensive. But if one batch holds every call, the processor is idle while
-that batch waits for the store or the disk. So a batch takes half of the calls, and the other half is decided during that
-wait. If other workers of the node keep the processors busy, halving gains nothing, and a batch takes all calls.
+Batches have a high fixed cost, so small batches are expensive. But if one batch took all calls, the processor would be
+idle while that batch waits for the store or disk. So a batch takes half of the calls. If other workers keep all
+processors busy, halving gains nothing, and a batch takes all calls.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _MIN_SIZE: Final = 16  # minimum number of calls that a batch takes, if that man
 
 
 class AnswerFuture(Protocol):
-    """A future for an answer. Only the event loop's thread uses it. Its result is set once, unless it is already `done`."""
+    """A future for an answer, used only in the event loop's thread. Its result is not set if it is already done."""
 
     def done(self) -> bool: ...
 
@@ -31,7 +31,7 @@ class AnswerFuture(Protocol):
 
 
 class CallRequest(Struct, gc=False):
-    """A queued call. `arrived` is on the monotonic clock, in seconds."""
+    """A queued call. `arrived` is its time of arrival on the monotonic clock, in seconds."""
 
     call: Call
     client: Client
@@ -40,10 +40,9 @@ class CallRequest(Struct, gc=False):
 
 
 class AdmissionQueue:
-    """A fair queue with one lane per client.
+    """A fair queue with one lane for each client.
 
-    `most` is the maximum number of calls in one batch. `crowded`: whether the node has at least as many workers as
-    processors.
+    `most` is the maximum size of a batch. `crowded` means that the node has at least as many workers as processors.
     """
 
     def __init__(self, most: int, *, crowded: bool) -> None:
@@ -64,11 +63,11 @@ class AdmissionQueue:
 
     @property
     def ready(self) -> bool:
-        """Whether a batch should start. With no batch in flight, a single call is enough."""
+        """Whether a batch should start. One call is enough if no batch is in flight."""
         return self._count >= (self._batch_size(_MIN_START) if self._in_batches else 1)
 
     async def take(self) -> list[CallRequest]:
-        """Remove and return the next batch, without cancelled calls. The caller must call `mark_answered` later."""
+        """Remove and return the next batch, without cancelled calls. Call `mark_answered` when it is done."""
         if self._crowded:
             await self._gather_all()
         batch = [request for request in self._next(self._batch_size(_MIN_SIZE)) if not request.answer.done()]
@@ -76,7 +75,7 @@ class AdmissionQueue:
         return batch
 
     def _next(self, size: int) -> list[CallRequest]:
-        """Take an equal share of each client's calls. Clients that got no place are first in the next batch."""
+        """Take an equal share of each client's calls. Clients left out of a full batch are first in the next one."""
         batch: list[CallRequest] = []
         turns, places = self._turns, size
         while turns and places:
@@ -101,7 +100,7 @@ class AdmissionQueue:
         return self.most if self._crowded else min(self.most, max(least, calls // 2))
 
     async def _gather_all(self) -> None:
-        """Wait until one turn of the event loop adds no further call."""
+        """Wait until a turn of the event loop adds no call."""
         previous = 0
         while previous < self._count < self.most:
             previous = self._count
@@ -111,7 +110,10 @@ class AdmissionQueue:
 def reply(
     answers: Iterator[tuple[CallRequest, Answer]], observe: Callable[[str, float, str], None], end: float
 ) -> None:
-    """Set each call's answer, and pass its interface, seconds from arrival to `end` and decision id to `observe`."""
+    """Set each call's answer.
+
+    Pass `observe` the call's interface, its seconds from arrival to `end`, and its decision id.
+    """
     is_complete = False
     try:
         for request, answer in answers:

@@ -1,7 +1,4 @@
-"""The decisions of a batch: questions and ledger states become answers, reservations and records.
-
-It does no I/O and reads no clock.
-"""
+"""The decisions of a batch, made from questions and stored state, without I/O or a clock."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -25,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class BatchQuery:
-    """The questions to decide at one instant, and the keys to read from the store. Answers given before `since` are ignored."""
+    """The questions of a batch and the keys to read from the store. Answers given before `since` are ignored."""
 
     def __init__(
         self, gatherer: Gatherer, now: Instant, since: Instant, questions: Sequence[Question]
@@ -36,7 +33,7 @@ class BatchQuery:
 
 
 class _AnswerTemplate(Struct, frozen=True):
-    """An answer and its stored form, without the decision's id and numbers. For `code`, see `Batch.codes`."""
+    """An answer and its stored form, without the decision's id and numbers."""
 
     answer: Answer
     encoded: bytes
@@ -44,10 +41,10 @@ class _AnswerTemplate(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """A decision with its grounds, the digest of the grounds, and the instant until which the decision is valid.
+    """A decision that holds until the instant `until` for every call with the same facts.
 
-    The grounds have no sequence yet. If the decision is a deny, `denial` is its answer, which is the same for every call.
-    The cache key of a verdict consists of object ids. `references` keeps these objects alive, so that no id is reused.
+    `digest` identifies the grounds in the log. A denial is the same for every call, so its answer is made in advance as
+    `denial`. The cache key consists of object ids; `references` keeps these objects alive, so that no id is reused.
     """
 
     references: tuple[object, ...]
@@ -59,15 +56,15 @@ class Verdict(Struct, frozen=True):
 
 
 class Batch:
-    """Calls decided at one instant, recorded from sequence `first` on. Later calls see the attempts of earlier ones.
+    """Calls decided at one instant. Later calls see the attempts of earlier ones.
 
-    `answers`, `codes` and `campaigns` are in the order of the calls. A code is the first reason code: empty for an allow,
-    `REPEATED` for a repeated answer. `campaigns` are labels for metrics: `other` if the campaign is not the client's, so
-    that a campaign's owner does not see requests of other clients. `grounds` maps digests to sequences of grounds in `bodies`.
+    The log numbers its records from `first`. `answers`, `codes` and `campaigns` follow the order of the calls. A code
+    is the first reason code of a denial, "" for an allow, or `REPEATED` for an answer given before. `campaigns` holds
+    metric labels: `other` if the campaign belongs to another client, whose requests its owner must not see.
 
-    Most calls have equal facts, because facts do not contain the number. A decision depends on the facts only, so it is
-    computed once (cached in `verdicts`, one dict per gatherer) and its grounds are logged once. `log_grounds` holds the
-    sequences of grounds that are already in the log.
+    Facts do not contain the number, so most calls have equal facts. They share one decision, cached in `verdicts`, and
+    one record of its grounds in the log. `grounds` and `log_grounds` map digests to the sequences of these records:
+    those in this batch, and those already in the log.
     """
 
     def __init__(
@@ -105,7 +102,7 @@ class Batch:
 
     @property
     def position(self) -> Position:
-        """The log's position once the batch is recorded."""
+        """The log's position after the batch is recorded."""
         return Position(self._log, self._first + len(self.bodies) - 1, self._first)
 
     @property
@@ -113,7 +110,11 @@ class Batch:
         return Position(self._log, self._first - 1)
 
     def public_answers(self) -> Sequence[Answer]:
-        """Return the answers as clients receive them. If controllers share a gate, ids hide how many calls others make."""
+        """Return the answers as clients receive them.
+
+        If controllers share a gate, decision ids are encrypted, because consecutive ids show how many calls the others
+        make.
+        """
         if not self._shared:
             return self.answers
         names = [answer.decision_id for answer in self.answers]
@@ -125,7 +126,7 @@ class Batch:
         ]
 
     def concerns(self, query: BatchQuery) -> bool:
-        """Return whether this batch writes an attempt or an answer that `query` reads."""
+        """Return whether this batch writes an attempt or answer that `query` reads."""
         return not (
             self._attempts.keys().isdisjoint(query.subjects)
             and self._answers_by_key.keys().isdisjoint(query.keys)
@@ -134,11 +135,12 @@ class Batch:
     def add(self, question: Question, known: Sequence[Known], remembered: Remembered | None) -> None:
         """Decide the next call.
 
-        `known` holds the stored state of its subjects, `remembered` the answer to an earlier request for the same call.
+        `known` holds the state of the called number from the store. `remembered` is the stored answer to an earlier
+        request for the same call.
 
-        An earlier deny is repeated unchanged. An earlier allow is repeated if it is still valid, no outcome was reported, and
-        a new decision would allow the call too. So a later revocation or the end of permitted hours takes effect. In all
-        other cases the question counts as a new call.
+        An earlier denial is repeated. An earlier allow is repeated only if it is still valid, no outcome was reported,
+        and a new decision would allow the call too. So a revocation in the meantime takes effect. Otherwise the request
+        is a new call.
         """
         campaign = question.line.campaign
         self.campaigns.append(campaign.id if campaign.known else "other")
@@ -169,7 +171,7 @@ class Batch:
         )
 
     def _merge_known(self, question: Question, known: Sequence[Known], earlier: Answer | None) -> Known:
-        """Return the merged state of both subjects, plus this batch's attempts, minus the attempt of `earlier`."""
+        """Return the stored state plus the attempts of this batch, minus the attempt of `earlier`."""
         if not known:
             return _NOTHING
         own, everyone = known
@@ -221,7 +223,7 @@ class Batch:
         return Verdict(references, facts, grounds, digest, until, denial)
 
     def _grounds_seq(self, verdict: Verdict) -> int:
-        """Return the sequence of the entry with the verdict's grounds; add the entry to this batch if it is new."""
+        """Return the log sequence of the verdict's grounds. Grounds that the log lacks are added to this batch."""
         seq = self._log_grounds.get(verdict.digest) or self.grounds.get(verdict.digest)
         if seq is None:
             seq = self.grounds[verdict.digest] = self._first + len(self.bodies)
@@ -297,7 +299,7 @@ def decide_all(
     log_grounds: Mapping[bytes, int],
     verdicts: dict[tuple[object, ...], Verdict],
 ) -> Batch:
-    """Decide the calls of `query` in order, from the state in `reading`. The other arguments are those of `Batch`."""
+    """Decide the calls of `query` in order, from the state in `reading`. For the other arguments, see `Batch`."""
     batch = Batch(query.gatherer, query.now, first, nonces, log_grounds, verdicts)
     known, answers = iter(reading.known), iter(reading.answers)
     for question in query.questions:

@@ -1,4 +1,4 @@
-"""The choice of the country whose law decides a call, and the facts of the number that depend on it."""
+"""The choice of the country whose law decides a call."""
 
 from functools import cache
 
@@ -8,7 +8,7 @@ from dialgate.core.phone import Parsed
 
 
 class BindingLaws:
-    """The laws of a configuration, indexed by the regions of the numbering plan that they cover."""
+    """The laws of a configuration, indexed by the regions that they cover."""
 
     def __init__(self, config: Config) -> None:
         self._countries = {region: law.country for law in config.laws.values() for region in law.covered}
@@ -21,11 +21,10 @@ class BindingLaws:
         self._drafts = {region for law in config.drafts.values() for region in law.covered}
 
     def country_of(self, region: str, home: str) -> str:
-        """Return the country whose law decides a call to a number of `region`.
+        """Return the country whose law decides a call to a number in `region`.
 
-        The law of the called person's country applies, regardless of who calls and from where. If no law covers the region,
-        or only a draft that the configuration does not accept, the law of the controller's country (`home`) decides. It
-        denies the call, because the number belongs to a different country.
+        This is the called person's country, wherever the caller is. If no law in force covers that region, the law of
+        the controller's country `home` decides, and it denies calls to other countries.
         """
         return self._countries.get(region, home)
 

@@ -1,4 +1,4 @@
-"""The check of a call's caller ID against those of its campaign, and the removal of the parts that the log must not store."""
+"""The check of a call's caller ID against the caller IDs of its campaign."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,10 +15,10 @@ _REMEMBERED = 10_000
 
 
 class Presentation(Struct, frozen=True):
-    """The caller ID that a call presents. Rules and the log receive `fact`; `number` is the full number.
+    """The caller ID that a call presents. `number` is the full number; `fact` is what rules and the log receive.
 
-    If `sealed`, the number is not assigned to the campaign and may be personal data: for example, a dialer may swap caller
-    and called number. In that case, `fact` contains at most the prefix of a reserved number class.
+    A number that is not assigned to the campaign may be personal data, for example if a dialer swaps caller and called
+    number. Then `sealed` is true, and `fact` contains at most the prefix of a reserved number class.
     """
 
     fact: CallerId
@@ -38,7 +38,7 @@ class CallerIds:
 
     @property
     def proofs(self) -> Mapping[tuple[str, str], CallerIdProof]:
-        """The newest proof for each controller and caller ID, whether the call-back was answered or not."""
+        """The newest proof for each controller and caller ID, whether or not the call-back was answered."""
         return self._proofs
 
     def load_proofs(self, proofs: Sequence[CallerIdProof]) -> None:
@@ -48,10 +48,8 @@ class CallerIds:
             self._presentations = {}
 
     def of(self, raw: str, line: Line) -> Presentation:
-        """Return the presentation of the caller ID `raw` in a call of the campaign `line`.
-
-        The cache key contains the campaign, so a client that guesses another controller's campaign gets no cached result for it.
-        """
+        """Return the presentation of the caller ID `raw` in a call of the campaign `line`."""
+        # By campaign too, so that a client gets no cached result of another's campaign.
         key = (raw, line.controller.id, line.campaign.id)
         presentation = self._presentations.get(key)
         if presentation is None:
@@ -73,7 +71,10 @@ class CallerIds:
         return structs.replace(caller_id, proved_at=proof.at, proof=f"{proof.kind}:{proof.evidence}")
 
     def _seal(self, caller_id: CallerId) -> CallerId:
-        """Return the caller ID without its number. A short code is kept, because it identifies a service and not a person."""
+        """Return the caller ID without its number.
+
+        A short code is kept, because it identifies a service and not a person.
+        """
         if caller_id.form != "number":
             return caller_id
         number = caller_id.number

@@ -1,7 +1,7 @@
-"""The campaigns with the counts of their calls, which upkeep reads from the store once a second.
+"""The campaigns with the counts of their calls, for limits such as the share of abandoned calls.
 
-A call only looks up its campaign here. Records hold the counts, and calls with equal facts share one record, so counts that change no
-decision are taken over every ten minutes only.
+Upkeep reads the counts from the store once a second. Records hold the counts, and calls with equal facts share one
+record. So counts that change no decision are used only after ten minutes.
 """
 
 from collections import defaultdict
@@ -23,7 +23,10 @@ _RENEWED: Final = 10 * MINUTE
 
 
 class StoredCounts:
-    """The counts of all campaigns and the newest lift of each, as last read. `changed`: the campaigns whose counts are not in use yet."""
+    """The stored counts of all campaigns, and the newest lift of each campaign's pause.
+
+    `changed` names the campaigns with new counts that decisions do not use yet.
+    """
 
     def __init__(self) -> None:
         self.lifts: dict[str, PauseLift] = {}
@@ -47,7 +50,7 @@ class StoredCounts:
         return self._hours.keys()
 
     def hours(self, campaign: str, now: Instant) -> Mapping[int, HourCount]:
-        """Return the counts of a campaign, by hour. Drop those that the store no longer keeps."""
+        """Return a campaign's counts by hour, and drop hours that the store no longer keeps."""
         hours = self._hours.get(campaign, {})
         for hour in [hour for hour in hours if hour < oldest_hour(now)]:
             del hours[hour]
@@ -55,7 +58,10 @@ class StoredCounts:
 
 
 class CountedCampaigns:
-    """The campaigns of one configuration. `lines` holds those with counts as decisions use them, `campaigns` with the newest counts."""
+    """The campaigns of one configuration with their counts.
+
+    `lines` holds the counts that decisions use, `campaigns` the newest ones.
+    """
 
     def __init__(self, config: Config, stored: StoredCounts | None = None) -> None:
         self.lines: dict[str, Line] = {}
@@ -75,7 +81,7 @@ class CountedCampaigns:
         return fresh
 
     def update(self, now: Instant) -> None:
-        """Let the next batch use the newest counts, if they may change a decision."""
+        """Use the newest counts of each campaign whose decisions may change."""
         self._updated = now
         for name in tuple(self.stored.changed):
             line = self._config.lines.get(name)
@@ -98,7 +104,7 @@ class CountedCampaigns:
         return True
 
     def _counted(self, campaign: Campaign, zone: str, now: Instant) -> Campaign:
-        """Return the campaign with the counts of the days to which a limit may refer."""
+        """Return the campaign with its counts for the longest period of any limit."""
         since = local_time.day_in(zone, now - self._longest * DAY)
         lift = self.stored.lifts.get(campaign.id)
         counts = by_day(self.stored.hours(campaign.id, now).values(), lift, zone)
@@ -106,9 +112,9 @@ class CountedCampaigns:
         return structs.replace(campaign, counts=recent, lifted_at=lift.at if lift else 0)
 
     def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
-        """Return all that decisions depend on: when the campaign is within each limit, and the newest lift.
+        """Return the results that decisions depend on: the first day within each limit, and the newest lift.
 
-        Where the person is, it may be the day before or after `today`. Each day counts, because answered calls leave the period too.
+        The called person's local date may be a day before or after `today`, so three days are computed.
         """
         days = [today + timedelta(days=shift) for shift in (-1, 0, 1)]
         clear = (

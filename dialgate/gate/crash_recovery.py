@@ -1,11 +1,12 @@
-"""Crash recovery, which makes the store agree with the decision log. The log is the source of truth.
+"""Crash recovery, which makes the store agree with the decision log.
 
-A batch reserves its attempts before it is recorded, so a crash can leave attempts without a record. Recovery drops them. If the
-store lacks a record, recovery writes its attempts and answers again. If the ledger is older than the log, for example after a
-backup was restored, recovery enters the stops that the log proves (`stop_recovery`).
+A batch reserves its attempts before it is recorded, so a crash can leave attempts without a record. Recovery removes
+them, and adds attempts and answers that only the log holds. It also adds stops that the log proves but the ledger
+lacks, for example after the store was restored from a backup (see `stop_recovery`).
 
-Recovery reads only the entries after the position in the store. This is sufficient, because the store writes its position and
-ledger together, and an outcome is logged after its stop is in the ledger. So a missing stop is always logged after that position.
+Recovery reads the log only after the position that the store holds. The store writes that position together with the
+ledger, and an outcome is logged after its stop is in the ledger. So a missing stop is always logged after that
+position.
 """
 
 from pathlib import Path
@@ -27,8 +28,8 @@ _log = structlog.get_logger(__name__)
 class RecoveryResult(Struct, frozen=True):
     """The result of a recovery.
 
-    `latest` is the instant of the newest record, 0 for an empty log. `unentered` holds the `opt_out` outcomes whose called
-    number is not known on this node.
+    `latest` is the time of the newest record, 0 for an empty log. `unentered` holds reported stops whose called number
+    is not known on this node.
     """
 
     latest: Instant

@@ -1,6 +1,6 @@
-"""The facts of a call: everything the rules may use, looked up once, before any rule runs.
+"""The facts of a call, which are all the data that rules may use.
 
-Rules do not look anything up themselves. This module makes no decision and does not read the clock.
+Facts are looked up before the rules run. This module decides nothing and does not read the clock.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,8 +51,8 @@ _log = structlog.get_logger(__name__)
 class Question(Struct, frozen=True, gc=False):
     """A call with its number parsed and its campaign looked up.
 
-    The record holds `spoken` encrypted: the E.164 number, then the received text if it differs. `subjects` are the number's
-    two hashes in the ledger: one for this controller, and one for entries that bind every controller.
+    `spoken` is stored encrypted in the log: the E.164 number, and the received text if it differs. `subjects` holds the
+    number's two keys in the ledger: one for this controller, one for entries that bind every controller.
     """
 
     call: Call
@@ -68,14 +68,14 @@ class Question(Struct, frozen=True, gc=False):
 
 
 class FileFacts(Struct, frozen=True):
-    """The facts about a number in the mapped files: the call lists that contain it, and each registry's answer."""
+    """The call lists that contain a number, and each registry's answer about it."""
 
     listings: tuple[Listing, ...]
     registries: tuple[RegistryAnswer, ...]
 
 
 class _Files(Struct, frozen=True):
-    """The mapped files for a campaign's calls to one country. `facts` caches one object for each combination of places."""
+    """The files for a campaign's calls to one country. `facts` caches one object for each combination of their rows."""
 
     places: tuple[Callable[[int], int], ...]
     listings: tuple[tuple[Listing, ...], ...]
@@ -106,7 +106,7 @@ class _Loaded(Struct, frozen=True):
 
 
 class _LocalDay(NamedTuple):
-    """A day in a time zone: its start, its end, its date, and the zone as arithmetic for that day."""
+    """A calendar day in a time zone. `place` computes local times on that day."""
 
     start: Instant
     end: Instant
@@ -119,7 +119,10 @@ Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
 
 
 class Gatherer:
-    """The sources of facts. A source is replaced by a new object, so a batch in flight keeps the sources that it started with."""
+    """The lookup of facts.
+
+    Its sources are replaced, never modified, so a batch in flight keeps those it started with.
+    """
 
     def __init__(self, config: Config, keys: Keys) -> None:
         self.config = config
@@ -149,7 +152,7 @@ class Gatherer:
         return fresh
 
     def prepare(self, at: Instant) -> None:
-        """Compute the local days of `at` in advance, so that no call waits for calendars."""
+        """Compute the local days of `at` in advance, so that no call waits for it."""
         for law in self.config.laws.values():
             self._day(law.zone, law, at)
 
@@ -162,10 +165,10 @@ class Gatherer:
         self._snapshot, self._files = snapshot, {}
 
     def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:
-        """Return the lists to use: those already open and those opened by this call, without retired lists.
+        """Return the lists in `records` that are not retired, opening those that are new.
 
-        Runs in a thread, because it reads every byte of a new file. It does not change the lists in use; `use_lists` does, in
-        the event loop. A damaged list is left out, so calls to its numbers are denied, because they are on no list.
+        Reading a new file is slow, so call this in a thread. Then call `use_lists` in the event loop. A damaged list is
+        left out: its numbers are on no list, so calls to them are denied.
         """
         lists_in_use, lists, left_out = self._lists, dict[tuple[str, str], _Loaded](), dict[str, str]()
         for record in records:
@@ -186,12 +189,12 @@ class Gatherer:
         return lists
 
     def drop_lists(self, records: Iterable[CallList]) -> None:
-        """Stop using lists that are retired or no longer recorded. A replaced file is used until the new one is open."""
+        """Stop using retired and deleted lists. A replaced list stays in use until its new file is open."""
         current = {(record.controller, record.id) for record in records if not record.retired_at}
         self.use_lists({key: list_ for key, list_ in self._lists.items() if key in current})
 
     def use_lists(self, lists: Lists) -> None:
-        """Use `lists` from the next batch on. Must be called in the event loop."""
+        """Use `lists` from the next batch on. Call this in the event loop."""
         if lists != self._lists:
             self._lists = lists
             self._index_by_campaign()
@@ -241,7 +244,7 @@ class Gatherer:
         return self.keys.named(line.controller.id, number), self.keys.named("*", number)
 
     def _substitute_campaign(self, call: Call, client: Client) -> Line:
-        """Return a substitute for a campaign that is not the client's. Its country is that of the client's controller."""
+        """Return a stand-in for a campaign that the client may not use, in the country of the client's controller."""
         owner = next((self.config.controllers[name] for name in client.controllers), None)
         home = owner.country if owner else next(iter(self.config.laws))
         return Line(
@@ -268,7 +271,7 @@ class Gatherer:
         )
 
     def _key(self, call: Call) -> bytes:
-        """Return a keyed hash of the question, or b"" if the call has no id. A question contains the called number."""
+        """Return a keyed hash that identifies repetitions of a request, or b"" if the call has no id."""
         if not call.call_id:
             return b""
         parts = (call.client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")
@@ -299,7 +302,7 @@ class Gatherer:
         )
 
     def same_until(self, facts: Facts, law: Law) -> Instant:
-        """Return the next instant at which the calendar changes these facts."""
+        """Return the instant until which the dates in these facts stay the same."""
         zones = (law.zone, *[place.zone for place in facts.places])
         return min(self._day(zone, law, facts.at).end for zone in zones)
 
@@ -320,7 +323,7 @@ class Gatherer:
         return self._caller_ids.of(question.call.from_, question.line)
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
-        """Return what the country's registries answered the controller about a number."""
+        """Return the answers of a country's registries to a controller about a number."""
         if self._snapshot is None:
             return ()
         registries = [self._snapshot.of(name, controller) for name in self._registries[country]]
@@ -350,12 +353,12 @@ class Gatherer:
 
 
 def _stricter(requested: CallType | None, declared: CallType) -> CallType:
-    """Return the stricter call type, because a call can only tighten the type that its campaign declares."""
+    """Return the stricter call type. A call may tighten its campaign's type but not relax it."""
     return requested if requested is not None and STRICTNESS[requested] > STRICTNESS[declared] else declared
 
 
 def call_id(question: Question, presentation: Presentation) -> str:
-    """Return the dialer's call id without the called number and without an unassigned caller ID (it may be personal data)."""
+    """Return the dialer's call id without the called number and any unassigned caller ID, which are personal data."""
     call = question.call
     if question.e164:
         text = redaction.without(call.call_id, question.e164)
@@ -371,12 +374,12 @@ def call_id(question: Question, presentation: Presentation) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return a client's text, shortened and escaped to ASCII so that it can be logged."""
+    """Return a client's text, shortened and escaped to ASCII for the log."""
     return text[:_RAW_LENGTH].encode("ascii", "backslashreplace").decode()
 
 
 def _open_list(record: CallList, folder: Path) -> _Loaded | str:
-    """Open a call list. Return the open list, or the reason why it cannot be used."""
+    """Open a call list. Return the reason as text if it cannot be used."""
     path = folder / record.file
     try:
         is_intact = call_list.sha256_of(path) == record.sha256

@@ -1,11 +1,11 @@
-"""The gate: decides calls in batches, and records each decision before its response is sent.
+"""The gate, which decides calls in batches and records each decision before it sends the response.
 
-The path of a call: `check` or `ask` adds it to the queue. `_start_batch` starts a batch when enough calls are queued. `_run_batch`
-takes the calls and replies. `_answers` turns any fault into denials. `_decide_batch` reads, decides, commits, records and syncs,
-from top to bottom. If any step fails the response is a denial: no log, no call.
+Read `Gate` from top to bottom to follow a call. `ask` adds it to the queue, and `_run_batch` takes a batch from the
+queue and replies. `_decide_batch` reads the store, decides, commits, writes the log and syncs it. If any step fails,
+every call of the batch is denied.
 
-A batch usually costs one clock reading, one store read, one commit, one append and one sync. If another gate has changed the state
-of its numbers since the read, the batch is read and decided again, at most `_COMMIT_TRIES` times.
+A batch usually needs one store read, one commit and one log sync. If another gate has changed the state of its numbers
+since the read, the gate reads and decides again, at most `_COMMIT_TRIES` times.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class Gate:
     # ---- requests ----------------------------------------------------------------------------------------------------
 
     def check(self, call: Call, client: Client) -> asyncio.Future[Answer]:
-        """Return a future for the answer, set once the decision is recorded.
+        """Return a future for the answer, which is set once the decision is recorded.
 
         If the gate fails, the answer is a denial without a decision id.
         """
@@ -96,7 +96,7 @@ class Gate:
         return answer
 
     def ask(self, call: Call, client: Client, answer: AnswerFuture) -> None:
-        """Decide a call and set the result of `answer`, which need not be an asyncio future."""
+        """Decide a call and set the result of `answer`. It need not be an asyncio future."""
         self._queue.add(CallRequest(call, client, self._steady(), answer))
         if self._preparing is None:
             self._start_batch()
@@ -109,7 +109,6 @@ class Gate:
     # ---- the path of a call ------------------------------------------------------------------------------------------
 
     def _start_batch(self) -> None:
-        """Start a batch unless one is being prepared or too few calls are queued."""
         if self._preparing is None and self._queue.ready:
             self._preparing = []
             batch = asyncio.create_task(self._run_batch(self._preparing))
@@ -117,13 +116,12 @@ class Gate:
             batch.add_done_callback(self._batches.discard)
 
     def _end_preparing(self, requests: list[CallRequest]) -> None:
-        """Let the next batch start, because the current one has started its commit, needs no commit, or failed."""
+        """Allow the next batch to start, because `requests` has begun its commit or is done."""
         if self._preparing is requests:
             self._preparing = None
         self._start_batch()
 
     async def _run_batch(self, requests: list[CallRequest]) -> None:
-        """Answer the queued calls, including any that arrive in the same turn of the event loop."""
         try:
             requests += await self._queue.take()
             start = self._steady()
@@ -139,7 +137,7 @@ class Gate:
             self._end_preparing(requests)
 
     async def _answers(self, requests: list[CallRequest]) -> Sequence[Answer]:
-        """Return one answer for each call. If the gate fails, all answers are denials. Never raises."""
+        """Decide a batch, or deny all of its calls if the gate fails. Never raises."""
         try:
             return await self._decide_batch(requests)
         except Unavailable as fault:
@@ -152,10 +150,10 @@ class Gate:
         return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(requests)
 
     async def _decide_batch(self, requests: list[CallRequest]) -> Sequence[Answer]:
-        """Read, decide, commit and record a batch. If it raises `Unavailable`, no call was allowed.
+        """Read, decide, commit and record a batch. If this raises `Unavailable`, no call is allowed.
 
-        One batch reads at a time, and one commits at a time. A batch may read while the previous one commits, because the
-        round trip is the main cost of a shared store. `Overlap` checks whether such a reading may be used.
+        A round trip is the main cost of a shared store, so a batch may read while the previous one commits. `Overlap`
+        then checks that the reading is still usable. Only one batch reads at a time, and only one commits.
         """
         self._stops.refuse_if_unentered()
         self._upkeep.refuse_if_late()
@@ -171,7 +169,7 @@ class Gate:
                 await self._record(batch)
             self._overlap.complete(batch)
         self._end_preparing(requests)  # needed for a batch that had nothing to commit
-        # Needed even if this batch wrote nothing: the record of a repeated answer may not be on the disk yet. If the sync
+        # Sync even if this batch wrote nothing: the record of a repeated answer may not be on the disk yet. If the sync
         # fails, the records and their attempts are kept, and recovery completes the log.
         await self._recorder.sync()
         if (
@@ -182,7 +180,10 @@ class Gate:
         return batch.public_answers()
 
     async def _commit(self, requests: list[CallRequest], query: BatchQuery, reading: Reading) -> Batch:
-        """Decide and commit; if the state changed since `reading`, read and try again. Raises `StoreUnavailable`."""
+        """Decide and commit. If another gate has changed the state since `reading`, read and try again.
+
+        Raises `StoreUnavailable`.
+        """
         log_grounds = self._recorder.grounds(query.now)
         first = self._recorder.log.next_seq  # constant here: the holder of the log's turn is its only writer
         for tries_left in reversed(range(_COMMIT_TRIES)):
@@ -211,11 +212,11 @@ class Gate:
         return await self._store.read(query.subjects, query.keys, query.since)
 
     async def _record(self, batch: Batch) -> None:
-        """Append a batch to the log. If it raises `LogUnavailable`, the log contains no record of the batch."""
         try:
             self._recorder.write(batch.bodies, batch.grounds)
         except LogUnavailable:
-            # If this fails too, the attempts stay counted. That may deny a call wrongly, but never allows one.
+            # `write` failed, so the log holds no record of the batch.
+            # If the release fails too, the attempts stay counted, which can only deny calls.
             await self._store.release(batch.names, batch.before)
             raise
 
@@ -227,14 +228,17 @@ class Gate:
         )
 
     def _campaign(self, request: CallRequest) -> str:
-        """Return a trace's campaign label: `other` if the campaign is not the client's, to hide the request from its owner."""
+        """Return the campaign's label in traces: `other` if it belongs to another client.
+
+        The owner of a campaign must not see other clients' requests for it.
+        """
         campaign = request.call.campaign
         return campaign if self.config.line_of(campaign, request.client) else "other"
 
     # ---- simulation --------------------------------------------------------------------------------------------------
 
     async def simulate(self, call: Call, client: Client, at: Instant | None = None) -> Simulation:
-        """Return the decision on a call at `at` without recording it, based on the current attempts and ledger.
+        """Decide a call as of `at`, with the current attempts and ledger. The decision is not recorded or counted.
 
         Raises `StoreUnavailable`, `ClockSteppedBack`.
         """
@@ -261,7 +265,7 @@ class Gate:
     # ---- the state of the gate ---------------------------------------------------------------------------------------
 
     def readiness(self) -> dict[str, str]:
-        """Return the problem of each component that does not work; empty when the gate is ready."""
+        """Return the problem of each failed component. An empty dict means that the gate is ready."""
         return dict(self._upkeep.problems)
 
     def now(self) -> Instant:
@@ -269,23 +273,20 @@ class Gate:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The snapshot of registry answers in use."""
         return self._gatherer.snapshot
 
     def snapshot_parts(self) -> tuple[Part, ...]:
-        """Return the parts of the snapshot in use, with their controllers and dates."""
         return self.snapshot.parts() if self.snapshot else ()
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
-        """Return what the country's registries answered the controller about a number."""
+        """Return the answers of a country's registries to a controller about a number."""
         return self._gatherer.registry_answers(country, controller, e164)
 
     def _use_gatherer(self, gatherer: Gatherer) -> None:
-        """Use `gatherer` from the next batch on, also for the lists and proofs that upkeep loads."""
         self._gatherer = self._upkeep.gatherer = gatherer
 
     def reload(self, config: Config) -> None:
-        """Apply a configuration from the next batch on.
+        """Apply a new configuration, starting with the next batch.
 
         Raises `ConfigError` if a changed setting needs a restart, `OSError` if the configuration cannot be archived.
         """
@@ -307,12 +308,12 @@ class Gate:
         self.metrics.info.info({"version": __version__, "compiled": COMPILED, "config": config.hash})
 
     def reject_config(self, error: ConfigError) -> None:
-        """Count and log a new configuration that is invalid. The current one stays in force and the gate stays ready."""
+        """Count and log an invalid configuration. The gate stays ready with its current one."""
         self.metrics.config_rejected.inc()
         for problem in error.problems:
             _log.error("configuration rejected; the previous one stays in use", problem=problem)
 
     async def close(self) -> None:
-        """Wait for the responses of all batches."""
+        """Wait until all batches have been answered."""
         while self._batches:
             await asyncio.wait(self._batches)

@@ -1,4 +1,4 @@
-"""Metrics that warn early: the law in force, ends of caller-ID proofs, open campaigns, free disk space."""
+"""Metrics for alerts: the law in force, expiry of caller-ID proofs, open campaigns, free disk space."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ class HealthMetrics:
         self._labels: tuple[object, ...] = ()
 
     def observe(self, gatherer: Gatherer, now: Instant) -> None:
-        """Update the metrics. Remove the time series of entries that are no longer configured."""
+        """Update the metrics and remove the time series of entries that are no longer configured."""
         self._disk()
         labels = (gatherer.config, gatherer.proofs, *_days(gatherer, now).values())
         if labels != self._labels:
@@ -38,7 +38,7 @@ class HealthMetrics:
         self._metrics.disk_free.set(free)
 
     def _pace(self, gatherer: Gatherer, now: Instant) -> None:
-        """Set the metrics of campaigns under the limits of their controller's country."""
+        """Set how far each campaign has used its limits, under the law of its controller's country."""
         config, days = gatherer.config, _days(gatherer, now)
         for name, campaign in gatherer.counted.campaigns.items():
             line = config.lines[name]
@@ -49,7 +49,10 @@ class HealthMetrics:
                 self._metrics.campaign_paused.labels(name).set(max(used) > 1)
 
     def _configured(self, gatherer: Gatherer, now: Instant) -> None:
-        """Rebuild the time series of the configuration. Counters start at 0: Prometheus ignores a rise from nothing to 1."""
+        """Rebuild the time series of the configuration.
+
+        Counters start at 0: Prometheus ignores a rise from nothing to 1.
+        """
         config, metrics, days = gatherer.config, self._metrics, _days(gatherer, now)
         for series in (
             metrics.laws,
@@ -82,10 +85,7 @@ def _is_open(campaign: Campaign, today: date) -> bool:
 
 
 def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tuple[str, str], Instant]]:
-    """Yield the expiry of the call-back proof for each caller ID that needs a proof; 0 if no proof exists.
-
-    Numbers of a reserved class and short codes need no proof.
-    """
+    """Yield the expiry of each caller ID's call-back proof, or 0 without a proof. Skip caller IDs that need none."""
     for line in gatherer.config.lines.values():
         law = gatherer.config.laws[line.home]
         for number, caller_id in line.caller_ids.items():
@@ -96,7 +96,7 @@ def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tup
 
 
 def _proof_term(law: Law, number: str, today: date) -> Instant:
-    """Return the shortest validity of a proof among the sections in force; 0 if none requires a proof."""
+    """Return the shortest validity of a proof in the sections in force, or 0 if none requires a proof."""
     terms = [
         periods.end(validity, 0)
         for section in law.caller_ids

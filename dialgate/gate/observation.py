@@ -21,7 +21,7 @@ _log, _logger = structlog.get_logger(NAME), logging.getLogger(NAME)
 
 
 class Span(Struct, frozen=True):
-    """The time span of a batch: start and end on the monotonic clock in seconds, the end also in Unix nanoseconds."""
+    """The time span of a batch, in seconds on the monotonic clock. `end_at` is its end in Unix nanoseconds."""
 
     start: float
     end: float
@@ -76,7 +76,7 @@ def trace(
     answers: Sequence[Answer],
     span: Span,
 ) -> None:
-    """Send the traces of a batch. `calls` holds each call with its arrival on the monotonic clock."""
+    """Send the traces of a batch. `calls` pairs each call with its time of arrival on the monotonic clock."""
     traced_calls = (
         TracedCall(
             span.at(arrived),

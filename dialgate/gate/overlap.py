@@ -1,7 +1,7 @@
-"""Checks whether a batch may use a reading that was made during the commit of the previous batch.
+"""Detection of readings that may lack the writes of the previous batch.
 
-The commit itself detects writes of other gates: it compares the state of every allowed call. This check is about the gate's own
-writes. The reading may or may not include them, so it is used only if they are irrelevant to the batch.
+A batch may read the store while the previous one commits, so its reading may or may not include those writes. It is
+usable only if the two batches share no number and no question. Writes of other gates are detected by the commit itself.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from dialgate.gate.batch import Batch, BatchQuery
 
 
 class Mark(NamedTuple):
-    """The state at the beginning of a read: the batch whose commit began last, and the log's next sequence."""
+    """The gate's state when a read begins: the batch whose commit began last, and the next log sequence."""
 
     batch: Batch | None
     next_seq: int
@@ -22,7 +22,7 @@ class Overlap:
         self._recorded: Batch | None = None  # the batch that was committed and logged last
 
     def mark(self, next_seq: int) -> Mark:
-        """Return the current state as a `Mark`, for `may_use`. Must be called before a read starts."""
+        """Return the current state. Call this before a read starts, and pass the result to `may_use`."""
         return Mark(self._committing, next_seq)
 
     def begin(self, batch: Batch) -> None:
@@ -30,7 +30,7 @@ class Overlap:
         self._committing = batch
 
     def forget(self) -> None:
-        """Record that a commit was rejected. After that, it is unknown which writes of the batch a reading includes."""
+        """Record that a commit was rejected. A reading from before it must not be used."""
         self._committing = self._recorded = None
 
     def complete(self, batch: Batch) -> None:
@@ -39,10 +39,9 @@ class Overlap:
             self._recorded = batch
 
     def may_use(self, mark: Mark, query: BatchQuery, next_seq: int) -> bool:
-        """Return whether a reading for `query`, started at `mark`, may be used at log sequence `next_seq`.
+        """Return whether data read for `query` since `mark` may be used at log sequence `next_seq`.
 
-        It may be used if nothing has been recorded since `mark`, or if only one batch has, and that batch shares no number or
-        question with `query`.
+        At most one batch may have been recorded since `mark`, and it must share no number or question with `query`.
         """
         before = mark.batch
         if before is not self._committing or before is not self._recorded:

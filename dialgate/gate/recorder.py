@@ -44,8 +44,8 @@ def _resolve(futures: list[asyncio.Future[None]], fault: LogUnavailable | None =
 class LogRecorder:
     """The writer of the decision log.
 
-    Hold the lock `turn` while you use the log's next sequence and write. `sync` does not need the lock, so one batch can be
-    decided while another is synced to the disk.
+    Hold the lock `turn` while you use the log's next sequence and write. `sync` does not need the lock, so a batch can
+    be decided while another is synced.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class LogRecorder:
         self._threads = ThreadPool("recorder", 2)  # `about` reads the log for each reported stop
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
-        """Return the sequences of the grounds in the newest segment, by digest. Start a new segment if it is full.
+        """Return the log sequences of the grounds in the newest segment, by digest.
 
-        Grounds are written once per segment, so a segment can nearly always be read without other segments. Raises
-        `LogUnavailable`.
+        A full segment is closed first. Each segment repeats the grounds that it needs, so it can usually be read on its
+        own. Raises `LogUnavailable`.
         """
         if self.log.is_full(now):
             self._drain()
@@ -86,9 +86,9 @@ class LogRecorder:
         return self._grounds
 
     def write(self, bodies: Sequence[bytes], grounds: dict[bytes, int]) -> None:
-        """Append bodies to the log. `grounds` maps digests to the sequences of the grounds among them.
+        """Append bodies to the log. `grounds` maps the digests of new grounds among them to their sequences.
 
-        If it raises `LogUnavailable`, the log contains none of them.
+        If this raises `LogUnavailable`, the log contains none of the bodies.
         """
         self._write(bodies)
         self._grounds |= grounds
@@ -98,7 +98,7 @@ class LogRecorder:
         self.log.write(bodies)
 
     def sync(self) -> asyncio.Future[None]:
-        """Return a future that is done once everything written so far is on the disk. It may raise `LogUnavailable`."""
+        """Return a future that is done once everything written so far is on disk. It may raise `LogUnavailable`."""
         future: asyncio.Future[None] = self._loop.create_future()
         if len(self._syncs) < _MAX_SYNCS:
             self._begin_sync([future])
@@ -132,7 +132,7 @@ class LogRecorder:
             self._begin_sync(futures)
 
     def _drain(self) -> None:
-        """Block until every sync is done. The event loop is blocked too, so no further sync is added."""
+        """Block the event loop until every sync is done."""
         poll = select.poll()  # `select` would not accept a descriptor above 1,023
         poll.register(self._syncing.fileno(), select.POLLIN)
         while self._syncs:
@@ -154,7 +154,7 @@ class LogRecorder:
         await self.sync()
 
     async def about(self, decision: str) -> tuple[str, str] | None:
-        """Return a decision's controller and called number; None if this node's logs do not hold its record."""
+        """Return a decision's controller and called number, or None if this node's logs lack its record."""
         return await self._threads.run(self._about, decision)
 
     def _about(self, decision: str) -> tuple[str, str] | None:

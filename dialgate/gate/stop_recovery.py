@@ -1,9 +1,9 @@
-"""The recovery of stops. It adds stops that are missing from the ledger if the decision log proves them.
+"""The recovery of stops, which adds stops to the ledger if the decision log proves them.
 
-A restored backup can hold a ledger older than its log. Two kinds of log entries prove a stop: an outcome `opt_out` or
-`wrong_number`, and a decision whose facts hold a revocation, a withdrawn consent or a wrong-number report. A lost stop allows
-an unlawful call, while a stop that is entered twice changes nothing. So a stop is entered unless the ledger already holds it
-(lifted or not) or holds another stop with at least the same effect.
+The ledger can be older than the log after a restore from backup. Two kinds of log entries prove a stop: an outcome
+`opt_out` or `wrong_number`, and a decision whose facts contain a stop. A lost stop allows an unlawful call, while a
+duplicate has no effect. So each stop is added unless the ledger holds it, even if lifted, or holds another stop with at
+least the same effect.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,8 +30,8 @@ _log = structlog.get_logger(__name__)
 class Stop(Struct, frozen=True, kw_only=True):
     """A stop that the log proves.
 
-    `controller` is `*` for every controller, empty if unknown. `subject` is the ledger's hash of controller and number.
-    `number` is in E.164, empty if only the hash is known.
+    `controller` is `*` for every controller, or "" if unknown. `subject` is the number's key in the ledger. `number` is
+    in E.164 format, or "" if only its key is known.
     """
 
     controller: str
@@ -44,7 +44,7 @@ class Stop(Struct, frozen=True, kw_only=True):
 
 
 class KnownStops:
-    """The stops in the facts of decisions, in their newest state."""
+    """The stops in the facts of decisions, each in its newest state."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -86,10 +86,10 @@ class RecoveryStore(Attempts, Ledger, Protocol):
 async def enter_opt_outs(
     data: Path, store: RecoveryStore, keys: Keys, outcomes: Iterable[OutcomeRecord], now: Instant
 ) -> tuple[int, list[OutcomeRecord]]:
-    """Enter the stops of `opt_out` and `wrong_number` outcomes.
+    """Add the stops of `opt_out` and `wrong_number` outcomes to the ledger.
 
-    Return the number of stops that the ledger lacked, and the outcomes whose called number is not in this folder's logs or the store.
-    Raises `LogDamaged`, `StoreUnavailable`.
+    Return how many stops the ledger lacked, and the outcomes whose called number is unknown on this node. Raises
+    `LogDamaged`, `StoreUnavailable`.
     """
     chains, entered, unentered = Chains(data), 0, list[OutcomeRecord]()
     for outcome in outcomes:
@@ -126,10 +126,9 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 
 
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
-    """Return the stop that an outcome proves. Its subject is taken from the call's attempt in the store.
+    """Return the stop of a call that another node's gate allowed, based on its attempt in the store.
 
-    Returns None if there is no such attempt, or if the stop is not in the ledger yet and its controller is
-    unknown or ambiguous. Used for calls that were allowed by a gate whose log is not on this node.
+    Return None if there is no such attempt, or if the controller is unknown and the stop is not in the ledger yet.
     """
     row = await store.attempt(outcome.decision)
     if row is None:
@@ -160,7 +159,7 @@ def _proof(decision: str) -> str:
 
 
 async def enter(store: Ledger, keys: Keys, stops: Iterable[Stop], now: Instant) -> int:
-    """Append the stops that the ledger lacks, and return their number. Idempotent. Raises `StoreUnavailable`."""
+    """Add the stops that the ledger lacks and return their number. Raises `StoreUnavailable`."""
     entered, fresh = 0, nonces()
     for stop in stops:
         number, proof = stop.number, stop.proof

@@ -1,8 +1,8 @@
-"""Retries for stops whose called number is not in this gate's logs.
+"""Retries of stops that recovery could not add to the ledger.
 
-An `opt_out` can be reported to a gate that did not allow the call. If the shared store then loses its data, recovery needs the log
-of the gate that allowed the call. That gate restores its calls when it starts, or sends the number on request. Until then,
-upkeep retries and this gate denies every call.
+An `opt_out` may be reported to a gate that did not allow the call. If the shared store then loses its data, only the
+log of the gate that allowed the call holds the number. Until that gate answers or restarts, upkeep retries and this
+gate denies every call.
 """
 
 import asyncio
@@ -21,8 +21,6 @@ _log = structlog.get_logger(__name__)
 
 
 class StopsUnentered(Unavailable):
-    """The error raised while the ledger lacks stops that are in the log."""
-
     component = "ledger"
 
 
@@ -34,7 +32,7 @@ class StopRetries:
         store: stop_recovery.RecoveryStore,
         find_call: Callable[[str], Awaitable[tuple[str, str] | None]],
     ) -> None:
-        """Start with no stops to retry. `find_call` asks the store's other gates for a decision's controller and called number."""
+        """Start with no stops. `find_call` asks the other gates for a decision's controller and called number."""
         self._data, self._keys, self._store, self._find_call = data, keys, store, find_call
         self._unentered: list[OutcomeRecord] = []
         self._task: asyncio.Task[None] | None = None
@@ -55,7 +53,7 @@ class StopRetries:
         )
 
     def refuse_if_unentered(self) -> None:
-        """Raise `StopsUnentered` while the called number of a stop is unknown, because any call could be to that person."""
+        """Raise `StopsUnentered` while a stop is not in the ledger. Any call could be to its unknown number."""
         if self._unentered:
             raise StopsUnentered(self.problem)
 
@@ -81,7 +79,7 @@ class StopRetries:
         return True
 
     async def wait(self) -> None:
-        """Wait until the current round has ended."""
+        """Wait for the end of the current round."""
         if self._task is not None:
             await self._task
 

@@ -1,8 +1,8 @@
-"""Upkeep of a gate, once a second: load new snapshots, call lists and proofs, and retry a failed log or store.
+"""The upkeep of a gate: once a second, it loads new data and retries a failed log or store.
 
-Decisions depend on this data, so a gate denies if its last complete round is too old. Work that may take longer than a
-round, such as the verification of a large snapshot, runs in the background, in separate threads. Upkeep makes no decisions; a
-failure makes the gate not ready and is reported.
+The data are snapshots, call lists and caller-ID proofs. Decisions depend on them, so the gate denies calls if the last
+complete round is too old. Slow work, such as the verification of a large snapshot, runs in threads. A failure is
+reported and makes the gate not ready.
 """
 
 import asyncio
@@ -49,15 +49,13 @@ _log = structlog.get_logger(__name__)
 
 
 class UpkeepLate(Unavailable):
-    """The error raised while the last complete round is too old."""
-
     component = "upkeep"
 
 
 class Pulse:
-    """The age of the last complete round, on the monotonic clock.
+    """The age of the last complete round of upkeep.
 
-    The age is 0 before `start`, so a gate whose rounds are called explicitly has no deadline.
+    Before `start` the age is 0, so a gate whose rounds are called explicitly is never late.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -73,7 +71,7 @@ class Pulse:
 
     @property
     def age(self) -> float:
-        """The age in seconds; 0 before `start`."""
+        """The age in seconds."""
         return self._clock() - self._completed if self._started else 0.0
 
     def is_late(self, seconds: float) -> bool:
@@ -83,9 +81,9 @@ class Pulse:
 class Upkeep:
     """The upkeep of one gate.
 
-    `problems` has a text for each component that fails; the gate is ready while `problems` is empty. `gatherer` holds the sources of
-    facts in use; the gate replaces it when the configuration changes. `chain` is the folder of the log. `lacking` holds the files of recorded
-    call lists that are missing or damaged on this node; None while the store is unavailable.
+    `problems` describes each failed component; the gate is ready while it is empty. `gatherer` is replaced when the
+    configuration changes. `chain` is the folder of the log. `lacking` names the call-list files that are missing or
+    damaged on this node; it is None while the store is unavailable.
     """
 
     gatherer: Gatherer
@@ -158,14 +156,17 @@ class Upkeep:
         self.metrics.ready.labels(component).set(1)
 
     def report(self, component: str, problem: str) -> None:
-        """Report a component's problem; an empty `problem` means that it works."""
+        """Set a component's problem. An empty `problem` means that it works."""
         if problem:
             self.failed(component, problem)
         else:
             self.works(component)
 
     async def round(self, now: Instant, patience: float | None = PATIENCE) -> None:
-        """Do one round at `now`; wait up to `patience` seconds for each background part. Expected errors are reported."""
+        """Do one round.
+
+        Wait up to `patience` seconds for each background task. Expected errors are reported, not raised.
+        """
         self._now = now
         for component in ("gate", "keys"):
             self.works(component)  # the next batch that fails reports the problem again
@@ -188,7 +189,7 @@ class Upkeep:
         await self._covering.run(patience, now)
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> bool:
-        """Run a step and report the problem it returns or raises. Return False if it raised."""
+        """Run a step and report its problem. Return False if the step raised an error."""
         try:
             self.report(component, await step())
         except _FAULTS as error:
@@ -201,10 +202,10 @@ class Upkeep:
         return self._opening.problem or self._noting.problem or self._tidying.problem
 
     def start_noting(self) -> None:
-        """Schedule a write of the log's last durable sequence to the shared store, where the other gates see it.
+        """Schedule a write of the last durable log sequence to the shared store, where other gates read it.
 
-        It is delayed by `NOTE_SECONDS`, because each commit writes this sequence too: under load the next commit usually
-        comes first, and an immediate write would be a wasted round trip.
+        Each commit also writes this sequence. So the write waits `NOTE_SECONDS`, because the next commit usually comes
+        first.
         """
         if self._shared is not None and self._noting_timer is None:
             loop = asyncio.get_running_loop()
@@ -224,7 +225,6 @@ class Upkeep:
         self.metrics.retention_unconfirmed.set(self._instants.jump() is not None)
 
     async def _tidy(self, now: Instant) -> None:
-        """Advance the ledger's watermark, then delete old answers and attempts."""
         await self._watermark.advance(self._store)  # first, because `maintain` also cleans up after writes
         remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
         await self._store.maintain(self._instants.elapsed(now, remembered))
@@ -236,7 +236,7 @@ class Upkeep:
         return ""
 
     async def _checkpoint(self, now: Instant) -> None:
-        """Write a checkpoint. Calls do not wait for it, and are not denied if it fails."""
+        """Write a checkpoint. Calls neither wait for it nor fail with it."""
         problem = ""
         try:
             covered = await self._threads.run(self._checkpoints.advance, self._log.durable, now)
@@ -248,7 +248,7 @@ class Upkeep:
         self._uncovered = problem
 
     async def stamp(self, stamper: Stamper, now: Instant) -> None:
-        """Request a time stamp in the background, unless a request is still running."""
+        """Request a time stamp in the background, unless a request is running."""
         await self._stamping.run(0, stamper, now)
 
     async def _stamp(self, stamper: Stamper, now: Instant) -> None:
@@ -258,7 +258,7 @@ class Upkeep:
             _log.error("no time stamp", problem=str(error))
 
     async def rest(self) -> None:
-        """Wait for all background work to end. The store must stay open until this returns."""
+        """Wait for all background work to end. Do not close the store before."""
         if self._noting_timer is not None:
             self._noting_timer.cancel()
         await self._noting.run(None)
@@ -275,7 +275,7 @@ class Upkeep:
         await self._open_again.close()
 
     async def close(self, now: Instant) -> None:
-        """Write the last checkpoint, which covers the whole log. Must be called after `rest`."""
+        """Write the last checkpoint, which covers the whole log. Call this after `rest`."""
         try:
             await self._threads.run(self._checkpoints.finish, self._log.durable, now)
         except Unavailable as error:
@@ -297,7 +297,7 @@ class Upkeep:
         return self._store_problem
 
     async def _read_lists(self) -> None:
-        """Read lists, proofs and the counts of campaigns.
+        """Read lists, proofs and campaign counts.
 
         Only one read may run at a time, because otherwise an older result could replace a newer one.
         """
@@ -309,7 +309,7 @@ class Upkeep:
         self.gatherer.counted.update(self._now)
 
     async def _open_lists(self) -> None:
-        """Open new lists. A list may be large, so `_read_lists` removes retired lists without waiting for this."""
+        """Open new lists. This may be slow, so `_read_lists` removes retired lists first."""
         lists = await self._threads.run(self.gatherer.open_lists, self._records, self._folder / "lists")
         gatherer = self.gatherer  # a reload may have replaced it meanwhile
         gatherer.use_lists(lists)
@@ -334,7 +334,7 @@ class Upkeep:
         return behind or self._freshness(gatherer, gatherer.snapshot, now)
 
     async def _replace(self, folder: Path) -> None:
-        """Verify the published snapshot completely, then use it. If it is damaged, the previous one stays in use."""
+        """Use the published snapshot if it is intact. Otherwise keep the previous one."""
         try:
             key = self.gatherer.config.settings.snapshot_key
             snapshot = await self._threads.run(_verified, folder, key)
@@ -363,7 +363,7 @@ class Upkeep:
 
 
 def stamper_of(config: Config, chain: Path) -> Stamper | None:
-    """Return the client of the time-stamp authority, or None if none is configured. Raises `ConfigError`."""
+    """Return the client of the configured time-stamp authority, if any. Raises `ConfigError`."""
     settings, roots = config.settings, config.folder / config.settings.timestamp_roots
     interval = int(settings.timestamp_seconds * SECOND)
     try:
@@ -377,9 +377,9 @@ def stamper_of(config: Config, chain: Path) -> Stamper | None:
 
 
 def _behind(folder: Path, minutes: float, now: Instant) -> str:
-    """Return a problem message if this node's copy has not been compared with the published files for too long, otherwise "".
+    """Return a problem if this node last compared its snapshot with the published one more than `minutes` ago.
 
-    `minutes` is the limit; 0 means no limit.
+    Return "" if there is no problem or if `minutes` is 0.
     """
     compared_at = pulled_at(folder) if minutes else None
     if compared_at is None or now - compared_at <= minutes * MINUTE:
