@@ -70,17 +70,26 @@ _EXAMPLE = model.Decided(
 )
 
 
-def _fields(kind: type[Struct]) -> Iterator[tuple[str, str, str]]:
-    """Yield name, values and default of each field, in the order of the record."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+def _fields(kind: type[Struct]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield name, values, default and comment of each field, in the order of the record."""
+    source = textwrap.dedent(inspect.getsource(kind))
+    (tree,) = ast.parse(source).body
     assert isinstance(tree, ast.ClassDef)
-    annotations = {
-        line.target.id: line.annotation
+    declarations = {
+        line.target.id: line
         for line in tree.body
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
     }
     for field in msgspec.structs.fields(kind):
-        yield f"`{field.encode_name}`", _values(annotations[field.name]), _default(field)
+        declaration = declarations[field.name]
+        comment = _comment(source.splitlines(), declaration.lineno)
+        yield f"`{field.encode_name}`", _values(declaration.annotation), _default(field), comment
+
+
+def _comment(lines: list[str], number: int) -> str:
+    """Return the comment at the end of a line or on the line above."""
+    above, line = lines[number - 2].strip(), lines[number - 1]
+    return above.removeprefix("# ") if above.startswith("#") else line.partition("  # ")[2]
 
 
 def _default(field: Any) -> str:
@@ -137,7 +146,7 @@ def _tagged(kind: type[Struct]) -> str:
 
 def _section(level: str, title: str, kind: type[Struct]) -> str:
     rows = "\n".join(f"| {' | '.join(row)} |" for row in _fields(kind))
-    head = "| field | values | default |\n| --- | --- | --- |"
+    head = "| field | values | default | meaning |\n| --- | --- | --- | --- |"
     return "\n\n".join(filter(None, (f"{level} {title}", _about(kind), _tagged(kind), f"{head}\n{rows}")))
 
 

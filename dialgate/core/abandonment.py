@@ -1,6 +1,6 @@
-"""The search for an abandoned ("silent") call without an answered call after it.
+"""The search for an abandoned ("silent") call after which no call was answered.
 
-The frequency rules use it to deny calls. The stores use it to keep such an attempt longer than other attempts.
+The frequency rules deny calls because of it. The stores keep such an attempt longer than others.
 """
 
 from collections.abc import Iterable

@@ -12,13 +12,13 @@ from dialgate.core.rules import pacing
 
 
 class Standing(NamedTuple):
-    """The standing under one section. `used`: the share of abandoned calls divided by the permitted share. `clear`: the first day on which the campaign is within the limit."""
+    """A campaign's standing under one section."""
 
     section: Ratio
     abandoned: int
-    compared: int
-    used: float
-    clear: date
+    compared: int  # number of calls that abandoned calls are compared with
+    used: float  # share of abandoned calls, divided by the permitted share
+    clear: date  # first day on which the campaign is within the limit
 
     @property
     def is_above(self) -> bool:
@@ -28,7 +28,7 @@ class Standing(NamedTuple):
 def standings(
     campaign: Campaign, controller: Controller, law: Law, at: Instant, today: date
 ) -> Iterator[Standing]:
-    """Yield the standing under each section that binds the campaign's calls to numbers of the country."""
+    """Yield the standing under each section that limits the campaign's calls to the country."""
     facts = Facts(
         at=at,
         today=today,

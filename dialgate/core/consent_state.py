@@ -1,4 +1,7 @@
-"""The current state of a recorded consent, for look-ups. The rules use the same function to compute it."""
+"""The current state of a recorded consent, for look-ups.
+
+It is computed by the same functions that the rules use.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -25,11 +28,11 @@ _OUTSIDE: frozenset[Finding | None] = frozenset({"scope", "profiling", None})
 
 
 class ConsentState(Struct, frozen=True, kw_only=True):
-    """The state of a consent at a given instant.
+    """The state of a consent at some instant.
 
-    `reason` is the reason code for denying a call that relies on the consent; it is empty if the consent is in force.
-    `refused_for` lists campaigns in the scope of the consent that are still denied, for example after a revocation for one
-    campaign.
+    `reason` is the reason code with which a call that relies on the consent is denied, or "" if it is in force.
+    `refused_for` lists campaigns that the consent covers but that are still denied, for example after a revocation for
+    one campaign.
     """
 
     reason: str = ""
@@ -37,7 +40,7 @@ class ConsentState(Struct, frozen=True, kw_only=True):
 
 
 class Situation(Struct, frozen=True, kw_only=True):
-    """The facts about a number and a controller at a given instant, independent of any call."""
+    """The facts about a number and a controller at some instant, independent of any call."""
 
     at: Instant
     law: Law

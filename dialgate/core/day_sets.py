@@ -1,4 +1,7 @@
-"""Named sets of days of a country, such as its public holidays. All functions are pure; `local_time` adds the days of the library."""
+"""Named sets of days of a country, such as its public holidays.
+
+`local_time` adds the days of the `holidays` library, so that this module stays pure.
+"""
 
 from calendar import isleap
 from collections.abc import Iterator
@@ -21,7 +24,7 @@ AddedDay: TypeAlias = Annotated[str, Meta(pattern=r"^((\d{4}-)?\d\d-\d\d|[a-z]{3
 
 
 class DaySet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A set of days: those of the `holidays` library, if it names a country, and those in `added`."""
+    """A set of days from the `holidays` library, with the days in `added`."""
 
     library: str = ""
     """Country in the `holidays` library."""

@@ -1,7 +1,7 @@
-"""The decision, as a pure function of facts and law. It reads no clock and does not depend on the client.
+"""The decision on a call, as a pure function of facts and law.
 
-The default is to deny: a call is denied if one rule denies it or fails. Every record can be recomputed later:
-`decide(record.facts, law of that day) == record.decision`, including its texts. So never change the texts of rules.
+A call is denied if one rule denies it or fails. Replay recomputes old records and compares them word for word, so never
+change the texts of rules.
 """
 
 from collections.abc import Callable
@@ -43,11 +43,11 @@ def decide(facts: Facts, law: Law) -> Decision:
 
 
 def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
-    """Return the instant until which the same facts give the same decision, or 0 if it is unknown.
+    """Return the instant until which the same facts give the same decision, or 0 if that is unknown.
 
-    It is unknown if recommendations apply, because a warning can change at an instant that no outcome contains. For a deny, it
-    is known only if nothing is recorded about the person, no reason depends on the time, and at most one registry applies.
-    With several registries, only one deny is reported, and a different one may replace it when an answer expires.
+    It is unknown if recommendations apply, because no outcome says when a warning ends. For a denial, it is known only
+    if nothing is recorded about the person, no reason depends on the time, and at most one registry applies. If several
+    apply, only one denial is reported, and another may replace it when an answer expires.
     """
     binding = law.binding(facts)
     if binding.advised is not None:
@@ -62,7 +62,7 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
 def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
     """Return whether the recorded attempts have no effect on the decision.
 
-    Only the frequency rules and the check for used-up call requests use attempts.
+    Attempts matter only to the limits of frequency, and to call requests, which are used once.
     """
     binding = _lift(law.binding(facts), facts)
     if facts.known.requests or binding.advised is not None:
@@ -71,7 +71,7 @@ def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
 
 
 def _starts(known: Known) -> list[Instant]:
-    """Return the instants at which requests and consents begin. Each may change the legal basis."""
+    """Return when requests and consents begin, because each may change the legal basis."""
     starts = [instant for request in known.requests for instant in (request.requested_at, request.begins)]
     return starts + [
         instant for consent in known.consents for instant in (consent.collected_at, consent.confirmed_at)
@@ -106,7 +106,7 @@ def _judge(rule: Callable[[Facts, Binding], _T], facts: Facts, law: Binding) -> 
 
 
 def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
-    """Add a warning to a pass if the rule denies under the recommendations (`advice`). The pass stays a pass."""
+    """Add a warning to a pass if the rule denies the call under the recommendations (`advice`)."""
     if type(outcome) is Deny or type(advice) is not Deny:
         return outcome
     if advice.code == "gate.rule_error":
@@ -115,10 +115,9 @@ def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
 
 
 def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instant:
-    """Return the end of an allow: the earliest end of its outcomes, but at the latest the end of the day.
+    """Return the end of an allow: the earliest end of an outcome, or the end of the day if that is earlier.
 
-    Laws, campaigns and contracts start and end at midnight in the country of the law. A law may also start or end at midnight
-    where the person may be.
+    Laws, campaigns and contracts start and end at midnight in the law's time zone or where the person may be.
     """
     ends = [outcome.until for outcome in outcomes.values() if type(outcome) is Pass and outcome.until]
     midnights = [place.instant(place.local(facts.at)[0] + 1, 0) for place in facts.places]
@@ -128,7 +127,7 @@ def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instan
 
 
 def _not_before(denies: list[Deny], facts: Facts, law: Binding) -> Instant:
-    """Return the first instant, in permitted hours, at which no reason for the denial applies any more; 0 if unknown."""
+    """Return the first instant in permitted hours at which all reasons for the denial have ended, or 0 if unknown."""
     if not all(deny.not_before for deny in denies):
         return 0
     return next_opening(facts, law, max(deny.not_before for deny in denies))

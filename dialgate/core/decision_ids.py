@@ -1,8 +1,8 @@
-"""The ids of decisions for clients of a shared gate.
+"""The ids of decisions that clients see if several controllers share a gate.
 
-A decision's name, `LOG-SEQ`, reveals how many decisions the gate makes for all controllers. If several controllers share a
-gate, clients get an id of 32 letters instead: log, sequence and owner, encrypted with AES. All nodes of a store have the key.
-Decryption yields the owner, so an id of another controller is rejected without a look-up. Clients may also send names.
+A decision's name, `LOG-SEQ`, would show how many decisions the gate makes for all controllers. So clients get 32
+letters that hold log, sequence and owner, encrypted with AES. All nodes have the key. Decryption yields the owner, so
+an id of another controller is rejected without a look-up. Clients may also send names.
 """
 
 import re
@@ -35,13 +35,13 @@ class DecisionIds:
         self._owners: dict[str, bytes] = {}
 
     def outside(self, decisions: Iterable[tuple[str, str]]) -> list[str]:
-        """Return the ids of decisions, each given as a pair of name and owner."""
+        """Return the ids of decisions. Each decision is a pair of name and owner."""
         blocks = [self._block(name, owner) for name, owner in decisions]
         text = self._encrypt(b"".join(blocks)).hex().translate(_OUT)
         return [text[at : at + 2 * _BLOCK] for at in range(0, len(text), 2 * _BLOCK)]
 
     def inside(self, decision_id: str, owners: Collection[str] | None = None) -> str:
-        """Return the name of the decision with this id, or "" if its owner is not in `owners`. A name is returned unchanged."""
+        """Return the name for an id, or "" if its owner is not in `owners`. A name is returned unchanged."""
         if not _OUTSIDE.fullmatch(decision_id):
             return decision_id
         block = self._decrypt(bytes.fromhex(decision_id.translate(_IN)))

@@ -1,11 +1,11 @@
-"""The ids of ledger entries for clients of a shared gate.
+"""The ids of ledger entries that clients see if several controllers share a gate.
 
-A ledger sequence reveals how many entries all controllers write together. If several controllers share a gate, clients get
-`2**52` plus a keyed permutation of the sequence instead: an integer below `2**53`, which every JSON parser can represent
-exactly. All nodes of a store have the key, so the mapping needs no state. Plain sequences are accepted too.
+A plain ledger sequence would show how many entries all controllers write together. So clients get `2**52` plus a keyed
+permutation of the sequence: an integer below `2**53`, which every JSON parser represents exactly. All nodes have the
+key, so the mapping needs no state. Clients may also send plain sequences.
 
-The permuted value contains the sequence and a nonce. The id of an entry has nonce 0. A stream cursor has a new nonce each
-time, so that a client cannot see whether other controllers wrote entries.
+The permuted value contains the sequence and a nonce. The id of an entry has nonce 0. A stream cursor has a new nonce
+each time, so that a client cannot see whether other controllers wrote entries.
 """
 
 import re
@@ -48,11 +48,11 @@ class EntryIds:
         return self._permute(seq, 0)
 
     def cursor(self, seq: int) -> int:
-        """Return a cursor with a new nonce for a position in the ledger."""
+        """Return a new cursor for a position in the ledger."""
         return self._permute(seq, 1 + next(self._nonces) % _NONCES)
 
     def inside(self, entry_id: int) -> int:
-        """Return the sequence of an entry. Plain sequences and cursors are returned unchanged."""
+        """Return the sequence of an entry id. Plain sequences and cursors are returned unchanged."""
         seq, nonce = self._decode(entry_id)
         return entry_id if nonce else seq
 
@@ -61,7 +61,7 @@ class EntryIds:
         return self._decode(cursor)[0]
 
     def worded(self, reasons: Iterable[Any]) -> list[Any]:
-        """Return the reasons (structs with `code` and `text`) with the ledger sequences in their texts replaced by ids."""
+        """Return the reasons with ids in place of ledger sequences. `reasons` are structs with `code` and `text`."""
         return [
             structs.replace(reason, text=_ENTRY.sub(self._outside_text, reason.text))
             if reason.code == _CODE_WITH_SEQUENCE

@@ -1,8 +1,8 @@
-"""The exemptions that sections of law name in `unless`. All functions are pure.
+"""The exemptions that sections of law name in `unless`.
 
-This module alone evaluates them, once per call and before the rules: a section that an exemption lifts does not bind the
-call. Each exemption returns its reason and the instant at which it ends, so that an allow does not outlast it. Two exemptions
-of registries, `consent` and `consent_after_listing`, depend on the registry's answer; `rules/registry.py` evaluates them.
+They are evaluated once per call, before the rules. A section to which an exemption applies does not bind the call. Each
+exemption returns when it ends, so that an allow does not outlast it. Whether `consent` and `consent_after_listing`
+apply to a registry depends on its answer, so `rules/registry.py` decides that.
 """
 
 import math
@@ -32,7 +32,7 @@ _Condition: TypeAlias = Callable[[Restriction, Facts, Binding], Pass | Skip | No
 
 
 def lift(facts: Facts, law: Binding) -> Binding:
-    """Return the sections that bind this call: those in `law` that no exemption lifts."""
+    """Return the sections in `law` that bind this call, without those that an exemption lifts."""
     if not _has_ground(facts):
         return law
     lifted: dict[str, tuple[Pass | Skip, ...]] = {}
@@ -48,7 +48,7 @@ def lift(facts: Facts, law: Binding) -> Binding:
 
 
 def _has_ground(facts: Facts) -> bool:
-    """Return whether any exemption can apply. For most calls none can, so this quick check is made first."""
+    """Return whether any exemption can apply. This is a quick check, because for most calls none can."""
     known = facts.known
     return bool(
         known.requests
@@ -61,7 +61,7 @@ def _has_ground(facts: Facts) -> bool:
 
 
 def combine(outcome: Outcome, lifted: tuple[Pass | Skip, ...]) -> Outcome:
-    """Return the outcome of a rule after some of its sections were lifted: the pass that ends first."""
+    """Return a rule's outcome together with the exemptions that lifted some of its sections: the pass that ends first."""
     passes = [passed for passed in (*lifted, outcome) if type(passed) is Pass]
     return min(passes, key=lambda passed: passed.until or math.inf, default=lifted[0])
 
@@ -90,7 +90,7 @@ def _running_contract(_section: Restriction, facts: Facts, _law: Binding) -> Pas
 
 
 def _own_customer_consent(section: Restriction, facts: Facts, law: Binding) -> Pass | None:
-    """Return a pass if the person consented and has a contract in force with the controller in one of the section's sectors."""
+    """Return a pass if the person consented and has a contract in force in one of the section's sectors."""
     contracts = [
         contract
         for contract in legal_basis.contracts(facts)
@@ -124,7 +124,7 @@ def _relation(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
 
 
 def _appointment(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
-    """Return a pass if the person agreed to be called at this time, with proof."""
+    """Return a pass if a proof shows that the person agreed to be called at this time."""
     for request in legal_basis.requests(facts, law):
         if request.appointment and request.begins and request.proved:
             return Pass(f"appointment:{request.id}", legal_basis.request_ends(request, facts, law))

@@ -1,10 +1,10 @@
-"""The change of a number's holder. Legal bases from before it are ineffective."""
+"""The change of a number's holder, which makes earlier legal bases ineffective."""
 
 from dialgate.core.model import Facts, Instant
 
 
 def changed_at(facts: Facts) -> Instant:
-    """Return the last instant at which another person may have received the number, or -1."""
+    """Return when another person may last have received the number, or -1."""
     return max(reported_wrong_at(facts), disconnected_at(facts))
 
 
@@ -14,7 +14,7 @@ def reported_wrong_at(facts: Facts) -> Instant:
 
 
 def disconnected_at(facts: Facts) -> Instant:
-    """Return the instant of the newest consultation that answered that the number was disconnected, or -1."""
+    """Return the instant of the newest consultation that found the number disconnected, or -1."""
     return max(
         (answer.listed_at for answer in facts.registries if answer.asked_since and answer.listed_at),
         default=-1,

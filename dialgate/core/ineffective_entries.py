@@ -1,6 +1,6 @@
-"""Checks whether any call can rely on a new ledger entry.
+"""A check that some call can rely on a new consent, contract or call request.
 
-If none can, the client that records the entry is informed at once. Otherwise it would notice only when a call is denied.
+If none can, the client that records the entry gets a warning at once, instead of denials later.
 """
 
 from collections.abc import Collection, Sequence
@@ -38,7 +38,7 @@ class Offer(Protocol):
 
 
 def find_reason(event: Event, offers: Sequence[Offer], now: Instant) -> IneffectiveReason:
-    """Return why no call can rely on the entry, or "" if a call can. `offers` are all campaigns of its controller."""
+    """Return why no call can rely on an entry, or "" if one can. `offers` are all campaigns of its controller."""
     match event:
         case ConsentGiven():
             return _reason_for_consent(event, offers, now)
@@ -73,7 +73,7 @@ def _check_goods(goods: Collection[str], offers: Sequence[Offer]) -> Ineffective
 
 
 def sentence(why: IneffectiveReason, offers: Sequence[Offer], caller_ids: Collection[str] = ()) -> str:
-    """Return the message for the client that recorded the entry. It mentions only campaigns of the entry's controller."""
+    """Return the warning for the client that recorded an entry. It names only campaigns of the entry's controller."""
     if not why:
         return ""
     text = f"No call can rely on this entry yet, because {_BECAUSE[why]}"

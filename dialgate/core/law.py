@@ -1,7 +1,6 @@
-"""A country's law as data: the frozen, dated `Law` and its construction from plain data. Pure: reads no file.
+"""A country's law, which consists of lists of dated sections, and its construction from plain data.
 
-A law consists of lists of sections (`law_sections`). Sectors, traits and places that the law does not list are rejected, because a
-misspelt scope would match no call.
+A section may name only sectors, traits and places that the law defines. A misspelt one would match no call.
 """
 
 import re
@@ -52,17 +51,15 @@ from dialgate.core.record_terms import Records
 
 
 class Binding(Struct, frozen=True, kw_only=True):
-    """The sections that apply to one call, in the order of the file.
+    """The sections of a law that apply to one call, in the order of the file.
 
-    Recommendations are not binding. If some apply, `advised` holds these sections plus the recommendations. `conditional` names the
-    lists that contain a section with `unless`. `lifted` holds the exemptions that lifted sections, by the name of the rule that reports them. `accepted` holds the bases
-    that all sections of `legal_basis` accept, `weekdays` the working days as numbers, 0 for Monday.
+    Recommendations are not included. If any apply, `advised` is the same binding with the recommendations.
     """
 
     country: str
     regions: tuple[str, ...]
-    accepted: frozenset[AcceptedBasis]
-    weekdays: frozenset[int]
+    accepted: frozenset[AcceptedBasis]  # legal bases that every section of `legal_basis` accepts
+    weekdays: frozenset[int]  # working days of the week; Monday is 0
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...]
@@ -79,7 +76,8 @@ class Binding(Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...]
     ratios: tuple[Ratio, ...]
     advised: "Binding | None" = None
-    conditional: tuple[str, ...] = ()
+    conditional: tuple[str, ...] = ()  # names of the lists that contain a section with `unless`
+    # exemptions that lifted sections, by the rule that reports them
     lifted: dict[str, tuple[Pass | Skip, ...]] = {}
 
 
@@ -127,9 +125,9 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     """Named sets of days, such as the public holidays, that sections name in `day_set`. By convention `holidays` is the set for the whole country."""
 
     def binding(self, facts: Facts) -> Binding:
-        """Return the sections in force on the day of the facts that apply to the call.
+        """Return the sections that apply to a call on the day of `facts`.
 
-        The result is cached: all calls of a campaign on one day share it.
+        All calls of a campaign on one day share the result, so it is cached.
         """
         campaign, controller, number, places = facts.campaign, facts.controller, facts.number, facts.places
         key = (
@@ -151,12 +149,15 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
     @property
     def stated_kinds(self) -> frozenset[Kind]:
-        """Return the kinds of number whose rows in a list must state that the number is in the directory. Ignores dates."""
+        """Return the kinds of number that count as directory entries only if their row says so.
+
+        Includes sections not in force.
+        """
         return frozenset(kind for section in self.directories for kind in section.stated_kinds)
 
     @cached_property
     def barred_prefixes(self) -> tuple[str, ...]:
-        """Return the prefixes in `not_prefixes` of all sections, the longest first. Ignores dates."""
+        """Return the `not_prefixes` of all sections, the longest first. Includes sections not in force."""
         prefixes = {prefix for section in self.diallable for prefix in section.not_prefixes}
         return tuple(sorted(prefixes, key=len, reverse=True))
 
@@ -201,7 +202,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
 
 def _until_certain(sections: list[Section], scope: Scope) -> Iterator[Section]:
-    """Yield the sections up to the first that applies whatever the unknown properties of the call are."""
+    """Yield the sections up to the first that applies even if unknown properties of the call are taken into account."""
     for section in sections:
         yield section
         if section.surely_binds(scope):
@@ -230,7 +231,7 @@ _PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 
 
 def parse_law(data: Any) -> Law:
-    """Return the law in a parsed country file (YAML or JSON). Raises `LawError` with the paths of invalid keys."""
+    """Build a law from a parsed country file. Raises `LawError` with the paths of invalid keys."""
     try:
         law = msgspec.convert(modernise(data), Law)
     except msgspec.ValidationError as error:

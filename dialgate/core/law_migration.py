@@ -1,7 +1,7 @@
-"""The translation of country files with older keys into the current keys, the only ones that the rules know.
+"""The translation of older country files into the current format.
 
-Archived files must load for as long as decisions refer to them. A value that an older version would have refused is kept, so that
-the check of the translated file reports it.
+Archived files must load for as long as decisions refer to them. An invalid value is kept, so that the check of the
+translated file reports it.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def modernise(data: Any) -> Any:
-    """Return a parsed country file in the current vocabulary. The meaning stays the same; `data` is not changed."""
+    """Return a parsed country file in the current format, with the same meaning. `data` is not changed."""
     if not isinstance(data, dict):
         return data
     law = dict(data)
@@ -50,7 +50,7 @@ def _adherents(section: dict[str, Any]) -> None:
 
 
 def _days(old: str, new: str) -> Callable[[dict[str, Any]], None]:
-    """Make a number of days a period. No days after a contract mean no period."""
+    """Convert a number of days to a period. For `tail`, 0 days mean no period."""
 
     def translate(section: dict[str, Any]) -> None:
         days = section.get(old)
@@ -67,7 +67,7 @@ def _registry(registry: dict[str, Any]) -> None:
 
 
 def _registry_exemptions(registry: dict[str, Any]) -> None:
-    """Make the switches of a registry exemptions."""
+    """Convert the switches of a registry to `unless`."""
     if "unless" in registry:
         return
     unless = [
@@ -108,13 +108,13 @@ def _merge_unique_caller_ids(law: dict[str, Any]) -> None:
 
 
 def _rename_codes(law: dict[str, Any]) -> None:
-    """Move the codes of conduct to the traits."""
+    """Move `codes` to `traits`."""
     if isinstance(law.get("codes"), list) and isinstance(law.get("traits", []), list):
         law["traits"] = [*law.get("traits", []), *law.pop("codes")]
 
 
 def _name_holidays(law: dict[str, Any]) -> None:
-    """Replace the single source of holidays with the day set `holidays`."""
+    """Move `holidays` to the day set `holidays`."""
     source = law.get("holidays")
     if isinstance(source, dict) and isinstance(source.get("country"), str) and "day_sets" not in law:
         days = {"library" if key == "country" else key: value for key, value in law.pop("holidays").items()}
@@ -124,7 +124,10 @@ def _name_holidays(law: dict[str, Any]) -> None:
 
 
 def _hours(hours: dict[str, Any]) -> None:
-    """Move the windows of each kind of day to `days`. A kind of day without windows was closed, including holidays."""
+    """Move the windows of each kind of day to `days`.
+
+    In older files, a day without windows was closed, also if a holiday.
+    """
     if "days" in hours:
         return
     keys = {"weekday": "mon-fri", "saturday": "sat", "sunday": "sun", "holiday": "holiday"}
@@ -155,7 +158,7 @@ def _rest(section: dict[str, Any]) -> None:
 
 
 def _join_limits(law: dict[str, Any]) -> None:
-    """Move the sections of `frequency` and `rest` to `limits`."""
+    """Move `frequency` and `rest` to `limits`."""
     for name in ("frequency", "rest"):
         if isinstance(law.get(name), list) and isinstance(law.get("limits", []), list):
             law["limits"] = [*law.get("limits", []), *law.pop(name)]

@@ -1,4 +1,4 @@
-"""The properties of a call that select the sections of a law, with what is unknown about them."""
+"""The properties of a call that select the sections of a law."""
 
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, get_args
@@ -9,13 +9,10 @@ _ALL_KINDS: Final[frozenset[Kind]] = frozenset(get_args(Kind))
 
 
 class Scope(NamedTuple):
-    """The properties of a call that select the sections of a law. Days are counted from 1970-01-01.
+    """The properties of a call that select the sections of a law. Some may be unknown."""
 
-    `first` and `last` are the day in the law's zone and the days where the person may be. They differ around midnight.
-    """
-
-    first: int
-    last: int
+    first: int  # earliest day, counted from 1970-01-01, in the law's zone and where the person may be
+    last: int  # latest such day, which differs from `first` around midnight
     purpose: Purpose
     call_type: CallType
     sector: str

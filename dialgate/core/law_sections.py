@@ -1,7 +1,7 @@
-"""The sections of a country's law: dated rules with a source, a severity and a scope.
+"""The sections of a country's law, which are dated rules with a source, a severity and a scope.
 
-A section applies if the call *may* be in its scope: a number of unknown place is bound by the sections of every place. An empty
-scope means all. Unknown keys are rejected, because a misspelt limit would not apply.
+A section applies to a call that may be in its scope. For example, the sections of every place bind a number whose place
+is unknown. An empty scope means all calls. Unknown keys are rejected, because a misspelt limit would have no effect.
 """
 
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ AcceptedBasis: TypeAlias = Literal[
 
 
 class LawError(ValueError):
-    """The error for data that does not define a valid law. Each of `problems` names a key and its fault."""
+    """The data does not define a valid law. Each of `problems` names a key and its fault."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
@@ -97,7 +97,7 @@ class Section(Dated, frozen=True, kw_only=True):
     """Only campaigns that select people by profiling."""
 
     def binds(self, scope: Scope) -> bool:
-        """Return whether the section applies to a call, or may apply as far as the facts say."""
+        """Return whether the section applies to a call, or may apply if a property of the call is unknown."""
         return (
             self.starts.toordinal() - EPOCH <= scope.last
             and (self.ends is None or scope.first <= self.ends.toordinal() - EPOCH)
@@ -114,7 +114,7 @@ class Section(Dated, frozen=True, kw_only=True):
         )
 
     def surely_binds(self, scope: Scope) -> bool:
-        """Return whether a section that `binds` applies whatever the unknown properties of the call are."""
+        """Return whether a section that `binds` the call applies whatever its unknown properties are."""
         return (
             self.starts.toordinal() - EPOCH <= scope.first
             and (self.ends is None or scope.last <= self.ends.toordinal() - EPOCH)
@@ -140,7 +140,7 @@ _Section = TypeVar("_Section", bound=Section)
 
 
 def cited(sections: Iterable[_Section], finding: Finding) -> _Section | None:
-    """Return the first of `sections` that is cited for `finding`."""
+    """Return the first section that is cited for `finding`, or None."""
     return next((section for section in sections if finding in section.cited_for), None)
 
 
@@ -161,7 +161,11 @@ class Diallable(Restriction, frozen=True, kw_only=True):
 
 
 class LegalBasis(Section, frozen=True, kw_only=True):
-    """The accepted legal bases of calls. Only the first section in scope applies. Sections before it that may apply, because a property of the call is not known, narrow its bases."""
+    """The accepted legal bases of calls.
+
+    Only the first section in scope applies. If it is unknown whether an earlier section is in scope, only bases that
+    both sections accept count.
+    """
 
     accepts: tuple[AcceptedBasis, ...]
     """The accepted legal bases."""
@@ -196,7 +200,10 @@ class Contracts(Section, frozen=True, kw_only=True):
 
 
 class Relation(Section, frozen=True, kw_only=True):
-    """A relation with the person that the legal basis or the exemption `relation` refers to. It counts only for calls that are surely in its scope."""
+    """A relation with the called person, to which the legal basis and the exemption `relation` refer.
+
+    It has no effect on a call that may be outside its scope.
+    """
 
     id: str
     """Its name, which decisions record."""
@@ -220,7 +227,8 @@ class Requests(Section, frozen=True, kw_only=True):
 class Registry(Restriction, frozen=True, kw_only=True):
     """An opposition registry that must be consulted.
 
-    Of its exemptions, `consent` and `consent_after_listing` permit calls to a listed number, but the registry must still be consulted.
+    The exemptions `consent` and `consent_after_listing` permit calls to a listed number, but the registry must still be
+    consulted.
     """
 
     id: str
@@ -303,7 +311,7 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
         return next((class_ for class_ in self.classes if number.startswith(class_.prefixes)), None)
 
     def proof_for(self, number: str) -> Period | None:
-        """Return the validity of the call-back proof that an E.164 number needs, or None if it needs none."""
+        """Return how long a call-back proof of an E.164 number is valid, or None if the number needs no proof."""
         return None if self.class_of(number) else self.proof_validity
 
 

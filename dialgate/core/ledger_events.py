@@ -1,7 +1,7 @@
-"""The events of the ledger (revocations, consents, contracts, call requests), and pure functions to compute the state.
+"""The events of the ledger, such as revocations and consents, and the functions that compute the state from them.
 
-Entries are never edited: every event is a separate entry, and the current state is the fold of all entries. Events
-are stored for years under their tags: add new fields at the end with a default, and never change the meaning of a tag.
+Entries are never edited. Each event is a new entry, and the state is computed from all of them. Events are stored for
+years under their tags: add new fields at the end with a default, and never change the meaning of a tag.
 """
 
 from collections.abc import Iterable
@@ -27,27 +27,26 @@ from dialgate.core.model import (
 
 
 class Revoked(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="revoked"):
-    """A revocation: at `at`, the person asked the caller to stop. It applies once the entry is acknowledged."""
+    """A revocation. It takes effect once the entry is acknowledged."""
 
-    at: Instant
+    at: Instant  # when the person asked the caller to stop
     scope: Literal["campaign", "controller", "everyone"] = "controller"
     campaign: str = ""
 
 
 class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"):
-    """The end of the revocation with the sequence `of`. `consent` is the id of a new consent, if that is the ground."""
+    """The end of a revocation."""
 
-    of: int
+    of: int  # sequence of the revocation
     ground: Literal["error", "new_consent"]
     reason: str
-    consent: str = ""
+    consent: str = ""  # id of the new consent, if that is the ground
 
 
 class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
-    """A consent. GDPR 7(1): the controller must be able to demonstrate it.
+    """A consent, which the controller must be able to demonstrate (GDPR 7(1)).
 
-    It has no effect without `artefact` and its hash. With double opt-in, it has no effect before it is confirmed.
-    `collection_channel` is the channel by which the person gave it.
+    It has no effect without `artefact` and its hash or, with double opt-in, before it is confirmed.
     """
 
     id: str
@@ -60,7 +59,7 @@ class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
     artefact: str = ""
     artefact_sha256: str = ""
     origin: Origin | None = None
-    collection_channel: str = ""
+    collection_channel: str = ""  # how the person gave it
     profiling: bool = False
     third_party: bool = False
     double_opt_in: bool = False
@@ -71,7 +70,7 @@ class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
 
 
 class ConsentConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_confirmed"):
-    """The second step of a double opt-in: the person confirmed the consent."""
+    """The person's confirmation of a consent, as the second step of a double opt-in."""
 
     id: str
     at: Instant
@@ -85,7 +84,7 @@ class ConsentWithdrawn(Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class ConsentsVoided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consents_voided"):
-    """The end of every consent collected up to `before`, because the person enrolled with the registry.
+    """The end of all consents collected up to `before`, because the person enrolled with the registry.
 
     L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7.
     """
@@ -125,10 +124,10 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):
-    """A report that the call allowed by `decision` reached a different person than expected.
+    """A report that the call allowed by `decision` reached another person than expected.
 
-    Earlier consents, contracts and requests for the number have no effect until a `NumberConfirmed` is entered. A newer consent,
-    contract or request with a proof takes effect in spite of the report.
+    Earlier consents, contracts and requests for the number then have no effect until a `NumberConfirmed` is entered.
+    Newer ones with a proof take effect in spite of the report.
     """
 
     at: Instant
@@ -136,12 +135,10 @@ class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wr
 
 
 class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="number_confirmed"):
-    """A correction that ends the effect of a `NumberWrong`. `of` is that entry's sequence.
+    """A correction that ends the effect of a `NumberWrong`."""
 
-    Ground `error`: the report was a mistake. Ground `confirmed`: the person showed that the number is theirs.
-    """
-
-    of: int
+    of: int  # sequence of the report
+    # `error`: the report was a mistake; `confirmed`: the person showed that the number is theirs
     ground: Literal["error", "confirmed"]
     reason: str
 
@@ -149,14 +146,13 @@ class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 class Exported(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="exported"):
     """The export of a scrubbed call list (L. 5/2018 art. 1 c. 7).
 
-    The entry is not about a person: all exports of a controller have the same subject. `sha256` is the hash of the exported
-    file.
+    The entry is not about a person: all exports of a controller have the same subject.
     """
 
     campaign: str
     rows: int
     allowed: int
-    sha256: str
+    sha256: str  # hash of the exported file
 
 
 Event: TypeAlias = (
@@ -176,20 +172,16 @@ Event: TypeAlias = (
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """A ledger entry without its sequence, which the store assigns.
-
-    `subject` is the keyed hash of controller and number. `sealed` is the number's ciphertext, for notices to dialers.
-    `proof` references the evidence.
-    """
+    """A ledger entry without its sequence, which the store assigns."""
 
     at: Instant
     controller: str
-    subject: bytes
+    subject: bytes  # keyed hash of controller and number
     event: Event
     actor: str
     channel: str
-    proof: str = ""
-    sealed: bytes = b""
+    proof: str = ""  # reference of the evidence
+    sealed: bytes = b""  # the number, encrypted, for notices to dialers
 
 
 class Entry(Draft, frozen=True, kw_only=True):
@@ -197,11 +189,11 @@ class Entry(Draft, frozen=True, kw_only=True):
 
 
 def fold(entries: Iterable[Entry]) -> Known:
-    """Return the state of one subject, computed from its entries, oldest first. Attempts are not included.
+    """Return the state of one number, computed from its entries, oldest first. Attempts are not included.
 
-    Entries may be late or repeated: a nightly export sends every consent again. So a withdrawn, voided or ended item
-    keeps that state if the same item is entered again. Only an item collected or begun after that event is new. An entry
-    about an unknown item is rejected when it is written, and ignored here.
+    Entries may be late or repeated: a nightly export sends every consent again. So a consent that was withdrawn or
+    voided, and a contract that ended, keeps that state if it is entered again. Only one collected or begun later is
+    new. An entry about an unknown item is ignored.
     """
     history = list(entries)
     if not history:
@@ -280,14 +272,16 @@ def _consent(event: ConsentGiven, withdrawn_at: Instant) -> Consent:
 
 
 def _confirm(consent: Consent, at: Instant) -> Consent:
-    """Return the consent, confirmed at `at`. A consent collected after `at` is unchanged: it needs a new confirmation."""
+    """Return the consent as confirmed at `at`.
+
+    A consent collected later is unchanged, because it needs a new confirmation.
+    """
     if not consent.double_opt_in or at < consent.collected_at:
         return consent
     return structs.replace(consent, confirmed_at=at)
 
 
 def _apply_voids(consent: Consent, voids: list[Instant]) -> Consent:
-    """Return the consent, marked as void if it was collected no later than one of the instants in `voids`."""
     covering = [before for before in voids if consent.collected_at <= before]
     return structs.replace(consent, voided_at=min(covering)) if covering else consent
 
@@ -374,7 +368,7 @@ def binds(known: Known, scope: str, campaign: str) -> bool:
 
 
 def merge(own: Known, everyone: Known) -> Known:
-    """Return the state for a call: the controller's own state plus the revocations that bind every controller."""
+    """Return the controller's own state plus the revocations that bind every controller."""
     if not everyone.revocations:
         return own if own.seq >= everyone.seq else structs.replace(own, seq=everyone.seq)
     return structs.replace(

@@ -1,7 +1,7 @@
-"""The legal basis of a call: a call request, a contract, a consent or a directory entry. All functions are pure.
+"""The legal basis of a call: a call request, a contract, a consent or a directory entry.
 
-Several rules use it and must get the same result. A basis that the law does not accept for a call has no effect and grants no
-exemption. For speed, functions first check whether anything is recorded, because for most people nothing is.
+Several rules and exemptions use these functions, so that they agree. A basis counts only if the law accepts it for the
+call.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
 
 
 def request(facts: Facts, law: Binding) -> CallRequest | None:
-    """Return an unused call request for the goods of this call that is valid now and a legal basis of it."""
+    """Return a call request that is a legal basis of this call."""
     if not facts.known.requests or "request" not in law.accepted:
         return None
     return next(requests(facts, law), None)
@@ -70,7 +70,10 @@ def _is_used(facts: Facts, basis: str) -> bool:
 
 
 def contract(facts: Facts, law: Binding) -> Contract | None:
-    """Return a contract that is the legal basis of the call: the call is about it, or it includes a consent to marketing."""
+    """Return a contract that is a legal basis of this call.
+
+    It must concern the call or include a consent to marketing.
+    """
     if not facts.known.contracts or "contract" not in law.accepted:
         return None
     is_about = facts.campaign.purpose in ABOUT_THE_CONTRACT
@@ -80,15 +83,16 @@ def contract(facts: Facts, law: Binding) -> Contract | None:
 
 
 def related(facts: Facts, law: Binding) -> Iterator[Contract]:
-    """Yield the contracts for the campaign's sector and goods that are in force or whose `tail` has not ended.
+    """Yield the contracts for the campaign's sector and goods that are in force or ended recently.
 
-    L. 5/2018 art. 1 c. 5. A contract for one product is not a basis for calls about another.
+    L. 5/2018 art. 1 c. 5. The law's `tail` is the period after the end. A contract for one product is not a basis for
+    calls about another.
     """
     return _concerned(facts, [section.tail for section in law.contracts])
 
 
 def running(facts: Facts) -> Iterator[Contract]:
-    """Yield the contracts for the campaign's sector and goods that are in force, whether or not they include a consent to marketing."""
+    """Yield the contracts in force for the campaign's sector and goods."""
     return _concerned(facts, [])
 
 
@@ -103,7 +107,7 @@ def _concerned(facts: Facts, tails: Sequence[str | None]) -> Iterator[Contract]:
 
 
 def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) -> bool:
-    """Return whether the contract is in force, or ended and none of `tails` has ended since."""
+    """Return whether a contract is in force, or ended so recently that none of the periods `tails` is over."""
     if deal.starts > facts.today:
         return False
     if deal.ends is None or facts.today <= deal.ends:
@@ -115,7 +119,7 @@ def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) 
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
-    """Yield the recorded contracts that no later wrong-number report or disconnection makes ineffective."""
+    """Yield the recorded contracts, except those made ineffective by a wrong-number report or disconnection."""
     wrong = holder.changed_at(facts)
     for deal in facts.known.contracts:
         if wrong < 0 or (deal.proved and _is_concluded_after(deal, wrong, facts)):
@@ -123,16 +127,14 @@ def contracts(facts: Facts) -> Iterator[Contract]:
 
 
 def _is_concluded_after(deal: Contract, at: Instant, facts: Facts) -> bool:
-    """Return whether a contract begins after the day of `at` and was recorded after `at`.
-
-    The contract's first day alone is not enough: an energy or telephony contract may begin months after it is recorded.
-    """
+    """Return whether a contract begins after the day of `at` and was recorded after `at`."""
+    # The first day alone is not enough: an energy contract may begin months after it is recorded.
     begins_later = deal.starts.toordinal() - EPOCH > _day(at, facts)
     return begins_later and (not deal.entered_at or deal.entered_at > at)
 
 
 def find_change_of_holder(facts: Facts) -> Finding | None:
-    """Return why a recorded contract or call request is ineffective, if another person may hold the number now."""
+    """Return why a contract or call request has no effect because another person may hold the number now."""
     known, changed = facts.known, holder.changed_at(facts)
     closed = len(list(contracts(facts))) < len(known.contracts) or any(
         not asked.proved or asked.requested_at <= changed for asked in known.requests
@@ -145,15 +147,15 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
 def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
     """Return whether the contract includes a consent to marketing that no revocation has withdrawn.
 
-    Lifting a revocation on the ground of a new consent does not restore it. Only a contract recorded and begun after
-    the day of the revocation includes a new one.
+    Lifting a revocation because of a new consent does not restore the contract's consent. A contract that is recorded
+    and begins after the day of the revocation includes a new one.
     """
     stopped = _stopped_at(facts)
     return deal.marketing and (stopped < 0 or _is_concluded_after(deal, stopped, facts))
 
 
 def _day(at: Instant, facts: Facts) -> int:
-    """Return the latest possible local day of `at`, because the UTC offset may have been an hour larger then."""
+    """Return the latest local day that `at` can be on, because its UTC offset may have been an hour larger."""
     return max((place.local(at + HOUR)[0] for place in facts.places), default=at // DAY + 1)
 
 
@@ -164,12 +166,12 @@ def consent(facts: Facts, law: Binding) -> Consent | None:
 
 
 def consents(facts: Facts, law: Binding) -> Iterator[Consent]:
-    """Yield the consents without a defect, whether or not the law accepts a consent."""
+    """Yield the consents that this call can rely on, even if the law does not accept consent as a basis."""
     return (given for given in facts.known.consents if not find_defect(given, facts, law))
 
 
 def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
-    """Return why this call cannot rely on the consent, or None if it can."""
+    """Return why this call cannot rely on a consent, or None if it can."""
     if not given.proved or not _was_given(given, facts):
         return "proof"
     if missing := _lacks_cession(given, facts, law):
@@ -194,18 +196,12 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
 
 
 def _was_given(given: Consent, facts: Facts) -> bool:
-    """Return whether the consent was given before the call and, with double opt-in, confirmed.
-
-    Before the confirmation, the address or number may belong to another person.
-    """
+    """Return whether a consent was given before the call and, with double opt-in, confirmed."""
     return given.collected_at <= facts.at and (not given.double_opt_in or 0 < given.confirmed_at <= facts.at)
 
 
 def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None:
-    """Return the defect of a consent that another party collected without a complete chain of cessions, or None.
-
-    L. 5/2018 art. 1 c. 5 to 8.
-    """
+    """Return the defect in how a consent was ceded to this controller, or None (L. 5/2018 art. 1 c. 5 to 8)."""
     origin = given.origin
     if origin is None:
         return None
@@ -217,9 +213,9 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
 
 
 def _stopped_at(facts: Facts) -> Instant:
-    """Return the instant of the last revocation for this campaign, or -1.
+    """Return when the last revocation for this campaign was made, or -1.
 
-    The revocation withdraws earlier consents even after it is lifted, unless it was entered by mistake.
+    A lifted revocation counts too, because earlier consents stay withdrawn, unless it was entered by mistake.
     """
     return max(
         (
@@ -233,7 +229,10 @@ def _stopped_at(facts: Facts) -> Instant:
 
 
 def _reconsented(facts: Facts) -> bool:
-    """Return whether a new consent lifted a revocation. If so, the directory is not a legal basis; that consent is."""
+    """Return whether a new consent lifted a revocation.
+
+    Then that consent is the legal basis, and the directory is not.
+    """
     return any(
         revocation.lifted == "new_consent"
         and (revocation.scope != "campaign" or revocation.campaign == facts.campaign.id)
@@ -246,13 +245,16 @@ def _voids(law: Binding) -> bool:
 
 
 def listed_at(facts: Facts) -> Instant:
-    """Return the instant of the newest listing, or of the consultation that found it; -1 without a listing."""
+    """Return when the person was last listed or, if unknown, when a consultation found the listing.
+
+    Return -1 if never.
+    """
     enrolled = (answer for answer in facts.registries if answer.listed_at and not answer.asked_since)
     return max((answer.since or answer.listed_at for answer in enrolled), default=-1)
 
 
 def ends_at(given: Consent, law: Binding) -> Instant:
-    """Return the instant at which a consent ends, or 0 if it has no end."""
+    """Return when a consent ends, or 0 if it has no end."""
     limit = age_limit(given, law)
     ends = [_too_old_at(given, limit)] if limit is not None else []
     if given.expires_at:
@@ -261,7 +263,7 @@ def ends_at(given: Consent, law: Binding) -> Instant:
 
 
 def age_limit(given: Consent, law: Binding) -> Consents | None:
-    """Return the section whose maximum age ends the consent first, or None."""
+    """Return the section whose maximum age ends the consent first, if any."""
     limits = (section for section in law.consents if _max_ages(given, section))
     return min(limits, key=lambda section: _too_old_at(given, section), default=None)
 
@@ -278,7 +280,7 @@ def _too_old_at(given: Consent, limit: Consents) -> Instant:
 
 
 def lacking(given: Consent, law: Binding) -> Consents | None:
-    """Return the first section that requires what the consent does not state or is not, or None."""
+    """Return the first section whose requirements the consent does not meet, if any."""
     return next((section for section in law.consents if not _meets(given, section)), None)
 
 
@@ -301,7 +303,7 @@ def _separate(law: Binding, use: Literal["profiling", "third_party"]) -> bool:
 
 
 def relation(facts: Facts, law: Binding) -> Relation | None:
-    """Return a relation with the person that covers the goods of this call, unless only a new consent lifted an objection."""
+    """Return a relation with the called person that covers this call, if any."""
     known = facts.known
     if not law.relations or not (known.contracts or known.requests) or _reconsented(facts):
         return None
@@ -354,16 +356,13 @@ def _lasts(section: Relation, day: date | None, facts: Facts) -> bool:
 
 
 def _first_day(at: Instant, facts: Facts) -> date:
-    """Return the earliest possible local day of `at`, because the UTC offset may have been an hour smaller then."""
+    """Return the earliest local day that `at` can be on, because its UTC offset may have been an hour smaller."""
     days = [place.local(at - HOUR)[0] for place in facts.places]
     return date.fromordinal(EPOCH + min(days, default=at // DAY - 1))
 
 
 def opposition_only(facts: Facts, law: Binding) -> str:
-    """Return the basis of a call for which the law asks only that the person has not objected, or "".
-
-    If only a new consent lifted an objection, that consent is the basis.
-    """
+    """Return the basis of a call that the law permits as long as the person has not objected, or ""."""
     if not law.accepted & {"interest", "not_opposed"} or _reconsented(facts):
         return ""
     if "interest" in law.accepted and facts.campaign.balancing:
@@ -372,7 +371,7 @@ def opposition_only(facts: Facts, law: Binding) -> str:
 
 
 def directory(facts: Facts, law: Binding) -> Listing | None:
-    """Return a call-list entry that makes the public directory the legal basis, or None."""
+    """Return a call-list entry that makes the public directory the legal basis, if any."""
     if "directory" not in law.accepted or _reconsented(facts):
         return None
     unstated = any(facts.number.kind in section.stated_kinds for section in law.directories)
@@ -383,7 +382,8 @@ def directory(facts: Facts, law: Binding) -> Listing | None:
 def broken_chain(origin: Origin, facts: Facts, law: Binding) -> str:
     """Return the defect in a chain of cessions, or "". Data that was never ceded has no defect.
 
-    L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers ceded before; c. 8: the people are informed of every cession.
+    L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers ceded before. Art. 1 c. 8: people are informed of every
+    cession.
     """
     if not origin.transfers:
         return ""

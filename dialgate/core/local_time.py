@@ -1,4 +1,4 @@
-"""The local time and the day sets of a place, as plain numbers for rules and records.
+"""Local time and day sets of a place, as plain numbers for rules and records.
 
 Only this module uses the time-zone database and the holiday library. Their versions are written to the decision log.
 """
@@ -35,12 +35,11 @@ def day_in(zone: str, at: Instant) -> date:
 
 
 def clock_in(zone: str, at: datetime) -> datetime:
-    """Return `at` as local time in `zone`."""
     return at.astimezone(ZoneInfo(zone))
 
 
 def instant_in(zone: str, clock: datetime) -> Instant:
-    """Return the instant of a local time. If the time occurs twice because clocks go back, the first instant is returned."""
+    """Return the instant of a local time. If the time occurs twice, return the first instant."""
     return int(clock.replace(tzinfo=ZoneInfo(zone)).timestamp() * SECOND)
 
 
@@ -56,7 +55,7 @@ def _to_the_second(second: int) -> str:
 
 
 def place(zone: str, day_sets: Mapping[str, DaySet], at: Instant) -> Place:
-    """Return the time zone as a `Place`, valid for the whole local day of `at`, including a clock change on that day."""
+    """Return a time zone as a `Place` that is valid for the whole local day of `at`."""
     info = ZoneInfo(zone)
     today = datetime.fromtimestamp(at // SECOND, info).date()
     start = int(datetime(today.year, today.month, today.day, tzinfo=info).timestamp()) * SECOND
@@ -85,7 +84,7 @@ def _offset(info: ZoneInfo, at: Instant) -> int:
 def _next_offset_change(info: ZoneInfo, start: Instant, end: Instant) -> Instant:
     """Return the first instant after `start` at which the offset differs, or 0.
 
-    Comparing both ends is enough: no zone changes its offset and changes it back within two weeks.
+    Comparing both ends is enough, because no zone changes its offset twice within two weeks.
     """
     before = _offset(info, start)
     if _offset(info, end) == before:
@@ -123,11 +122,9 @@ def unknown_library(days: DaySet) -> str:
 
 
 def midnight(zone: str, day: date) -> Instant:
-    """Return the instant at which a local day starts."""
     return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp()) * SECOND
 
 
 def hour_in(zone: str, at: Instant) -> tuple[date, int]:
-    """Return the local day and hour of an instant."""
     local = datetime.fromtimestamp(at // SECOND, ZoneInfo(zone))
     return local.date(), local.hour

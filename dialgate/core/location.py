@@ -1,7 +1,7 @@
 """The places and time zones where the called person may be, from the number and from the addresses on file.
 
-An area code is a presumption: people keep their number when they move, and a mobile number may be used anywhere. So an address
-that differs from the area code adds a place, and only one that agrees with it narrows the choice.
+People keep their number when they move, and use mobile numbers anywhere. So an address that differs from the number's
+area adds a place, and only an address that agrees with it narrows the choice.
 """
 
 import re
@@ -22,10 +22,10 @@ _LISTED = frozenset(
 
 
 class Addresses(Struct, frozen=True):
-    """The places that call lists, consents, contracts and call requests declare. `doubted`: a wrong number was reported."""
+    """The places that call lists, consents, contracts and call requests declare."""
 
     places: frozenset[str]
-    doubted: bool
+    doubted: bool  # a wrong number was reported
 
     @classmethod
     def of(cls, listings: Iterable[Listing], known: Known) -> "Addresses":
@@ -50,8 +50,8 @@ def locate(
 ) -> tuple[Number, tuple[str, ...]]:
     """Return the number with its possible places, and the possible time zones, given the addresses on file.
 
-    Addresses that all agree with the number replace its places. Otherwise their places are added to those of the number, because
-    either may be out of date. A place that neither the table of areas nor the country file names has no effect.
+    Addresses that all agree with the number replace its places. Otherwise they are added to them, because either may be
+    out of date. A place that is neither in the table of areas nor in the country file has no effect.
     """
     zones_of = {place: found for place in addresses.places if (found := _zones_of(place, law))}
     own = {place for place in zones_of if _is_covered(place, law)}

@@ -1,10 +1,10 @@
 """The frozen values that packages exchange: calls, facts, decisions and their records.
 
-This module imports nothing from dialgate. Its structs are stored for years: never rename, reorder or remove a field. Add a new
-field at the end with a default, so that records of any age can be decoded.
+Many of these structs are stored for years. Never rename, reorder or remove a field, and add new fields at the end with
+a default, so that old records can be decoded. This module imports nothing from dialgate.
 
-An instant is an integer: milliseconds since 1970-01-01T00:00:00Z. A day is a local `datetime.date`. Only `Call` contains the
-called number in clear; `Facts` contain properties derived from it.
+An instant is a Unix time in milliseconds. A day is a local `datetime.date`. `Call` holds the called number; `Facts`
+hold only properties of it.
 """
 
 from datetime import date
@@ -46,15 +46,15 @@ STRICTNESS: dict[CallType, int] = {"ai_voice": 2, "automated": 1, "agent": 0}
 
 
 class Call(Struct, frozen=True, kw_only=True, gc=False):
-    """A dialer's request, as received. `client` is the name of the API key, `interface` the protocol."""
+    """A dialer's request, as received."""
 
     to: str
     from_: str
     campaign: str
     call_id: str = ""
     call_type: CallType | None = None
-    client: str = ""
-    interface: str = ""
+    client: str = ""  # name of the API key
+    interface: str = ""  # the protocol, such as `http`
 
 
 # ---- facts -----------------------------------------------------------------------------------------------------------
@@ -63,23 +63,21 @@ class Call(Struct, frozen=True, kw_only=True, gc=False):
 class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A time zone that a called number may be in, as plain numbers.
 
-    Local time is UTC + `offset` seconds, UTC + `shift_to` from `shift_at` on, and UTC + `shifted_from` before `shifted_at`
-    (a change in the past weeks). `day_sets` holds the days of the law's day sets in the last and the next weeks. So rules and
-    replay need neither a time-zone database nor a holiday library. Older records have `holidays` instead: their laws had
-    one set of days.
+    Rules and replay therefore need neither a time-zone database nor a holiday library. The values are valid for the
+    weeks around the call.
     """
 
     zone: str
-    offset: int
-    shift_at: Instant = 0
-    shift_to: int = 0
-    holidays: tuple[date, ...] = ()
-    shifted_at: Instant = 0
-    shifted_from: int = 0
-    day_sets: dict[str, tuple[date, ...]] = {}
+    offset: int  # from UTC, in seconds
+    shift_at: Instant = 0  # next change of the clocks, 0 if there is none
+    shift_to: int = 0  # offset from `shift_at` on
+    holidays: tuple[date, ...] = ()  # in old records, whose laws had only one day set
+    shifted_at: Instant = 0  # last change of the clocks
+    shifted_from: int = 0  # offset before `shifted_at`
+    day_sets: dict[str, tuple[date, ...]] = {}  # days of each of the law's day sets
 
     def is_in(self, day_set: str, day: date) -> bool:
-        """Return whether a day within the weeks around the call is in a day set."""
+        """Return whether a day, in the weeks around the call, belongs to a day set."""
         return day in self.day_sets.get(day_set, self.holidays)
 
     def local(self, at: Instant) -> tuple[int, int]:
@@ -90,7 +88,7 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return divmod(at // SECOND + offset, SECONDS_A_DAY)
 
     def instant(self, day: int, second: int) -> Instant:
-        """Return the instant of a local day and second: the inverse of `local`."""
+        """Return the instant of a local day and second. This is the inverse of `local`."""
         local = day * SECONDS_A_DAY + second
         at = (local - self.offset) * SECOND
         return (local - self.shift_to) * SECOND if self.shift_at and at >= self.shift_at else at
@@ -100,53 +98,39 @@ UTC_PLACE = Place(zone="UTC", offset=0)  # for numbers without a known place
 
 
 class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The properties of the called number, without its digits.
-
-    `problem` says why the number is invalid, or that the law of its region is a draft. `places`: the subdivisions of `region`
-    that the person may be in, such as `US-FL`; empty if they are not known. A region among them stands for all its subdivisions.
-    `prefix`: the longest prefix of the number that a law's `not_prefixes` names.
-    """
+    """The properties of the called number, without its digits."""
 
     kind: Kind
     region: str = ""
-    problem: str = ""
+    problem: str = ""  # why the number is invalid or its law cannot be used
+    # subdivisions of `region`, such as `US-FL`, in which the person may be; a region stands for all of them
     places: tuple[str, ...] = ()
-    prefix: str = ""
+    prefix: str = ""  # longest prefix that the `not_prefixes` of a law contain
 
 
 class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The controller (*titolare*), on whose behalf the call is made.
-
-    `sistan`: a body of the national statistical system (D.Lgs. 322/1989). `consent_after_listing`: the documented
-    exception of L. 5/2018 art. 1 c. 6 is enabled. `traits`: properties of the controller, as named in the country files.
-    """
+    """The controller (*titolare*), on whose behalf the call is made."""
 
     id: str
     adheres_to: tuple[str, ...] = ()
-    sistan: bool = False
-    consent_after_listing: bool = False
-    traits: tuple[str, ...] = ()
+    sistan: bool = False  # a body of the national statistical system (D.Lgs. 322/1989)
+    consent_after_listing: bool = False  # the exception of L. 5/2018 art. 1 c. 6 is enabled
+    traits: tuple[str, ...] = ()  # properties that country files define
 
 
 class DayCount(Struct, frozen=True, array_like=True):
-    """The calls of a campaign on one day in the controller's country, by result: `answered` by an agent, or `abandoned`."""
+    """The results of a campaign's calls on one day in the controller's country."""
 
     day: date
-    answered: int
+    answered: int  # by an agent
     abandoned: int
 
 
 class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A campaign. If it is unknown (`known` is False), it has the strictest properties: automated calls for sale.
-
-    `profiling`: the people to call are selected by their habits or tastes. `dial_mode`: how calls are dialled. If it is empty, the
-    sections for all modes apply. `balancing`: the reference of the test that weighed a legitimate interest in these calls.
-    `counts`: the reported results of its calls, oldest day first. `lifted_at`: when an officer last lifted a pause of the campaign;
-    earlier calls are not in `counts`.
-    """
+    """A campaign. The defaults are the strictest properties, because they apply to unknown campaigns."""
 
     id: str
-    known: bool = True
+    known: bool = True  # False if the client has no such campaign
     purpose: Purpose = "sale"
     sector: str = ""
     goods: str = ""
@@ -156,34 +140,28 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ends: date | None = None
     paused: bool = False
     trunk_country: str = ""
-    profiling: bool = False
-    dial_mode: DialMode | Literal[""] = ""
-    balancing: str = ""
-    counts: tuple[DayCount, ...] = ()
-    lifted_at: Instant = 0
+    profiling: bool = False  # the people to call are selected by their habits or tastes
+    dial_mode: DialMode | Literal[""] = ""  # if empty, the sections for all modes apply
+    balancing: str = ""  # reference of the balancing test for a legitimate interest
+    counts: tuple[DayCount, ...] = ()  # oldest day first, without calls before `lifted_at`
+    lifted_at: Instant = 0  # when an officer last lifted a pause of the campaign
 
 
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The caller ID that the called person sees.
-
-    `form` classifies the string. `shared`: another controller presents it too. `proved_at` is the instant of the last
-    answered call-back, `proof` its evidence. `held`: it is allotted to whoever makes the calls. `in_directory`: the public directory
-    lists it. `ends`: the last day on which calls back to it are answered, if known. `ingress_proof`: the reference of the proof that
-    it may enter its country from abroad.
-    """
+    """The caller ID that the called person sees."""
 
     number: str
     form: Literal["number", "short", "withheld", "invalid"]
     kind: Kind = "unknown"
     region: str = ""
-    assigned: bool = False
-    shared: bool = False
-    proved_at: Instant = 0
-    proof: str = ""
-    held: bool = False
-    in_directory: bool = False
-    ends: date | None = None
-    ingress_proof: str = ""
+    assigned: bool = False  # to the campaign
+    shared: bool = False  # another controller presents it too
+    proved_at: Instant = 0  # the last answered call-back
+    proof: str = ""  # evidence of that call-back
+    held: bool = False  # allotted to the company that makes the calls
+    in_directory: bool = False  # listed in the public directory
+    ends: date | None = None  # last day on which calls back are answered, if known
+    ingress_proof: str = ""  # reference of the proof that it may enter its country from abroad
 
 
 # Limited, because it is part of every record of a call that depends on it.
@@ -191,19 +169,19 @@ Phrase: TypeAlias = Annotated[str, Meta(max_length=256)]
 
 
 class Transfer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A cession of a list. `subjects_told`: the people on it were informed (L. 5/2018 art. 1 c. 8)."""
+    """A cession of a call list or consent from one company to another."""
 
     by: Phrase
     to: Phrase
     on: date
-    subjects_told: bool = False
+    subjects_told: bool = False  # the people were informed (L. 5/2018 art. 1 c. 8)
 
 
 Transfers: TypeAlias = Annotated[tuple[Transfer, ...], Meta(max_length=64)]
 
 
 class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The origin of data: who collected it and when, and every cession since, oldest first."""
+    """The origin of data: its collection and every later cession, oldest first."""
 
     collected_by: Phrase
     collected_on: date
@@ -212,17 +190,13 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The entry of a number on a call list.
-
-    `stated`: the number's own row says `directory`, not only the list as a whole. `place`: the subdivision in which the person
-    lives, as the row declares it.
-    """
+    """A number's entry on a call list."""
 
     list: str
     basis: Basis
     origin: Origin
-    stated: bool = False
-    place: str = ""
+    stated: bool = False  # the number's own row says `directory`, not only the list as a whole
+    place: str = ""  # subdivision in which the person lives, as declared in the row
 
 
 BarredDay: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
@@ -230,53 +204,42 @@ Band: TypeAlias = Annotated[str, Meta(pattern=r"^\d\d:\d\d-\d\d:\d\d$")]
 
 
 class Block(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The calls that a listing bars. An empty property stands for all calls.
+    """The calls that a registry listing bars. An empty field stands for all calls."""
 
-    `categories` are sectors of the campaign. `days` are days of the week, and `holiday` for the days of the registry's day set.
-    `bands` are times of day where the person may be, such as `18:00-21:00`.
-    """
-
-    categories: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()  # sectors of the campaign
     call_types: tuple[CallType, ...] = ()
-    days: tuple[BarredDay, ...] = ()
-    bands: tuple[Band, ...] = ()
+    days: tuple[BarredDay, ...] = ()  # `holiday` means the days of the registry's day set
+    bands: tuple[Band, ...] = ()  # local times of day, such as `18:00-21:00`
 
 
 class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A registry's answer about a number, given to this controller (DPR 26/2022 art. 8) or taken from the full list.
+    """A registry's answer about a number (DPR 26/2022 art. 8).
 
-    `consulted_at` is the time at which the query was submitted or, for a full list, the time of its version. `listed_at` is
-    the newest consultation that answered *listed*, even if a later one answered *clear*. `blocks`: the listing bars these calls
-    only; empty: all. `since`: when the person was listed, if the registry says so; the last millisecond of the day if it says
-    the day.
-
-    `asked_since` is not 0 if the registry was asked whether the number was disconnected since that instant. Then *listed* means
-    that it was, at the latest at `listed_at`, and *clear* that it was not.
+    If `asked_since` is not 0, the question was whether the number was disconnected since that instant. Then `listed`
+    means that it was disconnected, at the latest at `listed_at`, and `clear` that it was not.
     """
 
     registry: str
     answer: Literal["listed", "clear", "unknown", "uncovered"]
-    consulted_at: Instant = 0
+    consulted_at: Instant = 0  # when the query was submitted, or the time of the full list's version
+    # newest consultation that answered `listed`, even if a later one answered `clear`
     listed_at: Instant = 0
     consultation: str = ""
     snapshot: str = ""
-    blocks: tuple[Block, ...] = ()
-    since: Instant = 0
+    blocks: tuple[Block, ...] = ()  # if not empty, the listing bars only these calls
+    since: Instant = 0  # when the person was listed, if known; of a day, its last millisecond
     asked_since: Instant = 0
 
 
 class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A person's objection to calls (GDPR 21(2)-(3)).
-
-    `lifted` is the ground on which it ended, if it did: `error` (entered by mistake, so it has no effect) or `new_consent`
-    (earlier consents stay withdrawn).
-    """
+    """A person's objection to calls (GDPR 21(2)-(3))."""
 
     seq: int
     at: Instant
     scope: Literal["campaign", "controller", "everyone"]
     campaign: str = ""
     channel: str = ""
+    # `error`: it never had an effect; `new_consent`: earlier consents stay withdrawn
     lifted: Literal["", "error", "new_consent"] = ""
 
 
@@ -285,83 +248,66 @@ Stated: TypeAlias = Literal["caller", "third_party", "timestamp"]
 
 
 class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A consent to be called, with its scope (GDPR 4(11), 7).
-
-    Empty `goods`: all goods of the controller. `proved`: reference and hash of an artefact are recorded. `origin`: its
-    collector and cessions; None if the controller collected it. `profiling`, `third_party`: it covers these too.
-    `double_opt_in`: it has no effect before it is confirmed. `form`: how it was given. `states`: what its text states.
-    `renewed_at`: the last express renewal. `place`: the subdivision of the declared address, such as `US-FL`.
-    """
+    """A consent to be called (GDPR 4(11), 7)."""
 
     id: str
     collected_at: Instant
     purposes: tuple[Purpose, ...]
     call_types: tuple[CallType, ...]
-    goods: tuple[str, ...] = ()
-    proved: bool = False
+    goods: tuple[str, ...] = ()  # if empty, all goods of the controller
+    proved: bool = False  # an artefact and its hash are recorded
     expires_at: Instant = 0
     withdrawn_at: Instant = 0
     voided_at: Instant = 0
-    origin: Origin | None = None
-    profiling: bool = False
-    third_party: bool = False
-    double_opt_in: bool = False
+    origin: Origin | None = None  # None if the controller collected the consent
+    profiling: bool = False  # the consent covers profiling
+    third_party: bool = False  # the consent covers cession to a third party
+    double_opt_in: bool = False  # the consent has no effect before `confirmed_at`
     confirmed_at: Instant = 0
     form: ConsentForm | Literal[""] = ""
-    states: tuple[Stated, ...] = ()
-    renewed_at: Instant = 0
-    place: str = ""
+    states: tuple[Stated, ...] = ()  # contents of the consent's text
+    renewed_at: Instant = 0  # last express renewal
+    place: str = ""  # subdivision of the declared address, such as `US-FL`
 
 
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A contract with this controller. `ends` is its last day.
-
-    `marketing`: it includes a consent to commercial calls (L. 5/2018 art. 1 c. 5; for energy, Codice del consumo art. 51
-    c. 8-bis b). `proved`: its entry names a proof. `entered_at`: when it was first recorded, perhaps long before it
-    starts; 0 in old records. `last_purchase`: the day of the last purchase under it, if known. `place`: as in `Consent`.
-    """
+    """A contract with this controller."""
 
     id: str
     starts: date
-    ends: date | None = None
+    ends: date | None = None  # last day
     sector: str = ""
     goods: tuple[str, ...] = ()
+    # a consent to commercial calls is included (L. 5/2018 art. 1 c. 5; Codice del consumo art. 51 c. 8-bis b)
     marketing: bool = False
-    proved: bool = False
-    entered_at: Instant = 0
-    last_purchase: date | None = None
-    place: str = ""
+    proved: bool = False  # the ledger entry names a proof
+    entered_at: Instant = 0  # when it was first recorded; 0 in old records
+    last_purchase: date | None = None  # day of the last purchase under the contract, if known
+    place: str = ""  # as in `Consent`
 
 
 class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A person's request to be called once about one kind of goods.
-
-    `own_interface`: it was made directly to this controller through its web site or app (Codice del consumo art. 51 c. 8-bis
-    a). `proved`: its entry names a proof. `begins`: it is valid only from this instant on. `appointment`: the person agreed
-    to be called between `begins` and `expires_at`. `place`: as in `Consent`.
-    """
+    """A person's request to be called once, about one kind of goods."""
 
     id: str
     requested_at: Instant
     expires_at: Instant
     goods: str = ""
+    # made on the controller's own web site or app (Codice del consumo art. 51 c. 8-bis a)
     own_interface: bool = False
-    proved: bool = False
-    begins: Instant = 0
-    appointment: bool = False
-    place: str = ""
+    proved: bool = False  # the ledger entry names a proof
+    begins: Instant = 0  # start of its validity
+    appointment: bool = False  # the person agreed to be called between `begins` and `expires_at`
+    place: str = ""  # as in `Consent`
 
 
 class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A report that the number does not belong to the person who gave the consent or made the contract or request.
-
-    `lifted`: an officer established that the number does belong to that person.
-    """
+    """A report that the number does not belong to the person on record."""
 
     seq: int
     at: Instant
     decision: str = ""
-    lifted: bool = False
+    lifted: bool = False  # an officer has confirmed that the number is that person's
 
 
 Result: TypeAlias = Literal[
@@ -394,12 +340,9 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The stored state of a number for one controller.
+    """The stored state of a number for one controller."""
 
-    `seq` is the ledger sequence of the state. It is recorded as proof of which revocations were known.
-    """
-
-    seq: int = 0
+    seq: int = 0  # newest ledger sequence in this state, recorded as proof of which revocations were known
     revocations: tuple[Revocation, ...] = ()
     consents: tuple[Consent, ...] = ()
     contracts: tuple[Contract, ...] = ()
@@ -409,10 +352,10 @@ class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The input of the rules. `today` is the day of `at` in the law's time zone; it selects the sections in force."""
+    """The input of the rules."""
 
     at: Instant
-    today: date
+    today: date  # day of `at` in the law's time zone, which selects the sections in force
     number: Number
     controller: Controller
     campaign: Campaign
@@ -428,7 +371,7 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Pass(Struct, frozen=True, tag="pass", array_like=True):
-    """The outcome of a rule that permits the call until `until` (0: no known end)."""
+    """The outcome of a rule that permits the call, until `until` if that is not 0."""
 
     why: str = ""
     until: Instant = 0
@@ -441,30 +384,26 @@ class Skip(Struct, frozen=True, tag="skip", array_like=True):
 
 
 class Deny(Struct, frozen=True, tag="deny", array_like=True):
-    """The outcome of a rule that forbids the call, until `not_before` (0: no known end). `law`: article and date."""
+    """The outcome of a rule that forbids the call."""
 
     code: str
     text: str
-    law: str = ""
+    law: str = ""  # article and date
     severity: Severity = "statute"
-    not_before: Instant = 0
+    not_before: Instant = 0  # when the denial ends, 0 if unknown
 
 
 Outcome: TypeAlias = Pass | Skip | Deny
 
 
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The verdict with every rule's outcome, in the order of the rules.
-
-    `basis` is the legal basis (`consent:…`, `contract:…`, `request:…`, `directory:…`). `valid_until` is the end of an
-    allow. `not_before` is the end of a deny, if it ends by time alone.
-    """
+    """The verdict on a call, with every rule's outcome in the order of the rules."""
 
     allow: bool
     outcomes: dict[str, Outcome]
-    basis: str = ""
-    valid_until: Instant = 0
-    not_before: Instant = 0
+    basis: str = ""  # legal basis of an allow, such as `consent:ID`
+    valid_until: Instant = 0  # end of an allow
+    not_before: Instant = 0  # end of a denial, if it ends by time alone
 
     @property
     def reasons(self) -> list[Deny]:
@@ -472,46 +411,38 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="grounds", tag_field="type"):
-    """The record of facts and a decision, shared by many calls. The facts do not contain the number.
-
-    `facts.at` is 0 here. `law`, `config` and `snapshot` are content hashes; that content is kept as long as the record.
-    """
+    """The log record of facts and a decision that many calls share."""
 
     seq: int
-    facts: Facts
+    facts: Facts  # with `at` 0, because calls at different times share them
     decision: Decision
     country: str
-    law: str
-    config: str
-    snapshot: str = ""
+    law: str  # hash of the law; its content is kept as long as the record
+    config: str  # hash of the configuration, which is kept as well
+    snapshot: str = ""  # hash of the snapshot, which is kept as well
     node: str = ""
 
 
 class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="type"):
-    """The record of a decision.
-
-    `number` is the called number's hash under the month's key, `sealed` its ciphertext. `caller` and `caller_sealed` are the
-    same for a caller ID that is not assigned to the campaign. `grounds` is the sequence of an earlier entry. `question`
-    is the keyed hash of client, call id and content under the month's mask; it identifies repeated requests.
-    """
+    """The log record of a decision."""
 
     seq: int
     id: str
     at: Instant
-    number: bytes
-    sealed: bytes
-    grounds: int
+    number: bytes  # hash under the month's key
+    sealed: bytes  # the number, encrypted
+    grounds: int  # sequence of the record with the grounds
     allow: bool
     client: str = ""
     interface: str = ""
     call_id: str = ""
-    question: bytes = b""
-    caller: bytes = b""
-    caller_sealed: bytes = b""
+    question: bytes = b""  # keyed hash of client, call id and content, which identifies repeated requests
+    caller: bytes = b""  # like `number`, for a caller ID that is not assigned to the campaign
+    caller_sealed: bytes = b""  # like `sealed`, for the same caller ID
 
 
 class OutcomeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="outcome", tag_field="type"):
-    """The result of an allowed call, recorded as a separate later entry."""
+    """The log record of an allowed call's result."""
 
     seq: int
     at: Instant

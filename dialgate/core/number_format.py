@@ -1,7 +1,7 @@
-"""Problems in the way a called number is written, as opposed to violations of its country's numbering plan.
+"""Problems in the way a called number is written.
 
-The same number may be valid if it is written differently or parsed with a dial region. The texts contain no digit, so they can be logged.
-Records contain the texts, and `PROBLEMS_OF_WRITING` is compared with them. So never change a text.
+The number may be valid if it is written differently or parsed with a dial region. The texts contain no digits, so they
+can be logged. Never change a text: records contain the texts, and `PROBLEMS_OF_WRITING` is compared with them.
 """
 
 import re

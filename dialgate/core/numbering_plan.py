@@ -1,4 +1,4 @@
-"""The parts of a country's numbering plan that files of national numbers need, from the metadata of `phonenumbers`."""
+"""The parts of a country's numbering plan that are needed to read files of national numbers."""
 
 import re
 from typing import NamedTuple
@@ -10,16 +10,12 @@ _LONGEST = 15  # E.164
 
 
 class NumberingPlan(NamedTuple):
-    """The numbering plan of a country.
-
-    `trunk` is the prefix that callers in the country dial before a number, and `written` the same if it is part of the usual
-    national form; either may be empty. `lengths` are the possible counts of digits after the country code.
-    """
+    """A country's numbering plan."""
 
     country_code: str
-    trunk: str
-    written: str
-    lengths: tuple[int, ...]
+    trunk: str  # prefix that callers in the country dial, such as `0`; may be empty
+    written: str  # the trunk prefix if national numbers are usually written with it, else empty
+    lengths: tuple[int, ...]  # possible numbers of digits after the country code
 
 
 def numbering_plan(region: str) -> NumberingPlan | None:
@@ -49,7 +45,7 @@ def _written_prefix(region: str) -> str:
 
 
 def is_valid(number: int) -> bool:
-    """Return whether the number, given as the digits of E.164, is valid in the plan of any country."""
+    """Return whether a number is valid in the plan of any country. `number` has the digits of E.164."""
     try:
         return phonenumbers.is_valid_number(phonenumbers.parse(f"+{number}"))
     except NumberParseException:

@@ -1,7 +1,8 @@
-"""Periods of law: `72h`, `30d`, `P18M`, `P1Y`, `5wd`. All functions are pure.
+"""Periods of law, such as `72h`, `30d`, `P18M`, `P1Y` and `5wd`.
 
-`h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are months and years of the calendar: the same day and time in
-UTC. If the clocks may have changed, an hour is subtracted, so that a period is never too long. `wd` are working days.
+`h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are calendar months and years: they end on the same day of
+the month, at the same time in UTC. If the clocks may have changed, they end an hour earlier, so that they are never too
+long. `wd` are working days.
 """
 
 import calendar
@@ -75,7 +76,7 @@ def end(period: str, at: Instant) -> Instant:
 
 
 def last_day(period: str, day: date) -> date:
-    """Return the last day of a period of days, months or years that begins on the day after `day`."""
+    """Return the last day of a period that begins on the day after `day`. It must be in days, months or years."""
     span = parse(period)
     if span.months:
         return _later(day, span.months)
@@ -93,7 +94,7 @@ def most_days(period: str) -> int:
 
 
 def most_months(period: str) -> int:
-    """Return the number of months that are at least as long as a period of days, months or years."""
+    """Return a number of months that is at least as long as a period of days, months or years."""
     span = parse(period)
     return span.months or -(-span.length // (_SHORTEST_MONTH * DAY))
 
@@ -110,9 +111,10 @@ def _later(day: date, months: int) -> date:
 def end_of_working_days(
     period: str, at: Instant, places: Iterable[Place], weekdays: Collection[int], day_set: str
 ) -> Instant:
-    """Return the end of the last of the working days that follow the day of `at`, in the place where it ends first.
+    """Return the end of a period of working days that begins after the day of `at`, in the place where it ends first.
 
-    `weekdays` are the days of the week that may be working days; Monday is 0. The days of `day_set` are not working days.
+    `weekdays` are the days of the week that may be working days; Monday is 0. The days of `day_set` are not working
+    days.
     """
     count = parse(period).working_days
     return min(_working_end(at, place, count, weekdays, day_set) for place in tuple(places) or (UTC_PLACE,))

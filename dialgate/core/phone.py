@@ -1,10 +1,9 @@
 """The parser of telephone numbers and caller IDs. No other module imports `phonenumbers`.
 
-The number that is checked must be the number that is dialled, so nothing is corrected: if `phonenumbers` would add, drop or
-translate a digit, the input is rejected. Two paths give the same result. `_slow` uses `phonenumbers`. `_fast` uses patterns
-built at import from the metadata of `phonenumbers`, for input of the form `+39` and digits; `_fast_unsigned` adds the `+39`
-if that is the only reading. `tests/properties/phone_fast_path.py` compares the paths. Numbers are personal data, so they are
-not cached.
+The number that is checked must be the number that is dialled. So input is rejected if `phonenumbers` would add, drop or
+translate a digit. Two paths give the same result, as `tests/properties/phone_fast_path.py` checks. `_slow` uses
+`phonenumbers`. `_fast` uses patterns built from its metadata at import, for `+39` and digits; `_fast_unsigned` also
+accepts other forms of Italian numbers if they have only one reading. Numbers are personal data, so they are not cached.
 """
 
 import re
@@ -32,22 +31,17 @@ from dialgate.core.number_format import FOREIGN_MATTER, NO_COUNTRY_CODE, STRAY_S
 
 
 class NotANumber(ValueError):
-    """The error for text that is not a telephone number. `str()` is a phrase without digits, so it can be logged."""
+    """The text is not a telephone number. The message contains no digits, so it can be logged."""
 
 
 class Parsed(Struct, frozen=True):
-    """A parsed telephone number.
-
-    `region` is an ISO 3166 code, or "" for a number without a country. `zones` are the sorted IANA names of all time zones
-    that the called person may be in. `places` are the subdivisions that the number's area serves, such as `US-FL`, if they are
-    known. For a short or emergency number `e164` holds the plain digits.
-    """
+    """A parsed telephone number. For a short or emergency number, `e164` holds the plain digits."""
 
     e164: str
     kind: Kind
-    region: str
-    zones: tuple[str, ...]
-    places: tuple[str, ...] = ()
+    region: str  # ISO 3166 code, or "" for a number without a country
+    zones: tuple[str, ...]  # sorted IANA names of all time zones that the called person may be in
+    places: tuple[str, ...] = ()  # subdivisions that the number's area serves, such as `US-FL`, if known
 
 
 COUNTRIES = phonenumbers.SUPPORTED_REGIONS  # ISO 3166 codes
@@ -71,7 +65,7 @@ _SAN_MARINO = "+390549"
 
 
 def _by_key(table: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """Invert a table of `phone_areas`: return the values of each prefix or subdivision."""
+    """Invert a table of `phone_areas`, so that its keys are the prefixes or subdivisions."""
     return {key: tuple(values.split()) for values, keys in table.items() for key in keys.split()}
 
 
@@ -87,11 +81,10 @@ _SAN_MARINO_ZONES = _ZONES_OF_PREFIX["378"]
 
 
 def parse(raw: str, home: str = "") -> Parsed:
-    """Parse a called number.
+    """Parse a called number. Raises `NotANumber`.
 
-    `home` is the ISO region to assume for numbers without a country code; with "", such numbers are rejected.
-
-    Numbers that exist but may not be called (premium, emergency, …) are returned with their kind. Raises `NotANumber`.
+    `home` is the ISO region of numbers without a country code; with "", such numbers are rejected. Numbers that exist
+    but may not be called, such as premium or emergency numbers, are returned with their kind.
     """
     return _fast(raw) or _fast_unsigned(raw, home) or _slow(raw, home)
 
@@ -123,7 +116,7 @@ _AGCOM_AT_HOME = re.compile(r"(?:(?:\+|00)?39)?(?P<national>084[34]\d{2,8})", re
 
 
 def parse_caller_id(raw: str, home: str = "") -> CallerId:
-    """Parse a caller ID; `home` as in `parse`. Text that cannot be parsed gets the form "invalid"."""
+    """Parse a caller ID; for `home`, see `parse`. Text that cannot be parsed gets the form `invalid`."""
     if parsed := _fast(raw):
         return CallerId(number=raw, form="number", kind=parsed.kind, region=parsed.region)
     if _WITHHELD.fullmatch(raw.strip()):
@@ -273,7 +266,7 @@ def _why_not(e164: str) -> str:
 
 
 def _types_in_matching_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumberDesc | None], ...]:
-    """Return the plan's number types in the order in which `number_type` of `phonenumbers` checks them; the first match wins."""
+    """Return the plan's number types in the order in which `phonenumbers` checks them. The first match wins."""
     return (
         (PhoneNumberType.PREMIUM_RATE, plan.premium_rate),
         (PhoneNumberType.TOLL_FREE, plan.toll_free),
@@ -341,7 +334,7 @@ _ZONES: dict[str | None, tuple[str, ...]] = {f"z{prefix}": _ZONES_OF_PREFIX[pref
 
 
 def _fast(raw: str) -> Parsed | None:
-    """Return the result of `_slow` for `+39` and digits. Return None for other input, or if `_slow` rejects the number."""
+    """Parse `+39` and digits like `_slow`. Return None for other input, or if `_slow` rejects the number."""
     plan = _PLANS.get(len(raw))
     match = plan.match(raw) if plan else None
     if match is None or match.lastgroup not in _ANSWERS:
@@ -356,7 +349,7 @@ def _fast(raw: str) -> Parsed | None:
 
 
 def _fast_unsigned(raw: str, home: str) -> Parsed | None:
-    """Return the result of `_slow` for `0039` and digits or, if `home` is Italy, for plain digits; otherwise None."""
+    """Parse `0039` and digits or, if `home` is Italy, plain digits like `_slow`. Return None for other input."""
     if raw.startswith("00"):
         return _fast("+" + raw[2:])
     if home != "IT" or not (raw.isascii() and raw.isdigit()):
@@ -372,7 +365,7 @@ def _fast_unsigned(raw: str, home: str) -> Parsed | None:
 
 
 def _is_possible(digits: str) -> bool:
-    """Return whether the digits begin with a country code and the rest has a length that this country uses."""
+    """Return whether the digits begin with a country code and have a length that this country uses."""
     for width in (1, 2, 3):
         regions = COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:width]))
         if regions is not None:

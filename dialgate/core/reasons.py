@@ -1,4 +1,6 @@
-"""The reason codes of denials, with their classes and meanings. The class says what a dialer does after a denial.
+"""The reason codes of denials, with their classes and meanings.
+
+The class tells a dialer what to do after a denial:
 
 | class | what to do |
 |---|---|
@@ -6,9 +8,8 @@
 | `call` | Do not make this call now. Another caller ID, a later time, a newer registry answer or an import may permit it. |
 | `gate` | Nothing was decided. Ask again in a few seconds. |
 
-In doubt, a code has the class `call`, because a dialer never resumes a lead that it stopped for good. For the same reason no
-denial is of class `number` unless its number was checked. With an unknown campaign there is no dial region to parse the
-number, and no registry answer, consent or revocation to check. They are also missing for a number that cannot be parsed.
+A dialer drops a lead of class `number` for good. So a doubtful code has the class `call`, and so has every denial of a
+number that could not be checked: one that cannot be parsed, or one of an unknown campaign.
 """
 
 from collections.abc import Iterable
@@ -74,10 +75,10 @@ _STRICTEST_FIRST: Final[tuple[ReasonClass, ...]] = ("number", "call", "gate")
 
 
 def classify(codes: Iterable[str], *, number_read: bool = True) -> ReasonClass | Literal[""]:
-    """Return the class of a denial: the most lasting class among its reasons, or "" if there are no reasons.
+    """Return the class of a denial: the most lasting class among its reasons, or "" without reasons.
 
-    A code that is not in the table, such as an error code, is of class `gate`. `number_read` is False if the number could not
-    be parsed. In that case, and for an unknown campaign, the class is never `number`.
+    `number_read` is False if the number could not be parsed. A code without a class, such as an error code, is of class
+    `gate`.
     """
     codes = set(codes)
     classes = {REASON_CLASSES.get(code, "gate") for code in codes}

@@ -1,4 +1,4 @@
-"""The periods for which a country's law demands that records are kept. All functions are pure."""
+"""The periods for which a country's law requires records to be kept."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -28,10 +28,10 @@ def binding(records: Iterable[Records], kind: KeptKind, day: date) -> list[Recor
 
 
 def days(records: Iterable[Records], kind: KeptKind, day: date) -> int:
-    """Return the days for which the law of `day` demands that records of a kind are kept; 0 if it does not."""
+    """Return for how many days the law of `day` requires records of a kind to be kept, or 0."""
     return max((periods.most_days(section.keep) for section in binding(records, kind, day)), default=0)
 
 
 def months(records: Iterable[Records], kind: KeptKind, day: date) -> int:
-    """Return the period of `days` in months, rounded up."""
+    """Return the same period as `days`, in months rounded up."""
     return max((periods.most_months(section.keep) for section in binding(records, kind, day)), default=0)

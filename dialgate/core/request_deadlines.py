@@ -1,7 +1,7 @@
-"""Data-subject requests under GDPR 15 to 22, and their deadlines. All functions are pure.
+"""Data-subject requests under GDPR 15 to 22, and their deadlines.
 
-The state of a request is computed from its events. Events are stored for years under their tags: add new fields at the end
-with a default, and never change the meaning of a tag.
+The state of a request is computed from its events. Events are stored for years under their tags: add new fields at the
+end with a default, and never change the meaning of a tag.
 """
 
 from calendar import monthrange
@@ -20,11 +20,11 @@ MONTHS, EXTENDED = 1, 3
 
 
 class RequestReceived(Struct, frozen=True, kw_only=True, tag="asked"):
-    """A received request. `identified`: how the operator verified that the person holds the number (GDPR 12(6))."""
+    """A received request."""
 
     kind: Kind
     received_at: Instant
-    identified: str
+    identified: str  # how the operator verified that the person holds the number (GDPR 12(6))
     actor: str
     channel: str
     proof: str = ""
@@ -38,11 +38,11 @@ class Extended(Struct, frozen=True, kw_only=True, tag="extended"):
 
 
 class Answered(Struct, frozen=True, kw_only=True, tag="answered"):
-    """The answer to a request (GDPR 12(3)). `what` describes the action, `entries` are the ledger entries written."""
+    """The answer to a request (GDPR 12(3))."""
 
-    what: str
+    what: str  # the action taken
     actor: str
-    entries: tuple[int, ...] = ()
+    entries: tuple[int, ...] = ()  # the ledger entries written
 
 
 class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
@@ -57,19 +57,19 @@ CLOSING = (Answered, Refused)
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """The current state of a request. It must be answered by `due_at`; `closed_at` is 0 while it is open."""
+    """The current state of a request."""
 
     id: str
     controller: str
     kind: Kind
     received_at: Instant
-    due_at: Instant
+    due_at: Instant  # when it must be answered
     identified: str
     actor: str
     channel: str
     proof: str
     extended_at: Instant = 0
-    closed_at: Instant = 0
+    closed_at: Instant = 0  # 0 while it is open
     outcome: str = ""
     refused: bool = False
     closed_by: str = ""
@@ -78,7 +78,7 @@ class Case(Struct, frozen=True, kw_only=True):
 def due(received_at: Instant, months: int) -> Instant:
     """Return the same day of the month and time of day `months` later, or the last day of a shorter month.
 
-    The result is never later than the deadline under Regulation 1182/71 art. 3, which does not count the day of the request.
+    This is never later than the deadline under Regulation 1182/71 art. 3, which does not count the day of the request.
     """
     start = datetime.fromtimestamp(received_at // SECOND, UTC)
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
@@ -88,7 +88,7 @@ def due(received_at: Instant, months: int) -> Instant:
 
 
 def fold(name: str, controller: str, steps: Iterable[tuple[Instant, Step]]) -> Case | None:
-    """Return the state of a request after its `steps`, oldest first; None if they do not contain an `RequestReceived`."""
+    """Return the state of a request after its `steps`, oldest first, or None if no step is a `RequestReceived`."""
     case: Case | None = None
     for at, step in steps:
         if isinstance(step, RequestReceived):

@@ -1,4 +1,4 @@
-"""The answers that clients receive, and the form in which they are stored."""
+"""The answers that clients receive, and their stored form."""
 
 from typing import Literal
 
@@ -26,10 +26,10 @@ class Reason(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The answer to a dialer. Without a `decision_id` nothing was decided: ask again.
+    """The answer to a dialer. Without a `decision_id`, nothing was decided, so ask again.
 
-    `valid_until` and `not_before` are in RFC 3339. `to` and `from` are the numbers that were checked; dial and present
-    exactly these. `reason_class` says what to do after a denial; empty for an allow. `permit` is for a Kamailio in front of the trunk.
+    Dial `to` and present `from`: these are the numbers that were checked. `valid_until` and `not_before` are in RFC
+    3339. After a denial, `reason_class` says what to do. `permit` is for a Kamailio in front of the trunk.
     """
 
     decision: Literal["allow", "deny"]
@@ -53,9 +53,9 @@ class RuleOutcome(Struct, frozen=True):
 
 
 class Simulation(Struct, frozen=True, kw_only=True):
-    """The decision for a hypothetical call, with every rule's outcome. Nothing is reserved or recorded.
+    """The decision on a hypothetical call, with every rule's outcome. Nothing is reserved or recorded.
 
-    `zones` and `places`: the time zones and the subdivisions in which the called person may be, as far as they are known.
+    `zones` and `places` are the time zones and subdivisions in which the called person may be, as far as known.
     """
 
     decision: Literal["allow", "deny"]
@@ -94,9 +94,9 @@ _decode = msgspec.msgpack.Decoder(Answer).decode
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """Encode an answer for the store, without decision id and called number.
+    """Encode an answer for the store, without its decision id and called number.
 
-    Equal answers therefore have equal encodings, and the store never holds the called number in clear.
+    So equal answers have equal encodings, and the store does not hold the called number.
     """
     return _encode(structs.replace(answer, to="", decision_id=""))
 
@@ -109,7 +109,7 @@ def decode_answer(encoded: bytes, decision: str, to: str, from_: str) -> Answer:
 
 
 def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
-    """Return the answer for a decision, without its id and the full numbers. An allow ends at `most` at the latest."""
+    """Return the answer for a decision, without its id and called number. An allow ends at `most` at the latest."""
     if decision.allow:
         return Answer(
             decision="allow",
@@ -126,7 +126,6 @@ def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
 
 
 def _valid_until(decision: Decision, most: Instant) -> str:
-    """Return the end of an allow: its legal end, or `most` if that is earlier."""
     return local_time.rfc3339(min(decision.valid_until or most, most)) if decision.allow else ""
 
 
@@ -136,7 +135,7 @@ def _class(decision: Decision, facts: Facts) -> ReasonClass | Literal[""]:
 
 
 def make_simulation(decision: Decision, facts: Facts, to: str, from_: str, seconds: float) -> Simulation:
-    """Return the result of a simulation. An allow is valid for `seconds` at most."""
+    """Return the result of a simulation. An allow is valid for at most `seconds`."""
     return Simulation(
         decision="allow" if decision.allow else "deny",
         at=when(facts.at),

@@ -1,4 +1,4 @@
-"""Types of text fields: instants and codes. They are plain strings, and the API description shows their format or values."""
+"""Types of text fields for instants and codes. They are plain strings whose format appears in the API description."""
 
 from typing import Annotated, TypeAlias, get_args
 

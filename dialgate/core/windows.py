@@ -1,4 +1,4 @@
-"""Windows of time on named days, such as `mon-fri: ["09:00-13:00", "14:00-20:00"]`. All functions are pure."""
+"""Windows of time on named days, such as `mon-fri: ["09:00-13:00", "14:00-20:00"]`."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ _WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 
 
 def parse_days(days: Mapping[str, Iterable[str]]) -> Windows:
-    """Return the windows of each day of the week, and those of `holiday` and `pre_holiday` if they are named.
+    """Return the windows of each weekday, and of `holiday` and `pre_holiday` if `days` names them.
 
     Raises `ValueError` for an invalid day or window.
     """
@@ -51,7 +51,7 @@ def _names(key: str) -> Iterator[str]:
 
 
 def parse_window(text: str) -> Window:
-    """Return a window in seconds of the day; the end is exclusive. Raises `ValueError`."""
+    """Parse a window such as `09:00-20:00` into seconds of the day, with an exclusive end. Raises `ValueError`."""
     match = _WINDOW.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a time window; write it as 09:00-20:00")
@@ -64,7 +64,7 @@ def parse_window(text: str) -> Window:
 
 
 def name_of_day(windows: Windows, day_set: str, place: Place, day: int) -> DayName:
-    """Return the key of the windows that apply on a local day, counted from 1970-01-01."""
+    """Return which key of `windows` applies on a local day. `day` is counted from 1970-01-01."""
     today = date.fromordinal(EPOCH + day)
     weekday = WEEKDAYS[today.weekday()]
     if "holiday" in windows and place.is_in(day_set, today):
@@ -77,7 +77,10 @@ def name_of_day(windows: Windows, day_set: str, place: Place, day: int) -> DayNa
 def end_of_window(
     windows: Windows, day_set: str, place: Place, at: Instant, ring_seconds: int = 0
 ) -> Instant:
-    """Return the end of the window that is open at `at` and `ring_seconds` later, less these seconds; 0 if none is open."""
+    """Return the end of the window that is open at `at`, or 0 if none is.
+
+    Each window closes `ring_seconds` early, so that it is still open when the telephone rings.
+    """
     day, second = place.local(at)
     for first, last in windows[name_of_day(windows, day_set, place, day)]:
         if first <= second < last - ring_seconds:
@@ -86,7 +89,7 @@ def end_of_window(
 
 
 def next_window(windows: Windows, day_set: str, place: Place, at: Instant, days: int) -> Instant:
-    """Return the first instant after `at` at which a window begins; 0 if none begins on the local day or the next `days` days."""
+    """Return the start of the first window after `at`, or 0 if none starts within `days` days."""
     today, second = place.local(at)
     for day in range(today, today + days + 1):
         for first, _ in windows[name_of_day(windows, day_set, place, day)]:

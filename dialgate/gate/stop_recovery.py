@@ -128,7 +128,8 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
     """Return the stop of a call that another node's gate allowed, based on its attempt in the store.
 
-    Return None if there is no such attempt, or if the controller is unknown and the stop is not in the ledger yet.
+    Return None if there is no such attempt, or if the controller is unknown or ambiguous and the stop is not in the
+    ledger yet.
     """
     row = await store.attempt(outcome.decision)
     if row is None:

@@ -1,8 +1,8 @@
-"""The rules: pure functions of frozen facts and the sections of law that apply, which return Pass, Deny or Skip.
+"""The rules, which return Pass, Deny or Skip for the facts of a call and the sections of law that apply.
 
-This module defines their order. Every rule runs and every outcome is kept; the order only decides which reason is
-first. Rules look nothing up, take the time from `facts.at`, and do not depend on the interface. Replay compares
-outcomes word for word, so their texts never change.
+Every rule runs and every outcome is kept. The order of `RULES` only decides which reason comes first. A rule looks
+nothing up, takes the time from `facts.at`, and does not depend on the interface. Replay compares outcomes word for
+word, so never change their texts.
 """
 
 from collections.abc import Callable

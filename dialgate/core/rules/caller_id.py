@@ -32,7 +32,7 @@ def caller_id_assigned(facts: Facts, law: Binding) -> Outcome:
 
 
 def _deny(code: str, text: str, law: Binding) -> Deny:
-    """Return a deny that cites the first section about caller IDs, if any: these checks do not depend on the law.
+    """Return a denial that cites the first section about caller IDs, if any.
 
     Exclusive sections are about sharing, so they are not cited.
     """
@@ -60,7 +60,10 @@ def caller_id_class(facts: Facts, law: Binding) -> Outcome:
 
 
 def _unmet(section: CallerIds, class_: CallerIdClass | None, facts: Facts, law: Binding) -> Deny | None:
-    """Return a deny if the caller ID is not what the section demands. `caller_id_shown` denies a withheld one."""
+    """Return a denial if the caller ID is not what the section demands.
+
+    `caller_id_shown` denies withheld caller IDs.
+    """
     shown = facts.caller_id
     if shown.form not in {"number", "short"}:
         return None
@@ -87,7 +90,7 @@ def _is_forbidden(section: CallerIds, facts: Facts) -> bool:
 
 
 def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
-    """Deny without a call-back proof. Numbers with a reserved prefix and permitted short codes need none."""
+    """Deny without a call-back proof. Numbers with a reserved prefix and permitted short codes need no proof."""
     shown = facts.caller_id
     expiries = []
     for section in law.caller_ids:

@@ -1,4 +1,4 @@
-"""The rules about the campaign: it must exist and be active, and its sector must not be banned.
+"""The rules about the campaign, which must exist and be active, and whose sector must not be banned.
 
 D.Lgs. 206/2005 (Codice del consumo) art. 51 c. 8-bis, in force from 2026-06-19: commercial solicitation of consumers by
 telephone to conclude contracts for electricity or gas is forbidden, except (a) on the consumer's request made directly

@@ -1,8 +1,8 @@
-"""The rule about the legal basis: a call needs one, and a clear registry answer is not enough.
+"""The rule that a call needs a legal basis, because a clear registry answer is not enough.
 
-D.Lgs. 196/2003 art. 130 c. 1: calls without an operator need prior consent. Art. 130 c. 3 and 3-bis: an operator may call
-numbers in the public directory whose holder has not opposed; any other number needs consent. GDPR art. 7(1): the
-controller must be able to demonstrate it. GDPR art. 6(1)(b): calls about the contract, or asked for.
+D.Lgs. 196/2003 art. 130 c. 1: calls without an operator need prior consent. Art. 130 c. 3 and 3-bis: an operator may
+call numbers in the public directory whose holder has not objected; any other number needs consent. GDPR art. 7(1): the
+controller must be able to demonstrate consent. GDPR art. 6(1)(b): calls about a contract, or that the person asked for.
 """
 
 from dialgate.core import legal_basis
@@ -40,7 +40,7 @@ CODES: dict[Finding, str] = {
 
 
 def lawful_basis(facts: Facts, law: Binding) -> Outcome:
-    """Pass with the legal basis in `Pass.why`, which becomes the decision's `basis`; deny without one."""
+    """Pass if the call has a legal basis. `Pass.why` names it and becomes the decision's `basis`."""
     return _find_basis(facts, law) or _explain_deny(law.legal_basis[0], facts, law)
 
 
@@ -65,7 +65,7 @@ def _find_basis(facts: Facts, law: Binding) -> Pass | None:
 
 
 def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
-    """Return a deny that cites the defect of the newest consent, the one the client most likely relies on."""
+    """Return a denial that cites the defect of the newest consent, on which the client most likely relies."""
     newest = max(facts.known.consents, key=lambda consent: consent.collected_at, default=None)
     finding = legal_basis.find_defect(newest, facts, law) if newest is not None else None
     if finding is None:

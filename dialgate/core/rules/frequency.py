@@ -1,7 +1,7 @@
-"""The rules about the frequency of calls to one number: the sections `limits` of a law.
+"""The rules about the frequency of calls to one number, from the sections `limits` of a law.
 
-Limits on attempts and answered calls give `frequency.exceeded`, those on abandoned calls and refusals `frequency.rest`. They
-count calls of all campaigns and call centres of the controller, unless the section says otherwise.
+Limits on attempts and answered calls give `frequency.exceeded`; limits on abandoned calls and refusals give
+`frequency.rest`. Unless a section says otherwise, the calls of all campaigns and call centres of the controller count.
 """
 
 import math
@@ -36,7 +36,7 @@ def rest_kept(facts: Facts, law: Binding) -> Outcome:
 
 
 def _kept(rule: str, facts: Facts, law: Binding) -> Outcome:
-    """Return the deny that ends last; a deny without an end takes precedence."""
+    """Return the denial that ends last. A denial without an end comes first."""
     if not facts.known.attempts:
         return Pass()
     denies = [deny for limit in law.limits if limit.rule == rule for deny in _denies(limit, facts)]
@@ -55,7 +55,7 @@ def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
 
 
 def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
-    """Return whether an attempt counts. An attempt with unknown result or goods may be such a call, so it counts."""
+    """Return whether an attempt counts. An unknown result or unknown goods may be such a call, so they count too."""
     if limit.among == "campaign" and attempt.campaign != facts.campaign.id:
         return False
     if limit.among == "goods" and facts.campaign.goods and attempt.goods not in {"", facts.campaign.goods}:
@@ -68,16 +68,16 @@ def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
 
 
 def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
-    """Return the instant from which a call made at `at` no longer counts."""
+    """Return when a call made at `at` stops counting."""
     if limit.counting == "rolling":
         return periods.end(limit.per, at)
     return _midnight_after(facts, at, _days(limit.per) + (limit.counting == "whole_days"))
 
 
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
-    """Return the end of a period of `days` local days that begins with the day of `at`, in the place where it ends last.
+    """Return the end of a period of local days that begins with the day of `at`, in the place where it ends last.
 
-    The facts do not hold the UTC offset at `at`; it may have been an hour larger than today's. So a call in the last
+    The UTC offset at `at` is not in the facts, and may have been an hour larger than today's. So a call in the last
     hour of a day counts as made on the next day, and the period is never too short.
     """
     return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (UTC_PLACE,))
@@ -94,7 +94,7 @@ def _days(period: str) -> int:
 
 
 def _in_words(period: str) -> str:
-    """Return a period in words. Days are always plural, as in records of any age."""
+    """Return a period in words. Days are always plural, as in old records."""
     return f"{_days(period)} days" if period.endswith("d") else periods.in_words(period)
 
 

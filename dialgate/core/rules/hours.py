@@ -1,8 +1,8 @@
 """The rule about the hours in which the person may be called.
 
-Italy has no general window in statute. The code of conduct (Garante 70/2023 and 148/2024, operative 2024-09-28) binds its
-adherents: Monday to Friday 9-20, Saturdays and days before a holiday 10-19, Sundays and holidays never. The window must
-be open in every time zone the number may be in, at the moment of decision and when the telephone rings.
+Italy has no general window in statute. The code of conduct (Garante 70/2023 and 148/2024, operative 2024-09-28) binds
+its adherents: Monday to Friday 9-20, Saturdays and days before a holiday 10-19, Sundays and holidays never. The window
+must be open in every time zone the number may be in, both at the decision and when the telephone rings.
 """
 
 from collections.abc import Mapping
@@ -56,9 +56,9 @@ def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
 
 
 def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
-    """Return the first instant, not before `at`, at which every section is open in every place.
+    """Return the first instant, from `at` on, at which every section is open in every place.
 
-    Return 0 if that is not within two weeks, the period for which facts hold the day sets.
+    Return 0 if there is none within two weeks, because facts hold the day sets of two weeks only.
     """
     pairs = [(section, place) for section in law.hours for place in facts.places]
     horizon = at + _HORIZON_DAYS * DAY
@@ -71,7 +71,7 @@ def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
 
 
 def _opening(section: Hours, place: Place, at: Instant) -> Instant:
-    """Return the first instant, not before `at`, at which one section is open in one place."""
+    """Return the first instant, from `at` on, at which one section is open in one place."""
     if _open_until(section, place, at):
         return at
     opens = next_window(section.windows, section.day_set, place, at, _HORIZON_DAYS)

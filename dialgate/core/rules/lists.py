@@ -1,8 +1,8 @@
-"""The rule about the origin of a number: a call list, or a legal basis of the person.
+"""The rule about the origin of a number, which needs a call list or a legal basis.
 
-L. 5/2018 art. 1 c. 14: no automatic search for numbers; a number that is on no list and has no legal basis counts as
-generated. Art. 1 c. 5: enrolment with the registry bars the use of numbers ceded to third parties before. Art. 1 c. 8:
-at every cession the people concerned are informed who receives their data.
+L. 5/2018 art. 1 c. 14: no automatic search for numbers. A number that is on no list and has no legal basis counts as
+generated. Art. 1 c. 5: enrolment with the registry bars the use of numbers ceded before. Art. 1 c. 8: at every cession,
+the people concerned are told who receives their data.
 """
 
 from dialgate.core import legal_basis
@@ -31,6 +31,6 @@ def list_origin(facts: Facts, law: Binding) -> Outcome:
 
 
 def _deny(code: str, text: str, authority: Lists | None, law: Binding) -> Deny:
-    """Return a deny that cites `authority` or, if that is None, the first section about lists."""
+    """Return a denial that cites `authority` or, if that is None, the first section about lists."""
     authority = authority or next(iter(law.lists), None)
     return Deny(code, text) if authority is None else Deny(code, text, authority.source, authority.severity)

@@ -1,9 +1,8 @@
 """The rule about the called number.
 
 L. 5/2018 art. 1 c. 14 forbids generated numbers, such as one reading of an ambiguous string. Emergency, premium,
-shared-cost and service numbers have no subscriber, so a campaign must not call them. San Marino and the Vatican are
-reached through +39 but are not Italy. Numbers of a country without a law on file, or with a draft that the configuration does not accept, are
-denied.
+shared-cost and service numbers have no subscriber, so a campaign must not call them. San Marino and the Vatican have
+numbers with +39 but are not in Italy. Numbers of a country without an accepted law on file are denied.
 """
 
 from dialgate.core.law import Binding

@@ -1,7 +1,7 @@
-"""The rule about the pace of a campaign: a limited share of its calls may be abandoned.
+"""The rule that limits the share of abandoned calls in a campaign.
 
-Garante, provv. 83 of 2014-02-20 (GU 14A02670): in each campaign at most three silent calls in a hundred answered ones. 16 CFR
-310.4(b)(4): at most three percent of the calls answered by a person, for each campaign and 30 days.
+Garante, provv. 83 of 2014-02-20 (GU 14A02670): in each campaign at most three silent calls for every hundred answered
+calls. 16 CFR 310.4(b)(4): at most three percent of the calls answered by a person, for each campaign and 30 days.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,7 +32,7 @@ def _exceeded(section: Ratio, facts: Facts) -> Iterator[Deny]:
 
 
 def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
-    """Return the first day, not before `today`, on which the campaign is within the limit, if no further result is reported."""
+    """Return the first day, from `today` on, on which the campaign is within the limit if no more results are reported."""
     day, counted = today, tuple(counts)
     while used(section, *totals(section, counted, day)) > 1:
         day += _ONE_DAY
@@ -40,7 +40,7 @@ def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) ->
 
 
 def used(section: Ratio, abandoned: int, compared: int) -> float:
-    """Return the used part of the limit. Above 1 the campaign is paused."""
+    """Return how much of the limit is used, 1 for all of it. Above 1, the campaign is paused."""
     allowed = section.above * max(compared, section.out_of)
     if not allowed:
         return 2.0 if abandoned else 0.0
@@ -48,7 +48,7 @@ def used(section: Ratio, abandoned: int, compared: int) -> float:
 
 
 def totals(section: Ratio, counts: Iterable[DayCount], today: date) -> tuple[int, int]:
-    """Return the number of abandoned calls, and of the calls that they are compared with, in the section's days up to `today`."""
+    """Return the abandoned calls and the calls they are compared with, counted over the section's period up to `today`."""
     since = today - timedelta(days=days(section))
     abandoned = answered = 0
     for count in counts:
@@ -64,5 +64,5 @@ def days(section: Ratio) -> int:
 
 
 def _begins(day: date, facts: Facts) -> Instant:
-    """Return the beginning of a day, in the place where it begins last."""
+    """Return when a day begins, in the place where it begins last."""
     return max(place.instant(day.toordinal() - EPOCH, 0) for place in facts.places or (UTC_PLACE,))

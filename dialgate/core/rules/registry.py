@@ -1,9 +1,9 @@
 """The rule about the opposition registry's answer.
 
-D.P.R. 26/2022 art. 8 c. 2: the controller consults the registry monthly and before every campaign; a consultation is valid
-for 15 days. The registry does not publish a list: it answers each controller about submitted numbers, and only an
-unexpired *not enrolled* permits the call. L. 5/2018 art. 1 c. 5: contracts in force or ended not more than 30 days ago are
-exempt. Art. 1 c. 6: a consent given after enrolment is valid. The answer has no date of enrolment, so only a consent
+D.P.R. 26/2022 art. 8 c. 2: the controller consults the registry monthly and before every campaign, and a consultation
+is valid for 15 days. The registry publishes no list: it answers each controller about submitted numbers, and only an
+unexpired *not enrolled* permits the call. L. 5/2018 art. 1 c. 5 exempts contracts in force or ended at most 30 days
+ago. Art. 1 c. 6: a consent given after enrolment is valid. The answer has no date of enrolment, so only a consent
 collected after a consultation that answered *enrolled* is proved to be later.
 """
 
@@ -63,7 +63,7 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
 
 
 def _expiry(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Instant:
-    """Return when an answer expires. With `counting: earlier`, a change of the clocks can shorten it, never prolong it."""
+    """Return when an answer expires. With `counting: earlier`, a change of the clocks can only shorten its validity."""
     ends = periods.end(registry.validity, answer.consulted_at)
     if registry.counting == "earlier":
         return min([ends, *(_same_time(place, answer.consulted_at, registry) for place in facts.places)])
@@ -76,7 +76,7 @@ def _same_time(place: Place, at: Instant, registry: Registry) -> Instant:
 
 
 def _check_age(registry: Registry, answer: RegistryAnswer, facts: Facts, ends: Instant) -> Deny | None:
-    """Return a deny if the answer, which expires at `ends`, is expired or dated after the call, else None."""
+    """Return a denial if the answer has expired (at `ends`) or is dated after the call, else None."""
     if answer.consulted_at <= facts.at < ends:
         return None
     text = f"the answer to {registry.id} consultation {answer.consultation} no longer holds; consult again"
@@ -91,10 +91,7 @@ def _clear(registry: Registry, answer: RegistryAnswer, facts: Facts, barred_from
 
 
 def _connected_since(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome:
-    """Pass if the registry answered that the number was not disconnected since the consent (47 CFR 64.1200(m)).
-
-    `legal_basis` ignores a consent from before a disconnection.
-    """
+    """Pass if the registry answered that the number was not disconnected since the consent (47 CFR 64.1200(m))."""
     if legal_basis.consent(facts, law) is None:
         return Skip("no consent to confirm")
     newest = max(consent.collected_at for consent in legal_basis.consents(facts, law))
@@ -132,8 +129,8 @@ def _listed(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Bindi
 def _is_after_listing(consent: Consent, answer: RegistryAnswer, facts: Facts) -> bool:
     """Return whether a consent is proved to be later than the listing.
 
-    If the registry does not say since when the person is listed, the consent must be later than the consultation, and the
-    controller must have enabled this reading.
+    If the registry does not say when the person was listed, the consent must be later than the consultation, and the
+    controller must have enabled this reading of the law.
     """
     if answer.since:
         return consent.collected_at > answer.since
@@ -152,7 +149,10 @@ class _Bars(NamedTuple):
     ring: Instant
 
     def until(self, at: Instant) -> Instant:
-        """Return when the windows end that are open at `at` or when the telephone rings; 0 if none is open."""
+        """Return when the open windows end, or 0 if none is open.
+
+        A window counts if it is open at `at` or when the telephone rings.
+        """
         return max(
             end_of_window(windows, self.day_set, place, moment)
             for windows in self.windows
@@ -161,7 +161,7 @@ class _Bars(NamedTuple):
         )
 
     def next(self, at: Instant) -> Instant:
-        """Return when the next call would be barred; 0 if none is within a week."""
+        """Return when the next call would be barred, or 0 if none is within a week."""
         begins = (
             next_window(windows, self.day_set, place, at, _DAYS_A_WEEK)
             for windows in self.windows
@@ -190,7 +190,7 @@ def _windows(block: Block, *, has_holidays: bool) -> Windows:
 
 
 def _outside_blocks(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome | None:
-    """Return the outcome for a call that the listing does not bar; None if it does."""
+    """Return the outcome for a call that the listing does not bar, or None if it bars the call."""
     bars = _bars(registry, answer, facts, law)
     if not bars.windows:
         return _clear(registry, answer, facts)
@@ -200,7 +200,7 @@ def _outside_blocks(registry: Registry, answer: RegistryAnswer, facts: Facts, la
 
 
 def _unbarred_from(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Instant:
-    """Return the first instant at which the listing does not bar the call; 0 if the answer expires before it."""
+    """Return the first instant at which the listing does not bar the call, or 0 if the answer expires before it."""
     bars = _bars(registry, answer, facts, law)
     expires = _expiry(registry, answer, facts)
     at = facts.at

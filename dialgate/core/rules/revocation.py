@@ -1,7 +1,7 @@
 """The rule about revocations.
 
-GDPR art. 21(2) and (3): a person who objects to direct marketing is no longer called, at once and absolutely. No
-consent, contract, registry answer or earlier allow outweighs a revocation, and leaving the registry does not lift it.
+GDPR art. 21(2) and (3): a person who objects to direct marketing is no longer called. The objection takes effect at
+once and outweighs every consent, contract, registry answer and earlier allow. Leaving the registry does not lift it.
 """
 
 from dialgate.core.law import Binding
