@@ -1,4 +1,7 @@
-"""Warnings about gaps in a valid configuration. `dialgate config check` prints them; a gate starts despite the gaps."""
+"""Warnings about gaps in a valid configuration, which `dialgate config check` prints.
+
+A gate starts despite these gaps.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +24,7 @@ _WHOLE_DAY: Final = ((0, SECONDS_A_DAY),)
 
 
 def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
-    """Return a sentence for each gap that prevents all calls of a controller or campaign, or permits calls at any hour.
+    """Return a sentence for each gap that denies all calls of a campaign, or permits its calls at any hour.
 
     `registries` is the configuration file of the nightly job (`registry-sync`).
     """
@@ -55,7 +58,7 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
 
 
 def _given_up(line: Line, law: Law, now: Instant) -> Iterator[str]:
-    """Yield a warning for each caller ID that is given up too soon for the law."""
+    """Yield a warning for each caller ID whose calls back will be answered for a shorter time than the law requires."""
     today = local_time.day_in(law.zone, now)
     terms = [section.answers_for for section in binding(law, line, now).caller_ids if section.answers_for]
     for caller_id in line.caller_ids.values():
@@ -115,7 +118,7 @@ def _lacks(config: Config, controller: str, contact: str) -> Iterator[str]:
 
 
 def closes(law: Law, line: Line, now: Instant) -> bool:
-    """Return whether any of the hours that bind the campaign forbid calls at some times."""
+    """Return whether the campaign's hours forbid calls at some time."""
     return not all(map(_never_closes, binding(law, line, now).hours))
 
 

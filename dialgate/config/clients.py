@@ -1,4 +1,4 @@
-"""The clients in dialgate.yaml: their schema, and their index by key and source address."""
+"""The clients in dialgate.yaml, and their index by key and source address."""
 
 import ipaddress
 import re
@@ -44,10 +44,13 @@ STAND_INS: Final[yaml_file.StandIns] = {
 
 
 class ClientIndex:
-    """An index of clients by key and by source network. It also collects the faults in their definitions."""
+    """An index of clients by key and by source network, with the `faults` in their definitions."""
 
     def __init__(self, clients: Iterable[Client], folder: Path, controllers: AbstractSet[str] | None) -> None:
-        """Index `clients`. `folder` contains the key files. `controllers` are the ids that clients may name; None permits any id."""
+        """Index `clients`, whose key files are in `folder`.
+
+        `controllers` are the ids that clients may name. If it is None, any id is permitted.
+        """
         self.keys: dict[str, Client] = {}
         self.networks: list[tuple[Network, Client]] = []
         self.faults: list[str] = []
@@ -95,7 +98,7 @@ class ClientIndex:
 
 
 def missing_controllers(names: Iterable[str], controllers: AbstractSet[str] | None) -> Iterator[str]:
-    """Yield a sentence for each name that is not in `controllers`. If the ids are unknown (None), no name is checked."""
+    """Yield a sentence for each name that is not in `controllers`. If `controllers` is None, yield nothing."""
     return (
         f"no such controller: {name}" for name in names if controllers is not None and name not in controllers
     )
@@ -122,7 +125,7 @@ def _explain_network(block: str, error: ValueError) -> str:
 
 
 def _read_key(client: Client, folder: Path) -> str:
-    """Return the SHA-256 of the client's key, or "" if it has no key. Raises `ValueError` if the SHA-256 is unusable."""
+    """Return the SHA-256 of the client's key, or "" if it has no key. Raises `ValueError`."""
     digest = client.key_sha256
     if client.key_sha256_file:
         try:

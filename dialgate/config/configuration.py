@@ -17,7 +17,7 @@ from dialgate.core.model import Instant
 
 
 class ConfigError(Exception):
-    """The error for an invalid configuration. Each of `problems` is a sentence that names the file and the setting."""
+    """The configuration is invalid. Each of `problems` is a sentence that names the file and the setting."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -25,37 +25,32 @@ class ConfigError(Exception):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """The checked content of all files.
-
-    `hash` identifies the whole configuration (see `content_store`). `contents` holds the bytes of each
-    file by hash, for the archive. `law_hash` holds the hash of each country's file. `drafts` holds the laws that decide
-    no call, because their files are drafts that `accept_drafts` does not name.
-    """
+    """The checked content of all configuration files."""
 
     settings: Settings
     path: Path
     folder: Path
     data: Path
     laws: dict[str, Law]
-    law_hash: dict[str, str]
+    law_hash: dict[str, str]  # hash of each country's file
     controllers: dict[str, ControllerFile]
     lines: dict[str, Line]
     keys: dict[str, Client]
     networks: tuple[tuple[Network, Client], ...]
     webhooks: dict[str, Profile]
-    contents: dict[str, bytes]
-    hash: str
+    contents: dict[str, bytes]  # bytes of each file by hash, for the archive
+    hash: str  # of the whole configuration (see `content_store`)
     hooks: tuple[Hook, ...] = ()
     proxies: tuple[Network, ...] = ()
-    drafts: dict[str, Law] = {}
+    drafts: dict[str, Law] = {}  # laws that decide no call, because `accept_drafts` does not name them
 
     def storage(self, now: Instant) -> Storage:
-        """Return the storage periods to apply (`data_retention.terms`)."""
+        """Return the storage periods, which the laws may extend."""
         return data_retention.terms(self.settings.storage, self.laws.values(), now)
 
     @property
     def shared(self) -> bool:
-        """Whether several controllers share the gate. They may not see each other's counts."""
+        """Whether several controllers share the gate. If so, none may see how many calls the others make."""
         return len(self.controllers) > 1
 
     def line_of(self, campaign: str, client: Client) -> Line | None:

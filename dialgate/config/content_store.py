@@ -1,11 +1,12 @@
-"""The archive of laws and configurations. Decision records refer to it by content hash, so it is kept as long as the records.
+"""The archive of laws and configurations, to which decision records refer by content hash.
 
-It is a folder of files. Each file is named by the SHA-256 of its content (64 hexadecimal digits) and is never changed.
+It is a folder of files, each named by the SHA-256 of its content (64 hexadecimal digits). Files never change, and are
+kept as long as the records.
 
 The hash of a configuration is the hash of a sorted list with one hash per line. Each line is the hash of an entry
-`<file name> <hash>`, in which `<hash>` is the hash of the file. So evidence can show one file and prove that it is part of the
-configuration, without the names or contents of the other files. In evidence up to version 1, the list contained the
-entries themselves.
+`<file name> <hash>`, in which `<hash>` is the hash of the file. So evidence can show one file and prove that it is part
+of the configuration, without the names or contents of the other files. In evidence up to version 1, the list contained
+the entries themselves.
 """
 
 import os
@@ -25,13 +26,13 @@ from dialgate.runtime.atomic_write import write_file
 
 
 class NotKept(Exception):
-    """The error for archived content that is missing or modified."""
+    """Archived content is missing or modified."""
 
 
 def keep(folder: Path, config: Config) -> None:
     """Write a configuration to the archive, and sync it to disk. Raises `OSError`.
 
-    Must be called before the first decision, so that every decision can be explained later.
+    Call this before the first decision, so that every decision can be explained later.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for digest, raw in config.contents.items():
@@ -84,7 +85,7 @@ def controller_of(raw: bytes) -> str:
 
 
 def owners(folder: Path, campaign: str) -> set[str]:
-    """Return the controllers that have ever had a campaign with this id, according to all archived configurations."""
+    """Return the controllers that had a campaign with this id in any archived configuration."""
     ids = set()
     for path in folder.iterdir():
         with suppress(yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError):

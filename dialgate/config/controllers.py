@@ -100,7 +100,7 @@ STAND_INS: Final[yaml_file.StandIns] = {
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """A campaign with its controller, and its assigned caller IDs by E.164 number."""
+    """A campaign with its controller, and its caller IDs by E.164 number."""
 
     campaign: Campaign
     controller: Controller
@@ -156,7 +156,6 @@ def _line(controller: ControllerFile, campaign: CampaignFile) -> Line:
 
 
 def _caller_ids(controller: ControllerFile, campaign: CampaignFile) -> Iterator[CallerId]:
-    """Yield the caller IDs of a campaign, as assigned to it."""
     held, listed = (
         {_parse_caller_id(controller, campaign, raw).number for raw in several}
         for several in (campaign.held_caller_ids, campaign.directory_caller_ids)
@@ -193,7 +192,10 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
 
 
 def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
-    """Yield a sentence for each fault. A campaign may call abroad, so every country's `sectors` must contain its sector."""
+    """Yield a sentence for each fault of a campaign.
+
+    A campaign may call abroad, so its sector must be among the `sectors` of every country.
+    """
     for key in ("trunk_country", "dial_region"):
         value = getattr(campaign, key)
         if value not in phone.COUNTRIES and (value or key == "trunk_country"):

@@ -19,10 +19,10 @@ _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA"
 
 
 def convert_law(data: Any) -> tuple[Law | None, list[str]]:
-    """Return the law, or every fault in it.
+    """Convert a parsed country file. Return the law, or every fault in the file.
 
-    If a key has the wrong type, the other keys are still checked. The exceptions are `sectors`, `traits` and `regions`, because
-    sections refer to these.
+    A key with the wrong type does not stop the check of the others. The exceptions are `sectors`, `traits` and
+    `regions`, because sections refer to them.
     """
     data = modernise(data)
     read, faults = yaml_file.convert(data, Law)
@@ -39,7 +39,10 @@ def convert_law(data: Any) -> tuple[Law | None, list[str]]:
 
 
 def unknown_holidays(law: Law) -> Iterator[str]:
-    """Yield a warning for each day set that the `holidays` library lacks. Slow: imports the library's module of the country."""
+    """Yield a warning for each day set that the `holidays` library lacks.
+
+    Slow, because it imports the country's module.
+    """
     for name, days in law.day_sets.items():
         if why := local_time.unknown_library(days):
             yield f"day_sets: {name}: {why}"
@@ -59,7 +62,7 @@ def explain_country(value: str) -> str:
 def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: bool) -> Iterator[str]:
     """Yield a sentence if `country` has no law.
 
-    `whole`: whether all files in `folder` are valid; an invalid file could define that law.
+    `whole` means that every file in `folder` is valid. Otherwise an invalid file could define the law.
     """
     if country in laws:
         return

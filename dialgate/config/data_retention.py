@@ -1,4 +1,4 @@
-"""The storage periods of each kind of data. The operator sets them; the defaults are safe."""
+"""The storage periods of each kind of data, which the operator sets."""
 
 from collections.abc import Collection
 from typing import Annotated, Final, TypeAlias
@@ -15,7 +15,10 @@ Days: TypeAlias = Annotated[int, Meta(ge=1, le=36_525)]
 
 
 class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Days for which each kind of data is stored after its last use. Data that forbids calls is not removed. If the `records` of a country file demand a longer period, that applies."""
+    """Days for which each kind of data is stored after its last use.
+
+    Data that forbids calls is not removed. If the `records` of a country file demand a longer period, that applies.
+    """
 
     daily: bool = True
     """Whether the gate removes expired data once a day."""
@@ -41,9 +44,10 @@ _KINDS: Final[tuple[KeptKind, ...]] = ("consents", "contracts", "call_requests")
 
 
 def terms(storage: Storage, laws: Collection[Law], now: Instant) -> Storage:
-    """Return for each kind of data the longer of the configured period and the one that a law demands.
+    """Return for each kind of data the configured period, or the one that a law demands if that is longer.
 
-    The ledger does not contain the countries of numbers, so the laws of all countries that may be called bind every entry.
+    The ledger does not contain the countries of numbers, so the laws of all countries that may be called bind every
+    entry.
     """
     required = {
         kind: max((record_terms.days(law.records, kind, day_in(law.zone, now)) for law in laws), default=0)

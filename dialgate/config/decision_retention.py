@@ -1,7 +1,7 @@
-"""The retention periods of the link between a decision and the called number. All functions are pure.
+"""The retention of the link between decisions and called numbers.
 
-All keys of a month are destroyed together, after the longest retention period of its decisions. Legal periods as of 2026-11:
-Italy five years for administrative sanctions (L. 689/1981 art. 28), up to ten for civil claims.
+All keys of a month are destroyed together, after the longest retention period of its decisions. Legal periods as of
+2026-11: Italy five years for administrative sanctions (L. 689/1981 art. 28), up to ten for civil claims.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -18,7 +18,11 @@ Months: TypeAlias = Annotated[int, Meta(ge=1, le=1200)]
 
 
 class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The period in which decisions under a country's law can be linked to the called numbers. All keys of a month are destroyed together, after the longest period of its decisions. A country without an entry has the defaults. If the `records` of its file demand a longer period, that applies."""
+    """The period in which decisions under a country's law can be linked to the called numbers.
+
+    All keys of a month are destroyed together, after the longest period of its decisions. A country without an entry
+    has the defaults. If the `records` of its file demand a longer period, that applies.
+    """
 
     country: Annotated[str, Meta(pattern="^[A-Z]{2}$")]
     """Country of the law under which the decision was made, for example `IT`."""
@@ -39,7 +43,7 @@ def faults(terms: Iterable[Retention], countries: Collection[str]) -> Iterator[s
 
 
 def terms(configured: Iterable[Retention], laws: Mapping[str, Law], now: Instant) -> list[Retention]:
-    """Return for each country the longer of the configured period and the one that its law demands."""
+    """Return for each country the configured period, or the one that its law demands if that is longer."""
     named = {term.country: term for term in configured}
     named |= {country: Retention(country=country) for country in laws if country not in named}
     return [
@@ -60,7 +64,7 @@ def months(terms: Iterable[Retention], country: str, *, allowed: bool) -> int:
 
 
 def over_from(month: str, count: int) -> str:
-    """Return the month (`YYYY-MM`) that begins when `count` whole months have passed after the end of `month`."""
+    """Return the month (`YYYY-MM`) that follows when `count` whole months have passed after `month`."""
     year, number = map(int, month.split("-"))
     later = year * 12 + number + count  # months since year 0
     return f"{later // 12:04}-{later % 12 + 1:02}"

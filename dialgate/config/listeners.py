@@ -48,7 +48,11 @@ class Limits(Strict, frozen=True, kw_only=True):
 
 
 class Operations(Strict, frozen=True, kw_only=True):
-    """The listener for operators and Prometheus: `/metrics`, `/readyz` with details, `/docs` and `/openapi.json` without a key. These pages show the campaigns of every controller, so make the listener reachable only from the operators' network."""
+    """The listener for operators and Prometheus.
+
+    It serves `/metrics`, `/readyz` with details, `/docs` and `/openapi.json` without a key. These pages show the
+    campaigns of every controller, so make the listener reachable only from the operators' network.
+    """
 
     host: str = "127.0.0.1"
     """Address to listen on, in plain HTTP."""
@@ -57,7 +61,13 @@ class Operations(Strict, frozen=True, kw_only=True):
 
 
 class Uploads(Strict, frozen=True, kw_only=True):
-    """Limits on uploads of call lists as files. Changes need a restart. Files are received into a spool and read by separate processes, which are killed when the client disconnects. Each worker counts its uploads separately. If you do not control all clients, put `folder` on a different disk from the decision log, and add it to `ReadWritePaths` of the systemd unit. Files in the spool have no names; any files left by a crash are removed at start."""
+    """Limits on uploads of call lists as files. Changes need a restart.
+
+    Files are received into a spool and read by separate processes, which are killed when the client disconnects. Each
+    worker counts its uploads separately. If you do not control all clients, put `folder` on a different disk from the
+    decision log, and add it to `ReadWritePaths` of the systemd unit. Files in the spool have no names. Files left by a
+    crash are removed at start.
+    """
 
     folder: str = ""
     """Folder of the spool, relative to the data folder. Default: `spool` in the data folder."""
@@ -86,7 +96,10 @@ class Uploads(Strict, frozen=True, kw_only=True):
 
 
 class FastAgi(Strict, frozen=True, kw_only=True):
-    """The listener for Asterisk. Its clients are identified by their `sources`. Bind it to a private network. A change of address or port needs a restart."""
+    """The listener for Asterisk, whose clients are identified by their `sources`.
+
+    Bind it to a private network. A change of address or port needs a restart.
+    """
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -120,7 +133,10 @@ class SipTrunk(Strict, frozen=True, kw_only=True):
 
 
 class Sip(Strict, frozen=True, kw_only=True):
-    """The listener for session border controllers (`deploy/sip-redirect/`). Its clients are identified by their `sources`. Bind it to a private network. Changes to any setting except `trunks` need a restart."""
+    """The listener for session border controllers (`deploy/sip-redirect/`), which are identified by their `sources`.
+
+    Bind it to a private network. Changes to any setting except `trunks` need a restart.
+    """
 
     host: str = "127.0.0.1"
     """Address to listen on."""

@@ -1,4 +1,4 @@
-"""The loader of dialgate.yaml and of all files that it names. It collects every problem before it fails."""
+"""The loader of dialgate.yaml and the files that it names. It reports every problem, not only the first."""
 
 import hashlib
 import re
@@ -25,7 +25,7 @@ _STAND_INS: Final = {**clients.STAND_INS, **CONTROLLER_STAND_INS}
 
 
 def load(path: Path) -> Config:
-    """Return the configuration of the dialgate.yaml at `path`. If it is invalid, raises `ConfigError` listing every problem."""
+    """Load the configuration of a dialgate.yaml. Raises `ConfigError` with every problem."""
     return _Reader(path).config()
 
 
@@ -94,7 +94,7 @@ class _Reader:
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
     def _read_the_rest(self) -> None:
-        """Collect the problems of the other files when dialgate.yaml is valid YAML but has invalid settings."""
+        """Collect the problems of the other files, although the settings in dialgate.yaml are invalid."""
         data = yaml_file.read(self.path)[0]
         if isinstance(data, dict):
             names = {
@@ -164,7 +164,7 @@ class _Reader:
         return laws, hashes
 
     def _without_drafts(self, laws: dict[str, Law], accepted: tuple[str, ...]) -> dict[str, Law]:
-        """Return the laws that decide calls. The others are kept in `drafts`."""
+        """Return the laws that decide calls, and keep the others in `drafts`."""
         for country in accepted:
             faults = law_faults(country, laws, self.countries_folder, whole=self.laws_whole)
             self.problems.extend(f"{self.path.name}: accept_drafts: {fault}" for fault in faults)
@@ -208,7 +208,7 @@ class _Reader:
         self.controllers_whole = False
 
     def _webhooks(self, folder: Path) -> dict[str, Profile]:
-        """Return the webhook profiles by id. There are none if the folder does not exist."""
+        """Return the webhook profiles by id. The folder need not exist."""
         profiles: dict[str, Profile] = {}
         for path in self._files(folder) if folder.is_dir() else []:
             loaded = self._load(path)
@@ -256,7 +256,6 @@ class _Reader:
 
 
 def _placeholder_id(path: Path) -> str:
-    """Return a placeholder id for a file whose own id cannot be read."""
     return f"{path.stem}-yaml"
 
 

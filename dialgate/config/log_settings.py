@@ -10,7 +10,11 @@ Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 
 class ServiceLog(Strict, frozen=True, kw_only=True):
-    """The gate's log on stderr: one event per line. An event about a decision has its `decision_id`; no line contains a called number. The environment variable `DIALGATE_LOG` overrides it: `json,info,dialgate.observed=debug`."""
+    """The gate's log on stderr, with one event per line.
+
+    An event about a decision has its `decision_id`; no line contains a called number. The environment variable
+    `DIALGATE_LOG` overrides these settings, as in `json,info,dialgate.observed=debug`.
+    """
 
     format: Literal["auto", "json", "coloured"] = "auto"
     """`auto`: coloured on a terminal, otherwise JSON."""
@@ -21,7 +25,10 @@ class ServiceLog(Strict, frozen=True, kw_only=True):
 
 
 class TracesTo(Strict, frozen=True, kw_only=True):
-    """OpenTelemetry traces: a span for each batch of calls, with a child span for each call. They need `pip install 'dialgate[otel]'`."""
+    """OpenTelemetry traces, with a span for each batch of calls and a child span for each call.
+
+    They need `pip install 'dialgate[otel]'`.
+    """
 
     endpoint: Annotated[str, Meta(pattern=r"^https?://")]
     """Collector for OTLP over HTTP, for example `http://127.0.0.1:4318/v1/traces`."""

@@ -18,7 +18,10 @@ ONE_PROCESS = "the embedded store works for one process only; set `store` to a R
 
 
 class SharedStore(Strict, frozen=True, kw_only=True):
-    """The Redis or Valkey that several gates share, each with its own data folder and log. To set it up, see `docs/how-to/several-nodes.md`."""
+    """The Redis or Valkey that several gates share. Each gate has its own data folder and log.
+
+    To set it up, see `docs/how-to/several-nodes.md`.
+    """
 
     url: str = ""
     """`redis://host:6379/0`, `unix:///path`, `redis+sentinel://host:26379,host:26379/service` or `redis+cluster://host:6379,host:6379/`; `rediss` for TLS, with `?ssl_ca_certs=FILE`. `USER:PASSWORD@` goes before the hosts."""

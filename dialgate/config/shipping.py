@@ -13,7 +13,11 @@ S3: Final = "s3://"
 
 
 class StreamTo(Strict, frozen=True, kw_only=True):
-    """The Redis Streams that get every record, one stream for each log. Do not use the gate's own store: a full Redis would stop the gate. For the rights of the Redis user, see `docs/how-to/ship-decisions.md`."""
+    """The Redis Streams that get every record, one stream for each log.
+
+    Do not use the gate's own store, because a full Redis would stop the gate. For the rights of the Redis user, see
+    `docs/how-to/ship-decisions.md`.
+    """
 
     url: str = ""
     """URL of the Redis, in the form of `store.url`."""
@@ -47,7 +51,10 @@ class Shipping(Strict, frozen=True, kw_only=True):
 
 
 def faults(shipping: Shipping | None, store_urls: tuple[str, str]) -> Iterator[str]:
-    """Yield a sentence for each fault. `store_urls` are `url` and `url_file` of the gate's store, which the stream must not use."""
+    """Yield a sentence for each fault.
+
+    `store_urls` are `url` and `url_file` of the gate's store, which the stream must not use.
+    """
     if shipping is None:
         return
     stream = shipping.stream

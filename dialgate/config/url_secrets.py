@@ -1,7 +1,4 @@
-"""The check for passwords in the URLs of a configuration.
-
-Its files are archived for years, so they must not contain passwords.
-"""
+"""The check for passwords in the URLs of a configuration, whose files are archived for years."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,12 +15,15 @@ _SECRET = re.compile(
 
 
 def faults(settings: Struct) -> Iterator[str]:
-    """Yield a sentence for each URL that contains a password. The sentence does not repeat the password."""
+    """Yield a sentence for each URL that contains a password, without the password."""
     yield from _faults("", msgspec.to_builtins(settings, builtin_types=(bytes,)))
 
 
 def read_url(url: str, file: str, folder: Path) -> str:
-    """Return the content of `file` (relative to `folder`) if it is set, else `url`. Raises `OSError`, `UnicodeDecodeError`."""
+    """Return the content of `file`, relative to `folder`, or `url` if no file is set.
+
+    Raises `OSError`, `UnicodeDecodeError`.
+    """
     return (folder / file).read_text("utf-8").strip() if file else url
 
 

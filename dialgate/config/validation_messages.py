@@ -1,4 +1,4 @@
-"""The translation of msgspec's validation errors to plain English, for configuration, API and commands.
+"""The translation of msgspec's validation errors to plain English.
 
 Messages never contain the invalid value, because it may be a telephone number.
 """
@@ -72,7 +72,7 @@ _KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*
 
 
 def plain(text: str, noun: str = "field") -> str:
-    """Return a msgspec error text, without its path, in plain English.
+    """Translate a msgspec error text, without its path.
 
     `noun` is what a member of an object is called: "field" or "key".
     """
@@ -91,7 +91,7 @@ def plain(text: str, noun: str = "field") -> str:
 
 
 def choices(kind: Any, place: str) -> tuple[str, ...]:
-    """Return the values permitted at a path in a type, such as `.calls[0].purpose`; empty if the type does not list them."""
+    """Return the values permitted at a path in a type, such as `.calls[0].purpose`. Empty if the type lists none."""
     kinds = list(_members(kind))
     for name, _ in re.findall(r"\.([A-Za-z_]+)|(\[)", place):
         kinds = [inner for outer in kinds for part in _inner(outer, name) for inner in _members(part)]
@@ -122,7 +122,7 @@ def _members(kind: Any) -> Iterator[Any]:
 
 
 def _inner(kind: Any, name: str) -> Iterator[Any]:
-    """Yield the types of the field with this name, or of the array's items if the name is empty."""
+    """Yield the types of the field `name` or, if it is empty, of the array's items."""
     if isinstance(kind, type) and issubclass(kind, Struct):
         shape = kind.__struct_config__
         if name and name == shape.tag_field:

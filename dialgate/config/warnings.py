@@ -19,9 +19,9 @@ def warnings(config: Config) -> list[str]:
 
 
 def _proxied_clients(config: Config) -> Iterator[str]:
-    """Yield a warning for each client identified by an address from which a reverse proxy may connect.
+    """Yield a warning for each client with a source address from which a reverse proxy may connect.
 
-    A dialer on this host with only the scope `check` causes no warning, because deploy/README.md sets up Asterisk like that.
+    A dialer on this host with only the scope `check` is accepted, because deploy/README.md sets up Asterisk like that.
     """
     proxies = [*_LOOPBACK, *_listening_network(config), *config.proxies]
     for network, client in config.networks:

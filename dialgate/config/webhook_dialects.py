@@ -1,7 +1,7 @@
-"""Profiles of dialers that send JSON or forms in their own format. A profile says where each field is and how to reply.
+"""Profiles of dialers that send JSON or forms in their own format.
 
-A profile is data, one file in `config/webhooks/`, and contains no code. The places of a field are searched in
-order, and the first text or number found is used:
+A profile is a file in `config/webhooks/`. It says where each field is, and how to reply. The places of a field are
+searched in order, and the first text or number found is used:
 
     body.a.b   in the body, a JSON object or a form      query.name   in the URL      =text   a constant
 
@@ -35,7 +35,7 @@ _LEAST, _MOST = 200, 599
 
 
 class WebhookError(Exception):
-    """The error for an invalid profile. `problems` are sentences."""
+    """The profile is invalid. `problems` are sentences."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -43,7 +43,7 @@ class WebhookError(Exception):
 
 
 class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A reply to a dialer. `body` is JSON. If `form` is set, all values in `body` are text, and it is sent as a form."""
+    """A reply to a dialer. With `form`, its `body` is sent as a form, and all values in it are text."""
 
     body: Any
     status: int = 200
@@ -51,13 +51,10 @@ class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """A profile of a dialer.
-
-    `allow`, `deny` and `retry` are the replies; `retry` is sent if the gate cannot decide now. `about` says how to configure the dialer.
-    """
+    """The profile of a dialer."""
 
     id: str
-    about: str
+    about: str  # how to configure the dialer
     to: tuple[str, ...]
     from_: tuple[str, ...]
     campaign: tuple[str, ...]
@@ -65,7 +62,7 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     call_type: tuple[str, ...] = ()
     allow: Reply
     deny: Reply
-    retry: Reply
+    retry: Reply  # the reply if the gate cannot decide now
 
     @property
     def names(self) -> set[str]:
@@ -79,7 +76,7 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
 
 
 def parse_profile(data: Any) -> Profile:
-    """Return the profile that `data` (parsed YAML) defines. Raises `WebhookError`."""
+    """Build a profile from parsed YAML. Raises `WebhookError`."""
     try:
         profile = msgspec.convert(data or {}, Profile)
     except msgspec.ValidationError as error:
@@ -152,7 +149,7 @@ def _at(place: str, body: Any, query: Mapping[str, str]) -> str:
 
 
 def fill(body: Any, values: Mapping[str, str]) -> Any:
-    """Return `body` with every placeholder replaced by its value. Inserted text is not searched again."""
+    """Return `body` with its placeholders replaced. Inserted text is not searched for placeholders."""
     match body:
         case str():
             return _HOLE.sub(lambda hole: values[hole[1]], body)

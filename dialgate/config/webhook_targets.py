@@ -1,8 +1,8 @@
-"""The subscribers to which a gate posts revocations: their settings, checks and signatures.
+"""The subscribers to which a gate posts revocations: settings, checks and signatures.
 
-The signature follows Standard Webhooks 1.0, for which libraries exist: HMAC-SHA256 of `ID.TIMESTAMP.BODY` with the secret, in base64.
-The secret file holds `whsec_` and 24 to 64 bytes in base64. A dialer's do-not-call list gets requests in the dialer's
-format (`dialgate.ledger.dialer_dnc`); its secret is the password of `user`.
+The signature follows Standard Webhooks 1.0, for which libraries exist: HMAC-SHA256 of `ID.TIMESTAMP.BODY` in base64.
+The secret file holds `whsec_` and 24 to 64 bytes in base64. For a dialer's do-not-call list it holds a password, and
+requests have the dialer's format (`dialgate.ledger.dialer_dnc`).
 """
 
 import base64
@@ -20,7 +20,7 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An endpoint that receives each revocation and each lifting of a revocation."""
+    """An endpoint that receives each revocation, and each lifting of a revocation."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
     """Stable name. The gate stores its delivery position under this name."""
@@ -54,7 +54,7 @@ class Hook(Struct, frozen=True):
 def fault_of(webhook: Webhook) -> str:
     """Return what is wrong with a webhook's settings, or "".
 
-    The URL must use HTTPS or a local address, because messages contain called numbers.
+    Messages contain called numbers, so the URL must use HTTPS or a local address.
     """
     parts = urlsplit(webhook.url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
@@ -67,7 +67,7 @@ def fault_of(webhook: Webhook) -> str:
 
 
 def secret_of(text: str, kind: str = "webhook") -> bytes:
-    """Return the secret in the content of `secret_file`. Raises `ValueError`."""
+    """Return the secret in the text of a `secret_file`. Raises `ValueError`."""
     if kind != "webhook":
         if not text.strip():
             raise ValueError("the secret must be the user's password")
@@ -82,7 +82,7 @@ def secret_of(text: str, kind: str = "webhook") -> bytes:
 
 
 def headers(secret: bytes, name: str, at: int, body: bytes) -> dict[str, str]:
-    """Return the headers of a message. `name` identifies the message; retries use the same name. `at` is in Unix seconds."""
+    """Return the headers of a message. Retries must have the same `name`. `at` is in Unix seconds."""
     signed = hmac.digest(secret, b"%b.%d.%b" % (name.encode(), at, body), sha256)
     return {
         "webhook-id": name,

@@ -21,7 +21,7 @@ _LIKE_A_NUMBER = 100_000  # YAML reads +390612345678 without quotes as a number,
 
 
 class _Loader(yaml.CSafeLoader):
-    """A loader that leaves dates as text, so that the schema reports an invalid date together with all other faults."""
+    """A loader that leaves dates as text. Then the schema reports an invalid date together with all other faults."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -31,14 +31,17 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class ByPlace:
-    """A marker in `StandIns`: `salvage` replaces an unreadable name with one derived from its place in the file."""
+    """A marker for a name that `salvage` derives from its place in the file if it is unreadable."""
 
 
 StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]
 
 
 def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
-    """Return the data, the bytes and the problems of a file. The bytes are None if the file is unreadable or is not YAML."""
+    """Return the data, the bytes and the problems of a file.
+
+    The bytes are None if the file is unreadable or not YAML.
+    """
     try:
         raw = path.read_bytes()
         data = yaml.load(raw, Loader=_Loader)  # noqa: S506 - a safe loader
@@ -55,7 +58,10 @@ def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
 
 
 def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
-    """Return the data as `kind`, or all its faults with advice. Msgspec alone would report only the first fault."""
+    """Convert data to `kind`.
+
+    Return it, or all its faults with advice. Msgspec alone would report only the first fault.
+    """
     try:
         return msgspec.convert(data, kind), []
     except msgspec.ValidationError as error:
@@ -65,16 +71,17 @@ def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
 def salvage(
     data: Any, kind: type[_T], stand_ins: StandIns = MappingProxyType({}), name: str = ""
 ) -> _T | None:
-    """Return the valid part of faulty data, to check it for further faults. Return None if too little is valid.
+    """Return the valid part of faulty data, so that it can be checked further, or None if too little is valid.
 
-    `stand_ins`: values for unreadable required keys, by type and key. `name`: the prefix of names that `ByPlace` derives.
+    `stand_ins` are values for unreadable required keys, by type and key. `name` is the prefix of names derived for
+    `ByPlace`.
     """
     rest = remainder(data, kind, stand_ins, name)
     return None if rest is LOST else msgspec.convert(rest, kind)
 
 
 def remainder(data: Any, kind: Any, stand_ins: StandIns = MappingProxyType({}), name: str = "") -> Any:
-    """Return the valid part of faulty data, like `salvage`, but as plain data; `LOST` if too little is valid."""
+    """Do the same as `salvage`, but return plain data, or `LOST` if too little is valid."""
     return _Salvage(stand_ins).salvaged(data, kind, name)
 
 
