@@ -115,17 +115,14 @@ class _Sealed(Struct):
 
 
 class Sources(Struct, frozen=True, kw_only=True):
-    """The files and keys of a gate from which evidence bundles are built.
-
-    `folder`: the folder of the log. `others`: the folders of the node's other logs.
-    """
+    """The files and keys of a gate from which evidence bundles are built."""
 
     data: Path
     keys: Keys
     signer: Signer
     store: Ledger
-    folder: Path
-    others: tuple[Path, ...]
+    folder: Path  # of the log
+    others: tuple[Path, ...]  # folders of the node's other logs
 
     @classmethod
     def of(cls, data: Path, *, keys: Keys, signer: Signer, store: Ledger, worker: int = 1) -> "Sources":
@@ -136,7 +133,10 @@ class Sources(Struct, frozen=True, kw_only=True):
 
 
 class KnownDecision(Struct, frozen=True):
-    """A decision, with the called number if the request contained it. The keys of the decision's month may be destroyed."""
+    """A decision, with its called number if the request contained it.
+
+    The number cannot be read from the record if the keys of its month are destroyed.
+    """
 
     record: Record
     number: str | None = None
@@ -164,8 +164,8 @@ async def of_numbers(
 ) -> bytes:
     """Return the evidence bundle for all decisions about these numbers (E.164) with `since` <= time < `until`.
 
-    The bundle includes decisions of retired months that are under a legal hold, and lists the numbers without a
-    decision. Raises `HoldRefused`, and what `of_decision` raises.
+    It includes decisions of retired months that are under a legal hold, and lists the numbers without a decision.
+    Raises `HoldRefused` and the errors of `of_decision`.
     """
     number_of = {hashed: number for number in numbers for hashed in sources.keys.hashes(number).values()}
     records = [record for _, record in Reader(sources.folder).about(frozenset(number_of))]
@@ -239,13 +239,13 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """Return the name of the log and the proofs of its outcome reports about these calls, or None if it has no reports."""
+    """Return another log's name and its proofs of outcome reports about these calls, or None if it has no such reports."""
     seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None
 
 
 def _outcomes(chain: Chain, records: Sequence[Record]) -> dict[str, list[int]]:
-    """Return, for each decision id, the sequences of the outcome reports that a checkpoint covers."""
+    """Return the sequences of the outcome reports of each decision, as far as a checkpoint covers them."""
     seqs: dict[str, list[int]] = {}
     for report in sorted(
         Reader(chain.folder).reports({record.id for record in records}), key=attrgetter("seq")
@@ -256,7 +256,7 @@ def _outcomes(chain: Chain, records: Sequence[Record]) -> dict[str, list[int]]:
 
 
 def _proved_together(records: Sequence[Record], outcomes: Mapping[str, list[int]]) -> list[tuple[int, ...]]:
-    """Group the entries that one checkpoint must prove together: each decision with its grounds, and each outcome separately."""
+    """Group the entries that one checkpoint must prove: each decision with its grounds, and each outcome on its own."""
     reports = [(seq,) for seqs in outcomes.values() for seq in seqs]
     return [*((record.grounds, record.seq) for record in records), *reports]
 
@@ -346,9 +346,9 @@ def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
 
 
 def _kept_texts(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """Yield the laws and configurations that the records name, each with its digest. Raises `NoEvidence` if one is missing.
+    """Yield the laws and configurations that the records name, each with its digest.
 
-    Files of other controllers are omitted.
+    Files of other controllers are omitted. Raises `NoEvidence` if one is missing.
     """
     laws = {record.law for record in records}
     try:

@@ -37,9 +37,10 @@ class Check(Struct, frozen=True):
 
 
 class Consulted(Struct, frozen=True, kw_only=True):
-    """A registry's answer to one consultation. `receipt` is empty if the consultation is no longer published.
+    """A registry's answer to one consultation.
 
-    `blocks`: the listing bars these calls only; empty: all. `listed_since`: when the person was listed, if the registry says so.
+    `receipt` is empty if the consultation is no longer published. If `blocks` is not empty, the listing bars only these
+    calls. `listed_since` is when the person was listed, if the registry says so.
     """
 
     registry: str
@@ -54,8 +55,8 @@ class Consulted(Struct, frozen=True, kw_only=True):
 class Rests(Struct, frozen=True, kw_only=True):
     """The legal basis of an allowed call.
 
-    `kind` is `consent`, `contract`, `request` or `directory`. `since` is the day or time at which the consent was given, the
-    contract began, the request was made, or the directory entry was collected.
+    `kind` is `consent`, `contract`, `request` or `directory`. `since` is the day or time at which the consent was
+    given, the contract began, the request was made, or the directory entry was collected.
     """
 
     kind: str
@@ -73,9 +74,9 @@ class Became(Struct, frozen=True):
 class Account(Struct, frozen=True, kw_only=True):
     """One decision, explained in words and as data.
 
-    `words`: the sentences that explain the decision to the called person. `missing`: the gates that could not be
-    asked for the outcome of the call, each with the reason. `missing` is empty in a list of decisions, because the
-    list has its own. `zones` and `places`: the time zones and the subdivisions in which the called person may have been.
+    `words` are sentences for the called person. `zones` and `places` are the time zones and subdivisions in which they
+    may have been. `missing` names the gates that could not be asked for the outcome of the call, each with the reason.
+    It is empty in a list of decisions, because the list has its own.
     """
 
     decision_id: str
@@ -145,7 +146,7 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
 
 
 def none_found(language: Language, *, dated: bool = False) -> str:
-    """Return the sentence for a search that found no decision. `dated`: the search was limited to certain dates."""
+    """Return the sentence for a search that found no decision. `dated` means that it was limited to certain dates."""
     phrases = texts.of(language).phrases
     return phrases.none_dated if dated else phrases.none
 
@@ -155,8 +156,8 @@ def notices(
 ) -> list[str]:
     """Return a sentence about each kind of data that is missing from the response.
 
-    `nothing`: no decision was found. `retired`: months whose keys are destroyed. `missing`: gates that could not be
-    asked. `dated`: the search was limited to certain dates.
+    `nothing` means that no decision was found, and `dated` that the search was limited to certain dates. `retired` are
+    the months whose keys are destroyed. `missing` are the gates that could not be asked.
     """
     sentences = [none_found(language, dated=dated)] if nothing else []
     if retired:
@@ -303,7 +304,7 @@ class _Narrator:
 
 
 def _final_report(outcomes: tuple[OutcomeRecord, ...]) -> OutcomeRecord | None:
-    """Return the outcome report that counts: the strictest one, or the latest if several are equally strict."""
+    """Return the outcome report that counts: the strictest or, of several, the latest."""
     return max(outcomes, key=lambda report: (RESULT_RANK[report.result], report.seq), default=None)
 
 

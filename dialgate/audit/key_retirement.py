@@ -1,7 +1,7 @@
-"""Key retirement: a month's keys are destroyed after its retention term, which makes its decisions anonymous.
+"""Key retirement, which destroys a month's keys after its retention term and so makes its decisions anonymous.
 
-The log and its hash chain stay unchanged. Under GDPR art. 5(1)(e), 17(3)(e) and 18, decisions may be kept for legal
-claims, but linked to a person only as long as a claim is possible.
+The log and its hash chain stay unchanged. GDPR art. 5(1)(e), 17(3)(e) and 18: decisions may be kept for legal claims,
+but linked to a person only as long as a claim is possible.
 """
 
 from collections import Counter
@@ -20,18 +20,14 @@ from dialgate.decision_log.records import month_of
 
 
 class Month(Struct, frozen=True, kw_only=True):
-    """The decisions that the log contains for one month.
-
-    The retention term ends when the month `over_from` begins (UTC). `held` counts decisions about numbers under a legal hold,
-    which stay linked to their numbers.
-    """
+    """The decisions of one month in the log."""
 
     month: str
     allowed: int
     refused: int
-    over_from: str
+    over_from: str  # month (UTC) with whose beginning the retention term ends
     over: bool
-    held: int = 0
+    held: int = 0  # decisions about numbers under a legal hold, which stay linked to their numbers
 
 
 def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
@@ -55,10 +51,10 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
 
 
 def retire(config: Config, keys: Keys, month: str) -> int:
-    """Destroy the keys of `month`. Return the number of decision ids that were saved for legal holds.
+    """Destroy the keys of `month`. Return how many decision ids were saved for legal holds.
 
-    Decisions about numbers under a legal hold stay linked to their numbers, because their ids are saved first. Raises
-    what `months` raises.
+    These ids are saved first, so that decisions under a legal hold stay linked to their numbers. Raises the errors of
+    `months`.
     """
     chains = Chains(config.data)
 

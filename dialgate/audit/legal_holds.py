@@ -1,15 +1,14 @@
-"""Legal holds: numbers whose decisions must stay linked to them after the keys of their month are destroyed.
+"""Legal holds, which keep decisions linked to a number after the keys of their month are destroyed.
 
-They are stored as a JSON object in a file with mode 0600, which is always replaced as a whole:
+The holds are a JSON object in a file with mode 0600, which is always replaced as a whole:
 
     {"format":1,"holds":[{"id":1,"at":<ms>,"by":"…","reason":"…","number":"<sealed, base64>","records":["9f2c01ab-17"]},
                          {"id":2,"at":<ms>,"by":"…","reason":"…","lifted_at":<ms>,"lifted_by":"…","lifted_because":"…"}]}
 
 `number` is encrypted with the key for holds (`Keys.holds`), which outlives the keys of a month. `records` are the ids
-of the number's decisions in months that were retired during the hold: the log is never edited, so this file keeps the
-link. Lifting a hold deletes `number` and `records` and keeps the rest. Every change to the fields increments
-`format`, because programs reject files with unknown fields. `holds.json.new` is an unfinished write. `holds.lock` is
-empty; the process that changes the holds locks it.
+of the number's decisions in months that were retired during the hold. Lifting a hold deletes `number` and `records` and
+keeps the rest. Every change to the fields increments `format`, because programs reject files with unknown fields.
+`holds.json.new` is an unfinished write. `holds.lock` is an empty file that a process locks to change the holds.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,11 +29,11 @@ _DIGITS_GIVEN_AWAY = 6
 
 
 class HoldRefused(Exception):
-    """The error for a hold that cannot be placed, lifted or read. Its message says what to do."""
+    """A hold cannot be placed, lifted or read. The message says what to do."""
 
 
 def read_number(raw: str, home: str) -> str:
-    """Return the number in E.164. `home`: the country of numbers without a country code, or empty.
+    """Return the number in E.164. `home` is the country of numbers without a country code, or "".
 
     Raises `HoldRefused`.
     """
@@ -57,7 +56,7 @@ class Hold(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
 
 class UnderHold:
-    """The numbers (E.164) under a legal hold at one moment. Data about them is evidence and must not be deleted."""
+    """The numbers (E.164) that are now under a legal hold. Data about them is evidence and must not be deleted."""
 
     def __init__(self, keys: Keys, numbers: Sequence[str]) -> None:
         self._keys, self.numbers = keys, numbers
@@ -72,7 +71,7 @@ class _File(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Holds:
-    """The legal holds of one data folder. A gate may be running, because changes lock the file and replace it as a whole.
+    """The legal holds of one data folder, which can change while a gate is running.
 
     Methods raise `OSError`, `HoldRefused`, `KeysUnusable`.
     """
@@ -95,7 +94,7 @@ class Holds:
         )
 
     def find(self, number: str) -> Hold | None:
-        """Return the hold on this number (E.164), if there is one."""
+        """Return the hold on this number (E.164), if any."""
         return next((hold for hold in self.all() if hold.number and self._is(hold, number)), None)
 
     def add(self, number: str, *, at: Instant, by: str, reason: str) -> Hold:
@@ -122,9 +121,9 @@ class Holds:
         return lifted
 
     def keep(self, records_of: Callable[[str], Sequence[str]], then: Callable[[], None]) -> int:
-        """Store the ids that `records_of` returns for each held number, then call `then`. Return how many ids are new.
+        """Store the ids that `records_of` returns for each number under hold, then call `then`.
 
-        The ids are on the disk before `then` is called.
+        The ids are on disk before that call. Returns how many ids are new.
         """
         with self._lock():
             before = self.all()
@@ -152,7 +151,7 @@ class Holds:
 
 
 def _refuse_number_in(number: str, *texts: str) -> None:
-    """Raise `HoldRefused` if one of the texts contains the number of the hold. The texts are stored unencrypted."""
+    """Raise `HoldRefused` if one of the texts contains the number. The texts are stored unencrypted."""
     for text in texts:
         if number[-_DIGITS_GIVEN_AWAY:] in "".join(character for character in text if character.isdigit()):
             raise HoldRefused("the reason or the name contains the number. Name the case file instead.")

@@ -1,8 +1,10 @@
-"""The record of look-ups: who read data about a number, and why. Each look-up is recorded before the data is shown.
+"""The record of look-ups, which shows who read data about a number, and why.
 
-GDPR 5(2), 15(1)(c), 32: the data subject may ask who saw the data, and after a breach the controller must be able to
-say. If the look-up cannot be recorded, no data is shown. The same record limits the look-ups per client: by looking
-up every number, a client could rebuild the registry, which the law forbids (D.P.R. 26/2022 art. 8 c. 1 and 3).
+Each look-up is recorded before the data is shown; if it cannot be recorded, no data is shown. GDPR 5(2), 15(1)(c), 32:
+the data subject may ask who saw the data, and after a breach the controller must be able to say.
+
+The record also limits the look-ups of each client. By looking up every number, a client could rebuild the registry,
+which the law forbids (D.P.R. 26/2022 art. 8 c. 1 and 3).
 """
 
 from collections.abc import Callable, Iterable
@@ -32,7 +34,10 @@ _log = structlog.get_logger(__name__)
 
 
 class TooManyLookups(Refused):
-    """The error for a client that has reached its limit of look-ups. `after`: seconds until the next look-up is possible."""
+    """The client has reached its limit of look-ups.
+
+    `after` is the number of seconds until the next look-up is possible.
+    """
 
     def __init__(self, limit: int, after: int) -> None:
         super().__init__(
@@ -63,7 +68,7 @@ class Lookups:
     async def record(
         self, client: Client, settings: Settings, controller: str, number: str, what: str, purpose: str
     ) -> None:
-        """Record a look-up of this number (E.164). Show the data only after this returns.
+        """Record a look-up of a number (E.164). Show the data only after this returns.
 
         Raises `TooManyLookups`, `StoreUnavailable`, and `Refused` if `purpose` is empty.
         """
@@ -77,9 +82,10 @@ class Lookups:
     async def record_disclosure(
         self, client: Client, node: str, controller: str, numbers: Iterable[str], purpose: str
     ) -> None:
-        """Record that evidence about these numbers was disclosed. Raises `StoreUnavailable`, and `Refused` if `purpose` is empty.
+        """Record that evidence about these numbers was disclosed.
 
-        The limit of look-ups does not apply, because an authority may ask about many numbers.
+        The limit of look-ups does not apply, because an authority may ask about many numbers. Raises
+        `StoreUnavailable`, and `Refused` if `purpose` is empty.
         """
         for number in numbers:
             lookup = self._lookup(client, node, controller, number, "evidence", purpose)

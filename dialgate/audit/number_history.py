@@ -1,7 +1,7 @@
-"""The history of a number: the decisions that can still be linked to the number, with outcomes and registry receipts.
+"""The history of a number: the decisions about it, with outcomes and registry receipts.
 
-A month's keys link numbers to the records of that month. Once the keys are destroyed, these records are anonymous,
-and the history reports the month as retired.
+A month's keys link numbers to the records of that month. Once the keys are destroyed, these records are anonymous, and
+the history reports the month as retired.
 """
 
 from collections.abc import Collection, Iterator
@@ -29,10 +29,10 @@ _FOR_EVER: Final[Instant] = 1 << 62
 
 
 class Visibility(Struct, frozen=True, kw_only=True):
-    """A filter for the decisions that a client may see: those of `controllers` (None for all) with `since` <= time < `until`.
+    """A filter for the decisions that a client may see.
 
-    A decision about an unknown campaign belongs to no controller. It is visible if `controllers` is None, or if `client`
-    requested it.
+    They belong to `controllers` (None for all), with `since` <= time < `until`. A decision about an unknown campaign
+    belongs to no controller. It is visible if `controllers` is None, or if `client` requested it.
     """
 
     controllers: tuple[str, ...] | None = None
@@ -42,7 +42,7 @@ class Visibility(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, client: str, controllers: tuple[str, ...], controller: str = "") -> "Visibility":
-        """Return the filter for a client with these controllers. If `controller` is not empty, limit the filter to it."""
+        """Return the filter for a client with these controllers, limited to `controller` if that is not empty."""
         if not controller:
             return cls(controllers=controllers, client=client)
         return cls(controllers=(controller,) if controller in controllers else ())
@@ -57,24 +57,21 @@ class Visibility(Struct, frozen=True, kw_only=True):
 
 
 class NumberUnreadable(ValueError):
-    """The error for a number that cannot be parsed. `str()` gives the reason, without the number's digits."""
+    """The number cannot be parsed. The message contains none of its digits."""
 
 
 class FoundDecision(Struct, frozen=True):
-    """A decision with its outcomes. `hash` is the hash of the record's line, in hex.
+    """A decision with its outcomes."""
 
-    `consultations` maps each registry to the consultation that returned its answer, if that consultation is still
-    published.
-    """
-
-    hash: str
+    hash: str  # of the record's line, in hex
     record: Record
     outcomes: tuple[OutcomeRecord, ...]
+    # those that returned the registry answers, by registry, if still published
     consultations: dict[str, Consultation]
 
 
 class Inquiry:
-    """A reader of the decisions in one data folder, with or without a running gate."""
+    """A reader of the decisions in one data folder. The gate need not run."""
 
     def __init__(self, data: Path, keys: Keys) -> None:
         self._keys, self._data, self._snapshots = keys, data, data / "snapshots"
@@ -82,7 +79,7 @@ class Inquiry:
     def about(
         self, number: str, sees: Visibility, *, before: Position | None = None, most: int | None = None
     ) -> list[FoundDecision]:
-        """Return the decisions about a number (E.164), newest first: only those older than `before`, and at most `most`.
+        """Return at most `most` decisions about a number (E.164), newest first, older than `before`.
 
         The result includes decisions of retired months that are under a legal hold. Raises `KeysUnusable`,
         `LogDamaged`, `HoldRefused`.
@@ -102,7 +99,7 @@ class Inquiry:
         return self._with_outcomes(chains, list(islice(visible, most)))
 
     def _under_hold(self, chains: Chains, number: str) -> Iterator[tuple[Line, Record]]:
-        """Yield the number's decisions in retired months, newest first. Only a legal hold still links them to the number."""
+        """Yield the number's decisions in retired months, newest first, which only a legal hold still links to it."""
         hold = Holds(self._data, self._keys).find(number)
         live = set(self._keys.hashes(number).values())
         entries = filter(None, map(chains.find, hold.records if hold else ()))
@@ -121,7 +118,9 @@ class Inquiry:
         return self._with_outcomes(chains, [(entry.line, entry.record)])[0]
 
     def outcomes(self, decisions: Collection[str]) -> list[OutcomeRecord]:
-        """Return the outcome reports in this node's logs about these decisions, which other gates may have made.
+        """Return the outcome reports about these decisions in this node's logs.
+
+        Other gates may have decided the calls.
 
         Raises `LogDamaged`.
         """

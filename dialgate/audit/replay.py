@@ -1,8 +1,7 @@
-"""Replay of decisions on their recorded facts, under the law in force at the time or under a draft law.
+"""Replay of decisions on their recorded facts, under the law of the time or under a draft law.
 
-For every record, `decide(record.facts, law in force at the time) == record.decision`. A draft law is applied to the
-recorded facts only. If the draft requires a registry that was not consulted at the time, the call is denied. Holidays
-are taken from the recorded facts.
+Under the law of the time, every decision must come out as recorded. A draft law sees only the recorded facts, including
+the holidays. If it requires a registry that was not consulted at the time, the call is denied.
 """
 
 from collections import Counter
@@ -24,7 +23,7 @@ _EXAMPLES = 100
 
 
 class Change(NamedTuple):
-    """One rule with a different outcome. `rule` is empty if all outcomes are equal but the decision differs."""
+    """One rule with a different outcome. `rule` is "" if only the decision as a whole differs."""
 
     rule: str
     was: str
@@ -50,18 +49,14 @@ class Row(NamedTuple):
 
 
 class Replay(Struct):
-    """The result of a replay.
-
-    `beside` counts the records of countries other than the draft's. `verdicts` and `rows` count the records that
-    differ; `examples` holds the first hundred of them.
-    """
+    """The result of a replay."""
 
     records: int = 0
-    different: int = 0
-    beside: int = 0
+    different: int = 0  # number of records that differ, counted by kind in `verdicts` and `rows`
+    beside: int = 0  # records of countries other than the draft's
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     rows: Counter[Row] = field(default_factory=Counter)
-    examples: list[Difference] = field(default_factory=list)
+    examples: list[Difference] = field(default_factory=list)  # first hundred differences
 
 
 LawOf: TypeAlias = Callable[[Record], Law | None]
@@ -70,7 +65,7 @@ _Compare: TypeAlias = Callable[[Decision, Decision], tuple[Change, ...]]
 
 
 def of_its_day(folder: Path) -> LawOf:
-    """Return a function that reads a record's law from the `kept` folder, or raises `NotKept` if the law is missing."""
+    """Return a function that reads a record's law from the `kept` folder. It raises `NotKept` if the law is missing."""
     read = lru_cache(64)(content_store.law)
     return lambda record: read(folder, record.law)
 
@@ -80,7 +75,7 @@ def draft(law: Law) -> LawOf:
 
 
 def exact(before: Decision, after: Decision) -> tuple[Change, ...]:
-    """Return every difference between the decisions, including those in wording and validity."""
+    """Return every difference between two decisions, including those in wording and validity."""
     if before == after:
         return ()
     names = dict.fromkeys((*before.outcomes, *after.outcomes))
@@ -90,16 +85,16 @@ def exact(before: Decision, after: Decision) -> tuple[Change, ...]:
 
 
 def in_effect(before: Decision, after: Decision) -> tuple[Change, ...]:
-    """Return the differences that affect a call: whether a rule passes, skips or denies, and the reason code of a deny."""
+    """Return the differences that affect a call: the results of rules, and the reason codes of denials."""
     names = dict.fromkeys((*before.outcomes, *after.outcomes))
     pairs = ((name, _gist(before.outcomes.get(name)), _gist(after.outcomes.get(name))) for name in names)
     return tuple(Change(name, old, new) for name, old, new in pairs if old != new)
 
 
 def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _Compare) -> Replay:
-    """Decide again on the recorded facts, and compare the new decisions with the recorded ones.
+    """Decide the recorded facts again with `law_of`, and compare the decisions with the recorded ones.
 
-    Memory use does not grow with the log. Raises what `law_of` raises.
+    Memory use does not grow with the log. Raises the errors of `law_of`.
     """
     report = Replay()
     rejudge = _Rejudge(law_of, compare)
@@ -116,14 +111,14 @@ def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _C
 
 
 class _Rejudge:
-    """A replay of single records. Records with the same grounds and the same instant, as in a batch, are decided only once."""
+    """A replay of single records. Records with the same grounds and instant, as in a batch, are decided only once."""
 
     def __init__(self, law_of: LawOf, compare: _Compare) -> None:
         self._law_of, self._compare = law_of, compare
         self._cache: dict[tuple[int, int], _Judgement | None] = {}
 
     def __call__(self, record: Record) -> _Judgement | None:
-        """Return whether the law allows the call, and the changes. Return None if the law is for another country."""
+        """Return whether the law allows the call, and the changes, or None if the law is for another country."""
         key = (record.grounds, record.at)
         if key not in self._cache:
             if len(self._cache) >= _CACHED:

@@ -1,4 +1,4 @@
-"""Search for decisions in the logs. Each is found with the outcome of its call."""
+"""Search for decisions in the logs, with the outcomes of their calls."""
 
 from collections.abc import Callable, Collection, Iterator
 from heapq import merge
@@ -15,18 +15,14 @@ from dialgate.decision_log.span import Span
 
 
 class Query(Struct, frozen=True, kw_only=True):
-    """Search criteria. An empty criterion matches every record.
-
-    `code`: a reason code, or the part of it before the dot; matches if the decision has such a reason. `hashes`: the
-    keyed hashes of one number.
-    """
+    """Search criteria. An empty criterion matches every record."""
 
     campaign: str = ""
     controller: str = ""
     verdict: str = ""
-    code: str = ""
+    code: str = ""  # a reason code, or the part of it before the dot
     client: str = ""
-    hashes: Collection[bytes] | None = None
+    hashes: Collection[bytes] | None = None  # keyed hashes of one number
 
     def matches(self, record: Record) -> bool:
         return (
@@ -58,9 +54,9 @@ class Hit(Struct, frozen=True, kw_only=True):
 
 
 def search(chains: Chains, query: Query, within: Span) -> Iterator[Hit]:
-    """Yield the matching decisions of all chains: oldest first, or newest first if the query is for one number.
+    """Yield the matching decisions of all chains, oldest first, or newest first for a search by number.
 
-    Memory use is one byte per log entry in the span, however many decisions match.
+    Memory use is one byte for each log entry in the span.
     """
     if query.hashes is not None:
         return _search_number(chains, query, query.hashes, within)

@@ -1,8 +1,8 @@
-"""A reader of a trunk's call detail records (CDR): time, called number and caller ID of each call, as columns.
+"""A reader of a trunk's call detail records (CDR).
 
-A file is read completely, using about 300 bytes of memory per row. A row with an unreadable number or time is kept,
-because such a call cannot be shown to have been allowed. Messages name files, columns and lines, but never quote
-their contents.
+A file is read completely, which takes about 300 bytes of memory per row. A row with an unreadable number or time is
+kept, because such a call cannot be shown to have been allowed. Messages name files, columns and lines, but never quote
+them.
 """
 
 import csv as plain_csv
@@ -30,13 +30,13 @@ _EPOCH: Final = r"^\d{9,10}(\.\d+)?$"
 
 
 class CdrUnreadable(Exception):
-    """The error for a file that is not in the expected format. `str()` gives the reason, without quoting the file."""
+    """The file is not in the expected format. The message does not quote it."""
 
 
 class Columns(Struct, frozen=True, kw_only=True):
     """The column names of a file. An empty name means the default name of the format.
 
-    `only` holds pairs of column and value. A row is skipped if it has a different value in one of these columns.
+    `only` holds pairs of column and value. Rows with another value in such a column are skipped.
     """
 
     time: str = ""
@@ -77,38 +77,31 @@ _NAMES: Final[dict[Format, tuple[dict[str, tuple[str, ...]], tuple[str, ...]]]] 
 
 
 class Calls(Struct, frozen=True, kw_only=True):
-    """The calls of one file, as columns of equal length.
-
-    - `line`: line number in the file, from 1; `at`: ms, or `UNREADABLE`
-    - `called`, `caller`: indexes into `numbers` and `callers`, which hold the texts of the file
-    - `call`: index into `call_ids`, the same for all legs of a call; -1 for a row without a call id
-    - `answered`: whether the call was answered; true if the file does not say
-    - `originated`: whether the call was placed through the trunk without Dial, so that the row has no called number
-    - `seen`: endpoints and contexts in an Asterisk file
-    """
+    """The calls of one file, as columns of equal length."""
 
     file: str
-    line: Longs
-    at: Longs
-    called: Longs
+    line: Longs  # in the file, from 1
+    at: Longs  # in ms, or `UNREADABLE`
+    called: Longs  # index into `numbers`, which holds the texts of the file
     numbers: list[str]
-    caller: Longs
+    caller: Longs  # index into `callers`, which holds the texts of the file
     callers: list[str]
-    call: Longs
+    call: Longs  # index into `call_ids`, the same for all legs of a call; -1 without a call id
     call_ids: list[str]
     decision: list[str] | None
-    answered: NDArray[np.bool_]
+    answered: NDArray[np.bool_]  # true if the file does not say
+    # the call was placed through the trunk without Dial, so the row has no called number
     originated: NDArray[np.bool_]
-    seen: ChannelCounts = ChannelCounts()
+    seen: ChannelCounts = ChannelCounts()  # endpoints and contexts in an Asterisk file
 
 
 def read(
     path: Path, format_: Format, columns: Columns, zone: str, strip: str = "", trunks: Trunks | None = None
 ) -> Calls:
-    """Read the calls of a file.
+    """Read the calls of a file. Raises `CdrUnreadable`, `OSError`.
 
-    `zone`: the time zone of times without an offset, such as `Europe/Rome`. `strip`: a prefix that the trunk adds to
-    each number. `trunks`: for Asterisk only. Raises `CdrUnreadable`, `OSError`.
+    `zone` is the time zone of times without an offset, such as `Europe/Rome`. `strip` is a prefix that the trunk adds
+    to each number. `trunks` is for Asterisk only.
     """
     try:
         table = _table(path, format_)
@@ -192,9 +185,9 @@ def _filter(table: pa.Table, format_: Format, columns: Columns) -> pa.Table:
 
 
 def _column(table: pa.Table, format_: Format, columns: Columns, role: str) -> Any:
-    """Return the column with this role, or None if `columns` names none and the file lacks the default one.
+    """Return the column with this role, or None if it is optional and absent.
 
-    Raises `CdrUnreadable` if a required or named column is missing.
+    Raises `CdrUnreadable` if a required column or one named in `columns` is missing.
     """
     name = getattr(columns, role)
     candidates = (name,) if name else _NAMES[format_][0][role]

@@ -1,6 +1,6 @@
-"""A filter for Asterisk's Master.csv, which selects the calls that left through a trunk and finds their called numbers.
+"""A filter for Asterisk's Master.csv that finds the calls that left through a trunk, and their called numbers.
 
-`lastapp` and `lastdata` alone are not enough. `RetryDial` writes "Retrying" there, and a call originated through it
+The columns `lastapp` and `lastdata` are not enough. `RetryDial` writes "Retrying" there, and an originated call
 (`channel originate PJSIP/NUMBER@trunk`, AMI, ARI, a call file) has no Dial at all. The channel names are reliable: a
 dialled channel is in `dstchannel`, an originated or incoming one in `channel`. Source: main/cdr.c; checked with
 Asterisk 22.10.1.
@@ -39,12 +39,11 @@ _MANY_DIGITS: Final = re.compile(r"\d{7,}")
 class Trunks(Struct, frozen=True, kw_only=True):
     """The endpoints that are trunks.
 
-    `names`: endpoints such as `trunk` or `PJSIP/trunk`. If there are none, every dialled call counts as having left
-    through a trunk, and no originated call does. `incoming`: contexts that calls from these trunks enter, such as
-    `dialgate-recall` or `ivr/s`.
+    Without `names`, every dialled call counts as having left through a trunk, and no originated call does.
     """
 
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # endpoints, such as `trunk` or `PJSIP/trunk`
+    # contexts that calls from these trunks enter, such as `dialgate-recall` or `ivr/s`
     incoming: tuple[str, ...] = ()
 
     def has(self, channel: str) -> bool:
@@ -72,9 +71,9 @@ def column_names(first: Sequence[str]) -> list[str] | None:
 
 
 def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
-    """Select the calls that were dialled or originated through one of the trunks, or every dialled call if no trunk is named.
+    """Select the calls that left through a trunk, and add the columns `called` and `originated`.
 
-    Adds the columns `called` and `originated`.
+    If `trunks` names no trunk, every dialled call is selected.
     """
     table = _answer_retries(table)
     dialled, called = _endpoints(table.column("dstchannel")), _endpoints(table.column("channel"))
@@ -101,8 +100,8 @@ def masked(name: str) -> str:
 def _answer_retries(table: pa.Table) -> pa.Table:
     """Mark RetryDial's rows as answered.
 
-    RetryDial calls the same person again, and this is a new call. If the first row were unanswered, the next row
-    would count as another attempt at the first call on another trunk.
+    RetryDial calls the same person again, which is a new call. If the first row were unanswered, the next row would
+    count as another attempt at the first call on another trunk.
     """
     retried = pc.equal(table.column("lastapp"), "RetryDial")
     at = table.column_names.index("disposition")
@@ -134,7 +133,7 @@ def _locals(table: pa.Table) -> Any:
 
 
 def _unconnected(table: pa.Table, trunks: Trunks) -> Any:
-    """Return a mask of the calls that ended before a channel existed, although Dial's argument names a trunk."""
+    """Return a mask of the calls to a trunk that ended before a channel existed."""
     here = np.zeros(len(table), np.bool_)
     rows = np.flatnonzero(pc.equal(table.column("dstchannel"), "").to_numpy())
     arguments = table.column("lastdata").take(pa.array(rows)).to_pylist()
@@ -143,7 +142,7 @@ def _unconnected(table: pa.Table, trunks: Trunks) -> Any:
 
 
 def _at_trunk(argument: str, trunks: Trunks) -> list[str]:
-    """Return those destinations in Dial's argument that are at a trunk."""
+    """Return the destinations in Dial's argument that are at a trunk."""
     return [dest for dest in argument.partition(",")[0].split("&") if trunks.has(_endpoint(dest))]
 
 
@@ -180,7 +179,7 @@ class _Use(NamedTuple):
 def _originated(
     table: pa.Table, outgoing: Any, dialled_here: Any, called_here: Any, trunks: Trunks
 ) -> list[int]:
-    """Return the row of each call that was originated through a trunk, that is, neither dialled nor incoming."""
+    """Return the rows of the calls that were originated through a trunk. They are neither dialled nor incoming."""
     undialled = pc.and_(dialled_here, pc.invert(outgoing))
     named = [table.column("channel").filter(called_here), table.column("dstchannel").filter(undialled)]
     suspects = pc.unique(
@@ -208,7 +207,10 @@ def _originated(
 
 
 def _is_incoming(context: str, extension: str, trunks: Trunks) -> bool:
-    """Return whether a call on the trunk is incoming. An originated call may be in the same context, with extension `s`."""
+    """Return whether a call on the trunk is incoming.
+
+    An originated call may be in the same context, but with the extension `s`.
+    """
     if f"{context}/{extension}" in trunks.incoming:
         return True
     return context in trunks.incoming and extension not in _NO_NUMBER

@@ -1,4 +1,4 @@
-"""The calls of all files as one table. Numbers are parsed, and the rows to skip are marked."""
+"""The calls of all files as one table, with parsed numbers and marks on the rows to skip."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,9 +17,9 @@ _ONE_CALL: Final = 15 * MINUTE  # longest time in which a call may be tried on f
 class Departures:
     """The calls of all files as columns of equal length.
 
-    - `number`: index into `numbers`, -1 if unreadable
-    - `caller`: index of the caller ID in `callers`, which the decisions use too
-    - `skipped`: whether the row is a call to one of the `own` numbers, or a further leg of a call
+    - `number` is an index into `numbers`, -1 if unreadable.
+    - `caller` is the index of the caller ID in `callers`, which the decisions use too.
+    - `skipped` marks calls to one of the `own` numbers, and further legs of a call.
     """
 
     def __init__(self, files: list[Calls], home: str, own: frozenset[str], callers: dict[str, int]) -> None:

@@ -1,8 +1,9 @@
-"""The matching of calls with the decisions that allowed them. It finds every call that bypassed the gate.
+"""The matching of calls with the decisions that allowed them, which finds every call that bypassed the gate.
 
-A decision covers a call if it allowed that number and caller ID before the call left, had not expired, and covers no other
-call. The log holds no numbers, so numbers are compared by the month's keyed hash. If several decisions fit, the one that
-expires first is used, because this matches as many calls as possible. The clocks of trunk and gate may differ by `skew`.
+A decision matches a call if it allowed this number and caller ID before the call left, had not expired, and matches no
+other call. If several decisions fit, the one that expires first is used, because this matches as many calls as
+possible. The log holds no numbers, so they are compared by the month's keyed hash. The clocks of trunk and gate may
+differ by `skew`.
 """
 
 from collections import Counter
@@ -50,11 +51,11 @@ _NO_CALLER: Final = -1
 
 
 class Node(Struct, frozen=True):
-    """One log of a gate: the data folder of the gate, the folder of the log and the keys of the log."""
+    """One log of a gate."""
 
-    data: Path
+    data: Path  # data folder of the gate
     keys: Keys
-    log: Path
+    log: Path  # folder of the log
 
     @classmethod
     def all(cls, data: Path) -> "list[Node]":
@@ -64,37 +65,28 @@ class Node(Struct, frozen=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """A call that no decision allowed.
-
-    `at` is in ms, 0 if unreadable. `number` is unmasked, as written in the file: show it only for a stated purpose. `decision`
-    is the id of the nearest decision, or empty.
-    """
+    """A call that no decision allowed."""
 
     kind: Kind
     file: str
     line: int
-    at: Instant
-    number: str
+    at: Instant  # in ms, 0 if unreadable
+    number: str  # as written in the file, unmasked: show it only for a stated purpose
     caller_id: str
     call_id: str
-    decision: str
+    decision: str  # id of the nearest decision, or ""
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """The result of a reconciliation.
+    """The result of a reconciliation."""
 
-    - `calls`: number of calls that left; `matched`: how many of them a decision allowed
-    - `legs`: rows that continue a call on another trunk, not counted as calls
-    - `own`: calls to the controllers' own numbers, for example by probes, also not counted as calls
-    - `offset`: the time shift under which most findings would be allowed calls, or 0; usually caused by a wrong time zone
-    """
-
-    calls: int
-    legs: int
-    own: int
-    matched: int
+    calls: int  # number of calls that left
+    legs: int  # rows that continue a call on another trunk, not in `calls`
+    own: int  # calls to the controllers' own numbers, for example by probes, not in `calls`
+    matched: int  # calls that a decision allowed
     decisions: int
     findings: list[Finding]
+    # time shift under which most findings would match, usually due to a wrong time zone, or 0
     offset: Instant
 
     @property
@@ -119,7 +111,7 @@ class _Verdict(Struct):
 
 
 class _Basis(Struct):
-    """The fields of a grounds record needed to match calls: the caller ID, the expiry and the configuration."""
+    """The fields of a grounds record that are needed to match calls."""
 
     facts: _Facts
     decision: _Verdict
@@ -130,15 +122,15 @@ _basis = msgspec.json.Decoder(_Basis).decode
 
 
 class _Decisions(Struct):
-    """The decisions of all nodes as columns. `caller` is an index into `callers`; `until` is the expiry of an allow."""
+    """The decisions of all nodes, as columns."""
 
     log: NDArray[np.int64]
     seq: Longs
     at: Longs
-    until: Longs
+    until: Longs  # when the allow expires
     number: Prefixes
     allow: NDArray[np.bool_]
-    caller: Longs
+    caller: Longs  # index into `callers`
 
 
 def reconcile(
@@ -146,8 +138,8 @@ def reconcile(
 ) -> Report:
     """Match the calls of the files with the decisions of the nodes.
 
-    `home`: the country of numbers without a country code. `own`: the controllers' numbers, in E.164. Raises `LogDamaged`,
-    `KeysUnusable`, `NotKept`.
+    `home` is the country of numbers without a country code. `own` are the controllers' numbers, in E.164. Raises
+    `LogDamaged`, `KeysUnusable`, `NotKept`.
     """
     return _Reconciliation(nodes, home, own, skew).report(list(files))
 
@@ -180,7 +172,7 @@ class _Reconciliation:
     def _linked_by_id(
         self, rows: Departures, decisions: _Decisions, findings: list[_Fault], since: Instant
     ) -> list[_Fault]:
-        """Return the findings, with kind `other_number` for unchecked calls whose decision id or call id names a decision."""
+        """Change the findings of unchecked calls to `other_number` if their decision id or call id names a decision."""
         lost = [
             (row, rows.call_id(row), rows.decision(row)) for row, kind, _ in findings if kind == "undecided"
         ]
@@ -247,7 +239,7 @@ class _Reconciliation:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Return the index of the caller ID, the expiry under the law, and the longest validity that the configuration permits."""
+        """Return the index of the caller ID, the expiry under the law, and the configured longest validity."""
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         key = (node.data, basis.config)
@@ -263,7 +255,7 @@ class _Reconciliation:
     def _numbered(
         self, rows: Departures, decisions: _Decisions, since: Instant, until: Instant
     ) -> tuple[Longs, Longs]:
-        """Return two arrays of indexes into `rows.numbers`, one for the calls and one for the decisions. -1 means no number."""
+        """Return the index into `rows.numbers` of each call's number and of each decision's number, or -1."""
         of_decision = np.full(len(decisions.seq), -1, np.int64)
         for place, node in enumerate(self._nodes):
             of_node = np.flatnonzero(decisions.log == place)
@@ -349,7 +341,7 @@ class _Matcher:
         return "undecided", -1
 
     def offset(self, of_call: Longs, of_decision: Longs, findings: list[_Fault]) -> Instant:
-        """Return the time shift that would match more than half of the unmatched calls, and at least two; 0 if there is none."""
+        """Return the time shift that would match most of the unmatched calls, and at least two, or 0."""
         lost = [row for row, kind, _ in findings if kind in {"undecided", "expired"}][:_SAMPLE]
         allows = np.flatnonzero((of_decision >= 0) & self._decisions.allow)
         numbers, order = of_decision[allows], np.argsort(of_decision[allows], kind="stable")
