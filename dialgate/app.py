@@ -1,4 +1,4 @@
-"""The composition root: one process of a node, with its gate, ledger, data-subject requests and upkeep.
+"""The composition root, which builds one process of a node: gate, ledger, data-subject requests and upkeep.
 
 Interfaces get an `App` and use its parts directly.
 """
@@ -60,7 +60,10 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class App:
-    """One process of a node. `open` creates it, `run` repeats `tick`, and `close` ends it after the last response."""
+    """One process of a node.
+
+    `open` creates it, `run` keeps it up to date, and `close` ends it after the last response.
+    """
 
     def __init__(
         self, config: Config, keys: Keys, store: Store, log: DecisionLog, upkeep: Upkeep, clock: Clock
@@ -97,8 +100,8 @@ class App:
     ) -> "App":
         """Open every part and do the first upkeep round.
 
-        `steady` is the clock for durations, in seconds. `worker` selects the node's decision log. Raises `KeysUnusable`,
-        `StoreUnavailable`, `LogUnavailable`, `OSError`, because a gate that cannot record must not start.
+        `steady` is the clock for durations, in seconds. `worker` selects the node's decision log. A gate that cannot
+        record must not start, so this raises `KeysUnusable`, `StoreUnavailable`, `LogUnavailable`, `OSError`.
         """
         folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,7 +170,7 @@ class App:
         self.registrar.views.registry_answers = self.gate.registry_answers
 
     async def tick(self, patience: float | None = PATIENCE) -> None:
-        """Do one upkeep round, and wait up to `patience` seconds for each background part."""
+        """Do one upkeep round. Wait up to `patience` seconds for each background task."""
         try:
             now = self._clock()
         except ClockSteppedBack as error:
@@ -185,9 +188,9 @@ class App:
             await self._upkeep.stamp(self._stamper, now)
 
     async def run(self) -> None:
-        """Run upkeep every `_PERIOD` seconds, and at once after a list has been copied to this node. Run until cancelled.
+        """Run upkeep until cancelled: every `_PERIOD` seconds, and at once after a list has been copied to this node.
 
-        From now on the gate denies if its last complete round is older than `upkeep_stale_seconds`.
+        From now on the gate denies calls if its last complete round is older than `upkeep_stale_seconds`.
         """
         self._upkeep.pulse.start()
         loop = asyncio.get_running_loop()

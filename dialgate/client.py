@@ -32,14 +32,15 @@ _answer: Final = msgspec.json.Decoder(Answer)
 
 
 class NotRecorded(Exception):
-    """The error for an outcome or a revocation that the gate did not record. Repeat the request until it succeeds."""
+    """The gate did not record an outcome or a revocation. Repeat the request until it succeeds."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
     """The result of a check. If `allow`, dial exactly `to` and present exactly `from_`.
 
-    If `again`, the gate made no decision: ask again in a few seconds. `reason` is a reason code, or `client.…` if the
-    client got no usable response. Instants are in RFC 3339 format. For a denial, `reason_class` is `number`, `call` or `gate`.
+    If `again`, the gate made no decision, so ask again in a few seconds. `reason` is a reason code, or `client.…` if
+    the client got no usable response. Instants are in RFC 3339. For a denial, `reason_class` is `number`, `call` or
+    `gate`.
     """
 
     allow: bool
@@ -64,7 +65,8 @@ def _failed(reason: str) -> Verdict:
 class Dialgate:
     """A client of one gate. Use it in `async with`.
 
-    `timeout` is the total time of one request, in seconds. `clock` returns Unix time in seconds, to reject allows that have expired.
+    `timeout` is the total time of one request, in seconds. `clock` returns Unix time in seconds; expired allows are
+    rejected by it.
     """
 
     def __init__(
@@ -115,7 +117,10 @@ class Dialgate:
         return self._verdict(status, body, to)
 
     async def outcome(self, decision_id: str, outcome: Result) -> None:
-        """Report the outcome of an allowed call. The outcome `opt_out` also records a revocation. Raises `NotRecorded`."""
+        """Report the outcome of an allowed call.
+
+        The outcome `opt_out` also records a revocation. Raises `NotRecorded`.
+        """
         await self._write("/v1/outcomes", {"decision_id": decision_id, "outcome": outcome})
 
     async def revoke(self, number: str, *, channel: str, actor: str = "", proof: str = "") -> None:
@@ -124,7 +129,10 @@ class Dialgate:
         await self._write("/v1/revocations", {name: value for name, value in body.items() if value})
 
     async def _post(self, path: str, body: dict[str, str]) -> tuple[int, bytes]:
-        """Send a POST request, and retry it once if the connection was closed. A check has a call id, so it counts only once."""
+        """Send a POST request, and retry it once if the connection was closed.
+
+        A retried check counts only once, because it has a call id.
+        """
         try:
             return await self._send(path, body)
         except (ServerDisconnectedError, ConnectionResetError):
@@ -171,7 +179,7 @@ class Dialgate:
         return msgspec.structs.replace(verdict, allow=not problem, again=bool(problem), **changes)
 
     def _check_allow(self, status: int, answer: Answer, to: str) -> str:
-        """Return the reason code if the allow in `answer` may not be used for the number `to`, or ""."""
+        """Return "" if the allow in `answer` may be used for the number `to`, otherwise a reason code."""
         if status != _OK or not answer.decision_id:
             return "client.not_understood"
         if not _same(answer.to, to):

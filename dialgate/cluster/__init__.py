@@ -1,1 +1,4 @@
-"""Cooperation of gates that share a store: membership, questions to peers, list replication. No call waits for it."""
+"""Cooperation of gates that share a store: membership, questions to peers, list replication.
+
+No call waits for it.
+"""

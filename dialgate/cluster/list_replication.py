@@ -1,7 +1,7 @@
-"""Replication of call list files between gates on one store, and removal of old versions.
+"""Replication of call-list files between gates on one store, and removal of old versions.
 
-The store records the lists and the SHA-256 of their files; each gate has its own copy of the files. Until a gate has the file of a
-list, it denies calls from that list (`list.unknown`).
+The store records the lists and the SHA-256 of their files, and each gate has its own copy of the files. Until a gate
+has the file of a list, it denies calls from that list (`list.unknown`).
 """
 
 import asyncio
@@ -47,7 +47,8 @@ def _read_part(folder: Path, question: ReadListFile) -> bytes:
 class ListReplication:
     """A background copier of missing list files from other gates.
 
-    `part`: bytes per request. `grace`: seconds before a leftover file is deleted, because its list may be about to be recorded.
+    `part` is the number of bytes per request. `grace` is the number of seconds before a leftover file is deleted,
+    because its list may be about to be recorded.
     """
 
     def __init__(self, data: Path, store: CallLists, peers: Peers, changed: asyncio.Event) -> None:
@@ -62,10 +63,10 @@ class ListReplication:
     def tick(self, lacking: Collection[str], now: Instant) -> None:
         """Start a replication round if one is due and none is running.
 
-        `lacking`: recorded files that are missing or damaged here.
+        `lacking` are the recorded files missing or damaged here.
 
-        A round copies these files. It also deletes unfinished copies and old versions, such as those replaced by an erasure. The
-        time between rounds grows while no gate has the missing files.
+        A round copies these files. It also deletes unfinished copies and old versions, such as those replaced by an
+        erasure. The time between rounds grows while no gate has the missing files.
         """
         if (now < self._due and lacking == self._lacking) or (
             self._task is not None and not self._task.done()
@@ -77,7 +78,7 @@ class ListReplication:
         self._task = asyncio.create_task(self._run(lacking))
 
     async def close(self) -> None:
-        """Wait for the running round. Must be called after `Peers.close`, which ends the round's requests.
+        """Wait for the running round. Call this after `Peers.close`, which ends the round's requests.
 
         The round is not cancelled, because a store command must not be interrupted.
         """
@@ -97,10 +98,7 @@ class ListReplication:
             _log.error("call lists cannot be copied from another gate", problem=str(error))
 
     async def _copy(self, wanted: CallList) -> bool:
-        """Copy the file from the first gate whose copy has the recorded SHA-256.
-
-        Returns whether a gate had such a copy.
-        """
+        """Copy a file from the first gate whose copy has the recorded SHA-256. Return whether there is one."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for node, url in self._peers.urls.items():
             temporary = self._folder / f"{secrets.token_hex(8)}.new"
@@ -125,7 +123,7 @@ class ListReplication:
     def _delete_leftovers(self, lists: Iterable[CallList]) -> None:
         """Delete leftover files after the grace period.
 
-        Uses a monotonic clock, because a time correction must not make a new file look old.
+        The clock is monotonic, because a time correction must not make a new file look old.
         """
         newest = {f"{record.controller}.{record.id}": record.file for record in lists}
         present = {path.name: path for path in self._folder.iterdir()} if self._folder.is_dir() else {}

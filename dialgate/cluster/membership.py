@@ -1,7 +1,7 @@
-"""The gates that share a store: their configuration and version, and the leader of each exclusive task.
+"""The gates that share a store, their configurations and versions, and the leader of each exclusive task.
 
-A node is outdated while another live node has a configuration or version that was first seen after its own. The comparison
-leaves out the settings that differ between nodes (name, folders, ports, log).
+A node is outdated if another live node has a configuration or version that was first seen later. The comparison leaves
+out settings that differ between nodes (name, folders, ports, log).
 """
 
 import asyncio
@@ -39,7 +39,7 @@ def shared_hash(config: Config) -> str:
 
 
 def problems(members: Members, now: Instant) -> dict[str, str]:
-    """Return the nodes that have a problem, each with a description of the problem."""
+    """Return the nodes that have a problem, each with a description of it."""
     live = [gate for gate in members.present if now - gate.at < SILENT]
     newest = {name: max((_seen(members, gate, name) for gate in live), default=0) for name in _COMPARED}
     found = {}
@@ -67,7 +67,7 @@ def place(data: Path) -> str:
 
 
 def presence(config: Config, log: str) -> Presence:
-    """Return this process's entry among the members, without a time. `log`: the name of its log."""
+    """Return this process's entry among the members, without a time. `log` is the name of its log."""
     return Presence(
         node=config.settings.node,
         config=config.hash,
@@ -82,8 +82,8 @@ def presence(config: Config, log: str) -> Presence:
 async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
     """Raise `StoreUnavailable` if another running gate has the same node or log name.
 
-    Each gate would mistake the other's decisions for its own and undo their attempts. A killed gate is still a member, so
-    this waits two heartbeats to see whether the other gate is alive.
+    Each would mistake the other's decisions for its own and undo their attempts. A killed gate is still a member, so
+    this waits for two heartbeats to see whether the other gate is alive.
     """
     if not isinstance(store, Shared):
         return
@@ -130,7 +130,7 @@ class Roster:
     async def tick(self, own: Presence, config: Config) -> None:
         """Record this gate as a member and check the others.
 
-        Raises nothing, because the readiness check reports an unavailable store.
+        Does not raise, because the readiness check reports an unavailable store.
         """
         now = own.at
         if self._store is None or now < self._due:

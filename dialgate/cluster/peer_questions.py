@@ -1,7 +1,7 @@
 """The questions that gates on one store ask each other, each with the type of its answer.
 
-Class tags and field names are the wire format (MessagePack). During an upgrade, gates of two versions exchange them: add fields only with
-defaults, and never rename a field.
+Class tags and field names are the wire format (MessagePack). During an upgrade, gates of two versions exchange
+questions, so never rename a field, and give each new field a default.
 """
 
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
@@ -20,14 +20,14 @@ class Question(Struct, Generic[T], frozen=True):
 
 
 class Decisions(Struct, frozen=True):
-    """Decisions about a number, and the months (`YYYY-MM`) whose decisions are anonymous because the keys are destroyed."""
+    """Decisions about a number. `retired` are months (`YYYY-MM`) whose decisions are anonymous."""
 
     found: list[FoundDecision]
     retired: list[str]
 
 
 class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisions"):
-    """A question for the decisions about a number (E.164), newest first. The fields are the arguments of `Inquiry.about`."""
+    """A question for the decisions about a number (E.164), newest first. For the fields, see `Inquiry.about`."""
 
     number: str
     sees: Visibility
@@ -46,7 +46,6 @@ class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
     """A question for the outcomes of these decisions that were reported to the asked gate.
 
     A different gate may have made the decisions.
-
     """
 
     decisions: list[str]
@@ -55,7 +54,7 @@ class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
 class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
     """A question for the controller and the called number (E.164) of a decision.
 
-    The answer is an empty list if the asked gate did not make it.
+    The answer is an empty list if the asked gate did not make the decision.
     """
 
     decision: str
@@ -69,7 +68,7 @@ class FindPersonalData(Question[Share], frozen=True, tag="person"):
 
 
 class PlaceHold(Question[bool], frozen=True, tag="hold"):
-    """A request to place a legal hold. The answer is True unless the number (E.164) was already on hold."""
+    """A request to place a legal hold. The answer is False if the number (E.164) was already on hold."""
 
     number: str
     at: Instant

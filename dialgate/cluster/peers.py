@@ -1,9 +1,9 @@
 """Requests from one gate to the others on its store: POST to `/peer`, with encrypted request and response bodies.
 
-The cipher is AES-256-GCM under a key derived from the `keys.json` that these gates share (`Keys.peers`). A request can be decrypted
-only by the gate that it names, and a response only together with the request that it answers. So an attacker without that file can
-neither read nor forge messages, even over plain HTTP. A request is valid for five minutes, which limits replay. Reasons for not
-using HTTPS: docs/decisions/0012-seal-requests-between-gates.md.
+The cipher is AES-256-GCM with a key derived from the gates' common `keys.json` (`Keys.peers`). Only the gate named in a
+request can decrypt it, and a response can be decrypted only together with its request. So an attacker without that file
+can neither read nor forge messages, even over plain HTTP. A request is valid for five minutes, which limits replay.
+Reasons for not using HTTPS: docs/decisions/0012-seal-requests-between-gates.md.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _CLOSING: Final = "this gate is shutting down"
 
 
 class PeerRequest(Struct, frozen=True):
-    """The content of a request. `node`: the requesting gate."""
+    """The content of a request from the gate `node`."""
 
     at: Instant
     node: str
@@ -39,24 +39,24 @@ class PeerRequest(Struct, frozen=True):
 
 
 class Answers(Struct, Generic[T], frozen=True):
-    """The answers, keyed by gate. `missing` maps each gate that did not answer to the reason."""
+    """The answers by gate. `missing` gives the reason for each gate that did not answer."""
 
     answers: dict[str, T]
     missing: dict[str, str]
 
 
 class PeerRefused(Exception):
-    """A request that is not valid here. `str()` explains it to the operator of the requesting gate."""
+    """The request is not valid here. The message is for the operator of the requesting gate."""
 
 
 class _NoAnswer(Exception):
-    """A gate did not answer. `str()` gives the reason."""
+    pass
 
 
 class Peers:
     """The client for questions to the other gates on the store.
 
-    `close` must be called at the end. `patience`: seconds to wait for an answer.
+    Call `close` at the end. `patience` is the number of seconds to wait for an answer.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Peers:
 
     @property
     def _node(self) -> str:
-        """The node without its worker's number: any worker answers for the node."""
+        """The node's name without the number of a worker, because any worker answers for the node."""
         return self._config().settings.node.partition("/")[0]
 
     @property
@@ -101,7 +101,7 @@ class Peers:
     # ---- questions ------------------------------------------------------------------------------------------------------
 
     async def ask(self, question: Question[T]) -> Answers[T]:
-        """Ask every other gate at once. Raises nothing."""
+        """Ask every other gate at once. Never raises."""
         urls = self.urls
         results = await asyncio.gather(
             *(self._ask(node, url, question, self.patience) for node, url in urls.items())
@@ -116,7 +116,7 @@ class Peers:
     async def ask_for_first(self, question: Question[list[T]], *, within: float) -> list[T]:
         """Ask every other gate at once and return the first answer that is not empty.
 
-        Return an empty list if no such answer arrives within `within` seconds. Raises nothing.
+        Return an empty list if no such answer arrives within `within` seconds. Never raises.
         """
         requests = [
             asyncio.create_task(self._ask(node, url, question, within)) for node, url in self.urls.items()
@@ -132,7 +132,7 @@ class Peers:
         return []
 
     async def ask_one(self, node: str, url: str, question: Question[T]) -> T | None:
-        """Ask one of the gates in `urls`. Return None if it does not answer. Raises nothing."""
+        """Ask one of the gates in `urls`. Return None if it does not answer. Never raises."""
         return (await self._ask(node, url, question, self.patience)).answers.get(node)
 
     async def _without_url(self, urls: Mapping[str, str]) -> dict[str, str]:
@@ -168,7 +168,6 @@ class Peers:
         return Answers({node: answer}, {})
 
     async def _post(self, url: str, body: bytes, seconds: float) -> bytes:
-        """Return the body of the response. Raises `_NoAnswer`."""
         try:
             async with asyncio.timeout(seconds) as deadline:
                 self._deadlines.add(deadline)
@@ -220,7 +219,7 @@ class Peers:
         return request
 
     async def seal_answer(self, answer: object, request: bytes) -> bytes:
-        """Return the encrypted answer. `request`: the body of the request as received."""
+        """Encrypt the answer to a request, given the body of the request as received."""
         nonce = next(self._nonces)  # on the event loop, because the iterator is not thread-safe
         return await self._threads.run(
             lambda: self._envelope.close(msgspec.msgpack.encode(answer), nonce, _in_response_to(request))

@@ -1,6 +1,6 @@
-"""Personal data of one gate about a data subject, for the access report and for exchange between gates.
+"""The personal data that one gate has about a data subject, for the access report and for exchange between gates.
 
-Instants in text are RFC 3339. Field names are part of the wire format of `dialgate.cluster.peer_questions`.
+Instants in text are in RFC 3339. Field names are part of the wire format of `dialgate.cluster.peer_questions`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,8 @@ from dialgate.ledger.schemas import HistoryEntry
 class CaseInfo(Struct, frozen=True, kw_only=True):
     """A data-subject request.
 
-    `days_left` is negative if the request is overdue, and 0 if it is closed. `closed_by` is the actor of the answer or refusal.
+    `days_left` is negative if the request is overdue, and 0 if it is closed. `closed_by` is the actor of the answer or
+    refusal.
     """
 
     id: str
@@ -64,7 +65,7 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 class DecisionLine(Struct, frozen=True, kw_only=True):
-    """A decision about the number. `result`: the outcome of an allowed call, if reported."""
+    """A decision about the number. `result` is the outcome of an allowed call, if reported."""
 
     id: str
     at: Timestamp
@@ -81,7 +82,7 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
 class Share(Struct, frozen=True, kw_only=True):
     """The data that one gate alone holds about a number for one controller.
 
-    `used`: the newest allowed call for each legal basis.
+    `used` is the time of the newest allowed call for each legal basis.
     """
 
     restricted: list[HistoryEntry]

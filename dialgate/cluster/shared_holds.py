@@ -1,7 +1,7 @@
-"""Legal holds of gates that share a store: each gate has a copy of every hold (`dialgate.audit.legal_holds`).
+"""Legal holds of gates that share a store. Each gate has a copy of every hold (`dialgate.audit.legal_holds`).
 
-Holds are not kept in the store: a hold must last as long as the log it protects, even if the store is lost or restored from an
-older backup. See docs/decisions/0012-seal-requests-between-gates.md.
+Holds are not kept in the store, because a hold must last as long as the log it protects, even if the store is lost or
+restored from an older backup. See docs/decisions/0012-seal-requests-between-gates.md.
 """
 
 import asyncio
@@ -24,8 +24,7 @@ _log = structlog.get_logger(__name__)
 class SharedHolds:
     """The legal holds of one gate and its peers.
 
-    Methods raise `StoreUnavailable` if holds cannot be read or written, so that no data is destroyed in that
-    case.
+    Methods raise `StoreUnavailable` if holds cannot be read or written, so that no data is destroyed in that case.
     """
 
     def __init__(self, holds: Holds, keys: Keys, peers: Peers) -> None:
@@ -36,13 +35,13 @@ class SharedHolds:
         return await _run_in_thread(self._holds.under)
 
     async def change(self, change: PlaceHold | LiftHold) -> bool:
-        """Place or lift a hold on this gate. Returns whether the hold changed."""
+        """Place or lift a hold on this gate. Return whether the hold changed."""
         return await _run_in_thread(
             lambda: self._place(change) if isinstance(change, PlaceHold) else self._lift(change)
         )
 
     def _place(self, change: PlaceHold) -> bool:
-        """Place a hold, unless one has been lifted since the request: a replayed request must change nothing."""
+        """Place a hold, unless one has been lifted since the request. So a replayed request changes nothing."""
         if self._holds.find(change.number) is not None:
             return False
         if any(hold.lifted_at >= change.at for hold in self._holds.all()):
@@ -53,7 +52,7 @@ class SharedHolds:
         return True
 
     def _lift(self, change: LiftHold) -> bool:
-        """Lift a hold, unless it has been placed since the request: a replayed request must change nothing."""
+        """Lift a hold, unless it has been placed since the request. So a replayed request changes nothing."""
         hold = self._holds.find(change.number)
         if hold is None:
             return False
@@ -81,7 +80,7 @@ class SharedHolds:
         return UnderHold(self._keys, sorted({hold.number for hold in await self._all_or_raise()}))
 
     async def copy_from_peers(self) -> None:
-        """Place the other gates' holds here, before a month's keys are destroyed.
+        """Place the other gates' holds here. Call this before a month's keys are destroyed.
 
         Raises the errors of `under_everywhere`.
         """

@@ -1,16 +1,18 @@
 """The keys that hide called numbers from readers of the log: one set per month, destroyed when the month is retired.
 
-The key file is one JSON object, mode 0600, always replaced as a whole:
+The key file is one JSON object, with mode 0600, which is always replaced as a whole:
 
     {"format":1,"log":"9f2c01ab","subject":"<32 bytes, base64>",
      "months":{"2026-11":{"hash":"<32 bytes, base64>","cipher":"<32 bytes, base64>"}}}
 
-`log` is the name of the decision log that uses this file. `subject` is the key of the ledger's pseudonyms and is never
-rotated: a revocation must outlive every month. A month (UTC) has one key for pseudonyms in the log and one for encrypted
-numbers. Removing a month retires it: its records remain and still verify, but are anonymous (crypto-shredding; GDPR art.
-5(1)(e) and 17). Any change needs a new `format`, which older programs reject: if they ignored a new field, they would rewrite
-the file without it. A node that shares its ledger starts from a copy of another node's file without `log` and `months`. Each
-worker of a node has its own log, named after `log` and the worker's number (`log_name`).
+`log` is the name of the decision log. `subject` is the key of the ledger's pseudonyms. It is never rotated, because a
+revocation must outlive every month. A month (UTC) has one key for pseudonyms in the log and one for encrypted numbers.
+Removing a month retires it: its records remain and still verify, but are anonymous (crypto-shredding; GDPR art. 5(1)(e)
+and 17).
+
+A node that shares its ledger starts from a copy of another node's file without `log` and `months`. Each worker of a
+node has its own log, named after `log` and the worker's number (`log_name`). Any change needs a new `format`, which
+older programs reject. If they ignored a new field, they would rewrite the file without it.
 """
 
 import fcntl
@@ -46,13 +48,13 @@ _LogName = Annotated[str, Meta(pattern=r"^([0-9a-f]{8})?$")]
 
 
 class KeysUnusable(Unavailable):
-    """The error for a key file that cannot be used. The message says what to do."""
+    """A key file cannot be used. The message says what to do."""
 
     component = "keys"
 
 
 class KeyRetired(KeysUnusable):
-    """The error for a month whose keys were destroyed, so that its numbers can no longer be read or linked."""
+    """The keys of a month were destroyed, so its numbers can no longer be read or linked."""
 
 
 class _MonthFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +76,10 @@ class Envelope:
         self._cipher = AESGCM(key)
 
     def close(self, content: bytes, nonce: bytes, about: bytes) -> bytes:
-        """Encrypt a message. Return the 12-byte nonce, the AES-256-GCM ciphertext and its 16-byte tag. `open` needs the same `about`."""
+        """Encrypt a message. `open` needs the same `about`.
+
+        The result consists of the 12-byte nonce, the AES-256-GCM ciphertext and its 16-byte tag.
+        """
         return nonce + self._cipher.encrypt(nonce, content, about)
 
     def open(self, box: bytes, about: bytes) -> bytes:
@@ -94,7 +99,10 @@ class Sealer:
         self._cipher = AESGCM(key)
 
     def seal(self, number: str, nonce: bytes) -> bytes:
-        """Encrypt a number. Return the 12-byte nonce, the AES-256-GCM ciphertext and its 16-byte tag."""
+        """Encrypt a number.
+
+        The result consists of the 12-byte nonce, the AES-256-GCM ciphertext and its 16-byte tag.
+        """
         return nonce + self._cipher.encrypt(nonce, number.encode(), None)
 
     def unseal(self, box: bytes) -> str:
@@ -109,10 +117,10 @@ class Sealer:
 def nonces() -> Iterator[bytes]:
     """Yield nonces for `MonthKeys.seal`. Create one iterator per process, after any fork.
 
-    A repeated nonce under AES-GCM reveals the plaintexts. Each iterator counts from a random 96-bit
-    start, so nonces repeat only if two starts are very close: with 2^12 starts of 2^32 nonces each under one key, the
-    probability is about 2^-40. A plain counter would need state across restarts, and random nonces would be limited to 2^32
-    (NIST SP 800-38D, 8.3).
+    A repeated nonce under AES-GCM reveals the plaintexts. Each iterator counts from a random 96-bit start, so nonces
+    repeat only if two starts are very close. With 2^12 starts of 2^32 nonces each under one key, the probability is
+    about 2^-40. A plain counter would need state across restarts, and random nonces would be limited to 2^32 (NIST SP
+    800-38D, 8.3).
     """
     for value in count(secrets.randbits(8 * _NONCE_BYTES)):
         yield (value % (1 << 8 * _NONCE_BYTES)).to_bytes(_NONCE_BYTES, "big")
@@ -132,7 +140,7 @@ class KeyedHash:
         return keyed.digest()
 
     def masked(self, value: bytes, content: bytes) -> bytes:
-        """Return `value` XOR the hash of `content`; both have `size` bytes. Applied twice, this returns `value`."""
+        """Return `value` XOR the hash of `content`. Both have `size` bytes. Applied twice, this returns `value`."""
         mask = self.digest(content)
         if len(value) != len(mask):
             raise ValueError(f"the value must be as long as the hash: {len(mask)} bytes")
@@ -140,7 +148,7 @@ class KeyedHash:
 
 
 class MonthKeys(Sealer):
-    """The two keys of a month: `pseudonym` identifies a number without revealing it, `seal` encrypts it."""
+    """The two keys of a month. `pseudonym` identifies a number without revealing it, `seal` encrypts it."""
 
     def __init__(self, file: _MonthFile) -> None:
         super().__init__(file.cipher)
@@ -153,8 +161,8 @@ class MonthKeys(Sealer):
     def masked(self, value: bytes, decision: str) -> bytes:
         """Return `value` (16 bytes) XOR a mask for this decision. Applied twice, this returns `value`.
 
-        The mask hides recorded questions after the month is retired. Without it, the ledger's key would be enough to test
-        guesses.
+        The mask hides recorded questions after the month is retired. Without it, the ledger's key would be enough to
+        test guesses.
         """
         return self._keyed.masked(value, b"mask of " + decision.encode())
 
@@ -162,8 +170,8 @@ class MonthKeys(Sealer):
 class Keys:
     """The keys of one log.
 
-    Several processes may use the same file. Only the newest month is cached. The keys of other months are always read from
-    the file, under a lock, so that a month retired by one process is retired for all.
+    Several processes may use the same file. Only the newest month is cached. The keys of other months are always read
+    from the file, under a lock, so that a month retired by one process is retired for all.
     """
 
     def __init__(self, path: Path, file: _KeyFile, worker: int) -> None:
@@ -188,33 +196,35 @@ class Keys:
             return cls(path, _read_or_make(path), worker)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the path only: another process reads the file itself, so keys are never sent."""
+        """Pickle only the path. The other process reads the file itself, so keys are never sent."""
         return Keys.open, (self._path, self._worker)
 
     def month(self, at: Instant) -> MonthKeys:
-        """Return the keys of the month of `at`; create them for a new month. Raises `KeyRetired`, `KeysUnusable`.
+        """Return the keys of the month of `at`, and create them for a new month.
 
-        The newest month is cached; other months are read from the file.
+        Raises `KeyRetired`, `KeysUnusable`.
         """
         start, end, keys = self._newest
         return keys if start <= at < end else self._look_up(at)
 
     def subject(self, controller: str, number: str) -> bytes:
-        """Return the ledger's 16-byte hash of a number. It differs by controller, so that data of controllers cannot be joined.
+        """Return the number's key in the ledger, a 16-byte hash.
 
-        Controller `*` is for entries that bind every controller.
+        The controller `*` is for entries that bind every controller.
+
+        The hash differs by controller, so that data of several controllers cannot be joined.
         """
         return self.named(controller, number.encode())
 
     def named(self, controller: str, content: bytes) -> bytes:
-        """Return the hash that `subject` would return, but for any content that includes a called number.
+        """Return a hash like that of `subject`, for any content that includes a called number.
 
-        Controller `?` is for questions.
+        Use the controller `?` for questions.
         """
         return (self._controllers.get(controller) or self._derive(controller)).digest(content)
 
     def hashes(self, number: str) -> dict[str, bytes]:
-        """Return the number's pseudonyms of all months that are not retired, to find its decisions (GDPR art. 15)."""
+        """Return the number's pseudonym in each month that is not retired, to find its decisions (GDPR art. 15)."""
         with locked(self._path):
             file = _read(self._path)
         return {name: MonthKeys(month).pseudonym(number) for name, month in file.months.items()}
@@ -226,9 +236,9 @@ class Keys:
         return {name: MonthKeys(month) for name, month in file.months.items()}
 
     def retire(self, month: str) -> None:
-        """Destroy the keys of a past month (`YYYY-MM`). Raises `KeysUnusable`, also for the newest month, which is in use.
+        """Destroy the keys of a past month (`YYYY-MM`). The operator must destroy copies and backups of the file.
 
-        The operator must destroy copies and backups of the file.
+        Raises `KeysUnusable`, also for the newest month, which is in use.
         """
         with locked(self._path):
             file = _read(self._path)
@@ -267,7 +277,7 @@ class Keys:
 
 
 def log_name(first: str, worker: int) -> str:
-    """Return the name of a worker's log, 8 hexadecimal digits: `first` for worker 1."""
+    """Return the name of a worker's log, 8 hexadecimal digits. For worker 1 it is `first`."""
     return first if worker == 1 else blake2b(f"{first}/{worker}".encode(), digest_size=4).hexdigest()
 
 
@@ -276,7 +286,7 @@ def _new_month() -> _MonthFile:
 
 
 def _month_of(at: Instant) -> tuple[str, Instant, Instant]:
-    """Return the month of `at` as `YYYY-MM` in UTC, its first instant and the first instant after it."""
+    """Return the month of `at` as `YYYY-MM` in UTC, its first instant, and the first instant after it."""
     day = datetime.fromtimestamp(at // SECOND, UTC)
     first = datetime(day.year, day.month, 1, tzinfo=UTC)
     after = datetime(day.year + day.month // 12, day.month % 12 + 1, 1, tzinfo=UTC)
@@ -285,7 +295,7 @@ def _month_of(at: Instant) -> tuple[str, Instant, Instant]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock on the file's folder, because the file itself is replaced."""
+    """Hold a lock on the folder of a file. The file itself cannot be locked, because it is replaced."""
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -1,12 +1,12 @@
-"""The key that signs checkpoints of a log. It is created once and stored with the other keys, separate from the log.
+"""The key that signs checkpoints of a log, stored with the other keys and separate from the log.
 
-`signing.json` is one JSON object, mode 0600, always replaced as a whole:
+`signing.json` is one JSON object, with mode 0600, which is always replaced as a whole:
 
     {"format":1,"keys":[{"public":"<32 bytes, base64>","private":"<32 bytes, base64>","made_at":<ms>}]}
 
-The last key is the newest and is used to sign. The private halves of older keys are empty: they are destroyed when a new key
-is created. The public halves are kept as long as their signatures. A key's name is the first 16 hexadecimal digits of the
-SHA-256 of its public half. All keys are Ed25519 (RFC 8032). Any change needs a new `format`.
+The last key is the newest and is used to sign. When a new key is created, the private halves of older keys are
+destroyed and left empty. The public halves are kept as long as their signatures. A key's name is the first 16
+hexadecimal digits of the SHA-256 of its public half. All keys are Ed25519 (RFC 8032). Any change needs a new `format`.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ class Signer:
 
     @classmethod
     def open(cls, path: Path, now: Instant) -> "Signer":
-        """Open the key file; create it if it is missing. Raises `KeysUnusable`."""
+        """Open the key file, and create it if it is missing. Raises `KeysUnusable`."""
         with locked(path):
             if not path.exists():
                 write_file(path, msgspec.json.encode(_SigningFile(format=1, keys=[_new(now)])))
@@ -73,7 +73,7 @@ class Signer:
 
 
 def public_keys(path: Path) -> Mapping[str, bytes]:
-    """Return the public keys in the file by name; empty if the file is missing. Raises `KeysUnusable`."""
+    """Return the public keys in the file by name, or {} if the file is missing. Raises `KeysUnusable`."""
     if not path.exists():
         return {}
     with locked(path):

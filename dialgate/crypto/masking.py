@@ -1,12 +1,11 @@
-"""The masking of called numbers in the texts of requests: ids, file names and remarks.
+"""The masking of called numbers in the texts of requests, such as ids, file names and remarks.
 
-The number is removed before a text is stored, so that no number in clear reaches the disk or remains in a free page after an
-erasure. It is replaced by one of
+The number is replaced before a text is stored, so that it never reaches the disk in clear. It is replaced by one of
 
     [hidden:<16 hex digits>]   a keyed hash, in ids and other texts that are compared: the same for the same number
     [sealed:<base64url>]       its ciphertext under the ledger's key, in texts that must be shown unchanged
 
-Compatibility: the meaning of both forms never changes; a new form gets a different word.
+The meaning of both forms never changes. A new form needs a different word.
 """
 
 import re
@@ -47,7 +46,10 @@ class Masker:
         return structs.replace(value, **changes)
 
     def shown(self, value: Any) -> Any:
-        """Return a text, mapping, sequence or struct with its sealed parts in clear. The caller must record a look-up."""
+        """Return a text, mapping, sequence or struct with its sealed parts in clear.
+
+        The caller must record a look-up.
+        """
         return _replaced(value, self._unsealed)
 
     def text(self, text: str, number: str) -> str:
@@ -96,7 +98,7 @@ class Masker:
 
 
 def covered(value: Any) -> Any:
-    """Return the value with a placeholder for each sealed part, for clients that may see the rest."""
+    """Return the value with a placeholder for each sealed part, for clients that may see only the rest."""
     return _replaced(value, lambda _: "•••")
 
 
@@ -115,7 +117,7 @@ def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
 
 
 def may_stand_in(texts: Iterable[str], number: str) -> bool:
-    """Return whether any of the texts may contain the number. Only False is certain. A fast check for rows of files."""
+    """Return False if the number is certainly in none of the texts. This is a fast check for rows of files."""
     whole_text = "".join(texts)
     if not whole_text.isascii():
         return number[-TAIL:] in digits_of(whole_text)

@@ -1,11 +1,11 @@
-"""Permits: signed proofs of an allow, valid only for the few seconds in which the call is placed.
+"""Permits, which are signed proofs of an allow, valid only for the few seconds in which the call is placed.
 
 A permit is a JSON Web Token (RFC 7519), signed with ES256 (RFC 7518) because Kamailio's modules can verify that:
 
     {"alg":"ES256"} . {"jti":"1f0c9a3e-1","to":"+390612345678","from":"+390844123456","iat":1795510800,"exp":1795510810}
 
-`jti` is the decision id. Accept only one permit per decision, and accept it only once. `to` and `from` are the numbers that
-were checked: the call must have exactly these. `iat` and `exp` are Unix seconds. Claims may be added, because readers ignore
+`jti` is the decision id. Accept only one permit per decision, and only once. The call must have exactly the numbers
+`to` and `from`, which were checked. `iat` and `exp` are Unix seconds. Claims may be added, because readers ignore
 unknown claims. The meaning of a claim never changes.
 """
 
@@ -28,7 +28,7 @@ _HEADER: Final = b'{"alg":"ES256"}'
 
 
 class PermitRefused(Exception):
-    """The error for an invalid permit. The text says why and contains no number."""
+    """The permit is invalid. The message says why and contains no number."""
 
 
 class Permit(
@@ -47,7 +47,10 @@ class Permit(
 
 
 def add_permit(answer: Answer, sign: Sign, seconds: int, now: Instant) -> Answer:
-    """Add a permit to an allow, valid for `seconds` but at most as long as the allow. A denial is returned unchanged."""
+    """Add a permit to an allow.
+
+    It is valid for `seconds`, but not longer than the allow. A denial is returned unchanged.
+    """
     if answer.decision != "allow" or not answer.decision_id:
         return answer
     issued = now // SECOND

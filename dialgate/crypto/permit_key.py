@@ -1,12 +1,12 @@
-"""The key that signs permits. It is created once, stored with the other keys, and used only for permits.
+"""The key that signs permits, stored with the other keys and used only for permits.
 
-`permit.json` is one JSON object, mode 0600, always replaced as a whole:
+`permit.json` is one JSON object, with mode 0600, which is always replaced as a whole:
 
     {"format":1,"private":"<32 bytes, base64>","made_at":<ms>}
 
-`private` is the secret number of an ECDSA key on P-256. Gates that share a Kamailio need copies of the same
-file. Any change needs a new `format`. To renew the key, remove the file, restart the gate, and distribute the new
-public key. No overlap is needed, because permits are valid for seconds.
+`private` is the secret number of an ECDSA key on P-256. Gates that share a Kamailio need copies of the same file. Any
+change needs a new `format`. To renew the key, remove the file, restart the gate, and distribute the new public key. No
+overlap is needed, because permits are valid for seconds.
 """
 
 import secrets
@@ -51,7 +51,7 @@ class PermitKey:
 
     @classmethod
     def open(cls, path: Path, now: Instant) -> "PermitKey":
-        """Open the key file; create it if it is missing. Raises `KeysUnusable`."""
+        """Open the key file, and create it if it is missing. Raises `KeysUnusable`."""
         with locked(path):
             if not path.exists():
                 private = (1 + secrets.randbelow(_ORDER - 1)).to_bytes(_BYTES, "big")

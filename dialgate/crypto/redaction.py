@@ -1,7 +1,7 @@
-"""The search for telephone numbers in free text, and their removal. All functions are pure.
+"""The search for telephone numbers in free text, and their removal.
 
-People and programs separate the digits of a number by spaces, dots, dashes, slashes, brackets, plus signs or zero-width
-characters, and use digits of other scripts. All of these count as one run of digits. Only this module defines these rules.
+The digits of a number may be separated by spaces, dots, dashes, slashes, brackets, plus signs or zero-width characters,
+and may be of other scripts. All of these count as one run of digits. Only this module defines these rules.
 """
 
 import re
@@ -43,7 +43,10 @@ def without(text: str, number: str) -> str:
 
 
 def without_raw(text: str, raw: str) -> str:
-    """Do the same as `without` for a number that cannot be parsed. Any seven consecutive digits of it count as the number."""
+    """Do the same as `without` for a number that cannot be parsed.
+
+    Any seven consecutive digits of it count as the number.
+    """
     own, digits = digits_of(raw), digits_of(text)
     if not any(own[at : at + TAIL] in digits for at in range(len(own) - TAIL + 1)):
         return text
@@ -89,7 +92,7 @@ def _replaced(
 
 
 def _folded(text: str) -> str:
-    """Return the text with every digit converted to 0 to 9; the length stays the same."""
+    """Return the text with every digit converted to 0 to 9. The length stays the same."""
     return "".join(
         str(unicodedata.digit(character)) if character.isdigit() else character for character in text
     )
