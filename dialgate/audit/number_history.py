@@ -31,8 +31,8 @@ _FOR_EVER: Final[Instant] = 1 << 62
 class Visibility(Struct, frozen=True, kw_only=True):
     """A filter for the decisions that a client may see.
 
-    They belong to `controllers` (None for all), with `since` <= time < `until`. A decision about an unknown campaign
-    belongs to no controller. It is visible if `controllers` is None, or if `client` requested it.
+    It admits decisions of `controllers` (None for all) with `since` <= time < `until`. A decision about an unknown
+    campaign belongs to no controller. It is admitted if `controllers` is None, or if `client` requested it.
     """
 
     controllers: tuple[str, ...] | None = None
@@ -66,12 +66,12 @@ class FoundDecision(Struct, frozen=True):
     hash: str  # of the record's line, in hex
     record: Record
     outcomes: tuple[OutcomeRecord, ...]
-    # those that returned the registry answers, by registry, if still published
+    # by registry: the consultation that gave its answer, if still published
     consultations: dict[str, Consultation]
 
 
 class Inquiry:
-    """A reader of the decisions in one data folder. The gate need not run."""
+    """A reader of the decisions in one data folder. It works with or without a running gate."""
 
     def __init__(self, data: Path, keys: Keys) -> None:
         self._keys, self._data, self._snapshots = keys, data, data / "snapshots"

@@ -44,7 +44,7 @@ _KINDS: Final[tuple[KeptKind, ...]] = ("consents", "contracts", "call_requests")
 
 
 def terms(storage: Storage, laws: Collection[Law], now: Instant) -> Storage:
-    """Return for each kind of data the configured period, or the one that a law demands if that is longer.
+    """Return the periods to apply: each is the configured one, or the one in a law if that is longer.
 
     The ledger does not contain the countries of numbers, so the laws of all countries that may be called bind every
     entry.

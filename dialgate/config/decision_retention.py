@@ -43,7 +43,7 @@ def faults(terms: Iterable[Retention], countries: Collection[str]) -> Iterator[s
 
 
 def terms(configured: Iterable[Retention], laws: Mapping[str, Law], now: Instant) -> list[Retention]:
-    """Return for each country the configured period, or the one that its law demands if that is longer."""
+    """Return the period of each country: the configured one, or the one in its law if that is longer."""
     named = {term.country: term for term in configured}
     named |= {country: Retention(country=country) for country in laws if country not in named}
     return [

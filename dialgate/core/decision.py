@@ -62,7 +62,7 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
 def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
     """Return whether the recorded attempts have no effect on the decision.
 
-    Attempts matter only to the limits of frequency, and to call requests, which are used once.
+    Attempts count toward frequency limits, and use up call requests.
     """
     binding = _lift(law.binding(facts), facts)
     if facts.known.requests or binding.advised is not None:

@@ -41,7 +41,10 @@ class DecisionIds:
         return [text[at : at + 2 * _BLOCK] for at in range(0, len(text), 2 * _BLOCK)]
 
     def inside(self, decision_id: str, owners: Collection[str] | None = None) -> str:
-        """Return the name for an id, or "" if its owner is not in `owners`. A name is returned unchanged."""
+        """Return the name of the decision with this id, or "" if its owner is not in `owners`.
+
+        A name is returned unchanged.
+        """
         if not _OUTSIDE.fullmatch(decision_id):
             return decision_id
         block = self._decrypt(bytes.fromhex(decision_id.translate(_IN)))

@@ -237,7 +237,7 @@ def parse_law(data: Any) -> Law:
     except msgspec.ValidationError as error:
         raise LawError(str(error)) from error
     problems = [
-        f"regions: {place!r} is no region or subdivision; write it as RE or US-FL"
+        f"regions: {place!r} is not a region or subdivision; write it as RE or US-FL"
         for place in law.regions
         if not _PLACE.fullmatch(place)
     ]

@@ -299,7 +299,7 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
     country: Literal["any", "own"] = "any"
     """`own`: the caller ID must be a number of a region that the law covers."""
     holder: Literal["any", "caller"] = "any"
-    """`caller`: the number must be allotted to whoever makes the calls, such as the call centre. Campaigns name such numbers in `held_caller_ids`."""
+    """`caller`: the number must be allotted to the company that makes the calls, such as a call centre. Campaigns name such numbers in `held_caller_ids`."""
     in_directory: bool = False
     """Whether the number must be in the public directory. Campaigns name such numbers in `directory_caller_ids`."""
     exclusive: bool = False
@@ -339,7 +339,7 @@ class Hours(Restriction, frozen=True, kw_only=True, dict=True):
 
 
 class Limit(Restriction, frozen=True, kw_only=True):
-    """A limit on calls to one number: no call is permitted if a period before it contains too many earlier calls."""
+    """A limit on the calls to one number within a period."""
 
     events: Literal["attempts", "answered", "abandoned", "refused"]
     """The earlier calls that count. `attempts`: all calls. `answered`: answered calls, and calls without a reported outcome. `abandoned`: silent or abandoned calls. `refused`: calls in which the person refused the offer."""

@@ -362,7 +362,7 @@ def _first_day(at: Instant, facts: Facts) -> date:
 
 
 def opposition_only(facts: Facts, law: Binding) -> str:
-    """Return the basis of a call that the law permits as long as the person has not objected, or ""."""
+    """Return the basis of a call that is lawful unless the person has objected, or ""."""
     if not law.accepted & {"interest", "not_opposed"} or _reconsented(facts):
         return ""
     if "interest" in law.accepted and facts.campaign.balancing:

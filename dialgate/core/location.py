@@ -50,8 +50,8 @@ def locate(
 ) -> tuple[Number, tuple[str, ...]]:
     """Return the number with its possible places, and the possible time zones, given the addresses on file.
 
-    Addresses that all agree with the number replace its places. Otherwise they are added to them, because either may be
-    out of date. A place that is neither in the table of areas nor in the country file has no effect.
+    If all addresses agree with the number, they replace its places. Otherwise they are added to its places, because
+    either may be out of date. A place is ignored if neither the table of areas nor the country file contains it.
     """
     zones_of = {place: found for place in addresses.places if (found := _zones_of(place, law))}
     own = {place for place in zones_of if _is_covered(place, law)}

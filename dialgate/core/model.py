@@ -69,7 +69,7 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     zone: str
     offset: int  # from UTC, in seconds
-    shift_at: Instant = 0  # next change of the clocks, 0 if there is none
+    shift_at: Instant = 0  # next change of the clocks, or 0
     shift_to: int = 0  # offset from `shift_at` on
     holidays: tuple[date, ...] = ()  # in old records, whose laws had only one day set
     shifted_at: Instant = 0  # last change of the clocks
@@ -169,12 +169,15 @@ Phrase: TypeAlias = Annotated[str, Meta(max_length=256)]
 
 
 class Transfer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A cession of a call list or consent from one company to another."""
+    """A cession of a call list or consent from one company to another.
+
+    `subjects_told` means that the people were informed of it (L. 5/2018 art. 1 c. 8).
+    """
 
     by: Phrase
     to: Phrase
     on: date
-    subjects_told: bool = False  # the people were informed (L. 5/2018 art. 1 c. 8)
+    subjects_told: bool = False
 
 
 Transfers: TypeAlias = Annotated[tuple[Transfer, ...], Meta(max_length=64)]
@@ -190,13 +193,17 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A number's entry on a call list."""
+    """A number's entry on a call list.
+
+    `stated` means that the number's own row says `directory`, not only the list as a whole. `place` is the subdivision
+    in which the person lives, as the row declares it.
+    """
 
     list: str
     basis: Basis
     origin: Origin
-    stated: bool = False  # the number's own row says `directory`, not only the list as a whole
-    place: str = ""  # subdivision in which the person lives, as declared in the row
+    stated: bool = False
+    place: str = ""
 
 
 BarredDay: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
@@ -204,12 +211,16 @@ Band: TypeAlias = Annotated[str, Meta(pattern=r"^\d\d:\d\d-\d\d:\d\d$")]
 
 
 class Block(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The calls that a registry listing bars. An empty field stands for all calls."""
+    """The calls that a registry listing bars. An empty field stands for all calls.
 
-    categories: tuple[str, ...] = ()  # sectors of the campaign
+    `categories` are sectors of the campaign. `holiday` in `days` means the days of the registry's day set. `bands` are
+    local times of day, such as `18:00-21:00`.
+    """
+
+    categories: tuple[str, ...] = ()
     call_types: tuple[CallType, ...] = ()
-    days: tuple[BarredDay, ...] = ()  # `holiday` means the days of the registry's day set
-    bands: tuple[Band, ...] = ()  # local times of day, such as `18:00-21:00`
+    days: tuple[BarredDay, ...] = ()
+    bands: tuple[Band, ...] = ()
 
 
 class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -371,10 +382,10 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Pass(Struct, frozen=True, tag="pass", array_like=True):
-    """The outcome of a rule that permits the call, until `until` if that is not 0."""
+    """The outcome of a rule that permits the call."""
 
     why: str = ""
-    until: Instant = 0
+    until: Instant = 0  # 0 if there is no known end
 
 
 class Skip(Struct, frozen=True, tag="skip", array_like=True):
@@ -411,7 +422,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="grounds", tag_field="type"):
-    """The log record of facts and a decision that many calls share."""
+    """The log record of a decision and its facts, which many calls share."""
 
     seq: int
     facts: Facts  # with `at` 0, because calls at different times share them

@@ -111,7 +111,7 @@ def _later(day: date, months: int) -> date:
 def end_of_working_days(
     period: str, at: Instant, places: Iterable[Place], weekdays: Collection[int], day_set: str
 ) -> Instant:
-    """Return the end of a period of working days that begins after the day of `at`, in the place where it ends first.
+    """Return the end of a period of working days after the day of `at`, in the place where it ends first.
 
     `weekdays` are the days of the week that may be working days; Monday is 0. The days of `day_set` are not working
     days.

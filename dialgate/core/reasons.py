@@ -26,7 +26,7 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "caller_id.wrong_class": ("call", "Calls for this purpose must not use a caller ID of this class."),
     "caller_id.not_recallable": ("call", "There is no unexpired proof that calls back to the caller ID are answered."),
     "caller_id.wrong_country": ("call", "The law demands a caller ID of the called country."),
-    "caller_id.not_callers": ("call", "The law demands a caller ID that is allotted to whoever makes the calls."),
+    "caller_id.not_callers": ("call", "The law demands a caller ID that is allotted to the company that makes the calls."),
     "caller_id.foreign_ingress": ("call", "A call with a caller ID of this country would enter the country from abroad."),
     "campaign.unknown": ("call", "This client has no such campaign."),
     "campaign.inactive": ("call", "The campaign is paused, has not started, or is over."),
@@ -75,7 +75,7 @@ _STRICTEST_FIRST: Final[tuple[ReasonClass, ...]] = ("number", "call", "gate")
 
 
 def classify(codes: Iterable[str], *, number_read: bool = True) -> ReasonClass | Literal[""]:
-    """Return the class of a denial: the most lasting class among its reasons, or "" without reasons.
+    """Return the strictest class among the reasons of a denial, or "" without reasons.
 
     `number_read` is False if the number could not be parsed. A code without a class, such as an error code, is of class
     `gate`.

@@ -159,7 +159,7 @@ class MonthKeys(Sealer):
         return self._keyed.digest(number.encode())
 
     def masked(self, value: bytes, decision: str) -> bytes:
-        """Return `value` (16 bytes) XOR a mask for this decision. Applied twice, this returns `value`.
+        """Mask `value` (16 bytes) for this decision, by XOR. Applied twice, this returns `value`.
 
         The mask hides recorded questions after the month is retired. Without it, the ledger's key would be enough to
         test guesses.

@@ -41,7 +41,7 @@ class _AnswerTemplate(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """A decision that holds until the instant `until` for every call with the same facts.
+    """A decision, valid until `until` for every call with the same facts.
 
     `digest` identifies the grounds in the log. A denial is the same for every call, so its answer is made in advance as
     `denial`. The cache key consists of object ids; `references` keeps these objects alive, so that no id is reused.

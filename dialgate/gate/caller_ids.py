@@ -48,7 +48,7 @@ class CallerIds:
             self._presentations = {}
 
     def of(self, raw: str, line: Line) -> Presentation:
-        """Return the presentation of the caller ID `raw` in a call of the campaign `line`."""
+        """Look up the caller ID `raw` for a call of the campaign `line`."""
         # By campaign too, so that a client gets no cached result of another's campaign.
         key = (raw, line.controller.id, line.campaign.id)
         presentation = self._presentations.get(key)

@@ -112,7 +112,7 @@ class CountedCampaigns:
         return structs.replace(campaign, counts=recent, lifted_at=lift.at if lift else 0)
 
     def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
-        """Return the results that decisions depend on: the first day within each limit, and the newest lift.
+        """Return all data that can change a decision: the first day within each limit, and the newest lift.
 
         The called person's local date may be a day before or after `today`, so three days are computed.
         """

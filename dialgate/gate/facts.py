@@ -165,7 +165,7 @@ class Gatherer:
         self._snapshot, self._files = snapshot, {}
 
     def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:
-        """Return the lists in `records` that are not retired, opening those that are new.
+        """Open the new lists in `records`, and return all that are not retired.
 
         Reading a new file is slow, so call this in a thread. Then call `use_lists` in the event loop. A damaged list is
         left out: its numbers are on no list, so calls to them are denied.

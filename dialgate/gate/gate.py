@@ -168,14 +168,12 @@ class Gate:
             if batch.bodies:
                 await self._record(batch)
             self._overlap.complete(batch)
-        self._end_preparing(requests)  # needed for a batch that had nothing to commit
+        self._end_preparing(requests)  # a batch without a commit has not done this yet
         # Sync even if this batch wrote nothing: the record of a repeated answer may not be on the disk yet. If the sync
         # fails, the records and their attempts are kept, and recovery completes the log.
         await self._recorder.sync()
-        if (
-            batch.remembered and self._preparing is None
-        ):  # otherwise the next commit stores the last durable sequence
-            self._upkeep.start_noting()
+        if batch.remembered and self._preparing is None:
+            self._upkeep.start_noting()  # otherwise the next commit stores the last durable sequence
         self._count(requests, batch)
         return batch.public_answers()
 

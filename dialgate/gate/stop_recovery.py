@@ -1,4 +1,4 @@
-"""The recovery of stops, which adds stops to the ledger if the decision log proves them.
+"""Recovery of stops (entries that forbid calls) that the decision log proves but the ledger lacks.
 
 The ledger can be older than the log after a restore from backup. Two kinds of log entries prove a stop: an outcome
 `opt_out` or `wrong_number`, and a decision whose facts contain a stop. A lost stop allows an unlawful call, while a
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Stop(Struct, frozen=True, kw_only=True):
-    """A stop that the log proves.
+    """A stop to add to the ledger.
 
     `controller` is `*` for every controller, or "" if unknown. `subject` is the number's key in the ledger. `number` is
     in E.164 format, or "" if only its key is known.

@@ -1,4 +1,4 @@
-"""Retries of stops that recovery could not add to the ledger.
+"""Retries for stops, such as opt-outs, that recovery could not add to the ledger.
 
 An `opt_out` may be reported to a gate that did not allow the call. If the shared store then loses its data, only the
 log of the gate that allowed the call holds the number. Until that gate answers or restarts, upkeep retries and this

@@ -163,9 +163,9 @@ class Upkeep:
             self.works(component)
 
     async def round(self, now: Instant, patience: float | None = PATIENCE) -> None:
-        """Do one round.
+        """Do one round of upkeep. Expected errors are reported, not raised.
 
-        Wait up to `patience` seconds for each background task. Expected errors are reported, not raised.
+        It waits up to `patience` seconds for each background task.
         """
         self._now = now
         for component in ("gate", "keys"):
@@ -258,7 +258,7 @@ class Upkeep:
             _log.error("no time stamp", problem=str(error))
 
     async def rest(self) -> None:
-        """Wait for all background work to end. Do not close the store before."""
+        """Wait for all background work to end. Close the store only afterwards."""
         if self._noting_timer is not None:
             self._noting_timer.cancel()
         await self._noting.run(None)

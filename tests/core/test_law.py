@@ -171,7 +171,7 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         (
             "regions",
             ["IT", "Italia"],
-            "regions: 'Italia' is no region or subdivision; write it as RE or US-FL",
+            "regions: 'Italia' is not a region or subdivision; write it as RE or US-FL",
         ),
         ("regions", ["SM"], "regions: IT is missing; add it"),
         (

@@ -75,7 +75,7 @@ def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
 
 
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
-    """Return the end of a period of local days that begins with the day of `at`, in the place where it ends last.
+    """Return when a period of local days, starting with the day of `at`, has ended in all places.
 
     The UTC offset at `at` is not in the facts, and may have been an hour larger than today's. So a call in the last
     hour of a day counts as made on the next day, and the period is never too short.

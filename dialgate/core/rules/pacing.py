@@ -64,5 +64,5 @@ def days(section: Ratio) -> int:
 
 
 def _begins(day: date, facts: Facts) -> Instant:
-    """Return when a day begins, in the place where it begins last."""
+    """Return when a day has begun in all places where the person may be."""
     return max(place.instant(day.toordinal() - EPOCH, 0) for place in facts.places or (UTC_PLACE,))
