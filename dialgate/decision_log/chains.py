@@ -48,8 +48,6 @@ def worker_of(data: Path, name: str, log: str) -> int | None:
 
 
 class FoundDecision(Struct, frozen=True):
-    """A decision and the chain that contains it."""
-
     reader: Reader
     line: Line
     record: Record

@@ -70,7 +70,7 @@ class Chain:
     def _covering(
         self, together: Iterable[tuple[int, ...]], stamped: Collection[str]
     ) -> Mapping[int, list[int]]:
-        """Choose a checkpoint for each group. Return the entries to prove, by index of the checkpoint."""
+        """Choose a checkpoint for each group of entries. Return the sequences to prove, by index of the checkpoint."""
         shared: dict[int, set[int]] = {}
         for seqs in together:
             if seqs[-1] > self.covered:

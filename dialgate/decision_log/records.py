@@ -73,7 +73,6 @@ class Reader:
                 yield line, self._whole(line, entry)
 
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
-        """Return the newest segment that was begun before `at`; see `Segments.begun_before`."""
         return self._segments.begun_before(at)
 
     def find(self, seq: int) -> Record | OutcomeRecord | None:

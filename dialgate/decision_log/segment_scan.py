@@ -98,7 +98,8 @@ def scan_segment(
 ) -> SegmentScan:
     """Scan a segment. At most one fault is reported; the entries after it are still counted.
 
-    `marks` are the sequences at which pieces end, ascending. Only the `newest` segment may end in a torn line.
+    The result is cut into pieces that end at `marks`, which are ascending sequences. Only the `newest` segment
+    may end in a torn line.
     """
     return _Scanner(path, first, marks, open_segment, newest=newest).run()
 

@@ -128,7 +128,7 @@ class Neighbours:
         self._last: dict[str, str] = {}
 
     def unlisted(self, client: str, number: str) -> None:
-        """Count a check of a number (E.164) that is on no call list."""
+        """Record a check of an unlisted number (E.164). It counts if it follows a neighbouring number."""
         hundred = number[:-2]
         if self._last.get(client) == hundred:
             self._counter.labels(client).inc()

@@ -60,7 +60,6 @@ class Traces:
         span.end(end_time=end)
 
     def close(self) -> None:
-        """Send the remaining spans and shut down."""
         self._provider.shutdown()
 
 

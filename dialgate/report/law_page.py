@@ -155,7 +155,7 @@ class LawPage(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """A section that begins or ends on `day`. `before` is the line that it replaces, if the scope is the same."""
+    """A section of the law that begins or ends on `day`. `before` is the section that it replaces, if any."""
 
     day: date
     kind: Literal["begins", "ends", "changes"]

@@ -85,7 +85,6 @@ def _describe(layout: tabular.Layout) -> dict[str, str]:
 
 @contextmanager
 def reading(file: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading, with a progress bar on a terminal."""
     with progress() as bar, bar.open(file, "rb", description=file.name) as opened:
         yield opened
 

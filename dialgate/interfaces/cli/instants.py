@@ -35,5 +35,4 @@ def instant(text: str, option: str) -> Instant:
 
 
 def optional_instant(text: str, option: str) -> Instant | None:
-    """Parse a time like `instant`. Return None for an empty string."""
     return instant(text, option) if text else None

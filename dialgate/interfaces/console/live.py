@@ -163,7 +163,6 @@ class Live:
         ticked.set()
 
     def close(self) -> None:
-        """End the streams of all boards."""
         self.closing = True
         self._ticked.set()
 

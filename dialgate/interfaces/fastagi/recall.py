@@ -132,7 +132,9 @@ class Recall:
             try:
                 await self._app.registrar.revocations.revoke(self._client, revocation)
             except (Refused, Unavailable) as error:
-                _log.error("a stop by key press could not be recorded", problem=str(error), evidence=evidence)
+                _log.error(
+                    "a revocation by key press could not be recorded", problem=str(error), evidence=evidence
+                )
                 is_done = False
         return is_done
 

@@ -51,7 +51,7 @@ class Trunk(Struct, frozen=True, kw_only=True):
 
 
 class Agent(asyncio.DatagramProtocol):
-    """The socket of the user agent, which forwards datagrams to the calls."""
+    """The UDP socket of the user agent. It forwards datagrams to the calls."""
 
     def __init__(self) -> None:
         self._calls: dict[bytes, OutgoingCall] = {}

@@ -335,7 +335,6 @@ class Reply:
 
 
 def write_request(start: str, fields: Fields, body: bytes = b"") -> bytes:
-    """Return a request with `fields` and a Content-Length."""
     return _encode(f"{start}\r\n", fields, body)
 
 

@@ -36,7 +36,7 @@ class Timers(Struct, frozen=True, kw_only=True):
 
     @property
     def lifetime(self) -> Ms:
-        """Return timer H."""
+        """Return timer H, after which a transaction ends."""
         return 64 * self.t1
 
 
