@@ -42,7 +42,7 @@ def load(path: Path, option: str = "--registries") -> Plan:
 
 
 def target(registries: Path, snapshots: Path | None) -> PublishTarget:
-    """Return the publication target, in the folder `snapshots` or else in the configured folder."""
+    """Return the publication target: `snapshots` if given, otherwise the configured folder."""
     return PublishTarget(folder=snapshots) if snapshots else nightly_job.publish_target(load(registries))
 
 

@@ -161,7 +161,7 @@ def describe_gap(prefix: str, end: Instant, unreachable: list[File]) -> str:
 def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Iterable[str]) -> Contents:
     """Return the contents with the updated areas.
 
-    Unsubscribed areas are dropped, and consultations that no area uses.
+    Areas that are no longer subscribed are dropped, and so are consultations that no area uses.
     """
     by_area = {
         prefix: contents.consultations[at]

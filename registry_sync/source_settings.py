@@ -28,7 +28,10 @@ class Patience(Strict, frozen=True, kw_only=True):
 
 
 class FolderSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="folder"):
-    """`kind: folder`: a local folder. Another program or a person exchanges its files with the registry."""
+    """A local folder (`kind: folder`).
+
+    Another program or a person exchanges its files with the registry.
+    """
 
     inbox: str
     """Folder with the registry's receipts and answers, or its lists."""
@@ -39,7 +42,10 @@ class FolderSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="fol
 
 
 class SftpSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="sftp"):
-    """`kind: sftp`: folders on an SFTP server. Set exactly one of the credentials `key_file`, `password_file` and `password_env`."""
+    """Folders on an SFTP server (`kind: sftp`).
+
+    Set exactly one of the credentials `key_file`, `password_file` and `password_env`.
+    """
 
     host: str
     """Name or address of the server."""
@@ -64,7 +70,10 @@ class SftpSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="sftp"
 
 
 class HttpsSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="https"):
-    """`kind: https`: a web folder with an `index.json`; `registry_sync/sources/https.py` describes the requests."""
+    """A web folder with an `index.json` (`kind: https`).
+
+    `registry_sync/sources/https.py` describes the requests.
+    """
 
     url: Annotated[str, Meta(pattern=r"^https://.*/$")]
     """URL of the folder, with a slash at the end."""

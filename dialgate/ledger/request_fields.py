@@ -68,7 +68,7 @@ def _read(request: type[Struct], field: inspect.Field) -> Field:
 
 
 def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, Any]]:
-    """Return a type without metadata and `None`, its JSON schema and its extra metadata."""
+    """Strip a type of metadata and `None`. Return it with its JSON schema and its extra metadata."""
     schema: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     while isinstance(kind, inspect.Metadata | inspect.UnionType):

@@ -1,4 +1,4 @@
-"""Thread pools for one purpose each, so that other work cannot use up all the threads."""
+"""Thread pools, each for one purpose, so that other work cannot use up all the threads."""
 
 import asyncio
 import os

@@ -20,7 +20,10 @@ _SOME_DAY: Final = date(2026, 11, 27)
 
 
 class Layout(Strict, frozen=True, kw_only=True):
-    """`layout`, for `format: csv`: the columns of a registry's text files. A column is a position, counted from 1, or a name from the header."""
+    """The columns of a registry's text files (`layout`, for `format: csv`).
+
+    A column is a position, counted from 1, or a name from the header.
+    """
 
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")]
     """Country of the numbers, as an ISO 3166 code. It determines the country code, the trunk prefix and the possible lengths."""

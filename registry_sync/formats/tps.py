@@ -76,8 +76,8 @@ def _parse(chunk: bytes, name: str, before: int, *, spaced: bool) -> Numbers:
 def _misplaced(is_digit: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]", *, spaced: bool) -> Mask:
     """Return a mask of the rows with misplaced spaces.
 
-    Without spaces, no digit may follow a space. With spaces, this applies to the first field only; in the
-    second field no space may follow a digit.
+    In the layout without spaces, no digit may follow a space. In the layout with spaces, this applies to the
+    first field. In its second field, no space may follow a digit.
     """
     rises = is_digit[:, 1:] & ~is_digit[:, :-1]
     if not spaced:
