@@ -48,8 +48,8 @@ STRICTNESS: dict[CallType, int] = {"ai_voice": 2, "automated": 1, "agent": 0}
 class Call(Struct, frozen=True, kw_only=True, gc=False):
     """A dialer's request, as received."""
 
-    to: str
-    from_: str
+    to: str  # the called number
+    from_: str  # the caller ID
     campaign: str
     call_id: str = ""
     call_type: CallType | None = None
@@ -67,7 +67,7 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     weeks around the call.
     """
 
-    zone: str
+    zone: str  # IANA name
     offset: int  # from UTC, in seconds
     shift_at: Instant = 0  # next change of the clocks, or 0
     shift_to: int = 0  # offset from `shift_at` on
@@ -101,7 +101,7 @@ class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The properties of the called number, without its digits."""
 
     kind: Kind
-    region: str = ""
+    region: str = ""  # ISO 3166 code
     problem: str = ""  # why the number is invalid or its law cannot be used
     # subdivisions of `region`, such as `US-FL`, in which the person may be; a region stands for all of them
     places: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The controller (*titolare*), on whose behalf the call is made."""
 
     id: str
-    adheres_to: tuple[str, ...] = ()
+    adheres_to: tuple[str, ...] = ()  # codes of conduct
     sistan: bool = False  # a body of the national statistical system (D.Lgs. 322/1989)
     consent_after_listing: bool = False  # the exception of L. 5/2018 art. 1 c. 6 is enabled
     traits: tuple[str, ...] = ()  # properties that country files define
@@ -136,10 +136,10 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     goods: str = ""
     call_type: CallType = "automated"
     callee: Callee = "consumer"
-    starts: date | None = None
-    ends: date | None = None
+    starts: date | None = None  # first day
+    ends: date | None = None  # last day
     paused: bool = False
-    trunk_country: str = ""
+    trunk_country: str = ""  # where calls enter the telephone network
     profiling: bool = False  # the people to call are selected by their habits or tastes
     dial_mode: DialMode | Literal[""] = ""  # if empty, the sections for all modes apply
     balancing: str = ""  # reference of the balancing test for a legitimate interest
@@ -188,7 +188,7 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     collected_by: Phrase
     collected_on: date
-    source: Phrase = ""
+    source: Phrase = ""  # where the data came from
     transfers: Transfers = ()
 
 
@@ -231,12 +231,13 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     registry: str
+    # `uncovered`: outside the controller's subscription
     answer: Literal["listed", "clear", "unknown", "uncovered"]
     consulted_at: Instant = 0  # when the query was submitted, or the time of the full list's version
     # newest consultation that answered `listed`, even if a later one answered `clear`
     listed_at: Instant = 0
-    consultation: str = ""
-    snapshot: str = ""
+    consultation: str = ""  # id of the consultation
+    snapshot: str = ""  # version of the snapshot
     blocks: tuple[Block, ...] = ()  # if not empty, the listing bars only these calls
     since: Instant = 0  # when the person was listed, if known; of a day, its last millisecond
     asked_since: Instant = 0
@@ -245,8 +246,8 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A person's objection to calls (GDPR 21(2)-(3))."""
 
-    seq: int
-    at: Instant
+    seq: int  # ledger sequence of the entry
+    at: Instant  # when the person objected
     scope: Literal["campaign", "controller", "everyone"]
     campaign: str = ""
     channel: str = ""
@@ -269,7 +270,7 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     proved: bool = False  # an artefact and its hash are recorded
     expires_at: Instant = 0
     withdrawn_at: Instant = 0
-    voided_at: Instant = 0
+    voided_at: Instant = 0  # when an enrolment with the registry voided it
     origin: Origin | None = None  # None if the controller collected the consent
     profiling: bool = False  # the consent covers profiling
     third_party: bool = False  # the consent covers cession to a third party
@@ -315,9 +316,9 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A report that the number does not belong to the person on record."""
 
-    seq: int
+    seq: int  # ledger sequence of the entry
     at: Instant
-    decision: str = ""
+    decision: str = ""  # id of the decision that allowed the call
     lifted: bool = False  # an officer has confirmed that the number is that person's
 
 
@@ -342,11 +343,11 @@ RESULT_RANK: dict[Result, int] = {
 
 
 class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    decision: str
+    decision: str  # id of the decision
     at: Instant
     campaign: str
-    basis: str = ""
-    result: Result = "pending"
+    basis: str = ""  # legal basis, as in `Decision`
+    result: Result = "pending"  # reported result of the call
     goods: str = ""
 
 
@@ -365,16 +366,16 @@ class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The input of the rules."""
 
-    at: Instant
+    at: Instant  # when the decision was made
     today: date  # day of `at` in the law's time zone, which selects the sections in force
     number: Number
     controller: Controller
     campaign: Campaign
     call_type: CallType
     caller_id: CallerId
-    known: Known = Known()
-    places: tuple[Place, ...] = ()
-    listings: tuple[Listing, ...] = ()
+    known: Known = Known()  # stored state of the number
+    places: tuple[Place, ...] = ()  # time zones that the number may be in
+    listings: tuple[Listing, ...] = ()  # entries on call lists
     registries: tuple[RegistryAnswer, ...] = ()
 
 
@@ -384,21 +385,21 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Pass(Struct, frozen=True, tag="pass", array_like=True):
     """The outcome of a rule that permits the call."""
 
-    why: str = ""
+    why: str = ""  # what the rule relies on, such as `consent:ID`
     until: Instant = 0  # 0 if there is no known end
 
 
 class Skip(Struct, frozen=True, tag="skip", array_like=True):
     """The outcome of a rule that does not apply."""
 
-    why: str = ""
+    why: str = ""  # why the rule does not apply
 
 
 class Deny(Struct, frozen=True, tag="deny", array_like=True):
     """The outcome of a rule that forbids the call."""
 
-    code: str
-    text: str
+    code: str  # reason code
+    text: str  # reason in words
     law: str = ""  # article and date
     severity: Severity = "statute"
     not_before: Instant = 0  # when the denial ends, 0 if unknown
@@ -411,7 +412,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The verdict on a call, with every rule's outcome in the order of the rules."""
 
     allow: bool
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, Outcome]  # by rule
     basis: str = ""  # legal basis of an allow, such as `consent:ID`
     valid_until: Instant = 0  # end of an allow
     not_before: Instant = 0  # end of a denial, if it ends by time alone
@@ -427,26 +428,26 @@ class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ground
     seq: int
     facts: Facts  # with `at` 0, because calls at different times share them
     decision: Decision
-    country: str
+    country: str  # country whose law decided
     law: str  # hash of the law; its content is kept as long as the record
     config: str  # hash of the configuration, which is kept as well
     snapshot: str = ""  # hash of the snapshot, which is kept as well
-    node: str = ""
+    node: str = ""  # name of the node
 
 
 class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="type"):
     """The log record of a decision."""
 
     seq: int
-    id: str
+    id: str  # `LOG-SEQ`
     at: Instant
     number: bytes  # hash under the month's key
     sealed: bytes  # the number, encrypted
     grounds: int  # sequence of the record with the grounds
     allow: bool
-    client: str = ""
-    interface: str = ""
-    call_id: str = ""
+    client: str = ""  # name of the API key
+    interface: str = ""  # the protocol, such as `http`
+    call_id: str = ""  # the dialer's id of the call, without numbers
     question: bytes = b""  # keyed hash of client, call id and content, which identifies repeated requests
     caller: bytes = b""  # like `number`, for a caller ID that is not assigned to the campaign
     caller_sealed: bytes = b""  # like `sealed`, for the same caller ID
@@ -457,7 +458,7 @@ class OutcomeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
 
     seq: int
     at: Instant
-    time: str
-    decision: str
+    time: str  # `at` in RFC 3339
+    decision: str  # id of the decision
     result: Result
-    client: str = ""
+    client: str = ""  # name of the API key that reported the result

@@ -64,14 +64,14 @@ _Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
     format: Literal[1]
-    log: str
-    size: Annotated[int, Meta(ge=1)]
-    root: _Hash
-    head: _Hash
+    log: str  # name of the log
+    size: Annotated[int, Meta(ge=1)]  # number of entries covered
+    root: _Hash  # Merkle root of these entries
+    head: _Hash  # hash of the last entry's line
     at: Instant
-    key: str
-    previous: _Hash
-    peaks: list[_Hash]
+    key: str  # name of the signing key
+    previous: _Hash  # SHA-256 of the previous checkpoint's line; zeros for the first
+    peaks: list[_Hash]  # hashes of the complete subtrees, largest first
 
     def span(self) -> Span:
         """Return the tree that the checkpoint covers. Raises `ValueError`."""

@@ -74,11 +74,12 @@ def in_use(folder: Path) -> LogUnavailable:
 
 class Header(Struct, frozen=True, kw_only=True, tag_field="type", tag="segment"):
     format: Literal[1]
-    log: str
-    first: int
+    log: str  # name of the log
+    first: int  # sequence of the first entry
+    # hash of the line before this segment; zeros for the first
     previous: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     opened_at: Instant
-    gate: dict[str, str]
+    gate: dict[str, str]  # versions of the gate and of the libraries whose data decisions use
 
 
 def follow(head: bytes, line: bytes) -> bytes | None:
