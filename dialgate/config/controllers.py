@@ -85,6 +85,15 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     traits: tuple[str, ...] = ()
     """Other properties of the controller, from the country's `traits`. For example, it is a publisher, or a firm above a legal threshold."""
 
+    def dial_regions(self, campaigns: Collection[str] = ()) -> str:
+        """Return the countries to which a number without a country code may belong, separated by spaces.
+
+        They are those of the named campaigns, or of all campaigns and the controller.
+        """
+        named = [campaign.dial_region for campaign in self.campaigns if campaign.id in campaigns]
+        regions = named or [self.country, *(campaign.dial_region for campaign in self.campaigns)]
+        return " ".join(dict.fromkeys(region or self.country for region in regions))
+
 
 # Substitutes for unreadable required settings, so that the others can be checked. They cause no further faults.
 STAND_INS: Final[yaml_file.StandIns] = {

@@ -83,8 +83,9 @@ _SAN_MARINO_ZONES = _ZONES_OF_PREFIX["378"]
 def parse(raw: str, home: str = "") -> Parsed:
     """Parse a called number. Raises `NotANumber`.
 
-    `home` is the ISO region of numbers without a country code; with "", such numbers are rejected. Numbers that exist
-    but may not be called, such as premium or emergency numbers, are returned with their kind.
+    `home` is the ISO region of numbers without a country code, or several regions separated by spaces. Such a number is
+    rejected if `home` is empty or two regions have it. Numbers that exist but may not be called, such as premium or
+    emergency numbers, are returned with their kind.
     """
     return _fast(raw) or _fast_unsigned(raw, home) or _slow(raw, home)
 
@@ -165,7 +166,9 @@ def _slow(raw: str, home: str = "") -> Parsed:
 
 
 def _only_reading(digits: str, home: str) -> Parsed:
-    candidates = (_in_country(digits, home), _exactly("+" + digits), _short(digits, home))
+    candidates = [_exactly("+" + digits)]
+    for region in home.split():
+        candidates += (_in_country(digits, region), _short(digits, region))
     readings = {parsed.e164: parsed for parsed in candidates if parsed}
     if not readings:
         raise NotANumber("is neither a national number nor an international one without its plus sign")

@@ -76,7 +76,7 @@ class LedgerAccess:
     def number(raw: str, controller: ControllerFile) -> str:
         """Return the number `raw` in E.164 format. Raises `Refused`."""
         try:
-            return phone.parse(raw, controller.country).e164
+            return phone.parse(raw, controller.dial_regions()).e164
         except phone.NotANumber as problem:
             raise Refused("number.invalid", f"The number {problem}; send it in E.164.", "number") from problem
 

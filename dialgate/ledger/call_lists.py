@@ -61,7 +61,8 @@ class CallLists:
         temporary = folder / f"{secrets.token_hex(8)}.new"
         try:
             kinds = self._access.config.laws[controller.country].stated_kinds
-            order = list_builder.Order(str(temporary), controller.country, ask.basis, kinds)
+            home = controller.dial_regions(ask.campaigns)
+            order = list_builder.Order(str(temporary), home, ask.basis, kinds)
             built = await source.build(order)
             record = await self._publish(client, ask, controller, temporary, built)
         except tabular.Unreadable as error:
@@ -89,6 +90,8 @@ class CallLists:
             raise Refused(
                 "request.invalid", "Give 1 to 64 letters, digits, dots, dashes and underscores.", "id"
             )
+        if ask.id in {".", ".."}:
+            raise Refused("request.invalid", "In the path of a URL, this id would mean another path.", "id")
         own = {campaign.id for campaign in controller.campaigns}
         if not ask.campaigns or not set(ask.campaigns) <= own:
             raise Refused(
@@ -107,7 +110,7 @@ class CallLists:
 
         Raises `Refused` and `StoreUnavailable`.
         """
-        await self._threads.run(_refuse_numbers, ask, temporary, controller.country)
+        await self._threads.run(_refuse_numbers, ask, temporary, controller.dial_regions())
         digest, tally = built.sha256, built.tally
         file = temporary.with_name(f"{controller.id}.{ask.id}.{digest[:16]}.numbers")
         await self._threads.run(publish_file, temporary, file)

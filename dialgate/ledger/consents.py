@@ -80,7 +80,7 @@ class Consents:
         order = bulk_import.Order(
             kind=bulk_import.KINDS[ask.kind],
             controller=controller.id,
-            home=controller.country,
+            home=controller.dial_regions(),
             sectors=self._access.config.laws[controller.country].sectors,
             channel=ask.channel,
             proof=ask.proof,
@@ -90,7 +90,7 @@ class Consents:
         with TemporaryFile(dir=self._access.config.data) as spool:
             imported = bulk_import.ImportedRows(spool)
             try:
-                table = tabular.read(file, controller.country, hints)
+                table = tabular.read(file, order.home, hints)
                 bulk_import.read_rows(table, self._access.keys, order, imported, note)
             except tabular.Unreadable as error:
                 raise Refused("list.unreadable", str(error), "file") from error

@@ -62,10 +62,10 @@ class Revocations:
         """
         controller = self._access.controller(client, ask.controller)
         self._check_scope(client, ask, controller)
-        now = self._access.clock()
+        home, now = controller.dial_regions(), self._access.clock()
         try:
-            table = tabular.read(file, controller.country, hints)
-            stops = await asyncio.to_thread(bulk_revocation.read, table, controller.country, now, note)
+            table = tabular.read(file, home, hints)
+            stops = await asyncio.to_thread(bulk_revocation.read, table, home, now, note)
         except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "file") from error
         if not len(stops.numbers) or (stops.problems and not ask.skip_bad):

@@ -57,6 +57,7 @@ READ: list[tuple[str, str, str, Kind, str, tuple[str, ...]]] = [
     ("119", "IT", "119", "short", "IT", ()),
     ("144", "IT", "144", "short", "IT", ()),
     ("187", "IT", "187", "short", "IT", ()),
+    ("3331234567", "FR IT", "+393331234567", "mobile", "IT", ITALY),
     ("116000", "IT", "116000", "short", "IT", ()),
     ("911", "US", "911", "emergency", "US", ()),
     ("892123", "IT", "+39892123", "premium", "IT", ITALY),
@@ -80,6 +81,7 @@ REFUSED = [
     # trap 24: read in two ways, or in none
     ("390123456", "IT", "more than one way"),
     ("33612345678", "IT", "more than one way"),
+    ("0612345678", "IT FR", "more than one way"),
     ("3931234567", "", "no country code"),
     ("112", "", "no country code"),
     ("31234567", "IT", "neither a national number"),

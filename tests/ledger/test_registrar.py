@@ -31,13 +31,16 @@ from dialgate.ledger.schemas import (
     ConsentRequest,
     ContractEndRequest,
     ContractRequest,
+    EntriesRequest,
     LiftRequest,
     ListRequest,
     OutcomeRequest,
     Request,
     RevocationRequest,
+    RevocationsRequest,
     WithdrawalRequest,
 )
+from dialgate.lists import call_list
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import of_lines
 from tests.support.world import CALLER, CLEAR, LIST, NOW, write_folder
@@ -167,6 +170,7 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
     (OutcomeRequest, {"decision_id": "a-1", "outcome": "busy"}, "decision.unknown", "decision_id"),
     (ListRequest, UPLOAD, "list.unreadable", "numbers"),
     (ListRequest, UPLOAD | {"id": "a/b"}, "request.invalid", "id"),
+    (ListRequest, UPLOAD | {"id": ".."}, "request.invalid", "id"),
     (ListRequest, UPLOAD | {"campaigns": []}, "campaign.unknown", "campaigns"),
 ]  # fmt: skip
 
@@ -450,6 +454,63 @@ async def test_mobiles_without_directory_in_their_row_are_counted(
         assert not isinstance(loaded, str)
         assert [item.stated for item in loaded.listings] == said
         loaded.numbers.close()
+
+
+@pytest.fixture
+async def abroad(registrar: Registrar) -> Registrar:
+    """A controller in Italy whose second campaign calls France, where its dialer writes numbers without a country code."""
+    path = registrar.config.folder / "controllers/acme.yaml"
+    written = yaml.safe_load(path.read_text())
+    french = written["campaigns"][0] | {"id": "acme-france", "dial_region": "FR"}
+    path.write_text(yaml.safe_dump(written | {"campaigns": [*written["campaigns"], french]}))
+    registrar.reload(loader.load(registrar.config.folder / "dialgate.yaml"))
+    return registrar
+
+
+TWO_COUNTRIES = "06 12 34 56 78"  # in Rome, or a mobile in France
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        RevocationRequest(number=TWO_COUNTRIES),
+        msgspec.convert(CONSENT | {"number": TWO_COUNTRIES}, ConsentRequest),
+    ],
+)
+async def test_number_of_two_countries_is_not_recorded_for_another_person(
+    abroad: Registrar, ask: Request
+) -> None:
+    act: Any = abroad.revocations.revoke if isinstance(ask, RevocationRequest) else abroad.consents.record
+    with pytest.raises(Refused, match="more than one way"):
+        await act(DIALER, ask)
+    assert (await act(DIALER, structs.replace(ask, number="+33612345678"))).seq
+    assert (await act(DIALER, structs.replace(ask, number="333 1234567"))).seq  # only in Italy
+    subjects = [abroad.access.keys.subject("acme", number) for number in ("+33612345678", "+393331234567")]
+    assert await abroad.access.store.subjects_with_entries(subjects) == set(subjects)
+
+
+async def test_file_with_a_number_of_two_countries_is_rejected(abroad: Registrar) -> None:
+    stops, entries = RevocationsRequest(), EntriesRequest(kind="contract")
+    for act in (
+        abroad.revocations.revoke_all(DIALER, stops, BytesIO(f"number\n{TWO_COUNTRIES}\n".encode())),
+        abroad.consents.record_all(
+            DIALER, entries, BytesIO(f"number,id,starts\n{TWO_COUNTRIES},k,2026-01-01\n".encode())
+        ),
+    ):
+        with pytest.raises(Refused, match="more than one way"):
+            await act
+
+
+@pytest.mark.parametrize(
+    ("campaign", "number"), [("acme-fibre", "+390612345678"), ("acme-france", "+33612345678")]
+)
+async def test_numbers_of_a_list_belong_to_its_campaign(
+    abroad: Registrar, campaign: str, number: str
+) -> None:
+    ask = msgspec.convert(UPLOAD | {"campaigns": [campaign]}, ListRequest)
+    await abroad.call_lists.load_list(DIALER, ask, of_lines([TWO_COUNTRIES]))
+    (record,) = await abroad.access.store.lists()
+    assert call_list.names_one_of(abroad.config.data / "lists" / record.file, number, "IT")
 
 
 @pytest.mark.parametrize("owner", ["command", "gate"])

@@ -40,13 +40,13 @@ Reasons: TypeAlias = Annotated[
 
 
 def home_of(config: Path, controller: str) -> str:
-    """Return the country of a controller, to which numbers without a country code belong.
+    """Return the countries to which a controller's numbers without a country code may belong, separated by spaces.
 
-    If the name is unknown or empty, return the country of the first controller. The registrar rejects unknown names later.
+    If the name is unknown or empty, use the first controller. The registrar rejects unknown names later.
     """
     controllers = load_config(config).controllers
     owner = controllers.get(controller) or next(iter(controllers.values()))
-    return owner.country
+    return owner.dial_regions()
 
 
 def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool) -> None:

@@ -119,11 +119,8 @@ def load_config(path: Path) -> Config:
 
 
 def common_country(controllers: Iterable[ControllerFile]) -> str:
-    """Return the country of the controllers, or "" if they have several.
-
-    Numbers without a country code belong to that country.
-    """
-    countries = {controller.country for controller in controllers}
+    """Return the country of numbers without a country code, or "" if the controllers call several."""
+    countries = {region for controller in controllers for region in controller.dial_regions().split()}
     return countries.pop() if len(countries) == 1 else ""
 
 

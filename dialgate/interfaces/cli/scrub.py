@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dialgate.core.name_suggestions import choose
-from dialgate.interfaces.cli.files import Column, Encoding, Separator, Yes, confirm, home_of, reading
+from dialgate.interfaces.cli.files import Column, Encoding, Separator, Yes, confirm, reading
 from dialgate.interfaces.cli.instants import optional_instant
 from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, write
 from dialgate.interfaces.cli.options import (
@@ -61,7 +61,7 @@ def scrub(
             text = choose("Use one of the configured campaigns", lines)
             raise Failure("campaign.unknown", text, field="campaign")
         hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
-        home = line.dial_region or home_of(config, line.controller.id)
+        home = line.dial_region or line.home
         confirm(file, hints, home, ask=not (yes or as_json))
         order = export.Order(campaign=campaign, at=optional_instant(at, "at") or 0, actor=actor, proof=proof)
         spare_collector()

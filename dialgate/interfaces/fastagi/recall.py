@@ -13,6 +13,7 @@ import structlog
 
 from dialgate.app import App
 from dialgate.config.clients import Client
+from dialgate.core import phone
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
 from dialgate.interfaces.fastagi.protocol import (
@@ -59,19 +60,19 @@ class Recall:
             )
         language = _language((*environment.arguments, values.get("language", "")))
         evidence = f"recall:{values.get('uniqueid', '')}"[:256]
-        caller, controllers = _parse_number(values.get("callerid", "")), list(caller_ids)
+        caller = _parse_number(values.get("callerid", ""))
         if not _worked(await self._say(ANSWER)):
             return
         is_stopped: bool | None = None  # None: no key was pressed
-        for prompt in ("welcome", *(f"who-{controller}" for controller in controllers)):
+        for prompt in ("welcome", *(f"who-{controller}" for controller in caller_ids)):
             reply = await self._play(language, prompt, _STOP if caller and is_stopped is None else "")
             if prompt == "welcome" and not _worked(reply):
                 return
             if reply.result == _STOP_CODE:
-                is_stopped = await self._record_stop(caller, controllers, evidence)
+                is_stopped = await self._record_stop(caller, caller_ids, evidence)
         await self._record_proof(caller_ids, evidence)
         if is_stopped is None:
-            is_stopped = await self._offer(language, caller, controllers, evidence)
+            is_stopped = await self._offer(language, caller, caller_ids, evidence)
         if is_stopped is not None:
             await self._play(language, "stopped" if is_stopped else "failed")
         await self._play(language, "goodbye")
@@ -109,7 +110,9 @@ class Recall:
                     "a call-back was answered but could not be recorded as proof", problem=str(error)
                 )
 
-    async def _offer(self, language: str, caller: str, controllers: list[str], evidence: str) -> bool | None:
+    async def _offer(
+        self, language: str, caller: str, caller_ids: dict[str, str], evidence: str
+    ) -> bool | None:
         """Read out the menu. Return whether a revocation was recorded, or None if the caller requested none."""
         if not caller:
             await self._play(language, "withheld")
@@ -119,15 +122,18 @@ class Recall:
             if reply.result == "-1":
                 return None
             if reply.result == _STOP:
-                return await self._record_stop(caller, controllers, evidence)
+                return await self._record_stop(caller, caller_ids, evidence)
         return None
 
-    async def _record_stop(self, caller: str, controllers: list[str], evidence: str) -> bool:
+    async def _record_stop(self, caller: str, caller_ids: dict[str, str], evidence: str) -> bool:
         """Record a revocation for each controller, even after a hang-up. Return whether all were recorded."""
         is_done = True
-        for controller in controllers:
+        for controller, caller_id in caller_ids.items():
             revocation = RevocationRequest(
-                controller=controller, number=caller, channel="recall", proof=evidence
+                controller=controller,
+                number=_in_full(caller, caller_id),
+                channel="recall",
+                proof=evidence,
             )
             try:
                 await self._app.registrar.revocations.revoke(self._client, revocation)
@@ -146,6 +152,14 @@ def _worked(reply: Reply) -> bool:
 def _parse_number(raw: str) -> str:
     """Return the number that Asterisk sent, or an empty string if it is not a telephone number."""
     return raw if sum(letter.isdigit() for letter in raw) > 2 else ""  # noqa: PLR2004 - `s`, `unknown`, an extension
+
+
+def _in_full(caller: str, caller_id: str) -> str:
+    """Return the caller's number in E.164 if it is a number of the dialled caller ID's country, which the trunk may omit."""
+    try:
+        return phone.parse(caller, phone.parse_caller_id(caller_id).region).e164
+    except phone.NotANumber:
+        return caller
 
 
 def _same(called_number: str, caller_id: str) -> bool:

@@ -109,6 +109,15 @@ async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: st
     assert channel.ended
 
 
+async def test_the_caller_of_a_french_caller_id_is_french(asterisk: Pbx) -> None:
+    """The trunk omits the country code, and the same digits are a landline in Rome."""
+    pbx.present(asterisk.made.app, "+33162123456")
+    await called_back(asterisk, "0612345678", "+33162123456", quirks=Quirks(keys=("1",)))
+    keys, store = asterisk.made.app.registrar.access.keys, asterisk.made.app._store
+    (entry,) = await store.since(0, 9)
+    assert keys.ledger.unseal(entry.sealed) == "+33612345678"
+
+
 async def test_another_key_records_nothing(asterisk: Pbx) -> None:
     said = await called_back(asterisk, quirks=Quirks(keys=("5",)))
     assert said.count(MENU) == 2
