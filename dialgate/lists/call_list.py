@@ -7,6 +7,7 @@ and an optional column `place` the subdivision in which the person lives.
 import hashlib
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import get_args
 
@@ -94,6 +95,7 @@ def build(
             number, tag, kind = _read(_cell(cells, at), _cell(cells, basis_at), basis, home)
             place = _place(_cell(cells, place_at), places)
         except ValueError as error:
+            _refuse_late_header(line, cells, table.layout.header)
             _refuse(tally, RowProblem(line, str(error)), note)
             continue
         place_tag = places.setdefault(place, len(places)) * _TAGS
@@ -120,6 +122,16 @@ def build(
     tally.stated = tuple(tag % _TAGS == _STATED for tag in tags)
     tally.places = tuple(names[tag // _TAGS] for tag in tags)
     return tally
+
+
+def _refuse_late_header(line: int, cells: list[str], header: tuple[str, ...]) -> None:
+    """Raise `CallListUnreadable` if a row names columns that the header does not: without them, rows would get the default basis."""
+    at = tabular.position_of(cells, _BASIS_NAMES | _PLACE_NAMES)
+    if at >= 0 and tuple(map(str.strip, cells)) != header:
+        raise CallListUnreadable(
+            f"Line {line} names the column {cells[at].strip()}, but the header is another row. Remove the rows before it, and "
+            "name the column with the numbers `number`."
+        )
 
 
 def _refuse(tally: Tally, problem: RowProblem, note: Callable[[RowProblem], None]) -> None:
@@ -195,9 +207,9 @@ def names_one_of(path: Path, text: str, home: str) -> bool:
     numbers = number_set.NumberSet.open(path)
     try:
         for reading in redaction.readings(text):
-            for raw in (f"+{reading}", reading):
+            for raw, region in product((f"+{reading}", reading), home.split()):
                 with suppress(phone.NotANumber):
-                    if numbers.tag(int(phone.parse(raw, home).e164.removeprefix("+"))) >= 0:
+                    if numbers.tag(int(phone.parse(raw, region).e164.removeprefix("+"))) >= 0:
                         return True
         return False
     finally:

@@ -106,7 +106,7 @@ class Table(Struct, frozen=True):
 
     def column(self, names: frozenset[str]) -> int:
         """Return the index of the first column with one of these names, or -1."""
-        return _named(self.layout.header, names)
+        return position_of(self.layout.header, names)
 
 
 def of_lines(lines: Iterable[str]) -> IO[bytes]:
@@ -152,7 +152,7 @@ def _detect_layout(layout: Layout, rows: Iterator[tuple[int, list[str]]], home: 
     names = tuple(cell.strip() for cell in sample[0][1]) if sample else ()
     number = _number_column(names, [cells for _, cells in sample], home, hints)
     is_header = bool(sample) and (
-        _named(names, NUMBER_NAMES) >= 0
+        position_of(names, NUMBER_NAMES) >= 0
         or _is_title(sample, number, home)
         or (bool(hints.column) and hints.column in names)
     )
@@ -176,7 +176,7 @@ def _number_column(names: tuple[str, ...], sample: list[list[str]], home: str, h
         raise Unreadable(
             "The file has no such column; send a name from its header, or a position, counting from 1."
         )
-    column = _named(names, NUMBER_NAMES)
+    column = position_of(names, NUMBER_NAMES)
     if column >= 0:
         return column
     width = max(map(len, sample), default=0)
@@ -184,7 +184,8 @@ def _number_column(names: tuple[str, ...], sample: list[list[str]], home: str, h
     return counts.index(max(counts)) if counts else 0
 
 
-def _named(header: tuple[str, ...], names: frozenset[str]) -> int:
+def position_of(header: Iterable[str], names: frozenset[str]) -> int:
+    """Return the index of the first cell that is one of these names, or -1."""
     plain = [re.sub(r"[\s.-]+", "_", name.strip().lower()) for name in header]
     return next((at for at, name in enumerate(plain) if name in names), -1)
 

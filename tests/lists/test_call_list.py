@@ -115,6 +115,29 @@ def test_a_later_row_of_a_number_states_its_place(tmp_path: Path) -> None:
     assert (tally.accepted, tally.duplicates, tally.places) == (1, 2, ("US-FL",))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Telefono 1;basis\n0612345678;consent\n",
+        "sep=;\ntelefono;basis\n0612345678;consent\n",
+        "List of 2026;;\ntelefono;base giuridica;x\n0612345678;consent;y\n",
+        "telefono;x;basis\n0298765432;y;consent\ntelefono;basis;x\n0612345678;consent;\n",
+        "number;x\nnumber;place\n0612345678;US-FL\n",
+    ],
+)
+def test_a_header_in_another_row_is_not_skipped(tmp_path: Path, text: str) -> None:
+    """Otherwise a row whose basis is a consent becomes an entry of the directory, which permits a call."""
+    with pytest.raises(
+        call_list.CallListUnreadable, match=r"^Line \d names the column (basis|base giuridica|place), but"
+    ):
+        built(tmp_path, text)
+
+
+def test_a_repeated_header_is_a_refused_row(tmp_path: Path) -> None:
+    tally = built(tmp_path, "number;basis\n0612345678;consent\nnumber;basis\n0298765432;\n")
+    assert (held(tmp_path, tally), tally.refused) == (MIXED, 1)
+
+
 def test_a_list_has_a_limited_number_of_places(tmp_path: Path) -> None:
     places = (f"DE-{first}{second}{third}" for first, second, third in product("ABCDEFGHIJKLMNOP", repeat=3))
     rows = [f"06{10_000_000 + at},{place}" for at, place in enumerate([*places, "DE-99"])]
