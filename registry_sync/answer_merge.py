@@ -102,9 +102,11 @@ def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
     """Return the contents with the date of the consultation at index `at` corrected.
 
     `new` is that consultation with the right date. No other consultation may lie between the old and the new
-    date, so only times change, and no number's answer.
+    date, so only times change, and no number's answer. The time of the first import is kept, because no correction
+    may be later than that.
     """
-    wrong = contents.consultations[at].submitted_at
+    misdated = contents.consultations[at]
+    wrong, new = misdated.submitted_at, msgspec.structs.replace(new, imported_at=misdated.imported_at)
     consultations = (*contents.consultations[:at], new, *contents.consultations[at + 1 :])
     states = tuple(
         msgspec.structs.replace(state, listed_at=new.submitted_at) if state.listed_at == wrong else state

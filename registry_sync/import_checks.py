@@ -98,8 +98,9 @@ def refuse_foreign(
 def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     """Return the index in `earlier` of the consultation `new`, which was imported with a wrong date.
 
-    Raises Refused if `earlier` does not contain it. Also raises Refused if another consultation lies between
-    the two dates, because then the answers were merged in the wrong order.
+    Raises Refused if `earlier` does not contain it, or if the answer was imported before its new date: that would
+    only make it valid for longer. Also raises Refused if another consultation lies between the two dates, because
+    then the answers were merged in the wrong order.
     """
     same = [
         at
@@ -111,6 +112,11 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
             f"no answer with these contents was imported with receipt {new.receipt}; there is nothing to correct"
         )
     misdated = earlier[same[0]]
+    if new.submitted_at > misdated.imported_at:
+        raise Refused(
+            f"the answer was imported on {utc(misdated.imported_at)}, so its consultation cannot be of {utc(new.submitted_at)}."
+            " If you consulted the registry again, import that answer with its own receipt"
+        )
     first, last = sorted((misdated.submitted_at, new.submitted_at))
     others = (known for known in earlier if known is not misdated)
     between = [known.receipt for known in others if first <= known.submitted_at <= last]

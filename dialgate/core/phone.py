@@ -166,10 +166,8 @@ def _slow(raw: str, home: str = "") -> Parsed:
 
 
 def _only_reading(digits: str, home: str) -> Parsed:
-    candidates = [_exactly("+" + digits)]
-    for region in home.split():
-        candidates += (_in_country(digits, region), _short(digits, region))
-    readings = {parsed.e164: parsed for parsed in candidates if parsed}
+    national = (read(digits, region) for region in home.split() for read in (_in_country, _short))
+    readings = {parsed.e164: parsed for parsed in (_exactly("+" + digits), *national) if parsed}
     if not readings:
         raise NotANumber("is neither a national number nor an international one without its plus sign")
     if len(readings) > 1:

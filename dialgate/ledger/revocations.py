@@ -148,7 +148,8 @@ class Revocations:
             if consent.id != ask.consent:
                 continue
             is_unconfirmed = consent.double_opt_in and not consent.confirmed_at
-            is_void = consent.withdrawn_at or consent.voided_at or is_unconfirmed
+            has_expired = 0 < consent.expires_at <= self._access.clock()
+            is_void = consent.withdrawn_at or consent.voided_at or is_unconfirmed or has_expired
             if consent.collected_at <= revoked.at or not consent.proved or is_void:
                 raise Refused(
                     "request.invalid",

@@ -23,7 +23,7 @@ from dialgate.crypto.keys import Keys
 from dialgate.gate.facts import Gatherer, Question
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
-from dialgate.store import CallList, CallLists, SubjectStates
+from dialgate.store import CallList, CallLists, CampaignCounts, SubjectStates
 
 # Numbers in one part. In a larger part, neighbours are closer together in the store's index, so reads are faster.
 AT_ONCE = 32_768
@@ -64,7 +64,7 @@ class _CachedVerdict(Struct, frozen=True):
     references: tuple[object, ...]
 
 
-class ScrubStore(SubjectStates, CallLists, Protocol):
+class ScrubStore(SubjectStates, CallLists, CampaignCounts, Protocol):
     """The parts of the store that a scrub reads."""
 
 
@@ -85,7 +85,7 @@ class Judge:
         self._snapshot: Snapshot | None = None
 
     async def open(self) -> None:
-        """Load lists, proofs and snapshot, as a gate does.
+        """Load lists, proofs, the counts of campaigns and the snapshot, as a gate does.
 
         Raises `StoreUnavailable` and `AnswersUnusable`.
         """
@@ -93,6 +93,8 @@ class Judge:
         gatherer.prepare(self.at)
         gatherer.use_lists(gatherer.open_lists(await self._store.lists(), data / "lists"))
         gatherer.load_proofs(await self._store.proofs())
+        await gatherer.counted.stored.read(self._store)
+        gatherer.counted.update(self.at)
         try:
             self._snapshot = Snapshot.open(data / "snapshots")
             self._snapshot.verify()

@@ -310,6 +310,8 @@ ANEW = CONSENT | PROOF | {"collected_at": "2026-11-23T12:00:01+01:00"}
         (ANEW | {"collected_at": STOPPED}, False, "request.invalid"),
         (ANEW | {"artefact": ""}, False, "request.invalid"),
         (ANEW | {"double_opt_in": True}, False, "request.invalid"),
+        (ANEW | {"expires_at": "2026-11-24T10:00:00+01:00"}, False, "request.invalid"),
+        (ANEW | {"expires_at": "2026-11-24T10:00:01+01:00"}, False, ""),
         (ANEW, True, "request.invalid"),
     ],
 )

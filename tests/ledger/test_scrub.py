@@ -143,6 +143,29 @@ async def test_verdicts_are_for_the_requested_instant(tmp_path: Path, at: int, w
     assert bool(result[3]) == (word == "later")
 
 
+async def test_numbers_of_a_paused_campaign_are_not_allowed(running: World, tmp_path: Path) -> None:
+    """After four silent calls the gate denies all calls of the campaign, so an export may not allow them either."""
+    decisions = []
+    for call_id in "abcd":
+        async with running.client.post("/v1/check", json=CALL | {"call_id": call_id}) as answer:
+            decisions.append((await answer.json())["decision_id"])
+    for decision in decisions:
+        silent = {"decision_id": decision, "outcome": "abandoned"}
+        async with running.client.post("/v1/outcomes", json=silent) as answer:
+            assert answer.status == 200, await answer.text()
+    async with running.client.post(
+        "/v1/lists", json=world.LIST | {"id": "more", "numbers": [ASKED]}
+    ) as answer:
+        assert answer.status == 201
+    publish_answers(running.folder / "data", {ASKED: False}, NOW - HOUR)
+    await running.app.tick()
+    async with running.client.post("/v1/simulate", json=CALL | {"to": ASKED}) as answer:
+        assert [reason["code"] for reason in (await answer.json())["reasons"]] == ["pacing.abandoned"]
+    await scrub_text(running, tmp_path / "out.csv", ASKED)
+    ((_, *result),) = read(tmp_path / "out.csv")
+    assert result[:2] == ["later", "pacing.abandoned"]
+
+
 def use_code_of_conduct_hours(gate: World) -> None:
     """Apply the calling hours of the code of conduct to the controller."""
     file = gate.folder / "controllers" / "acme.yaml"

@@ -13,11 +13,15 @@ from typing import Any, TypeAlias
 
 import msgspec
 import pytest
+from msgspec import structs
 from typer.testing import CliRunner
 
 from dialgate.core.model import RegistryAnswer
 from dialgate.lists.snapshot import Manifest, Snapshot
+from registry_sync import manual_import
 from registry_sync.cli import app
+from registry_sync.import_checks import Refused
+from registry_sync.publication import PublishTarget
 from tests.support.damage import flip
 
 EARLY, LATE, LATER = "2026-01-10T08:00:00+01:00", "2026-01-20T08:00:00+01:00", "2026-01-30T08:00:00Z"
@@ -421,6 +425,32 @@ def test_correct_changes_only_the_date(operator: Operator) -> None:
         answer = operator.answer_for(MOBILE)
         assert (answer.answer, answer.consulted_at, answer.listed_at) == ("listed", AT[right], AT[right])
         assert operator.import_answers(*again)[1]["outcome"] == "already imported"
+
+
+def test_correction_does_not_prolong_an_answer(operator: Operator) -> None:
+    """A consultation is not later than the first import of its answer, even if its date was corrected since."""
+    order = manual_import.Order(
+        registry="rpo",
+        controller="acme",
+        request=operator.write("request.txt", lines(MOBILE)),
+        answer=operator.write("answer.txt", lines(MOBILE + ",0")),
+        submitted_at=AT[EARLY],
+        answered_at=0,
+        receipt="R",
+        target=PublishTarget(folder=operator.snapshots),
+        max_change=100,
+    )
+
+    def run(submitted_at: int, now: int, *, correct: bool = True) -> None:
+        dated = structs.replace(order, submitted_at=submitted_at, correct=correct)
+        manual_import.run(dated, lambda _name, _size: lambda _bytes: None, now)
+
+    run(AT[EARLY], AT[EARLY] + 2, correct=False)
+    run(AT[EARLY] - 1, AT[LATE])
+    run(AT[EARLY] + 2, AT[LATE])
+    with pytest.raises(Refused, match="was imported on 2026-01-10T07:00:00Z, so"):
+        run(AT[EARLY] + 3, AT[LATE])
+    assert operator.answer_for(MOBILE).consulted_at == AT[EARLY] + 2
 
 
 def test_date_is_not_corrected_past_another_consultation(operator: Operator) -> None:
