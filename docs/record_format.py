@@ -139,8 +139,8 @@ def _tagged(kind: type[Struct]) -> str:
     """Return a description of a struct's encoding, or "" if it is a plain object."""
     config = kind.__struct_config__
     if config.array_like:
-        names = ", ".join(name for name in kind.__struct_fields__)
-        return f'Encoded as an array: `["{config.tag}", {names}]`. Trailing defaults may be absent in older records.'
+        items = ", ".join([*([f'"{config.tag}"'] if config.tag else []), *kind.__struct_fields__])
+        return f"Encoded as an array: `[{items}]`. Trailing defaults may be absent in older records."
     return f'`"type": "{config.tag}"`.' if config.tag else ""
 
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 import tomllib
+from datetime import date
 from typing import Any, get_args
 
 import msgspec
@@ -14,6 +15,7 @@ from dialgate import __version__
 from dialgate.config.controllers import ControllerFile
 from dialgate.config.settings import Settings
 from dialgate.core.law import Law
+from dialgate.core.model import DayCount, Deny
 from dialgate.core.reasons import REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
@@ -148,6 +150,18 @@ def test_every_command_has_help_with_an_example_that_its_options_allow(name: str
     assert examples
     for example in examples:
         assert set(re.findall(r"(?<!\S)--[a-z0-9-]+", example)) <= options(name), example
+
+
+def test_the_record_format_shows_how_arrays_begin() -> None:
+    page = (ROOT / "docs/reference/record-format.md").read_text("utf-8")
+    for array in (Deny("hours.outside", "too late"), DayCount(date(2026, 11, 24), 9, 1)):
+        first = msgspec.json.decode(msgspec.json.encode(array))[0]
+        name = array.__struct_fields__[0]
+        shown = f'["{first}", {name}, ' if first == "deny" else f"[{name}, "
+        assert (
+            f"Encoded as an array: `{shown}"
+            in page.partition(f"### {type(array).__name__}")[2].partition("###")[0]
+        )
 
 
 def test_readme_is_a_front_page() -> None:
