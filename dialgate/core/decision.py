@@ -45,9 +45,9 @@ def decide(facts: Facts, law: Law) -> Decision:
 def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
     """Return the instant until which the same facts give the same decision, or 0 if that is unknown.
 
-    It is unknown if recommendations apply, because no outcome says when a warning ends. For a denial, it is known only
-    if nothing is recorded about the person, no reason depends on the time, and at most one registry applies. If several
-    apply, only one denial is reported, and another may replace it when an answer expires.
+    If recommendations apply, it is unknown, because no outcome says when a warning ends. A denial lasts for a known
+    time only if its reasons do not depend on the time, nothing is recorded about the person, and at most one registry
+    applies. With several registries, another denial may replace this one when an answer expires.
     """
     binding = law.binding(facts)
     if binding.advised is not None:

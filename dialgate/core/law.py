@@ -202,7 +202,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
 
 def _until_certain(sections: list[Section], scope: Scope) -> Iterator[Section]:
-    """Yield the sections up to the first that applies even if unknown properties of the call are taken into account."""
+    """Yield the sections up to and including the first that certainly applies to the call."""
     for section in sections:
         yield section
         if section.surely_binds(scope):

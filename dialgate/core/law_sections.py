@@ -114,7 +114,7 @@ class Section(Dated, frozen=True, kw_only=True):
         )
 
     def surely_binds(self, scope: Scope) -> bool:
-        """Return whether a section that `binds` the call applies whatever its unknown properties are."""
+        """Return whether a section that may apply to a call (see `binds`) certainly does."""
         return (
             self.starts.toordinal() - EPOCH <= scope.first
             and (self.ends is None or scope.last <= self.ends.toordinal() - EPOCH)
