@@ -63,6 +63,8 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RevocationRequest(Request, frozen=True, kw_only=True):
+    """A revocation: the person asked not to be called."""
+
     number: _Person
     scope: _Scope = "controller"
     campaign: _Campaign = ""
@@ -85,10 +87,7 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """The ground on which a revocation is lifted.
-
-    If the revocation binds every controller, `controller` names the controller of the new consent.
-    """
+    """The ground on which a revocation is lifted. If it binds every controller, `controller` is that of the new consent."""
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -171,6 +170,8 @@ class ConfirmationRequest(Request, frozen=True, kw_only=True):
 
 
 class WithdrawalRequest(Request, frozen=True, kw_only=True):
+    """The withdrawal of a consent."""
+
     number: _Person
     id: _EntryId
     at: _Happened = None
@@ -193,6 +194,8 @@ class ContractRequest(Request, frozen=True, kw_only=True):
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):
+    """The end of a contract."""
+
     number: _Person
     id: _EntryId
     ends: Annotated[date, about("The last day of the contract.")]
@@ -219,10 +222,7 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):
-    """A proof that a caller ID can, or cannot, be called back.
-
-    Without `evidence`, `proof` is recorded as evidence.
-    """
+    """A proof that a caller ID can, or cannot, be called back. Without `evidence`, `proof` is recorded as evidence."""
 
     caller_id: Annotated[Telephone, about("The number as it is presented, preferably as +39…")]
     kind: Annotated[
@@ -247,6 +247,8 @@ class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ListRequest(Request, frozen=True, kw_only=True):
+    """A call list, with the origin of its numbers."""
+
     id: Annotated[Id, about("Your own name for the list.")]
     campaigns: Annotated[
         tuple[Name, ...], Meta(max_length=1024, description="The campaigns that may call it.")
@@ -275,11 +277,7 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
 
 
 class ProofReceipt(Struct, frozen=True, omit_defaults=True):
-    """The acknowledgement of a proof.
-
-    `in_force` says where and from when it applies. `note` says why no call can use it, and is absent
-    otherwise.
-    """
+    """The acknowledgement of a proof. `in_force` says where and from when it applies, `note` why no call can use it yet."""
 
     in_force: str
     note: str = ""

@@ -75,7 +75,7 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
     for name in ("countries/it.yaml", "controllers/acme.yaml"):
         (folder / name).unlink()
     law = casebook.case_law_data(group[0].case)
-    (folder / f"countries/{country.lower()}.yaml").write_text(yaml.safe_dump(law))
+    (folder / f"countries/{country.lower()}.yaml").write_text(yaml.dump(law, Dumper=yaml.CSafeDumper))
     for case in group:
         facts, shown = case.facts, case.facts.caller_id
         campaign = {
@@ -91,7 +91,7 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
         controller = {
             **structs.asdict(facts.controller), "name": "Acme", "country": country, "campaigns": [campaign],
         }  # fmt: skip
-        written = yaml.safe_dump(msgspec.to_builtins(controller))
+        written = yaml.dump(msgspec.to_builtins(controller), Dumper=yaml.CSafeDumper)
         (folder / f"controllers/{facts.controller.id}.yaml").write_text(written)
     return loader.load(path)
 
