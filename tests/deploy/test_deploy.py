@@ -84,7 +84,7 @@ def test_probes_use_endpoints_without_a_key() -> None:
 def test_user_of_the_container_owns_its_volume() -> None:
     container = (DEPLOY / "container" / "Containerfile").read_text("utf-8")
     user = str(kubernetes()["securityContext"]["runAsUser"])
-    assert f"USER {user}\n" in container
+    assert f"USER {user}:{user}\n" in container  # otherwise `podman exec` has the group 0
     assert f"-o {user} -g {user} -m 0700 /var/lib/dialgate" in container
 
 
@@ -261,6 +261,17 @@ def test_image_contains_only_the_programs() -> None:
     assert first == "*"
     assert {line[1:] for line in others if line.startswith("!")} == needed
     assert {"**/*.so", "**/__pycache__"} <= set(others)
+
+
+def test_a_change_of_dialgate_changes_the_last_layer_of_the_image_only() -> None:
+    stages = (DEPLOY / "container" / "Containerfile").read_text("utf-8").split("\nFROM ")[1:]
+    packages, _, image = stages
+    assert re.findall(r"^COPY (.*)$", packages, re.MULTILINE) == ["requirements/all.txt /requirements/"]
+    layers = re.findall(r"^(?:COPY|RUN) .*$", image, re.MULTILINE)
+    assert [layer.partition("/opt")[0].partition(",")[0] for layer in layers[1:]] == [
+        "COPY --from=packages ",
+        "RUN --mount=type=bind",
+    ]
 
 
 def manifests() -> list[dict[str, Any]]:
