@@ -18,6 +18,7 @@ class Standing(NamedTuple):
     abandoned: int
     compared: int  # number of calls that abandoned calls are compared with
     used: float  # share of abandoned calls, divided by the permitted share
+    since: date  # day since which a campaign above the limit is above it; otherwise today
     clear: date  # first day on which the campaign is within the limit
 
     @property
@@ -40,5 +41,7 @@ def standings(
     )
     for section in exemptions.lift(facts, law.binding(facts)).ratios:
         abandoned, compared = pacing.totals(section, campaign.counts, today)
+        used = pacing.used(section, abandoned, compared)
+        since = pacing.first_day_above(section, campaign.counts, today) if used > 1 else today
         clear = pacing.first_day_within(section, campaign.counts, today)
-        yield Standing(section, abandoned, compared, pacing.used(section, abandoned, compared), clear)
+        yield Standing(section, abandoned, compared, used, since, clear)

@@ -33,6 +33,7 @@ from dialgate.decision_log import LogUnavailable
 from dialgate.gate import observation
 from dialgate.gate.admission_queue import AdmissionQueue, AnswerFuture, CallRequest, reply
 from dialgate.gate.batch import Batch, BatchQuery, Verdict, decide_all
+from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.overlap import Overlap
 from dialgate.gate.recorder import LogRecorder
@@ -275,6 +276,11 @@ class Gate:
 
     def snapshot_parts(self) -> tuple[Part, ...]:
         return self.snapshot.parts() if self.snapshot else ()
+
+    @property
+    def counted(self) -> CountedCampaigns:
+        """The campaigns with the counts of their calls, as last read from the store."""
+        return self._gatherer.counted
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
         """Return the answers of a country's registries to a controller about a number."""

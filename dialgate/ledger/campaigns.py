@@ -1,6 +1,7 @@
 """The state of campaigns under the limits on abandoned calls, and the lifting of pauses by an officer."""
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Annotated
 
 import structlog
@@ -41,7 +42,8 @@ class CampaignLimit(Struct, frozen=True, kw_only=True):
 
     `compared` is the number of calls to which the `abandoned` calls are compared, and `used` the share of the
     limit that is used up. If no further result is reported, the pause ends at `not_before`, which is empty if
-    the campaign is within the limit.
+    the campaign is within the limit. It began on the day of `since`, on which the calls were made that exceeded
+    the limit.
     """
 
     country: str
@@ -54,6 +56,7 @@ class CampaignLimit(Struct, frozen=True, kw_only=True):
     compared: int
     used: float
     not_before: OptionalTimestamp = ""
+    since: OptionalTimestamp = ""
 
 
 class CampaignInfo(Struct, frozen=True, kw_only=True):
@@ -89,6 +92,13 @@ class Campaigns:
         now, counted = self._access.clock(), await self._counted()
         lines = self._access.config.lines
         return [self._info(lines[name], counted, now) for name in self._access.config.campaigns_of(client)]
+
+    def paused(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
+        """Return the client's paused campaigns by the counts that a gate has read."""
+        now, lines = self._access.clock(), self._access.config.lines
+        names = counted.campaigns.keys() & self._access.config.campaigns_of(client)
+        campaigns = (self._info(lines[name], counted, now) for name in sorted(names))
+        return [campaign for campaign in campaigns if campaign.paused]
 
     async def lift_pause(self, client: Client, campaign: str, ask: PauseLiftRequest) -> PauseReceipt:
         """Let a paused campaign call again. Calls made until now no longer count.
@@ -138,6 +148,8 @@ class Campaigns:
 
     def _limits(self, line: Line, campaign: Campaign, now: Instant) -> Iterator[CampaignLimit]:
         for law in self._access.config.laws.values():
+            if not law.ratios:
+                continue
             today = local_time.day_in(law.zone, now)
             for found in standings(campaign, line.controller, law, now, today):
                 if law.country == line.home or found.is_above:
@@ -156,5 +168,10 @@ def _limit(law: Law, found: Standing) -> CampaignLimit:
         abandoned=found.abandoned,
         compared=found.compared,
         used=round(found.used, 3),
-        not_before=local_time.rfc3339(local_time.midnight(law.zone, found.clear)) if found.is_above else "",
+        not_before=_beginning(law, found.clear) if found.is_above else "",
+        since=_beginning(law, found.since) if found.is_above else "",
     )
+
+
+def _beginning(law: Law, day: date) -> str:
+    return local_time.rfc3339(local_time.midnight(law.zone, day))

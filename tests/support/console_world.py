@@ -134,3 +134,11 @@ async def check(made: World, to: str, campaign: str = "acme-fibre", from_: str =
     async with made.client.post("/v1/check", json=call) as response:
         decision: dict[str, Any] = await response.json()
         return decision
+
+
+async def pause(made: World, campaign: str, numbers: list[str]) -> None:
+    """Report four abandoned calls, which pauses a campaign without answered calls."""
+    for number in numbers[:4]:
+        answer = await check(made, number, campaign)
+        await post(made, "/v1/outcomes", {"decision_id": answer["decision_id"], "outcome": "abandoned"})
+    await made.app.tick()

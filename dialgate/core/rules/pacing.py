@@ -39,6 +39,17 @@ def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) ->
     return day
 
 
+def first_day_above(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
+    """Return the day since which a campaign above the limit has been above it, by the days of its calls."""
+    day, counted = today, tuple(counts)
+    while True:
+        before = day - _ONE_DAY
+        counted = tuple(count for count in counted if count.day <= before)
+        if used(section, *totals(section, counted, before)) <= 1:
+            return day
+        day = before
+
+
 def used(section: Ratio, abandoned: int, compared: int) -> float:
     """Return how much of the limit is used, 1 for all of it. Above 1, the campaign is paused."""
     allowed = section.above * max(compared, section.out_of)

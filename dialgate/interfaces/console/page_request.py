@@ -54,6 +54,7 @@ NAVIGATION: Final = (
     NavigationPage("try", f"{ROOT}/try", ("simulate",)),
     NavigationPage("revoke", f"{ROOT}/revoke", ("revoke",)),
     NavigationPage("lists", f"{ROOT}/lists", ("lists",)),
+    NavigationPage("campaigns", f"{ROOT}/campaigns", ("watch",)),
     NavigationPage("callers", f"{ROOT}/caller-ids", ("watch",)),
     NavigationPage("law", f"{ROOT}/law", ("watch",)),
     NavigationPage("reports", f"{ROOT}/reports", ("watch",)),

@@ -13,7 +13,7 @@ from aiohttp import web
 from dialgate.app import App
 from dialgate.config.clients import Scope
 from dialgate.core.decision_ids import PATTERN
-from dialgate.interfaces.console import board, calls, law, lists, numbers, page, reports, requests
+from dialgate.interfaces.console import board, calls, campaigns, law, lists, numbers, page, reports, requests
 from dialgate.interfaces.console.live import Live
 from dialgate.interfaces.console.page_request import (
     BOARDS,
@@ -61,6 +61,8 @@ class _Route(NamedTuple):
 _ROUTES: Final = (
     _Route("GET", f"{ROOT}/board", ("watch",), board.board),
     _Route("GET", f"{ROOT}/events", ("watch",), board.events),
+    _Route("GET", f"{ROOT}/campaigns", ("watch",), campaigns.show_campaigns),
+    _Route("POST", f"{ROOT}/campaigns/{{id}}/lift", ("subjects",), campaigns.lift),
     _Route("GET", f"{ROOT}/caller-ids", ("watch",), board.caller_ids),
     _Route("GET", f"{ROOT}/law", ("watch",), law.show),
     _Route("GET", f"{ROOT}/reports", ("watch",), reports.show_form),

@@ -1,4 +1,4 @@
-"""The status of controllers: registry consultations, caller IDs and open requests. It contains no called number."""
+"""The status of controllers: registry consultations, caller IDs, open requests and paused campaigns. It contains no called number."""
 
 from collections.abc import Iterable, Iterator
 
@@ -13,6 +13,7 @@ from dialgate.core.law import Law
 from dialgate.core.law_sections import CallerIds
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Campaign, Instant
+from dialgate.ledger.campaigns import CampaignInfo
 from dialgate.store import CallerIdProof
 
 
@@ -58,6 +59,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     registries: tuple[RegistryStatus, ...] = ()
     caller_ids: tuple[CallerIdStatus, ...] = ()
     requests: tuple[OpenRequest, ...] = ()
+    paused: tuple[CampaignInfo, ...] = ()
 
 
 SOON = 7  # days
@@ -80,6 +82,7 @@ async def standing(app: App, controllers: tuple[str, ...]) -> Standing:
             )
             for case in await app.subjects.deadlines.open_cases(viewer)
         ),
+        paused=tuple(app.registrar.campaigns.paused(viewer, app.gate.counted)),
     )
 
 

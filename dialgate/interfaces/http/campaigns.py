@@ -27,6 +27,7 @@ _LIMIT: Final = {
     "compared": 1000,
     "used": 1.033,
     "not_before": "2026-12-23T23:00:00.000Z",
+    "since": "2026-11-23T23:00:00.000Z",
 }
 _CAMPAIGN: Final = {"id": "acme-fibre", "controller": "acme", "paused": True, "limits": [_LIMIT]}
 _LIFTED: Final = {

@@ -38,10 +38,12 @@ from tests.support import world
 from tests.support.console_world import (
     AGENT,
     MARKUP,
+    NUMBERS,
     OFFICER,
     STRANGER,
     SUPERVISOR,
     check,
+    pause,
     post,
     running_console,
 )
@@ -596,6 +598,38 @@ async def test_the_law_page_shows_the_law_of_a_day_and_what_changes(gate: World)
 async def test_the_law_page_refuses_what_is_no_country_or_day(gate: World, query: str) -> None:
     async with browser(gate, SUPERVISOR) as session:
         assert "request.invalid" in await get(session, f"/console/law?{query}", 400)
+
+
+async def test_only_an_officer_of_the_controller_lifts_the_pause_of_a_campaign(gate: World) -> None:
+    path = "/console/campaigns/acme-mobile/lift"
+    async with browser(gate, OFFICER) as session:
+        assert "campaign.not_paused" in await send(session, path, 409, ground="corrected")
+    await pause(gate, "acme-mobile", NUMBERS)
+    async with browser(gate, SUPERVISOR) as session:
+        shown = await get(session, "/console/campaigns")
+        assert "4 to 0" in shown
+        assert "24/11/2026 00:00" in shown
+        assert "/lift" not in shown
+        assert "auth.scope" in await send(session, path, 403, ground="corrected")
+    async with browser(gate, STRANGER) as session:
+        assert "acme-mobile" not in await get(session, "/console/campaigns")
+        assert "campaign.unknown" in await send(session, path, 404, ground="corrected")
+    async with browser(gate, OFFICER) as session:
+        assert "request.invalid" in await send(session, path, 400, ground="")
+        assert MARKUP not in await send(session, path, 201, ground=MARKUP, actor="counsel", proof="ticket 7")
+        shown = await get(session, "/console/campaigns")
+        assert "counsel: &lt;img" in shown
+        assert "(ticket 7)" in shown
+        assert "/lift" not in shown
+    assert (await check(gate, NUMBERS[9], "acme-mobile"))["decision"] == "allow"
+
+
+async def test_a_board_shows_the_paused_campaigns_of_its_controllers_only(gate: World) -> None:
+    await pause(gate, "acme-mobile", NUMBERS)
+    for key, wanted in ((SUPERVISOR, ["acme-mobile"]), (STRANGER, [])):
+        async with browser(gate, key) as session:
+            (message,) = await messages(session, 1)
+            assert [campaign["id"] for campaign in message["standing"]["paused"]] == wanted
 
 
 async def test_boards_of_the_same_controllers_share_one_message(gate: World) -> None:

@@ -27,6 +27,7 @@ from tests.support.console_world import (
     OFFICER,
     SUPERVISOR,
     check,
+    pause,
     post,
     running_console,
 )
@@ -42,6 +43,7 @@ PLACES = (
     "/try",
     "/revoke",
     "/lists",
+    "/campaigns",
     "/caller-ids",
     "/law?since=2026-01-01",
     "/reports",
@@ -265,6 +267,37 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
         await expect(page.get_by_role("heading", level=1)).to_have_text("Preview of milan", timeout=30_000)
         await expect(page.locator(".figure")).to_contain_text("of 2 may be called now")
         await expect(page.locator(".bars")).to_contain_text("Enrolled with the registry")
+
+
+@pytest.mark.parametrize(
+    ("language", "campaign", "numbers", "shown", "ground", "done"),
+    [
+        ("en-GB", "acme-mobile", NUMBERS[20:24], "4 abandoned calls to 0 answered", "one line each", "Pause lifted."),
+        ("it-IT", "acme-fibre", NUMBERS[24:28], "4 chiamate mute su 0", "una linea per operatore", "Sospensione revocata."),
+    ],
+)  # fmt: skip
+async def test_an_officer_sees_a_paused_campaign_on_the_board_and_lifts_its_pause(  # noqa: PLR0913, PLR0917 - the parameters
+    screen: Screen, language: str, campaign: str, numbers: list[str], shown: str, ground: str, done: str
+) -> None:
+    async with opened(screen, OFFICER, language=language) as page:
+        await expect(page.locator("#state")).not_to_have_text("")
+        await expect(page.locator("#paused")).to_be_hidden()
+        await pause(screen.gate, campaign, numbers)
+        await expect(page.locator("#paused li")).to_contain_text(shown, timeout=15_000)
+        await expect(page.locator("#paused li")).to_contain_text(campaign)
+        await check_page(page)
+        await page.locator("#paused a").click()
+        paused = page.locator("article.case")
+        await expect(paused.get_by_role("heading")).to_contain_text(campaign)
+        await check_page(page)
+        await paused.locator("[name=ground]").fill(ground)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("status")).to_contain_text(done)
+        await expect(paused).to_have_count(0)
+        await expect(page.get_by_role("row").filter(has_text=campaign)).to_contain_text(ground)
+        assert (await check(screen.gate, NUMBERS[30], campaign))["decision"] == "allow"
+        await page.goto(screen.url)
+        await expect(page.locator("#paused")).to_be_hidden()
 
 
 async def test_language_and_theme_can_be_switched_and_are_kept(screen: Screen) -> None:

@@ -81,6 +81,21 @@ function readiness(message) {
   setText("next-expiry", left.length ? daysLeft(Math.min(...left)) : say("live.none"));
 }
 
+function pauses(message) {
+  const limits = message.standing.paused.flatMap((campaign) =>
+    campaign.limits.filter((limit) => limit.not_before).map((limit) => ({ campaign: campaign.id, ...limit })));
+  $("paused").hidden = limits.length === 0;
+  $("paused").querySelector("ul").replaceChildren(...limits.map((limit) => make("li", {}, say("live.campaign_paused", {
+    campaign: limit.campaign,
+    since: day.format(new Date(limit.since)),
+    until: day.format(new Date(limit.not_before)),
+    abandoned: figures.format(limit.abandoned),
+    compared: figures.format(limit.compared),
+    above: figures.format(limit.above),
+    out_of: figures.format(limit.out_of),
+  }))));
+}
+
 // ---- lists of bars
 
 function bars(id, rows, line) {
@@ -188,6 +203,7 @@ function show(message) {
   if (paused) return;
   tiles(message);
   readiness(message);
+  pauses(message);
   reasons(message);
   campaigns(message);
   feed(message);
