@@ -33,16 +33,20 @@ class StoredCounts:
         self.changed: set[str] = set()
         self._hours: defaultdict[str, dict[int, HourCount]] = defaultdict(dict)
         self._version = 0
+        self._lifts_version = -1
 
     async def read(self, store: CampaignCounts) -> None:
         """Read the counts and lifts that changed since the last read. Raises `StoreUnavailable`."""
         counts, version = await store.counts(self._version)
-        lifts = {lift.campaign: lift for lift in await store.pause_lifts()}
+        lifts_version = await store.lifts_version()  # first: a lift that is added meanwhile is read again
+        lifts = self.lifts
+        if lifts_version != self._lifts_version:
+            lifts = {lift.campaign: lift for lift in await store.pause_lifts()}
         for count in counts:
             self._hours[count.campaign][count.hour] = count
         self.changed.update(count.campaign for count in counts)
         self.changed.update(name for name, lift in lifts.items() if self.lifts.get(name) != lift)
-        self.lifts, self._version = lifts, version
+        self.lifts, self._lifts_version, self._version = lifts, lifts_version, version
 
     @property
     def names(self) -> Collection[str]:

@@ -52,6 +52,9 @@ class CampaignCounts(Protocol):
         `COUNTS_KEPT`.
         """
 
+    async def lifts_version(self) -> int:
+        """Return a number that grows when a pause is lifted."""
+
     async def pause_lifts(self) -> list[PauseLift]:
         """Return all lifted pauses, oldest first."""
 

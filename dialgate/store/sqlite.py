@@ -331,6 +331,9 @@ class SqliteStore:
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
         return await self._in_thread(lambda db: campaign_counts.counts(db, after))
 
+    async def lifts_version(self) -> int:
+        return await self._in_thread(campaign_counts.lifts_version)
+
     async def pause_lifts(self) -> list[PauseLift]:
         return await self._in_thread(campaign_counts.pause_lifts)
 

@@ -54,6 +54,13 @@ def drop_counts(db: sqlite3.Connection, before: int) -> int:
     return db.execute(f"DELETE FROM hour_count WHERE hour < ? AND version < ({_VERSION})", (before,)).rowcount  # noqa: S608 - constants
 
 
+def lifts_version(db: sqlite3.Connection) -> int:
+    """Return the number of lifts, which are never removed."""
+    number: int
+    (number,) = db.execute("SELECT count(*) FROM pause_lift").fetchone()
+    return number
+
+
 def pause_lifts(db: sqlite3.Connection) -> list[PauseLift]:
     return [_lift.decode(body) for (body,) in db.execute(f"{LIFTS} ORDER BY at, campaign")]
 

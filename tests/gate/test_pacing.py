@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
@@ -23,11 +24,11 @@ from dialgate.core.model import DAY, HOUR, MINUTE, Call, DayCount
 from dialgate.core.responses import Answer
 from dialgate.core.rules import pacing
 from dialgate.decision_log.records import Reader, Record
-from dialgate.gate.counted_campaigns import CountedCampaigns
+from dialgate.gate.counted_campaigns import CountedCampaigns, StoredCounts
 from dialgate.interfaces.cli.main import app as cli
 from dialgate.ledger.schemas import OutcomeRequest
 from dialgate.runtime.clock import wall_clock
-from dialgate.store import HourCount, sqlite_counts
+from dialgate.store import HourCount, PauseLift, sqlite_counts
 from dialgate.store.sqlite import SqliteStore
 from tests.support import redis_servers, world
 from tests.support.world import CALLER, NOW, World
@@ -326,6 +327,22 @@ def test_commands_show_and_lift_a_pause(tmp_path: Path) -> None:
     assert (again.exit_code, json.loads(again.stdout)["error"]["code"]) == (1, "campaign.not_paused")
     shown = CliRunner().invoke(cli, ["campaign", "list", "--config", str(path)])
     assert "slowed" in shown.stdout
+
+
+async def test_lifts_are_read_only_when_there_is_a_new_one(tmp_path: Path) -> None:
+    store, stored = SqliteStore.open(tmp_path / "store.db"), StoredCounts()
+    lift = PauseLift(campaign="acme-fibre", at=NOW, ground="dialler slowed down", actor="dpo")
+    await store.lift_pause(lift)
+    await stored.read(store)
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+        db.execute("UPDATE pause_lift SET body = replace(body, 'dpo', 'counsel')")
+    await stored.read(store)
+    assert stored.lifts["acme-fibre"].actor == "dpo"
+    await store.lift_pause(replace(lift, at=NOW + HOUR))
+    await stored.read(store)
+    await store.close()
+    assert stored.lifts["acme-fibre"].at == NOW + HOUR
+    assert stored.changed == {"acme-fibre"}
 
 
 async def test_counts_apply_at_once_where_the_day_is_not_over(tmp_path: Path) -> None:

@@ -675,9 +675,13 @@ async def test_counts_are_kept_for_two_months(store: Store) -> None:
 async def test_lifted_pauses_are_kept_in_order(store: Store, other: Store) -> None:
     later = PauseLift(campaign="spring", at=20, ground="agents hired", actor="dpo", answered=3, abandoned=4)
     earlier = structs.replace(later, at=10)
-    for lift in (later, earlier, later):
+    versions = [await other.lifts_version()]
+    for lift in (later, earlier):
         await store.lift_pause(lift)
+        versions.append(await other.lifts_version())
+    await store.lift_pause(later)
     assert await other.pause_lifts() == [earlier, later]
+    assert versions == [0, 1, 2]
 
 
 async def test_a_call_list_is_replaced_by_id(store: Store) -> None:

@@ -1,7 +1,7 @@
 """The counts of campaigns and the lifted pauses in Redis.
 
 One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Another maps each of the newest versions to the field
-that changed. The script `result` writes both.
+that changed, and `lifts` to the number of lifts. The script `result` writes the counts and their changes.
 """
 
 from typing import Any, Final
@@ -12,6 +12,7 @@ from dialgate.store.campaign_counts import HourCount, PauseLift
 from dialgate.store.redis.commands import RedisCommands, encoded, pairs
 
 CHANGES_KEPT: Final = 2_000  # a gate that is further behind reads all counts
+_LIFTS: Final = "lifts"
 _lift = msgspec.json.Decoder(PauseLift)
 
 
@@ -32,13 +33,17 @@ class RedisCampaignCounts(RedisCommands):
         """Return the command that stores an hourly count. Use it only while no gate has the store open."""
         return ("HSET", self.of_counts, _field(count), f"{count.answered} {count.abandoned}")
 
+    async def lifts_version(self) -> int:
+        return int(await self.run("HGET", self.of_changes, _LIFTS) or 0)
+
     async def pause_lifts(self) -> list[PauseLift]:
         bodies = pairs(await self.run("HGETALL", self.key("lifts")))
         return sorted(map(_lift.decode, bodies.values()), key=lambda lift: (lift.at, lift.campaign))
 
     async def lift_pause(self, lift: PauseLift) -> None:
-        command = ("HSET", self.key("lifts"), f"{lift.campaign}\0{lift.at}", encoded(lift))
-        answers = await self.together([command, self._wait_for_disks()], waits=self._disk)
+        store = ("HSET", self.key("lifts"), f"{lift.campaign}\0{lift.at}", encoded(lift))
+        mark = ("HINCRBY", self.of_changes, _LIFTS, 1)
+        answers = await self.together([store, mark, self._wait_for_disks()], waits=self._disk)
         self._refuse_unless_durable(*answers[-1])
 
 
