@@ -14,7 +14,8 @@ from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.config.data_retention import Storage
 from dialgate.core import local_time, periods
-from dialgate.core.law import Binding, Law
+from dialgate.core.law import SECTIONS, Binding, Law
+from dialgate.core.law_scope import known_sector
 from dialgate.core.law_sections import Hours
 from dialgate.core.model import SECONDS_A_DAY, CallerId, Facts, Instant, Number
 
@@ -54,7 +55,23 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
             for line in lines
             for text in _given_up(line, config.laws[line.home], now)
         )
+        found += (
+            f"campaign {line.campaign.id}: {text}" for line in lines for text in _unknown_sector(line, config)
+        )
     return found
+
+
+def _unknown_sector(line: Line, config: Config) -> Iterator[str]:
+    """Yield a warning for each country whose rules about a sector all bind the campaign, because its file does not know the sector."""
+    sector = line.campaign.sector
+    for country, law in config.laws.items():
+        if known_sector(sector, law.sectors) is None and any(
+            section.sectors for name in SECTIONS for section in getattr(law, name)
+        ):
+            yield (
+                f"the file of {country} does not know the sector {sector!r}, so every rule there about a sector binds its calls; if"
+                " none of them is about it, add it to `sectors` there"
+            )
 
 
 def _given_up(line: Line, law: Law, now: Instant) -> Iterator[str]:

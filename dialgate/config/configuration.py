@@ -58,6 +58,12 @@ class Config(Struct, frozen=True, kw_only=True):
         line = self.lines.get(campaign)
         return line if line is not None and line.controller.id in client.controllers else None
 
+    def sectors_of(self, country: str) -> tuple[str, ...]:
+        """Return the sectors of all country files, which contracts of a controller of `country` may name; empty if its file has none."""
+        if not self.laws[country].sectors:
+            return ()
+        return tuple(dict.fromkeys(sector for law in self.laws.values() for sector in law.sectors))
+
     def campaigns_of(self, client: Client) -> list[str]:
         return [name for name, line in self.lines.items() if line.controller.id in client.controllers]
 

@@ -30,7 +30,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     caller_ids: tuple[str, ...]
     """Caller IDs that the campaign's calls may present: one or more numbers."""
     sector: str = ""
-    """One of the country's `sectors`. Required for sale and advertising, because calls of some sectors are banned. A contract permits only calls of campaigns in the contract's sector."""
+    """One of the `sectors` of a country file. In countries whose file does not know it, rules for any sector apply. Required for sale and advertising, because calls of some sectors are banned. A contract permits only calls of campaigns in the contract's sector."""
     goods: str = ""
     """What the campaign offers. Consents, contracts and call requests must use the same word."""
     call_type: CallType = "automated"
@@ -203,7 +203,7 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
 def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
     """Yield a sentence for each fault of a campaign.
 
-    A campaign may call abroad, so its sector must be among the `sectors` of every country.
+    A campaign may call abroad, so its sector must be among the `sectors` of one of the countries.
     """
     for key in ("trunk_country", "dial_region"):
         value = getattr(campaign, key)
@@ -213,11 +213,9 @@ def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[st
         yield "caller_ids is empty; add the numbers that its calls may present"
     if campaign.starts is not None and campaign.ends is not None and campaign.ends < campaign.starts:
         yield f"ends on {campaign.ends}, before it starts"
-    for law in laws:
-        names = f"{law.country}: {', '.join(law.sectors)}"
-        if not law.sectors or campaign.sector in law.sectors:
-            continue
-        if campaign.sector:
-            yield f"sector {campaign.sector!r} is not one of the sectors of {names}"
-        elif campaign.purpose in _OFFERS:
-            yield f"a campaign for sale or advertising needs a sector, one of {names}"
+    known = {law.country: law.sectors for law in laws if law.sectors}
+    names = "; ".join(f"{country}: {', '.join(sectors)}" for country, sectors in known.items())
+    if known and campaign.sector and not any(campaign.sector in sectors for sectors in known.values()):
+        yield f"sector {campaign.sector!r} is not one of the sectors of {names}"
+    elif known and not campaign.sector and campaign.purpose in _OFFERS:
+        yield f"a campaign for sale or advertising needs a sector, one of {names}"

@@ -60,6 +60,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...]
     accepted: frozenset[AcceptedBasis]  # legal bases that every section of `legal_basis` accepts
     weekdays: frozenset[int]  # working days of the week; Monday is 0
+    sector: str | None  # of the campaign; None if the law does not know it
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...]
@@ -107,7 +108,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     ratios: tuple[Ratio, ...] = ()
     records: tuple[Records, ...] = ()
     sectors: tuple[str, ...] = ()
-    """All sectors that a section or a campaign may name."""
+    """All sectors that a section may name. A campaign of another sector, which a second country file knows, is bound by the sections of every sector."""
     traits: tuple[str, ...] = ()
     """All traits of controllers that a section may name, such as a code of conduct to which they adhere."""
     draft: bool = False
@@ -139,7 +140,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
         if binding is None:
             if len(self._bindings) >= _MEMORY:
                 self._bindings.clear()
-            binding = self._bindings[key] = self._select(Scope.of(facts))
+            binding = self._bindings[key] = self._select(Scope.of(facts, self.sectors))
         return binding
 
     @property
@@ -195,6 +196,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
             regions=self.covered,
             accepted=frozenset.intersection(*accepted) if accepted else frozenset(),
             weekdays=frozenset(get_args(Weekday).index(day) for day in self.working_days),
+            sector=scope.sector,
             advised=advised,
             conditional=conditional,
             **listed,
@@ -212,7 +214,8 @@ def _until_certain(sections: list[Section], scope: Scope) -> Iterator[Section]:
 SECTIONS = tuple(
     name
     for name in Binding.__struct_fields__
-    if name not in {"country", "regions", "accepted", "weekdays", "advised", "conditional", "lifted"}
+    if name
+    not in {"country", "regions", "accepted", "weekdays", "sector", "advised", "conditional", "lifted"}
 )
 # All lists of sections, including `records`, which is not about calls.
 ALL_SECTIONS = (*SECTIONS, "records")

@@ -1,6 +1,6 @@
 """The properties of a call that select the sections of a law."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, Literal, NamedTuple, get_args
 
 from dialgate.core.model import EPOCH, Callee, CallType, DialMode, Facts, Kind, Purpose
@@ -15,7 +15,7 @@ class Scope(NamedTuple):
     last: int  # latest such day, which differs from `first` around midnight
     purpose: Purpose
     call_type: CallType
-    sector: str
+    sector: str | None  # None if the law does not know the campaign's sector, which may then be any
     callee: Callee
     profiling: bool
     dial_mode: DialMode | Literal[""]
@@ -25,7 +25,8 @@ class Scope(NamedTuple):
     places: tuple[str, ...]
 
     @classmethod
-    def of(cls, facts: Facts) -> "Scope":
+    def of(cls, facts: Facts, sectors: Collection[str]) -> "Scope":
+        """Return the scope of a call under a law with these `sectors`."""
         campaign, controller, number = facts.campaign, facts.controller, facts.number
         days = [facts.today.toordinal() - EPOCH, *local_days(facts)]
         return cls(
@@ -33,7 +34,7 @@ class Scope(NamedTuple):
             max(days),
             campaign.purpose,
             facts.call_type,
-            campaign.sector,
+            known_sector(campaign.sector, sectors),
             campaign.callee,
             campaign.profiling,
             campaign.dial_mode,
@@ -57,6 +58,11 @@ class Scope(NamedTuple):
             return _ALL_KINDS
         kinds = frozenset({self.kind})
         return kinds | {"fixed", "mobile"} if self.kind == "fixed_or_mobile" else kinds
+
+
+def known_sector(sector: str, sectors: Collection[str]) -> str | None:
+    """Return a campaign's sector, or None if `sectors` does not contain it. A law without sectors has no section that names one."""
+    return sector if not sector or not sectors or sector in sectors else None
 
 
 def local_days(facts: Facts) -> Iterator[int]:

@@ -103,7 +103,7 @@ class Section(Dated, frozen=True, kw_only=True):
             and (self.ends is None or scope.first <= self.ends.toordinal() - EPOCH)
             and (not self.purposes or scope.purpose in self.purposes)
             and (not self.call_types or scope.call_type in self.call_types)
-            and (not self.sectors or scope.sector in self.sectors)
+            and (not self.sectors or scope.sector is None or scope.sector in self.sectors)
             and (not self.callees or scope.callee in self.callees)
             and (not self.profiled or scope.profiling)
             and (not self.traits or not _disjoint(self.traits, scope.traits))
@@ -129,6 +129,7 @@ class Section(Dated, frozen=True, kw_only=True):
                 or scope.possible_kinds() <= {*self.kinds, "fixed_or_mobile"}
             )
             and (not self.dial_modes or bool(scope.dial_mode))
+            and (not self.sectors or scope.sector is not None)
         )
 
 

@@ -55,7 +55,7 @@ _FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kin
 class Order(Struct, frozen=True, kw_only=True):
     """Values that all rows of an import have in common.
 
-    `sectors` contains the sectors that the country defines. `now` is the time at which the file arrived.
+    `sectors` contains the sectors that a contract may name. `now` is the time at which the file arrived.
     """
 
     kind: type[Ask]

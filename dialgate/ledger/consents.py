@@ -60,7 +60,7 @@ class Consents:
 
     def _event(self, ask: LedgerRequest, controller: ControllerFile, now: Instant) -> Event:
         with refuse_misstated():
-            return event_of(ask, now, self._access.config.laws[controller.country].sectors)
+            return event_of(ask, now, self._access.config.sectors_of(controller.country))
 
     async def record_all(
         self,
@@ -81,7 +81,7 @@ class Consents:
             kind=bulk_import.KINDS[ask.kind],
             controller=controller.id,
             home=controller.dial_regions(),
-            sectors=self._access.config.laws[controller.country].sectors,
+            sectors=self._access.config.sectors_of(controller.country),
             channel=ask.channel,
             proof=ask.proof,
             actor=ask.actor or client.name,

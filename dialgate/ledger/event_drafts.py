@@ -38,7 +38,7 @@ class Misstated(ValueError):
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
     """Return the event for a request. Raises `Misstated`.
 
-    `sectors` contains the sectors that the country defines, and may be empty.
+    `sectors` contains the sectors that a contract may name, and is empty if it may name any.
     """
     _check_place(ask)
     match ask:

@@ -184,7 +184,7 @@ class ContractRequest(Request, frozen=True, kw_only=True):
     id: _EntryId
     starts: Annotated[date, about("The first day of the contract.")]
     ends: Annotated[date | None, about("The last day of the contract. Default: none.")] = None
-    sector: Annotated[Name, about("One of the country's sectors, named as in the campaigns.")] = ""
+    sector: Annotated[Name, about("One of the sectors of a country file, named as in the campaigns.")] = ""
     goods: Goods = ()
     marketing: Annotated[bool, about("The contract includes a consent to commercial calls.")] = False
     last_purchase: Annotated[

@@ -1,6 +1,7 @@
 """Tests of the advice of `config check` about valid configurations with gaps."""
 
 import json
+import shutil
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,23 @@ def test_a_retention_period_that_the_law_extends_is_reported(folder: Path) -> No
         retention=[{"country": "IT", "allowed_months": 60, "refused_months": 60}],
     )
     assert warned(folder) == []
+
+
+def test_a_sector_that_a_country_with_rules_about_sectors_does_not_know_is_reported(folder: Path) -> None:
+    """Germany has no rule about a sector, so its file needs no word for it."""
+    change(folder, "dialgate.yaml", accept_drafts=["DE", "GB"])
+    for name in ("de", "gb"):
+        shutil.copy(CONFIG / f"countries/{name}.yaml", folder / "countries")
+    acme = yaml.safe_load((folder / "controllers/acme.yaml").read_text())
+    change(
+        folder,
+        "controllers/acme.yaml",
+        campaigns=[campaign | {"sector": "pensions"} for campaign in acme["campaigns"]],
+    )
+    (text,) = [text for text in warned(folder) if "sector" in text]
+    assert text.startswith(
+        "campaign acme-fibre: the file of IT does not know the sector 'pensions', so every rule"
+    )
 
 
 def test_a_missing_job_file_causes_one_warning(folder: Path) -> None:

@@ -433,17 +433,27 @@ def test_unusual_but_valid_settings_are_accepted(folder: Folder, change: Change)
     loader.load(folder.write())
 
 
-def test_a_sector_must_be_in_the_list_of_each_country_that_has_one(folder: Folder) -> None:
-    """An Italian campaign may call abroad; a country without `sectors` bans no sector."""
+def test_a_sector_must_be_in_the_list_of_one_country(folder: Folder) -> None:
+    """An Italian campaign may call abroad; a country without `sectors` has no rule about a sector."""
     abroad = copy.deepcopy(folder.files["countries/it.yaml"]) | {"country": "FR", "sectors": ["energy"]}
     for name in ("sector_bans", "caller_ids"):
         del abroad[name]
     folder.files["countries/fr.yaml"] = abroad
+    for sector in ("telecommunications", "energy"):
+        folder.change(*acme(*FIRST, "sector", to=sector))
+        assert loader.load(folder.write()).lines["acme-fibre"].campaign.sector == sector
+    folder.change(*acme(*FIRST, "sector", to="electricty"))
     assert folder.problems() == [
-        "campaign acme-fibre: sector 'telecommunications' is not one of the sectors of FR: energy"
+        f"campaign acme-fibre: sector 'electricty' is not one of the sectors of FR: energy; {SECTORS}"
     ]
     abroad["sectors"] = []
-    assert loader.load(folder.write()).lines["acme-fibre"].campaign.sector == "telecommunications"
+    assert folder.problems() == [
+        f"campaign acme-fibre: sector 'electricty' is not one of the sectors of {SECTORS}"
+    ]
+    folder.change(*acme(*FIRST, "sector", to=GONE))
+    assert folder.problems() == [
+        f"campaign acme-fibre: a campaign for sale or advertising needs a sector, one of {SECTORS}"
+    ]
 
 
 def test_a_caller_id_of_two_controllers_is_shared(folder: Folder) -> None:

@@ -424,7 +424,7 @@ _SCOPES = st.fixed_dictionaries(
 def test_a_cached_binding_equals_a_newly_selected_one(scopes: list[dict[str, Any]]) -> None:
     """A cached binding equals a newly selected one."""
     for scope in scopes:
-        assert IT.binding(facts(**scope)) == IT._select(Scope.of(facts(**scope)))
+        assert IT.binding(facts(**scope)) == IT._select(Scope.of(facts(**scope), IT.sectors))
 
 
 def test_the_kinds_that_a_row_must_state_come_from_all_sections() -> None:

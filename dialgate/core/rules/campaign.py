@@ -32,11 +32,14 @@ def campaign_known(facts: Facts, law: Binding) -> Outcome:
 
 def sector_allowed(facts: Facts, law: Binding) -> Outcome:
     if law.sector_bans:
-        return _banned(law.sector_bans[0], facts)
+        return _banned(law.sector_bans[0], facts, law)
     return Skip("no ban for this sector and purpose")
 
 
-def _banned(ban: SectorBan, facts: Facts) -> Deny:
+def _banned(ban: SectorBan, facts: Facts, law: Binding) -> Deny:
+    if ban.sectors and law.sector is None:
+        text = f"calls in some sectors are banned, and the law of {law.country} does not name the sector {facts.campaign.sector}"
+        return Deny("campaign.sector_banned", text, ban.source, ban.severity)
     return Deny(
         "campaign.sector_banned",
         f"calls to {facts.campaign.callee}s for {facts.campaign.sector} are banned without the person's own request "

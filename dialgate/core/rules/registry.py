@@ -174,7 +174,7 @@ def _bars(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding
     windows = tuple(
         _windows(block, has_holidays=bool(registry.day_set))
         for block in answer.blocks
-        if (not block.categories or not facts.campaign.sector or facts.campaign.sector in block.categories)
+        if (not block.categories or not law.sector or law.sector in block.categories)
         and (not block.call_types or facts.call_type in block.call_types)
     )
     ring = max((section.ring_seconds for section in law.hours), default=0)
