@@ -166,6 +166,7 @@ class App:
     def reload(self, config: Config) -> None:
         """Apply a configuration. Raises the errors of `Gate.reload`."""
         self.gate.reload(config)
+        self._store.keep_attempts(config.attempts_counted)
         self.registrar.reload(config)
         self.registrar.views.registry_answers = self.gate.registry_answers
 

@@ -12,8 +12,9 @@ from dialgate.config.fields import Network
 from dialgate.config.settings import Settings
 from dialgate.config.webhook_dialects import Profile
 from dialgate.config.webhook_targets import Hook
+from dialgate.core import periods
 from dialgate.core.law import Law
-from dialgate.core.model import Instant
+from dialgate.core.model import DAY, Instant
 
 
 class ConfigError(Exception):
@@ -47,6 +48,12 @@ class Config(Struct, frozen=True, kw_only=True):
     def storage(self, now: Instant) -> Storage:
         """Return the storage periods, which the laws may extend."""
         return data_retention.terms(self.settings.storage, self.laws.values(), now)
+
+    @property
+    def attempts_counted(self) -> Instant:
+        """The longest time for which the `limits` of a country count an attempt."""
+        lengths = (periods.parse(limit.per).length for law in self.laws.values() for limit in law.limits)
+        return max(lengths, default=0) + 2 * DAY  # whole days begin after the day of the call
 
     @property
     def shared(self) -> bool:

@@ -347,7 +347,7 @@ class Limit(Restriction, frozen=True, kw_only=True):
     after: Annotated[int, Meta(ge=1)] = 1
     """Number of such calls after which no further call is permitted."""
     per: ShortPeriod
-    """The period in which they count, such as `30d` or `72h`."""
+    """The period in which they count, such as `30d` or `72h`. On Redis, a period of more than 398 days counts only calls made since its file is in use."""
     counting: Literal["calendar", "whole_days", "rolling"]
     """`calendar`: the person's local days, including that of the call. `whole_days`: the local days after that of the earlier call. `rolling`: hours, or days of 24 hours."""
     among: Literal["controller", "campaign", "goods"] = "controller"

@@ -90,5 +90,8 @@ class Attempts(SubjectStates, Protocol):
         a rule requires that an agent is free.
         """
 
+    def keep_attempts(self, span: Instant) -> None:
+        """Keep attempts for at least `span` from their commit on, unless `drop_attempts` deletes them."""
+
     async def maintain(self, before: Instant) -> None:
         """Drop remembered answers older than `before` and compact the store. Call this regularly."""

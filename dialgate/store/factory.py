@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from dialgate.config import url_secrets
 from dialgate.config.configuration import Config, ConfigError
-from dialgate.core.model import HOUR, Instant
+from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.store import Ledger, Shared, Store
 from dialgate.store.copying import CopyEnd
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # importing the Redis client takes 0.1 s, and most commands d
     from dialgate.store.redis import RedisStore
 
 _COPY_PATIENCE: Final = 30.0  # seconds
+_LONGEST_LIMIT: Final = 10_001 * DAY  # `ShortPeriod`, and two days
 _SAMPLE: Final = 100  # ledger entries; nearly all contain a sealed number
 _OTHER_KEYS: Final = (
     "the store was written with other keys, so no revocation in it would be found. Copy `keys.json` of its first gate here,"
@@ -34,6 +35,7 @@ async def open_store(config: Config, keys: Keys | None = None, *, patience: floa
     async with AsyncExitStack() as undo:
         store = await _open(config, patience)
         undo.push_async_callback(store.close)
+        store.keep_attempts(config.attempts_counted)
         await _refuse_lost(store, config.data)
         if keys is not None:
             await _refuse_other_keys(store, keys)
@@ -101,4 +103,6 @@ def copy_end(url: str, name: str, now: Instant) -> CopyEnd:
     from dialgate.store.redis import RedisStore  # noqa: PLC0415 - see above
     from dialgate.store.redis.copy_end import RedisEnd  # noqa: PLC0415
 
-    return RedisEnd(RedisStore(url, name=name, patience=_COPY_PATIENCE), now)
+    store = RedisStore(url, name=name, patience=_COPY_PATIENCE)
+    store.keep_attempts(_LONGEST_LIMIT)  # a copy does not know the limits of the countries
+    return RedisEnd(store, now)

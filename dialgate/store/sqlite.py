@@ -454,6 +454,9 @@ class SqliteStore:
     def require_seq(self, seq: int) -> None:
         self._required = max(self._required, seq)
 
+    def keep_attempts(self, span: Instant) -> None:
+        """Do nothing: only `drop_attempts` deletes attempts."""
+
     async def maintain(self, before: Instant) -> None:
         await self._flush_if_few()
         self._stored.start_filling(self._near.database, self._unwritten_keys())

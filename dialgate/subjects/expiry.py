@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from dialgate.audit.legal_holds import UnderHold
 from dialgate.config.configuration import Config
-from dialgate.core import periods
 from dialgate.core.ledger_events import Entry, fold
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Consent, Instant
@@ -34,12 +33,6 @@ class Removal(Struct, frozen=True, kw_only=True):
     before: str
 
 
-def _longest_limit(config: Config) -> int:
-    """Return the longest period, in days, over which a configured law limits attempts."""
-    lengths = (periods.parse(limit.per).length for law in config.laws.values() for limit in law.limits)
-    return max(lengths, default=0) // DAY + 2  # whole days begin after the day of the call
-
-
 class RetentionRun:
     def __init__(self, config: Config, store: Store, file: SubjectStore, holds: UnderHold) -> None:
         self._config, self._store, self._file, self._holds = config, store, file, holds
@@ -52,7 +45,7 @@ class RetentionRun:
             "contracts": now - days.contracts_days * DAY,
             "call_requests": now - days.call_requests_days * DAY,
             "lists": now - days.lists_days * DAY,
-            "attempts": now - max(days.attempts_days, _longest_limit(self._config)) * DAY,
+            "attempts": now - max(days.attempts_days * DAY, self._config.attempts_counted),
             "lookups": now - days.lookups_days * DAY,
             "subject_requests": now - days.subject_requests_days * DAY,
             "restricted": now,

@@ -23,7 +23,7 @@ from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import FastAgi, Listen, Sip
 from dialgate.config.settings import SharedStore
-from dialgate.core.model import DAY, Call, Result
+from dialgate.core.model import DAY, HOUR, Call, Result
 from dialgate.core.responses import Answer
 from dialgate.crypto.keys import KeysUnusable
 from dialgate.decision_log import verify
@@ -818,3 +818,16 @@ async def test_a_subject_with_an_unanswered_silent_call_never_expires(
         lives.append(int(ask_server(tmp_path, "PTTL", own_store.key("s:", ANNA).decode())))
     assert [life > 0 for life in lives] == [True, False, False, True]
     assert lives[1:3] == [-1, -1]
+
+
+@pytest.mark.parametrize(("counted", "kept"), [(30 * DAY, 400 * DAY), (502 * DAY, 502 * DAY)])
+async def test_attempts_are_kept_as_long_as_a_limit_counts_them(
+    own_store: RedisStore, tmp_path: Path, counted: int, kept: int
+) -> None:
+    own_store.keep_attempts(counted)
+    reading = await own_store.read([ANNA])
+    assert await own_store.commit(
+        reading, [Reservation(ANNA, attempt("log-1"), (ANNA,))], [], Position("log", 1)
+    )
+    left = int(ask_server(tmp_path, "PTTL", own_store.key("s:", ANNA).decode()))
+    assert 0 <= kept - left < HOUR

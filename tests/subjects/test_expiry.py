@@ -10,8 +10,10 @@ import yaml
 
 from dialgate.config import loader
 from dialgate.core.model import DAY, Instant
+from dialgate.store import factory
+from dialgate.store.redis import RedisStore
 from dialgate.subjects.expiry import Removal
-from tests.support import world
+from tests.support import redis_servers, world
 from tests.support.world import CALL, CLEAR, LIST, NOW, World
 
 CLIENTS = [world.client("tests", world.KEY, *world.SCOPES, "subjects")]
@@ -180,16 +182,34 @@ async def test_items_in_use_and_revocations_are_kept(gate: World) -> None:
     assert {item.id: bool(item.withdrawn_at) for item in known.consents} == {"for-ever": False, "c": True}
 
 
-async def test_attempts_are_kept_as_long_as_a_limit_counts_them(gate: World) -> None:
+def lengthen_limits(gate: World, period: str) -> None:
     file = gate.folder / "countries" / "it.yaml"
     law = yaml.safe_load(file.read_text())
     for limit in law["limits"]:
-        limit["per"] = limit["per"].replace("30d", "100d")
+        limit["per"] = limit["per"].replace("30d", period)
     file.write_text(yaml.safe_dump(law))
     gate.app.reload(loader.load(gate.folder / "dialgate.yaml"))
+
+
+async def test_attempts_are_kept_as_long_as_a_limit_counts_them(gate: World) -> None:
+    lengthen_limits(gate, "100d")
     assert (await send(gate, "/v1/check", CALL, 200))["decision"] == "allow"
     assert "attempts" not in await counts(gate, NOW + 101 * DAY)
     assert (await counts(gate, NOW + 103 * DAY))["attempts"] == 1
+
+
+async def test_redis_keeps_attempts_as_long_as_a_limit_counts_them(tmp_path: Path) -> None:
+    shared = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
+    async with world.running(tmp_path / "one", store=shared) as gate:
+        store = gate.app._store
+        assert isinstance(store, RedisStore)
+        assert store.attempts_kept == 400 * DAY
+        lengthen_limits(gate, "500d")
+        assert store.attempts_kept == 502 * DAY
+        opened = await factory.open_store(gate.app.config)
+        assert isinstance(opened, RedisStore)
+        assert opened.attempts_kept == 502 * DAY
+        await opened.close()
 
 
 async def test_all_entries_of_an_id_are_removed_for_every_subject(gate: World) -> None:

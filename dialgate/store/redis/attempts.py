@@ -10,7 +10,7 @@ from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnav
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import by_log, decision_of, log_of, recalled, seq_of, stored
 from dialgate.store.redis.commands import Options, pairs
-from dialgate.store.redis.recovery import ATTEMPTS_KEPT, RedisRecovery
+from dialgate.store.redis.recovery import RedisRecovery
 
 _NONE: Final = (0, b"")
 _ID_IN_USE: Final = [-1]
@@ -206,7 +206,7 @@ class RedisAttempts(RedisRecovery):
         ]
         words = [
             log, position.seq, highest, min(counted)[0] if counted else "",
-            self._fences.get(log, ""), position.durable, ATTEMPTS_KEPT, self.remembers,
+            self._fences.get(log, ""), position.durable, self.attempts_kept, self.remembers,
             len(lines), len(watched), len(attempts), len(answers), len(known),
             *[word for at, value in known for word in (at, value, int(at < len(lines) and subject_codec.may_expire(value)))],
             *lines.values(),

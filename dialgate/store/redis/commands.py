@@ -9,12 +9,15 @@ import msgspec
 from msgspec import Struct
 from redis.exceptions import NoScriptError
 
-from dialgate.core.model import Instant
+from dialgate.core.model import DAY, Instant
 from dialgate.store import StoreUnavailable
+from dialgate.store.redis import subject_codec
 from dialgate.store.redis.server import Server
 
 _SYNC_SECONDS: Final = 2.0  # a server that syncs every second has synced within this time
 _READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HGETALL", "HMGET", "SCAN"})
+# Redis removes an attempt after this time, or after the longest limit that counts it, if the daily removal has not.
+ATTEMPTS_KEPT: Final = 400 * DAY
 _LUA: Final = Path(__file__).parent / "lua"
 
 encoded: Final = msgspec.json.Encoder().encode
@@ -46,6 +49,7 @@ class RedisCommands:
         self.of_counts, self.of_changes = self.key("counts"), self.key("counts:changes")
         self._never_set = self.key("none")
         self._patience, self.remembers = options.patience, options.remember
+        self.attempts_kept = ATTEMPTS_KEPT
         self._required_replicas = options.replicas
         self._replicas = options.replicas  # number of replicas to wait for, at least the required number
         self._disk = options.patience + _SYNC_SECONDS
@@ -60,6 +64,13 @@ class RedisCommands:
 
     def _subject(self, subject: bytes) -> bytes:
         return self._of_subject + subject
+
+    def keep_attempts(self, span: Instant) -> None:
+        self.attempts_kept = max(ATTEMPTS_KEPT, span)
+
+    def lifetime(self, value: bytes) -> Instant:
+        """Return the time in milliseconds until a subject's value expires, or 0 if it never does."""
+        return self.attempts_kept if value and subject_codec.may_expire(value) else 0
 
     async def script(
         self, name: str, keys: Sequence[bytes], values: Sequence[Any], *, durably: bool = False

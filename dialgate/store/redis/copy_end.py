@@ -20,9 +20,8 @@ from dialgate.store import (
 from dialgate.store.copying import CopyRefused, CountedAttempt, Kind, Row
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import log_of, recalled, seq_of, stored
-from dialgate.store.redis.commands import encoded
+from dialgate.store.redis.commands import ATTEMPTS_KEPT, encoded
 from dialgate.store.redis.ledger import PLACES, SUBJECT_BYTES
-from dialgate.store.redis.recovery import ATTEMPTS_KEPT
 from dialgate.store.redis.store import LAYOUT, RedisStore
 
 _AT_ONCE: Final = 1_000

@@ -11,7 +11,6 @@ from dialgate.core.ledger_events import Draft, Entry
 from dialgate.store import ledger_too_short
 from dialgate.store.redis import subject_codec
 from dialgate.store.redis.commands import RedisCommands
-from dialgate.store.redis.recovery import lifetime
 
 PLACES: Final = 4_096  # subjects in one chunk of the index
 SUBJECT_BYTES: Final = 16
@@ -65,7 +64,7 @@ class RedisLedger(RedisCommands):
             *map(subject_codec.line_after_seq, drafts),
         ]
         for old, new in swaps.values():
-            values += (old, new, lifetime(new))
+            values += (old, new, self.lifetime(new))
         first = await self.script("ledger", keys, [*values, *removed], durably=True)
         if first is None:
             return None

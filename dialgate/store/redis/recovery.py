@@ -8,13 +8,11 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from dialgate.core.model import DAY
 from dialgate.store import Position, StoreUnavailable
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import recalled
 from dialgate.store.redis.commands import Options, RedisCommands
 
-ATTEMPTS_KEPT: Final = 400 * DAY
 _AT_ONCE: Final = 512
 
 
@@ -89,7 +87,7 @@ class RedisRecovery(RedisCommands):
     ) -> tuple[Any, ...]:
         words: list[Any] = [len(swaps)]
         for _, old, new in swaps:
-            words += (old, new, lifetime(new))
+            words += (old, new, self.lifetime(new))
         for seqs in names.values():
             words += (len(seqs), *map(sequence_index.place, seqs))
         return self._script_call("swap", [*(key for key, _, _ in swaps), *names], words)
@@ -149,8 +147,3 @@ class RedisRecovery(RedisCommands):
                 f"another gate is writing a log with the same name, {self._overtaken}: one data folder was copied from the other. Stop both."
                 " Start one with an empty folder that contains a copy of `keys.json` without `log` and `months`"
             )
-
-
-def lifetime(value: bytes) -> int:
-    """Return the time in milliseconds until a subject's value expires, or 0 if it never does."""
-    return ATTEMPTS_KEPT if value and subject_codec.may_expire(value) else 0
