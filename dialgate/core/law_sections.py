@@ -191,6 +191,8 @@ class Consents(Section, frozen=True, kw_only=True):
     """Whether a later enrolment with the registry voids the consent."""
     separate: tuple[Literal["profiling", "third_party"], ...] = ()
     """Uses that a consent covers only if it names them: calls selected by profiling, cession to a third party."""
+    withdrawal_objects: bool = False
+    """Whether the withdrawal of a consent is an objection too: then no directory entry, relation, interest or absence of an objection permits a call for the same purpose and goods."""
 
 
 class Contracts(Section, frozen=True, kw_only=True):

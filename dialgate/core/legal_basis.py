@@ -22,6 +22,7 @@ from dialgate.core.model import (
     Instant,
     Listing,
     Origin,
+    Revocation,
 )
 
 # Call results that do not use up a call request. An unknown result does.
@@ -188,7 +189,7 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
         return "age" if aged else "end"
     if lacking(given, law) is not None:
         return "incomplete"
-    if not _covers(given, facts):
+    if facts.call_type not in given.call_types or not _is_for(given, facts):
         return "scope"
     if facts.campaign.profiling and not given.profiling and _separate(law, "profiling"):
         return "profiling"
@@ -217,26 +218,25 @@ def _stopped_at(facts: Facts) -> Instant:
 
     A lifted revocation counts too, because earlier consents stay withdrawn, unless it was entered by mistake.
     """
-    return max(
-        (
-            revocation.at
-            for revocation in facts.known.revocations
-            if revocation.lifted != "error"
-            and (revocation.scope != "campaign" or revocation.campaign == facts.campaign.id)
-        ),
-        default=-1,
-    )
+    stops = (revocation.at for revocation in _revocations(facts) if revocation.lifted != "error")
+    return max(stops, default=-1)
 
 
-def _reconsented(facts: Facts) -> bool:
-    """Return whether a new consent lifted a revocation.
+def _revocations(facts: Facts) -> Iterator[Revocation]:
+    """Yield the revocations that concern this campaign, including those that were lifted."""
+    for revocation in facts.known.revocations:
+        if revocation.scope != "campaign" or revocation.campaign == facts.campaign.id:
+            yield revocation
 
-    Then that consent is the legal basis, and the directory is not.
+
+def _has_objected(facts: Facts, law: Binding) -> bool:
+    """Return whether the person has objected to calls that they have not consented to.
+
+    A revocation in force denies every call. This is about a revocation that a new consent lifted, and about withdrawals.
     """
-    return any(
-        revocation.lifted == "new_consent"
-        and (revocation.scope != "campaign" or revocation.campaign == facts.campaign.id)
-        for revocation in facts.known.revocations
+    return any(revocation.lifted == "new_consent" for revocation in _revocations(facts)) or (
+        any(section.withdrawal_objects for section in law.consents)
+        and any(given.withdrawn_at and _is_for(given, facts) for given in facts.known.consents)
     )
 
 
@@ -290,11 +290,9 @@ def _meets(given: Consent, section: Consents) -> bool:
     return stated.issuperset(section.requires)
 
 
-def _covers(given: Consent, facts: Facts) -> bool:
-    return (
-        facts.campaign.purpose in given.purposes
-        and facts.call_type in given.call_types
-        and (not given.goods or facts.campaign.goods in given.goods)
+def _is_for(given: Consent, facts: Facts) -> bool:
+    return facts.campaign.purpose in given.purposes and (
+        not given.goods or facts.campaign.goods in given.goods
     )
 
 
@@ -305,7 +303,7 @@ def _separate(law: Binding, use: Literal["profiling", "third_party"]) -> bool:
 def relation(facts: Facts, law: Binding) -> Relation | None:
     """Return a relation with the called person that covers this call, if any."""
     known = facts.known
-    if not law.relations or not (known.contracts or known.requests) or _reconsented(facts):
+    if not law.relations or not (known.contracts or known.requests) or _has_objected(facts, law):
         return None
     return next((section for section in law.relations if _is_related(section, facts)), None)
 
@@ -363,7 +361,7 @@ def _first_day(at: Instant, facts: Facts) -> date:
 
 def opposition_only(facts: Facts, law: Binding) -> str:
     """Return the basis of a call that is lawful unless the person has objected, or ""."""
-    if not law.accepted & {"interest", "not_opposed"} or _reconsented(facts):
+    if not law.accepted & {"interest", "not_opposed"} or _has_objected(facts, law):
         return ""
     if "interest" in law.accepted and facts.campaign.balancing:
         return f"interest:{facts.campaign.balancing}"
@@ -372,7 +370,7 @@ def opposition_only(facts: Facts, law: Binding) -> str:
 
 def directory(facts: Facts, law: Binding) -> Listing | None:
     """Return a call-list entry that makes the public directory the legal basis, if any."""
-    if "directory" not in law.accepted or _reconsented(facts):
+    if "directory" not in law.accepted or _has_objected(facts, law):
         return None
     unstated = any(facts.number.kind in section.stated_kinds for section in law.directories)
     entries = (on for on in facts.listings if on.basis == "directory" and (on.stated or not unstated))
