@@ -16,7 +16,7 @@ from dialgate.config.clients import Client
 from dialgate.config.controllers import Line
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Revoked
-from dialgate.core.model import RESULT_RANK, Result
+from dialgate.core.model import RESULT_RANK, Instant, Result
 from dialgate.core.refusal import Refused
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.revocations import Revocations
@@ -91,6 +91,16 @@ class Outcomes:
         await self._recorder.result(ask.decision_id, ask.outcome, client.name)
         self._access.metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
+
+    async def not_dialled(self, client: Client, decision: str, since: Instant) -> None:
+        """Record that a call was not dialled, unless it was decided before `since`.
+
+        In that case the decision was repeated, and an earlier request for the same call may have dialled it. Raises `Refused` and
+        `Unavailable`.
+        """
+        attempt = await self._access.store.attempt(self._access.ids.inside(client, decision))
+        if attempt is not None and attempt[1].at >= since:
+            await self.result(client, OutcomeRequest(decision_id=decision, outcome="not_dialled"))
 
     async def _find_person(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
         """Return the controller of a call, and the called number if the result needs a ledger entry.

@@ -26,6 +26,7 @@ from dialgate.config.clients import Client
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.listeners import Sip, SipTrunk
 from dialgate.core.faults import Unavailable
+from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import Answer
 from dialgate.interfaces.connections import is_scarce, most
@@ -37,7 +38,6 @@ from dialgate.interfaces.sip.question import read_question, required_extensions
 from dialgate.interfaces.sip.responses import FAULT, response_for
 from dialgate.interfaces.sip.transactions import Timers, Transaction, Transactions, key_of
 from dialgate.interfaces.source_access import client_at
-from dialgate.ledger.schemas import OutcomeRequest
 
 _log = structlog.get_logger(__name__)
 
@@ -78,6 +78,7 @@ class _Request(Struct, frozen=True):
     head: Head
     client: Client
     trunk: SipTrunk
+    arrived: Instant
 
 
 class SipServer:
@@ -222,7 +223,7 @@ class SipServer:
         elif self._transactions.full:
             self.reply(head, origin, *FAULT)
         else:
-            self._check(question, _Request(origin, head, client, trunk))
+            self._check(question, _Request(origin, head, client, trunk, self._app.gate.now()))
 
     def _trunk(self, client: Client) -> SipTrunk | None:
         sip: Sip | None = self._app.config.settings.sip
@@ -253,16 +254,14 @@ class SipServer:
         if transaction.state == "proceeding":
             self._conclude(transaction, *response_for(answer, request.trunk))
         elif transaction.cancelled and answer.decision == "allow":
-            task = self._loop.create_task(self._return_attempt(answer.decision_id, request.client))
+            task = self._loop.create_task(self._return_attempt(answer.decision_id, request))
             self._reports.add(task)
             task.add_done_callback(self._reports.discard)
 
-    async def _return_attempt(self, decision: str, client: Client) -> None:
+    async def _return_attempt(self, decision: str, request: _Request) -> None:
         """Report a cancelled call as not dialled, so that it is not counted as an attempt."""
         try:
-            await self._app.registrar.outcomes.result(
-                client, OutcomeRequest(decision_id=decision, outcome="not_dialled")
-            )
+            await self._app.registrar.outcomes.not_dialled(request.client, decision, request.arrived)
         except (Refused, Unavailable) as error:
             _log.warning("a cancelled call still counts as an attempt", decision=decision, problem=str(error))
 

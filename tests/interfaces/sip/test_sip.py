@@ -266,6 +266,20 @@ async def test_a_call_cancelled_during_its_check_does_not_count_as_an_attempt(si
     assert [outcome.result for outcome in sips.outcomes()] == ["not_dialled"]
 
 
+async def test_a_cancelled_repetition_does_not_uncount_the_call(sips: SipGate) -> None:
+    """The first request for the call was redirected to the trunk, so the call may be on its way."""
+    async with sips.sbc() as sbc:
+        assert (await sbc.asked(call_id="one@dialer.example")).code == 302
+        sips.made.hand.at += 1
+        again = sbc.invite(call_id="one@dialer.example", cseq="2 INVITE")
+        async with sips.made.app._recorder.turn:
+            sbc.say(again)
+            sbc.say(follow_up(again, "CANCEL"))
+            assert {(await sbc.final()).code for _ in range(2)} == {200, 487}
+        await sips.door.close()
+    assert sips.outcomes() == []
+
+
 async def test_a_late_cancel_changes_nothing_and_an_unknown_one_gets_481(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         sent = sbc.invite()
