@@ -25,9 +25,9 @@ _OTHER_BYTES = bytes(set(range(256)) - set(b"0123456789"))
 _SEALED = re.compile(r"\[sealed:([A-Za-z0-9_-]+=*)\]")
 # Names from the configuration, and a hash: they cannot contain the person's number.
 _EXEMPT = frozenset(
-    {"number", "controller", "campaign", "scope", "sector", "purposes", "call_types", "artefact_sha256"}
+    {"number", "controller", "campaign", "scope", "purposes", "call_types", "artefact_sha256"}
 )
-_COMPARED = frozenset({"id", "goods", "consent"})
+_COMPARED = frozenset({"id", "goods", "consent", "sector"})
 
 
 class Masker:

@@ -1,6 +1,7 @@
 """The called number does not reach the disk in texts of requests."""
 
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from dialgate.core.model import Origin
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker
-from dialgate.ledger.schemas import ConsentRequest
+from dialgate.ledger.schemas import ConsentRequest, ContractRequest
 
 NUMBER = "+393281234567"
 WRITTEN = [
@@ -60,6 +61,12 @@ def test_an_id_is_always_hidden_in_the_same_way_so_that_it_can_be_ended(keys: Ke
     ]
     assert names[0] == names[1] != names[2]
     assert re.fullmatch(r"form-\+\[hidden:[0-9a-f]{16}\]", names[0])
+
+
+def test_a_sector_does_not_hold_the_number(keys: Keys) -> None:
+    """Where a country file lists no sectors, a contract may have any text as its sector."""
+    contract = ContractRequest(number=NUMBER, id="k", starts=date(2026, 1, 1), sector=f"lead {NUMBER}")
+    assert "1234567" not in digits(Masker(keys, "acme").masked(contract, NUMBER).sector)
 
 
 def test_the_origin_of_a_consent_keeps_its_length_when_the_number_is_removed(keys: Keys) -> None:
