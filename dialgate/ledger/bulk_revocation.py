@@ -2,8 +2,8 @@
 
 The whole file is read before anything is written. A file with an invalid row is rejected, unless `skip_bad`
 is set. The revocations are then written in parts, so that gates can write in between. Each part is in force
-once it is on disk. After an interruption, import the same file again: numbers that are already revoked are
-not revoked again.
+once it is on disk. After an interruption, import the same file again: numbers that it revoked
+already are not revoked again.
 """
 
 from array import array
@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Final, Literal
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from dialgate.core.ledger_events import Draft, Revoked, binds
-from dialgate.core.model import Instant
+from dialgate.core.model import Instant, Known
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.ledger import bulk_writes
@@ -140,14 +140,22 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
 
 
 async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
-    """Return the subjects that already have a revocation in force of at least this scope."""
+    """Return the subjects that already have a revocation in force of at least this scope from this channel.
+
+    One from another channel may be lifted as a mistake, and then this one must remain.
+    """
     entered = list(await store.subjects_with_entries(subjects))
     states = (await store.read(entered)).known if entered else []
     return {
         subject
         for subject, state in zip(entered, states, strict=True)
-        if binds(state, order.scope, order.campaign)
+        if binds(_from_channel(state, order.channel), order.scope, order.campaign)
     }
+
+
+def _from_channel(state: Known, channel: str) -> Known:
+    revocations = (revocation for revocation in state.revocations if revocation.channel == channel)
+    return structs.replace(state, revocations=tuple(revocations))
 
 
 def _drafter(keys: Keys, order: Order) -> Callable[[bytes, str, Instant], Draft]:

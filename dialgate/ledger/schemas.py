@@ -284,7 +284,7 @@ class ProofReceipt(Struct, frozen=True, omit_defaults=True):
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` rows already had a revocation of at least this scope."""
+    """The result of an import. `known` rows already had a revocation of at least this scope from this `channel`."""
 
     rows: int
     revoked: int

@@ -61,10 +61,25 @@ async def test_number_with_a_revocation_of_this_scope_is_not_revoked_again(regis
         await registrar.revocations.revoke_all(DPO, ask, BytesIO(file))
         for ask in (campaign, GOOD, campaign, GOOD)
     ]
-    assert [(item.revoked, item.known) for item in reports] == [(1, 1), (1, 1), (0, 2), (0, 2)]
+    assert [(item.revoked, item.known) for item in reports] == [(1, 1), (2, 0), (0, 2), (0, 2)]
     await registrar.revocations.lift(DPO, stop.seq, LiftRequest(ground="error", reason="another's"))
-    again = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(file))
+    again = await registrar.revocations.revoke_all(DPO, campaign, BytesIO(file))
     assert (again.revoked, again.known) == (1, 1)
+
+
+async def test_imported_revocation_remains_when_that_of_another_channel_is_lifted(
+    registrar: Registrar,
+) -> None:
+    mistake = await registrar.revocations.revoke(DPO, RevocationRequest(number=CLEAR))
+    await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(FILE.encode()))
+    await registrar.revocations.lift(DPO, mistake.seq, LiftRequest(ground="error", reason="another's"))
+    subject = registrar.access.keys.subject("acme", CLEAR)
+    in_force = [
+        stop
+        for stop in (await registrar.access.store.read([subject])).known[0].revocations
+        if not stop.lifted
+    ]
+    assert [stop.channel for stop in in_force] == ["crm"]
 
 
 BAD = "number,at\n0612345678,\n12,\n0612345679,2030-01-01T00:00:00Z\n0612345680,2026-01-01T00:00:00\n0612345681,soon\n"
