@@ -15,6 +15,7 @@ from dialgate.core.law import parse_law
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Facts
 from tests.support.casebook import BASE, FOLDER, Wanted, build_facts, instant, load_yaml, merged, plain
+from tests.support.citations import matches
 
 
 class VocabularyCase(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -51,6 +52,9 @@ def test_a_key_has_its_meaning(file: VocabularyFile, case: VocabularyCase) -> No
     ), decision.reasons
     kinds = {name: type(outcome).__name__.lower() for name, outcome in decision.outcomes.items()}
     assert {name: kinds[name] for name in want.outcomes} == want.outcomes
+    carried = {reason.code: f"{reason.severity} {reason.law}" for reason in decision.reasons}
+    assert want.cites.keys() <= carried.keys()
+    assert all(matches(carried[code], cited) for code, cited in want.cites.items()), carried
     assert want.basis is None or decision.basis == want.basis
     for wanted, given in ((want.valid_until, decision.valid_until), (want.not_before, decision.not_before)):
         assert wanted is None or given == (instant(wanted) if wanted else 0), rfc3339(given)

@@ -343,6 +343,20 @@ def test_a_row_has_its_own_basis(gatherer: Gatherer) -> None:
         ]
 
 
+def test_a_call_may_be_where_a_row_says_that_the_person_lives(gatherer: Gatherer) -> None:
+    use(gatherer, write(gatherer, bases=("directory", "directory"), places=("", "US-FL")))
+    zones = {}
+    for number in (CLEAR, LISTED):
+        question = ask(gatherer, number)
+        shown = CallerId(number=CALLER, form="number")
+        facts = gatherer.facts(question, shown, Known(), gatherer.files(question), NOW)
+        zones[number] = [place.zone for place in facts.places]
+    assert zones == {
+        CLEAR: ["Europe/Rome"],
+        LISTED: ["America/Chicago", "America/New_York", "Europe/Rome"],
+    }
+
+
 def test_a_retired_list_is_not_opened(gatherer: Gatherer) -> None:
     record, later = write(gatherer), write(gatherer, id="two", file="two")
     use(gatherer, structs.replace(record, retired_at=NOW), later)

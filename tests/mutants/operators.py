@@ -45,7 +45,7 @@ class Change(NamedTuple):
     """A mutant with its source.
 
     `lines` are those of the changed node; a test must execute one of them to notice the change. `in_body`: the change is in a function
-    body, so the module need not be imported again. `source` is the whole changed file.
+    body. `source` is the whole changed file.
     """
 
     mutant: Mutant
@@ -53,6 +53,11 @@ class Change(NamedTuple):
     lines: range
     in_body: bool
     source: str
+
+    @property
+    def needs_import(self) -> bool:
+        """Whether the module must be imported again: the change is in the body of a class, outside its methods."""
+        return not self.in_body and bool(self.function)
 
 
 class _Site(NamedTuple):

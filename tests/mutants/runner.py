@@ -1,8 +1,8 @@
 """The test runner for mutants: it runs the tests that execute a changed line, each mutant in a new process.
 
-Tests are collected once. For a change in a function the collecting process forks; the child replaces the function's code and runs the
-tests, which takes milliseconds. Changes at import time, and survivors, are written to a copy of the repository, where pytest starts
-again. A mutant is killed if a test fails, if it cannot be imported, or on a timeout.
+Tests are collected once. For a change in a function or a constant the collecting process forks; the child replaces the function's code
+or the constant and runs the tests, which takes milliseconds. Changes in class bodies, and survivors, are written to a copy of the
+repository, where pytest starts again. A mutant is killed if a test fails, if it cannot be imported, or on a timeout.
 """
 
 import functools
@@ -278,7 +278,9 @@ class _Forking:
 
     def _tests_of(self, change: Change, measured: _Measured) -> list[str]:
         lines = measured.tests.get(change.mutant.file, {})
-        return sorted(set[str]().union(*(lines.get(line, ()) for line in change.lines)))
+        # A constant is read by functions of its module, which execute at any line.
+        numbers: Iterable[int] = change.lines if change.in_body else lines
+        return sorted(set[str]().union(*(lines.get(line, ()) for line in numbers)))
 
     def _run_changed(
         self, session: pytest.Session, change: Change, items: list[pytest.Item], step: int
@@ -405,23 +407,47 @@ def _clear_caches() -> None:
 
 
 def exchange(change: Change, root: Path) -> bool:
-    """Replace the code of the changed function, which is already imported. Return whether it was found."""
+    """Apply a change to its module, which is already imported. Return whether it had an effect there."""
     path = root / change.mutant.file
-    name = change.mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    codes = {
-        code.co_qualname: code
-        for code in _codes(compile(change.source, str(path), "exec", dont_inherit=True))
-    }
+    module = sys.modules[change.mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")]
+    code = compile(change.source, str(path), "exec", dont_inherit=True)
+    return _exchange_code(change, code, module) if change.in_body else _exchange_values(code, module)
+
+
+def _exchange_code(change: Change, module_code: types.CodeType, module: types.ModuleType) -> bool:
+    """Replace the code of the changed function."""
+    codes = {code.co_qualname: code for code in _codes(module_code)}
     code, found = codes.get(change.function), False
-    for function in _functions(vars(sys.modules[name]).values(), name):
+    for function in _functions(vars(module).values(), module.__name__):
         if (
             code is not None
             and function.__qualname__ == change.function
-            and function.__code__.co_filename == str(path)
+            and function.__code__.co_filename == module_code.co_filename
         ):
             if function.__code__.co_freevars != code.co_freevars:
                 return False
             function.__code__, found = code, True
+    return found
+
+
+def _exchange_values(module_code: types.CodeType, module: types.ModuleType) -> bool:
+    """Execute the changed module, and replace the constants that differ, also where they are imported.
+
+    Classes keep their fields and defaults: values of the changed classes would not be instances of those that other modules use.
+    """
+    values = dict(vars(module))
+    with suppress(Exception):  # a copy of the repository shows whether the module can be imported
+        exec(module_code, values)
+    found = False
+    for name, value in values.items():
+        before = vars(module).get(name)
+        if isinstance(value, (type, types.FunctionType)) or name == "__builtins__" or value == before:
+            continue
+        importing = [] if name.startswith("_") else sys.modules.values()
+        for other in [module, *importing]:
+            if getattr(other, name, None) is before:
+                setattr(other, name, value)
+                found = True
     return found
 
 

@@ -41,8 +41,25 @@ GROUPS = (
             "dialgate/core/periods.py",
             "dialgate/core/decision.py",
             "dialgate/core/legal_basis.py",
+            "dialgate/core/abandonment.py",
+            "dialgate/core/day_sets.py",
+            "dialgate/core/holder.py",
+            "dialgate/core/local_time.py",
+            "dialgate/core/location.py",
+            "dialgate/core/windows.py",
         ),
-        (*_CASES, "core/test_entry_into_force", "core/test_periods", "core/test_vocabulary"),
+        (
+            *_CASES,
+            "core/test_entry_into_force",
+            "core/test_periods",
+            "core/test_vocabulary",
+            "core/test_day_sets",
+            "core/test_local_time",
+        ),
+    ),
+    Group(
+        ("dialgate/core/campaign_standing.py", "dialgate/core/consent_state.py"),
+        ("core/test_campaign_standing", "core/test_consent_state"),
     ),
     Group(("dialgate/gate/caller_ids.py",), ("gate/test_caller_ids",)),
     Group(("dialgate/native/fallback.py",), ("native/test_primitives",)),
@@ -54,6 +71,7 @@ GROUPS = (
         ("dialgate/gate/batch.py", "dialgate/gate/facts.py", "dialgate/gate/overlap.py"),
         ("gate/test_batch", "gate/test_overlap", "gate/test_facts"),
     ),
+    Group(("dialgate/gate/counted_campaigns.py",), ("gate/test_counted_campaigns",)),
     Group(
         ("dialgate/gate/gate.py",),
         (
@@ -96,7 +114,7 @@ def main() -> int:
         type=float,
         default=math.inf,
         metavar="SECONDS",
-        help="only changes inside functions, with at most this many seconds of tests each; the other tests may kill a survivor",
+        help="only changes that need no new import, with at most this many seconds of tests each; the other tests may kill a survivor",
     )
     parser.add_argument("files", nargs="*", help="only these files")
     options = parser.parse_args()
@@ -110,7 +128,8 @@ def main() -> int:
             change
             for path in chosen_files(group, options.files)
             for change in chosen(path, group, options.since, options.most)
-            if options.matching in str(change.mutant) and (change.in_body or options.quick == math.inf)
+            if options.matching in str(change.mutant)
+            and (options.quick == math.inf or not change.needs_import)
         ]
         if changes:
             tried += [change.mutant for change in changes]
@@ -169,11 +188,11 @@ def run(
 ) -> Iterator[Mutant]:
     """Yield the survivors.
 
-    Changes at import time and unlisted survivors are tried in a copy of the repository, unless `most_seconds` is limited.
+    Changes that need a new import and unlisted survivors are tried in a copy of the repository, unless `most_seconds` is limited.
     """
     tests, processes = ([f"tests/{name}.py" for name in names] for names in (group.tests, group.processes))
-    again = [(change, tests + processes) for change in changes if not change.in_body]
-    inside = [change for change in changes if change.in_body]
+    again = [(change, tests + processes) for change in changes if change.needs_import]
+    inside = [change for change in changes if not change.needs_import]
     listed, selected = set(known), ["-k", group.keywords] if group.keywords else []
     for change, outcome in (
         runner.run_collected(tests + selected, inside, ROOT, most_seconds) if inside else ()

@@ -3,11 +3,15 @@
 import importlib.util
 import subprocess
 import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.mutants import countries, operators, runner, source, survivors
+from tests.mutants.operators import Change
 from tests.mutants.survivors import Entry, Mutant
 from tests.support.casebook import law_data
 from tests.support.paths import ROOT
@@ -64,23 +68,42 @@ def test_the_operators_leave_text_alone_and_name_the_place(tmp_path: Path) -> No
     assert not [change for _, change in made if "message is not changedx" in change or "allows.x" in change]
 
 
-def test_a_functions_code_is_exchanged_where_it_is_imported(tmp_path: Path) -> None:
+@pytest.fixture
+def example(tmp_path: Path) -> Iterator[Any]:
     path = tmp_path / "counter_example.py"
     path.write_text(EXAMPLE)
     spec = importlib.util.spec_from_file_location("counter_example", path)
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules["counter_example"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["counter_example"]
+
+
+def change_of(folder: Path, text: str) -> Change:
+    made = operators.changes(folder / "counter_example.py", folder)
+    return next(change for change in made if change.mutant.change.endswith(text))
+
+
+def test_a_functions_code_is_exchanged_where_it_is_imported(example: Any, tmp_path: Path) -> None:
+    assert example.Counter().is_full(5)
+    assert runner.exchange(change_of(tmp_path, "calls > LIMIT:"), tmp_path)
+    with pytest.raises(ValueError, match="a message"):
+        example.Counter().is_full(5)
+
+
+def test_a_constant_is_exchanged_where_it_is_imported(example: Any, tmp_path: Path) -> None:
+    importing = sys.modules["counter_importing"] = types.ModuleType("counter_importing")
     try:
-        spec.loader.exec_module(module)
-        assert module.Counter().is_full(5)
-        made = operators.changes(path, tmp_path)
-        change = next(change for change in made if change.mutant.change.endswith("calls > LIMIT:"))
-        assert runner.exchange(change, tmp_path)
+        vars(importing).update(LIMIT=example.LIMIT)
+        counter = example.Counter()
+        assert runner.exchange(change_of(tmp_path, "LIMIT = 6"), tmp_path)
         with pytest.raises(ValueError, match="a message"):
-            module.Counter().is_full(5)
+            counter.is_full(5)
+        assert vars(importing)["LIMIT"] == 6
     finally:
-        del sys.modules["counter_example"]
+        del sys.modules["counter_importing"]
 
 
 CHILD = """
@@ -102,8 +125,7 @@ def test_a_change_in_a_copy_of_the_repository_reaches_child_processes_and_is_und
     (root / "counter_example.py").write_text(EXAMPLE)
     (root / "test_counter.py").write_text(CHILD)
     subprocess.run(["git", "init", "-q", str(root)], check=True)
-    made = operators.changes(root / "counter_example.py", root)
-    change = next(change for change in made if change.mutant.change.endswith("calls > LIMIT:"))
+    change = change_of(root, "calls > LIMIT:")
     copy = runner.Copy(root, copied)
     outcomes = [copy.run(["test_counter.py"], tried, 120) for tried in (None, change, None)]
     assert [outcome.status for outcome in outcomes] == [runner.SURVIVED, runner.KILLED, runner.SURVIVED]

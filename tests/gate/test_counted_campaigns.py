@@ -1,0 +1,174 @@
+"""The counts of campaigns that decisions use: the newest if they may change a decision, else those of the last ten minutes."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dialgate.config import loader
+from dialgate.core.model import DAY, HOUR, MINUTE, Campaign, DayCount
+from dialgate.gate.counted_campaigns import CountedCampaigns
+from dialgate.store import HourCount, PauseLift, sqlite_counts
+from dialgate.store.sqlite import SqliteStore
+from tests.support import world
+from tests.support.world import NOW
+
+NAME = "acme-fibre"
+LAX = {"source": "lax", "from": "2014-02-20", "above": 100, "out_of": 100, "to": "answered", "per": "60d"}
+
+
+def write_ratios(folder: Path, *more: dict[str, Any], keep: bool = True) -> None:
+    """Change the limits on abandoned calls in the country file."""
+    path = folder / "countries/it.yaml"
+    law = yaml.safe_load(path.read_text("utf-8"))
+    law["ratios"] = [*(law["ratios"] if keep else ()), *more]
+    path.write_text(yaml.safe_dump(law), "utf-8")
+
+
+async def read(counted: CountedCampaigns, folder: Path, *written: HourCount | PauseLift) -> None:
+    """Write counts and lifts to the store, and read the store."""
+    await SqliteStore.open(folder / "store.db").close()
+    with closing(sqlite3.connect(folder / "store.db", isolation_level=None)) as db:
+        for value in written:
+            if isinstance(value, HourCount):
+                sqlite_counts.put_count(db, value)
+            else:
+                sqlite_counts.lift_pause(db, value)
+    store = SqliteStore.open(folder / "store.db")
+    await counted.stored.read(store)
+    await store.close()
+
+
+def count(answered: int = 0, abandoned: int = 0, days: int = 0, name: str = NAME) -> HourCount:
+    """Return the count of one hour, so many days from `NOW`."""
+    return HourCount(NOW // HOUR + days * 24, name, answered, abandoned)
+
+
+def sums(campaign: Campaign) -> tuple[int, int]:
+    return sum(day.answered for day in campaign.counts), sum(day.abandoned for day in campaign.counts)
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> CountedCampaigns:
+    path = world.write_folder(tmp_path)
+    write_ratios(tmp_path, LAX)
+    return CountedCampaigns(loader.load(path))
+
+
+async def test_counts_that_change_no_decision_are_used_after_ten_minutes(
+    counted: CountedCampaigns, tmp_path: Path
+) -> None:
+    await read(counted, tmp_path, count(abandoned=3))
+    counted.update(NOW)
+    assert sums(counted.lines[NAME].campaign) == (0, 3), "the first are used at once"
+    await read(counted, tmp_path, count(answered=50, abandoned=3))
+    used = []
+    for at in (NOW + 1, NOW + 10 * MINUTE - 1, NOW + 10 * MINUTE):
+        counted.update(at)
+        assert sums(counted.campaigns[NAME]) == (50, 3)
+        used.append(sums(counted.lines[NAME].campaign))
+    assert used == [(0, 3), (0, 3), (50, 3)]
+    await read(counted, tmp_path, count(answered=51, abandoned=3))
+    counted.update(NOW + 20 * MINUTE - 1)
+    assert sums(counted.lines[NAME].campaign) == (50, 3), "ten minutes after the last use"
+    assert counted.stored.changed == {NAME}
+    counted.update(NOW + 20 * MINUTE)
+    assert not counted.stored.changed
+
+
+@pytest.mark.parametrize("shift", [-1, 0, 1])
+async def test_counts_are_used_at_once_if_they_matter_yesterday_today_or_tomorrow(
+    counted: CountedCampaigns, tmp_path: Path, shift: int
+) -> None:
+    """Only on the day `shift` the fourth abandoned call is within the 30 days, and 200 answered ones are not."""
+    first = shift - 30
+    await read(
+        counted,
+        tmp_path,
+        count(answered=200, days=first),
+        count(abandoned=1, days=first + 1),
+        count(abandoned=2),
+    )
+    counted.update(NOW)
+    await read(counted, tmp_path, count(abandoned=3))
+    counted.update(NOW)
+    assert sums(counted.lines[NAME].campaign) == (200, 4)
+
+
+async def test_a_lifted_pause_is_used_at_once(counted: CountedCampaigns, tmp_path: Path) -> None:
+    lift = PauseLift(campaign=NAME, at=NOW, ground="g", actor="a", abandoned=4)
+    await read(counted, tmp_path, count(abandoned=4))
+    counted.update(NOW)
+    await read(counted, tmp_path, lift)
+    counted.update(NOW)
+    campaign = counted.lines[NAME].campaign
+    assert (sums(campaign), campaign.lifted_at) == ((0, 0), NOW)
+
+
+async def test_a_lift_without_a_change_of_counts_is_used_at_once(
+    counted: CountedCampaigns, tmp_path: Path
+) -> None:
+    await read(counted, tmp_path, PauseLift(campaign=NAME, at=NOW, ground="g", actor="a"))
+    counted.update(NOW)
+    await read(counted, tmp_path, PauseLift(campaign=NAME, at=NOW + HOUR, ground="g", actor="a"))
+    counted.update(NOW)
+    campaign = counted.lines[NAME].campaign
+    assert (campaign.counts, campaign.lifted_at) == ((), NOW + HOUR)
+
+
+async def test_the_days_of_the_longest_limit_are_used(counted: CountedCampaigns, tmp_path: Path) -> None:
+    await read(counted, tmp_path, *(count(answered=1, days=days) for days in (-61, -60, -59)))
+    counted.update(NOW)
+    days = [day.day.isoformat() for day in counted.lines[NAME].campaign.counts]
+    assert days == ["2026-09-25", "2026-09-26"]
+
+
+async def test_hours_are_forgotten_when_the_store_deletes_them(
+    counted: CountedCampaigns, tmp_path: Path
+) -> None:
+    await read(counted, tmp_path, count(answered=1, days=-62), count(answered=2))
+    assert len(counted.stored.hours(NAME, NOW + HOUR - 1)) == 2
+    assert [hour.answered for hour in counted.stored.hours(NAME, NOW + HOUR).values()] == [2]
+    assert counted.stored.hours("no-such", NOW) == {}
+
+
+async def test_a_new_configuration_uses_the_newest_counts_at_once(
+    counted: CountedCampaigns, tmp_path: Path
+) -> None:
+    await read(counted, tmp_path, count(abandoned=3))
+    counted.update(NOW)
+    await read(counted, tmp_path, count(abandoned=3, answered=9))
+    counted.update(NOW + 1)
+    fresh = counted.configured(loader.load(tmp_path / "dialgate.yaml"))
+    assert sums(fresh.lines[NAME].campaign) == (9, 3)
+    assert fresh.stored is counted.stored
+    await read(fresh, tmp_path, count(abandoned=4, answered=9))
+    fresh.update(NOW + 2)
+    assert sums(fresh.lines[NAME].campaign) == (9, 4)
+
+
+async def test_counts_of_a_removed_campaign_are_not_used(counted: CountedCampaigns, tmp_path: Path) -> None:
+    await read(counted, tmp_path, count(abandoned=4, name="removed"))
+    counted.update(NOW)
+    assert (counted.lines, counted.stored.changed, set(counted.stored.names)) == ({}, set(), {"removed"})
+
+
+async def test_without_a_limit_counts_are_not_used(tmp_path: Path) -> None:
+    path = world.write_folder(tmp_path)
+    write_ratios(tmp_path, keep=False)
+    counted = CountedCampaigns(loader.load(path))
+    await read(counted, tmp_path, count(abandoned=4))
+    counted.update(NOW)
+    assert (counted.lines, counted.stored.changed) == ({}, set())
+
+
+async def test_a_day_is_that_of_the_campaigns_country(counted: CountedCampaigns, tmp_path: Path) -> None:
+    late = NOW - NOW % DAY - HOUR  # midnight in Rome
+    await read(counted, tmp_path, HourCount(late // HOUR, NAME, 1, 0))
+    counted.update(late)
+    (day,) = counted.lines[NAME].campaign.counts
+    assert day == DayCount(day.day, 1, 0)
+    assert day.day.isoformat() == "2026-11-24"
