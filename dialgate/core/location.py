@@ -56,7 +56,8 @@ def locate(
     zones_of = {place: found for place in addresses.places if (found := _zones_of(place, law))}
     own = {place for place in zones_of if _is_covered(place, law)}
     agrees = (
-        own == zones_of.keys()
+        bool(own)
+        and own == zones_of.keys()
         and not addresses.doubted
         and all(not zones or not set(zones).isdisjoint(found) for found in zones_of.values())
         and (not number.places or own <= set(number.places))

@@ -138,16 +138,17 @@ async def test_hours_are_forgotten_when_the_store_deletes_them(
 async def test_a_new_configuration_uses_the_newest_counts_at_once(
     counted: CountedCampaigns, tmp_path: Path
 ) -> None:
+    config = loader.load(tmp_path / "dialgate.yaml")
     await read(counted, tmp_path, count(abandoned=3))
     counted.update(NOW)
-    await read(counted, tmp_path, count(abandoned=3, answered=9))
-    counted.update(NOW + 1)
-    fresh = counted.configured(loader.load(tmp_path / "dialgate.yaml"))
-    assert sums(fresh.lines[NAME].campaign) == (9, 3)
+    assert not counted.stored.changed
+    fresh = counted.configured(config)
+    assert sums(fresh.lines[NAME].campaign) == (0, 3)
     assert fresh.stored is counted.stored
-    await read(fresh, tmp_path, count(abandoned=4, answered=9))
-    fresh.update(NOW + 2)
-    assert sums(fresh.lines[NAME].campaign) == (9, 4)
+    await read(fresh, tmp_path, count(abandoned=3, answered=9))
+    fresh.update(NOW + 1)
+    assert sums(fresh.lines[NAME].campaign) == (0, 3)
+    assert sums(fresh.configured(config).lines[NAME].campaign) == (9, 3)
 
 
 async def test_counts_of_a_removed_campaign_are_not_used(counted: CountedCampaigns, tmp_path: Path) -> None:

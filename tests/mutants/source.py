@@ -50,11 +50,13 @@ GROUPS = (
         ),
         (
             *_CASES,
+            "core/test_archived",
             "core/test_entry_into_force",
             "core/test_periods",
             "core/test_vocabulary",
             "core/test_day_sets",
             "core/test_local_time",
+            "core/test_location",
         ),
     ),
     Group(
