@@ -54,7 +54,7 @@ def locate(
     either may be out of date. A place is ignored if neither the table of areas nor the country file contains it.
     """
     zones_of = {place: found for place in addresses.places if (found := _zones_of(place, law))}
-    own = {place for place in zones_of if _is_covered(place, law)}
+    own = {place for place in zones_of if place.partition("-")[0] in law.covered}
     agrees = (
         bool(own)
         and own == zones_of.keys()
@@ -74,7 +74,3 @@ def locate(
 
 def _zones_of(place: str, law: Law) -> tuple[str, ...]:
     return ZONES_OF_PLACES.get(place) or ((law.zone,) if place in law.covered else ())
-
-
-def _is_covered(place: str, law: Law) -> bool:
-    return place in law.covered or place.partition("-")[0] in law.covered

@@ -1,6 +1,5 @@
 """The days of a set that the country file adds to those of the library."""
 
-
 import msgspec
 import pytest
 
@@ -32,14 +31,16 @@ def test_an_added_day_is_found_in_each_of_its_years(added: str, days: list[str])
     assert not list(faults(given))
 
 
-@pytest.mark.parametrize("added", ["02-30", "2026-02-29", "tue after 02-30", "xyz after 11-01", "easter"])
+@pytest.mark.parametrize(
+    "added", ["02-30", "2026-02-29", "tue after 02-29", "tue after 02-30", "xyz after 11-01", "easter"]
+)
 def test_a_text_that_is_not_a_day_is_a_fault(added: str) -> None:
     (fault,) = faults(msgspec.convert({"added": ["good_friday", added]}, DaySet))
     assert fault.startswith(f"{added!r} is not a day; write 2026-11-03,")
     assert "mardi_gras, holy_thursday, good_friday, easter_monday" in fault
 
 
-@pytest.mark.parametrize("added", ["today", "after 11-01", "06-1", "2026-6-14", "Tue after 11-01", "06-14x"])
+@pytest.mark.parametrize("added", ["today", "06-1", "2026-6-14", "W10-1", "2026-W10-1", "Tue after 11-01"])
 def test_a_text_in_another_form_is_refused_or_a_fault(added: str) -> None:
     try:
         days = msgspec.convert({"added": [added]}, DaySet)

@@ -2,8 +2,10 @@
 
 import zoneinfo
 from datetime import UTC, date, datetime
+from importlib.metadata import version
 from importlib.resources import files
 
+import phonenumbers
 import pytest
 
 from dialgate.core import local_time
@@ -69,6 +71,13 @@ def test_the_library_adds_the_holidays_of_a_subdivision() -> None:
     assert set(days["bavaria"]) - set(days["all"]) == {date(2027, 1, 6)}
     assert local_time.unknown_library(DaySet(library="ZZ"))
     assert not local_time.unknown_library(DaySet(library="DE"))
+
+
+def test_records_name_the_packages_of_zones_holidays_and_numbers() -> None:
+    versions = dict(local_time.versions())
+    assert versions.keys() == {"tzdata", "holidays", "phonenumbers"}
+    assert [versions.pop(name) for name in ("tzdata", "holidays")] == [version("tzdata"), version("holidays")]
+    assert versions["phonenumbers"] == phonenumbers.__version__
 
 
 def test_days_and_hours_are_those_of_the_zone() -> None:

@@ -67,19 +67,18 @@ def _unmet(section: CallerIds, class_: CallerIdClass | None, facts: Facts, law: 
     shown = facts.caller_id
     if shown.form not in {"number", "short"}:
         return None
-    code, text = "", ""
     if section.required and (class_ is None or class_.name not in section.required):
-        code, text = (
-            "caller_id.wrong_class",
-            f"a number of the class {' or '.join(section.required)} must be shown",
-        )
+        names = " or ".join(section.required)
+        problem = "caller_id.wrong_class", f"a number of the class {names} must be shown"
     elif section.country == "own" and shown.region not in law.regions:
-        code, text = "caller_id.wrong_country", f"the caller ID is no number of {law.country}"
+        problem = "caller_id.wrong_country", f"the caller ID is no number of {law.country}"
     elif section.holder == "caller" and not shown.held:
-        code, text = "caller_id.not_callers", "the caller ID is not allotted to whoever makes the calls"
+        problem = "caller_id.not_callers", "the caller ID is not allotted to whoever makes the calls"
     elif section.in_directory and not shown.in_directory:
-        code, text = "caller_id.wrong_class", "the caller ID is not in the public directory"
-    return Deny(code, text, section.source, section.severity) if code else None
+        problem = "caller_id.wrong_class", "the caller ID is not in the public directory"
+    else:
+        return None
+    return Deny(*problem, section.source, section.severity)
 
 
 def _is_forbidden(section: CallerIds, facts: Facts) -> bool:
