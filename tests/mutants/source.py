@@ -31,7 +31,7 @@ class Group(NamedTuple):
     most: int = 0
 
 
-_CASES = ("core/test_law", "core/test_decision", "core/test_cases", "core/test_grid")
+_CASES = ("core/test_defaults", "core/test_law", "core/test_decision", "core/test_cases", "core/test_grid")
 GROUPS = (
     Group(
         (
@@ -61,7 +61,11 @@ GROUPS = (
     ),
     Group(
         ("dialgate/core/campaign_standing.py", "dialgate/core/consent_state.py"),
-        ("core/test_campaign_standing", "core/test_consent_state"),
+        ("core/test_defaults", "core/test_campaign_standing", "core/test_consent_state"),
+    ),
+    Group(
+        ("dialgate/core/model.py",),
+        ("core/test_defaults", "core/test_local_time", "core/test_decision", "core/test_vocabulary"),
     ),
     Group(("dialgate/gate/caller_ids.py",), ("gate/test_caller_ids",)),
     Group(("dialgate/native/fallback.py",), ("native/test_primitives",)),
@@ -78,6 +82,7 @@ GROUPS = (
         ("dialgate/gate/gate.py",),
         (
             "gate/test_gate",
+            "crypto/test_permits",
             "observability/test_service_log_and_traces",
             "gate/test_restore",
             "gate/test_lists_in_use",
