@@ -44,15 +44,22 @@ def sources(campaign: Campaign, controller: Controller = ACME) -> list[str]:
 
 def test_the_standing_is_that_of_the_calls_in_the_days_of_the_limit() -> None:
     ((all_calls, mobile, _)) = standings(CAMPAIGN, ACME, LAW, NOW, TODAY)
-    assert all_calls == Standing(all_calls.section, 7, 198, 700 / 594, date(2026, 12, 24))
-    assert mobile == Standing(mobile.section, 7, 205, 700 / 615, date(2026, 12, 24))
+    assert all_calls == Standing(all_calls.section, 7, 198, 700 / 594, TODAY, date(2026, 12, 24))
+    assert mobile == Standing(mobile.section, 7, 205, 700 / 615, TODAY, date(2026, 12, 24))
     assert all_calls.is_above
 
 
 def test_a_campaign_at_its_limit_is_not_above_it() -> None:
     at_limit = structs.replace(CAMPAIGN, counts=(DayCount(TODAY, 100, 3),))
     (standing, *_) = standings(at_limit, ACME, LAW, NOW, TODAY)
-    assert (standing.used, standing.is_above, standing.clear) == (1.0, False, TODAY)
+    assert standing[3:] == (1.0, TODAY, TODAY)
+    assert not standing.is_above
+
+
+def test_a_campaign_is_above_its_limit_since_the_last_day_on_which_it_was_within() -> None:
+    counts = (DayCount(date(2026, 11, 20), 100, 5), DayCount(TODAY, 10, 0))
+    (standing, *_) = standings(structs.replace(CAMPAIGN, counts=counts), ACME, LAW, NOW, TODAY)
+    assert (standing.since, standing.clear) == (date(2026, 11, 20), date(2026, 12, 20))
 
 
 def test_a_limit_binds_if_it_may_bind_a_call_of_the_campaign() -> None:
