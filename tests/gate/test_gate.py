@@ -1,11 +1,13 @@
 """Promises of the gate under load and faults, with a real store, a real log and real files."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -653,6 +655,17 @@ async def test_grounds_are_written_once_per_segment(tmp_path: Path) -> None:
             assert set(written) == named
         records = [record for _, record in Reader(tmp_path / "data/log").entries()]
         assert len(records) == asked
+
+
+async def test_a_gate_that_closes_answers_its_calls_without_an_error(running: World) -> None:
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="tests", interface="test")
+    answer = running.app.gate.check(call, client_of(running))
+    await running.app.gate.close()
+    assert answer.result().decision == "allow"
+    gc.collect()  # an error of a task is reported when the task is freed
+    assert errors == []
 
 
 # ---- what a gate shows -----------------------------------------------------------------------------------------------
