@@ -3,6 +3,7 @@
 A file of `tests/cases/vocabulary/` holds a `law`, the `facts` that its cases share, and `cases`. A case may change the law.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from msgspec import Struct
 
 from dialgate.core.decision import decide
 from dialgate.core.law import parse_law
+from dialgate.core.law_sections import Ratio
 from dialgate.core.local_time import rfc3339
-from dialgate.core.model import Facts
+from dialgate.core.model import DayCount, Facts
+from dialgate.core.rules import pacing
 from tests.support.casebook import BASE, FOLDER, Wanted, build_facts, instant, load_yaml, merged, plain
 from tests.support.citations import matches
 
@@ -60,3 +63,54 @@ def test_a_key_has_its_meaning(file: VocabularyFile, case: VocabularyCase) -> No
         assert wanted is None or given == (instant(wanted) if wanted else 0), rfc3339(given)
     stored = msgspec.json.decode(msgspec.json.encode(facts), type=Facts)
     assert decide(stored, law) == decision
+
+
+@pytest.mark.parametrize(
+    ("days", "since"),
+    [
+        ({1: (0, 4)}, 1),
+        ({1: (0, 2), 2: (0, 2), 3: (5, 0)}, 2),
+        ({1: (0, 3), 2: (0, 1)}, 2),  # at the limit on the first day
+        ({1: (0, 4), 2: (200, 0), 3: (0, 6)}, 3),  # within the limit on the second day
+        ({1: (0, 4), 20: (0, 0)}, 1),
+    ],
+)
+def test_a_pause_begins_with_the_day_of_the_calls_above_the_limit(
+    days: dict[int, tuple[int, int]], since: int
+) -> None:
+    section = Ratio(source="s", starts=date(2020, 1, 1), above=3, out_of=100, to="answered", per="30d")
+    counts = [DayCount(date(2026, 11, day), *called) for day, called in days.items()]
+    assert pacing.first_day_above(section, counts, date(2026, 11, 24)).day == since
+
+
+@pytest.mark.parametrize(
+    ("law", "sector", "text"),
+    [
+        (
+            {"sectors": ["gas"]},
+            "gas",
+            "calls to consumers for gas are banned without the person's own request",
+        ),
+        ({"sectors": ["gas"]}, "heating", "the law of GB does not name the sector heating"),
+        ({}, "heating", "calls to consumers for heating are banned without the person's own request"),
+    ],
+)
+def test_a_ban_says_whether_the_law_names_the_sector(law: dict[str, Any], sector: str, text: str) -> None:
+    ban = {"source": "s", "from": "2020-01-01", "severity": "self_regulation", **law}
+    file = {
+        "country": "GB",
+        "name": "A made-up country",
+        "zone": "Europe/London",
+        "sectors": ["gas"],
+        "diallable": [{"source": "d", "from": "2020-01-01", "allows": ["fixed"]}],
+        "legal_basis": [{"source": "b", "from": "2020-01-01", "accepts": ["directory"]}],
+        "sector_bans": [ban],
+    }
+    parsed = parse_law(file)
+    campaign = {"sector": sector, "trunk_country": "GB"}
+    facts = build_facts(
+        merged(BASE, {"number": {"region": "GB"}, "campaign": campaign}), "2026-11-24T12:00:00Z", parsed
+    )
+    (deny,) = [reason for reason in decide(facts, parsed).reasons if reason.code == "campaign.sector_banned"]
+    assert text in deny.text
+    assert (deny.law, deny.severity) == ("s", "self_regulation")

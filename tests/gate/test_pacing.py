@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,9 @@ from typer.testing import CliRunner, Result
 from dialgate.app import App
 from dialgate.audit.replay import exact, of_its_day, replay
 from dialgate.config import loader
-from dialgate.core.law_sections import Ratio
 from dialgate.core.local_time import instant_in
-from dialgate.core.model import DAY, HOUR, MINUTE, Call, DayCount
+from dialgate.core.model import DAY, HOUR, MINUTE, Call
 from dialgate.core.responses import Answer
-from dialgate.core.rules import pacing
 from dialgate.decision_log.records import Reader, Record
 from dialgate.gate.counted_campaigns import CountedCampaigns, StoredCounts
 from dialgate.interfaces.cli.main import app as cli
@@ -151,23 +149,6 @@ async def test_an_officer_lifts_the_pause_with_a_ground(gate: World) -> None:
     await call(gate, NUMBERS[13], "abandoned")
     await gate.app.tick()
     assert codes(await check(gate, NUMBERS[6])) == ["pacing.abandoned"]  # calls since the lift count
-
-
-@pytest.mark.parametrize(
-    ("days", "since"),
-    [
-        ({1: (0, 4)}, 1),
-        ({1: (0, 2), 2: (0, 2), 3: (5, 0)}, 2),
-        ({1: (0, 4), 2: (200, 0), 3: (0, 6)}, 3),  # within the limit on the second day
-        ({1: (0, 4), 20: (0, 0)}, 1),
-    ],
-)
-def test_a_pause_begins_with_the_day_of_the_calls_above_the_limit(
-    days: dict[int, tuple[int, int]], since: int
-) -> None:
-    section = Ratio(source="s", starts=date(2020, 1, 1), above=3, out_of=100, to="answered", per="30d")
-    counts = [DayCount(date(2026, 11, day), *called) for day, called in days.items()]
-    assert pacing.first_day_above(section, counts, date(2026, 11, 24)).day == since
 
 
 async def campaigns(made: World) -> list[Any]:

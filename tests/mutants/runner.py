@@ -102,7 +102,7 @@ class Copy:
         for name in filter(None, names.split("\0")):
             if (root / name).exists():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(root / name, folder / name)
+                shutil.copy(root / name, folder / name, follow_symlinks=False)
         for built in root.glob(
             "dialgate/native/*.so"
         ):  # ignored by git, but tests compare it with the fallback
