@@ -38,7 +38,7 @@ class NotRecorded(Exception):
 class Verdict(Struct, frozen=True, kw_only=True):
     """The result of a check. If `allow`, dial exactly `to` and present exactly `from_`.
 
-    If `again`, the gate made no decision, so ask again in a few seconds. `reason` is a reason code, or `client.…` if
+    If `again`, the gate made no decision, so retry in a few seconds. `reason` is a reason code, or `client.…` if
     the client got no usable response. Instants are in RFC 3339. For a denial, `reason_class` is `number`, `call` or
     `gate`.
     """

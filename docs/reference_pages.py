@@ -91,7 +91,7 @@ LAW_PARTS: tuple[tuple[str, type[Struct]], ...] = (
 _CLASSES = {
     "number": "Do not call this number again. Only the person, the registry or a new consent changes that.",
     "call": "Not this call now. Another caller ID, a later time (`not_before`), a newer registry answer or an import may open it.",
-    "gate": "Nothing was decided: ask again in a few seconds.",
+    "gate": "The gate made no decision: retry in a few seconds.",
 }
 _SEVERITIES = {
     "statute": "Law. It denies.",

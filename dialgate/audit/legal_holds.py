@@ -154,4 +154,4 @@ def _refuse_number_in(number: str, *texts: str) -> None:
     """Raise `HoldRefused` if one of the texts contains the number. The texts are stored unencrypted."""
     for text in texts:
         if number[-_DIGITS_GIVEN_AWAY:] in "".join(character for character in text if character.isdigit()):
-            raise HoldRefused("the reason or the name contains the number. Name the case file instead.")
+            raise HoldRefused("the reason or the name contains the number. Use the id of the case instead.")

@@ -98,7 +98,10 @@ class ListReplication:
             _log.error("call lists cannot be copied from another gate", problem=str(error))
 
     async def _copy(self, wanted: CallList) -> bool:
-        """Copy a file from the first gate whose copy has the recorded SHA-256. Return whether there is one."""
+        """Copy the file of a list from the first gate whose copy has the recorded SHA-256.
+
+        Return False if no gate has such a copy.
+        """
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for node, url in self._peers.urls.items():
             temporary = self._folder / f"{secrets.token_hex(8)}.new"

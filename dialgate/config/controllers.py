@@ -218,4 +218,4 @@ def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[st
     if known and campaign.sector and not any(campaign.sector in sectors for sectors in known.values()):
         yield f"sector {campaign.sector!r} is not one of the sectors of {names}"
     elif known and not campaign.sector and campaign.purpose in _OFFERS:
-        yield f"a campaign for sale or advertising needs a sector, one of {names}"
+        yield f"a campaign with the purpose {campaign.purpose} needs a `sector`, one of {names}"

@@ -26,7 +26,7 @@ class Reason(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The answer to a dialer. Without a `decision_id`, nothing was decided, so ask again.
+    """The answer to a dialer. Without a `decision_id`, the gate made no decision, so retry.
 
     Dial `to` and present `from`: these are the numbers that were checked. `valid_until` and `not_before` are in RFC
     3339. After a denial, `reason_class` says what to do. `permit` is for a Kamailio in front of the trunk.

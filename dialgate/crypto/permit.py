@@ -79,7 +79,7 @@ def read(text: str, is_signed: IsSigned, now: Instant) -> Permit:
     except (ValueError, msgspec.DecodeError):
         raise PermitRefused("the text is not a permit") from None
     if not permit.issued <= now // SECOND < permit.expires:
-        raise PermitRefused("the permit has expired; ask again")
+        raise PermitRefused("the permit has expired; check the call again")
     return permit
 
 

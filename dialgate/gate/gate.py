@@ -145,10 +145,12 @@ class Gate:
             component, problem = fault.component, str(fault)
         except Exception:  # noqa: BLE001 - after any error the calls are denied and the gate keeps running
             _log.exception("a batch failed")
-            component, problem = "gate", "an error in the gate; the gate's log has the details"
+            component, problem = "gate", "an error in the gate; see its service log for the details"
         self._upkeep.failed(component, problem)
         self.metrics.faults.labels(component).inc(len(requests))
-        return [unavailable(f"the gate cannot decide now ({component}); ask again")] * len(requests)
+        return [unavailable(f"the gate cannot decide now ({component}); retry in a few seconds")] * len(
+            requests
+        )
 
     async def _decide_batch(self, requests: list[CallRequest]) -> Sequence[Answer]:
         """Read, decide, commit and record a batch. If this raises `Unavailable`, no call is allowed.

@@ -1,7 +1,8 @@
 """One timer for the deadlines of many calls. It may fire early, but never late.
 
-Time is divided into turns. At the end of a turn, the timer expires every call whose deadline falls within the next turn. It
-also allows for the recent delay of the event loop: if the loop was busy for 30 ms, denials are sent 30 ms earlier.
+Time is divided into short intervals (turns). At the end of a turn, the timer expires every call whose deadline falls within
+the next turn. It also allows for the recent delay of the event loop: if the loop was busy for 30 ms, denials are sent 30 ms
+earlier.
 """
 
 import asyncio
@@ -55,7 +56,7 @@ class DeadlineTimer:
         self._timer = self._loop.call_later(self._turn, self.over)
 
     def over(self) -> None:
-        """End a turn and expire the calls that are due."""
+        """Expire the calls whose deadline is near, and start the timer again if any calls remain."""
         now = self._clock()
         self.behind = min(max(now - self._next, self.behind * _FORGETS), self._most)
         self._timer = None

@@ -68,7 +68,7 @@ class LedgerAccess:
         if name not in client.controllers or name not in self.config.controllers:
             known = set(client.controllers) & self.config.controllers.keys()
             raise Refused(
-                "controller.unknown", choose("Name one of your controllers", known), "controller", 404
+                "controller.unknown", choose("Use one of your controllers", known), "controller", 404
             )
         return self.config.controllers[name]
 
@@ -90,7 +90,7 @@ class LedgerAccess:
         line = self.config.line_of(campaign, client)
         if line is None:
             known = self.config.campaigns_of(client)
-            raise Refused("campaign.unknown", choose("Name one of your campaigns", known), "campaign", 404)
+            raise Refused("campaign.unknown", choose("Use one of your campaigns", known), "campaign", 404)
         return line
 
     def may(self, client: Client, entry: Entry) -> bool:

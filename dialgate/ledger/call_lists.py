@@ -194,7 +194,7 @@ class CallLists:
             raise Refused(
                 "campaign.unknown",
                 choose(
-                    "The campaigns of this list no longer exist. Name one of your campaigns",
+                    "The campaigns of this list no longer exist. Use one of your campaigns",
                     self._access.config.campaigns_of(client),
                 ),
                 "campaign",

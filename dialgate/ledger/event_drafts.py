@@ -54,7 +54,7 @@ def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Even
             return ConsentWithdrawn(id=ask.id, at=past(ask.at, now, "at"))
         case ContractRequest():
             if ask.sector and sectors and ask.sector not in sectors:
-                raise Misstated(f"Name one of these sectors: {', '.join(sectors)}.", "sector")
+                raise Misstated(f"Use one of these sectors: {', '.join(sectors)}.", "sector")
             return ContractMade(**{name: getattr(ask, name) for name in ContractMade.__struct_fields__})
         case ContractEndRequest():
             return ContractEnded(id=ask.id, ends=ask.ends)

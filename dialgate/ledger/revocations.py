@@ -102,7 +102,7 @@ class Revocations:
         if ask.scope == "campaign" and ask.campaign not in {campaign.id for campaign in controller.campaigns}:
             known = (campaign.id for campaign in controller.campaigns)
             raise Refused(
-                "campaign.unknown", choose("Name a campaign of this controller", known), "campaign", 404
+                "campaign.unknown", choose("Use a campaign of this controller", known), "campaign", 404
             )
 
     async def lift(self, client: Client, entry_id: int, ask: LiftRequest) -> Receipt:
@@ -153,7 +153,7 @@ class Revocations:
             if consent.collected_at <= revoked.at or not consent.proved or is_void:
                 raise Refused(
                     "request.invalid",
-                    "Name a consent that was collected after the revocation, is proved, and is in force.",
+                    "Give a consent that was collected after the revocation, is proved, and is in force.",
                     "consent",
                 )
             return
@@ -163,6 +163,6 @@ class Revocations:
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
     """Return the campaign of a request.
 
-    With a wider scope, the field may contain any text, so numbers in it are masked.
+    If the scope is not `campaign`, the field is unused and may contain any text, so numbers in it are masked.
     """
     return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)

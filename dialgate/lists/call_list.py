@@ -129,8 +129,8 @@ def _refuse_late_header(line: int, cells: list[str], header: tuple[str, ...]) ->
     at = tabular.position_of(cells, _BASIS_NAMES | _PLACE_NAMES)
     if at >= 0 and tuple(map(str.strip, cells)) != header:
         raise CallListUnreadable(
-            f"Line {line} names the column {cells[at].strip()}, but the header is another row. Remove the rows before it, and "
-            "name the column with the numbers `number`."
+            f"Line {line} looks like the header, because it contains the column name {cells[at].strip()}. Remove all rows above it, "
+            "and name the column that contains the numbers `number`."
         )
 
 

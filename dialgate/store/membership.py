@@ -53,7 +53,10 @@ class Shared(Protocol):
         """Record `presence`, if given, and return all gates."""
 
     async def note_durable(self, log: str, seq: int) -> None:
-        """Record that `log` is on disk up to `seq`. Other gates may repeat its answers up to that entry."""
+        """Record that `log` is on disk up to entry `seq`.
+
+        Other gates answer a repeated request from entries up to `seq` only.
+        """
 
     async def dismiss(self, node: str) -> None:
         """Record that a process stopped normally. It may join again."""

@@ -158,7 +158,7 @@ def _no_sector(draft: Draft, place: int) -> str | None:
 
 
 def _codes(draft: Draft) -> list[str]:
-    """Return the country's codes of conduct, without names that only limits of the operator use."""
+    """Return the country's codes of conduct with calling hours. Other traits belong to limits of the operator."""
     codes = {
         trait: ""
         for section in draft.law.hours

@@ -95,7 +95,7 @@ TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
      ("campaign acme-fibre: caller_ids is empty; add the numbers that its calls may present",)),
     (acme("campaigns", 1, to=SECOND),
      ("campaign b: ends on 2026-11-23, before it starts",
-      f"campaign b: a campaign for sale or advertising needs a sector, one of {SECTORS}",
+      f"campaign b: a campaign with the purpose advertising needs a `sector`, one of {SECTORS}",
       "campaign b: caller ID '12ab' is not a telephone number; write it as +39…")),
     (acme("campaigns", 2, to={"id": "b", "purpose": "debt", "trunk_country": "", "caller_ids": ["+390844123456"]}),
      ("campaign b: is defined twice; give each campaign a unique id",
@@ -452,7 +452,7 @@ def test_a_sector_must_be_in_the_list_of_one_country(folder: Folder) -> None:
     ]
     folder.change(*acme(*FIRST, "sector", to=GONE))
     assert folder.problems() == [
-        f"campaign acme-fibre: a campaign for sale or advertising needs a sector, one of {SECTORS}"
+        f"campaign acme-fibre: a campaign with the purpose sale needs a `sector`, one of {SECTORS}"
     ]
 
 

@@ -200,8 +200,8 @@ async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_pa
     registrar = await Registrar.open(loader.load(config), lambda: NOW)
     try:
         for ask, reported in (
-            ({"controller": "zeta"}, "Name one of your controllers: acme, beta."),
-            ({}, "Name one of your controllers: acme, beta."),
+            ({"controller": "zeta"}, "Use one of your controllers: acme, beta."),
+            ({}, "Use one of your controllers: acme, beta."),
             (
                 {"controller": "beta", "campaigns": ["zeta-0"]},
                 "Name campaigns of this controller: beta-0, beta-1.",
@@ -212,10 +212,10 @@ async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_pa
                     client, msgspec.convert(UPLOAD | ask, ListRequest), of_lines(["1"])
                 )
             assert refused.value.message == reported
-        with pytest.raises(Refused, match=r"^Name one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
+        with pytest.raises(Refused, match=r"^Use one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
             await registrar.list_exports.judge(client, "zeta-0")
         nobody = Client(name="none", controllers=(), scopes=("lists",))
-        with pytest.raises(Refused, match=r"^Name one of your controllers: none exists\.$"):
+        with pytest.raises(Refused, match=r"^Use one of your controllers: none exists\.$"):
             await registrar.call_lists.load_list(
                 nobody, msgspec.convert(UPLOAD, ListRequest), of_lines(["1"])
             )

@@ -778,7 +778,7 @@ async def test_sentinels_with_their_own_users(tmp_path: Path) -> None:
             ask_port(port, "ACL", "SETUSER", *words)
     stranger = RedisStore(watched.url(), name=tmp_path.name)
     with pytest.raises(
-        StoreUnavailable, match=r"^Redis: no Sentinel names a master of `gates`: \S+; check that"
+        StoreUnavailable, match=r"^Redis: no Sentinel knows a master of `gates`: \S+; check that"
     ):
         await stranger.ping()
     await stranger.close()

@@ -305,7 +305,7 @@ class _Matcher:
         return matched, sorted(findings)
 
     def _match(self, row: int, candidates: list[int]) -> bool:
-        """Find the decision that allowed a call and mark it as used. Return whether there is one."""
+        """Find the decision that allowed a call and mark it as used. Return False if no decision allowed it."""
         at, caller, skew = self._times[row], self._shown[row], self._skew
         used, allow, until = self._used, self._allow, self._until
         best, ends = -1, _FOREVER

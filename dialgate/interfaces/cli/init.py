@@ -153,7 +153,9 @@ def _check(draft: Draft, *, with_tls: bool) -> list[str]:
 
 def _converse(draft: Draft) -> None:
     """Ask the unanswered questions, then let the user change answers until they confirm. Raises `Failure`."""
-    _tell("Enter takes the answer in brackets. You can change every answer before anything is written.")
+    _tell(
+        "Press Enter to accept the answer in brackets. You can change every answer before anything is written."
+    )
     while True:
         while missing := next(draft.unanswered(), None):
             _ask(draft, *missing)

@@ -1,4 +1,4 @@
-"""Times in options of commands, and the options --since and --until."""
+"""The options --since and --until, and a parser for time values of command options."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeAlias

@@ -38,9 +38,9 @@ def report(
         str, typer.Option(help="The controller. Required only if the configuration has several.")
     ] = "",
     day: Annotated[
-        str, typer.Option(metavar="YYYY-MM-DD", help="Report on this day. Default: yesterday.")
+        str, typer.Option(metavar="YYYY-MM-DD", help="Day to report on. Default: yesterday.")
     ] = "",
-    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Report on this month.")] = "",
+    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Month to report on, instead of a day.")] = "",
     form: Annotated[
         Form | None,
         typer.Option(

@@ -64,7 +64,7 @@ def _controller(visit: Visit, fields: dict[str, str]) -> str:
     name = fields.get("controller", "") or (controllers[0] if len(controllers) == 1 else "")
     if name not in controllers:
         raise Fault(
-            404, "controller.unknown", choose("Name one of your controllers", controllers), field="controller"
+            404, "controller.unknown", choose("Use one of your controllers", controllers), field="controller"
         )
     return name
 

@@ -221,7 +221,7 @@ class Connection(asyncio.Protocol):
         self._serving = False
 
     def _owes_response(self) -> bool:
-        """Return whether the lane has read a request without responding yet."""
+        """Return whether the lane has read a request that it has not answered yet."""
         return self._lane is not None and self._lane.awaited
 
     def _is_busy(self) -> bool:

@@ -174,7 +174,7 @@ def _number(query: _AboutNumber, client: Client, config: Config) -> str:
     """Return the number in E.164. A number without a country code belongs to a country that the controller calls."""
     owned = [name for name in client.controllers if query.controller in {"", name}]
     if not owned:
-        text = choose("Name one of your controllers", client.controllers)
+        text = choose("Use one of your controllers", client.controllers)
         raise Fault(404, "controller.unknown", text, field="controller")
     try:
         return number_history.e164(query.number, config.controllers[owned[0]].dial_regions())

@@ -41,7 +41,7 @@ UNDECIDED: Final[dict[str, Any]] = {
             "code": "gate.unavailable",
             "severity": "gate",
             "law": "",
-            "text": "the gate cannot decide now (log); ask again",
+            "text": "the gate cannot decide now (log); retry in a few seconds",
         }
     ],
     "reason_class": "gate",

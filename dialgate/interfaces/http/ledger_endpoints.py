@@ -382,7 +382,7 @@ LEDGER_ENDPOINTS: Final = (
         group=_LEDGER,
         about=(
             "Record whether a call to a caller ID was answered. It applies on this node before the response is sent; the header "
-            f"`{ledger.IN_FORCE}` says when on other nodes. If no campaign uses the caller ID, the header `{ledger.NOTE}` says so."
+            f"`{ledger.IN_FORCE}` says when it applies on other nodes. If no campaign uses the caller ID, the header `{ledger.NOTE}` says so."
         ),
         serve=ledger.prove_caller_id,
         scope="ledger",

@@ -1,7 +1,7 @@
 """Recovery from commits whose outcome is unknown, such as after a timeout.
 
-Their attempts and answers were never recorded and are removed. A fence refuses such a commit if it arrives
-late.
+The decisions of such a commit are never written to the log, so its attempts and answers are removed from the
+store. If the commit reaches Redis late, a fence rejects it.
 """
 
 import asyncio
@@ -102,7 +102,7 @@ class RedisRecovery(RedisCommands):
     def _mark_commit_unknown(self, position: Position) -> None:
         """Remember that the outcome of a commit is unknown.
 
-        Its decisions will not be recorded, and their ids will be reused.
+        Its decisions will not be written to the log, and their ids will be reused.
         """
         first = position.first or position.seq + 1
         self._unknown_commits[position.log] = min(first, self._unknown_commits.get(position.log, first))

@@ -136,7 +136,7 @@ class _Session:
                 self._channel.violations.append("a command before the reply to the previous one")
             yield line.decode("utf-8", "replace")
         if kept:
-            self._channel.violations.append("a line without an end")
+            self._channel.violations.append("a line without a newline")
 
     async def _read(self, *, in_line: bool) -> bytes | None:
         """Read from the server. Return None if AGI() ends together with the channel.

@@ -312,7 +312,7 @@ def test_a_list_is_reported_row_by_row_without_numbers(world: World) -> None:
 def test_the_error_for_an_unknown_controller_or_campaign_lists_the_choices(world: World) -> None:
     sample = world.folder / "config/sample/list.csv"
     refused = world.load(sample, "x", "--controller", "beta")
-    assert refused.err.startswith("controller.unknown: --controller: Name one of your controllers: acme.")
+    assert refused.err.startswith("controller.unknown: --controller: Use one of your controllers: acme.")
     refused = world.run("scrub", str(sample), "--campaign", "no-such", "--out", "out.csv", "--yes")
     assert refused.err.startswith(
         "campaign.unknown: --campaign: Use one of the configured campaigns: acme-fibre."
