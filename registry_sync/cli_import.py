@@ -170,7 +170,7 @@ SameAnswer = Annotated[
     bool,
     typer.Option(
         "--same-answer",
-        help="Confirm that this query has its own receipt, although its answer is identical to an earlier one.",
+        help="Confirm that this query has its own receipt, even though its answer is identical to an earlier one.",
     ),
 ]
 Expired = Annotated[

@@ -97,7 +97,7 @@ async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
 
 
 def _twins(members: Members, own: Presence, now: Instant) -> dict[str, Presence]:
-    """Return the gates seen recently, from another folder, with this gate's name or log name."""
+    """Return the recently seen gates that use this gate's name or log name from another data folder."""
     return {
         gate.node: gate
         for gate in members.present

@@ -94,7 +94,7 @@ class _Reader:
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
     def _read_the_rest(self) -> None:
-        """Collect the problems of the other files, although the settings in dialgate.yaml are invalid."""
+        """Collect the problems of the other files after dialgate.yaml itself proved invalid."""
         data = yaml_file.read(self.path)[0]
         if isinstance(data, dict):
             names = {

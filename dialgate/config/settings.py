@@ -43,7 +43,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     countries: str = "countries"
     """Folder of the laws, with one file for each country."""
     accept_drafts: tuple[str, ...] = ()
-    """Countries whose law may decide although its file is a `draft`, for example `[GB]`. Calls to numbers of any other draft are denied with `law.draft`."""
+    """Countries whose law may decide even if its file is a `draft`, for example `[GB]`. Calls to numbers of any other draft are denied with `law.draft`."""
     controllers: str = "controllers"
     """Folder of the controllers, with one file for each."""
     webhooks: str = "webhooks"

@@ -135,7 +135,9 @@ class Reader:
         entry = _decoded(grounds_line) if grounds_line else None
         if not isinstance(entry, Grounds):
             raise LogDamaged(
-                line.segment, line.offset, f"it refers to entry {seq}, which is missing or is not grounds"
+                line.segment,
+                line.offset,
+                f"it refers to entry {seq}, which is missing or is not an entry of grounds",
             )
         self._cache_grounds(entry)
         return entry

@@ -219,7 +219,7 @@ def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
         if call_list.names_one_of(path, text, home):
             raise Refused(
                 "request.invalid",
-                "This text contains a telephone number of the list. Remove the number.",
+                "This text contains a telephone number from the list. Remove the number.",
                 name,
             )
 

@@ -262,7 +262,7 @@ class ListRequest(Request, frozen=True, kw_only=True):
     collected_by: Annotated[Phrase, about("Who collected the numbers.")]
     collected_on: Annotated[date, about("When they were collected.")]
     source: Annotated[Phrase, about("The source of the numbers.")] = ""
-    transfers: Annotated[Transfers, about("Every cession since, oldest first.")] = ()
+    transfers: Annotated[Transfers, about("Every later cession of the list, oldest first.")] = ()
 
 
 class Receipt(Struct, frozen=True, omit_defaults=True):
@@ -333,7 +333,7 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
     `proved` is true if an artefact and its hash are recorded. Times are empty if the event has not happened.
     `last_used_at` is the time of the last allowed call based on the consent. `reason` says why a call based
     on it would be denied now. `refused_for` lists the campaigns in its scope that are denied for another
-    reason although the consent is valid. `place` is the subdivision of the declared address.
+    reason even if the consent is valid. `place` is the subdivision of the declared address.
     """
 
     id: str

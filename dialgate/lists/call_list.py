@@ -200,7 +200,7 @@ def _why_empty(tally: Tally) -> str:
 
 
 def names_one_of(path: Path, text: str, home: str) -> bool:
-    """Return whether a text contains a number of the list.
+    """Return whether a text contains a number from the list.
 
     Callers reject such a text, because decisions would store the number unencrypted.
     """

@@ -1,6 +1,6 @@
 """Building of call lists from files, in a thread (commands) or in a separate process (gates).
 
-The process keeps calls from waiting for a build. `python -m dialgate.lists.list_builder ORDER` reads the file
+In a separate process, a build does not delay calls. `python -m dialgate.lists.list_builder ORDER` reads the file
 from standard input and writes the result to standard output.
 """
 

@@ -173,7 +173,9 @@ def log_search(
             callback=number_given,
         ),
     ] = "",
-    purpose: Annotated[str, typer.Option(help="With --number: reason for the look-up, for the record.")] = "",
+    purpose: Annotated[
+        str, typer.Option(help="Reason for the look-up, which is recorded. Only with --number.")
+    ] = "",
     limit: Annotated[
         int, typer.Option(min=0, help="Maximum number of decisions to show, or 0 for all. --json shows all.")
     ] = 100,

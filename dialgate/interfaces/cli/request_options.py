@@ -29,7 +29,7 @@ def options_of(
     """Return a decorator that adds an option for each field of a request and calls the command with the request.
 
     - `channel`: the default of the option --channel
-    - `required`: fields that are required although they have a default
+    - `required`: fields that are required even if they have a default
     - `fixed`: fields that have a fixed value and no option
     - `annotations`: hand-written options, by field
 

@@ -15,7 +15,7 @@ READ_BYTES: Final = 64 << 10
 
 
 def late() -> Fault:
-    return Fault(408, "request.timeout", "The body did not arrive in time. Send it again without pauses.")
+    return Fault(408, "request.timeout", "The body did not arrive in time. Send it again, all at once.")
 
 
 async def whole(request: web.Request, limits: Limits) -> bytes:

@@ -24,7 +24,7 @@ from dialgate.interfaces.http.tls import Handshake
 
 _log = structlog.get_logger(__name__)
 
-_LATE = Fault(408, "request.timeout", "The request did not arrive in time. Send it again without pauses.")
+_LATE = Fault(408, "request.timeout", "The request did not arrive in time. Send it again, all at once.")
 _TOO_LONG = Fault(
     431, "request.headers_too_large", "The request line or a header is too long. Send a shorter one."
 )

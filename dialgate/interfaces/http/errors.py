@@ -173,7 +173,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "request.timeout": (
         408,
         "The request did not arrive in time.",
-        "Send it again without pauses. The setting `limits.read_seconds` is the limit.",
+        "Send it again, all at once. The limit is the setting `limits.read_seconds`.",
     ),
     "revocation.lifted": (
         409,

@@ -70,7 +70,7 @@ class _Reader:
 
     def take(self) -> str:
         if not self.has_more:
-            raise Unknown("a script that ends early")
+            raise Unknown("a script that ends in the middle of a statement")
         self._at += 1
         return self._tokens[self._at - 1]
 
