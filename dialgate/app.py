@@ -191,7 +191,7 @@ class App:
     async def run(self) -> None:
         """Run upkeep until cancelled: every `_PERIOD` seconds, and at once after a list has been copied to this node.
 
-        From now on the gate denies calls if its last complete round is older than `upkeep_stale_seconds`.
+        Once upkeep runs, the gate denies calls if the last complete round is older than `upkeep_stale_seconds`.
         """
         self._upkeep.pulse.start()
         loop = asyncio.get_running_loop()

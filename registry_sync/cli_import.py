@@ -139,7 +139,7 @@ ConsultedAt = Annotated[
     typer.Option(
         parser=_instant,
         metavar="TIME",
-        help="Time of submission with UTC offset: 2026-11-20T08:00:00+01:00. The validity of the answer begins with it.",
+        help="Time of submission with UTC offset: 2026-11-20T08:00:00+01:00. The answer is valid from this time.",
     ),
 ]
 AnsweredAt = Annotated[

@@ -130,7 +130,7 @@ def _refuse_late_header(line: int, cells: list[str], header: tuple[str, ...]) ->
     if at >= 0 and tuple(map(str.strip, cells)) != header:
         raise CallListUnreadable(
             f"Line {line} looks like the header, because it contains the column name {cells[at].strip()}. Remove all rows above it, "
-            "and name the column that contains the numbers `number`."
+            "and give the column of telephone numbers the name `number`."
         )
 
 

@@ -73,5 +73,5 @@ class Shared(Protocol):
     async def surplus_replicas(self) -> int:
         """Count the replicas beyond the setting `replicas` that could replace the master.
 
-        From now on, writes wait for them too.
+        After this call, writes wait for them too.
         """

@@ -94,7 +94,7 @@ def _status_problems(layout: Layout) -> Iterator[str]:
         yield "clear is empty; name the values of `status` that mean clear, because every other value means listed"
     values = Counter([*layout.clear, *layout.listed, *layout.unknown])
     yield from (
-        f"{value!r} has two meanings; name it once in clear, listed or unknown"
+        f"{value!r} has two meanings; list it only once, under clear, listed or unknown"
         for value, count in values.items()
         if count > 1
     )

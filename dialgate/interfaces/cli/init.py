@@ -113,11 +113,11 @@ def _refuse_folder(folder: Path, *, force: bool) -> None:
     if Path.cwd().is_relative_to(folder.resolve()):
         raise Failure(
             "init.exists",
-            "this folder is the current one or contains it. Name a folder below it",
+            f"{folder} is the current folder or one of its parents. Choose another folder",
             field="folder",
         )
     if folder.exists() and any(folder.iterdir()) and not force:
-        text = f"{folder} is not empty. Name another folder, or use --force, which moves its files to a folder beside it"
+        text = f"{folder} is not empty. Choose another folder, or use --force, which moves its files to a folder beside it"
         raise Failure("init.exists", text, field="folder")
 
 

@@ -50,7 +50,9 @@ def log_replay(
     law: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Draft of a country file, to use instead of the law of the day."
+            exists=True,
+            dir_okay=False,
+            help="Draft of a country file, to use instead of the law that applied on the day of the decision.",
         ),
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
@@ -59,7 +61,7 @@ def log_replay(
     """Repeat each decision with its recorded facts and the law of its day, and compare the results byte by byte.
 
     With --law, show what a draft of a country file would change, by campaign and rule. The draft is applied to the recorded
-    facts. If the draft requires a registry that the law of the day did not require, that registry was not consulted, so the
+    facts. If the draft requires a registry that the law of that day did not require, that registry was not consulted, so the
     draft denies the call.
 
     Exit 0: all results are equal. 1: some differ.

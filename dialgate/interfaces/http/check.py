@@ -229,7 +229,7 @@ async def _from_parameters(request: web.Request, config: Config) -> SingleReques
 
 
 def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
-    """Convert the parameters of query and form to a request. Raises `Fault`."""
+    """Convert query and form parameters to a request. Raises `Fault`."""
     # If a dialplan has no value for a parameter, it sends an empty one. A plus that was not percent-encoded arrives as a space.
     fields = {
         name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value
