@@ -25,7 +25,7 @@ _WHOLE_DAY: Final = ((0, SECONDS_A_DAY),)
 
 
 def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
-    """Return a sentence for each gap that denies all calls of a campaign, or permits its calls at any hour.
+    """Return a sentence for each gap that denies all calls of a campaign, or lifts a limit on its calls.
 
     `registries` is the configuration file of the nightly job (`registry-sync`).
     """
@@ -58,7 +58,21 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
         found += (
             f"campaign {line.campaign.id}: {text}" for line in lines for text in _unknown_sector(line, config)
         )
+        scopes = _scopes(config, controller.id)
+        if scopes and "outcome" not in scopes:
+            found += (
+                f"campaign {line.campaign.id}: the law limits its abandoned calls, but no client of {controller.id} may report outcomes, so the "
+                f"gate never pauses it; add the scope `outcome` to the client of the program that connects the agents"
+                for line in lines
+                if binding(config.laws[line.home], line, now).ratios
+            )
     return found
+
+
+def _scopes(config: Config, controller: str) -> set[str]:
+    """Return what the clients of a controller may do."""
+    clients = (client for client in config.settings.clients if controller in client.controllers)
+    return {scope for client in clients for scope in client.scopes}
 
 
 def _unknown_sector(line: Line, config: Config) -> Iterator[str]:
@@ -128,7 +142,7 @@ def _extended_terms(config: Config, now: Instant) -> Iterator[str]:
 
 
 def _lacks(config: Config, controller: str, contact: str) -> Iterator[str]:
-    if not any(controller in client.controllers for client in config.settings.clients):
+    if not _scopes(config, controller):
         yield f"no client may check calls for it; add it to the `controllers` of a client in {config.path.name}"
     if not contact:
         yield "it has no `contact`; access reports must say how to reach it (GDPR art. 13(1)(a))"

@@ -303,10 +303,9 @@ def _settings_text(draft: Draft, key: str) -> str:
         "store": draft.get("redis-url-file"),
     }
     comments = {f"no_{name}": "" if value else "# " for name, value in used.items()}
-    scopes = ["check"] if dialer in _WITHOUT_KEY else ["check", "outcome"]
     drafts = [draft.law.country] if draft.law.draft and draft.get("accept-draft") == "yes" else []
     hashed = sha256(key.encode()).hexdigest()
-    more = {"scopes": _inline(scopes), "drafts": _inline(drafts), "key_sha256": hashed}
+    more = {"drafts": _inline(drafts), "key_sha256": hashed}
     return _filled("dialgate.yaml", draft, comments | more)
 
 

@@ -47,6 +47,7 @@ def test_the_sample_has_no_gaps_but_is_reported_as_always_open(folder: Path) -> 
     [
         ("dialgate.yaml", {"clients": []}, "controller acme: no client may check calls for it"),
         ("dialgate.yaml", {"clients": [client("other", KEY, "check") | {"controllers": []}]}, "controller acme: no client"),
+        ("dialgate.yaml", {"clients": [client("dialer", KEY, "check")]}, "campaign acme-fibre: the law limits its abandoned calls, but no client of acme may report"),
         ("controllers/acme.yaml", {"contact": ""}, "controller acme: it has no `contact`"),
         ("controllers/acme.yaml", {"adheres_to": []}, "campaign acme-fibre: no hours apply to it"),
         ("registries.yaml", {"asked": []}, "controller acme: registries.yaml has no entry for the registry rpo"),

@@ -196,8 +196,11 @@ def test_the_files_of_a_dialer_have_its_own_values(tmp_path: Path, dialer: str) 
     for sample in ("acme-fibre", "127.0.0.1:8080", "put the key here"):
         assert sample not in text
     assert ("zeta-insurance" in text) == (dialer != "vicidial")  # its dialplan has the campaign in a variable
-    (client,) = settings["clients"]
-    assert ("sources" in client) == (dialer not in {"webhook", "kamailio"})
+    with_key, *dialplans = settings["clients"]
+    assert with_key["scopes"] == ["check", "outcome"]
+    assert "sources" not in with_key
+    assert [client["scopes"] for client in dialplans] == [["check"]] * (dialer not in {"webhook", "kamailio"})
+    assert all("sources" in client and "key_sha256" not in client for client in dialplans)
     assert ("fastagi" in settings) == (dialer in {"asterisk", "vicidial"})
     assert (done.json["key"] in text) == (dialer == "kamailio")
     assert (tmp_path / "config/webhooks").exists() == (dialer == "webhook")
