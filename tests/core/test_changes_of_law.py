@@ -1,0 +1,64 @@
+"""Each change of a country's law has a case in the second before it and one in the second after it."""
+
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from dialgate.core.law import SECTIONS, Law
+from dialgate.core.law_scope import Scope
+from dialgate.core.law_sections import Section
+from dialgate.core.model import EPOCH, SECOND, Facts, Instant
+from tests.support.casebook import facts_of, law_of
+from tests.support.country_cases import COUNTRIES, cases_of
+
+
+@pytest.mark.parametrize("country", COUNTRIES)
+def test_each_change_of_law_has_a_case_in_the_seconds_before_and_after(country: str) -> None:
+    law = law_of(country)
+    sections = [section for name in SECTIONS for section in getattr(law, name)]
+    first = min(section.starts for section in sections)
+    calls = [
+        (facts, Scope.of(facts, law.sectors))
+        for facts in (facts_of(case) for case in cases_of(country) if not case.law)
+    ]
+    covered: dict[date, set[bool]] = {first: set()}
+    missing = []
+    for section in sections:
+        bound = [facts for facts, scope in calls if section.binds(_on_day(scope, section.starts))]
+        for day, is_end in _changes(section):
+            sides = {side for facts in bound for side in _sides(facts, law, day, is_end=is_end)}
+            if day == first:  # before it no call is allowed, so one section stands for all
+                covered[first] |= sides
+            elif len(sides) < 2:
+                missing.append((str(day), section.source, sides))
+    assert missing == []
+    assert covered[first] == {False, True}
+
+
+def _on_day(scope: Scope, day: date) -> Scope:
+    number = day.toordinal() - EPOCH
+    return scope._replace(first=number, last=number)
+
+
+def _changes(section: Section) -> Iterator[tuple[date, bool]]:
+    """Yield the first day of a section and the first day after it, with whether it is the latter."""
+    yield section.starts, False
+    if section.ends is not None:
+        yield section.ends + timedelta(days=1), True
+
+
+def _sides(facts: Facts, law: Law, day: date, *, is_end: bool) -> Iterator[bool]:
+    """Yield whether a call is in the second after a change, if it is in that or the second before.
+
+    A section is in force from the day in the country's zone or where the person is, until both days have ended.
+    """
+    midnights = [_midnight(day, zone) for zone in (law.zone, *(place.zone for place in facts.places))]
+    change = max(midnights) if is_end else min(midnights)
+    if facts.at in {change - SECOND, change}:
+        yield facts.at == change
+
+
+def _midnight(day: date, zone: str) -> Instant:
+    return round(datetime.combine(day, time(), ZoneInfo(zone)).timestamp() * 1000)
