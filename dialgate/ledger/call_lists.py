@@ -97,6 +97,8 @@ class CallLists:
             raise Refused(
                 "campaign.unknown", choose("Name campaigns of this controller", own), "campaigns", 404
             )
+        if not ask.collected_by.strip():
+            raise Refused("request.invalid", "Say who collected the numbers.", "collected_by")
 
     async def _publish(
         self,

@@ -172,6 +172,7 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
     (ListRequest, UPLOAD | {"id": "a/b"}, "request.invalid", "id"),
     (ListRequest, UPLOAD | {"id": ".."}, "request.invalid", "id"),
     (ListRequest, UPLOAD | {"campaigns": []}, "campaign.unknown", "campaigns"),
+    (ListRequest, UPLOAD | {"collected_by": " "}, "request.invalid", "collected_by"),
 ]  # fmt: skip
 
 
