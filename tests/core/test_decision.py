@@ -194,6 +194,22 @@ def test_not_before_is_given_only_if_time_ends_every_denial(facts: dict[str, Any
     assert decide(base(**facts), IT).not_before == (instant(not_before) if not_before else 0)
 
 
+def test_a_law_without_a_kind_of_section_that_came_later_has_no_outcome_for_it() -> None:
+    """Records from before such sections replay unchanged."""
+    assert "ratio_kept" in decide(base(), IT).outcomes
+    assert "ratio_kept" not in decide(base(), with_law(ratios=[])).outcomes
+
+
+@pytest.mark.parametrize(("per", "words"), [("1d", "1 days"), ("30d", "30 days"), ("72h", "72 hours")])
+def test_a_limit_names_its_period_in_the_words_of_earlier_records(per: str, words: str) -> None:
+    attempts = [
+        {"decision": "d", "at": "2026-11-24T09:00:00+01:00", "campaign": "fibre", "result": "answered"}
+    ]
+    limit = {"source": "s", "from": "2020-01-01", "events": "attempts", "per": per, "counting": "rolling"}
+    (reason,) = decide(base(known={"attempts": attempts}), with_law(limits=[limit])).reasons
+    assert reason.text == f"called 1 times in {words}, 1 are allowed"
+
+
 def test_an_open_ended_contract_may_end_on_the_last_possible_day() -> None:
     forever = {"contracts": [{"id": "k", "starts": "2025-01-01", "ends": "9999-12-31", "marketing": True}]}
     assert decide(base(known=forever, listings=[]), IT).basis == "contract:k"

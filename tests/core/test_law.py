@@ -15,7 +15,7 @@ from dialgate.core.decision import decide
 from dialgate.core.law import SECTIONS, Law, parse_law
 from dialgate.core.law_scope import Scope
 from dialgate.core.law_sections import LawError, Section
-from dialgate.core.model import CallerId, Campaign, Controller, Facts, Kind, Number, Place
+from dialgate.core.model import HOUR, CallerId, Campaign, Controller, Facts, Kind, Number, Place
 from tests.support.casebook import Case, Wanted, facts_of, instant, law_data, law_of
 
 IT = law_of("IT")
@@ -72,6 +72,13 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
             "hours.0.unless",
             ["consent_after_listing"],
             "hours: only `registries` may have the exemption 'consent_after_listing'; remove it from `unless`",
+        ),
+        ("contracts.0.tail_days", 30, "unknown field `tail_days`"),
+        ("sector_bans.0.exceptions", [], "unknown field `exceptions`"),
+        (
+            "hours.0.unless",
+            ["ingress_proof"],
+            "hours: only `foreign_ingress` may have the exemption 'ingress_proof'; remove it from `unless`",
         ),
         ("consents.0.unless", ["consent"], "unknown field `unless`"),
         ("contracts.0.tail", "72h", "`$.contracts[0].tail`"),
@@ -377,6 +384,7 @@ def test_a_wider_basis_applies_only_to_calls_that_are_surely_in_its_scope(
     assert law.binding(facts(**unsure)).legal_basis == law.legal_basis
 
 
+HOME = Place(zone="Europe/Rome", offset=2 * 3600)
 ABROAD = Place(zone="Indian/Reunion", offset=4 * 3600)
 NIGHT = 1_786_395_600_000  # 2026-08-10T21:00Z: the 11th in La Réunion
 
@@ -387,6 +395,18 @@ def test_a_section_binds_on_its_days_in_the_laws_zone_or_where_the_person_is() -
     here = replace(facts(today=date(2026, 8, 10)), at=NIGHT)
     assert law.binding(here).limits == law.limits[1:]
     assert law.binding(replace(here, places=(ABROAD,))).limits == law.limits
+
+
+@pytest.mark.parametrize("places", [(ABROAD,), (HOME, ABROAD), (ABROAD, HOME)])
+def test_calls_share_sections_only_if_their_local_days_are_the_same(places: tuple[Place, ...]) -> None:
+    begun, ended = {"from": date(2026, 8, 11)}, {"from": date(2020, 1, 1), "until": date(2026, 8, 10)}
+    law = parse_law(changed("limits", [{**LIMIT, **days} for days in (begun, ended)]))
+    evening = replace(facts(today=date(2026, 8, 10)), at=NIGHT - 2 * HOUR)
+    for _ in range(2):
+        assert law.binding(replace(evening, places=(HOME,))).limits == law.limits[1:]
+        assert law.binding(replace(evening, places=places)).limits == law.limits[1:]
+        assert law.binding(replace(evening, places=places, at=NIGHT)).limits == law.limits
+        assert law.binding(replace(evening, places=(HOME,), at=NIGHT)).limits == law.limits[1:]
 
 
 def test_an_allow_ends_at_midnight_where_the_person_is() -> None:

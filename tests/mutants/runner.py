@@ -278,9 +278,10 @@ class _Forking:
 
     def _tests_of(self, change: Change, measured: _Measured) -> list[str]:
         lines = measured.tests.get(change.mutant.file, {})
-        # A constant is read by functions of its module, which execute at any line.
+        # A constant is read by functions of its module, which execute at any line, or by other modules.
         numbers: Iterable[int] = change.lines if change.in_body else lines
-        return sorted(set[str]().union(*(lines.get(line, ()) for line in numbers)))
+        names = set[str]().union(*(lines.get(line, ()) for line in numbers))
+        return sorted(names if names or change.in_body else measured.seconds)
 
     def _run_changed(
         self, session: pytest.Session, change: Change, items: list[pytest.Item], step: int
