@@ -57,9 +57,10 @@ def test_a_campaign_at_its_limit_is_not_above_it() -> None:
 
 
 def test_a_campaign_is_above_its_limit_since_the_last_day_on_which_it_was_within() -> None:
-    counts = (DayCount(date(2026, 11, 20), 100, 5), DayCount(TODAY, 10, 0))
+    at_limit, above = DayCount(date(2026, 11, 18), 100, 3), DayCount(date(2026, 11, 20), 0, 2)
+    counts = (at_limit, above, DayCount(TODAY, 10, 0))
     (standing, *_) = standings(structs.replace(CAMPAIGN, counts=counts), ACME, LAW, NOW, TODAY)
-    assert (standing.since, standing.clear) == (date(2026, 11, 20), date(2026, 12, 20))
+    assert (standing.since, standing.clear) == (date(2026, 11, 20), date(2026, 12, 18))
 
 
 def test_a_limit_binds_if_it_may_bind_a_call_of_the_campaign() -> None:

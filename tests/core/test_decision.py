@@ -238,6 +238,10 @@ def test_an_unlimited_consent_does_not_end_an_allow() -> None:
         ),
         ({"number": {"region": ""}}, "no law is on file for this country"),
         ({"number": {"region": "SM"}}, "no law is on file for SM"),
+        (
+            {"campaign": {"counts": [["2026-11-20", 90, 4]]}},
+            "4 abandoned calls to 90 answered calls in 30 days, 3 to 100 are allowed",
+        ),
         ({"caller_id": {"form": "withheld"}}, "the caller ID is withheld"),
         ({"caller_id": {"form": "invalid"}}, "the caller ID is no telephone number"),
     ],

@@ -57,6 +57,7 @@ GROUPS = (
             "core/test_day_sets",
             "core/test_local_time",
             "core/test_location",
+            "core/test_campaign_standing",
         ),
     ),
     Group(

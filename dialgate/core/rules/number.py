@@ -13,7 +13,7 @@ def number_valid(facts: Facts, law: Binding) -> Outcome:
     number = facts.number
     if number.kind == "invalid":
         return Deny("number.invalid", number.problem, severity="gate")
-    if number.region not in law.regions and number.problem:
+    if number.problem:
         return Deny("law.draft", number.problem, severity="gate")
     if number.region not in law.regions:
         return Deny(
