@@ -73,6 +73,7 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
             ["consent_after_listing"],
             "hours: only `registries` may have the exemption 'consent_after_listing'; remove it from `unless`",
         ),
+        ("hours.0.adherents_of", CODE, "unknown field `adherents_of`"),
         ("contracts.0.tail_days", 30, "unknown field `tail_days`"),
         ("sector_bans.0.exceptions", [], "unknown field `exceptions`"),
         (
@@ -256,7 +257,7 @@ def test_an_incomplete_section_is_refused(key: str) -> None:
 
 
 def test_a_law_must_be_a_mapping() -> None:
-    with pytest.raises(LawError, match="Expected `object`"):
+    with pytest.raises(LawError, match="Expected `object`, got `array`"):
         parse_law([])
 
 

@@ -45,19 +45,16 @@ class Change(NamedTuple):
     """A mutant with its source.
 
     `lines` are those of the changed node; a test must execute one of them to notice the change. `in_body`: the change is in a function
-    body. `source` is the whole changed file.
+    body. `needs_import`: it is in the body of a class or in a type, so the module must be imported again. `source` is the whole
+    changed file.
     """
 
     mutant: Mutant
     function: str
     lines: range
     in_body: bool
+    needs_import: bool
     source: str
-
-    @property
-    def needs_import(self) -> bool:
-        """Whether the module must be imported again: the change is in the body of a class, outside its methods."""
-        return not self.in_body and bool(self.function)
 
 
 class _Site(NamedTuple):
@@ -72,6 +69,7 @@ class _Site(NamedTuple):
 def changes(path: Path, root: Path) -> Iterator[Change]:
     """Yield every change of a file."""
     tree = ast.parse(path.read_text("utf-8"))
+    types = {node.lineno for node in tree.body if isinstance(node, ast.AnnAssign) and _is_type(node)}
     times = Counter[Mutant]()
     for site in _sites(tree, (), "", in_body=False, shown=None, first=1):
         for made in _mutated(site.node):
@@ -82,7 +80,12 @@ def changes(path: Path, root: Path) -> Iterator[Change]:
                 mutant = mutant._replace(change=f"{text} ({times[mutant]})")
             lines = range(site.first, (getattr(site.node, "end_lineno", None) or site.first) + 1)
             changed = ast.fix_missing_locations(_replaced(tree, site.place, made))
-            yield Change(mutant, site.where, lines, site.in_body, ast.unparse(changed))
+            needs_import = not site.in_body and (bool(site.where) or site.first in types)
+            yield Change(mutant, site.where, lines, site.in_body, needs_import, ast.unparse(changed))
+
+
+def _is_type(node: ast.AnnAssign) -> bool:
+    return ast.unparse(node.annotation) == "TypeAlias"
 
 
 # ---- places ----------------------------------------------------------------------------------------------------------

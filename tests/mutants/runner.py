@@ -1,7 +1,7 @@
 """The test runner for mutants: it runs the tests that execute a changed line, each mutant in a new process.
 
 Tests are collected once. For a change in a function or a constant the collecting process forks; the child replaces the function's code
-or the constant and runs the tests, which takes milliseconds. Changes in class bodies, and survivors, are written to a copy of the
+or the constant and runs the tests, which takes milliseconds. Changes in class bodies and types, and survivors, are written to a copy of the
 repository, where pytest starts again. A mutant is killed if a test fails, if it cannot be imported, or on a timeout.
 """
 
