@@ -490,6 +490,9 @@ class Effect(NamedTuple):
 
 # Kinds of section that rules read, but exemptions do not.
 _READ_BY_RULES = {"diallable", "sector_bans", "caller_ids", "foreign_ingress", "hours", "limits", "ratios"}
+# Kinds of section that only qualify consents, contracts and requests, and the rules that these can satisfy.
+_ABOUT_GROUNDS = {"consents", "contracts", "relations", "requests"}
+_OPENED_BY_GROUNDS = {"lawful_basis", "registry_clear"}
 _RULES = dict(RULES)
 
 
@@ -514,17 +517,19 @@ class Probes:
     def is_looser(self, data: dict[str, Any]) -> bool:
         """Return whether the effect is `LOOSER`. Tries first the rules that denied, which takes a tenth of the time of a decision."""
         law = parse_law(data)
-        rules = self._affected(law)
+        changed = {name for name in SECTIONS if getattr(law, name) != getattr(self._usual, name)}
+        rules = self._affected(law, changed)
+        needs_ground = bool(changed) and changed <= _ABOUT_GROUNDS
         return any(
             denying.keys() <= rules
+            and (not needs_ground or not denying.keys() <= _OPENED_BY_GROUNDS or _has_ground(facts))
             and not _any_denies(denying.values(), placed := _placed(facts, self._usual, law), law)
             and decide(placed, law).allow
             for facts, denying in itertools.chain.from_iterable(_concerned(self._denied, self._usual, law))
         )
 
-    def _affected(self, law: Law) -> set[str]:
+    def _affected(self, law: Law, changed: set[str]) -> set[str]:
         """Return the rules whose outcome the changed sections can change: those that read them, and those with exemptions."""
-        changed = {name for name in SECTIONS if getattr(law, name) != getattr(self._usual, name)}
         if changed <= _READ_BY_RULES:
             kinds = changed
         else:
@@ -547,6 +552,14 @@ class Probes:
             is_stricter |= before.allow and not after.allow
             is_different |= after != before
         return Effect("stricter" if is_stricter else "other words" if is_different else "no effect seen")
+
+
+def _has_ground(facts: Facts) -> bool:
+    """Return whether the person has a contract, a request, or a consent to this purpose and call type."""
+    known, purpose = facts.known, facts.campaign.purpose
+    return bool(known.contracts or known.requests) or any(
+        purpose in consent.purposes and facts.call_type in consent.call_types for consent in known.consents
+    )
 
 
 def _any_denies(rules: Iterable[Rule], facts: Facts, law: Law) -> bool:
