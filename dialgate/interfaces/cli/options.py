@@ -3,6 +3,7 @@
 Errors go to stderr. With `--json` they are written to stdout as an object in the format of the HTTP API.
 """
 
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -107,8 +108,9 @@ class Failure(Exception):
 
 
 def program_name() -> str:
-    """Return the name or path with which this command was started, because it may not be on PATH."""
-    return sys.argv[0] if Path(sys.argv[0]).name == "dialgate" else "dialgate"
+    """Return what to type to start this command again: its path, if it is not the one on PATH."""
+    started = sys.argv[0]
+    return started if Path(started).name == "dialgate" and shutil.which("dialgate") != started else "dialgate"
 
 
 def load_config(path: Path) -> Config:

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import ssl
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from contextlib import chdir
@@ -137,6 +139,21 @@ def test_invalid_options_get_the_messages_of_config_check_all_at_once(tmp_path: 
         assert done.code == 2
         assert problem in done.json["error"]["message"]
     assert written(tmp_path) == {}
+
+
+@pytest.mark.parametrize("is_on_path", [True, False])
+def test_next_commands_name_a_path_only_if_the_program_is_not_on_path(
+    tmp_path: Path, *, is_on_path: bool
+) -> None:
+    folder = Path(sys.executable).parent
+    options = [f"--{name}={text}" for name, text in ANSWERS.items()]
+    words = [str(folder / "dialgate"), "init", "--json", *options]
+    environment = {**os.environ, "PATH": str(folder if is_on_path else tmp_path)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    serve, _, sync, _ = json.loads(done.stdout)["next"]
+    prefix = "" if is_on_path else f"{folder}/"
+    assert serve == f"{prefix}dialgate serve"
+    assert sync == f"{prefix}registry-sync run --once"
 
 
 async def test_a_gate_on_the_new_configuration_refuses_then_allows(tmp_path: Path) -> None:
