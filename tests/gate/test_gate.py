@@ -20,7 +20,7 @@ from dialgate.config import content_store, loader
 from dialgate.config.clients import Client
 from dialgate.config.configuration import ConfigError
 from dialgate.core.decision import decide
-from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Decided, Grounds, Instant
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Decided, Grounds, Instant, OutcomeRecord
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import Answer
 from dialgate.decision_log import LogUnavailable, verify
@@ -562,6 +562,15 @@ async def test_calls_are_denied_while_the_clock_is_behind(running: World) -> Non
     running.hand.at += MINUTE
     await running.app.tick()
     assert running.app.gate.readiness() == {}
+    assert (await ask(running)).decision == "allow"
+
+
+async def test_calls_are_denied_while_a_stop_of_the_log_is_missing_from_the_ledger(running: World) -> None:
+    stop = OutcomeRecord(seq=1, at=NOW, time="", decision="another-gates", result="opt_out")
+    running.app._stops.add([stop])
+    assert codes(await ask(running)) == ["gate.unavailable"]
+    assert "another-gates" in running.app.gate.readiness()["ledger"]
+    running.app._stops._unentered.remove(stop)
     assert (await ask(running)).decision == "allow"
 
 

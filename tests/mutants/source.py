@@ -58,6 +58,7 @@ GROUPS = (
             "core/test_local_time",
             "core/test_location",
             "core/test_campaign_standing",
+            "core/test_same_meaning",
         ),
     ),
     Group(
