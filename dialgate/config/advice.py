@@ -76,15 +76,15 @@ def _scopes(config: Config, controller: str) -> set[str]:
 
 
 def _unknown_sector(line: Line, config: Config) -> Iterator[str]:
-    """Yield a warning for each country whose rules about a sector all bind the campaign, because its file does not know the sector."""
+    """Yield a warning for each country whose sector rules all bind the campaign, because its file does not list the campaign's sector."""
     sector = line.campaign.sector
     for country, law in config.laws.items():
         if known_sector(sector, law.sectors) is None and any(
             section.sectors for name in SECTIONS for section in getattr(law, name)
         ):
             yield (
-                f"the file of {country} does not know the sector {sector!r}, so every rule there about a sector binds its calls; if"
-                " none of them is about it, add it to `sectors` there"
+                f"the country file of {country} does not list the sector {sector!r}, so all its sector rules apply to these calls; if"
+                " none of them concerns this sector, add it to `sectors` there"
             )
 
 
@@ -95,7 +95,7 @@ def _given_up(line: Line, law: Law, now: Instant) -> Iterator[str]:
     for caller_id in line.caller_ids.values():
         if caller_id.ends and any(caller_id.ends < periods.last_day(term, today) for term in terms):
             yield (
-                f"calls back to {caller_id.number} are answered only until {caller_id.ends}, and the law demands longer, so every call with it "
+                f"calls back to {caller_id.number} are answered only until {caller_id.ends}, and the law requires longer, so every call with it "
                 f"is denied with caller_id.not_recallable; set a later day in `caller_id_ends`, or use another caller ID"
             )
 
@@ -130,13 +130,13 @@ def _extended_terms(config: Config, now: Instant) -> Iterator[str]:
         for name, days in structs.asdict(settings.storage).items():
             if days not in {required[name], defaults[name]}:
                 yield (
-                    f"storage: {name} is {days}, but the law of {country} demands {required[name]}, and these apply; set it to "
+                    f"storage: {name} is {days}, but the law of {country} requires {required[name]}, which applies instead; set it to "
                     f"{required[name]}"
                 )
     for term in settings.retention:
         if term not in decision_retention.terms([term], config.laws, now):
             yield (
-                f"retention: the law of {term.country} demands a longer period for its decisions than configured, and that applies; "
+                f"retention: the law of {term.country} requires a longer period for its decisions than configured, which applies instead; "
                 f"raise `allowed_months` and `refused_months`"
             )
 

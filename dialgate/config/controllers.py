@@ -197,7 +197,7 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
     for key in ("held_caller_ids", "directory_caller_ids", "caller_id_ends", "ingress_proofs"):
         for raw in getattr(campaign, key):
             if raw not in campaign.caller_ids:
-                yield f"{key}: {raw!r} is not in `caller_ids`; write it as it is written there"
+                yield f"{key}: {raw!r} is not in `caller_ids`; write it exactly as there"
 
 
 def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:

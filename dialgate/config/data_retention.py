@@ -17,7 +17,7 @@ Days: TypeAlias = Annotated[int, Meta(ge=1, le=36_525)]
 class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Days for which each kind of data is stored after its last use.
 
-    Data that forbids calls is not removed. If the `records` of a country file demand a longer period, that applies.
+    Data that forbids calls is not removed. If the `records` of a country file require a longer period, that period applies.
     """
 
     daily: bool = True

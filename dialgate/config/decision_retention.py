@@ -21,7 +21,7 @@ class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The period in which decisions under a country's law can be linked to the called numbers.
 
     All keys of a month are destroyed together, after the longest period of its decisions. A country without an entry
-    has the defaults. If the `records` of its file demand a longer period, that applies.
+    has the defaults. If the `records` of its file require a longer period, that period applies.
     """
 
     country: Annotated[str, Meta(pattern="^[A-Z]{2}$")]

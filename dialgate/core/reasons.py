@@ -6,9 +6,9 @@ The class tells a dialer what to do after a denial:
 |---|---|
 | `number` | Do not call this number again. Only the person, the registry or a new consent changes that. |
 | `call` | Do not make this call now. Another caller ID, a later time, a newer registry answer or an import may permit it. |
-| `gate` | Nothing was decided. Ask again in a few seconds. |
+| `gate` | The gate made no decision. Retry in a few seconds. |
 
-A dialer drops a lead of class `number` for good. So a doubtful code has the class `call`, and so has every denial of a
+A dialer drops a lead of class `number` permanently. So a doubtful code has the class `call`, and so has every denial of a
 number that could not be checked: one that cannot be parsed, or one of an unknown campaign.
 """
 
@@ -25,8 +25,8 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "caller_id.not_assigned": ("call", "The caller ID is not assigned to this campaign, or not to this controller alone."),
     "caller_id.wrong_class": ("call", "Calls for this purpose must not use a caller ID of this class."),
     "caller_id.not_recallable": ("call", "There is no unexpired proof that calls back to the caller ID are answered."),
-    "caller_id.wrong_country": ("call", "The law demands a caller ID of the called country."),
-    "caller_id.not_callers": ("call", "The law demands a caller ID that is allotted to the company that makes the calls."),
+    "caller_id.wrong_country": ("call", "The law requires a caller ID of the called country."),
+    "caller_id.not_callers": ("call", "The law requires a caller ID that is allotted to the company that makes the calls."),
     "caller_id.foreign_ingress": ("call", "A call with a caller ID of this country would enter the country from abroad."),
     "campaign.unknown": ("call", "This client has no such campaign."),
     "campaign.inactive": ("call", "The campaign is paused, has not started, or is over."),
@@ -66,7 +66,7 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "pacing.abandoned": ("call", (
         "The campaign has abandoned too large a share of its calls. It is paused until the share is within the limit again, or an "
         "officer lifts the pause.")),
-    "gate.unavailable": ("gate", "The gate cannot decide or cannot record the decision. Ask again in a few seconds."),
+    "gate.unavailable": ("gate", "The gate cannot decide or cannot record the decision. Retry in a few seconds."),
     "gate.rule_error": ("gate", "A rule failed because of an error, so the call is denied."),
 }  # fmt: skip
 REASONS: Final = {code: text for code, (_, text) in _CODES.items()}

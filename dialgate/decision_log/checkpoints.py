@@ -147,7 +147,7 @@ def last_checkpoint(folder: Path) -> StoredCheckpoint | None:
 def _newest(path: Path) -> tuple[int, bytes] | None:
     """Return the offset and bytes of the last line that `checkpoint_lines` yields, or None.
 
-    The file is read from its end, because it grows to hundreds of megabytes within some years.
+    The file is read from its end, because it grows to hundreds of megabytes within a few years.
     """
     offset, line, rest = last_line(path)
     if rest and parse(offset + len(line), rest[:-1] + b"\n"):

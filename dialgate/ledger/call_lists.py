@@ -91,11 +91,13 @@ class CallLists:
                 "request.invalid", "Give 1 to 64 letters, digits, dots, dashes and underscores.", "id"
             )
         if ask.id in {".", ".."}:
-            raise Refused("request.invalid", "In the path of a URL, this id would mean another path.", "id")
+            raise Refused(
+                "request.invalid", "This id would change the path of a URL. Choose another id.", "id"
+            )
         own = {campaign.id for campaign in controller.campaigns}
         if not ask.campaigns or not set(ask.campaigns) <= own:
             raise Refused(
-                "campaign.unknown", choose("Name campaigns of this controller", own), "campaigns", 404
+                "campaign.unknown", choose("Use campaigns of this controller", own), "campaigns", 404
             )
         if not ask.collected_by.strip():
             raise Refused("request.invalid", "Say who collected the numbers.", "collected_by")
@@ -163,7 +165,10 @@ class CallLists:
         if len(owners) > 1:
             raise Refused(
                 "controller.unknown",
-                choose("More than one controller has such a list; name one", owners),
+                choose(
+                    "More than one controller has a list with this id. Set `controller` to one of them",
+                    owners,
+                ),
                 "controller",
                 404,
             )

@@ -58,7 +58,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Phrase,
         about("The person or system that makes this request, for the record. Default: the client's name."),
     ] = ""
-    channel: Annotated[Name, about("How the person's wish arrived: call, letter, web, pec…")] = "api"
+    channel: Annotated[Name, about("Channel by which the request arrived: call, letter, web, pec…")] = "api"
     proof: Annotated[Words, about("Reference to the evidence: a file, a ticket, a recording.")] = ""
 
 

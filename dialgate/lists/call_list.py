@@ -110,7 +110,9 @@ def build(
             numbers[number] = place_tag + first % _TAGS
         elif place and first // _TAGS * _TAGS != place_tag and number not in doubtful:
             doubtful.add(number)
-            _refuse(tally, RowProblem(line, "is on the list with two places; correct one of its rows"), note)
+            _refuse(
+                tally, RowProblem(line, "has two different places on the list; correct one of its rows"), note
+            )
     for number in doubtful:
         del numbers[number]
     tally.accepted = len(numbers)

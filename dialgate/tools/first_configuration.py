@@ -183,10 +183,10 @@ def _is_exposed(draft: Draft) -> bool:
 QUESTIONS: Final = (
     Question(name="name", text="Name of the controller, on whose behalf you call", example="Zeta Servizi S.r.l."),
     Question(name="controller", text="Its id", default=_first_word),
-    Question(name="contact", text="How people reach it about their data", example="privacy@zeta.example"),
+    Question(name="contact", text="Contact for requests about personal data", example="privacy@zeta.example"),
     Question(name="officer", text="Its data protection officer and how to reach them, if it has one", default=""),
-    Question(name="country", text="Country whose law binds it", default=_country_of_locale, choices=lambda draft: list(draft.laws), stated=True),
-    Question(name="accept-draft", text="Its country file is a draft. Let it decide calls nevertheless?", example="yes", choices=lambda _: ("yes", "no"), applies=lambda draft: draft.law.draft),
+    Question(name="country", text="Country whose law applies to it", default=_country_of_locale, choices=lambda draft: list(draft.laws), stated=True),
+    Question(name="accept-draft", text="Its country file is a draft; use it to decide calls anyway", example="yes", choices=lambda _: ("yes", "no"), applies=lambda draft: draft.law.draft),
     Question(name="code", text="Codes of conduct to which it adheres", default="", form="list", choices=_codes, applies=lambda draft: bool(_codes(draft))),
     Question(name="campaign", text="Id of the campaign; separate several with commas", default="campaign-1", stated=True),
     Question(name="purpose", text="Purpose", default="sale", choices=lambda _: get_args(Purpose), of_campaign=True, stated=True),

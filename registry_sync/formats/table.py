@@ -249,7 +249,7 @@ class _Reader:
     def _find_column(self, column: Column, names: list[str]) -> int:
         if isinstance(column, str):
             if names.count(column) > 1:
-                raise _Fault(f"the header has several columns {column!r}. Use a position in the layout")
+                raise _Fault(f"the header has several columns named {column!r}. Use a position in the layout")
             if column in names:
                 return names.index(column)
             raise _Fault(f"the header has no column {column!r}")
@@ -306,7 +306,7 @@ class _Reader:
         if cell in layout.unknown:
             return WITHOUT_DATA
         if layout.listed and cell not in layout.listed:
-            raise _Fault("the status is in none of `clear`, `listed` and `unknown` in the layout")
+            raise _Fault("the status is not listed under `clear`, `listed` or `unknown` in the layout")
         return LISTED
 
     def _parse_day(self, cell: str) -> int:

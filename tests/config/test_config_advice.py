@@ -83,7 +83,7 @@ def test_a_caller_id_that_is_given_up_too_early_is_reported(folder: Path) -> Non
     law["caller_ids"].append({"source": "ours", "from": date(2020, 1, 1), "answers_for": "30d"})
     (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
     (warning,) = warned(folder)
-    assert "are answered only until 2026-12-23, and the law demands longer" in warning
+    assert "are answered only until 2026-12-23, and the law requires longer" in warning
     law["caller_ids"][-1]["answers_for"] = "29d"
     (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
     assert warned(folder) == []
@@ -107,9 +107,11 @@ def test_a_retention_period_that_the_law_extends_is_reported(folder: Path) -> No
         retention=[{"country": "IT", "allowed_months": 59}],
     )
     days, months = warned(folder)
-    assert days.startswith("storage: consents_days is 100, but the law of IT demands 1827, and these apply")
+    assert days.startswith(
+        "storage: consents_days is 100, but the law of IT requires 1827, which applies instead"
+    )
     assert months.startswith(
-        "retention: the law of IT demands a longer period for its decisions than configured"
+        "retention: the law of IT requires a longer period for its decisions than configured"
     )
     change(
         folder,
@@ -133,7 +135,7 @@ def test_a_sector_that_a_country_with_rules_about_sectors_does_not_know_is_repor
     )
     (text,) = [text for text in warned(folder) if "sector" in text]
     assert text.startswith(
-        "campaign acme-fibre: the file of IT does not know the sector 'pensions', so every rule"
+        "campaign acme-fibre: the country file of IT does not list the sector 'pensions', so all its sector rules"
     )
 
 

@@ -205,7 +205,7 @@ async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_pa
             ({}, "Use one of your controllers: acme, beta."),
             (
                 {"controller": "beta", "campaigns": ["zeta-0"]},
-                "Name campaigns of this controller: beta-0, beta-1.",
+                "Use campaigns of this controller: beta-0, beta-1.",
             ),
         ):
             with pytest.raises(Refused) as refused:

@@ -262,7 +262,7 @@ async def test_list_id_belongs_to_the_controller_of_the_campaign(tmp_path: Path)
                 await export.preview(ledger, client, "rome", order, lambda _, __: None)
             ).numbers == numbers
         assert await ledger.call_lists.campaigns_of(client, "rome") == ["acme-fibre", "beta-fibre"]
-        with pytest.raises(Refused, match="name one") as refused:
+        with pytest.raises(Refused, match="Set `controller` to one of them") as refused:
             await ledger.call_lists.retire_list(client, "rome")
         assert (refused.value.code, refused.value.field) == ("controller.unknown", "controller")
         await ledger.call_lists.retire_list(client, "rome", "beta")

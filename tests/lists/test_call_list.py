@@ -106,7 +106,7 @@ def test_a_number_with_two_places_is_refused(tmp_path: Path, rows: str) -> None:
     assert list(held(tmp_path, tally)) == [MILAN]
     assert (tally.accepted, tally.duplicates, tally.refused) == (1, len(places) - 1, 1)
     assert [problem.problem for problem in tally.problems] == [
-        "is on the list with two places; correct one of its rows"
+        "has two different places on the list; correct one of its rows"
     ]
 
 
@@ -128,7 +128,8 @@ def test_a_later_row_of_a_number_states_its_place(tmp_path: Path) -> None:
 def test_a_header_in_another_row_is_not_skipped(tmp_path: Path, text: str) -> None:
     """Otherwise a row whose basis is a consent becomes an entry of the directory, which permits a call."""
     with pytest.raises(
-        call_list.CallListUnreadable, match=r"^Line \d names the column (basis|base giuridica|place), but"
+        call_list.CallListUnreadable,
+        match=r"^Line \d looks like the header, because it contains the column name (basis|base giuridica|place)\.",
     ):
         built(tmp_path, text)
 

@@ -442,7 +442,7 @@ UNSURE: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
             "country": "DE", "separator": ";", "header": True, "number": "Nummer", "status": "Status", "clear": ["frei"],
         },
         ("Nummer;Status;Status", "0170 1234567;frei;gesperrt"),
-        "line 1: the header has several columns 'Status'",
+        "line 1: the header has several columns named 'Status'",
     ),
     "no header": (
         {"country": "DE", "separator": "none", "header": True},

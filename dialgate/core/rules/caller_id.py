@@ -60,7 +60,7 @@ def caller_id_class(facts: Facts, law: Binding) -> Outcome:
 
 
 def _unmet(section: CallerIds, class_: CallerIdClass | None, facts: Facts, law: Binding) -> Deny | None:
-    """Return a denial if the caller ID is not what the section demands.
+    """Return a denial if the caller ID is not what the section requires.
 
     `caller_id_shown` denies withheld caller IDs.
     """

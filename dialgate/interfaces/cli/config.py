@@ -134,7 +134,7 @@ def _show_summary(config: Config, open_always: list[str]) -> None:
         names = ", ".join(f"{law.name} ({country})" for country, law in config.drafts.items())
         typer.echo(
             f"Drafts: {names}. Calls there are denied, unless `accept_drafts` names the country. `dialgate country show` lists "
-            "what each does not express."
+            "the rules that each file does not express."
         )
     show_table(
         "Campaigns",

@@ -111,7 +111,7 @@ def request_add(
 def caller_id_prove(
     proof: CallerIdProofRequest, *, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
 ) -> None:
-    """Record whether calls to a caller ID are answered. The proof expires after some time.
+    """Record whether calls to a caller ID are answered. The proof expires after the period that the law sets.
 
     dialgate caller-id prove +390612340000 --kind probe --evidence probes/2026-11-24.wav
     """

@@ -39,7 +39,7 @@ COMMANDS = {
     "config": ("config", "Check the configuration."),
     "log": ("config", "Verify, search, replay, archive and retire the decision log."),
     "why": ("decisions", "Show all decisions about a number, with their reasons."),
-    "report": ("report", "Report on a controller's calls in a day or a month."),
+    "report": ("report", "Report on a controller's calls for a day or a month."),
     "demo": ("demo", "Run a gate with simulated traffic."),
     "reconcile": ("reconcile", "Find the calls that bypassed the gate."),
     "bench": ("bench", "Measure performance on generated data."),

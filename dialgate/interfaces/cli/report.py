@@ -1,4 +1,4 @@
-"""`dialgate report`: a report on a controller's calls in a day or a month, as a file or an email.
+"""`dialgate report`: a report on a controller's calls for a day or a month, as a file or an email.
 
 The command reads the data folder, whether or not a gate is running.
 """
@@ -60,7 +60,7 @@ def report(
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Report on a controller's calls in a day or a month.
+    """Report on a controller's calls for a day or a month.
 
     The report contains the checks, the allows, the denials with their reasons, the registry consultations, the
     revocations with the time until they took effect, and abandoned calls by campaign. Days are in the time zone of

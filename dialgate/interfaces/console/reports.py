@@ -1,4 +1,4 @@
-"""The page for downloading a report on a controller's calls in a day or a month."""
+"""The page for downloading a report on a controller's calls for a day or a month."""
 
 import asyncio
 import sys

@@ -17,7 +17,7 @@ _HASHES: Final[dict[str, Callable[[bytes], "hashlib._Hash"]]] = {
 
 
 class NoDigest(Exception):
-    """The error for a challenge that demands an unsupported algorithm or protection."""
+    """The error for a challenge that requires an unsupported algorithm or protection."""
 
 
 class Credentials(Struct, frozen=True):
@@ -34,7 +34,7 @@ def authorization(
     """Return the value of Authorization, or Proxy-Authorization, for the strongest challenge. Raises `NoDigest`."""
     supported = [parameters for text in challenges if _is_supported(parameters := parse_challenge(text))]
     if not supported:
-        raise NoDigest("no challenge by Digest with SHA-256 or MD5 and `auth`")
+        raise NoDigest("no Digest challenge with SHA-256 or MD5 and `auth`")
     strongest = min(supported, key=lambda parameters: list(_HASHES).index(_hash_name(parameters)))
     return _credentials_header(strongest, credentials, method, uri, cnonce)
 

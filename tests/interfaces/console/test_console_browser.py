@@ -272,7 +272,7 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
 @pytest.mark.parametrize(
     ("language", "campaign", "numbers", "shown", "ground", "done"),
     [
-        ("en-GB", "acme-mobile", NUMBERS[20:24], "4 abandoned calls to 0 answered", "one line each", "Pause lifted."),
+        ("en-GB", "acme-mobile", NUMBERS[20:24], "4 abandoned calls for 0 answered", "one line each", "Pause lifted."),
         ("it-IT", "acme-fibre", NUMBERS[24:28], "4 chiamate mute su 0", "una linea per operatore", "Sospensione revocata."),
     ],
 )  # fmt: skip
