@@ -33,6 +33,9 @@ _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 EVERY: Final = (*ENDPOINTS, *OPERATIONS, *PEERS)
 _PATH_UNKNOWN: Final = Fault(404, "path.unknown", "No endpoint has this path. /docs lists all of them.")
+_COMPRESSED: Final = Fault(
+    415, "request.compressed", "The body is compressed. Send it without `Content-Encoding`."
+)
 _NOT_EXPECTED: Final = Fault(
     417, "request.expectation", "The only `Expect` header allowed is `100-continue`. Leave it out."
 )
@@ -155,6 +158,8 @@ def _guarded(app: App, endpoint: Endpoint) -> _Answer:
         try:
             client = admit(request, app.config, endpoint.scope)
             server.note_admitted(request)
+            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+                return refuse(_COMPRESSED)
             return await serve(request, app, client)
         except FAILURES as error:
             return refuse(fault_of(error))

@@ -54,6 +54,7 @@ class Handler(web.RequestHandler):
             max_line_size=limits.header_bytes,
             max_field_size=limits.header_bytes,
             max_headers=_MOST_HEADERS,
+            auto_decompress=False,  # a small body could keep the event loop busy for a second
         )
 
     def handle_error(

@@ -12,7 +12,7 @@ from dialgate.interfaces.http.errors import Fault, response
 FORM: Final = "application/x-www-form-urlencoded"
 NDJSON: Final = "application/x-ndjson"
 # The error codes of requests with a body.
-BODY_ERRORS: Final = ("request.broken", "request.too_large", "request.timeout")
+BODY_ERRORS: Final = ("request.broken", "request.compressed", "request.too_large", "request.timeout")
 JSON_ERRORS: Final = ("request.not_json", *BODY_ERRORS)
 
 

@@ -85,7 +85,12 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "request.broken": (
         400,
         "The body is incomplete, or its encoding is damaged.",
-        "Send the request again. Compress it only if `Content-Encoding` says so.",
+        "Send the request again, with the number of bytes that `Content-Length` says.",
+    ),
+    "request.compressed": (
+        415,
+        "The body is compressed.",
+        "Send the body without `Content-Encoding`.",
     ),
     "request.not_http": (400, "The request is not well-formed HTTP.", "Send HTTP/1.1 to this port."),
     "number.invalid": (

@@ -76,7 +76,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("POST", "/v1/check", {"data": TWICE.replace(b"to", rb"\u0074o", 1)}, "request.invalid", "to"),
     ("POST", "/v1/revocations", {"data": b'{"number":"+39055","number":"+39066"}'}, "request.invalid", "number"),
     ("POST", "/v1/check", {"data": b" " * 2049}, "request.too_large", ""),
-    ("POST", "/v1/check", {"data": b"{}", "headers": {"Content-Encoding": "gzip"}}, "request.broken", ""),
+    ("POST", "/v1/check", {"data": b"{}", "headers": {"Content-Encoding": "gzip"}}, "request.compressed", ""),
     ("POST", "/v1/checks", {"json": {"calls": 1}}, "request.invalid", "calls"),
     ("POST", "/v1/checks", {"json": {"calls": [CALL] * 4}}, "batch.too_large", "calls"),
     ("POST", "/v1/simulate", {"json": but(at="yesterday")}, "request.invalid", "at"),
