@@ -50,7 +50,8 @@ def test_the_standing_is_that_of_the_calls_in_the_days_of_the_limit() -> None:
 
 
 def test_a_campaign_at_its_limit_is_not_above_it() -> None:
-    at_limit = structs.replace(CAMPAIGN, counts=(DayCount(TODAY, 100, 3),))
+    before = DayCount(date(2026, 11, 20), 100, 6)  # above the limit on that day
+    at_limit = structs.replace(CAMPAIGN, counts=(before, DayCount(TODAY, 100, 0)))
     (standing, *_) = standings(at_limit, ACME, LAW, NOW, TODAY)
     assert standing[3:] == (1.0, TODAY, TODAY)
     assert not standing.is_above
