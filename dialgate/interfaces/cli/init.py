@@ -16,6 +16,8 @@ from dialgate.runtime.terminal import MISUSE, show_json
 from dialgate.tools import first_configuration
 from dialgate.tools.first_configuration import QUESTIONS, Draft, Question
 
+_VICIDIAL_ID = 8  # characters of a campaign's id
+
 app = typer.Typer()
 
 
@@ -141,14 +143,18 @@ def _refuse_invalid(draft: Draft) -> list[str]:
 
 
 def _check(draft: Draft, *, with_tls: bool) -> list[str]:
-    """Check the draft like `dialgate config check`. Return the warnings. Raises `ConfigError`."""
+    """Check the draft like `dialgate config check`, and its campaigns against the dialer. Return the warnings. Raises `ConfigError`."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         first_configuration.write(draft, folder)
         _, warnings = check(
             folder / "dialgate.yaml", folder / "registries.yaml", draft.now, with_tls=with_tls
         )
-        return warnings
+        return warnings + [
+            f"campaign {name}: VICIdial's campaign ids have at most {_VICIDIAL_ID} characters, and the gate's must be the same in lower case"
+            for name in draft.parts("campaign")
+            if draft.get("dialer") == "vicidial" and len(name) > _VICIDIAL_ID
+        ]
 
 
 def _converse(draft: Draft) -> None:
