@@ -27,7 +27,7 @@ class Decisions(Struct, frozen=True):
 
 
 class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisions"):
-    """A question for the decisions about a number (E.164), newest first. For the fields, see `Inquiry.about`."""
+    """A request for the decisions about a number (E.164), newest first. For the fields, see `Inquiry.about`."""
 
     number: str
     sees: Visibility
@@ -36,14 +36,14 @@ class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisio
 
 
 class FindDecision(Question[list[FoundDecision]], frozen=True, tag="decision"):
-    """A question for one decision. The answer is an empty list if the asked gate does not have it."""
+    """A request for one decision. The answer is an empty list if the asked gate does not have it."""
 
     id: str
     sees: Visibility
 
 
 class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
-    """A question for the outcomes of these decisions that were reported to the asked gate.
+    """A request for the outcomes of these decisions that were reported to the asked gate.
 
     A different gate may have made the decisions.
     """
@@ -52,7 +52,7 @@ class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
 
 
 class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
-    """A question for the controller and the called number (E.164) of a decision.
+    """A request for the controller and the called number (E.164) of a decision.
 
     The answer is an empty list if the asked gate did not make the decision.
     """
@@ -61,7 +61,7 @@ class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
 
 
 class FindPersonalData(Question[Share], frozen=True, tag="person"):
-    """A question for the personal data that the asked gate alone holds about a number (E.164) of a controller."""
+    """A request for the personal data that the asked gate alone holds about a number (E.164) of a controller."""
 
     controller: str
     number: str
@@ -86,11 +86,11 @@ class LiftHold(Question[bool], frozen=True, tag="lift"):
 
 
 class ListHolds(Question[list[PlaceHold]], frozen=True, tag="holds"):
-    """A question for the legal holds in force. Each is returned as the `PlaceHold` that places it."""
+    """A request for the legal holds in force. Each is returned as the `PlaceHold` that places it."""
 
 
 class ReadListFile(Question[bytes], frozen=True, tag="list"):
-    """A question for up to `most` bytes of a call list's file.
+    """A request for up to `most` bytes of a call list's file.
 
     The answer is empty if the file is missing or ends before `offset`.
     """

@@ -25,7 +25,7 @@ _WHOLE_DAY: Final = ((0, SECONDS_A_DAY),)
 
 
 def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
-    """Return a sentence for each gap that denies all calls of a campaign, or lifts a limit on its calls.
+    """Return a warning for each gap that denies all calls of a campaign, or lifts a limit on its calls.
 
     `registries` is the configuration file of the nightly job (`registry-sync`).
     """

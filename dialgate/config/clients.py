@@ -98,7 +98,7 @@ class ClientIndex:
 
 
 def missing_controllers(names: Iterable[str], controllers: AbstractSet[str] | None) -> Iterator[str]:
-    """Yield a sentence for each name that is not in `controllers`. If `controllers` is None, yield nothing."""
+    """Yield a message for each name that is not in `controllers`. If `controllers` is None, yield nothing."""
     return (
         f"no such controller: {name}" for name in names if controllers is not None and name not in controllers
     )

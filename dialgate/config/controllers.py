@@ -122,7 +122,7 @@ class Line(Struct, frozen=True, kw_only=True):
 def build_lines(
     controllers: Iterable[ControllerFile], laws: Collection[Law]
 ) -> tuple[dict[str, Line], list[str]]:
-    """Return every campaign by its id, and a sentence for each fault."""
+    """Return every campaign by its id, and a message for each problem."""
     lines: dict[str, Line] = {}
     faults: list[str] = []
     for controller in controllers:
@@ -201,9 +201,9 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
 
 
 def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
-    """Yield a sentence for each fault of a campaign.
+    """Yield a message for each problem with a campaign.
 
-    A campaign may call abroad, so its sector must be among the `sectors` of one of the countries.
+    Its sector must be one of the `sectors` of any country in `laws`, because a campaign may call abroad.
     """
     for key in ("trunk_country", "dial_region"):
         value = getattr(campaign, key)

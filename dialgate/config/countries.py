@@ -60,7 +60,7 @@ def explain_country(value: str) -> str:
 
 
 def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: bool) -> Iterator[str]:
-    """Yield a sentence if `country` has no law.
+    """Yield a message if `country` has no law.
 
     `whole` means that every file in `folder` is valid. Otherwise an invalid file could define the law.
     """

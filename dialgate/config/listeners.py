@@ -157,7 +157,7 @@ class Sip(Strict, frozen=True, kw_only=True):
 
 
 def sip_faults(sip: Sip | None, sources: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield a sentence for each fault in the SIP trunks. `sources` are the networks of each client."""
+    """Yield a message for each problem with the SIP trunks. `sources` are the networks of each client."""
     for trunk in sip.trunks if sip else ():
         place = f"sip: trunk of {trunk.client}"
         if not sources.get(trunk.client):

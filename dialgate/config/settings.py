@@ -118,7 +118,7 @@ class Settings(Strict, frozen=True, kw_only=True):
 
 
 def faults(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each contradiction between settings."""
+    """Yield a message for each contradiction between settings."""
     if settings.listen.tls_key and not settings.listen.tls_certificate:
         yield "listen: tls_key is set without tls_certificate, so the gate would use plain HTTP; set both"
     yield from sip_faults(settings.sip, {client.name: client.sources for client in settings.clients})

@@ -51,7 +51,7 @@ class Shipping(Strict, frozen=True, kw_only=True):
 
 
 def faults(shipping: Shipping | None, store_urls: tuple[str, str]) -> Iterator[str]:
-    """Yield a sentence for each fault.
+    """Yield a message for each problem.
 
     `store_urls` are `url` and `url_file` of the gate's store, which the stream must not use.
     """

@@ -15,7 +15,7 @@ _SECRET = re.compile(
 
 
 def faults(settings: Struct) -> Iterator[str]:
-    """Yield a sentence for each URL that contains a password, without the password."""
+    """Yield a message for each URL that contains a password, without the password."""
     yield from _faults("", msgspec.to_builtins(settings, builtin_types=(bytes,)))
 
 

@@ -214,7 +214,7 @@ def _placed(text: str, at: str) -> str:
 
 
 def _duplicate_keys(raw: bytes) -> Iterator[str]:
-    """Yield a sentence for each repeated key. YAML uses the last one, so a second `hours` would replace the first."""
+    """Yield a message for each repeated key. YAML uses the last one, so a second `hours` would replace the first."""
     waiting, seen = [yaml.compose(raw, Loader=_Loader)], set()
     while waiting:
         node = waiting.pop()

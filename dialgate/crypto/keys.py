@@ -270,8 +270,8 @@ class Keys:
             write_file(self._path, msgspec.json.encode(file))
         elif name not in file.months:
             raise KeyRetired(
-                f"{self._path}: the keys of {name} are retired, and the newest keys are those of {newest}; if a wrong clock created"
-                f" those, remove {newest} from `months`"
+                f"{self._path}: the keys of {name} are retired, and the newest keys are for {newest}. If the newest"
+                f" keys were created while the clock was wrong, remove {newest} from `months`"
             )
         return file.months
 

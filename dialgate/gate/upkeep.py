@@ -244,7 +244,7 @@ class Upkeep:
         except Unavailable as error:
             problem = str(error)
         if problem and problem != self._uncovered:
-            _log.error("no checkpoint can be made", problem=problem)
+            _log.error("checkpoint failed", problem=problem)
         self._uncovered = problem
 
     async def stamp(self, stamper: Stamper, now: Instant) -> None:
@@ -255,7 +255,7 @@ class Upkeep:
         try:
             await self._threads.run(stamper.stamp, now)
         except (NoTimestamp, Unavailable, OSError) as error:
-            _log.error("no time stamp", problem=str(error))
+            _log.error("time stamp failed", problem=str(error))
 
     async def rest(self) -> None:
         """Wait for all background work to end. Close the store only afterwards."""
@@ -279,7 +279,7 @@ class Upkeep:
         try:
             await self._threads.run(self._checkpoints.finish, self._log.durable, now)
         except Unavailable as error:
-            _log.error("no checkpoint can be made", problem=str(error))
+            _log.error("checkpoint failed", problem=str(error))
         await self._stamping.close()
         self._threads.close()
 

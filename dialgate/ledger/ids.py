@@ -23,9 +23,9 @@ _NAME = re.compile("[0-9a-f]{8}-[0-9]{1,18}")
 
 
 class ClientIds:
-    """A converter of ids.
+    """A converter between internal ids and the ids that clients see.
 
-    With `shows_sequences`, entry ids are plain sequences, as in the operator's commands.
+    With `shows_sequences`, clients see entry ids as plain ledger sequences, as in the operator's commands.
     """
 
     def __init__(

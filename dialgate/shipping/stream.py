@@ -193,10 +193,10 @@ class _Chain:
             self.store_cursor(cursors)
 
     def resume_at(self, delivered: int, keep: int) -> None:
-        """Continue after entry `delivered`, where the stream ends unexpectedly.
+        """Continue after entry `delivered`, the last in the stream, although a different last entry was expected.
 
-        If the stream is empty, deliver the last `keep` entries again. Raises `Refused` if the stream contains
-        entries that the log does not contain.
+        If the stream is empty (`delivered` is 0), deliver the last `keep` entries again. Raises `Refused` if the
+        stream contains entries that the log does not contain.
         """
         if delivered > self._upto:
             raise Refused(

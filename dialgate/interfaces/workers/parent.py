@@ -64,7 +64,10 @@ class Workers:
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Run until a signal arrives. Raises `NotReady` if a worker cannot start with the node."""
+        """Start all workers and run until a signal arrives.
+
+        Raises `NotReady` if a worker fails to start. Workers that end later are restarted.
+        """
         self._listen_to_signals()
         try:
             if await self._start_all():

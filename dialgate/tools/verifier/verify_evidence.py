@@ -144,8 +144,8 @@ def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
 def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
     """Return the hash of each file of a configuration, or "" for a file that is not in the bundle.
 
-    The list of a configuration contains the hash of each file's entry, which is the name and hash of the
-    file. In older logs the list contains the entries themselves.
+    A configuration is stored as a list with one line per file: the hash of the entry `<file name> <file hash>`.
+    In older logs, each line is the entry itself.
     """
     kept = evidence["kept"]
     entries = [line if " " in line else kept.get(line, "") for line in kept[config].splitlines()]
