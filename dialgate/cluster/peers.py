@@ -136,7 +136,7 @@ class Peers:
         return (await self._ask(node, url, question, self.patience)).answers.get(node)
 
     async def _without_url(self, urls: Mapping[str, str]) -> dict[str, str]:
-        """Return the gates that have had a log on this store but have no URL, each with advice."""
+        """Return advice for each gate that has a log on this store but no URL."""
         if not isinstance(self._store, Shared):
             return {}
         try:

@@ -337,7 +337,7 @@ class Hours(Restriction, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def windows(self) -> Windows:
-        """Return the windows of each day in seconds of the day. Raises `ValueError`."""
+        """Return the windows of each day, in seconds since midnight. Raises `ValueError`."""
         return parse_days(self.days)
 
 

@@ -85,7 +85,7 @@ def last_day(period: str, day: date) -> date:
 
 
 def most_days(period: str) -> int:
-    """Return the most days that a period of days, months or years can have, with leap days."""
+    """Return the maximum number of days in a period of days, months or years, including leap days."""
     span = parse(period)
     if not span.months:
         return span.length // DAY

@@ -51,7 +51,7 @@ def _names(key: str) -> Iterator[str]:
 
 
 def parse_window(text: str) -> Window:
-    """Parse a window such as `09:00-20:00` into seconds of the day, with an exclusive end. Raises `ValueError`."""
+    """Parse a window such as `09:00-20:00` into its start and exclusive end, in seconds since midnight. Raises `ValueError`."""
     match = _WINDOW.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a time window; write it as 09:00-20:00")

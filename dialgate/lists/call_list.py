@@ -42,9 +42,9 @@ class Tally(Struct):
     """The row counts of a loaded call list.
 
     `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. The tags of the list are indexes
-    into `bases`, `stated` and `places`. `stated` is true if the rows themselves gave `directory` as their
-    basis. `places` contains the declared place, or "". `unstated` counts the accepted numbers whose rows
-    would have to state `directory` but do not.
+    into `bases`, `stated` and `places`. An item of `stated` is true if its rows specify the basis
+    `directory` explicitly. `places` contains the declared place, or "". `unstated` counts the accepted numbers
+    whose rows would have to specify `directory` explicitly but do not.
     """
 
     rows: int = 0

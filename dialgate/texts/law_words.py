@@ -17,9 +17,10 @@ from dialgate.texts import Language
 class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The words of one language. A key or value without an entry is shown by its name.
 
-    `{}` in a text stands for the value. `scopes` and `contents` are texts for keys with their values, and
-    `keys` are the names of other keys. `units` contains the singular and plural of units of time, and
-    `counted` those of days in a limit. `events` contains a text for limits of each event.
+    `scopes` and `contents` map a key of a country file to a text in which `{}` is replaced by the value of
+    the key. `keys` maps other keys to their translated names. `units` maps a unit of time to its singular and
+    plural. `counted` maps a way of counting days to the singular and plural of "day". `events` maps the kind
+    of call that a limit counts to the text of the limit.
     """
 
     subjects: dict[str, str]

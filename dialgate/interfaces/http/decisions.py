@@ -232,7 +232,7 @@ _LANGUAGE: Final = Parameter(
     example="it",
 )
 _GROUP: Final = Group(
-    "Decisions", "Look up recorded decisions, with their reasons in words for the data subject."
+    "Decisions", "Look up recorded decisions, with their reasons worded for the data subject."
 )
 _ERRORS: Final = ("gate.unavailable",)
 
