@@ -38,7 +38,8 @@ LIMIT = 5  # calls to one number in 30 days, as the example configuration has it
 
 CALLED = [f"+3906{number}" for number in range(12340000, 12342000)]
 LISTED = set(CALLED[::20])
-STOPPING = [f"+3906{number}" for number in range(56780000, 56790000)]
+FIRST_STOPPED = 50_000_000  # of the numbers in Rome that revoke; the others follow it
+MOST_ENTRIES = 1_000_000  # of the ledger, far more than a run writes
 STRANGE = "+390612345678"  # a caller ID that is not the campaign's
 
 Body = dict[str, Any]
@@ -57,7 +58,7 @@ class Witness:
         self.waiting: dict[str, Body] = {}
         self.results: dict[str, str] = {}
         self.stopped: list[str] = []
-        self._ids, self._unstopped, self._allowed = count(), iter(STOPPING), list[str]()
+        self._ids, self._unstopped, self._allowed = count(), count(FIRST_STOPPED), list[str]()
 
     def question(self) -> Body:
         """Return a new call id, or sometimes an answered one, because dialers retry."""
@@ -79,7 +80,7 @@ class Witness:
     async def writing(self, gate: RunningGate) -> None:
         """Report outcomes and revocations until the connection closes; remember the acknowledged ones."""
         while True:
-            number = next(self._unstopped)
+            number = f"+3906{next(self._unstopped)}"
             await gate.post("/v1/revocations", {"number": number})
             self.stopped.append(number)
             if self._allowed:
@@ -216,7 +217,7 @@ async def check_attempts_are_logged(data: Path, log: Log, witness: Witness) -> N
     store = SqliteStore.open(data / "store.db", patience=5)
     try:
         known = (await store.read([log.keys.subject("acme", number) for number in CALLED])).known
-        ledger = await store.since(0, len(STOPPING))
+        ledger = await store.since(0, MOST_ENTRIES)
     finally:
         await store.close()
     counted = {number: [attempt.decision for attempt in held.attempts] for number, held in zip(CALLED, known, strict=True)}  # fmt: skip
