@@ -12,7 +12,7 @@ SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-ut
 # Tests of the code that decides. They must cover all of its branches; other code has no coverage target.
 CORE := core/test_cases core/test_day_sets core/test_decision core/test_law core/test_periods core/test_vocabulary core/test_same_meaning
 DECIDES := $(CORE) lists/test_number_set lists/test_snapshot native/test_primitives
-# One test process more than processors, because tests often wait.
+# Two test processes more than processors, because tests often wait.
 WORKERS := $(shell echo $$(($$(nproc) + 2)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
