@@ -234,9 +234,12 @@ def _has_objected(facts: Facts, law: Binding) -> bool:
 
     A revocation in force denies every call. This is about a revocation that a new consent lifted, and about withdrawals.
     """
+    known = facts.known
+    if not (known.revocations or known.consents):  # for most people nothing is recorded
+        return False
     return any(revocation.lifted == "new_consent" for revocation in _revocations(facts)) or (
         any(section.withdrawal_objects for section in law.consents)
-        and any(given.withdrawn_at and _is_for(given, facts) for given in facts.known.consents)
+        and any(given.withdrawn_at and _is_for(given, facts) for given in known.consents)
     )
 
 
