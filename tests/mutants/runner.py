@@ -444,12 +444,16 @@ def _exchange_values(module_code: types.CodeType, module: types.ModuleType) -> b
         before = vars(module).get(name)
         if isinstance(value, (type, types.FunctionType)) or name == "__builtins__" or value == before:
             continue
-        importing = [] if name.startswith("_") else sys.modules.values()
-        for other in [module, *importing]:
-            if getattr(other, name, None) is before:
+        for other in [module, *sys.modules.values()]:
+            if getattr(other, name, None) is before and (other is module or _imports_from(other, module)):
                 setattr(other, name, value)
                 found = True
     return found
+
+
+def _imports_from(importing: types.ModuleType, module: types.ModuleType) -> bool:
+    file = getattr(importing, "__file__", None) or ""
+    return file.endswith(".py") and f"from {module.__name__} import" in Path(file).read_text("utf-8")
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

@@ -17,13 +17,13 @@ from tests.support.casebook import law_data
 from tests.support.paths import ROOT
 
 EXAMPLE = '''
-EXAMPLE_LIMIT = 5
+LIMIT = 5
 
 
 class Counter:
     def is_full(self, calls: int) -> bool:
         """More than the limit allows."""
-        if calls >= EXAMPLE_LIMIT:
+        if calls >= LIMIT:
             return True
         raise ValueError("a message is not changed")
 '''
@@ -62,8 +62,8 @@ def test_the_operators_leave_text_alone_and_name_the_place(tmp_path: Path) -> No
     path = tmp_path / "example.py"
     path.write_text(EXAMPLE)
     made = {(change.mutant.where, change.mutant.change) for change in operators.changes(path, tmp_path)}
-    assert ("(module)", "EXAMPLE_LIMIT = 5  ->  EXAMPLE_LIMIT = 6") in made
-    assert ("Counter.is_full", "if calls >= EXAMPLE_LIMIT:  ->  if calls > EXAMPLE_LIMIT:") in made
+    assert ("(module)", "LIMIT = 5  ->  LIMIT = 6") in made
+    assert ("Counter.is_full", "if calls >= LIMIT:  ->  if calls > LIMIT:") in made
     assert ("Counter.is_full", "return True  ->  return False") in made
     assert not [change for _, change in made if "message is not changedx" in change or "allows.x" in change]
 
@@ -88,22 +88,30 @@ def change_of(folder: Path, text: str) -> Change:
 
 def test_a_functions_code_is_exchanged_where_it_is_imported(example: Any, tmp_path: Path) -> None:
     assert example.Counter().is_full(5)
-    assert runner.exchange(change_of(tmp_path, "calls > EXAMPLE_LIMIT:"), tmp_path)
+    assert runner.exchange(change_of(tmp_path, "calls > LIMIT:"), tmp_path)
     with pytest.raises(ValueError, match="a message"):
         example.Counter().is_full(5)
 
 
 def test_a_constant_is_exchanged_where_it_is_imported(example: Any, tmp_path: Path) -> None:
-    importing = sys.modules["counter_importing"] = types.ModuleType("counter_importing")
+    file = tmp_path / "counter_importing.py"
+    file.write_text("from counter_example import LIMIT\n")
+    importing, unrelated = types.ModuleType(file.stem), types.ModuleType("counter_unrelated")
+    importing.__file__ = str(file)
+    vars(importing).update(LIMIT=example.LIMIT)
+    vars(unrelated).update(LIMIT=example.LIMIT)
+    modules = {module.__name__: module for module in (importing, unrelated)}
+    sys.modules.update(modules)
     try:
-        vars(importing).update(EXAMPLE_LIMIT=example.EXAMPLE_LIMIT)
         counter = example.Counter()
-        assert runner.exchange(change_of(tmp_path, "EXAMPLE_LIMIT = 6"), tmp_path)
+        assert runner.exchange(change_of(tmp_path, "LIMIT = 6"), tmp_path)
         with pytest.raises(ValueError, match="a message"):
             counter.is_full(5)
-        assert vars(importing)["EXAMPLE_LIMIT"] == 6
+        assert vars(importing)["LIMIT"] == 6
+        assert vars(unrelated)["LIMIT"] == 5
     finally:
-        del sys.modules["counter_importing"]
+        for name in modules:
+            del sys.modules[name]
 
 
 CHILD = """
@@ -125,7 +133,7 @@ def test_a_change_in_a_copy_of_the_repository_reaches_child_processes_and_is_und
     (root / "counter_example.py").write_text(EXAMPLE)
     (root / "test_counter.py").write_text(CHILD)
     subprocess.run(["git", "init", "-q", str(root)], check=True)
-    change = change_of(root, "calls > EXAMPLE_LIMIT:")
+    change = change_of(root, "calls > LIMIT:")
     copy = runner.Copy(root, copied)
     outcomes = [copy.run(["test_counter.py"], tried, 120) for tried in (None, change, None)]
     assert [outcome.status for outcome in outcomes] == [runner.SURVIVED, runner.KILLED, runner.SURVIVED]
