@@ -268,8 +268,8 @@ def test_each_case_is_decided_over_http_as_by_the_rules(country: str, tmp_path: 
 
 
 def _is_a_call(case: Case) -> bool:
-    """Return whether the facts of a case are those of a real number. The books left out vary the facts, day or place for each section of a law."""
-    return "/shared/" not in case.file and not case.file.endswith(("/scopes", "/eras", "/holidays"))
+    """Return whether the facts of a case are those of a real number. The books left out vary facts for each section of a law."""
+    return "/shared/" not in case.file and not case.file.endswith("/scopes")
 
 
 def _kind(case: Case) -> tuple[object, ...]:
