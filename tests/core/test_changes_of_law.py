@@ -1,15 +1,15 @@
 """Each change of a country's law has a case in the second before it and one in the second after it."""
 
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from datetime import date, timedelta
 
 import pytest
 
 from dialgate.core.law import SECTIONS, Law
 from dialgate.core.law_scope import Scope
 from dialgate.core.law_sections import Section
-from dialgate.core.model import EPOCH, SECOND, Facts, Instant
+from dialgate.core.local_time import midnight
+from dialgate.core.model import EPOCH, SECOND, Facts
 from tests.support.casebook import facts_of, law_of
 from tests.support.country_cases import COUNTRIES, cases_of
 
@@ -54,11 +54,7 @@ def _sides(facts: Facts, law: Law, day: date, *, is_end: bool) -> Iterator[bool]
 
     A section is in force from the day in the country's zone or where the person is, until both days have ended.
     """
-    midnights = [_midnight(day, zone) for zone in (law.zone, *(place.zone for place in facts.places))]
+    midnights = [midnight(zone, day) for zone in (law.zone, *(place.zone for place in facts.places))]
     change = max(midnights) if is_end else min(midnights)
     if facts.at in {change - SECOND, change}:
         yield facts.at == change
-
-
-def _midnight(day: date, zone: str) -> Instant:
-    return round(datetime.combine(day, time(), ZoneInfo(zone)).timestamp() * 1000)

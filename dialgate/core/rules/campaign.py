@@ -1,9 +1,9 @@
 """The rules about the campaign, which must exist and be active, and whose sector must not be banned.
 
 D.Lgs. 206/2005 (Codice del consumo) art. 51 c. 8-bis, in force from 2026-06-19: commercial solicitation of consumers by
-telephone to conclude contracts for electricity or gas is forbidden, except (a) on the consumer's request made directly
-to that professional through its own interfaces, (b) to own customers who gave specific consent. The burden of proof
-lies with the professional.
+telephone to conclude contracts for electricity or gas is forbidden. Exceptions: (a) the consumer asked that professional
+directly, through its own interfaces; (b) an own customer gave specific consent. The burden of proof lies with the
+professional.
 """
 
 from dialgate.core.law import Binding

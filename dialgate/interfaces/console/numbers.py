@@ -140,7 +140,7 @@ async def _find_decision(visit: Visit) -> FoundDecision:
 
 
 def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Return the outcomes, with each id of a ledger entry converted to the one that the client sees."""
+    """Return the outcomes, with the ids of ledger entries converted for the client."""
     return {
         rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()
