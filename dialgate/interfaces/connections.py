@@ -19,7 +19,7 @@ _Listener: TypeAlias = Literal["http", "fastagi", "sip"]
 
 
 class Place(Protocol):
-    """A connection, as `Connections` needs it."""
+    """The part of a connection that `Connections` uses."""
 
     def is_idle(self) -> bool: ...
 

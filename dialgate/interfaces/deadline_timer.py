@@ -38,7 +38,7 @@ class DeadlineTimer:
     def add(self, call: Late, seconds: float) -> int:
         """Add a call that expires in `seconds`, and return its slot for `drop`.
 
-        The deadline is brought forward by the recent delay of the event loop, which estimates how long the call has already
+        The deadline is earlier by the recent delay of the event loop, an estimate of how long the call has already
         waited.
         """
         slot = int((self._clock() + seconds - self.behind) / self._turn)

@@ -295,7 +295,7 @@ def draft(controller: str, subject: bytes, event: Event, proof: str = "", at: In
 
 
 async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[str, GateResult]]:
-    """Let one gate decide the calls of a group. Returns the sentence, response and record of each case."""
+    """Run the calls of a group through one gate. Return the name, response and log record of each case."""
     config = configure(folder, group[0])
     publish_answers(config, group)
     await fill_store(config, group)

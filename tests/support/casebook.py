@@ -1,8 +1,8 @@
 """The decision cases of `tests/cases/*.yaml`: a sentence, the facts of a call and the wanted decision.
 
-A case starts from `BASE`, an allowed call, and lists only the facts that differ. Instants are RFC 3339 or days before the
-call (`-4d`), and become milliseconds. `zones` become the places of that day. `law` changes the country file for one case:
-a value that an operator may set, or a section that another country might have.
+A case starts from `BASE`, an allowed call, and lists only the facts that differ. Instants are written in RFC 3339 or as
+days before the call (`-4d`). `zones` lists the time zones where the called person may be. `law` changes the country file
+for one case: a value that an operator may set, or a section that another country might have.
 """
 
 import re
@@ -61,9 +61,9 @@ class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
     """The decision that a case demands.
 
     `reasons` are in order. `outcomes` maps the rules that matter to `pass`, `skip` or `deny`. Instants are RFC 3339; an
-    empty text means none. `cites` maps a reason code to the severity and the beginning of the cited source, or to a
-    severity alone if no section is cited. It is needed if several sections could have denied the call
-    (`tests/support/citations.py`).
+    empty string means that the decision has no such instant. `cites` maps a reason code to a severity and the beginning
+    of the cited source, or to a severity alone if no section is cited. A case needs `cites` if several sections could
+    have denied the call (`tests/support/citations.py`).
     """
 
     decision: str
@@ -84,7 +84,7 @@ class Case(Struct, forbid_unknown_fields=True, kw_only=True):
     traps: list[int] = []
     country: str = "IT"
     file: str = ""
-    # Only of a country's case book (`country_cases.py`), whose facts are complete: the called number and the caller ID as sent.
+    # Set only by `country_cases.py`, whose facts are complete: the called number, and the caller ID as sent.
     to: str = ""
     shown: str = ""
     pending: str = ""
@@ -147,7 +147,10 @@ def facts_of(case: Case) -> Facts:
 
 
 def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
-    """Convert the facts of a case to `Facts` for a call at `at` (RFC 3339). Declared places change those of the number, as in a gate."""
+    """Convert the facts of a case to `Facts` for a call at `at` (RFC 3339).
+
+    Places that lists and ledger entries declare are combined with those of the number, as in a gate.
+    """
     now = instant(at)
     known = {name: value for name, value in data.items() if name != "zones"}
     today = local_time.day_in(law.zone, now).isoformat()

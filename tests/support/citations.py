@@ -82,12 +82,15 @@ def cited(section: Section) -> str:
 
 
 def matches(citation: str, named: str) -> bool:
-    """Return whether `named`, as a case writes it, means this citation. A severity alone means no section."""
+    """Return whether a citation is the one that a case names.
+
+    `named` is a severity and the beginning of a source. A severity alone matches only a citation without a section.
+    """
     return citation.startswith(named) if " " in named else citation == named
 
 
 def exchange_severities(case: Case) -> Case:
-    """Return the case with an explicit severity in every section that differs from every default."""
+    """Replace all severities of a case, except recommendations, by one that is nowhere the default."""
     data = modernise(case_law_data(case))
     kinds = {kind: [_exchange(section) for section in data.get(kind, ())] for kind in SECTIONS}
     cites = {code: _exchange_citation(named) for code, named in case.want.cites.items()}
@@ -120,7 +123,7 @@ def _of_kind(case: Case, facts: Section, code: str) -> list[Section]:
 
 
 def _for_finding(case: Case, code: str, finding: str) -> list[Section]:
-    """Return the sections cited for a finding. Without any, return the fallback for files without `cited_for`."""
+    """Return the sections whose `cited_for` names a finding. If there are none, return the section cited by default."""
     kinds = ["lists"] if code.startswith("list.") else ["consents", "lists"]
     found = [
         section
@@ -132,7 +135,7 @@ def _for_finding(case: Case, code: str, finding: str) -> list[Section]:
 
 
 def in_force(case: Case, kind: str) -> list[Section]:
-    """Return the sections of one kind that deny such a call on the day of the case."""
+    """Return the sections of one kind that apply to the call of the case on its day, except recommendations."""
     data, facts = modernise(case_law_data(case)), merged(BASE, case.facts)
     today = datetime.fromisoformat(case.at).astimezone(ZoneInfo(data["zone"])).date()
     sections: Iterable[Section] = data.get(kind, ())

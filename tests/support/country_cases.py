@@ -1,16 +1,20 @@
 """The case books of countries: `tests/cases/<country>/*.yaml`, decisions as data like `tests/cases/*.yaml`.
 
-`base.yaml` of a country holds `numbers`, the numbers of the cases by name, and `base`, an allowed call from which each case lists
-what differs. A small book may hold its `cases` there too. The facts of the number and of the caller ID come from `to` and `from`, as in a gate.
-`tests/cases/shared/*.yaml` hold `cases` for each of the `countries` that they name.
+`base.yaml` of a country holds `numbers`, telephone numbers by name, and `base`, an allowed call. Each case lists only what
+differs from that call. A small book may hold its `cases` in base.yaml too. As in a gate, the facts about the called number
+and the caller ID are derived from `to` and `from`. A file in `tests/cases/shared` holds `cases` that apply to all of its
+`countries`.
 
-- `place`: where the called person is: an IANA time zone, or a region such as `US-CA`, whose zone `zones` in `base.yaml` gives. It also
-  selects the called number of that name. If the area of the number has no known subdivision, it is declared; otherwise it must be one of
-  them. Instants without an offset are local time there; without `place`, in the country's zone.
-- `declared`: the place that the number's row on each call list declares.
-- `each`: values of a fact, such as `campaign.purpose: [sale, advertising]`. The case stands for every combination, and for those of every mapping in a list.
-- `want`: `allow`, or the reason codes of the denial; or a mapping as in `tests/cases/*.yaml`.
-- `pending`: what the vocabulary lacks for this case. The case fails as soon as it holds, so that the mark is removed.
+- `place`: where the called person is, as an IANA time zone or a region such as `US-CA`. `zones` in base.yaml gives the time
+  zone of a region. If `numbers` has an entry named after the place, that number is called. If the region of the number is
+  not known, the call lists declare the place. If another region is known, the case is an error. Instants without an offset
+  are local time at the place, or in the country's main time zone if there is no `place`.
+- `declared`: the place that each call list declares for the number.
+- `each`: lists of values by fact, such as `campaign.purpose: [sale, advertising]`. The case is repeated for every
+  combination of the values. With several such mappings in a list, it is repeated for the combinations of each mapping.
+- `want`: `allow`, or the reason codes of the denial, or a mapping as in `tests/cases/*.yaml`.
+- `pending`: what the vocabulary lacks for this case. A test fails once the case is decided as wanted; then remove
+  `pending`.
 """
 
 import itertools
@@ -35,7 +39,7 @@ COUNTRIES = tuple(sorted(path.parent.name.upper() for path in FOLDER.glob("*/bas
 
 
 class _Written(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A case as its file says it."""
+    """A case before its combinations are expanded and its defaults are filled in."""
 
     about: str
     at: str
@@ -155,7 +159,7 @@ def _case(law: dict[str, Any], file: str, base: _Base, written: _Written) -> Cas
 
 
 def _zoned(text: str, zone: str) -> str:
-    """Return an instant with an offset. Texts that are no local time, such as `-4d`, are returned unchanged."""
+    """Add the UTC offset of `zone` to a local time. Return any other text, such as `-4d`, unchanged."""
     if not text or text.startswith("-"):
         return text
     at = datetime.fromisoformat(text)

@@ -30,7 +30,7 @@ Axes = dict[str, dict[str, Any]]
 
 
 class GridError(ValueError):
-    """The error for a table that has no answer or several for a combination, or contains an unknown word."""
+    """The error for an invalid table: an unknown word, or a combination with no answer or several answers."""
 
 
 class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +43,7 @@ class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     usual: dict[str, str]
 
     def replaced(self, own: Axes) -> "Words":
-        """Return these words, with those of one table for the axes that it defines itself."""
+        """Return a copy in which the axes in `own`, which one table defines, replace the axes of the same name."""
         return Words(axes={**self.axes, **own}, usual=self.usual)
 
     def facts(self, axis: str, word: str) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:
 def _words_of(axis: str, named: Any, words: Words) -> list[str]:
     """Return the words that a table names on an axis.
 
-    `all` means every word of the axis, so that a new word needs an answer in each such table.
+    `all` means every word of the axis. A table with `all` must therefore answer a newly added word.
     """
     if named == "all":
         return list(words.axes[axis])

@@ -118,7 +118,10 @@ class _Child:
         return self._app.gate.readiness()
 
     async def note_durable(self) -> bool:
-        """Return whether the other gates may repeat all answers of this one."""
+        """Record in the store how far the log is synced, so that other gates may repeat these answers.
+
+        Return whether this succeeded.
+        """
         upkeep = self._app._upkeep
         await upkeep._noting.run(None)
         return not upkeep._noting.problem

@@ -99,7 +99,7 @@ class Endpoint(asyncio.DatagramProtocol):
         asyncio.get_running_loop().create_task(self._tell())
 
     def arrived(self, message: Message, addr: tuple[str, int]) -> None:
-        """Respond to a message. By default an endpoint does not."""
+        """Handle a received message. The default does nothing."""
 
     async def _tell(self) -> None:
         async with self._news:
@@ -188,7 +188,7 @@ class Dialer(Endpoint):
         return Request(self, method, target, headers, more)
 
     async def call(self, uri: str = "", **changes: str) -> Message:
-        """Send an INVITE, acknowledge its final response and return that."""
+        """Send an INVITE, acknowledge the final response and return it."""
         return await self.invite(uri, **changes).answered()
 
 

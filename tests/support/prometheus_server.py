@@ -67,7 +67,10 @@ class Prometheus(Struct, frozen=True):
             await self.look()
 
     async def look(self) -> None:
-        """Wait until every target was scraped again and the rules were evaluated. The first time takes seconds."""
+        """Wait until every target has been scraped again and the rules have been evaluated.
+
+        The first call takes seconds.
+        """
         begun = await self._rounds()
         while await self._rounds() <= begun + 2:
             await asyncio.to_thread(signal.sigtimedwait, [], 0.02)

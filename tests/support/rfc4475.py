@@ -1,6 +1,7 @@
-"""The torture messages of RFC 4475, rebuilt from its text for a call to a number through a proxy.
+"""The torture messages of RFC 4475, adapted to a call to a telephone number through a proxy.
 
-Their names are those of the RFC. `{n}` is the number, `{v}` the sender's address, `{i}` an id that makes a message unique.
+Messages are named as in the RFC. `{n}` is the number, `{v}` the sender's address, and `{i}` an id that makes a message
+unique.
 """
 
 VIA = "Via: SIP/2.0/UDP {v};branch=z9hG4bK-{i}"

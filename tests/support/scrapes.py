@@ -1,7 +1,7 @@
 """Scrapes of real gates at instants that a test chooses, evaluated by `promtool` with the shipped alert rules.
 
-The test sets the clock, so that a day takes no time. `promtool` evaluates the rules once a minute over all scrapes (less often
-if a test of days says so), with every `for` and every range.
+The test sets the clock, so a simulated day takes no time. `promtool` evaluates the unchanged rules over all scrapes, once
+for each simulated minute. A test that spans days may set a longer interval (`Scrapes.minutes`).
 """
 
 import asyncio

@@ -60,7 +60,7 @@ class Sbc(asyncio.DatagramProtocol):
         return invite(f"127.0.0.1:{self.own}", **changes)
 
     async def asked(self, **changes: str) -> Response:
-        """Send a request, acknowledge its final response and return that."""
+        """Send a request, acknowledge the final response and return it."""
         sent = self.invite(**changes)
         self.say(sent)
         response = await self.final()

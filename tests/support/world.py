@@ -80,7 +80,7 @@ def client(name: str, key: str, *scopes: str) -> dict[str, Any]:
 def write_folder(folder: Path, **changes: Any) -> Path:
     """Write the sample configuration with `changes` to dialgate.yaml. Return the path of dialgate.yaml.
 
-    Of the countries it has Italy only, so that numbers of other countries have no law on file.
+    Only the country file of Italy is copied, so other countries have no law.
     """
     (folder / "countries").mkdir(parents=True)
     shutil.copy(CONFIG / "countries/it.yaml", folder / "countries")

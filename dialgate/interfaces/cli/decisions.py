@@ -116,7 +116,7 @@ def why_number(
 
 
 def _caller_id(record: Record, keys: Keys) -> str:
-    """Return the caller ID. If it is encrypted, it is decrypted with `keys` or, without the key, empty."""
+    """Return the caller ID. Decrypt it with `keys` if it is encrypted; return "" if that key is missing."""
     if not record.caller_sealed:
         return record.caller_id
     with suppress(KeysUnusable):

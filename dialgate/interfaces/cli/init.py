@@ -143,7 +143,10 @@ def _refuse_invalid(draft: Draft) -> list[str]:
 
 
 def _check(draft: Draft, *, with_tls: bool) -> list[str]:
-    """Check the draft like `dialgate config check`, and its campaigns against the dialer. Return the warnings. Raises `ConfigError`."""
+    """Check the draft like `dialgate config check`, and return the warnings. Raises `ConfigError`.
+
+    Also warn about campaign ids that the dialer does not support.
+    """
     with TemporaryDirectory() as name:
         folder = Path(name)
         first_configuration.write(draft, folder)
@@ -151,7 +154,7 @@ def _check(draft: Draft, *, with_tls: bool) -> list[str]:
             folder / "dialgate.yaml", folder / "registries.yaml", draft.now, with_tls=with_tls
         )
         return warnings + [
-            f"campaign {name}: VICIdial's campaign ids have at most {_VICIDIAL_ID} characters, and the gate's must be the same in lower case"
+            f"campaign {name}: VICIdial allows campaign ids of at most {_VICIDIAL_ID} characters, and the gate needs the same id in lower case. Choose a shorter id"
             for name in draft.parts("campaign")
             if draft.get("dialer") == "vicidial" and len(name) > _VICIDIAL_ID
         ]
@@ -180,7 +183,7 @@ def _converse(draft: Draft) -> None:
 
 
 def _ask(draft: Draft, question: Question, place: int) -> None:
-    """Ask one question. If the configuration is invalid with the answer, show the problems and discard it."""
+    """Ask one question. Reject an answer that makes the configuration invalid, and show the problems."""
     given = draft.answers.get(question.name, [])[place:]
     default = given[0] if given else question.default_of(draft, place)
     hint = ", ".join(question.choices(draft)) or (question.example and f"for example {question.example}")

@@ -108,7 +108,7 @@ class Failure(Exception):
 
 
 def program_name() -> str:
-    """Return what to type to start this command again: its path, if it is not the one on PATH."""
+    """Return `dialgate`, or the path of this program if `dialgate` on PATH is a different one."""
     started = sys.argv[0]
     return started if Path(started).name == "dialgate" and shutil.which("dialgate") != started else "dialgate"
 

@@ -343,9 +343,9 @@ def log_evidence(
 async def _evidence(
     config: Config, decision: str, numbers: list[str], span: tuple[Instant | None, Instant | None], out: Path
 ) -> dict[Path, bytes]:
-    """Return the evidence bundles by output file. The file of the first is `out`.
+    """Return the evidence bundles by output file. The first bundle goes to `out`.
 
-    There is one bundle for each log: that of the decision, or those of all workers.
+    There is one bundle for a decision. For `numbers`, there is one for the log of each worker.
     """
     now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
     store = await factory.open_store(config, patience=5)

@@ -88,7 +88,7 @@ def log_replay(
 def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
     """Return the log that contains a decision, and its position there.
 
-    `decision` is an id, or the number of a record without the name of a log.
+    `decision` is the id of a decision, or the number of its record in the log.
     """
     seq = span.sequence(decision)
     for reader in readers:

@@ -146,8 +146,8 @@ def revoke_import(
     """Record the revocations in a file. The optional column `at` holds the time of each revocation.
 
     The whole file is read before anything is written. If a row is invalid, the file is rejected, unless --skip-bad is
-    set. Each part takes effect as soon as it is written. If the import is interrupted, run it again: no revocation is
-    recorded twice.
+    set. Revocations are written in parts, and each part takes effect immediately. If the import is interrupted, run it
+    again: no revocation is recorded twice.
 
     dialgate revoke import stops.csv --channel crm --proof exports/2026-11-24.csv --reasons bad.csv
     """

@@ -15,7 +15,7 @@ async def show_campaigns(visit: Visit) -> web.StreamResponse:
 
 
 async def lift(visit: Visit) -> web.StreamResponse:
-    """Let a paused campaign call again, for the ground in the form."""
+    """Lift the pause of a campaign. The form contains the ground."""
     fields = await visit.form()
     name = visit.request.match_info["id"]
     try:

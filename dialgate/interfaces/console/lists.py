@@ -25,7 +25,7 @@ async def show_lists(visit: Visit) -> web.StreamResponse:
 
 
 async def load(visit: Visit) -> web.StreamResponse:
-    """Load a call list from an uploaded form.
+    """Load the call list in the uploaded form.
 
     The form sends its fields before the file, so the token is checked before any part of the file is read.
     """

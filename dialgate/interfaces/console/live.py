@@ -70,7 +70,7 @@ class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "
 class Share(Struct, frozen=True):
     """The data that one worker sends to another.
 
-    The keys of `rows` are sets of controllers. A board shows rows only if it covers all controllers of their key.
+    `rows` maps a set of controllers to its decisions. Only boards that cover all of these controllers show them.
     """
 
     seconds: list[Second]

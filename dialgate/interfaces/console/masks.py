@@ -5,7 +5,7 @@ _SHORTEST = 8  # a shorter number would be shown nearly whole
 
 
 def masked(number: str) -> str:
-    """Return the first digits and the last two of an E.164 number. Any other text is masked completely."""
+    """Hide all digits of an E.164 number except the first two and the last two. Hide any other text completely."""
     if len(number) < _SHORTEST or not number.startswith("+"):
         return "•••"
     return f"{number[:_HEAD]} {'•' * (len(number) - _HEAD - _TAIL)}{number[-_TAIL:]}"

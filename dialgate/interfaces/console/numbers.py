@@ -140,7 +140,7 @@ async def _find_decision(visit: Visit) -> FoundDecision:
 
 
 def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Return the outcomes, with the ids of ledger entries converted for the client."""
+    """Return the outcomes, with the ids of ledger entries as the client sees them."""
     return {
         rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()

@@ -24,7 +24,7 @@ async def show_form(visit: Visit) -> web.StreamResponse:
 async def download(visit: Visit) -> web.StreamResponse:
     """Return the report that `dialgate report` writes.
 
-    It runs in a low-priority process, because reading a month of the log takes a while.
+    The command runs in a low-priority process, because reading a month of the log takes a while.
     """
     fields = await visit.form()
     try:

@@ -41,7 +41,7 @@ class Environment(Struct, frozen=True):
 class Reply(Struct, frozen=True):
     """Asterisk's reply to a command.
 
-    `result` is unchanged, such as `1`, `-1`, pressed digits, or empty. `value` is the text in parentheses.
+    `result` is the text after `result=`: for example `1`, `-1` or pressed digits. `value` is the text in parentheses.
     """
 
     code: int

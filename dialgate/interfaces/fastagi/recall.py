@@ -155,7 +155,10 @@ def _parse_number(raw: str) -> str:
 
 
 def _in_full(caller: str, caller_id: str) -> str:
-    """Return the caller's number in E.164 if it is a number of the dialled caller ID's country, which the trunk may omit."""
+    """Return the caller's number in E.164, or unchanged if it is invalid.
+
+    The trunk may omit the country code. The number then belongs to the country of the dialled caller ID.
+    """
     try:
         return phone.parse(caller, phone.parse_caller_id(caller_id).region).e164
     except phone.NotANumber:

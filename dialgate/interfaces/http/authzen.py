@@ -189,7 +189,7 @@ async def _in_turn(
 
 
 def _submit(app: App, client: Client, fields: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
-    """Submit an evaluation. A malformed one is denied here, so that the others in the batch are still decided."""
+    """Submit an evaluation. Return a denial if it is malformed, so that the other evaluations are still decided."""
     try:
         return app.gate.check(call(_question(convert(fields, Evaluation)), client, _INTERFACE), client)
     except Fault as fault:

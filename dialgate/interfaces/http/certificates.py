@@ -1,4 +1,4 @@
-"""The certificate of the HTTP server, which is replaced on reload."""
+"""The TLS certificate of the HTTP server. A reload of the configuration loads it again."""
 
 import ssl
 

@@ -303,7 +303,7 @@ async def _answer_lines(request: web.Request, response: web.StreamResponse, app:
 
 
 def _submit(app: App, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
-    """Submit a call. A malformed one gets an error here, so that the others are still decided."""
+    """Submit a call. Return the encoded error if it is malformed, so that the other calls are still decided."""
     try:
         return app.gate.check(call(decode(_check, raw), client, "http"), client)
     except Fault as fault:

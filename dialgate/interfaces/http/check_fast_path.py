@@ -121,7 +121,7 @@ class Lane:
             self._take(self.unread)
 
     def _wait(self, data: bytes, *, plain: bool) -> None:
-        """Wait for the rest of a request. Hand a long or not `plain` one over to aiohttp."""
+        """Wait for the rest of a request. Hand the request over to aiohttp if it is long, or if `plain` is false."""
         if plain and len(data) <= _MOST_BYTES:
             self.unread, self._watched = data, True
             self._watch(True)  # noqa: FBT003 - its only argument

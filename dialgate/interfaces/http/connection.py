@@ -81,7 +81,7 @@ class Handler(web.RequestHandler):
         else:
             answer = response(_NOT_HTTP)
         answer.headers["Server"] = (
-            "dialgate"  # otherwise aiohttp adds its version, and no signal runs that removes it
+            "dialgate"  # otherwise aiohttp adds its version; the signal that removes it is not sent for these errors
         )
         answer.force_close()
         return answer
@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
             self._deadline = None
 
     def _end_if_silent(self) -> None:
-        """Close the connection. If a request has begun, wait until `read_seconds` have passed."""
+        """Close the connection if no request has begun. Otherwise give the request the rest of `read_seconds`."""
         left = self._shared.limits.read_seconds - self._shared.limits.first_byte_seconds
         if self._begun and left > 0:
             self._deadline = self._loop.call_later(left, self._end_late)

@@ -117,9 +117,9 @@ def decision_search(site: web.Application, app: App, client: str) -> DecisionSea
 
 
 def client_account(app: App, decision: FoundDecision, language: Language) -> Account:
-    """Return the account of a decision for a client.
+    """Describe a decision for a client.
 
-    If several controllers share the gate, the position in the log is omitted.
+    If several controllers share the gate, the position in the log is omitted and internal ids are replaced.
     """
     account = explanation.account(decision, language, _names(app.config))
     if not app.config.shared:

@@ -36,9 +36,10 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class Media(Struct, frozen=True, kw_only=True):
-    """A body in another format.
+    """A request or response body that is not JSON.
 
-    `kind` is its type; `bytes` means a file. `lines` holds the types that a line of NDJSON may have.
+    `name` is the media type. `kind` is the Python type of the content; `bytes` means a file. `lines` holds the possible
+    types of a line of NDJSON.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     - `any_key`: a key of any scope is enough
     - `query`: the struct that decodes the query, which has the types of the parameters
     - `ask`, `answer`: the types of the JSON bodies; without `answer`, the response is text
-    - `also_asks`, `also_answers`: bodies in other formats
+    - `also_asks`, `also_answers`: bodies in formats other than JSON
     - `other_statuses`: JSON or text with another status, each with its meaning, type and example
     - `headers`: headers of the response
 

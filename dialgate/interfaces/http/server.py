@@ -69,7 +69,7 @@ class Runner:
         self._certificate = certificate
 
     async def drain(self) -> None:
-        """Stop accepting connections. Close each open one after its next response, or soon if it is idle.
+        """Stop accepting connections. Close each open connection after its next response, and idle connections soon.
 
         Other processes listen on the same port, so no client is refused.
         """

@@ -28,7 +28,7 @@ class Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Position(Struct, frozen=True):
-    """A line without a revocation, which keeps the connection open.
+    """A keep-alive line, sent while there are no revocations.
 
     `seq` is the position in the stream. A client that reconnects sends it as `after`.
     """

@@ -24,7 +24,7 @@ from dialgate.ledger import dialer_dnc
 from dialgate.ledger.suppression_feed import Notice, Notices, behind, failing
 from dialgate.store import Delivery
 
-_AT_ONCE: Final = 100  # most ledger entries in a message
+_AT_ONCE: Final = 100  # maximum number of ledger entries in a message
 _LOOK_SECONDS: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _LONGEST_WAIT: Final = 300.0

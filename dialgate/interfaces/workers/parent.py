@@ -101,7 +101,7 @@ class Workers:
         held_signals.release()
 
     def _hang_up(self) -> None:
-        """Forward SIGHUP to each worker that is ready. It could end a starting worker, which gets it later."""
+        """Forward SIGHUP to each ready worker. A starting worker gets it later, because the signal could end it now."""
         self._hangups += 1
         for slot in self._slots:
             if slot.worker is not None:

@@ -3,8 +3,8 @@
     argv[1]   a `Post` in JSON, with the descriptors of inherited sockets and pipes
 
 The process starts in worker_process.py. When it is ready, it writes one line of JSON to the pipe `ready`. When the parent
-ends, the pipe `parent` closes and the worker ends. SIGTERM ends it after the responses that are due. SIGUSR1 drains it: it
-accepts no new connections, closes each after its next response, and then ends.
+ends, the pipe `parent` closes and the worker ends. On SIGTERM it sends the pending responses, and then ends. On SIGUSR1
+it accepts no new connections, closes each open one after its next response, and then ends.
 """
 
 import os
