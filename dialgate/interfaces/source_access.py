@@ -1,4 +1,4 @@
-"""Identification of clients that cannot send a key, by the source addresses in the setting `sources`."""
+"""Identification by source address, for clients that cannot send a key. The addresses are in the setting `sources`."""
 
 import ipaddress
 

@@ -1,7 +1,7 @@
 """The sections of a country file that a denial may cite, derived from the file and not from the code under test.
 
-A denial carries the source and severity of a section in force for such a call on that day. If several sections could give
-the same reason, the case names the right one in `cites`.
+A denial cites the source and severity of one section, which must apply to the call and be in force on its day. If several
+sections could give the same reason, the case names the right one in `cites`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -90,7 +90,7 @@ def matches(citation: str, named: str) -> bool:
 
 
 def exchange_severities(case: Case) -> Case:
-    """Replace all severities of a case, except recommendations, by one that is nowhere the default."""
+    """Give every section of a case, except recommendations, a severity that is not the default of any section."""
     data = modernise(case_law_data(case))
     kinds = {kind: [_exchange(section) for section in data.get(kind, ())] for kind in SECTIONS}
     cites = {code: _exchange_citation(named) for code, named in case.want.cites.items()}

@@ -1,7 +1,8 @@
 """Commands of dialgate and registry-sync, run in processes that have already imported their modules.
 
-The imports of a command take half a second of processor time, and most commands nothing else. The fork server of the
-standard library imports them once; each command is a new process forked from it, with its own environment and folder.
+Importing the modules of a command takes half a second of processor time, nearly all that most commands need. The fork
+server of the standard library therefore imports them once. Each command runs in a process forked from that server, with
+its own environment and folder.
 """
 
 import json

@@ -43,7 +43,7 @@ class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     usual: dict[str, str]
 
     def replaced(self, own: Axes) -> "Words":
-        """Return a copy in which the axes in `own`, which one table defines, replace the axes of the same name."""
+        """Return a copy in which the axes that a table defines itself replace those of the same name."""
         return Words(axes={**self.axes, **own}, usual=self.usual)
 
     def facts(self, axis: str, word: str) -> dict[str, Any]:

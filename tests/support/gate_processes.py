@@ -118,7 +118,7 @@ class _Child:
         return self._app.gate.readiness()
 
     async def note_durable(self) -> bool:
-        """Record in the store how far the log is synced, so that other gates may repeat these answers.
+        """Record in the store how far the log is synced, so that other gates may repeat the synced answers.
 
         Return whether this succeeded.
         """

@@ -41,7 +41,10 @@ class SampleDecision(Struct, frozen=True):
 def write(
     folder: Path, keys: Keys, decisions: Iterable[SampleDecision], *, segment_bytes: int = 20_000
 ) -> None:
-    """Write decisions. Add one record of equal grounds per segment, and an outcome after each allowed call."""
+    """Write decisions, and an outcome after each allowed call.
+
+    In a segment, decisions with the same country and verdict share one `Grounds` record.
+    """
     nonce = nonces()
     with closing(
         DecisionLog.open(folder, log=keys.log, now=NOW, gate={"dialgate": "0.1"}, segment_bytes=segment_bytes)

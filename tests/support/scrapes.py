@@ -24,7 +24,7 @@ _GONE = "stale"  # marks a series that the previous scrape contained and this on
 
 
 class Scrapes:
-    """A series of scrapes. `begun` is mapped to 1970-01-01T00:00, at which promtool always begins."""
+    """A series of scrapes. promtool always begins at 1970-01-01T00:00, so times are counted from `begun`."""
 
     def __init__(self, begun: Instant) -> None:
         self.minutes = 1  # between two evaluations of all rules, which take 3 ms of processor time

@@ -127,7 +127,7 @@ def share_keys(first: Path, folder: Path) -> None:
 def publish_answers(
     data: Path, answers: Mapping[str, bool], at: Instant, *, controller: str = "acme"
 ) -> None:
-    """Publish the result of a consultation at `at`: per number, whether it is enrolled."""
+    """Publish the result of a consultation at `at`. `answers` maps each number to whether it is enrolled."""
     folder = data / "snapshots"
     pairs = sorted((int(number.removeprefix("+")), listed) for number, listed in answers.items())
     consultation = Consultation(

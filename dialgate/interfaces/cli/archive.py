@@ -134,8 +134,8 @@ def log_retire(
     """Destroy the keys of months whose retention period is over (setting `retention`). Their records become anonymous.
 
     The records stay and the chain stays valid, but they can never again be linked to a number. Decisions about numbers under
-    a legal hold stay linked. If gates share a store, the holds of all gates count. Backups of the key file are not destroyed:
-    do this yourself.
+    a legal hold stay linked. If gates share a store, the holds of all gates count. Backups of the key file are not destroyed.
+    Destroy them yourself.
 
     dialgate log retire --yes
     """

@@ -121,10 +121,8 @@ def reconcile_files(
 ) -> None:
     """Find the calls that bypassed the gate.
 
-    A call bypassed the gate if no decision matches it, or if its number or caller ID differs from the decision. It also
-    bypassed the gate if its allow had expired, or an earlier call had used it. With --trunk, this includes calls that were
-    sent to the trunk without the dialplan.
-
+    A call bypassed the gate if it has no decision, if its number or caller ID differs from the decision, or if its allow had
+    expired or was already used. With --trunk, this includes calls sent to the trunk without the dialplan.
     Exit 0: every call had an allow. 1: some had none.
 
     dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming dialgate-recall --timezone Europe/Rome

@@ -70,7 +70,7 @@ class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "
 class Share(Struct, frozen=True):
     """The data that one worker sends to another.
 
-    `rows` maps a set of controllers to its decisions. Only boards that cover all of these controllers show them.
+    `rows` groups decisions by the controllers that a board must cover to show them.
     """
 
     seconds: list[Second]

@@ -168,7 +168,7 @@ def theme(request: web.Request) -> str:
 def is_secure(request: web.Request) -> bool:
     """Return whether the browser uses TLS to the gate or to a proxy.
 
-    A client that forges the header only harms itself.
+    X-Forwarded-Proto is accepted from any client, because a client that forges it harms only itself.
     """
     return request.secure or request.headers.get("X-Forwarded-Proto", "") == "https"
 

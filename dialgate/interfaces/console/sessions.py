@@ -65,9 +65,9 @@ class Sessions:
     def begin(self, key: str, config: Config, address: str) -> str | None:
         """Begin a session and return its name, or None if the key is unknown.
 
-        A valid key is never rejected, because many users may share the address of a proxy. The key is looked up by its
-        digest, so timing reveals nothing about it. Raises `OSError`, and `Throttled` after too many wrong keys from the
-        address.
+        After too many wrong keys from the address, further wrong keys raise `Throttled`. A valid key is still accepted,
+        because many users may share the address of a proxy. The key is looked up by its digest, so timing reveals nothing
+        about it. Raises `OSError`.
         """
         digest, now = _digest(key.strip()), self._clock()
         client = config.keys.get(digest)
@@ -127,7 +127,7 @@ class Sessions:
 
 
 def _make_room(folder: Path, since: Instant, most: int) -> None:
-    """Delete files last used before `since`, then the oldest ones until there is room for one more within `most`."""
+    """Delete files last used before `since`, then the oldest ones until fewer than `most` remain."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileNotFoundError):  # another worker deletes files at the same time
         files = sorted((_modified_at(path.stat()), path) for path in folder.iterdir())

@@ -216,7 +216,7 @@ def _split_lines(raw: bytes) -> list[str]:
 
 
 def _read_headers(lines: list[str]) -> tuple[Headers, str]:
-    """Return the well-formed headers, and a phrase about the malformed ones or an empty string."""
+    """Return the well-formed headers. Also return a description of the malformed ones, or an empty string."""
     headers: Headers = {}
     fault = ""
     for line in lines:
