@@ -80,7 +80,7 @@ class RunningGate(Struct, frozen=True):
     def start_load(
         self, ask: Callable[[], dict[str, Any]], answered: Callable[[dict[str, Any], dict[str, Any]], None]
     ) -> "Load":
-        """Start `CONNECTIONS` clients that check what `ask` returns and pass call and answer to `answered`."""
+        """Start `CONNECTIONS` clients. Each checks the calls that `ask` returns, and reports the answers to `answered`."""
         return Load(self, ask, answered)
 
 

@@ -121,7 +121,7 @@ def load_config(path: Path) -> Config:
 
 
 def common_country(controllers: Iterable[ControllerFile]) -> str:
-    """Return the country of numbers without a country code, or "" if the controllers call several."""
+    """Return the country to which numbers without a country code belong, or "" if the controllers call several countries."""
     countries = {region for controller in controllers for region in controller.dial_regions().split()}
     return countries.pop() if len(countries) == 1 else ""
 

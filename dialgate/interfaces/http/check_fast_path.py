@@ -130,7 +130,7 @@ class Lane:
             self._hand_over(data)
 
     def _read(self, head: bytes) -> tuple[bytes, int] | None:
-        """Return the result of `_read_head`, cached because the heads of one client differ only in the length."""
+        """Return the result of `_read_head`. It is cached, because the heads of one client differ only in the length."""
         parsed = self._heads.get(head)
         if parsed is None and len(head) <= _MOST_HEAD_BYTES and head.startswith(self._request_line):
             parsed = _read_head(head)
