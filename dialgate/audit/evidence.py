@@ -239,13 +239,16 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """Return another log's name and its proofs of outcome reports about these calls, or None if it has no such reports."""
+    """Return the name of another log, and proofs of the outcome reports that it holds about these calls.
+
+    Return None if it holds none.
+    """
     seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None
 
 
 def _outcomes(chain: Chain, records: Sequence[Record]) -> dict[str, list[int]]:
-    """Return the sequences of the outcome reports of each decision, as far as a checkpoint covers them."""
+    """Return, for each decision, the sequences of its outcome reports that a checkpoint covers."""
     seqs: dict[str, list[int]] = {}
     for report in sorted(
         Reader(chain.folder).reports({record.id for record in records}), key=attrgetter("seq")

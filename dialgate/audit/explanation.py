@@ -76,7 +76,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
     `words` are sentences for the called person. `zones` and `places` are the time zones and subdivisions in which they
     may have been. `missing` names the gates that could not be asked for the outcome of the call, each with the reason.
-    It is empty in a list of decisions, because the list has its own.
+    In a list of decisions it is empty, because the gates are named once for the whole list.
     """
 
     decision_id: str
@@ -304,7 +304,7 @@ class _Narrator:
 
 
 def _final_report(outcomes: tuple[OutcomeRecord, ...]) -> OutcomeRecord | None:
-    """Return the outcome report that counts: the strictest or, of several, the latest."""
+    """Return the outcome report that counts: the latest of the strictest ones."""
     return max(outcomes, key=lambda report: (RESULT_RANK[report.result], report.seq), default=None)
 
 

@@ -25,7 +25,7 @@ class Month(Struct, frozen=True, kw_only=True):
     month: str
     allowed: int
     refused: int
-    over_from: str  # month (UTC) at whose start the retention term has ended
+    over_from: str  # first month (UTC) after the retention term
     over: bool
     held: int = 0  # decisions about numbers under a legal hold, which stay linked to their numbers
 

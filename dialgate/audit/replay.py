@@ -118,7 +118,7 @@ class _Rejudge:
         self._cache: dict[tuple[int, int], _Judgement | None] = {}
 
     def __call__(self, record: Record) -> _Judgement | None:
-        """Return whether the law allows the call, and the changes, or None if the law is for another country."""
+        """Return the new verdict and the differences, or None if the law is for another country."""
         key = (record.grounds, record.at)
         if key not in self._cache:
             if len(self._cache) >= _CACHED:

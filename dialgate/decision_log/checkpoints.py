@@ -74,7 +74,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     peaks: list[_Hash]  # hashes of the complete subtrees, largest first
 
     def span(self) -> Span:
-        """Return the tree that the checkpoint covers. Raises `ValueError`."""
+        """Return the Merkle tree of the covered entries. Raises `ValueError` if `peaks` do not fit `size`."""
         return Span.of_peaks(self.size, [bytes.fromhex(peak) for peak in self.peaks])
 
 

@@ -93,9 +93,9 @@ class Chain:
         return next((place for place in near if entries[place].line_hash in stamped), first)
 
     def _paths(self, place: int, seqs: Sequence[int], index: int) -> Iterator[Proved]:
-        """Yield the proofs, reading from the last checkpoint before these entries.
+        """Yield the proofs that checkpoint number `place` covers the entries `seqs`. Each proof contains `index`.
 
-        The peaks of that checkpoint represent all earlier entries.
+        Reading starts after the last checkpoint before these entries. Its peaks represent all earlier entries.
         """
         checkpoint = self._stored[place].checkpoint
         before = bisect_left(self._sizes, seqs[0]) - 1

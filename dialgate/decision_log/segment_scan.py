@@ -65,8 +65,8 @@ class Piece(Struct):
 class SegmentScan(Struct):
     """The result of scanning a segment.
 
-    `last` is the sequence of the last entry, or `first - 1` for an empty segment. `pieces` end at the requested marks and at
-    the end of the segment. `bytes` is the number of bytes read, and `torn` the length of an unfinished last line.
+    `last` is the sequence of the last entry, or `first - 1` for an empty segment. `pieces` are the parts of the segment between
+    the requested marks. `bytes` is the number of bytes read, and `torn` the length of an unfinished last line.
     """
 
     path: Path
@@ -233,7 +233,7 @@ class _Scanner:
     def _cut_piece(self) -> None:
         span, end = self._span, self._due - 1
         if end == span.begin:
-            return  # no entry since then: the hash is a header's, which no checkpoint contains
+            return  # no new entry: `_head` may be the hash of a header, which no checkpoint contains
         span.extend(self._leaves)
         self._leaves.clear()
         self._result.pieces.append(Piece(span.begin, end, span.nodes, self._head))

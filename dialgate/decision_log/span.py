@@ -40,7 +40,7 @@ def within(reader: Reader, span: Span) -> Iterator[tuple[Line, Record | OutcomeR
 
 
 def end(reader: Reader) -> int:
-    """Return a sequence after the last entry, but no more than `_STRIDE` after it."""
+    """Return an upper limit for the sequences in the log, at most `_STRIDE` above the last one."""
     return _first_since(reader, _NEVER) + _STRIDE
 
 
@@ -66,10 +66,10 @@ def month(name: str) -> Span:
 
 
 def _first_since(reader: Reader, at: Instant) -> int:
-    """Return a sequence at or up to about `_STRIDE` before the first entry with time `at` or later.
+    """Return the sequence to start reading from to find all entries with time `at` or later.
 
-    The clock of a gate never goes back, so a binary search within one segment is enough. Each probe may read the segment from
-    its start.
+    At most about `_STRIDE` older entries are read too. The clock of a gate never goes back, so a binary search within one
+    segment is enough. Each probe may read the segment from its start.
     """
     previous, _, following = reader.begun_before(at)
     low = max(previous - _STRIDE, 1)  # concurrent writes: an entry can be slightly older than the one before
@@ -86,7 +86,7 @@ def _doubled(low: int) -> Iterator[int]:
 def has(reader: Reader, span: Span) -> bool:
     """Return whether the log has an entry within the span.
 
-    Usually it is enough to find a segment that was begun within the span.
+    Usually the start times of the segments are enough to answer this.
     """
     first, previous, _ = reader.begun_before(span.until)
     # Not for the first segment, because its first records may be older than the segment.

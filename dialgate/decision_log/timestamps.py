@@ -104,7 +104,7 @@ def stamp_lines(folder: Path, start: int = 0) -> Iterator[tuple[Path, int, bytes
 
 
 def stamp_of(path: Path, offset: int, line: bytes) -> Stamped:
-    """Decode a line. Raises `LogDamaged`."""
+    """Decode a time stamp, which was read at `offset` of `path`. Raises `LogDamaged`."""
     try:
         return msgspec.json.decode(line, type=Stamped)
     except UNREADABLE as error:

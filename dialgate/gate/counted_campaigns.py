@@ -1,7 +1,7 @@
 """The campaigns with the counts of their calls, for limits such as the share of abandoned calls.
 
-Upkeep reads the counts from the store once a second. Records hold the counts, and calls with equal facts share one
-record. So counts that change no decision are used only after ten minutes.
+Upkeep reads the counts from the store once a second. The counts are part of the facts, and calls with equal facts
+share one record of them in the log. To keep it shared, counts that change no decision are used only after ten minutes.
 """
 
 from collections import defaultdict
@@ -38,7 +38,7 @@ class StoredCounts:
     async def read(self, store: CampaignCounts) -> None:
         """Read the counts and lifts that changed since the last read. Raises `StoreUnavailable`."""
         counts, version = await store.counts(self._version)
-        lifts_version = await store.lifts_version()  # first: a lift that is added meanwhile is read again
+        lifts_version = await store.lifts_version()  # before the lifts, so that none is missed
         lifts = self.lifts
         if lifts_version != self._lifts_version:
             lifts = {lift.campaign: lift for lift in await store.pause_lifts()}
@@ -116,9 +116,9 @@ class CountedCampaigns:
         return structs.replace(campaign, counts=recent, lifted_at=lift.at if lift else 0)
 
     def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
-        """Return all data that can change a decision: the first day within each limit, and the newest lift.
+        """Return all data that can change a decision: the newest lift, and the day from which each limit allows calls.
 
-        The called person's local date may be a day before or after `today`, so three days are computed.
+        The called person's local date may be a day before or after `today`, so that day is computed for three dates.
         """
         days = [today + timedelta(days=shift) for shift in (-1, 0, 1)]
         clear = (

@@ -75,7 +75,10 @@ class FileFacts(Struct, frozen=True):
 
 
 class _Files(Struct, frozen=True):
-    """The files for a campaign's calls to one country. `facts` caches one object for each combination of their rows."""
+    """The call lists and registry snapshots for a campaign's calls to one country.
+
+    A number is found at one row of each file. `facts` caches one object for each combination of rows.
+    """
 
     places: tuple[Callable[[int], int], ...]
     listings: tuple[tuple[Listing, ...], ...]
@@ -106,7 +109,7 @@ class _Loaded(Struct, frozen=True):
 
 
 class _LocalDay(NamedTuple):
-    """A calendar day in a time zone. `place` computes local times on that day."""
+    """A calendar day in a time zone. `place` converts instants of that day to local times."""
 
     start: Instant
     end: Instant
@@ -244,7 +247,7 @@ class Gatherer:
         return self.keys.named(line.controller.id, number), self.keys.named("*", number)
 
     def _substitute_campaign(self, call: Call, client: Client) -> Line:
-        """Return a stand-in for a campaign that the client may not use, in the country of the client's controller."""
+        """Return a placeholder for a campaign that the client may not use, in the country of the client's controller."""
         owner = next((self.config.controllers[name] for name in client.controllers), None)
         home = owner.country if owner else next(iter(self.config.laws))
         return Line(
@@ -302,7 +305,7 @@ class Gatherer:
         )
 
     def same_until(self, facts: Facts, law: Law) -> Instant:
-        """Return the instant until which the dates in these facts stay the same."""
+        """Return the instant at which the first of the local dates in these facts changes."""
         zones = (law.zone, *[place.zone for place in facts.places])
         return min(self._day(zone, law, facts.at).end for zone in zones)
 

@@ -38,7 +38,10 @@ class HealthMetrics:
         self._metrics.disk_free.set(free)
 
     def _pace(self, gatherer: Gatherer, now: Instant) -> None:
-        """Set how far each campaign has used its limits, under the law of its controller's country."""
+        """Set the metrics that show how much of its limits each campaign has used.
+
+        The limits are those of the controller's country.
+        """
         config, days = gatherer.config, _days(gatherer, now)
         for name, campaign in gatherer.counted.campaigns.items():
             line = config.lines[name]

@@ -44,8 +44,8 @@ def _resolve(futures: list[asyncio.Future[None]], fault: LogUnavailable | None =
 class LogRecorder:
     """The writer of the decision log.
 
-    Hold the lock `turn` while you use the log's next sequence and write. `sync` does not need the lock, so a batch can
-    be decided while another is synced.
+    Hold the lock `turn` from reading the log's next sequence until `write` returns. `sync` does not need the lock, so a
+    batch can be decided while another is synced.
     """
 
     def __init__(

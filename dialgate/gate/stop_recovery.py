@@ -44,7 +44,7 @@ class Stop(Struct, frozen=True, kw_only=True):
 
 
 class KnownStops:
-    """The stops in the facts of decisions, each in its newest state."""
+    """The stops found in the facts of decisions. A stop that a later decision shows as lifted is removed."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -126,10 +126,10 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 
 
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
-    """Return the stop of a call that another node's gate allowed, based on its attempt in the store.
+    """Return the stop for a call that another node's gate allowed. Its subject is read from the attempt in the store.
 
-    Return None if there is no such attempt, or if the controller is unknown or ambiguous and the stop is not in the
-    ledger yet.
+    Return None if the store lacks the attempt. Also return None if the ledger lacks the stop and its controller cannot
+    be determined.
     """
     row = await store.attempt(outcome.decision)
     if row is None:

@@ -55,7 +55,7 @@ class UpkeepLate(Unavailable):
 class Pulse:
     """The age of the last complete round of upkeep.
 
-    Before `start` the age is 0, so a gate whose rounds are called explicitly is never late.
+    The age is 0 until `start` is called. So a gate without the periodic loop of `App.run` is never late.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -174,7 +174,7 @@ class Upkeep:
         is_read = await self._try("store", lambda: self._look_up(patience))
         await self._try("snapshot", lambda: self._renew(now, patience))
         if is_read:  # if the read failed, another node may have retired a list
-            # Before the work below, which may wait for a busy disk or store: decisions do not depend on it.
+            # Decisions do not depend on the work below, which may wait for a busy disk or store.
             self.pulse.complete()
             self.works("upkeep")
         await self._try("log", lambda: self._recover_log(now))
@@ -236,7 +236,7 @@ class Upkeep:
         return ""
 
     async def _checkpoint(self, now: Instant) -> None:
-        """Write a checkpoint. Calls neither wait for it nor fail with it."""
+        """Write a checkpoint. If this is slow or fails, calls are not affected."""
         problem = ""
         try:
             covered = await self._threads.run(self._checkpoints.advance, self._log.durable, now)

@@ -103,7 +103,7 @@ class KeptInstants:
     def confirm(self, now: Instant, by: str, reason: str) -> Confirmed:
         """Record that the clock is right at `now`. Raises `OSError`.
 
-        The next check for a jump compares with this instant.
+        The next jump is measured from `now`.
         """
         with self._held() as fd:
             jump, latest = self.jump(), _instant(os.pread(fd, _DIGITS, 0))
@@ -124,9 +124,9 @@ class KeptInstants:
             )
 
     def elapsed(self, now: Instant, span: Instant) -> Instant:
-        """Return the latest instant that is at least `span` ago, even if the clock was wrong.
+        """Return the latest instant that is at least `span` ago. Raises `OSError`.
 
-        Raises `OSError`.
+        Until a clock jump is confirmed, the time that it skipped does not count.
         """
         jump = self.jump()
         if jump is None or now - jump.to >= span:

@@ -18,7 +18,7 @@ Layout of a target, where NODE is the node name and LOG the name of the first wo
 
 Keys in Redis, where NAME comes from the settings:
 
-    {NAME}:decisions           a hash: name of each log to the node and worker that write it, as in `gate/2`
+    {NAME}:decisions           a hash from the name of each log to the node and worker that write it, as in `gate/2`
     {NAME}:decisions:LOG       a stream per log. The id of an entry is its sequence, `1042-0`. Its fields are `hash` and `entry`,
                                both as stored, so the stream contains no unencrypted called number
 

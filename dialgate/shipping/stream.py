@@ -193,7 +193,7 @@ class _Chain:
             self.store_cursor(cursors)
 
     def resume_at(self, delivered: int, keep: int) -> None:
-        """Continue after entry `delivered`, the last in the stream, although a different last entry was expected.
+        """Continue after `delivered`, the last entry in the stream, if it is not the expected one.
 
         If the stream is empty (`delivered` is 0), deliver the last `keep` entries again. Raises `Refused` if the
         stream contains entries that the log does not contain.
@@ -210,7 +210,7 @@ class _Chain:
                 had=self.delivered,
                 has=delivered,
             )
-        # After a deletion of the stream, deliver as many entries again as it kept.
+        # If the stream was deleted, deliver again as many entries as it kept.
         self.seq = delivered or (max(self.delivered - keep, 0) if self.delivered else self.seq)
         self.delivered, self._last = delivered, None
 

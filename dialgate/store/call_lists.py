@@ -11,9 +11,9 @@ class CallList(Struct, frozen=True, kw_only=True):
     """A loaded call list.
 
     `file` is the name of the number-set file. Each number in it has a tag, which is an index into `bases`,
-    `stated` and `places`. An item of `stated` is true if its rows specify the basis `directory` explicitly.
-    `places` contains the declared place or "". `stated` and `places` are empty if an earlier version loaded
-    the list.
+    `stated` and `places`. `stated` is true for a tag if the loaded rows gave the basis `directory`
+    explicitly. `places` contains the declared place or "". Both are empty if an earlier version loaded the
+    list.
     """
 
     id: str

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # importing the Redis client takes 0.1 s, and most commands d
     from dialgate.store.redis import RedisStore
 
 _COPY_PATIENCE: Final = 30.0  # seconds
-_LONGEST_LIMIT: Final = 10_001 * DAY  # `ShortPeriod`, and two days
+_LONGEST_LIMIT: Final = 10_001 * DAY  # the longest `ShortPeriod`, plus two days
 _SAMPLE: Final = 100  # ledger entries; nearly all contain a sealed number
 _OTHER_KEYS: Final = (
     "the store was written with other keys, so no revocation in it would be found. Copy `keys.json` of its first gate here,"

@@ -55,7 +55,7 @@ class Shared(Protocol):
     async def note_durable(self, log: str, seq: int) -> None:
         """Record that `log` is on disk up to entry `seq`.
 
-        Other gates answer a repeated request from entries up to `seq` only.
+        Other gates repeat answers from this log only up to entry `seq`.
         """
 
     async def dismiss(self, node: str) -> None:
@@ -71,7 +71,7 @@ class Shared(Protocol):
         """Acquire or extend the lease of `task` for `span` ms. Return whether `node` holds the lease."""
 
     async def surplus_replicas(self) -> int:
-        """Count the replicas beyond the setting `replicas` that could replace the master.
+        """Return how many more replicas could replace the master than the setting `replicas` requires.
 
-        After this call, writes wait for them too.
+        From now on, writes wait for all of them.
         """

@@ -63,7 +63,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 _LOOKUP = "SELECT at, client, node, controller, subject, sealed, what, purpose, seq FROM lookup "
 _EVENT = "SELECT id, at, controller, subject, sealed, closes, body, seq FROM request "
 _OPEN = "id NOT IN (SELECT id FROM request WHERE closes)"
-# The number of other subjects that a client has looked up, and the oldest of their latest look-ups.
+# The number of other subjects that a client has looked up. Only the last look-up of each subject counts.
 _OTHERS = """
     SELECT count(*), min(at) FROM
         (SELECT max(at) AS at FROM lookup WHERE client = ? AND at > ? AND subject <> ? GROUP BY subject)

@@ -152,7 +152,7 @@ def _endpoint(destination: str) -> str:
 
 
 def _numbers(table: pa.Table, trunks: Trunks) -> Any:
-    """Return the dialled number of each row, or "" if Dial had several destinations and it is unknown which was used."""
+    """Return the dialled number of each row, or "" if the row does not show which of several destinations was used."""
     argument = table.column("lastdata")
     number = pc.struct_field(pc.extract_regex(argument, _DIALLED), "number")
     called = pc.coalesce(number, table.column("dst"))
@@ -168,7 +168,7 @@ def _numbers(table: pa.Table, trunks: Trunks) -> Any:
 
 
 class _Use(NamedTuple):
-    """One use of a trunk's channel, as caller or as dialled channel."""
+    """A row that names a trunk's channel: in `channel` if `is_caller` is true, otherwise in `dstchannel`."""
 
     start: str
     end: str

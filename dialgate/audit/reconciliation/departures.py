@@ -18,7 +18,7 @@ class Departures:
     """The calls of all files as columns of equal length.
 
     - `number` is an index into `numbers`, -1 if unreadable.
-    - `caller` is the index of the caller ID in `callers`, which the decisions use too.
+    - `caller` is an index into `callers`, which also contains the caller IDs of the decisions.
     - `skipped` marks calls to one of the `own` numbers, and further legs of a call.
     """
 

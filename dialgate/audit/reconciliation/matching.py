@@ -51,7 +51,7 @@ _NO_CALLER: Final = -1
 
 
 class Node(Struct, frozen=True):
-    """One log of a gate."""
+    """The log of one worker of a gate, with the worker's keys."""
 
     data: Path  # data folder of the gate
     keys: Keys
@@ -172,7 +172,7 @@ class _Reconciliation:
     def _linked_by_id(
         self, rows: Departures, decisions: _Decisions, findings: list[_Fault], since: Instant
     ) -> list[_Fault]:
-        """Change the findings of unchecked calls to `other_number` if their decision id or call id names a decision."""
+        """Change each `undecided` finding to `other_number` if the call's decision id or call id names a decision."""
         lost = [
             (row, rows.call_id(row), rows.decision(row)) for row, kind, _ in findings if kind == "undecided"
         ]
@@ -239,7 +239,7 @@ class _Reconciliation:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Return the index of the caller ID, the expiry under the law, and the configured longest validity."""
+        """Return the caller ID's index, the expiry under the law and the longest validity (ms) from the grounds `seq`."""
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         key = (node.data, basis.config)
@@ -341,7 +341,10 @@ class _Matcher:
         return "undecided", -1
 
     def offset(self, of_call: Longs, of_decision: Longs, findings: list[_Fault]) -> Instant:
-        """Return the time shift that would match most of the unmatched calls, and at least two, or 0."""
+        """Return the clock shift that would match more than half of the unmatched calls, or 0 if there is none.
+
+        It must match at least two calls.
+        """
         lost = [row for row, kind, _ in findings if kind in {"undecided", "expired"}][:_SAMPLE]
         allows = np.flatnonzero((of_decision >= 0) & self._decisions.allow)
         numbers, order = of_decision[allows], np.argsort(of_decision[allows], kind="stable")

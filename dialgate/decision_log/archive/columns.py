@@ -80,7 +80,7 @@ _decode_type = msgspec.json.Decoder(_Entry).decode
 class ToColumns:
     """A converter of one segment's entries to columns.
 
-    Decisions may refer to grounds in another segment; `elsewhere` returns the body of such an entry.
+    A decision may refer to grounds in another segment. `elsewhere` returns the body of these grounds by sequence.
     """
 
     def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:

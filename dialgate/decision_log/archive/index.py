@@ -131,8 +131,8 @@ def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
 def _offsets(part: Callable[[int, int], Items], count: int, prefix: np.uint32) -> list[int]:
     """Return the offsets stored for the keys that begin with `prefix`.
 
-    Keys are uniformly distributed, so only the pages around the estimated position are read. `part` returns items of the
-    flattened array, in which the second row follows the first.
+    Keys are uniformly distributed, so only the pages around the estimated position are read. `part(begin, end)` reads items
+    of the flattened index array, which has `count` keys followed by their offsets.
     """
     about, margin = int(prefix) * count // _KEYS, 4 * isqrt(count) + 8
     low, high = max(about - margin, 0), min(about + margin, count)

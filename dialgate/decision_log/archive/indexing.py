@@ -54,7 +54,10 @@ def _index(path: Path) -> None:
 
 
 def _clear(folder: Path, *, trusted: bool) -> None:
-    """Delete unfinished files, invalid indexes and indexes of segments that no longer exist."""
+    """Delete unfinished files, invalid indexes and indexes of segments that no longer exist.
+
+    If not `trusted`, delete all indexes.
+    """
     for path in folder.glob("*.index.npy.new"):
         path.unlink()
     indexes = index.indexes(folder)

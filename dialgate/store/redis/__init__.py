@@ -11,20 +11,21 @@ All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where 
     {dialgate}:a:LOG:N             by decision, in order, the subject whose attempt was counted (`sequence_index`)
     {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
     {dialgate}:g:LOG:N             by decision, in order, the key of the remembered answer
-    {dialgate}:positions           a hash: LOG to its position, `LOG top` to the highest sequence ever written, `LOG fence` to a
-                                   number that only grows: a commit with a lower fence is refused
-    {dialgate}:recorded            a hash: LOG to a sequence up to which its entries are on its disk
-    {dialgate}:lists               a hash: controller and id to a call list
-    {dialgate}:proofs              a hash: controller and caller ID to the newest proof
-    {dialgate}:deliveries          a hash: webhook to its delivery state
-    {dialgate}:counts              a hash: hour and campaign to the numbers of answered and of abandoned calls
-    {dialgate}:counts:changes      a hash: the version of a count to its hour and campaign; `newest` to the newest version
-    {dialgate}:lifts               a hash: campaign and instant to a lifted pause
+    {dialgate}:positions           a hash from LOG to its position, from `LOG top` to the highest sequence ever written, and from
+                                   `LOG fence` to a number that only grows; a commit with a lower fence is refused
+    {dialgate}:recorded            a hash from LOG to the sequence up to which its entries are on disk
+    {dialgate}:lists               a hash from controller and id to a call list
+    {dialgate}:proofs              a hash from controller and caller ID to the newest proof
+    {dialgate}:deliveries          a hash from webhook to its delivery state
+    {dialgate}:counts              a hash from hour and campaign to the numbers of answered and of abandoned calls
+    {dialgate}:counts:changes      a hash from the version of a change to the hour and campaign of the count, from `newest` to the
+                                   newest version, and from `lifts` to the number of lifted pauses
+    {dialgate}:lifts               a hash from campaign and instant to a lifted pause
     {dialgate}:layout              the version of this layout
     {dialgate}:copying             present while a copy into the store is incomplete
     {dialgate}:keys                the fingerprint of the keys of the gates that use the store
-    {dialgate}:nodes               a hash: node (and worker) to the presence it last reported
-    {dialgate}:seen                a hash: configuration, version or node to when it was first seen
+    {dialgate}:nodes               a hash from node (and worker) to the presence it last reported
+    {dialgate}:seen                a hash from configuration, version or node to the time when it was first seen
     {dialgate}:lead:TASK           the node that leads TASK
 
 A batch is read by one MGET. A commit sends the values that were read, and writes only if they are unchanged; an unknown subject has

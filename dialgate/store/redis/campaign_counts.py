@@ -1,7 +1,8 @@
 """The counts of campaigns and the lifted pauses in Redis.
 
-One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Another maps each of the newest versions to the field
-that changed, and `lifts` to the number of lifts. The script `result` writes the counts and their changes.
+One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Each change of it has a version. A second hash maps the
+newest versions to the `HOUR CAMPAIGN` that changed, and `lifts` to the number of lifts. The script `result`
+writes both hashes.
 """
 
 from typing import Any, Final

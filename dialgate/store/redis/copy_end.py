@@ -100,7 +100,7 @@ class RedisEnd:
             await self.newest() or await self._holds_attempts()
         ):
             raise CopyRefused("the target is in use: use an empty store (`?name=…`)")
-        # The keys that claimed the empty store are not those of the copied data.
+        # The empty store may have been claimed with other keys than those of the copied data.
         await self._store.together(
             [
                 ("SET", mark, b"1"),
