@@ -239,9 +239,9 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """Return the name of another log, and proofs of the outcome reports that it holds about these calls.
+    """Return the name of the log `chain`, and proofs of its outcome reports about these calls.
 
-    Return None if it holds none.
+    Return None if it has no such report.
     """
     seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None

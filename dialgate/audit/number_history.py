@@ -99,7 +99,7 @@ class Inquiry:
         return self._with_outcomes(chains, list(islice(visible, most)))
 
     def _under_hold(self, chains: Chains, number: str) -> Iterator[tuple[Line, Record]]:
-        """Yield the number's decisions in retired months, newest first, which only a legal hold still links to it."""
+        """Yield the decisions in retired months that only a legal hold still links to `number`, newest first."""
         hold = Holds(self._data, self._keys).find(number)
         live = set(self._keys.hashes(number).values())
         entries = filter(None, map(chains.find, hold.records if hold else ()))
@@ -120,9 +120,7 @@ class Inquiry:
     def outcomes(self, decisions: Collection[str]) -> list[OutcomeRecord]:
         """Return the outcome reports about these decisions in this node's logs.
 
-        Other gates may have decided the calls.
-
-        Raises `LogDamaged`.
+        Other gates may have decided the calls. Raises `LogDamaged`.
         """
         return list(Chains(self._data).reports(decisions))
 

@@ -33,7 +33,7 @@ class Proofs(Struct, frozen=True):
     entries: list[Proved]
 
     def checkpoints(self) -> list[dict[str, str]]:
-        """Return the checkpoints in the form of an evidence bundle."""
+        """Return the checkpoints as they are written in an evidence bundle."""
         return [{"body": entry.body.decode(), "signature": entry.signature.hex()} for entry in self.used]
 
 

@@ -66,7 +66,7 @@ class SegmentScan(Struct):
     """The result of scanning a segment.
 
     `last` is the sequence of the last entry, or `first - 1` for an empty segment. `pieces` are the parts of the segment between
-    the requested marks. `bytes` is the number of bytes read, and `torn` the length of an unfinished last line.
+    the marks passed to `scan_segment`. `bytes` is the number of bytes read, and `torn` the length of an unfinished last line.
     """
 
     path: Path

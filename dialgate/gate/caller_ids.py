@@ -18,7 +18,7 @@ class Presentation(Struct, frozen=True):
     """The caller ID that a call presents. `number` is the full number; `fact` is what rules and the log receive.
 
     A number that is not assigned to the campaign may be personal data, for example if a dialer swaps caller and called
-    number. It is removed from `fact`, except the prefix of a reserved number class, and `sealed` is true.
+    number. Such a number is removed from `fact`, except for the prefix of a reserved number class, and `sealed` is true.
     """
 
     fact: CallerId

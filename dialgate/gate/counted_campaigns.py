@@ -118,7 +118,7 @@ class CountedCampaigns:
     def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
         """Return all data that can change a decision: the newest lift, and the day from which each limit allows calls.
 
-        The called person's local date may be a day before or after `today`, so that day is computed for three dates.
+        The called person's local date may be a day before or after `today`, so the day is computed for three dates.
         """
         days = [today + timedelta(days=shift) for shift in (-1, 0, 1)]
         clear = (

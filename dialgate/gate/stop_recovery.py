@@ -2,8 +2,8 @@
 
 The ledger can be older than the log after a restore from backup. Two kinds of log entries prove a stop: an outcome
 `opt_out` or `wrong_number`, and a decision whose facts contain a stop. A lost stop allows an unlawful call, while a
-duplicate has no effect. So each stop is added unless the ledger holds it, even if lifted, or holds another stop with at
-least the same effect.
+duplicate has no effect. So each stop is added, with two exceptions: the ledger already holds this stop, lifted or not, or
+another stop that has at least the same effect.
 """
 
 from collections.abc import Iterable, Iterator

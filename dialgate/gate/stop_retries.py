@@ -53,7 +53,10 @@ class StopRetries:
         )
 
     def refuse_if_unentered(self) -> None:
-        """Raise `StopsUnentered` while a stop is not in the ledger. Any call could be to its unknown number."""
+        """Raise `StopsUnentered` while a stop is missing from the ledger.
+
+        Its number is unknown, so it may forbid any call.
+        """
         if self._unentered:
             raise StopsUnentered(self.problem)
 

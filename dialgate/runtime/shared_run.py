@@ -1,4 +1,4 @@
-"""Work with at most one active run, which its callers share."""
+"""Work that never runs twice at the same time. Waiting callers share one run."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -193,9 +193,9 @@ class _Chain:
             self.store_cursor(cursors)
 
     def resume_at(self, delivered: int, keep: int) -> None:
-        """Continue after `delivered`, the last entry in the stream, if it is not the expected one.
+        """Continue after entry `delivered`, which is the last one in the stream.
 
-        If the stream is empty (`delivered` is 0), deliver the last `keep` entries again. Raises `Refused` if the
+        Call this if the stream does not end with the expected entry. If the stream is empty (`delivered` is 0), deliver the last `keep` entries again. Raises `Refused` if the
         stream contains entries that the log does not contain.
         """
         if delivered > self._upto:

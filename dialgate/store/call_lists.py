@@ -12,8 +12,8 @@ class CallList(Struct, frozen=True, kw_only=True):
 
     `file` is the name of the number-set file. Each number in it has a tag, which is an index into `bases`,
     `stated` and `places`. `stated` is true for a tag if the loaded rows gave the basis `directory`
-    explicitly. `places` contains the declared place or "". Both are empty if an earlier version loaded the
-    list.
+    explicitly. `places` contains the declared place or "". `stated` and `places` are empty if an earlier
+    version loaded the list.
     """
 
     id: str

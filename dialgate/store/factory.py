@@ -44,7 +44,7 @@ async def open_store(config: Config, keys: Keys | None = None, *, patience: floa
 
 
 async def _refuse_lost(store: Ledger, data: Path) -> None:
-    """Raise `StoreUnavailable` if the ledger is shorter than before, because revocations are missing."""
+    """Raise `StoreUnavailable` if the ledger is shorter than before. The missing entries may be revocations."""
     known = LedgerWatermark(data).read()
     store.require_seq(known)
     if known:
@@ -76,7 +76,10 @@ async def _open(config: Config, patience: float | None) -> Store:
 
 
 def redis(config: Config, patience: float | None = None) -> "RedisStore | None":
-    """Return the configured Redis store without connecting to it, or None. Raises `ConfigError`."""
+    """Return the configured Redis store, or None if another store is configured.
+
+    Does not connect to Redis. Raises `ConfigError`.
+    """
     shared = config.settings.store
     if shared is None:
         return None

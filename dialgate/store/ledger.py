@@ -15,8 +15,8 @@ class Ledger(SubjectStates, Protocol):
 
         Other writers wait during an append, so a bulk import should send a few thousand drafts at a time.
 
-        Without drafts, return once every readable entry is durable. An entry may be readable before it is
-        durable, so call this before reporting an entry as already recorded.
+        If `drafts` is empty, only wait until every readable entry is durable. An entry may be readable before it
+        is durable, so call this before reporting an entry as already recorded.
         """
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:

@@ -1,8 +1,8 @@
 """The watermark of the ledger: the newest sequence known to be durable.
 
-The watermark is stored as a decimal number in `ledger.durable` in the data folder. A store whose ledger ends
-before it was emptied, restored from an older copy or replaced. Revocations are missing there, so the store is
-refused. Backups do not contain the file, so a restored folder is accepted.
+The watermark is stored as a decimal number in `ledger.durable` in the data folder. If a ledger ends before the
+watermark, its store was emptied, restored from an older copy or replaced. It may lack revocations, so the store
+is refused. Backups do not contain the file, so a restored folder is accepted.
 """
 
 import asyncio

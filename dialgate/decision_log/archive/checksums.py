@@ -37,7 +37,7 @@ def check(segment: Path) -> None:
 def files_of(segment: Path) -> list[Path]:
     """Return all files of a packed segment, with the segment itself last.
 
-    Segments packed by an earlier version have their own index.
+    A segment that was packed by an earlier version has its own index file.
     """
     own = segment.with_suffix(".numbers.npy")
     return [*([own] if own.name in _sums(segment) else []), sums_of(segment), segment]

@@ -200,7 +200,7 @@ class PackedSegment:
             yield row["month"], row["country"] or "", bool(row["allow"]), row["count_all"]
 
     def _blocks(self, begin: int) -> Iterator[_Block]:
-        """Yield the blocks from row `begin` on, which must be a multiple of `_HASH_EVERY`."""
+        """Yield the blocks from row `begin` on. `begin` must be a multiple of `_HASH_EVERY`."""
         return map(self._block, range(begin, self.rows, _HASH_EVERY))
 
     def _block(self, start: int) -> _Block:

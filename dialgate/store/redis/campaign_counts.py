@@ -1,6 +1,6 @@
 """The counts of campaigns and the lifted pauses in Redis.
 
-One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Each change of it has a version. A second hash maps the
+One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Each change of this hash has a version. A second hash maps the
 newest versions to the `HOUR CAMPAIGN` that changed, and `lifts` to the number of lifts. The script `result`
 writes both hashes.
 """
