@@ -24,7 +24,7 @@ Both:
     snapshot_mirror    a node's copy of publications
     run_report         summaries, alarms and metrics of a run
     config             registries.yaml
-    source_settings    its settings of transports
+    source_settings    settings of the transports in registries.yaml
     formats, sources   file formats; folder, SFTP and HTTPS
     simulator          a simulated registry for tests and trials
 

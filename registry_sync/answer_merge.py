@@ -84,7 +84,10 @@ class ChangeCounts(NamedTuple):
 
 
 def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCounts:
-    """Count the answers that merging `new` would change. Answers from a newer consultation do not change."""
+    """Count the answers that merging `new` would change.
+
+    A published answer from a newer consultation does not change.
+    """
     if not len(old.numbers):
         return ChangeCounts(0, 0, 0)
     at = np.minimum(np.searchsorted(old.numbers, new.numbers), len(old.numbers) - 1)
@@ -101,9 +104,9 @@ def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCou
 def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
     """Return the contents with the date of the consultation at index `at` corrected.
 
-    `new` is that consultation with the right date. No other consultation may lie between the old and the new
-    date, so only times change, and no number's answer. The time of the first import is kept, because no correction
-    may be later than that.
+    `new` is that consultation with the right date. No other consultation may lie between the old and the new date.
+    The correction then changes only times and no number's answer. `imported_at` keeps the time of the first import,
+    because a corrected date may not be later than that.
     """
     misdated = contents.consultations[at]
     wrong, new = misdated.submitted_at, msgspec.structs.replace(new, imported_at=misdated.imported_at)
@@ -160,9 +163,11 @@ def _merge(old: MergedAnswers, news: Sequence[AnsweredConsultation]) -> MergedAn
 def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
     """Combine new consultations into one state per number.
 
-    `first` is the index of `news[0]` among all consultations after the merge. An answer is a tuple (instant,
-    listed, index of the consultation). Its rank is its position in the sorted list of all possible answers,
-    so the answer with the highest rank wins for each number.
+    `first` is the index of `news[0]` among all consultations after the merge.
+
+    Each consultation can give two answers, *clear* and *listed*. All possible answers are sorted by time, and
+    *clear* comes before *listed*. The rank of an answer is its position in this order. For each number, the answer
+    with the highest rank wins.
     """
     answers = sorted(
         (answered.consultation.submitted_at, listed, at)
@@ -191,7 +196,11 @@ def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
 
 
 def _newest_listed(ranks: Cells, last: Mask, listed: Mask) -> Cells:
-    """Return for each number 1 + the rank of the newest answer that lists it, or 0."""
+    """Return, for each number, 1 + the rank of its newest *listed* answer, or 0 if it has none.
+
+    `ranks` contains the ranks of all answers, grouped by number and ascending. `last` marks the last rank of each
+    number. `listed` is true for the ranks of *listed* answers.
+    """
     if not len(ranks):
         return ranks
     starts = np.append(0, np.flatnonzero(last)[:-1] + 1)

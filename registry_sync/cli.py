@@ -1,6 +1,6 @@
 """The command `registry-sync`.
 
-The exit status is 0 for done, 1 for refused with nothing changed, and 2 for invalid arguments.
+The exit status is 0 on success, 1 if the operation was refused and changed nothing, and 2 for invalid arguments.
 """
 
 import os
@@ -9,7 +9,7 @@ import typer
 
 from dialgate.runtime.command_group import OnDemandGroup
 
-# The module of each command and its line in the list of commands, which must not import the modules, in the order of --help.
+# The module and the help line of each command, in the order of --help. To list the commands, no module is imported.
 COMMANDS = {
     "import": ("cli_import", "Import one answer of a registry."),
     "run": ("cli_run", "Query registries, and publish answers and lists."),

@@ -155,7 +155,7 @@ ConfigPath = Annotated[
         "--config",
         envvar="DIALGATE_CONFIG",
         dir_okay=False,
-        help="dialgate.yaml, or the registries.yaml that names it; used for the snapshot folder, the controllers, and the formats of other registries than rpo.",
+        help="dialgate.yaml, or the registries.yaml that names it; used for the snapshot folder, the controllers, and the formats of registries other than rpo.",
     ),
 ]
 MaxChange = Annotated[
@@ -188,7 +188,7 @@ Since = Annotated[
     typer.Option(
         parser=_day,
         metavar="DATE",
-        help="Day since which the registry was asked whether the numbers were disconnected. Only for such registries.",
+        help="Day from which a disconnection counts, as in the query. Only for registries that answer whether numbers were disconnected.",
     ),
 ]
 SigningKey = Annotated[

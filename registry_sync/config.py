@@ -45,7 +45,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     source: Source
     """Transport of packages and answers."""
     format: QueryFormat = "rpo"
-    """Format of its files. `rpo`: Italy's registry. `bloctel`: France's registry until 2026-08-10. `csv`: as `layout` says."""
+    """Format of its files. `rpo`: Italy's registry. `bloctel`: France's registry until 2026-08-10. `csv`: the layout in `layout`."""
     layout: Layout | None = None
     """The layout of its files, for `format: csv`."""
     look_ahead_hours: Hours = 72
@@ -93,7 +93,7 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
     registry: Part
     """Id of the registry in the country's file."""
     format: ListFormat
-    """Format of its files. `tps`, `tps_spaced`: the two layouts of the UK registers. `us_dnc`: the US national register. `csv`: as `layout` says."""
+    """Format of its files. `tps`, `tps_spaced`: the two layouts of the UK registers. `us_dnc`: the US national register. `csv`: the layout in `layout`."""
     source: Source
     """Transport of its files."""
     coverage: tuple[Prefix, ...]
@@ -132,7 +132,7 @@ class Registries(Strict, frozen=True, kw_only=True):
     every_minutes: Annotated[float, Meta(gt=0, le=1440)] = 30
     """Minutes between runs of `registry-sync run` without `--once`."""
     next_run_hours: Hours = 24
-    """Hours until the next run. The alarm `expiring` is raised if a number has no answer that is valid until then, and no query that will return one in time."""
+    """Hours until the next run. The alarm `expiring` is raised if a number has no answer that is valid until then, and no query for it is under way."""
     textfile: str = ""
     """Metrics file for the node exporter, for example `/var/lib/node_exporter/registry_sync.prom`."""
     pushgateway: str = ""
@@ -205,9 +205,9 @@ def load(path: Path) -> Plan:
 
 
 def find_problems(path: Path, gate: Config) -> list[str]:
-    """Return the problems of a registries.yaml under this configuration of a gate.
+    """Return the problems of a registries.yaml, checked against the gate's configuration.
 
-    An unreadable file has none.
+    Return an empty list if the file cannot be read.
     """
     if yaml_file.read(path)[0] is None:
         return []
@@ -284,7 +284,9 @@ def _find_problems(
     names = [f"asked {asked.registry}, {asked.controller}" for asked in registries.asked]
     names += [f"listed {listed.registry}" for listed in registries.listed]
     yield from (
-        f"{name}: there are {n} such entries; keep one" for name, n in Counter(names).items() if n > 1
+        f"{name}: there are {n} entries with this name; keep one"
+        for name, n in Counter(names).items()
+        if n > 1
     )
     for asked in registries.asked:
         where = f"asked {asked.registry}, {asked.controller}"
@@ -320,7 +322,7 @@ def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, 
     country = asked.used_layout.country if asked.used_layout else "IT"
     laws = [law for law in gate.laws.values() if any(rule.id == asked.registry for rule in law.registries)]
     if laws and not any(country in law.covered for law in laws):
-        yield f"its files have numbers of {country}, but the registry is of {laws[0].country}; set `format: csv` and a `layout`"
+        yield f"its format is for numbers of {country}, but the registry is in {laws[0].country}; set `format: csv` and a `layout`"
     if asked.give_up_hours <= asked.answer_hours:
         yield "give_up_hours must be more than answer_hours"
 

@@ -1,8 +1,7 @@
 """Queries that ask whether a number was disconnected since a consent (47 CFR 64.1200(m)).
 
-A query names a day, but not the time at which it begins. An answer about a day is therefore used only from
-the latest time at which the day can begin. A query names the last day that certainly began before the
-consent.
+A query names a day, but no time zone. Its answer therefore counts only from the time at which the day has begun in
+every time zone. For a consent, the query names the last day that had begun everywhere before the consent.
 """
 
 from datetime import UTC, date, datetime
@@ -25,7 +24,7 @@ _LATEST: Final = 12 * HOUR  # the latest time zone is UTC-12
 
 
 def since_day(day: date) -> Instant:
-    """Return the latest instant at which a day can begin."""
+    """Return the time at which a day has begun in every time zone."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND + _LATEST
 
 
@@ -34,17 +33,17 @@ def day_of(since: Instant) -> date:
 
 
 def last_day_before(at: Instant) -> Instant:
-    """Return `since_day` of the last day that certainly began before `at`."""
+    """Return the newest value of `since_day` that is not after `at`."""
     return (at - _LATEST) // DAY * DAY + _LATEST
 
 
 async def read_consents(
     store: Ledger, keys: Keys, controller: str, wanted: Numbers
 ) -> tuple[Numbers, Instants]:
-    """Return the numbers in `wanted` with a consent to this controller, and the time of each newest consent.
+    """Return the numbers in `wanted` with a consent to this controller, and the times of their newest consents.
 
-    Both arrays are sorted by number. Like `consent_voiding`, this reads the whole ledger. Raises
-    StoreUnavailable and KeysUnusable.
+    Both arrays are sorted by number. Like `consent_voiding`, this reads the whole ledger. Raises StoreUnavailable
+    and KeysUnusable.
     """
     newest: dict[int, Instant] = {}
     seq = 0
@@ -68,10 +67,10 @@ def find_unneeded(numbers: Numbers, consents: Instants, known: PublishedAnswers)
 
 
 def find_uncovered(numbers: Numbers, consents: Instants, known: PublishedAnswers) -> Mask:
-    """Return a mask of the numbers whose answer says nothing about their newest consent.
+    """Return a mask of the numbers whose answer does not cover their newest consent.
 
-    Such an answer is about a day after the consent, or says that the number was disconnected. In the latter
-    case `find_unneeded` compares the times.
+    An answer covers a consent if it counts disconnections since the consent and found none. A *listed* number is
+    always in the mask, although it may need no query (`find_unneeded`).
     """
     states, consultations = known.contents.states, known.contents.consultations
     since = _by_number(numbers, known, [consultations[state.consultation].asked_since for state in states])
@@ -80,7 +79,10 @@ def find_uncovered(numbers: Numbers, consents: Instants, known: PublishedAnswers
 
 
 def _by_number(numbers: Numbers, known: PublishedAnswers, values: list[Instant]) -> Instants:
-    """Return the value of each number's state, or -1 for a number without a state."""
+    """Return the element of `values` for each number's state, or -1 for a number without a state.
+
+    `values` has one element for each state in `known`.
+    """
     found = np.full(len(numbers), -1, np.int64)
     if len(known.numbers):
         at = np.minimum(np.searchsorted(known.numbers, numbers), len(known.numbers) - 1)

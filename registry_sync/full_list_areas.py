@@ -183,9 +183,10 @@ def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Ite
 
 
 def tag_days(contents: Contents, days: Days, zone: str) -> tuple[Contents, Tags]:
-    """Add a state for each day of registration to a list of one area, and return each number's tag.
+    """Add one state for each day of registration to a list of one area, and return each number's tag.
 
-    Raises Refused if there are more days than a 16-bit tag can represent.
+    The tag is the index of the number's state. Raises Refused if there are more days than a 16-bit tag can
+    represent.
     """
     distinct_days, tags = np.unique(days, return_inverse=True)
     if len(distinct_days) > MAX_STATES:

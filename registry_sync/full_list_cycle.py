@@ -139,7 +139,10 @@ class Cycle:
     async def _update(
         self, chain: list[File], old: NumberSet | None, marks: Mapping[str, str], source: Source
     ) -> Update | None:
-        """Return the area's update from the files before the first faulty one, or None if there are none."""
+        """Return the area's update, or None if the first file is faulty.
+
+        The first faulty file and all later files are left out.
+        """
         area = next(area for area in self._areas if area.prefix == chain[0].prefix)
         while chain:
             try:

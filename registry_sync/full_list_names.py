@@ -13,9 +13,10 @@ _ANY_NAME = re.compile(rf".*{_DATE}.*\.(?:txt|csv|zip)", re.ASCII)
 
 
 def parse_name(name: str, settings: FullListRegistry, zone: str) -> Iterator[File]:
-    """Yield the file once for each subscribed area that it contains. Yield nothing for other names.
+    """Parse a file name, and yield one `File` for each subscribed area that the file contains.
 
-    `zone` is the time zone of the dates in names, or empty for formats without a layout.
+    Yield nothing for a name that the registry does not use. `zone` is the time zone of the dates in names, or empty
+    for formats without a layout.
     """
     if settings.format == "us_dnc":
         parsed = dnc.parse_name(name)

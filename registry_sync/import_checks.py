@@ -129,9 +129,10 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
 
 
 def answer_change_problem(turned: int, known: int, max_change: float, few: int = FEW) -> str:
-    """Return the reason why two people must release the answers before publication, or "".
+    """Return why two people must release the answers before publication, or "" if they need not.
 
-    `max_change` is a percentage of `known`, the numbers that had an answer before.
+    `turned` counts the answers that changed. `known` counts the numbers that had an answer before, and `max_change`
+    is a percentage of it. If `known` is below `few`, no release is needed.
     """
     if known >= few and turned * 100 > max_change * known:
         return (
@@ -142,9 +143,9 @@ def answer_change_problem(turned: int, known: int, max_change: float, few: int =
 
 
 def list_size_problem(added: int, removed: int, before: int, max_added: float, max_removed: float) -> str:
-    """Return the reason why two people must release a full list, or "".
+    """Return why two people must release a full list, or "" if they need not.
 
-    Limits are percentages of `before`.
+    `max_added` and `max_removed` are percentages of `before`, the size of the published list.
     """
     for what, count, limit in (("removed", removed, max_removed), ("added", added, max_added)):
         if before >= FEW and count * 100 > limit * before:

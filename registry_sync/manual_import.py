@@ -24,11 +24,11 @@ Outcome: TypeAlias = Literal["published", "already imported", "would be publishe
 class Order(Struct, frozen=True, kw_only=True):
     """The files to import, the operator's statements about them, and options.
 
-    `answered_at` is 0 if unknown. `validity` is the time for which an answer is valid, in milliseconds.
-    `since` is the time since which a disconnection counts, if the registry was asked about one, or 0. If more
-    than `max_change` percent of the answers change, two people must release the import. `same_answer` is
-    described in `import_checks.already_imported`. `expired` allows an expired answer, `correct` replaces a
-    wrong date of an earlier import, and `dry` publishes nothing.
+    `answered_at` is 0 if unknown. `validity` is the time for which an answer is valid, in milliseconds. `since` is
+    the time from which a disconnection counts, or 0 if the registry was not asked about disconnections. If more
+    than `max_change` percent of the answers change, two people must release the import. `same_answer` is described
+    in `import_checks.already_imported`. `expired` allows an expired answer, `correct` replaces a wrong date of an
+    earlier import, and `dry` publishes nothing.
     """
 
     registry: str

@@ -50,10 +50,10 @@ class QueryContext(NamedTuple):
 
     - `wanted` contains the numbers on call lists that may be called soon, sorted.
     - `validity` and `next_run` are durations in milliseconds.
-    - `uses_listed_answers` is true if an exception in the law permits calls to listed numbers, so that their answers
-      must also be fresh.
-    - `consents` contains the time of the newest consent of each number in `wanted`, if the registry answers about a
-      disconnection.
+    - `uses_listed_answers` is true if an exception in the law permits calls to listed numbers, so that their
+      answers must also be fresh.
+    - `consents` contains the time of the newest consent of each number in `wanted`. It is None if the registry does
+      not answer about disconnections.
     - `voids_consents` is true if an enrolment voids earlier consents.
     - `retention_at` is the time at which retention periods are evaluated.
     """
@@ -185,7 +185,10 @@ class Cycle:
         return due[:allowed] if now >= next_submission else due[:0]
 
     def _with_consents(self, due: Numbers, consents: disconnection.Instants) -> Numbers:
-        """Add numbers whose answer does not cover their consent, and drop those disconnected after it."""
+        """Add numbers whose answer does not cover their newest consent, and drop disconnected numbers.
+
+        A number that was disconnected after its newest consent needs no query.
+        """
         wanted, known = self._context.wanted, self._published()
         unneeded = wanted[disconnection.find_unneeded(wanted, consents, known)]
         uncovered = wanted[disconnection.find_uncovered(wanted, consents, known)]
@@ -194,7 +197,10 @@ class Cycle:
         return due[~np.isin(due, unneeded)]
 
     def _without_data(self) -> Numbers:
-        """Return the numbers about which the registry recently had no data. They rest like listed numbers."""
+        """Return the numbers about which the registry recently had no data.
+
+        They are queried again only after `listed_again_days`, like listed numbers.
+        """
         layout, rest = self._settings.used_layout, self._settings.listed_again_days * DAY
         if layout is None or not layout.unknown:
             return np.empty(0, np.uint64)
@@ -230,9 +236,9 @@ class Cycle:
                 advance(len(numbers))
 
     def _by_since(self, chosen: Numbers) -> Iterator[tuple[Instant, Numbers]]:
-        """Yield the numbers to ask about in each package, with their day.
+        """Yield the numbers to submit, grouped by the day that their query names.
 
-        The day is 0 unless the query is about a disconnection.
+        If the registry does not answer about disconnections, yield one group with day 0.
         """
         if self._context.consents is None:
             yield 0, chosen
@@ -281,9 +287,9 @@ class Cycle:
     def _accept(self, replies: list[Reply], old: PublishedAnswers) -> list[Reply]:
         """Return the replies that may be published.
 
-        A reply is accepted if it changes few answers, two people released it, or it is already published. A
-        reply with few known numbers is normally not checked. If all replies together change too many answers,
-        every reply is checked.
+        A reply may be published if it changes few answers, if two people released it, or if it is already
+        published. The number of changed answers is normally not checked for a reply with few numbers that had an
+        answer before. If all replies together change too many answers, it is checked for every reply.
         """
         counts = [answer_merge.count_changes(old, reply.answered) for reply in replies]
         known = sum(count.known for count in counts)

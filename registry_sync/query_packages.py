@@ -43,10 +43,10 @@ RECORD, REQUEST = "package.json", "numbers.zip"
 class Package(Struct, frozen=True, kw_only=True):
     """The record of one package.
 
-    `sha256` is the hash of the request's text. `fault` is the reason why the reply was rejected or the
-    package refused. `faulty` identifies the rejected files, so that they are not fetched again. `ended_at` is
-    the time of the final state. `since` is the time since which a disconnection counts, if the registry is
-    asked about one, or 0.
+    `sha256` is the hash of the request's text. `fault` is the reason why the reply was rejected or the package
+    refused. `faulty` identifies the rejected files, so that they are not fetched again. `ended_at` is the time of
+    the final state. `since` is the time from which a disconnection counts, or 0 if the registry is not asked about
+    disconnections.
     """
 
     id: str

@@ -18,7 +18,7 @@ _AFTER_ALL = np.int64(1) << np.int64(60)  # later than any instant: sorts *liste
 
 
 class Terms(NamedTuple):
-    """Durations in milliseconds.
+    """The durations that determine when a number is due, in milliseconds.
 
     `listed_again` is the age at which a number with a *listed* answer is queried again.
     """
@@ -64,7 +64,7 @@ def _due_instants(
 ) -> tuple[Cells, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
     """Return when the numbers of each state are due, and whether the state is *listed*.
 
-    The last element is for numbers without a state.
+    The last element of each array is for numbers without a state.
     """
     times, listed = [], []
     for state in contents.states:

@@ -23,8 +23,8 @@ _NONE = Entry(registry="", controller="", mode="answers", file="", sha256="", nu
 class Difference(Struct, frozen=True, kw_only=True):
     """The differences between two publications for one registry and controller.
 
-    `added` and `removed` count the numbers that have an answer (in full lists: are listed) in only one of the
-    two. `freed` counts the numbers that were listed before and no longer are.
+    `added` counts the numbers that only the newer publication contains, and `removed` those that only the older one
+    contains. `freed` counts the numbers that were listed before and no longer are.
     """
 
     registry: str

@@ -12,7 +12,7 @@ from dialgate.runtime import extras
 
 
 class Patience(Strict, frozen=True, kw_only=True):
-    """Timeouts and retries of a transfer. The delay doubles after each attempt.
+    """Timeouts and retries of a transfer. The delay before a retry doubles after each attempt.
 
     The actual delay is random, between half of this value and the full value.
     """

@@ -54,7 +54,7 @@ class DecisionSearch:
         return complete, unasked
 
     async def position(self, name: str, sees: Visibility) -> tuple[Position | None, Missing]:
-        """Return the position of a decision, or None if there is no such decision."""
+        """Return the position of a decision, at which a search can continue. Return None if it is not found."""
         found, missing = await self._one(name, sees)
         return (position(found.record) if found is not None else None), missing
 
@@ -78,7 +78,7 @@ class DecisionSearch:
 
 
 def about(inquiry: Inquiry, question: FindDecisions) -> Decisions:
-    """Return the decisions of this gate alone."""
+    """Return this gate's own decisions about the number in `question`."""
     found = inquiry.about(question.number, question.sees, before=question.before, most=question.most)
     return Decisions(found, inquiry.retired())
 

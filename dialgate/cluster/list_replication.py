@@ -47,8 +47,8 @@ def _read_part(folder: Path, question: ReadListFile) -> bytes:
 class ListReplication:
     """A background copier of missing list files from other gates.
 
-    `part` is the number of bytes per request. `grace` is the number of seconds before a leftover file is deleted,
-    because its list may be about to be recorded.
+    `part` is the number of bytes per request. `grace` is the number of seconds for which a leftover file is kept,
+    because its list may be recorded soon.
     """
 
     def __init__(self, data: Path, store: CallLists, peers: Peers, changed: asyncio.Event) -> None:
@@ -63,10 +63,9 @@ class ListReplication:
     def tick(self, lacking: Collection[str], now: Instant) -> None:
         """Start a replication round if one is due and none is running.
 
-        `lacking` are the recorded files missing or damaged here.
-
-        A round copies these files. It also deletes unfinished copies and old versions, such as those replaced by an
-        erasure. The time between rounds grows while no gate has the missing files.
+        `lacking` contains the names of recorded files that are missing or damaged here. A round copies these files.
+        It also deletes unfinished copies and old versions, such as those replaced by an erasure. The time between
+        rounds grows while no gate has the missing files.
         """
         if (now < self._due and lacking == self._lacking) or (
             self._task is not None and not self._task.done()

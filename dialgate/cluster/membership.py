@@ -150,7 +150,8 @@ class Roster:
         self._metrics.replicas_unasked.set(unasked)
         if unasked > self._reported:
             _log.warning(
-                "the store has more replicas than `replicas`; commits wait for all of them", more=unasked
+                "the store has more replicas than the setting `replicas`; commits wait for all of them",
+                more=unasked,
             )
         self._reported = unasked
 

@@ -46,7 +46,7 @@ class Answers(Struct, Generic[T], frozen=True):
 
 
 class PeerRefused(Exception):
-    """The request is not valid here. The message is for the operator of the requesting gate."""
+    """Raised for an invalid request. The message is for the operator of the requesting gate."""
 
 
 class _NoAnswer(Exception):

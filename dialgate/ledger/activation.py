@@ -34,7 +34,7 @@ class Activation:
     async def put_in_force(self) -> str:
         """Make every gate of this node use the newest lists and proofs. Raises `NotInForce`.
 
-        Return a message for the client that says where and from when they are in force.
+        Return a message for the client that says from when each node uses them.
         """
         try:
             _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())

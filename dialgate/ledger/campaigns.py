@@ -40,10 +40,10 @@ class PauseLiftRequest(Request, frozen=True, kw_only=True):
 class CampaignLimit(Struct, frozen=True, kw_only=True):
     """A limit on a campaign's abandoned calls: at most `above` per `out_of` calls.
 
-    `compared` is the number of calls to which the `abandoned` calls are compared, and `used` the share of the
-    limit that is used up. If no further result is reported, the pause ends at `not_before`, which is empty if
-    the campaign is within the limit. It began on the day of `since`, on which the calls were made that exceeded
-    the limit.
+    `compared` is the number of calls with which the `abandoned` calls are compared. `used` is the share of the
+    limit that is used up. `since` is the beginning of the day on which the campaign exceeded the limit.
+    `not_before` is the time at which the pause ends if no further results are reported. Both are empty while the
+    campaign is within the limit.
     """
 
     country: str
@@ -60,10 +60,11 @@ class CampaignLimit(Struct, frozen=True, kw_only=True):
 
 
 class CampaignInfo(Struct, frozen=True, kw_only=True):
-    """A campaign with the limits of its controller's country, and those of other countries that pause it.
+    """A campaign and its limits on abandoned calls.
 
-    `lifted_at`, `lifted_by`, `ground` and `proof` describe the last time that a pause was lifted. Earlier
-    calls do not count.
+    `limits` contains the limits of the controller's country. It also contains limits of other countries, if the
+    campaign exceeds them. `lifted_at`, `lifted_by`, `ground` and `proof` describe the last time that a pause was
+    lifted. Calls before `lifted_at` no longer count.
     """
 
     id: str
@@ -77,7 +78,7 @@ class CampaignInfo(Struct, frozen=True, kw_only=True):
 
 
 class PauseReceipt(Struct, frozen=True, kw_only=True):
-    """The acknowledgement of a lifted pause. `in_force` says where and from when it applies."""
+    """The acknowledgement of a lifted pause. `in_force` says from when each node lets the campaign call."""
 
     campaign: CampaignInfo
     in_force: str
@@ -94,7 +95,7 @@ class Campaigns:
         return [self._info(lines[name], counted, now) for name in self._access.config.campaigns_of(client)]
 
     def paused(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
-        """Return the client's paused campaigns by the counts that a gate has read."""
+        """Return the client's paused campaigns. `counted` contains the counts that a gate has already read."""
         now, lines = self._access.clock(), self._access.config.lines
         names = counted.campaigns.keys() & self._access.config.campaigns_of(client)
         campaigns = (self._info(lines[name], counted, now) for name in sorted(names))

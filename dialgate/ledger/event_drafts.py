@@ -84,12 +84,12 @@ def past(at: datetime | None, now: Instant, field: str) -> Instant:
     """Return the time of an event, by default `now`. Raises `Misstated` if it is in the future."""
     event_at = now if at is None else instant(at, field)
     if event_at > now:
-        raise Misstated("This time is in the future; send when it happened.", field)
+        raise Misstated("This time is in the future. Send the time of the event.", field)
     return event_at
 
 
 def instant(at: datetime, field: str) -> Instant:
     milliseconds = (at - _EPOCH) // _MILLISECOND
     if milliseconds < 0:
-        raise Misstated("This time is before 1970; send when it happened.", field)
+        raise Misstated("This time is before 1970. Send the time of the event.", field)
     return milliseconds

@@ -29,7 +29,7 @@ class ListExports:
         return judge, line.dial_region or line.home
 
     async def exported(self, client: Client, event: Exported, actor: str, proof: str) -> Receipt:
-        """Record the export of a list with verdicts. Raises `Refused` and `StoreUnavailable`."""
+        """Record that a list was exported with verdicts. Raises `Refused` and `StoreUnavailable`."""
         owner = self._access.line(client, event.campaign).controller.id
         draft = Draft(
             at=self._access.clock(),

@@ -67,7 +67,7 @@ class Outcomes:
         row = await self._access.store.attempt(ask.decision_id) if ask.decision_id else None
         if row is None:
             if ask.decision_id:
-                # Do the same reads as for another client's allow: the response time must not reveal whether it exists.
+                # Do the same reads as for another client's allow: the response time must not reveal whether the allow exists.
                 with suppress(Unavailable):
                     await self._find_call_evenly(ask.decision_id)
             raise _unknown_decision()
@@ -93,10 +93,10 @@ class Outcomes:
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
 
     async def not_dialled(self, client: Client, decision: str, since: Instant) -> None:
-        """Record that a call was not dialled, unless it was decided before `since`.
+        """Record that a call was not dialled. Do nothing if it was decided before `since`.
 
-        In that case the decision was repeated, and an earlier request for the same call may have dialled it. Raises `Refused` and
-        `Unavailable`.
+        Such a decision was repeated for a retried request, and the first request may have led to a call. Raises
+        `Refused` and `Unavailable`.
         """
         attempt = await self._access.store.attempt(self._access.ids.inside(client, decision))
         if attempt is not None and attempt[1].at >= since:

@@ -87,7 +87,10 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """The ground on which a revocation is lifted. If it binds every controller, `controller` is that of the new consent."""
+    """The ground on which a revocation is lifted.
+
+    If the revocation binds every controller, `controller` is the controller of the new consent.
+    """
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -188,7 +191,7 @@ class ContractRequest(Request, frozen=True, kw_only=True):
     goods: Goods = ()
     marketing: Annotated[bool, about("The contract includes a consent to commercial calls.")] = False
     last_purchase: Annotated[
-        date | None, about("The day of the last purchase under it. Default: unknown.")
+        date | None, about("The day of the last purchase under the contract. Default: unknown.")
     ] = None
     place: PlaceCode = ""
 
@@ -251,16 +254,16 @@ class ListRequest(Request, frozen=True, kw_only=True):
 
     id: Annotated[Id, about("Your own name for the list.")]
     campaigns: Annotated[
-        tuple[Name, ...], Meta(max_length=1024, description="The campaigns that may call it.")
+        tuple[Name, ...], Meta(max_length=1024, description="The campaigns that may call its numbers.")
     ]
     basis: Annotated[
         Basis,
         about(
-            "The legal basis of the rows. A column `basis` may set it for a row, a column `place` the state or province of the person, such as US-FL. A mobile number from the directory must have `directory` in this column."
+            "The legal basis of the rows. In the file, a column `basis` may set the basis of a row. A column `place` may set the person's state or province, such as US-FL. A mobile number from the directory must have `directory` in the column `basis`."
         ),
     ]
     collected_by: Annotated[Phrase, about("Who collected the numbers.")]
-    collected_on: Annotated[date, about("When they were collected.")]
+    collected_on: Annotated[date, about("When the numbers were collected.")]
     source: Annotated[Phrase, about("The source of the numbers.")] = ""
     transfers: Annotated[Transfers, about("Every later cession of the list, oldest first.")] = ()
 
@@ -277,14 +280,20 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
 
 
 class ProofReceipt(Struct, frozen=True, omit_defaults=True):
-    """The acknowledgement of a proof. `in_force` says where and from when it applies, `note` why no call can use it yet."""
+    """The acknowledgement of a caller-ID proof.
+
+    `in_force` says from when each node uses the proof. If no call can use it yet, `note` says why.
+    """
 
     in_force: str
     note: str = ""
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` rows already had a revocation of at least this scope from this `channel`."""
+    """The result of an import.
+
+    `known` counts the numbers that already had a revocation of at least this scope from this `channel`.
+    """
 
     rows: int
     revoked: int
@@ -296,7 +305,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` rows were already in the ledger and are unchanged."""
+    """The result of an import. `known` counts the rows that were already in the ledger. They are unchanged."""
 
     rows: int
     recorded: int
@@ -331,9 +340,9 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
     """The current state of a consent.
 
     `proved` is true if an artefact and its hash are recorded. Times are empty if the event has not happened.
-    `last_used_at` is the time of the last allowed call based on the consent. `reason` says why a call based
-    on it would be denied now. `refused_for` lists the campaigns in its scope that are denied for another
-    reason even if the consent is valid. `place` is the subdivision of the declared address.
+    `last_used_at` is the time of the last allowed call based on the consent. `reason` says why a call based on it
+    would be denied now. `refused_for` lists campaigns that the consent covers but that are still denied, for
+    example after a revocation for one campaign. `place` is the subdivision of the declared address.
     """
 
     id: str
@@ -370,16 +379,16 @@ class ListInfo(Struct, frozen=True, kw_only=True):
 
 
 class RetiredList(ListInfo, frozen=True, kw_only=True):
-    """A retired call list. `in_force` says where and from when the retirement applies."""
+    """A retired call list. `in_force` says from when each node stops using it."""
 
     in_force: str = ""
 
 
 class ListReport(Struct, frozen=True, kw_only=True):
-    """The result of loading a list. `in_force` says where and from when it is used.
+    """The result of loading a list. `in_force` says from when each node uses it.
 
-    `unstated` counts accepted numbers, such as mobile numbers, whose row would have to state the basis
-    `directory` but does not. The list permits no calls to them.
+    `unstated` counts accepted numbers to which the list permits no calls, because their rows do not state the basis
+    `directory`. Mobile numbers, for example, must state it.
     """
 
     info: ListInfo = field(name="list")

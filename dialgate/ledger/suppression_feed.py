@@ -143,5 +143,5 @@ def behind(delivery: Delivery, head: int) -> int:
 
 
 def failing(delivery: Delivery, now: Instant) -> Instant:
-    """Return for how many milliseconds a delivery has been failing, or 0."""
+    """Return how long a delivery has been failing, in milliseconds, or 0 if it is not failing."""
     return now - delivery.failing_since if delivery.failing_since else 0

@@ -78,7 +78,7 @@ class CampaignRow(Struct, frozen=True, kw_only=True):
 
 
 class RegistryUse(Struct, frozen=True, kw_only=True):
-    """The consultations of a registry in the period that the published snapshot still lists.
+    """The consultations of a registry in the period. Only those in the published snapshot are counted.
 
     `newest` is the time of the newest consultation in RFC 3339 format, even if it is outside the period.
     """
@@ -95,7 +95,8 @@ class RegistryUse(Struct, frozen=True, kw_only=True):
 class Stops(Struct, frozen=True, kw_only=True):
     """The revocations that took effect in the period.
 
-    A wait is the time in ms between the data subject's request and the ledger entry, which applies to all later decisions.
+    `median_wait` and `longest_wait` are in milliseconds. A wait begins with the data subject's request. It ends
+    with the ledger entry, which applies to all later decisions.
     """
 
     revocations: int

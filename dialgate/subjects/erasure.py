@@ -38,7 +38,7 @@ _PROOF = (
 )
 _HELD = ("kept as evidence under a legal hold, and not used for calls", "GDPR art. 17(3)(e), 18(2)")
 _POSTPONED = "these gates could not be asked whether it is evidence: {nodes}. Repeat the request; the number is already suppressed"
-_FORBIDS = ("it blocks calls, which erasing it would permit again", "GDPR art. 17(3)(b), 21(3)")
+_FORBIDS = ("it blocks calls that would be permitted without it", "GDPR art. 17(3)(b), 21(3)")
 
 
 def basis_of(entry: Entry) -> str:

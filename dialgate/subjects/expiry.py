@@ -87,9 +87,10 @@ class RetentionRun:
         return counts
 
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
-        """Return a subject's ended entries if `first` is its oldest entry that permits calls.
+        """Return a subject's ended entries, if `first` is the subject's oldest entry that permits calls.
 
-        Otherwise return an empty list, so that a subject with several such entries is counted only once.
+        Return an empty list for the subject's other entries, because each subject must be counted only once. Also
+        return an empty list if the subject is under a legal hold.
         """
         if self._holds.concerns(first.controller, first.subject):
             return []

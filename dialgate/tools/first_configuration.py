@@ -77,9 +77,12 @@ class Draft(Struct):
         return self.laws.get(self.get("country")) or next(iter(self.laws.values()))
 
     def with_answer(self, name: str, place: int, text: str) -> dict[str, list[str]]:
-        """Return the answers with this one set. New campaigns copy the answers of the existing ones."""
+        """Return all answers, after setting this one. New campaigns copy the answers of the existing ones.
+
+        `place` is the index of the campaign.
+        """
         answers = {key: list(values) for key, values in self.answers.items()}
-        if name == "country" and name in answers:  # they depend on the law
+        if name == "country" and name in answers:  # sector and code depend on the law
             answers = {key: values for key, values in answers.items() if key not in {"sector", "code"}}
         answers.setdefault(name, [])[place : place + 1] = [text]
         if name == "campaign":
@@ -115,7 +118,7 @@ class Question(Struct, frozen=True, kw_only=True):
     - `example` is shown, and used for a missing answer.
     - `form` is how the answer is written to the configuration.
     - `of_campaign` asks the question for each campaign.
-    - `stated` requires an answer without a terminal, in spite of the default.
+    - `stated` makes the option required if there is no terminal, even if the question has a default.
     """
 
     name: str
@@ -153,12 +156,15 @@ def _country_of_locale(draft: Draft, _: int) -> str:
 
 
 def _no_sector(draft: Draft, place: int) -> str | None:
-    """Return "" as the default sector, or None for calls with an offer, which must have one."""
+    """Return "" as the default sector, or None for a sale or advertising, which must have a sector."""
     return None if draft.get("purpose", place) in {"sale", "advertising"} else ""
 
 
 def _codes(draft: Draft) -> list[str]:
-    """Return the country's codes of conduct with calling hours. Other traits belong to limits of the operator."""
+    """Return the country's codes of conduct with calling hours.
+
+    They are the traits of sections with the severity `self_regulation`.
+    """
     codes = {
         trait: ""
         for section in draft.law.hours
@@ -182,12 +188,12 @@ def _is_exposed(draft: Draft) -> bool:
 
 QUESTIONS: Final = (
     Question(name="name", text="Name of the controller, on whose behalf you call", example="Zeta Servizi S.r.l."),
-    Question(name="controller", text="Its id", default=_first_word),
+    Question(name="controller", text="The controller's id", default=_first_word),
     Question(name="contact", text="Contact for requests about personal data", example="privacy@zeta.example"),
-    Question(name="officer", text="Its data protection officer and how to reach them, if it has one", default=""),
-    Question(name="country", text="Country whose law applies to it", default=_country_of_locale, choices=lambda draft: list(draft.laws), stated=True),
-    Question(name="accept-draft", text="Its country file is a draft; use it to decide calls anyway", example="yes", choices=lambda _: ("yes", "no"), applies=lambda draft: draft.law.draft),
-    Question(name="code", text="Codes of conduct to which it adheres", default="", form="list", choices=_codes, applies=lambda draft: bool(_codes(draft))),
+    Question(name="officer", text="Data protection officer and how to reach them; empty if there is none", default=""),
+    Question(name="country", text="Country whose law applies to the controller", default=_country_of_locale, choices=lambda draft: list(draft.laws), stated=True),
+    Question(name="accept-draft", text="The country file is a draft; use it to decide calls anyway", example="yes", choices=lambda _: ("yes", "no"), applies=lambda draft: draft.law.draft),
+    Question(name="code", text="Codes of conduct to which the controller adheres", default="", form="list", choices=_codes, applies=lambda draft: bool(_codes(draft))),
     Question(name="campaign", text="Id of the campaign; separate several with commas", default="campaign-1", stated=True),
     Question(name="purpose", text="Purpose", default="sale", choices=lambda _: get_args(Purpose), of_campaign=True, stated=True),
     Question(name="sector", text="Sector", default=_no_sector, choices=lambda draft: draft.law.sectors, applies=lambda draft: bool(draft.law.sectors), of_campaign=True),
@@ -202,7 +208,7 @@ QUESTIONS: Final = (
     Question(name="host", text="Address on which the gate listens", default="127.0.0.1"),
     Question(name="port", text="Port", default="8080", form="number"),
     Question(name="tls-certificate", text="PEM file with the TLS certificate chain", example="tls.pem", form="file", applies=_is_exposed),
-    Question(name="tls-key", text="PEM file with its key; empty if that is in the same file", default="", example="tls.key", form="file", applies=lambda draft: bool(draft.get("tls-certificate"))),
+    Question(name="tls-key", text="PEM file with the key of the certificate; empty if both are in one file", default="", example="tls.key", form="file", applies=lambda draft: bool(draft.get("tls-certificate"))),
     Question(name="redis-url-file", text="File with the URL of a Redis; empty for the embedded store", default="", example="redis.url", form="file"),
     Question(name="data", text="Folder of all data, relative to the new folder", default="../.data"),
 )  # fmt: skip
@@ -341,7 +347,7 @@ def _registries(draft: Draft) -> list[Registry]:
 
 
 def _law_text(draft: Draft) -> str:
-    """Return the country's file, with the operator's own hours if it has any."""
+    """Return the text of the country's file, with the operator's calling hours if the draft has any."""
     text = (SHIPPED / f"{draft.law.country.lower()}.yaml").read_text("utf-8")
     if not any(draft.get(f"{day}-hours") for day in ("weekday", "saturday", "sunday")):
         return text
@@ -373,7 +379,10 @@ def url_of(draft: Draft) -> str:
 
 
 def next_commands(draft: Draft, program: str, config: Path | None) -> list[str]:
-    """Return the commands to run before the first call. `config` is a path other than the default."""
+    """Return the commands to run before the first call.
+
+    `config` is the path of the configuration, or None for the default path.
+    """
     line = draft.lines()[0]
     at = f" --config {config}" if config else ""
     sections = advice.binding(draft.law, line, draft.now).legal_basis

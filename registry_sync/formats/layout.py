@@ -38,7 +38,7 @@ class Layout(Strict, frozen=True, kw_only=True):
     number: Column = 1
     """Column with the number."""
     status: Column | None = None
-    """Column with the registry's answer. Without it, each number in a full list is listed, and each number in the answer to a query is clear; then the numbers of the query that are not in the answer count as listed."""
+    """Column with the registry's answer. Without it, every number in a full list is listed. Every number in the answer to a query is then clear, and the other numbers of the query are listed."""
     clear: tuple[str, ...] = ()
     """Values of `status` that mean clear."""
     listed: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Layout(Strict, frozen=True, kw_only=True):
     unknown: tuple[str, ...] = ()
     """Values of `status` for numbers about which the registry has no data. They stay unknown. Only for queries."""
     date: Column | None = None
-    """In full lists with one prefix in `coverage`, the column with the date of registration. A consent after that day can open the call (`consent_after_listing`). A date after the version of the file is an error. In `request`, the name of the column with the day since which the registry is asked about a disconnection."""
+    """In full lists with one prefix in `coverage`, the column with the date of registration. A consent after that day can open the call (`consent_after_listing`). A date after the version of the file is an error. In `request`, the name of the column with the day from which a disconnection counts."""
     date_format: str = "%Y-%m-%d"
     """Format of the dates, in the notation of strftime: `%d/%m/%Y`."""
     request: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ class NumberFile(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The distinct numbers of an answer, sorted, without those that have no data.
+    """The distinct numbers of an answer, sorted. Numbers about which the registry has no data are left out.
 
     `listed` marks the enrolled numbers. `lines` counts all lines.
     """

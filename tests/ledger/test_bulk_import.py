@@ -207,7 +207,7 @@ async def test_invalid_rows_reject_the_file_and_are_reported_without_their_cells
     assert [(item.line, item.problem) for item in reported[1:]] == [
         (4, "`id` is missing"),
         (5, "`collected_at` cannot be read: write it as 2026-11-24T10:00:00+01:00"),
-        (6, "`collected_at`: This time is in the future; send when it happened."),
+        (6, "`collected_at`: This time is in the future. Send the time of the event."),
         (7, f"`purposes` cannot be read: one or more of {', '.join(get_args(Purpose))}"),
         (8, "`artefact_sha256` cannot be read: 64 hexadecimal digits"),
     ]

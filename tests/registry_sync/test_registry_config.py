@@ -103,7 +103,11 @@ def test_all_errors_are_reported_at_once_including_the_gates(tmp_path: Path) -> 
         tmp_path,
         {"asked": [ASKED | {"controller": "nobody"}, ASKED, ASKED], "listed": [US | {"coverage": []}]},
     )
-    expected = ("unknown controller", "asked rpo, acme: there are 2 such entries", "coverage is empty")
+    expected = (
+        "unknown controller",
+        "asked rpo, acme: there are 2 entries with this name",
+        "coverage is empty",
+    )
     assert [part in text for part in expected] == [True] * 3
     assert "cannot be read" in problems(tmp_path / "other", {"gate": "nowhere.yaml"})
 

@@ -514,7 +514,7 @@ def test_format_of_another_country_is_a_mistake(tmp_path: Path) -> None:
         tmp_path, "AU", asked=[{key: WASHED[key] for key in ("registry", "controller", "source")}]
     )
     with pytest.raises(
-        ConfigError, match="asked dncr, acme: its files have numbers of IT, but the registry is of AU"
+        ConfigError, match="asked dncr, acme: its format is for numbers of IT, but the registry is in AU"
     ):
         config.load(office.path)
 

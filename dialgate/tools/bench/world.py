@@ -71,8 +71,8 @@ _ALL_DAY = {
 class World(Struct, frozen=True):
     """A gate to measure.
 
-    `numbers` are in random order. One in ten is in the registry or on no list. `callable` contains the
-    numbers that are on a directory list and not in the registry.
+    `numbers` are in random order. One in twenty is listed in the registry, and one in twenty is on no list.
+    `callable` contains the other numbers, which are on a directory list and not in the registry.
     """
 
     config: Path

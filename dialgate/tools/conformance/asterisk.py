@@ -4,8 +4,8 @@ It is as strict as Asterisk 22.10.1 and records everything that Asterisk could n
 unusual behaviour. The dialplan decides whether to dial (`dialplan.py`).
 
 AGI() has no time limit of its own. It ends when the server closes the connection. With `AGIEXITONHANGUP` it
-also ends when the caller hangs up or `TIMEOUT(absolute)` expires. While it reads an incomplete line, it does
-not notice either.
+also ends when the caller hangs up or `TIMEOUT(absolute)` expires. While it reads an incomplete line, it
+notices neither.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Quirks(Struct, frozen=True, kw_only=True):
     - `extra` contains environment lines of a future version.
     - `arguments_first` puts the arguments before the rest of the environment.
     - `hangup_before` makes the caller hang up before the reply to this command (1 is the first).
-    - `replies` gives the reply to commands that begin with a certain prefix.
+    - `replies` maps the beginning of a command to the reply.
     - `keys` contains the keys that the caller presses, one for each question.
     - `early` maps a file to the keys that the caller presses while it plays.
     - `patience` is the time in seconds after which the caller hangs up, or None for never.
@@ -139,9 +139,9 @@ class _Session:
             self._channel.violations.append("a line without a newline")
 
     async def _read(self, *, in_line: bool) -> bytes | None:
-        """Read from the server. Return None if AGI() ends together with the channel.
+        """Read from the server. Return None if AGI() ends because the channel ended.
 
-        Within a line (`in_line`), the end of the channel is not noticed.
+        Within a line (`in_line`), AGI() does not notice the end of the channel.
         """
         ends = None if in_line or self._channel_ended else self._end_of_channel()
         try:

@@ -64,7 +64,7 @@ def mismatch(request: bytes, call: TestCall) -> str:
     if call.shown and not same_number(shown, call.shown):
         return f"the request had the caller ID {shown[:64]!r}; the call shows {call.shown}"
     if shown and not _national(shown):
-        return f"the request had the caller ID {shown[:64]!r}, which is no number"
+        return f"the request had the caller ID {shown[:64]!r}, which is not a number"
     return ""
 
 

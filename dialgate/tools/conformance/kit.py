@@ -25,8 +25,8 @@ from dialgate.tools.conformance.gates import Play, TestCall
 class Case(Struct, frozen=True):
     """One test case.
 
-    - `plays` is the gate's behaviour for each call in turn. Only the last call is judged. It is empty if there is no
-      gate or the gate is `frozen`.
+    - `plays` contains the gate's behaviour for each call in turn. It is empty if there is no gate or the gate is
+      `frozen`. Only the last call is judged.
     - `through` is true if the call must get through.
     - `may_hang` accepts a hanging call, because Asterisk itself cannot end it.
     - `redirects` makes the trunk redirect the call (302).

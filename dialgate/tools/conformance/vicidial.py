@@ -9,7 +9,10 @@ _DEAD: Final = re.compile("19|21|34|38|102")
 
 
 def lead_status(dial_status: str, hangup_cause: str) -> str:
-    """Return the status that `Enhanced Disconnect Logging` 1 or 2 sets, or "" to call the lead again."""
+    """Return the status that VICIdial gives to the lead, or "" if it will call the lead again.
+
+    The setting `Enhanced Disconnect Logging` must be 1 or 2.
+    """
     match dial_status:
         case "DNC":
             return DO_NOT_CALL

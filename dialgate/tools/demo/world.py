@@ -1,7 +1,7 @@
 """The folder of the demonstration, with made-up configuration, call lists and registry answers.
 
-In the demonstration's Italy today is a holiday, so that one campaign shows the denial on holidays. Its
-Britain has a made-up law and a full-list registry, so that London numbers can show the remaining reasons.
+Italy's law is changed: today is a holiday, so that one campaign shows the denial on holidays. Britain has a made-up
+law and a full-list registry, so that calls to London show the remaining reasons.
 """
 
 import random

@@ -137,7 +137,7 @@ def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
         f"the law or configuration of record {grounds['seq']} is missing",
     )
     files = file_hashes(evidence, grounds["config"])
-    require(grounds["law"] in files, f"the law of {grounds['seq']} is not among its configuration's files")
+    require(grounds["law"] in files, f"the law of record {grounds['seq']} is not in its configuration")
     require(evidence["format"] > 1 or all(files), "a file of the configuration is missing")
 
 
@@ -212,7 +212,7 @@ def outcomes(finding: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> Iter
 
 
 def elsewhere(evidence: dict[str, Any]) -> dict[str, list[str]]:
-    """Return, for each decision id, the outcomes that the gate's other logs contain."""
+    """Check the outcomes from the gate's other logs. Return them as lines of text, by decision id."""
     ids = {finding["id"] for finding in evidence["decisions"]}
     lines: dict[str, list[str]] = {}
     for part in evidence.get("elsewhere", ()):

@@ -314,7 +314,7 @@ async def test_on_a_terminal_each_answer_is_checked_and_can_be_changed(tmp_path:
         assert "zeta-insurance: Purpose: debt" in summary
         assert "purpose: 'sail' is not allowed; write one of sale, " in await talk.change(".*Purpose", "sail")
         assert "zeta-insurance: Purpose: sale" in await talk.change(".*Purpose", "sale")
-        await talk.change("Its data protection officer", "dpo@zeta.example")
+        await talk.change("Data protection officer", "dpo@zeta.example")
         assert not (tmp_path / "config").exists()
         await talk.reply("")
         await terminal.until(r"export DIALGATE_KEY=\S+")
