@@ -1,12 +1,12 @@
 """The merge of a registry's new answers to one controller into those already published.
 
-For each number the newest consultation wins, not the last import. If two consultations have the same time,
-*listed* wins. When a newer answer is *clear*, the number keeps the time of its last *listed* answer, because
-earlier consents are void (L. 5/2018 art. 1 c. 5).
+For each number the newest consultation wins, not the last import. If two consultations have the same time, *listed*
+wins. When a newer answer is *clear*, the number keeps the time of its last *listed* answer, because earlier
+consents are void (L. 5/2018 art. 1 c. 5).
 
-A cell is a combination of an old state and a new state; either may be absent. The merge computes the cell of
-each number. There are few cells, so the result of each is computed only once, and the millions of numbers are
-only counted and copied.
+A state is an answer that many numbers share. A cell is a pair of an old state and a new state; either may be
+absent. The merge computes the cell of each number. There are few cells, so the result of each is computed only
+once, and the millions of numbers are only counted and copied.
 """
 
 from collections import Counter
@@ -104,9 +104,9 @@ def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCou
 def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
     """Return the contents with the date of the consultation at index `at` corrected.
 
-    `new` is that consultation with the right date. No other consultation may lie between the old and the new date.
-    The correction then changes only times and no number's answer. `imported_at` keeps the time of the first import,
-    because a corrected date may not be later than that.
+    `new` is that consultation with the right date. No other consultation may lie between the old and the new date,
+    so the correction changes times but no answers. `imported_at` keeps the time of the first import, because a
+    corrected date may not be later than that.
     """
     misdated = contents.consultations[at]
     wrong, new = misdated.submitted_at, msgspec.structs.replace(new, imported_at=misdated.imported_at)

@@ -285,11 +285,10 @@ class Cycle:
             await self._finish(reply, np.intersect1d(listed, holders))
 
     def _accept(self, replies: list[Reply], old: PublishedAnswers) -> list[Reply]:
-        """Return the replies that may be published.
+        """Return the replies that may be published, and those that are already published.
 
-        A reply may be published if it changes few answers, if two people released it, or if it is already
-        published. The number of changed answers is normally not checked for a reply with few numbers that had an
-        answer before. If all replies together change too many answers, it is checked for every reply.
+        If a reply changes many answers, two people must release it first. A reply in which few numbers had an
+        answer before is exempt. There is no exemption if all replies together change too many answers.
         """
         counts = [answer_merge.count_changes(old, reply.answered) for reply in replies]
         known = sum(count.known for count in counts)

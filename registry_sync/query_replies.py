@@ -112,7 +112,7 @@ class ReplyCollector:
     async def _read_first_valid(self, package: Package, names: list[str], source: Source) -> Reply:
         """Return the valid answer with the highest file name. Corrected answers have higher names.
 
-        If no answer is valid, raises FaultyFile with the fault of the newest one.
+        Raises FaultyFile with the fault of the newest answer if no answer is valid.
         """
         fault: FaultyFile | None = None
         for name in sorted(names, reverse=True):

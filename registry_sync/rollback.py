@@ -148,8 +148,8 @@ def find_manifest(folder: Path, version: str) -> Manifest:
 def roll_back(target: PublishTarget, version: str, now: Instant) -> tuple[Manifest, list[Difference]]:
     """Publish an earlier version again. The caller must hold `publication.lock_folder`.
 
-    An older answer never makes a call lawful that a newer answer forbids. Therefore two people must release a
-    rollback after which listed numbers could be called. Raises Refused, DamagedFile and OSError.
+    An older answer must not permit a call that a newer answer forbids. Therefore two people must release a rollback
+    after which listed numbers could be called. Raises Refused, DamagedFile and OSError.
     """
     present, earlier = publication.current_manifest(target.folder), find_manifest(target.folder, version)
     changes = differences(target.folder, present, earlier)

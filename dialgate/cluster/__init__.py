@@ -1,4 +1,4 @@
 """Cooperation of gates that share a store: membership, questions to peers, list replication.
 
-No call waits for it.
+The decision on a call never waits for another gate.
 """

@@ -54,7 +54,7 @@ class DecisionSearch:
         return complete, unasked
 
     async def position(self, name: str, sees: Visibility) -> tuple[Position | None, Missing]:
-        """Return the position of a decision, at which a search can continue. Return None if it is not found."""
+        """Return where a decision is in the order of search results, or None if it is not found."""
         found, missing = await self._one(name, sees)
         return (position(found.record) if found is not None else None), missing
 

@@ -20,7 +20,7 @@ class Question(Struct, Generic[T], frozen=True):
 
 
 class Decisions(Struct, frozen=True):
-    """Decisions about a number. `retired` are months (`YYYY-MM`) whose decisions are anonymous."""
+    """Decisions about a number. `retired` contains the months (`YYYY-MM`) whose decisions are anonymous."""
 
     found: list[FoundDecision]
     retired: list[str]
@@ -61,7 +61,7 @@ class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
 
 
 class FindPersonalData(Question[Share], frozen=True, tag="person"):
-    """A request for the personal data that the asked gate alone holds about a number (E.164) of a controller."""
+    """A request for the data about a number (E.164), for one controller, that only the asked gate holds."""
 
     controller: str
     number: str

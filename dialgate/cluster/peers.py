@@ -231,7 +231,10 @@ def _addressed_to(node: str) -> bytes:
 
 
 def _in_response_to(request: bytes) -> bytes:
-    """Return a unique name for a request, derived from its nonce."""
+    """Return the context that binds an encrypted answer to its request.
+
+    It contains the request's nonce, so it is unique.
+    """
     return b"answer to " + request[:12]
 
 

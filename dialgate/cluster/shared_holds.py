@@ -41,7 +41,10 @@ class SharedHolds:
         )
 
     def _place(self, change: PlaceHold) -> bool:
-        """Place a hold, unless one has been lifted since the request. So a replayed request changes nothing."""
+        """Place a hold. Return False if the number is already on hold.
+
+        Raises `HoldRefused` if a hold was lifted after this request was made, because the request may be a replay.
+        """
         if self._holds.find(change.number) is not None:
             return False
         if any(hold.lifted_at >= change.at for hold in self._holds.all()):
@@ -52,7 +55,11 @@ class SharedHolds:
         return True
 
     def _lift(self, change: LiftHold) -> bool:
-        """Lift a hold, unless it has been placed since the request. So a replayed request changes nothing."""
+        """Lift a hold. Return False if the number is not on hold.
+
+        Raises `HoldRefused` if the hold was placed after this request was made, because the request may be a
+        replay.
+        """
         hold = self._holds.find(change.number)
         if hold is None:
             return False

@@ -35,7 +35,7 @@ class ClientIds:
         self._shows_sequences = shows_sequences
 
     def outside(self, name: str, owner: str) -> str:
-        """Return the decision id that clients see. `decision_ids.owner_of` returns the `owner`."""
+        """Return the decision id that clients see. Get `owner` from `decision_ids.owner_of`."""
         if not self._config().shared or not _NAME.fullmatch(name):
             return name
         return self._keys.ids.outside([(name, owner)])[0]

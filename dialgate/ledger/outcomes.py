@@ -95,8 +95,8 @@ class Outcomes:
     async def not_dialled(self, client: Client, decision: str, since: Instant) -> None:
         """Record that a call was not dialled. Do nothing if it was decided before `since`.
 
-        Such a decision was repeated for a retried request, and the first request may have led to a call. Raises
-        `Refused` and `Unavailable`.
+        An earlier decision was sent again in response to a retried request. The first response may have led to a
+        call. Raises `Refused` and `Unavailable`.
         """
         attempt = await self._access.store.attempt(self._access.ids.inside(client, decision))
         if attempt is not None and attempt[1].at >= since:

@@ -87,10 +87,7 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """The ground on which a revocation is lifted.
-
-    If the revocation binds every controller, `controller` is the controller of the new consent.
-    """
+    """The ground for lifting a revocation. For the scope `everyone`, set `controller` to that of the new consent."""
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -280,20 +277,14 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
 
 
 class ProofReceipt(Struct, frozen=True, omit_defaults=True):
-    """The acknowledgement of a caller-ID proof.
-
-    `in_force` says from when each node uses the proof. If no call can use it yet, `note` says why.
-    """
+    """The receipt for a proof. `in_force` says from when each node uses it, `note` why no call can use it yet."""
 
     in_force: str
     note: str = ""
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import.
-
-    `known` counts the numbers that already had a revocation of at least this scope from this `channel`.
-    """
+    """The result of an import. `known` counts numbers already revoked by this `channel` with at least this scope."""
 
     rows: int
     revoked: int

@@ -333,7 +333,7 @@ def period(line: LawLine) -> str:
 
 
 def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the heading and sentences of each list that is not empty."""
+    """Yield each list of notes that is not empty, as its heading and its sentences."""
     if page.draft:
         yield "Draft: not expressed yet", page.missing
     elif page.missing:

@@ -100,7 +100,7 @@ def _files(data: Path) -> list[Path]:
 def _is_current(path: Path, copy: Path) -> bool:
     """Return whether the copy of a file is still valid.
 
-    Databases are copied only once, keys are always copied again.
+    Databases are copied only once. Keys are always copied again.
     """
     return path.suffix == ".db" or (
         path.name not in _LAST and path.exists() and path.stat().st_size == copy.stat().st_size

@@ -77,10 +77,7 @@ class Draft(Struct):
         return self.laws.get(self.get("country")) or next(iter(self.laws.values()))
 
     def with_answer(self, name: str, place: int, text: str) -> dict[str, list[str]]:
-        """Return all answers, after setting this one. New campaigns copy the answers of the existing ones.
-
-        `place` is the index of the campaign.
-        """
+        """Return all answers, after setting this one. New campaigns copy the answers of the existing ones."""
         answers = {key: list(values) for key, values in self.answers.items()}
         if name == "country" and name in answers:  # sector and code depend on the law
             answers = {key: values for key, values in answers.items() if key not in {"sector", "code"}}
@@ -161,10 +158,7 @@ def _no_sector(draft: Draft, place: int) -> str | None:
 
 
 def _codes(draft: Draft) -> list[str]:
-    """Return the country's codes of conduct with calling hours.
-
-    They are the traits of sections with the severity `self_regulation`.
-    """
+    """Return the country's codes of conduct: the traits of sections with the severity `self_regulation`."""
     codes = {
         trait: ""
         for section in draft.law.hours
@@ -379,10 +373,7 @@ def url_of(draft: Draft) -> str:
 
 
 def next_commands(draft: Draft, program: str, config: Path | None) -> list[str]:
-    """Return the commands to run before the first call.
-
-    `config` is the path of the configuration, or None for the default path.
-    """
+    """Return the commands to run before the first call. `config` is None for the default path."""
     line = draft.lines()[0]
     at = f" --config {config}" if config else ""
     sections = advice.binding(draft.law, line, draft.now).legal_basis
