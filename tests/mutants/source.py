@@ -37,7 +37,9 @@ GROUPS = (
         (
             "dialgate/core/rules/*.py",
             "dialgate/core/exemptions.py",
-            "dialgate/core/law*.py",
+            "dialgate/core/law.py",
+            "dialgate/core/law_scope.py",
+            "dialgate/core/law_sections.py",
             "dialgate/core/periods.py",
             "dialgate/core/decision.py",
             "dialgate/core/legal_basis.py",
@@ -61,6 +63,7 @@ GROUPS = (
             "core/test_same_meaning",
         ),
     ),
+    Group(("dialgate/core/law_migration.py",), ("core/test_law_migration",)),
     Group(
         ("dialgate/core/campaign_standing.py", "dialgate/core/consent_state.py"),
         ("core/test_defaults", "core/test_campaign_standing", "core/test_consent_state"),
