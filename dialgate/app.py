@@ -100,8 +100,9 @@ class App:
     ) -> "App":
         """Open every part and do the first upkeep round.
 
-        `steady` is the clock for durations, in seconds. `worker` selects the node's decision log. A gate that cannot
-        record must not start, so this raises `KeysUnusable`, `StoreUnavailable`, `LogUnavailable`, `OSError`.
+        `steady` is the clock for durations, in seconds. `worker` selects the node's decision log. Raises
+        `KeysUnusable`, `StoreUnavailable`, `LogUnavailable` and `OSError`, because a gate that cannot record must
+        not start.
         """
         folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -25,9 +25,10 @@ _WHOLE_DAY: Final = ((0, SECONDS_A_DAY),)
 
 
 def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
-    """Return a warning for each gap that denies all calls of a campaign, or lifts a limit on its calls.
+    """Return a warning for each gap in the configuration.
 
-    `registries` is the configuration file of the nightly job (`registry-sync`).
+    Most gaps cause the denial of all calls of a campaign, or remove a limit on its calls. `registries` is the
+    configuration file of the nightly job (`registry-sync`).
     """
     consulted, faults = _read_consulted(registries)
     found = [*faults, *_draft_warnings(config), *_extended_terms(config, now)]
@@ -76,7 +77,10 @@ def _scopes(config: Config, controller: str) -> set[str]:
 
 
 def _unknown_sector(line: Line, config: Config) -> Iterator[str]:
-    """Yield a warning for each country whose sector rules all bind the campaign, because its file does not list the campaign's sector."""
+    """Yield a warning for each country that has rules for sectors, but does not list the campaign's sector.
+
+    All these rules then apply to the campaign.
+    """
     sector = line.campaign.sector
     for country, law in config.laws.items():
         if known_sector(sector, law.sectors) is None and any(
@@ -89,7 +93,10 @@ def _unknown_sector(line: Line, config: Config) -> Iterator[str]:
 
 
 def _given_up(line: Line, law: Law, now: Instant) -> Iterator[str]:
-    """Yield a warning for each caller ID whose calls back will be answered for a shorter time than the law requires."""
+    """Yield a warning for each caller ID that the controller gives up too soon.
+
+    The law requires that calls back to a caller ID are answered for some time after each call.
+    """
     today = local_time.day_in(law.zone, now)
     terms = [section.answers_for for section in binding(law, line, now).caller_ids if section.answers_for]
     for caller_id in line.caller_ids.values():

@@ -32,7 +32,7 @@ class Client(Strict, frozen=True, kw_only=True):
     key_sha256_file: str = ""
     """File with the SHA-256 of the key. Use it instead of `key_sha256`."""
     sources: tuple[str, ...] = ()
-    """Networks (CIDR) that identify a client which cannot send a key. Two clients may not share an address. Do not use an address of this host if a reverse proxy on it does not add `X-Forwarded-For`: every request through the proxy would get this client's scopes. A request with that header needs a key. `config check` warns about such an address if the client has other scopes than `check`."""
+    """Networks (CIDR) that identify a client which cannot send a key. Two clients may not share an address. If a reverse proxy on this host adds no `X-Forwarded-For`, do not use an address of this host: every request through the proxy would get this client's scopes. A request with that header needs a key. `config check` warns about such an address if the client has other scopes than `check`."""
 
 
 # Substitutes for unreadable required settings, so that the others can be checked. They cause no further faults.

@@ -18,7 +18,7 @@ from dialgate.core.model import DAY, Instant
 
 
 class ConfigError(Exception):
-    """The configuration is invalid. Each of `problems` is a sentence that names the file and the setting."""
+    """Raised for an invalid configuration. Each of `problems` names the file and the setting."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -66,7 +66,10 @@ class Config(Struct, frozen=True, kw_only=True):
         return line if line is not None and line.controller.id in client.controllers else None
 
     def sectors_of(self, country: str) -> tuple[str, ...]:
-        """Return the sectors of all country files, which contracts of a controller of `country` may name; empty if its file has none."""
+        """Return the sectors that contracts with a controller in `country` may name.
+
+        These are the sectors of all country files. If the file of `country` lists no sectors, there are none.
+        """
         if not self.laws[country].sectors:
             return ()
         return tuple(dict.fromkeys(sector for law in self.laws.values() for sector in law.sectors))

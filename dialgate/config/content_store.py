@@ -60,7 +60,7 @@ def content(folder: Path, digest: str) -> bytes:
 
 
 class ConfigFile(Struct, frozen=True):
-    """A file of a configuration. `entry` is the hash of its entry, or "" if the list has the older form."""
+    """A file of a configuration. `entry` is the hash of its entry in the list, or "" in a list of the older form."""
 
     entry: str
     name: str

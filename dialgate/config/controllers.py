@@ -30,7 +30,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     caller_ids: tuple[str, ...]
     """Caller IDs that the campaign's calls may present: one or more numbers."""
     sector: str = ""
-    """One of the `sectors` of a country file. In countries whose file does not know it, rules for any sector apply. Required for sale and advertising, because calls of some sectors are banned. A contract permits only calls of campaigns in the contract's sector."""
+    """One of the `sectors` of a country file. In a country whose file does not list it, the rules for every sector apply. Required for sale and advertising, because calls of some sectors are banned. A contract permits only calls of campaigns in the contract's sector."""
     goods: str = ""
     """What the campaign offers. Consents, contracts and call requests must use the same word."""
     call_type: CallType = "automated"
@@ -50,7 +50,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     dial_mode: DialMode | Literal[""] = ""
     """How calls are dialled. If it is not set, rules for any of the modes apply."""
     balancing: str = ""
-    """Reference of the test that weighed a legitimate interest in these calls. Without it, such an interest is no legal basis."""
+    """Reference of the balancing test for a legitimate interest in these calls. Without it, a legitimate interest is not a legal basis for them."""
     held_caller_ids: tuple[str, ...] = ()
     """Those of `caller_ids` that are allotted to the company that makes the calls, such as a call centre, and not to the controller."""
     directory_caller_ids: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     caller_id_ends: dict[str, date] = field(default_factory=dict)
     """For caller IDs that will be given up, the last day on which calls back to them are answered. Some laws require that they are answered for a period after each call."""
     ingress_proofs: dict[str, Phrase] = field(default_factory=dict)
-    """For caller IDs that may enter their country through a trunk abroad, the reference of the proof, if the law has such an exception: for example, that the mobile roams."""
+    """For caller IDs that may enter their country through a trunk abroad, the reference of the proof, for example that the mobile roams. Only for countries whose law has this exception."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):

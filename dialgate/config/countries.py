@@ -19,10 +19,10 @@ _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA"
 
 
 def convert_law(data: Any) -> tuple[Law | None, list[str]]:
-    """Convert a parsed country file. Return the law, or every fault in the file.
+    """Convert a parsed country file. Return the law, or None and every fault in the file.
 
-    A key with the wrong type does not stop the check of the others. The exceptions are `sectors`, `traits` and
-    `regions`, because sections refer to them.
+    If one key has the wrong type, the others are still checked. If that key is `sectors`, `traits` or `regions`, only
+    the types of the others are checked, because sections refer to it.
     """
     data = modernise(data)
     read, faults = yaml_file.convert(data, Law)
@@ -60,9 +60,10 @@ def explain_country(value: str) -> str:
 
 
 def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: bool) -> Iterator[str]:
-    """Yield a message if `country` has no law.
+    """Yield a message if `country` is not a key of `laws`.
 
-    `whole` means that every file in `folder` is valid. Otherwise an invalid file could define the law.
+    `whole` means that every file in `folder` is valid. Otherwise an invalid file could define the law, so only an
+    invalid country code is reported.
     """
     if country in laws:
         return

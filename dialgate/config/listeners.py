@@ -65,8 +65,8 @@ class Uploads(Strict, frozen=True, kw_only=True):
 
     Files are received into a spool and read by separate processes, which are killed when the client disconnects. Each
     worker counts its uploads separately. If you do not control all clients, put `folder` on a different disk from the
-    decision log, and add it to `ReadWritePaths` of the systemd unit. Files in the spool have no names. Files left by a
-    crash are removed at start.
+    decision log, and add it to `ReadWritePaths` of the systemd unit. Files that a crash leaves in the spool are removed at
+    start.
     """
 
     folder: str = ""

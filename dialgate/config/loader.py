@@ -164,7 +164,7 @@ class _Reader:
         return laws, hashes
 
     def _without_drafts(self, laws: dict[str, Law], accepted: tuple[str, ...]) -> dict[str, Law]:
-        """Return the laws that decide calls, and keep the others in `drafts`."""
+        """Return the laws that may decide calls. Store the drafts that are not accepted in `drafts`."""
         for country in accepted:
             faults = law_faults(country, laws, self.countries_folder, whole=self.laws_whole)
             self.problems.extend(f"{self.path.name}: accept_drafts: {fault}" for fault in faults)
@@ -200,7 +200,7 @@ class _Reader:
         return controllers
 
     def _note_refused(self, path: Path) -> None:
-        """Remember the id in an invalid file, so that clients that refer to it are not reported as well."""
+        """Remember the controller's id in an invalid file. References to this id are then not reported as errors."""
         with suppress(OSError):
             if found := _ID.search(path.read_bytes()):
                 self.refused_controllers.add(found[1].decode("utf-8", "replace"))

@@ -82,7 +82,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     """URLs at which the gates that share the `store` reach each other: `{rome: "https://rome.example:8080", milan: …}`. Use the same value on every node."""
     store_patience: Seconds = 0.1
     """Seconds to wait for a locked embedded store before a check is denied."""
-    # Below the 10 s that a command waits for a gate to confirm a write. A late gate denies every call until it has confirmed.
+    # Less than the 10 s for which a command waits for a gate to confirm a write. A gate that has not confirmed by then denies calls.
     upkeep_stale_seconds: Annotated[float, Meta(ge=2, le=8)] = 3
     """Maximum age in seconds of the last complete upkeep round. If it is older, every check is denied."""
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64

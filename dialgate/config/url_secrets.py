@@ -22,7 +22,7 @@ def faults(settings: Struct) -> Iterator[str]:
 def read_url(url: str, file: str, folder: Path) -> str:
     """Return the content of `file`, relative to `folder`, or `url` if no file is set.
 
-    Raises `OSError`, `UnicodeDecodeError`.
+    Raises `OSError` and `UnicodeDecodeError`.
     """
     return (folder / file).read_text("utf-8").strip() if file else url
 

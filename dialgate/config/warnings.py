@@ -29,10 +29,10 @@ def _proxied_clients(config: Config) -> Iterator[str]:
         if client.scopes and beyond and any(network.overlaps(proxy) for proxy in proxies):
             scopes = ", ".join(client.scopes)
             yield (
-                f"client {client.name}: source {network} covers this host or a trusted proxy. Every request through a"
-                " reverse proxy there that adds no X-Forwarded-For or Forwarded header has the client's scopes"
-                f" ({scopes}). Configure the proxy to add the header (then a key is needed)"
-                " and add the proxy to listen.trusted_proxies, or give the client a key, or use only addresses of other hosts"
+                f"client {client.name}: source {network} covers this host or a trusted proxy. If a reverse proxy there adds"
+                " no X-Forwarded-For or Forwarded header, every request through it has the client's scopes"
+                f" ({scopes}). Configure the proxy to add the header and add the proxy to listen.trusted_proxies (such requests"
+                " then need a key), or give the client a key, or use only addresses of other hosts"
             )
 
 
@@ -47,7 +47,7 @@ def _unpacked_log() -> Iterator[str]:
 def _listening_network(config: Config) -> Iterator[Network]:
     """Yield the gate's listening address, unless it is a wildcard or a host name.
 
-    A proxy on the same host that connects to this address also has it as its source address.
+    If a proxy on the same host connects to this address, its source address is the same.
     """
     with suppress(ValueError):  # a host name
         address = ipaddress.ip_address(config.settings.listen.host)

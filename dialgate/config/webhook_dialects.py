@@ -35,7 +35,7 @@ _LEAST, _MOST = 200, 599
 
 
 class WebhookError(Exception):
-    """The profile is invalid. `problems` are sentences."""
+    """Raised for an invalid profile. Each of `problems` is a sentence."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))

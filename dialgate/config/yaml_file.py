@@ -31,7 +31,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class ByPlace:
-    """A marker for a name that `salvage` derives from its place in the file if it is unreadable."""
+    """A marker in `stand_ins` for an unreadable name. `salvage` makes a name from its place in the file."""
 
 
 StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]
@@ -71,17 +71,17 @@ def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
 def salvage(
     data: Any, kind: type[_T], stand_ins: StandIns = MappingProxyType({}), name: str = ""
 ) -> _T | None:
-    """Return the valid part of faulty data, so that it can be checked further, or None if too little is valid.
+    """Return the valid part of faulty data for further checks, or None if too little is valid.
 
-    `stand_ins` are values for unreadable required keys, by type and key. `name` is the prefix of names derived for
-    `ByPlace`.
+    `stand_ins` are substitutes for missing or invalid required keys, by type and key. Names made for `ByPlace` begin
+    with `name`.
     """
     rest = remainder(data, kind, stand_ins, name)
     return None if rest is LOST else msgspec.convert(rest, kind)
 
 
 def remainder(data: Any, kind: Any, stand_ins: StandIns = MappingProxyType({}), name: str = "") -> Any:
-    """Do the same as `salvage`, but return plain data, or `LOST` if too little is valid."""
+    """Return the valid part of faulty data as plain data, or `LOST` if too little is valid (see `salvage`)."""
     return _Salvage(stand_ins).salvaged(data, kind, name)
 
 

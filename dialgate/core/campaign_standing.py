@@ -18,7 +18,7 @@ class Standing(NamedTuple):
     abandoned: int
     compared: int  # number of calls that abandoned calls are compared with
     used: float  # share of abandoned calls, divided by the permitted share
-    since: date  # day since which a campaign above the limit is above it; otherwise today
+    since: date  # day since which the campaign has been above the limit; today if it is within it
     clear: date  # first day on which the campaign is within the limit
 
     @property
@@ -29,7 +29,7 @@ class Standing(NamedTuple):
 def standings(
     campaign: Campaign, controller: Controller, law: Law, at: Instant, today: date
 ) -> Iterator[Standing]:
-    """Yield the standing under each section that limits the campaign's calls to the country."""
+    """Yield the campaign's standing under each section of `law` that limits its abandoned calls."""
     facts = Facts(
         at=at,
         today=today,

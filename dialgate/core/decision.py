@@ -71,7 +71,7 @@ def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
 
 
 def _starts(known: Known) -> list[Instant]:
-    """Return when requests and consents begin, because each may change the legal basis."""
+    """Return the starts of call requests and consents. The legal basis may change at each of them."""
     starts = [instant for request in known.requests for instant in (request.requested_at, request.begins)]
     return starts + [
         instant for consent in known.consents for instant in (consent.collected_at, consent.confirmed_at)
@@ -115,9 +115,9 @@ def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
 
 
 def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instant:
-    """Return the end of an allow: the earliest end of an outcome, or the end of the day if that is earlier.
+    """Return when an allow ends: at the earliest end of an outcome, or at the next midnight if that is earlier.
 
-    Laws, campaigns and contracts start and end at midnight in the law's time zone or where the person may be.
+    Laws, campaigns and contracts start and end at midnight, in the law's time zone or where the person may be.
     """
     ends = [outcome.until for outcome in outcomes.values() if type(outcome) is Pass and outcome.until]
     midnights = [place.instant(place.local(facts.at)[0] + 1, 0) for place in facts.places]

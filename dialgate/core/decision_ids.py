@@ -41,9 +41,9 @@ class DecisionIds:
         return [text[at : at + 2 * _BLOCK] for at in range(0, len(text), 2 * _BLOCK)]
 
     def inside(self, decision_id: str, owners: Collection[str] | None = None) -> str:
-        """Return the name of the decision with this id, or "" if its owner is not in `owners`.
+        """Return the name of the decision with this id. A name is returned unchanged.
 
-        A name is returned unchanged.
+        If `owners` is given, return "" for a decision of any other owner.
         """
         if not _OUTSIDE.fullmatch(decision_id):
             return decision_id

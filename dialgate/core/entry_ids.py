@@ -44,24 +44,27 @@ class EntryIds:
         self._nonces = count(randbelow(_NONCES))
 
     def outside(self, seq: int) -> int:
-        """Return the id of an entry."""
+        """Return the id of the entry with the ledger sequence `seq`."""
         return self._permute(seq, 0)
 
     def cursor(self, seq: int) -> int:
-        """Return a new cursor for a position in the ledger."""
+        """Return a new stream cursor for the ledger sequence `seq`."""
         return self._permute(seq, 1 + next(self._nonces) % _NONCES)
 
     def inside(self, entry_id: int) -> int:
-        """Return the sequence of an entry id. Plain sequences and cursors are returned unchanged."""
+        """Return the ledger sequence in an entry id. Plain sequences and cursors are returned unchanged."""
         seq, nonce = self._decode(entry_id)
         return entry_id if nonce else seq
 
     def position(self, cursor: int) -> int:
-        """Return the sequence of a cursor or an entry id. A plain sequence is returned unchanged."""
+        """Return the ledger sequence in a cursor or an entry id. A plain sequence is returned unchanged."""
         return self._decode(cursor)[0]
 
     def worded(self, reasons: Iterable[Any]) -> list[Any]:
-        """Return the reasons with ids in place of ledger sequences. `reasons` are structs with `code` and `text`."""
+        """Return the reasons with entry ids instead of ledger sequences in their texts.
+
+        `reasons` are structs with `code` and `text`.
+        """
         return [
             structs.replace(reason, text=_ENTRY.sub(self._outside_text, reason.text))
             if reason.code == _CODE_WITH_SEQUENCE
@@ -81,7 +84,7 @@ class EntryIds:
         return _BASE + (left << _HALF_BITS | right)
 
     def _decode(self, entry_id: int) -> tuple[int, int]:
-        """Return the sequence and the nonce in an entry id."""
+        """Return the ledger sequence and the nonce in an entry id or cursor."""
         if not _BASE <= entry_id < 2 * _BASE:
             return entry_id, 0
         left, right = divmod(entry_id - _BASE, 1 << _HALF_BITS)

@@ -1,8 +1,8 @@
 """The exemptions that sections of law name in `unless`.
 
 They are evaluated once per call, before the rules. A section to which an exemption applies does not bind the call. Each
-exemption returns when it ends, so that an allow does not outlast it. Whether `consent` and `consent_after_listing`
-apply to a registry depends on its answer, so `rules/registry.py` decides that.
+exemption returns when it ends, so that an allow does not outlast it. For registries, `rules/registry.py` evaluates
+`consent` and `consent_after_listing`, because they depend on the registry's answer.
 """
 
 import math
@@ -32,7 +32,7 @@ _Condition: TypeAlias = Callable[[Restriction, Facts, Binding], Pass | Skip | No
 
 
 def lift(facts: Facts, law: Binding) -> Binding:
-    """Return the sections in `law` that bind this call, without those that an exemption lifts."""
+    """Return `law` without the sections that an exemption lifts for this call."""
     if not _has_ground(facts):
         return law
     lifted: dict[str, tuple[Pass | Skip, ...]] = {}

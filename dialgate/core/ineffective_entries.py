@@ -73,7 +73,10 @@ def _check_goods(goods: Collection[str], offers: Sequence[Offer]) -> Ineffective
 
 
 def sentence(why: IneffectiveReason, offers: Sequence[Offer], caller_ids: Collection[str] = ()) -> str:
-    """Return the warning for the client that recorded an entry. It names only campaigns of the entry's controller."""
+    """Return a warning for the client that recorded an entry, or "" if `why` is empty.
+
+    `offers` are all campaigns of the entry's controller. The warning suggests values from them.
+    """
     if not why:
         return ""
     text = f"No call can rely on this entry yet, because {_BECAUSE[why]}"

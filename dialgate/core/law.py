@@ -108,7 +108,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     ratios: tuple[Ratio, ...] = ()
     records: tuple[Records, ...] = ()
     sectors: tuple[str, ...] = ()
-    """All sectors that a section may name. A campaign of another sector, which a second country file knows, is bound by the sections of every sector."""
+    """All sectors that a section may name. If a campaign's sector comes from another country file and is not listed here, the sections of every sector apply to the campaign."""
     traits: tuple[str, ...] = ()
     """All traits of controllers that a section may name, such as a code of conduct to which they adhere."""
     draft: bool = False

@@ -126,7 +126,7 @@ def _name_holidays(law: dict[str, Any]) -> None:
 def _hours(hours: dict[str, Any]) -> None:
     """Move the windows of each kind of day to `days`.
 
-    In older files, a day without windows was closed, also if a holiday.
+    In older files, a kind of day without windows was closed, so it gets an empty list.
     """
     if "days" in hours:
         return
@@ -139,7 +139,7 @@ def _hours(hours: dict[str, Any]) -> None:
 
 
 def _requests(requests: dict[str, Any]) -> None:
-    """Add the `day_set` of a period in working days. Older files had only one."""
+    """Add the `day_set` of a period in working days. Older files had only one day set."""
     if str(requests.get("max_age")).endswith("wd"):
         requests.setdefault("day_set", "holidays")
 
@@ -164,7 +164,7 @@ def _join_limits(law: dict[str, Any]) -> None:
             law["limits"] = [*law.get("limits", []), *law.pop(name)]
 
 
-# By kind of section. Older versions of some had a required key `kinds`, before every section got the scope `kinds`.
+# By kind of section. In older files, the key `kinds` of some sections has another meaning than today's scope `kinds`.
 _RENAMED: dict[str, Callable[[dict[str, Any]], None]] = {
     "consents": _days("max_age_days", "max_age"),
     "contracts": _days("tail_days", "tail"),

@@ -61,7 +61,10 @@ class Scope(NamedTuple):
 
 
 def known_sector(sector: str, sectors: Collection[str]) -> str | None:
-    """Return a campaign's sector, or None if `sectors` does not contain it. A law without sectors has no section that names one."""
+    """Return a campaign's sector, or None if it is not one of the law's `sectors`.
+
+    If `sectors` is empty, the law has no rules for sectors, and the sector is returned unchanged.
+    """
     return sector if not sector or not sectors or sector in sectors else None
 
 

@@ -47,7 +47,7 @@ AcceptedBasis: TypeAlias = Literal[
 
 
 class LawError(ValueError):
-    """The data does not define a valid law. Each of `problems` names a key and its fault."""
+    """Raised for data that is not a valid law. Each of `problems` names a key and its fault."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
@@ -92,7 +92,7 @@ class Section(Dated, frozen=True, kw_only=True):
     dial_modes: tuple[DialMode, ...] = ()
     """Only campaigns dialled in these ways, or whose `dial_mode` is not declared. Empty: all."""
     cited_for: tuple[Finding, ...] = ()
-    """Findings whose denials cite this section's source and severity. If no section names a finding, its denials cite the same law as before this key existed, so that archived files replay to the same text."""
+    """Findings for which a denial cites this section's source and severity. A finding that no section names has a default citation, which never changes, so that archived files replay to the same text."""
     profiled: bool = False
     """Only campaigns that select people by profiling."""
 
@@ -114,7 +114,7 @@ class Section(Dated, frozen=True, kw_only=True):
         )
 
     def surely_binds(self, scope: Scope) -> bool:
-        """Return whether a section that may apply to a call (see `binds`) certainly does."""
+        """Return whether the section certainly applies to a call for which `binds` is true."""
         return (
             self.starts.toordinal() - EPOCH <= scope.first
             and (self.ends is None or scope.last <= self.ends.toordinal() - EPOCH)
@@ -141,7 +141,7 @@ _Section = TypeVar("_Section", bound=Section)
 
 
 def cited(sections: Iterable[_Section], finding: Finding) -> _Section | None:
-    """Return the first section that is cited for `finding`, or None."""
+    """Return the first section whose `cited_for` contains `finding`, or None."""
     return next((section for section in sections if finding in section.cited_for), None)
 
 
@@ -164,8 +164,8 @@ class Diallable(Restriction, frozen=True, kw_only=True):
 class LegalBasis(Section, frozen=True, kw_only=True):
     """The accepted legal bases of calls.
 
-    Only the first section in scope applies. If it is unknown whether an earlier section is in scope, only bases that
-    both sections accept count.
+    Of the sections in scope, only the first applies. If it is uncertain whether that section applies, a basis counts only
+    if the next section accepts it too.
     """
 
     accepts: tuple[AcceptedBasis, ...]
@@ -186,20 +186,20 @@ class Consents(Section, frozen=True, kw_only=True):
     renewal: Literal["none", "explicit"] = "none"
     """`explicit`: the maximum age counts from the last express renewal on record. `none`: from the collection."""
     requires: tuple[Requirement, ...] = ()
-    """What a consent must state or be. `period`: until when it holds. `goods`: what it is about. `caller`, `third_party`: who calls, and to whom it may be ceded. `timestamp`: date and time of its collection. `written`: it is in writing."""
+    """What a consent must state or be. `period`: until when it is valid. `goods`: what it is about. `caller`, `third_party`: who calls, and to whom it may be ceded. `timestamp`: date and time of its collection. `written`: it is in writing."""
     void_by_enrolment: bool = False
     """Whether a later enrolment with the registry voids the consent."""
     separate: tuple[Literal["profiling", "third_party"], ...] = ()
     """Uses that a consent covers only if it names them: calls selected by profiling, cession to a third party."""
     withdrawal_objects: bool = False
-    """Whether the withdrawal of a consent is an objection too: then no directory entry, relation, interest or absence of an objection permits a call for the same purpose and goods."""
+    """Whether the withdrawal of a consent counts as an objection. If so, the bases `directory`, `relation`, `interest` and `not_opposed` no longer permit calls for the same purpose and goods."""
 
 
 class Contracts(Section, frozen=True, kw_only=True):
-    """The validity of a contract as a legal basis."""
+    """The conditions under which a contract is a legal basis."""
 
     tail: DayPeriod | None = None
-    """Period after a contract's last day for which it is still a legal basis, such as `30d` or `P18M`. Without this key, it is none after its last day."""
+    """Period after a contract's last day for which it is still a legal basis, such as `30d` or `P18M`. Without this key, it is a legal basis only until its last day."""
 
 
 class Relation(Section, frozen=True, kw_only=True):
@@ -211,7 +211,7 @@ class Relation(Section, frozen=True, kw_only=True):
     id: str
     """Its name, which decisions record."""
     since: Literal["contract_end", "purchase", "inquiry", "interaction"]
-    """What began it. `contract_end`: a contract, as long as it runs and then for the period `for`. `purchase`: the last purchase under a contract, or its first day. `inquiry`: the last call request. `interaction`: the last of these."""
+    """Event that starts the period `for`. `contract_end`: the end of a contract; the relation also exists while the contract is in force. `purchase`: the last purchase under a contract or, if none is recorded, its first day. `inquiry`: the last call request. `interaction`: the last of these."""
     lasts: DayPeriod | None = msgspec.field(name="for", default=None)
     """Period for which it lasts, such as `P18M`. Without this key, only a contract in force is a relation."""
     goods: Literal["same", "similar", "any"] = "same"
@@ -219,7 +219,7 @@ class Relation(Section, frozen=True, kw_only=True):
 
 
 class Requests(Section, frozen=True, kw_only=True):
-    """The validity of a call request as a legal basis."""
+    """The conditions under which a call request is a legal basis."""
 
     max_age: WorkingPeriod
     """Validity from the time of the request, such as `30d`, `72h`, or `5wd`: until the end of the fifth working day after it. The request's own end applies if it is earlier."""
@@ -319,7 +319,10 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
 
 
 class ForeignIngress(Restriction, frozen=True, kw_only=True):
-    """Caller IDs of this country that must not enter it from abroad. The exemption `ingress_proof` permits those that have a proof in the campaign's `ingress_proofs`."""
+    """Caller IDs of this country that must not enter it from abroad.
+
+    The exemption `ingress_proof` permits a caller ID that has a proof in the campaign's `ingress_proofs`.
+    """
 
     bars: tuple[Kind, ...]
     """The classes of caller ID."""
@@ -349,7 +352,7 @@ class Limit(Restriction, frozen=True, kw_only=True):
     after: Annotated[int, Meta(ge=1)] = 1
     """Number of such calls after which no further call is permitted."""
     per: ShortPeriod
-    """The period in which they count, such as `30d` or `72h`. On Redis, a period of more than 398 days counts only calls made since its file is in use."""
+    """The period in which they count, such as `30d` or `72h`. On Redis, a period of more than 398 days counts only calls made since the country file came into use."""
     counting: Literal["calendar", "whole_days", "rolling"]
     """`calendar`: the person's local days, including that of the call. `whole_days`: the local days after that of the earlier call. `rolling`: hours, or days of 24 hours."""
     among: Literal["controller", "campaign", "goods"] = "controller"

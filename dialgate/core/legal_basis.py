@@ -108,7 +108,11 @@ def _concerned(facts: Facts, tails: Sequence[str | None]) -> Iterator[Contract]:
 
 
 def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) -> bool:
-    """Return whether a contract is in force, or ended so recently that none of the periods `tails` is over."""
+    """Return whether a contract is in force or ended recently.
+
+    `tails` are periods that begin after its last day. It ended recently if all of them are still running. Without
+    `tails`, only a contract in force counts.
+    """
     if deal.starts > facts.today:
         return False
     if deal.ends is None or facts.today <= deal.ends:
@@ -148,15 +152,15 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
 def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
     """Return whether the contract includes a consent to marketing that no revocation has withdrawn.
 
-    Lifting a revocation because of a new consent does not restore the contract's consent. A contract that is recorded
-    and begins after the day of the revocation includes a new one.
+    The consent stays withdrawn when a new consent lifts the revocation. A contract that is recorded after the
+    revocation, and begins on a later day, includes a new consent.
     """
     stopped = _stopped_at(facts)
     return deal.marketing and (stopped < 0 or _is_concluded_after(deal, stopped, facts))
 
 
 def _day(at: Instant, facts: Facts) -> int:
-    """Return the latest local day that `at` can be on, because its UTC offset may have been an hour larger."""
+    """Return the latest local day on which `at` may fall. Its UTC offset may have been an hour larger than today's."""
     return max((place.local(at + HOUR)[0] for place in facts.places), default=at // DAY + 1)
 
 
@@ -216,7 +220,8 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
 def _stopped_at(facts: Facts) -> Instant:
     """Return when the last revocation for this campaign was made, or -1.
 
-    A lifted revocation counts too, because earlier consents stay withdrawn, unless it was entered by mistake.
+    A lifted revocation counts too, because earlier consents stay withdrawn. A revocation that was entered by mistake
+    does not count.
     """
     stops = (revocation.at for revocation in _revocations(facts) if revocation.lifted != "error")
     return max(stops, default=-1)
@@ -230,9 +235,10 @@ def _revocations(facts: Facts) -> Iterator[Revocation]:
 
 
 def _has_objected(facts: Facts, law: Binding) -> bool:
-    """Return whether the person has objected to calls that they have not consented to.
+    """Return whether the person has objected to calls without consent.
 
-    A revocation in force denies every call. This is about a revocation that a new consent lifted, and about withdrawals.
+    That is the case if a new consent lifted a revocation, or if the withdrawal of a consent counts as an objection. A
+    revocation in force is not considered here, because it denies every call.
     """
     known = facts.known
     if not (known.revocations or known.consents):  # for most people nothing is recorded
@@ -248,9 +254,9 @@ def _voids(law: Binding) -> bool:
 
 
 def listed_at(facts: Facts) -> Instant:
-    """Return when the person was last listed or, if unknown, when a consultation found the listing.
+    """Return when the person was last listed in a registry, or -1 if never.
 
-    Return -1 if never.
+    If the registry does not say when it listed the person, the time of the consultation counts.
     """
     enrolled = (answer for answer in facts.registries if answer.listed_at and not answer.asked_since)
     return max((answer.since or answer.listed_at for answer in enrolled), default=-1)
@@ -357,7 +363,7 @@ def _lasts(section: Relation, day: date | None, facts: Facts) -> bool:
 
 
 def _first_day(at: Instant, facts: Facts) -> date:
-    """Return the earliest local day that `at` can be on, because its UTC offset may have been an hour smaller."""
+    """Return the earliest local day on which `at` may fall. Its UTC offset may have been an hour smaller than today's."""
     days = [place.local(at - HOUR)[0] for place in facts.places]
     return date.fromordinal(EPOCH + min(days, default=at // DAY - 1))
 

@@ -105,7 +105,7 @@ class Number(Struct, frozen=True, kw_only=True, omit_defaults=True):
     problem: str = ""  # why the number is invalid or its law cannot be used
     # subdivisions of `region`, such as `US-FL`, in which the person may be; a region stands for all of them
     places: tuple[str, ...] = ()
-    prefix: str = ""  # longest prefix that the `not_prefixes` of a law contain
+    prefix: str = ""  # longest matching prefix in the law's `not_prefixes`
 
 
 class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -195,8 +195,8 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A number's entry on a call list.
 
-    `stated` means that the number's own row says `directory`, not only the list as a whole. `place` is the subdivision
-    in which the person lives, as the row declares it.
+    `stated` is true if the number's own row has the basis `directory`, and false if only the list as a whole has it.
+    `place` is the subdivision that the row declares as the person's home.
     """
 
     list: str
@@ -211,7 +211,7 @@ Band: TypeAlias = Annotated[str, Meta(pattern=r"^\d\d:\d\d-\d\d:\d\d$")]
 
 
 class Block(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The calls that a registry listing bars. An empty field stands for all calls.
+    """The calls that a registry listing bars. An empty field sets no limit.
 
     `categories` are sectors of the campaign. `holiday` in `days` means the days of the registry's day set. `bands` are
     local times of day, such as `18:00-21:00`.

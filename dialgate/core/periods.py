@@ -94,7 +94,7 @@ def most_days(period: str) -> int:
 
 
 def most_months(period: str) -> int:
-    """Return a number of months that is at least as long as a period of days, months or years."""
+    """Return the months in a period of days, months or years, rounded up."""
     span = parse(period)
     return span.months or -(-span.length // (_SHORTEST_MONTH * DAY))
 

@@ -335,7 +335,7 @@ _ZONES: dict[str | None, tuple[str, ...]] = {f"z{prefix}": _ZONES_OF_PREFIX[pref
 
 
 def _fast(raw: str) -> Parsed | None:
-    """Parse `+39` and digits like `_slow`. Return None for other input, or if `_slow` rejects the number."""
+    """Parse `+39` and digits, with the same result as `_slow`. Return None for other input or an invalid number."""
     plan = _PLANS.get(len(raw))
     match = plan.match(raw) if plan else None
     if match is None or match.lastgroup not in _ANSWERS:
@@ -350,7 +350,10 @@ def _fast(raw: str) -> Parsed | None:
 
 
 def _fast_unsigned(raw: str, home: str) -> Parsed | None:
-    """Parse `0039` and digits or, if `home` is Italy, plain digits like `_slow`. Return None for other input."""
+    """Parse a number that begins with `0039` or, if `home` is Italy, a number of digits only.
+
+    Return the same result as `_slow`, or None if `_slow` must parse the number.
+    """
     if raw.startswith("00"):
         return _fast("+" + raw[2:])
     if home != "IT" or not (raw.isascii() and raw.isdigit()):

@@ -8,8 +8,8 @@ The class tells a dialer what to do after a denial:
 | `call` | Do not make this call now. Another caller ID, a later time, a newer registry answer or an import may permit it. |
 | `gate` | The gate made no decision. Retry in a few seconds. |
 
-A dialer drops a lead of class `number` permanently. So a doubtful code has the class `call`, and so has every denial of a
-number that could not be checked: one that cannot be parsed, or one of an unknown campaign.
+A dialer drops a lead of class `number` permanently. Doubtful codes therefore have the class `call`. If the number cannot
+be parsed or the campaign is unknown, the denial also has the class `call`, because the number was not checked.
 """
 
 from collections.abc import Iterable

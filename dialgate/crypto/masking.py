@@ -48,7 +48,7 @@ class Masker:
     def shown(self, value: Any) -> Any:
         """Return a text, mapping, sequence or struct with its sealed parts in clear.
 
-        The caller must record a look-up.
+        The caller must record this access as a look-up.
         """
         return _replaced(value, self._unsealed)
 
@@ -116,8 +116,8 @@ def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
     return value
 
 
-def may_stand_in(texts: Iterable[str], number: str) -> bool:
-    """Return False if the number is certainly in none of the texts. This is a fast check for rows of files."""
+def may_contain(texts: Iterable[str], number: str) -> bool:
+    """Return whether the texts may contain the number. If False, they certainly do not. Fast enough for rows of files."""
     whole_text = "".join(texts)
     if not whole_text.isascii():
         return number[-TAIL:] in digits_of(whole_text)

@@ -45,7 +45,7 @@ def without(text: str, number: str) -> str:
 def without_raw(text: str, raw: str) -> str:
     """Do the same as `without` for a number that cannot be parsed.
 
-    Any seven consecutive digits of it count as the number.
+    The text contains the number if it contains any seven consecutive digits of `raw`.
     """
     own, digits = digits_of(raw), digits_of(text)
     if not any(own[at : at + TAIL] in digits for at in range(len(own) - TAIL + 1)):
@@ -55,7 +55,7 @@ def without_raw(text: str, raw: str) -> str:
 
 
 def taken_out(text: str, number: str, by: Callable[[str], str]) -> str:
-    """Replace each occurrence of `number`, and nothing else. `by` returns the replacement for a matching fragment."""
+    """Replace each occurrence of `number` in a text. `by` returns the replacement for a matching fragment."""
     tail = number[-TAIL:]
     if len(text) < TAIL or not tail or not _holds(text, tail):
         return text

@@ -23,7 +23,7 @@ from dialgate.config.validation_messages import PATTERNS
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Draft
 from dialgate.core.model import Instant, Known
 from dialgate.crypto.keys import Keys, nonces
-from dialgate.crypto.masking import Masker, may_stand_in
+from dialgate.crypto.masking import Masker, may_contain
 from dialgate.ledger import bulk_writes
 from dialgate.ledger.event_drafts import Misstated, event_of
 from dialgate.ledger.request_fields import Field, fields_of
@@ -153,7 +153,7 @@ class Drafter:
     def _draft(self, cells: list[str]) -> Draft:
         keys, order, fields, number = self._from
         e164, ask = _row(cells, number, fields, order)
-        if may_stand_in(chain(cells[:number], cells[number + 1 :]), e164):
+        if may_contain(chain(cells[:number], cells[number + 1 :]), e164):
             ask = self._masker.masked(ask, e164)
         return Draft(
             at=order.now,

@@ -21,7 +21,7 @@ from dialgate.lists import number_set, tabular
 
 BASES: tuple[Basis, ...] = get_args(Basis)
 _STATED = len(BASES)  # temporary tag of rows whose own `basis` is `directory`
-_TAGS = _STATED + 1  # temporary tags of each place
+_TAGS = _STATED + 1  # number of temporary tags for each place
 _MOST_PLACES = 4_096  # a tag has 16 bits
 SHOWN_PROBLEMS = 100
 _BASIS_NAMES = frozenset({"basis", "base", "base_giuridica"})
@@ -44,7 +44,7 @@ class Tally(Struct):
     `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. The tags of the list are indexes
     into `bases`, `stated` and `places`. An item of `stated` is true if its rows specify the basis
     `directory` explicitly. `places` contains the declared place, or "". `unstated` counts the accepted numbers
-    whose rows would have to specify `directory` explicitly but do not.
+    that are not directory entries, because the law requires an explicit `directory` and their rows have none.
     """
 
     rows: int = 0
@@ -59,7 +59,7 @@ class Tally(Struct):
 
 
 class CallListUnreadable(tabular.Unreadable):
-    """Raised for a file without any valid row. The message contains no numbers."""
+    """Raised for a file without a valid row, or with rows above the header. The message contains no numbers."""
 
 
 def _quiet(_: RowProblem) -> None: ...
@@ -127,7 +127,10 @@ def build(
 
 
 def _refuse_late_header(line: int, cells: list[str], header: tuple[str, ...]) -> None:
-    """Raise `CallListUnreadable` if a row names columns that the header does not: without them, rows would get the default basis."""
+    """Raise `CallListUnreadable` if a row contains a column name such as `basis`, but differs from the header.
+
+    The column would otherwise be ignored, and all rows would get the default basis.
+    """
     at = tabular.position_of(cells, _BASIS_NAMES | _PLACE_NAMES)
     if at >= 0 and tuple(map(str.strip, cells)) != header:
         raise CallListUnreadable(
@@ -144,7 +147,7 @@ def _refuse(tally: Tally, problem: RowProblem, note: Callable[[RowProblem], None
 
 
 def _write(path: Path, tag_of: dict[int, int]) -> list[int]:
-    """Write the number set and return the temporary tag for each tag in the file."""
+    """Write the number set. Its tags are indexes into the returned list of the tags in `tag_of`."""
     numbers = np.fromiter(tag_of.keys(), np.uint64, len(tag_of))
     used, tags = np.unique(np.fromiter(tag_of.values(), np.uint16, len(tag_of)), return_inverse=True)
     order = np.argsort(numbers)
@@ -154,9 +157,9 @@ def _write(path: Path, tag_of: dict[int, int]) -> list[int]:
 
 
 def _read(raw: str, own: str, basis: Basis, home: str) -> tuple[int, int, Kind]:
-    """Return the number, the temporary tag and the kind of a row.
+    """Return the number in a row, the tag for its basis, and the kind of number. Raises `ValueError`.
 
-    `own` is the basis in the row, or "". Raises `ValueError`.
+    `own` is the basis in the row, or "". `basis` is the default.
     """
     basis_name = own.strip().lower() or basis
     if basis_name not in BASES:

@@ -70,8 +70,9 @@ class Consultation(Struct, frozen=True, kw_only=True):
 class State(Struct, frozen=True, kw_only=True):
     """An answer that many numbers share. `consultation` is an index into `Contents.consultations`.
 
-    `listed_at` is the newest consultation that answered *listed*, even if a newer one answered *clear*:
-    earlier consents are void (L. 5/2018 art. 1 c. 5). `blocks` and `since` are those of `RegistryAnswer`.
+    `listed_at` is the time of the newest consultation that answered *listed*. It is kept if a newer one
+    answers *clear*, because earlier consents stay void (L. 5/2018 art. 1 c. 5). `blocks` and `since` are as in
+    `RegistryAnswer`.
     """
 
     answer: Literal["listed", "clear"]
@@ -82,7 +83,7 @@ class State(Struct, frozen=True, kw_only=True):
 
 
 class Contents(Struct, frozen=True, kw_only=True):
-    """The metadata of a number set. Every state is used by a number; a consultation may be unused."""
+    """The metadata of a number set. Every state belongs to at least one number. A consultation may be unused."""
 
     registry: str
     controller: str
@@ -296,7 +297,7 @@ class _OpenFile:
         )
 
     def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:
-        """Return an area's answers for numbers outside the set and in the set."""
+        """Return the answers for numbers outside the set and in the set, from the consultation with index `at`."""
         version = self.contents.consultations[at].submitted_at
         clear = self._answer(State(answer="clear", consultation=at))
         return clear, self._answer(State(answer="listed", consultation=at, listed_at=version))

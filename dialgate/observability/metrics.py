@@ -161,8 +161,8 @@ class Metrics:
         closed = "HTTP connections closed at the connection limit: `evicted` had sent no admitted request, `refused` was new."
         self.connections_closed = counter("dialgate_connections_closed", closed, ("why",))
         self.sync = histogram("dialgate_log_sync_seconds", "Time to write and sync a batch of decisions.")
-        self.log_records = gauge("dialgate_log_records", "Sequence of the newest record.")
-        covered = "Sequence of the newest record that a signed checkpoint covers."
+        self.log_records = gauge("dialgate_log_records", "Sequence number of the newest record.")
+        covered = "Sequence number of the newest record that a signed checkpoint covers."
         self.log_covered = gauge("dialgate_log_covered_records", covered)
 
         self.ledger = counter("dialgate_ledger_entries", "Entries written to the ledger, by kind.", ("kind",))

@@ -1,7 +1,7 @@
 """The rules, which return Pass, Deny or Skip for the facts of a call and the sections of law that apply.
 
-Every rule runs and every outcome is kept. The order of `RULES` only decides which reason comes first. A rule looks
-nothing up, takes the time from `facts.at`, and does not depend on the interface. Replay compares outcomes word for
+Every rule runs and every outcome is kept. The order of `RULES` only decides which reason comes first. A rule does
+no look-ups, takes the time from `facts.at`, and does not depend on the interface. Replay compares outcomes word for
 word, so never change their texts.
 """
 

@@ -34,7 +34,7 @@ def caller_id_assigned(facts: Facts, law: Binding) -> Outcome:
 def _deny(code: str, text: str, law: Binding) -> Deny:
     """Return a denial that cites the first section about caller IDs, if any.
 
-    Exclusive sections are about sharing, so they are not cited.
+    Sections with `exclusive` are not cited, because they are about shared numbers.
     """
     section = next((section for section in law.caller_ids if not section.exclusive), None)
     return Deny(code, text, section.source, section.severity) if section else Deny(code, text)

@@ -36,7 +36,7 @@ def rest_kept(facts: Facts, law: Binding) -> Outcome:
 
 
 def _kept(rule: str, facts: Facts, law: Binding) -> Outcome:
-    """Return the denial that ends last. A denial without an end comes first."""
+    """Return the denial that ends last, or a pass. A denial without a known end counts as the last to end."""
     if not facts.known.attempts:
         return Pass()
     denies = [deny for limit in law.limits if limit.rule == rule for deny in _denies(limit, facts)]
@@ -55,7 +55,10 @@ def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
 
 
 def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
-    """Return whether an attempt counts. An unknown result or unknown goods may be such a call, so they count too."""
+    """Return whether an attempt counts toward the limit.
+
+    A call without a reported result counts as answered. A call about unknown goods counts as about the same goods.
+    """
     if limit.among == "campaign" and attempt.campaign != facts.campaign.id:
         return False
     if limit.among == "goods" and facts.campaign.goods and attempt.goods not in {"", facts.campaign.goods}:

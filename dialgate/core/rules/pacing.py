@@ -32,7 +32,10 @@ def _exceeded(section: Ratio, facts: Facts) -> Iterator[Deny]:
 
 
 def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
-    """Return the first day, from `today` on, on which the campaign is within the limit if no more results are reported."""
+    """Return the first day on which the campaign is within the limit, at the earliest `today`.
+
+    Only results that have been reported are considered.
+    """
     day, counted = today, tuple(counts)
     while used(section, *totals(section, counted, day)) > 1:
         day += _ONE_DAY
@@ -40,7 +43,10 @@ def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) ->
 
 
 def first_day_above(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
-    """Return the day since which a campaign above the limit has been above it, by the days of its calls."""
+    """Return the day since which the campaign has been above the limit without interruption.
+
+    It must be above the limit `today`. Results count on the day of the call, not on the day of the report.
+    """
     day, counted = today, tuple(counts)
     while True:
         before = day - _ONE_DAY
@@ -70,10 +76,10 @@ def totals(section: Ratio, counts: Iterable[DayCount], today: date) -> tuple[int
 
 
 def days(section: Ratio) -> int:
-    """Return the number of days in which calls are counted."""
+    """Return the length of the section's period in days."""
     return periods.parse(section.per).length // DAY
 
 
 def _begins(day: date, facts: Facts) -> Instant:
-    """Return when a day has begun in all places where the person may be."""
+    """Return the first instant at which a day has begun in all places where the person may be."""
     return max(place.instant(day.toordinal() - EPOCH, 0) for place in facts.places or (UTC_PLACE,))

@@ -63,7 +63,10 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
 
 
 def _expiry(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Instant:
-    """Return when an answer expires. With `counting: earlier`, a change of the clocks can only shorten its validity."""
+    """Return when an answer expires.
+
+    With `counting: earlier`, it expires at the local time of day of the consultation, if that is earlier.
+    """
     ends = periods.end(registry.validity, answer.consulted_at)
     if registry.counting == "earlier":
         return min([ends, *(_same_time(place, answer.consulted_at, registry) for place in facts.places)])
@@ -141,7 +144,7 @@ def _is_after_listing(consent: Consent, answer: RegistryAnswer, facts: Facts) ->
 
 
 class _Bars(NamedTuple):
-    """The times at which a listing bars a call, in each place, until the answer expires."""
+    """The windows of local time in which a listing bars a call, in each place where the person may be."""
 
     windows: tuple[Windows, ...]
     day_set: str
@@ -161,7 +164,7 @@ class _Bars(NamedTuple):
         )
 
     def next(self, at: Instant) -> Instant:
-        """Return when the next call would be barred, or 0 if none is within a week."""
+        """Return the first instant at which a call would ring in a later window, or 0 if none begins within a week."""
         begins = (
             next_window(windows, self.day_set, place, at, _DAYS_A_WEEK)
             for windows in self.windows
@@ -190,7 +193,7 @@ def _windows(block: Block, *, has_holidays: bool) -> Windows:
 
 
 def _outside_blocks(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome | None:
-    """Return the outcome for a call that the listing does not bar, or None if it bars the call."""
+    """Return the outcome if the listing does not bar the call, or None if it does."""
     bars = _bars(registry, answer, facts, law)
     if not bars.windows:
         return _clear(registry, answer, facts)
