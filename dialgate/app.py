@@ -203,7 +203,7 @@ class App:
                 await self.tick()
             except Exception:  # noqa: BLE001 - upkeep repairs the gate, so it must never end
                 _log.exception("a round of upkeep failed")
-                self._upkeep.failed("gate", "an error in upkeep; see its service log for the details")
+                self._upkeep.failed("gate", "an error in upkeep; see the gate's service log for the details")
             try:
                 async with asyncio.timeout_at(due):  # `wait_for` may suppress the cancellation
                     await self.registrar.changed.wait()

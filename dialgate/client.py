@@ -65,8 +65,8 @@ def _failed(reason: str) -> Verdict:
 class Dialgate:
     """A client of one gate. Use it in `async with`.
 
-    `timeout` is the total time of one request, in seconds. `clock` returns Unix time in seconds; expired allows are
-    rejected by it.
+    `timeout` is the total time of one request, in seconds. `clock` returns the Unix time in seconds, to detect expired
+    allows.
     """
 
     def __init__(

@@ -101,7 +101,7 @@ def _problems(profile: Profile) -> Iterator[str]:
     for name in ("allow", "deny", "retry"):
         yield from (f"{name}: {problem}" for problem in _reply_problems(getattr(profile, name)))
     if profile.allow.body in (profile.deny.body, profile.retry.body):
-        yield "allow: its body must differ from those of `deny` and `retry`, for a dialer that only reads the body"
+        yield "allow: its body must differ from those of `deny` and `retry`, because some dialers read only the body"
 
 
 def _reply_problems(reply: Reply) -> Iterator[str]:

@@ -58,9 +58,9 @@ def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
 
 
 def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
-    """Convert data to `kind`.
+    """Convert data to `kind`. Return the result, or None and all faults, with advice.
 
-    Return it, or all its faults with advice. Msgspec alone would report only the first fault.
+    Msgspec alone would report only the first fault.
     """
     try:
         return msgspec.convert(data, kind), []

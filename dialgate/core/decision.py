@@ -106,7 +106,10 @@ def _judge(rule: Callable[[Facts, Binding], _T], facts: Facts, law: Binding) -> 
 
 
 def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
-    """Add a warning to a pass if the rule denies the call under the recommendations (`advice`)."""
+    """Return the outcome of a rule, with a warning if only recommendations deny the call.
+
+    `advice` is the outcome of the same rule under the recommendations.
+    """
     if type(outcome) is Deny or type(advice) is not Deny:
         return outcome
     if advice.code == "gate.rule_error":

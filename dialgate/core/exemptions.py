@@ -1,8 +1,8 @@
 """The exemptions that sections of law name in `unless`.
 
-They are evaluated once per call, before the rules. A section to which an exemption applies does not bind the call. Each
-exemption returns when it ends, so that an allow does not outlast it. For registries, `rules/registry.py` evaluates
-`consent` and `consent_after_listing`, because they depend on the registry's answer.
+They are evaluated once per call, before the rules. A section to which an exemption applies does not bind the call. An
+exemption's outcome contains its end, so that an allow does not outlast the exemption. For registries,
+`rules/registry.py` evaluates `consent` and `consent_after_listing`, because they depend on the registry's answer.
 """
 
 import math

@@ -274,7 +274,7 @@ def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
             yield f"{name}: only `{_ONLY_IN[exemption]}` may have the exemption {exemption!r}; remove it from `unless`"
     for finding in section.cited_for:
         if finding not in _CITABLE.get(name, ()):
-            yield f"{name}: denials do not cite such a section for {finding!r}; remove it from `cited_for`"
+            yield f"{name}: no denial for {finding!r} cites a section of this list; remove it from `cited_for`"
         elif (
             finding == "age"
             and isinstance(section, Consents)

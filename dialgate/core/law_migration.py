@@ -50,7 +50,7 @@ def _adherents(section: dict[str, Any]) -> None:
 
 
 def _days(old: str, new: str) -> Callable[[dict[str, Any]], None]:
-    """Convert a number of days to a period. For `tail`, 0 days mean no period."""
+    """Return a function that converts the number of days `old` to the period `new`. For `tail`, 0 means no period."""
 
     def translate(section: dict[str, Any]) -> None:
         days = section.get(old)

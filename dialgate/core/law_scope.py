@@ -69,5 +69,5 @@ def known_sector(sector: str, sectors: Collection[str]) -> str | None:
 
 
 def local_days(facts: Facts) -> Iterator[int]:
-    """Yield the day in each place where the called person may be."""
+    """Yield the local day, counted from 1970-01-01, in each place where the called person may be."""
     return (place.local(facts.at)[0] for place in facts.places)

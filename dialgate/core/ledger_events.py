@@ -192,8 +192,8 @@ def fold(entries: Iterable[Entry]) -> Known:
     """Return the state of one number, computed from its entries, oldest first. Attempts are not included.
 
     Entries may be late or repeated: a nightly export sends every consent again. So a consent that was withdrawn or
-    voided, and a contract that ended, keeps that state if it is entered again. Only one collected or begun later is
-    new. An entry about an unknown item is ignored.
+    voided, and a contract that ended, keeps that state if it is entered again. Only a consent
+    collected later, or a contract begun later, counts as new. An entry about an unknown item is ignored.
     """
     history = list(entries)
     if not history:

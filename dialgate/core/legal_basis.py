@@ -73,7 +73,7 @@ def _is_used(facts: Facts, basis: str) -> bool:
 def contract(facts: Facts, law: Binding) -> Contract | None:
     """Return a contract that is a legal basis of this call.
 
-    It must concern the call or include a consent to marketing.
+    The call must be about the contract, or the contract must include a consent to marketing.
     """
     if not facts.known.contracts or "contract" not in law.accepted:
         return None
@@ -108,11 +108,7 @@ def _concerned(facts: Facts, tails: Sequence[str | None]) -> Iterator[Contract]:
 
 
 def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) -> bool:
-    """Return whether a contract is in force or ended recently.
-
-    `tails` are periods that begin after its last day. It ended recently if all of them are still running. Without
-    `tails`, only a contract in force counts.
-    """
+    """Return whether a contract is in force, or all the periods `tails` after its last day are still running."""
     if deal.starts > facts.today:
         return False
     if deal.ends is None or facts.today <= deal.ends:
@@ -220,8 +216,7 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
 def _stopped_at(facts: Facts) -> Instant:
     """Return when the last revocation for this campaign was made, or -1.
 
-    A lifted revocation counts too, because earlier consents stay withdrawn. A revocation that was entered by mistake
-    does not count.
+    A lifted revocation counts too, because earlier consents stay withdrawn. One entered by mistake does not count.
     """
     stops = (revocation.at for revocation in _revocations(facts) if revocation.lifted != "error")
     return max(stops, default=-1)
@@ -237,8 +232,7 @@ def _revocations(facts: Facts) -> Iterator[Revocation]:
 def _has_objected(facts: Facts, law: Binding) -> bool:
     """Return whether the person has objected to calls without consent.
 
-    That is the case if a new consent lifted a revocation, or if the withdrawal of a consent counts as an objection. A
-    revocation in force is not considered here, because it denies every call.
+    A new consent lifted a revocation, or a withdrawal counts as an objection. Revocations in force deny every call.
     """
     known = facts.known
     if not (known.revocations or known.consents):  # for most people nothing is recorded

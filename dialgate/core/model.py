@@ -423,7 +423,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="grounds", tag_field="type"):
-    """The log record of a decision and its facts, which many calls share."""
+    """The log record of a verdict and its facts, shared by the calls with the same facts."""
 
     seq: int
     facts: Facts  # with `at` 0, because calls at different times share them

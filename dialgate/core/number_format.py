@@ -1,7 +1,8 @@
 """Problems in the way a called number is written.
 
 The number may be valid if it is written differently or parsed with a dial region. The texts contain no digits, so they
-can be logged. Never change a text: records contain the texts, and `PROBLEMS_OF_WRITING` is compared with them.
+can be logged. Never change a text: records contain the texts, and are compared with
+`PROBLEMS_OF_WRITING`.
 """
 
 import re

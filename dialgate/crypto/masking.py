@@ -117,7 +117,10 @@ def _replaced(value: Any, by: Callable[[re.Match[str]], str]) -> Any:
 
 
 def may_contain(texts: Iterable[str], number: str) -> bool:
-    """Return whether the texts may contain the number. If False, they certainly do not. Fast enough for rows of files."""
+    """Return False only if the texts certainly do not contain the number.
+
+    This check is faster than masking, for the rows of files.
+    """
     whole_text = "".join(texts)
     if not whole_text.isascii():
         return number[-TAIL:] in digits_of(whole_text)

@@ -128,7 +128,7 @@ class Neighbours:
         self._last: dict[str, str] = {}
 
     def unlisted(self, client: str, number: str) -> None:
-        """Record a check of an unlisted number (E.164). It counts if it follows a neighbouring number."""
+        """Record a check of an unlisted number (E.164). It is counted if the client's previous number is a neighbour."""
         hundred = number[:-2]
         if self._last.get(client) == hundred:
             self._counter.labels(client).inc()
@@ -207,7 +207,7 @@ class Metrics:
         self.nodes_outdated = gauge("dialgate_nodes_outdated", outdated)
         peers = "Requests from other gates on the store, by kind."
         self.peers = counter("dialgate_peer_questions", peers, ("kind",))
-        unasked = "Replicas of the store that could become its master, beyond the setting `replicas`."
+        unasked = "Replicas that could become the store's master, less the setting `replicas`."
         self.replicas_unasked = gauge("dialgate_store_replicas_unasked", unasked)
 
     def _create_upkeep_metrics(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:

@@ -89,7 +89,10 @@ def _is_forbidden(section: CallerIds, facts: Facts) -> bool:
 
 
 def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
-    """Deny without a call-back proof. Numbers with a reserved prefix and permitted short codes need no proof."""
+    """Deny a call whose caller ID has no valid call-back proof.
+
+    Numbers with a reserved prefix and permitted short codes need no proof.
+    """
     shown = facts.caller_id
     expiries = []
     for section in law.caller_ids:

@@ -32,7 +32,7 @@ def _exceeded(section: Ratio, facts: Facts) -> Iterator[Deny]:
 
 
 def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
-    """Return the first day on which the campaign is within the limit, at the earliest `today`.
+    """Return the first day, `today` or later, on which the campaign is within the limit.
 
     Only results that have been reported are considered.
     """
@@ -45,7 +45,7 @@ def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) ->
 def first_day_above(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
     """Return the day since which the campaign has been above the limit without interruption.
 
-    It must be above the limit `today`. Results count on the day of the call, not on the day of the report.
+    The campaign must be above the limit `today`. Results count on the day of the call, not on the day of the report.
     """
     day, counted = today, tuple(counts)
     while True:

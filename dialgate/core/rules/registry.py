@@ -65,7 +65,8 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
 def _expiry(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Instant:
     """Return when an answer expires.
 
-    With `counting: earlier`, it expires at the local time of day of the consultation, if that is earlier.
+    With `counting: earlier`, 15 days end after 15 times 24 hours or at the same local time 15 days later, whichever is
+    earlier.
     """
     ends = periods.end(registry.validity, answer.consulted_at)
     if registry.counting == "earlier":
