@@ -24,8 +24,8 @@ body as stored, so no byte can be changed or added. The body is a JSON object:
     stamps              RFC 3161 time stamps (DER, base64), each with the index of its checkpoint. A stamp covers the line of the
                         checkpoint, including the line break
 
-A decision is proved by the first checkpoint that covers it, or by the first time-stamped checkpoint if it follows within a
-day. Entries prove what the log contained when the checkpoint was signed. The bundle proves neither that a number in clear
+A decision is proved by the first checkpoint that covers it. If a time-stamped checkpoint follows within a day, that one is
+used instead. Entries prove what the log contained when the checkpoint was signed. The bundle proves neither that a number in clear
 text belongs to its record, nor what a receipt contains. For both, the reader must trust the signer, because the keys that
 would prove them also decrypt the records of other people. Format 1 contained every file of the configuration. Fields are
 only appended; any other change increments `format`. `dialgate/tools/verifier/verify_evidence.py` checks all of this without

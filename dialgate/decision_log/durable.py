@@ -29,7 +29,7 @@ def publish_durable(folder: Path, seq: int) -> None:
 def durable(folder: Path) -> int:
     """Return the sequence of the last entry known to be on disk, or 0 if unknown. Raises `OSError`.
 
-    While the file is being written, its two copies differ and the sequence is unknown.
+    While the file is being written, its two copies may differ. The sequence is then unknown.
     """
     with suppress(FileNotFoundError, ValueError):
         one, other = (folder / FILE).read_bytes().split()

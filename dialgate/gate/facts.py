@@ -77,7 +77,7 @@ class FileFacts(Struct, frozen=True):
 class _Files(Struct, frozen=True):
     """The call lists and registry snapshots for a campaign's calls to one country.
 
-    A number is found at one row of each file. `facts` caches one object for each combination of rows.
+    Each file has at most one row for a number. `facts` caches one object for each combination of rows.
     """
 
     places: tuple[Callable[[int], int], ...]

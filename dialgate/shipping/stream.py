@@ -195,8 +195,9 @@ class _Chain:
     def resume_at(self, delivered: int, keep: int) -> None:
         """Continue after entry `delivered`, which is the last one in the stream.
 
-        Call this if the stream does not end with the expected entry. If the stream is empty (`delivered` is 0), deliver the last `keep` entries again. Raises `Refused` if the
-        stream contains entries that the log does not contain.
+        Call this if the stream does not end with the expected entry. If the stream is empty (`delivered` is 0),
+        deliver the last `keep` entries again. Raises `Refused` if the stream contains entries that the log does
+        not contain.
         """
         if delivered > self._upto:
             raise Refused(

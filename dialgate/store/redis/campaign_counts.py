@@ -1,8 +1,8 @@
 """The counts of campaigns and the lifted pauses in Redis.
 
-One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Each change of this hash has a version. A second hash maps the
-newest versions to the `HOUR CAMPAIGN` that changed, and `lifts` to the number of lifts. The script `result`
-writes both hashes.
+One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Each change of this hash has a version. A second hash maps
+the last versions to the `HOUR CAMPAIGN` that changed, `newest` to the newest version, and `lifts` to the number
+of lifts. The script `result` writes the counts and their changes.
 """
 
 from typing import Any, Final

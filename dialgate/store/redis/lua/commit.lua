@@ -38,7 +38,7 @@ for n = 1, watched do
     if seen[n] ~= (read[n] or false) then return {-3} end
 end
 
--- Compare the fence last: an emptied server lacks it too, but must be reported as a changed value.
+-- Compare the fence after the values: an emptied server lacks the fence too, but must be reported as changed.
 local held = call('HMGET', KEYS[1], log .. ' fence', log .. ' top')
 if fence ~= '' and (held[1] or '0') ~= fence then return {-2, number(held[1] or 0)} end
 
