@@ -1,4 +1,7 @@
-"""The numbers on a controller's call lists that may be called soon by a campaign that the registry covers."""
+"""The candidates for a query: numbers on a controller's call lists that may be called soon.
+
+Only campaigns that the registry covers are considered.
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta

@@ -9,8 +9,8 @@ Each registry and controller has a folder `<registry>.<controller>/` with one fo
 One rename creates a package's folder with its contents. Its states are `prepared`, `uploaded`, `submitted`.
 `uploaded` is recorded before the package is handed over, with the instant at which the answer's validity
 begins. After a crash in this state, the next run asks the source whether the package was handed over. The final
-states are `answered`, `refused` and `expired`, which means that no answer arrived in time. A later answer to
-an expired package is still accepted.
+states are `answered`, `refused` and `expired` (no answer arrived in time). A later answer to an expired package
+is still accepted.
 """
 
 import io

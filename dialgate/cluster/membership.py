@@ -67,7 +67,7 @@ def place(data: Path) -> str:
 
 
 def presence(config: Config, log: str) -> Presence:
-    """Return this process's entry among the members, without a time. `log` is the name of its log."""
+    """Return this process's membership entry, with no time set. `log` is the name of its log."""
     return Presence(
         node=config.settings.node,
         config=config.hash,

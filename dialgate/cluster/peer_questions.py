@@ -86,7 +86,7 @@ class LiftHold(Question[bool], frozen=True, tag="lift"):
 
 
 class ListHolds(Question[list[PlaceHold]], frozen=True, tag="holds"):
-    """A request for the legal holds in force. Each is returned as the `PlaceHold` that places it."""
+    """A request for the legal holds in force. Each hold is returned as the `PlaceHold` request that would place it."""
 
 
 class ReadListFile(Question[bytes], frozen=True, tag="list"):

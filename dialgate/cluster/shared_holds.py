@@ -1,6 +1,6 @@
 """Legal holds of gates that share a store. Each gate has a copy of every hold (`dialgate.audit.legal_holds`).
 
-Holds are not kept in the store, because a hold must last as long as the log it protects, even if the store is lost or
+Holds are not kept in the store. A hold must last as long as the log that it protects, even if the store is lost or
 restored from an older backup. See docs/decisions/0012-seal-requests-between-gates.md.
 """
 
@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 class SharedHolds:
     """The legal holds of one gate and its peers.
 
-    Methods raise `StoreUnavailable` if holds cannot be read or written, so that no data is destroyed in that case.
+    Methods raise `StoreUnavailable` if holds cannot be read or written. The caller must then destroy no data.
     """
 
     def __init__(self, holds: Holds, keys: Keys, peers: Peers) -> None:

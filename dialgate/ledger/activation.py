@@ -22,7 +22,7 @@ async def _no_workers() -> bool:
 
 
 class Activation:
-    """The switch of all gates of this node to the newest call lists and caller-ID proofs."""
+    """A component that makes all gates of this node use the newest call lists and caller-ID proofs."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access

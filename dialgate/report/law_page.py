@@ -1,7 +1,7 @@
 """The law of a country as a readable page: for the terminal, the console and the documentation.
 
 `law_page` turns the sections into lines of text, grouped by subject; the other functions only format these lines. Keys that
-have no wording here are shown by name, so that a new key of a country file appears without a change.
+have no wording here are shown by name. A new key of a country file therefore appears without a change here.
 """
 
 import calendar
@@ -65,14 +65,14 @@ _CONTENTS: Final = {
     "validity": "an answer is valid for {}",
     "proof_validity": "a call-back proof is valid for {}",
     "exclusive": "no other controller presents the number",
-    "ring_seconds": "the telephone rings {} seconds later",
+    "ring_seconds": "also {} seconds later, when the telephone rings",
     "lasts": "for {}",
-    "after": "counted from {} such calls on",
+    "after": "only after {} such calls",
     "among": "only calls with the same {} count",
     "until_answered": "then, until a later call is answered, only calls by {}",
     "to": "compared with {} calls",
     "above": "at most {} abandoned calls",
-    "out_of": "to every {} calls",
+    "out_of": "per {} calls",
     "what": "{}",
     "keep": "for at least {}",
     "since": "counted from {}",

@@ -1,7 +1,6 @@
 """The simulated dialers: calls of every kind with their outcomes, revocations, and repeated calls.
 
-They start with a few calls of each kind, so that every reason appears early. After that the mix is that of a
-working day.
+They start with a few calls of each kind, so that every reason appears early. Then they are mixed as on a working day.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
     python verify_evidence.py BUNDLE [--key NAME ...] [--root FILE]
 
-The exit code is 0 if the bundle is valid, 1 if it is not valid and must not be relied on, and 2 for wrong
-usage.
+The exit code is 0 if the bundle is valid, and 2 for wrong usage. If it is 1, the bundle is not valid and must not
+be relied on.
 
 A key's name is the first 16 hexadecimal digits of the SHA-256 of the public key. Get the names from the
 operator of the gate, but not together with the bundle, and pass them with --key. Without --key the result
