@@ -192,6 +192,6 @@ class Dialgate:
 
 
 def _same(checked: str, requested: str) -> bool:
-    """Return whether both numbers are the same. `requested` may lack the country code, or begin with zeros."""
+    """Return whether both numbers are the same. `requested` may lack its country code or have leading zeros."""
     digits = "".join(letter for letter in requested if letter.isdigit()).lstrip("0")
     return bool(digits) and checked.startswith("+") and checked.endswith(digits)

@@ -88,7 +88,7 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     def dial_regions(self, campaigns: Collection[str] = ()) -> str:
         """Return the countries to which a number without a country code may belong, separated by spaces.
 
-        They are those of the named campaigns, or of all campaigns and the controller.
+        These are the regions of `campaigns` or, if it is empty, of the controller and all its campaigns.
         """
         named = [campaign.dial_region for campaign in self.campaigns if campaign.id in campaigns]
         regions = named or [self.country, *(campaign.dial_region for campaign in self.campaigns)]

@@ -30,9 +30,9 @@ _OUTSIDE: frozenset[Finding | None] = frozenset({"scope", "profiling", None})
 class ConsentState(Struct, frozen=True, kw_only=True):
     """The state of a consent at some instant.
 
-    `reason` is the reason code with which a call that relies on the consent is denied, or "" if it is in force.
-    `refused_for` lists campaigns that the consent covers but that are still denied, for example after a revocation for
-    one campaign.
+    `reason` is "" if the consent is in force. Otherwise it is the reason code of calls that rely on the consent.
+    `refused_for` lists campaigns within the scope of the consent whose calls are still denied, for example after a
+    revocation for one campaign.
     """
 
     reason: str = ""

@@ -191,9 +191,9 @@ class Entry(Draft, frozen=True, kw_only=True):
 def fold(entries: Iterable[Entry]) -> Known:
     """Return the state of one number, computed from its entries, oldest first. Attempts are not included.
 
-    Entries may be late or repeated: a nightly export sends every consent again. So a consent that was withdrawn or
-    voided, and a contract that ended, keeps that state if it is entered again. Only a consent
-    collected later, or a contract begun later, counts as new. An entry about an unknown item is ignored.
+    Entries may be late or repeated, because a nightly export sends every consent again. If a withdrawn or voided consent
+    is entered again, it stays withdrawn or voided, and an ended contract stays ended. Only a consent collected later, or
+    a contract begun later, counts as new. An entry about an unknown item is ignored.
     """
     history = list(entries)
     if not history:

@@ -1,7 +1,7 @@
 """The places and time zones where the called person may be, from the number and from the addresses on file.
 
 People keep their number when they move, and use mobile numbers anywhere. So an address that differs from the number's
-area adds a place, and only an address that agrees with it narrows the choice.
+area adds a place. Only an address in that area narrows the choice.
 """
 
 import re

@@ -227,7 +227,7 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A registry's answer about a number (DPR 26/2022 art. 8).
 
     If `asked_since` is not 0, the question was whether the number was disconnected since that instant. Then `listed`
-    means that it was disconnected, at the latest at `listed_at`, and `clear` that it was not.
+    means that it was disconnected by `listed_at`, and `clear` means that it was not disconnected.
     """
 
     registry: str

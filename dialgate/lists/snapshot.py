@@ -49,8 +49,8 @@ Stamp: TypeAlias = tuple[int, int, int]
 class Consultation(Struct, frozen=True, kw_only=True):
     """One consultation of a registry, with its proof.
 
-    Its validity begins at `submitted_at`, the time of the submission or, for a full list, the time of its
-    version. `answered_at` is 0 if unknown. The hashes cover the unpacked texts. `asked_since` is 0 unless the
+    Its validity begins at `submitted_at`, the time of the submission or, for a full list, the time of the
+    list's version. `answered_at` is 0 if unknown. The hashes cover the unpacked texts. `asked_since` is 0 unless the
     registry was asked which numbers were disconnected since that time.
     """
 
@@ -253,7 +253,7 @@ class Snapshot:
 
 
 class _OpenFile:
-    """A number set with prepared answers, so that no `RegistryAnswer` is created per call."""
+    """A number set and its possible answers, which are created once and not for each call."""
 
     def __init__(self, path: Path, numbers: NumberSet, version: str) -> None:
         self.path = path

@@ -65,7 +65,7 @@ def _find_basis(facts: Facts, law: Binding) -> Pass | None:
 
 
 def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
-    """Return a denial that cites the defect of the newest consent, on which the client most likely relies."""
+    """Return a denial for the defect of the newest consent. The client most likely relies on that one."""
     newest = max(facts.known.consents, key=lambda consent: consent.collected_at, default=None)
     finding = legal_basis.find_defect(newest, facts, law) if newest is not None else None
     if finding is None:
