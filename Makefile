@@ -40,7 +40,7 @@ test: lint branches system
 
 # For use before each commit: without coverage and without the slowest files.
 test-fast: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not torture and not package"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --fast
 
 branches: .venv/developing
 	DIALGATE_INTERPRETED=1 $(BIN)/coverage run -m pytest -qq $(DECIDES:%=tests/%.py)

@@ -51,9 +51,9 @@ def unused_udp_port() -> int:
 
 
 # The files that take more than 4 s of processor time, longest first. They run first, so that no worker runs a long file alone at
-# the end. `make test-fast` skips them.
+# the end. `make test-fast` leaves them out.
 LONG = (
-    "test_mutants", "test_alerts_fired", "test_country_cases_through_http", "test_country_cases", "test_cli", "test_first_minute", "test_pipeline", "test_workers", "test_archive_index", "test_crash",
+    "test_mutants", "test_alerts_fired", "test_country_cases_through_http", "test_cli", "test_first_minute", "test_pipeline", "test_workers", "test_archive_index", "test_crash",
     "test_start", "test_store", "test_console_browser", "test_peers", "test_shipping", "test_demo", "test_failover", "test_registry_versions",
     "test_alerts", "test_evidence", "test_tabular", "test_race", "test_streaming", "test_console", "test_shared_store", "test_lists_in_use",
     "test_cases_through_gate", "test_replay", "test_timestamps", "test_gate", "test_registry_import", "test_fastagi", "test_cli_answers",
@@ -61,6 +61,10 @@ LONG = (
     "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip", "test_tenants", "test_reconciliation",
     "test_registry_kill", "test_network_faults", "test_store_histories", "test_restore", "test_generated_clients", "test_init", "test_registry_layouts",
 )  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out the files in LONG of tests/conftest.py")
 
 
 def pytest_configure() -> None:
@@ -78,10 +82,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m is evaluated
-def pytest_itemcollected(item: pytest.Item) -> None:
-    if item.path.stem in LONG:
-        item.add_marker("slow")
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if config.getoption("--fast") and collection_path.stem in LONG else None
 
 
 _TALLY = pytest.StashKey[Tally]()

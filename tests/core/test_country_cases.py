@@ -1,7 +1,5 @@
 """Every case of the countries' case books through `decide`, and through a record and back."""
 
-from collections import defaultdict
-
 import msgspec
 import pytest
 
@@ -10,15 +8,10 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Decision, Facts
 from tests.support.casebook import COUNTRIES, Case, case_law, facts_of, instant
 from tests.support.citations import matches
-from tests.support.country_cases import all_country_cases
+from tests.support.country_cases import cases_of
 
-CASES = all_country_cases()
-PENDING = [case for case in CASES if case.pending]
-# By file. A test for each of some thousand cases would take four times as long.
-BOOKS: defaultdict[str, list[Case]] = defaultdict(list)
-for holding in CASES:
-    if not holding.pending:
-        BOOKS[holding.file].append(holding)
+# A test for each of some thousand cases would take four times as long, and every test process would read all cases.
+NAMES = sorted(path.stem.upper() for path in COUNTRIES.glob("*.yaml") if path.stem != "it")
 
 
 def name_of(case: Case) -> str:
@@ -56,25 +49,31 @@ def _value(key: str, value: object) -> object:
     )
 
 
-@pytest.mark.parametrize("book", BOOKS)
-def test_the_cases_of_a_book_are_decided_as_the_law_says(book: str) -> None:
-    found = {name_of(case): differences(case) for case in BOOKS[book]}
+@pytest.mark.parametrize("country", NAMES)
+def test_every_case_is_decided_as_the_law_says(country: str) -> None:
+    found = {name_of(case): differences(case) for case in cases_of(country) if not case.pending}
+    assert found, "a country needs a case book"
     assert {name: several for name, several in found.items() if several} == {}
 
 
-@pytest.mark.parametrize("case", PENDING, ids=name_of)
-def test_a_pending_case_does_not_hold_yet(case: Case) -> None:
-    """A case that holds is no longer pending: remove the mark."""
+@pytest.mark.parametrize("country", NAMES)
+def test_no_pending_case_holds_yet(country: str) -> None:
+    assert [name_of(case) for case in cases_of(country) if case.pending and _holds(case)] == [], (
+        "remove `pending`"
+    )
+
+
+def _holds(case: Case) -> bool:
     try:
-        found = differences(case)
+        return not differences(case)
     except (msgspec.ValidationError, ValueError):
-        return
-    assert found, f"holds; remove `pending: {case.pending}`"
+        return False
 
 
-@pytest.mark.parametrize("book", BOOKS)
-def test_the_records_of_a_book_replay_to_the_same_decisions(book: str) -> None:
-    assert [name_of(case) for case in BOOKS[book] if not _is_replayed(case)] == []
+@pytest.mark.parametrize("country", NAMES)
+def test_every_record_replays_to_the_same_decision(country: str) -> None:
+    cases = [case for case in cases_of(country) if not case.pending]
+    assert [name_of(case) for case in cases if not _is_replayed(case)] == []
 
 
 def _is_replayed(case: Case) -> bool:
@@ -85,11 +84,7 @@ def _is_replayed(case: Case) -> bool:
     return decide(stored, case_law(case)) == restored == decision
 
 
-def test_every_country_but_italy_has_a_case_book() -> None:
-    files = {path.stem.upper() for path in COUNTRIES.glob("*.yaml")}
-    assert files == {case.country for case in CASES} | {"IT"}
-
-
-def test_names_of_cases_are_unique() -> None:
-    names = [name_of(case) for case in CASES]
+@pytest.mark.parametrize("country", NAMES)
+def test_names_of_cases_are_unique(country: str) -> None:
+    names = [name_of(case) for case in cases_of(country)]
     assert len(set(names)) == len(names)
