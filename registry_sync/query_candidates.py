@@ -1,6 +1,6 @@
 """The candidates for a query: numbers on a controller's call lists that may be called soon.
 
-Only campaigns that the registry covers are considered.
+Only the campaigns to which the registry applies are considered.
 """
 
 from collections.abc import Iterable

@@ -163,7 +163,10 @@ class Peers:
             return Answers({}, {node: str(failure)})
         except (KeysUnusable, msgspec.DecodeError):
             return Answers(
-                {}, {node: "its answer cannot be decrypted or decoded: other keys or another version"}
+                {},
+                {
+                    node: "its answer cannot be decrypted or decoded, because it has other keys or another version"
+                },
             )
         return Answers({node: answer}, {})
 

@@ -2,8 +2,8 @@
 
 The whole file is read before anything is written. A file with an invalid row is rejected, unless `skip_bad`
 is set. The revocations are then written in parts, so that gates can write in between. Each part is in force
-once it is on disk. After an interruption, import the same file again. Numbers that
-are already revoked are then skipped.
+once it is on disk. After an interruption, import the same file again. Numbers that are
+already revoked are then skipped.
 """
 
 from array import array

@@ -45,7 +45,7 @@ def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
 
 
 def problem(kind: str, status: int, text: str) -> str:
-    """Return why the number is not on the list, or "".
+    """Return the reason why the dialer did not add the number to its list, or "" if the number is on the list.
 
     Both dialers reply with status 200 and report the result in the text.
     """

@@ -225,7 +225,7 @@ def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
     if "." in draft.get("controller") and _registries(draft):
         raise ConfigError(
             [
-                "controller: dots are not allowed in its id, because package names for the registry contain it; write for example acme-italia"
+                "controller: its id must not contain dots, because the names of registry packages contain the id; write for example acme-italia"
             ]
         )
     texts = _texts(draft, key)

@@ -767,7 +767,7 @@ async def test_replayed_answer_is_refused(gates: list[World]) -> None:
         set_peer(milan, "rome", f"http://127.0.0.1:{port}")
         response = await decisions(milan)
     assert response["missing"] == {
-        "rome": "its answer cannot be decrypted or decoded: other keys or another version"
+        "rome": "its answer cannot be decrypted or decoded, because it has other keys or another version"
     }
 
 

@@ -253,7 +253,7 @@ async def test_hanging_call_is_explained_if_it_is_no_fault() -> None:
     (drip,) = [case for case in CASES if case.may_hang]
     found = await finding(read_shipped("asterisk", DEPLOY), drip)
     assert found.ok
-    assert "Asterisk cannot end this" in found.note
+    assert "Asterisk cannot end such a call" in found.note
 
 
 FREESWITCH = sorted((DEPLOY / "freeswitch").glob("dialgate*.xml"))
@@ -335,7 +335,7 @@ def test_unknown_caller_id_must_be_a_number() -> None:
     request_ = b"GET /v1/check.txt?to=%2B390612345678&from={} HTTP/1.1\r\n\r\n"
     assert mismatch(request_.replace(b"{}", b"0699"), PlacedCall(TO)) == ""
     assert mismatch(request_.replace(b"&from={}", b""), PlacedCall(TO)) == ""
-    assert "is no number" in mismatch(request_.replace(b"{}", b"$fU"), PlacedCall(TO))
+    assert "is not a number" in mismatch(request_.replace(b"{}", b"$fU"), PlacedCall(TO))
 
 
 # VICIdial SVN 3884, Enhanced Disconnect Logging 1 or 2.

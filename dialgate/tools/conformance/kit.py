@@ -112,7 +112,7 @@ async def _run_case(dialer: Dialer, case: Case, port: int) -> Finding:
         ok = bool(through) is case.through
     except DialerFault as error:
         note, through, ok = str(error), error.through, case.may_hang and isinstance(error, CallHanging)
-        note += "; Asterisk cannot end this, and the call does not leave" if ok else ""
+        note += "; Asterisk cannot end such a call, but it does not leave" if ok else ""
     notes = [*dict.fromkeys(call.notes), *([note] if note else [])]
     return Finding(case=case.name, about=case.about, through=through, ok=ok, note="; ".join(notes))
 

@@ -131,7 +131,7 @@ def test_invalid_options_get_the_messages_of_config_check_all_at_once(tmp_path: 
     for answers, problem in (
         ({"redis_url_file": "none.url"}, "store: [Errno 2] No such file"),
         ({"dialer": "pigeon"}, "dialer: 'pigeon' is not allowed; write one of http, webhook, asterisk"),
-        ({"controller": "zeta.it"}, "controller: dots are not allowed in its id"),
+        ({"controller": "zeta.it"}, "controller: its id must not contain dots"),
         ({"weekday_hours": "9-20"}, "hours: '9-20' is not a time window; write it as 09:00-20:00"),
         ({"host": "10.0.0.5", "tls_certificate": "none.pem"}, "listen.tls_certificate: No such file"),
     ):
