@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import yaml
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from dialgate import __version__
 from dialgate.app import App
 from dialgate.config import content_store, loader
 from dialgate.config.clients import Client
@@ -26,6 +28,7 @@ from dialgate.core.responses import Answer
 from dialgate.decision_log import LogUnavailable, verify
 from dialgate.decision_log.records import Reader, Record, decode
 from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
+from dialgate.native import COMPILED
 from tests.support import world
 from tests.support.damage import flip
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World
@@ -500,6 +503,37 @@ async def test_a_full_disk_is_a_deny_and_recovers(small_disk: Path, tmp_path: Pa
         assert report.ok, report.faults
 
 
+async def test_a_call_whose_record_was_not_written_is_denied_even_if_the_log_recovers_at_once(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    """Upkeep recovers the log in a thread, so it may do so before the batch of the failed write ends."""
+    folder = tmp_path / "config"
+    folder.mkdir()
+    async with world.running(folder, data=str(small_disk / "data")) as running:
+        await world.load_list(running)
+        assert (await ask(running)).decision == "allow"
+        recorder, failed = running.app._recorder, asyncio.Event()
+        write = recorder.write
+
+        def write_or_recover(bodies: Sequence[bytes], grounds: dict[bytes, int]) -> None:
+            try:
+                write(bodies, grounds)
+            except LogUnavailable:
+                failed.set()
+                (small_disk / "rubbish").unlink()
+                recorder.log.recover(running.hand.at)
+                raise
+
+        recorder.write = write_or_recover  # type: ignore[method-assign]
+        fill(small_disk / "rubbish")
+        for number in range(10_000):
+            answer = await ask(running, call_id=str(number))
+            if failed.is_set():
+                break
+        assert (answer.decision, codes(answer), answer.decision_id) == ("deny", ["gate.unavailable"], "")
+        assert (await ask(running, LISTED)).decision_id == records(running)[-1].id
+
+
 async def test_a_log_folder_that_cannot_be_written_is_a_deny_and_recovers(
     small_disk: Path, tmp_path: Path
 ) -> None:
@@ -572,6 +606,17 @@ async def test_calls_are_denied_while_a_stop_of_the_log_is_missing_from_the_ledg
     assert "another-gates" in running.app.gate.readiness()["ledger"]
     running.app._stops._unentered.remove(stop)
     assert (await ask(running)).decision == "allow"
+
+
+async def test_an_unexpected_error_denies_every_call_of_the_batch_and_is_reported(running: World) -> None:
+    del running.app.gate._verdicts  # so that no batch can be decided
+    with capture_logs() as said:
+        answers = await asyncio.gather(ask(running), ask(running, LISTED), ask(running))
+    assert [(answer.decision, codes(answer)) for answer in answers] == [("deny", ["gate.unavailable"])] * 3
+    assert "service log" in running.app.gate.readiness()["gate"]
+    assert running.sample("dialgate_faults_total", component="gate") == 3
+    assert ("a batch failed", "error") in {(line["event"], line["log_level"]) for line in said}
+    assert records(running) == []
 
 
 async def test_a_revocation_is_accepted_even_if_the_clock_is_wrong(running: World) -> None:
@@ -709,3 +754,21 @@ async def test_the_parts_of_the_snapshot_are_those_in_use(running: World) -> Non
     assert gate.snapshot_parts() == gate.snapshot.parts() != ()
     gate._gatherer._snapshot = None
     assert gate.snapshot_parts() == ()
+
+
+async def test_the_gate_shows_its_clock_and_what_its_calls_are_decided_with(running: World) -> None:
+    gate = running.app.gate
+    assert gate.now() == running.hand.at
+    assert gate.counted is gate._gatherer.counted
+    (answer,) = gate.registry_answers("IT", "acme", LISTED)
+    assert (answer.answer, answer.consulted_at) == ("listed", NOW - DAY)
+
+
+async def test_a_reload_shows_the_new_configuration_in_the_metrics(running: World) -> None:
+    path = running.folder / "dialgate.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"remember_hours": 25}))
+    config, before = loader.load(path), running.app.config.hash
+    running.app.reload(config)
+    labels = {"version": __version__, "compiled": COMPILED}
+    assert running.sample("dialgate_info", **labels, config=config.hash) == 1
+    assert running.sample("dialgate_info", **labels, config=before) is None

@@ -95,6 +95,7 @@ GROUPS = (
             "decision_log/test_call_id",
             "decision_log/test_swapped_numbers",
             "audit/test_decision_ids",
+            "ledger/test_entry_ids",
             "audit/test_search",
             "gate/test_cases_through_gate",
         ),
