@@ -161,8 +161,8 @@ class MonthKeys(Sealer):
     def masked(self, value: bytes, decision: str) -> bytes:
         """Mask `value` (16 bytes) for this decision, by XOR. Applied twice, this returns `value`.
 
-        The mask hides recorded questions after the month is retired. Without it, the ledger's key would be enough to
-        test guesses.
+        Without the mask, anyone with the ledger's key could test guesses against the recorded requests, even after the
+        month is retired.
         """
         return self._keyed.masked(value, b"mask of " + decision.encode())
 
@@ -202,7 +202,7 @@ class Keys:
     def month(self, at: Instant) -> MonthKeys:
         """Return the keys of the month of `at`, and create them for a new month.
 
-        Raises `KeyRetired`, `KeysUnusable`.
+        Raises `KeyRetired` and `KeysUnusable`.
         """
         start, end, keys = self._newest
         return keys if start <= at < end else self._look_up(at)
@@ -210,16 +210,15 @@ class Keys:
     def subject(self, controller: str, number: str) -> bytes:
         """Return the number's key in the ledger, a 16-byte hash.
 
-        The controller `*` is for entries that bind every controller.
-
-        The hash differs by controller, so that data of several controllers cannot be joined.
+        The hash differs by controller, so that data of several controllers cannot be joined. The controller `*` is for
+        entries that bind every controller.
         """
         return self.named(controller, number.encode())
 
     def named(self, controller: str, content: bytes) -> bytes:
         """Return a hash like that of `subject`, for any content that includes a called number.
 
-        Use the controller `?` for questions.
+        Use the controller `?` for the hash of a dialer's request (`Decided.question`).
         """
         return (self._controllers.get(controller) or self._derive(controller)).digest(content)
 

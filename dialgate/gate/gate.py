@@ -4,8 +4,9 @@ Read `Gate` from top to bottom to follow a call. `ask` adds it to the queue, and
 queue and replies. `_decide_batch` reads the store, decides, commits, writes the log and syncs it. If any step fails,
 every call of the batch is denied.
 
-A batch usually needs one store read, one commit and one log sync. If another gate has changed the state of its numbers
-since the read, the gate reads and decides again, at most `_COMMIT_TRIES` times.
+A batch usually needs one store read, one commit and one log sync. A shared store may skip the read of numbers that are
+probably new to it. If another gate has changed the state of a number since the read, the gate reads and decides again,
+at most `_COMMIT_TRIES` times.
 """
 
 import asyncio
@@ -97,7 +98,7 @@ class Gate:
         return answer
 
     def ask(self, call: Call, client: Client, answer: AnswerFuture) -> None:
-        """Decide a call and set the result of `answer`. It need not be an asyncio future."""
+        """Decide a call and set the result of `answer`. `answer` need not be an asyncio future."""
         self._queue.add(CallRequest(call, client, self._steady(), answer))
         if self._preparing is None:
             self._start_batch()
@@ -155,14 +156,15 @@ class Gate:
     async def _decide_batch(self, requests: list[CallRequest]) -> Sequence[Answer]:
         """Read, decide, commit and record a batch. If this raises `Unavailable`, no call is allowed.
 
-        A round trip is the main cost of a shared store, so a batch may read while the previous one commits. `Overlap`
-        then checks that the reading is still usable. Only one batch reads at a time, and only one commits.
+        A round trip is the main cost of a shared store, so the read may be skipped (`Attempts.assume`), and a batch may
+        read while the previous one commits. `Overlap` then checks that the reading is still usable. Only one batch
+        reads at a time, and only one commits.
         """
         self._stops.refuse_if_unentered()
         self._upkeep.refuse_if_late()
         mark = self._overlap.mark(self._recorder.log.next_seq)
         query = self._query(requests)
-        reading = await self._read(query)
+        reading = self._store.assume(query.subjects, query.keys) or await self._read(query)
         async with self._recorder.turn:
             if not self._overlap.may_use(mark, query, self._recorder.log.next_seq):
                 query = self._query(requests)
@@ -189,7 +191,7 @@ class Gate:
         first = self._recorder.log.next_seq  # constant here: the holder of the log's turn is its only writer
         for tries_left in reversed(range(_COMMIT_TRIES)):
             batch = decide_all(query, reading, first, self._nonces, log_grounds, self._verdicts)
-            if not (batch.reservations or batch.remembered):
+            if not (batch.reservations or batch.remembered or reading.assumed):
                 return batch
             self._overlap.begin(batch)
             self._end_preparing(requests)

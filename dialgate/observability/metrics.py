@@ -156,7 +156,7 @@ class Metrics:
         self.neighbours = Neighbours(self.unlisted)
         self.stale = counter(
             "dialgate_stale_batches",
-            "Batches decided again because the state of a number had changed.",
+            "Batches decided again because the state of a number had changed, or was not as assumed.",
         )
         closed = "HTTP connections closed at the connection limit: `evicted` had sent no admitted request, `refused` was new."
         self.connections_closed = counter("dialgate_connections_closed", closed, ("why",))

@@ -37,6 +37,13 @@ class Position(Struct, frozen=True):
 class Attempts(SubjectStates, Protocol):
     """Counted attempts, remembered answers and positions of decision logs."""
 
+    def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Reading | None:
+        """Return a reading as if no subject were known and no answer remembered, without asking the store.
+
+        `commit` compares everything in it with the store. Return None if that would fail too often, or if a
+        read is cheap.
+        """
+
     async def commit(
         self,
         reading: Reading,
@@ -47,8 +54,8 @@ class Attempts(SubjectStates, Protocol):
         """Count the attempts, remember the answers and store the position, atomically.
 
         Return False and write nothing if a watched subject has changed since `reading`, which must contain
-        all watched subjects. Reservations in the same commit do not make each other stale, because the batch
-        has already taken them into account.
+        all watched subjects, or if anything in an assumed reading is wrong. Reservations in the same commit
+        do not make each other stale, because the batch has already taken them into account.
 
         Committing the same attempt twice counts it once. A later attempt with the same decision id replaces
         an earlier one that was never recorded. Of two answers with the same key, the one with the later `at`

@@ -24,12 +24,13 @@ class Remembered(Struct, frozen=True, gc=False):
 class Reading(Struct, frozen=True, gc=False):
     """The states of `subjects` and the answers for the requested keys, in order.
 
-    A commit refers to the reading on which its decisions are based.
+    A commit refers to the reading on which its decisions are based. If it is only `assumed`, nothing was read.
     """
 
     subjects: Sequence[bytes]
     known: Sequence[Known]
     answers: Sequence[Remembered | None]
+    assumed: bool = False
 
 
 class SubjectStates(Protocol):

@@ -32,7 +32,7 @@ from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.schemas import RevocationRequest
 from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests.store.test_shared_store import load_numbers, share
+from tests.store.test_shared_store import always_assume, load_numbers, share
 from tests.support import redis_servers, world
 from tests.support.redis_servers import Node
 from tests.support.world import CALLER, NOW, Hand
@@ -107,7 +107,7 @@ def test_the_checker_finds_exactly_the_violations(asked: list[Check], faults: in
 
 
 class Site(Struct):
-    """Two gates on one store, with everything asked of them."""
+    """Two gates on one store, with everything asked of them. The first always assumes that numbers are unknown."""
 
     gates: list[App]
     asked: list[Check] = []
@@ -177,6 +177,7 @@ async def site(folder: Path, url: str, replicas: int, numbers: list[str]) -> Asy
                 await load_numbers(app, numbers)
             await app.tick()
             gates.append(app)
+        always_assume(gates[0])
         yield Site(gates)
 
 

@@ -19,7 +19,7 @@ from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.schemas import RevocationRequest
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests.store.test_shared_store import UNLISTED, ask, load_list
+from tests.store.test_shared_store import UNLISTED, always_assume, ask, load_list
 from tests.support import redis_servers, world
 from tests.support.proxy import Proxy, proxied
 from tests.support.world import CLEAR, NOW, Hand
@@ -69,8 +69,8 @@ class Line(Struct):
                     return answer
 
 
-@pytest.fixture
-async def line(tmp_path: Path) -> AsyncIterator[Line]:
+@pytest.fixture(params=["read", "assumed"])
+async def line(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Line]:
     (socket,) = re.findall(r"@(.*)", redis_servers.alone())
     async with proxied(Path(socket)) as proxy:
         url = f"redis://{redis_servers.USER}:{redis_servers.PASSWORD}@127.0.0.1:{proxy.port}/0"
@@ -80,6 +80,8 @@ async def line(tmp_path: Path) -> AsyncIterator[Line]:
         app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
         await load_list(app)
         await app.tick()
+        if request.param == "assumed":
+            always_assume(app)
         yield Line(app, proxy, tmp_path.name)
         proxy.heal()
         await app.close()

@@ -34,7 +34,7 @@ from dialgate.ledger.schemas import ConsentRequest, ListRequest, RevocationReque
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.store import Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests.store.test_store import ANNA, NOTHING, attempt, revoked
+from tests.store.test_store import ANNA, NOTHING, attempt, read_unknown, revoked
 from tests.support import redis_servers, world
 from tests.support.ports import free_port
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand
@@ -87,13 +87,22 @@ async def gates(tmp_path: Path) -> AsyncIterator[list[App]]:
         yield [first, second]
 
 
+def always_assume(app: App) -> None:
+    """Let the gate assume that every number is unknown, even after wrong assumptions."""
+    assert isinstance(app._store, RedisStore)
+    app._store.reads_before_assuming = 0
+
+
 async def ask(app: App, call_id: str = "", to: str = CLEAR) -> Answer:
     client = app.config.settings.clients[0]
     call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=client.name)
     return await app.gate.check(call, client)
 
 
-async def test_a_limit_of_five_holds_over_two_gates(gates: list[App]) -> None:
+@pytest.mark.parametrize("assuming", [0, 1, 2])
+async def test_a_limit_of_five_holds_over_two_gates(gates: list[App], assuming: int) -> None:
+    for app in gates[:assuming]:
+        always_assume(app)
     answers = await asyncio.gather(*(ask(gates[place % 2]) for place in range(100)))
     allowed = [answer for answer in answers if answer.decision == "allow"]
     assert len(allowed) == 5
@@ -123,8 +132,11 @@ async def test_a_call_asked_at_two_gates_at_once_is_decided_and_counted_once(gat
     assert [answer.decision for answer in more] == ["allow", "allow", "deny"]
 
 
-async def test_a_stop_at_one_gate_binds_the_other(gates: list[App]) -> None:
+@pytest.mark.parametrize("assuming", [False, True])
+async def test_a_stop_at_one_gate_binds_the_other(gates: list[App], *, assuming: bool) -> None:
     one, other = gates
+    if assuming:
+        always_assume(other)
     assert (await ask(other)).decision == "allow"
     await one.registrar.revocations.revoke(
         one.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
@@ -135,6 +147,7 @@ async def test_a_stop_at_one_gate_binds_the_other(gates: list[App]) -> None:
 async def test_the_record_of_a_denial_contains_a_stop_of_another_gate(gates: list[App]) -> None:
     """A denied call has no reservation that would detect the stop."""
     one, other = gates
+    always_assume(other)
     stop = RevocationRequest(number=UNLISTED, scope="controller")
     before, after = await ask(other, to=UNLISTED), "revocation.revoked"
     assert after not in [reason.code for reason in before.reasons]
@@ -142,8 +155,11 @@ async def test_the_record_of_a_denial_contains_a_stop_of_another_gate(gates: lis
     assert after in [reason.code for reason in (await ask(other, to=UNLISTED)).reasons]
 
 
-async def test_a_retry_at_another_gate_gets_the_same_decision(gates: list[App]) -> None:
+@pytest.mark.parametrize("assuming", [False, True])
+async def test_a_retry_at_another_gate_gets_the_same_decision(gates: list[App], *, assuming: bool) -> None:
     first = await ask(gates[0], "a")
+    if assuming:
+        always_assume(gates[1])
     await gates[0].tick()  # by then the other gates know that the answer is on disk
     assert await ask(gates[1], "a") == first
 
@@ -317,8 +333,9 @@ async def test_a_fence_raised_on_an_older_copy_is_not_taken_for_another_gates(tm
     redis_servers.ended(process)
 
 
+@pytest.mark.parametrize("assuming", [False, True])
 async def test_an_emptied_redis_allows_nothing_and_accepts_no_stop_until_restored(
-    tmp_path: Path,
+    tmp_path: Path, *, assuming: bool
 ) -> None:
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     file = world.write_folder(tmp_path, store={"url": at(tmp_path)})
@@ -326,6 +343,9 @@ async def test_an_emptied_redis_allows_nothing_and_accepts_no_stop_until_restore
     app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
     stop = RevocationRequest(number=CLEAR, scope="controller")
     await app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
+    if assuming:
+        await app._store.read([ANNA])
+        always_assume(app)
     ask_server(tmp_path, "SWAPDB", "0", "1")
     assert (await ask(app)).reasons[0].code == "gate.unavailable"
     with pytest.raises(StoreUnavailable, match="emptied"):
@@ -366,6 +386,33 @@ async def test_a_commit_is_refused_by_a_server_emptied_since_the_read(
     ask_server(tmp_path, "SWAPDB", "0", "1")
     reading = await own_store.read([ANNA])
     assert await own_store.commit(reading, reservations, [], Position("log", 1))
+
+
+async def test_an_assumed_reading_is_not_committed_to_an_emptied_server(
+    own_store: RedisStore, tmp_path: Path
+) -> None:
+    """The ledger may be empty before and after, so that its length does not reveal it."""
+    assert await own_store.claim("ours")
+    await read_unknown(own_store)
+    reading = own_store.assume([ANNA])
+    assert reading is not None
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
+    assert not await own_store.commit(reading, reservations, [], Position("log", 1))
+    assert ask_server(tmp_path, "DBSIZE") == "0"
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    assert await own_store.commit(reading, reservations, [], Position("log", 1))
+
+
+async def test_an_assumed_reading_is_true_on_the_copy_of_an_empty_ledger(tmp_path: Path) -> None:
+    """There the ledger's sequence is stored as 0."""
+    store = RedisStore(redis_servers.alone(), name=tmp_path.name)
+    await store.script("whole", [store.key("seq"), store.key("copying")], [0])
+    await read_unknown(store)
+    reading = store.assume([ANNA])
+    assert reading is not None
+    assert await store.commit(reading, [], [], Position("log", 1))
+    await store.close()
 
 
 async def test_a_doubtful_commit_is_settled_only_on_its_own_server(
@@ -778,7 +825,7 @@ async def test_sentinels_with_their_own_users(tmp_path: Path) -> None:
             ask_port(port, "ACL", "SETUSER", *words)
     stranger = RedisStore(watched.url(), name=tmp_path.name)
     with pytest.raises(
-        StoreUnavailable, match=r"^Redis: no Sentinel knows a master of `gates`: \S+; check that"
+        StoreUnavailable, match=r"^Redis: no Sentinel has a master for `gates`: \S+; check that"
     ):
         await stranger.ping()
     await stranger.close()

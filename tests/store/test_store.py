@@ -329,6 +329,10 @@ async def a_revocation_by_another_process(_: Store, engine: Engine) -> None:
     await asyncio.to_thread(run_elsewhere, engine, APPEND_ELSEWHERE % ANNA)
 
 
+async def nothing(_: Store, __: Engine) -> None:
+    pass
+
+
 async def an_attempt(store: Store, _: Engine) -> None:
     await reserve(store, ANNA, "log-7")
 
@@ -395,6 +399,85 @@ async def test_a_commit_whose_reading_is_stale_writes_nothing(
 
 
 CARLA = b"carla---" * 2
+
+
+async def read_unknown(store: Store) -> None:
+    """Read unknown subjects until the store assumes that the next ones are unknown too."""
+    for number in range(4):
+        await store.read([b"unknown-%08d" % number])
+
+
+async def an_attempt_of_anna(store: Store, _: Engine) -> None:
+    await reserve(store, ANNA, "other-7")
+
+
+async def the_request_answered(store: Store, _: Engine) -> None:
+    await store.commit(NOTHING, [], [answer(b"asked", decision="other-7")], HERE)
+
+
+async def the_request_answered_long_ago(store: Store, engine: Engine) -> None:
+    """Answer before the instant from which answers are repeated, which a commit does not look at."""
+    await the_request_answered(store, engine)
+    await store.maintain(11)
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["an allow", "only denials"])
+@pytest.mark.parametrize(
+    "happens",
+    [
+        nothing,
+        a_revocation,
+        a_revocation_for_everyone,
+        a_revocation_by_another_process,
+        another_number_revoked,  # a record says which sequence of the ledger was known
+        an_attempt_of_anna,
+        the_request_answered,
+        the_request_answered_long_ago,
+    ],
+)
+async def test_an_assumed_reading_is_committed_only_if_all_of_it_is_true(
+    store: Store,
+    other: Store,
+    engine: Engine,
+    happens: Callable[[Store, Engine], Awaitable[None]],
+    allowed: bool,
+) -> None:
+    """That includes the subjects of denied calls, which no reservation watches."""
+    await read_unknown(store)
+    reading = store.assume([CARLA, ANNA, EVERYONE], [named(b"asked")])
+    if not engine.shared:
+        assert reading is None, "a read is as fast"
+        return
+    assert reading is not None
+    assert (reading.known, reading.answers) == ([Known()] * 3, [None])
+    await happens(other, engine)
+    reservations = [Reservation(CARLA, attempt("log-1"), (CARLA, EVERYONE))] if allowed else []
+    is_true = happens is nothing
+    assert await store.commit(reading, reservations, [answer(b"k")], Position("log", 9)) == is_true
+    assert (store.assume([CARLA]) is not None) == is_true, "after a wrong assumption it reads again"
+    assert (await store.positions()).get("log", 0) == 9 * is_true
+    assert await decisions(other, CARLA) == ["log-1"] * (is_true and allowed)
+    assert (await recalled(store, [b"k"], 0) != [None]) == is_true
+
+
+async def test_unknown_subjects_are_assumed_only_after_reads_and_never_behind_the_ledger(
+    store: Store, engine: Engine
+) -> None:
+    if not engine.shared:
+        return
+    for number in range(4):
+        assert store.assume([ANNA]) is None
+        await store.read([b""])  # a read of the ledger's sequence only
+        await store.read([b"unknown-%08d" % number])
+    assert store.assume([ANNA]) is not None
+    await store.append([revoked(ANNA)])
+    assert store.assume([BRUNO]) is None, "the ledger is ahead of the last read"
+    await store.read([BRUNO])
+    reading = store.assume([BRUNO])
+    assert reading is not None
+    assert reading.known == [Known(seq=1)]
+    await store.read([ANNA])
+    assert store.assume([BRUNO]) is None, "a subject was known"
 
 
 async def test_reservations_of_one_commit_do_not_make_each_other_stale(store: Store) -> None:

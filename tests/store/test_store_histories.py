@@ -21,6 +21,7 @@ from msgspec import Struct, structs
 
 from dialgate.core.model import Attempt, Known
 from dialgate.store import Position, Remembered, Reservation, Shared, Store
+from dialgate.store.redis import RedisStore
 from tests.store.test_store import Engine, redis_engine, revoked, sqlite_engine
 
 HISTORIES: Final = int(os.environ.get("DIALGATE_HISTORIES", "0"))
@@ -75,13 +76,15 @@ class Restart(Struct, frozen=True):
 class Commit(Struct, frozen=True):
     """Read, apply `between`, then commit an attempt for each of `reserved` and an answer to each of `answered`.
 
-    `synced`: the commit states that the log is durable to its end.
+    `synced`: the commit states that the log is durable to its end. `assumed`: instead of a read, assume that nothing is
+    known, if the store can.
     """
 
     handle: int
     reserved: tuple[int, ...]
     answered: tuple[int, ...]
     synced: bool
+    assumed: bool
     between: tuple["Step", ...] = ()
 
 
@@ -92,9 +95,9 @@ few = st.lists(places, max_size=3).map(tuple)
 enters = st.builds(Enter, handles, places)
 notes = st.builds(Note, handles, st.integers(0, 9), st.sampled_from(["no_answer", "answered"]))
 writes = st.builds(Write, handles)
-commits = st.builds(Commit, handles, few, few, st.booleans())
+commits = st.builds(Commit, handles, few, few, st.booleans(), st.booleans())
 between = st.lists(st.one_of(enters, notes, writes, commits), max_size=2).map(tuple)
-overtaken = st.builds(Commit, handles, few, few, st.booleans(), between)
+overtaken = st.builds(Commit, handles, few, few, st.booleans(), st.booleans(), between)
 releases = st.builds(Release, handles)
 syncs = st.builds(Sync, handles)
 restarts = st.builds(Restart, handles, st.booleans(), st.integers(0, 2))
@@ -111,12 +114,19 @@ class Logged(Struct):
     answers: list[Remembered]
 
 
+def opened(engine: Engine) -> Store:
+    store = engine.open()
+    if isinstance(store, RedisStore):
+        store.reads_before_assuming = 0
+    return store
+
+
 class Model:
     """The expected content of the store."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.stores: list[Store] = [engine.open(), engine.open()]
+        self.stores: list[Store] = [opened(engine), opened(engine)]
         self.abandoned: list[Store] = []
         self.logs: dict[str, list[Logged]] = {log: [] for log in LOGS}
         self.durable = dict.fromkeys(LOGS, 0)  # as last stored
@@ -207,10 +217,10 @@ class Model:
         self.writes[handle].clear()
         if not step.killed:
             await self.stores[handle].close()
-            self.stores[handle] = self.engine.open()
+            self.stores[handle] = opened(self.engine)
             return
         self.abandoned.append(self.stores[handle])
-        store = self.stores[handle] = self.engine.open()
+        store = self.stores[handle] = opened(self.engine)
         name, log = LOGS[handle], self.logs[LOGS[handle]]
         for lost in log[len(log) - step.lost :] if step.lost else []:
             log.remove(lost)
@@ -226,8 +236,11 @@ class Model:
         handle = self.handle(step.handle)
         name = LOGS[handle]
         keys = [bytes([handle + 1, place]) * 8 for place in step.answered]
-        reading = await self.stores[handle].read(SUBJECTS, keys)
         store = self.stores[handle]
+        subjects = [SUBJECTS[place] for place in {*step.reserved, 2}]
+        reading = store.assume(subjects, keys) if step.assumed else None
+        if reading is None:
+            reading = await store.read(subjects, keys)
         before = {subject: self.state(subject) for subject in SUBJECTS}
         for action in step.between:
             await self.play(action)
@@ -237,12 +250,18 @@ class Model:
         reserved = [Reservation(whose, attempt, (whose, SUBJECTS[2])) for whose, attempt in logged.attempts]
         position = Position(name, logged.last, first, first - 1 if step.synced else 0)
         self.writes[handle].add(name)
+        is_true = reading.known[0].seq == len(self.entries) and not any(
+            any(self.state(subject)) for subject in subjects
+        )
         written = await store.commit(reading, reserved, logged.answers, position)
+        if reading.assumed:
+            assert is_true >= written
         watched = {subject for reservation in reserved for subject in reservation.watch}
         unchanged = all(self.state(subject) == before[subject] for subject in watched)
         # Redis keeps a repeated result as a further line, so it refuses a commit although the state is the same.
         repeated = self.engine.shared and any(isinstance(action, Note) for action in step.between)
-        assert unchanged >= written >= (unchanged and not repeated)
+        assert unchanged >= written
+        assert reading.assumed or written >= (unchanged and not repeated)
         if written:
             self.durable[name] = max(self.durable[name], position.durable)
             self.released.difference_update(keys)

@@ -19,20 +19,29 @@ _RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
 
 
 class Seen(Reading, frozen=True, gc=False, kw_only=True):
-    """A reading with the stored value of each subject and the newest sequence of the ledger."""
+    """A reading with the stored value of each subject, and the stored newest sequence of the ledger."""
 
     values: Mapping[bytes, bytes]
-    seq: int
+    end: bytes
+    keys: Sequence[bytes]
+
+    @property
+    def seq(self) -> int:
+        return int(self.end or 0)
 
 
-_UNREAD: Final = Seen((), (), (), values={}, seq=0)
+_UNREAD: Final = Seen((), (), (), values={}, end=b"", keys=())
 
 
 class RedisAttempts(RedisRecovery):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._since: Instant = 0
-        self._nothing = Known()  # reused while the ledger's newest sequence is unchanged
+        # The ledger's newest sequence as last read, and the state of unknown subjects, reused while it is unchanged.
+        self._end, self._nothing = b"", Known()
+        self._reads_of_unknown = 0  # in a row
+        # A wrong assumption costs a round trip. After four such reads it is rarely wrong.
+        self.reads_before_assuming = 4
         self._own: set[str] = set()  # the logs that this process writes
 
     async def read(
@@ -57,6 +66,26 @@ class RedisAttempts(RedisRecovery):
         self._refuse_unless_claimed(values_read[1])
         refuse_if_short(reading.seq, durable)
         return reading
+
+    def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Seen | None:
+        if (
+            self._reads_of_unknown < self.reads_before_assuming
+            or self._unknown_commits
+            or self._nothing.seq < self._durable
+        ):
+            return None
+        return self._without_known(subjects, keys, assumed=True)
+
+    def _without_known(self, subjects: Sequence[bytes], keys: Sequence[bytes], *, assumed: bool) -> Seen:
+        return Seen(
+            subjects=subjects,
+            known=[self._nothing] * len(subjects),
+            answers=[None] * len(keys),
+            assumed=assumed,
+            values=dict.fromkeys(subjects, b""),
+            end=self._end,
+            keys=keys,
+        )
 
     async def _read_again(
         self, request: tuple[Any, ...], values_read: Sequence[bytes | None], answers: int
@@ -101,17 +130,13 @@ class RedisAttempts(RedisRecovery):
         values_read: Sequence[bytes | None],
         durable_logs: Mapping[str, int],
     ) -> Seen:
-        seq = int(values_read[0] or 0)
-        if self._nothing.seq != seq:
-            self._nothing = Known(seq=seq)
+        end = values_read[0] or b""
+        if self._end != end:
+            self._end, self._nothing = end, Known(seq=int(end or 0))
         if not any(values_read[2:]):  # the usual case
-            return Seen(
-                subjects=subjects,
-                known=[self._nothing] * len(subjects),
-                answers=[None] * len(keys),
-                values=dict.fromkeys(distinct, b""),
-                seq=seq,
-            )
+            self._reads_of_unknown += any(subjects)
+            return self._without_known(subjects, keys, assumed=False)
+        self._reads_of_unknown = 0
         values: dict[bytes, bytes] = {}
         known = dict.fromkeys(distinct, self._nothing)
         for subject, value in zip(distinct, values_read[2:], strict=False):
@@ -119,7 +144,7 @@ class RedisAttempts(RedisRecovery):
                 values[subject] = b""
             else:
                 values[subject] = value
-                known[subject] = subject_codec.known(value, seq)
+                known[subject] = subject_codec.known(value, self._nothing.seq)
         answers: list[Remembered | None] = [None] * len(keys)
         for at, value in enumerate(values_read[2 + len(distinct) :]):
             if value is not None:
@@ -131,7 +156,8 @@ class RedisAttempts(RedisRecovery):
             known=[known[subject] for subject in subjects],
             answers=answers,
             values=values,
-            seq=seq,
+            end=end,
+            keys=keys,
         )
 
     def _is_recorded(self, decision: str, durable_logs: Mapping[str, int]) -> bool:
@@ -163,7 +189,9 @@ class RedisAttempts(RedisRecovery):
         except StoreUnavailable:
             self._mark_commit_unknown(position)
             raise
-        if not outcome and self._replicas:
+        if outcome:
+            self._reads_of_unknown = 0
+        elif self._replicas:
             self._durable = max(self._durable, seen.seq)
         return not outcome
 
@@ -184,9 +212,12 @@ class RedisAttempts(RedisRecovery):
         log, values = position.log, seen.values
         lines = _lines(values, reservations)
         subjects = [reservation.subject for reservation in reservations]
-        watched = list(
-            dict.fromkeys(chain(lines, subjects, *[reservation.watch for reservation in reservations]))
-        )
+        watches = [reservation.watch for reservation in reservations]
+        watched = dict.fromkeys(chain(lines, subjects, *watches, values if seen.assumed else ()))
+        compared = {self._of_subject + subject: values[subject] for subject in watched}
+        if seen.assumed:
+            compared |= {self._of_ledger: seen.end, self._of_keys: self._mark or b""}
+            compared |= dict.fromkeys([self._of_answer + key for key in seen.keys], b"")
         counted = [
             (seq_of(reservation.attempt.decision), reservation.subject) for reservation in reservations
         ]
@@ -194,11 +225,11 @@ class RedisAttempts(RedisRecovery):
         attempts, answers = sequence_index.runs(counted), sequence_index.runs(answered)
         lasting = _newest_by_key(remembered)
         highest = max(max(counted, default=_NONE)[0], max(answered, default=_NONE)[0], position.seq)
-        known = [(at, values[subject]) for at, subject in enumerate(watched) if values[subject]]
+        known = [(at, value) for at, value in enumerate(compared.values()) if value]
         attempt_names, answer_names = self._index_prefix("a:", log), self._index_prefix("g:", log)
         keys = [
             self._of_positions,
-            *[self._of_subject + subject for subject in watched],
+            *compared,
             *[attempt_names + run.chunk for run in attempts],
             *[answer_names + run.chunk for run in answers],
             *[self._of_answer + answer.key for answer in lasting],
@@ -207,7 +238,7 @@ class RedisAttempts(RedisRecovery):
         words = [
             log, position.seq, highest, min(counted)[0] if counted else "",
             self._fences.get(log, ""), position.durable, self.attempts_kept, self.remembers,
-            len(lines), len(watched), len(attempts), len(answers), len(known),
+            len(lines), len(compared), len(attempts), len(answers), len(known),
             *[word for at, value in known for word in (at, value, int(at < len(lines) and subject_codec.may_expire(value)))],
             *lines.values(),
             *[word for run in (*attempts, *answers) for word in (run.begins, run.names)],

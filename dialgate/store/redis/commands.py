@@ -38,7 +38,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 class RedisCommands:
-    """The keys of one store, and round trips to its server."""
+    """A client that builds the keys of one store and sends its commands to the server."""
 
     def __init__(self, options: Options) -> None:
         self._name = f"{{{options.name}}}:".encode()

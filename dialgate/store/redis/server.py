@@ -85,7 +85,7 @@ class _BehindSentinel:
         except RedisError as error:
             # redis-py puts each Sentinel's connection arguments before the reason.
             reason = str(error).rpartition(" - ")[2]
-            raise RedisError(f"no Sentinel knows a master of `{self._service}`: {reason}") from error
+            raise RedisError(f"no Sentinel has a master for `{self._service}`: {reason}") from error
         return {"host": host, "port": int(port)}
 
     async def replicas(self) -> int:
