@@ -236,6 +236,13 @@ def test_an_invalid_value_is_refused_with_its_path(path: str, value: object, whe
     assert where in str(refused.value)
 
 
+def test_all_problems_of_a_law_are_named_together() -> None:
+    with pytest.raises(LawError) as refused:
+        parse_law({**changed("diallable", []), "regions": ["IT", "rome"]})
+    assert len(refused.value.problems) == 2
+    assert str(refused.value) == "; ".join(refused.value.problems)
+
+
 @pytest.mark.parametrize("days", [1, 3660])
 def test_a_limit_counts_over_a_day_or_ten_years(days: int) -> None:
     assert parse_law(changed("limits.0.per", f"{days}d")).limits[0].per == f"{days}d"
