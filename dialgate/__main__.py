@@ -1,4 +1,4 @@
-"""The entry point of the command `dialgate`. Ctrl-C ends the command without a traceback, even during imports."""
+"""The entry point of the `dialgate` command. Ctrl-C ends the command without a traceback, even during imports."""
 
 import sys
 

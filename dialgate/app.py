@@ -40,7 +40,7 @@ from dialgate.subjects.rights import Subjects
 
 # Seconds between upkeep rounds: a new list or proof must be in use within a second, including the round itself.
 _PERIOD = 0.75
-# Timeout in seconds of a request that asks another gate for a decision's called number.
+# Timeout, in seconds, for a request that asks another gate for a decision's called number.
 _FIND_CALL_TIMEOUT = 2.0
 _log = structlog.get_logger(__name__)
 
@@ -165,7 +165,7 @@ class App:
         return await self._store.proofs()
 
     def reload(self, config: Config) -> None:
-        """Apply a configuration. Raises the errors of `Gate.reload`."""
+        """Apply a configuration. Raises the same errors as `Gate.reload`."""
         self.gate.reload(config)
         self._store.keep_attempts(config.attempts_counted)
         self.registrar.reload(config)

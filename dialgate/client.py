@@ -63,7 +63,7 @@ def _failed(reason: str) -> Verdict:
 
 
 class Dialgate:
-    """A client of one gate. Use it in `async with`.
+    """A client for one gate. Use it in `async with`.
 
     `timeout` is the total time of one request, in seconds. `clock` returns the Unix time in seconds, to detect expired
     allows.
@@ -143,7 +143,7 @@ class Dialgate:
             raise ClientError("the client is closed; use it in `async with`")
         async with self._session.post(self._url + path, json=body, allow_redirects=False) as answer:
             if answer.content_length is None or answer.content_length > _MOST_BYTES:
-                return 0, b""  # not the response of a gate
+                return 0, b""  # not a response from a gate
             return answer.status, await answer.read()
 
     async def _write(self, path: str, body: dict[str, Any]) -> None:

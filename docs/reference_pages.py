@@ -460,7 +460,7 @@ def commands() -> str:
         options = table(("option", "", "meaning"), rows) if rows else ""
         pages.append(f"## `{name}`\n\n{_help(name, command.help or '')}\n\n{options}".rstrip())
     return """
-This page has the text of `--help`. Exit status 0 means yes or done, 1 means no or refused, and 2 means wrong usage. Use `--json` for output that a
+This page has the text of `--help`. Exit status 0 means yes or done, 1 means no or refused, and 2 means a usage error. Use `--json` for output that a
 program reads.
 
 If a command takes a telephone number, `-` reads it from standard input, because `ps` shows arguments to every user of the machine. On a terminal,

@@ -71,7 +71,7 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
 
 
 def _scopes(config: Config, controller: str) -> set[str]:
-    """Return what the clients of a controller may do."""
+    """Return all scopes that the controller's clients have."""
     clients = (client for client in config.settings.clients if controller in client.controllers)
     return {scope for client in clients for scope in client.scopes}
 

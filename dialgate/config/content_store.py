@@ -60,7 +60,7 @@ def content(folder: Path, digest: str) -> bytes:
 
 
 class ConfigFile(Struct, frozen=True):
-    """A file of a configuration. `entry` is the hash of its entry in the list, or "" in a list of the older form."""
+    """A file in a configuration. `entry` is the hash of its entry in the list, or "" if the list has the older form."""
 
     entry: str
     name: str
@@ -100,7 +100,7 @@ class _Campaign(Struct):
 
 
 class _Owner(Struct):
-    """The fields of a controller's file that every version of dialgate has."""
+    """The fields that a controller's file has in every version of dialgate."""
 
     id: str
     campaigns: list[_Campaign]
@@ -110,7 +110,7 @@ def answer_seconds(folder: Path, digest: str) -> float:
     """Return the setting `answer_seconds` of the configuration with this hash. Raises `NotKept`."""
     for file in config_files(folder, digest):
         read = yaml.load(content(folder, file.digest), Loader=yaml.CSafeLoader)
-        with suppress(msgspec.ValidationError):  # the file of a country or a controller
+        with suppress(msgspec.ValidationError):  # a country's or a controller's file
             return msgspec.convert(read or {}, Settings).answer_seconds
     raise NotKept(f"{folder / digest} contains no dialgate.yaml that this version of dialgate can read")
 

@@ -19,7 +19,7 @@ _OFFERS: Final = frozenset({"sale", "advertising"})
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):
-    """A campaign of a controller."""
+    """A controller's campaign."""
 
     id: Name
     """Id that the dialer sends with each call. It must be unique among the campaigns of all controllers."""
@@ -44,13 +44,13 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     paused: bool = False
     """Whether the gate denies all calls of the campaign for now."""
     dial_region: str = ""
-    """Country of numbers without a country code, for example `IT`. If it is not set, calls to such numbers are denied."""
+    """Country assumed for numbers without a country code, for example `IT`. If it is not set, calls to such numbers are denied."""
     profiling: bool = False
     """Whether people are selected by their habits or tastes. If so, a consent must cover profiling."""
     dial_mode: DialMode | Literal[""] = ""
     """How calls are dialled. If it is not set, rules for any of the modes apply."""
     balancing: str = ""
-    """Reference of the balancing test for a legitimate interest in these calls. Without it, a legitimate interest is not a legal basis for them."""
+    """Reference to the balancing test for a legitimate interest in these calls. Without it, a legitimate interest is not a legal basis for them."""
     held_caller_ids: tuple[str, ...] = ()
     """Those of `caller_ids` that are allotted to the company that makes the calls, such as a call centre, and not to the controller."""
     directory_caller_ids: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     caller_id_ends: dict[str, date] = field(default_factory=dict)
     """For caller IDs that will be given up, the last day on which calls back to them are answered. Some laws require that they are answered for a period after each call."""
     ingress_proofs: dict[str, Phrase] = field(default_factory=dict)
-    """For caller IDs that may enter their country through a trunk abroad, the reference of the proof, for example that the mobile roams. Only for countries whose law has this exception."""
+    """For caller IDs that may enter their country through a trunk abroad, a reference to the proof, for example that the mobile roams. Only for countries whose law has this exception."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The storage periods of each kind of data, which the operator sets."""
+"""The storage period for each kind of data, which the operator sets."""
 
 from collections.abc import Collection
 from typing import Annotated, Final, TypeAlias

@@ -21,7 +21,7 @@ class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The period in which decisions under a country's law can be linked to the called numbers.
 
     All keys of a month are destroyed together, after the longest period of its decisions. A country without an entry
-    has the defaults. If the `records` of its file require a longer period, that period applies.
+    uses the defaults. If the `records` of a country file require a longer period, that period applies.
     """
 
     country: Annotated[str, Meta(pattern="^[A-Z]{2}$")]
@@ -43,7 +43,7 @@ def faults(terms: Iterable[Retention], countries: Collection[str]) -> Iterator[s
 
 
 def terms(configured: Iterable[Retention], laws: Mapping[str, Law], now: Instant) -> list[Retention]:
-    """Return the period of each country: the configured one, or the one in its law if that is longer."""
+    """Return the period for each country: the configured one, or the one in its law if that is longer."""
     named = {term.country: term for term in configured}
     named |= {country: Retention(country=country) for country in laws if country not in named}
     return [

@@ -1,4 +1,4 @@
-"""Field types that several files of the configuration share."""
+"""Field types that several configuration files share."""
 
 import ipaddress
 from typing import Annotated, TypeAlias

@@ -25,7 +25,7 @@ class Listen(Strict, frozen=True, kw_only=True):
 
 
 class Limits(Strict, frozen=True, kw_only=True):
-    """Limits on the requests of one client to the HTTP server."""
+    """Limits on one client's requests to the HTTP server."""
 
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
     """Maximum bytes of a request body. For call lists uploaded as files, see `uploads`."""
@@ -74,15 +74,15 @@ class Uploads(Strict, frozen=True, kw_only=True):
     processes: Annotated[int, Meta(ge=0, le=64)] = 0
     """Maximum number of files that are read simultaneously, at most one per client. 0: half the number of processors, at least one."""
     at_once: Annotated[int, Meta(ge=1, le=1_000)] = 32
-    """Maximum number of simultaneous uploads of all clients, including waiting ones. Further ones get 503, `upload.full`."""
+    """Maximum number of simultaneous uploads from all clients, including waiting ones. Further ones get 503, `upload.full`."""
     client_at_once: Annotated[int, Meta(ge=1, le=1_000)] = 8
-    """Maximum number of simultaneous uploads of one client. Further ones get 429, `upload.busy`."""
+    """Maximum number of simultaneous uploads from one client. Further ones get 429, `upload.busy`."""
     file_mb: Annotated[int, Meta(ge=1, le=2_048)] = 1_024
-    """Maximum MiB of one file."""
+    """Maximum size of one file, in MiB."""
     client_mb: Annotated[int, Meta(ge=1, le=1 << 20)] = 2_048
-    """Maximum MiB of all uploads of one client together."""
+    """Maximum size of all uploads from one client together, in MiB."""
     total_mb: Annotated[int, Meta(ge=1, le=1 << 20)] = 4_096
-    """Maximum MiB of all uploads together."""
+    """Maximum size of all uploads together, in MiB."""
     free_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 1_024
     """MiB that must stay free on the spool's disk, or a tenth of the disk if that is less. Otherwise uploads get 507, `upload.no_space`."""
     bytes_per_second: Annotated[int, Meta(ge=1, le=1 << 30)] = 16_384
@@ -90,9 +90,9 @@ class Uploads(Strict, frozen=True, kw_only=True):
     receive_seconds: Seconds = 3_600
     """Maximum seconds until a file has arrived completely."""
     seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
-    """Maximum seconds, of processor time and of elapsed time, for reading a file."""
+    """Maximum seconds for reading a file. The limit applies to processor time and to elapsed time."""
     memory_mb: Annotated[int, Meta(ge=64, le=1 << 20)] = 1_024
-    """Maximum MiB of memory for reading a file: enough for about eight million numbers."""
+    """Maximum memory for reading a file, in MiB. The default is enough for about eight million numbers."""
 
 
 class FastAgi(Strict, frozen=True, kw_only=True):
@@ -118,16 +118,16 @@ _LINK: Final = re.compile(r"https://[^\s<>\"\\]+", re.ASCII)
 
 
 class SipTrunk(Strict, frozen=True, kw_only=True):
-    """The destination of one client's calls."""
+    """The destination for one client's calls."""
 
     client: str
     """Name of one of the `clients`."""
     contacts: tuple[str, ...]
-    """Destinations of the calls, tried in this order, for example `sip:{number}@trunk.example:5060;transport=udp`."""
+    """Destinations for the calls, tried in this order, for example `sip:{number}@trunk.example:5060;transport=udp`."""
     campaign: str = ""
-    """Campaign of an INVITE without `X-Dialgate-Campaign`."""
+    """Campaign for an INVITE without `X-Dialgate-Campaign`."""
     refusal: Literal[608, 603, 403] = 608
-    """SIP status of a denial. Choose a status after which the dialer does not try the next trunk."""
+    """SIP status for a denial. Choose a status after which the dialer does not try the next trunk."""
     call_info: str = ""
     """https address of a signed jCard with a contact for complaints, sent with a denial (RFC 8688)."""
 
@@ -153,7 +153,7 @@ class Sip(Strict, frozen=True, kw_only=True):
     connections: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
     """Maximum number of TCP connections. Further ones are closed."""
     trunks: tuple[SipTrunk, ...] = ()
-    """Destinations of each client's calls. A client without a trunk is refused."""
+    """Destinations for each client's calls. A client without a trunk is refused."""
 
 
 def sip_faults(sip: Sip | None, sources: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -161,11 +161,11 @@ def sip_faults(sip: Sip | None, sources: Mapping[str, Sequence[str]]) -> Iterato
     for trunk in sip.trunks if sip else ():
         place = f"sip: trunk of {trunk.client}"
         if not sources.get(trunk.client):
-            yield f"{place}: no client of this name has `sources`, which identify SIP clients"
+            yield f"{place}: no client with this name has `sources`, which identify SIP clients"
         if sip and [other.client for other in sip.trunks].count(trunk.client) > 1:
             yield f"{place}: is defined twice; keep one"
         if not trunk.contacts:
-            yield f"{place}: contacts is empty; add the destinations of its calls"
+            yield f"{place}: contacts is empty; add the destinations for its calls"
         for contact in trunk.contacts:
             if not _CONTACT.fullmatch(contact):
                 yield f"{place}: contact {contact!r} is not of the form sip:{{number}}@trunk.example:5060;transport=udp"

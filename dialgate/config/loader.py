@@ -185,7 +185,7 @@ class _Reader:
             if read.country in self.drafts:
                 self.problems.append(
                     f"{name}: the country file of {read.country} is a draft; add {read.country} to `accept_drafts` "
-                    "of dialgate.yaml to use it"
+                    "in dialgate.yaml to use it"
                 )
             elif read.country != NO_COUNTRY:
                 faults = law_faults(read.country, laws, self.countries_folder, whole=self.laws_whole)

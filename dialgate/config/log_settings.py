@@ -21,7 +21,7 @@ class ServiceLog(Strict, frozen=True, kw_only=True):
     level: Level = "info"
     """Lowest level that is written."""
     levels: dict[str, Level] = field(default_factory=dict)
-    """Levels of individual modules. `dialgate.observed: debug` writes every decision."""
+    """Levels for individual modules. `dialgate.observed: debug` writes every decision."""
 
 
 class TracesTo(Strict, frozen=True, kw_only=True):

@@ -32,30 +32,30 @@ class SharedStore(Strict, frozen=True, kw_only=True):
     replicas: Annotated[int, Meta(ge=0, le=16)] = 0
     """Number of replicas that must receive a write before it is acknowledged. A ledger entry must be on their disks, an attempt only in their memory."""
     patience: Seconds = 1
-    """Maximum seconds of one round trip. If it takes longer, checks are denied. A ledger entry may take two seconds more, because Redis may sync only once a second."""
+    """Maximum seconds for one round trip. If it takes longer, checks are denied. A ledger entry may take two seconds more, because Redis may sync only once a second."""
 
 
 class Settings(Strict, frozen=True, kw_only=True):
     """The settings of a gate. Paths are relative to the folder of this file."""
 
     data: str = "../.data"
-    """Folder of all persistent data, on a local disk. One gate per folder."""
+    """Folder for all persistent data, on a local disk. One gate per folder."""
     countries: str = "countries"
-    """Folder of the laws, with one file for each country."""
+    """Folder with the laws, one file for each country."""
     accept_drafts: tuple[str, ...] = ()
-    """Countries whose law may decide even if its file is a `draft`, for example `[GB]`. Calls to numbers of any other draft are denied with `law.draft`."""
+    """Countries whose law may decide even if its file is a `draft`, for example `[GB]`. Calls under the law of any other draft are denied with `law.draft`."""
     controllers: str = "controllers"
-    """Folder of the controllers, with one file for each."""
+    """Folder with the controllers, one file for each."""
     webhooks: str = "webhooks"
-    """Folder of the webhook profiles, with one file for each. The folder need not exist."""
+    """Folder with the webhook profiles, one file for each. The folder need not exist."""
     listen: Listen = Listen()
     """The HTTP listener."""
     limits: Limits = Limits()
-    """Limits on the requests of one client to the HTTP server."""
+    """Limits on one client's requests to the HTTP server."""
     operations: Operations | None = None
     """The listener for operators and Prometheus. Without this section the defaults apply, and a port in use only causes a warning."""
     uploads: Uploads = Uploads()
-    """Limits on uploads of call lists."""
+    """Limits on call-list uploads."""
     fastagi: FastAgi | None = None
     """The listener for Asterisk. Default: none."""
     sip: Sip | None = None
@@ -90,7 +90,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     log_segment_hours: Annotated[int, Meta(ge=0, le=8784)] = 24
     """Age in hours of a log file after which the next call starts a new one. `0`: only the size counts. Closed files are packed and shipped."""
     storage: Storage = Storage()
-    """Storage period of each kind of data after its last use."""
+    """Storage period for each kind of data after its last use."""
     snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
     """Ed25519 public key (64 hexadecimal digits). With it, the gate serves only snapshots signed by this key."""
     snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
@@ -100,9 +100,9 @@ class Settings(Strict, frozen=True, kw_only=True):
     timestamp_url: str = ""
     """URL of the time-stamping authority (RFC 3161) that stamps the newest checkpoint. Read at start."""
     timestamp_url_file: str = ""
-    """File that contains the URL of the authority. Use it instead of `timestamp_url` for a URL with a password."""
+    """File that contains the authority's URL. Use it instead of `timestamp_url` for a URL with a password."""
     timestamp_roots: str = ""
-    """PEM file with the root certificates of the authority. A time stamp that does not chain to one of them is discarded."""
+    """PEM file with the authority's root certificates. A time stamp that does not chain to one of them is discarded."""
     timestamp_seconds: Seconds = 3_600
     """Seconds between two time stamps."""
     log_archive_hours: Annotated[float, Meta(ge=0, le=8784)] = 1

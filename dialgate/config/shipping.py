@@ -15,12 +15,12 @@ S3: Final = "s3://"
 class StreamTo(Strict, frozen=True, kw_only=True):
     """The Redis Streams that get every record, one stream for each log.
 
-    Do not use the gate's own store, because a full Redis would stop the gate. For the rights of the Redis user, see
+    Do not use the gate's own store, because a full Redis would stop the gate. For the Redis user's rights, see
     `docs/how-to/ship-decisions.md`.
     """
 
     url: str = ""
-    """URL of the Redis, in the form of `store.url`."""
+    """URL of the Redis, in the same form as `store.url`."""
     url_file: str = ""
     """File that contains the URL. Use it instead of `url` for a URL with a password."""
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")] = "dialgate"
@@ -28,14 +28,14 @@ class StreamTo(Strict, frozen=True, kw_only=True):
     keep: Annotated[int, Meta(ge=1_000, le=1_000_000_000)] = 1_000_000
     """Approximate number of entries in each stream. Older ones are removed."""
     patience: Seconds = 5
-    """Maximum seconds of one round trip."""
+    """Maximum seconds for one round trip."""
 
 
 class Shipping(Strict, frozen=True, kw_only=True):
     """The targets of `dialgate ship` (`docs/how-to/ship-decisions.md`)."""
 
     to: str = ""
-    """Target for closed files of the log: an existing folder, for example on a mounted share, or `s3://bucket/prefix`."""
+    """Target for closed log files: an existing folder, for example on a mounted share, or `s3://bucket/prefix`."""
     endpoint: str = ""
     """Address of the object storage, if it is not Amazon's."""
     region: str = ""

@@ -1,4 +1,4 @@
-"""The translation of msgspec's validation errors to plain English.
+"""The translation of msgspec's validation errors into plain English.
 
 Messages never contain the invalid value, because it may be a telephone number.
 """

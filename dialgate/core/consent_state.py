@@ -30,9 +30,9 @@ _OUTSIDE: frozenset[Finding | None] = frozenset({"scope", "profiling", None})
 class ConsentState(Struct, frozen=True, kw_only=True):
     """The state of a consent at some instant.
 
-    `reason` is "" if the consent is in force. Otherwise it is the reason code of calls that rely on the consent.
-    `refused_for` lists campaigns within the scope of the consent whose calls are still denied, for example after a
-    revocation for one campaign.
+    `reason` is "" if the consent is in force. Otherwise it is the reason code for denying calls that rely on the
+    consent. `refused_for` lists campaigns within the scope of the consent whose calls are still denied, for example
+    after a revocation for one campaign.
     """
 
     reason: str = ""
@@ -49,7 +49,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     registries: tuple[RegistryAnswer, ...]
 
     def find_defect(self, consent: Consent, campaign: Campaign) -> Finding | None:
-        """Return why a call of `campaign` cannot rely on the consent, or None if it can."""
+        """Return why a call in `campaign` cannot rely on the consent, or None if it can."""
         facts = Facts(
             at=self.at,
             today=day_in(self.law.zone, self.at),
@@ -65,7 +65,7 @@ class Situation(Struct, frozen=True, kw_only=True):
 
 
 def state(consent: Consent, situation: Situation, campaigns: Iterable[Campaign]) -> ConsentState:
-    """Return the state of a consent. `campaigns` are all campaigns of the controller."""
+    """Return the state of a consent. `campaigns` are all of the controller's campaigns."""
     findings = (situation.find_defect(consent, campaign) for campaign in _campaigns_in_scope(consent))
     defect = next((finding for finding in findings if finding is not None), None)
     if defect is not None:

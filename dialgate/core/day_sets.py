@@ -1,4 +1,4 @@
-"""Named sets of days of a country, such as its public holidays.
+"""A country's named sets of days, such as its public holidays.
 
 `local_time` adds the days of the `holidays` library, so that this module stays pure.
 """

@@ -71,7 +71,7 @@ def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
 
 
 def _starts(known: Known) -> list[Instant]:
-    """Return the starts of call requests and consents. The legal basis may change at each of them."""
+    """Return when call requests and consents start. The legal basis may change at each of these times."""
     starts = [instant for request in known.requests for instant in (request.requested_at, request.begins)]
     return starts + [
         instant for consent in known.consents for instant in (consent.collected_at, consent.confirmed_at)

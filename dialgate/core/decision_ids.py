@@ -1,8 +1,8 @@
-"""The ids of decisions that clients see if several controllers share a gate.
+"""The decision ids that clients see if several controllers share a gate.
 
 A decision's name, `LOG-SEQ`, would show how many decisions the gate makes for all controllers. So clients get 32
 letters that hold log, sequence and owner, encrypted with AES. All nodes have the key. Decryption yields the owner, so
-an id of another controller is rejected without a look-up. Clients may also send names.
+another controller's id is rejected without a look-up. Clients may also send names.
 """
 
 import re
@@ -26,7 +26,7 @@ def owner_of(controller: str, client: str) -> str:
 
 
 class DecisionIds:
-    """A converter between the names and the ids of decisions. `key` has 32 bytes. Not thread-safe."""
+    """A converter between decision names and decision ids. `key` is 32 bytes long. Not thread-safe."""
 
     def __init__(self, key: bytes) -> None:
         # ECB reveals repeated blocks, but every value here is unique.
@@ -35,7 +35,7 @@ class DecisionIds:
         self._owners: dict[str, bytes] = {}
 
     def outside(self, decisions: Iterable[tuple[str, str]]) -> list[str]:
-        """Return the ids of decisions. Each decision is a pair of name and owner."""
+        """Return the ids for decisions. Each decision is a pair (name, owner)."""
         blocks = [self._block(name, owner) for name, owner in decisions]
         text = self._encrypt(b"".join(blocks)).hex().translate(_OUT)
         return [text[at : at + 2 * _BLOCK] for at in range(0, len(text), 2 * _BLOCK)]
@@ -43,7 +43,7 @@ class DecisionIds:
     def inside(self, decision_id: str, owners: Collection[str] | None = None) -> str:
         """Return the name of the decision with this id. A name is returned unchanged.
 
-        If `owners` is given, return "" for a decision of any other owner.
+        If `owners` is given, return "" for a decision that belongs to any other owner.
         """
         if not _OUTSIDE.fullmatch(decision_id):
             return decision_id

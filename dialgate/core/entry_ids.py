@@ -1,11 +1,11 @@
-"""The ids of ledger entries that clients see if several controllers share a gate.
+"""The ledger entry ids that clients see if several controllers share a gate.
 
 A plain ledger sequence would show how many entries all controllers write together. So clients get `2**52` plus a keyed
 permutation of the sequence: an integer below `2**53`, which every JSON parser represents exactly. All nodes have the
 key, so the mapping needs no state. Clients may also send plain sequences.
 
-The permuted value contains the sequence and a nonce. The id of an entry has nonce 0. A stream cursor has a new nonce
-each time, so that a client cannot see whether other controllers wrote entries.
+The permuted value contains the sequence and a nonce. An entry id has nonce 0. A stream cursor has a new nonce each
+time, so that a client cannot see whether other controllers wrote entries.
 """
 
 import re

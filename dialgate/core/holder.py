@@ -1,4 +1,4 @@
-"""The change of a number's holder, which makes earlier legal bases ineffective."""
+"""Signs that a number has a new holder. Earlier legal bases then have no effect."""
 
 from dialgate.core.model import Facts, Instant
 

@@ -90,7 +90,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     name: str
     """Name of the country."""
     zone: str
-    """Time zone of the country's days, for example `Europe/Rome`."""
+    """Time zone in which the country's days begin and end, for example `Europe/Rome`."""
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...] = ()
@@ -128,7 +128,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     def binding(self, facts: Facts) -> Binding:
         """Return the sections that apply to a call on the day of `facts`.
 
-        All calls of a campaign on one day share the result, so it is cached.
+        All calls in a campaign on the same day share the result, so it is cached.
         """
         campaign, controller, number, places = facts.campaign, facts.controller, facts.number, facts.places
         key = (

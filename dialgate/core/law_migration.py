@@ -50,7 +50,10 @@ def _adherents(section: dict[str, Any]) -> None:
 
 
 def _days(old: str, new: str) -> Callable[[dict[str, Any]], None]:
-    """Return a function that converts the number of days `old` to the period `new`. For `tail`, 0 means no period."""
+    """Return a function that replaces the key `old`, a number of days, by the key `new`, a period.
+
+    For `tail`, 0 means no period.
+    """
 
     def translate(section: dict[str, Any]) -> None:
         days = section.get(old)
@@ -124,7 +127,7 @@ def _name_holidays(law: dict[str, Any]) -> None:
 
 
 def _hours(hours: dict[str, Any]) -> None:
-    """Move the windows of each kind of day to `days`.
+    """Move the windows for each kind of day to `days`.
 
     In older files, a kind of day without windows was closed, so it gets an empty list.
     """

@@ -153,7 +153,7 @@ class Restriction(Section, frozen=True, kw_only=True):
 
 
 class Diallable(Restriction, frozen=True, kw_only=True):
-    """The classes of number that a campaign may call."""
+    """The number classes that a campaign may call."""
 
     allows: tuple[Kind, ...]
     """The classes of number."""
@@ -211,7 +211,7 @@ class Relation(Section, frozen=True, kw_only=True):
     id: str
     """Its name, which decisions record."""
     since: Literal["contract_end", "purchase", "inquiry", "interaction"]
-    """Event that starts the period `for`. `contract_end`: the end of a contract; the relation also exists while the contract is in force. `purchase`: the last purchase under a contract or, if none is recorded, its first day. `inquiry`: the last call request. `interaction`: the last of these."""
+    """Event that starts the `for` period. `contract_end`: the end of a contract; the relation also exists while the contract is in force. `purchase`: the last purchase under a contract or, if none is recorded, its first day. `inquiry`: the last call request. `interaction`: the last of these."""
     lasts: DayPeriod | None = msgspec.field(name="for", default=None)
     """Period for which it lasts, such as `P18M`. Without this key, only a contract in force is a relation."""
     goods: Literal["same", "similar", "any"] = "same"
@@ -239,13 +239,13 @@ class Registry(Restriction, frozen=True, kw_only=True):
     mode: Literal["answers", "full_list"]
     """`answers`: it answers about submitted numbers. `full_list`: it publishes all listed numbers."""
     validity: Period
-    """Period for which an answer is valid, such as `15d`, from the submission of the question or the version of the full list."""
+    """Period for which an answer is valid, such as `15d`. It begins when the question is submitted or, for a full list, at the time of the list's version."""
     counting: Literal["rolling", "earlier"] = "rolling"
     """`rolling`: days of 24 hours. `earlier`: the period also ends at the same local time of day where the person may be, if that is earlier."""
     day_set: str = ""
     """Name of the day set whose days a listing may bar as `holiday`. Without it, such a listing bars every day."""
     about: Literal["opposition", "disconnection"] = "opposition"
-    """Subject of its answers. `opposition`: whether the person objected. `disconnection`: whether the number was disconnected since a day, so that it may belong to another person. A call based on a consent needs the answer that the number was not disconnected since the consent. Consents, contracts and requests from before a disconnection have no effect."""
+    """What its answers are about. `opposition`: whether the person objected. `disconnection`: whether the number was disconnected since a given day, so that it may belong to another person. A call based on a consent needs the answer that the number was not disconnected since the consent. Consents, contracts and requests from before a disconnection have no effect."""
 
 
 class Lists(Section, frozen=True, kw_only=True):
@@ -332,7 +332,7 @@ class Hours(Restriction, frozen=True, kw_only=True, dict=True):
     """Permitted hours, in the called person's local time. A call must be within the hours of every section that applies."""
 
     days: dict[str, tuple[str, ...]]
-    """Windows of each kind of day, as in `mon-fri: ["09:00-13:00", "14:00-20:00"]`. Keys: a day of the week such as `sat`, a range such as `mon-fri`, `holiday` for the days of the day set, `pre_holiday` for the days before them. A day of the week without windows is closed. Without the key `holiday` or `pre_holiday`, these days have the windows of their day of the week. A Sunday before a holiday has the windows of a Sunday. `{}` closes every day."""
+    """Windows for each kind of day, for example `mon-fri: ["09:00-13:00", "14:00-20:00"]`. Keys: a day of the week such as `sat`, a range such as `mon-fri`, `holiday` for the days of the day set, `pre_holiday` for the days before them. A day of the week without windows is closed. Without the key `holiday` or `pre_holiday`, these days have the windows of their day of the week. A Sunday before a holiday has the windows of a Sunday. `{}` closes every day."""
     day_set: str = ""
     """Name of the day set that `holiday` and `pre_holiday` refer to, from the country's `day_sets`."""
     ring_seconds: Annotated[int, Meta(ge=0, le=300)] = 0
@@ -354,9 +354,9 @@ class Limit(Restriction, frozen=True, kw_only=True):
     per: ShortPeriod
     """The period in which they count, such as `30d` or `72h`. On Redis, a period of more than 398 days counts only calls made since the country file came into use."""
     counting: Literal["calendar", "whole_days", "rolling"]
-    """`calendar`: the person's local days, including that of the call. `whole_days`: the local days after that of the earlier call. `rolling`: hours, or days of 24 hours."""
+    """`calendar`: the person's local days, including the day of the call. `whole_days`: the local days after the day of the earlier call. `rolling`: hours, or days of 24 hours."""
     among: Literal["controller", "campaign", "goods"] = "controller"
-    """`controller`: calls of all campaigns and call centres of the controller count. `campaign`: only calls of the same campaign. `goods`: only calls about the same or unknown goods."""
+    """`controller`: calls by all of the controller's campaigns and call centres count. `campaign`: only calls in the same campaign. `goods`: only calls about the same or unknown goods."""
     until_answered: tuple[CallType, ...] = ()
     """Call types permitted from the end of the period until a later call is answered. Empty: any. Only for `abandoned`."""
 
@@ -367,7 +367,7 @@ class Limit(Restriction, frozen=True, kw_only=True):
 
 
 class Ratio(Restriction, frozen=True, kw_only=True):
-    """A limit on the abandoned calls of a campaign. A campaign above it is paused."""
+    """A limit on a campaign's abandoned calls. A campaign above it is paused."""
 
     of: Literal["abandoned"] = "abandoned"
     """The calls that are limited."""

@@ -1,4 +1,4 @@
-"""The events of the ledger, such as revocations and consents, and the functions that compute the state from them.
+"""Ledger events, such as revocations and consents, and the functions that compute the state from them.
 
 Entries are never edited. Each event is a new entry, and the state is computed from all of them. Events are stored for
 years under their tags: add new fields at the end with a default, and never change the meaning of a tag.
@@ -146,7 +146,7 @@ class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 class Exported(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="exported"):
     """The export of a scrubbed call list (L. 5/2018 art. 1 c. 7).
 
-    The entry is not about a person: all exports of a controller have the same subject.
+    The entry is not about a person: all of a controller's exports have the same subject.
     """
 
     campaign: str

@@ -1,4 +1,4 @@
-"""The legal basis of a call: a call request, a contract, a consent or a directory entry.
+"""The legal basis for a call: a call request, a contract, a consent or a directory entry.
 
 Several rules and exemptions use these functions, so that they agree. A basis counts only if the law accepts it for the
 call.
@@ -34,14 +34,14 @@ ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
 
 
 def request(facts: Facts, law: Binding) -> CallRequest | None:
-    """Return a call request that is a legal basis of this call."""
+    """Return a call request that is a legal basis for this call."""
     if not facts.known.requests or "request" not in law.accepted:
         return None
     return next(requests(facts, law), None)
 
 
 def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
-    """Yield the unused call requests for the goods of this call that are valid now."""
+    """Yield the unused call requests for this call's goods that are valid now."""
     wrong = holder.changed_at(facts)
     for call_request in facts.known.requests:
         if (
@@ -71,7 +71,7 @@ def _is_used(facts: Facts, basis: str) -> bool:
 
 
 def contract(facts: Facts, law: Binding) -> Contract | None:
-    """Return a contract that is a legal basis of this call.
+    """Return a contract that is a legal basis for this call.
 
     The call must be about the contract, or the contract must include a consent to marketing.
     """
@@ -363,7 +363,7 @@ def _first_day(at: Instant, facts: Facts) -> date:
 
 
 def opposition_only(facts: Facts, law: Binding) -> str:
-    """Return the basis of a call that is lawful unless the person has objected, or ""."""
+    """Return the basis for a call that is lawful unless the person has objected, or ""."""
     if not law.accepted & {"interest", "not_opposed"} or _has_objected(facts, law):
         return ""
     if "interest" in law.accepted and facts.campaign.balancing:

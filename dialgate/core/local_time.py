@@ -1,4 +1,4 @@
-"""Local time and day sets of a place, as plain numbers for rules and records.
+"""The local time and day sets in a place, as plain numbers for rules and records.
 
 Only this module uses the time-zone database and the holiday library. Their versions are written to the decision log.
 """

@@ -15,7 +15,7 @@ from dialgate.core.model import CallRequest, Consent, Contract, Known, Listing, 
 from dialgate.core.phone import ZONES_OF_PLACES
 
 _SUBDIVISION = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
-# Countries of which the table has every subdivision.
+# Countries whose subdivisions are all in the table.
 _LISTED = frozenset(
     country for place in ZONES_OF_PLACES for country, _, part in [place.partition("-")] if part
 )

@@ -41,7 +41,7 @@ Kind: TypeAlias = Literal[
     "uan", "voicemail", "short", "emergency", "unknown", "invalid",
 ]  # fmt: skip
 
-# A call may be of a stricter type than its campaign declares, never of a less strict one.
+# A call may have a stricter type than its campaign declares, never a less strict one.
 STRICTNESS: dict[CallType, int] = {"ai_voice": 2, "automated": 1, "agent": 0}
 
 
@@ -74,7 +74,7 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     holidays: tuple[date, ...] = ()  # in old records, whose laws had only one day set
     shifted_at: Instant = 0  # last change of the clocks
     shifted_from: int = 0  # offset before `shifted_at`
-    day_sets: dict[str, tuple[date, ...]] = {}  # days of each of the law's day sets
+    day_sets: dict[str, tuple[date, ...]] = {}  # the days in each of the law's day sets
 
     def is_in(self, day_set: str, day: date) -> bool:
         """Return whether a day, in the weeks around the call, belongs to a day set."""
@@ -119,7 +119,7 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DayCount(Struct, frozen=True, array_like=True):
-    """The results of a campaign's calls on one day in the controller's country."""
+    """A campaign's call results on one day in the controller's country."""
 
     day: date
     answered: int  # by an agent
@@ -142,7 +142,7 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trunk_country: str = ""  # where calls enter the telephone network
     profiling: bool = False  # the people to call are selected by their habits or tastes
     dial_mode: DialMode | Literal[""] = ""  # if empty, the sections for all modes apply
-    balancing: str = ""  # reference of the balancing test for a legitimate interest
+    balancing: str = ""  # reference to the balancing test for a legitimate interest
     counts: tuple[DayCount, ...] = ()  # oldest day first, without calls before `lifted_at`
     lifted_at: Instant = 0  # when an officer last lifted a pause of the campaign
 
@@ -161,7 +161,7 @@ class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
     held: bool = False  # allotted to the company that makes the calls
     in_directory: bool = False  # listed in the public directory
     ends: date | None = None  # last day on which calls back are answered, if known
-    ingress_proof: str = ""  # reference of the proof that it may enter its country from abroad
+    ingress_proof: str = ""  # reference to the proof that it may enter its country from abroad
 
 
 # Limited, because it is part of every record of a call that depends on it.
@@ -236,10 +236,10 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     consulted_at: Instant = 0  # when the query was submitted, or the time of the full list's version
     # newest consultation that answered `listed`, even if a later one answered `clear`
     listed_at: Instant = 0
-    consultation: str = ""  # id of the consultation
-    snapshot: str = ""  # version of the snapshot
+    consultation: str = ""  # consultation id
+    snapshot: str = ""  # snapshot version
     blocks: tuple[Block, ...] = ()  # if not empty, the listing bars only these calls
-    since: Instant = 0  # when the person was listed, if known; of a day, its last millisecond
+    since: Instant = 0  # when the person was listed, if known; if only the day is known, its last millisecond
     asked_since: Instant = 0
 
 
@@ -430,9 +430,9 @@ class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ground
     decision: Decision
     country: str  # country whose law decided
     law: str  # hash of the law; its content is kept as long as the record
-    config: str  # hash of the configuration, which is kept as well
-    snapshot: str = ""  # hash of the snapshot, which is kept as well
-    node: str = ""  # name of the node
+    config: str  # configuration hash; the configuration is kept as well
+    snapshot: str = ""  # snapshot hash; the snapshot is kept as well
+    node: str = ""  # node name
 
 
 class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="type"):

@@ -45,7 +45,7 @@ def _written_prefix(region: str) -> str:
 
 
 def is_valid(number: int) -> bool:
-    """Return whether a number is valid in the plan of any country. `number` has the digits of E.164."""
+    """Return whether a number is valid in any country's plan. `number` is an E.164 number without `+`."""
     try:
         return phonenumbers.is_valid_number(phonenumbers.parse(f"+{number}"))
     except NumberParseException:

@@ -1,4 +1,4 @@
-"""Periods of law, such as `72h`, `30d`, `P18M`, `P1Y` and `5wd`.
+"""Periods in laws, such as `72h`, `30d`, `P18M`, `P1Y` and `5wd`.
 
 `h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are calendar months and years: they end on the same day of
 the month, at the same time in UTC. If the clocks may have changed, they end an hour earlier, so that they are never too
@@ -18,7 +18,7 @@ from dialgate.core.model import DAY, EPOCH, HOUR, SECOND, UTC_PLACE, Instant, Pl
 
 Period: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|P[1-9]\d{0,2}[MY])$")]
 DayPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}d|P[1-9]\d{0,2}[MY])$")]
-# Days for which a store keeps the counts of campaigns.
+# Days for which a store keeps campaign counts.
 CountedPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]|[1-5]\d|60)d$")]
 ShortPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9]\d{0,3}[hd]$")]
 WorkingPeriod: TypeAlias = Annotated[str, Meta(pattern=r"^([1-9]\d{0,3}[hd]|[1-9]wd|P[1-9]\d{0,2}[MY])$")]
@@ -94,7 +94,7 @@ def most_days(period: str) -> int:
 
 
 def most_months(period: str) -> int:
-    """Return the months in a period of days, months or years, rounded up."""
+    """Return the number of months in a period of days, months or years, rounded up."""
     span = parse(period)
     return span.months or -(-span.length // (_SHORTEST_MONTH * DAY))
 

@@ -83,9 +83,9 @@ _SAN_MARINO_ZONES = _ZONES_OF_PREFIX["378"]
 def parse(raw: str, home: str = "") -> Parsed:
     """Parse a called number. Raises `NotANumber`.
 
-    `home` is the ISO region of numbers without a country code, or several regions separated by spaces. Such a number is
-    rejected if `home` is empty or two regions have it. Numbers that exist but may not be called, such as premium or
-    emergency numbers, are returned with their kind.
+    `home` is the ISO region for numbers without a country code, or several regions separated by spaces. Such a number
+    is rejected if `home` is empty or the number has two readings. Numbers that exist but may not be called, such as
+    premium or emergency numbers, are returned with their kind.
     """
     return _fast(raw) or _fast_unsigned(raw, home) or _slow(raw, home)
 
@@ -102,7 +102,7 @@ def national(e164: str) -> str:
 
 # ---- a caller ID -----------------------------------------------------------------------------------------------------
 
-# Texts of switches and dialers for a missing caller ID, and dialled prefixes that hide it.
+# Texts that switches and dialers send for a missing caller ID, and dialled prefixes that hide it.
 _WITHHELD = re.compile(
     r"(?:anonymous|unknown|restricted|private|unavailable|withheld)?"
     r"|asserted.*|.*\banonymous@.*|.*@anonymous\.invalid.*|(?:\*67|[*#]31#).*",
@@ -207,7 +207,7 @@ def _in_country(digits: str, home: str) -> Parsed | None:
         return None
     significant = phonenumbers.national_significant_number(number)
     trunk = phonenumbers.ndd_prefix_for_region(home, strip_non_digits=True) or ""
-    # The rules of some countries rewrite more than the trunk prefix; then the result would be a guess.
+    # Some countries' rules rewrite more than the trunk prefix. The result would then be a guess.
     if digits not in {significant, trunk + significant}:
         return None
     return _exactly(f"+{number.country_code}{significant}")

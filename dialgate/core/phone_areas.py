@@ -1,4 +1,4 @@
-"""Time zones and subdivisions by prefix of E.164 numbers. Generated: see tests/packaging/phone_areas.py.
+"""Time zones and subdivisions by E.164 prefix. Generated: see tests/packaging/phone_areas.py.
 
 From `phonenumbers`, copyright (C) The Libphonenumber Authors, Apache License 2.0, with the corrections in
 tests/packaging/area_facts.yaml, which names their sources. Subdivisions are named as in ISO 3166-2.

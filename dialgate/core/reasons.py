@@ -19,15 +19,15 @@ ReasonClass: TypeAlias = Literal["number", "call", "gate"]
 # Stored for years and documented in docs/reference/reasons.md. Never reuse a code with another meaning.
 _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "number.invalid": ("number", "The called number is not valid, or can be read in more than one way."),
-    "number.not_diallable": ("number", "Campaigns must not call numbers of this class, or of a country without a law on file."),
+    "number.not_diallable": ("number", "Campaigns must not call numbers of this class, or numbers in a country without a law on file."),
     "law.draft": ("call", "The country file of the called number is a draft that the configuration does not accept."),
     "caller_id.withheld": ("call", "The caller ID is withheld, anonymous or unreadable."),
     "caller_id.not_assigned": ("call", "The caller ID is not assigned to this campaign, or not to this controller alone."),
     "caller_id.wrong_class": ("call", "Calls for this purpose must not use a caller ID of this class."),
     "caller_id.not_recallable": ("call", "There is no unexpired proof that calls back to the caller ID are answered."),
-    "caller_id.wrong_country": ("call", "The law requires a caller ID of the called country."),
+    "caller_id.wrong_country": ("call", "The law requires a caller ID from the called country."),
     "caller_id.not_callers": ("call", "The law requires a caller ID that is allotted to the company that makes the calls."),
-    "caller_id.foreign_ingress": ("call", "A call with a caller ID of this country would enter the country from abroad."),
+    "caller_id.foreign_ingress": ("call", "A call with a caller ID from this country would enter the country from abroad."),
     "campaign.unknown": ("call", "This client has no such campaign."),
     "campaign.inactive": ("call", "The campaign is paused, has not started, or is over."),
     "campaign.sector_banned": ("call", "Calls for this sector and purpose are banned, and no exception is proved."),
@@ -41,7 +41,7 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "registry.uncovered": ("call", "The number is outside the part of the registry that the controller subscribed to."),
     "revocation.revoked": ("number", "The person objected to calls."),
     "consent.missing": ("number", "This call needs consent, and none is recorded."),
-    "consent.expired": ("number", "The consent has expired, or is older than the limit of the law or of the operator."),
+    "consent.expired": ("number", "The consent has expired, or is older than the limit set by the law or the operator."),
     "consent.withdrawn": ("number", "The consent was withdrawn."),
     "consent.incomplete": ("number", (
         "The consent does not state what the law requires, such as its period, goods or the caller, or is not in writing.")),
@@ -59,7 +59,7 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
         "count.")),
     "hours.outside": ("call", "The time is outside the hours in which the person may be called."),
     "hours.holiday": ("call", "It is a public holiday where the person is."),
-    "frequency.exceeded": ("call", "The limit of calls to this person has been reached."),
+    "frequency.exceeded": ("call", "The limit on calls to this person has been reached."),
     "frequency.rest": ("call", (
         "A silent or abandoned call was made, or the person refused the offer. No calls are allowed for some time. After a "
         "silent call, the law may then allow only calls by an agent until one is answered.")),
@@ -75,10 +75,10 @@ _STRICTEST_FIRST: Final[tuple[ReasonClass, ...]] = ("number", "call", "gate")
 
 
 def classify(codes: Iterable[str], *, number_read: bool = True) -> ReasonClass | Literal[""]:
-    """Return the strictest class among the reasons of a denial, or "" without reasons.
+    """Return the strictest class among the reasons for a denial, or "" without reasons.
 
-    `number_read` is False if the number could not be parsed. A code without a class, such as an error code, is of class
-    `gate`.
+    `number_read` is False if the number could not be parsed. A code without a class, such as an error code, has the
+    class `gate`.
     """
     codes = set(codes)
     classes = {REASON_CLASSES.get(code, "gate") for code in codes}

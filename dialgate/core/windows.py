@@ -1,4 +1,4 @@
-"""Windows of time on named days, such as `mon-fri: ["09:00-13:00", "14:00-20:00"]`."""
+"""Time windows on named days, such as `mon-fri: ["09:00-13:00", "14:00-20:00"]`."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ _WINDOW = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 
 
 def parse_days(days: Mapping[str, Iterable[str]]) -> Windows:
-    """Return the windows of each weekday, and of `holiday` and `pre_holiday` if `days` names them.
+    """Return the windows for each weekday, and for `holiday` and `pre_holiday` if `days` names them.
 
     Raises `ValueError` for an invalid day or window.
     """

@@ -5,7 +5,7 @@ The key file is one JSON object, with mode 0600, which is always replaced as a w
     {"format":1,"log":"9f2c01ab","subject":"<32 bytes, base64>",
      "months":{"2026-11":{"hash":"<32 bytes, base64>","cipher":"<32 bytes, base64>"}}}
 
-`log` is the name of the decision log. `subject` is the key of the ledger's pseudonyms. It is never rotated, because a
+`log` is the name of the decision log. `subject` is the key for the ledger's pseudonyms. It is never rotated, because a
 revocation must outlive every month. A month (UTC) has one key for pseudonyms in the log and one for encrypted numbers.
 Removing a month retires it: its records remain and still verify, but are anonymous (crypto-shredding; GDPR art. 5(1)(e)
 and 17).
@@ -54,7 +54,7 @@ class KeysUnusable(Unavailable):
 
 
 class KeyRetired(KeysUnusable):
-    """The keys of a month were destroyed, so its numbers can no longer be read or linked."""
+    """Raised if the keys for a month were destroyed. Its numbers can no longer be read or linked."""
 
 
 class _MonthFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,7 +110,7 @@ class Sealer:
             return self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], None).decode()
         except (InvalidTag, ValueError) as error:
             raise KeysUnusable(
-                "cannot decrypt a number with the key of its month: it was modified, or belongs to another log"
+                "cannot decrypt a number with the key for its month: it was modified, or belongs to another log"
             ) from error
 
 
@@ -155,7 +155,7 @@ class MonthKeys(Sealer):
         self._keyed = KeyedHash(file.hash, _PSEUDONYM_BYTES)
 
     def pseudonym(self, number: str) -> bytes:
-        """Return a keyed hash of 16 bytes. A plain hash could be reversed by trying all 10^10 numbers."""
+        """Return a 16-byte keyed hash. A plain hash could be reversed by trying all 10^10 numbers."""
         return self._keyed.digest(number.encode())
 
     def masked(self, value: bytes, decision: str) -> bytes:
@@ -180,7 +180,7 @@ class Keys:
         self._secret = file.subject
         # The ledger's numbers are needed as long as their revocations, so no month's key encrypts them.
         self.ledger = Sealer(blake2b(b"ledger cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
-        # Numbers of legal holds have a separate key, so that access to one does not give access to the other.
+        # Numbers in legal holds have a separate key, so that access to one does not give access to the other.
         self.holds = Sealer(blake2b(b"hold cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.peers = Envelope(blake2b(b"peer cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.ids = DecisionIds(blake2b(b"decision ids", key=file.subject, digest_size=_KEY_BYTES).digest())
@@ -200,7 +200,7 @@ class Keys:
         return Keys.open, (self._path, self._worker)
 
     def month(self, at: Instant) -> MonthKeys:
-        """Return the keys of the month of `at`, and create them for a new month.
+        """Return the keys for the month that contains `at`. Create them if the month is new.
 
         Raises `KeyRetired` and `KeysUnusable`.
         """
@@ -216,7 +216,7 @@ class Keys:
         return self.named(controller, number.encode())
 
     def named(self, controller: str, content: bytes) -> bytes:
-        """Return a hash like that of `subject`, for any content that includes a called number.
+        """Return a hash like the one from `subject`, for any content that includes a called number.
 
         Use the controller `?` for the hash of a dialer's request (`Decided.question`).
         """
@@ -229,7 +229,7 @@ class Keys:
         return {name: MonthKeys(month).pseudonym(number) for name, month in file.months.items()}
 
     def live(self) -> dict[str, MonthKeys]:
-        """Return the keys of every month (`YYYY-MM`) that is not retired."""
+        """Return the keys for every month (`YYYY-MM`) that is not retired."""
         with locked(self._path):
             file = _read(self._path)
         return {name: MonthKeys(month) for name, month in file.months.items()}
@@ -237,7 +237,7 @@ class Keys:
     def retire(self, month: str) -> None:
         """Destroy the keys of a past month (`YYYY-MM`). The operator must destroy copies and backups of the file.
 
-        Raises `KeysUnusable`, also for the newest month, which is in use.
+        Raises `KeysUnusable` if the file is unusable, or if `month` is the newest month, whose keys are in use.
         """
         with locked(self._path):
             file = _read(self._path)
@@ -269,7 +269,7 @@ class Keys:
             write_file(self._path, msgspec.json.encode(file))
         elif name not in file.months:
             raise KeyRetired(
-                f"{self._path}: the keys of {name} are retired, and the newest keys are for {newest}. If the newest"
+                f"{self._path}: the keys for {name} are retired, and the newest keys are for {newest}. If the newest"
                 f" keys were created while the clock was wrong, remove {newest} from `months`"
             )
         return file.months
@@ -285,7 +285,7 @@ def _new_month() -> _MonthFile:
 
 
 def _month_of(at: Instant) -> tuple[str, Instant, Instant]:
-    """Return the month of `at` as `YYYY-MM` in UTC, its first instant, and the first instant after it."""
+    """Return the UTC month that contains `at` as `YYYY-MM`, its first instant, and the first instant after it."""
     day = datetime.fromtimestamp(at // SECOND, UTC)
     first = datetime(day.year, day.month, 1, tzinfo=UTC)
     after = datetime(day.year + day.month // 12, day.month % 12 + 1, 1, tzinfo=UTC)
@@ -294,7 +294,7 @@ def _month_of(at: Instant) -> tuple[str, Instant, Instant]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock on the folder of a file. The file itself cannot be locked, because it is replaced."""
+    """Lock the folder that contains a file. The file itself cannot be locked, because it is replaced."""
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

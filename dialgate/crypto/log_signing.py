@@ -1,4 +1,4 @@
-"""The key that signs checkpoints of a log, stored with the other keys and separate from the log.
+"""The key that signs a log's checkpoints, stored with the other keys and separate from the log.
 
 `signing.json` is one JSON object, with mode 0600, which is always replaced as a whole:
 
@@ -68,7 +68,7 @@ class Signer:
             return cls(_read(path))
 
     def sign(self, message: bytes) -> bytes:
-        """Return a signature of 64 bytes."""
+        """Return a 64-byte signature."""
         return self._private.sign(message)
 
 

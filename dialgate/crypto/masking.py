@@ -1,4 +1,4 @@
-"""The masking of called numbers in the texts of requests, such as ids, file names and remarks.
+"""The masking of called numbers in request texts, such as ids, file names and remarks.
 
 The number is replaced before a text is stored, so that it never reaches the disk in clear. It is replaced by one of
 

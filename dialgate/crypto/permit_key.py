@@ -66,7 +66,7 @@ class PermitKey:
             ) from error
 
     def sign(self, message: bytes) -> bytes:
-        """Return a signature of 64 bytes (RFC 7518 section 3.4)."""
+        """Return a 64-byte signature (RFC 7518 section 3.4)."""
         r, s = decode_dss_signature(self._key.sign(message, ECDSA(SHA256())))
         return r.to_bytes(_BYTES, "big") + s.to_bytes(_BYTES, "big")
 

@@ -1,4 +1,4 @@
-"""The signature of a snapshot's publisher: Ed25519 (RFC 8032) over the content of the manifest.
+"""The publisher's signature on a snapshot: Ed25519 (RFC 8032) over the content of the manifest.
 
 The private key is a PEM file (PKCS 8) from `openssl genpkey -algorithm ed25519`. Keep it private. The public key, which
 each gate has in its settings, is written as 32 bytes in hexadecimal.

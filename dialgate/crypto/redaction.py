@@ -1,7 +1,7 @@
 """The search for telephone numbers in free text, and their removal.
 
 The digits of a number may be separated by spaces, dots, dashes, slashes, brackets, plus signs or zero-width characters,
-and may be of other scripts. All of these count as one run of digits. Only this module defines these rules.
+and may be from other scripts. All of these count as one run of digits. Only this module defines these rules.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dialgate.native import digits
 
 TAIL = 7  # the last digits of a number, which identify it with any prefix
-_FEWEST = 6  # digits of the shortest number of a person
+_FEWEST = 6  # digits of a person's shortest possible number
 _MOST = 17  # digits of the longest number in E.164, after 00
 _RUN = re.compile(r"\+?[0-9](?:[\W_]*[0-9])*")
 _LONG_RUN = re.compile(rf"\+?[0-9](?:[\W_]*+[0-9]){{{_FEWEST - 1},}}+")
@@ -20,7 +20,7 @@ _FRAGMENT = re.compile(r"[0-9](?:[^0-9A-Za-z]{0,3}[0-9])*")
 
 
 def digits_of(text: str) -> str:
-    """Return the digits of a text, with digits of other scripts converted to 0 to 9."""
+    """Return the digits of a text, with digits from other scripts converted to 0 to 9."""
     return digits(text if text.isascii() else _folded(text))
 
 

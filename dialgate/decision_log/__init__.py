@@ -2,7 +2,7 @@ r"""The append-only decision log, hash-chained and synced to disk before a respo
 
 If the log cannot be written, every call is denied.
 
-A log is a folder of segments. Each segment is named by the sequence number of its first entry, as in
+A log is a folder of segments. Each segment is named by the sequence number of its first entry, for example
 `0000000000000001.ndjson`, and has mode 0600. Every line of a segment is one JSON object, byte for byte
 
     {"hash":"<64 hex digits>","entry":<body>}\n      hash = SHA-256(raw hash of the previous line, then body as stored)
@@ -12,10 +12,10 @@ The first line of a segment is its header. It is part of the chain but has no se
     {"type":"segment","format":1,"log":"9f2c01ab","first":1,"previous":"<hash of the previous line; 64 zeros for the first>",
      "opened_at":<ms>,"gate":{"<name>":"<version>"}}
 
-An entry is a decision, the grounds of decisions (the facts and law that they share), or the outcome of a call. The bodies are
-defined in `dialgate.core.model`. This package reads three of their fields: `type`, `seq` (1, 2, 3, … across all segments) and
-the `allow` of a decision. The id of a decision is `<log>-<seq>`. A body contains no line break, because JSON encoders write
-none.
+An entry is a decision, the grounds of decisions (the facts and law that they share), or the outcome of a call. The
+bodies are defined in `dialgate.core.model`. This package reads three of their fields: `type`, `seq` (1, 2, 3, … across
+all segments) and the `allow` of a decision. A decision id is `<log>-<seq>`. A body contains no line break, because JSON
+encoders write none.
 
 The format changes only by new fields, appended to the header and to bodies. Any other change is a new `format`, and readers
 refuse an unknown format. Stored lines are never rewritten. Other files in the folder:

@@ -84,7 +84,7 @@ class Chains:
         return outcomes_
 
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
-        """Yield the outcomes of these decisions that were reported to this node. Raises `LogDamaged`.
+        """Yield the outcomes reported to this node for these decisions. Raises `LogDamaged`.
 
         The decisions themselves may be in the logs of other nodes.
         """
@@ -94,7 +94,7 @@ class Chains:
     def within(
         self, select: Callable[[Reader], Iterator[tuple[Line, Record | OutcomeRecord]]]
     ) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
-        """Yield what `select` returns for the reader of each chain, one chain after another."""
+        """Call `select` with each chain's reader, one after another, and yield the results."""
         for reader in self.readers.values():
             yield from select(reader)
 

@@ -167,7 +167,7 @@ def signed_checkpoints(folder: Path) -> list[StoredCheckpoint]:
 
 
 class Checkpointer:
-    """The only writer of a log's checkpoints. The caller must hold the lock of the log's writer.
+    """The only writer of a log's checkpoints. The caller must hold the log writer's lock.
 
     It reads the synced entries after the last checkpoint, checks their hash chain and signs a new checkpoint. It never runs
     in the thread that decides calls.
@@ -222,7 +222,7 @@ class Checkpointer:
             return self.size
 
     def finish(self, durable: int, now: Instant) -> None:
-        """Sign checkpoints until all entries up to `durable` are covered. Raises the errors of `advance`."""
+        """Sign checkpoints until all entries up to `durable` are covered. Raises the same errors as `advance`."""
         while self.advance(durable, now, at_once=True) < durable:
             pass
 

@@ -48,7 +48,7 @@ class Chain:
 
     @property
     def log(self) -> str:
-        """The name of the log, or an empty string before its first checkpoint."""
+        """The log name, or "" if the log has no checkpoint yet."""
         return self._stored[-1].checkpoint.log if self._stored else ""
 
     def prove(self, together: Iterable[tuple[int, ...]], stamped: Collection[str] = ()) -> Proofs:
@@ -70,7 +70,7 @@ class Chain:
     def _covering(
         self, together: Iterable[tuple[int, ...]], stamped: Collection[str]
     ) -> Mapping[int, list[int]]:
-        """Choose a checkpoint for each group of entries. Return the sequences to prove, by index of the checkpoint."""
+        """Choose a checkpoint for each group of entries. Return the sequences to prove, by checkpoint index."""
         shared: dict[int, set[int]] = {}
         for seqs in together:
             if seqs[-1] > self.covered:

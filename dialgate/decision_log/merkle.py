@@ -106,7 +106,7 @@ class Tree:
         return self._hash(0, self.size) if self.size else sha256(b"").digest()
 
     def path(self, leaf: int) -> list[bytes]:
-        """Return the audit path (RFC 6962, 2.1.1) of leaf number `leaf`, which must not be part of `base`."""
+        """Return the audit path (RFC 6962, 2.1.1) for leaf number `leaf`, which must not be part of `base`."""
         begin, end, digests = 0, self.size, []
         while end - begin > 1:
             middle = begin + _largest_power_of_two_below(end - begin)

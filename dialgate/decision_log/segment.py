@@ -52,7 +52,7 @@ class LogUnavailable(Unavailable):
 
 
 class LogDamaged(LogUnavailable):
-    """The error for a log that was modified, at byte `offset` of `file`. Retrying does not help."""
+    """Raised if a log was modified, at byte `offset` in `file`. Retrying does not help."""
 
     def __init__(self, file: Path, offset: int, what: str) -> None:
         super().__init__(

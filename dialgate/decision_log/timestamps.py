@@ -1,4 +1,4 @@
-"""Time stamps of checkpoints from an external authority (RFC 3161).
+"""Time stamps for checkpoints, from an external authority (RFC 3161).
 
 They prove that a checkpoint existed at a time, even to readers who do not trust the operator.
 
@@ -6,9 +6,9 @@ They prove that a checkpoint existed at a time, even to readers who do not trust
 
     {"size":<entries>,"checkpoint":"<SHA-256 of the checkpoint's line>","at":<ms>,"response":"<TimeStampResp in DER, base64>"}
 
-The stamped data is the line of the checkpoint, including its line break. `openssl ts -verify` accepts a response. The format
-changes only by appended fields. An unfinished last line after a crash is removed. A copy of closed segments may hold each
-line in its own file instead, `0000000000000042.timestamp`, where 42 is the size of the checkpoint.
+The stamped data is the checkpoint's line, including its line break. `openssl ts -verify` accepts a response. The format
+changes only by appended fields. An unfinished last line after a crash is removed. A copy of closed segments may hold
+each line in its own file instead, `0000000000000042.timestamp`, where 42 is the checkpoint's size.
 """
 
 import os
@@ -58,10 +58,10 @@ class Stamped(Struct, frozen=True, kw_only=True):
 
 
 class Stamper:
-    """A client that requests a time stamp of the newest checkpoint, at most once per `interval` ms.
+    """A client that requests a time stamp for the newest checkpoint, at most once per `interval` ms.
 
-    `roots` is a PEM file with the root certificates of the authority. Time stamps of other authorities are discarded. Raises
-    `OSError`, `ValueError`.
+    `roots` is a PEM file with the authority's root certificates. Time stamps from other authorities are discarded.
+    Raises `OSError`, `ValueError`.
     """
 
     def __init__(self, folder: Path, url: str, roots: Path, interval: int) -> None:
@@ -181,7 +181,7 @@ def _request_stamp(url: str, message: bytes, roots: list[Certificate]) -> bytes:
 
 
 def _is_valid(response: bytes, message: bytes, roots: list[Certificate]) -> bool:
-    """Return whether the response is a valid time stamp of `message`.
+    """Return whether the response is a valid time stamp for `message`.
 
     The verifier also uses the certificates in the response, because the signer may have an intermediate certificate.
     """

@@ -70,7 +70,7 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
     At most one fault is reported per segment; the entries after it are still counted.
 
     - `keys`: public keys by name (`crypto.log_signing`); without them no signature is checked
-    - `against`: the line of a checkpoint that was kept elsewhere and must still exist
+    - `against`: the line of a checkpoint, kept elsewhere, that must still be in the log
     - `open_segment`: yields the offset and bytes of each line of a segment
     - `listed`: the segments, instead of a listing of the folder
 
@@ -203,7 +203,7 @@ def _checkpoint_fault(
         return None
     checkpoint = stored.checkpoint
     if keys is not None and checkpoint.key not in keys:
-        return f"it is signed by key {checkpoint.key}, which is not a key of this log", "wrong_key"
+        return f"it is signed by key {checkpoint.key}, which does not belong to this log", "wrong_key"
     if keys is not None and not stored.is_signed(keys[checkpoint.key]):
         return "its signature is invalid: it was modified", "edited_checkpoint"
     if checkpoint.previous != previous or checkpoint.size <= size:

@@ -1,1 +1,1 @@
-"""The path of a call, from queue to commit, with crash recovery and upkeep."""
+"""The path that a call takes from queue to commit, with crash recovery and upkeep."""

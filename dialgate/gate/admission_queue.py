@@ -31,7 +31,7 @@ class AnswerFuture(Protocol):
 
 
 class CallRequest(Struct, gc=False):
-    """A queued call. `arrived` is its time of arrival on the monotonic clock, in seconds."""
+    """A queued call. `arrived` is its arrival time on the monotonic clock, in seconds."""
 
     call: Call
     client: Client

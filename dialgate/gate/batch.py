@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class BatchQuery:
-    """The questions of a batch and the keys to read from the store. Answers given before `since` are ignored."""
+    """A batch's questions and the keys to read from the store. Answers given before `since` are ignored."""
 
     def __init__(
         self, gatherer: Gatherer, now: Instant, since: Instant, questions: Sequence[Question]
@@ -171,7 +171,7 @@ class Batch:
         )
 
     def _merge_known(self, question: Question, known: Sequence[Known], earlier: Answer | None) -> Known:
-        """Return the stored state plus the attempts of this batch, minus the attempt of `earlier`."""
+        """Return the stored state plus the attempts in this batch, minus the attempt of `earlier`."""
         if not known:
             return _NOTHING
         own, everyone = known

@@ -27,7 +27,7 @@ class Presentation(Struct, frozen=True):
 
 
 class CallerIds:
-    """The caller IDs of one configuration, with their call-back proofs."""
+    """The caller IDs in one configuration, with their call-back proofs."""
 
     def __init__(self, laws: Iterable[Law]) -> None:
         self._proofs: dict[tuple[str, str], CallerIdProof] = {}
@@ -48,8 +48,8 @@ class CallerIds:
             self._presentations = {}
 
     def of(self, raw: str, line: Line) -> Presentation:
-        """Look up the caller ID `raw` for a call of the campaign `line`."""
-        # By campaign too, so that a client gets no cached result of another's campaign.
+        """Look up the caller ID `raw` for a call in the campaign `line`."""
+        # By campaign too, so that a client gets no cached result for another client's campaign.
         key = (raw, line.controller.id, line.campaign.id)
         presentation = self._presentations.get(key)
         if presentation is None:

@@ -1,4 +1,4 @@
-"""The campaigns with the counts of their calls, for limits such as the share of abandoned calls.
+"""The campaigns with their call counts, for limits such as the share of abandoned calls.
 
 Upkeep reads the counts from the store once a second. The counts are part of the facts, and calls with equal facts
 share one record of them in the log. To keep it shared, counts that change no decision are used only after ten minutes.
@@ -23,7 +23,7 @@ _RENEWED: Final = 10 * MINUTE
 
 
 class StoredCounts:
-    """The stored counts of all campaigns, and the newest lift of each campaign's pause.
+    """The stored counts for all campaigns, and the newest lift of each campaign's pause.
 
     `changed` names the campaigns with new counts that decisions do not use yet.
     """
@@ -62,7 +62,7 @@ class StoredCounts:
 
 
 class CountedCampaigns:
-    """The campaigns of one configuration with their counts.
+    """The campaigns in one configuration, with their counts.
 
     `lines` holds the counts that decisions use, `campaigns` the newest ones.
     """
@@ -78,7 +78,7 @@ class CountedCampaigns:
         self._updated: Instant = 0
 
     def configured(self, config: Config) -> "CountedCampaigns":
-        """Return the campaigns of another configuration with the same counts."""
+        """Return the campaigns in another configuration, with the same counts."""
         fresh = CountedCampaigns(config, self.stored)
         self.stored.changed.update(self.stored.names)
         fresh.update(self._updated)

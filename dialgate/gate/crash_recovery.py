@@ -61,7 +61,7 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
             continue
         try:
             month = keys.month(record.at)
-        except KeyRetired:  # older than the window of every limit
+        except KeyRetired:  # older than every limit's window
             continue
         stops.add(record, month)
         if record.decision.allow:

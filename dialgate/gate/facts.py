@@ -155,7 +155,7 @@ class Gatherer:
         return fresh
 
     def prepare(self, at: Instant) -> None:
-        """Compute the local days of `at` in advance, so that no call waits for it."""
+        """Compute the local days that contain `at` in advance, so that no call waits for it."""
         for law in self.config.laws.values():
             self._day(law.zone, law, at)
 
@@ -326,7 +326,7 @@ class Gatherer:
         return self._caller_ids.of(question.call.from_, question.line)
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
-        """Return the answers of a country's registries to a controller about a number."""
+        """Return the answers that a controller got about a number from a country's registries."""
         if self._snapshot is None:
             return ()
         registries = [self._snapshot.of(name, controller) for name in self._registries[country]]

@@ -98,7 +98,7 @@ class Gate:
         return answer
 
     def ask(self, call: Call, client: Client, answer: AnswerFuture) -> None:
-        """Decide a call and set the result of `answer`. `answer` need not be an asyncio future."""
+        """Decide a call and set the result on `answer`, which need not be an asyncio future."""
         self._queue.add(CallRequest(call, client, self._steady(), answer))
         if self._preparing is None:
             self._start_batch()
@@ -268,7 +268,7 @@ class Gate:
     # ---- the state of the gate ---------------------------------------------------------------------------------------
 
     def readiness(self) -> dict[str, str]:
-        """Return the problem of each failed component. An empty dict means that the gate is ready."""
+        """Return the problem for each failed component. An empty dict means that the gate is ready."""
         return dict(self._upkeep.problems)
 
     def now(self) -> Instant:
@@ -283,11 +283,11 @@ class Gate:
 
     @property
     def counted(self) -> CountedCampaigns:
-        """The campaigns with the counts of their calls, as last read from the store."""
+        """The campaigns with their call counts, as last read from the store."""
         return self._gatherer.counted
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
-        """Return the answers of a country's registries to a controller about a number."""
+        """Return the answers that a controller got about a number from a country's registries."""
         return self._gatherer.registry_answers(country, controller, e164)
 
     def _use_gatherer(self, gatherer: Gatherer) -> None:

@@ -21,7 +21,7 @@ class HealthMetrics:
         self._labels: tuple[object, ...] = ()
 
     def observe(self, gatherer: Gatherer, now: Instant) -> None:
-        """Update the metrics and remove the time series of entries that are no longer configured."""
+        """Update the metrics and remove the time series for entries that are no longer configured."""
         self._disk()
         labels = (gatherer.config, gatherer.proofs, *_days(gatherer, now).values())
         if labels != self._labels:
@@ -52,7 +52,7 @@ class HealthMetrics:
                 self._metrics.campaign_paused.labels(name).set(max(used) > 1)
 
     def _configured(self, gatherer: Gatherer, now: Instant) -> None:
-        """Rebuild the time series of the configuration.
+        """Rebuild the time series for the configuration.
 
         Counters start at 0: Prometheus ignores a rise from nothing to 1.
         """

@@ -1,4 +1,4 @@
-"""Metrics, debug log and traces of each recorded batch."""
+"""Metrics, debug log and traces for each recorded batch."""
 
 import logging
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ def trace(
     answers: Sequence[Answer],
     span: Span,
 ) -> None:
-    """Send the traces of a batch. `calls` pairs each call with its time of arrival on the monotonic clock."""
+    """Send the traces for a batch. `calls` pairs each call with its arrival time on the monotonic clock."""
     traced_calls = (
         TracedCall(
             span.at(arrived),

@@ -1,7 +1,7 @@
 """Detection of readings that may lack the writes of the previous batch.
 
 A batch may read the store while the previous one commits, so its reading may or may not include those writes. It is
-usable only if the two batches share no number and no question. Writes of other gates are detected by the commit itself.
+usable only if the two batches share no number and no question. The commit itself detects writes by other gates.
 """
 
 from typing import NamedTuple

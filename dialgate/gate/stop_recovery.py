@@ -104,7 +104,7 @@ async def enter_opt_outs(
                 stop = await _by_attempt(data, store, outcome)
         except KeyRetired:
             _log.error(
-                "a stop cannot be entered: the keys of its month are retired", decision=outcome.decision
+                "a stop cannot be entered: the keys for its month are retired", decision=outcome.decision
             )
             continue
         if stop is None:
@@ -151,7 +151,7 @@ async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) 
 
 
 def dialled(record: Record, month: MonthKeys) -> str:
-    """Return the called number of a record in E.164 format."""
+    """Return the called number in a record, in E.164 format."""
     return month.unseal(record.sealed).split(" ", 1)[0]
 
 

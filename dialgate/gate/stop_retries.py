@@ -47,7 +47,7 @@ class StopRetries:
         if not self._unentered:
             return ""
         return (
-            f"{len(self._unentered)} stops in the log are missing from the ledger, and no running gate has the records of their"
+            f"{len(self._unentered)} stops in the log are missing from the ledger, and no running gate has the records for their"
             f" calls. The first belongs to decision {self._unentered[0].decision}. Start the gate that allowed it, or enter the"
             " stops with `dialgate revoke` and restart this gate"
         )
@@ -82,7 +82,7 @@ class StopRetries:
         return True
 
     async def wait(self) -> None:
-        """Wait for the end of the current round."""
+        """Wait until the current round ends."""
         if self._task is not None:
             await self._task
 

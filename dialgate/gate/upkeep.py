@@ -227,7 +227,7 @@ class Upkeep:
     async def _tidy(self, now: Instant) -> None:
         await self._watermark.advance(self._store)  # first, because `maintain` also cleans up after writes
         remembered = int(self.gatherer.config.settings.remember_hours * HOUR)
-        await self._store.maintain(self._instants.elapsed(now, remembered))
+        await self._store.maintain(self._instants.cutoff(now, remembered))
 
     async def _recover_log(self, now: Instant) -> str:
         await self._threads.run(self._log.recover, now)
@@ -363,7 +363,7 @@ class Upkeep:
 
 
 def stamper_of(config: Config, chain: Path) -> Stamper | None:
-    """Return the client of the configured time-stamp authority, if any. Raises `ConfigError`."""
+    """Return the client for the configured time-stamp authority, if any. Raises `ConfigError`."""
     settings, roots = config.settings, config.folder / config.settings.timestamp_roots
     interval = int(settings.timestamp_seconds * SECOND)
     try:

@@ -1,4 +1,4 @@
-"""Conversion of a file with one number per row to the number set of a call list.
+"""Conversion of a file with one number per row to a call list's number set.
 
 `tabular` finds the column with the number. An optional column `basis` contains the legal basis of each row,
 and an optional column `place` the subdivision in which the person lives.
@@ -41,10 +41,10 @@ class RowProblem(Struct, frozen=True):
 class Tally(Struct):
     """The row counts of a loaded call list.
 
-    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. The tags of the list are indexes
-    into `bases`, `stated` and `places`. An item of `stated` is true if its rows specify the basis
-    `directory` explicitly. `places` contains the declared place, or "". `unstated` counts the accepted numbers
-    that are not directory entries, because the law requires an explicit `directory` and their rows have none.
+    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. The list's tags are indexes into `bases`,
+    `stated` and `places`. An item of `stated` is true if its rows specify the basis `directory` explicitly. `places`
+    contains the declared place, or "". `unstated` counts the accepted numbers that are not directory entries, because
+    the law requires an explicit `directory` and their rows have none.
     """
 
     rows: int = 0
@@ -135,7 +135,7 @@ def _refuse_late_header(line: int, cells: list[str], header: tuple[str, ...]) ->
     if at >= 0 and tuple(map(str.strip, cells)) != header:
         raise CallListUnreadable(
             f"Line {line} looks like the header, because it contains the column name {cells[at].strip()}. Remove all rows above it, "
-            "and give the column of telephone numbers the name `number`."
+            "and give the column with the telephone numbers the name `number`."
         )
 
 

@@ -33,7 +33,7 @@ class _BuildFailure(Struct, frozen=True, tag=True):
 
 
 class Order(Struct, frozen=True):
-    """The parameters of a build, as in `call_list.build`. The list is written to `path`."""
+    """The parameters for a build, as for `call_list.build`. The list is written to `path`."""
 
     path: str
     home: str
@@ -42,7 +42,7 @@ class Order(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """The limits of a build.
+    """The limits for a build.
 
     `memory` is in bytes. `seconds` limits both processor time and elapsed time.
     """

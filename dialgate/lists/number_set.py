@@ -111,7 +111,7 @@ class _Body:
 class _Blocks(NamedTuple):
     """The blocks of a sorted array, as parallel arrays.
 
-    For each block they hold its id, first position, count of numbers, and words of its container.
+    For each block they hold its id, first position and number count, and the words of its container.
     """
 
     ids: Numbers

@@ -149,7 +149,7 @@ class SnapshotMissing(Exception):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of a folder. Raises `SnapshotMissing` and `DamagedFile`."""
+    """Return the manifest in a folder. Raises `SnapshotMissing` and `DamagedFile`."""
     return _read_manifest(folder)[0]
 
 
@@ -226,7 +226,7 @@ class Snapshot:
         return cls(manifest, stamp, files, key)
 
     def answer(self, registry: str, controller: str, number: int) -> RegistryAnswer:
-        """Return the answer for a number (digits of E.164). Raises `DamagedFile`."""
+        """Return the answer for a number (E.164 digits). Raises `DamagedFile`."""
         answers = self.of(registry, controller)
         return answers.answers[answers.place(number)]
 

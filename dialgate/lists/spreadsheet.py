@@ -1,8 +1,8 @@
 """The rows of the first sheet of an XLSX file, read by a separate process.
 
-A small XLSX can unpack to any size: 60 MB of styles took 5.3 GB. The size of each part is therefore checked
-before it is unpacked, and no part may declare a DOCTYPE. A separate process reads the rest under limits of
-memory and processor time. If it fails, the user gets an error message.
+A small XLSX can unpack to any size: 60 MB of styles took 5.3 GB. The size of each part is therefore checked before it
+is unpacked, and no part may declare a DOCTYPE. A separate process reads the rest under limits on memory and processor
+time. If it fails, the user gets an error message.
 
 The process, `python -m dialgate.lists.spreadsheet`, reads standard input and writes frames to standard
 output: four bytes of length, followed by MessagePack.
@@ -261,7 +261,7 @@ def _bounded(cells: list[str], line: int) -> list[str]:
             f"Line {line} has more than {_MOST_COLUMNS:,} columns; remove the columns that are not needed."
         )
     if cells and max(map(len, cells)) > _LONGEST_CELL:
-        raise Refused(f"Line {line} has a cell of more than {_LONGEST_CELL:,} characters; shorten it.")
+        raise Refused(f"Line {line} has a cell with more than {_LONGEST_CELL:,} characters; shorten it.")
     return cells
 
 

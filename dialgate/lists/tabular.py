@@ -30,7 +30,7 @@ _MOST_BYTES: Final = 2 << 30
 LONGEST_CELL: Final = 32_767
 _LONGEST_LINE: Final = 1 << 21
 _MOST_HELD: Final = 1 << 23
-_CELL_OVERHEAD: Final = 16  # memory of an empty cell, in characters
+_CELL_OVERHEAD: Final = 16  # memory for an empty cell, in characters
 _MOST_COLUMNS: Final = 1_024
 _MARKS: Final = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -82,7 +82,7 @@ class Layout(Struct, frozen=True, kw_only=True):
 
 
 class Table(Struct, frozen=True):
-    """The layout of a file and its non-empty rows.
+    """A file's layout and its non-empty rows.
 
     A row is a line number (from 1, including the header) with its cells. `rows` can be iterated only once,
     and raises `Unreadable` where the file is damaged.
@@ -123,7 +123,7 @@ def of_lines(lines: Iterable[str]) -> IO[bytes]:
 def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS) -> Table:
     """Return the table in a seekable file. Raises `Unreadable`.
 
-    `home` is the country of numbers without a country code.
+    `home` is the country for numbers without a country code.
     """
     if file.seek(0, SEEK_END) > _MOST_BYTES:
         raise Unreadable(f"The file has more than {_MOST_BYTES >> 30} GiB; split it.")
@@ -283,7 +283,7 @@ def _bounded(cells: list[str], line: int) -> list[str]:
             f"Line {line} has more than {_MOST_COLUMNS:,} columns; remove the columns that are not needed."
         )
     if cells and max(map(len, cells)) > LONGEST_CELL:
-        raise Unreadable(f"Line {line} has a cell of more than {LONGEST_CELL:,} characters; shorten it.")
+        raise Unreadable(f"Line {line} has a cell with more than {LONGEST_CELL:,} characters; shorten it.")
     return cells
 
 

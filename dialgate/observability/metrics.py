@@ -28,7 +28,7 @@ _Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 
 
 class _Waits:
-    """The latencies of one interface.
+    """The latencies on one interface.
 
     For each bucket it holds the count, and the newest decision with its latency in seconds.
     """
@@ -44,8 +44,8 @@ class _Waits:
 class Calls(Collector):
     """The metrics of decided calls. A single thread updates them, one batch at a time.
 
-    The counters of prometheus_client would take more time than the rules. The newest decision of each counter and bucket is
-    its exemplar (OpenMetrics), so that a dashboard can link to the record.
+    The counters of prometheus_client would take more time than the rules. The newest decision for each counter and
+    bucket is its exemplar (OpenMetrics), so that a dashboard can link to the record.
     """
 
     BOUNDS = _LATENCIES
@@ -119,8 +119,8 @@ def _bucket(bound: str, count: float, exemplar: Exemplar | None) -> _Bucket:
 class Neighbours:
     """A detector of clients that check generated numbers.
 
-    It counts successive numbers of a client that differ only in the last two digits and are on no call list. Only one prefix
-    is stored for each client.
+    It counts successive numbers from a client that differ only in the last two digits and are on no call list. Only one
+    prefix is stored for each client.
     """
 
     def __init__(self, counter: Counter) -> None:
@@ -144,14 +144,14 @@ class Metrics:
         registry.register(self.calls)
         self.faults = counter(
             "dialgate_faults",
-            "Checks denied without a decision because of a fault of the gate. The service log has the reason.",
+            "Checks denied without a decision because of a fault in the gate. The service log has the reason.",
             ("component",),
         )
         self.repeats = counter("dialgate_repeats", "Repeated checks that got the earlier decision.")
         self.batch = Histogram(
             "dialgate_batch_calls", "Calls decided in one batch.", buckets=_BATCHES, registry=registry
         )
-        neighbours = "Checks of an unlisted number that differs from the client's previous one only in the last two digits: probably generated."
+        neighbours = "Checks for an unlisted number that differs from the client's previous one only in the last two digits: probably generated."
         self.unlisted = counter("dialgate_unlisted_neighbours", neighbours, ("client",))
         self.neighbours = Neighbours(self.unlisted)
         self.stale = counter(
@@ -217,7 +217,7 @@ class Metrics:
         upkeep = "Time since the last complete upkeep round; above `upkeep_stale_seconds` the gate denies."
         self.upkeep_age = gauge("dialgate_upkeep_age_seconds", upkeep)
         each_snapshot = ("registry", "controller")
-        age = "Age of the newest consultation, or of the version of a full list."
+        age = "Age of the newest consultation, or of a full list's version."
         self.snapshot_age = gauge("dialgate_snapshot_age_seconds", age, each_snapshot)
         left = "Time until the newest consultation expires; negative if it has expired."
         self.snapshot_left = gauge("dialgate_snapshot_expiry_seconds", left, each_snapshot)
@@ -229,7 +229,9 @@ class Metrics:
         self.config_rejected = counter(
             "dialgate_config_rejected", "Invalid configurations rejected on reload."
         )
-        proved = "End of the call-back proof of a caller ID; 0: no proof. Caller IDs of a reserved class need none."
+        proved = (
+            "Expiry of a caller ID's call-back proof; 0: no proof. Caller IDs in a reserved class need none."
+        )
         self.caller_ids = gauge(
             "dialgate_caller_id_proof_end_timestamp_seconds", proved, ("controller", "caller_id")
         )
@@ -246,7 +248,7 @@ class Metrics:
         self.disk_size = gauge("dialgate_data_size_bytes", "Size of the disk of the data folder.")
 
     def snapshot(self, registry: str, controller: str, numbers: int, age: Instant, left: Instant) -> None:
-        """Set the metrics of a registry's snapshot. `age` and `left` are in milliseconds."""
+        """Set the metrics for a registry's snapshot. `age` and `left` are in milliseconds."""
         labels = (registry, controller or "everyone")
         self.snapshot_age.labels(*labels).set(age / 1000)
         self.snapshot_left.labels(*labels).set(left / 1000)

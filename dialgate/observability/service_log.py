@@ -1,7 +1,8 @@
 """The service log: one event per line on stderr, coloured on a terminal and otherwise JSON.
 
-No line contains a called number. dialgate's own events never do. Messages of libraries and tracebacks may quote a dialer's
-request, so everything in them that looks like a number is blanked. An event about a decision has its `decision_id`.
+No line contains a called number. dialgate's own events never do. Messages from libraries and tracebacks may quote a
+dialer's request, so everything in them that looks like a number is blanked. An event about a decision has its
+`decision_id`.
 """
 
 import logging
@@ -30,7 +31,7 @@ def blanked(text: str) -> str:
 
 
 def configure(wanted: ServiceLog | None = None, environment: Mapping[str, str] = os.environ) -> None:
-    """Configure the log of the process, for structlog and the standard library. Raises `LogMisset`.
+    """Configure logging in this process, for structlog and the standard library. Raises `LogMisset`.
 
     It may be called again with other settings.
     """

@@ -1,6 +1,6 @@
 """OpenTelemetry traces: a span for each batch, and within it a span for each call, from request to response.
 
-Attributes contain ids of decisions, but no called number and no text from a client. The SDK is an extra (`pip install
+Attributes contain decision ids, but no called number and no text from a client. The SDK is an extra (`pip install
 'dialgate[otel]'`) and is loaded only if traces are configured.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TracedCall(Struct, frozen=True):
-    """The data of a call's span.
+    """The data for a call's span.
 
     `arrived` is in Unix nanoseconds, `decision` is allow or deny, and `code` is the first reason.
     """
@@ -38,7 +38,7 @@ class Traces:
         self._in = import_module("opentelemetry.trace").set_span_in_context
 
     def batch(self, start: int, end: int, size: int, calls: Iterable[TracedCall]) -> None:
-        """Send the spans of a batch. Times are in Unix nanoseconds. An unsampled batch costs one empty span."""
+        """Send the spans for a batch. Times are in Unix nanoseconds. An unsampled batch costs one empty span."""
         span = self._tracer.start_span("batch", start_time=start, attributes={"dialgate.calls": size})
         if span.is_recording():
             within = self._in(span)

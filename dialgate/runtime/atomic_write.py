@@ -40,7 +40,7 @@ def remove_on_exit(path: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        with suppress(OSError):  # do not replace the exception of the block
+        with suppress(OSError):  # do not replace the exception that the block raised
             path.unlink()
 
 

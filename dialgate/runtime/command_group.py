@@ -13,10 +13,9 @@ _LISTING = "dialgate.listing"
 class OnDemandGroup(TyperGroup):
     """A command group that imports only the module of the requested command.
 
-    A dialplan waits for each `dialgate check`, so start-up must be fast. Even the help of the group imports
-    no module. A subclass sets three attributes. `package` contains the modules. `table` maps each command to
-    its module and its line in the help, in the order of the help. `added` names modules that add subcommands
-    to a command.
+    A dialplan waits for each `dialgate check`, so start-up must be fast. Even the group's help imports no module. A
+    subclass sets three attributes. `package` contains the modules. `table` maps each command to its module and its line
+    in the help, in the order shown. `added` names modules that add subcommands to a command.
     """
 
     package: ClassVar[str]
@@ -44,7 +43,7 @@ class OnDemandGroup(TyperGroup):
 
 
 def _hide_types_of_flags(command: Any, ctx: Any) -> None:
-    """Hide the type of flags in the help, where Typer would show `--json <bool>`."""
+    """Hide the type of flags in the help. Typer would show `--json <bool>`."""
     for param in (*command.params, ctx and command.get_help_option(ctx)):
         if getattr(param, "is_flag", False):
             param.metavar = ""

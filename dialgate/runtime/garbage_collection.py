@@ -1,4 +1,4 @@
-"""Settings of the garbage collector for a process with many long-lived objects."""
+"""Garbage-collector settings for a process with many long-lived objects."""
 
 import gc
 

@@ -64,7 +64,7 @@ def _event(line: bytes) -> Jump | Confirmed | None:
 
 
 class KeptInstants:
-    """The clock records of a data folder, which several processes may share."""
+    """The clock records in a data folder, which several processes may share."""
 
     def __init__(self, data: Path) -> None:
         self._latest, self._journal = data / "clock.latest", data / "clock.ndjson"
@@ -123,10 +123,11 @@ class KeptInstants:
                 ' is right, run `dialgate clock confirm --by NAME --reason "the gate was off"`'
             )
 
-    def elapsed(self, now: Instant, span: Instant) -> Instant:
-        """Return the latest instant that is at least `span` ago. Raises `OSError`.
+    def cutoff(self, now: Instant, span: Instant) -> Instant:
+        """Return the cutoff for data older than `span`: normally `now - span`. Raises `OSError`.
 
-        Until a clock jump is confirmed, the time that it skipped does not count.
+        Time skipped by an unconfirmed clock jump does not count towards `span`, so after such a jump the cutoff is
+        earlier until `span` has passed.
         """
         jump = self.jump()
         if jump is None or now - jump.to >= span:

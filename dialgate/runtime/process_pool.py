@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class WorkerLost(Unavailable):
-    """Raised if a worker process was killed. The message is for the user of the command."""
+    """Raised if a worker process was killed. The message is for the person who ran the command."""
 
     component = "worker"
 
@@ -61,7 +61,7 @@ def _run_in_pool(executor: ProcessPoolExecutor, cores: int, first: T, rest: Iter
                 future.cancel()
 
 
-_work: Callable[[Any], Any]  # set in processes of the pool
+_work: Callable[[Any], Any]  # set in the pool's processes
 
 
 def _begin(work: Callable[[Any], Any]) -> None:

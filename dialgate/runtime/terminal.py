@@ -1,6 +1,6 @@
 """Terminal output of commands: tables, JSON, progress bars on the error stream, and exit codes.
 
-Exit codes are 0 for yes or done, 1 for no or refused, and 2 for wrong usage.
+Exit codes are 0 for yes or done, 1 for no or refused, and 2 for a usage error.
 """
 
 import sys
@@ -59,7 +59,7 @@ def show_fields(title: str, fields: Mapping[str, object]) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console without markup, which prints texts of laws and users unchanged."""
+    """Return a console without markup, which prints texts from laws and users unchanged."""
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 

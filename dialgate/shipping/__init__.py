@@ -7,10 +7,10 @@ position that the target reports.
 Layout of a target, where NODE is the node name and LOG the name of the first worker's log:
 
     NODE/LOG/keys/<name>.pem                       the public key of every key that signed checkpoints
-    NODE/LOG/log/0000000000000001.parquet          a segment, packed as in the log folder of the gate
+    NODE/LOG/log/0000000000000001.parquet          a segment, packed as in the gate's log folder
     NODE/LOG/log/0000000000000001.sha256             its SHA-256
     NODE/LOG/log/0000000000000001.checkpoints        its signed checkpoints, written last: the segment is complete
-    NODE/LOG/log/0000000000000042.timestamp          the time stamp of the checkpoint of entry 42, if it has one
+    NODE/LOG/log/0000000000000042.timestamp          the time stamp for the checkpoint at entry 42, if it has one
     NODE/LOG/log/worker-2/…                        the files of the second worker, and so on
 
 `dialgate log verify --data` accepts NODE/LOG as a data folder. A segment that was shipped unpacked is a
@@ -18,7 +18,7 @@ Layout of a target, where NODE is the node name and LOG the name of the first wo
 
 Keys in Redis, where NAME comes from the settings:
 
-    {NAME}:decisions           a hash from the name of each log to the node and worker that write it, as in `gate/2`
+    {NAME}:decisions           a hash from each log name to the node and worker that write it, for example `gate/2`
     {NAME}:decisions:LOG       a stream per log. The id of an entry is its sequence, `1042-0`. Its fields are `hash` and `entry`,
                                both as stored, so the stream contains no unencrypted called number
 

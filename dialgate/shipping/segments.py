@@ -119,7 +119,7 @@ class _Chain:
     def __init__(self, folder: Path, log: str, cursor: Cursor) -> None:
         self._folder, self.log, self._cursor = folder, log, cursor
         self._offset = 0  # in the checkpoints file; everything before this offset has been shipped
-        self._stamps = 0  # likewise in the file of time stamps
+        self._stamps = 0  # likewise in the time-stamp file
         self._waiting: list[_ClosedSegment] = []
 
     def unshipped(self) -> Iterator[_ClosedSegment]:
@@ -147,7 +147,7 @@ class _Chain:
             self._cursor = replace(self._cursor, seq=oldest - 1, missed=self._cursor.missed + absent)
 
     def checkpoints(self, closed: _ClosedSegment) -> list[StoredCheckpoint]:
-        """Return the checkpoints of a segment. Raises `LogDamaged`.
+        """Return the checkpoints for a segment. Raises `LogDamaged`.
 
         Return an empty list if no checkpoint covers the segment's last entry yet.
         """
@@ -174,7 +174,7 @@ class _Chain:
         cursors.store(self.log, self._cursor)
 
     def stamps(self) -> Iterator[tuple[Stamped, bytes]]:
-        """Yield the new time stamps of shipped checkpoints. Raises `LogDamaged`.
+        """Yield the new time stamps for shipped checkpoints. Raises `LogDamaged`.
 
         They are shipped separately, because a time stamp arrives some time after its checkpoint was signed.
         """

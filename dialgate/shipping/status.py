@@ -43,7 +43,7 @@ Standings: TypeAlias = Mapping[tuple[To, int], Standing]
 
 def metrics_of(standings: Standings, now: Instant) -> CollectorRegistry:
     registry = CollectorRegistry()
-    ran = "Time of the last run of the shipper. Alert if it is old."
+    ran = "Time when the shipper last ran. Alert if it is old."
     Gauge("dialgate_shipping_run_timestamp_seconds", ran, registry=registry).set(now / SECOND)
     texts = {
         "records": "Sequence of the newest delivered record.",

@@ -201,7 +201,7 @@ class _Chain:
         """
         if delivered > self._upto:
             raise Refused(
-                f"the stream of log {self.log} ends at entry {delivered}, but {self._folder} ends at entry {self._upto}: another log with"
+                f"the stream for log {self.log} ends at entry {delivered}, but {self._folder} ends at entry {self._upto}: another log with"
                 f" this name was delivered, or this one was truncated. {_ADVICE}"
             )
         if delivered < self.delivered:

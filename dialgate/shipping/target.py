@@ -27,7 +27,7 @@ _RETRY_TIMEOUT: Final = timedelta(seconds=60)
 class TargetFailed(Exception):
     """Raised if a file cannot be sent now. Sending it is retried.
 
-    The target contains either the whole file or nothing of it.
+    The target contains either the whole file or none of it.
     """
 
 
@@ -185,5 +185,5 @@ def _refuse_unless_same(name: str, existing: bytes, source: _Source) -> None:
 
 
 def _summary(error: Exception) -> str:
-    """Return the message of an error, without the debug output that the client appends."""
+    """Return an error's message, without the debug output that the client appends."""
     return " ".join(str(error).partition("\n\nDebug source")[0].split())[:500]

@@ -5,7 +5,7 @@ and passes the same contract tests:
 
 - A write is acknowledged only when it is durable.
 - A commit counts an attempt only if the state that was read is unchanged. Otherwise it reports a stale read.
-- Methods of an unreachable store raise `StoreUnavailable` quickly.
+- If a store is unreachable, its methods raise `StoreUnavailable` quickly.
 
 Annotate a consumer with the narrowest protocol that it needs. Use `Store` only if it needs three of them,
 closes the store, or tests for `Shared`.

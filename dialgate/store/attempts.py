@@ -10,10 +10,10 @@ from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 
 
 class Reservation(Struct, frozen=True, gc=False):
-    """An attempt to count for `subject`, unless a subject in `watch` has changed since it was read.
+    """An attempt to count for `subject`, unless a subject in `watch` has changed since the caller read it.
 
-    `watch` contains the subjects on whose state the decision depends: the one of the controller and the one
-    that all controllers share.
+    `watch` contains the subjects on whose state the decision depends: the controller's subject for this number, and the
+    subject that all controllers share.
     """
 
     subject: bytes
@@ -24,8 +24,8 @@ class Reservation(Struct, frozen=True, gc=False):
 class Position(Struct, frozen=True):
     """The position of a decision log at a commit, where crash recovery starts.
 
-    `seq` is the last sequence of the commit, and `first` the first one, or 0 for `seq + 1`. `durable` is the
-    last entry of the log that was on disk when the commit began.
+    `seq` is the last sequence in the commit, and `first` the first one, or 0 for `seq + 1`. `durable` is the last entry
+    of the log that was on disk when the commit began.
     """
 
     log: str
@@ -63,26 +63,26 @@ class Attempts(SubjectStates, Protocol):
         """
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
-        """Remove attempts and answers of decisions that could not be recorded, and restore `position`.
+        """Remove the attempts and answers for decisions that could not be recorded, and restore `position`.
 
         The log will reuse their sequences. If this raises, call `settle` before the log continues. Otherwise
         answers that were never recorded would be repeated.
         """
 
     async def positions(self) -> dict[str, int]:
-        """Return the sequence of each decision log at its newest commit."""
+        """Return each decision log's sequence at its newest commit."""
 
     async def settle(
         self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
     ) -> None:
         """Make the store agree with `log` after a crash. Idempotent; keeps recorded results.
 
-        Drop attempts and answers of the log after `head`, restore missing ones, and store `head` as the
-        position. A decision id has the form LOG-SEQ.
+        Drop the log's attempts and answers after `head`, restore missing ones, and store `head` as the position. A
+        decision id has the form LOG-SEQ.
         """
 
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
-        """Return the subject and the attempt of a decision, or None."""
+        """Return the subject and the attempt for a decision, or None."""
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         """Record the result of an allowed call. Return False if its attempt is not in the store.

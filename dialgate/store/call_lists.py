@@ -47,7 +47,7 @@ class CallerIdProof(Struct, frozen=True, kw_only=True):
 
 
 class CallLists(Protocol):
-    """Call lists and caller-ID proofs of all controllers."""
+    """All controllers' call lists and caller-ID proofs."""
 
     async def lists(self) -> list[CallList]: ...
 
@@ -66,10 +66,10 @@ class CallLists(Protocol):
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
         """Retire a list and return it, or return None if it does not exist.
 
-        A list that is already retired keeps its earlier time of retirement.
+        A list that is already retired keeps its original retirement time.
         """
 
     async def proofs(self) -> list[CallerIdProof]:
-        """Return the newest proof of each controller and caller ID."""
+        """Return the newest proof for each pair of controller and caller ID."""
 
     async def put_proof(self, proof: CallerIdProof) -> None: ...

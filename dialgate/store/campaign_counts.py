@@ -15,7 +15,7 @@ COUNTS_KEPT: Final = 62 * DAY
 
 
 class HourCount(Struct, frozen=True):
-    """The number of answered and abandoned calls of a campaign in one hour.
+    """A campaign's counts of answered and abandoned calls in one hour.
 
     `hour` is the number of hours since 1970.
     """
@@ -43,7 +43,7 @@ class PauseLift(Struct, frozen=True, kw_only=True):
 
 
 class CampaignCounts(Protocol):
-    """Counts of all campaigns. `Attempts.result` updates them in the same transaction."""
+    """Counts for all campaigns. `Attempts.result` updates them in the same transaction."""
 
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
         """Return the counts that changed after version `after`, and the newest version.

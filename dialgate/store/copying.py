@@ -129,7 +129,7 @@ async def copy(source: CopyEnd, target: CopyEnd, advance: Callable[[int], object
             advance(len(rows))
         if copied != expected[kind]:
             raise CopyRefused(
-                f"the {kind} of the copy differ from those of the source ({len(copied)} and {len(expected[kind])} rows):"
+                f"the {kind} in the copy differ from those in the source ({len(copied)} and {len(expected[kind])} rows):"
                 " the source may have been written to. Stop its gates and copy again, into an empty store"
             )
     if await source.newest() != newest:

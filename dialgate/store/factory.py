@@ -21,7 +21,7 @@ _COPY_PATIENCE: Final = 30.0  # seconds
 _LONGEST_LIMIT: Final = 10_001 * DAY  # the longest `ShortPeriod`, plus two days
 _SAMPLE: Final = 100  # ledger entries; nearly all contain a sealed number
 _OTHER_KEYS: Final = (
-    "the store was written with other keys, so no revocation in it would be found. Copy `keys.json` of its first gate here,"
+    "the store was written with other keys, so no revocation in it would be found. Copy `keys.json` from its first gate here,"
     " without `log` and `months`, or set `store` to another store"
 )
 
@@ -107,5 +107,5 @@ def copy_end(url: str, name: str, now: Instant) -> CopyEnd:
     from dialgate.store.redis.copy_end import RedisEnd  # noqa: PLC0415
 
     store = RedisStore(url, name=name, patience=_COPY_PATIENCE)
-    store.keep_attempts(_LONGEST_LIMIT)  # a copy does not know the limits of the countries
+    store.keep_attempts(_LONGEST_LIMIT)  # a copy has no access to the limits in country files
     return RedisEnd(store, now)

@@ -1,4 +1,4 @@
-"""An in-memory Bloom filter of the keys in the database."""
+"""An in-memory Bloom filter for the keys in the database."""
 
 from collections.abc import Sequence
 

@@ -68,7 +68,7 @@ class Shared(Protocol):
         """Claim an unclaimed store for the keys with fingerprint `mark`. Return whether these keys own it."""
 
     async def lead(self, task: str, node: str, span: Instant) -> bool:
-        """Acquire or extend the lease of `task` for `span` ms. Return whether `node` holds the lease."""
+        """Acquire or extend the lease on `task` for `span` ms. Return whether `node` holds the lease."""
 
     async def surplus_replicas(self) -> int:
         """Return how many more replicas could replace the master than the setting `replicas` requires.

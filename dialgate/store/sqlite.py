@@ -50,7 +50,7 @@ from dialgate.store.sqlite_connection import WAIT, Connection, Step, StoreLocked
 from dialgate.store.sqlite_keys import StoredKeys
 from dialgate.store.write_buffer import WriteBuffer
 
-RETRY = 0.002  # seconds between attempts of the near connection on a locked file
+RETRY = 0.002  # seconds between attempts by the near connection to use a locked file
 BULK = 1_000  # appended entries after which a writer restarts the write-ahead log itself, in case no gate is running
 BUFFER_ROWS = 65_536  # a larger buffer writes fewer pages per row
 
@@ -87,7 +87,7 @@ class SqliteStore:
         # The newest reading, with its connection and data version; None once it is outdated.
         self._newest: tuple[Reading, sqlite3.Connection | None, int] | None = None
         self._nothing = Known()
-        self._required = 0  # minimum end of the ledger
+        self._required = 0  # the sequence that the ledger must have reached
         self._buffers = [WriteBuffer()]  # newest last; the others are being written
         self._flushing = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
@@ -102,7 +102,7 @@ class SqliteStore:
         the database when `buffer_rows` of them have been collected.
         """
         store = cls(path, patience, buffer_rows)
-        # A Bloom filter of earlier versions, which may still contain erased numbers.
+        # A Bloom filter written by earlier versions, which may still contain erased numbers.
         with suppress(OSError):
             path.with_suffix(".sieve").unlink(missing_ok=True)
         open_file(path, store._far, tables.migrate)
@@ -130,7 +130,7 @@ class SqliteStore:
 
     async def _write(self, step: Step[T], link: Connection | None = None) -> T:
         def atomic(db: sqlite3.Connection) -> T:
-            # Writers of this process wait for each other without limit, but for other processes at most `WAIT` seconds.
+            # Writers in this process wait for each other without limit, but for other processes at most `WAIT` seconds.
             with self._write_lock, tables.transaction(db):
                 return step(db)
 
@@ -487,5 +487,5 @@ class SqliteStore:
 
 
 def _is_same_state(now: Known, seen: Known) -> bool:
-    """Compare two states, ignoring the sequence, which also advances with entries of other subjects."""
+    """Compare two states, ignoring the sequence, which also advances with entries about other subjects."""
     return now is seen or structs.replace(now, seq=seen.seq) == seen

@@ -149,7 +149,7 @@ def _row(kind: Kind, columns: Sequence[Any]) -> Row:
 
 
 def _newest_proofs(db: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[Row]:
-    """Yield only the newest proof of each caller ID, because a shared store keeps no earlier ones."""
+    """Yield only the newest proof for each caller ID, because a shared store keeps no earlier ones."""
     proofs = [_proof.decode(body) for (body,) in db.execute(_QUERIES["proofs"], (0,))]
     newest = {(proof.controller, proof.caller_id): proof for proof in proofs}
     yield from (row for row in rows if row in newest.values())

@@ -47,7 +47,7 @@ def put_count(db: sqlite3.Connection, count: HourCount) -> None:
 
 
 def drop_counts(db: sqlite3.Connection, before: int) -> int:
-    """Delete the counts of hours before `before`.
+    """Delete the counts for hours earlier than `before`.
 
     The row with the newest version is kept, so that versions always increase.
     """

@@ -1,4 +1,4 @@
-"""An in-memory filter of the SQLite store's keys, which avoids queries for most absent keys (ADR 0009).
+"""An in-memory filter for the SQLite store's keys, which avoids queries for most absent keys (ADR 0009).
 
 Only this process writes attempts and answers, and it adds their keys to the filter first. Any process may
 write the ledger, so each read first adds the keys of new ledger entries. The filter is never saved, so an
@@ -24,7 +24,7 @@ _CHUNK = 500  # keys added before the filling thread releases the interpreter
 
 
 class StoredKeys:
-    """A filter of the keys in the store. Until it is filled, and after a fault, it excludes no key."""
+    """A filter for the keys in the store. Until it is filled, and after a fault, it excludes no key."""
 
     def __init__(self, path: Path) -> None:
         self._connection = Connection(path, wait=WAIT, synchronous="NORMAL")
@@ -36,7 +36,7 @@ class StoredKeys:
         self._added: list[bytes] = []  # keys added while a new filter is being filled
 
     def add(self, keys: Sequence[bytes]) -> None:
-        """Add keys of attempts and answers. Must be called before they are written."""
+        """Add the keys for attempts and answers. Must be called before they are written."""
         if self._filter is not None:
             self._filter.add(keys)
         if self._filling is not None:
@@ -52,7 +52,7 @@ class StoredKeys:
         return not self._filter.select(keys)
 
     def catch_up(self, db: sqlite3.Connection, seq: int) -> None:
-        """Add the keys of all ledger entries up to the newest sequence `seq`.
+        """Add the keys for all ledger entries up to the newest sequence `seq`.
 
         Must be called in the same transaction as the query for keys.
         """

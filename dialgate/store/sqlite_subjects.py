@@ -74,7 +74,7 @@ _OLD_RESTRICTED = "FROM restricted WHERE until < ?"
 
 
 class Lookup(Struct, frozen=True):
-    """The record of a look-up of a number by `client`.
+    """A record that `client` looked up a number.
 
     `what` names the data that was shown, `purpose` is the reason given by the client, and `node` is the gate
     that showed the data.
@@ -92,7 +92,7 @@ class Lookup(Struct, frozen=True):
 
 
 class CaseEvent(Struct, frozen=True):
-    """A step of a data-subject request. `closes` is true if the step closes the request."""
+    """A step in a data-subject request. `closes` is true if the step closes the request."""
 
     id: str
     at: Instant

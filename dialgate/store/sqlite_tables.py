@@ -4,8 +4,8 @@ The file is an SQLite 3 database with application id 0x64676174. Its `user_versi
 `MIGRATIONS` that have run. These scripts define the tables. Released scripts are never edited: a change is a
 new script at the end. Newer files are refused, and older files are migrated.
 
-`event` and `body` contain JSON of the tagged structs of `dialgate.core.ledger_events` and `dialgate.store`.
-New fields go last in these structs, with a default.
+`event` and `body` contain tagged structs from `dialgate.core.ledger_events` and `dialgate.store`, as JSON. New fields
+go last in these structs, with a default.
 """
 
 import re
@@ -244,7 +244,7 @@ def answers_of(db: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Rem
 
 
 def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
-    """Delete the attempts and answers of the log's decisions after `head`."""
+    """Delete the attempts and answers for the log's decisions after `head`."""
     (reached,) = db.execute("SELECT max(reached) FROM position WHERE log = ?", (log,)).fetchone()
     if reached is not None and reached > head:
         for delete in _DROP_BEYOND:

@@ -44,6 +44,6 @@ class SubjectStates(Protocol):
         Answers before `since` are not returned. The state of an unknown subject is `Known()` with the current
         sequence.
 
-        An answer of another process is returned only once it is on disk in that process's log, because
+        An answer recorded by another process is returned only once it is on disk in that process's log, because
         recording it may still fail. The read waits briefly for such an answer.
         """

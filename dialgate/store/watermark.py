@@ -1,4 +1,4 @@
-"""The watermark of the ledger: the newest sequence known to be durable.
+"""The ledger watermark: the newest sequence known to be durable.
 
 The watermark is stored as a decimal number in `ledger.durable` in the data folder. If a ledger ends before the
 watermark, its store was emptied, restored from an older copy or replaced. It may lack revocations, so the store

@@ -47,7 +47,7 @@ class WriteBuffer:
         self.rows += len(reservations) + len(remembered)
 
     def drop(self, decisions: Iterable[str]) -> set[str]:
-        """Remove the attempts and answers of these decisions.
+        """Remove the attempts and answers for these decisions.
 
         Return the decisions whose attempts were removed.
         """

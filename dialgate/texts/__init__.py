@@ -56,7 +56,7 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Texts(Struct, frozen=True, forbid_unknown_fields=True):
-    """All sentences of one language.
+    """All sentences in one language.
 
     `laws` translates stored laws, and `findings` the stored texts of rules. In the text of a rule, a
     placeholder `{name}` matches any text or, if `terms` has that name, only the words listed there.
@@ -88,9 +88,8 @@ def of(language: Language) -> Texts:
 def finding(language: Language, stored: str, code: str = "") -> str:
     """Return the finding of a rule in a language.
 
-    `stored` is the text in the decision, and `code` the reason code of a denial. A text of an older version
-    may match no pattern. Then the result is the sentence for `code` or, without a code or in English,
-    `stored` itself.
+    `stored` is the text in the decision, and `code` the reason code of a denial. A text from an older version may match
+    no pattern. Then the result is the sentence for `code` or, without a code or in English, `stored` itself.
     """
     text = _translate(language, stored)
     if text is None:

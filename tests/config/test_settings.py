@@ -138,7 +138,7 @@ ALONE: list[tuple[Change, list[str]]] = [
     (gate("accept_drafts", to=["GB"]),
      ["dialgate.yaml: accept_drafts: GB has no country file; countries/ has files for IT"]),
     (italy("draft", to=True),
-     ["controllers/acme.yaml: the country file of IT is a draft; add IT to `accept_drafts` of dialgate.yaml to use it"]),
+     ["controllers/acme.yaml: the country file of IT is a draft; add IT to `accept_drafts` in dialgate.yaml to use it"]),
     (gate("clients", 0, "scopes", to=["chekc"]),
      [("dialgate.yaml: clients[0].scopes[0]: 'chekc' is not allowed; write one of check, simulate, outcome, revoke,"
       " ledger, lists, read, stream, subjects, watch, metrics, admin")]),

@@ -183,10 +183,10 @@ HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
     ("a theme of 5 MB", lambda: changed("theme1.xml", lambda b: b + random.Random(1).randbytes(5 << 20)), "is too large when unpacked"),
     ("a cell of 1 MB", lambda: changed("sheet1.xml", lambda body: re.sub(
         rb'<c r="B2".*?</c>', b'<c r="B2" t="inlineStr"><is><t>' + b"9" * (1 << 20) + b"</t></is></c>", body)),
-     "Line 2 has a cell of more than 32,767 characters"),
+     "Line 2 has a cell with more than 32,767 characters"),
     ("too many columns", lambda: b"1," * 2000, "Line 1 has more than 1,024 columns"),
     ("a text cell of 1 MB", lambda: b"0612345678\n" + b"9" * (1 << 20), "Line 2 is not CSV"),
-    ("a text cell of 100 KB", lambda: b"0612345678\n" + b"9" * 100_000, "Line 2 has a cell of more than 32,767 characters"),
+    ("a text cell of 100 KB", lambda: b"0612345678\n" + b"9" * 100_000, "Line 2 has a cell with more than 32,767 characters"),
     ("no line end", lambda: b"9" * (1 << 22), "Line 1 has more than"),
     ("a quotation mark left open", lambda: b'number\n"0612345678\n' + b"1\n" * 100_000, "is not CSV"),
     ("binary", lambda: bytes(range(256)) * 64, "is not text"),

@@ -22,7 +22,7 @@ from dialgate.core import phone_areas
 
 _MODULE = Path(phone_areas.__file__)
 _FACTS = Path(__file__).with_name("area_facts.yaml")
-_HEAD = '''"""Time zones and subdivisions by prefix of E.164 numbers. Generated: see tests/packaging/phone_areas.py.
+_HEAD = '''"""Time zones and subdivisions by E.164 prefix. Generated: see tests/packaging/phone_areas.py.
 
 From `phonenumbers`, copyright (C) The Libphonenumber Authors, Apache License 2.0, with the corrections in
 tests/packaging/area_facts.yaml, which names their sources. Subdivisions are named as in ISO 3166-2.

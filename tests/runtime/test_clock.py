@@ -131,9 +131,9 @@ async def test_a_corrected_clock_is_confirmed_before_the_next_start(config: Path
 def test_the_time_that_has_passed_is_counted_without_the_jump(tmp_path: Path, after: Instant) -> None:
     kept = KeptInstants(tmp_path)
     kept.advance(NOW)
-    assert kept.elapsed(NOW, DAY) == NOW - DAY
+    assert kept.cutoff(NOW, DAY) == NOW - DAY
     kept.advance(NOW + YEARS)
-    horizon = kept.elapsed(NOW + YEARS + after, DAY)
+    horizon = kept.cutoff(NOW + YEARS + after, DAY)
     assert horizon == (NOW + after - DAY if after < DAY else NOW + YEARS + after - DAY)
 
 

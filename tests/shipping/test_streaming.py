@@ -398,7 +398,7 @@ async def test_a_new_log_with_the_same_name_is_refused(tmp_path: Path, name: str
     written(data, 5)
     shipper = await deliver_all(data, shipper_url(), name)
     assert shipper.standings[1].refused, "the stream itself shows it without a cursor"
-    assert "the stream of log" in shipper.standings[1].problem
+    assert "the stream for log" in shipper.standings[1].problem
 
 
 async def test_records_deleted_before_delivery_are_counted(

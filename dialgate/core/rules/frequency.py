@@ -1,7 +1,7 @@
 """The rules about the frequency of calls to one number, from the sections `limits` of a law.
 
 Limits on attempts and answered calls give `frequency.exceeded`; limits on abandoned calls and refusals give
-`frequency.rest`. Unless a section says otherwise, the calls of all campaigns and call centres of the controller count.
+`frequency.rest`. Unless a section says otherwise, calls by all of the controller's campaigns and call centres count.
 """
 
 import math

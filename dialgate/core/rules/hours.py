@@ -15,7 +15,7 @@ from dialgate.core.windows import DayName, end_of_window, name_of_day, next_wind
 
 _HORIZON_DAYS = 14
 _NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-# The words of denials, by day. The days from Monday to Friday are `weekday`.
+# The words used in denials, by day. The days from Monday to Friday are `weekday`.
 _KINDS: Mapping[DayName, str] = {
     "sat": "saturday",
     "sun": "sunday",

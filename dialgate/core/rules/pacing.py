@@ -1,7 +1,8 @@
 """The rule that limits the share of abandoned calls in a campaign.
 
 Garante, provv. 83 of 2014-02-20 (GU 14A02670): in each campaign at most three silent calls for every hundred answered
-calls. 16 CFR 310.4(b)(4): at most three percent of the calls answered by a person, for each campaign and 30 days.
+calls. 16 CFR 310.4(b)(4): at most three percent of the calls answered by a person, in each campaign and each period of
+30 days.
 """
 
 from collections.abc import Iterable, Iterator

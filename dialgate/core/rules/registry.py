@@ -145,7 +145,7 @@ def _is_after_listing(consent: Consent, answer: RegistryAnswer, facts: Facts) ->
 
 
 class _Bars(NamedTuple):
-    """The windows of local time in which a listing bars a call, in each place where the person may be."""
+    """The local-time windows in which a listing bars a call, in each place where the person may be."""
 
     windows: tuple[Windows, ...]
     day_set: str

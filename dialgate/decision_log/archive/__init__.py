@@ -27,9 +27,9 @@ array is followed by a CRC-32 (uint32, little-endian) of each of its 4,096-byte 
 bytes are the SHA-256 of the file name and all preceding bytes. Four bytes are not unique, so readers decode the entries and
 compare whole keys.
 
-An index only speeds up searches and is not part of the log. It can be rebuilt from the segments. Without a readable index the
-segments are searched directly. Indexes are merged as their number grows, and an index within the range of another is
-obsolete. Segments of an earlier version have a `….numbers.npy` each, listed in `….sha256`.
+An index only speeds up searches and is not part of the log. It can be rebuilt from the segments. Without a readable
+index the segments are searched directly. Indexes are merged as their number grows, and an index within the range of
+another is obsolete. Segments packed by an earlier version have a `….numbers.npy` each, listed in `….sha256`.
 
 The format changes only by appended columns. Any other change is a new `dialgate.format`, and readers refuse an unknown one.
 The Parquet file is published last, after every line was rebuilt from it and compared with the segment. `….new` is an

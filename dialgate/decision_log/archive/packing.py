@@ -1,6 +1,6 @@
 """Packing of closed segments.
 
-A segment is deleted only after all its lines were rebuilt from the packed copy and compared.
+A segment is deleted only after all its lines have been rebuilt from the packed copy and compared.
 """
 
 from collections.abc import Iterator

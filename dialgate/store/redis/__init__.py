@@ -23,7 +23,7 @@ All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where 
     {dialgate}:lifts               a hash from campaign and instant to a lifted pause
     {dialgate}:layout              the version of this layout
     {dialgate}:copying             present while a copy into the store is incomplete
-    {dialgate}:keys                the fingerprint of the keys of the gates that use the store
+    {dialgate}:keys                the fingerprint of the keys that the gates use
     {dialgate}:nodes               a hash from node (and worker) to the presence it last reported
     {dialgate}:seen                a hash from configuration, version or node to the time when it was first seen
     {dialgate}:lead:TASK           the node that leads TASK

@@ -163,7 +163,7 @@ class RedisAttempts(RedisRecovery):
     def _is_recorded(self, decision: str, durable_logs: Mapping[str, int]) -> bool:
         """Return whether a remembered decision is in its log.
 
-        Unrecorded answers of this process's own logs were removed before this read.
+        Unrecorded answers for this process's own logs were removed before this read.
         """
         log = log_of(decision)
         return log in self._own or seq_of(decision) <= durable_logs.get(log, 0)

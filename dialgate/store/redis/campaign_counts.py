@@ -1,4 +1,4 @@
-"""The counts of campaigns and the lifted pauses in Redis.
+"""Campaign counts and lifted pauses in Redis.
 
 One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Each change of this hash has a version. A second hash maps
 the last versions to the `HOUR CAMPAIGN` that changed, `newest` to the newest version, and `lifts` to the number

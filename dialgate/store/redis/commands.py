@@ -1,4 +1,4 @@
-"""Commands and scripts of the shared store: round trips, and checks of their replies."""
+"""Commands and scripts for the shared store, with checks of the replies."""
 
 from collections.abc import Sequence
 from hashlib import sha1

@@ -100,7 +100,7 @@ class RedisEnd:
             await self.newest() or await self._holds_attempts()
         ):
             raise CopyRefused("the target is in use: use an empty store (`?name=…`)")
-        # The empty store may have been claimed with other keys than those of the copied data.
+        # The empty store may have been claimed with keys other than the ones used for the copied data.
         await self._store.together(
             [
                 ("SET", mark, b"1"),

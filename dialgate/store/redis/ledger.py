@@ -74,7 +74,7 @@ class RedisLedger(RedisCommands):
         return list(range(first, first + len(drafts)))
 
     async def _subjects_by_seq(self, seqs: Sequence[int]) -> dict[int, bytes]:
-        """Return the subject of each sequence, without sequences that have no entry."""
+        """Return the subject for each sequence that has an entry."""
         places = [(seq, *divmod(seq - 1, PLACES)) for seq in seqs if seq > 0]
         chunks = await self.together(
             [

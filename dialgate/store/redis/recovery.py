@@ -1,4 +1,4 @@
-"""Recovery from commits whose outcome is unknown, such as after a timeout.
+"""Recovery from commits whose outcome is unknown, for example after a timeout.
 
 The decisions of such a commit are never written to the log, so its attempts and answers are removed from the
 store. If the commit reaches Redis late, a fence rejects it.

@@ -1,7 +1,7 @@
 """An index in Redis that maps the sequence of a decision to a name.
 
-The name is the decision's subject in one index, and the key of its answer in another. Each name has 16 bytes.
-Names are stored in chunks, in order of sequence. Zeros stand for a missing name.
+The name is the decision's subject in one index, and the key of its answer in another. Each name is 16 bytes long. Names
+are stored in chunks, in order of sequence. Zeros stand for a missing name.
 """
 
 from collections.abc import Iterable
@@ -55,6 +55,6 @@ def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
 
 
 def read(value: bytes | None, seqs: Iterable[int]) -> list[bytes]:
-    """Return the names of these sequences from the chunk `value`. Sequences without a name are skipped."""
+    """Return the names for these sequences from the chunk `value`. Sequences without a name are skipped."""
     found = [(value or b"")[place(seq) : place(seq) + BYTES] for seq in seqs]
     return [name for name in found if name.strip(b"\0")]

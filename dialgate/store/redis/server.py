@@ -1,4 +1,4 @@
-"""Round trips to the Redis server of the shared store: standalone, behind Sentinel, or one slot of a Cluster.
+"""Round trips to the shared store's Redis server: standalone, behind Sentinel, or one slot of a Cluster.
 
     redis://USER:PASSWORD@HOST:PORT/DB      rediss:// with TLS      unix:///SOCKET
     redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE?sentinel_username=…&sentinel_password=…
@@ -180,7 +180,7 @@ class _Connections:
 
 
 class Server:
-    """The Redis server of the shared store.
+    """The shared store's Redis server.
 
     `tag` selects the slot in a Cluster. `patience` limits a round trip in seconds, including the search for
     the master. While the server does not respond at all, requests fail at once, and only a probe is sent to
@@ -310,7 +310,7 @@ def _describe(fault: Exception) -> str:
 
 
 def _parse(url: str, patience: float, tag: bytes) -> tuple[Callable[..., AbstractConnection], Lookup]:
-    """Parse a store URL. Return a factory of connections to a node, and the lookup of the master.
+    """Parse a store URL. Return a factory for connections to a node, and the lookup of the master.
 
     Raises `ValueError`.
     """

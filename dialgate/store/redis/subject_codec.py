@@ -73,12 +73,12 @@ def entry_line(draft: Draft, seq: int) -> bytes:
 
 
 def line_after_seq(draft: Draft) -> bytes:
-    """Return the part of an entry's line after its sequence, which the server assigns."""
+    """Return the part of an entry's line that follows the sequence. The server assigns the sequence."""
     return entry_line(draft, 0)[_PLACE:]
 
 
 def attempt_line(attempt: Attempt) -> bytes:
-    """Return the line of an attempt, without its result."""
+    """Return the line for an attempt, without its result."""
     line = _Counted(attempt.decision, attempt.at, attempt.campaign, attempt.basis, attempt.goods)
     return _encode(line) + b"\n"
 
@@ -161,9 +161,9 @@ def may_expire(value: bytes) -> bool:
 
 
 def old_decisions(value: bytes, before: Instant) -> list[str]:
-    """Return the decisions of the attempts older than `before`.
+    """Return the decisions whose attempts are older than `before`.
 
-    An abandoned call after which no call was answered is omitted.
+    Abandoned calls after which no call was answered are omitted.
     """
     counted = [attempt for attempt, _ in attempts(value)]
     silent = open_silence(counted)

@@ -531,7 +531,7 @@ async def test_a_client_without_scope_or_trunk_is_forbidden(tmp_path: Path, chan
 
 
 FAULTY = [
-    ({"client": "nobody", "contacts": ["sip:{number}@h"]}, "no client of this name"),
+    ({"client": "nobody", "contacts": ["sip:{number}@h"]}, "no client with this name"),
     ({"client": "sbc", "contacts": []}, "contacts is empty"),
     ({"client": "sbc", "contacts": ["sip:+39{number}@h"]}, "not of the form"),
     ({"client": "sbc", "contacts": ["sip:{number}@h>;x"]}, "not of the form"),
