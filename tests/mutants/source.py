@@ -98,6 +98,7 @@ GROUPS = (
             "ledger/test_entry_ids",
             "audit/test_search",
             "gate/test_cases_through_gate",
+            "store/test_shared_store",
         ),
         ("gate/test_pipeline",),
         most=20,
