@@ -7,14 +7,14 @@ Registries that answer queries (Italy, Australia):
     query_replies      the files that the registry returns, and their verification
     query_packages     the submitted packages of numbers, and the state of each
     query_formats      the format of queries and answers
-    answer_merge       the answers of several consultations merged into one set
+    answer_merge       the answers from several consultations, merged into one set
     consent_voiding    ledger entries for consents that an enrolment voids
     alarm_policy       the alarms about packages and late consultations
 
 Registries that publish full lists (UK, US):
     full_list_cycle    one run: fetch new files, read them, publish their numbers
     full_list_areas    versions and numbers of each subscribed area
-    full_list_names    the names of files, with their version and area
+    full_list_names    file names, which contain a version and an area
 
 Both:
     nightly_job        one run over every registry; the only module that reads the clock
@@ -22,11 +22,11 @@ Both:
     rollback           differences between publications, and the return to an earlier one
     release_holds      large changes held until two people release them
     snapshot_mirror    a node's copy of publications
-    run_report         summaries, alarms and metrics of a run
+    run_report         a run's summaries, alarms and metrics
     config             registries.yaml
-    source_settings    settings of the transports in registries.yaml
+    source_settings    transport settings in registries.yaml
     formats, sources   file formats; folder, SFTP and HTTPS
     simulator          a simulated registry for tests and trials
 
-Manual imports use `manual_import`, `import_checks` and `consultations`. `cli` and `cli_*` are the commands.
+Manual imports use `manual_import`, `import_checks` and `consultations`. `cli` and `cli_*` define the commands.
 """

@@ -1,4 +1,4 @@
-"""The merge of a registry's new answers to one controller into those already published.
+"""Merging of a registry's new answers for one controller into its published answers.
 
 For each number the newest consultation wins, not the last import. If two consultations have the same time, *listed*
 wins. When a newer answer is *clear*, the number keeps the time of its last *listed* answer, because earlier
@@ -34,7 +34,7 @@ _RANK_BITS: Final = np.uint64(14)  # a number has at most 50 bits, so number and
 
 
 class PublishedAnswers(NamedTuple):
-    """The published answers of one registry to one controller."""
+    """One registry's published answers for one controller."""
 
     contents: Contents
     numbers: Numbers
@@ -76,7 +76,7 @@ class _NewStates(NamedTuple):
 
 
 class ChangeCounts(NamedTuple):
-    """The count of numbers that had an answer before a consultation, and the counts of changed answers."""
+    """The number of answers that existed before a consultation, and how many of them it changed."""
 
     known: int
     newly_listed: int
@@ -102,7 +102,7 @@ def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCou
 
 
 def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
-    """Return the contents with the date of the consultation at index `at` corrected.
+    """Return the contents with a corrected date for the consultation at index `at`.
 
     `new` is that consultation with the right date. No other consultation may lie between the old and the new date,
     so the correction changes times but no answers. `imported_at` keeps the time of the first import, because a

@@ -1,4 +1,4 @@
-"""The command `registry-sync`.
+"""The `registry-sync` command.
 
 The exit status is 0 on success, 1 if the operation was refused and changed nothing, and 2 for invalid arguments.
 """
@@ -11,7 +11,7 @@ from dialgate.runtime.command_group import OnDemandGroup
 
 # The module and the help line of each command, in the order of --help. To list the commands, no module is imported.
 COMMANDS = {
-    "import": ("cli_import", "Import one answer of a registry."),
+    "import": ("cli_import", "Import one answer from a registry."),
     "run": ("cli_run", "Query registries, and publish answers and lists."),
     "status": ("cli_run", "Show the last run, the packages and the holds."),
     "diff": ("cli_versions", "Show the differences between two publications."),

@@ -1,4 +1,4 @@
-"""The command `registry-sync import`, which imports one answer of a registry by hand."""
+"""The `registry-sync import` command, which imports one answer from a registry."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -39,7 +39,7 @@ def _controller(text: str) -> str:
 
 
 def _folder_of(path: Path, controller: str) -> Path:
-    """Return the snapshot folder of the configured gate.
+    """Return the configured gate's snapshot folder.
 
     Raises BadParameter if the gate does not have the controller.
     """
@@ -90,14 +90,14 @@ def _answer_terms(path: Path, registry: str, controller: str, since: date | None
             asked_since = disconnection.since_day(since) if since else 0
             return _AnswerTerms(query_format(asked), plan.validity[registry], asked_since)
     raise typer.BadParameter(
-        f"{path.name} has no entry for registry {registry} and controller {controller} under `asked`; add one with the"
-        " format of its files",
+        f"{path.name} has no entry for registry {registry} and controller {controller} under `asked`; add one with its"
+        " file format",
         param_hint="--registry",
     )
 
 
 def _require_day(since: date | None, *, is_asked: bool) -> None:
-    """Raise BadParameter if a required day is missing, or if a day is given for another registry."""
+    """Raise BadParameter if a required day is missing, or if a day is given for a registry that needs none."""
     if is_asked != (since is not None):
         wanted = "is required for this registry" if since is None else "is not for this registry"
         raise typer.BadParameter(wanted, param_hint="--since")
@@ -131,7 +131,7 @@ Answer = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="Answer file of the registry. For rpo: NUMBER,1 (enrolled) or NUMBER,0 (not enrolled) on each line.",
+        help="Answer file from the registry. For rpo: NUMBER,1 (enrolled) or NUMBER,0 (not enrolled) on each line.",
     ),
 ]
 ConsultedAt = Annotated[
@@ -219,7 +219,7 @@ def import_(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import one answer of a registry, completely or not at all.
+    """Import one answer from a registry, completely or not at all.
 
     The answer must contain exactly the numbers of the request, with one status for each.
     For each number the newest consultation counts, regardless of the order of imports.

@@ -27,9 +27,7 @@ RegistriesPath: TypeAlias = Annotated[
 DEFAULT_REGISTRIES = Path("config/registries.yaml")
 Snapshots: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        file_okay=False, help="Snapshot folder. Default: the snapshot folder of the configured gate."
-    ),
+    typer.Option(file_okay=False, help="Snapshot folder. Default: the configured gate's snapshot folder."),
 ]
 
 
@@ -48,7 +46,7 @@ def target(registries: Path, snapshots: Path | None) -> PublishTarget:
 
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Print a refusal as text or JSON, and exit with status 1, or 2 if an extra is missing."""
+    """Print a refusal as text or JSON and exit with status 1, or with status 2 if an optional dependency is missing."""
     try:
         yield
     except nightly_job.FAULTS as error:

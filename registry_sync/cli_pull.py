@@ -1,4 +1,4 @@
-"""The command `registry-sync pull`, which copies publications to a node."""
+"""The `registry-sync pull` command, which copies publications to a node."""
 
 import asyncio
 import signal

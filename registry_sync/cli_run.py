@@ -1,4 +1,4 @@
-"""The commands `registry-sync run` and `registry-sync status`: the nightly job and its state."""
+"""The `registry-sync run` and `registry-sync status` commands, which run the nightly job and show its state."""
 
 import asyncio
 import signal

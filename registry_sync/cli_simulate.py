@@ -1,4 +1,4 @@
-"""The command `registry-sync simulate`, which runs a simulated registry."""
+"""The `registry-sync simulate` command, which runs a simulated registry."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The commands `registry-sync diff`, `rollback` and `release`, for earlier publications and for holds."""
+"""The `registry-sync diff`, `rollback` and `release` commands, for earlier publications and for holds."""
 
 from typing import Annotated
 
@@ -76,9 +76,7 @@ def release(
     *,
     id_: Annotated[
         str,
-        typer.Argument(
-            metavar="ID", help="Id of the hold, from the message of the refused command.", show_default=False
-        ),
+        typer.Argument(metavar="ID", help="Hold ID, from the refused command's message.", show_default=False),
     ],
     actor: Actor,
     registries: RegistriesPath = DEFAULT_REGISTRIES,

@@ -31,7 +31,7 @@ Part: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 QueryFormat: TypeAlias = Literal["rpo", "bloctel", "csv"]
 ListFormat: TypeAlias = Literal["tps", "tps_spaced", "us_dnc", "csv"]
-# The country of the numbers in each format that has no layout.
+# For each format without a layout, the country of its numbers.
 COUNTRY_OF: Final = {"tps": "GB", "tps_spaced": "GB", "us_dnc": "US"}
 
 
@@ -39,15 +39,15 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     """A registry that answers queries about a controller's numbers. Each entry is for one registry and one controller."""
 
     registry: Part
-    """Id of the registry in the country's file, for example `rpo`."""
+    """Registry ID from the country's file, for example `rpo`."""
     controller: Part
-    """Id of the controller. Answers are valid for this controller only."""
+    """Controller ID. Answers are valid for this controller only."""
     source: Source
-    """Transport of packages and answers."""
+    """Transport for packages and answers."""
     format: QueryFormat = "rpo"
-    """Format of its files. `rpo`: Italy's registry. `bloctel`: France's registry until 2026-08-10. `csv`: the layout in `layout`."""
+    """File format. `rpo`: Italy's registry. `bloctel`: France's registry until 2026-08-10. `csv`: the layout in `layout`."""
     layout: Layout | None = None
-    """The layout of its files, for `format: csv`."""
+    """File layout, for `format: csv`."""
     look_ahead_hours: Hours = 72
     """A number on a call list is submitted if its answer is missing or expires within this many hours."""
     submit_every_hours: Annotated[float, Meta(ge=0, le=8760)] = 20
@@ -91,19 +91,19 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
     """A registry that publishes full lists. Each entry is for one registry."""
 
     registry: Part
-    """Id of the registry in the country's file."""
+    """Registry ID from the country's file."""
     format: ListFormat
-    """Format of its files. `tps`, `tps_spaced`: the two layouts of the UK registers. `us_dnc`: the US national register. `csv`: the layout in `layout`."""
+    """File format. `tps`, `tps_spaced`: the two layouts of the UK registers. `us_dnc`: the US national register. `csv`: the layout in `layout`."""
     source: Source
-    """Transport of its files."""
+    """Transport for its files."""
     coverage: tuple[Prefix, ...]
     """Subscribed prefixes in E.164 digits: `["44"]`, `["1407", "1321"]` (for `us_dnc`: 1 and the area code). Numbers outside these prefixes must not be called."""
     max_age_days: Annotated[int, Meta(ge=1, le=366)]
     """Days for which a version may be used."""
     layout: Layout | None = None
-    """The layout of its files, for `format: csv`."""
+    """File layout, for `format: csv`."""
     file_name: Annotated[str, Meta(pattern=r"^([^/]*\{date\}[^/]*)?$")] = ""
-    """Names of its files. `{date}`: the date of the version, as YYYYMMDD or YYYY-MM-DD. `{area}`: a prefix of `coverage` without the country code, if each file has one area. `*`: any text. Empty: any .txt, .csv or .zip with a date in its name, which contains all areas. Not for `us_dnc`."""
+    """File names. `{date}`: the date of the version, as YYYYMMDD or YYYY-MM-DD. `{area}`: a prefix of `coverage` without the country code, if each file has one area. `*`: any text. Empty: any .txt, .csv or .zip with a date in its name, which contains all areas. Not for `us_dnc`."""
     warning_days: Annotated[int, Meta(ge=0, le=365)] = 3
     """The alarm begins this many days before a version becomes too old."""
     max_added: Percent = 10
@@ -151,10 +151,10 @@ _OWN_KEYS: Final = frozenset(Registries.__struct_fields__) - frozenset(Settings.
 class Plan(Struct, frozen=True, kw_only=True):
     """The loaded and checked configuration.
 
-    `validity` maps each registry to the time for which its answers are valid by law, in milliseconds. `zones`
-    maps each registry to the time zone of its law. `voiding` contains the registries of countries where
-    enrolment voids earlier consents. `about_disconnection` contains the registries that answer whether a
-    number was disconnected.
+    `validity` maps each registry to the period for which its answers are legally valid, in milliseconds.
+    `zones` maps each registry to the time zone that its law uses. `voiding` contains the registries of
+    countries where enrolment voids earlier consents. `about_disconnection` contains the registries that report
+    whether a number was disconnected.
     """
 
     registries: Registries
@@ -318,7 +318,7 @@ def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, 
             "look_ahead_hours must be less than the validity of an answer; otherwise every run would submit every number"
         )
     if asked.registry in _about_disconnection(gate) and (asked.layout is None or asked.layout.date is None):
-        yield "the registry is asked about a day, so its `layout` needs a column `date` in `request`"
+        yield "queries to this registry contain a day, so `layout` needs a `date` column in `request`"
     country = asked.used_layout.country if asked.used_layout else "IT"
     laws = [law for law in gate.laws.values() if any(rule.id == asked.registry for rule in law.registries)]
     if laws and not any(country in law.covered for law in laws):
@@ -362,6 +362,6 @@ def _overlap_problems(listed: FullListRegistry) -> Iterator[str]:
         if any(other != shorter and other.startswith(shorter) for other in listed.coverage):
             yield f"coverage {shorter!r} includes another prefix; remove one of them"
     if listed.layout and listed.layout.date is not None and len(listed.coverage) > 1:
-        yield "coverage: a list with a column `date` must have one prefix, such as the country code"
+        yield "coverage: a list with a `date` column must have one prefix, such as the country code"
     if len(set(listed.coverage)) < len(listed.coverage):
         yield "coverage contains a prefix twice; remove one of them"

@@ -1,7 +1,7 @@
 """Queries that ask whether a number was disconnected since a consent (47 CFR 64.1200(m)).
 
-A query names a day, but no time zone. Its answer therefore counts only from the time at which the day has begun in
-every time zone. For a consent, the query names the last day that had begun everywhere before the consent.
+A query names a day, but no time zone. Its answer therefore covers only the time after the day has begun in every time
+zone. To check a consent, a query names the last day that had begun in every time zone before the consent.
 """
 
 from datetime import UTC, date, datetime
@@ -33,14 +33,14 @@ def day_of(since: Instant) -> date:
 
 
 def last_day_before(at: Instant) -> Instant:
-    """Return the newest value of `since_day` that is not after `at`."""
+    """Return `since_day` for the last day that has begun in every time zone by `at`."""
     return (at - _LATEST) // DAY * DAY + _LATEST
 
 
 async def read_consents(
     store: Ledger, keys: Keys, controller: str, wanted: Numbers
 ) -> tuple[Numbers, Instants]:
-    """Return the numbers in `wanted` with a consent to this controller, and the times of their newest consents.
+    """Return the numbers in `wanted` with a consent given to this controller, and the time of each newest consent.
 
     Both arrays are sorted by number. Like `consent_voiding`, this reads the whole ledger. Raises StoreUnavailable
     and KeysUnusable.

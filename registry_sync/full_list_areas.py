@@ -1,4 +1,4 @@
-"""The areas of a full list: the files that update an area, and its new numbers.
+"""The areas of a full list, and the functions that choose the files for an area and read its new numbers.
 
 An area is the range of numbers under one prefix of E.164 digits; each area has its own version. The functions
 are pure, apart from reading the registry's files and the published number set.
@@ -29,7 +29,7 @@ EMPTY: Final = np.empty(0, np.uint64)
 class Area(NamedTuple):
     """The numbers under a prefix, as half-open ranges.
 
-    A prefix has one range for each possible length of its country's numbers.
+    A prefix has one range for each number length that is possible in its country.
     """
 
     prefix: str
@@ -37,7 +37,7 @@ class Area(NamedTuple):
 
 
 class FullSet(NamedTuple):
-    """All numbers of an area, which replace its old numbers.
+    """All numbers in an area, which replace its old numbers.
 
     A dense area has `bits`, one for each number from `begin`. Otherwise the sorted numbers are in `numbers`.
     `days` contains their days of registration, if known.
@@ -68,7 +68,7 @@ class Patch(NamedTuple):
 
 
 class Update(NamedTuple):
-    """The new numbers of an area, with the consultation record of their version."""
+    """An area's new numbers, with the consultation record for their version."""
 
     prefix: str
     consultation: Consultation
@@ -183,7 +183,7 @@ def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Ite
 
 
 def tag_days(contents: Contents, days: Days, zone: str) -> tuple[Contents, Tags]:
-    """Add one state for each day of registration to a list of one area, and return each number's tag.
+    """Give a one-area list one state for each registration day. Return its contents and each number's tag.
 
     The tag is the index of the number's state. Raises Refused if there are more days than a 16-bit tag can
     represent.

@@ -1,4 +1,4 @@
-"""Checks of the operator's statements about an import: dates, receipt, controller.
+"""Checks on the operator's statements about an import: dates, receipt, controller.
 
 They detect statements that cannot be true, above all an old answer presented as a new one. An answer is valid
 for only 15 days from its consultation (DPR 26/2022 art. 8 c. 2). `formats` checks the contents of the files.
@@ -62,12 +62,12 @@ def already_imported(
         elif same_receipt:
             hint = ". If that date was wrong, add --correct" if same_text else ""
             raise Refused(
-                f"receipt {new.receipt} belongs to the consultation of {utc(known.submitted_at)};"
+                f"receipt {new.receipt} belongs to the consultation from {utc(known.submitted_at)};"
                 f" importing an answer again does not make it newer{hint}"
             )
         elif same_text and new.submitted_at > known.submitted_at and not same_answer:
             raise Refused(
-                f"this is the answer to the consultation of {utc(known.submitted_at)}, receipt {known.receipt};"
+                f"this is the answer to the consultation from {utc(known.submitted_at)}, receipt {known.receipt};"
                 " importing it again does not make it newer. If a new query got exactly the same answer, add --same-answer"
             )
     return None
@@ -82,7 +82,7 @@ def refuse_foreign(
     their receipts are compared.
     """
     for controller, known in others:
-        whose = f"the consultation of {utc(known.submitted_at)} for controller {controller}"
+        whose = f"the consultation from {utc(known.submitted_at)} for controller {controller}"
         if known.receipt == new.receipt:
             raise Refused(
                 f"receipt {new.receipt} belongs to {whose}, and an answer is valid only for the controller that asked."
@@ -96,11 +96,11 @@ def refuse_foreign(
 
 
 def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
-    """Return the index in `earlier` of the consultation `new`, which was imported with a wrong date.
+    """Return the index in `earlier` of the wrongly dated consultation that `new` corrects.
 
-    Raises Refused if `earlier` does not contain it, or if the answer was imported before its new date: that would
-    only make it valid for longer. Also raises Refused if another consultation lies between the two dates, because
-    then the answers were merged in the wrong order.
+    Raises Refused if `earlier` does not contain it, or if the answer was imported before its new date, because
+    such a date would only make it valid for longer. Also raises Refused if another consultation lies between
+    the two dates, because then the answers were merged in the wrong order.
     """
     same = [
         at
@@ -109,12 +109,13 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     ]
     if not same:
         raise Refused(
-            f"no answer with these contents was imported with receipt {new.receipt}; there is nothing to correct"
+            f"receipt {new.receipt} was not imported with this answer file, so there is no date to correct."
+            " Check the receipt and the file"
         )
     misdated = earlier[same[0]]
     if new.submitted_at > misdated.imported_at:
         raise Refused(
-            f"the answer was imported on {utc(misdated.imported_at)}, so its consultation cannot be of {utc(new.submitted_at)}."
+            f"the answer was imported on {utc(misdated.imported_at)}, so its consultation cannot be from {utc(new.submitted_at)}."
             " If you consulted the registry again, import that answer with its own receipt"
         )
     first, last = sorted((misdated.submitted_at, new.submitted_at))

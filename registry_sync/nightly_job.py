@@ -1,4 +1,4 @@
-"""One run over all registries, and the entry points of other commands.
+"""One run over all registries, and the entry points for other commands.
 
 No other module of this package reads the clock.
 """

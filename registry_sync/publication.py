@@ -66,7 +66,7 @@ class PublishTarget(Struct, frozen=True, kw_only=True):
 def lock_folder(folder: Path) -> Iterator[None]:
     """Lock the folder against other imports. Raises Refused and OSError.
 
-    The folder is created if it is missing. Files of a crashed run are deleted.
+    The folder is created if it is missing. Files left by a crashed run are deleted.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_lock(folder / ".lock", Refused(f"another import is running in {folder}. Wait until it ends")):
@@ -84,14 +84,17 @@ def current_manifest(folder: Path) -> Manifest:
 
 
 def read_current(folder: Path, registry: str, controller: str) -> PublishedAnswers:
-    """Return the published answers. Raises DamagedFile, because a damaged set must not be merged."""
+    """Return the registry's published answers for the controller.
+
+    Raises DamagedFile, because a damaged set must not be merged.
+    """
     if entry := find_entry(current_manifest(folder), registry, controller):
         return read_answers(folder / entry.file)
     return empty_answers(registry, controller)
 
 
 def other_consultations(folder: Path, registry: str, controller: str) -> Iterator[tuple[str, Consultation]]:
-    """Yield the consultations of all other controllers, each with its controller. Raises DamagedFile.
+    """Yield the consultations for all other controllers, each with its controller. Raises DamagedFile.
 
     They come from all kept publications.
     """
@@ -152,7 +155,7 @@ def publish_answers(target: PublishTarget, merged: MergedAnswers, now: Instant) 
 
 
 def publish_entry(target: PublishTarget, entry: Entry, now: Instant) -> Manifest:
-    """Publish a number set, which replaces the current set of its registry and controller."""
+    """Publish a number set, which replaces the current set for its registry and controller."""
     others = [
         file
         for file in current_manifest(target.folder).files
@@ -162,7 +165,7 @@ def publish_entry(target: PublishTarget, entry: Entry, now: Instant) -> Manifest
 
 
 def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags: Tags | None) -> Entry:
-    """Write and verify the file of a number set without publishing it. Return its entry for the manifest."""
+    """Write and verify a number set's file without publishing it. Return its entry for the manifest."""
     stem = f"{contents.registry}.{contents.controller}"
     with remove_on_exit(folder / f"{stem}.tmp") as temporary:
         write(temporary, chunks, meta=msgspec.json.encode(contents), tags=tags)
@@ -200,7 +203,7 @@ def adopt_manifest(target: PublishTarget, manifest: Manifest) -> None:
 
 
 def sign_current(target: PublishTarget) -> None:
-    """Sign the current publication if it lacks the signature of this key.
+    """Sign the current publication if it is not yet signed with this key.
 
     Without this, a new signing key would apply only after the next change. Until then the other nodes would
     refuse the publication. Raises Refused, DamagedFile and OSError.

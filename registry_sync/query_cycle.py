@@ -52,8 +52,8 @@ class QueryContext(NamedTuple):
     - `validity` and `next_run` are durations in milliseconds.
     - `uses_listed_answers` is true if an exception in the law permits calls to listed numbers, so that their
       answers must also be fresh.
-    - `consents` contains the time of the newest consent of each number in `wanted`. It is None if the registry does
-      not answer about disconnections.
+    - `consents` contains the time of the newest consent of each number in `wanted`. It is None if the registry does not
+      report disconnections.
     - `voids_consents` is true if an enrolment voids earlier consents.
     - `retention_at` is the time at which retention periods are evaluated.
     """
@@ -238,7 +238,7 @@ class Cycle:
     def _by_since(self, chosen: Numbers) -> Iterator[tuple[Instant, Numbers]]:
         """Yield the numbers to submit, grouped by the day that their query names.
 
-        If the registry does not answer about disconnections, yield one group with day 0.
+        If the registry does not report disconnections, yield one group with day 0.
         """
         if self._context.consents is None:
             yield 0, chosen
@@ -336,7 +336,7 @@ class Cycle:
     async def _finish(self, reply: Reply, holders: Numbers) -> None:
         """Void consents and close the package after publication.
 
-        Idempotent, because it is repeated after a crash. `holders` are the listed numbers with a consent to
+        Idempotent, because it is repeated after a crash. `holders` are the listed numbers that have a consent given to
         this controller.
         """
         consultation = reply.answered.consultation

@@ -1,4 +1,4 @@
-"""The formats of queries and answers: the Italian registry's, or a layout in the settings."""
+"""Formats for queries and answers: the Italian registry's format, or a layout in the settings."""
 
 from collections.abc import Callable
 from datetime import date

@@ -68,7 +68,7 @@ class Package(Struct, frozen=True, kw_only=True):
 
 
 class PackageStore:
-    """The packages of one registry and controller.
+    """The packages for one registry and controller.
 
     Only one run may use them at a time (`nightly_job.lock_work_folder`).
     """
@@ -132,7 +132,7 @@ class PackageStore:
         return np.concatenate([np.empty(0, np.uint64), *parts])
 
     def tidy(self, now: Instant, files_days: int, receipts_days: int) -> None:
-        """Delete incomplete packages of a crashed run, and data of packages that ended long ago.
+        """Delete incomplete packages left by a crashed run, and data from packages that ended long ago.
 
         Numbers are deleted `files_days` after the end of a package. The whole package, with its receipt, is
         deleted after `receipts_days`. The registry keeps its own log for 24 months (DPR 26/2022 art. 8 c. 5).

@@ -1,4 +1,4 @@
-"""The replies of a registry to submitted packages: fetching, verifying and recording their files.
+"""A registry's replies to submitted packages, which are fetched, verified and recorded.
 
 The reply to a package NAME.zip consists of files whose names begin with `NAME.`:
 
@@ -112,7 +112,7 @@ class ReplyCollector:
     async def _read_first_valid(self, package: Package, names: list[str], source: Source) -> Reply:
         """Return the valid answer with the highest file name. Corrected answers have higher names.
 
-        Raises FaultyFile with the fault of the newest answer if no answer is valid.
+        If no answer is valid, raises FaultyFile with the fault in the newest answer.
         """
         fault: FaultyFile | None = None
         for name in sorted(names, reverse=True):

@@ -1,4 +1,4 @@
-"""The numbers due for a query to a registry, and their order. All functions are pure.
+"""The numbers that are due for a query, and their order. All functions are pure.
 
 Every query costs money, so a number is due only when its answer is missing or expires within the look-ahead.
 A *listed* number must not be called, however old its answer is. It is queried again at long intervals, in
@@ -62,7 +62,7 @@ def select_expiring(wanted: Numbers, known: PublishedAnswers, terms: Terms, befo
 def _due_instants(
     contents: Contents, terms: Terms
 ) -> tuple[Cells, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
-    """Return when the numbers of each state are due, and whether the state is *listed*.
+    """Return, for each state, when its numbers are due and whether it is *listed*.
 
     The last element of each array is for numbers without a state.
     """

@@ -84,7 +84,7 @@ def remove_hold(folder: Path, subject: tuple[str, ...]) -> None:
 
 
 def remove_holds(folder: Path, registry: str, controller: str) -> None:
-    """Delete all holds of a registry and controller, which a newer publication has superseded."""
+    """Delete all holds for a registry and controller, after a newer publication has superseded them."""
     for hold in list_holds(folder):
         if (hold.registry, hold.controller) == (registry, controller):
             _path(folder, hold.id).unlink()

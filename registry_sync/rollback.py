@@ -1,4 +1,4 @@
-"""The comparison of two publications, and the rollback to an earlier publication."""
+"""Comparison of two publications, and rollback to an earlier one."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The report of a run: its summaries, its alarms, and its metrics for Prometheus."""
+"""The report on a run: its summaries, its alarms, and its metrics for Prometheus."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +64,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 def build_metrics(run: Run) -> CollectorRegistry:
-    """Build the metrics of a run. Alarms that are not active are reported as 0."""
+    """Build the metrics for a run. Alarms that are not active are reported as 0."""
     registry = CollectorRegistry()
     labels = ("registry", "controller")
 

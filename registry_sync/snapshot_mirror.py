@@ -45,7 +45,7 @@ async def pull(source: Source, target: PublishTarget, key: str, now: Instant) ->
         local = publication.current_manifest(target.folder)
         if manifest.published_at < local.published_at:
             raise Refused(
-                f"the remote manifest of {utc(manifest.published_at)} is older than the local one of"
+                f"the remote manifest from {utc(manifest.published_at)} is older than the local one from"
                 f" {utc(local.published_at)}; an older publication never replaces a newer one"
             )
         new = [entry for entry in manifest.files if not (target.folder / entry.file).exists()]

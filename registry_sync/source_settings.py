@@ -1,4 +1,4 @@
-"""Settings of the transports of registry files: the `source` of a registry in registries.yaml."""
+"""Transport settings for registry files: the `source` of a registry in registries.yaml."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from dialgate.runtime import extras
 
 
 class Patience(Strict, frozen=True, kw_only=True):
-    """Timeouts and retries of a transfer. The delay before a retry doubles after each attempt.
+    """Timeouts and retries for a transfer. The delay before a retry doubles after each attempt.
 
     The actual delay is random, between half of this value and the full value.
     """
@@ -48,7 +48,7 @@ class SftpSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="sftp"
     """
 
     host: str
-    """Name or address of the server."""
+    """Server name or address."""
     user: str
     """User on the server."""
     host_key: str
@@ -58,7 +58,7 @@ class SftpSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="sftp"
     outbox: str = ""
     """Folder for packages. Only for registries under `asked`."""
     port: Annotated[int, Meta(ge=1, le=65_535)] = 22
-    """Port of the server."""
+    """Server port."""
     key_file: str = ""
     """File with the private key."""
     password_file: str = ""
@@ -76,7 +76,7 @@ class HttpsSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="http
     """
 
     url: Annotated[str, Meta(pattern=r"^https://.*/$")]
-    """URL of the folder, with a slash at the end."""
+    """Folder URL, ending with a slash."""
     token_file: str = ""
     """File with the bearer token."""
     token_env: str = ""
@@ -124,7 +124,7 @@ def secret_problems(name: str, path: Path) -> Iterator[str]:
 
 
 def secret(source: Source, folder: Path) -> str:
-    """Return the password or token of a source, or "" if none is configured. Raises OSError."""
+    """Return the password or token for a source, or "" if none is configured. Raises OSError."""
     for name in ("password_file", "token_file"):
         if value := getattr(source, name, ""):
             return (folder / value).read_text("utf-8").strip()

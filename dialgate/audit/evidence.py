@@ -19,17 +19,17 @@ body as stored, so no byte can be changed or added. The body is a JSON object:
     manifest            the manifest of the registry answers, if the decisions were made with the answers that are still in use.
                         Files of other controllers are left out; the manifest then has no signature
     covered             the last entry covered by a checkpoint; outcomes reported later are not in the bundle
-    elsewhere           outcomes reported to other logs of the same gate: log, entries and checkpoints of each, as above
+    elsewhere           outcomes reported to the gate's other logs, with each log's name, entries and checkpoints, as above
     since, until        for a request about numbers: the period of the decisions (since <= time < until), if one was requested
-    stamps              RFC 3161 time stamps (DER, base64), each with the index of its checkpoint. A stamp covers the line of the
-                        checkpoint, including the line break
+    stamps              RFC 3161 time stamps (DER, base64), each with the index of its checkpoint. A stamp covers the
+                        checkpoint's line, including the line break
 
-A decision is proved by the first checkpoint that covers it. If a time-stamped checkpoint follows within a day, that one is
-used instead. Entries prove what the log contained when the checkpoint was signed. The bundle proves neither that a number in clear
-text belongs to its record, nor what a receipt contains. For both, the reader must trust the signer, because the keys that
-would prove them also decrypt the records of other people. Format 1 contained every file of the configuration. Fields are
-only appended; any other change increments `format`. `dialgate/tools/verifier/verify_evidence.py` checks all of this without
-this package.
+A decision is proved by the first checkpoint that covers it. If a time-stamped checkpoint follows within a day, that one
+is used instead. Entries prove what the log contained when the checkpoint was signed. The bundle proves neither that a
+number in clear text belongs to its record, nor what a receipt contains. For both, the reader must trust the signer,
+because the keys that would prove them also decrypt the records of other people. Format 1 contained every configuration
+file. Fields are only appended; any other change increments `format`. `dialgate/tools/verifier/verify_evidence.py`
+checks all of this without this package.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -115,7 +115,7 @@ class _Sealed(Struct):
 
 
 class Sources(Struct, frozen=True, kw_only=True):
-    """The files and keys of a gate from which evidence bundles are built."""
+    """A gate's files and keys, from which evidence bundles are built."""
 
     data: Path
     keys: Keys
@@ -126,7 +126,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, data: Path, *, keys: Keys, signer: Signer, store: Ledger, worker: int = 1) -> "Sources":
-        """Return the sources of the log that `worker` writes. `keys` must be the keys of that worker."""
+        """Return the sources of the log that `worker` writes. `keys` must be that worker's keys."""
         folder = chains.folder(data, worker)
         others = tuple(path for path in chains.folders(data).values() if path != folder)
         return cls(data=data, keys=keys, signer=signer, store=store, folder=folder, others=others)
@@ -135,7 +135,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 class KnownDecision(Struct, frozen=True):
     """A decision, with its called number if the request contained it.
 
-    The number cannot be read from the record if the keys of its month are destroyed.
+    The number cannot be read from the record if its month's keys are destroyed.
     """
 
     record: Record
@@ -164,8 +164,8 @@ async def of_numbers(
 ) -> bytes:
     """Return the evidence bundle for all decisions about these numbers (E.164) with `since` <= time < `until`.
 
-    It includes decisions of retired months that are under a legal hold, and lists the numbers without a decision.
-    Raises `HoldRefused` and the errors of `of_decision`.
+    It includes decisions from retired months that are under a legal hold, and lists the numbers without a
+    decision. Raises `HoldRefused` and the errors of `of_decision`.
     """
     number_of = {hashed: number for number in numbers for hashed in sources.keys.hashes(number).values()}
     records = [record for _, record in Reader(sources.folder).about(frozenset(number_of))]
@@ -239,9 +239,9 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """Return the name of the log `chain`, and proofs of its outcome reports about these calls.
+    """Return the log's name, and proofs of its outcome reports about these calls.
 
-    Return None if it has no such report.
+    Return None if the log has no such report.
     """
     seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None

@@ -1,4 +1,4 @@
-"""Key retirement: a month's keys are destroyed after its retention term, which makes its decisions anonymous.
+"""Key retirement, which destroys a month's keys after the retention term and so makes its decisions anonymous.
 
 The log and its hash chain stay unchanged. GDPR art. 5(1)(e), 17(3)(e) and 18: decisions may be kept for legal claims,
 but linked to a person only as long as a claim is possible.
@@ -51,7 +51,7 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
 
 
 def retire(config: Config, keys: Keys, month: str) -> int:
-    """Destroy the keys of `month`. Return how many decision ids were saved for legal holds.
+    """Destroy the keys for `month`. Return how many decision ids were saved for legal holds.
 
     These ids are saved first, so that decisions under a legal hold stay linked to their numbers. Raises the errors of
     `months`.
@@ -77,7 +77,7 @@ def _month(
     now: Instant,
 ) -> Month:
     own = {(country, allow): count for (month, country, allow), count in counts.items() if month == name}
-    # Without decisions of the month here, its segments may be stored elsewhere. Then the longest term applies.
+    # Without decisions from the month here, its segments may be stored elsewhere. Then the longest term applies.
     groups = own or {("", True): 0}
     longest = max(decision_retention.months(retention, country, allowed=allow) for country, allow in groups)
     over_from = decision_retention.over_from(name, longest)

@@ -1,13 +1,13 @@
-"""Legal holds, which keep decisions linked to a number after the keys of their month are destroyed.
+"""Legal holds, which keep decisions linked to a number after their month's keys are destroyed.
 
 The holds are a JSON object in a file with mode 0600, which is always replaced as a whole:
 
     {"format":1,"holds":[{"id":1,"at":<ms>,"by":"…","reason":"…","number":"<sealed, base64>","records":["9f2c01ab-17"]},
                          {"id":2,"at":<ms>,"by":"…","reason":"…","lifted_at":<ms>,"lifted_by":"…","lifted_because":"…"}]}
 
-`number` is encrypted with the key for holds (`Keys.holds`), which outlives the keys of a month. `records` are the ids
-of the number's decisions in months that were retired during the hold. Lifting a hold deletes `number` and `records` and
-keeps the rest. Every change to the fields increments `format`, because programs reject files with unknown fields.
+`number` is encrypted with the key for holds (`Keys.holds`), which outlives a month's keys. `records` are the ids of the
+number's decisions in months that were retired during the hold. Lifting a hold deletes `number` and `records` and keeps
+the rest. Every change to the fields increments `format`, because programs reject files with unknown fields.
 `holds.json.new` is an unfinished write. `holds.lock` is an empty file that a process locks to change the holds.
 """
 
@@ -29,7 +29,7 @@ _DIGITS_GIVEN_AWAY = 6
 
 
 class HoldRefused(Exception):
-    """A hold cannot be placed, lifted or read. The message says what to do."""
+    """Raised if a hold cannot be placed, lifted or read. The message says what to do."""
 
 
 def read_number(raw: str, home: str) -> str:
@@ -154,4 +154,4 @@ def _refuse_number_in(number: str, *texts: str) -> None:
     """Raise `HoldRefused` if one of the texts contains the number. The texts are stored unencrypted."""
     for text in texts:
         if number[-_DIGITS_GIVEN_AWAY:] in "".join(character for character in text if character.isdigit()):
-            raise HoldRefused("the reason or the name contains the number. Use the id of the case instead.")
+            raise HoldRefused("the reason or the name contains the number. Use the case ID instead.")

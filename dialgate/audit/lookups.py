@@ -3,7 +3,7 @@
 Each look-up is recorded before the data is shown; if it cannot be recorded, no data is shown. GDPR 5(2), 15(1)(c), 32:
 the data subject may ask who saw the data, and after a breach the controller must be able to say.
 
-The record also limits the look-ups of each client. By looking up every number, a client could rebuild the registry,
+The record also limits each client's look-ups. By looking up every number, a client could rebuild the registry,
 which the law forbids (D.P.R. 26/2022 art. 8 c. 1 and 3).
 """
 
@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TooManyLookups(Refused):
-    """The client has reached its limit of look-ups.
+    """Raised if a client has reached its look-up limit.
 
     `after` is the number of seconds until the next look-up is possible.
     """
@@ -68,7 +68,7 @@ class Lookups:
     async def record(
         self, client: Client, settings: Settings, controller: str, number: str, what: str, purpose: str
     ) -> None:
-        """Record a look-up of a number (E.164). Show the data only after this returns.
+        """Record that a client looks up a number (E.164). Show the data only after this returns.
 
         Raises `TooManyLookups`, `StoreUnavailable`, and `Refused` if `purpose` is empty.
         """
@@ -84,7 +84,7 @@ class Lookups:
     ) -> None:
         """Record that evidence about these numbers was disclosed.
 
-        The limit of look-ups does not apply, because an authority may ask about many numbers. Raises
+        The look-up limit does not apply, because an authority may ask about many numbers. Raises
         `StoreUnavailable`, and `Refused` if `purpose` is empty.
         """
         for number in numbers:

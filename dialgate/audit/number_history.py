@@ -1,7 +1,7 @@
 """The history of a number: the decisions about it, with outcomes and registry receipts.
 
-A month's keys link numbers to the records of that month. Once the keys are destroyed, these records are anonymous, and
-the history reports the month as retired.
+A month's keys link numbers to the records from that month. Once the keys are destroyed, these records are
+anonymous, and the history reports the month as retired.
 """
 
 from collections.abc import Collection, Iterator
@@ -57,7 +57,7 @@ class Visibility(Struct, frozen=True, kw_only=True):
 
 
 class NumberUnreadable(ValueError):
-    """The number cannot be parsed. The message contains none of its digits."""
+    """Raised if a number cannot be parsed. The message contains none of its digits."""
 
 
 class FoundDecision(Struct, frozen=True):
@@ -81,7 +81,7 @@ class Inquiry:
     ) -> list[FoundDecision]:
         """Return at most `most` decisions about a number (E.164), newest first, older than `before`.
 
-        The result includes decisions of retired months that are under a legal hold. Raises `KeysUnusable`,
+        The result includes decisions from retired months that are under a legal hold. Raises `KeysUnusable`,
         `LogDamaged`, `HoldRefused`.
         """
         chains = Chains(self._data)
@@ -118,7 +118,7 @@ class Inquiry:
         return self._with_outcomes(chains, [(entry.line, entry.record)])[0]
 
     def outcomes(self, decisions: Collection[str]) -> list[OutcomeRecord]:
-        """Return the outcome reports about these decisions in this node's logs.
+        """Return the outcome reports about these decisions from this node's logs.
 
         Other gates may have decided the calls. Raises `LogDamaged`.
         """
@@ -161,7 +161,7 @@ _Consultations = dict[tuple[str, str, str], Consultation]
 
 
 def _consultations(folder: Path) -> _Consultations:
-    """Return the published consultations by registry, controller and id, including those of earlier publications."""
+    """Return the published consultations by registry, controller and id, including those from earlier publications."""
     published: _Consultations = {}
     try:
         for entry in read_manifest(folder).files:

@@ -1,7 +1,7 @@
-"""Replay of decisions on their recorded facts, under the law of the time or under a draft law.
+"""Replay of decisions on their recorded facts, under the law in force at the time or under a draft law.
 
-Under the law of the time, every decision must come out as recorded. A draft law sees only the recorded facts, including
-the holidays. If it requires a registry that was not consulted at the time, the call is denied.
+Under the law in force at the time, every decision must come out as recorded. A draft law sees only the recorded
+facts, including the holidays. If it requires a registry that was not consulted at the time, the call is denied.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ class Replay(Struct):
 
     records: int = 0
     different: int = 0  # number of records that differ, counted by kind in `verdicts` and `rows`
-    beside: int = 0  # records of countries other than the draft's
+    beside: int = 0  # records for countries other than the draft's
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     rows: Counter[Row] = field(default_factory=Counter)
     examples: list[Difference] = field(default_factory=list)  # first hundred differences
@@ -111,7 +111,10 @@ def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _C
 
 
 class _Rejudge:
-    """A replay of single records. Records with the same grounds and instant, as in a batch, are decided only once."""
+    """A replay that decides one record at a time.
+
+    Records with the same grounds and instant, as in a batch, are decided only once.
+    """
 
     def __init__(self, law_of: LawOf, compare: _Compare) -> None:
         self._law_of, self._compare = law_of, compare

@@ -107,7 +107,7 @@ def _search_number(chains: Chains, query: Query, hashes: Collection[bytes], with
 
 
 class Results:
-    """The strictest reported result of each call in `log`, from entry `first` on. Each entry takes one byte."""
+    """The strictest reported result for each call in `log`, from entry `first` on. Each entry takes one byte."""
 
     def __init__(self, outcomes: Iterator[OutcomeRecord], log: str, first: int) -> None:
         self._first = first

@@ -21,13 +21,13 @@ Missing = Mapping[str, str]  # gates that could not be asked, each with the reas
 
 
 class Inquire(Protocol):
-    """A function that runs a look-up in this gate's own logs. Raises the errors of `Inquiry`."""
+    """A function that runs a look-up in this gate's own logs. Raises the same errors as `Inquiry`."""
 
     async def __call__(self, look_up: Callable[[Inquiry], _T], /) -> _T: ...
 
 
 class DecisionSearch:
-    """A search for decisions of this gate and its peers. Methods raise the errors of `own`."""
+    """A search for decisions in the logs of this gate and its peers. Methods raise the same errors as `own`."""
 
     def __init__(self, own: Inquire, peers: Peers) -> None:
         self._own, self._peers = own, peers
@@ -54,7 +54,7 @@ class DecisionSearch:
         return complete, unasked
 
     async def position(self, name: str, sees: Visibility) -> tuple[Position | None, Missing]:
-        """Return where a decision is in the order of search results, or None if it is not found."""
+        """Return a decision's position in the search results, or None if it is not found."""
         found, missing = await self._one(name, sees)
         return (position(found.record) if found is not None else None), missing
 

@@ -60,7 +60,7 @@ def _seen(members: Members, presence: Presence, name: str) -> Instant:
 
 
 def place(data: Path) -> str:
-    """Return an identifier of the folder that is unique across machines."""
+    """Return an identifier for the folder that is unique across machines."""
     stat = data.stat()
     text = f"{_BOOT.read_text('ascii')} {stat.st_dev} {stat.st_ino}"
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -82,8 +82,8 @@ def presence(config: Config, log: str) -> Presence:
 async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
     """Raise `StoreUnavailable` if another running gate has the same node or log name.
 
-    Each would mistake the other's decisions for its own and undo their attempts. A killed gate is still a member, so
-    this waits for two heartbeats to see whether the other gate is alive.
+    Two such gates would mistake each other's decisions for their own and undo the attempts. A killed gate is
+    still a member, so this waits for two heartbeats to see whether the other gate is alive.
     """
     if not isinstance(store, Shared):
         return
@@ -111,7 +111,7 @@ def _describe(own: Presence, twin: Presence) -> str:
     if twin.log != own.log:
         return f"a running gate already has the name `{twin.node}`. Give each gate its own `node`"
     return (
-        f"the running gate `{twin.node}` has a log of the same name, {own.log}: one data folder is a copy of the other. Start"
+        f"the running gate `{twin.node}` has a log with the same name, {own.log}: one data folder is a copy of the other. Start"
         " with an empty data folder that contains a copy of `keys.json` without `log` and `months`"
     )
 

@@ -66,13 +66,13 @@ class Peers:
         self.patience = _PATIENCE
         self._nonces = nonces()
         self._session: ClientSession | None = None
-        self._deadlines: set[asyncio.Timeout] = set()  # timeouts of the requests in flight
+        self._deadlines: set[asyncio.Timeout] = set()  # timeouts for the requests in flight
         self._threads = ThreadPool("peers", 2)
         self._closed = False
 
     @property
     def _node(self) -> str:
-        """The node's name without the number of a worker, because any worker answers for the node."""
+        """The node's name without the worker number, because any worker can answer for the node."""
         return self._config().settings.node.partition("/")[0]
 
     @property

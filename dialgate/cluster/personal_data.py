@@ -1,6 +1,6 @@
-"""The personal data that one gate has about a data subject, for the access report and for exchange between gates.
+"""The personal data that one gate has about a data subject, for the access report and for requests from other gates.
 
-Instants in text are in RFC 3339. Field names are part of the wire format of `dialgate.cluster.peer_questions`.
+Times in text are in RFC 3339 format. Field names are part of the wire format of `dialgate.cluster.peer_questions`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +19,8 @@ from dialgate.ledger.schemas import HistoryEntry
 class CaseInfo(Struct, frozen=True, kw_only=True):
     """A data-subject request.
 
-    `days_left` is negative if the request is overdue, and 0 if it is closed. `closed_by` is the actor of the answer or
-    refusal.
+    `days_left` is negative if the request is overdue, and 0 if it is closed. `closed_by` is the person who answered or
+    refused it.
     """
 
     id: str
@@ -96,7 +96,7 @@ class Share(Struct, frozen=True, kw_only=True):
 
 def merge_shares(shares: Sequence[Share]) -> Share:
     """Merge the shares of several gates into one."""
-    # Gates hold copies of one snapshot, of different ages: the newest consultation counts.
+    # The gates' copies of a snapshot may differ in age, so the newest consultation counts.
     by_age = sorted(_collect(shares, "registries"), key=lambda answer: answer.consulted_at)
     registries = {answer.registry: answer for answer in by_age}
     lists = {entry.list: entry for entry in _collect(shares, "lists")}

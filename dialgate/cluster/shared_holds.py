@@ -1,4 +1,4 @@
-"""Legal holds of gates that share a store. Each gate has a copy of every hold (`dialgate.audit.legal_holds`).
+"""Legal holds for gates that share a store. Each gate has a copy of every hold (`dialgate.audit.legal_holds`).
 
 Holds are not kept in the store. A hold must last as long as the log that it protects, even if the store is lost or
 restored from an older backup. See docs/decisions/0012-seal-requests-between-gates.md.
@@ -31,7 +31,7 @@ class SharedHolds:
         self._holds, self._keys, self._peers = holds, keys, peers
 
     async def under(self) -> UnderHold:
-        """Return the numbers on hold here."""
+        """Return the numbers on hold on this gate."""
         return await _run_in_thread(self._holds.under)
 
     async def change(self, change: PlaceHold | LiftHold) -> bool:
@@ -69,7 +69,7 @@ class SharedHolds:
         return True
 
     async def find_here(self) -> list[PlaceHold]:
-        """Return the holds in force here."""
+        """Return the holds in force on this gate."""
         holds = await _run_in_thread(self._holds.all)
         return [
             PlaceHold(self._keys.holds.unseal(hold.number), hold.at, hold.by, hold.reason)

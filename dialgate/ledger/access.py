@@ -1,7 +1,7 @@
 """Access to the ledger for one client: permission checks, writes and receipts.
 
-Every write names its actor and is durable when it is acknowledged. A client can neither see nor change
-entries of other clients' controllers. Responses do not reveal that such entries exist.
+Every write names its actor and is durable when it is acknowledged. A client can neither see nor change entries for
+other clients' controllers. Responses do not reveal that such entries exist.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def refuse_misstated() -> Iterator[None]:
 
 
 class LedgerAccess:
-    """The configuration, keys and store of the ledger, with the checks that all of its modules share."""
+    """The ledger's configuration, keys and store, with the checks that all ledger modules share."""
 
     def __init__(
         self,

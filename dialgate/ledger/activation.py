@@ -1,4 +1,4 @@
-"""Activation of new call lists and caller-ID proofs in the gates of this node."""
+"""Activation of new call lists and caller-ID proofs in this node's gates."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ async def _no_workers() -> bool:
 
 
 class Activation:
-    """A component that makes all gates of this node use the newest call lists and caller-ID proofs."""
+    """A component that makes all gates on this node use the newest call lists and caller-ID proofs."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
@@ -32,9 +32,9 @@ class Activation:
         self.refresh_workers: Callable[[], Awaitable[bool]] = _no_workers
 
     async def put_in_force(self) -> str:
-        """Make every gate of this node use the newest lists and proofs. Raises `NotInForce`.
+        """Make every gate on this node use the newest lists and proofs. Raises `NotInForce`.
 
-        Return a message for the client that says from when each node uses them.
+        Return a message for the client that says when each node starts to use them.
         """
         try:
             _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())
@@ -43,6 +43,6 @@ class Activation:
                 f"The list or proof is recorded, but this gate does not use it yet ({error}). The gate retries every second."
             ) from error
         if not confirmed:
-            return "recorded, but not yet in use in every gate of this node. Until then, these gates deny the calls"
+            return "recorded, but not yet in use in every gate on this node. Until then, these gates deny the calls"
         shared = self._access.config.settings.store is not None
         return "now on this node, on other nodes within 1 second" if shared else "now"

@@ -1,8 +1,8 @@
 """Bulk import of consents, contracts or call requests from a file with one entry per row.
 
-Columns are named after the fields of the request. `purposes`, `call_types` and `goods` may contain several
-words, separated by blanks, `;` or `|`. Unknown columns are rejected: if `expires_at` were misspelt, the
-consents would never expire.
+Columns are named after the request fields. `purposes`, `call_types` and `goods` may contain several words,
+separated by spaces, `;` or `|`. Unknown columns are rejected: if `expires_at` were misspelt, the consents would
+never expire.
 
 The whole file is read before anything is written. A file with an invalid row is rejected, unless `skip_bad`
 is set. The entries are then written in parts. After an interruption, import the same file again: entries that
@@ -53,7 +53,7 @@ _FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kin
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """Values that all rows of an import have in common.
+    """Values that apply to every row in an import.
 
     `sectors` contains the sectors that a contract may name. `now` is the time at which the file arrived.
     """
@@ -69,7 +69,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Drafted(Struct, frozen=True):
-    """The entries of one part of a file, concatenated.
+    """The entries from one part of a file, concatenated.
 
     `ends` contains the end offset of each entry in `entries`.
     """
@@ -81,7 +81,7 @@ class Drafted(Struct, frozen=True):
 
 
 class ImportedRows:
-    """The entries of the valid rows, in an unnamed temporary file, and the count of invalid rows."""
+    """The entries from the valid rows, in an unnamed temporary file, and the count of invalid rows."""
 
     def __init__(self, spool: IO[bytes]) -> None:
         self.rows = self.problems = 0
@@ -126,7 +126,7 @@ def read_rows(
 class Drafter:
     """A converter of rows to entries.
 
-    `fields` maps column positions to field names. `number` is the position of the column with the number.
+    `fields` maps column positions to field names. `number` is the position of the number column.
     """
 
     def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
@@ -187,7 +187,7 @@ def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
     names = [re.sub(r"[\s.-]+", "_", name.strip().lower()) for name in table.layout.header]
     if not names:
         raise Unreadable(
-            f"The file has no header. Add a first row with the names of its columns: number, {', '.join(known)}."
+            f"The file has no header. Add a first row with the column names: number, {', '.join(known)}."
         )
     odd = [
         str(place)
@@ -279,7 +279,7 @@ def _has_id(known: Known, name: str) -> bool:
 
 
 async def _is_newest(store: Ledger, draft: Draft) -> bool:
-    """Return whether the newest ledger entry of the same kind and id already has the draft's content."""
+    """Return whether the newest ledger entry with the same kind and ID already has the draft's content."""
     newest: _Event | None = None
     wanted = cast("_Event", draft.event)
     for entry in await store.history(draft.subject):

@@ -30,7 +30,7 @@ _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """Values that all rows of an import have in common.
+    """Values that apply to every row in an import.
 
     `owner` is a controller, or `*` for all controllers. `now` is the time at which the file arrived.
     """
@@ -45,7 +45,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Stops(Struct, frozen=True):
-    """The unique numbers in a file (E.164 digits) with their times of revocation.
+    """The unique numbers in a file (E.164 digits), with their revocation times.
 
     `first` is the first invalid row.
     """
@@ -127,7 +127,7 @@ async def _entries(
 
 
 def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes], list[int], list[Instant]]]:
-    """Yield subjects, numbers and times of revocation in parts, in the order of the store's index."""
+    """Yield subjects, numbers and revocation times in parts, sorted as in the store's index."""
     subjects = bytearray()
     for start in range(0, len(stops.numbers), AT_ONCE):
         for number in stops.numbers[start : start + AT_ONCE].tolist():
@@ -140,7 +140,7 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
 
 
 async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
-    """Return the subjects that already have a revocation in force of at least this scope from this channel.
+    """Return the subjects for which this channel already has a revocation in force with at least this scope.
 
     Revocations from other channels do not count. If one of them is lifted as a mistake, the revocation from this
     channel must remain.

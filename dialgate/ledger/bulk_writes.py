@@ -17,11 +17,11 @@ from dialgate.lists.call_list import RowProblem
 from dialgate.store import Ledger
 
 SUBJECT_BYTES: Final = 16
-AHEAD: Final = 8  # parts in flight: about as many as a shared store receives between two syncs, one second
+AHEAD: Final = 8  # parts in flight: about as many as a shared store receives in the second between two syncs
 
 
 def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
-    """Return the indices that sort concatenated subjects in the order of the store's index.
+    """Return the indices that sort concatenated subjects as in the store's index.
 
     The sort is stable. The store then writes each index page only once. In file order, ten million subjects
     take three times as long.

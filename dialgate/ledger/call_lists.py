@@ -47,7 +47,7 @@ class CallLists:
         return await self.load_from(client, ask, list_builder.InProcess(file, hints, note))
 
     async def load_from(self, client: Client, ask: ListRequest, source: list_builder.Source) -> ListReport:
-        """Load a call list completely or not at all. On return, the gates of this node use it.
+        """Load a call list completely or not at all. On return, this node's gates use it.
 
         Rows without a valid number are counted and left out. Raises `Refused` and `Unavailable`.
         """
@@ -150,7 +150,7 @@ class CallLists:
         ]
 
     async def retire_list(self, client: Client, name: str, controller: str = "") -> RetiredList:
-        """Retire a call list. On return, no gate of this node allows a call from it.
+        """Retire a call list. On return, no gate on this node allows a call from it.
 
         `controller` may be empty if only one of the client's controllers has a list with this name. Raises
         `Refused` and `Unavailable`.
@@ -191,7 +191,7 @@ class CallLists:
         raise _unknown_list()
 
     async def campaigns_of(self, client: Client, name: str) -> list[str]:
-        """Return those campaigns of a list that still exist. Raises `Refused` if there are none."""
+        """Return the list's campaigns that still exist. Raises `Refused` if there are none."""
         lists = [info for info in await self.lists(client) if info.id == name]
         if not lists:
             raise _unknown_list()

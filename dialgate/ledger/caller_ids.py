@@ -14,7 +14,7 @@ class CallerIds:
         self._access, self._activation = access, activation
 
     async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> ProofReceipt:
-        """Record a call-back proof of a caller ID. On return, the gates of this node use it.
+        """Record a call-back proof for a caller ID. On return, this node's gates use it.
 
         Raises `Refused` and `Unavailable`.
         """
@@ -40,7 +40,7 @@ class CallerIds:
         return ProofReceipt(await self._activation.put_in_force(), self._note_on(proof))
 
     def _note_on(self, proof: CallerIdProof) -> str:
-        """Return a note if no campaign of the controller presents the number, or an empty string."""
+        """Return a note if none of the controller's campaigns presents the number, or an empty string."""
         lines = [
             line for line in self._access.config.lines.values() if line.controller.id == proof.controller
         ]

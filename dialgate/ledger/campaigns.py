@@ -1,4 +1,4 @@
-"""The state of campaigns under the limits on abandoned calls, and the lifting of pauses by an officer."""
+"""Campaigns and their limits on abandoned calls: which campaigns are paused, and how an officer lifts a pause."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 class PauseLiftRequest(Request, frozen=True, kw_only=True):
-    """A request to lift the pause of a campaign."""
+    """A request to lift a campaign's pause."""
 
     ground: Annotated[
         str,
@@ -62,9 +62,9 @@ class CampaignLimit(Struct, frozen=True, kw_only=True):
 class CampaignInfo(Struct, frozen=True, kw_only=True):
     """A campaign and its limits on abandoned calls.
 
-    `limits` contains the limits of the controller's country. It also contains limits of other countries, if the
-    campaign exceeds them. `lifted_at`, `lifted_by`, `ground` and `proof` describe the last time that a pause was
-    lifted. Calls before `lifted_at` no longer count.
+    `limits` contains the limits that the law of the controller's country sets. It also contains other
+    countries' limits that the campaign exceeds. `lifted_at`, `lifted_by`, `ground` and `proof` describe the
+    last time that a pause was lifted. Calls before `lifted_at` no longer count.
     """
 
     id: str
@@ -78,7 +78,7 @@ class CampaignInfo(Struct, frozen=True, kw_only=True):
 
 
 class PauseReceipt(Struct, frozen=True, kw_only=True):
-    """The acknowledgement of a lifted pause. `in_force` says from when each node lets the campaign call."""
+    """The acknowledgement of a lifted pause. `in_force` says when each node lets the campaign call again."""
 
     campaign: CampaignInfo
     in_force: str
@@ -89,7 +89,7 @@ class Campaigns:
         self._access, self._activation = access, activation
 
     async def standings(self, client: Client) -> list[CampaignInfo]:
-        """Return the state of each of the client's campaigns. Raises `StoreUnavailable`."""
+        """Return the client's campaigns with their limits on abandoned calls. Raises `StoreUnavailable`."""
         now, counted = self._access.clock(), await self._counted()
         lines = self._access.config.lines
         return [self._info(lines[name], counted, now) for name in self._access.config.campaigns_of(client)]
@@ -122,7 +122,7 @@ class Campaigns:
             abandoned=hour.abandoned if hour else 0,
         )
         await self._access.store.lift_pause(lift)
-        _log.warning("a pause of a campaign was lifted", campaign=campaign, actor=lift.actor)
+        _log.warning("a campaign's pause was lifted", campaign=campaign, actor=lift.actor)
         in_force = await self._activation.put_in_force()
         return PauseReceipt(campaign=self._info(line, await self._counted(), now), in_force=in_force)
 

@@ -55,7 +55,7 @@ class ClientIds:
 
     @property
     def _entry_ids(self) -> EntryIds | None:
-        """The converter of entry ids, or None if clients see plain sequences."""
+        """The converter for entry ids, or None if clients see plain sequences."""
         return self._keys.entries if self._config().shared and not self._shows_sequences else None
 
     def entry_id(self, seq: int) -> int:

@@ -1,4 +1,4 @@
-"""Results of calls, as reported by dialers.
+"""Call results, as reported by dialers.
 
 An opt-out also writes a revocation, and a wrong number also writes a wrong-number report.
 """
@@ -95,8 +95,8 @@ class Outcomes:
     async def not_dialled(self, client: Client, decision: str, since: Instant) -> None:
         """Record that a call was not dialled. Do nothing if it was decided before `since`.
 
-        An earlier decision was sent again in response to a retried request. The first response may have led to a
-        call. Raises `Refused` and `Unavailable`.
+        A decision from before `since` was already sent in response to an earlier request, and may have led to a call.
+        Raises `Refused` and `Unavailable`.
         """
         attempt = await self._access.store.attempt(self._access.ids.inside(client, decision))
         if attempt is not None and attempt[1].at >= since:
@@ -149,7 +149,7 @@ class Outcomes:
         return len(content_store.owners(self._access.config.data / "kept", campaign)) > 1
 
     async def _find_call(self, decision: str) -> tuple[str, str]:
-        """Return the controller and number of a call from any gate on the store. Raises `Unavailable`."""
+        """Return the controller and number of a call that any gate on the store decided. Raises `Unavailable`."""
         call = await self.called_here(decision) or await self.elsewhere(decision)
         if call is None:
             raise _no_record(decision)

@@ -1,6 +1,6 @@
 """The fields of ledger requests, read from their structs.
 
-Options of commands and columns of import files are generated from them.
+Command options and the columns of import files are generated from them.
 """
 
 from typing import Any, Literal, TypeAlias

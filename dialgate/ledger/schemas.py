@@ -1,10 +1,10 @@
 """The ledger's requests and responses, with one struct per write operation.
 
-Each struct is the only definition of its operation. HTTP bodies are decoded with it. OpenAPI, the options of
-commands and the columns of import files are generated from it and its field descriptions (`request_fields`).
+Each struct is the only definition of its operation. HTTP bodies are decoded with it. OpenAPI, command options and the
+columns of import files are generated from it and its field descriptions (`request_fields`).
 
-Instants are RFC 3339 with an offset, days are ISO 8601. Unknown keys are rejected. Texts and lists have a
-maximum length, because they are stored for years.
+Instants are in RFC 3339 format with an offset, and days in ISO 8601 format. Unknown keys are rejected. Texts
+and lists have a maximum length, because they are stored for years.
 """
 
 from datetime import date, datetime
@@ -34,7 +34,7 @@ When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
 def about(sentence: str) -> Meta:
-    """Return field metadata with a description, for OpenAPI and for the help of commands."""
+    """Return field metadata with a description, for OpenAPI and for command help."""
     return Meta(description=sentence)
 
 
@@ -72,7 +72,7 @@ class RevocationRequest(Request, frozen=True, kw_only=True):
 
 
 class RevocationsRequest(Request, frozen=True, kw_only=True):
-    """The revocations in a file: one number in each row, and optionally its time in a column `at`."""
+    """The revocations in a file: one number in each row, and optionally its time in an `at` column."""
 
     scope: _Scope = "controller"
     campaign: _Campaign = ""
@@ -82,12 +82,15 @@ class RevocationsRequest(Request, frozen=True, kw_only=True):
 class EntriesRequest(Request, frozen=True, kw_only=True):
     """The consents, contracts or call requests in a file. A `proof` in a row overrides this `proof`."""
 
-    kind: Annotated[Literal["consent", "contract", "call_request"], about("The kind of the rows.")]
+    kind: Annotated[Literal["consent", "contract", "call_request"], about("The kind of entry in the rows.")]
     skip_bad: _SkipBad = False
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """The ground for lifting a revocation. For the scope `everyone`, set `controller` to that of the new consent."""
+    """The ground for lifting a revocation.
+
+    For the scope `everyone`, set `controller` to the controller of the new consent.
+    """
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -119,7 +122,7 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
     ]
     call_types: Annotated[
         tuple[CallType, ...],
-        Meta(min_length=1, max_length=16, description="The types of the calls that the consent permits."),
+        Meta(min_length=1, max_length=16, description="The call types that the consent permits."),
     ]
     goods: Goods = ()
     expires_at: Annotated[When | None, about("When the consent expires. Default: never.")] = None
@@ -154,7 +157,7 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
         tuple[Stated, ...],
         Meta(
             max_length=16,
-            description="The contents of the consent's text: who calls, to whom it may be ceded, when it was given.",
+            description="What the consent's text states: who calls, to whom it may be ceded, when it was given.",
         ),
     ] = ()
     renewed_at: Annotated[When | None, about("When the person last renewed the consent expressly.")] = None
@@ -178,7 +181,7 @@ class WithdrawalRequest(Request, frozen=True, kw_only=True):
 
 
 class ContractRequest(Request, frozen=True, kw_only=True):
-    """A contract. It is a legal basis for calls of campaigns in the same sector."""
+    """A contract. It is a legal basis for calls by campaigns in the same sector."""
 
     number: _Person
     id: _EntryId
@@ -277,7 +280,10 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
 
 
 class ProofReceipt(Struct, frozen=True, omit_defaults=True):
-    """The receipt for a proof. `in_force` says from when each node uses it, `note` why no call can use it yet."""
+    """The receipt for a proof.
+
+    `in_force` says when each node starts to use it, and `note` why no call can use it yet.
+    """
 
     in_force: str
     note: str = ""
@@ -370,13 +376,13 @@ class ListInfo(Struct, frozen=True, kw_only=True):
 
 
 class RetiredList(ListInfo, frozen=True, kw_only=True):
-    """A retired call list. `in_force` says from when each node stops using it."""
+    """A retired call list. `in_force` says when each node stops using it."""
 
     in_force: str = ""
 
 
 class ListReport(Struct, frozen=True, kw_only=True):
-    """The result of loading a list. `in_force` says from when each node uses it.
+    """The result of loading a list. `in_force` says when each node starts to use it.
 
     `unstated` counts accepted numbers to which the list permits no calls, because their rows do not state the basis
     `directory`. Mobile numbers, for example, must state it.

@@ -69,7 +69,7 @@ class ScrubStore(SubjectStates, CallLists, CampaignCounts, Protocol):
 
 
 class Judge:
-    """The evaluation of numbers for one campaign.
+    """An evaluator of numbers for one campaign.
 
     It only reads the store, so no gate has to be running.
     """
@@ -85,7 +85,7 @@ class Judge:
         self._snapshot: Snapshot | None = None
 
     async def open(self) -> None:
-        """Load lists, proofs, the counts of campaigns and the snapshot, as a gate does.
+        """Load lists, proofs, campaign counts and the snapshot, as a gate does.
 
         Raises `StoreUnavailable` and `AnswersUnusable`.
         """

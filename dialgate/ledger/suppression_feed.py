@@ -110,8 +110,8 @@ class Notices:
     async def wait(self, seconds: float, written: int = -1) -> None:
         """Wait up to `seconds` for the next write in this process.
 
-        Return immediately if `written` is given and the count of writes has changed since. Writes of other
-        processes are not noticed.
+        Return immediately if `written` is given and differs from `self.written`, because a write has happened since the
+        caller read it. Writes by other processes do not end the wait.
         """
         if written in {-1, self.written}:
             with suppress(TimeoutError):

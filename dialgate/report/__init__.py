@@ -1,4 +1,4 @@
-"""Daily and monthly reports of a controller's calls, made from the decision log, the ledger and registry receipts.
+"""Daily and monthly reports on a controller's calls, made from the decision log, the ledger and registry receipts.
 
 A report contains no called number. Campaigns, caller IDs and clients in it are the controller's own.
 """

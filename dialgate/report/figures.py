@@ -1,4 +1,4 @@
-"""The figures of a report. They depend only on the records, not on when the report is made."""
+"""The figures in a report. They depend only on the records, not on when the report is made."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -62,7 +62,7 @@ class Slot(Struct, frozen=True, kw_only=True):
 
 
 class CampaignRow(Struct, frozen=True, kw_only=True):
-    """The calls of a campaign.
+    """A campaign's calls.
 
     `abandoned_share` is the share of answered calls that were abandoned (at most 0.03: Garante, provv. 83 of 2014).
     """
@@ -106,7 +106,7 @@ class Stops(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """All figures of a report.
+    """All figures in a report.
 
     `reasons` counts each denied call once, under its first reason. `records` holds the ids of the first and last decision in
     the report, and `laws` the hashes of the laws in force.
@@ -183,7 +183,7 @@ class _Tally:
 async def gather(
     config: Config, store: Ledger, controller: str, period: Period, made_at: Instant, watch: Progress
 ) -> Report:
-    """Collect the figures of a period. Raises `LogDamaged`, `StoreUnavailable`.
+    """Collect the figures for a period. Raises `LogDamaged`, `StoreUnavailable`.
 
     `watch` wraps the iterator over the records, for example to show progress.
     """

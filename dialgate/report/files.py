@@ -1,6 +1,6 @@
 """A report as CSV for spreadsheets, as PDF, and as e-mail.
 
-The CSV has one figure per row: `controller,period,section,name,measure,value`. The names of sections and measures are English
+The CSV has one figure per row: `controller,period,section,name,measure,value`. Section and measure names are English
 and do not change; more may be added.
 """
 

@@ -1,7 +1,7 @@
-"""The law of a country as a readable page: for the terminal, the console and the documentation.
+"""A country's law as a readable page: for the terminal, the console and the documentation.
 
-`law_page` turns the sections into lines of text, grouped by subject; the other functions only format these lines. Keys that
-have no wording here are shown by name. A new key of a country file therefore appears without a change here.
+`law_page` turns the sections into lines of text, grouped by subject; the other functions only format these lines. Keys
+that have no wording here are shown by name. A new key in a country file therefore appears without a change here.
 """
 
 import calendar
@@ -140,9 +140,9 @@ class LawLine(Struct, frozen=True, kw_only=True):
 
 
 class LawPage(Struct, frozen=True, kw_only=True):
-    """The law of a country on `day`, or of all days if `day` is None.
+    """A country's law on `day`, or on all days if `day` is None.
 
-    `subjects` holds the lines of each subject, and `day_sets` a sentence for each set of days.
+    `subjects` holds the lines on each subject, and `day_sets` a sentence for each set of days.
     """
 
     country: str
@@ -345,7 +345,7 @@ def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def markdown(page: LawPage, *, level: int = 2) -> str:
-    """Return the page as Markdown without a title. `level` is the level of its headings."""
+    """Return the page as Markdown without a title. `level` is its heading level."""
     parts = []
     for heading, sentences in notes(page):
         parts.append(

@@ -20,7 +20,7 @@ _TONES: Final[dict[Tone, tuple[int, int, int]]] = {
     "warn": (154, 103, 0),
     "bad": (180, 35, 24),
 }
-_HIGH: Final = 48  # millimetres of the chart
+_HIGH: Final = 48  # chart size in millimetres
 _LEFT: Final = 12
 
 

@@ -18,7 +18,7 @@ from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
 from dialgate.store.sqlite_subjects import Lookup
 
-# Scopes that allow reads about any number of a controller.
+# Scopes that allow a client to read data about any of a controller's numbers.
 _READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
 
 

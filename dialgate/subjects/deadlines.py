@@ -110,7 +110,7 @@ class Deadlines:
         events = await self._file.case(name)
         case = next(iter(_cases(events)), None)
         if case is None or case.kind != kind or events[0].subject != subject:
-            text = f"There is no request for {kind} of this number. Open one first."
+            text = f"There is no open {kind} request for this number. Open one first."
             raise Refused("subject.unknown", text, "request", 404)
         if case.closed_at:
             raise _closed("request")
@@ -135,7 +135,7 @@ class Deadlines:
         return [self._info(Masker(self._keys, case.controller).shown(case)) for case in cases]
 
     async def count(self, metrics: Metrics, now: Instant) -> None:
-        """Set the metrics of open requests.
+        """Set the metrics for open requests.
 
         Without open requests, the time left is that of a request received now.
         """

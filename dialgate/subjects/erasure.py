@@ -1,4 +1,4 @@
-"""The rules of erasure (GDPR 17).
+"""The rules for erasure (GDPR 17).
 
 - Entries that permit calls are erased. If a call was allowed because of an entry, the entry is restricted
   instead: it is stored but not used, until the call can no longer lead to a legal claim.

@@ -1,9 +1,9 @@
 """Storage limitation (GDPR 5(1)(e)): the removal of data after its retention period.
 
 Entries that permit calls are kept as proof for several years after they end. Entries that forbid calls are kept
-as long as calls may be made: a client may import a withdrawn consent again, and it must stay withdrawn.
-Entries and lists with a number under a legal hold are kept. The decision log is not changed here: the keys of
-its months are destroyed instead.
+as long as calls may be made: a client may import a withdrawn consent again, and it must stay withdrawn. Entries
+and lists with a number under a legal hold are kept. The decision log is not changed here, because its monthly
+keys are destroyed instead.
 """
 
 from collections.abc import Iterable

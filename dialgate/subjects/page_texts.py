@@ -1,4 +1,4 @@
-"""The texts of the access report page, in Italian and English."""
+"""The texts for the access report page, in Italian and English."""
 
 from typing import Final
 

@@ -135,7 +135,7 @@ class Subjects:
     ) -> None:
         """Record a look-up without the checks of `look_up`.
 
-        An empty `controller` means all controllers of the client.
+        An empty `controller` means all of the client's controllers.
         """
         for owner in client.controllers:
             if controller in {"", owner}:
@@ -144,7 +144,7 @@ class Subjects:
     async def record_disclosure(self, client: Client, numbers: Iterable[str], purpose: str) -> None:
         """Record that evidence about these numbers is disclosed.
 
-        The limit of look-ups per client does not apply.
+        The per-client look-up limit does not apply.
         """
         asked = list(numbers)
         for owner in client.controllers:
@@ -260,7 +260,7 @@ class Subjects:
         wrong = self._registrar.views.show(entry) if entry is not None else None
         if wrong is None or wrong.kind not in _REQUESTS:
             text = (
-                "`of` must be the sequence of a consent, contract or call request of this number."
+                "`of` must be the sequence of a consent, contract or call request for this number."
                 " Withdrawals and ends cannot be corrected."
             )
             raise Refused("ledger.unknown", text, "of", 404)
@@ -285,7 +285,7 @@ class Subjects:
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def observe(self, now: Instant) -> None:
-        """Set the metrics of open requests and start the daily retention run. Call this at regular intervals.
+        """Set the metrics for open requests and start the daily retention run. Call this at regular intervals.
 
         If the subject store is unavailable, decisions continue but look-ups are refused.
         """

@@ -69,7 +69,7 @@ class Report(Struct, frozen=True, kw_only=True):
     """The access report (GDPR 15): all data that the gates have about a number, for one controller.
 
     - `restricted` contains ledger entries that are no longer used and are kept only for legal claims.
-    - `days_of_storage` gives, for each kind of data, the days of storage after its use ended.
+    - `days_of_storage` gives, for each kind of data, for how many days it is stored after its use ended.
     - `missing` names the gates that could not be asked, with the reason. Data that only they have is not in the report.
     - `controller_contact` and `officer` come from the controller's file.
     - `zone` is the time zone of the controller's country, in which the page shows times.

@@ -78,7 +78,7 @@ def _in_order(data: Path) -> Iterator[Path]:
 
 
 def _logs(data: Path) -> Iterator[Path]:
-    """Yield the files of the log, the segments last."""
+    """Yield the log's files, segments last."""
     logs = [path for path in _files(data) if path.is_relative_to(data / "log")]
     yield from (path for path in logs if not path.stem.isdecimal())
     yield from (path for path in logs if path.stem.isdecimal())

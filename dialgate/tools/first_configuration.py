@@ -1,4 +1,4 @@
-"""The questions of `dialgate init`, and the files of the first configuration that it installs."""
+"""The questions that `dialgate init` asks, and the configuration files that it installs."""
 
 import ipaddress
 import json
@@ -40,16 +40,16 @@ _DIALERS: Final = {
 # Dialers that send no key: the gate identifies them by their address.
 _WITHOUT_KEY: Final = frozenset({"asterisk", "vicidial", "freeswitch", "opensips"})
 _FASTAGI: Final = frozenset({"asterisk", "vicidial"})
-# Registries with one list of the whole country, in the format `tps` of the nightly job.
+# Registries with one list for the whole country, in the nightly job's `tps` format.
 _WHOLE_COUNTRY: Final = frozenset({"tps", "ctps"})
-# The registry whose layout is the default of the nightly job; the operator replaces the layout of others.
+# The registry whose layout is the nightly job's default. The operator replaces the layout for other registries.
 _ITALIAN: Final = "rpo"
 _LAYOUT: Final = 'number: 1, status: 2, clear: ["0"], listed: ["1"]'
 _CLOSED: Final = "closed"
 
 
 class Draft(Struct):
-    """The answers so far, by the name of the question.
+    """The answers so far, by question name.
 
     A question about campaigns has one answer for each campaign. Defaults and examples replace missing
     answers, so that every draft can be checked as a whole configuration.
@@ -182,13 +182,13 @@ def _is_exposed(draft: Draft) -> bool:
 
 QUESTIONS: Final = (
     Question(name="name", text="Name of the controller, on whose behalf you call", example="Zeta Servizi S.r.l."),
-    Question(name="controller", text="The controller's id", default=_first_word),
+    Question(name="controller", text="Controller ID", default=_first_word),
     Question(name="contact", text="Contact for requests about personal data", example="privacy@zeta.example"),
     Question(name="officer", text="Data protection officer and how to reach them; empty if there is none", default=""),
     Question(name="country", text="Country whose law applies to the controller", default=_country_of_locale, choices=lambda draft: list(draft.laws), stated=True),
     Question(name="accept-draft", text="The country file is a draft; use it to decide calls anyway", example="yes", choices=lambda _: ("yes", "no"), applies=lambda draft: draft.law.draft),
     Question(name="code", text="Codes of conduct to which the controller adheres", default="", form="list", choices=_codes, applies=lambda draft: bool(_codes(draft))),
-    Question(name="campaign", text="Id of the campaign; separate several with commas", default="campaign-1", stated=True),
+    Question(name="campaign", text="Campaign ID; separate several with commas", default="campaign-1", stated=True),
     Question(name="purpose", text="Purpose", default="sale", choices=lambda _: get_args(Purpose), of_campaign=True, stated=True),
     Question(name="sector", text="Sector", default=_no_sector, choices=lambda draft: draft.law.sectors, applies=lambda draft: bool(draft.law.sectors), of_campaign=True),
     Question(name="call-type", text="Call type", default="agent", choices=lambda _: get_args(CallType), of_campaign=True, stated=True),
@@ -202,9 +202,9 @@ QUESTIONS: Final = (
     Question(name="host", text="Address on which the gate listens", default="127.0.0.1"),
     Question(name="port", text="Port", default="8080", form="number"),
     Question(name="tls-certificate", text="PEM file with the TLS certificate chain", example="tls.pem", form="file", applies=_is_exposed),
-    Question(name="tls-key", text="PEM file with the key of the certificate; empty if both are in one file", default="", example="tls.key", form="file", applies=lambda draft: bool(draft.get("tls-certificate"))),
+    Question(name="tls-key", text="PEM file with the certificate's key; empty if both are in one file", default="", example="tls.key", form="file", applies=lambda draft: bool(draft.get("tls-certificate"))),
     Question(name="redis-url-file", text="File with the URL of a Redis; empty for the embedded store", default="", example="redis.url", form="file"),
-    Question(name="data", text="Folder of all data, relative to the new folder", default="../.data"),
+    Question(name="data", text="Folder for all data, relative to the new folder", default="../.data"),
 )  # fmt: skip
 _BY_NAME: Final = {question.name: question for question in QUESTIONS}
 
@@ -218,7 +218,7 @@ def laws() -> dict[str, Law]:
 def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
     """Write all files to an empty folder and return their names. Raises `ConfigError`.
 
-    `key` is the key of the client `dialer`.
+    `key` is the API key for the `dialer` client.
     """
     if (dialer := draft.get("dialer")) not in _DIALERS:
         raise ConfigError([f"dialer: {dialer!r} is not allowed; write one of {', '.join(_DIALERS)}"])

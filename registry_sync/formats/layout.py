@@ -1,4 +1,4 @@
-"""The layout of a registry's text files as settings, and the layouts that are published.
+"""The settings that describe the layout of a registry's text files, and the published layouts.
 
 `table.py` reads and writes files of every layout. A registry whose layout is published needs only an entry in
 `LAYOUTS`.
@@ -26,13 +26,13 @@ class Layout(Strict, frozen=True, kw_only=True):
     """
 
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")]
-    """Country of the numbers, as an ISO 3166 code. It determines the country code, the trunk prefix and the possible lengths."""
+    """Country that the numbers belong to, as an ISO 3166 code. It determines the country code, the trunk prefix and the possible lengths."""
     numbers: Literal["national", "international"] = "national"
-    """Form of the numbers. `national`: without the country code; the trunk prefix, such as the first 0, may be absent. `international`: with the country code; a plus sign or 00 may precede it."""
+    """Number format. `national`: without the country code; the trunk prefix, such as the first 0, may be absent. `international`: with the country code; a plus sign or 00 may precede it."""
     separator: Literal[",", ";", "|", "tab", "none"] = ","
     """Character between columns. `none`: each line is one number."""
     header: bool = False
-    """Whether the first line contains the names of the columns."""
+    """Whether the first line contains the column names."""
     encoding: Literal["ascii", "utf-8", "latin-1"] = "ascii"
     """Character encoding. `utf-8` permits a byte order mark."""
     number: Column = 1
@@ -48,9 +48,9 @@ class Layout(Strict, frozen=True, kw_only=True):
     date: Column | None = None
     """In full lists with one prefix in `coverage`, the column with the date of registration. A consent after that day can open the call (`consent_after_listing`). A date after the version of the file is an error. In `request`, the name of the column with the day from which a disconnection counts."""
     date_format: str = "%Y-%m-%d"
-    """Format of the dates, in the notation of strftime: `%d/%m/%Y`."""
+    """Date format in strftime notation, for example `%d/%m/%Y`."""
     request: tuple[str, ...] = ()
-    """Names of the columns of a query, for a registry that expects a header. The number is written in the column named in `number`, and the position of the row in the other columns. Empty: one number on each line."""
+    """Column names for a query, if the registry expects a header. The number is written in the column named in `number`, and the position of the row in the other columns. Empty: one number on each line."""
 
 
 # Published layouts, each with its source.
@@ -117,6 +117,6 @@ def _request_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
     if layout.request and not queried:
         yield "request is the header of a query, but this registry publishes full lists; remove it"
     if layout.request and layout.number not in layout.request:
-        yield f"request must contain the column of the number, {layout.number!r}"
+        yield f"request must contain the number column, {layout.number!r}"
     if layout.request and layout.separator == "none":
         yield "request is for files with several columns; set `separator` to one of , ; | tab"

@@ -26,7 +26,7 @@ class FullFile(NamedTuple):
 class NumberFile(NamedTuple):
     """The contents of a query or an answer. `numbers` contains E.164 numbers as integers, in file order.
 
-    A status is 0 for clear, 1 for listed, and 2 for a number without data. In a query, all are 0.
+    A status is 0 for clear, 1 for listed, and 2 for a number without data. In a query, every status is 0.
     `first_line` is the line of the first number. `only_clear` is true for an answer that contains only the
     clear numbers. `days` contains the days of registration, if the file has them.
     """
@@ -41,7 +41,7 @@ class NumberFile(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The distinct numbers of an answer, sorted. Numbers about which the registry has no data are left out.
+    """The distinct numbers in an answer, sorted. Numbers about which the registry has no data are left out.
 
     `listed` marks the enrolled numbers. `lines` counts all lines.
     """
@@ -52,7 +52,7 @@ class Answers(NamedTuple):
 
 
 def match(request: NumberFile, answer: NumberFile) -> Answers:
-    """Match an answer to its request. Raises FaultyFile unless both have the same numbers.
+    """Match an answer to its request. Raises FaultyFile if their numbers differ.
 
     If the answer contains only the clear numbers, the other requested numbers are listed.
     """

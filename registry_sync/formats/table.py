@@ -1,4 +1,4 @@
-"""The text files of a configured layout: full lists, and the queries and answers of registries.
+"""Text files with a configured layout: full lists, queries to registries and their answers.
 
 A file is accepted as a whole or not at all. Errors name the file, the line, and the reason, but never a
 telephone number.
@@ -26,7 +26,7 @@ _SEPARATOR_OF: Final = {",": ",", ";": ";", "|": "|", "tab": "\t"}
 _PUNCTUATION: Final = str.maketrans("", "", " -./()")
 _DIGITS: Final = re.compile(r"\d+", re.ASCII)
 _CODECS: Final = {"ascii": "ascii", "utf-8": "utf-8-sig", "latin-1": "latin-1"}
-# A file of another country, or of another column, has few valid numbers. A registry may list some numbers that are not in use.
+# A file for another country, or a wrong column, contains few valid numbers. A registry may list some numbers that are not in use.
 _SAMPLE: Final = 100
 _LEAST_VALID: Final = 0.5
 
@@ -36,7 +36,7 @@ class _Fault(Exception):
 
 
 class _Columns(NamedTuple):
-    """The indices of the columns in a file. `width` is the number of columns of each line."""
+    """The indices of the columns in a file. `width` is the number of columns in each line."""
 
     number: int
     status: int | None
@@ -64,7 +64,7 @@ class Table:
     # ---- full lists --------------------------------------------------------------------------------------------------
 
     def read_list(self, path: Path, version: date, advance: Callable[[int], None]) -> FullFile:
-        """Read a full list of the date `version`. Raises FaultyFile and OSError."""
+        """Read a full list with the version date `version`. Raises FaultyFile and OSError."""
         file = self._read(path, advance, self._layout, version)
         listed = file.statuses == LISTED
         numbers = file.numbers[listed]
@@ -78,7 +78,10 @@ class Table:
     # ---- queries and answers -----------------------------------------------------------------------------------------
 
     def is_queryable(self, numbers: Numbers) -> Mask:
-        """Return a mask of the E.164 numbers that the registry covers: those of the layout's country code."""
+        """Return a mask of the E.164 numbers that the registry covers.
+
+        These have the country code of the layout's country, and a length that is valid there.
+        """
         mask = np.zeros(len(numbers), np.bool_)
         for length in self._plan.lengths:
             mask |= numbers // np.uint64(10**length) == int(self._plan.country_code)
@@ -104,12 +107,15 @@ class Table:
         return "".join(f"{row}\r\n" for row in rows).encode(self._layout.encoding)
 
     def read_request(self, path: Path, advance: Callable[[int], None]) -> NumberFile:
-        """Read a query. All statuses are 0. Raises FaultyFile and OSError."""
+        """Read a query file. Raises FaultyFile and OSError.
+
+        A query has no statuses, so every status in the result is 0.
+        """
         file = self._read(path, advance, self._request_layout)
         return file._replace(statuses=np.zeros_like(file.statuses))
 
     def read_answer(self, path: Path, advance: Callable[[int], None]) -> NumberFile:
-        """Read an answer. Raises FaultyFile and OSError."""
+        """Read an answer file. Raises FaultyFile and OSError."""
         file = self._read(path, advance, self._layout)
         if self._layout.status is not None:
             return file

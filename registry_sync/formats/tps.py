@@ -1,4 +1,4 @@
-"""The full files of the UK Telephone Preference Service and its corporate counterpart.
+"""Full files from the UK Telephone Preference Service and its corporate counterpart.
 
 Every line has 12 characters and ends in CRLF. There are two layouts:
 

@@ -38,7 +38,7 @@ LINE_FAULTS: Final[dict[str, LineFault]] = {
     "turned_round": _invert_statuses,
     "empty": lambda _, __: [],
 }
-# Faults of the whole reply.
+# Faults that affect the whole reply.
 FILE_FAULTS: Final = ("", "late", "wrong_encoding", "cut", "no_receipt", "refused")
 FAULTS: Final = (*LINE_FAULTS, *FILE_FAULTS[1:])
 

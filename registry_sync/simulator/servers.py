@@ -14,7 +14,7 @@ USER, PASSWORD, TOKEN = "acme", "correct horse", "battery staple"
 
 
 class ServerControl(Struct):
-    """The control of a running server. The next `failures` requests fail. `requests` counts all requests."""
+    """Controls for a running server. The next `failures` requests fail. `requests` counts all requests."""
 
     port: int = 0
     host_key: str = ""

@@ -1,4 +1,4 @@
-"""The transports of registry files: a folder, SFTP and HTTPS. `open_source` selects one by its `kind`.
+"""Transports for registry files: a folder, SFTP and HTTPS. `open_source` selects one by its `kind`.
 
 A file is handed over atomically: `stage` writes it under a temporary name that the registry ignores, and
 `hand_over` renames it. After a crash, `is_staged` returns whether the file still has to be handed over.

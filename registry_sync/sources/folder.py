@@ -1,4 +1,4 @@
-"""A local or mounted folder as source.
+"""A local or mounted folder as a source.
 
 Another program or a person exchanges its files with the registry.
 """

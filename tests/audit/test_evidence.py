@@ -419,7 +419,7 @@ async def test_format_1_needs_the_whole_configuration(tmp_path: Path) -> None:
         body = body_of(await evidence_of(gate, response["decision_id"]))
         every = {path.name: path.read_text() for path in (gate.app.config.data / "kept").iterdir()}
     older = {**body, "format": 1}
-    with pytest.raises(Refused, match="a file of the configuration is missing"):
+    with pytest.raises(Refused, match="a configuration file is missing"):
         verify(sign_as_forger(older))
     assert "only by their hash" not in verify(sign_as_forger({**older, "kept": every}))[-1]
 

@@ -297,7 +297,7 @@ async def test_receipt_of_another_controller_is_refused_until_it_is_corrected(jo
     assert part.answered == 200
     (alarm,) = (alarm for alarm in part.alarms if alarm.kind == "answer_faulty")
     assert (
-        "receipt TICKET-1 belongs to the consultation of 2026-11-23T09:00:00Z for controller beta"
+        "receipt TICKET-1 belongs to the consultation from 2026-11-23T09:00:00Z for controller beta"
         in alarm.text
     )
     receipts[0].write_text(right)

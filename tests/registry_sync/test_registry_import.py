@@ -196,7 +196,7 @@ def test_new_consultation_with_the_same_answer_counts_if_stated(
 
 SHORT, LONG = lines(MOBILE + ",0"), many(150, lambda n: n % 3 == 0)
 FOREIGN = {
-    "receipt and answer": (LONG, ("--receipt", "R"), "receipt R belongs to the consultation of"),
+    "receipt and answer": (LONG, ("--receipt", "R"), "receipt R belongs to the consultation from"),
     "the receipt, with another answer": (SHORT, ("--receipt", "R"), "for controller acme"),
     "the receipt, stated": (LONG, ("--receipt", "R", "--same-answer", ""), "receipt R belongs"),
     "the answer, under a made-up receipt": (LONG, ("--receipt", "S"), "--same-answer"),
@@ -558,4 +558,6 @@ def test_table_shows_the_changes(operator: Operator) -> None:
     again = CliRunner().invoke(app, [*command, "--receipt", "T1"])
     assert again.exit_code == 1
     assert again.stdout == ""
-    assert again.stderr.startswith("refused: receipt T1 belongs to the consultation of 2026-01-10T07:00:00Z")
+    assert again.stderr.startswith(
+        "refused: receipt T1 belongs to the consultation from 2026-01-10T07:00:00Z"
+    )

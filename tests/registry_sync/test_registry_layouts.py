@@ -498,7 +498,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "coverage": ({"coverage": ["33"]}, "coverage '33' must begin with 32, the country code of BE"),
     "several areas": (
         {"coverage": ["324", "322"]},
-        "coverage: a list with a column `date` must have one prefix",
+        "coverage: a list with a `date` column must have one prefix",
     ),
     "registry": (
         {"registry": "dncn"},

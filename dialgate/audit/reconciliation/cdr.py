@@ -30,11 +30,11 @@ _EPOCH: Final = r"^\d{9,10}(\.\d+)?$"
 
 
 class CdrUnreadable(Exception):
-    """The file is not in the expected format. The message does not quote it."""
+    """Raised if a file is not in the expected format. The message does not quote it."""
 
 
 class Columns(Struct, frozen=True, kw_only=True):
-    """The column names of a file. An empty name means the default name of the format.
+    """A file's column names. An empty name means the format's default name.
 
     `only` holds pairs of column and value. Rows with another value in such a column are skipped.
     """
@@ -82,9 +82,9 @@ class Calls(Struct, frozen=True, kw_only=True):
     file: str
     line: Longs  # in the file, from 1
     at: Longs  # in ms, or `UNREADABLE`
-    called: Longs  # index into `numbers`, which holds the texts of the file
+    called: Longs  # index into `numbers`, which holds the texts from the file
     numbers: list[str]
-    caller: Longs  # index into `callers`, which holds the texts of the file
+    caller: Longs  # index into `callers`, which holds the texts from the file
     callers: list[str]
     call: Longs  # index into `call_ids`, the same for all legs of a call; -1 without a call id
     call_ids: list[str]
@@ -98,10 +98,10 @@ class Calls(Struct, frozen=True, kw_only=True):
 def read(
     path: Path, format_: Format, columns: Columns, zone: str, strip: str = "", trunks: Trunks | None = None
 ) -> Calls:
-    """Read the calls of a file. Raises `CdrUnreadable`, `OSError`.
+    """Read the calls from a file. Raises `CdrUnreadable`, `OSError`.
 
-    `zone` is the time zone of times without an offset, such as `Europe/Rome`. `strip` is a prefix that the trunk adds
-    to each number. `trunks` is for Asterisk only.
+    `zone` is the time zone for times without an offset, such as `Europe/Rome`. `strip` is a prefix that the
+    trunk adds to each number. `trunks` is for Asterisk only.
     """
     try:
         table = _table(path, format_)
@@ -135,7 +135,7 @@ def _columns_of(path: Path) -> list[str]:
     names = column_names(first)
     if names is None:
         raise CdrUnreadable(
-            f"{path.name} is not a Master.csv of Asterisk: its first row has {len(first)} cells, not 16 to 21"
+            f"{path.name} is not an Asterisk Master.csv: its first row has {len(first)} cells, not 16 to 21"
         )
     return names
 

@@ -1,4 +1,4 @@
-"""The calls of all files as one table, with parsed numbers and marks on the rows to skip."""
+"""The calls from all files as one table, with parsed numbers and marks on the rows to skip."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,10 +15,10 @@ _ONE_CALL: Final = 15 * MINUTE  # longest time in which a call may be tried on f
 
 
 class Departures:
-    """The calls of all files as columns of equal length.
+    """The calls from all files, as columns of equal length.
 
     - `number` is an index into `numbers`, -1 if unreadable.
-    - `caller` is an index into `callers`, which also contains the caller IDs of the decisions.
+    - `caller` is an index into `callers`, which also contains the decisions' caller IDs.
     - `skipped` marks calls to one of the `own` numbers, and further legs of a call.
     """
 

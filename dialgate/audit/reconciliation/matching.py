@@ -1,9 +1,9 @@
-"""The matching of calls with the decisions that allowed them, which finds every call that bypassed the gate.
+"""Matching of calls with the decisions that allowed them, to find every call that bypassed the gate.
 
 A decision matches a call if it allowed this number and caller ID before the call left, had not expired, and matches no
 other call. If several decisions fit, the one that expires first is used, because this matches as many calls as
-possible. The log holds no numbers, so they are compared by the month's keyed hash. The clocks of trunk and gate may
-differ by `skew`.
+possible. The log holds no numbers, so they are compared by the month's keyed hash. `skew` is the allowed difference
+between the clocks of the trunk and the gate.
 """
 
 from collections import Counter
@@ -51,7 +51,7 @@ _NO_CALLER: Final = -1
 
 
 class Node(Struct, frozen=True):
-    """The log of one worker of a gate, with the worker's keys."""
+    """The log that one of a gate's workers writes, with that worker's keys."""
 
     data: Path  # data folder of the gate
     keys: Keys
@@ -122,7 +122,7 @@ _basis = msgspec.json.Decoder(_Basis).decode
 
 
 class _Decisions(Struct):
-    """The decisions of all nodes, as columns."""
+    """The decisions from all nodes, as columns."""
 
     log: NDArray[np.int64]
     seq: Longs
@@ -136,10 +136,10 @@ class _Decisions(Struct):
 def reconcile(
     files: Iterable[Calls], nodes: Sequence[Node], *, home: str, own: frozenset[str], skew: Instant
 ) -> Report:
-    """Match the calls of the files with the decisions of the nodes.
+    """Match the calls in the files with the nodes' decisions.
 
-    `home` is the country of numbers without a country code. `own` are the controllers' numbers, in E.164. Raises
-    `LogDamaged`, `KeysUnusable`, `NotKept`.
+    `home` is the country for numbers without a country code. `own` are the controllers' numbers, in E.164.
+    Raises `LogDamaged`, `KeysUnusable`, `NotKept`.
     """
     return _Reconciliation(nodes, home, own, skew).report(list(files))
 
@@ -209,7 +209,7 @@ class _Reconciliation:
             call_id=file.call_ids[file.call[at]] if file.call[at] >= 0 else "", decision=name,
         )  # fmt: skip
 
-    # ---- decisions of the period ---------------------------------------------------------------------------------------
+    # ---- decisions in the period ---------------------------------------------------------------------------------------
 
     def _decisions(self, since: Instant, until: Instant) -> _Decisions:
         columns = [
@@ -384,7 +384,9 @@ def _months(node: Node, times: Longs, since: Instant, until: Instant) -> Iterato
         if name in live:
             yield live[name]
         elif np.any((times >= month.since) & (times < month.until)):
-            raise KeyRetired(f"the keys of {name} are retired, so calls of that month cannot be reconciled.")
+            raise KeyRetired(
+                f"the keys for {name} are retired, so calls from that month cannot be reconciled."
+            )
 
 
 def _hashed(numbers: Sequence[str], month: MonthKeys) -> tuple[Prefixes, Longs]:

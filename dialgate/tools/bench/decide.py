@@ -1,4 +1,4 @@
-"""A benchmark of `decide` alone, with the facts of an allowed call and of a denied call."""
+"""A benchmark of `decide` alone, with the facts of one allowed call and one denied call."""
 
 import tempfile
 import time

@@ -76,7 +76,7 @@ def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds:
 
 
 def ratio(rounds: list[Round]) -> float:
-    """Return the median ratio of the gate's requests per second to those of the empty handler."""
+    """Return the median ratio of the gate's request rate to the empty handler's."""
     return median(_rate(turns.ours) / _rate(turns.theirs) for turns in rounds)
 
 

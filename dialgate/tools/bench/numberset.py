@@ -17,7 +17,7 @@ from dialgate.lists.number_set import NumberSet, write
 from dialgate.tools.bench import Figure
 
 LOOKUPS = 200_000
-# Ranges of Italian subscribers' numbers: mobiles fill 3[2-9]x thinly, landlines fill some hundred area codes.
+# Ranges of Italian subscriber numbers: mobiles fill 3[2-9]x thinly, landlines fill some hundred area codes.
 MOBILE = tuple(39_000_0000000 + 300_0000000 + prefix * 10_000_000 for prefix in range(20, 99))
 LANDLINE = tuple(39_0_000_000000 + area * 1_000_000 for area in range(100, 999, 4))
 

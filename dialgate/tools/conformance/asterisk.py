@@ -28,9 +28,9 @@ _ON_DEAD: Final = ("SET VARIABLE", "GET VARIABLE", "GET FULL VARIABLE", "EXEC", 
 
 
 class Quirks(Struct, frozen=True, kw_only=True):
-    """Unusual behaviour of Asterisk or of the caller.
+    """Unusual behaviour by Asterisk or the caller.
 
-    - `extra` contains environment lines of a future version.
+    - `extra` contains environment lines from a future version.
     - `arguments_first` puts the arguments before the rest of the environment.
     - `hangup_before` makes the caller hang up before the reply to this command (1 is the first).
     - `replies` maps the beginning of a command to the reply.
@@ -49,7 +49,7 @@ class Quirks(Struct, frozen=True, kw_only=True):
 
 
 class Channel(Struct, kw_only=True):
-    """A channel of Asterisk.
+    """An Asterisk channel.
 
     - `said` contains every line from the server, and `violations` the lines that Asterisk could not process.
     - `ended` is true after `HANGUP` or after the caller hung up.
@@ -73,7 +73,7 @@ class Channel(Struct, kw_only=True):
 
 
 async def agi(channel: Channel, url: str, *arguments: str) -> str:
-    """Run the application `AGI()`, then set AGISTATUS and return it.
+    """Run the `AGI()` application, then set AGISTATUS and return it.
 
     AGISTATUS is SUCCESS even if the server sends nothing.
     """

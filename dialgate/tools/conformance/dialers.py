@@ -25,7 +25,7 @@ TO, CALLER, CAMPAIGN = "+390612345678", "+390844123456", "acme-fibre"
 ELSEWHERE: Final = "+390699999999"  # the number to which a trunk redirects
 _WITH_PREFIX: Final = f"9{TO.removeprefix('+')}"  # the number as VICIdial dials it
 _AGI, _HTTP = "127.0.0.1:4573", "127.0.0.1:8080"  # the gate's addresses in the shipped configurations
-_MOST_SECONDS: Final = 4.0  # after this time the call of an emulated dialer counts as hanging
+_MOST_SECONDS: Final = 4.0  # after this time a call by an emulated dialer counts as hanging
 _AFTER_REDIRECT_SECONDS: Final = 1.0
 
 
@@ -78,7 +78,7 @@ class HasDialplan(Protocol):
 
 
 class Departure(Struct, frozen=True, kw_only=True):
-    """A call of an emulated dialer, as it arrives at the trunk.
+    """A call by an emulated dialer, as it arrives at the trunk.
 
     - `how` is the dial string, or empty if the call did not leave.
     - `shown` is the caller ID, if the emulator knows it.

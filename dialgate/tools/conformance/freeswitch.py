@@ -27,7 +27,7 @@ class Call:
         self._document = document
 
     async def run(self, context: str) -> str:
-        """Run to the end and return the dial string of the bridge, or "" if there is none.
+        """Run to the end and return the bridge's dial string, or "" if there is none.
 
         Raises `Unknown`.
         """
@@ -43,7 +43,7 @@ class Call:
         return ""
 
     async def _hunt(self, context: str) -> list[ET.Element]:
-        """Evaluate the conditions of a context, run the inline actions and return the other actions."""
+        """Evaluate a context's conditions, run the inline actions and return the other actions."""
         contexts = [node for node in self._document.iter("context") if node.get("name") == context]
         if not contexts:
             raise Unknown(f"the context {context}")
@@ -113,7 +113,7 @@ class Call:
 
 
 def leg_variables(dial_string: str) -> dict[str, str]:
-    """Return the variables of a leg, which are in brackets at the beginning of the dial string."""
+    """Return a leg's variables, which are in brackets at the beginning of the dial string."""
     match = re.match(r"\[([^]]*)\]", dial_string)
     return dict(pair.split("=", 1) for pair in match[1].split(",") if "=" in pair) if match else {}
 

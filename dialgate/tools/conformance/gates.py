@@ -1,7 +1,7 @@
 """Faulty gates: FastAGI and HTTP servers on one port, whose behaviour depends on the test case.
 
-The format of an HTTP response depends on the path of the request, so a dialer under test needs no special
-configuration. Like a real gate, they compare the numbers in the request with those of the call (`mismatch`).
+The format of an HTTP response depends on the request path, so a dialer under test needs no special
+configuration. Like a real gate, each faulty gate compares the numbers in a request with the call's (`mismatch`).
 """
 
 import asyncio
@@ -125,7 +125,7 @@ async def silent(_: bytes, reader: asyncio.StreamReader, __: asyncio.StreamWrite
 
 
 async def slow(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Allow the call, but only after every dialer must have given up."""
+    """Allow the call, but only after every dialer should have given up."""
     try:
         async with asyncio.timeout(_LATE_SECONDS):
             await reader.read()
@@ -219,7 +219,7 @@ def _http(status: str, media: str, body: bytes) -> bytes:
 async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = None) -> AsyncIterator[int]:
     """Run a gate on a local port that handles each connection with the next of `plays`.
 
-    A request is denied if its numbers differ from those of `call`.
+    A request is denied if its numbers differ from the numbers in `call`.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

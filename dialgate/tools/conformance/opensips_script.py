@@ -18,7 +18,7 @@ _TOKEN: Final = re.compile(
 
 
 def read(script: str) -> tuple[Mapping[str, Tree], Mapping[str, str]]:
-    """Return the routes by name, and the parameters of rest_client. Raises `Unknown`.
+    """Return the routes by name, and the rest_client parameters. Raises `Unknown`.
 
     The name of a failure route is `failure:NAME`.
     """

@@ -20,7 +20,7 @@ from dialgate.core.model import DAY, Instant, Result
 from dialgate.core.reasons import REASONS
 from dialgate.tools.demo.world import ACME, BETA, RECALLED, STATISTICS, Demo
 
-# Reason codes that the demonstration does not show: faults of the gate, reasons that the law of Italy does not give, and a pause of
+# Reason codes that the demonstration does not show: gate faults, reasons that Italian law does not give, and the pause of
 # a whole campaign.
 NOT_SHOWN: Final = frozenset(
     {
@@ -37,7 +37,7 @@ _AGES: Final = {"valid": 30, "expired": 3_000, "withdrawn": 30, "other": 30, "un
 
 
 class DemoFigures(Struct):
-    """The figures of the demonstration so far. `latest` contains the newest responses, without numbers."""
+    """The demonstration's figures so far. `latest` contains the newest responses, without numbers."""
 
     calls: int = 0
     allowed: int = 0
@@ -119,7 +119,7 @@ class _Traffic:
     async def prepare(self, now: Instant) -> dict[str, list[str]]:
         """Record consents of every kind, a caller-ID proof and data-subject requests.
 
-        Return the numbers by the kind of their consent.
+        Return the numbers, grouped by kind of consent.
         """
         proof = {"controller": "beta", "caller_id": RECALLED, "kind": "probe", "evidence": "made up"}
         await self._post("/v1/caller-ids/proofs", proof)

@@ -1,4 +1,4 @@
-"""The folder of the demonstration, with made-up configuration, call lists and registry answers.
+"""The demonstration folder, with made-up configuration, call lists and registry answers.
 
 Italy's law is changed: today is a holiday, so that one campaign shows the denial on holidays. Britain has a made-up
 law and a full-list registry, so that calls to London show the remaining reasons.
@@ -39,9 +39,9 @@ class DemoError(Exception):
 
 
 class DemoOptions(Struct, frozen=True, kw_only=True):
-    """The options of the demonstration.
+    """The demonstration's options.
 
-    `countries` is the folder with Italy's law. `numbers` is the total of numbers.
+    `countries` is the folder with Italy's law. `numbers` is the total count of numbers.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class DemoOptions(Struct, frozen=True, kw_only=True):
 
 
 class Demo(Struct, frozen=True, kw_only=True):
-    """A demonstration that has been set up. `numbers` contains the numbers of each group."""
+    """A demonstration that has been set up. `numbers` contains the numbers in each group."""
 
     config: Path
     textfile: Path
@@ -93,7 +93,7 @@ def _clear(folder: Path) -> None:
 
 
 def _draw_numbers(total: int) -> dict[str, list[str]]:
-    """Draw the numbers of each group.
+    """Draw the numbers for each group.
 
     The groups `unasked`, `expired` and `unlisted` are on no call list.
     """

@@ -1,1 +1,1 @@
-"""The stand-alone verifier of evidence: one file that does not import this package."""
+"""The stand-alone verifier for evidence: one file that does not import this package."""

@@ -1,17 +1,15 @@
-"""A verifier of evidence bundles. Needs Python 3.9 or newer and `cryptography`, nothing else.
+"""A verifier for evidence bundles. Needs Python 3.9 or newer and `cryptography`, nothing else.
 
     python verify_evidence.py BUNDLE [--key NAME ...] [--root FILE]
 
-The exit code is 0 if the bundle is valid, and 2 for wrong usage. If it is 1, the bundle is not valid and must not
-be relied on.
+The exit code is 0 if the bundle is valid, 1 if it is not valid and must not be relied on, and 2 for a usage error.
 
-A key's name is the first 16 hexadecimal digits of the SHA-256 of the public key. Get the names from the
-operator of the gate, but not together with the bundle, and pass them with --key. Without --key the result
-shows only that the bundle is complete and unchanged, not who made it.
+A key's name is the first 16 hexadecimal digits of the SHA-256 of the public key. Get the names from the gate's
+operator, separately from the bundle, and pass them with --key. Without --key the result shows only that the
+bundle is complete and unchanged, not who made it.
 
 A time stamp (RFC 3161) is checked up to the root certificate of the authority that issued it. Get this
-certificate from the authority and pass it with --root, as a PEM file. Revocation of certificates is not
-checked.
+certificate from the authority and pass it with --root, as a PEM file. Certificate revocation is not checked.
 """
 
 from __future__ import annotations
@@ -134,11 +132,11 @@ def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
         require(sha256(text.encode()).hexdigest() == digest, f"a kept text does not have the hash {digest}")
     require(
         grounds["law"] in kept and grounds["config"] in kept,
-        f"the law or configuration of record {grounds['seq']} is missing",
+        f"the law or configuration for record {grounds['seq']} is missing",
     )
     files = file_hashes(evidence, grounds["config"])
-    require(grounds["law"] in files, f"the law of record {grounds['seq']} is not in its configuration")
-    require(evidence["format"] > 1 or all(files), "a file of the configuration is missing")
+    require(grounds["law"] in files, f"the law for record {grounds['seq']} is not in its configuration")
+    require(evidence["format"] > 1 or all(files), "a configuration file is missing")
 
 
 def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
@@ -154,7 +152,7 @@ def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
 
 
 def configuration(evidence: dict[str, Any]) -> str:
-    """Describe how many configuration files the bundle leaves out, or return "" if it contains all."""
+    """Return a note on the configuration files that the bundle shows only by hash, or "" if there are none."""
     kept = evidence["kept"]
     names = {json.loads(entry["body"]).get("config") for entry in evidence["entries"]} - {None}
     files = (
@@ -185,7 +183,7 @@ def decisions(evidence: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> It
         decision, grounds = by_seq[finding["seq"]], by_seq[finding["grounds"]]
         require(
             decision["type"] == "decision" and grounds["type"] == "grounds",
-            "an entry has a different type than the bundle says",
+            "an entry's type differs from the type in the bundle",
         )
         require(
             decision["id"] == finding["id"] == f"{evidence['log']}-{finding['seq']}",
