@@ -6,14 +6,14 @@ Registries that answer queries (Italy, Australia):
     query_schedule     the numbers that are due for a query, most urgent first
     query_replies      the files that the registry returns, and their verification
     query_packages     the submitted packages of numbers, and the state of each
-    query_formats      the format of queries and answers
+    query_formats      the format for queries and answers
     answer_merge       the answers from several consultations, merged into one set
     consent_voiding    ledger entries for consents that an enrolment voids
     alarm_policy       the alarms about packages and late consultations
 
 Registries that publish full lists (UK, US):
     full_list_cycle    one run: fetch new files, read them, publish their numbers
-    full_list_areas    versions and numbers of each subscribed area
+    full_list_areas    the version and the numbers of each subscribed area
     full_list_names    file names, which contain a version and an area
 
 Both:

@@ -1,6 +1,6 @@
-"""The entry point of `registry-sync`.
+"""The `registry-sync` entry point.
 
-Ctrl-C ends it without a traceback, even during the import of its modules.
+Ctrl-C ends it without a traceback, even while its modules are being imported.
 """
 
 import sys

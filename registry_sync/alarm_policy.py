@@ -13,7 +13,7 @@ from registry_sync.run_report import Kind
 
 
 def is_resting(package: Package, settings: QueriedRegistry, now: Instant) -> bool:
-    """Return whether it is too early to resubmit the numbers of a refused package."""
+    """Return whether it is too early to resubmit the numbers from a refused package."""
     return package.state == "refused" and now - package.ended_at < settings.refused_hours * HOUR
 
 

@@ -5,8 +5,8 @@ wins. When a newer answer is *clear*, the number keeps the time of its last *lis
 consents are void (L. 5/2018 art. 1 c. 5).
 
 A state is an answer that many numbers share. A cell is a pair of an old state and a new state; either may be
-absent. The merge computes the cell of each number. There are few cells, so the result of each is computed only
-once, and the millions of numbers are only counted and copied.
+absent. The merge computes each number's cell. There are few cells, so each result is computed only once, and
+the millions of numbers are only counted and copied.
 """
 
 from collections import Counter
@@ -65,7 +65,7 @@ class MergedAnswers(NamedTuple):
 
 
 class _NewStates(NamedTuple):
-    """The combined result of new consultations.
+    """The combined answers from new consultations.
 
     `state_index` contains, for each of the sorted `numbers`, the index of its state in `states`.
     """

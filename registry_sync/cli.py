@@ -9,7 +9,7 @@ import typer
 
 from dialgate.runtime.command_group import OnDemandGroup
 
-# The module and the help line of each command, in the order of --help. To list the commands, no module is imported.
+# The module and the help line for each command, in the order that --help shows. Listing the commands imports no module.
 COMMANDS = {
     "import": ("cli_import", "Import one answer from a registry."),
     "run": ("cli_run", "Query registries, and publish answers and lists."),

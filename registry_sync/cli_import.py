@@ -155,7 +155,7 @@ ConfigPath = Annotated[
         "--config",
         envvar="DIALGATE_CONFIG",
         dir_okay=False,
-        help="dialgate.yaml, or the registries.yaml that names it; used for the snapshot folder, the controllers, and the formats of registries other than rpo.",
+        help="dialgate.yaml, or the registries.yaml that names it; used for the snapshot folder, the controllers, and the file formats of registries other than rpo.",
     ),
 ]
 MaxChange = Annotated[
@@ -188,7 +188,7 @@ Since = Annotated[
     typer.Option(
         parser=_day,
         metavar="DATE",
-        help="Day from which a disconnection counts, as in the query. Only for registries that answer whether numbers were disconnected.",
+        help="Day from which a disconnection counts, the same as in the query. Only for registries that report disconnected numbers.",
     ),
 ]
 SigningKey = Annotated[
@@ -221,9 +221,8 @@ def import_(
 ) -> None:
     """Import one answer from a registry, completely or not at all.
 
-    The answer must contain exactly the numbers of the request, with one status for each.
-    For each number the newest consultation counts, regardless of the order of imports.
-    Importing the same answer again changes nothing.
+    The answer must contain exactly the numbers in the request, with one status for each. For each number the
+    newest consultation counts, regardless of the import order. Importing the same answer again changes nothing.
 
     Example: registry-sync import --registry rpo --controller acme
     --request asked.txt --answer answer.zip --receipt RPO-2026-000123

@@ -1,4 +1,4 @@
-"""Options and error output that the commands of `registry-sync` share."""
+"""Options and error output that the `registry-sync` commands share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ RegistriesPath: TypeAlias = Annotated[
         "--registries",
         envvar="REGISTRY_SYNC_CONFIG",
         dir_okay=False,
-        help="Configuration of the nightly job (registries.yaml).",
+        help="Configuration for the nightly job (registries.yaml).",
     ),
 ]
 DEFAULT_REGISTRIES = Path("config/registries.yaml")

@@ -25,7 +25,7 @@ def _publisher(text: str) -> str:
 
 def _key(text: str) -> str:
     if text and not PUBLIC_KEY.fullmatch(text):
-        raise typer.BadParameter("must be a public key of 64 hexadecimal digits")
+        raise typer.BadParameter("must be a public key with 64 hexadecimal digits")
     return text
 
 
@@ -38,7 +38,7 @@ def pull(
             "--from",
             parser=_publisher,
             metavar="URL|FOLDER",
-            help="Source of the publications: an https:// URL or a folder.",
+            help="Where to get the publications: an https:// URL or a folder.",
         ),
     ],
     snapshots: Annotated[Path, typer.Option(file_okay=False, help="Snapshot folder of this node's gate.")],

@@ -57,7 +57,7 @@ async def _forever(plan: Plan, *, as_json: bool) -> None:
 
 @app.command("status")
 def status(*, registries: RegistriesPath = DEFAULT_REGISTRIES, as_json: AsJson = False) -> None:
-    """Show the result of the last run, the packages, and the holds to release.
+    """Show the last run's result, the packages, and the holds to release.
 
     Exit status 1: there are alarms or holds, or the job has not run yet.
 

@@ -26,7 +26,7 @@ def simulate(
         str, typer.Option(parser=_fault, metavar="FAULT", help=f"Simulate a fault: {', '.join(FAULTS)}.")
     ] = "",
 ) -> None:
-    """Answer every package in a folder's outbox with simulated answers, for trials of the nightly job.
+    """Answer every package in a folder's outbox with simulated answers, for trying out the nightly job.
 
     The answers say nothing about real people. Do not place calls based on them.
 

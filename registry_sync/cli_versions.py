@@ -89,7 +89,7 @@ def release(
     """
     if not actor.strip():
         raise typer.BadParameter(
-            "must not be empty. Give the name of the person who releases the hold", param_hint="--actor"
+            "must not be empty. Give the name of the person releasing the hold", param_hint="--actor"
         )
     with reporting(as_json=as_json):
         hold = nightly_job.approve(target(registries, snapshots).folder, id_, actor)

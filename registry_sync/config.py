@@ -65,7 +65,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     give_up_hours: Hours = 96
     """Hours without an answer after which the numbers are submitted again."""
     refused_hours: Hours = 24
-    """Hours before the numbers of a refused package are submitted again."""
+    """Hours before the numbers from a refused package are submitted again."""
     receipt: Literal["required", "optional"] = "required"
     """`optional` accepts an answer without the registry's receipt."""
     max_change: Percent = 20
@@ -77,9 +77,9 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     enrolment_warning_days: Annotated[int, Meta(ge=1, le=365)] = 60
     """The alarm begins this many days before the enrolment is cancelled."""
     files_days: Annotated[int, Meta(ge=15, le=3650)] = 60
-    """Days for which the numbers of an ended package are kept."""
+    """Days for which numbers from an ended package are kept."""
     receipts_days: Annotated[int, Meta(ge=730, le=36_500)] = 1830
-    """Days for which the receipt of an ended package is kept."""
+    """Days for which the receipt for an ended package is kept."""
 
     @property
     def used_layout(self) -> Layout | None:
@@ -93,7 +93,7 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
     registry: Part
     """Registry ID from the country's file."""
     format: ListFormat
-    """File format. `tps`, `tps_spaced`: the two layouts of the UK registers. `us_dnc`: the US national register. `csv`: the layout in `layout`."""
+    """File format. `tps`, `tps_spaced`: the UK registers' two layouts. `us_dnc`: the US national register. `csv`: the layout in `layout`."""
     source: Source
     """Transport for its files."""
     coverage: tuple[Prefix, ...]
@@ -103,7 +103,7 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
     layout: Layout | None = None
     """File layout, for `format: csv`."""
     file_name: Annotated[str, Meta(pattern=r"^([^/]*\{date\}[^/]*)?$")] = ""
-    """File names. `{date}`: the date of the version, as YYYYMMDD or YYYY-MM-DD. `{area}`: a prefix of `coverage` without the country code, if each file has one area. `*`: any text. Empty: any .txt, .csv or .zip with a date in its name, which contains all areas. Not for `us_dnc`."""
+    """File names. `{date}`: the version date, as YYYYMMDD or YYYY-MM-DD. `{area}`: a prefix of `coverage` without the country code, if each file has one area. `*`: any text. Empty: any .txt, .csv or .zip with a date in its name, which contains all areas. Not for `us_dnc`."""
     warning_days: Annotated[int, Meta(ge=0, le=365)] = 3
     """The alarm begins this many days before a version becomes too old."""
     max_added: Percent = 10
@@ -136,7 +136,7 @@ class Registries(Strict, frozen=True, kw_only=True):
     textfile: str = ""
     """Metrics file for the node exporter, for example `/var/lib/node_exporter/registry_sync.prom`."""
     pushgateway: str = ""
-    """Address of a Pushgateway for the metrics."""
+    """Pushgateway address for the metrics."""
     signing_key_file: str = ""
     """Ed25519 key (PEM) to sign publications with: `openssl genpkey -algorithm ed25519`."""
     asked: tuple[QueriedRegistry, ...] = ()
@@ -205,7 +205,7 @@ def load(path: Path) -> Plan:
 
 
 def find_problems(path: Path, gate: Config) -> list[str]:
-    """Return the problems of a registries.yaml, checked against the gate's configuration.
+    """Return the problems in a registries.yaml, checked against the gate's configuration.
 
     Return an empty list if the file cannot be read.
     """
@@ -315,14 +315,14 @@ def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, 
         yield _unknown_registry(validity)
     elif asked.look_ahead_hours * HOUR >= validity[asked.registry]:
         yield (
-            "look_ahead_hours must be less than the validity of an answer; otherwise every run would submit every number"
+            "look_ahead_hours must be less than an answer's validity; otherwise every run would submit every number"
         )
     if asked.registry in _about_disconnection(gate) and (asked.layout is None or asked.layout.date is None):
         yield "queries to this registry contain a day, so `layout` needs a `date` column in `request`"
     country = asked.used_layout.country if asked.used_layout else "IT"
     laws = [law for law in gate.laws.values() if any(rule.id == asked.registry for rule in law.registries)]
     if laws and not any(country in law.covered for law in laws):
-        yield f"its format is for numbers of {country}, but the registry is in {laws[0].country}; set `format: csv` and a `layout`"
+        yield f"its format is for numbers from {country}, but the registry is in {laws[0].country}; set `format: csv` and a `layout`"
     if asked.give_up_hours <= asked.answer_hours:
         yield "give_up_hours must be more than answer_hours"
 

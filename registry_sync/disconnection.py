@@ -79,7 +79,7 @@ def find_uncovered(numbers: Numbers, consents: Instants, known: PublishedAnswers
 
 
 def _by_number(numbers: Numbers, known: PublishedAnswers, values: list[Instant]) -> Instants:
-    """Return the element of `values` for each number's state, or -1 for a number without a state.
+    """Return, for each number, the element of `values` for its state, or -1 if it has no state.
 
     `values` has one element for each state in `known`.
     """

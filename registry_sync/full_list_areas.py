@@ -40,7 +40,7 @@ class FullSet(NamedTuple):
     """All numbers in an area, which replace its old numbers.
 
     A dense area has `bits`, one for each number from `begin`. Otherwise the sorted numbers are in `numbers`.
-    `days` contains their days of registration, if known.
+    `days` contains their registration days, if known.
     """
 
     begin: int
@@ -154,8 +154,8 @@ def _follow_changes(version: Instant, files: list[File]) -> list[File]:
 def describe_gap(prefix: str, end: Instant, unreachable: list[File]) -> str:
     first = min(unreachable, key=lambda file: file.version)
     if not end:
-        return f"{first.name}: there is no full file for the changes of area {prefix}. Get a full file"
-    return f"{first.name}: a gap in the changes of area {prefix} after {utc(end)}. Get a full file"
+        return f"{first.name}: there is no full file to which the changes for area {prefix} apply. Get a full file"
+    return f"{first.name}: a gap in the changes for area {prefix} after {utc(end)}. Get a full file"
 
 
 def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Iterable[str]) -> Contents:
@@ -190,7 +190,7 @@ def tag_days(contents: Contents, days: Days, zone: str) -> tuple[Contents, Tags]
     """
     distinct_days, tags = np.unique(days, return_inverse=True)
     if len(distinct_days) > MAX_STATES:
-        raise Refused(f"{len(distinct_days):,} days of registration exceed the limit of {MAX_STATES:,}")
+        raise Refused(f"{len(distinct_days):,} registration days exceed the limit of {MAX_STATES:,}")
     (state,) = contents.states
     ends = (version_instant(date.fromordinal(day + 1), zone) - 1 for day in distinct_days.tolist())
     states = tuple(msgspec.structs.replace(state, since=end) for end in ends)
@@ -209,7 +209,7 @@ def old_numbers(area: Area, old: NumberSet | None) -> Iterator[Numbers]:
 def merge_areas(
     areas: Iterable[Area], old: NumberSet | None, new: Mapping[str, Update], covered: set[str]
 ) -> Iterator[Numbers]:
-    """Yield the numbers of all covered areas in ascending order.
+    """Yield the numbers in all covered areas in ascending order.
 
     Areas do not overlap, so sorting their ranges is enough.
     """
@@ -270,7 +270,7 @@ def read_update(
     old: NumberSet | None,
     read_full: Callable[[Area, File, Path], FileContents],
 ) -> Update:
-    """Read the files of a chain and return the area's update. Raises FaultyFile and OSError."""
+    """Read the files in a chain and return the area's update. Raises FaultyFile and OSError."""
     if files[0][0].since is not None:
         contents = _read_changes(area, files, lambda numbers: _contains(numbers, old))
     else:

@@ -48,7 +48,7 @@ def refuse_expired(valid_until: Instant, now: Instant) -> None:
 def already_imported(
     new: Consultation, earlier: Sequence[Consultation], *, same_answer: bool
 ) -> Consultation | None:
-    """Return the earlier import of the same consultation, or None.
+    """Return the earlier import of this consultation, or None.
 
     Raises Refused if it was imported with a different date. With `same_answer`, the operator states that a
     new query has its own receipt but got exactly the same answer as an earlier query.

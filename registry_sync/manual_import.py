@@ -1,4 +1,4 @@
-"""The manual import of one answer, from the request and answer files to the publication."""
+"""The manual import of one answer, which reads the request and answer files and publishes the result."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +27,8 @@ class Order(Struct, frozen=True, kw_only=True):
     `answered_at` is 0 if unknown. `validity` is the time for which an answer is valid, in milliseconds. `since` is
     the time from which a disconnection counts, or 0 if the registry was not asked about disconnections. If more
     than `max_change` percent of the answers change, two people must release the import. `same_answer` is described
-    in `import_checks.already_imported`. `expired` allows an expired answer, `correct` replaces a wrong date of an
-    earlier import, and `dry` publishes nothing.
+    in `import_checks.already_imported`. `expired` allows an expired answer, `correct` replaces the wrong date of
+    an earlier import, and `dry` publishes nothing.
     """
 
     registry: str

@@ -1,6 +1,6 @@
 """One run over all registries, and the entry points for other commands.
 
-No other module of this package reads the clock.
+No other module in this package reads the clock.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ _log = structlog.get_logger(__name__)
 
 
 class RunContext(NamedTuple):
-    """The values that all parts of a run share."""
+    """Values that all parts of a run share."""
 
     plan: Plan
     target: PublishTarget
@@ -249,7 +249,7 @@ def approve(folder: Path, name: str, actor: str) -> Hold:
 
 
 def roll_back(target: PublishTarget, version: str) -> tuple[Manifest, list[rollback.Difference]]:
-    """Roll back a publication under the lock of the snapshot folder.
+    """Roll back a publication while holding the snapshot folder's lock.
 
     Raises Refused, DamagedFile and OSError.
     """

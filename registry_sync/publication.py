@@ -233,7 +233,7 @@ def earlier_manifests(folder: Path) -> list[Manifest]:
 
 
 def republish(target: PublishTarget, manifest: Manifest, now: Instant) -> Manifest:
-    """Publish an earlier manifest again after verifying every byte of its files.
+    """Publish an earlier manifest again, after verifying every byte in its files.
 
     Raises DamagedFile and OSError.
     """

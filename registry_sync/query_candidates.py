@@ -38,7 +38,7 @@ def select_candidates(
     lists: Iterable[CallList],
     look_ahead_span: tuple[Instant, Instant],
 ) -> Candidates:
-    """Select the numbers of all campaigns that run within `look_ahead_span`.
+    """Select the numbers for all campaigns that run within `look_ahead_span`.
 
     The span begins now. L. 5/2018 art. 1 c. 12 requires a consultation before every campaign.
     """

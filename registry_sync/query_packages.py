@@ -87,7 +87,7 @@ class PackageStore:
         return self._folder / package.id
 
     def prepare(self, numbers: Numbers, now: Instant, since: Instant = 0) -> Package:
-        """Create a package of these sorted numbers, ready for submission."""
+        """Create a package with these sorted numbers, ready for submission."""
         text = self.format.request_text(numbers, disconnection.day_of(since) if since else None)
         stamp = datetime.fromtimestamp(now // SECOND, UTC).strftime("%Y%m%dT%H%M%S")
         package = Package(
@@ -107,7 +107,7 @@ class PackageStore:
         return package
 
     def record(self, package: Package, state: State, fault: str = "", **changes: Any) -> Package:
-        """Store a new state durably, with other changed fields of the package.
+        """Store a package's new state and other changed fields durably.
 
         If `fault` is empty, an earlier fault is cleared.
         """

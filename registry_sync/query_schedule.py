@@ -64,7 +64,7 @@ def _due_instants(
 ) -> tuple[Cells, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
     """Return, for each state, when its numbers are due and whether it is *listed*.
 
-    The last element of each array is for numbers without a state.
+    The last element in each array is for numbers without a state.
     """
     times, listed = [], []
     for state in contents.states:

@@ -60,7 +60,7 @@ def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Insta
 
 
 def approve(folder: Path, name: str, actor: str, now: Instant) -> Hold:
-    """Record an approval of a hold.
+    """Record that a person approves a hold.
 
     Raises Refused if the hold does not exist, or if this actor has already approved it.
     """

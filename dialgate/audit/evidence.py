@@ -7,9 +7,9 @@ body as stored, so no byte can be changed or added. The body is a JSON object:
 
     log, made_at        the log's name, and when the bundle was made
     decisions           for each decision: id, sequence, sequence of its grounds, and the called number in clear text (null
-                        if the keys of its month are destroyed); the registry answers and consents that its facts name, with
-                        receipt, artefact and hash, if still stored; the sequences of the entries that report the
-                        outcome of the call
+                        if its month's keys are destroyed); the registry answers and consents that its facts
+                        name, with receipt, artefact and hash, if still stored; the sequences of the entries that
+                        report the outcome of the call
     asked               for a request about numbers: each number with the ids of its decisions
     entries             decisions and grounds as stored in the log, each with the index of its checkpoint and the Merkle path
                         to that checkpoint's root (RFC 6962, 2.1.1)
@@ -17,17 +17,17 @@ body as stored, so no byte can be changed or added. The body is a JSON object:
     kept                texts by their SHA-256: the law and the configuration's file list (`dialgate.config.content_store`) that
                         the grounds name. The configuration's files are left out, except the law and the controller's own file
     manifest            the manifest of the registry answers, if the decisions were made with the answers that are still in use.
-                        Files of other controllers are left out; the manifest then has no signature
+                        Files for other controllers are left out; the manifest then has no signature
     covered             the last entry covered by a checkpoint; outcomes reported later are not in the bundle
     elsewhere           outcomes reported to the gate's other logs, with each log's name, entries and checkpoints, as above
-    since, until        for a request about numbers: the period of the decisions (since <= time < until), if one was requested
+    since, until        for a request about numbers: the period that the decisions are from (since <= time < until), if requested
     stamps              RFC 3161 time stamps (DER, base64), each with the index of its checkpoint. A stamp covers the
                         checkpoint's line, including the line break
 
 A decision is proved by the first checkpoint that covers it. If a time-stamped checkpoint follows within a day, that one
 is used instead. Entries prove what the log contained when the checkpoint was signed. The bundle proves neither that a
 number in clear text belongs to its record, nor what a receipt contains. For both, the reader must trust the signer,
-because the keys that would prove them also decrypt the records of other people. Format 1 contained every configuration
+because the keys that would prove them also decrypt records about other people. Format 1 contained every configuration
 file. Fields are only appended; any other change increments `format`. `dialgate/tools/verifier/verify_evidence.py`
 checks all of this without this package.
 """
@@ -165,7 +165,7 @@ async def of_numbers(
     """Return the evidence bundle for all decisions about these numbers (E.164) with `since` <= time < `until`.
 
     It includes decisions from retired months that are under a legal hold, and lists the numbers without a
-    decision. Raises `HoldRefused` and the errors of `of_decision`.
+    decision. Raises `HoldRefused` and the same errors as `of_decision`.
     """
     number_of = {hashed: number for number in numbers for hashed in sources.keys.hashes(number).values()}
     records = [record for _, record in Reader(sources.folder).about(frozenset(number_of))]
@@ -351,7 +351,7 @@ def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
 def _kept_texts(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
     """Yield the laws and configurations that the records name, each with its digest.
 
-    Files of other controllers are omitted. Raises `NoEvidence` if one is missing.
+    Files for other controllers are omitted. Raises `NoEvidence` if one is missing.
     """
     laws = {record.law for record in records}
     try:

@@ -53,7 +53,7 @@ class Consulted(Struct, frozen=True, kw_only=True):
 
 
 class Rests(Struct, frozen=True, kw_only=True):
-    """The legal basis of an allowed call.
+    """The legal basis for an allowed call.
 
     `kind` is `consent`, `contract`, `request` or `directory`. `since` is the day or time at which the consent was
     given, the contract began, the request was made, or the directory entry was collected.
@@ -75,8 +75,8 @@ class Account(Struct, frozen=True, kw_only=True):
     """One decision, explained in words and as data.
 
     `words` are sentences for the called person. `zones` and `places` are the time zones and subdivisions in which they
-    may have been. `missing` names the gates that could not be asked for the outcome of the call, each with the reason.
-    In a list of decisions it is empty, because the gates are named once for the whole list.
+    may have been. `missing` names the gates that could not be asked for the call's outcome, each with the reason. In a
+    list of decisions it is empty, because the gates are named once for the whole list.
     """
 
     decision_id: str
@@ -106,7 +106,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
 
 def account(found: FoundDecision, language: Language, names: Mapping[str, str]) -> Account:
-    """Return the account of a decision. `names` maps controller ids to names."""
+    """Explain a decision. `names` maps controller ids to names."""
     record, text = found.record, texts.of(language)
     facts, decision = record.facts, record.decision
     return Account(
@@ -304,7 +304,7 @@ class _Narrator:
 
 
 def _final_report(outcomes: tuple[OutcomeRecord, ...]) -> OutcomeRecord | None:
-    """Return the outcome report that counts: the latest of the strictest ones."""
+    """Return the outcome report that counts: the latest report with the strictest result."""
     return max(outcomes, key=lambda report: (RESULT_RANK[report.result], report.seq), default=None)
 
 

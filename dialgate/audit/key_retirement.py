@@ -20,7 +20,7 @@ from dialgate.decision_log.records import month_of
 
 
 class Month(Struct, frozen=True, kw_only=True):
-    """The decisions of one month in the log."""
+    """The log's decisions from one month."""
 
     month: str
     allowed: int

@@ -33,7 +33,7 @@ class HoldRefused(Exception):
 
 
 def read_number(raw: str, home: str) -> str:
-    """Return the number in E.164. `home` is the country of numbers without a country code, or "".
+    """Return the number in E.164 format. `home` is the country for numbers without a country code, or "".
 
     Raises `HoldRefused`.
     """
@@ -71,7 +71,7 @@ class _File(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Holds:
-    """The legal holds of one data folder, which can change while a gate is running.
+    """The legal holds in one data folder, which can change while a gate is running.
 
     Methods raise `OSError`, `HoldRefused`, `KeysUnusable`.
     """

@@ -111,11 +111,11 @@ class Lookups:
         self._metrics.throttled.labels(client.name).inc()
         if now - self._alarmed.get(client.name, -SPAN) >= SPAN:
             self._alarmed[client.name] = now
-            _log.warning("a client has reached its limit of look-ups", client=client.name, limit=limit)
+            _log.warning("a client has reached its look-up limit", client=client.name, limit=limit)
         return TooManyLookups(limit, max(1, -(-left // SECOND)))
 
     async def seen(self, controller: str, number: str) -> list[Seen]:
-        """Return the look-ups of this number, oldest first."""
+        """Return the look-ups about this number, oldest first."""
         show = Masker(self._keys, controller).shown
         return [
             Seen(

@@ -31,8 +31,9 @@ _FOR_EVER: Final[Instant] = 1 << 62
 class Visibility(Struct, frozen=True, kw_only=True):
     """A filter for the decisions that a client may see.
 
-    It admits decisions of `controllers` (None for all) with `since` <= time < `until`. A decision about an unknown
-    campaign belongs to no controller. It is admitted if `controllers` is None, or if `client` requested it.
+    It admits decisions for `controllers` (None for all) with `since` <= time < `until`. A decision about an
+    unknown campaign belongs to no controller. It is admitted if `controllers` is None, or if `client` requested
+    it.
     """
 
     controllers: tuple[str, ...] | None = None
@@ -71,7 +72,7 @@ class FoundDecision(Struct, frozen=True):
 
 
 class Inquiry:
-    """A reader of the decisions in one data folder. It works with or without a running gate."""
+    """A reader for the decisions in one data folder. It works with or without a running gate."""
 
     def __init__(self, data: Path, keys: Keys) -> None:
         self._keys, self._data, self._snapshots = keys, data, data / "snapshots"
@@ -150,7 +151,7 @@ def position(record: Record) -> Position:
 
 
 def e164(raw: str, home: str) -> str:
-    """Return the number in E.164. Raises `NumberUnreadable`."""
+    """Return the number in E.164 format. Raises `NumberUnreadable`."""
     try:
         return phone.parse(raw, home).e164
     except phone.NotANumber as problem:

@@ -85,7 +85,7 @@ def exact(before: Decision, after: Decision) -> tuple[Change, ...]:
 
 
 def in_effect(before: Decision, after: Decision) -> tuple[Change, ...]:
-    """Return the differences that affect a call: the results of rules, and the reason codes of denials."""
+    """Return the differences that affect a call: rule results, and the reason codes for denials."""
     names = dict.fromkeys((*before.outcomes, *after.outcomes))
     pairs = ((name, _gist(before.outcomes.get(name)), _gist(after.outcomes.get(name))) for name in names)
     return tuple(Change(name, old, new) for name, old, new in pairs if old != new)
@@ -94,7 +94,7 @@ def in_effect(before: Decision, after: Decision) -> tuple[Change, ...]:
 def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _Compare) -> Replay:
     """Decide the recorded facts again with `law_of`, and compare the decisions with the recorded ones.
 
-    Memory use does not grow with the log. Raises the errors of `law_of`.
+    Memory use does not grow with the log. Raises the same errors as `law_of`.
     """
     report = Replay()
     rejudge = _Rejudge(law_of, compare)

@@ -36,7 +36,7 @@ class Query(Struct, frozen=True, kw_only=True):
 
 
 class Hit(Struct, frozen=True, kw_only=True):
-    """A decision as one line of output. `outcome` is empty if no outcome was reported."""
+    """A decision as one output line. `outcome` is empty if no outcome was reported."""
 
     seq: int
     decision_id: str
@@ -54,7 +54,7 @@ class Hit(Struct, frozen=True, kw_only=True):
 
 
 def search(chains: Chains, query: Query, within: Span) -> Iterator[Hit]:
-    """Yield the matching decisions of all chains, oldest first, or newest first for a search by number.
+    """Yield the matching decisions from all chains, oldest first, or newest first for a search by number.
 
     Memory use is one byte for each log entry in the span.
     """
@@ -71,7 +71,7 @@ def _search_chain(chains: Chains, reader: Reader, query: Query, within: Span) ->
 def with_results(
     chains: Chains, reader: Reader, within: Span, matches: Callable[[Record], bool]
 ) -> Iterator[tuple[Record, Result]]:
-    """Yield the matching decisions of one chain, oldest first, each with the result of its call.
+    """Yield the matching decisions from one chain, oldest first, each with its call's result.
 
     The result may have been reported in another chain.
     """
@@ -119,7 +119,7 @@ class Results:
                 self._set(index, outcome.result)
 
     def of(self, seq: int) -> Result:
-        """Return the result of a call, or `pending` if no result was reported."""
+        """Return a call's result, or `pending` if no result was reported."""
         index = seq - self._first
         return _RESULTS[self._results[index]] if index < len(self._results) else "pending"
 

@@ -1,7 +1,7 @@
 """A search for decisions in the logs of all gates on the store.
 
-`audit.number_history.Inquiry` does the same for one data folder. The outcome of a call is in the log of the gate to
-which it was reported. Another gate may have made the decision.
+`audit.number_history.Inquiry` does the same for one data folder. A call's outcome is in the log of the gate to which it
+was reported. Another gate may have made the decision.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Replication of call-list files between gates on one store, and removal of old versions.
 
 The store records the lists and the SHA-256 of their files, and each gate has its own copy of the files. Until a gate
-has the file of a list, it denies calls from that list (`list.unknown`).
+has a list's file, it denies calls from that list (`list.unknown`).
 """
 
 import asyncio
@@ -45,7 +45,7 @@ def _read_part(folder: Path, question: ReadListFile) -> bytes:
 
 
 class ListReplication:
-    """A background copier of missing list files from other gates.
+    """A background task that copies missing list files from other gates.
 
     `part` is the number of bytes per request. `grace` is the number of seconds for which a leftover file is kept,
     because its list may be recorded soon.
@@ -97,7 +97,7 @@ class ListReplication:
             _log.error("call lists cannot be copied from another gate", problem=str(error))
 
     async def _copy(self, wanted: CallList) -> bool:
-        """Copy the file of a list from the first gate whose copy has the recorded SHA-256.
+        """Copy a list's file from the first gate whose copy has the recorded SHA-256.
 
         Return False if no gate has such a copy.
         """

@@ -39,7 +39,7 @@ def shared_hash(config: Config) -> str:
 
 
 def problems(members: Members, now: Instant) -> dict[str, str]:
-    """Return the nodes that have a problem, each with a description of it."""
+    """Return the nodes that have a problem, each with its description."""
     live = [gate for gate in members.present if now - gate.at < SILENT]
     newest = {name: max((_seen(members, gate, name) for gate in live), default=0) for name in _COMPARED}
     found = {}
@@ -123,7 +123,7 @@ class Roster:
         self._store = store if isinstance(store, Shared) else None
         self._metrics = metrics
         self._due: Instant = 0
-        self._reported = 0  # replicas in excess of the setting `replicas`
+        self._reported = 0  # replicas in excess of the `replicas` setting
         self._own: Presence | None = None
         self.problems: dict[str, str] = {}
 
@@ -150,7 +150,7 @@ class Roster:
         self._metrics.replicas_unasked.set(unasked)
         if unasked > self._reported:
             _log.warning(
-                "the store has more replicas than the setting `replicas`; commits wait for all of them",
+                "the store has more replicas than the `replicas` setting; commits wait for all of them",
                 more=unasked,
             )
         self._reported = unasked

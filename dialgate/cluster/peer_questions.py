@@ -52,7 +52,7 @@ class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
 
 
 class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
-    """A request for the controller and the called number (E.164) of a decision.
+    """A request for a decision's controller and called number (E.164).
 
     The answer is an empty list if the asked gate did not make the decision.
     """

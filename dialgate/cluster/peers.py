@@ -31,7 +31,7 @@ _CLOSING: Final = "this gate is shutting down"
 
 
 class PeerRequest(Struct, frozen=True):
-    """The content of a request from the gate `node`."""
+    """The content of a request from the node `node`."""
 
     at: Instant
     node: str
@@ -46,7 +46,7 @@ class Answers(Struct, Generic[T], frozen=True):
 
 
 class PeerRefused(Exception):
-    """Raised for an invalid request. The message is for the operator of the requesting gate."""
+    """Raised for an invalid request. The message is for the requesting gate's operator."""
 
 
 class _NoAnswer(Exception):

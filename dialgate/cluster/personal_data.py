@@ -65,7 +65,7 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 class DecisionLine(Struct, frozen=True, kw_only=True):
-    """A decision about the number. `result` is the outcome of an allowed call, if reported."""
+    """A decision about the number. `result` is an allowed call's outcome, if reported."""
 
     id: str
     at: Timestamp
@@ -95,7 +95,7 @@ class Share(Struct, frozen=True, kw_only=True):
 
 
 def merge_shares(shares: Sequence[Share]) -> Share:
-    """Merge the shares of several gates into one."""
+    """Merge several gates' shares into one."""
     # The gates' copies of a snapshot may differ in age, so the newest consultation counts.
     by_age = sorted(_collect(shares, "registries"), key=lambda answer: answer.consulted_at)
     registries = {answer.registry: answer for answer in by_age}

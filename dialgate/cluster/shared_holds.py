@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SharedHolds:
-    """The legal holds of one gate and its peers.
+    """The legal holds on one gate and its peers.
 
     Methods raise `StoreUnavailable` if holds cannot be read or written. The caller must then destroy no data.
     """
@@ -78,7 +78,7 @@ class SharedHolds:
         ]
 
     async def find_everywhere(self) -> tuple[list[PlaceHold], dict[str, str]]:
-        """Return the holds of all gates, and the reason for each gate that could not be asked."""
+        """Return the holds on all gates, and the reason for each gate that could not be asked."""
         peers = await self._peers.ask(ListHolds())
         return [*await self.find_here(), *chain.from_iterable(peers.answers.values())], peers.missing
 
@@ -89,7 +89,7 @@ class SharedHolds:
     async def copy_from_peers(self) -> None:
         """Place the other gates' holds here. Call this before a month's keys are destroyed.
 
-        Raises the errors of `under_everywhere`.
+        Raises the same errors as `under_everywhere`.
         """
         holds = await self._all_or_raise()
         await _run_in_thread(lambda: self._copy(holds))
@@ -99,7 +99,7 @@ class SharedHolds:
         if missing:
             reasons = "; ".join(f"{node}: {reason}" for node, reason in missing.items())
             raise StoreUnavailable(
-                f"the legal holds of some gates are not known, so nothing is destroyed ({reasons})"
+                f"the legal holds on some gates are not known, so nothing is destroyed ({reasons})"
             )
         return holds
 

@@ -28,7 +28,7 @@ class Activation:
         self._access = access
         # Reload in this process. Raises `Unavailable`.
         self.refresh: Callable[[], Awaitable[None]] = _no_gate
-        # Reload in the other processes of this node. Returns whether every process confirmed.
+        # Reload in this node's other processes. Returns whether every process confirmed.
         self.refresh_workers: Callable[[], Awaitable[bool]] = _no_workers
 
     async def put_in_force(self) -> str:

@@ -124,7 +124,7 @@ def read_rows(
 
 
 class Drafter:
-    """A converter of rows to entries.
+    """A converter from rows to entries.
 
     `fields` maps column positions to field names. `number` is the position of the number column.
     """
@@ -236,7 +236,7 @@ def _problem(error: ValueError, kind: type[Ask]) -> str:
 
 
 def _cell_format(field: Field) -> str:
-    """Describe the format of a column's cells. Return an empty string if any text is valid."""
+    """Return a hint on how to write a column's cells, or an empty string if any text is valid."""
     match field.shape:
         case "instant":
             return "write it as 2026-11-24T10:00:00+01:00"

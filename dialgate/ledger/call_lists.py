@@ -211,7 +211,7 @@ class CallLists:
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
-    """Raise `Refused` if a text field of the request contains a number from the list.
+    """Raise `Refused` if a text field in the request contains a number from the list.
 
     Decisions would record that number unencrypted.
     """

@@ -33,7 +33,7 @@ class Enrolled(Struct, frozen=True, kw_only=True):
 
 
 async def void_consents(store: Ledger, keys: Keys, enrolled: Enrolled, now: Instant) -> int:
-    """Void the consents of the enrolled numbers and return how many numbers had consents. Idempotent.
+    """Void the consents for the enrolled numbers and return how many numbers had consents. Idempotent.
 
     Raises `StoreUnavailable`. Entries that were already written remain, and a retry writes the others.
     """

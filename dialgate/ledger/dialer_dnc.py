@@ -15,7 +15,7 @@ _SHOWN: Final = 120
 
 
 def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
-    """Return the fields of the form to post.
+    """Return the form fields to post.
 
     A form keeps the number and the password out of the URL. `campaign` is empty if the revocation is for all
     campaigns. If the settings do not map the campaign to one of the dialer's, the number is blocked for all

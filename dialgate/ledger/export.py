@@ -34,7 +34,7 @@ _FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d ()./-]*\Z)")
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The parameters of a scrub.
+    """The parameters for a scrub.
 
     `at` is the time for which calls are judged, or 0 for now. `proof` states why the list is exported.
     """

@@ -95,7 +95,7 @@ class ClientIds:
         does. Raises `StoreUnavailable`.
         """
         if is_plain(cursor):
-            # The entries after a plain sequence would reveal how many entries of other controllers precede it.
+            # The entries after a plain sequence would reveal how many entries for other controllers precede it.
             everything = set(client.controllers) >= self._config().controllers.keys()
             return cursor if self._entry_ids is None or everything else 0
         seq = self._keys.entries.position(cursor)

@@ -1,4 +1,4 @@
-"""Verdicts on the rows of a call list, and ledger entries that record its export."""
+"""Verdicts on the rows in a call list, and ledger entries that record its export."""
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Exported
@@ -16,7 +16,7 @@ class ListExports:
         self._access = access
 
     async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
-        """Return an open `Judge` for a campaign, and the country of numbers without a country code.
+        """Return an open `Judge` for a campaign, and the country for numbers without a country code.
 
         Calls are judged as if made at `at`, or now if it is 0. Close the judge after use. Raises `Refused`
         and `Unavailable`.

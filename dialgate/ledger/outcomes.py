@@ -29,10 +29,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Recorder(Protocol):
-    """The methods of the decision log that outcomes need."""
+    """The decision log methods that outcomes need."""
 
     async def result(self, decision: str, result: Result, client: str) -> None:
-        """Record the result of a call durably. Raises `LogUnavailable`."""
+        """Record a call's result durably. Raises `LogUnavailable`."""
 
     async def about(self, decision: str) -> tuple[str, str] | None:
         """Return the controller and the E.164 number of a call, or None if it is not in this log."""
@@ -53,7 +53,7 @@ class Outcomes:
     ) -> None:
         self._access, self._revocations, self._wrong_numbers = access, revocations, wrong_numbers
         self._threads, self._recorder = threads, recorder
-        # Like `Recorder.about`, for decisions of the other gates on the store.
+        # Like `Recorder.about`, for decisions by the other gates on the store.
         self.elsewhere: Callable[[str], Awaitable[tuple[str, str] | None]] = _no_peers
 
     async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
@@ -103,7 +103,7 @@ class Outcomes:
             await self.result(client, OutcomeRequest(decision_id=decision, outcome="not_dialled"))
 
     async def _find_person(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
-        """Return the controller of a call, and the called number if the result needs a ledger entry.
+        """Return a call's controller, and the called number if the result needs a ledger entry.
 
         The number is empty if only an unreachable gate has a record of the call. Raises `Refused` and
         `Unavailable`.

@@ -1,4 +1,4 @@
-"""The fields of ledger requests, read from their structs.
+"""The fields in ledger requests, read from their structs.
 
 Command options and the columns of import files are generated from them.
 """
@@ -15,7 +15,7 @@ Shape: TypeAlias = Literal[
 
 
 class Field(Struct, frozen=True, kw_only=True):
-    """A field of a request.
+    """A field in a request.
 
     If its shape is `structure`, it can be sent only over HTTP and is neither an option nor a column.
     """
@@ -61,7 +61,7 @@ def _read(request: type[Struct], field: inspect.Field) -> Field:
         required=field.required,
         default=field.default,
         description=schema.get("description", ""),
-        # msgspec sorts the choices; keep the order of the declaration.
+        # msgspec sorts the choices; keep the order in the declaration.
         choices=choices(request, f".{field.name}" + "[0]" * (shape == "choices")),
         pattern=(isinstance(kind, inspect.StrType) and kind.pattern) or "",
     )

@@ -161,7 +161,7 @@ class Revocations:
 
 
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
-    """Return the campaign of a request.
+    """Return the campaign in a request.
 
     If the scope is not `campaign`, the field is unused and may contain any text, so numbers in it are masked.
     """

@@ -118,7 +118,7 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
     collected_at: Annotated[When, about("When the person gave the consent.")]
     purposes: Annotated[
         tuple[Purpose, ...],
-        Meta(min_length=1, max_length=16, description="The purposes of the calls that the consent permits."),
+        Meta(min_length=1, max_length=16, description="The purposes of calls that the consent permits."),
     ]
     call_types: Annotated[
         tuple[CallType, ...],
@@ -259,7 +259,7 @@ class ListRequest(Request, frozen=True, kw_only=True):
     basis: Annotated[
         Basis,
         about(
-            "The legal basis of the rows. In the file, a column `basis` may set the basis of a row. A column `place` may set the person's state or province, such as US-FL. A mobile number from the directory must have `directory` in the column `basis`."
+            "The legal basis for the rows. In the file, a `basis` column may set the basis for a row. A `place` column may set the person's state or province, such as US-FL. A mobile number from the directory must have `directory` in the `basis` column."
         ),
     ]
     collected_by: Annotated[Phrase, about("Who collected the numbers.")]

@@ -1,4 +1,4 @@
-"""Scrubbing of a list: the decision that each number would get if it were called now.
+"""Scrubbing of a list, which shows the decision that each number would get if it were called now.
 
 Nothing is reserved or recorded, so each call still needs a check. All rows are decided for the same time,
 with the campaign's first caller ID. A denial that ends without a new entry is reported as `later`. Facts are
@@ -27,7 +27,7 @@ from dialgate.store import CallList, CallLists, CampaignCounts, SubjectStates
 
 # Numbers in one part. In a larger part, neighbours are closer together in the store's index, so reads are faster.
 AT_ONCE = 32_768
-_READ_AT_ONCE = 8_192  # subjects in one read, which delays other clients of a shared store
+_READ_AT_ONCE = 8_192  # subjects in one read, which delays a shared store's other clients
 _REMEMBERED = 5_000  # decisions
 
 Word: TypeAlias = Literal["allow", "later", "deny"]
@@ -36,7 +36,7 @@ Word: TypeAlias = Literal["allow", "later", "deny"]
 class Verdict(Struct, frozen=True):
     """The verdict on a number.
 
-    `code` is the first reason of a denial. An allowed call is lawful until `valid_until`, and a `later` call
+    `code` is the first reason for a denial. An allowed call is lawful until `valid_until`, and a `later` call
     is lawful from `not_before` on. Both are 0 if unknown.
     """
 
@@ -122,9 +122,9 @@ class Judge:
         ]
 
     async def _known(self, subjects: list[bytes]) -> dict[bytes, Known]:
-        """Read the states in the order of the store's index.
+        """Read the states, sorted as in the store's index.
 
-        In the order of the list, every read would load another page of the index.
+        In list order, every read would load another index page.
         """
         subjects.sort()
         known: dict[bytes, Known] = {}

@@ -1,10 +1,10 @@
-"""The feed of revocations and their ends, for dialers and other recipients of a number.
+"""The feed of revocations and their ends, for dialers and others that received a number.
 
-It serves the duties of GDPR art. 17(2), 19 and 21(3).
+It fulfils the duties in GDPR art. 17(2), 19 and 21(3).
 
 Notices are read from the ledger by sequence, so a client that stores the last sequence misses none. They
-contain unencrypted numbers, because a dialer must know which number to remove. A notice is sent only to
-clients of its controller. A notice for all controllers is sent to every client.
+contain unencrypted numbers, because a dialer must know which number to remove. A notice is sent only to its
+controller's clients. A notice for all controllers is sent to every client.
 """
 
 import asyncio

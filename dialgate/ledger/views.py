@@ -1,4 +1,4 @@
-"""The ledger entries and consents of a number, as clients see them."""
+"""The ledger entries and consents for a number, as clients see them."""
 
 from collections.abc import Callable
 

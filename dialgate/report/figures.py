@@ -45,7 +45,7 @@ class Period(Struct, frozen=True, kw_only=True):
 
     @property
     def slots(self) -> list[str]:
-        """Return the labels on the time axis of the chart: the hours of a day, or the days of a month."""
+        """Return the labels for the chart's time axis: the hours of a day, or the days of a month."""
         if self.is_day:
             return [f"{hour:02}" for hour in range(_HOURS)]
         return [str(day) for day in range(1, (self.last - self.first).days + 2)]
@@ -64,7 +64,7 @@ class Slot(Struct, frozen=True, kw_only=True):
 class CampaignRow(Struct, frozen=True, kw_only=True):
     """A campaign's calls.
 
-    `abandoned_share` is the share of answered calls that were abandoned (at most 0.03: Garante, provv. 83 of 2014).
+    `abandoned_share` is the share of answered calls that were abandoned (at most 0.03: Garante, provv. 83/2014).
     """
 
     campaign: str
@@ -78,7 +78,7 @@ class CampaignRow(Struct, frozen=True, kw_only=True):
 
 
 class RegistryUse(Struct, frozen=True, kw_only=True):
-    """The consultations of a registry in the period. Only those in the published snapshot are counted.
+    """A registry's consultations in the period. Only those in the published snapshot are counted.
 
     `newest` is the time of the newest consultation in RFC 3339 format, even if it is outside the period.
     """
@@ -137,13 +137,13 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def day(text: str, zone: str) -> Period:
-    """Return the period of the day `text` (`YYYY-MM-DD`) in a time zone. Raises `ValueError`."""
+    """Return the period for the day `text` (`YYYY-MM-DD`) in a time zone. Raises `ValueError`."""
     first = date.fromisoformat(text)
     return _period(text, first, first, zone)
 
 
 def month(text: str, zone: str) -> Period:
-    """Return the period of the month `text` (`YYYY-MM`) in a time zone. Raises `ValueError`."""
+    """Return the period for the month `text` (`YYYY-MM`) in a time zone. Raises `ValueError`."""
     first = date.fromisoformat(f"{text}-01")
     last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
     return _period(text, first, last, zone)
@@ -286,7 +286,7 @@ def _stops(entries: Iterable[Entry]) -> Stops:
 
 
 def _registries(folder: Path, controller: str, period: Period) -> Iterator[RegistryUse]:
-    """Yield the consultations of each registry, or nothing if the published snapshot cannot be read."""
+    """Yield each registry's consultations, or nothing if the published snapshot cannot be read."""
     try:
         files = read_manifest(folder).files
     except (SnapshotMissing, OSError):

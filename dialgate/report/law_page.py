@@ -29,7 +29,7 @@ _SUBJECTS: Final = {
     "caller_ids": "Caller IDs",
     "foreign_ingress": "Caller IDs from abroad",
     "limits": "Calls to one number",
-    "ratios": "Abandoned calls of a campaign",
+    "ratios": "A campaign's abandoned calls",
     "lists": "Call lists",
     "directories": "Public directories",
     "records": "Records to keep",
@@ -38,7 +38,7 @@ SEVERITIES: Final = {
     "statute": "statute",
     "self_regulation": "code of conduct",
     "recommendation": "recommendation, only warns",
-    "operator": "limit of the operator",
+    "operator": "operator's limit",
 }
 _SCOPES: Final = {
     "purposes": "for {}",

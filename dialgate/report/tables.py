@@ -25,7 +25,7 @@ class Figure(Struct, frozen=True):
 
 
 class Table(Struct, frozen=True, kw_only=True):
-    """One table of a report.
+    """One table in a report.
 
     - `weights`: the length of the bar in each row
     - `tones`: the colour of each row's last cell

@@ -1,6 +1,6 @@
 """The breach report: the personal data exposed by a stolen key or a compromised node.
 
-It provides the content of the notices to the authority within 72 hours (GDPR 33) and to the data subjects
+It provides the content for the notices to the authority within 72 hours (GDPR 33) and to the data subjects
 (GDPR 34). It covers one period, and only the gate's responses. An intruder on the node could also read its
 files: all of `data` is then exposed.
 """
@@ -47,8 +47,8 @@ class Exposure(Struct, frozen=True, kw_only=True):
     """The personal data exposed in a period.
 
     `numbers` contains the E.164 numbers about which the gate returned data. `unreadable` counts the numbers
-    that cannot be read any more because the keys of their month are destroyed. `could_look_up` is how many
-    numbers the key could have looked up in this period, or 0 if it was not allowed to.
+    that cannot be read any more because their month's keys are destroyed. `could_look_up` is how many numbers
+    the key could have looked up in this period, or 0 if it was not allowed to.
     """
 
     client: str

@@ -1,7 +1,7 @@
 """The rules for erasure (GDPR 17).
 
-- Entries that permit calls are erased. If a call was allowed because of an entry, the entry is restricted
-  instead: it is stored but not used, until the call can no longer lead to a legal claim.
+- Entries that permit calls are erased. An entry on which an allowed call was based is restricted instead: it is stored
+  but not used, until the call can no longer lead to a legal claim.
 - Entries that forbid calls are kept.
 - The decision log is not changed. It contains the number only as a keyed hash and as ciphertext, and the month's
   keys are destroyed at the end of the retention period.

@@ -1,4 +1,4 @@
-"""Storage limitation (GDPR 5(1)(e)): the removal of data after its retention period.
+"""Storage limitation (GDPR 5(1)(e)), which removes data after its retention period.
 
 Entries that permit calls are kept as proof for several years after they end. Entries that forbid calls are kept
 as long as calls may be made: a client may import a withdrawn consent again, and it must stay withdrawn. Entries
@@ -65,7 +65,7 @@ class RetentionRun:
         ]
 
     async def _ledger(self, bounds: dict[str, Instant], *, drop: bool) -> dict[str, int]:
-        """Count the ledger entries that ended before the bound of their kind. With `drop`, remove them.
+        """Count the ledger entries that ended before the bound for their kind. With `drop`, remove them.
 
         Only the oldest part of the ledger is read. An entry that is newer than all `bounds` cannot have ended
         before one of them.
@@ -117,7 +117,7 @@ class RetentionRun:
     async def _lists(self, before: Instant, *, drop: bool) -> int:
         """Count the lists retired before `before` whose files still exist. With `drop`, delete these files.
 
-        The records of the lists are kept.
+        The lists' records are kept.
         """
         folder = self._config.data / "lists"
         files = (folder / record.file for record in _retired(await self._store.lists(), before))

@@ -45,7 +45,7 @@ class _Page:
         self.parts: list[str] = []
 
     def say(self, key: str) -> str:
-        """Return the translation of `key`, or `key` itself if it has none, such as an id or a name."""
+        """Return the translation for `key`, or `key` itself if it has none, such as an id or a name."""
         return TEXTS[key][self._at] if key in TEXTS else key
 
     def why(self, why: Why) -> str:

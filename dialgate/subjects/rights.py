@@ -1,4 +1,4 @@
-"""The rights of data subjects: access, portability, rectification, erasure (GDPR 15 to 20).
+"""Data subjects' rights: access, portability, rectification, erasure (GDPR 15 to 20).
 
 Each request has a deadline (GDPR 12(3)) and applies to one controller. Each look-up is recorded before any
 data is shown.
@@ -121,7 +121,7 @@ class Subjects:
     async def look_up(
         self, client: Client, controller: str, number: str, what: str, purpose: str
     ) -> tuple[str, str]:
-        """Record a look-up. This is required before every read of a number's data.
+        """Record a look-up. This is required before reading a number's data.
 
         Return the controller's id and the number in E.164. Raises `Refused`, `TooManyLookups` and
         `StoreUnavailable`.
@@ -133,7 +133,7 @@ class Subjects:
     async def record_lookup(
         self, client: Client, controller: str, e164: str, what: str, purpose: str
     ) -> None:
-        """Record a look-up without the checks of `look_up`.
+        """Record a look-up without the checks in `look_up`.
 
         An empty `controller` means all of the client's controllers.
         """
@@ -324,7 +324,7 @@ class Subjects:
     async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
         """Count the data whose retention period is over. With `drop`, remove it before returning.
 
-        Raises `ClockUnconfirmed`, `OSError`, and the errors of `SharedHolds.under_everywhere`.
+        Raises `ClockUnconfirmed`, `OSError`, and the same errors as `SharedHolds.under_everywhere`.
         """
         if drop:
             await asyncio.to_thread(KeptInstants(self.config.data).refuse_jump, now)

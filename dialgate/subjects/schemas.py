@@ -1,4 +1,4 @@
-"""The bodies of requests and responses about data subjects.
+"""Request and response bodies about data subjects.
 
 Instants are in RFC 3339 format. The number is in the URL path. Reports also contain it, because they are sent
 to the data subject.
@@ -32,7 +32,7 @@ class CaseRequest(Request, frozen=True, kw_only=True):
 
 
 class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One step of a data subject's request.
+    """One step in a data subject's request.
 
     `answered` and `refused` close it, and `extended` adds two months. `reason` is the text sent to the data
     subject.
@@ -72,7 +72,7 @@ class Report(Struct, frozen=True, kw_only=True):
     - `days_of_storage` gives, for each kind of data, for how many days it is stored after its use ended.
     - `missing` names the gates that could not be asked, with the reason. Data that only they have is not in the report.
     - `controller_contact` and `officer` come from the controller's file.
-    - `zone` is the time zone of the controller's country, in which the page shows times.
+    - `zone` is the time zone in the controller's country, in which the page shows times.
     """
 
     number: str
@@ -111,10 +111,10 @@ class Portable(Struct, frozen=True, kw_only=True):
 
 
 class Erased(Struct, frozen=True, kw_only=True):
-    """One item of an erasure, with what was done to it.
+    """One item in an erasure, with what was done to it.
 
-    A restricted item is not used for calls and is kept until `until`. If `until` is empty, it is kept as long
-    as other items of its kind.
+    A restricted item is not used for calls and is kept until `until`. If `until` is empty, it is kept as long as other
+    items of this kind.
     """
 
     what: str

@@ -32,7 +32,7 @@ from dialgate.core.model import HOUR, SECOND, Basis, Callee, CallType, Instant, 
 from dialgate.runtime.atomic_write import sync_folder, write_file
 
 _RESOURCES: Final = Path(__file__).parents[1] / "resources"
-# The folder of each dialer's files.
+# The folder with each dialer's files.
 _DIALERS: Final = {
     "http": "", "webhook": "hosted", "asterisk": "asterisk", "vicidial": "vicidial",
     "freeswitch": "freeswitch", "kamailio": "kamailio", "opensips": "opensips",
@@ -77,7 +77,7 @@ class Draft(Struct):
         return self.laws.get(self.get("country")) or next(iter(self.laws.values()))
 
     def with_answer(self, name: str, place: int, text: str) -> dict[str, list[str]]:
-        """Return all answers, after setting this one. New campaigns copy the answers of the existing ones."""
+        """Return all answers, after setting this one. New campaigns copy the answers from existing ones."""
         answers = {key: list(values) for key, values in self.answers.items()}
         if name == "country" and name in answers:  # sector and code depend on the law
             answers = {key: values for key, values in answers.items() if key not in {"sector", "code"}}
@@ -109,7 +109,7 @@ class Draft(Struct):
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """A question, which is also an option of the command.
+    """A question, which is also a command option.
 
     - `default` is the answer if the user presses Enter, or None if there must be an answer.
     - `example` is shown, and used for a missing answer.
@@ -242,7 +242,7 @@ def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
     """
     key = secrets.token_urlsafe(32)
     new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)  # of an earlier run that was killed
+    shutil.rmtree(new, ignore_errors=True)  # from an earlier run that was killed
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, new, ignore_errors=True)
         new.mkdir(parents=True)
@@ -325,7 +325,7 @@ def _registries_text(draft: Draft) -> str:
         half = periods.end(rule.validity, 0) // (2 * HOUR)
         form = "format: rpo"
         if rule.id != _ITALIAN:
-            form = f"format: csv\n    layout: {{country: {draft.law.country}, {_LAYOUT}}}    # replace it by the columns of its files"
+            form = f"format: csv\n    layout: {{country: {draft.law.country}, {_LAYOUT}}}    # replace it with the columns of its files"
         more = {**boxes, "format": form, "registry": rule.id, "look_ahead": str(min(72, half))}
         kind = "asked" if rule.mode == "answers" else "listed"
         entries[kind] += "\n" + _filled(f"{kind}.yaml", draft, more).rstrip()
@@ -341,7 +341,7 @@ def _registries(draft: Draft) -> list[Registry]:
 
 
 def _law_text(draft: Draft) -> str:
-    """Return the text of the country's file, with the operator's calling hours if the draft has any."""
+    """Return the text of the country file, with the operator's calling hours if the draft has any."""
     text = (SHIPPED / f"{draft.law.country.lower()}.yaml").read_text("utf-8")
     if not any(draft.get(f"{day}-hours") for day in ("weekday", "saturday", "sunday")):
         return text

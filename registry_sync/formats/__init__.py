@@ -1,1 +1,1 @@
-"""Formats of registry answers and lists."""
+"""Formats for registry answers and lists."""

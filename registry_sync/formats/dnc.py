@@ -1,4 +1,4 @@
-"""The files of the US National Do Not Call Registry, one for each area code.
+"""Files from the US National Do Not Call Registry, one for each area code.
 
     YYYY-M-D_AAA[_ID].txt                    full file: lines `AAA,NNNNNNN`
     YYYY-M-D_AAA_changes-since-YYYY-M-D[_ID].txt   changes: lines `AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A` (added) or `…,D`
@@ -7,7 +7,7 @@
 The file may also be a `.zip` that contains only this `.txt`. All lines end in CRLF, or all in LF. Months and
 days may have one digit.
 
-The name of full files is documented. For change files the sources describe two different layouts, and this
+The names of full files are documented. For change files, the sources describe two different layouts, and this
 module reads one of them. Compare it with a real file before you rely on it.
 """
 

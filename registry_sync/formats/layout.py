@@ -1,6 +1,6 @@
 """The settings that describe the layout of a registry's text files, and the published layouts.
 
-`table.py` reads and writes files of every layout. A registry whose layout is published needs only an entry in
+`table.py` reads and writes files with any layout. A registry whose layout is published needs only an entry in
 `LAYOUTS`.
 """
 
@@ -38,7 +38,7 @@ class Layout(Strict, frozen=True, kw_only=True):
     number: Column = 1
     """Column with the number."""
     status: Column | None = None
-    """Column with the registry's answer. Without it, every number in a full list is listed. Every number in the answer to a query is then clear, and the other numbers of the query are listed."""
+    """Column with the registry's answer. Without it, every number in a full list is listed. Every number in the answer to a query is then clear, and the other numbers in the query are listed."""
     clear: tuple[str, ...] = ()
     """Values of `status` that mean clear."""
     listed: tuple[str, ...] = ()

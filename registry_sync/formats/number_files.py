@@ -13,8 +13,8 @@ CLEAR, LISTED, WITHOUT_DATA = range(3)  # the statuses of a number
 class FullFile(NamedTuple):
     """The contents of a full file. `numbers` are sorted and distinct, and `lines` counts all lines.
 
-    `days` contains the day of registration of each number, if the file has one. If a number has several
-    lines, its last day counts.
+    `days` contains each number's registration day, if the file has one. If a number has several lines, the latest day
+    counts.
     """
 
     sha256: str
@@ -28,7 +28,7 @@ class NumberFile(NamedTuple):
 
     A status is 0 for clear, 1 for listed, and 2 for a number without data. In a query, every status is 0.
     `first_line` is the line of the first number. `only_clear` is true for an answer that contains only the
-    clear numbers. `days` contains the days of registration, if the file has them.
+    clear numbers. `days` contains the registration days, if the file has them.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The request and answer files of the Italian Registro Pubblico delle Opposizioni (RPO).
+"""Request and answer files for the Italian Registro Pubblico delle Opposizioni (RPO).
 
 A request has one number on each line. Each line of an answer is `number,status`, where 1 means enrolled and 0
 means not enrolled. Numbers are in national form, without +39; landlines have their leading 0. Lines end in

@@ -45,7 +45,7 @@ class _Columns(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """The values of a line. `day` is the ordinal of the day of registration, or 0."""
+    """The values in a line. `day` is the registration day as an ordinal, or 0."""
 
     number: int
     status: int
@@ -266,7 +266,7 @@ class _Reader:
     def _require_names(self, cell: str) -> None:
         if _DIGITS.fullmatch(cell.translate(_PUNCTUATION).removeprefix("+")):
             raise _Fault(
-                "the first line has a number and not the names of the columns. Check `header` in the layout"
+                "the first line contains a number instead of the column names. Check `header` in the layout"
             )
 
     def _row(self, cells: list[str], columns: _Columns) -> _Row:
@@ -296,7 +296,7 @@ class _Reader:
         if plan.trunk == "0" and significant.startswith("0"):
             raise _Fault("the number begins with two zeros. Is it written with a country code?")
         if len(significant) not in plan.lengths:
-            raise _Fault(f"no number of {self._layout.country} has {len(significant)} digits")
+            raise _Fault(f"no number in {self._layout.country} has {len(significant)} digits")
         return int(plan.country_code + significant)
 
     def _require_digits(self, digits: str) -> None:

@@ -1,4 +1,4 @@
-"""The text of a number file, plain or zipped, and the error for faulty files.
+"""Reading of number files, plain or zipped, and the error for faulty files.
 
 A file is accepted as a whole or not at all. Error messages name the line, counted from 1, but never a phone
 number.

@@ -29,7 +29,7 @@ class ServerControl(Struct):
 
 @asynccontextmanager
 async def serve_sftp(folder: Path, key: asyncssh.SSHKey) -> AsyncIterator[ServerControl]:
-    """Run an SFTP server on a free port of 127.0.0.1, with the folder as the user's root."""
+    """Run an SFTP server on a free port on 127.0.0.1, with the folder as the user's root."""
     control = ServerControl(host_key=key.export_public_key().decode().strip())
 
     class Server(asyncssh.SSHServer):
@@ -59,7 +59,7 @@ async def serve_sftp(folder: Path, key: asyncssh.SSHKey) -> AsyncIterator[Server
 
 @asynccontextmanager
 async def serve_https(folder: Path, context: ssl.SSLContext) -> AsyncIterator[ServerControl]:
-    """Run an HTTPS server on a free port of 127.0.0.1, with the API of `registry_sync.sources.https`."""
+    """Run an HTTPS server on a free port on 127.0.0.1, with the API of `registry_sync.sources.https`."""
     exchange = _Exchange(folder)
     app = web.Application(client_max_size=1 << 30)
     app.router.add_get("/index.json", exchange.index)

@@ -31,7 +31,7 @@ class Source(Protocol):
     async def list_files(self) -> dict[str, str]:
         """Return the available files by name, each with its mark.
 
-        A mark changes with the contents of the file. It is "" if the source has no marks.
+        A mark changes when the file's contents change. It is "" if the source has no marks.
         """
 
     async def fetch(self, name: str, to: Path) -> None:
@@ -49,7 +49,7 @@ class Source(Protocol):
 async def open_source(source: source_settings.Source, folder: Path, now: Instant) -> AsyncIterator[Source]:
     """Open a source. Its paths are relative to `folder`.
 
-    This function and all methods of the source retry transient failures, and finally raise SourceFailed.
+    This function and the source's methods retry transient failures, and finally raise SourceFailed.
     """
     match source:
         case source_settings.FolderSource():

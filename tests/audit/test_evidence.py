@@ -235,8 +235,8 @@ async def test_outcome_in_another_workers_log_is_proved(running: World) -> None:
     line = verify(bundle)[0]
     assert re.findall(r"outcome (\w+), reported [^;(]+(?:\((.*?)\))?", line) == [
         ("busy", ""),
-        ("no_answer", f"record 1 of log {log}"),
-        ("answered", f"record 2 of log {log}"),
+        ("no_answer", f"record 1 in log {log}"),
+        ("answered", f"record 2 in log {log}"),
     ]
     (part,) = body_of(bundle)["elsewhere"]
     forgeries = [
@@ -316,7 +316,7 @@ async def test_time_stamp_is_shown_and_checked_up_to_its_root(running: World, au
     bundle = await evidence_of(running, response["decision_id"])
     newest = body_of(bundle)
     stamp, signed = verify(bundle)[1:]
-    assert "time stamp of CN=Stamps" in stamp
+    assert "time stamp from CN=Stamps" in stamp
     assert "NOT CHECKED" in stamp
     assert "have no time stamp" not in signed
     root, other = (

@@ -48,7 +48,7 @@ ASKED_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "asked rpo, nobody: unknown controller. Known controllers: acme",
     ),
     "registry": ({"registry": "dnc"}, "no country file names this registry. Known registries: rpo"),
-    "look-ahead": ({"look_ahead_hours": 360}, "look_ahead_hours must be less than the validity of an answer"),
+    "look-ahead": ({"look_ahead_hours": 360}, "look_ahead_hours must be less than an answer's validity"),
     "giving up": ({"give_up_hours": 12}, "give_up_hours must be more than answer_hours"),
     "no outbox": ({"source": {"kind": "folder", "inbox": "in"}}, "outbox is missing"),
     "one folder": (

@@ -213,7 +213,7 @@ FAULTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "a short number": (
         ("0470123456\t01/02/2019", "047012\t01/02/2019"),
-        "line 2: no number of BE has 5 digits",
+        "line 2: no number in BE has 5 digits",
     ),
     "a letter": (("O470123456\t01/02/2019",), "line 1: the number contains something other than digits"),
     "an empty line": (("0470123456\t01/02/2019", ""), "line 2: the line is empty"),
@@ -514,7 +514,7 @@ def test_format_of_another_country_is_a_mistake(tmp_path: Path) -> None:
         tmp_path, "AU", asked=[{key: WASHED[key] for key in ("registry", "controller", "source")}]
     )
     with pytest.raises(
-        ConfigError, match="asked dncr, acme: its format is for numbers of IT, but the registry is in AU"
+        ConfigError, match="asked dncr, acme: its format is for numbers from IT, but the registry is in AU"
     ):
         config.load(office.path)
 

@@ -135,7 +135,7 @@ async def test_chain_of_changes_is_applied_up_to_a_gap(job: ListJob) -> None:
     assert job.lookup(14075551111) == ("clear", 2)
     assert job.lookup(14075552222) == ("clear", 2)
     assert [alarm.kind for alarm in part.alarms] == ["file_faulty"]
-    assert "a gap in the changes of area 1407" in part.alarms[0].text
+    assert "a gap in the changes for area 1407" in part.alarms[0].text
     job.put("2026-11-23_407_zz.txt", us_lines(407, 5550000))
     part = await job.run_once()
     assert job.lookup(14075552222) == ("listed", 4)

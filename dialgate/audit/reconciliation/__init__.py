@@ -1,4 +1,4 @@
-"""Reconciliation of the calls that left through a trunk with the decisions that allowed them."""
+"""Comparison of the calls that left through a trunk with the decisions that allowed them."""
 
 from dialgate.runtime.extras import require
 

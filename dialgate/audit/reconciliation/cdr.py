@@ -1,4 +1,4 @@
-"""A reader of a trunk's call detail records (CDR).
+"""A reader for a trunk's call detail records (CDR).
 
 A file is read completely, which takes about 300 bytes of memory per row. A row with an unreadable number or time is
 kept, because such a call cannot be shown to have been allowed. Messages name files, columns and lines, but never quote
@@ -77,7 +77,7 @@ _NAMES: Final[dict[Format, tuple[dict[str, tuple[str, ...]], tuple[str, ...]]]] 
 
 
 class Calls(Struct, frozen=True, kw_only=True):
-    """The calls of one file, as columns of equal length."""
+    """The calls from one file, as columns of equal length."""
 
     file: str
     line: Longs  # in the file, from 1

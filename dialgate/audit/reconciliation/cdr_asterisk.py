@@ -58,7 +58,7 @@ class ChannelCounts(Struct, frozen=True):
 
 
 def column_names(first: Sequence[str]) -> list[str] | None:
-    """Return the column names of a file with this first row, or None if it is not a Master.csv."""
+    """Return the column names for a file with this first row, or None if it is not a Master.csv."""
     extra = len(first) - len(_COLUMNS)
     if extra not in range(len(_IDENTIFIERS) + len(_NEW) + 1):
         return None
@@ -93,7 +93,7 @@ def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
 
 
 def masked(name: str) -> str:
-    """Replace everything that may be a telephone number in the name of a channel or context."""
+    """Replace everything that may be a telephone number in a channel or context name."""
     return _MANY_DIGITS.sub("…", name)
 
 
@@ -179,7 +179,7 @@ class _Use(NamedTuple):
 def _originated(
     table: pa.Table, outgoing: Any, dialled_here: Any, called_here: Any, trunks: Trunks
 ) -> list[int]:
-    """Return the rows of the calls that were originated through a trunk. They are neither dialled nor incoming."""
+    """Return the rows for calls that were originated through a trunk. They are neither dialled nor incoming."""
     undialled = pc.and_(dialled_here, pc.invert(outgoing))
     named = [table.column("channel").filter(called_here), table.column("dstchannel").filter(undialled)]
     suspects = pc.unique(

@@ -53,9 +53,9 @@ _NO_CALLER: Final = -1
 class Node(Struct, frozen=True):
     """The log that one of a gate's workers writes, with that worker's keys."""
 
-    data: Path  # data folder of the gate
+    data: Path  # the gate's data folder
     keys: Keys
-    log: Path  # folder of the log
+    log: Path  # the log's folder
 
     @classmethod
     def all(cls, data: Path) -> "list[Node]":
@@ -343,7 +343,7 @@ class _Matcher:
     def offset(self, of_call: Longs, of_decision: Longs, findings: list[_Fault]) -> Instant:
         """Return the clock shift that would match more than half of the unmatched calls, or 0 if there is none.
 
-        It must match at least two calls.
+        The shift must match at least two calls.
         """
         lost = [row for row, kind, _ in findings if kind in {"undecided", "expired"}][:_SAMPLE]
         allows = np.flatnonzero((of_decision >= 0) & self._decisions.allow)
@@ -375,7 +375,7 @@ def _parts(node: Node, since: Instant) -> Iterator[Part]:
 
 
 def _months(node: Node, times: Longs, since: Instant, until: Instant) -> Iterator[MonthKeys]:
-    """Yield the keys of the months in this period. Raises `KeyRetired` if a month with decisions has no keys."""
+    """Yield the keys for the months in this period. Raises `KeyRetired` if a month with decisions has no keys."""
     live = node.keys.live()
     for name in span.months(max(since, 0)):
         if name > month_of(max(until, 0)):

@@ -1,7 +1,7 @@
 """A benchmark that compares `dialgate serve` with an aiohttp handler that does nothing.
 
-The gate runs with all features on, and syncs its log. The speed of a machine drifts, so each round measures
-both servers, and the result is the median of the ratios of all rounds.
+The gate runs with all features on, and syncs its log. A machine's speed drifts, so each round measures both
+servers, and the result is the median ratio over all rounds.
 """
 
 import os

@@ -5,7 +5,7 @@ CONNECTIONS` reads one request body per line from stdin, takes the API key from 
 `Load` as JSON.
 
 It uses as little processor time as possible, so that it measures the server and not itself. It encodes the
-requests before the clock starts, and reads only the status, length and decision of a response.
+requests before the clock starts, and reads only a response's status, length and decision.
 """
 
 import asyncio

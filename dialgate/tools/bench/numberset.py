@@ -1,4 +1,4 @@
-"""A benchmark of number sets.
+"""A benchmark for number sets.
 
 It measures bytes per number, look-up time, opening time, and memory per reading process.
 """

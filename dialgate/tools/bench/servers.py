@@ -35,7 +35,7 @@ class Server(Struct, frozen=True):
 
 
 def _clock(pid: int) -> int:
-    """Return the id of a process's CPU-time clock. Python lacks clock_getcpuclockid(3)."""
+    """Return the ID of a process's CPU-time clock. Python lacks clock_getcpuclockid(3)."""
     return ~pid << 3 | 2
 
 
@@ -80,7 +80,7 @@ def _port(process: subprocess.Popen[bytes], door: str) -> int:
 def redis(folder: Path) -> Iterator[str]:
     """Run a Redis on a socket in the folder, and yield its URL.
 
-    Its settings are those of docs/how-to/several-nodes.md.
+    Its settings are those in docs/how-to/several-nodes.md.
     """
     settings = {"port": "0", "unixsocket": str(folder / "redis.socket"), "dir": str(folder), "save": "",
                 "appendonly": "yes", "appendfsync": "everysec"}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The configuration and data folder of the gate that benchmarks measure.
+"""The configuration and data folder for the gate that benchmarks measure.
 
 All features are on, and the folder is created with the operator's commands. Calls are allowed at all hours,
 so that the figures do not depend on the time of day. The rule on calling hours still runs.
@@ -84,7 +84,7 @@ class World(Struct, frozen=True):
 def build(folder: Path, countries: Path, size: int, **settings: Any) -> World:
     """Set up the gate. Raises `CalledProcessError` if a command fails.
 
-    `countries` is the folder of the operator's laws. `settings` are added to dialgate.yaml.
+    `countries` is the folder with the operator's laws. `settings` are added to dialgate.yaml.
     """
     config = write_config(folder, countries, **settings)
     draw = random.Random(1)

@@ -136,7 +136,7 @@ def _departure(run: dialplan.Run) -> Departure:
 async def _freeswitch(text: str, context: str) -> Departure:
     """Place a call whose dialer has exported a wrong caller ID and a privacy setting.
 
-    The leg must override both. The dialer follows a redirect (302) unless a variable of the leg forbids it.
+    The leg must override both. The dialer follows a redirect (302) unless one of the leg's variables forbids it.
     """
     variables = {"destination_number": TO, "caller_id_number": CALLER, "uuid": "u-1"}
     variables |= {"curl_response_code": "200", "curl_response_data": "allow", "dg_decision": "allow"}
@@ -168,7 +168,7 @@ async def _opensips(text: str, context: str) -> Departure:
     unchecked: list[str] = [name for name in IDENTITIES if name in invite.headers]
     unchecked += [name for name, wrong in (
         ("a display name", invite.from_name), ("To", user(invite.to_uri) != TO),
-        ("parameters of the request URI", ";" in invite.uri),
+        ("request URI parameters", ";" in invite.uri),
     ) if wrong]  # fmt: skip
     await switch.redirect(invite)
     follows = 300 <= invite.status < 400  # noqa: PLR2004 - SIP's redirections
@@ -244,7 +244,7 @@ class ConfiguredDialer(Struct, frozen=True):
 
 
 class PythonClient(Struct, frozen=True):
-    """The Python client of this package."""
+    """The Python client from this package."""
 
     async def place(self, port: int) -> str:
         async with Dialgate(f"http://127.0.0.1:{port}") as gate:
@@ -386,6 +386,6 @@ class RealDialer(Struct, frozen=True):
 
 
 def read_shipped(name: str, folder: Path) -> ConfiguredDialer:
-    """Read the shipped configuration of a dialer from `folder`. Raises `OSError`."""
+    """Read a dialer's shipped configuration from `folder`. Raises `OSError`."""
     kind = EMULATED[name]
     return ConfiguredDialer(kind, (folder / kind.file).read_text("utf-8"), kind.context)

@@ -1,4 +1,4 @@
-"""An emulator of Asterisk's `$[…]` expressions, as observed on Asterisk 22.10.1 and 18.26.4.
+"""An emulator for Asterisk's `$[…]` expressions, as observed on Asterisk 22.10.1 and 18.26.4.
 
 A syntax error does not make an expression false. The result is the value that the parser had computed before
 the error: `$["a" = "a" & "x" "y" = "z"]` is 1. If it had computed nothing, the result is 0. A character that
@@ -26,7 +26,7 @@ class SyntaxFault(Exception):
 
 
 def evaluate(expression: str) -> str:
-    """Return the value: `1`, `0`, or the text of an operand. Raises `Unknown` for unsupported operators."""
+    """Return the value: `1`, `0`, or an operand's text. Raises `Unknown` for unsupported operators."""
     try:
         return _Parser(list(_tokens(expression))).value()
     except SyntaxFault:
@@ -42,7 +42,7 @@ def _tokens(expression: str) -> Iterator[_Token]:
 
 
 class _Parser:
-    """A parser of expressions.
+    """A parser for expressions.
 
     Precedence from lowest to highest: `|`, `&`, comparisons. All operators are left-associative.
     """

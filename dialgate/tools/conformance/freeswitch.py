@@ -18,7 +18,7 @@ _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 _ENCODE: Final = re.compile(r"\$\{url_encode\(([^()]*)\)\}")
 _APPLICATIONS: Final = frozenset({"set", "curl", "httapi", "log", "export"})
 _OK: Final = 200
-_PROFILE_SECONDS: Final = 1.0  # `timeout` of the profile in httapi.conf.xml
+_PROFILE_SECONDS: Final = 1.0  # the profile's `timeout` in httapi.conf.xml
 
 
 class Call:

@@ -34,7 +34,7 @@ _DENY: Final = (
 _TO: Final = re.compile(rb'(?:[?&]to=|^to=|"to"\s*:\s*"|"id"\s*:\s*"(?=\+))([^&"\s]+)', re.MULTILINE)
 _LATE_SECONDS: Final = 3.0
 _DRIP_SECONDS: Final = 1.0
-_LONG: Final = b"a" * 4096  # the capacity of a variable in Asterisk's dialplan
+_LONG: Final = b"a" * 4096  # the maximum length of an Asterisk dialplan variable
 _TO_NAMES: Final = ("to", "dnis", "phone_number", "number", "Caller-Destination-Number", "resource.id")
 _FROM_NAMES: Final = ("from", "ani", "caller_id", "Caller-Caller-ID-Number", "subject.properties.caller_id")
 
@@ -79,7 +79,7 @@ def _national(number: str) -> str:
 
 
 def _fields(request: bytes) -> dict[str, str]:
-    """Return the fields of a request by name: AGI arguments, or the fields of a URL, a form or JSON."""
+    """Return a request's fields by name: AGI arguments, or the fields in a URL, a form or JSON."""
     text = request.decode("utf-8", "replace")
     if text.startswith("agi_"):
         values = dict(re.findall(r"^agi_([^:\n]*): ?([^\n]*)$", text, re.MULTILINE))
@@ -162,7 +162,7 @@ async def empty(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamW
 
 
 async def quote(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Respond with a quotation mark, which breaks an expression of a dialplan."""
+    """Respond with a quotation mark, which breaks an expression in a dialplan."""
     await _garbage(request, b'"', writer)
 
 

@@ -124,7 +124,7 @@ async def _place(dialer: Dialer, case: Case, port: int, call: TestCall) -> str:
         async with gates.frozen(port) as actual_port:
             return await dialer.place(actual_port)
     through = ""
-    # One gate per call. If a busy machine ends a call early, the next call must not get the play of that call.
+    # One gate per call. If a busy machine ends a call early, the next call must not get the play for that call.
     for play in case.plays:
         async with gates.playing(iter([play]), port, call) as actual_port:
             if case.redirects and isinstance(dialer, HasTrunk):

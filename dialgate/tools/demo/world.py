@@ -23,7 +23,7 @@ from dialgate.core.model import DAY, HOUR, Instant
 
 MARK: Final = "made-by-dialgate-demo"
 ACME, BETA, STATISTICS = "+390844100100", "+390844200200", "+390843100100"
-RECALLED: Final = "+390645678901"  # a caller ID of beta with a proof that people can call it back
+RECALLED: Final = "+390645678901"  # one of beta's caller IDs, with a proof that people can call it back
 # Rome's landlines and one operator's mobiles with random digits; Ofcom's numbers for drama.
 _ROME, _MOBILE, _LONDON, _MANCHESTER = "+39063{:07}", "+39320{:07}", "+442079460{:03}", "+441614960{:03}"
 
@@ -63,8 +63,7 @@ class Demo(Struct, frozen=True, kw_only=True):
 def build(wanted: DemoOptions, now: Instant, tell: Callable[[str], None]) -> Demo:
     """Set up the demonstration in an empty folder, or replace an earlier one.
 
-    Call `tell` with the address and key of the console first, then with a message for each step. Raises
-    `DemoError`.
+    Call `tell` with the console's address and key first, then with a message for each step. Raises `DemoError`.
     """
     folder, port = wanted.folder, wanted.port
     _clear(folder)

@@ -90,7 +90,7 @@ def read_body(data: bytes, trusted: frozenset[str]) -> dict[str, Any]:
     evidence: dict[str, Any] = json.loads(body)
     require(
         evidence["format"] in (1, 2),
-        f"format {evidence['format']} is unknown. Use the verifier of the version that made the bundle",
+        f"format {evidence['format']} is unknown. Use the verifier from the version that made the bundle",
     )
     names = {key_name(public), *evidence["keys"]}
     require(
@@ -106,7 +106,7 @@ def checkpoints(evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
         checkpoint = json.loads(body)
         public = bytes.fromhex(evidence["keys"][checkpoint["key"]])
         require(key_name(public) == checkpoint["key"], "a key does not match its name")
-        what = f"the checkpoint of record {checkpoint['size']}"
+        what = f"the checkpoint for record {checkpoint['size']}"
         require_signature(public, bytes.fromhex(stored["signature"]), b"dialgate checkpoint\n" + body, what)
         require(checkpoint["log"] == evidence["log"], f"{what} belongs to another log")
         yield checkpoint
@@ -163,7 +163,7 @@ def configuration(evidence: dict[str, Any]) -> str:
 
 
 def require_named(finding: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Check that the facts of the decision name every receipt and consent in the finding."""
+    """Check that the decision's facts name every receipt and consent in the finding."""
     consulted = {answer.get("consultation") for answer in facts.get("registries", ())}
     consents = {consent["id"] for consent in facts.get("known", {}).get("consents", ())}
     require(
@@ -221,7 +221,7 @@ def elsewhere(evidence: dict[str, Any]) -> dict[str, list[str]]:
                 "an outcome belongs to another decision",
             )
             lines.setdefault(entry["decision"], []).append(
-                f"{describe_outcome(entry)} (record {seq} of log {part['log']})"
+                f"{describe_outcome(entry)} (record {seq} in log {part['log']})"
             )
     return lines
 
@@ -271,7 +271,7 @@ CERTIFICATES = 0xA0  # tag of the certificates in a SignedData
 
 
 def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Return the tag, the content and the whole encoding of each DER value in `data`.
+    """Return the tag, the content and the whole encoding for each DER value in `data`.
 
     Raises IndexError and ValueError.
     """
@@ -412,7 +412,7 @@ def time_stamps(
         )
         trust = "" if roots else "; NOT CHECKED: the authority (give its root certificate with --root)"
         name = signer_.subject.rfc4514_string()
-        yield f"records up to {size} existed at {at:%Y-%m-%d %H:%M:%S} UTC: time stamp of {name}{trust}"
+        yield f"records up to {size} existed at {at:%Y-%m-%d %H:%M:%S} UTC: time stamp from {name}{trust}"
 
 
 # ---- the whole bundle ------------------------------------------------------------------------------------------------
@@ -447,9 +447,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--key", action="append", default=[], help="name of a key that you trust")
+    parser.add_argument("--key", action="append", default=[], help="name of a trusted key")
     parser.add_argument(
-        "--root", type=Path, help="PEM file of root certificates of time stamping authorities"
+        "--root", type=Path, help="PEM file with the root certificates of time stamping authorities"
     )
     arguments = parser.parse_args()
     try:
