@@ -18,7 +18,7 @@ def is_resting(package: Package, settings: QueriedRegistry, now: Instant) -> boo
 
 
 def is_awaited(package: Package, settings: QueriedRegistry, now: Instant) -> bool:
-    """Return whether an answer is still expected: the package is submitted, not overdue and has no fault."""
+    """Return whether an answer is still expected: the package is submitted, is not overdue and has no fault."""
     overdue = now - package.submitted_at > settings.answer_hours * HOUR
     return package.state == "submitted" and not package.fault and not overdue
 

@@ -20,7 +20,7 @@ BATCH: Final = 10_000  # entries
 
 
 async def find_consent_holders(store: Ledger, keys: Keys, controller: str, listed: Numbers) -> Numbers:
-    """Return the numbers in `listed` that have a consent given to this controller in the ledger.
+    """Return the numbers in `listed` for which the ledger contains a consent given to this controller.
 
     Both arrays are sorted. The whole ledger is read instead of looking up each number, because a registry
     lists millions of numbers and few of them have a consent. Raises StoreUnavailable and KeysUnusable.

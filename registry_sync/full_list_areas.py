@@ -230,7 +230,7 @@ def slice_between(numbers: Numbers, begin: int, end: int) -> Numbers:
 
 
 def _patch_range(begin: int, end: int, old: NumberSet | None, patch: Patch) -> Iterator[Numbers]:
-    """Yield the patched numbers of a range in sorted chunks, one for each chunk of the old set."""
+    """Yield the patched numbers in a range, in sorted chunks, one for each chunk of the old set."""
     at = begin
     for run in old.spans(begin, end) if old is not None else ():
         if len(run):

@@ -54,7 +54,7 @@ SUFFIX: Final = ".numbers"
 class PublishTarget(Struct, frozen=True, kw_only=True):
     """The snapshot folder to publish to, and the settings for publications.
 
-    `kept` is the number of earlier publications to keep. `sign` returns the Ed25519 signature of a text.
+    `kept` is the number of earlier publications to keep. `sign` returns the Ed25519 signature for a text.
     """
 
     folder: Path

@@ -53,8 +53,8 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
 def retire(config: Config, keys: Keys, month: str) -> int:
     """Destroy the keys for `month`. Return how many decision ids were saved for legal holds.
 
-    These ids are saved first, so that decisions under a legal hold stay linked to their numbers. Raises the errors of
-    `months`.
+    These ids are saved first, so that decisions under a legal hold stay linked to their numbers. Raises the same errors
+    as `months`.
     """
     chains = Chains(config.data)
 

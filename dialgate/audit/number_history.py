@@ -80,7 +80,7 @@ class Inquiry:
     def about(
         self, number: str, sees: Visibility, *, before: Position | None = None, most: int | None = None
     ) -> list[FoundDecision]:
-        """Return at most `most` decisions about a number (E.164), newest first, older than `before`.
+        """Return up to `most` decisions about a number (E.164) that are older than `before`, newest first.
 
         The result includes decisions from retired months that are under a legal hold. Raises `KeysUnusable`,
         `LogDamaged`, `HoldRefused`.

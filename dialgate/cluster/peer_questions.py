@@ -61,7 +61,7 @@ class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
 
 
 class FindPersonalData(Question[Share], frozen=True, tag="person"):
-    """A request for the data about a number (E.164), for one controller, that only the asked gate holds."""
+    """A request for data that only the asked gate holds about a number (E.164), for one controller."""
 
     controller: str
     number: str

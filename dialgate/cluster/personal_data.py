@@ -80,7 +80,7 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
 
 
 class Share(Struct, frozen=True, kw_only=True):
-    """The data that one gate alone holds about a number for one controller.
+    """The data that only one gate holds about a number, for one controller.
 
     `used` is the time of the newest allowed call for each legal basis.
     """

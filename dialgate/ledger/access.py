@@ -96,7 +96,7 @@ class LedgerAccess:
     def may(self, client: Client, entry: Entry) -> bool:
         """Return whether a client may see and change an entry.
 
-        Entries that bind every controller require the scope `admin`.
+        Entries that bind every controller require the `admin` scope.
         """
         return entry.controller in client.controllers or (
             entry.controller == "*" and "admin" in client.scopes

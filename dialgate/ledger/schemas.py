@@ -87,10 +87,7 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """The ground for lifting a revocation.
-
-    For the scope `everyone`, set `controller` to the controller of the new consent.
-    """
+    """The ground for lifting a revocation. For the `everyone` scope, set `controller` to the new consent's controller."""
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -280,10 +277,7 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
 
 
 class ProofReceipt(Struct, frozen=True, omit_defaults=True):
-    """The receipt for a proof.
-
-    `in_force` says when each node starts to use it, and `note` why no call can use it yet.
-    """
+    """The receipt for a proof. `in_force` says when each node starts to use it, `note` why no call can use it yet."""
 
     in_force: str
     note: str = ""
@@ -384,8 +378,8 @@ class RetiredList(ListInfo, frozen=True, kw_only=True):
 class ListReport(Struct, frozen=True, kw_only=True):
     """The result of loading a list. `in_force` says when each node starts to use it.
 
-    `unstated` counts accepted numbers to which the list permits no calls, because their rows do not state the basis
-    `directory`. Mobile numbers, for example, must state it.
+    `unstated` counts accepted numbers to which the list permits no calls, because their rows do not state the
+    `directory` basis. Mobile numbers, for example, must state it.
     """
 
     info: ListInfo = field(name="list")

@@ -333,7 +333,7 @@ def period(line: LawLine) -> str:
 
 
 def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each list of notes that is not empty, as its heading and its sentences."""
+    """Yield the heading and the sentences of each list of notes that is not empty."""
     if page.draft:
         yield "Draft: not expressed yet", page.missing
     elif page.missing:

@@ -37,7 +37,7 @@ class ErasureStore(Ledger, CallLists, Protocol):
 
 
 class ClusterErasure(Struct, kw_only=True, eq=False):
-    """The erasures that one gate runs.
+    """The service with which one gate runs erasures.
 
     `share` returns the data about a number that only this gate has.
     """

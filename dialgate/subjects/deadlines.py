@@ -137,7 +137,7 @@ class Deadlines:
     async def count(self, metrics: Metrics, now: Instant) -> None:
         """Set the metrics for open requests.
 
-        Without open requests, the time left is the time for a request received now.
+        If no request is open, report the time left as for a request received now.
         """
         cases = _cases(await self._file.open_cases())
         for kind in request_deadlines.KINDS:

@@ -53,7 +53,7 @@ class _Page:
         return f"{text} ({self._texts.law(why.law)})" if why.law else text
 
     def instant(self, at: str) -> str:
-        """Format the time in the controller's country, to the minute: 24/11/2026 10:00 CET."""
+        """Format the time in the controller's country, to the minute, for example `24/11/2026 10:00 CET`."""
         clock = local_time.clock_in(self._zone, datetime.fromisoformat(at))
         return f"{clock:%d/%m/%Y %H:%M} {clock.tzname()}"
 

@@ -60,7 +60,7 @@ class Draft(Struct):
     answers: dict[str, list[str]] = {}
 
     def get(self, name: str, place: int = 0) -> str:
-        """Return an answer, its default or its example. `place` is the index of the campaign."""
+        """Return an answer, or else its default or example. `place` is the index of the campaign."""
         given, question = self.answers.get(name, []), _BY_NAME[name]
         if place < len(given):
             return given[place]
@@ -285,7 +285,7 @@ def _texts(draft: Draft, key: str) -> dict[str, str]:
 
 
 def _filled(name: str, draft: Draft, more: Mapping[str, str] = {}, place: int = 0) -> str:
-    """Return a template with the answers and with `more` values."""
+    """Return a template filled in with the answers and the values in `more`."""
     template = Template((_RESOURCES / "first" / name).read_text("utf-8"))
     names = {name for name in template.get_identifiers() if name not in more}
     return template.substitute(

@@ -134,7 +134,7 @@ def _times(rows: Bytes, name: str) -> NDArray[np.int64]:
 
 
 def _rows(content: bytes, width: int, name: str, before: int) -> Bytes:
-    """Split the contents into lines of the given width, without their line ends.
+    """Split the contents into lines of the given width, without their line endings.
 
     `before` is the number of earlier lines in the file, used for line numbers in errors.
     """

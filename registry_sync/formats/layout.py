@@ -89,7 +89,7 @@ def find_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
 
 def _status_problems(layout: Layout) -> Iterator[str]:
     if layout.status is None and (layout.clear or layout.listed or layout.unknown):
-        yield "clear, listed and unknown are values of the column `status`; set status"
+        yield "clear, listed and unknown are values in the `status` column; set `status`"
     if layout.status is not None and not layout.clear:
         yield "clear is empty; name the values of `status` that mean clear, because every other value means listed"
     values = Counter([*layout.clear, *layout.listed, *layout.unknown])

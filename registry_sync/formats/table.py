@@ -53,7 +53,7 @@ class _Row(NamedTuple):
 
 
 class Table:
-    """A reader and writer of files with a given layout."""
+    """A reader and writer for files with a given layout."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -188,7 +188,7 @@ class _Parts:
 
 
 class _Reader:
-    """A parser of a file's lines. `line` is the number of the last line that it read."""
+    """A parser for a file's lines. `line` is the number of the last line that it read."""
 
     def __init__(self, layout: Layout, plan: NumberingPlan, version: date | None) -> None:
         self.line = 0

@@ -73,7 +73,7 @@ def _sole_text(name: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 
 def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the file in chunks of whole lines. The last line may lack its line end."""
+    """Yield the file in chunks of whole lines. The last line may lack its line ending."""
     partial_line = b""
     while data := file.read(PIECE_BYTES):
         cut = data.rfind(b"\n") + 1

@@ -1,6 +1,6 @@
 """A source on an SFTP server with a configured host key.
 
-The user's own SSH configuration, agent and known hosts are not used: only registries.yaml says what to trust.
+The user's own SSH configuration, agent and known hosts are not used: only registries.yaml determines what to trust.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -447,7 +447,7 @@ UNSURE: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "no header": (
         {"country": "DE", "separator": "none", "header": True},
         ("0170 1234567", "0170 1234568"),
-        "line 1: the first line has a number and not the names",
+        "line 1: the first line contains a number instead of the column names",
     ),
 }  # fmt: skip
 
@@ -481,7 +481,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"layout": {"country": "BE", "separator": "none", "date": 2}},
         "separator is none, so the number is the only column",
     ),
-    "values without a column": ({"layout": {"country": "BE", "clear": ["0"]}}, "set status"),
+    "values without a column": ({"layout": {"country": "BE", "clear": ["0"]}}, "set `status`"),
     "listed alone": (
         {"layout": {"country": "BE", "status": 2, "listed": ["1"]}},
         "clear is empty; name the values",
@@ -651,5 +651,5 @@ def test_answer_about_a_disconnection_names_its_day_when_imported_by_hand(tmp_pa
 def test_registry_that_is_asked_about_a_day_needs_a_column_for_it(tmp_path: Path) -> None:
     layout = {key: value for key, value in REASSIGNED["layout"].items() if key != "date"}
     office = Office(tmp_path, "US", asked=[REASSIGNED | {"layout": layout}])
-    with pytest.raises(ConfigError, match="its `layout` needs a column `date` in `request`"):
+    with pytest.raises(ConfigError, match="so `layout` needs a `date` column in `request`"):
         config.load(office.path)

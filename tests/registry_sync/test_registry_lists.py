@@ -163,7 +163,7 @@ async def test_changes_without_a_full_file_are_not_published(job: ListJob) -> No
     part = await job.run_once()
     assert part.published == ""
     assert alarm_kinds(part) == {"file_faulty", "version_old"}
-    assert "no full file for the changes" in part.alarms[0].text
+    assert "no full file to which the changes" in part.alarms[0].text
 
 
 GOOD = us_lines(407, *range(5550000, 5550010))

@@ -1,6 +1,6 @@
 """A filter for Asterisk's Master.csv that finds the calls that left through a trunk, and their called numbers.
 
-The columns `lastapp` and `lastdata` are not enough. `RetryDial` writes "Retrying" there, and an originated call
+The `lastapp` and `lastdata` columns are not enough. `RetryDial` writes "Retrying" there, and an originated call
 (`channel originate PJSIP/NUMBER@trunk`, AMI, ARI, a call file) has no Dial at all. The channel names are reliable: a
 dialled channel is in `dstchannel`, an originated or incoming one in `channel`. Source: main/cdr.c; checked with
 Asterisk 22.10.1.
@@ -71,7 +71,7 @@ def column_names(first: Sequence[str]) -> list[str] | None:
 
 
 def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
-    """Select the calls that left through a trunk, and add the columns `called` and `originated`.
+    """Select the calls that left through a trunk, and add the `called` and `originated` columns.
 
     If `trunks` names no trunk, every dialled call is selected.
     """

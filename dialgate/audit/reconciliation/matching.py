@@ -59,7 +59,7 @@ class Node(Struct, frozen=True):
 
     @classmethod
     def all(cls, data: Path) -> "list[Node]":
-        """Return a node for each worker that ever wrote a log here. Raises `KeysUnusable`."""
+        """Return a node for each worker that has written a log here. Raises `KeysUnusable`."""
         folders = chains.folders(data).items()
         return [cls(data, Keys.open(data / "keys.json", worker), folder) for worker, folder in folders]
 
@@ -239,7 +239,10 @@ class _Reconciliation:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Return the caller ID's index, the expiry under the law and the longest validity (ms) from the grounds `seq`."""
+        """Read the grounds record `seq`.
+
+        Return the caller ID's index, the expiry under the law and the longest validity (ms).
+        """
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         key = (node.data, basis.config)

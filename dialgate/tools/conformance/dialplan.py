@@ -188,10 +188,7 @@ class Run:
         return function(data)
 
     async def _fetch(self, url: str) -> str:
-        """Return the body of a response, or "" if it was not complete in time.
-
-        The final line break is removed.
-        """
+        """Return a response body without its final line break, or "" if the body was not complete in time."""
         response = await fetch(url, self._curl_seconds)
         return "" if response is None else response.body.removesuffix("\n")
 

@@ -217,7 +217,7 @@ def _http(status: str, media: str, body: bytes) -> bytes:
 
 @asynccontextmanager
 async def playing(plays: Iterator[Play], port: int = 0, call: TestCall | None = None) -> AsyncIterator[int]:
-    """Run a gate on a local port that handles each connection with the next of `plays`.
+    """Run a gate on a local port that handles each connection with the next item in `plays`.
 
     A request is denied if its numbers differ from the numbers in `call`.
     """

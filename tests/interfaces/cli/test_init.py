@@ -299,7 +299,7 @@ async def test_on_a_terminal_each_answer_is_checked_and_can_be_changed(tmp_path:
     done = init(tmp_path, "expected", officer="dpo@zeta.example", dialer="asterisk")
     assert done.code == 0, done
     caller_ids = iter(["0123", "+390844654321"])
-    typed = {"Name": "Zeta Servizi S.r.l.", "Contact": "privacy@zeta.example", "Country": "IT", "Id of": "zeta-insurance",
+    typed = {"Name": "Zeta Servizi S.r.l.", "Contact": "privacy@zeta.example", "Country": "IT", "Campaign ID": "zeta-insurance",
              "Sector": "insurance", "Dialer": "asterisk"}  # fmt: skip
     words = program("init", str(tmp_path / "config"), "--purpose", "debt")
     async with on_a_terminal(words, ROOT) as terminal:
