@@ -129,7 +129,7 @@ def _quantiles(metric: str, by: str = "") -> Queries:
 def supervisor() -> Dashboard:
     return board(
         "supervisor", "supervisor", "Which calls are placed, which are denied, and why.",
-        figure("Gates ready", "1: all components of all gates work.", "short", "min(dialgate_ready)", ON_OFF),
+        figure("Gates ready", "1: all components on all gates work.", "short", "min(dialgate_ready)", ON_OFF),
         figure("Decisions per second", "All campaigns.", "ops", "sum(rate(dialgate_decisions_total[$__rate_interval]))"),
         figure("Allowed", "Share of all checks.", "percentunit",
                'sum(rate(dialgate_decisions_total{decision="allow"}[$__rate_interval])) / sum(rate(dialgate_decisions_total[$__rate_interval]))'),
@@ -146,12 +146,12 @@ def supervisor() -> Dashboard:
         graph("Allowed, by campaign", "For the cause of a sudden drop, see the reasons.", "percentunit", {"{{campaign}}": _SHARE}),
         graph("Checks, by campaign", "A campaign that drops to zero while others call may bypass the gate.", "ops",
               {"{{campaign}}": "sum by (campaign) (rate(dialgate_decisions_total[$__rate_interval]))"}),
-        graph("Outcomes of calls", "As reported by the dialers.", "ops",
+        graph("Call outcomes", "As reported by the dialers.", "ops",
               {"{{result}}": "sum by (result) (rate(dialgate_outcomes_total[$__rate_interval]))"}, stacked=True),
         bars("Abandoned per 100 answered, last day", "At most 3 for each campaign (Garante, provv. 83 of 2014-02-20).", "percentunit",
              {"{{campaign}}": 'sum by (campaign) (increase(dialgate_outcomes_total{result="abandoned"}[1d])) / sum by (campaign) (increase(dialgate_outcomes_total{result=~"answered|refused"}[1d]))'},
              ((None, "green"), (0.025, "orange"), (0.03, "red"))),
-        bars("Limit of abandoned calls used", "In the days that the law counts. Above 100 % the campaign is paused.", "percentunit",
+        bars("Used share of the limit on abandoned calls", "In the days that the law counts. Above 100 % the campaign is paused.", "percentunit",
              {"{{campaign}}": "max by (campaign) (dialgate_campaign_abandoned_limit_used)"}, ((None, "green"), (0.67, "orange"), (1, "red"))),
         bars("Caller IDs: proof valid (days)", "Caller IDs that must be called back. Below 0 their calls are denied.", "d",
              {"{{caller_id}} {{controller}}": "(min by (controller, caller_id) (dialgate_caller_id_proof_end_timestamp_seconds) - time()) / 86400"}, DAYS_LEFT),
@@ -213,7 +213,7 @@ def registry() -> Dashboard:
 
 def officer() -> Dashboard:
     return board(
-        "officer", "data protection", "Requests of data subjects, and their completion. No telephone numbers are shown.",
+        "officer", "data protection", "Requests by data subjects, and their completion. No telephone numbers are shown.",
         figure("Time left for the most urgent request", "The deadline is a month (GDPR art. 12(3)). Shows a month if no request is open.", "d",
                "min(dialgate_subject_request_left_seconds) / 86400", DAYS_LEFT, width=6),
         figure("Open requests", "", "short", "sum(max by (kind) (dialgate_subject_requests_open))", width=6),
@@ -225,7 +225,7 @@ def officer() -> Dashboard:
         graph("Look-ups", "Per hour, by the data shown. Each look-up is logged with its purpose.", "short",
               {"{{what}}": "sum by (what) (increase(dialgate_lookups_total[1h]))"}, stacked=True),
         graph("Look-ups refused", "Clients that exceeded their limit.", "short", {"{{client}}": "sum by (client) (increase(dialgate_lookups_throttled_total[1h]))"}),
-        graph("Consecutive numbers on no list", "Their calls are denied. Ask for the origin of the list.", "short",
+        graph("Consecutive numbers on no list", "Their calls are denied. Ask where the list came from.", "short",
               {"{{client}}": "sum by (client) (increase(dialgate_unlisted_neighbours_total[1h]))"}),
         graph("Denied, by reason", "Per hour.", "short", {"{{code}}": 'sum by (code) (increase(dialgate_decisions_total{decision="deny"}[1h]))'}, stacked=True),
         graph("Deleted by retention", "Per day, by kind.", "short", {"{{kind}}": "sum by (kind) (increase(dialgate_retention_removed_total[1d]))"}, stacked=True),

@@ -28,7 +28,7 @@ class Place(Protocol):
 
 
 class Connections:
-    """The open connections of a server, at most `most` of them.
+    """The open connections to a server, at most `most` of them.
 
     `count_closed` is called with `evicted` or `refused` for each connection that is closed here.
     """
@@ -53,7 +53,7 @@ class Connections:
         return True
 
     def admit(self, place: Place) -> None:
-        """Mark the connection as one of a known client."""
+        """Mark the connection as belonging to a known client."""
         self._strangers.pop(place, None)
 
     def close(self, place: Place) -> None:

@@ -1,7 +1,7 @@
 """One timer for the deadlines of many calls. It may fire early, but never late.
 
 Time is divided into short intervals (turns). At the end of a turn, the timer expires every call whose deadline falls within
-the next turn. It also allows for the recent delay of the event loop: if the loop was busy for 30 ms, denials are sent 30 ms
+the next turn. It also allows for the recent delay in the event loop: if the loop was busy for 30 ms, denials are sent 30 ms
 earlier.
 """
 
@@ -38,8 +38,7 @@ class DeadlineTimer:
     def add(self, call: Late, seconds: float) -> int:
         """Add a call that expires in `seconds`, and return its slot for `drop`.
 
-        The deadline is earlier by the recent delay of the event loop, an estimate of how long the call has already
-        waited.
+        Subtract the recent delay in the event loop, which estimates how long the call has already waited.
         """
         slot = int((self._clock() + seconds - self.behind) / self._turn)
         self._slots.setdefault(slot, set()).add(call)

@@ -1,4 +1,4 @@
-"""Log lines about calls that an interface refused because the decision was late."""
+"""A log of calls that an interface refused because the decision was late."""
 
 import time
 from collections import Counter
@@ -12,7 +12,7 @@ _SECONDS: Final = 1.0
 
 
 class RefusalLog:
-    """A log that writes at most one line per second for each reason.
+    """A log with at most one line per second for each reason.
 
     `calls` in a line is the number of calls refused since the last line.
     """

@@ -15,7 +15,7 @@ def client_at(remote: str, config: Config) -> Client | None:
 def behind_proxies(remote: str, forwarded: str, config: Config) -> str:
     """Return the address of the client behind the trusted proxies.
 
-    `forwarded` is the value of X-Forwarded-For, to which each proxy appends the address of its peer. Addresses appended by
+    `forwarded` is the value of X-Forwarded-For, to which each proxy appends its peer's address. Addresses appended by
     untrusted proxies are ignored, because they may be forged.
     """
     hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]

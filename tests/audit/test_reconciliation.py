@@ -473,12 +473,18 @@ async def test_command_lists_the_trunks(gate: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
-    [("--format", "csv", "--trunk", "trunk"), ("--format", "asterisk", "--incoming", "from-trunk")],
+    ("words", "named"),
+    [
+        (("--format", "csv", "--trunk", "trunk"), "--trunk"),
+        (("--format", "csv", "--incoming", "from-trunk"), "--incoming"),
+        (("--format", "asterisk", "--incoming", "from-trunk"), "--incoming"),
+    ],
 )
-def test_trunk_option_is_refused_without_asterisk(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_misused_trunk_options_are_named(tmp_path: Path, words: tuple[str, ...], named: str) -> None:
     path = write_calls(tmp_path, [Row(OTHERS[0])])
-    assert CliRunner().invoke(main.app, ["reconcile", str(path), *words]).exit_code == 2
+    result = CliRunner().invoke(main.app, ["reconcile", str(path), *words])
+    assert result.exit_code == 2
+    assert f"Invalid value for {named}: " in result.stderr
 
 
 async def test_command_reports_that_all_calls_were_allowed(gate: World, tmp_path: Path) -> None:

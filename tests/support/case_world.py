@@ -1,4 +1,4 @@
-"""The facts of a case, stored where a gate reads them: configuration, registry, call lists and ledger."""
+"""Preparation of gates for decision cases: stores the facts of each case where a gate reads them."""
 
 import sqlite3
 from collections import defaultdict
@@ -65,7 +65,7 @@ UNASKED = "+390687654321"  # published in every world, so that no snapshot is em
 
 
 class PreparedCase(NamedTuple):
-    """A case with the facts that the gate should gather and the number to call."""
+    """A case, with the facts that the gate should gather and the number to call."""
 
     case: Case
     facts: Facts
@@ -86,7 +86,7 @@ def order_of_attempts(attempt: Attempt) -> tuple[Instant, str, str]:
 
 
 def prepare(place: int, case: Case) -> PreparedCase:
-    """Prepare a case for a gate: assign a number and the sectors that a configuration requires."""
+    """Prepare a case for a gate: assign a number, and a sector where the case names none."""
     facts = facts_of(case)
     contracts = tuple(
         structs.replace(contract, sector=contract.sector or UNSAID_SECTOR)
@@ -102,7 +102,7 @@ def prepare(place: int, case: Case) -> PreparedCase:
 
 
 def worlds(every: list[PreparedCase]) -> list[list[PreparedCase]]:
-    """Group the cases that can share a gate, in order of time because a gate's clock never goes back.
+    """Group the cases that can share a gate, in time order, because a gate's clock never goes back.
 
     Cases in a group have the same law, controller, campaign, caller ID and lists. A full registry list applies to every
     number, so its cases form separate groups.
@@ -215,7 +215,7 @@ async def fill_store(config: Config, group: list[PreparedCase]) -> None:
 
 
 def count_calls(config: Config, group: list[PreparedCase]) -> None:
-    """Store the counts of the campaigns, as if all calls of a day were made at noon."""
+    """Store the campaigns' call counts, as if all calls on a day were made at noon."""
     with closing(sqlite3.connect(config.data / "store.db", isolation_level=None)) as db:
         for case in group:
             zone = case_law(case.case).zone
@@ -226,7 +226,7 @@ def count_calls(config: Config, group: list[PreparedCase]) -> None:
 
 
 async def load_lists(app: App, group: list[PreparedCase]) -> None:
-    """Load the lists of a group as a client does. Every number is on every list."""
+    """Load a group's lists as a client does. Every number is on every list."""
     numbers = [case.to for case in group if case.is_number]
     for listing in group[0].facts.listings:
         ask = ListRequest(
@@ -243,7 +243,7 @@ async def load_lists(app: App, group: list[PreparedCase]) -> None:
 
 
 async def remember(store: SqliteStore, keys: Keys, case: PreparedCase) -> None:
-    """Write the ledger entries and attempts of a case to the store."""
+    """Write the ledger entries and attempts from a case to the store."""
     known, controller = case.facts.known, case.facts.controller.id
     own = keys.subject(controller, case.to)
     for revoked in sorted(known.revocations, key=lambda revoked: revoked.seq):

@@ -1,4 +1,4 @@
-"""The decision cases of `tests/cases/*.yaml`: a sentence, the facts of a call and the wanted decision.
+"""The decision cases in `tests/cases/*.yaml`. Each has a sentence, the facts of a call and the wanted decision.
 
 A case starts from `BASE`, an allowed call, and lists only the facts that differ. Instants are written in RFC 3339 or as
 days before the call (`-4d`). `zones` lists the time zones where the called person may be. `law` changes the country file
@@ -92,7 +92,7 @@ class Case(Struct, forbid_unknown_fields=True, kw_only=True):
 
 @cache
 def all_cases() -> tuple[Case, ...]:
-    """Return every case; cached, because parsing takes a second."""
+    """Return every case. The result is cached, because parsing takes a second."""
     return tuple(
         msgspec.structs.replace(msgspec.convert(plain(data), Case), file=path.stem)
         for path in sorted(FOLDER.glob("*.yaml"))
@@ -129,7 +129,7 @@ def law_of(country: str) -> Law:
 
 
 def case_law_data(case: Case) -> dict[str, Any]:
-    """Return the country file with the changes of the case. It is shared: copy it before changing it."""
+    """Return the country file with the changes that the case makes. It is shared: copy it before changing it."""
     data: dict[str, Any] = merged(law_data(case.country), case.law)
     return data
 
@@ -149,7 +149,7 @@ def facts_of(case: Case) -> Facts:
 def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
     """Convert the facts of a case to `Facts` for a call at `at` (RFC 3339).
 
-    Places that lists and ledger entries declare are combined with those of the number, as in a gate.
+    Places that lists and ledger entries declare are combined with those derived from the number, as a gate does.
     """
     now = instant(at)
     known = {name: value for name, value in data.items() if name != "zones"}

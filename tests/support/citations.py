@@ -1,4 +1,4 @@
-"""The sections of a country file that a denial may cite, derived from the file and not from the code under test.
+"""The sections in a country file that a denial may cite, derived from the file and not from the code under test.
 
 A denial cites the source and severity of one section, which must apply to the call and be in force on its day. If several
 sections could give the same reason, the case names the right one in `cites`.
@@ -82,7 +82,7 @@ def cited(section: Section) -> str:
 
 
 def matches(citation: str, named: str) -> bool:
-    """Return whether a citation is the one that a case names.
+    """Return whether a citation matches the one that a case names.
 
     `named` is a severity and the beginning of a source. A severity alone matches only a citation without a section.
     """
@@ -135,7 +135,7 @@ def _for_finding(case: Case, code: str, finding: str) -> list[Section]:
 
 
 def in_force(case: Case, kind: str) -> list[Section]:
-    """Return the sections of one kind that apply to the call of the case on its day, except recommendations."""
+    """Return the sections of one kind that apply to the case's call on its day, except recommendations."""
     data, facts = modernise(case_law_data(case)), merged(BASE, case.facts)
     today = datetime.fromisoformat(case.at).astimezone(ZoneInfo(data["zone"])).date()
     sections: Iterable[Section] = data.get(kind, ())

@@ -1,6 +1,6 @@
 """Commands of dialgate and registry-sync, run in processes that have already imported their modules.
 
-Importing the modules of a command takes half a second of processor time, nearly all that most commands need. The fork
+Importing the modules for a command takes half a second of processor time, nearly all that most commands need. The fork
 server of the standard library therefore imports them once. Each command runs in a process forked from that server, with
 its own environment and folder.
 """

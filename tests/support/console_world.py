@@ -1,6 +1,6 @@
 """A gate with data for every console page: controllers, campaigns, lists, caller IDs and data-subject requests.
 
-Its clock runs on from `NOW`.
+Its clock starts at `NOW` and keeps running.
 """
 
 import time
@@ -48,7 +48,7 @@ BETA = {
 
 
 class RunningClock(Hand):
-    """A clock that runs on from the instant to which it is set."""
+    """A clock that starts at a set instant and keeps running."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ async def check(made: World, to: str, campaign: str = "acme-fibre", from_: str =
 
 
 async def pause(made: World, campaign: str, numbers: list[str]) -> None:
-    """Report four abandoned calls, which pauses a campaign without answered calls."""
+    """Report four abandoned calls, which pause a campaign without answered calls."""
     for number in numbers[:4]:
         answer = await check(made, number, campaign)
         await post(made, "/v1/outcomes", {"decision_id": answer["decision_id"], "outcome": "abandoned"})

@@ -1,6 +1,6 @@
-"""The case books of countries: `tests/cases/<country>/*.yaml`, decisions as data like `tests/cases/*.yaml`.
+"""The case books for countries, in `tests/cases/<country>/*.yaml`. Like `tests/cases/*.yaml`, they describe decisions as data.
 
-`base.yaml` of a country holds `numbers`, telephone numbers by name, and `base`, an allowed call. Each case lists only what
+A country's `base.yaml` holds `numbers`, telephone numbers by name, and `base`, an allowed call. Each case lists only what
 differs from that call. A small book may hold its `cases` in base.yaml too. As in a gate, the facts about the called number
 and the caller ID are derived from `to` and `from`. A file in `tests/cases/shared` holds `cases` that apply to all of its
 `countries`.
@@ -11,8 +11,8 @@ and the caller ID are derived from `to` and `from`. A file in `tests/cases/share
   are local time at the place, or in the country's main time zone if there is no `place`.
 - `declared`: the place that each call list declares for the number.
 - `each`: lists of values by fact, such as `campaign.purpose: [sale, advertising]`. The case is repeated for every
-  combination of the values. With several such mappings in a list, it is repeated for the combinations of each mapping.
-- `want`: `allow`, or the reason codes of the denial, or a mapping as in `tests/cases/*.yaml`.
+  combination of the values. `each` may also be a list of such mappings, whose combinations are made separately.
+- `want`: `allow`, or the reason codes of the denial, or a mapping like those in `tests/cases/*.yaml`.
 - `pending`: what the vocabulary lacks for this case. A test fails once the case is decided as wanted; then remove
   `pending`.
 """
@@ -63,7 +63,7 @@ class _Base(Struct, forbid_unknown_fields=True, kw_only=True):
 
 @cache
 def cases_of(country: str) -> tuple[Case, ...]:
-    """Return every case of a country, one for each combination of `each`."""
+    """Return every case for a country, one for each combination of `each`."""
     folder = FOLDER / country.lower()
     files = {path.stem: _load(path) for path in sorted(folder.glob("*.yaml"))}
     base = files.pop("base", None)
@@ -77,7 +77,7 @@ def cases_of(country: str) -> tuple[Case, ...]:
 
 
 def read_book(law: dict[str, Any], base_file: Any, files: dict[str, Any]) -> Iterator[Case]:
-    """Yield the cases of a book: those in `cases` of base.yaml, then those of the other files by their names."""
+    """Yield the cases in a book: those in base.yaml, then those in the other files, ordered by file name."""
     base = msgspec.convert(base_file, _Base)
     folder = law["country"].lower()
     books = {

@@ -1,4 +1,4 @@
-"""Damage to files: one flipped bit."""
+"""A helper that damages files by flipping a bit."""
 
 from pathlib import Path
 

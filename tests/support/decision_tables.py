@@ -1,7 +1,7 @@
-"""The decision tables of `tests/cases/grid/*.yaml`: exactly one row answers each combination of a table's axes.
+"""The decision tables in `tests/cases/grid/*.yaml`: exactly one row answers each combination of words on the table's axes.
 
 A table names its axes and their words. `words.yaml` defines the facts for each word; a table may define words of its own.
-A row lists the words that it covers on some axes, and covers every word of the others. It gives the answer (`allow`, or the reason
+A row lists the words that it covers on some axes, and covers every word on the others. It gives the answer (`allow`, or the reason
 codes of the denial) and the law behind it. On an axis of instants a row may give `from` and `until` instead: days in Italy, both
 included. The answers are read from the law and written by hand.
 """
@@ -34,7 +34,7 @@ class GridError(ValueError):
 
 
 class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The words of all axes with their facts.
+    """The words on all axes, with their facts.
 
     `axes` maps axis to word to facts. `usual` holds the default word of each axis.
     """
@@ -43,7 +43,7 @@ class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     usual: dict[str, str]
 
     def replaced(self, own: Axes) -> "Words":
-        """Return a copy in which the axes that a table defines itself replace those of the same name."""
+        """Return a copy in which axes defined by a table replace those with the same name."""
         return Words(axes={**self.axes, **own}, usual=self.usual)
 
     def facts(self, axis: str, word: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def read_words() -> Words:
 
 
 def read_rows() -> Iterator[Row]:
-    """Yield the rows of every table of every file."""
+    """Yield the rows of every table in every file."""
     words = read_words()
     for path in sorted(FOLDER.glob("*.yaml")):
         if path != WORDS:
@@ -161,7 +161,7 @@ def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:
 def _words_of(axis: str, named: Any, words: Words) -> list[str]:
     """Return the words that a table names on an axis.
 
-    `all` means every word of the axis. A table with `all` must therefore answer a newly added word.
+    `all` means every word on the axis. A table with `all` must therefore answer a newly added word.
     """
     if named == "all":
         return list(words.axes[axis])

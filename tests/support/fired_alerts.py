@@ -1,4 +1,4 @@
-"""The alerts that each test saw firing, as Prometheus or promtool reported them."""
+"""A record of the alerts that Prometheus or promtool reported as firing during each test."""
 
 from collections.abc import Awaitable, Callable
 from functools import wraps

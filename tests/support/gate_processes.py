@@ -59,7 +59,7 @@ class CheckResponse(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """A decision in the log. `attempts` are the ids of the earlier decisions that it counted."""
+    """A decision in the log. `attempts` are the IDs of earlier decisions that it counted."""
 
     id: str
     number: str
@@ -105,7 +105,7 @@ class _Child:
         )
 
     async def load(self, numbers: list[str]) -> None:
-        """Load a call list of these numbers."""
+        """Load a call list with these numbers."""
         fields = {name: value for name, value in LIST.items() if name != "numbers"}
         rows = io.BytesIO("\n".join(numbers).encode())
         await self._app.registrar.call_lists.load_list(
@@ -250,7 +250,7 @@ class Node:
 
     @property
     def log(self) -> str:
-        """The name of its decision log, which prefixes its decision ids."""
+        """The name of the decision log. Decision IDs from this node begin with it."""
         name: str = json.loads((self.data / "keys.json").read_bytes())["log"]
         return name
 

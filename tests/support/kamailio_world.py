@@ -227,7 +227,7 @@ class Request(Struct):
     def within(self, answer: Message, method: str, *, cseq: int = 1, **changes: str) -> "Request":
         """Build a request that follows a response to this one.
 
-        The ACK of a refusal goes hop by hop; other requests follow the route of the dialog.
+        The ACK for a refusal goes hop by hop. Other requests follow the dialog route.
         """
         accepted = 200 <= answer.status < 300
         headers = dict(self.headers) | {"To": answer.get("To"), "CSeq": f"{cseq} {method}"}
@@ -263,7 +263,7 @@ class Sip(Struct):
         return [invite for trunk in self.trunks for invite in trunk.invites]
 
     def allowed(self) -> dict[str, tuple[str, str]]:
-        """Return number and caller ID of every allow in the log, by decision id."""
+        """Return the number and caller ID for every allow in the log, by decision ID."""
         keys = Keys.open(self.data / "keys.json")
         return {
             entry.id: (
@@ -317,7 +317,7 @@ async def end(process: asyncio.subprocess.Process) -> None:
 async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIterator[Sip]:
     """Run Kamailio in front of `gate` (http://host:port) and wait until it is ready.
 
-    `more` is `Site.values`. With WITH_ANNOUNCEMENT the second trunk is the announcement server.
+    `more` is passed on as `Site.values`. With WITH_ANNOUNCEMENT the second trunk is the announcement server.
     """
     port, operations = free_port(PROXY, SOCK_DGRAM), free_port()
     proxy, log = (PROXY, port), folder / "sip" / "kamailio.log"

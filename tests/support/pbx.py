@@ -36,7 +36,7 @@ class Pbx(Struct, frozen=True):
     async def checked(
         self, to: str = CLEAR, *more: str, script: str = "check", quirks: Quirks | None = None, **changes: Any
     ) -> Channel:
-        """Run `AGI(agi://…/check,to,from,campaign)` and return the channel, with the variables that it set."""
+        """Run `AGI(agi://…/check,to,from,campaign)` and return the channel, including the variables that the script set."""
         channel = self.channel(to, quirks=quirks or Quirks(), **changes)
         given = (to, CALLER, CAMPAIGN, *more) if script == "check" else (to, CALLER, *more)
         await self.agi(channel, script, *given)

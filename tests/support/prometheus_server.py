@@ -52,12 +52,12 @@ class Prometheus(Struct, frozen=True):
         return firing
 
     async def fired(self) -> set[str]:
-        """Return the alerts that have fired at any time."""
+        """Return every alert that has fired since the start."""
         samples = await self.query('max_over_time(ALERTS{alertstate="firing"}[1d])')
         return {sample["metric"]["alertname"] for sample in samples}
 
     async def until(self, condition: Callable[[set[str]], bool], seconds: float = 15) -> set[str]:
-        """Wait until the firing alerts fulfil the condition or the time is over. Return the firing alerts."""
+        """Wait until the firing alerts meet the condition or the time is over. Return the firing alerts."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while True:
@@ -95,7 +95,7 @@ def shorten_intervals(rules: Path, hold: str = "400ms") -> dict[str, Any]:
 async def prometheus(
     folder: Path, targets: Mapping[str, Sequence[str]], *, quick: bool = True
 ) -> AsyncIterator[Prometheus]:
-    """Run Prometheus with the rules of `deploy`.
+    """Run Prometheus with the rules in `deploy`.
 
     `targets` maps a job to its `host:port` entries. `quick` shortens the intervals and the `for` of the rules.
     """

@@ -26,7 +26,7 @@ _TLS = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"
 
 @cache
 def allowed(user: str) -> list[str]:
-    """Return the rights that the guides list for a user, for any store name."""
+    """Return the rights that the guides list for a user, with any store name."""
     guides = "\n".join(path.read_text("utf-8") for path in GUIDES.glob("*.md"))
     (line,) = re.findall(rf"^ACL SETUSER {user} on >PASSWORD (.*)$", guides, re.MULTILINE)
     return [word.replace("{dialgate}", "{*}") for word in line.split()]
@@ -159,7 +159,7 @@ class Cluster(Struct):
 
 
 def _comparable(report: str) -> frozenset[tuple[str, ...]]:
-    """Return id, role, master and slots of each node, without the fields that differ between reports."""
+    """Return the ID, role, master and slots of each node, without the fields that differ between reports."""
     rows = [line.split() for line in report.splitlines()]
     return frozenset((row[0], row[2].removeprefix("myself,"), row[3], *row[8:]) for row in rows)
 
@@ -239,7 +239,7 @@ class Sentinels(Struct):
     def _master_reported_by(self, port: int) -> str:
         """Return the port of the master that a Sentinel reports.
 
-        Empty while a node is down, a failover is in progress or another Sentinel is unreachable.
+        The port is empty while a node is down, a failover is in progress or another Sentinel is unreachable.
         """
         master = dict(_pairs(say(port, "SENTINEL", "MASTER", "gates")))
         replicas = _pairs(say(port, "SENTINEL", "REPLICAS", "gates"))

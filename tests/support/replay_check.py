@@ -1,4 +1,4 @@
-"""Replay of every decision that the tests' gates recorded, at the end of the run, under the stored law."""
+"""Replay, at the end of a test run, of every decision that the gates in the tests recorded."""
 
 from pathlib import Path
 

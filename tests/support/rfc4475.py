@@ -1,6 +1,6 @@
 """The torture messages of RFC 4475, adapted to a call to a telephone number through a proxy.
 
-Messages are named as in the RFC. `{n}` is the number, `{v}` the sender's address, and `{i}` an id that makes a message
+Message names come from the RFC. `{n}` is the number, `{v}` the sender's address, and `{i}` an id that makes a message
 unique.
 """
 

@@ -68,7 +68,7 @@ class RunningGate(Struct, frozen=True):
     ready: dict[str, Any]
 
     def port(self, door: str) -> int:
-        """Return the port of a URL in the event `ready`."""
+        """Return the port from a URL in the event `ready`."""
         return int(self.ready[door].rpartition(":")[2])
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

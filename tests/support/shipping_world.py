@@ -1,4 +1,4 @@
-"""Signed logs of two workers to ship, and an S3 server."""
+"""Signed logs from two workers to ship, and an S3 server."""
 
 import atexit
 import shutil

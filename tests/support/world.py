@@ -80,7 +80,7 @@ def client(name: str, key: str, *scopes: str) -> dict[str, Any]:
 def write_folder(folder: Path, **changes: Any) -> Path:
     """Write the sample configuration with `changes` to dialgate.yaml. Return the path of dialgate.yaml.
 
-    Only the country file of Italy is copied, so other countries have no law.
+    Only Italy's country file is copied, so other countries have no law.
     """
     (folder / "countries").mkdir(parents=True)
     shutil.copy(CONFIG / "countries/it.yaml", folder / "countries")
@@ -101,7 +101,7 @@ def write_folder(folder: Path, **changes: Any) -> Path:
 
 
 def confirm_clock(data: Path, at: Instant) -> None:
-    """Confirm a clock that advanced by more than a day, as an operator does; otherwise retention pauses."""
+    """Confirm a clock jump of more than a day, as an operator does. Otherwise retention would pause."""
     KeptInstants(data).confirm(at, "tests", "time is an argument")
 
 
@@ -115,7 +115,7 @@ def with_url_file(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def share_keys(first: Path, folder: Path) -> None:
-    """Copy the keys that a node needs to share the store of the node in `first`."""
+    """Copy the keys that a node needs to share the store with the node in `first`."""
     (folder / "data").mkdir(exist_ok=True)
     keys = msgspec.json.decode((first / "data/keys.json").read_bytes())
     shared = {name: value for name, value in keys.items() if name not in {"log", "months"}} | {"months": {}}
@@ -163,7 +163,7 @@ LIST = {
 
 
 def open_gatherer(folder: Path, prepare: Callable[[Path], None] = lambda _: None) -> Gatherer:
-    """Return the sources of facts with the sample answers and call list, without a gate. `prepare` is as in `running`."""
+    """Return a gatherer of facts with the sample answers and call list, without a gate. `prepare` is as for `running`."""
     path = write_folder(folder)
     prepare(folder)
     config = loader.load(path)
@@ -203,7 +203,7 @@ async def running(
     steady: Callable[[], float] = time.monotonic,
     **changes: Any,
 ) -> AsyncIterator[World]:
-    """Run a gate and its server, with registry answers of the day before and no call list.
+    """Run a gate and its server, with registry answers from the day before and no call list.
 
     `prepare` may change the configuration folder before the start. `steady` is the clock that measures durations.
     """

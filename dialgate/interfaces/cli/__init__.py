@@ -1,1 +1,1 @@
-"""The command `dialgate`, with one module for each group of commands."""
+"""The `dialgate` command, with one module for each group of subcommands."""

@@ -1,4 +1,4 @@
-"""`dialgate log archive`, `retire` and `hold`: compression, retention and legal holds of the decision log."""
+"""`dialgate log archive`, `retire` and `hold`: compression, retention and legal holds for the decision log."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -131,7 +131,7 @@ def log_retire(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Destroy the keys of months whose retention period is over (setting `retention`). Their records become anonymous.
+    """Destroy the keys for months whose retention period is over (setting `retention`). Their records become anonymous.
 
     The records stay and the chain stays valid, but they can never again be linked to a number. Decisions about numbers under
     a legal hold stay linked. If gates share a store, the holds of all gates count. Backups of the key file are not destroyed.
@@ -155,7 +155,7 @@ def log_retire(
     _show_months(all_months, done=yes)
     if due and not yes:
         typer.echo(
-            "Nothing was destroyed. Use --yes to destroy the keys of the months whose retention period is over."
+            "Nothing was destroyed. Use --yes to destroy the keys for the months whose retention period is over."
         )
 
 
@@ -184,7 +184,7 @@ def hold_add(
     """Place a legal hold on a number, so that its decisions stay linked to it when their month is retired.
 
     Months that were already retired stay anonymous. If gates share a store, all of them place the hold. Exit 1: a gate could
-    not be reached; run the command again later.
+    not be reached. Run the command again later.
 
     dialgate log hold add +390612345678 --reason "Garante, case 4711" --by dpo
     """
@@ -202,9 +202,9 @@ def hold_add(
 def hold_lift(
     number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
 ) -> None:
-    """Lift a legal hold. Decisions of retired months can then no longer be linked to the number.
+    """Lift a legal hold. Decisions from retired months can then no longer be linked to the number.
 
-    If gates share a store, all of them lift the hold. Exit 1: a gate could not be reached; run the command again later.
+    If gates share a store, all of them lift the hold. Exit 1: a gate could not be reached. Run the command again later.
 
     dialgate log hold lift +390612345678 --reason "case 4711 closed" --by dpo
     """
@@ -248,7 +248,7 @@ def hold_list(
         return
     show_table(
         "Legal holds",
-        ("hold", "since", "by", "reason", "lifted", "decisions of retired months"),
+        ("hold", "since", "by", "reason", "lifted", "decisions from retired months"),
         [
             (str(hold.id), utc(hold.at), hold.by, hold.reason, utc(hold.lifted_at), "\n".join(hold.records))
             for hold in shown

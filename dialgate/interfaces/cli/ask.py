@@ -44,12 +44,12 @@ From: TypeAlias = Annotated[
         callback=number_given,
     ),
 ]
-CampaignId: TypeAlias = Annotated[str, typer.Option(help="Id of the campaign.")]
+CampaignId: TypeAlias = Annotated[str, typer.Option(help="Campaign ID.")]
 CallTypeName: TypeAlias = Annotated[
     CallType | None,
     typer.Option(help="Call type. It can only tighten the campaign's call type."),
 ]
-Url: TypeAlias = Annotated[str, typer.Option(help="URL of the gate. Default: from the configuration.")]
+Url: TypeAlias = Annotated[str, typer.Option(help="Gate URL. Default: from the configuration.")]
 KeyFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -110,7 +110,7 @@ class Service(Struct, frozen=True):
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise Failure(
                 "request.invalid",
-                f"{self.url!r} is not an http:// or https:// URL. Write it as in http://127.0.0.1:8080",
+                f"{self.url!r} is not an http:// or https:// URL. Example: http://127.0.0.1:8080",
                 field="url",
                 status=MISUSE,
             )
@@ -135,9 +135,7 @@ def check(
     to: To,
     from_: From,
     campaign: CampaignId,
-    call_id: Annotated[
-        str, typer.Option(help="The dialer's id of the call. A repeated check counts once.")
-    ] = "",
+    call_id: Annotated[str, typer.Option(help="The dialer's call ID. A repeated check counts once.")] = "",
     call_type: CallTypeName = None,
     url: Url = "",
     key_file: KeyFile = None,
@@ -173,7 +171,9 @@ def simulate(
     campaign: CampaignId,
     at: Annotated[
         str,
-        typer.Option(metavar="TIME", help="Time of the call, as in 2026-12-25T10:00:00+01:00. Default: now."),
+        typer.Option(
+            metavar="TIME", help="Time of the call, for example 2026-12-25T10:00:00+01:00. Default: now."
+        ),
     ] = "",
     call_type: CallTypeName = None,
     url: Url = "",

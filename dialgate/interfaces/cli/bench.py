@@ -1,4 +1,4 @@
-"""`dialgate bench`: benchmarks for users. Benchmarks for developers are in `tests/bench`."""
+"""`dialgate bench`: benchmarks for users. Developer benchmarks are in `tests/bench`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +19,7 @@ Countries = Annotated[
         exists=True,
         file_okay=False,
         show_default="the files that come with dialgate",
-        help="Folder of the country files to measure with.",
+        help="Folder with the country files to measure with.",
     ),
 ]
 
@@ -40,7 +40,7 @@ def bench_http(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 5,
     store: Annotated[
         Literal["embedded", "redis"],
-        typer.Option(help="Store of the gate. redis needs an installed redis-server."),
+        typer.Option(help="The store that the gate uses. redis needs an installed redis-server."),
     ] = "embedded",
     countries: Countries = SHIPPED,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""`dialgate campaign`: pauses of campaigns that abandoned too many calls."""
+"""`dialgate campaign`: limits on abandoned calls, and campaigns paused for exceeding them."""
 
 from typing import Annotated
 
@@ -34,13 +34,13 @@ def campaign_list(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = Fals
 def campaign_lift(
     ask: PauseLiftRequest,
     *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the campaign.", show_default=False)],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Campaign ID.", show_default=False)],
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Lift the pause of a campaign. Calls made until now no longer count. Ground and actor are recorded.
+    """Lift the pause of a campaign. Calls made until now no longer count. The ground and the actor are recorded.
 
-    A gate on this node applies the change before the command ends; other nodes follow within a second.
+    A gate on this node applies the change before the command ends. Other nodes follow within a second.
 
     dialgate campaign lift acme-fibre --ground "dialler set to one line for each agent" --actor dpo
     """

@@ -19,7 +19,7 @@ from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.terminal import show_json
 
 app = typer.Typer()
-clock_app = typer.Typer(no_args_is_help=True, help="Confirm the clock of a gate after a jump.")
+clock_app = typer.Typer(no_args_is_help=True, help="Confirm a gate's clock after a jump.")
 app.add_typer(clock_app, name="clock")
 
 

@@ -1,4 +1,4 @@
-"""`dialgate config check` and `dialgate key`: checks of the configuration, and new client keys."""
+"""`dialgate config check` and `dialgate key`: validation of the configuration, and new client keys."""
 
 import os
 import secrets
@@ -45,7 +45,7 @@ def config_check(
         Path | None,
         typer.Option(
             dir_okay=False,
-            help="Configuration of the nightly job. Default: registries.yaml in the same folder.",
+            help="Nightly job configuration. Default: registries.yaml in the same folder.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -54,7 +54,7 @@ def config_check(
 
     Nothing is changed. Run this before you send SIGHUP to a gate. Likely mistakes are reported as warnings: for example a
     controller without a client, a contact or a registry entry, a mistake in registries.yaml, or a campaign without calling
-    hours. If there are only warnings, the exit code is 0.
+    hours. Warnings alone do not change the exit code 0.
 
     dialgate config check --config /etc/dialgate/dialgate.yaml
     """

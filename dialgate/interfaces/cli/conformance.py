@@ -51,7 +51,7 @@ _CallerId: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NUMBER",
-        help=f"For {_OWN}: caller ID of your dialer. Default: any. - reads it from standard input.",
+        help=f"For {_OWN}: caller ID that your dialer shows. Default: any. - reads it from standard input.",
         callback=number_given,
     ),
 ]
@@ -79,14 +79,14 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
 ) -> None:
     """Simulate a misbehaving gate for a dialer, and report for each case whether a call got through.
 
-    The dialer must also obey an allow. The simulated gate allows a call only if the request has the numbers of that call. An
+    The dialer must also obey an allow. The simulated gate allows a call only if the request contains its numbers. An
     emulator runs the configuration file in deploy/, or your own file. With `own`, your real dialer is tested. Without
     --trunk, exit code 0 of COMMAND means that the call was placed.
 
     An Asterisk file is also searched for a second Dial to the trunk, in any context.
 
-    Exit 0: no call got through in any case. In the case drip, the call may also be held, because Asterisk cannot end it. 1: a
-    call got through, called another number or was held in another case, an allow was not obeyed, or the file has another Dial
+    Exit 0: no call got through in any case. In the case `drip`, the call may also be held, because Asterisk cannot end it. 1:
+    a call got through, called another number or was held in another case, an allow was not obeyed, or the file has another Dial
     to the trunk.
 
     dialgate conformance asterisk
@@ -106,7 +106,7 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
         except OSError as error:
             raise Failure(
                 "conformance.port",
-                f"cannot listen on the port of the gate or the trunk: {error}. Check --port and --trunk",
+                f"cannot listen on the gate or trunk port: {error}. Check --port and --trunk",
                 status=MISUSE,
             ) from None
     if not as_json:

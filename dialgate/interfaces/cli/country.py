@@ -18,7 +18,7 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, console, show_json, show_table
 
 app = typer.Typer()
-country_app = typer.Typer(no_args_is_help=True, help="Show the law of a country, and what changes when.")
+country_app = typer.Typer(no_args_is_help=True, help="Show a country's law, and what changes when.")
 app.add_typer(country_app, name="country")
 
 Folder: TypeAlias = Annotated[
@@ -26,7 +26,7 @@ Folder: TypeAlias = Annotated[
     typer.Option(
         "--countries",
         show_default="config/countries, or without it the files that come with dialgate",
-        help="Folder of the country files.",
+        help="Folder with the country files.",
     ),
 ]
 Country: TypeAlias = Annotated[str, typer.Argument(help="ISO 3166 code, for example FR.")]
@@ -36,7 +36,7 @@ _FOLDER = _OWN if _OWN.is_dir() else SHIPPED
 
 @country_app.command("list")
 def list_(*, countries: Folder = _FOLDER, as_json: AsJson = False) -> None:
-    """List the country files with their state, the number of sections in force and the next change.
+    """List the country files: whether each is a draft, its number of sections in force and its next change.
 
     dialgate country list
     """
@@ -56,12 +56,12 @@ def list_(*, countries: Folder = _FOLDER, as_json: AsJson = False) -> None:
 def show(
     *,
     country: Country,
-    at: Annotated[str, typer.Option(metavar="DAY", help="Day, as in 2026-09-01. Default: today.")] = "",
+    at: Annotated[str, typer.Option(metavar="DAY", help="Day, for example 2026-09-01. Default: today.")] = "",
     countries: Folder = _FOLDER,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the page as Markdown.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the law of a country on a day: each section with its scope, source, severity and days in force.
+    """Show a country's law on a day: each section with its scope, source, severity and dates in force.
 
     Also shown are the rules that the file does not express yet, and the facts that are not confirmed.
 
@@ -82,12 +82,12 @@ def show(
 def diff(
     *,
     country: Country,
-    since: Annotated[str, typer.Option("--from", metavar="DAY", help="First day, as in 2026-08-01.")],
+    since: Annotated[str, typer.Option("--from", metavar="DAY", help="First day, for example 2026-08-01.")],
     until: Annotated[str, typer.Option("--to", metavar="DAY", help="Second day. Default: today.")] = "",
     countries: Folder = _FOLDER,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the law of a country on two days: show the sections that begin, end or change.
+    """Compare a country's law on two days: show the sections that begin, end or change.
 
     dialgate country diff FR --from 2026-08-01 --to 2026-09-01
     """
@@ -157,7 +157,7 @@ def _day(text: str, option: str) -> date:
         return msgspec.convert(text, date)
     except msgspec.ValidationError:
         raise Failure(
-            "request.invalid", "Write a day, as in 2026-09-01.", field=f"--{option}", status=MISUSE
+            "request.invalid", "Write a day, for example 2026-09-01.", field=f"--{option}", status=MISUSE
         ) from None
 
 

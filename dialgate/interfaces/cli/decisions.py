@@ -1,4 +1,4 @@
-"""`dialgate why` and `dialgate log search`: look-up and explanation of decisions.
+"""`dialgate why` and `dialgate log search`: finding and explaining decisions.
 
 Both commands read the data folder, whether or not a gate is running.
 """
@@ -53,7 +53,7 @@ _ReasonCode: TypeAlias = Annotated[
         help="Only denials with this reason code, such as registry.listed; registry selects all registry reasons."
     ),
 ]
-ControllerId: TypeAlias = Annotated[str, typer.Option(help="Only decisions of this controller.")]
+ControllerId: TypeAlias = Annotated[str, typer.Option(help="Only decisions for this controller.")]
 
 
 # ---- why -------------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def why_number(
 ) -> None:
     """Show all decisions about a number, newest first, with their reasons worded for the data subject.
 
-    If gates share a store, the output includes the decisions of all of them.
+    If gates share a store, the output includes decisions by all of them.
 
     Exit 0: decisions were found. 1: none was found, or a gate could not be queried.
 
@@ -161,7 +161,7 @@ def log_search(
     *,
     since: Since = "",
     until: Until = "",
-    campaign: Annotated[str, typer.Option(help="Only decisions of this campaign.")] = "",
+    campaign: Annotated[str, typer.Option(help="Only decisions for this campaign.")] = "",
     controller: ControllerId = "",
     verdict: Annotated[Literal["allow", "deny"] | None, typer.Option(help="Only this verdict.")] = None,
     code: _ReasonCode = "",

@@ -33,11 +33,9 @@ def demo(
     *,
     folder: Annotated[
         Path,
-        typer.Option(
-            file_okay=False, help="Folder for all files of the demo. An existing folder is replaced."
-        ),
+        typer.Option(file_okay=False, help="Folder for all demo files. An existing folder is replaced."),
     ] = Path(".demo"),
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the gate.")] = 8090,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Gate port.")] = 8090,
     numbers: Annotated[int, typer.Option(min=5_000, max=100_000, help="Numbers to call.")] = 100_000,
     rate: Annotated[float, typer.Option(min=1, max=2_000, help="Calls per second.")] = 40,
     seconds: Annotated[float, typer.Option(min=0, help="Seconds to run, or 0 to run until Ctrl-C.")] = 0,
@@ -47,7 +45,7 @@ def demo(
             exists=True,
             file_okay=False,
             show_default="the file that comes with dialgate",
-            help="Folder with the country file of Italy.",
+            help="Folder with Italy's country file.",
         ),
     ] = SHIPPED,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""Helpers for commands that import files: confirmation of the detected layout, and reports of skipped rows."""
+"""Helpers for commands that import files: confirming the detected layout, and reporting skipped rows."""
 
 import csv
 import sys
@@ -22,7 +22,7 @@ from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields, show_js
 T = TypeVar("T")
 
 Encoding: TypeAlias = Annotated[
-    str, typer.Option(help="Encoding, as in utf-8 or windows-1252. Default: detected.")
+    str, typer.Option(help="Encoding, for example utf-8 or windows-1252. Default: detected.")
 ]
 Separator: TypeAlias = Annotated[str, typer.Option(help="Column separator. Default: detected.")]
 Column: TypeAlias = Annotated[
@@ -78,7 +78,7 @@ def _describe(layout: tabular.Layout) -> dict[str, str]:
         "separator": {"\t": "tab", " ": "blank"}.get(layout.separator, layout.separator),
         "sheet": layout.sheet,
         "columns": ", ".join(layout.header) or "no header",
-        "column of the number": f"{layout.number} {title}".strip(),
+        "number column": f"{layout.number} {title}".strip(),
     }
     return {name: value for name, value in fields.items() if value}
 

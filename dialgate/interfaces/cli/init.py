@@ -1,4 +1,4 @@
-"""`dialgate init`: a first configuration, from a conversation or from options."""
+"""`dialgate init`: a first configuration, from a dialogue or from options."""
 
 import inspect
 import sys
@@ -217,7 +217,7 @@ def _show(result: dict[str, Any]) -> None:
     for warning in result["warnings"]:
         _tell(f"Warning: {warning}.")
     typer.echo(
-        f"\nThe key of the client `{result['client']}`, shown only now, because the gate stores its hash:\n\n"
+        f"\nThe key for the client `{result['client']}`, shown only now, because the gate stores its hash:\n\n"
         f"  export DIALGATE_KEY={result['key']}\n\nNext:\n"
     )
     for command in result["next"]:

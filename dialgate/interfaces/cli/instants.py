@@ -1,4 +1,4 @@
-"""The options --since and --until, and a parser for time values of command options."""
+"""The options --since and --until, and a parser for the time values in command options."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeAlias
@@ -16,9 +16,7 @@ Since: TypeAlias = Annotated[
         help="Start of the period, for example 2026-11-24T10:00:00+01:00.",
     ),
 ]
-Until: TypeAlias = Annotated[
-    str, typer.Option(metavar="TIME", help="End of the period; this time itself is not included.")
-]
+Until: TypeAlias = Annotated[str, typer.Option(metavar="TIME", help="End of the period (exclusive).")]
 
 
 def instant(text: str, option: str) -> Instant:
@@ -28,7 +26,7 @@ def instant(text: str, option: str) -> Instant:
     except (ValueError, TypeError):  # TypeError: it has no offset
         raise Failure(
             "request.invalid",
-            "Write the time with its UTC offset, as in 2026-11-24T10:00:00+01:00.",
+            "Write the time with its UTC offset, for example 2026-11-24T10:00:00+01:00.",
             field=option,
             status=MISUSE,
         ) from None

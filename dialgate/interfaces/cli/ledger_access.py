@@ -31,13 +31,13 @@ ControllerId: TypeAlias = Annotated[
 ]
 Actor: TypeAlias = Annotated[str, typer.Option(envvar=ACTOR_VARIABLES, help="Your name, for the record.")]
 Channel: TypeAlias = Annotated[
-    str, typer.Option(help="Channel of the revocation, such as call, letter, web or pec.")
+    str, typer.Option(help="Channel by which the revocation arrived, such as call, letter, web or pec.")
 ]
 Proof: TypeAlias = Annotated[
     str, typer.Option(help="Reference to the evidence: a file, a ticket, a recording.")
 ]
 Time: TypeAlias = Annotated[
-    str, typer.Option(metavar="TIME", help="Time, as in 2026-11-24T10:00:00+01:00. Default: now.")
+    str, typer.Option(metavar="TIME", help="Time, for example 2026-11-24T10:00:00+01:00. Default: now.")
 ]
 
 

@@ -47,7 +47,7 @@ def _transfer(text: str) -> Transfer:
         on = date.fromisoformat(parts["on"] if parts else "")
     except ValueError:
         raise typer.BadParameter(
-            'write BY>TO@DATE, and +told if the data subjects were informed, as in "Data Srl>Acme Spa@2026-03-01+told"'
+            'write BY>TO@DATE, and +told if the data subjects were informed. Example: "Data Srl>Acme Spa@2026-03-01+told"'
         ) from None
     assert parts is not None
     return Transfer(by=parts["by"], to=parts["to"], on=on, subjects_told=bool(parts["told"]))
@@ -84,7 +84,7 @@ def list_load(
 ) -> None:
     """Load a call list. A number may be called only if it is on a list or has another legal basis.
 
-    The encoding, the separator and the column of the number are detected. On a terminal, you are asked to confirm them. Rows
+    The encoding, the separator and the number column are detected. On a terminal, you are asked to confirm them. Rows
     without a valid number are skipped and reported by line.
 
     dialgate list load november.csv --id november --campaign acme-fibre --basis directory
@@ -135,7 +135,7 @@ def list_show(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show all lists, including retired ones. Exit 1: there is no list with this id.
+    """Show all lists, including retired ones. Exit 1: there is no list with this ID.
 
     dialgate list show
     """
@@ -155,14 +155,14 @@ def list_show(
 @list_app.command("retire")
 def list_retire(
     *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the list.", show_default=False)],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="List ID.", show_default=False)],
     controller: ControllerId = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Retire a list, so that it no longer permits any calls. It stays on record.
 
-    A gate on this node applies the change before the command ends; other nodes follow within a second.
+    A gate on this node applies the change before the command ends. Other nodes follow within a second.
 
     dialgate list retire november
     """
@@ -180,7 +180,7 @@ def list_retire(
 @list_app.command("preview")
 def list_preview(
     *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the list.", show_default=False)],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="List ID.", show_default=False)],
     campaign: Annotated[
         str, typer.Option(help="The campaign that would call the list. Default: all campaigns of the list.")
     ] = "",
@@ -188,7 +188,7 @@ def list_preview(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Count the numbers of a list that may be called, and the denied numbers by reason. Nothing is recorded.
+    """Count the numbers on a list that may be called, and the denied numbers by reason. Nothing is recorded.
 
     With --json, the output is an object if --campaign is given, otherwise an array.
 

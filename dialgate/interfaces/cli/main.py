@@ -1,4 +1,4 @@
-"""The command `dialgate`. Exit codes: 0 for yes or success, 1 for no or failure, 2 for wrong usage."""
+"""The `dialgate` command. Exit codes: 0 for yes or success, 1 for no or failure, 2 for a usage error."""
 
 import os
 from typing import Annotated
@@ -28,14 +28,14 @@ COMMANDS = {
     "subject": ("subjects", "Handle data-subject requests (GDPR art. 12 to 20)."),
     "retention": ("storage", "Remove data whose retention period is over (GDPR art. 5)."),
     "breach": ("storage", "Show the data that a breach exposed (GDPR art. 33)."),
-    "clock": ("clock", "Confirm the clock of a gate after a jump."),
+    "clock": ("clock", "Confirm a gate's clock after a jump."),
     "nodes": ("nodes", "Show the gates that share the store."),
     "store": ("store", "Migrate the store."),
     "backup": ("backup", "Copy the data folder, and verify the copied log."),
     "ship": ("ship", "Ship the decision log to other storage."),
     "key": ("config", "Create an API key for a client."),
     "permit": ("permit", "Manage permits, which prove to the trunk that a call was allowed."),
-    "country": ("country", "Show the law of a country, and what changes when."),
+    "country": ("country", "Show a country's law, and what changes when."),
     "config": ("config", "Check the configuration."),
     "log": ("config", "Verify, search, replay, archive and retire the decision log."),
     "why": ("decisions", "Show all decisions about a number, with their reasons."),
@@ -79,8 +79,8 @@ def dialgate(
 ) -> None:
     """Decide whether a telemarketing call may be placed, and prove the decision later.
 
-    Every command has --help with an example. Exit codes: 0 for yes or success, 1 for no or failure, 2 for wrong
-    usage.
+    Every command has --help with an example. Exit codes: 0 for yes or success, 1 for no or failure, 2 for a
+    usage error.
     """
 
 

@@ -39,8 +39,8 @@ def nodes(
 ) -> None:
     """Show the gates that share the store, with their versions, configurations and problems.
 
-    After --forget, reports about data subjects no longer list the removed node as missing. Keep the log of that node
-    where it can be searched.
+    After --forget, reports about data subjects no longer list the removed node as missing. Keep that node's log where
+    it can be searched.
 
     Exit 0: no problem. 1: a node is silent, or has a different configuration or version.
 

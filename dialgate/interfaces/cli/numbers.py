@@ -28,7 +28,7 @@ def number_confirm(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Lift a wrong-number report. Consents, contracts and call requests of the number take effect again.
+    """Lift a wrong-number report. Consents, contracts and call requests for the number take effect again.
 
     dialgate number confirm 4711 --ground confirmed --reason "read back a code sent to the number" --actor dpo
     """

@@ -1,4 +1,4 @@
-"""The options that commands share, and the output of errors.
+"""Options that several commands share, and the error output.
 
 Errors go to stderr. With `--json` they are written to stdout as an object in the format of the HTTP API.
 """
@@ -24,7 +24,7 @@ from dialgate.runtime.terminal import MISUSE, NO, show_json
 
 ConfigPath: TypeAlias = Annotated[
     Path,
-    typer.Option("--config", envvar="DIALGATE_CONFIG", dir_okay=False, help="Configuration of the gate."),
+    typer.Option("--config", envvar="DIALGATE_CONFIG", dir_okay=False, help="Gate configuration file."),
 ]
 DEFAULT_CONFIG = Path("config/dialgate.yaml")
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -36,7 +36,7 @@ _LINES, _USED, _PENDING = "dialgate.lines", "dialgate.taken", "dialgate.pending"
 
 
 def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
-    """Return the phone number of a parameter, or read it from standard input for `-`. A Typer callback.
+    """Return the phone number in a parameter, or read it from standard input for `-`. A Typer callback.
 
     Standard input keeps numbers out of `ps`, which shows arguments to every user of the machine. Unread lines are an error,
     because ignoring them could lose a revocation.
@@ -57,12 +57,12 @@ def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> 
 
 
 def numbers_given(values: list[str] | None) -> list[str] | None:
-    """Return the phone numbers of a parameter, or read every line of standard input for `-`. A Typer callback."""
+    """Return the phone numbers in a parameter, or read every line of standard input for `-`. A Typer callback."""
     return _lines() if values == [_STDIN] else values
 
 
 def _number_parameter(param: Any) -> str:
-    """Return the name of the parameter if its callback is `number_given`, otherwise an empty string."""
+    """Return the parameter name if its callback is `number_given`, otherwise an empty string."""
     callback = getattr(param.callback, "__wrapped__", None)
     return str(param.name) if callback is number_given else ""
 
@@ -100,7 +100,7 @@ Number: TypeAlias = Annotated[
 
 
 class Failure(Exception):
-    """An error that ends a command, with an error code of the HTTP API. `status` is the exit code."""
+    """An error that ends a command, with an error code from the HTTP API. `status` is the exit code."""
 
     def __init__(self, code: str, message: str, *, field: str = "", status: int = NO) -> None:
         super().__init__(message)

@@ -32,7 +32,7 @@ def permit_key(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show the public key (PEM) that Kamailio needs to verify the permits of this gate. The key is not secret.
+    """Show the public key (PEM) that Kamailio needs to verify this gate's permits. The key is not secret.
 
     dialgate permit key --out /etc/kamailio/permit.pem
     """

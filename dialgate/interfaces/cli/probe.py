@@ -62,7 +62,7 @@ _Shown: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NUMBER",
-        help="Caller ID of the probe calls. Default: the called number. - reads it from standard input.",
+        help="Caller ID for the probe calls. Default: the called number. - reads it from standard input.",
         callback=number_given,
     ),
 ]
@@ -109,7 +109,7 @@ def caller_id_probe(
     *,
     trunk: _TrunkAt,
     every: Annotated[bool, typer.Option("--all", help="Call every caller ID that needs a proof.")] = False,
-    controller: Annotated[str, typer.Option(help="Only caller IDs of this controller.")] = "",
+    controller: Annotated[str, typer.Option(help="Only caller IDs belonging to this controller.")] = "",
     show: _Shown = "",
     user: Annotated[
         str,
@@ -131,9 +131,9 @@ def caller_id_probe(
 ) -> None:
     """Call caller IDs through the trunk, and record for each whether it was answered.
 
-    The proof contains the id of the call and the SHA-256 of its trace. The trace is stored in `probes` in the data
+    The proof contains the call ID and the SHA-256 of the call trace. The trace is stored in `probes` in the data
     folder. A line that does not answer, is busy or does not exist is recorded as not answered. If the trunk rejects
-    the call, this proves nothing about the line and is not recorded. Numbers with a reserved prefix need no proof,
+    the call, nothing is recorded, because this proves nothing about the line. Numbers with a reserved prefix need no proof,
     and --all skips them.
 
     Exit 0: all were answered. 1: some were not, or could not be called.
@@ -187,7 +187,7 @@ def _why(probe: Probe) -> str:
 
 
 def _lines(config: Config, numbers: list[str], controller: str, *, every: bool) -> list[_Line]:
-    """Return the lines to call. Raises `Failure` if a number is not a caller ID of any campaign."""
+    """Return the lines to call. Raises `Failure` if a number is not a caller ID for any campaign."""
     if bool(numbers) == every:
         raise Failure("request.invalid", "Give either caller IDs or --all.", status=MISUSE)
     shown = {
@@ -204,7 +204,7 @@ def _lines(config: Config, numbers: list[str], controller: str, *, every: bool) 
         if not keys:
             raise Failure(
                 "caller_id.invalid",
-                "No campaign has this caller ID. Check it, or add it to `caller_ids` of a campaign.",
+                "No campaign has this caller ID. Check it, or add it to a campaign's `caller_ids`.",
                 field="NUMBER",
                 status=MISUSE,
             )
@@ -285,7 +285,7 @@ def _address(text: str, default: int, option: str) -> tuple[str, int]:
     if not colon or text.endswith("]"):
         return text.removeprefix("sip:").strip("[]"), default
     if not port.isdecimal():
-        raise Failure("request.invalid", "Write it as in sbc.example:5060.", field=option, status=MISUSE)
+        raise Failure("request.invalid", "Write it like this: sbc.example:5060.", field=option, status=MISUSE)
     return host.strip("[]"), int(port)
 
 

@@ -39,7 +39,7 @@ from dialgate.store import factory
 _E164 = re.compile(r"\+[1-9][0-9]{3,14}")
 _VERIFIER = "verify_evidence.py"
 
-Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Only the log of this worker.")]
+Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Only this worker's log.")]
 
 _First: TypeAlias = Annotated[
     int,
@@ -50,19 +50,21 @@ _Last: TypeAlias = Annotated[
 ]
 _Copy: TypeAlias = Annotated[
     Path | None,
-    typer.Option(exists=True, file_okay=False, help="Verify this copy. Default: the configured data folder."),
+    typer.Option(exists=True, file_okay=False, help="Copy to verify. Default: the configured data folder."),
 ]
 _NumbersFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="File with one number per line, as in +390612345678. The evidence covers all decisions about these numbers.",
+        help="File with one number per line, for example +390612345678. The evidence covers all decisions about these numbers.",
     ),
 ]
 Roots: TypeAlias = Annotated[
     Path | None,
-    typer.Option(exists=True, dir_okay=False, help="Root certificates (PEM) of the time stamping authority."),
+    typer.Option(
+        exists=True, dir_okay=False, help="Root certificates (PEM) for the time stamping authority."
+    ),
 ]
 
 
@@ -83,9 +85,9 @@ def log_verify(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Verify the decision log of all workers: every byte, the chain and the signed checkpoints. Count its records.
+    """Verify all workers' decision logs: every byte, the chain and the signed checkpoints. Count the records.
 
-    Exit 1: a byte was changed, a record is missing or out of order, or an unknown key made a signature. Each fault is
+    Exit 1: a byte was changed, a record is missing or out of order, or a signature is by an unknown key. Each fault is
     reported with file, byte and record. A gate may be running. Use --against with a checkpoint that was stored
     elsewhere (`log checkpoint` with --out): otherwise a truncation after the last checkpoint is not detected. Use --data
     to verify a copy that `dialgate ship` made. No configuration is needed then, but name your keys with --key,
@@ -168,7 +170,7 @@ def _roots(config: Config | None) -> Path | None:
 
 
 def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None) -> None:
-    """Add the faults of time stamps to the report. Faults of checkpoints are already in it."""
+    """Add faults in time stamps to the report, which already contains faults in checkpoints."""
     if roots is None:
         return
     try:
@@ -237,9 +239,9 @@ def log_checkpoint(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show the newest signed checkpoint. If no gate is running, first sign a new one that covers all records.
+    """Show the newest signed checkpoint. If no gate is running, first sign one that covers all records.
 
-    Store the checkpoint, and the name of its key, where users with write access to the log cannot write. `log verify`
+    Store the checkpoint, and its key name, where users with write access to the log cannot write. `log verify`
     with --against then detects whether the log or its end was replaced.
 
     dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json
@@ -283,7 +285,7 @@ def _newest(config: Config, folder: Path, worker: int, *, new_key: bool) -> deci
 
 @log_app.command("evidence")
 def log_evidence(
-    decision: Annotated[str, typer.Argument(help="Id of the decision.", show_default=False)] = "",
+    decision: Annotated[str, typer.Argument(help="Decision ID.", show_default=False)] = "",
     *,
     out: Annotated[Path, typer.Option(dir_okay=False, help="File to write the bundle to.")],
     numbers: _NumbersFile = None,
@@ -297,7 +299,7 @@ def log_evidence(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Write evidence of a decision, or of all decisions about a list of numbers, for independent verification.
+    """Write evidence for a decision, or for all decisions about a list of numbers, for independent verification.
 
     The bundle contains the called numbers in plain text. The disclosure is recorded before the bundle is written. For each
     record, the bundle contains the legal basis, and the proof that a signed checkpoint covers the record. It also contains
@@ -343,9 +345,9 @@ def log_evidence(
 async def _evidence(
     config: Config, decision: str, numbers: list[str], span: tuple[Instant | None, Instant | None], out: Path
 ) -> dict[Path, bytes]:
-    """Return the evidence bundles by output file. The first bundle goes to `out`.
+    """Return the evidence bundle for each output file. The first bundle goes to `out`.
 
-    There is one bundle for a decision. For `numbers`, there is one for the log of each worker.
+    A decision has one bundle. For `numbers`, there is one bundle for each worker's log.
     """
     now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
     store = await factory.open_store(config, patience=5)
@@ -378,7 +380,7 @@ def _numbers(path: Path) -> list[str]:
     lines = path.read_text("utf-8").split("\n")
     for place, line in enumerate(lines, 1):
         if line.strip() and not _E164.fullmatch(line.strip()):
-            problem = f"{path}, line {place}: not a number. Write it with country code and without spaces, as in +390612345678"
+            problem = f"{path}, line {place}: not a number. Write it with country code and without spaces, for example +390612345678"
             raise Failure("number.invalid", problem, status=MISUSE)
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 

@@ -37,7 +37,7 @@ _MOST_NAMES = 12
 
 app = typer.Typer()
 _ColumnName = Annotated[
-    str, typer.Option(metavar="COLUMN", help="Name of this column. Default: its name in the format.")
+    str, typer.Option(metavar="COLUMN", help="Column name. Default: the name in the file format.")
 ]
 
 _Only: TypeAlias = Annotated[
@@ -62,34 +62,34 @@ _TrunkNames: TypeAlias = Annotated[
     typer.Option(
         "--trunk",
         metavar="NAME",
-        help="Asterisk only: endpoint of a trunk, for example `trunk` or `PJSIP/trunk`. Only calls that leave through these endpoints are compared. May be repeated.",
+        help="Asterisk only: endpoint for a trunk, for example `trunk` or `PJSIP/trunk`. Only calls that leave through these endpoints are compared. May be repeated.",
     ),
 ]
 _Incoming: TypeAlias = Annotated[
     list[str],
     typer.Option(
         metavar="CONTEXT",
-        help="Asterisk only: context of incoming calls from the trunk, for example `dialgate-recall` or `ivr/s`. May be repeated.",
+        help="Asterisk only: context for incoming calls from the trunk, for example `dialgate-recall` or `ivr/s`. May be repeated.",
     ),
 ]
 _TimeZone: TypeAlias = Annotated[
-    str, typer.Option(help="Time zone of times without an offset, for example Europe/Rome.")
+    str, typer.Option(help="Time zone for times without an offset, for example Europe/Rome.")
 ]
 _Home: TypeAlias = Annotated[
-    str, typer.Option(help="Country of numbers without a country code, for example IT.")
+    str, typer.Option(help="Country for numbers without a country code, for example IT.")
 ]
 _Limit: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Maximum calls to show. --json shows all of them.")
 ]
-_Prefix: TypeAlias = Annotated[str, typer.Option(help="Prefix of the trunk to remove from called numbers.")]
+_Prefix: TypeAlias = Annotated[str, typer.Option(help="Trunk prefix to remove from called numbers.")]
 _Skew: TypeAlias = Annotated[
-    float, typer.Option(min=0, max=3600, help="Seconds by which the clocks may differ.")
+    float, typer.Option(min=0, max=3600, help="Allowed clock difference in seconds.")
 ]
 _Show: TypeAlias = Annotated[
     bool, typer.Option("--show", help="Show the called numbers. Requires --purpose.")
 ]
 _Files: TypeAlias = Annotated[
-    list[Path], typer.Argument(exists=True, dir_okay=False, help="Call detail records of the trunk.")
+    list[Path], typer.Argument(exists=True, dir_okay=False, help="Call detail records from the trunk.")
 ]
 
 
@@ -97,7 +97,7 @@ _Files: TypeAlias = Annotated[
 def reconcile_files(
     files: _Files,
     *,
-    format_: Annotated[Format, typer.Option("--format", help="Format of the files.")],
+    format_: Annotated[Format, typer.Option("--format", help="File format.")],
     time: _ColumnName = "",
     called: _ColumnName = "",
     caller: _ColumnName = "",
@@ -158,27 +158,32 @@ def reconcile_files(
 
 def _require_purpose(purpose: str, *, is_required: bool) -> None:
     if is_required and not purpose.strip():
-        text = "--show needs a reason, as in --purpose 'audit of 24 November'."
+        text = "--show needs a reason, for example --purpose 'audit on 24 November'."
         raise Failure("request.invalid", text, field="purpose", status=MISUSE)
 
 
 def _pairs(only: list[str]) -> tuple[tuple[str, str], ...]:
     pairs = [tuple(condition.split("=", 1)) for condition in only]
     if any(len(pair) < 2 for pair in pairs):  # noqa: PLR2004 - a name and a value
-        raise typer.BadParameter("write it as COLUMN=VALUE", param_hint="--only")
+        raise typer.BadParameter("write COLUMN=VALUE", param_hint="--only")
     return tuple((name, value) for name, value in pairs)
 
 
 def _trunks(names: list[str], incoming: list[str], format_: Format) -> Trunks:
     if (names or incoming) and format_ != "asterisk":
-        raise typer.BadParameter("only for --format asterisk; use --only COLUMN=VALUE", param_hint="--trunk")
+        raise typer.BadParameter(
+            "works only with --format asterisk. For other formats, select rows with --only COLUMN=VALUE",
+            param_hint="--trunk" if names else "--incoming",
+        )
     if incoming and not names:
-        raise typer.BadParameter("also specify the trunk with --trunk", param_hint="--incoming")
+        raise typer.BadParameter(
+            "requires --trunk. Name the trunk that the calls come from", param_hint="--incoming"
+        )
     return Trunks(names=tuple(names), incoming=tuple(incoming))
 
 
 def _check_seen(calls: list[Calls], trunks: Trunks) -> None:
-    """Raise `CdrUnreadable` if no call used the trunk, because a misspelt trunk would hide every bypass."""
+    """Raise `CdrUnreadable` if no call used the trunk: a misspelt trunk name would hide every bypass."""
     channels = _channels(calls)
     if trunks.names and not any(trunks.has(name) for name in channels):
         raise CdrUnreadable(
@@ -247,7 +252,7 @@ def _reading() -> Iterator[None]:
 
 
 def _write_metrics(report: Report, textfile: Path) -> None:
-    """Write a metrics file for the node exporter. Every kind of finding is included, so that resolved ones return to 0."""
+    """Write a metrics file for the node exporter. Include every kind of finding, so that resolved kinds return to 0."""
     registry = CollectorRegistry()
     Gauge("reconcile_run_timestamp_seconds", "When calls were last reconciled.", registry=registry).set(
         wall_clock() / SECOND

@@ -1,4 +1,4 @@
-"""`dialgate log replay`: recorded decisions, decided again under the law of their day or under a draft."""
+"""`dialgate log replay`: recorded decisions, repeated under the law of their day or under a draft."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ Last: TypeAlias = Annotated[int | None, typer.Option(metavar="SEQ", min=1, help=
 def log_replay(
     *,
     decision: Annotated[
-        str, typer.Argument(help="Only this decision: its id, or its number in the log. Default: all.")
+        str, typer.Argument(help="Only this decision: its ID, or its record number in the log. Default: all.")
     ] = "",
     first: First = 1,
     last: Last = None,
@@ -52,7 +52,7 @@ def log_replay(
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="Draft of a country file, to use instead of the law that applied on the day of the decision.",
+            help="Draft country file, to use instead of the law that applied on the day of the decision.",
         ),
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
@@ -60,7 +60,7 @@ def log_replay(
 ) -> None:
     """Repeat each decision with its recorded facts and the law of its day, and compare the results byte by byte.
 
-    With --law, show what a draft of a country file would change, by campaign and rule. The draft is applied to the recorded
+    With --law, show what a draft country file would change, by campaign and rule. The draft is applied to the recorded
     facts. If the draft requires a registry that the law of that day did not require, that registry was not consulted, so the
     draft denies the call.
 
@@ -86,9 +86,9 @@ def log_replay(
 
 
 def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
-    """Return the log that contains a decision, and its position there.
+    """Return the log that contains a decision, and its position in that log.
 
-    `decision` is the id of a decision, or the number of its record in the log.
+    `decision` is a decision ID, or the number of a record in the log.
     """
     seq = span.sequence(decision)
     for reader in readers:

@@ -51,12 +51,12 @@ def report(
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Output file. Default: standard output.")
     ] = None,
-    language: Annotated[Language, typer.Option(help="Language of the report.")] = "it",
+    language: Annotated[Language, typer.Option(help="Report language.")] = "it",
     sender: Annotated[
-        str, typer.Option("--from", help="Sender of the email, with --format eml.")
+        str, typer.Option("--from", help="Email sender, with --format eml.")
     ] = "dialgate@localhost",
     to: Annotated[
-        list[str] | None, typer.Option(help="Recipient of the email, with --format eml. May be repeated.")
+        list[str] | None, typer.Option(help="Email recipient, with --format eml. May be repeated.")
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
@@ -77,7 +77,7 @@ def report(
         if form == "eml" and not to:
             raise Failure(
                 "request.invalid",
-                "--format eml needs a recipient, as in --to officer@example.com",
+                "--format eml needs a recipient, for example --to officer@example.com",
                 field="to",
                 status=MISUSE,
             )
@@ -111,7 +111,7 @@ def _period(config: Config, controller: str, day_: str, month_: str, now: Instan
         return day(day_ or (day_in(zone, now) - timedelta(days=1)).isoformat(), zone)
     except ValueError:
         field, form = ("month", "2026-10") if month_ else ("day", "2026-10-31")
-        raise Failure("request.invalid", f"write it as in {form}", field=field, status=MISUSE) from None
+        raise Failure("request.invalid", f"write it like this: {form}", field=field, status=MISUSE) from None
 
 
 def _gathered(config: Config, controller: str, period: Period, now: Instant) -> Report:

@@ -1,4 +1,4 @@
-"""Command options generated from the struct of a request."""
+"""Command options generated from a request struct."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -28,12 +28,12 @@ def options_of(
 ) -> Callable[[Command], Command]:
     """Return a decorator that adds an option for each field of a request and calls the command with the request.
 
-    - `channel`: the default of the option --channel
+    - `channel`: the default for the option --channel
     - `required`: fields that are required even if they have a default
     - `fixed`: fields that have a fixed value and no option
     - `annotations`: hand-written options, by field
 
-    If a command declares a parameter with the name of a field, it also receives the value of that field.
+    If a command declares a parameter with a field's name, it also receives that field's value.
     """
     fields = [field for field in fields_of(kind) if field.name not in fixed]
     fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # common fields last

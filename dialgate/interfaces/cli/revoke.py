@@ -59,7 +59,7 @@ def revoke_add(
     scope: Annotated[
         Literal["campaign", "controller", "everyone"], typer.Option(help="Scope of the revocation.")
     ] = "controller",
-    campaign: Annotated[str, typer.Option(help="With --scope campaign: id of the campaign.")] = "",
+    campaign: Annotated[str, typer.Option(help="With --scope campaign: the campaign ID.")] = "",
     at: Time = "",
     channel: Channel = "cli",
     proof: Proof = "",
@@ -73,7 +73,7 @@ def revoke_add(
         typer.Option(help="With --lift: recorded in error, or the data subject consented again."),
     ] = None,
     reason: Annotated[str, typer.Option(help="With --lift: why the revocation is lifted.")] = "",
-    consent: Annotated[str, typer.Option(help="With --ground new_consent: id of the new consent.")] = "",
+    consent: Annotated[str, typer.Option(help="With --ground new_consent: ID of the new consent.")] = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:

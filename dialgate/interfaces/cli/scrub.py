@@ -49,7 +49,7 @@ def scrub(
     """Write a copy of a list with a verdict on every row: allow, later or deny, with code, valid_until and not_before.
 
     An allow in this file does not permit a call, because the data subject may revoke a moment later. Check again before each
-    call. valid_until is the time until which the law permits the call. The export is first recorded in the ledger, with
+    call. The law permits the call until valid_until. The export is first recorded in the ledger, with
     --actor and --proof.
 
     dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711

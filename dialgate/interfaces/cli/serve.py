@@ -89,7 +89,7 @@ def serve(
 
 
 def work(post: Post) -> int:
-    """Run one worker. Return the exit code."""
+    """Run one worker and return the exit code."""
     service_log.configure()
     try:
         uvloop.run(_serve(post))

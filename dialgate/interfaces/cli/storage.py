@@ -48,11 +48,11 @@ def breach(
     *,
     since: Annotated[
         str,
-        typer.Option("--from", metavar="TIME", help="Start of the breach, as in 2026-11-24T10:00:00+01:00."),
+        typer.Option(
+            "--from", metavar="TIME", help="Start of the breach, for example 2026-11-24T10:00:00+01:00."
+        ),
     ],
-    until: Annotated[
-        str, typer.Option("--to", metavar="TIME", help="End of the breach; this time itself is not included.")
-    ],
+    until: Annotated[str, typer.Option("--to", metavar="TIME", help="End of the breach (exclusive).")],
     key: Annotated[str, typer.Option(help="Name of the client whose key was stolen.")] = "",
     node: Annotated[str, typer.Option(help="Name of the node that was broken into.")] = "",
     out: Annotated[
@@ -82,7 +82,10 @@ def breach(
 
 
 def _reach(exposure: Exposure) -> str:
-    """Return how many numbers could have been looked up. A breach notification must not understate this."""
+    """Return a text with the number of phone numbers that could have been looked up.
+
+    A breach notification must not understate it.
+    """
     if exposure.node:
         return "every number: an intruder could read the node's files"
     if exposure.known:
@@ -104,7 +107,7 @@ def _show_exposure(exposure: Exposure, *, as_json: bool) -> None:
         "decisions returned": f"{exposure.decisions:,}, of which {exposure.allows:,} allows",
         "look-ups": f"{len(exposure.lookups):,}",
         "exposed numbers": f"{len(exposure.numbers):,}",
-        "decisions of retired months": f"{exposure.unreadable:,}",
+        "decisions from retired months": f"{exposure.unreadable:,}",
         "could have looked up": _reach(exposure),
     }
     show_fields("Exposed", fields)

@@ -21,7 +21,7 @@ app.add_typer(store_app, name="store")
 _Url = Annotated[
     str,
     typer.Argument(
-        help="sqlite:///PATH, or a URL as in the setting `store`; `?name=…` for a key prefix other than dialgate."
+        help="sqlite:///PATH, or a URL like that in the setting `store`. Add `?name=…` for a key prefix other than dialgate."
     ),
 ]
 
@@ -36,7 +36,8 @@ def store_copy(source: _Url, target: _Url, *, as_json: AsJson = False) -> None:
     """Copy a store to another engine with the same sequence numbers, and compare the two stores row by row.
 
     Stop the gates first. If the copy was interrupted, run the command again to continue. Gates do not open an incomplete
-    copy. To keep a password out of the command, name a file that contains the URL, as in @/etc/dialgate/redis.url.
+    copy. To keep a password out of the command, name a file that contains the URL:
+    @/etc/dialgate/redis.url.
 
     dialgate store copy sqlite:///var/lib/dialgate/store.db redis://localhost:6379/0
     """

@@ -50,7 +50,7 @@ Purpose: TypeAlias = Annotated[
 ]
 RequestId: TypeAlias = Annotated[
     str,
-    typer.Option("--request", metavar="ID", help="Id of the data-subject request; see `subject requests`."),
+    typer.Option("--request", metavar="ID", help="ID of the data-subject request; see `subject requests`."),
 ]
 Out: TypeAlias = Annotated[
     Path | None, typer.Option(dir_okay=False, help="Write to this file, readable by its owner only.")
@@ -58,7 +58,7 @@ Out: TypeAlias = Annotated[
 
 
 def act(path: Path, step: Act[T]) -> T:
-    """Run `step` on the data about data subjects, whether or not a gate is running.
+    """Run `step` on data subjects' data, whether or not a gate is running.
 
     Raises `Failure`, `Refused`, `Unavailable`.
     """
@@ -120,7 +120,7 @@ def subject_show(
 ) -> None:
     """Show all data about a number, and the clients that looked the number up (GDPR art. 15).
 
-    If gates share a store, the report includes the data of all of them. Exit 1: a gate could not be queried.
+    If gates share a store, the report includes data from all of them. Exit 1: a gate could not be queried.
 
     dialgate subject show +390612345678 --purpose "request 5f0c2a9b" --language it --out report.html
     """
@@ -245,7 +245,7 @@ def subject_requests(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = F
 @subject_app.command("close")
 def subject_close(
     *,
-    name: Annotated[str, typer.Argument(metavar="ID", help="Id of the request.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="Request ID.")],
     outcome: Annotated[
         Literal["answered", "refused", "extended"],
         typer.Option(help="`extended` extends the deadline by two months."),
@@ -284,7 +284,7 @@ def subject_rectify(
     of: Annotated[int, typer.Option(metavar="SEQ", help="`seq` of the ledger entry to correct.")],
     fields: Annotated[
         list[str],
-        typer.Option("--set", metavar="NAME=JSON", help="Correct value of a field. May be repeated."),
+        typer.Option("--set", metavar="NAME=JSON", help="Field with its correct value. May be repeated."),
     ],
     controller: ControllerId = "",
     proof: Proof = "",
@@ -292,7 +292,7 @@ def subject_rectify(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Correct a consent, contract or call request with a new entry (GDPR art. 16).
+    """Correct a consent, contract or call request by adding a new entry (GDPR art. 16).
 
     dialgate subject rectify +390612345678 --request 5f0c2a9b --of 812 --set goods=["broadband"]
     """

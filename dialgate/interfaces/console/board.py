@@ -1,4 +1,4 @@
-"""The live board: its page, and the stream of server-sent events that updates it."""
+"""The live board: its page, and the server-sent events that update it."""
 
 import asyncio
 from typing import Final
@@ -18,7 +18,7 @@ _HEADERS: Final = {
 _SEND_SECONDS: Final = 30.0  # a browser must accept a message within this time
 _MOST_BOARDS: Final = 100
 _MOST_PER_TENANT: Final = (
-    20  # boards of the same controllers, so that a tenant with many keys cannot take all
+    20  # boards for the same controllers, so that a tenant with many keys cannot take all
 )
 
 

@@ -1,4 +1,4 @@
-"""The page for campaigns: their limits on abandoned calls, and the lifting of a pause."""
+"""The campaigns page, which shows limits on abandoned calls and lets an officer lift a pause."""
 
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +15,7 @@ async def show_campaigns(visit: Visit) -> web.StreamResponse:
 
 
 async def lift(visit: Visit) -> web.StreamResponse:
-    """Lift the pause of a campaign. The form contains the ground."""
+    """Lift the pause of a campaign on the ground given in the form."""
     fields = await visit.form()
     name = visit.request.match_info["id"]
     try:

@@ -1,4 +1,4 @@
-"""The page with the law of a country on a day, and the differences between two days."""
+"""The law page, which shows a country's law on a day and the differences between two days."""
 
 from datetime import date
 

@@ -1,4 +1,4 @@
-"""The pages for call lists: the loaded lists, the upload of a list, and the preview of its callable numbers."""
+"""The pages for call lists: viewing loaded lists, uploading a list, and previewing its callable numbers."""
 
 import asyncio
 from functools import partial

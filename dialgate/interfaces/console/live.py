@@ -1,6 +1,6 @@
-"""The data of the live board: one sample of the gate per second, and one encoded message per set of controllers.
+"""The data for the live board: one sample of the gate per second, and one encoded message per set of controllers.
 
-All boards of the same controllers get the same message, and the boards add no work to the path of a call. A sample compares
+All boards for the same controllers get the same message, and the boards add no work to the call path. A sample compares
 two copies of the counters and reads the last few calls of the newest batches. If there are more decisions in a second, the
 board shows only some of them. If there are several workers, each samples itself. The worker that serves a board fetches the
 seconds of the other workers and shows the totals, one second late.
@@ -32,7 +32,7 @@ SECONDS: Final = 300
 ROWS: Final = 14
 STANDING_SECONDS: Final = 5
 _HALF: Final = SECOND // 2
-_REPEATED: Final = 3  # seconds in each message, because the data of another worker may arrive late
+_REPEATED: Final = 3  # seconds in each message, because data from another worker may arrive late
 _OTHER: Final = "other"
 
 View: TypeAlias = tuple[str, ...]
@@ -42,7 +42,7 @@ _pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """A decision on the board. `caller_id` and `campaign` are empty if the campaign is not the client's."""
+    """A decision on the board. `caller_id` and `campaign` are empty if the campaign does not belong to the client."""
 
     id: str
     at: str
@@ -54,9 +54,9 @@ class Row(Struct, frozen=True, kw_only=True):
     client: str
 
 
-# The names sent are those of earlier versions, because workers of two versions run during an upgrade.
+# The names sent are those from earlier versions, because workers of two versions run during an upgrade.
 class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "took"}):
-    """The decisions of one second.
+    """The decisions made in one second.
 
     `counts` are keyed by verdict, first reason and campaign. `response_times` counts the responses in each bucket of
     `Calls.BOUNDS`.
@@ -112,7 +112,7 @@ class WorkerData(Struct):
     problems: dict[str, str] = {}
 
     def update(self, response: bytes | None) -> None:
-        """Add the data of a response. A missing or invalid response is recorded as a problem."""
+        """Add the data from a response. A missing or invalid response is recorded as a problem."""
         try:
             share = _share_decoder.decode(response or b"")
         except msgspec.DecodeError:
@@ -170,7 +170,7 @@ class Live:
 
     @asynccontextmanager
     async def watching(self, controllers: View) -> "AsyncIterator[View]":
-        """Yield the view of a board for these controllers. Its data is kept up to date until the context ends."""
+        """Keep the data for these controllers up to date until the context ends. Yield the view that boards use."""
         view = tuple(sorted(controllers))
         self._watched[view] += 1
         try:
@@ -193,11 +193,11 @@ class Live:
         await self._ticked.wait()
 
     def first(self, view: View) -> bytes:
-        """Return the first message of a board, which covers the last `SECONDS` seconds."""
+        """Return the first message for a board, which covers the last `SECONDS` seconds."""
         return _encode(self._message(view, self._total))
 
     def message(self, view: View) -> bytes:
-        """Return the current message, encoded once per second for all boards of a view."""
+        """Return the current message, encoded once per second for all boards that show a view."""
         if view not in self._messages:
             self._messages[view] = _encode(self._message(view, self._total[-_REPEATED:]))
         return self._messages[view]
@@ -231,7 +231,7 @@ class Live:
     def _add_row(self, request: CallRequest, answer: Answer, code: str, at: str) -> None:
         """Add a row.
 
-        If the campaign is not the client's, only boards that cover all of the client's controllers show the row.
+        If the campaign does not belong to the client, only boards that cover all of the client's controllers show the row.
         """
         line = self._app.config.line_of(request.call.campaign, request.client)
         owner = owner_of(line.controller.id if line else "", request.client.name)
@@ -270,7 +270,7 @@ class Live:
         return data.seconds[-1].at if data and data.seconds else 0
 
     def _problems(self) -> dict[str, str]:
-        """Return the problems of all workers. Keys of other workers contain the number of the worker."""
+        """Return all workers' problems. The keys for other workers contain the worker number."""
         others = {
             f"{name} ({worker})": text
             for worker, data in self._workers.items()

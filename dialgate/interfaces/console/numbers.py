@@ -1,4 +1,4 @@
-"""The pages for looking up a number, for one decision, and for its evidence."""
+"""The pages for looking up a number, showing a decision and downloading its evidence."""
 
 import asyncio
 from collections.abc import Mapping
@@ -129,7 +129,7 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
 
 
 async def _find_decision(visit: Visit) -> FoundDecision:
-    """Return the decision named in the URL path. Its page does not show the called number.
+    """Return the decision named in the URL path, for a page that does not show the called number.
 
     Raises `Fault` if the decision does not exist or the client may not see it.
     """
@@ -140,7 +140,7 @@ async def _find_decision(visit: Visit) -> FoundDecision:
 
 
 def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Return the outcomes, with the ids of ledger entries as the client sees them."""
+    """Return the outcomes, with ledger entry IDs as the client sees them."""
     return {
         rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()
@@ -185,13 +185,13 @@ def _sees_whole_gate(visit: Visit) -> bool:
 
 
 async def download_evidence(visit: Visit) -> web.StreamResponse:
-    """Return the evidence of a decision. It contains the number, so the download is recorded as a look-up."""
+    """Return the evidence for a decision. It contains the number, so the download is recorded as a look-up."""
     fields = await visit.form()
     if not _sees_whole_gate(visit):
         raise Fault(
             403,
             "console.evidence",
-            "The evidence would reveal other controllers. Ask the administrator of the gate for it.",
+            "The evidence would reveal other controllers. Ask the gate's administrator for it.",
         )
     found = await _find_decision(visit)
     if not await asyncio.to_thread(_is_local, visit, found.record):

@@ -1,4 +1,4 @@
-"""The rendering of the pages, and the scripts, styles and images that they load."""
+"""Page rendering, and the scripts, styles and images that pages load."""
 
 import hashlib
 import json
@@ -74,5 +74,5 @@ def day(at: str, zone: str = "UTC") -> str:
 
 
 def count(value: int, language: str = "en") -> str:
-    """Format a number with the thousands separator of a language."""
+    """Format a number with a language's thousands separator."""
     return f"{value:,}".replace(",", "." if language == "it" else ",")

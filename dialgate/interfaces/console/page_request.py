@@ -64,7 +64,7 @@ NAVIGATION: Final = (
 
 
 class Visit(Struct, frozen=True):
-    """A request with a valid session. `name` is the name of the session."""
+    """A request with a valid session. `name` is the session name."""
 
     request: web.Request
     app: App
@@ -90,7 +90,7 @@ class Visit(Struct, frozen=True):
         return sorted(name for name, line in lines.items() if line.controller.id in self.client.controllers)
 
     def zone(self) -> str:
-        """Return the time zone of the pages: that of the country of the client's first controller."""
+        """Return the time zone for the pages: the one in the country of the client's first controller."""
         config = self.app.config
         for name in self.client.controllers:
             if owner := config.controllers.get(name):
@@ -105,12 +105,12 @@ class Visit(Struct, frozen=True):
         return {name: value.strip() for name, value in fields.items()}
 
     def check(self, token: str) -> None:
-        """Raise `Fault` unless the token belongs to the session."""
+        """Raise `Fault` if the token does not belong to the session."""
         if not self.session.is_good(token):
             raise Fault(403, "console.forged", "The form belongs to another session. Open the page again.")
 
     def show(self, name: str, here: str, /, status: int = 200, **context: Any) -> web.Response:
-        """Return a page. `here` is the name of its entry in the navigation."""
+        """Return a page. `here` names its entry in the navigation."""
         return page_response(
             self.request,
             name,

@@ -27,7 +27,7 @@ _NICE = 10
 
 
 class Failed(Struct, frozen=True):
-    """A failed preview. `error` is an error code of the HTTP interface."""
+    """A failed preview. `error` is an error code from the HTTP interface."""
 
     error: str
 

@@ -77,7 +77,7 @@ def _format(fields: dict[str, str]) -> str:
 
 
 def _period(fields: dict[str, str]) -> tuple[str, str]:
-    """Return the command-line option for the period and its value, a day (2026-11-24) or a month (2026-11)."""
+    """Return the period as a command-line option and its value: a day (2026-11-24) or a month (2026-11)."""
     try:
         day = date.fromisoformat(fields.get("day", "")).isoformat()
     except ValueError:

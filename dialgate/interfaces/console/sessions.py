@@ -1,7 +1,7 @@
 """Console sessions, stored as small files in `DATA/run/sessions/`, with one folder per client.
 
 All workers of the node share the files, so sessions survive a rolling restart, and a sign-out applies to every worker. The
-name of a file is the digest of the session's name; only the browser has the name itself. The modification time of the file is
+file name is the digest of the session name; only the browser has the session name itself. The modification time of the file is
 the time at which the session was last used. The API key is not stored, because each request looks up the client by the digest
 of the key. Failed sign-ins are stored in the same way, under the digest of the address.
 """
@@ -26,7 +26,7 @@ LONGEST: Final = 12 * HOUR  # a shift
 IDLE: Final = HOUR
 FAILURES: Final = 10
 SPAN: Final = 10 * MINUTE
-OF_ONE: Final = 200  # maximum sessions of one client; another one ends this client's oldest session
+OF_ONE: Final = 200  # maximum sessions per client; another one ends the client's oldest session
 _ADDRESSES: Final = 1_000
 _RESOLUTION: Final = MINUTE  # of the time of last use
 _NANOSECONDS: Final = 1_000_000
@@ -86,7 +86,7 @@ class Sessions:
     def find(self, name: str, config: Config) -> tuple[Session, Client] | None:
         """Return a session and its client, or None if the session has ended or its key was withdrawn.
 
-        The time of use is recorded.
+        Record the time of this use.
         """
         path, now = self._path(name), self._clock()
         try:
@@ -107,7 +107,7 @@ class Sessions:
             self._path(name).unlink()
 
     def _path(self, name: str) -> Path:
-        """Return the file of a session. The part of the name before the dot identifies the client."""
+        """Return the path for a session file. The part of `name` before the dot identifies the client."""
         return self._sessions / _digest(name.partition(".")[0]) / _digest(name)
 
     def _wait(self, address: str, now: Instant) -> int:

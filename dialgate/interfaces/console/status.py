@@ -1,4 +1,4 @@
-"""The status of controllers: registry consultations, caller IDs, open requests and paused campaigns. It contains no called number."""
+"""The controllers' registry consultations, caller IDs, open requests and paused campaigns. They contain no called number."""
 
 from collections.abc import Iterable, Iterator
 
@@ -18,9 +18,9 @@ from dialgate.store import CallerIdProof
 
 
 class RegistryStatus(Struct, frozen=True, kw_only=True):
-    """The latest consultation of a registry for a controller.
+    """The latest registry consultation for a controller.
 
-    `ends_at` is the expiry of its answers, or empty if there was no consultation.
+    `ends_at` is when its answers expire, or empty if there was no consultation.
     """
 
     registry: str
@@ -33,7 +33,7 @@ class RegistryStatus(Struct, frozen=True, kw_only=True):
 
 
 class CallerIdStatus(Struct, frozen=True, kw_only=True):
-    """A caller ID of a campaign.
+    """A caller ID used by a campaign.
 
     `state` is `class` (no proof needed), `proved`, `ends` (expires within `SOON`), `expired` or `missing`.
     """
@@ -66,7 +66,10 @@ SOON = 7  # days
 
 
 async def standing(app: App, controllers: tuple[str, ...]) -> Standing:
-    """Return the status of controllers. Raises `Unavailable`."""
+    """Return these controllers' registry consultations, caller IDs, open requests and paused campaigns.
+
+    Raises `Unavailable`.
+    """
     now, config = app.gate.now(), app.config
     viewer = Client(name="console", controllers=controllers, scopes=())
     return Standing(

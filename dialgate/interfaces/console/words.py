@@ -1,6 +1,6 @@
-"""The texts of the console in each language, read from `texts/<language>.yaml`.
+"""The console texts in each language, read from `texts/<language>.yaml`.
 
-A file is one flat mapping from key to text, with placeholders in braces. A test checks that all files have the same keys and
+A file is one flat mapping from keys to texts, with placeholders in braces. A test checks that all files have the same keys and
 placeholders, and that there is a text for each reason code.
 """
 
@@ -16,7 +16,7 @@ from dialgate.texts import LANGUAGES, Language, Texts
 
 
 class Words:
-    """The texts of one language. Call it with a key to get a text. Raises `KeyError` for an unknown key."""
+    """The texts in one language. Call an instance with a key to get a text. Raises `KeyError` for an unknown key."""
 
     def __init__(self, language: Language, texts_by_key: dict[str, str]) -> None:
         self.language: Language = language
@@ -34,7 +34,7 @@ class Words:
         return texts.of(self.language)
 
     def finding(self, stored: str, code: str = "") -> str:
-        """Translate the stored finding of a rule. `code` is the reason code of a denial."""
+        """Translate a rule's stored finding. `code` is the reason code for a denial."""
         return texts.finding(self.language, stored, code)
 
     def by_prefix(self, *prefixes: str) -> dict[str, str]:

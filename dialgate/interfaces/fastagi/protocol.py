@@ -1,4 +1,4 @@
-"""The FastAGI protocol without sockets: a parser of Asterisk's messages, and the commands to send.
+"""The FastAGI protocol without sockets: a parser for Asterisk's messages, and the commands to send.
 
 Asterisk begins with lines `agi_NAME: VALUE` and an empty line. Each command is one line, and Asterisk replies to it before
 the next one is sent. A line `HANGUP` may arrive between replies; it is not a reply. An invalid command can crash Asterisk
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 LONGEST_LINE: Final = 8192  # Asterisk's own buffer, in bytes
-MOST_BYTES: Final = 32 << 10  # maximum size of an environment; Asterisk sends about 500, plus the arguments
+MOST_BYTES: Final = 32 << 10  # maximum environment size; Asterisk sends about 500, plus the arguments
 _BEGINS: Final = b"agi_"
 _VARIABLE: Final = re.compile(r"^agi_([^:\n]*): ?([^\n]*)$", re.MULTILINE)
 _REPLY: Final = re.compile(r"(\d{3})(?: result=([^\s(]*))?(?: \((.*)\))?(?: .*)?")
@@ -28,7 +28,7 @@ class NotAgi(Exception):
 
 
 class Environment(Struct, frozen=True):
-    """The variables of a call.
+    """The variables for a call.
 
     `script` is the path and query of the URL, not decoded. The names in `values` lack the prefix `agi_`.
     """
@@ -57,7 +57,7 @@ Message: TypeAlias = Environment | Reply | Hangup
 
 
 class Listener:
-    """A parser of Asterisk's messages. It buffers at most one incomplete environment or line."""
+    """A parser for Asterisk's messages. It buffers at most one incomplete environment or line."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -90,7 +90,7 @@ class Listener:
                 yield message
 
     def _reply(self, line: str) -> Reply | None:
-        """Parse a line of a reply. Return None if the reply is not complete yet.
+        """Parse one line in a reply. Return None if the reply is not complete yet.
 
         A usage text (`520-…` to `520 …`) is one reply. `100 …` announces a reply.
         """
@@ -102,7 +102,7 @@ class Listener:
             return None
         reply = _REPLY.fullmatch(line)
         if reply is None:
-            raise NotAgi("a line is not a reply of Asterisk")
+            raise NotAgi("a line is not a reply from Asterisk")
         code, result, value = reply.groups()
         return None if int(code) < _PROVISIONAL else Reply(int(code), result or "", value or "")
 

@@ -34,7 +34,7 @@ LANGUAGES: Final = ("it", "en")
 _STOP: Final = "1"
 _STOP_CODE: Final = str(ord(_STOP))  # the result of STREAM FILE for this key
 _OK: Final = 200
-_ATTEMPTS: Final = 2  # times that the menu is read out
+_ATTEMPTS: Final = 2  # number of times the menu is read out
 _KEY_TIMEOUT_MS: Final = 5_000
 _LONGEST_COUNTRY_CODE: Final = 3
 
@@ -48,7 +48,7 @@ class Recall:
         self._app, self._client, self._say = app, client, say
 
     async def speak(self, environment: Environment) -> None:
-        """Answer a call. Raises `Fault`, without answering, if the dialled number is not a caller ID of the client."""
+        """Answer a call. Raises `Fault` before answering if the dialled number is not one of the client's caller IDs."""
         values = environment.values
         called_number = _parse_number(values.get("dnid", "")) or _parse_number(values.get("extension", ""))
         caller_ids = self._caller_ids(called_number)
@@ -56,7 +56,7 @@ class Recall:
             raise Fault(
                 404,
                 "controller.unknown",
-                "The dialled number is not a caller ID of this client. Add it to `caller_ids` of a campaign.",
+                "The dialled number is not one of this client's caller IDs. Add it to a campaign's `caller_ids`.",
             )
         language = _language((*environment.arguments, values.get("language", "")))
         evidence = f"recall:{values.get('uniqueid', '')}"[:256]
@@ -79,7 +79,7 @@ class Recall:
         await self._say(HANG_UP)
 
     def _caller_ids(self, called_number: str) -> dict[str, str]:
-        """Return the dialled caller ID as configured, by controller."""
+        """Return the dialled caller ID as each controller configured it, by controller."""
         return {
             line.controller.id: caller_id
             for line in self._app.config.lines.values()

@@ -6,8 +6,8 @@
     | `vicidial` | to, from, call code, campaign | the same, and for a denial `DIALSTATUS` and `HANGUPCAUSE` |
     | `recall` | optional language (default: the channel's) | nothing; it talks to the caller, see recall.py |
 
-`DG_DECISION`: `allow` or `deny`. `DG_REASON`: code of the first reason. `DG_CLASS`: its class (`number`, `call`, `gate`).
-`DG_DECISION_ID`: id of the decision. `DG_NOT_BEFORE`: when the denial ends, if it ends with time alone.
+`DG_DECISION`: `allow` or `deny`. `DG_REASON`: the first reason code. `DG_CLASS`: its class (`number`, `call`, `gate`).
+`DG_DECISION_ID`: the decision ID. `DG_NOT_BEFORE`: when the denial ends, if it ends with time alone.
 
 Asterisk treats a server that sends nothing as a success, and waits for a hanging server without limit. The server therefore
 sends `deny` first, while the gate decides. It then sends the answer in one command, which Asterisk executes completely or not
@@ -155,7 +155,7 @@ class FastAgi:
 
 
 class CallConnection(asyncio.Protocol):
-    """The connection of one call. It sends `deny`, then the answer after Asterisk's reply, and closes."""
+    """The connection for one call. It sends `deny`, then the answer after Asterisk's reply, and closes."""
 
     def __init__(self, server: FastAgi) -> None:
         self._server = server
@@ -303,7 +303,7 @@ class CallConnection(asyncio.Protocol):
 
 
 def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
-    """Yield all variables except the decision. Empty ones overwrite the values of an earlier check."""
+    """Yield all variables except the decision. Empty ones overwrite the values from an earlier check."""
     yield "DG_REASON", answer.reasons[0].code if answer.reasons else ""
     yield "DG_DECISION_ID", answer.decision_id
     yield "DG_NOT_BEFORE", answer.not_before

@@ -23,7 +23,7 @@ _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
 def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
-    """Authenticate the sender of a request and return the client. If `scope` is None, every scope is sufficient.
+    """Authenticate the sender of a request and return the client. If `scope` is None, any scope is sufficient.
 
     Raises `Fault`: 400 for a key in the URL, 401 for an unknown client, 403 for a client without the scope.
     """

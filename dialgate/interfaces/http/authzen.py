@@ -1,11 +1,11 @@
-"""The check in the format of OpenID AuthZEN Authorization API 1.0.
+"""The check in OpenID AuthZEN Authorization API 1.0 format.
 
     | AuthZEN | dialgate |
     |---|---|
     | `subject` of type `campaign`, `properties.caller_id` | the campaign, and the caller ID to show |
     | `action` named `call` | the only action |
     | `resource` of type `phone_number` | the number to dial |
-    | `context.call_id`, `context.call_type` | as in `POST /v1/check`; optional |
+    | `context.call_id`, `context.call_type` | the same as for `POST /v1/check`; optional |
 
 All other properties and context fields are ignored, as the standard requires. `decision` is true only if the call is
 allowed and the decision is on the disk.
@@ -40,7 +40,7 @@ Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"
 
 
 class Subject(Struct, frozen=True, kw_only=True):
-    """The campaign of the call. `properties.caller_id` is the caller ID to show."""
+    """The campaign for the call. `properties.caller_id` is the caller ID to show."""
 
     type: str
     id: str
@@ -70,7 +70,7 @@ class Options(Struct, frozen=True):
 
 
 class Evaluations(Struct, frozen=True, kw_only=True):
-    """A batch of evaluations with default values. Without `evaluations`, the defaults form a single evaluation."""
+    """A batch of evaluations and their default values. Without `evaluations`, the defaults form a single evaluation."""
 
     subject: dict[str, Any] | None = None
     action: dict[str, Any] | None = None
@@ -83,7 +83,7 @@ class Evaluations(Struct, frozen=True, kw_only=True):
 class Verdict(Struct, frozen=True, omit_defaults=True):
     """The result of an evaluation.
 
-    `context` holds the response fields of `POST /v1/check`, or the `error` of an evaluation in a batch.
+    `context` holds the response fields from `POST /v1/check`, or the `error` for an evaluation in a batch.
     """
 
     decision: bool
@@ -139,14 +139,14 @@ async def evaluations(request: web.Request, app: App, client: Client) -> web.Str
 
 
 async def configuration(request: web.Request) -> web.StreamResponse:
-    """Respond with the URLs of the AuthZEN endpoints on the host that the client used."""
+    """Respond with the URLs for the AuthZEN endpoints on the host that the client used."""
     base = f"{request.scheme}://{request.host}"
     urls = Configuration(base, base + EVALUATION, base + EVALUATIONS)
     return web.Response(body=msgspec.json.encode(urls), headers=JSON_HEADERS)
 
 
 async def echo_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """Copy the id of the request into the response, also for errors (AuthZEN 1.0, 10.1)."""
+    """Copy the request ID into the response, even if the response is an error (AuthZEN 1.0, 10.1)."""
     request_id = request.headers.get(_REQUEST_ID, "")
     if 0 < len(request_id) <= _LONGEST_ID and request_id.isascii() and request_id.isprintable():
         response.headers[_REQUEST_ID] = request_id
@@ -189,7 +189,7 @@ async def _in_turn(
 
 
 def _submit(app: App, client: Client, fields: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
-    """Submit an evaluation. Return a denial if it is malformed, so that the other evaluations are still decided."""
+    """Submit an evaluation. If it is malformed, return a denial, so that the other evaluations are still decided."""
     try:
         return app.gate.check(call(_question(convert(fields, Evaluation)), client, _INTERFACE), client)
     except Fault as fault:

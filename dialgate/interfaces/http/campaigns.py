@@ -1,4 +1,4 @@
-"""The endpoints of campaigns: their limits on abandoned calls, and lifting a pause."""
+"""The endpoints for campaigns: viewing their limits on abandoned calls, and lifting a pause."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ from dialgate.ledger.campaigns import CampaignInfo, PauseLiftRequest, PauseRecei
 
 _encode: Final = msgspec.json.Encoder().encode
 _lift: Final = msgspec.json.Decoder(PauseLiftRequest)
-_GROUP: Final = Group("Campaigns", "Watch the share of abandoned calls, and lift the pause of a campaign.")
+_GROUP: Final = Group("Campaigns", "Watch the share of abandoned calls, and lift a campaign's pause.")
 _LIMIT: Final = {
     "country": "IT",
     "source": "Garante, provv. 83 of 2014-02-20",
@@ -58,7 +58,7 @@ CAMPAIGN_ENDPOINTS: Final = (
         path="/v1/campaigns",
         name="listCampaigns",
         group=_GROUP,
-        about="Return the client's campaigns with the used part of each limit on abandoned calls. `paused` campaigns are denied.",
+        about="Return the client's campaigns, with how much of each limit on abandoned calls they have used. `paused` campaigns are denied.",
         serve=campaigns,
         scope="watch",
         answer=CampaignList,
@@ -77,9 +77,7 @@ CAMPAIGN_ENDPOINTS: Final = (
         serve=lift_pause,
         scope="subjects",
         parameters=(
-            Parameter(
-                name="id", about="Id of the campaign.", example="acme-fibre", required=True, place="path"
-            ),
+            Parameter(name="id", about="Campaign ID.", example="acme-fibre", required=True, place="path"),
         ),
         ask=PauseLiftRequest,
         ask_example={"ground": _LIFTED["ground"], "actor": "dpo"},

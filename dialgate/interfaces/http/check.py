@@ -61,7 +61,7 @@ class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
 
 
 class SimulateRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
-    """A call to be simulated at the time `at` (RFC 3339). The default is now."""
+    """A call to be simulated at the time `at` (RFC 3339), by default now."""
 
     at: Annotated[datetime, Meta(tz=True)] | None = None
 
@@ -229,7 +229,7 @@ async def _from_parameters(request: web.Request, config: Config) -> SingleReques
 
 
 def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
-    """Convert query and form parameters to a request. Raises `Fault`."""
+    """Convert query or form parameters to a request. Raises `Fault`."""
     # If a dialplan has no value for a parameter, it sends an empty one. A plus that was not percent-encoded arrives as a space.
     fields = {
         name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value
@@ -303,7 +303,7 @@ async def _answer_lines(request: web.Request, response: web.StreamResponse, app:
 
 
 def _submit(app: App, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
-    """Submit a call. Return the encoded error if it is malformed, so that the other calls are still decided."""
+    """Submit a call. If it is malformed, return the encoded error, so that the other calls are still decided."""
     try:
         return app.gate.check(call(decode(_check, raw), client, "http"), client)
     except Fault as fault:

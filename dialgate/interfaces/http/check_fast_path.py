@@ -1,7 +1,7 @@
-"""The fast path of `POST /v1/check`, which dialers send for every call.
+"""The fast path for `POST /v1/check`, which dialers send for every call.
 
 For each request, aiohttp creates a request object and a task, and takes four turns of the event loop. This costs several
-times as much as the decision. A lane, the fast path of one connection, avoids this by reading and answering checks itself.
+times as much as the decision. A lane, the fast path for one connection, avoids this by reading and answering checks itself.
 
 It accepts only unambiguous requests: this path, HTTP/1.1, one length, a key, and no header that changes the meaning of a
 request. At the first other request, aiohttp takes over the connection permanently, beginning with all unread bytes. Both
@@ -37,7 +37,7 @@ _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 
 
 class Lane:
-    """The fast path of one connection.
+    """The fast path for one connection.
 
     - `submit`: called with the value of the Authorization header, the body and the lane. It must later pass the answer to the
       lane's `set_result`, or raise one of `FAILURES`
@@ -45,7 +45,7 @@ class Lane:
     - `watch`: called with True when part of a request has arrived, and with False when the request is complete
     - `last`: returns whether the connection must end with the next response
     - `awaited`: whether a response is due
-    - `unread`: the bytes of the next requests
+    - `unread`: bytes from the next requests
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Lane:
             self._hand_over(data)
 
     def _read(self, head: bytes) -> tuple[bytes, int] | None:
-        """Return the result of `_read_head`. It is cached, because the heads of one client differ only in the length."""
+        """Return the result of `_read_head`. It is cached, because heads from one client differ only in the length."""
         parsed = self._heads.get(head)
         if parsed is None and len(head) <= _MOST_HEAD_BYTES and head.startswith(self._request_line):
             parsed = _read_head(head)

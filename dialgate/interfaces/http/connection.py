@@ -1,7 +1,7 @@
 """An HTTP connection: its timeouts, the fast path for checks, and the hand-over to aiohttp.
 
-aiohttp has no timeout for the head of a request, and quotes malformed requests in its responses. The transport therefore
-calls a `Connection` instead, which forwards bytes and events to a request handler of aiohttp. aiohttp's request factory and
+aiohttp has no timeout for a request head, and quotes malformed requests in its responses. The transport therefore
+calls a `Connection` instead, which forwards bytes and events to an aiohttp request handler. aiohttp's request factory and
 access logger report when a request begins and ends.
 """
 
@@ -35,7 +35,7 @@ OpenLane: TypeAlias = Callable[
     [asyncio.Transport, Callable[[bytes], None], Callable[[bool], None], Callable[[], bool]], Lane
 ]
 
-# The body of a refused request is read for this time, so that the client sees the response. A longer time would delay other clients.
+# A refused request's body is read for this time, so that the client sees the response. A longer time would delay other clients.
 _LINGER_SECONDS: Final = 2
 _MOST_HEADERS: Final = 64
 
@@ -111,7 +111,7 @@ def connection_of(request: web.BaseRequest) -> "Connection":
 
 
 class Shared(Struct, frozen=True):
-    """The state that all connections of a server share.
+    """The state that all connections to a server share.
 
     `opened` holds the open connections. `closing` is set when each connection must close after its next response. `open_lane`
     is None if aiohttp serves all requests.
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
         self._serving = False
 
     def _owes_response(self) -> bool:
-        """Return whether the lane has read a request that it has not answered yet."""
+        """Return whether the lane has read a request but not yet answered it."""
         return self._lane is not None and self._lane.awaited
 
     def _is_busy(self) -> bool:
@@ -285,7 +285,7 @@ class Connection(asyncio.Protocol):
     # ---- what the server and endpoints call
 
     def admit(self) -> None:
-        """Mark the connection as one of a known client."""
+        """Mark the connection as belonging to a known client."""
         if self._stranger:
             self._stranger = False
             self._shared.connections.admit(self)

@@ -1,6 +1,6 @@
-"""The look-up of recorded decisions: all decisions about a number, or one decision by its id.
+"""Look-ups of recorded decisions: all decisions about a number, or one decision by its ID.
 
-A client sees the decisions of its controllers. It also sees its own checks of campaigns that belong to no controller. All
+A client sees decisions for its controllers. It also sees its own checks for campaigns that belong to no controller. All
 other decisions are reported as unknown.
 """
 
@@ -41,10 +41,10 @@ TURN: Final = web.AppKey("TURN", Turns)
 
 
 class Accounts(Struct, frozen=True, kw_only=True):
-    """Decisions of all gates on the store, newest first.
+    """Decisions by all gates that share the store, newest first.
 
     - `more`: whether there are older decisions, which can be requested with `before`
-    - `retired_months`: months whose decisions are not included because their keys were destroyed
+    - `retired_months`: months whose decisions are left out, because their keys were destroyed
     - `missing`: gates that could not be queried, each with the reason
     - `notices`: sentences about missing data
     """
@@ -228,7 +228,7 @@ _EXAMPLE: Final = {
 }
 _LANGUAGE: Final = Parameter(
     name="language",
-    about="Language of the texts, `it` or `en`. Default: from `Accept-Language`.",
+    about="Text language, `it` or `en`. Default: from `Accept-Language`.",
     example="it",
 )
 _GROUP: Final = Group(
@@ -252,14 +252,14 @@ DECISIONS: Final = (
         parameters=(
             Parameter(name="number", about="The data subject's number, in E.164.", example=NUMBER),
             PURPOSE,
-            Parameter(name="controller", about="Only decisions of this controller.", example="acme"),
+            Parameter(name="controller", about="Only decisions for this controller.", example="acme"),
             _LANGUAGE,
             Parameter(
                 name="limit", about="Maximum number of decisions, 1 to 1000. Default: 100.", example=100
             ),
             Parameter(
                 name="before",
-                about="Only decisions before the one with this id.",
+                about="Only decisions before the one with this ID.",
                 example=DENY["decision_id"],
             ),
         ),

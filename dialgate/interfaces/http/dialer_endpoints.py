@@ -19,7 +19,7 @@ from dialgate.interfaces.http.examples import ALLOW, CALL, CALLER, CAMPAIGN, DEN
 
 _GROUP: Final = Group(
     "Dialers",
-    "The check in the format of a dialer: FreeSWITCH, OpenID AuthZEN, and webhooks that a profile describes.",
+    "The check in a dialer's own format: FreeSWITCH, OpenID AuthZEN, and webhooks that a profile describes.",
 )
 _CHANNEL: Final = {
     "Unique-ID": "5f0c2a9b",
@@ -45,7 +45,7 @@ def _verdict(example: dict[str, Any]) -> Any:
 _PARAMETERS: Final = (
     Parameter(name="to", about="Number to dial. Default: the channel's destination number.", example=NUMBER, required=False),
     Parameter(name="from", about="Caller ID to show. Default: the channel's caller ID.", example=CALLER, required=False),
-    Parameter(name="campaign", about="Id of the campaign.", example=CAMPAIGN),
+    Parameter(name="campaign", about="Campaign ID.", example=CAMPAIGN),
     Parameter(name="call_type", about="Call type, only if stricter than the campaign's.", example="agent"),
 )  # fmt: skip
 _BRIDGE: Final = Parameter(
@@ -132,7 +132,7 @@ DIALERS: Final = (
         path=authzen.EVALUATION,
         name="evaluateCall",
         group=_GROUP,
-        about="Check a call in the format of OpenID AuthZEN 1.0. `decision` is true only for an allow that is recorded.",
+        about="Check a call in OpenID AuthZEN 1.0 format. `decision` is true only for an allow that is recorded.",
         serve=authzen.evaluation,
         scope="check",
         ask=authzen.Evaluation,
@@ -149,7 +149,7 @@ DIALERS: Final = (
         name="evaluateCalls",
         group=_GROUP,
         about=(
-            "Check many calls in the format of OpenID AuthZEN 1.0. The top level holds defaults for each evaluation. A malformed "
+            "Check many calls in OpenID AuthZEN 1.0 format. The top level holds defaults for each evaluation. A malformed "
             "evaluation is denied, and the others are answered."
         ),
         serve=authzen.evaluations,

@@ -11,7 +11,7 @@ from dialgate.interfaces.http.errors import Fault, response
 
 FORM: Final = "application/x-www-form-urlencoded"
 NDJSON: Final = "application/x-ndjson"
-# The error codes of requests with a body.
+# The error codes for requests with a body.
 BODY_ERRORS: Final = ("request.broken", "request.compressed", "request.too_large", "request.timeout")
 JSON_ERRORS: Final = ("request.not_json", *BODY_ERRORS)
 
@@ -39,7 +39,7 @@ class Media(Struct, frozen=True, kw_only=True):
     """A request or response body that is not JSON.
 
     `name` is the media type. `kind` is the Python type of the content; `bytes` means a file. `lines` holds the possible
-    types of a line of NDJSON.
+    types of an NDJSON line.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     - `name`: the operationId, a verb with its object. Generated clients name their functions after it, so it is stable
     - `about`: the summary, up to the first full stop, and the rest of the description
     - `serve`: the handler, which takes the request and, if a key is needed, the app and the client
-    - `any_key`: a key of any scope is enough
-    - `query`: the struct that decodes the query, which has the types of the parameters
+    - `any_key`: a key with any scope is enough
+    - `query`: the struct that decodes the query and gives the parameter types
     - `ask`, `answer`: the types of the JSON bodies; without `answer`, the response is text
     - `also_asks`, `also_answers`: bodies in formats other than JSON
     - `other_statuses`: JSON or text with another status, each with its meaning, type and example
-    - `headers`: headers of the response
+    - `headers`: response headers
 
     Examples are written as they are transmitted; a test checks them against the types.
     """

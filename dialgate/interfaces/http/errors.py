@@ -64,7 +64,7 @@ class Fault(Exception):
 
 
 class ErrorCode(Struct, frozen=True):
-    """A row of the table of codes: HTTP status, what happened, and what to do."""
+    """A row in the error code table: HTTP status, what happened, and what to do."""
 
     status: int
     meaning: str
@@ -115,7 +115,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "auth.missing": (
         401,
-        "The request has no key, and its source address is not in the `sources` of a client.",
+        "The request has no key, and its source address is not in any client's `sources`.",
         "Send `Authorization: Bearer KEY`, or add the address to the client's `sources`.",
     ),
     "auth.unknown": (
@@ -142,11 +142,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "campaign.unknown": (
         404,
         "The controller has no such campaign.",
-        "Use the id of a campaign in the controller's file, controllers/NAME.yaml.",
+        "Use a campaign ID from the controller's file, controllers/NAME.yaml.",
     ),
     "decision.unknown": (
         404,
-        "No decision of this client has the id, or the decision did not allow a call.",
+        "This client has no decision with this ID, or the decision did not allow a call.",
         "Send the `decision_id` of the check's response.",
     ),
     "ledger.unknown": (
@@ -342,7 +342,7 @@ def encoded(problem: Problem) -> bytes:
 
 
 def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _MAX_DEPTH) -> _T:
-    """Decode a body. Raises `Fault`, also if an object at most `depth` levels deep repeats a field.
+    """Decode a body. Raises `Fault` if it is invalid, or if an object at most `depth` levels deep repeats a field.
 
     If a field has two values, another parser may use the other one. The dialled number could then differ from the checked
     number.

@@ -1,4 +1,4 @@
-"""The sample values in the examples of several endpoints."""
+"""Sample values that several endpoints use in their examples."""
 
 from typing import Any, Final
 

@@ -23,7 +23,7 @@ from dialgate.interfaces.http.errors import Fault, convert
 _XML: Final = {"Content-Type": "text/xml; charset=utf-8", "Cache-Control": "no-store"}
 _MOST: Final = 2_000  # parameters, because FreeSWITCH sends all variables of the channel
 _OURS: Final = ("to", "from", "campaign", "call_type", "call_id", "bridge")
-# The hangup causes of a denied call and of a call that may be tried again.
+# The hangup causes for a denied call and for a call that may be tried again.
 _REFUSED, _AGAIN = "CALL_REJECTED", "NORMAL_TEMPORARY_FAILURE"
 _ANY: Final = "global"  # FreeSWITCH searches this context if its own is missing
 # None of these characters can begin another application or another leg.
@@ -59,7 +59,7 @@ async def dialplan(request: web.Request, app: App, client: Client) -> web.Stream
         raise Fault(
             400,
             "request.invalid",
-            "`bridge` is missing or invalid. Send the dial string up to the number, as in bridge=sofia/gateway/trunk.",
+            "`bridge` is missing or invalid. Send the dial string up to the number, for example bridge=sofia/gateway/trunk.",
             field="bridge",
         )
     context = parameters.get("Caller-Context", _ANY)
@@ -103,7 +103,7 @@ def refuse_dialplan(fault: Fault) -> web.Response:
 async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
     """Return the URL and form parameters.
 
-    The parameters of the check are read only from the URL, so that channel variables cannot replace them.
+    Check parameters are read only from the URL, so that channel variables cannot replace them.
     """
     url = http_body.parameters(request.raw_path.partition("?")[2], _MOST)
     if any(len([name for name, _ in url if name == ours]) > 1 for ours in _OURS):

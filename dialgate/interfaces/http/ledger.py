@@ -34,7 +34,7 @@ LIST_FILES: Final = (
     "text/plain",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 )
-IN_FORCE: Final = "Dialgate-In-Force"  # header of a response without a body
+IN_FORCE: Final = "Dialgate-In-Force"  # header for a response without a body
 NOTE: Final = "Dialgate-Note"  # header that says why a proof has no effect yet
 _encode: Final = msgspec.json.Encoder().encode
 CONSENT_KINDS: Final = ("consent", "consent_confirmed", "consent_withdrawn", "consents_voided")
@@ -187,7 +187,7 @@ async def one_list(request: web.Request, app: App, client: Client) -> web.Stream
         if call_list.id == name:
             return body.reply(_encode(call_list))
     raise Fault(
-        404, "list.unknown", "This client has no list with this id. Use one from `GET /v1/lists`.", field="id"
+        404, "list.unknown", "This client has no list with this ID. Use one from `GET /v1/lists`.", field="id"
     )
 
 

@@ -33,7 +33,7 @@ from dialgate.ledger.suppression_feed import Notice
 
 _LEDGER: Final = Group(
     "The ledger",
-    "Record and look up revocations, consents, contracts, call requests, wrong numbers and proofs of caller IDs.",
+    "Record and look up revocations, consents, contracts, call requests, wrong numbers and caller-ID proofs.",
 )
 _LISTS: Final = Group("Call lists", "Load and retire call lists, with the origin of their numbers.")
 _CONSENT: Final = {
@@ -117,12 +117,10 @@ _ABOUT_WHOM: Final = (
         name="controller", about="Required only if the client has several controllers.", example="acme"
     ),
 )
-_ID: Final = Parameter(
-    name="id", about="Id of the list.", example="rome-november", required=True, place="path"
-)
+_ID: Final = Parameter(name="id", about="List ID.", example="rome-november", required=True, place="path")
 _WHOSE_LIST: Final = Parameter(
     name="controller",
-    about="Required only if several of the client's controllers have a list with this id.",
+    about="Required only if several of the client's controllers have a list with this ID.",
     example="acme",
 )
 _LAYOUT: Final = {
@@ -244,7 +242,7 @@ LEDGER_ENDPOINTS: Final = (
         status=201,
         errors=_WRITE,
     ),
-    _history("listRevocations", "/v1/revocations", "Return the revocations of a number, including lifted ones.", "revoked", "lifted"),
+    _history("listRevocations", "/v1/revocations", "Return the revocations for a number, including lifted ones.", "revoked", "lifted"),
     Endpoint(
         method="GET",
         path="/v1/revocations/stream",
@@ -274,9 +272,9 @@ LEDGER_ENDPOINTS: Final = (
             lambda registrar: registrar.revocations.lift, LiftRequest, scope="revoke",
             ask_example={"ground": "error", "reason": "the neighbour's number was entered", "actor": "dpo"},
             errors=(*_LIFT, "revocation.unknown", "revocation.lifted", "controller.unknown")),
-    _history("listWrongNumbers", "/v1/wrong-numbers", "Return the wrong-number reports of a number, including lifted ones.", "wrong_number",
+    _history("listWrongNumbers", "/v1/wrong-numbers", "Return the wrong-number reports about a number, including lifted ones.", "wrong_number",
              "number_confirmed"),
-    _lifted("liftWrongNumber", "/v1/wrong-numbers", "Lift a wrong-number report. Consents and contracts of the number take effect again.",
+    _lifted("liftWrongNumber", "/v1/wrong-numbers", "Lift a wrong-number report. Consents and contracts for the number take effect again.",
             lambda registrar: registrar.wrong_numbers.confirm_number, NumberConfirmation, scope="subjects",
             ask_example={"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"}, errors=_LIFT),
     _written("addConsent", "/v1/consents", "Record a consent. It has no effect without an `artefact` and its SHA-256.",
@@ -287,7 +285,7 @@ LEDGER_ENDPOINTS: Final = (
         name="listConsents",
         group=_LEDGER,
         about=(
-            "Return the consents of a number, and their ledger entries. If a call that relies on a consent would be "
+            "Return the consents for a number, and their ledger entries. If a call that relies on a consent would be "
             "denied now, the response has the reason."
         ),
         serve=ledger.consents,
@@ -305,12 +303,12 @@ LEDGER_ENDPOINTS: Final = (
              "ledger.unknown"),
     _written("addContract", "/v1/contracts", "Record a contract.",
              ContractRequest, {"number": NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}),
-    _history("listContracts", "/v1/contracts", "Return the contracts of a number.", "contract", "contract_ended"),
+    _history("listContracts", "/v1/contracts", "Return the contracts for a number.", "contract", "contract_ended"),
     _written("endContract", "/v1/contracts/end", "Record the end of a contract. `ends` is its last day.",
              ContractEndRequest, {"number": NUMBER, "id": "C-1001", "ends": "2026-11-30"}, "ledger.unknown"),
     _written("addCallRequest", "/v1/call-requests", "Record that the data subject requested a call.",
              CallRequestRequest, {"number": NUMBER, "id": "form-77", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}),
-    _history("listCallRequests", "/v1/call-requests", "Return the call requests of a number.", "call_request"),
+    _history("listCallRequests", "/v1/call-requests", "Return the call requests for a number.", "call_request"),
     Endpoint(
         method="GET",
         path="/v1/lists",
@@ -329,8 +327,9 @@ LEDGER_ENDPOINTS: Final = (
         name="loadCallList",
         group=_LISTS,
         about=(
-            "Load a call list. Send JSON with `numbers`, or a text, CSV or XLSX file with the other fields in the query. Repeat "
-            "`campaigns` for each campaign, and send `transfers` as a JSON array. The response is sent when this node uses the list."
+            "Load a call list. Send JSON with `numbers`, or a text, CSV or XLSX file with the other fields in the query "
+            "string. Repeat `campaigns` for each campaign, and send `transfers` as a JSON array. `in_force` in the response "
+            "says when each node uses the list."
         ),
         serve=ledger.load_list,
         scope="lists",

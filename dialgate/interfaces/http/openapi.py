@@ -18,7 +18,7 @@ from dialgate.interfaces.http.errors import CODES, Failed, Fault, response
 
 _SCHEMAS: Final = "#/components/schemas/{name}"
 _JSON: Final = "application/json"
-# Errors of any request, and of any request with a key.
+# Errors for any request, and for any request with a key.
 _ALWAYS: Final = (
     "path.unknown", "method.not_allowed", "request.not_http", "request.headers_too_large", "request.expectation",
 )  # fmt: skip
@@ -32,8 +32,8 @@ before the response is sent. Place the call only after a 200 with `"decision":"a
 Every request under `/v1` needs the header `Authorization: Bearer KEY`; a key in the URL is refused. Clients that cannot send headers
 are identified by their source address. Errors have the format `{{"error": {{"code", "message", "field"}}}}`, and codes are stable.
 
-Instants are in RFC 3339 with an offset, days as in 2026-11-24, numbers in E.164. A later version may add fields, codes and endpoints.
-Clients must ignore fields that they do not know, and place no call after a code that they do not know.
+Instants are in RFC 3339 with an offset, days are written like 2026-11-24, and numbers are in E.164. A later version may add
+fields, codes and endpoints. Clients must ignore fields that they do not know. They must place no call after an unknown code.
 
 Any request can also fail with {", ".join(f"`{code}` ({CODES[code].status})" for code in _ALWAYS)}. Limits are settings of the gate; the
 numbers here are the defaults.
@@ -141,7 +141,7 @@ def plain(path: str) -> str:
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     title, _, rest = endpoint.about.partition(". ")
-    scope = "Needs a key of any scope." if endpoint.any_key else ""
+    scope = "Needs a key with any scope." if endpoint.any_key else ""
     if endpoint.scope:
         scope = f"Needs the scope `{endpoint.scope}`."
     limits = [text for code, text in _LIMITS.items() if code in endpoint.errors]
@@ -171,7 +171,7 @@ def _fields(query: type[Struct]) -> dict[str, tuple[dict[str, Any], bool]]:
 
 
 def _as_parameter(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a parameter. It excludes null, because a parameter without a value is left out."""
+    """Return the schema for a parameter. It excludes null, because a parameter without a value is left out."""
     kept = {name: value for name, value in schema.items() if name not in {"anyOf", "default", "description"}}
     for alternative in schema.get("anyOf", ()):
         if alternative != {"type": "null"}:
@@ -202,7 +202,7 @@ def _asks(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _content(media: Media) -> dict[str, Any]:
-    """Describe a body. The lines of NDJSON are in `x-item-schema`, because OpenAPI 3.1 has no keyword for them."""
+    """Describe a body. NDJSON lines are in `x-item-schema`, because OpenAPI 3.1 has no keyword for them."""
     lines = [_schema(kind) for kind in media.lines]
     return {"schema": _schema(media.kind)} | ({"x-item-schema": {"anyOf": lines}} if lines else {})
 
@@ -253,7 +253,7 @@ def _headers(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _add_error(responses: dict[str, Any], code: str, endpoint: Endpoint) -> None:
-    """Describe an error as the endpoint sends it: as JSON, or in the format of the dialer.
+    """Describe an error as the endpoint sends it: as JSON, or in the dialer's format.
 
     Unexpected errors are sent by the server, always as JSON.
     """

@@ -1,8 +1,8 @@
 """Liveness, readiness, metrics and the API description.
 
-On the operations listener (`build`), which is for the operators' network, none of these endpoints needs a key. On the API's
+On the operations listener (`build`), which is for the operators' network, none of these endpoints needs a key. On the API
 listener, `/metrics` and the details of `/readyz` need a key with the scope `metrics`, because they name the campaigns of all
-controllers. The API description needs a key of any scope.
+controllers. The API description needs a key with any scope.
 """
 
 from importlib.resources import files
@@ -116,7 +116,7 @@ OPERATIONS: Final = (
         name="checkReadiness",
         group=_GROUP,
         about=(
-            "Report whether the gate can decide; 503 if not. On the operations listener, or with a key of the scope `metrics`, the "
+            "Report whether the gate can decide; 503 if not. On the operations listener, or with a key that has the scope `metrics`, the "
             "response names the problems. Otherwise it has only `ready`."
         ),
         serve=_ready,
@@ -147,7 +147,7 @@ OPERATIONS: Final = (
         path=authzen.CONFIGURATION,
         name="getAuthzenConfiguration",
         group=_GROUP,
-        about="Return the URLs of the AuthZEN endpoints.",
+        about="Return the URLs for the AuthZEN endpoints.",
         serve=authzen.configuration,
         answer=authzen.Configuration,
         answer_example={
@@ -202,7 +202,7 @@ _OPEN: Final = {
 
 
 def build(app: App, registry: CollectorRegistry, description: bytes) -> web.Application:
-    """Return the application of the operations listener."""
+    """Return the application for the operations listener."""
     site = web.Application()
     site[APP], site[REGISTRY], site[DESCRIPTION] = app, registry, description
     for path, serve in _OPEN.items():

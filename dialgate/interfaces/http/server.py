@@ -20,11 +20,11 @@ _BACKLOG = 1024
 _DRAIN_SECONDS = 10
 _REST_SECONDS = 1
 _LOOK_SECONDS = 0.02
-_OPERATORS = 64  # connections of the operations listener
+_OPERATORS = 64  # connections to the operations listener
 
 
 class Runner:
-    """A server whose `listen` may be called once. aiohttp's runner starts and stops the application."""
+    """An HTTP server for one aiohttp application, which it starts and stops. Call `listen` only once."""
 
     def __init__(
         self,
@@ -117,9 +117,9 @@ async def serve(
     certificate: Certificate | None,
     sockets: Sequence[socket.socket] = (),
 ) -> Runner:
-    """Start the server of the API. Raises `ConfigError` if it cannot listen.
+    """Start the API server. Raises `ConfigError` if it cannot listen.
 
-    It listens on `sockets` instead of the configured address if there are any. `count_closed` is described in connections.py.
+    If there are `sockets`, it listens on them instead of the configured address. `count_closed` is described in connections.py.
     """
     listen = config.settings.listen
     if certificate is not None and not sockets:
@@ -165,5 +165,5 @@ def stop_reading(request: web.Request) -> None:
 
 
 def note_admitted(request: web.Request) -> None:
-    """Mark the connection as one of a known client; see connections.py."""
+    """Mark the connection as belonging to a known client; see connections.py."""
     connection_of(request).admit()

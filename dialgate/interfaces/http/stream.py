@@ -1,4 +1,4 @@
-"""The stream of revocations, one per line. A dialer uses it to remove numbers from its queue immediately."""
+"""The stream of revocations, one per line. A dialer reads the stream to remove numbers from its queue immediately."""
 
 import asyncio
 from math import inf

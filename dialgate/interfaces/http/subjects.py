@@ -47,7 +47,7 @@ class _ReportQuery(_Query, frozen=True, kw_only=True):
 
 
 async def report(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Send the report of a data subject as JSON, or as HTML if the request has `language` or accepts HTML."""
+    """Send the report about a data subject as JSON, or as HTML if the request has `language` or accepts HTML."""
     query = convert(dict(http_body.query(request)), _ReportQuery)
     content = await app.subjects.report(client, query.controller, request.match_info["number"], query.purpose)
     if query.language is None and "text/html" not in request.headers.get("Accept", ""):
@@ -224,7 +224,7 @@ SUBJECT_ENDPOINTS: Final = (
         ask_example={name: _CASE[name] for name in ("kind", "identified", "channel", "proof")},
         errors=(*JSON_ERRORS, "number.invalid", "controller.unknown", "store.unavailable", "gate.unavailable")),
     _of("POST", "/v1/subjects/{number}/rectification", "rectifySubjectData",
-        "Correct a consent, contract or call request by a new entry (GDPR Article 16). The wrong entry stays in the history.",
+        "Correct a consent, contract or call request by adding a new entry (GDPR Article 16). The wrong entry stays in the history.",
         rectify, answer=Rectified, answer_example={"request": _ID, "of": 812, "receipt": _RECEIPT}, parameters=(_NUMBER,), status=201,
         ask=RectificationRequest, ask_example={"request": _ID, "of": 812, "fields": {"goods": ["broadband"]}},
         errors=(*_ACTING, "ledger.unknown")),
@@ -239,7 +239,7 @@ SUBJECT_ENDPOINTS: Final = (
         "Close a data-subject request as answered or refused, or extend its deadline by two months. The `reason` records "
         "the response to the person.",
         move, answer=CaseInfo, answer_example={**_CASE, "closed_at": AT_UTC, "outcome": "sent by pec", "days_left": 0},
-        parameters=(Parameter(name="id", about="Id of the request.", example=_ID, required=True, place="path"),),
+        parameters=(Parameter(name="id", about="Request ID.", example=_ID, required=True, place="path"),),
         ask=CaseStep, ask_example={"outcome": "answered", "reason": "sent by pec"},
         errors=(*JSON_ERRORS, "subject.unknown", "subject.closed", "store.unavailable", "gate.unavailable")),
 )  # fmt: skip

@@ -58,7 +58,7 @@ class Handshake:
 
 
 class Listener:
-    """The listening sockets for TLS. `accepted` is called with each new connection."""
+    """The listening TLS sockets. `accepted` is called with each new connection."""
 
     def __init__(self, sockets: Sequence[socket.socket], accepted: Callable[[socket.socket], None]) -> None:
         self.sockets, self._accepted = sockets, accepted

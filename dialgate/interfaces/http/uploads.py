@@ -37,9 +37,9 @@ Gone: TypeAlias = Callable[[], bool]
 
 
 class Pace(Struct, frozen=True):
-    """The time limits of an upload, in seconds.
+    """The time limits for an upload, in seconds.
 
-    `grace` limits the time between two chunks, and `total` that of the whole upload. `bytes_per_second` applies after
+    `grace` limits the time between two chunks, and `total` the time for the whole upload. `bytes_per_second` applies after
     `grace`.
     """
 
@@ -92,7 +92,7 @@ class Uploads:
             yield Upload(self, client, file, gone)
 
     async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> BuildResult:
-        """Build a list from a received file. Raises `MissingExtra` and the errors of `list_builder.Source.build`."""
+        """Build a list from a received file. Raises `MissingExtra`, and the errors from `list_builder.Source.build`."""
         size = file.seek(0, SEEK_END)
         file.seek(0)
         is_zip = file.read(len(_ZIP)) == _ZIP

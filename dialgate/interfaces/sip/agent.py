@@ -18,9 +18,10 @@ _NOT_ANSWERED: Final = frozenset({404, 410, 480, 484, 486, 487, 600, 603, 604})
 
 
 class Probe(Struct, frozen=True, kw_only=True):
-    """The result of a call.
+    """The result of a probe call.
 
-    Times are in ms since its start, or -1. `packets` is the number of audio packets after the answer.
+    Times are in ms since the start of the call, or -1 if the event did not occur. `packets` is the number of audio packets
+    received after the answer.
     """
 
     outcome: Outcome
@@ -42,7 +43,7 @@ class Probe(Struct, frozen=True, kw_only=True):
 
 
 class Trunk(Struct, frozen=True, kw_only=True):
-    """The trunk to call through. `caller` is the caller ID of the probe."""
+    """The trunk to call through. `caller` is the caller ID to show."""
 
     host: str
     port: int

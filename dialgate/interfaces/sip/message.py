@@ -1,7 +1,7 @@
 """SIP messages (RFC 3261 sections 7, 18.3 and 20): a strict reader and a writer.
 
 Messages that another reader might read differently are rejected: repeated headers that must be unique, lines that do not end
-in CRLF, and control characters. Text is latin-1, so that echoed headers keep their bytes.
+in CRLF, and control characters. Text is Latin-1, so that echoed headers keep their bytes.
 """
 
 import re
@@ -75,9 +75,9 @@ class Address(Struct, frozen=True):
 
 
 class Via(Struct, frozen=True):
-    """The topmost Via.
+    """The topmost Via header value.
 
-    `sent_by` is the host in lower case, with the port if there is one. `end` is the length of this Via in the header's value.
+    `sent_by` is the host in lower case, with the port if there is one. `end` is its length within the header value.
     """
 
     transport: str
@@ -216,7 +216,7 @@ def _split_lines(raw: bytes) -> list[str]:
 
 
 def _read_headers(lines: list[str]) -> tuple[Headers, str]:
-    """Return the well-formed headers. Also return a description of the malformed ones, or an empty string."""
+    """Return the well-formed headers, and a description of the malformed ones or an empty string."""
     headers: Headers = {}
     fault = ""
     for line in lines:

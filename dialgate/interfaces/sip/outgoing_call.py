@@ -1,6 +1,6 @@
-"""The state machine of an outgoing call (RFC 3261 sections 9.1, 13, 15.1 and 17.1).
+"""The state machine for an outgoing call (RFC 3261 sections 9.1, 13, 15.1 and 17.1).
 
-It handles INVITE, ringing, answer and BYE. All messages are recorded in a trace, without the digest of the password.
+It handles INVITE, ringing, answer and BYE. All messages are recorded in a trace, without the password digest.
 """
 
 import re
@@ -39,7 +39,7 @@ State = Literal["calling", "ringing", "cancelling", "talking", "leaving", "done"
 
 
 class CallAddress(Struct, frozen=True, kw_only=True):
-    """The addresses of a call, and its random, unique `name`.
+    """The addresses for a call, and its random, unique `name`.
 
     `uri` is the called address, `caller` the caller ID, and `host` and `port` the local address.
     """
@@ -53,7 +53,7 @@ class CallAddress(Struct, frozen=True, kw_only=True):
 
 
 class Patience(Struct, frozen=True, kw_only=True):
-    """The time limits of a call in milliseconds: for ringing, and for listening after the answer."""
+    """The time limits for a call in milliseconds: for ringing, and for listening after the answer."""
 
     ring: Ms = 45_000
     listen: Ms = 3_000
@@ -62,7 +62,8 @@ class Patience(Struct, frozen=True, kw_only=True):
 class OutgoingCall:
     """An outgoing call.
 
-    `rang_at` and `answered_at` are in ms since the start, or -1. `status` is the last status received, or 0.
+    `rang_at` and `answered_at` are in ms since the start, or -1 if the call has not rung or been answered. `status` is the
+    last status received, or 0.
     """
 
     def __init__(
@@ -270,7 +271,7 @@ class OutgoingCall:
         return f"<sip:probe@{self._address.host}:{self._address.port}>"
 
     def _dialog_headers(self, method: str) -> Fields:
-        """Return the headers of a request in the dialog. Each request gets its own branch."""
+        """Return the headers for a request in the dialog. Each request gets its own branch."""
         to, _, routes = self._dialog
         fields = dict(self._common_headers(method)) | {"To": to}
         fields["Via"] = fields["Via"].replace(self._branch(), f"{self._branch()}{method}")

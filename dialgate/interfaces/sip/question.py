@@ -1,4 +1,4 @@
-"""The check in an INVITE: the number that would be dialled, and the caller ID that would be shown.
+"""The fields of a check, read from an INVITE: number to dial, caller ID to show, campaign, call type and call ID.
 
 The number is taken from the request URI, because trunks dial that number; To is ignored. The caller IDs in From and in all
 identity headers (RFC 3325, and others that trunks accept) must be equal, because the trunk chooses which one to show.
@@ -18,7 +18,7 @@ _PUNCTUATION: Final = str.maketrans("", "", "+-. ()")
 
 
 def read_question(head: Head) -> dict[str, str]:
-    """Return the fields of a check as text. Raises `BadRequest`."""
+    """Return the fields of the check as text. Raises `BadRequest`."""
     try:
         number = uri.dialled_number(uri.parse(head.uri))
     except uri.OtherScheme:

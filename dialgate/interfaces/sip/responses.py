@@ -1,4 +1,4 @@
-"""The conversion of the gate's answer into a SIP response; see the table in server.py."""
+"""Conversion of the gate's answer into a SIP response; see the table in server.py."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -31,7 +31,7 @@ def _contacts(answer: Answer, trunk: SipTrunk) -> Iterator[tuple[str, str]]:
 
 
 def _reasons(answer: Answer, trunk: SipTrunk) -> Iterator[tuple[str, str]]:
-    """Yield the headers of a denial (RFC 3326, RFC 6432). They name dialgate, because carriers deny calls too."""
+    """Yield the headers for a denial (RFC 3326, RFC 6432). They name dialgate, because carriers deny calls too."""
     code = answer.reasons[0].code
     yield "Reason", f'Q.850;cause=21;text="dialgate {code}"'
     yield "Reason", f'SIP;cause={trunk.refusal};text="dialgate {code}"'

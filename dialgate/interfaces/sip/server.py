@@ -7,8 +7,8 @@
     | none | 500 with `Retry-After`; not 503, after which a client tries another server (RFC 3261 section 21.5.4) |
 
 The headers `X-Dialgate-Decision`, `X-Dialgate-Reason`, `X-Dialgate-Class`, `X-Dialgate-Not-Before` and
-`X-Dialgate-Valid-Until` contain details. The campaign is taken from the header `X-Dialgate-Campaign` of the INVITE,
-or from the settings of the trunk. Clients are identified by their source address; unknown clients get no response.
+`X-Dialgate-Valid-Until` contain details. The campaign is taken from the INVITE's header `X-Dialgate-Campaign`,
+or from the trunk settings. Clients are identified by their source address; unknown clients get no response.
 The response to OPTIONS is 200 if the gate is ready, otherwise 500.
 """
 
@@ -108,7 +108,7 @@ class SipServer:
     async def start(self, *, shared: bool = False) -> int:
         """Listen and return the port, which is the same for UDP and TCP. Raises `ConfigError`.
 
-        With `shared`, several workers use the port. The kernel sends all datagrams of an address to the same worker, so
+        With `shared`, several workers use the port. The kernel sends all datagrams from an address to the same worker, so
         retransmissions reach the worker that has their transaction.
         """
         listen = self._listen

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from dialgate.interfaces.sip.message import MAGIC, Fields, Head, Reply, first_value
 
-Ms: TypeAlias = int  # of a monotonic clock
+Ms: TypeAlias = int  # from a monotonic clock
 Key: TypeAlias = tuple[str, ...]
 Sending: TypeAlias = tuple["Transaction", bytes]
 
@@ -23,7 +23,7 @@ _ACKED_BY: Final = {"ACK": "INVITE", "CANCEL": "INVITE"}
 
 
 class Timers(Struct, frozen=True, kw_only=True):
-    """Timers in milliseconds. T1, T2 and T4 are those of RFC 3261.
+    """Timers in milliseconds. T1, T2 and T4 are defined in RFC 3261.
 
     100 Trying is sent after `trying` (section 17.2.1). The final response is sent by `deadline`, even without a decision.
     """
@@ -80,7 +80,7 @@ class Transactions:
         return self._due[0][0] if self._due else None
 
     def find(self, head: Head, source: str) -> Transaction | None:
-        """Return the transaction of a request, or of the INVITE that it acknowledges or cancels (section 17.2.3)."""
+        """Return the transaction for a request, or for the INVITE that it acknowledges or cancels (section 17.2.3)."""
         return self._by_key.get(key_of(head, source))
 
     def is_merged(self, head: Head, source: str) -> bool:
@@ -160,7 +160,7 @@ class Transactions:
 
 
 def key_of(head: Head, source: str) -> Key:
-    """Return the key of a request's transaction (section 17.2.3).
+    """Return the key for a request's transaction (section 17.2.3).
 
     The key includes `source`, so that no client gets the response to another client's request. If the branch lacks the magic
     cookie of RFC 3261, the key consists of header values.

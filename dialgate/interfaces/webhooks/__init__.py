@@ -1,1 +1,1 @@
-"""Deliveries of revocations to webhooks and to dialers' own lists."""
+"""Delivery of revocations to webhooks and to dialers' own lists."""

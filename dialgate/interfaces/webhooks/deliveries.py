@@ -1,6 +1,6 @@
-"""Delivery of revocations to webhooks, in the order of the ledger, with retries.
+"""Delivery of revocations to webhooks, in ledger order, with retries.
 
-The position of each webhook is in the store, so a restart loses nothing. A message may be delivered twice, with the same id.
+Each webhook's position is in the store, so a restart loses nothing. A message may be delivered twice, with the same id.
 If a message cannot be delivered within the configured time, the delivery is abandoned and counted. Its revocations can still
 be read from the stream.
 """
@@ -28,7 +28,7 @@ _AT_ONCE: Final = 100  # maximum number of ledger entries in a message
 _LOOK_SECONDS: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _LONGEST_WAIT: Final = 300.0
-_RESPONSE_BYTES: Final = 4_096  # bytes read of a dialer's response
+_RESPONSE_BYTES: Final = 4_096  # bytes read from a dialer's response
 _log = structlog.get_logger(__name__)
 
 
@@ -65,7 +65,7 @@ async def _changed(app: App) -> None:
 
 
 class _Deliverer:
-    """The delivery to one webhook. If gates share a store, only the leader delivers."""
+    """Delivery to one webhook. If gates share a store, only the leader delivers."""
 
     def __init__(
         self, app: App, hook: Hook, session: aiohttp.ClientSession, clock: Callable[[], Instant]

@@ -1,7 +1,7 @@
 """Listening sockets for several processes on one port (SO_REUSEPORT), one socket per process.
 
-The kernel distributes connections over the sockets. The parent keeps all of them open, so connections in the queue of a
-socket survive the end of its worker. The worker's replacement inherits the socket and accepts them, so no connection is
+The kernel distributes connections over the sockets. The parent keeps all of them open, so connections in a
+socket's queue survive when its worker ends. The worker's replacement inherits the socket and accepts them, so no connection is
 refused.
 """
 

@@ -1,4 +1,4 @@
-"""The parent process of a node's workers. It starts them, restarts crashed ones, and does rolling restarts.
+"""The parent process for a node's workers. It starts them, restarts crashed ones, and does rolling restarts.
 
 It opens no store and no log, and answers no checks. Each worker is a separate program (worker.py) that writes its own log and
 inherits a socket on each port (listening.py). Each worker has the same number as its log. A rolling restart needs one spare
@@ -237,7 +237,7 @@ def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
 
 
 def _operations(config: Config, count: int) -> list[list[socket.socket]]:
-    """Return the sockets of the operations listener by worker. Raises `ConfigError`.
+    """Return the sockets for the operations listener, by worker. Raises `ConfigError`.
 
     The list is empty if the listener is not configured and the default port is in use.
     """

@@ -1,10 +1,10 @@
 """Requests between the processes of a node: its workers, and commands that write to its store.
 
-Each worker listens on a socket in `DATA/run/`, `WORKER.sock`, which only the user of the node can open. A request is one
+Each worker listens on a socket in `DATA/run/`, `WORKER.sock`, which only the user that runs the node can open. A request is one
 line:
 
     metrics        returns its metrics: `[[name, help, kind, unit, [[sample, labels, value], …]], …]` in MessagePack
-    board SINCE    returns its part of the console's board (`console.live.Share`)
+    board SINCE    returns its part of the console board (`console.live.Share`)
     refresh        loads the call lists and proofs from the store, then returns `done`
 
 The worker that receives a request for `/metrics` asks the others, and labels every sample with `worker`. It does not add up
@@ -112,7 +112,7 @@ class Siblings:
 
 
 async def refresh_gates(data: Path) -> bool:
-    """Make the running gates of a data folder load lists and proofs from the store.
+    """Make the gates that run on a data folder load lists and proofs from the store.
 
     Return whether all of them confirmed. Without a running gate, return True.
     """
@@ -139,7 +139,7 @@ def _workers(folder: int) -> set[int]:
 
 
 def _path(folder: int, worker: int) -> Path:
-    """Return a short path to the socket, because the path of a socket is limited to 107 bytes."""
+    """Return a short path to the socket, because socket paths are limited to 107 bytes."""
     return Path(f"/proc/self/fd/{folder}/{worker}.sock")
 
 

@@ -19,7 +19,7 @@ from dialgate.config.configuration import Config
 
 
 class Post(Struct, frozen=True, kw_only=True):
-    """The parameters of a worker.
+    """The parameters for a worker.
 
     `doors` maps the setting of each listener to the descriptors of its inherited sockets.
     """
@@ -34,7 +34,7 @@ class Post(Struct, frozen=True, kw_only=True):
     parent: int = -1
 
     def load(self) -> Config:
-        """Return the configuration of this worker. Raises `ConfigError`."""
+        """Return this worker's configuration. Raises `ConfigError`."""
         config = loader.load(Path(self.config))
         settings = config.settings
         listen = settings.listen
