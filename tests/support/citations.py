@@ -90,7 +90,7 @@ def matches(citation: str, named: str) -> bool:
 
 
 def exchange_severities(case: Case) -> Case:
-    """Give every section of a case, except recommendations, a severity that is not the default of any section."""
+    """Give every section of a case, except recommendations, a severity that is no section's default."""
     data = modernise(case_law_data(case))
     kinds = {kind: [_exchange(section) for section in data.get(kind, ())] for kind in SECTIONS}
     cites = {code: _exchange_citation(named) for code, named in case.want.cites.items()}

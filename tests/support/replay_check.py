@@ -1,4 +1,4 @@
-"""Replay, at the end of a test run, of every decision that the gates in the tests recorded."""
+"""Replay of the decisions that test gates recorded. It runs at the end of a test run, under the stored law."""
 
 from pathlib import Path
 

@@ -54,7 +54,7 @@ def config_check(
 
     Nothing is changed. Run this before you send SIGHUP to a gate. Likely mistakes are reported as warnings: for example a
     controller without a client, a contact or a registry entry, a mistake in registries.yaml, or a campaign without calling
-    hours. Warnings alone do not change the exit code 0.
+    hours. Warnings alone leave the exit code at 0.
 
     dialgate config check --config /etc/dialgate/dialgate.yaml
     """

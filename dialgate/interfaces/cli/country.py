@@ -36,7 +36,7 @@ _FOLDER = _OWN if _OWN.is_dir() else SHIPPED
 
 @country_app.command("list")
 def list_(*, countries: Folder = _FOLDER, as_json: AsJson = False) -> None:
-    """List the country files: whether each is a draft, its number of sections in force and its next change.
+    """List the country files. For each, show whether it is a draft, how many sections are in force and when it next changes.
 
     dialgate country list
     """

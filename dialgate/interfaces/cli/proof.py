@@ -62,9 +62,7 @@ _NumbersFile: TypeAlias = Annotated[
 ]
 Roots: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        exists=True, dir_okay=False, help="Root certificates (PEM) for the time stamping authority."
-    ),
+    typer.Option(exists=True, dir_okay=False, help="PEM root certificates for the time stamping authority."),
 ]
 
 
@@ -87,7 +85,7 @@ def log_verify(
 ) -> None:
     """Verify all workers' decision logs: every byte, the chain and the signed checkpoints. Count the records.
 
-    Exit 1: a byte was changed, a record is missing or out of order, or a signature is by an unknown key. Each fault is
+    Exit 1: a byte was changed, a record is missing or out of order, or a signature was made with an unknown key. Each fault is
     reported with file, byte and record. A gate may be running. Use --against with a checkpoint that was stored
     elsewhere (`log checkpoint` with --out): otherwise a truncation after the last checkpoint is not detected. Use --data
     to verify a copy that `dialgate ship` made. No configuration is needed then, but name your keys with --key,

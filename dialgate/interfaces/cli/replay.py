@@ -1,4 +1,4 @@
-"""`dialgate log replay`: recorded decisions, repeated under the law of their day or under a draft."""
+"""`dialgate log replay`: repetition of recorded decisions under the law of that day, or under a draft."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -45,7 +45,7 @@ def ship(
 
     Closed log files go to a folder or to object storage, and records go to a Redis Stream as they are written. The command
     runs alongside the gate until SIGTERM, and never delays the gate. You may stop, kill and restart it at any time: nothing
-    is lost or shipped twice. Restart it after a change of the configuration.
+    is lost or shipped twice. Restart it after you change the configuration.
 
     dialgate ship --once --anew
     """

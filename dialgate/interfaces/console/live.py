@@ -124,7 +124,7 @@ class WorkerData(Struct):
 
 
 class Live:
-    """The sampler of the live board. `run` samples until it is cancelled."""
+    """The sampler for the live board. `run` samples until it is cancelled."""
 
     def __init__(self, app: App) -> None:
         self.closing = False

@@ -173,7 +173,7 @@ def _to_login(request: web.Request) -> web.Response:
 
 
 def _local(path: str) -> str:
-    """Return `path` if it is a page of the console, otherwise the start page."""
+    """Return `path` if it is a console page, otherwise the start page."""
     pages = {route.path for route in _ROUTES if route.method == "GET"}
     return path if path in pages or _DECISION.fullmatch(path) else ROOT
 

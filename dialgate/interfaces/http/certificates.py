@@ -1,4 +1,4 @@
-"""The TLS certificate of the HTTP server. A reload of the configuration loads it again."""
+"""The HTTP server's TLS certificate. A reload of the configuration loads it again."""
 
 import ssl
 

@@ -1,4 +1,4 @@
-"""The check before every call: as JSON, as text for dialplans, in batches and streams, and as a simulation."""
+"""The handlers for checks before calls: in JSON, as text for dialplans, in batches and streams, and as simulations."""
 
 import asyncio
 from collections.abc import Sequence

@@ -21,7 +21,7 @@ class Turns:
 
 
 class Caps:
-    """Limits on open streams or pages. Each is counted for its holder, a client or a controller."""
+    """Limits on open streams or pages. Each one counts against its holder: a client or a controller."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()

@@ -103,7 +103,7 @@ def refuse_dialplan(fault: Fault) -> web.Response:
 async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
     """Return the URL and form parameters.
 
-    Check parameters are read only from the URL, so that channel variables cannot replace them.
+    The parameters that describe the check are read only from the URL, so that channel variables cannot replace them.
     """
     url = http_body.parameters(request.raw_path.partition("?")[2], _MOST)
     if any(len([name for name, _ in url if name == ours]) > 1 for ours in _OURS):

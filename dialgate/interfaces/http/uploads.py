@@ -1,7 +1,7 @@
 """Uploads of call lists, which are received within quotas and read by a few separate processes.
 
-They are stored in the spool, a folder of unnamed files that can be on a different disk from the decision log. No client must
-be able to fill the disk of the decision log, whether with large uploads or with slow ones.
+They are stored in the spool, a folder of unnamed files. It can be on a different disk from the decision log. The limits keep
+clients from filling the disk that holds the decision log, whether with large uploads or with slow ones.
 """
 
 import asyncio

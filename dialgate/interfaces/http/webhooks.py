@@ -1,4 +1,4 @@
-"""The check for a dialer with its own format (`POST /v1/webhooks/{profile}`), described in config/webhooks/.
+"""The check for a dialer that has its own format (`POST /v1/webhooks/{profile}`), described in config/webhooks/.
 
 An invalid request also gets a denial in the dialer's format, because the dialer may ignore the status.
 """

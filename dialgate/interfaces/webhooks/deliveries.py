@@ -39,7 +39,7 @@ class Message(Struct, frozen=True):
 
 
 async def run(app: App, clock: Callable[[], Instant]) -> None:
-    """Deliver until cancelled. Deliveries restart after a change of the configuration or an unexpected error."""
+    """Deliver until cancelled. Deliveries restart after a configuration change or an unexpected error."""
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         while True:
             tasks = [asyncio.create_task(_changed(app))]
