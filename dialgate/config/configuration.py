@@ -51,7 +51,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @property
     def attempts_counted(self) -> Instant:
-        """The longest time for which the `limits` of a country count an attempt."""
+        """The longest time for which any country's `limits` count an attempt."""
         lengths = (periods.parse(limit.per).length for law in self.laws.values() for limit in law.limits)
         return max(lengths, default=0) + 2 * DAY  # whole days begin after the day of the call
 

@@ -13,7 +13,7 @@ class ServiceLog(Strict, frozen=True, kw_only=True):
     """The gate's log on stderr, with one event per line.
 
     An event about a decision has its `decision_id`; no line contains a called number. The environment variable
-    `DIALGATE_LOG` overrides these settings, as in `json,info,dialgate.observed=debug`.
+    `DIALGATE_LOG` overrides these settings, for example `json,info,dialgate.observed=debug`.
     """
 
     format: Literal["auto", "json", "coloured"] = "auto"

@@ -21,8 +21,8 @@ TYPES: Final = {
     "array": "a list",
     "object": "a set of fields",
     "null": "empty",
-    "date": "a day, as in 2026-11-24",
-    "datetime": "a time with its UTC offset, as in 2026-11-24T10:00:00+01:00",
+    "date": "a day, for example 2026-11-24",
+    "datetime": "a time with its UTC offset, for example 2026-11-24T10:00:00+01:00",
 }
 _NAME: Final = "1 to 64 lower-case letters, digits, `.`, `_` and `-`, with a letter or a digit first"
 PATTERNS: Final = {
@@ -35,17 +35,17 @@ PATTERNS: Final = {
     r"^[A-Za-z0-9_-]{1,64}$": "1 to 64 letters, digits, `_` and `-`",
     r"^[1-9][0-9]{0,6}$": "1 to 7 digits, the first not 0",
     "^[0-9]{0,4}$": "at most 4 digits",
-    r"^([1-9]\d{0,3}d|P[1-9]\d{0,2}[MY])$": "days, months or years, as in 30d, P18M or P1Y",
-    r"^([1-9]|[1-5]\d|60)d$": "1 to 60 days, as in 30d",
-    r"^[1-9]\d{0,3}[hd]$": "hours or days, as in 72h or 30d",
-    r"^([1-9]\d{0,3}[hd]|P[1-9]\d{0,2}[MY])$": "hours, days, months or years, as in 72h, 30d, P18M or P1Y",
-    r"^([1-9]\d{0,3}[hd]|[1-9]wd|P[1-9]\d{0,2}[MY])$": "hours, days, working days, months or years, as in 72h, 30d, 5wd, P18M or P1Y",
+    r"^([1-9]\d{0,3}d|P[1-9]\d{0,2}[MY])$": "days, months or years, for example 30d, P18M or P1Y",
+    r"^([1-9]|[1-5]\d|60)d$": "1 to 60 days, for example 30d",
+    r"^[1-9]\d{0,3}[hd]$": "hours or days, for example 72h or 30d",
+    r"^([1-9]\d{0,3}[hd]|P[1-9]\d{0,2}[MY])$": "hours, days, months or years, for example 72h, 30d, P18M or P1Y",
+    r"^([1-9]\d{0,3}[hd]|[1-9]wd|P[1-9]\d{0,2}[MY])$": "hours, days, working days, months or years, for example 72h, 30d, 5wd, P18M or P1Y",
     r"^([^/]*\{date\}[^/]*)?$": "a file name that contains {date}, without a slash",
-    r"^\d\d:\d\d-\d\d:\d\d$": "a time window, as in 09:00-20:00",
-    r"^\d{4}-(0[1-9]|1[0-2])$": "a month, as in 2026-11",
-    r"^((\d{4}-)?\d\d-\d\d|[a-z]{3} after \d\d-\d\d|[a-z_]+)$": "a day, as in 2026-11-03, 06-14, `tue after 11-01` or good_friday",
+    r"^\d\d:\d\d-\d\d:\d\d$": "a time window, for example 09:00-20:00",
+    r"^\d{4}-(0[1-9]|1[0-2])$": "a month, for example 2026-11",
+    r"^((\d{4}-)?\d\d-\d\d|[a-z]{3} after \d\d-\d\d|[a-z_]+)$": "a day, for example 2026-11-03, 06-14, `tue after 11-01` or good_friday",
     r"^https?://": "an address that begins with https:// or http://",
-    r"^https?://[^/?#@]+/?$": "an address without a path, as in https://gate-2.example:8080",
+    r"^https?://[^/?#@]+/?$": "an address without a path, for example https://gate-2.example:8080",
     r"^https://.*/$": "an address that begins with https:// and ends with /",
 }
 _RULES: Final = tuple(
@@ -62,7 +62,7 @@ _RULES: Final = tuple(
         (r"Expected `\w+` < (\S+)", "must be less than {0}"),
         (r"Expected `datetime` with a timezone component", f"must be {TYPES['datetime']}"),
         (r"Invalid RFC3339 encoded datetime", f"must be {TYPES['datetime']}"),
-        (r"Invalid RFC3339 encoded date", "must be a day that exists, as in 2026-11-24"),
+        (r"Invalid RFC3339 encoded date", "must be a day that exists, for example 2026-11-24"),
         (r"Invalid (?:enum )?value .*", "must be one of the permitted values"),
     )
 )

@@ -66,7 +66,7 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
 
     @property
     def names(self) -> set[str]:
-        """The names of all fields in a query or a form."""
+        """The top-level names of all fields that the profile reads from the query or body."""
         places = [place for field in FIELDS for place in self.places(field)]
         return {place.split(".")[1] for place in places if not place.startswith("=")}
 

@@ -31,7 +31,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class ByPlace:
-    """A marker in `stand_ins` for an unreadable name. `salvage` makes a name from its place in the file."""
+    """A marker in `stand_ins` for an unreadable name. `salvage` generates a name from its position in the file."""
 
 
 StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]
@@ -73,8 +73,8 @@ def salvage(
 ) -> _T | None:
     """Return the valid part of faulty data for further checks, or None if too little is valid.
 
-    `stand_ins` are substitutes for missing or invalid required keys, by type and key. Names made for `ByPlace` begin
-    with `name`.
+    `stand_ins` contains substitutes for missing or invalid required keys, by type and key. Each `ByPlace` is replaced
+    by a generated name that begins with `name`.
     """
     rest = remainder(data, kind, stand_ins, name)
     return None if rest is LOST else msgspec.convert(rest, kind)
@@ -185,7 +185,7 @@ def _advice(data: Any, kind: Any) -> str:
     if kind is not str or data is None or isinstance(data, str | dict | list):
         return ""
     if isinstance(data, int) and abs(data) >= _LIKE_A_NUMBER:
-        return f'put telephone numbers in quotes, as in "+{data}"'
+        return f'put telephone numbers in quotes, for example "+{data}"'
     return "put it in quotes"  # YAML reads NO as false and 12 as a number
 
 

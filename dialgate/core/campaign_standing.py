@@ -18,7 +18,7 @@ class Standing(NamedTuple):
     abandoned: int
     compared: int  # number of calls that abandoned calls are compared with
     used: float  # share of abandoned calls, divided by the permitted share
-    since: date  # day since which the campaign has been above the limit; today if it is within it
+    since: date  # day since which the campaign has been above the limit; today if it is within the limit
     clear: date  # first day on which the campaign is within the limit
 
     @property

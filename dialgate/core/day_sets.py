@@ -45,7 +45,7 @@ def faults(days: DaySet) -> Iterator[str]:
 
 
 def added_days(days: DaySet, year: int) -> Iterator[date]:
-    """Yield the days of `added` in a year. 29 February exists in leap years only."""
+    """Yield the days in `added` that fall in a year. 29 February exists in leap years only."""
     for text in days.added:
         if text == _LEAP_DAY and not isleap(year):
             continue

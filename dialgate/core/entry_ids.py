@@ -36,7 +36,7 @@ def is_plain(entry_id: int) -> bool:
 
 
 class EntryIds:
-    """A converter between ledger sequences, entry ids and cursors. `key` has 32 bytes."""
+    """A converter between ledger sequences, entry ids and cursors. `key` is 32 bytes long."""
 
     def __init__(self, key: bytes) -> None:
         # Copied for each use: creating a keyed hash takes twice as long.
@@ -44,7 +44,7 @@ class EntryIds:
         self._nonces = count(randbelow(_NONCES))
 
     def outside(self, seq: int) -> int:
-        """Return the id of the entry with the ledger sequence `seq`."""
+        """Return the entry id for the ledger sequence `seq`."""
         return self._permute(seq, 0)
 
     def cursor(self, seq: int) -> int:

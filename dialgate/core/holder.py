@@ -4,7 +4,7 @@ from dialgate.core.model import Facts, Instant
 
 
 def changed_at(facts: Facts) -> Instant:
-    """Return when another person may last have received the number, or -1."""
+    """Return the last time at which the number may have passed to another person, or -1."""
     return max(reported_wrong_at(facts), disconnected_at(facts))
 
 

@@ -55,7 +55,7 @@ class LawError(ValueError):
 
 
 class Dated(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A dated rule of a country's law with its source."""
+    """A dated rule in a country's law, with its source."""
 
     source: str
     """Article of law or other source."""
@@ -340,7 +340,7 @@ class Hours(Restriction, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def windows(self) -> Windows:
-        """Return the windows of each day, in seconds since midnight. Raises `ValueError`."""
+        """Return the windows for each day, in seconds since midnight. Raises `ValueError`."""
         return parse_days(self.days)
 
 

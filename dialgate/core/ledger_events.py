@@ -46,7 +46,8 @@ class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"
 class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
     """A consent, which the controller must be able to demonstrate (GDPR 7(1)).
 
-    It has no effect without `artefact` and its hash or, with double opt-in, before it is confirmed.
+    It has no effect without `artefact` and the artefact's hash. With double opt-in, it also has no effect until it is
+    confirmed.
     """
 
     id: str
@@ -124,10 +125,10 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):
-    """A report that the call allowed by `decision` reached another person than expected.
+    """A report that the call allowed by `decision` reached a person other than the expected one.
 
     Earlier consents, contracts and requests for the number then have no effect until a `NumberConfirmed` is entered.
-    Newer ones with a proof take effect in spite of the report.
+    Newer ones with a proof take effect despite the report.
     """
 
     at: Instant

@@ -86,8 +86,8 @@ def contract(facts: Facts, law: Binding) -> Contract | None:
 def related(facts: Facts, law: Binding) -> Iterator[Contract]:
     """Yield the contracts for the campaign's sector and goods that are in force or ended recently.
 
-    L. 5/2018 art. 1 c. 5. The law's `tail` is the period after the end. A contract for one product is not a basis for
-    calls about another.
+    L. 5/2018 art. 1 c. 5. The law's `tail` is the period for which an ended contract still counts. A contract for one
+    product is not a basis for calls about another.
     """
     return _concerned(facts, [section.tail for section in law.contracts])
 
@@ -108,7 +108,11 @@ def _concerned(facts: Facts, tails: Sequence[str | None]) -> Iterator[Contract]:
 
 
 def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) -> bool:
-    """Return whether a contract is in force, or all the periods `tails` after its last day are still running."""
+    """Return whether a contract is in force.
+
+    If `tails` is given, a contract that has ended still counts until the shortest of these periods after its last day
+    is over. It does not count if one of `tails` is None.
+    """
     if deal.starts > facts.today:
         return False
     if deal.ends is None or facts.today <= deal.ends:
@@ -216,7 +220,8 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
 def _stopped_at(facts: Facts) -> Instant:
     """Return when the last revocation for this campaign was made, or -1.
 
-    A lifted revocation counts too, because earlier consents stay withdrawn. One entered by mistake does not count.
+    A lifted revocation counts too, because earlier consents stay withdrawn. A revocation entered by mistake does not
+    count.
     """
     stops = (revocation.at for revocation in _revocations(facts) if revocation.lifted != "error")
     return max(stops, default=-1)

@@ -211,7 +211,7 @@ Band: TypeAlias = Annotated[str, Meta(pattern=r"^\d\d:\d\d-\d\d:\d\d$")]
 
 
 class Block(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The calls that a registry listing bars. An empty field sets no limit.
+    """The calls that a registry listing bars. An empty field matches every call.
 
     `categories` are sectors of the campaign. `holiday` in `days` means the days of the registry's day set. `bands` are
     local times of day, such as `18:00-21:00`.

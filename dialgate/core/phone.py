@@ -91,7 +91,7 @@ def parse(raw: str, home: str = "") -> Parsed:
 
 
 def national(e164: str) -> str:
-    """Return the number as in the Italian registry's files: without +39, with a landline's leading zero.
+    """Return the number in the format of the Italian registry's files: without +39, but with a landline's leading zero.
 
     Raises `NotANumber` for a foreign number, because an Italian subscriber could have the same digits.
     """

@@ -59,7 +59,7 @@ def parse_window(text: str) -> Window:
         int(hours) * 3600 + int(minutes) * 60 for hours, minutes in (match.group(1, 2), match.group(3, 4))
     )
     if not first < last <= SECONDS_A_DAY:
-        raise ValueError(f"{text!r} must begin before it ends, and end by 24:00, as in 09:00-20:00")
+        raise ValueError(f"{text!r} must begin before it ends, and end by 24:00, for example 09:00-20:00")
     return first, last
 
 

@@ -70,7 +70,7 @@ class _KeyFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Envelope:
-    """The encryption of messages between nodes that have the same key."""
+    """A cipher for messages between nodes that have the same key."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
@@ -93,7 +93,7 @@ class Envelope:
 
 
 class Sealer:
-    """The encryption of numbers."""
+    """A cipher for called numbers."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)

@@ -31,7 +31,7 @@ _COMPARED = frozenset({"id", "goods", "consent", "sector"})
 
 
 class Masker:
-    """The masking for one controller. Different controllers get different masks for the same number."""
+    """The masker for one controller's texts. Different controllers get different masks for the same number."""
 
     def __init__(self, keys: Keys, controller: str) -> None:
         self._keys, self._controller = keys, controller

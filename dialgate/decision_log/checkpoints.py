@@ -229,7 +229,7 @@ class Checkpointer:
     def _read(self, durable: int) -> Iterator[bool]:
         """Read up to entry `durable`. After each segment, yield whether it was read to its end and is closed."""
         paths = segments(self._folder)
-        # Start with the segment of the last entry read: it may have been closed since.
+        # Start with the segment of the last entry read: it may have been closed after that read.
         begin = max(bisect_right(paths, self._span.end, key=itemgetter(0)) - 1, 0)
         firsts = [first for first, _ in paths[begin:]]
         for (first, path), following in zip(paths[begin:], [*firsts[1:], 0], strict=True):

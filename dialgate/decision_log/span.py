@@ -40,7 +40,7 @@ def within(reader: Reader, span: Span) -> Iterator[tuple[Line, Record | OutcomeR
 
 
 def end(reader: Reader) -> int:
-    """Return an upper limit for the sequences in the log, at most `_STRIDE` above the last one."""
+    """Return an upper bound for the sequences in the log, at most `_STRIDE` above the last one."""
     return _first_since(reader, _NEVER) + _STRIDE
 
 

@@ -35,8 +35,8 @@ class Syncing(Protocol):
     def begin(self, fd: int, ticket: int) -> None:
         """Start syncing everything written to the file so far. Raises `OSError`.
 
-        The caller keeps `fd` open until `done` returns the ticket. Duplicating it for each sync could exceed the limit of
-        open files.
+        The caller keeps `fd` open until `done` returns the ticket. Duplicating it for each sync could exceed the limit
+        on open files.
         """
 
     def done(self) -> list[SyncResult]:

@@ -193,9 +193,9 @@ class DecisionLog:
     def recover(self, now: Instant) -> None:
         """Make a failed log usable again without a restart. Raises `LogUnavailable` while the cause persists.
 
-        After a failed fsync the kernel may hold pages that it will never write. So the segment is truncated to
-        the synced entries, and a new segment begins with everything written since. A pending `sync` of those
-        entries is therefore still correct.
+        After a failed fsync the kernel may hold pages that it will never write. So the segment is truncated to the
+        synced entries, and a new segment begins with all later entries. A pending `sync` of those entries is therefore
+        still correct.
         """
         with self._chain, self._file:
             if self._broken is None:

@@ -1,4 +1,4 @@
-"""The decisions of a batch, made from questions and stored state, without I/O or a clock."""
+"""The decisions for a batch, made from questions and stored state, without I/O or a clock."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b

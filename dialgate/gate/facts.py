@@ -122,7 +122,7 @@ Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
 
 
 class Gatherer:
-    """The lookup of facts.
+    """The lookup of the facts for calls.
 
     Its sources are replaced, never modified, so a batch in flight keeps those it started with.
     """

@@ -55,7 +55,7 @@ class UpkeepLate(Unavailable):
 class Pulse:
     """The age of the last complete round of upkeep.
 
-    The age is 0 until `start` is called. So a gate without the periodic loop of `App.run` is never late.
+    The age is 0 until `start` is called. So a gate without `App.run`'s periodic loop is never late.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -82,8 +82,8 @@ class Upkeep:
     """The upkeep of one gate.
 
     `problems` describes each failed component; the gate is ready while it is empty. `gatherer` is replaced when the
-    configuration changes. `chain` is the folder of the log. `lacking` names the call-list files that are missing or
-    damaged on this node; it is None while the store is unavailable.
+    configuration changes. `chain` is the log folder. `lacking` names the call-list files that are missing or damaged on
+    this node; it is None while the store is unavailable.
     """
 
     gatherer: Gatherer
@@ -202,9 +202,9 @@ class Upkeep:
         return self._opening.problem or self._noting.problem or self._tidying.problem
 
     def start_noting(self) -> None:
-        """Schedule a write of the last durable log sequence to the shared store, where other gates read it.
+        """Schedule a task that writes the last durable log sequence to the shared store, where other gates read it.
 
-        Each commit also writes this sequence. So the write waits `NOTE_SECONDS`, because the next commit usually comes
+        Each commit also writes this sequence. The task starts after `NOTE_SECONDS`, because a commit usually comes
         first.
         """
         if self._shared is not None and self._noting_timer is None:
@@ -313,7 +313,7 @@ class Upkeep:
         lists = await self._threads.run(self.gatherer.open_lists, self._records, self._folder / "lists")
         gatherer = self.gatherer  # a reload may have replaced it meanwhile
         gatherer.use_lists(lists)
-        gatherer.drop_lists(self._records)  # the records may have been read again since
+        gatherer.drop_lists(self._records)  # the records may have been read again while the lists were opened
         used = {loaded.record.file for loaded in lists.values()}
         self.lacking = frozenset(record.file for record in self._records if not record.retired_at) - used
 

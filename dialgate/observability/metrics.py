@@ -128,7 +128,10 @@ class Neighbours:
         self._last: dict[str, str] = {}
 
     def unlisted(self, client: str, number: str) -> None:
-        """Record a check of an unlisted number (E.164). It is counted if the client's previous number is a neighbour."""
+        """Record a check for an unlisted number (E.164).
+
+        It is counted if the client's previous number is a neighbour.
+        """
         hundred = number[:-2]
         if self._last.get(client) == hundred:
             self._counter.labels(client).inc()

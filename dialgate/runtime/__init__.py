@@ -1,4 +1,4 @@
 """Helpers for the operating system and the event loop: durable files, file locks, threads, background work.
 
-They know nothing of calls or law. Code that only one package needs belongs to that package.
+They are independent of calls and law. Code that only one package needs belongs to that package.
 """

@@ -35,7 +35,7 @@ class ClockUnconfirmed(Unavailable):
 
 
 class Jump(Struct, frozen=True, kw_only=True, tag="jump", tag_field="type"):
-    """A jump of the clock from `since` to `to`."""
+    """A clock jump from `since` to `to`."""
 
     since: Instant
     to: Instant

@@ -1,4 +1,4 @@
-"""Resource limits for a child process that reads untrusted files. They cannot be lifted again."""
+"""Resource limits for a child process that reads untrusted files. Once set, they cannot be lifted."""
 
 import ctypes
 import os

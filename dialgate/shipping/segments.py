@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SegmentShipping:
-    """The shipping of segments to one target. Run it in a separate thread, because it blocks while it sends.
+    """A shipper that sends segments to one target. Run it in a separate thread, because it blocks while it sends.
 
     `standings` contains the state of each log, by worker number.
     """

@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Shipper:
-    """The shipping of one data folder. It writes only to `shipping/` there.
+    """The shipper for one data folder. In this folder, it writes only to `shipping/`.
 
     `clock` supplies the time for metrics.
     """

@@ -55,7 +55,7 @@ _at = msgspec.json.Decoder(_At).decode
 
 
 class StreamShipping:
-    """The shipping of records to Redis Streams, with one stream per log.
+    """A shipper that sends records to Redis Streams, with one stream per log.
 
     `standings` contains the state of each log, by worker number.
     """

@@ -24,8 +24,8 @@ class Reservation(Struct, frozen=True, gc=False):
 class Position(Struct, frozen=True):
     """The position of a decision log at a commit, where crash recovery starts.
 
-    `seq` is the last sequence in the commit, and `first` the first one, or 0 for `seq + 1`. `durable` is the last entry
-    of the log that was on disk when the commit began.
+    `seq` is the last sequence in the commit, and `first` is the first one; 0 means `seq + 1`. `durable` is the last
+    entry of the log that was on disk when the commit began.
     """
 
     log: str
@@ -98,7 +98,7 @@ class Attempts(SubjectStates, Protocol):
         """
 
     def keep_attempts(self, span: Instant) -> None:
-        """Keep attempts for at least `span` from their commit on, unless `drop_attempts` deletes them."""
+        """Keep attempts for at least `span` after their commit, unless `drop_attempts` deletes them."""
 
     async def maintain(self, before: Instant) -> None:
         """Drop remembered answers older than `before` and compact the store. Call this regularly."""

@@ -368,8 +368,8 @@ def entry_of(row: Sequence[Any]) -> Entry:
 def restart_log(db: sqlite3.Connection) -> None:
     """Restart a long write-ahead log, which SQLite never does by itself under steady load.
 
-    The second step blocks writers. The first keeps it short: it copies pages while writers continue. The file
-    keeps its size, because overwriting is a third faster than extending it.
+    The second step blocks writers. To keep it short, the first step copies pages while writers continue. The file keeps
+    its size, because overwriting is a third faster than extending it.
     """
     _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     if pages >= LONG_LOG:

@@ -15,7 +15,7 @@ from dialgate.texts import Language
 
 
 class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The words in one language. A key or value without an entry is shown by its name.
+    """The words for law sections in one language. A key or value without an entry is shown by its name.
 
     `scopes` and `contents` map a key of a country file to a text in which `{}` is replaced by the value of
     the key. `keys` maps other keys to their translated names. `units` maps a unit of time to its singular and
@@ -39,7 +39,7 @@ class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @cache
 def of(language: Language) -> LawWords | None:
-    """Return the words in a language, or None for English."""
+    """Return the law words for a language, or None for English."""
     if language == "en":
         return None
     raw = resources.files(__package__).joinpath(f"law.{language}.yaml").read_bytes()

@@ -144,11 +144,11 @@ ALONE: list[tuple[Change, list[str]]] = [
       " ledger, lists, read, stream, subjects, watch, metrics, admin")]),
     (acme(*FIRST, "purpose", to=GONE), ["controllers/acme.yaml: campaigns[0]: missing key `purpose`"]),
     (acme(*FIRST, "caller_ids", to=[390844123456]),
-     [("controllers/acme.yaml: campaigns[0].caller_ids[0]: must be text, not a whole number; put telephone numbers in quotes, as in"
+     [("controllers/acme.yaml: campaigns[0].caller_ids[0]: must be text, not a whole number; put telephone numbers in quotes, for example"
       ' "+390844123456"')]),
     (acme(*FIRST, "starts", to="24/11/2026"),
-     ["controllers/acme.yaml: campaigns[0].starts: must be a day that exists, as in 2026-11-24"]),
-    (acme(*FIRST, "ends", to=2026), ["controllers/acme.yaml: campaigns[0].ends: must be a day, as in 2026-11-24, or empty, not a whole number"]),
+     ["controllers/acme.yaml: campaigns[0].starts: must be a day that exists, for example 2026-11-24"]),
+    (acme(*FIRST, "ends", to=2026), ["controllers/acme.yaml: campaigns[0].ends: must be a day, for example 2026-11-24, or empty, not a whole number"]),
     (acme(*FIRST, "paused", to="ja"), ["controllers/acme.yaml: campaigns[0].paused: must be true or false, not text"]),
     (acme("country", to=False), ["controllers/acme.yaml: country: must be text, not true or false; put it in quotes"]),
     (acme("country", to="it"), ["controllers/acme.yaml: country it has no country file; write IT"]),
@@ -185,7 +185,7 @@ def test_all_mistakes_in_one_file_are_reported_at_once(folder: Folder) -> None:
     assert sorted(folder.problems()) == sorted(
         [
             (
-                "controllers/acme.yaml: campaigns[0].caller_ids[1]: must be text, not a whole number; put telephone numbers in quotes, as in"
+                "controllers/acme.yaml: campaigns[0].caller_ids[1]: must be text, not a whole number; put telephone numbers in quotes, for example"
                 ' "+390844123456"'
             ),
             "controllers/acme.yaml: campaigns[0].caller_ids[2]: must be text, not empty",
@@ -210,7 +210,7 @@ def test_a_value_of_the_wrong_type_hides_no_other_mistake_in_its_file(folder: Fo
     assert sorted(folder.problems()) == sorted(
         [
             (
-                "controllers/acme.yaml: campaigns[0].caller_ids[0]: must be text, not a whole number; put telephone numbers in quotes, as in "
+                "controllers/acme.yaml: campaigns[0].caller_ids[0]: must be text, not a whole number; put telephone numbers in quotes, for example "
                 '"+390844123456"'
             ),
             "controllers/acme.yaml: country it has no country file; write IT",
@@ -235,8 +235,8 @@ def test_days_that_do_not_exist_hide_no_other_mistake(folder: Folder) -> None:
     assert sorted(folder.problems()) == [
         "campaign b: caller ID '12ab' is not a telephone number; write it as +39…",
         "campaign b: trunk_country 'Italy' is not a country code; write IT",
-        "controllers/acme.yaml: campaigns[1].ends: must be a day that exists, as in 2026-11-24",
-        "controllers/acme.yaml: campaigns[1].starts: must be a day that exists, as in 2026-11-24",
+        "controllers/acme.yaml: campaigns[1].ends: must be a day that exists, for example 2026-11-24",
+        "controllers/acme.yaml: campaigns[1].starts: must be a day that exists, for example 2026-11-24",
         "controllers/acme.yaml: country it has no country file; write IT",
     ]
 

@@ -1,10 +1,10 @@
 """The rules about the caller ID, which the called person sees.
 
-L. 5/2018 art. 2 c. 1 and D.P.R. 26/2022 art. 9: the caller ID is presented, and is either of a prefix reserved for the
-purpose (0844 commercial, 0843 statistics) or a line on which the caller can be reached. AGCOM 156/18/CIR: reached means
-answered. AGCOM 21/26/CIR (2026-04-14): short customer-care codes are permitted. AGCOM 106/25/CONS: Italian numbers are
-blocked where they enter from abroad, fixed from 2025-08-19, mobile from 2025-11-19. D.Lgs. 206/2005 art. 51 c. 8-ter:
-energy sellers call from a number that identifies them alone.
+L. 5/2018 art. 2 c. 1 and D.P.R. 26/2022 art. 9: the caller ID is presented. It either has a prefix reserved for the
+purpose (0844 commercial, 0843 statistics), or is a line on which the caller can be reached. AGCOM 156/18/CIR: reached
+means answered. AGCOM 21/26/CIR (2026-04-14): short customer-care codes are permitted. AGCOM 106/25/CONS: Italian
+numbers are blocked where they enter from abroad, fixed from 2025-08-19, mobile from 2025-11-19. D.Lgs. 206/2005 art. 51
+c. 8-ter: energy sellers call from a number that identifies them alone.
 """
 
 from dialgate.core import periods

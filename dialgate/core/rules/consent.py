@@ -65,7 +65,7 @@ def _find_basis(facts: Facts, law: Binding) -> Pass | None:
 
 
 def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
-    """Return a denial for the defect of the newest consent. The client most likely relies on that one."""
+    """Return a denial that names the defect in the newest consent. The client most likely relies on that consent."""
     newest = max(facts.known.consents, key=lambda consent: consent.collected_at, default=None)
     finding = legal_basis.find_defect(newest, facts, law) if newest is not None else None
     if finding is None:

@@ -1,8 +1,8 @@
 """The rule about the called number.
 
-L. 5/2018 art. 1 c. 14 forbids generated numbers. An ambiguous string is therefore denied, because each reading would be a
-guess. Emergency, premium, shared-cost and service numbers have no subscriber, so a campaign must not call them. San
-Marino and the Vatican have numbers with +39 but are not in Italy. Numbers of a country without an accepted law on file
+L. 5/2018 art. 1 c. 14 forbids generated numbers. An ambiguous string is therefore denied, because each reading would be
+a guess. Emergency, premium, shared-cost and service numbers have no subscriber, so a campaign must not call them. San
+Marino and the Vatican have numbers with +39 but are not in Italy. Numbers in a country without an accepted law on file
 are denied.
 """
 

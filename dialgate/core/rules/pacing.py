@@ -58,7 +58,7 @@ def first_day_above(section: Ratio, counts: Iterable[DayCount], today: date) -> 
 
 
 def used(section: Ratio, abandoned: int, compared: int) -> float:
-    """Return how much of the limit is used, 1 for all of it. Above 1, the campaign is paused."""
+    """Return the used share of the limit, where 1 is all of it. Above 1, the campaign is paused."""
     allowed = section.above * max(compared, section.out_of)
     if not allowed:
         return 2.0 if abandoned else 0.0

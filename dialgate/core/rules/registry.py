@@ -121,7 +121,7 @@ def _listed(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Bindi
         and "consent_after_listing" in registry.unless
         and _is_after_listing(consent, answer, facts)
     ):
-        # The answer must still be valid: the person may have renewed the enrolment since, which would void the consent.
+        # The answer must still be valid: the person may have renewed the enrolment after it, which would void the consent.
         expires = _expiry(registry, answer, facts)
         ends = min(legal_basis.ends_at(consent, law) or expires, expires)
         return _check_age(registry, answer, facts, expires) or Pass(f"consent:{consent.id}", ends)

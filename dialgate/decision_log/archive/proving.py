@@ -89,7 +89,7 @@ class _Task(Struct):
         try:
             segment = open_packed(self.folder / f"{self.first:016}{PACKED}")
             items = segment.index_items()
-        except (LogDamaged, FileNotFoundError):  # reported by `verify`, or deleted since
+        except (LogDamaged, FileNotFoundError):  # reported by `verify`, or deleted after the listing
             return None
         return self._missing_entry(items, segment.first + segment.rows - 1)
 
