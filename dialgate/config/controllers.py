@@ -30,7 +30,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     caller_ids: tuple[str, ...]
     """Caller IDs that the campaign's calls may present: one or more numbers."""
     sector: str = ""
-    """One of the `sectors` of a country file. In a country whose file does not list it, the rules for every sector apply. Required for sale and advertising, because calls of some sectors are banned. A contract permits only calls of campaigns in the contract's sector."""
+    """One of the `sectors` of a country file. In a country whose file does not list it, the rules for every sector apply. Required for sale and advertising, because calls of some sectors are banned. A contract permits only calls by campaigns in the contract's sector."""
     goods: str = ""
     """What the campaign offers. Consents, contracts and call requests must use the same word."""
     call_type: CallType = "automated"
@@ -48,7 +48,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     profiling: bool = False
     """Whether people are selected by their habits or tastes. If so, a consent must cover profiling."""
     dial_mode: DialMode | Literal[""] = ""
-    """How calls are dialled. If it is not set, rules for any of the modes apply."""
+    """How calls are dialled. If it is not set, the rules for all modes apply."""
     balancing: str = ""
     """Reference to the balancing test for a legitimate interest in these calls. Without it, a legitimate interest is not a legal basis for them."""
     held_caller_ids: tuple[str, ...] = ()

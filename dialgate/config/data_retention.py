@@ -31,7 +31,7 @@ class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     restricted_days: Days = 1826
     """Data restricted by an erasure, after the last call that was based on it."""
     lists_days: Days = 731
-    """Numbers of retired call lists. The record of the list itself is kept."""
+    """Numbers in retired call lists. The record of the list itself is kept."""
     attempts_days: Annotated[int, Meta(ge=60, le=36_525)] = 90
     """Call attempts. They are kept longer if the `limits` of a country file count them. A silent call is kept until a later call is answered."""
     lookups_days: Days = 731

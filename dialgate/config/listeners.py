@@ -28,9 +28,9 @@ class Limits(Strict, frozen=True, kw_only=True):
     """Limits on one client's requests to the HTTP server."""
 
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
-    """Maximum bytes of a request body. For call lists uploaded as files, see `uploads`."""
+    """Maximum size of a request body, in bytes. For call lists uploaded as files, see `uploads`."""
     header_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
-    """Maximum bytes of the request line, and of each header."""
+    """Maximum size of the request line and of each header, in bytes."""
     batch_calls: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     """Maximum number of calls in one `POST /v1/checks`."""
     first_byte_seconds: Seconds = 5
@@ -86,7 +86,7 @@ class Uploads(Strict, frozen=True, kw_only=True):
     free_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 1_024
     """MiB that must stay free on the spool's disk, or a tenth of the disk if that is less. Otherwise uploads get 507, `upload.no_space`."""
     bytes_per_second: Annotated[int, Meta(ge=1, le=1 << 30)] = 16_384
-    """Minimum bytes a second, measured after the first `limits.read_seconds`. Slower uploads get 408."""
+    """Minimum bytes per second, measured after the first `limits.read_seconds`. Slower uploads get 408."""
     receive_seconds: Seconds = 3_600
     """Maximum seconds until a file has arrived completely."""
     seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
@@ -106,7 +106,7 @@ class FastAgi(Strict, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65_535)] = 4573
     """Port. 0 picks a free one."""
     deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.25
-    """Seconds from the connection to the answer. Without a decision by then, the answer is a denial."""
+    """Maximum seconds from the connection to the answer. If there is no decision by then, the answer is a denial."""
     connections: Annotated[int, Meta(ge=1, le=60_000)] = 12_000
     """Maximum number of simultaneous calls. Further connections are closed, which the dialplan treats as a denial."""
 
@@ -147,7 +147,7 @@ class Sip(Strict, frozen=True, kw_only=True):
     tcp: bool = True
     """Listen on TCP."""
     deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.4
-    """Seconds from an INVITE to its answer. Without a decision by then, the answer is a 500."""
+    """Maximum seconds from an INVITE to its answer. If there is no decision by then, the answer is a 500."""
     transactions: Annotated[int, Meta(ge=1, le=1_000_000)] = 60_000
     """Maximum number of simultaneous INVITEs. Each counts for at most 32 seconds. Further ones are refused."""
     connections: Annotated[int, Meta(ge=1, le=60_000)] = 1_000

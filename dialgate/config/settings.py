@@ -14,7 +14,7 @@ from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.shipping import Shipping
 from dialgate.config.webhook_targets import Webhook
 
-ONE_PROCESS = "the embedded store works for one process only; set `store` to a Redis, or `workers` to 1"
+ONE_PROCESS = "the embedded store works with one process only; set `store` to a Redis, or `workers` to 1"
 
 
 class SharedStore(Strict, frozen=True, kw_only=True):
@@ -84,11 +84,11 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Seconds to wait for a locked embedded store before a check is denied."""
     # Less than the 10 s for which a command waits for a gate to confirm a write. A gate that has not confirmed by then denies calls.
     upkeep_stale_seconds: Annotated[float, Meta(ge=2, le=8)] = 3
-    """Maximum age in seconds of the last complete upkeep round. If it is older, every check is denied."""
+    """Maximum age of the last complete upkeep round, in seconds. If it is older, every check is denied."""
     log_segment_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
     """Size in MiB after which the decision log starts a new file."""
     log_segment_hours: Annotated[int, Meta(ge=0, le=8784)] = 24
-    """Age in hours of a log file after which the next call starts a new one. `0`: only the size counts. Closed files are packed and shipped."""
+    """Age of a log file, in hours, after which the next call starts a new one. `0`: only the size counts. Closed files are packed and shipped."""
     storage: Storage = Storage()
     """Storage period for each kind of data after its last use."""
     snapshot_key: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""

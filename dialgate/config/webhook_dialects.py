@@ -95,7 +95,7 @@ def _problems(profile: Profile) -> Iterator[str]:
             if not _PLACE.fullmatch(place):
                 yield f"{field}: {place!r} is not of the form body.NAME, query.NAME or =TEXT"
         if not profile.places(field) and field in _NEEDED:
-            yield f"{field}: list at least one source of the value, such as body.NAME or query.NAME"
+            yield f"{field}: list at least one source for the value, such as body.NAME or query.NAME"
     if any(place.startswith("=") for place in profile.places("to")):
         yield "to: the called number cannot be a constant (=TEXT); use body.NAME or query.NAME"
     for name in ("allow", "deny", "retry"):

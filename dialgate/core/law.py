@@ -60,7 +60,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...]
     accepted: frozenset[AcceptedBasis]  # legal bases that every section of `legal_basis` accepts
     weekdays: frozenset[int]  # working days of the week; Monday is 0
-    sector: str | None  # of the campaign; None if the law does not know it
+    sector: str | None  # the campaign's sector; None if the law does not list it
     diallable: tuple[Diallable, ...]
     legal_basis: tuple[LegalBasis, ...]
     consents: tuple[Consents, ...]
@@ -340,4 +340,4 @@ def _faults_of_kind(name: str, section: Section) -> Iterator[str]:
             if required not in names:
                 yield f"{name}: required class {required!r} is not in the section's `classes`; correct it or add it there"
     if isinstance(section, Relation) and section.since != "contract_end" and section.lasts is None:
-        yield f"{name}: a relation since {section.since} needs a period `for`; add it"
+        yield f"{name}: a relation since {section.since} needs a `for` period; add it"

@@ -15,7 +15,7 @@ class Scope(NamedTuple):
     last: int  # latest such day, which differs from `first` around midnight
     purpose: Purpose
     call_type: CallType
-    sector: str | None  # None if the law does not know the campaign's sector, which may then be any
+    sector: str | None  # None if the law does not list the campaign's sector, which may then be any sector
     callee: Callee
     profiling: bool
     dial_mode: DialMode | Literal[""]

@@ -108,11 +108,7 @@ def _concerned(facts: Facts, tails: Sequence[str | None]) -> Iterator[Contract]:
 
 
 def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) -> bool:
-    """Return whether a contract is in force.
-
-    If `tails` is given, a contract that has ended still counts until the shortest of these periods after its last day
-    is over. It does not count if one of `tails` is None.
-    """
+    """Return whether a contract is in force or, if `tails` is given, ended within each of these periods."""
     if deal.starts > facts.today:
         return False
     if deal.ends is None or facts.today <= deal.ends:
@@ -220,8 +216,7 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
 def _stopped_at(facts: Facts) -> Instant:
     """Return when the last revocation for this campaign was made, or -1.
 
-    A lifted revocation counts too, because earlier consents stay withdrawn. A revocation entered by mistake does not
-    count.
+    A lifted revocation counts too, because earlier consents stay withdrawn, unless it was entered by mistake.
     """
     stops = (revocation.at for revocation in _revocations(facts) if revocation.lifted != "error")
     return max(stops, default=-1)

@@ -24,7 +24,7 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "law.draft": ("call", "The country file of the called number is a draft that the configuration does not accept."),
     "caller_id.withheld": ("call", "The caller ID is withheld, anonymous or unreadable."),
     "caller_id.not_assigned": ("call", "The caller ID is not assigned to this campaign, or not to this controller alone."),
-    "caller_id.wrong_class": ("call", "Calls for this purpose must not use a caller ID of this class."),
+    "caller_id.wrong_class": ("call", "Calls for this purpose must not use a caller ID in this class."),
     "caller_id.not_recallable": ("call", "There is no unexpired proof that calls back to the caller ID are answered."),
     "caller_id.wrong_country": ("call", "The law requires a caller ID from the called country."),
     "caller_id.not_callers": ("call", "The law requires a caller ID that is allotted to the company that makes the calls."),
@@ -32,7 +32,7 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "campaign.unknown": ("call", "This client has no such campaign."),
     "campaign.inactive": ("call", "The campaign is paused, has not started, or is over."),
     "campaign.sector_banned": ("call", "Calls for this sector and purpose are banned, and no exception is proved."),
-    "list.unknown": ("call", "The number is not on a list of the campaign, and no consent, contract or request permits the call."),
+    "list.unknown": ("call", "The number is not on any of the campaign's lists, and no consent, contract or request permits the call."),
     "list.ceded": ("call", (
         "The list was ceded without a complete chain of origin, or the number is enrolled with the "
         "registry.")),

@@ -19,7 +19,7 @@ class Records(Dated, frozen=True, kw_only=True):
     keep: DayPeriod
     """The period, such as `P5Y`."""
     since: tuple[Literal["granted", "last_used"], ...]
-    """Start of the period. `granted`: the collection of the record. `last_used`: the last call based on it. The gate counts from the end of use, which is never earlier."""
+    """Start of the period. `granted`: when the record was collected. `last_used`: the last call that was based on it. The gate counts from the end of use, which is never earlier."""
 
 
 def binding(records: Iterable[Records], kind: KeptKind, day: date) -> list[Records]:

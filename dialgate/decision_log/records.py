@@ -137,7 +137,7 @@ class Reader:
             raise LogDamaged(
                 line.segment,
                 line.offset,
-                f"it refers to entry {seq}, which is missing or is not an entry of grounds",
+                f"it refers to entry {seq}, which is missing or is not a grounds entry",
             )
         self._cache_grounds(entry)
         return entry

@@ -325,7 +325,7 @@ def _inspect(path: Path, first: int, log: str) -> tuple[Header, _End]:
         raise LogDamaged(path, 0, f"its first line is not a header of format {FORMAT} for this file")
     if header.log != log:
         raise LogUnavailable(
-            f"{path} belongs to log {header.log}, but the key file to log {log}: use the key file of this log"
+            f"{path} belongs to log {header.log}, but the key file belongs to log {log}: use this log's key file"
         )
     end = _End(len(line), first, head)
     for offset, line in lines:

@@ -165,7 +165,7 @@ class LogRecorder:
         return entry.record.facts.controller.id, number
 
     def close(self) -> None:
-        self._drain()  # the log must learn of a failed sync before it is closed as complete
+        self._drain()  # the log must record a failed sync before it is closed as complete
         self._loop.remove_reader(self._syncing.fileno())
         self._syncing.close()
         self._threads.close()

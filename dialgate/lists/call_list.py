@@ -201,7 +201,7 @@ def _why_empty(tally: Tally) -> str:
     if not tally.rows:
         return "The file has no rows; send one number per row."
     first = tally.problems[0]
-    return f"No row of {tally.rows} has a valid telephone number. Line {first.line}: {first.problem}."
+    return f"No row has a valid telephone number (rows: {tally.rows}). Line {first.line}: {first.problem}."
 
 
 def names_one_of(path: Path, text: str, home: str) -> bool:

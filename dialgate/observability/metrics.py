@@ -161,7 +161,7 @@ class Metrics:
             "dialgate_stale_batches",
             "Batches decided again because the state of a number had changed, or was not as assumed.",
         )
-        closed = "HTTP connections closed at the connection limit: `evicted` had sent no admitted request, `refused` was new."
+        closed = "HTTP connections closed because of the connection limit: `evicted`, an open connection without an admitted request; `refused`, a new one."
         self.connections_closed = counter("dialgate_connections_closed", closed, ("why",))
         self.sync = histogram("dialgate_log_sync_seconds", "Time to write and sync a batch of decisions.")
         self.log_records = gauge("dialgate_log_records", "Sequence number of the newest record.")
@@ -206,18 +206,18 @@ class Metrics:
 
     def _create_shared_store_metrics(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.nodes = gauge("dialgate_nodes", "Gates that share the store, including this one.")
-        outdated = "Gates that share the store and run an older configuration or version than another."
+        outdated = "Gates that share the store and run an older configuration or version than another gate."
         self.nodes_outdated = gauge("dialgate_nodes_outdated", outdated)
-        peers = "Requests from other gates on the store, by kind."
+        peers = "Requests from other gates that share the store, by kind."
         self.peers = counter("dialgate_peer_questions", peers, ("kind",))
-        unasked = "Replicas that could become the store's master, less the setting `replicas`."
+        unasked = "Replicas that could become the store's master, minus the `replicas` setting."
         self.replicas_unasked = gauge("dialgate_store_replicas_unasked", unasked)
 
     def _create_upkeep_metrics(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.ready = gauge(
             "dialgate_ready", "1 while the component works. The gate needs every component.", ("component",)
         )
-        upkeep = "Time since the last complete upkeep round; above `upkeep_stale_seconds` the gate denies."
+        upkeep = "Time since the last complete upkeep round; above `upkeep_stale_seconds` the gate denies every call."
         self.upkeep_age = gauge("dialgate_upkeep_age_seconds", upkeep)
         each_snapshot = ("registry", "controller")
         age = "Age of the newest consultation, or of a full list's version."
@@ -247,8 +247,8 @@ class Metrics:
         self.campaign_limit = gauge("dialgate_campaign_abandoned_limit_used", used, ("campaign",))
         paused = "1 while the campaign is paused because it abandoned too many calls."
         self.campaign_paused = gauge("dialgate_campaign_paused", paused, ("campaign",))
-        self.disk_free = gauge("dialgate_data_free_bytes", "Free space on the disk of the data folder.")
-        self.disk_size = gauge("dialgate_data_size_bytes", "Size of the disk of the data folder.")
+        self.disk_free = gauge("dialgate_data_free_bytes", "Free space on the data folder's disk.")
+        self.disk_size = gauge("dialgate_data_size_bytes", "Size of the data folder's disk.")
 
     def snapshot(self, registry: str, controller: str, numbers: int, age: Instant, left: Instant) -> None:
         """Set the metrics for a registry's snapshot. `age` and `left` are in milliseconds."""

@@ -145,7 +145,7 @@ def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Itera
         yield
         db.execute("COMMIT")
     finally:
-        if db.in_transaction:  # also where COMMIT itself failed
+        if db.in_transaction:  # also if COMMIT itself failed
             db.execute("ROLLBACK")
 
 

@@ -210,7 +210,7 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         (
             "relations",
             [{"source": "s", "from": date(2020, 1, 1), "id": "r", "since": "purchase"}],
-            "relations: a relation since purchase needs a period `for`; add it",
+            "relations: a relation since purchase needs a `for` period; add it",
         ),
         (
             "caller_ids.0.required",

@@ -220,7 +220,7 @@ class Segments:
 
 def open_packed(path: Path) -> "PackedSegment":
     """Open a packed segment. Raises `MissingExtra`, `LogDamaged`."""
-    require("archive", "Reading a packed segment of the log")
+    require("archive", "Reading a packed segment in the log")
     from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see the module docstring
 
     return PackedSegment(path)

@@ -45,7 +45,7 @@ def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
     follows = 0
     for seq, name in sorted(named):
         if len(name) != BYTES:
-            raise ValueError(f"a subject or the key of an answer must have {BYTES} bytes")
+            raise ValueError(f"a subject or an answer's key must have {BYTES} bytes")
         if seq == follows and seq % _AT_ONCE:
             groups[-1][1].append(name)
         else:

@@ -388,7 +388,7 @@ async def test_an_unknown_profile_is_refused(running: World) -> None:
 
 
 WRONG = [
-    ({"to": []}, "at least one source of the value"),
+    ({"to": []}, "at least one source for the value"),
     ({"to": ["=+390612345678"]}, "cannot be a constant"),
     ({"to": ["header.x"]}, "not of the form body.NAME"),
     ({"deny": {"body": {"r": "{number}"}}}, "is not one of decision"),

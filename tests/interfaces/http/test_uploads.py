@@ -123,7 +123,7 @@ async def test_an_unreadable_file_is_refused_as_in_a_thread(tmp_path: Path) -> N
     with (tmp_path / "rows").open("w+b") as file:
         file.write(b"no number\n" * 1_000)
         file.flush()
-        with pytest.raises(Unreadable, match="No row of 1000 has a valid telephone number"):
+        with pytest.raises(Unreadable, match=r"No row has a valid telephone number \(rows: 1000\)"):
             await build_apart(file, order(tmp_path), ENOUGH, lambda: False)
 
 
