@@ -419,6 +419,16 @@ async def test_a_simulation_records_nothing(running: World) -> None:
     assert records(running) == []
 
 
+async def test_a_simulation_has_the_reasons_of_the_check(running: World) -> None:
+    """The store is not read for a call without a number. A gate of one controller names the entry by its sequence."""
+    gate, client = running.app.gate, client_of(running)
+    await running.app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR))
+    for number in (CLEAR, "no number"):
+        call = Call(to=number, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
+        simulated, checked = await gate.simulate(call, client), await gate.check(call, client)
+        assert simulated.reasons == checked.reasons != []
+
+
 async def test_a_simulation_ends_when_the_check_would(running: World) -> None:
     """The cases include five minutes before midnight, when the law ends the allow before the usual fifteen minutes."""
     client = client_of(running)
@@ -578,7 +588,9 @@ async def test_an_invalid_configuration_leaves_the_previous_one_in_force(running
     path.write_text("listen: [")
     with pytest.raises(ConfigError) as refused:
         loader.load(path)
-    running.app.gate.reject_config(refused.value)
+    with capture_logs() as said:
+        running.app.gate.reject_config(refused.value)
+    assert [line["problem"] for line in said] == list(refused.value.problems) != []
     assert running.sample("dialgate_config_rejected_total") == 1
     assert (await ask(running)).decision == "allow"
     path.write_text(yaml.safe_dump(yaml.safe_load(whole) | {"data": "elsewhere"}))
