@@ -25,7 +25,7 @@ _STAND_INS: Final = {**clients.STAND_INS, **CONTROLLER_STAND_INS}
 
 
 def load(path: Path) -> Config:
-    """Load the configuration of a dialgate.yaml. Raises `ConfigError` with every problem."""
+    """Load the configuration from a dialgate.yaml file. Raises `ConfigError` with every problem."""
     return _Reader(path).config()
 
 
@@ -94,7 +94,7 @@ class _Reader:
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
     def _read_the_rest(self) -> None:
-        """Collect the problems of the other files after dialgate.yaml itself proved invalid."""
+        """Collect the problems in the other files after dialgate.yaml itself proved invalid."""
         data = yaml_file.read(self.path)[0]
         if isinstance(data, dict):
             names = {

@@ -20,7 +20,7 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An endpoint that receives each revocation, and each lifting of a revocation."""
+    """An endpoint that is notified of each revocation and of each lifted revocation."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
     """Stable name. The gate stores its delivery position under this name."""

@@ -41,7 +41,7 @@ class DecisionIds:
         return [text[at : at + 2 * _BLOCK] for at in range(0, len(text), 2 * _BLOCK)]
 
     def inside(self, decision_id: str, owners: Collection[str] | None = None) -> str:
-        """Return the name of the decision with this id. A name is returned unchanged.
+        """Return the decision name for an id. A name that is passed instead of an id is returned unchanged.
 
         If `owners` is given, return "" for a decision that belongs to any other owner.
         """

@@ -162,7 +162,7 @@ class Diallable(Restriction, frozen=True, kw_only=True):
 
 
 class LegalBasis(Section, frozen=True, kw_only=True):
-    """The accepted legal bases of calls.
+    """The accepted legal bases for calls.
 
     Of the sections in scope, only the first applies. If it is uncertain whether that section applies, a basis counts only
     if the next section accepts it too.

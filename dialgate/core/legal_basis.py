@@ -156,7 +156,7 @@ def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
 
 
 def _day(at: Instant, facts: Facts) -> int:
-    """Return the latest local day on which `at` may fall. Its UTC offset may have been an hour larger than today's."""
+    """Return the latest possible local day of `at`, whose UTC offset may have been an hour larger than today's."""
     return max((place.local(at + HOUR)[0] for place in facts.places), default=at // DAY + 1)
 
 
@@ -232,7 +232,7 @@ def _revocations(facts: Facts) -> Iterator[Revocation]:
 def _has_objected(facts: Facts, law: Binding) -> bool:
     """Return whether the person has objected to calls without consent.
 
-    A new consent lifted a revocation, or a withdrawal counts as an objection. Revocations in force deny every call.
+    A revocation that a new consent lifted counts, and so may a withdrawal. Revocations in force deny every call.
     """
     known = facts.known
     if not (known.revocations or known.consents):  # for most people nothing is recorded
@@ -357,7 +357,7 @@ def _lasts(section: Relation, day: date | None, facts: Facts) -> bool:
 
 
 def _first_day(at: Instant, facts: Facts) -> date:
-    """Return the earliest local day on which `at` may fall. Its UTC offset may have been an hour smaller than today's."""
+    """Return the earliest possible local day of `at`, whose UTC offset may have been an hour smaller than today's."""
     days = [place.local(at - HOUR)[0] for place in facts.places]
     return date.fromordinal(EPOCH + min(days, default=at // DAY - 1))
 

@@ -1,4 +1,4 @@
-"""The parts of a country's numbering plan that are needed to read files of national numbers."""
+"""The parts of a country's numbering plan that are needed to read files with national numbers."""
 
 import re
 from typing import NamedTuple

@@ -55,7 +55,7 @@ class RuleOutcome(Struct, frozen=True):
 class Simulation(Struct, frozen=True, kw_only=True):
     """The decision on a hypothetical call, with every rule's outcome. Nothing is reserved or recorded.
 
-    `zones` and `places` are the time zones and subdivisions in which the called person may be, as far as known.
+    `zones` and `places` are the time zones and subdivisions in which the called person may be, if known.
     """
 
     decision: Literal["allow", "deny"]
@@ -109,7 +109,7 @@ def decode_answer(encoded: bytes, decision: str, to: str, from_: str) -> Answer:
 
 
 def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
-    """Return the answer for a decision, without its id and called number. An allow ends at `most` at the latest."""
+    """Return the answer for a decision, without its id and called number. An allow ends no later than `most`."""
     if decision.allow:
         return Answer(
             decision="allow",

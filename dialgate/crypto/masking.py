@@ -1,6 +1,6 @@
 """The masking of called numbers in request texts, such as ids, file names and remarks.
 
-The number is replaced before a text is stored, so that it never reaches the disk in clear. It is replaced by one of
+The number is replaced before a text is stored, so that it never reaches the disk unencrypted. It is replaced by one of
 
     [hidden:<16 hex digits>]   a keyed hash, in ids and other texts that are compared: the same for the same number
     [sealed:<base64url>]       its ciphertext under the ledger's key, in texts that must be shown unchanged
@@ -46,7 +46,7 @@ class Masker:
         return structs.replace(value, **changes)
 
     def shown(self, value: Any) -> Any:
-        """Return a text, mapping, sequence or struct with its sealed parts in clear.
+        """Return a text, mapping, sequence or struct with its sealed parts decrypted.
 
         The caller must record this access as a look-up.
         """

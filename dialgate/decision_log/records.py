@@ -23,8 +23,8 @@ decode: Callable[[bytes], Entry] = msgspec.json.Decoder(Entry).decode
 class Record(Struct, frozen=True, kw_only=True):
     """A decision together with its grounds. For every record, `decide(facts, law) == decision` holds.
 
-    The facts contain the caller ID in clear if it is assigned to the controller. `caller_sealed` contains any other caller
-    ID, encrypted. `grounds` is the sequence of the grounds entry.
+    The facts contain the caller ID unencrypted if it is assigned to the controller. `caller_sealed` contains any other
+    caller ID, encrypted. `grounds` is the sequence of the grounds entry.
     """
 
     seq: int
@@ -101,7 +101,7 @@ class Reader:
                 yield entry
 
     def decision_counts(self) -> Counter[tuple[str, str, bool]]:
-        """Count the decisions by month (`YYYY-MM`, UTC), country of the law, and verdict. Raises `LogDamaged`."""
+        """Count the decisions by month (`YYYY-MM`, UTC), the law's country, and verdict. Raises `LogDamaged`."""
         counts: Counter[tuple[str, str, bool]] = Counter()
         for item in self._segments.entries_or_counts():
             if not isinstance(item, Line):

@@ -153,7 +153,7 @@ class DecisionLog:
         return self._end.size >= self._segment_bytes or self._is_old(now)
 
     def sync(self) -> None:
-        """Block until all entries written so far are on disk. Does not wait for concurrent writes."""
+        """Block until all entries written so far are on disk. Other threads can write in the meantime."""
         with self._file:
             self._refuse_if_broken()
             end = self._end

@@ -68,10 +68,7 @@ NO_HINTS: Final = Hints()
 
 
 class Layout(Struct, frozen=True, kw_only=True):
-    """The layout of a file.
-
-    `header` is empty if there is none. `number` is the position of the number column, from 1.
-    """
+    """A file's layout. `header` is empty if there is none. `number` is the position of the number column, from 1."""
 
     format: Literal["text", "xlsx"]
     encoding: str

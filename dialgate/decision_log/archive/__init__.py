@@ -3,7 +3,7 @@
 A packed segment is stored in the same folder as the segments of `dialgate.decision_log`, with the same stem and mode 0600:
 
     0000000000000001.parquet  the entries in order, one per row (Parquet, zstd, page checksums)
-    0000000000000001.sha256   the SHA-256 of that file, in the format of `sha256sum --check`
+    0000000000000001.sha256   the SHA-256 of that file, in the format that `sha256sum --check` reads
 
 An index file covers one or more packed segments. Its name contains the sequences of its first and last entry:
 

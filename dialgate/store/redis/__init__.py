@@ -28,10 +28,10 @@ All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where 
     {dialgate}:seen                a hash from configuration, version or node to the time when it was first seen
     {dialgate}:lead:TASK           the node that leads TASK
 
-A batch is read by one MGET. A commit sends the values that were read, and writes only if they are unchanged; an unknown subject has
-an empty value. Bodies are JSON of the structs of `dialgate.core.model` and `dialgate.store`, where a new field goes last, with a
-default. No key or value contains a number in clear. A ledger entry is acknowledged once it is on the disk of the master and of as
-many replicas as the settings require (WAITAOF).
+A batch is read by one MGET. A commit sends the values that were read, and writes only if they are unchanged; an unknown
+subject has an empty value. Bodies are JSON of the structs of `dialgate.core.model` and `dialgate.store`, where a new
+field goes last, with a default. No key or value contains an unencrypted number. A ledger entry is acknowledged once it
+is on the disk of the master and of as many replicas as the settings require (WAITAOF).
 """
 
 from dialgate.store.redis.store import RedisStore

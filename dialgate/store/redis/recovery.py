@@ -17,7 +17,7 @@ _AT_ONCE: Final = 512
 
 
 class RedisRecovery(RedisCommands):
-    """Recovery from commits with an unknown outcome. They are undone before every read."""
+    """Recovery from commits with an unknown outcome. Every read first undoes such commits."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
