@@ -603,7 +603,7 @@ def countries() -> str:
 The country files in `config/countries/`, with the state of November 2026. None of them is legal advice: let counsel read a file before you use it.
 
 A *draft* does not express all rules of its country. The gate denies every call there with `law.draft` until `accept_drafts` in `dialgate.yaml`
-names the country. Each page says what a file does not express, and which facts are not confirmed; there the file takes the safe side.
+names the country. Each page says what a file does not express, and which facts are not confirmed; there the file errs on the safe side.
 
 {table(("country", "state", "sections", "newest section", "not expressed", "not confirmed"), rows)}
 

@@ -51,11 +51,11 @@ def problem(kind: str, status: int, text: str) -> str:
     """
     response = " ".join(text.split())
     if status != 200:  # noqa: PLR2004 - HTTP status OK
-        return f"the dialer answered {status}"
+        return f"the dialer returned status {status}"
     if kind == "vicidial":
         done = response.startswith("SUCCESS:")
     else:
         done = re.search(r'"result": ?"success"', response) is not None
     if done or "ALREADY EXISTS" in response.upper():
         return ""
-    return f"the dialer answered: {_DIGITS.sub('#', response)[:_SHOWN]}"
+    return f"the dialer replied: {_DIGITS.sub('#', response)[:_SHOWN]}"

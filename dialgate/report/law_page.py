@@ -61,7 +61,7 @@ _CONTENTS: Final = {
     "separate": "must name {}",
     "withdrawal_objects": "after a withdrawal, only a later consent, a contract or a request permits calls",
     "tail": "still a basis {} after the contract's end",
-    "about": "answers whether the number had a {} since the consent",
+    "about": "reports whether the number had a {} since the consent",
     "validity": "an answer is valid for {}",
     "proof_validity": "a call-back proof is valid for {}",
     "exclusive": "no other controller presents the number",
@@ -339,7 +339,7 @@ def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
     elif page.missing:
         yield "Not expressed", page.missing
     if page.unconfirmed:
-        yield "Not confirmed; the file takes the safe side", page.unconfirmed
+        yield "Not confirmed; the file errs on the safe side", page.unconfirmed
     if page.day_sets:
         yield "Sets of days", page.day_sets
 

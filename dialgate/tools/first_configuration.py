@@ -197,7 +197,7 @@ QUESTIONS: Final = (
     Question(name="weekday-hours", text="Calling hours from Monday to Friday", default="09:00-20:00", form="list", applies=_lacks_hours),
     Question(name="saturday-hours", text="Calling hours on Saturdays", default="10:00-19:00", form="list", applies=_lacks_hours),
     Question(name="sunday-hours", text="Calling hours on Sundays and holidays", default=_CLOSED, form="list", applies=_lacks_hours),
-    Question(name="dialer", text="Dialer; http is a program of your own, webhook a hosted service", default="http", choices=lambda _: list(_DIALERS), stated=True),
+    Question(name="dialer", text="Dialer; http is your own program, webhook a hosted service", default="http", choices=lambda _: list(_DIALERS), stated=True),
     Question(name="dialer-address", text="Address of the dialer", default="127.0.0.1", form="list", applies=lambda draft: draft.get("dialer") in _WITHOUT_KEY),
     Question(name="host", text="Address on which the gate listens", default="127.0.0.1"),
     Question(name="port", text="Port", default="8080", form="number"),

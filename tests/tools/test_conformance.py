@@ -233,7 +233,7 @@ NOWHERE = [
     ("phones", "the file has no context [phones]; it has [dialgate-out]."),
     (
         "short",
-        "no pattern of the context [short] matches +390612345678, the number of the test call; its patterns: _1XX.",
+        "no pattern in the context [short] matches +390612345678, the test call's number; the patterns are: _1XX.",
     ),
 ]
 

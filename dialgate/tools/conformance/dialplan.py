@@ -255,7 +255,7 @@ def _context(
     if not matching(patterns, extension):
         known = ", ".join(patterns) or "none"
         raise NoExtension(
-            f"no pattern of the {where} matches {extension}, the number of the test call; its patterns: {known}."
+            f"no pattern in the {where} matches {extension}, the test call's number; the patterns are: {known}."
             " Add one, or name another context with --context. `include =>` is not followed."
         )
     return patterns

@@ -437,8 +437,8 @@ def verify(
         raise Refused(f"the bundle has the wrong structure: {error!r}") from None
     by = f"signed by {', '.join(sorted({*evidence['keys'], signer(data)}))}, log {evidence['log']}"
     if evidence["asked"]:
-        lines.append("only the signer's word says that there are no other decisions about these numbers")
-    more = f"; {without} of {len(signed)} checkpoints have no time stamp: only the signer's word says when they were made"
+        lines.append("only the signer states that there are no other decisions about these numbers")
+    more = f"; {without} of {len(signed)} checkpoints have no time stamp: only the signer states when they were made"
     return [*lines, *stamps, by + more * bool(without) + hidden]
 
 
