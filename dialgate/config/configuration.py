@@ -57,7 +57,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @property
     def shared(self) -> bool:
-        """Whether several controllers share the gate. If so, none may see how many calls the others make."""
+        """Whether several controllers share the gate. If so, no controller may see how many calls the others make."""
         return len(self.controllers) > 1
 
     def line_of(self, campaign: str, client: Client) -> Line | None:

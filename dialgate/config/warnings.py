@@ -47,7 +47,7 @@ def _unpacked_log() -> Iterator[str]:
 def _listening_network(config: Config) -> Iterator[Network]:
     """Yield the gate's listening address, unless it is a wildcard or a host name.
 
-    If a proxy on the same host connects to this address, its source address is the same.
+    A proxy on the same host that connects to this address uses the same address as its source.
     """
     with suppress(ValueError):  # a host name
         address = ipaddress.ip_address(config.settings.listen.host)

@@ -82,7 +82,7 @@ def secret_of(text: str, kind: str = "webhook") -> bytes:
 
 
 def headers(secret: bytes, name: str, at: int, body: bytes) -> dict[str, str]:
-    """Return the headers of a message. Retries must have the same `name`. `at` is in Unix seconds."""
+    """Return the headers for a message. Retries must have the same `name`. `at` is in Unix seconds."""
     signed = hmac.digest(secret, b"%b.%d.%b" % (name.encode(), at, body), sha256)
     return {
         "webhook-id": name,

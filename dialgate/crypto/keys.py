@@ -148,7 +148,7 @@ class KeyedHash:
 
 
 class MonthKeys(Sealer):
-    """The two keys of a month. `pseudonym` identifies a number without revealing it, `seal` encrypts it."""
+    """The two keys for a month. `pseudonym` identifies a number without revealing it, `seal` encrypts it."""
 
     def __init__(self, file: _MonthFile) -> None:
         super().__init__(file.cipher)
@@ -235,7 +235,7 @@ class Keys:
         return {name: MonthKeys(month) for name, month in file.months.items()}
 
     def retire(self, month: str) -> None:
-        """Destroy the keys of a past month (`YYYY-MM`). The operator must destroy copies and backups of the file.
+        """Destroy the keys for a past month (`YYYY-MM`). The operator must destroy copies and backups of the file.
 
         Raises `KeysUnusable` if the file is unusable, or if `month` is the newest month, whose keys are in use.
         """

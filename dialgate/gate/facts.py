@@ -305,7 +305,7 @@ class Gatherer:
         )
 
     def same_until(self, facts: Facts, law: Law) -> Instant:
-        """Return the instant at which the first of the local dates in these facts changes."""
+        """Return the first instant at which a local date in these facts changes."""
         zones = (law.zone, *[place.zone for place in facts.places])
         return min(self._day(zone, law, facts.at).end for zone in zones)
 
