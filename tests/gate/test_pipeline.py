@@ -602,7 +602,7 @@ async def overlapped(history: History, overlap: Overlap) -> tuple[bool, tuple[st
     """Return whether the gate read again, and both decisions."""
     node, other = history.house.nodes
     assert node.proxy is not None
-    # A number without attempts may be guessed rather than read.
+    # A number without attempts may be assumed to be unknown rather than read.
     called = (await asked(history, node, ["full"] * (LIMIT - 1) + ["fresh"]))[-1]
     history.disturbed = overlap.fault != "held" or overlap.meanwhile == "the log fails"
     read = node.proxy.reads

@@ -157,6 +157,21 @@ async def test_a_read_during_a_failing_commit_is_not_used(line: Line) -> None:
     assert sorted(await line.attempts()) == sorted(line.recorded())
 
 
+async def test_an_assumption_from_before_a_failed_commit_is_not_used(line: Line) -> None:
+    """The next batch reuses the log sequences of the failed one, so that must be undone first."""
+    await line.served(to=UNLISTED)  # the server has the script from here on
+    line.proxy.fail("broken", COMMIT)
+    first = asyncio.create_task(ask(line.app, "a", UNLISTED))
+    await line.proxy.caught.wait()
+    following = [asyncio.create_task(ask(line.app)) for _ in range(8)]
+    await line.app._store.read([])  # meanwhile the gate assumes that their number is unknown
+    line.proxy.heal()
+    assert (await first).decision_id == ""
+    answers = [await answer for answer in following] + [await line.served() for _ in range(8)]
+    assert [answer.decision for answer in answers].count("allow") == 5
+    assert sorted(await line.attempts()) == sorted(line.recorded())
+
+
 @pytest.mark.parametrize("before", [0, 5])
 async def test_a_read_that_overtakes_a_commit_sees_its_writes(line: Line, before: int) -> None:
     """The read misses neither remembered answers nor attempts."""

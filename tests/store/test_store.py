@@ -480,6 +480,16 @@ async def test_unknown_subjects_are_assumed_only_after_reads_and_never_behind_th
     assert store.assume([BRUNO]) is None, "a subject was known"
 
 
+async def test_nothing_is_assumed_while_a_commit_is_unknown(store: Store) -> None:
+    if not isinstance(store, RedisStore):
+        return
+    await read_unknown(store)
+    store._mark_commit_unknown(HERE)
+    assert store.assume([ANNA]) is None
+    await store.read([ANNA])  # this undoes the commit
+    assert store.assume([ANNA]) is not None
+
+
 async def test_reservations_of_one_commit_do_not_make_each_other_stale(store: Store) -> None:
     await reserve(store, ANNA, "log-1", "log-2")
     assert await decisions(store) == ["log-1", "log-2"]
