@@ -102,8 +102,8 @@ def _given_up(line: Line, law: Law, now: Instant) -> Iterator[str]:
     for caller_id in line.caller_ids.values():
         if caller_id.ends and any(caller_id.ends < periods.last_day(term, today) for term in terms):
             yield (
-                f"calls back to {caller_id.number} are answered only until {caller_id.ends}, and the law requires longer, so every call with it "
-                f"is denied with caller_id.not_recallable; set a later day in `caller_id_ends`, or use another caller ID"
+                f"return calls to the caller ID {caller_id.number} are answered only until {caller_id.ends}, but the law requires a longer "
+                f"time, so every call from it is denied with caller_id.not_recallable; set a later day in `caller_id_ends`, or use another caller ID"
             )
 
 

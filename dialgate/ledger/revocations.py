@@ -153,7 +153,7 @@ class Revocations:
             if consent.collected_at <= revoked.at or not consent.proved or is_void:
                 raise Refused(
                     "request.invalid",
-                    "Give a consent that was collected after the revocation, is proved, and is in force.",
+                    "Name a consent that was collected after the revocation, has proof, and is in force.",
                     "consent",
                 )
             return

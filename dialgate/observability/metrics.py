@@ -128,9 +128,9 @@ class Neighbours:
         self._last: dict[str, str] = {}
 
     def unlisted(self, client: str, number: str) -> None:
-        """Record a check for an unlisted number (E.164).
+        """Remember an unlisted number (E.164) that a client checked.
 
-        It is counted if the client's previous number is a neighbour.
+        Count the check if the client's previous unlisted number differs only in the last two digits.
         """
         hundred = number[:-2]
         if self._last.get(client) == hundred:

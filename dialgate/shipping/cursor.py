@@ -67,6 +67,6 @@ def _read(path: Path, to: str) -> dict[str, Cursor]:
     except FileNotFoundError:
         return {}
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _log.warning("cursor file unreadable, starting again", file=str(path), problem=str(error))
+        _log.warning("cursor file unreadable, shipping everything again", file=str(path), problem=str(error))
         return {}
     return dict(stored.logs) if stored.to == to else {}

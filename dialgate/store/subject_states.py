@@ -22,9 +22,10 @@ class Remembered(Struct, frozen=True, gc=False):
 
 
 class Reading(Struct, frozen=True, gc=False):
-    """The states of `subjects` and the answers for the requested keys, in order.
+    """The states of `subjects` and the remembered answers for the requested keys, each in the order requested.
 
-    A commit refers to the reading on which its decisions are based. If it is only `assumed`, nothing was read.
+    A commit names the reading on which its decisions are based. An `assumed` reading was not read from the store:
+    it assumes that no subject is known and no answer is remembered, and the commit checks this.
     """
 
     subjects: Sequence[bytes]

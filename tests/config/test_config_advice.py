@@ -83,7 +83,7 @@ def test_a_caller_id_that_is_given_up_too_early_is_reported(folder: Path) -> Non
     law["caller_ids"].append({"source": "ours", "from": date(2020, 1, 1), "answers_for": "30d"})
     (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
     (warning,) = warned(folder)
-    assert "are answered only until 2026-12-23, and the law requires longer" in warning
+    assert "are answered only until 2026-12-23, but the law requires a longer time" in warning
     law["caller_ids"][-1]["answers_for"] = "29d"
     (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
     assert warned(folder) == []

@@ -78,10 +78,10 @@ def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
 
 
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
-    """Return when a period of local days, starting with the day of `at`, has ended in all places.
+    """Return the end of a period of `days` local days that starts with the day of `at`, in the place where it ends last.
 
-    The UTC offset at `at` is not in the facts, and may have been an hour larger than today's. So a call in the last
-    hour of a day counts as made on the next day, and the period is never too short.
+    The facts may lack the UTC offset at `at`, which may have been an hour larger than today's. A call in the last hour
+    of a day is therefore counted on the next day, so that the period is never too short.
     """
     return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (UTC_PLACE,))
 

@@ -33,7 +33,7 @@ def store_commands() -> None:
 
 @store_app.command("copy")
 def store_copy(source: _Url, target: _Url, *, as_json: AsJson = False) -> None:
-    """Copy a store to another engine with the same sequence numbers, and compare the two stores row by row.
+    """Copy a store to another engine, keep its sequence numbers, and compare the two stores row by row.
 
     Stop the gates first. If the copy was interrupted, run the command again to continue. Gates do not open an incomplete
     copy. To keep a password out of the command, name a file that contains the URL:

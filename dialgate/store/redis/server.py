@@ -263,7 +263,7 @@ class Server:
         return self._master
 
     def _forget(self) -> None:
-        """Look up the master again at the next request.
+        """Discard the known master, so that the next request looks it up again.
 
         Connections are closed in a separate task, because a hanging server delays the closing of a TLS
         connection.
