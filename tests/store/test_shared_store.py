@@ -456,6 +456,37 @@ async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
     redis_servers.ended(process)
 
 
+@pytest.mark.parametrize("lost", ["before a commit", "before the reply to a commit"])
+async def test_attempts_missing_from_an_older_copy_are_added_at_the_next_start(
+    tmp_path: Path, lost: str
+) -> None:
+    """The ledger is the same, so only the attempts tell the copy from the newest store."""
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    config = loader.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    app = await App.open(config, registry=CollectorRegistry(), clock=Hand())
+    await load_list(app)
+    await app.tick()
+    assert (await ask(app)).decision == "allow"
+    async with Redis(unix_socket_path=str(tmp_path / "socket")) as server:
+        for key in await server.keys():
+            await server.execute_command("COPY", key, key, "DB", 1)  # type: ignore[no-untyped-call]
+    assert [(await ask(app)).decision for _ in range(3)] == ["allow"] * 3
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    if lost == "before the reply to a commit":
+        app._store._mark_commit_unknown(Position(app.gate._gatherer.keys.log, app.status().records + 1))  # type: ignore[attr-defined]
+    for _ in range(3):
+        assert (await ask(app)).reasons[0].code == "gate.unavailable"
+    await app.tick()
+    assert "older copy" in app.gate.readiness()["store"]
+    await app.close()
+    app = await App.open(config, registry=CollectorRegistry(), clock=Hand())
+    assert [(await ask(app)).decision for _ in range(3)] == ["allow", "deny", "deny"]
+    assert "store" not in app.gate.readiness()
+    await app.close()
+    redis_servers.ended(process)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 async def test_a_store_that_lost_revocations_is_refused(tmp_path: Path, *, shared: bool) -> None:
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))

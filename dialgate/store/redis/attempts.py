@@ -10,11 +10,12 @@ from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnav
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import by_log, decision_of, log_of, recalled, seq_of, stored
 from dialgate.store.redis.commands import Options, pairs
-from dialgate.store.redis.recovery import RedisRecovery
+from dialgate.store.redis.recovery import OLDER_COPY, RedisRecovery
 
 _NONE: Final = (0, b"")
 _ID_IN_USE: Final = [-1]
 _FENCED: Final = -2
+_IS_OLDER: Final = [-4]
 _RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
 
 
@@ -189,11 +190,15 @@ class RedisAttempts(RedisRecovery):
         except StoreUnavailable:
             self._mark_commit_unknown(position)
             raise
+        if outcome == _IS_OLDER:
+            raise StoreUnavailable(OLDER_COPY)
         if outcome:
             self._reads_of_unknown = 0
-        elif self._replicas:
+            return False
+        self._committed[position.log] = max(self._committed.get(position.log, 0), position.seq)
+        if self._replicas:
             self._durable = max(self._durable, seen.seq)
-        return not outcome
+        return True
 
     async def _run_commit(self, log: str, command: tuple[Any, ...]) -> list[int]:
         outcome: list[int] = (await self._run_replicated([command]))[0]
@@ -237,7 +242,7 @@ class RedisAttempts(RedisRecovery):
         ]
         words = [
             log, position.seq, highest, min(counted)[0] if counted else "",
-            self._fences.get(log, ""), position.durable, self.attempts_kept, self.remembers,
+            self._fences.get(log, ""), position.durable, self._committed.get(log, 0), self.attempts_kept, self.remembers,
             len(lines), len(compared), len(attempts), len(answers), len(known),
             *[word for at, value in known for word in (at, value, int(at < len(lines) and subject_codec.may_expire(value)))],
             *lines.values(),

@@ -14,6 +14,10 @@ from dialgate.store.redis.answers import recalled
 from dialgate.store.redis.commands import Options, RedisCommands
 
 _AT_ONCE: Final = 512
+OLDER_COPY: Final = (
+    "Redis: this is an older copy of the store, which lacks attempts that this gate has counted. Restart the gate: it adds"
+    " them from its log"
+)
 
 
 class RedisRecovery(RedisCommands):
@@ -28,12 +32,23 @@ class RedisRecovery(RedisCommands):
         # By log, the highest fence that this gate can have set. A higher one was set by another gate.
         self._ceilings: dict[str, int] = {}
         self._overtaken = ""  # a log that another gate also writes
+        self._committed: dict[str, int] = {}  # by log, the highest sequence that this gate has committed
 
     def _index_prefix(self, kind: str, log: str) -> bytes:
         """Return the key prefix of a log's index. `kind` is `a:` for attempts and `g:` for answers."""
         return self.key(kind, log.encode() + b":")
 
+    async def refuse_if_older(self) -> None:
+        """Raise `StoreUnavailable` if the server lacks commits of this gate: it was restored from an older copy."""
+        logs = list(self._committed)
+        if logs:
+            tops = await self.run("HMGET", self._of_positions, *[f"{log} top" for log in logs])
+            if any(int(top or 0) < self._committed[log] for log, top in zip(logs, tops, strict=True)):
+                raise StoreUnavailable(OLDER_COPY)
+
     async def _note(self, position: Position) -> None:
+        """Store the position of a log. Crash recovery starts there, so it must not pass attempts that are missing."""
+        await self.refuse_if_older()
         await self._run_replicated([("HSET", self._of_positions, position.log, position.seq)])
 
     async def _remove_decisions(self, log: str, seqs: Iterable[int]) -> None:
