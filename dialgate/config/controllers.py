@@ -193,7 +193,7 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
     for raw in campaign.caller_ids:
         readable = _parse_caller_id(controller, campaign, raw).form in {"number", "short"}
         if not readable and (controller.country != NO_COUNTRY or raw.startswith("+")):
-            yield f"caller ID {raw!r} is not a telephone number; write it as +39…"
+            yield f"caller ID {raw!r} is not a telephone number; write it with its country code, for example +390844654321"
     for key in ("held_caller_ids", "directory_caller_ids", "caller_id_ends", "ingress_proofs"):
         for raw in getattr(campaign, key):
             if raw not in campaign.caller_ids:

@@ -96,7 +96,7 @@ TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
     (acme("campaigns", 1, to=SECOND),
      ("campaign b: ends on 2026-11-23, before it starts",
       f"campaign b: a campaign with the purpose advertising needs a `sector`, one of {SECTORS}",
-      "campaign b: caller ID '12ab' is not a telephone number; write it as +39…")),
+      "campaign b: caller ID '12ab' is not a telephone number; write it with its country code, for example +390844654321")),
     (acme("campaigns", 2, to={"id": "b", "purpose": "debt", "trunk_country": "", "caller_ids": ["+390844123456"]}),
      ("campaign b: is defined twice; give each campaign a unique id",
       "campaign b: trunk_country '' is not a country code; write two capital letters (ISO 3166), for example IT")),
@@ -233,7 +233,7 @@ def test_days_that_do_not_exist_hide_no_other_mistake(folder: Folder) -> None:
 """
     )
     assert sorted(folder.problems()) == [
-        "campaign b: caller ID '12ab' is not a telephone number; write it as +39…",
+        "campaign b: caller ID '12ab' is not a telephone number; write it with its country code, for example +390844654321",
         "campaign b: trunk_country 'Italy' is not a country code; write IT",
         "controllers/acme.yaml: campaigns[1].ends: must be a day that exists, for example 2026-11-24",
         "controllers/acme.yaml: campaigns[1].starts: must be a day that exists, for example 2026-11-24",

@@ -8,6 +8,7 @@ import yaml
 
 from dialgate.core.decision import decide
 from dialgate.core.law import SECTIONS, parse_law
+from tests.core.test_changes_of_law import missing_cases
 from tests.support import casebook, country_cases
 from tests.support.paths import ROOT
 
@@ -30,6 +31,14 @@ def test_the_case_is_decided_as_the_page_says(case: casebook.Case) -> None:
     assert ("allow" if decision.allow else "deny", [reason.code for reason in decision.reasons]) == (
         case.want.decision,
         case.want.reasons,
+    )
+
+
+def test_each_change_of_law_has_a_case() -> None:
+    """The page demands this of its reader."""
+    assert (
+        missing_cases(LAW, [casebook.build_facts(case.facts, case.at, LAW) for case in CASES if not case.law])
+        == []
     )
 
 

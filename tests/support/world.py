@@ -80,11 +80,11 @@ def client(name: str, key: str, *scopes: str) -> dict[str, Any]:
 def write_folder(folder: Path, **changes: Any) -> Path:
     """Write the sample configuration with `changes` to dialgate.yaml. Return the path of dialgate.yaml.
 
-    Only Italy's country file is copied, so other countries have no law.
+    Only Italy's country file and the sample's controller are copied, so other countries have no law.
     """
-    (folder / "countries").mkdir(parents=True)
-    shutil.copy(CONFIG / "countries/it.yaml", folder / "countries")
-    shutil.copytree(CONFIG / "controllers", folder / "controllers")
+    for name in ("countries/it.yaml", "controllers/acme.yaml"):
+        (folder / name).parent.mkdir(parents=True)
+        shutil.copy(CONFIG / name, folder / name)
     written = {
         "data": "data",
         "listen": {"host": "127.0.0.1", "port": 0},
