@@ -429,16 +429,23 @@ async def test_a_doubtful_commit_is_settled_only_on_its_own_server(
     assert await own_store.positions() == {"log": 1}
 
 
+async def gate_on_own_server(folder: Path) -> App:
+    """Open a gate on the server at `folder`, with a call list."""
+    config = loader.load(world.write_folder(folder, store={"url": at(folder)}))
+    world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
+    app = await App.open(config, registry=CollectorRegistry(), clock=Hand())
+    await load_list(app)
+    await app.tick()
+    return app
+
+
 async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
     tmp_path: Path,
 ) -> None:
     """New entries would soon hide that the ledger lacks earlier ones."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    config = loader.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
-    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    app = await App.open(config, registry=CollectorRegistry(), clock=Hand())
-    await load_list(app)
-    await app.tick()
+    app = await gate_on_own_server(tmp_path)
+    config = app.config
     for key in ("{dialgate}:keys", "{dialgate}:positions", "{dialgate}:lists"):
         ask_server(tmp_path, "COPY", key, key, "DB", "1")
     client = config.settings.clients[0]
@@ -462,11 +469,8 @@ async def test_attempts_missing_from_an_older_copy_are_added_at_the_next_start(
 ) -> None:
     """The ledger is the same, so only the attempts tell the copy from the newest store."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    config = loader.load(world.write_folder(tmp_path, store={"url": at(tmp_path)}))
-    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    app = await App.open(config, registry=CollectorRegistry(), clock=Hand())
-    await load_list(app)
-    await app.tick()
+    app = await gate_on_own_server(tmp_path)
+    config = app.config
     assert (await ask(app)).decision == "allow"
     async with Redis(unix_socket_path=str(tmp_path / "socket")) as server:
         for key in await server.keys():
