@@ -124,7 +124,7 @@ def test_invalid_options_get_the_messages_of_config_check_all_at_once(tmp_path: 
     message = done.json["error"]["message"]
     for problem in (
         "dialgate.yaml: listen.port: must be a whole number, not text",
-        "caller ID '12' is not a telephone number; write it as +39…",
+        "caller ID '12' is not a telephone number; write it with its country code",
         "sector 'gold' is not one of the sectors of IT:",
     ):
         assert problem in message
