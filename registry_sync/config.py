@@ -353,7 +353,7 @@ def _full_list_problems(listed: FullListRegistry, validity: dict[str, Instant]) 
         if plan and not prefix.startswith(plan.country_code):
             yield f"coverage {prefix!r} must begin with {plan.country_code}, the country code of {listed.country}"
         elif listed.format == "us_dnc" and len(prefix) != len("1AAA"):
-            yield f"coverage {prefix!r} must be 1 and an area code, for example 1407"
+            yield f"coverage {prefix!r} must be 1 followed by an area code, for example 1407"
     yield from _overlap_problems(listed)
 
 

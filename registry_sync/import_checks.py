@@ -123,8 +123,8 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     between = [known.receipt for known in others if first <= known.submitted_at <= last]
     if between:
         raise Refused(
-            f"the consultation with receipt {between[0]} lies between the two dates, so the answers were merged in the"
-            " wrong order. Roll back to a publication before both, and import them with the right dates"
+            f"the consultation with receipt {between[0]} lies between the wrong and the corrected date, so the answers were"
+            " merged in the wrong order. Roll back to a publication that contains neither consultation, then import both again with the correct dates"
         )
     return same[0]
 

@@ -46,8 +46,8 @@ _KINDS: Final[tuple[KeptKind, ...]] = ("consents", "contracts", "call_requests")
 def terms(storage: Storage, laws: Collection[Law], now: Instant) -> Storage:
     """Return the periods to apply: each is the configured one, or the one in a law if that is longer.
 
-    The ledger does not contain the countries of numbers, so the laws of all countries that may be called bind every
-    entry.
+    The ledger does not record which country a number belongs to, so every entry is kept for the longest period that
+    any callable country requires.
     """
     required = {
         kind: max((record_terms.days(law.records, kind, day_in(law.zone, now)) for law in laws), default=0)

@@ -1,11 +1,11 @@
 """Profiles of dialers that send JSON or forms in their own format.
 
-A profile is a file in `config/webhooks/`. It says where each field is, and how to reply. The places of a field are
-searched in order, and the first text or number found is used:
+A profile is a file in `config/webhooks/`. It defines where to find each field and how to reply. The locations listed
+for a field are searched in order; the first string or number found is used:
 
     body.a.b   in the body, a JSON object or a form      query.name   in the URL      =text   a constant
 
-The body of a reply is JSON. In its texts, `{name}` is replaced by a value of the decision.
+The body of a reply is JSON. In its strings, a placeholder such as `{reason}` is replaced by that value of the decision.
 """
 
 import re

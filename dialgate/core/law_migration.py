@@ -117,7 +117,7 @@ def _rename_codes(law: dict[str, Any]) -> None:
 
 
 def _name_holidays(law: dict[str, Any]) -> None:
-    """Move `holidays` to the day set `holidays`."""
+    """Move the top-level field `holidays` into `day_sets`, as the day set named `holidays`."""
     source = law.get("holidays")
     if isinstance(source, dict) and isinstance(source.get("country"), str) and "day_sets" not in law:
         days = {"library" if key == "country" else key: value for key, value in law.pop("holidays").items()}

@@ -81,7 +81,7 @@ def test_error_in_a_queried_registry_is_reported(tmp_path: Path, case: str) -> N
 LISTED_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nothing covered": ({"coverage": []}, "listed us_dnc: coverage is empty"),
     "another country": ({"coverage": ["44"]}, "must begin with 1"),
-    "not an area code": ({"coverage": ["14071"]}, "must be 1 and an area code, for example 1407"),
+    "not an area code": ({"coverage": ["14071"]}, "must be 1 followed by an area code, for example 1407"),
     "duplicate": ({"coverage": ["1407", "1407"]}, "contains a prefix twice"),
     "within another": ({"format": "tps", "coverage": ["44", "4420"]}, "includes another prefix"),
     "not a prefix": ({"coverage": ["+1407"]}, "coverage"),

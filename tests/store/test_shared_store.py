@@ -667,7 +667,7 @@ async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple
     ask_server(tmp_path, *left)
     store = RedisStore(at(tmp_path))
     for _ in range(2):  # checking it must not mark it as valid
-        with pytest.raises(StoreUnavailable, match="written by another version: copy it with that"):
+        with pytest.raises(StoreUnavailable, match="another version of dialgate wrote this store"):
             await store.refuse_unless_safe()
     await store.close()
     redis_servers.ended(process)

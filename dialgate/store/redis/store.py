@@ -79,7 +79,8 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
             await self.run("SET", self.of_layout, LAYOUT, "NX")
         elif layout != LAYOUT:
             raise StoreUnavailable(
-                "Redis: the store was written by another version: copy it with that version to `sqlite://…`, then copy that file with this version to a store with a different `name`"
+                "Redis: another version of dialgate wrote this store. With that version, run `dialgate store copy` to copy it to `sqlite://…`. With this"
+                " version, copy the SQLite file to a Redis store that has a different `name`"
             )
 
     async def _is_early(self) -> bool:
