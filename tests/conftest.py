@@ -50,7 +50,7 @@ def unused_udp_port() -> int:
     return free_port(kind=socket.SOCK_DGRAM)
 
 
-# The files that take more than 4 s of processor time, longest first. They run first, so that no worker runs a long file alone at
+# The files that take more than 2 s of processor time, longest first. They run first, so that no worker runs a long file alone at
 # the end. `make test-fast` leaves them out.
 LONG = (
     "test_mutants", "test_alerts_fired", "test_country_cases_through_http", "test_cli", "test_first_minute", "test_pipeline", "test_workers", "test_archive_index", "test_crash",
@@ -60,6 +60,8 @@ LONG = (
     "test_site", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections", "test_dashboards", "test_entry_ids", "test_number_privacy",
     "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip", "test_tenants", "test_reconciliation",
     "test_registry_kill", "test_network_faults", "test_store_histories", "test_restore", "test_generated_clients", "test_init", "test_registry_layouts",
+    "test_permits", "test_http_hand_over", "test_bulk_import", "test_registry_cycle", "test_span", "test_operations", "test_backup", "test_pacing",
+    "test_stop_notices", "test_registry_lists", "test_archive", "test_scrub", "test_primitives", "test_grid", "test_decision_log",
 )  # fmt: skip
 
 
