@@ -38,7 +38,7 @@ class RedisRecovery(RedisCommands):
         """Return the key prefix of a log's index. `kind` is `a:` for attempts and `g:` for answers."""
         return self.key(kind, log.encode() + b":")
 
-    async def refuse_if_older(self) -> None:
+    async def _refuse_if_older(self) -> None:
         """Raise `StoreUnavailable` if the server lacks commits of this gate: it was restored from an older copy."""
         logs = list(self._committed)
         if logs:
@@ -48,7 +48,7 @@ class RedisRecovery(RedisCommands):
 
     async def _note(self, position: Position) -> None:
         """Store the position of a log. Crash recovery starts there, so it must not pass attempts that are missing."""
-        await self.refuse_if_older()
+        await self._refuse_if_older()
         await self._run_replicated([("HSET", self._of_positions, position.log, position.seq)])
 
     async def _remove_decisions(self, log: str, seqs: Iterable[int]) -> None:

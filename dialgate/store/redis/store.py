@@ -105,7 +105,7 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
         durable = self._durable  # as in `read`
         _, (seq, mark) = await self._run_replicated([self._ping(), ("MGET", self._of_ledger, self._of_keys)])
         self._refuse_unless_claimed(mark)
-        await self.refuse_if_older()
+        await self._refuse_if_older()
         newest = int(seq or 0)
         refuse_if_short(newest, durable)
         return newest
