@@ -50,8 +50,8 @@ def unused_udp_port() -> int:
     return free_port(kind=socket.SOCK_DGRAM)
 
 
-# The files that take more than 2 s of processor time, longest first. They run first, so that no worker runs a long file alone at
-# the end. `make test-fast` leaves them out.
+# The files that take long, longest first. They run first, so that no worker runs a long file alone at the end.
+# `make test-fast` leaves them out.
 LONG = (
     "test_mutants", "test_alerts_fired", "test_country_cases_through_http", "test_cli", "test_first_minute", "test_pipeline", "test_workers", "test_archive_index", "test_crash",
     "test_start", "test_store", "test_console_browser", "test_peers", "test_shipping", "test_demo", "test_failover", "test_registry_versions",
@@ -62,6 +62,8 @@ LONG = (
     "test_registry_kill", "test_network_faults", "test_store_histories", "test_restore", "test_generated_clients", "test_init", "test_registry_layouts",
     "test_permits", "test_http_hand_over", "test_bulk_import", "test_registry_cycle", "test_span", "test_operations", "test_backup", "test_pacing",
     "test_stop_notices", "test_registry_lists", "test_archive", "test_scrub", "test_primitives", "test_grid", "test_decision_log",
+    "test_retention", "test_recall", "test_http_lane", "test_process_pool", "test_fuzz", "test_search", "test_bulk_revocation", "test_erasure",
+    "test_deploy", "test_decision_log_stored", "test_checkpoints", "test_registry_pull",
 )  # fmt: skip
 
 

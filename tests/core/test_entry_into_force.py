@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from dialgate.core.decision import decide
-from dialgate.core.law import SECTIONS, Law, parse_law
+from dialgate.core.law import SECTIONS, parse_law
+from tests.support.case_checks import differences
 from tests.support.casebook import Case, all_cases, facts_of, law_data, merged
-from tests.support.citations import matches
 
 ONE_DAY = timedelta(days=1)
 CASES: defaultdict[date, list[Case]] = defaultdict(list)
@@ -54,23 +54,13 @@ def shifted(kind: str, index: int, key: str, days: int) -> tuple[dict[str, Any],
     return data, differs
 
 
-def is_as_wanted(case: Case, law: Law) -> bool:
-    decision, want = decide(facts_of(case), law), case.want
-    cited = {reason.code: f"{reason.severity} {reason.law}".rstrip() for reason in decision.reasons}
-    kinds = {name: type(outcome).__name__.lower() for name, outcome in decision.outcomes.items()}
-    return (
-        decision.allow == (want.decision == "allow")
-        and list(cited) == want.reasons
-        and all(kinds[rule] == kind for rule, kind in want.outcomes.items())
-        and all(matches(cited[code], named) for code, named in want.cites.items())
-    )
-
-
 @pytest.mark.parametrize(("kind", "index", "key", "days"), SHIFTS)
 def test_a_case_fails_if_a_date_is_off_by_a_day(kind: str, index: int, key: str, days: int) -> None:
     data, day = shifted(kind, index, key, days)
     affected = [case for case in CASES[day] if kind not in case.law]
-    noticed = any(not is_as_wanted(case, parse_law(merged(data, case.law))) for case in affected)
+    noticed = any(
+        differences(case.want, decide(facts_of(case), parse_law(merged(data, case.law)))) for case in affected
+    )
     assert noticed != ((kind, index, key, days) in WITHOUT_EFFECT), (
         f"{kind}[{index}]: add a case on {day} to tests/cases/entry_into_force.yaml"
     )

@@ -34,8 +34,8 @@ from dialgate.core.windows import WEEKDAYS
 from tests.mutants import survivors
 from tests.mutants.survivors import Mutant
 from tests.support import casebook, country_cases, decision_tables
+from tests.support.case_checks import differences
 from tests.support.casebook import Wanted, merged
-from tests.support.citations import matches
 
 ONE_DAY = timedelta(days=1)
 # Keys without legal effect.
@@ -451,19 +451,7 @@ def _has_reasons(wanted: frozenset[str], decision: Decision) -> bool:
 
 
 def _is_as_wanted(want: Wanted, decision: Decision) -> bool:
-    cited = {reason.code: f"{reason.severity} {reason.law}" for reason in decision.reasons}
-    kinds = {name: type(outcome).__name__.lower() for name, outcome in decision.outcomes.items()}
-    instants = ((want.valid_until, decision.valid_until), (want.not_before, decision.not_before))
-    return (
-        decision.allow == (want.decision == "allow")
-        and [reason.code for reason in decision.reasons] == want.reasons
-        and all(kinds[name] == kind for name, kind in want.outcomes.items())
-        and all(matches(cited[code].rstrip(), named) for code, named in want.cites.items())
-        and want.basis in (None, decision.basis)
-        and all(
-            wanted is None or is_ == (casebook.instant(wanted) if wanted else 0) for wanted, is_ in instants
-        )
-    )
+    return not differences(want, decision)
 
 
 def _placed(facts: Facts, usual: Law, law: Law) -> Facts:

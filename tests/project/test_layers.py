@@ -5,9 +5,11 @@ import-linter checks the direction of imports (`make lint`; contracts in pyproje
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import pytest
 
@@ -15,6 +17,7 @@ from dialgate.store import Attempts, CallLists, Deliveries, Ledger, Shared
 from tests.support.paths import ROOT
 
 SOURCES = sorted([*(ROOT / "dialgate").rglob("*.py"), *(ROOT / "registry_sync").rglob("*.py")])
+TEXTS = {path: path.read_text("utf-8") for path in SOURCES}
 
 # The only modules outside a package.
 OUTSIDE_PACKAGES = {"__init__", "__main__", "app", "archive", "client"}
@@ -59,11 +62,24 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 BROAD_EXCEPTS = {"dialgate.core.decision": 1, "dialgate.app": 1, "dialgate.gate.gate": 1}
 CLOCKS = re.compile(r"\btime\.time(_ns)?\(|\bdatetime\.now\(|\bdate\.today\(|\.utcnow\(")
 CLOCK_READERS = {"dialgate.runtime.clock", "dialgate.gate.gate", "registry_sync.nightly_job"}
+Node = TypeVar("Node", bound=ast.AST)
 VAGUE = re.compile(r"util|helper|manager|common|misc|impl$", re.IGNORECASE)
 
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Return the syntax tree of each module."""
+    return {name_of(path): ast.parse(text) for path, text in TEXTS.items()}
+
+
+def nodes(*kinds: type[Node]) -> Iterator[tuple[str, Node]]:
+    """Yield each node of these kinds with the name of its module."""
+    for name, tree in trees().items():
+        yield from ((name, node) for node in ast.walk(tree) if isinstance(node, kinds))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -78,11 +94,11 @@ def within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(f"{prefix}.")
 
 
-def violations(name: str, source: str) -> list[str]:
+def violations(name: str, source: str, tree: ast.AST) -> list[str]:
     """Return the rules that a module violates."""
     found = [
         f"{name} must not import {library}"
-        for target in imports(ast.parse(source))
+        for target in imports(tree)
         for library, homes in ONLY_IN.items()
         if within(target, library) and not any(within(name, home) for home in homes)
     ]
@@ -91,10 +107,14 @@ def violations(name: str, source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_libraries_and_the_clock_are_used_only_in_listed_modules(path: Path) -> None:
-    if not within(name_of(path), "dialgate.tools.bench"):
-        assert violations(name_of(path), path.read_text("utf-8")) == []
+def test_libraries_and_the_clock_are_used_only_in_listed_modules() -> None:
+    found = [
+        violation
+        for (name, tree), source in zip(trees().items(), TEXTS.values(), strict=True)
+        if not within(name, "dialgate.tools.bench")
+        for violation in violations(name, source, tree)
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize(
@@ -106,7 +126,7 @@ def test_libraries_and_the_clock_are_used_only_in_listed_modules(path: Path) -> 
     ],
 )
 def test_a_library_outside_its_module_is_reported(name: str, source: str) -> None:
-    assert violations(name, source)
+    assert violations(name, source, ast.parse(source))
 
 
 def private_uses(cls: ast.ClassDef) -> list[str]:
@@ -122,10 +142,8 @@ def private_uses(cls: ast.ClassDef) -> list[str]:
 def test_subclasses_of_aiohttp_classes_use_only_public_names() -> None:
     extending = [
         node
-        for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.ClassDef)
-        and any(ast.unparse(base).startswith(("web.", "aiohttp.", "Abstract")) for base in node.bases)
+        for _, node in nodes(ast.ClassDef)
+        if any(ast.unparse(base).startswith(("web.", "aiohttp.", "Abstract")) for base in node.bases)
     ]
     assert {cls.name for cls in extending} >= {"Handler"}
     assert {cls.name: private_uses(cls) for cls in extending if private_uses(cls)} == {}
@@ -139,48 +157,32 @@ def test_modules_are_in_packages() -> None:
 
 
 def test_every_package_has_a_docstring() -> None:
-    lacking = [
-        name_of(path)
-        for path in SOURCES
-        if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text("utf-8")))
-    ]
-    assert lacking == []
+    packages = [name_of(path) for path in SOURCES if path.name == "__init__.py"]
+    assert [name for name in packages if not ast.get_docstring(trees()[name])] == []
 
 
 def test_broad_excepts_are_only_in_listed_modules() -> None:
-    found: dict[str, int] = {}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ExceptHandler) and (
-                node.type is None
-                or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"})
-            ):
-                found[name_of(path)] = found.get(name_of(path), 0) + 1
+    broad = {"Exception", "BaseException"}
+    found = Counter(
+        name
+        for name, node in nodes(ast.ExceptHandler)
+        if node.type is None or ast.unparse(node.type) in broad
+    )
     assert found == BROAD_EXCEPTS
 
 
 def test_names_contain_no_vague_words() -> None:
-    names = [name_of(path).rpartition(".")[2] for path in SOURCES]
-    for path in SOURCES:
-        names += [
-            node.name
-            for node in ast.walk(ast.parse(path.read_text("utf-8")))
-            if isinstance(node, ast.ClassDef)
-        ]
+    names = [name.rpartition(".")[2] for name in trees()] + [node.name for _, node in nodes(ast.ClassDef)]
     assert [name for name in names if VAGUE.search(name)] == []
 
 
 def test_functions_are_short_and_files_have_one_subject() -> None:
-    lengths = sorted(
-        (node.end_lineno or 0) - node.lineno + 1
-        for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
+    functions = [node for _, node in nodes(ast.FunctionDef, ast.AsyncFunctionDef)]
+    lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for node in functions)
     assert lengths[len(lengths) // 2] <= 10
     assert lengths[len(lengths) * 9 // 10] <= 30
     assert lengths[-1] <= 60
-    long = {name_of(path) for path in SOURCES if len(path.read_text("utf-8").splitlines()) > 400}
+    long = {name_of(path) for path, text in TEXTS.items() if len(text.splitlines()) > 400}
     assert long <= {
         "dialgate.store.sqlite",  # one class that implements a whole Protocol
         "dialgate.core.phone_areas",  # a generated table
