@@ -21,6 +21,7 @@ from dialgate.cluster.peer_questions import FindCall
 from dialgate.config import content_store
 from dialgate.config.configuration import Config
 from dialgate.core import local_time
+from dialgate.core.faults import Unavailable
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
@@ -35,11 +36,13 @@ from dialgate.observability.metrics import Metrics
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import Clock, ClockSteppedBack, wall_clock
 from dialgate.runtime.instants import KeptInstants
-from dialgate.store import CallerIdProof, Store, factory
+from dialgate.store import CallerIdProof, Shared, Store, factory
 from dialgate.subjects.rights import Subjects
 
 # Seconds between upkeep rounds: a new list or proof must be in use within a second, including the round itself.
 _PERIOD = 0.75
+# Seconds in which the other gates also find that a shared store is an older copy, and add their attempts to it.
+_OTHERS_RECOVER = 3.0
 # Timeout, in seconds, for a request that asks another gate for a decision's called number.
 _FIND_CALL_TIMEOUT = 2.0
 _log = structlog.get_logger(__name__)
@@ -70,6 +73,8 @@ class App:
     ) -> None:
         self.metrics = metrics = upkeep.metrics
         self._store, self._log, self._upkeep, self._clock = store, log, upkeep, clock
+        self._keys = keys
+        self._recovered_at: float | None = None
         self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics, clock.steady)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.registrar.revocations.steady = clock.steady
@@ -129,9 +134,8 @@ class App:
                 interval=int(config.settings.checkpoint_seconds * SECOND),
                 durable=log.durable,
             )
-            answer_span = int(config.settings.answer_seconds * SECOND)
             head = log.next_seq - 1
-            settled = await settle(config.data, folder, keys, store, head, answer_span, clock())
+            settled = await settle(config.data, folder, keys, store, head, _answer_span(config), clock())
             instants = KeptInstants(config.data)
             instants.advance(settled.latest)
             upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
@@ -179,6 +183,8 @@ class App:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(now, patience)
+        if isinstance(self._store, Shared) and self._store.is_older:
+            await self._recover(self._store, now)
         self._stops.look(now)
         self._upkeep.report("ledger", self._stops.problem)
         presence = structs.replace(self._presence, at=now, laws=self.config.law_hash)
@@ -188,6 +194,28 @@ class App:
             self._list_replication.tick(self._upkeep.lacking, now)
         if self._stamper:
             await self._upkeep.stamp(self._stamper, now)
+
+    async def _recover(self, store: Shared, now: Instant) -> None:
+        """Add the attempts in this gate's log to an older copy of the store, and accept it some seconds later.
+
+        Until then this gate allows no call, because the other gates' attempts may still be missing.
+        """
+        if self._recovered_at is None:
+            try:
+                async with self._recorder.turn:
+                    head, span = self._log.next_seq - 1, _answer_span(self.config)
+                    recovered = await settle(
+                        self.config.data, self._upkeep.chain, self._keys, self._store, head, span, now
+                    )
+            except Unavailable as fault:
+                self._upkeep.failed("store", str(fault))
+                return
+            self._stops.add(recovered.unentered)
+            self._recovered_at = self._clock.steady()
+            _log.warning("the store was an older copy; attempts that it lacked have been added from the log")
+        elif self._clock.steady() - self._recovered_at >= _OTHERS_RECOVER:
+            self._recovered_at = None
+            store.accept_restored()
 
     async def run(self) -> None:
         """Run upkeep until cancelled: every `_PERIOD` seconds, and at once after a list has been copied to this node.
@@ -202,7 +230,7 @@ class App:
             try:
                 await self.tick()
             except Exception:  # noqa: BLE001 - upkeep repairs the gate, so it must never end
-                _log.exception("a round of upkeep failed")
+                _log.exception("upkeep round failed")
                 self._upkeep.failed("gate", "an error in upkeep; see the gate's service log for the details")
             try:
                 async with asyncio.timeout_at(due):  # `wait_for` may suppress the cancellation
@@ -229,3 +257,8 @@ class App:
         """Return the controller and the called number of a decision made by another gate."""
         peers = self.subjects.peers
         return next(iter(await peers.ask_for_first(FindCall(decision), within=_FIND_CALL_TIMEOUT)), None)
+
+
+def _answer_span(config: Config) -> Instant:
+    """Return the longest validity of an allow, in milliseconds."""
+    return int(config.settings.answer_seconds * SECOND)

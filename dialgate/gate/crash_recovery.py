@@ -1,14 +1,15 @@
 """Crash recovery, which makes the store agree with the decision log.
 
 A batch reserves its attempts before it is recorded, so a crash can leave attempts without a record. Recovery removes
-them, and adds attempts and answers that only the log holds. It also adds stops that the log proves but the ledger
-lacks, for example after the store was restored from a backup (see `stop_recovery`).
+them, and adds attempts and answers that only the log holds. It also adds stops (entries that forbid calls) that
+the log proves but the ledger lacks, for example after the store was restored from a backup (see `stop_recovery`).
 
 Recovery reads the log only after the position that the store holds. The store writes that position together with the
 ledger, and an outcome is logged after its stop is in the ledger. So a missing stop is always logged after that
 position.
 """
 
+import asyncio
 from pathlib import Path
 
 import structlog
@@ -22,14 +23,15 @@ from dialgate.gate import stop_recovery
 from dialgate.gate.stop_recovery import KnownStops, RecoveryStore
 from dialgate.store import Remembered
 
+_AT_ONCE = 256  # records
 _log = structlog.get_logger(__name__)
 
 
 class RecoveryResult(Struct, frozen=True):
     """The result of a recovery.
 
-    `latest` is the time of the newest record, 0 for an empty log. `unentered` holds reported stops whose called number
-    is not known on this node.
+    `latest` is the time of the newest record, or 0 for an empty log. `unentered` holds the reported opt-outs and wrong
+    numbers that cannot be added to the ledger, because this node does not know the called number.
     """
 
     latest: Instant
@@ -47,7 +49,9 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
 ) -> RecoveryResult:
     """Bring the store up to date with the log in `folder`, whose newest record has sequence `head`.
 
-    `answer_span` is the longest validity of an allow, in milliseconds. Raises `StoreUnavailable`, `LogDamaged`.
+    `answer_span` is the maximum time for which an allow is valid, in milliseconds.
+
+    Raises `StoreUnavailable`, `LogDamaged`.
     """
     position = (await store.positions()).get(keys.log, 0)
     attempts: list[tuple[bytes, Attempt]] = []
@@ -55,7 +59,9 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
     results: list[OutcomeRecord] = []
     stops = KnownStops(keys)
     reader = Reader(folder)
-    for _, record in reader.entries(first=position + 1):
+    for number, (_, record) in enumerate(reader.entries(first=position + 1)):
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)  # a running gate must be able to deny calls meanwhile
         if isinstance(record, OutcomeRecord):
             results.append(record)
             continue
@@ -75,7 +81,8 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
     more, unentered = await stop_recovery.enter_opt_outs(data, store, keys, results, now)
     if entered + more:
         _log.warning(
-            "stops that were in the log but missing from the ledger have been added", stops=entered + more
+            "entries that forbid calls were missing from the ledger and have been added from the log",
+            stops=entered + more,
         )
     await store.settle(keys.log, head, attempts, answers)
     for result in results:

@@ -47,7 +47,16 @@ class Members(Struct, frozen=True):
 
 @runtime_checkable
 class Shared(Protocol):
-    """Additional methods of a store that several gates share."""
+    """Additional methods of a store that several gates share.
+
+    `ping` sets `is_older` if the store lacks commits of this gate, because it was restored from an older copy. The store
+    refuses reads from then on until `accept_restored`.
+    """
+
+    is_older: bool
+
+    def accept_restored(self) -> None:
+        """Accept the store again, after `settle` has added what it lacked."""
 
     async def members(self, presence: Presence | None = None) -> Members:
         """Record `presence`, if given, and return all gates."""
@@ -55,7 +64,7 @@ class Shared(Protocol):
     async def note_durable(self, log: str, seq: int) -> None:
         """Record that `log` is on disk up to entry `seq`.
 
-        Other gates repeat answers from this log only up to entry `seq`.
+        Another gate may repeat an answer only if the answer's entry in this log is on disk.
         """
 
     async def dismiss(self, node: str) -> None:
@@ -71,7 +80,7 @@ class Shared(Protocol):
         """Acquire or extend the lease on `task` for `span` ms. Return whether `node` holds the lease."""
 
     async def surplus_replicas(self) -> int:
-        """Return how many more replicas could replace the master than the setting `replicas` requires.
+        """Return how many replicas there are beyond the number in the setting `replicas`.
 
-        From now on, writes wait for all of them.
+        Only replicas that can become master count. After this call, each write waits for all of them.
         """

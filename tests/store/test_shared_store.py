@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -429,11 +430,11 @@ async def test_a_doubtful_commit_is_settled_only_on_its_own_server(
     assert await own_store.positions() == {"log": 1}
 
 
-async def gate_on_own_server(folder: Path) -> App:
+async def gate_on_own_server(folder: Path, steady: Callable[[], float] = time.monotonic) -> App:
     """Open a gate on the server at `folder`, with a call list."""
     config = loader.load(world.write_folder(folder, store={"url": at(folder)}))
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
-    app = await App.open(config, registry=CollectorRegistry(), clock=Hand())
+    app = await App.open(config, registry=CollectorRegistry(), clock=Hand(), steady=steady)
     await load_list(app)
     await app.tick()
     return app
@@ -463,30 +464,83 @@ async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
     redis_servers.ended(process)
 
 
+async def copy_to_second_database(folder: Path) -> None:
+    async with Redis(unix_socket_path=str(folder / "socket")) as server:
+        for key in await server.keys():
+            await server.execute_command("COPY", key, key, "DB", 1, "REPLACE")  # type: ignore[no-untyped-call]
+
+
+async def codes(app: App, count: int) -> list[str]:
+    answers = [await ask(app) for _ in range(count)]
+    return [answer.reasons[0].code if answer.reasons else "allow" for answer in answers]
+
+
 @pytest.mark.parametrize("lost", ["before a commit", "before the reply to a commit"])
-async def test_attempts_missing_from_an_older_copy_are_added_at_the_next_start(
-    tmp_path: Path, lost: str
+@pytest.mark.parametrize("restarted", [True, False])
+async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
+    tmp_path: Path, lost: str, *, restarted: bool
 ) -> None:
     """The ledger is the same, so only the attempts tell the copy from the newest store."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    app = await gate_on_own_server(tmp_path)
-    config = app.config
-    assert (await ask(app)).decision == "allow"
-    async with Redis(unix_socket_path=str(tmp_path / "socket")) as server:
-        for key in await server.keys():
-            await server.execute_command("COPY", key, key, "DB", 1)  # type: ignore[no-untyped-call]
-    assert [(await ask(app)).decision for _ in range(3)] == ["allow"] * 3
+    seconds = Hand(0)
+    app = await gate_on_own_server(tmp_path, seconds)
+    assert await codes(app, 1) == ["allow"]
+    await copy_to_second_database(tmp_path)
+    assert await codes(app, 3) == ["allow"] * 3
     ask_server(tmp_path, "SWAPDB", "0", "1")
     if lost == "before the reply to a commit":
         app._store._mark_commit_unknown(Position(app.gate._gatherer.keys.log, app.status().records + 1))  # type: ignore[attr-defined]
-    for _ in range(3):
-        assert (await ask(app)).reasons[0].code == "gate.unavailable"
+    assert await codes(app, 3) == ["gate.unavailable"] * 3
     await app.tick()
     assert "older copy" in app.gate.readiness()["store"]
-    await app.close()
-    app = await App.open(config, registry=CollectorRegistry(), clock=Hand())
-    assert [(await ask(app)).decision for _ in range(3)] == ["allow", "deny", "deny"]
+    assert await codes(app, 1) == ["gate.unavailable"]  # another gate may not have added its attempts yet
+    if restarted:
+        await app.close()
+        app = await App.open(app.config, registry=CollectorRegistry(), clock=Hand())
+    else:
+        seconds.at += 3
+        await app.tick()
+        await app.tick()
     assert "store" not in app.gate.readiness()
+    assert await codes(app, 3) == ["allow", "frequency.exceeded", "frequency.exceeded"]
+    await app.close()
+    redis_servers.ended(process)
+
+
+async def test_attempts_are_added_again_if_that_was_interrupted(tmp_path: Path) -> None:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    store = RedisStore(at(tmp_path))
+    lost = [(ANNA, attempt(decision=f"log-{seq}")) for seq in range(1, 4)]
+    ask_server(
+        tmp_path, "HSET", "{dialgate}:a:log:0", "not", "a string"
+    )  # the script cannot index the attempts
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+        await store.settle("log", 3, lost, [])
+    assert await store.positions() == {}
+    ask_server(tmp_path, "DEL", "{dialgate}:a:log:0")
+    await store.settle("log", 3, lost, [])
+    assert await store.positions() == {"log": 3}
+    assert len((await store.read([ANNA])).known[0].attempts) == 3
+    await store.close()
+    redis_servers.ended(process)
+
+
+async def test_an_older_copy_that_also_lacks_a_stop_is_not_accepted(tmp_path: Path) -> None:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    seconds = Hand(0)
+    app = await gate_on_own_server(tmp_path, seconds)
+    assert await codes(app, 1) == ["allow"]
+    await copy_to_second_database(tmp_path)
+    assert await codes(app, 1) == ["allow"]
+    client = app.config.settings.clients[0]
+    await app.registrar.revocations.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
+    await app.tick()
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    for _ in range(3):
+        await app.tick()
+        seconds.at += 3
+        assert "ends at 0, but had reached 1" in app.gate.readiness()["store"]
+        assert await codes(app, 1) == ["gate.unavailable"]
     await app.close()
     redis_servers.ended(process)
 
@@ -860,7 +914,7 @@ async def test_sentinels_with_their_own_users(tmp_path: Path) -> None:
             ask_port(port, "ACL", "SETUSER", *words)
     stranger = RedisStore(watched.url(), name=tmp_path.name)
     with pytest.raises(
-        StoreUnavailable, match=r"^Redis: no Sentinel has a master for `gates`: \S+; check that"
+        StoreUnavailable, match=r"^Redis: no Sentinel reports a master for `gates`: \S+; check that"
     ):
         await stranger.ping()
     await stranger.close()

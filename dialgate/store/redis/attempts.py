@@ -48,8 +48,15 @@ class RedisAttempts(RedisRecovery):
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
+        if self.is_older:
+            raise StoreUnavailable(OLDER_COPY)
         if self._unknown_commits:
             await self._undo_unknown_commits()
+        return await self._read(subjects, keys, since)
+
+    async def _read(
+        self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
+    ) -> Reading:
         durable = self._durable  # taken before the read, which may lack entries acknowledged during it
         distinct = list(dict.fromkeys(subjects))
         request = (
@@ -71,6 +78,7 @@ class RedisAttempts(RedisRecovery):
     def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Seen | None:
         if (
             self._reads_of_unknown < self.reads_before_assuming
+            or self.is_older
             or self._unknown_commits
             or self._nothing.seq < self._durable
         ):
@@ -164,7 +172,7 @@ class RedisAttempts(RedisRecovery):
     def _is_recorded(self, decision: str, durable_logs: Mapping[str, int]) -> bool:
         """Return whether a remembered decision is in its log.
 
-        Unrecorded answers for this process's own logs were removed before this read.
+        It always is if the log belongs to this process, because unrecorded answers were removed before this read.
         """
         log = log_of(decision)
         return log in self._own or seq_of(decision) <= durable_logs.get(log, 0)

@@ -1,8 +1,13 @@
 """Campaign counts and lifted pauses in Redis.
 
-One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Each change of this hash has a version. A second hash maps
-the last versions to the `HOUR CAMPAIGN` that changed, `newest` to the newest version, and `lifts` to the number
-of lifts. The script `result` writes the counts and their changes.
+One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Each change of this hash gets a version number. A second hash
+contains:
+
+    VERSION   the `HOUR CAMPAIGN` that changed in this version; only for recent versions
+    newest    the newest version
+    lifts     how many pauses have been lifted
+
+The script `result` writes the counts and their changes.
 """
 
 from typing import Any, Final

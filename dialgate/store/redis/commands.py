@@ -24,7 +24,7 @@ encoded: Final = msgspec.json.Encoder().encode
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """The connection and the limits of a store.
+    """The connection settings and limits of a Redis store.
 
     `patience` limits one round trip, in seconds. A ledger entry is acknowledged once it is on the disks of
     `replicas` replicas. Answers are remembered for `remember` milliseconds.
@@ -129,7 +129,7 @@ class RedisCommands:
         answers = await self.together([*commands, wait], waits=self._patience)
         if answers[-1] < self._replicas:
             raise StoreUnavailable(
-                f"Redis: {answers[-1]} of {self._replicas} replicas have the write; this server may no longer be the master"
+                f"Redis: {answers[-1]} of {self._replicas} replicas confirmed the write; this server may no longer be the master"
             )
         return answers[:-1]
 
@@ -147,8 +147,8 @@ class RedisCommands:
     def _refuse_unless_claimed(self, mark: bytes | None) -> None:
         if self._mark is not None and mark != self._mark:
             raise StoreUnavailable(
-                "Redis: this is not the store that the gate opened: it was emptied or replaced."
-                " Restore its data, or restart the gate with the right `store`"
+                "Redis: the store was emptied or replaced after the gate opened it."
+                " Restore its data, or correct `store` and restart the gate"
             )
 
 

@@ -31,7 +31,7 @@ _SILENT: Final = 15_000  # milliseconds
 class RedisEnd:
     """A shared store as source or target of a copy.
 
-    `now` is the current time. A gate that was seen shortly before it is considered running.
+    `now` is the current time. A gate is considered running if it was seen shortly before `now`.
     """
 
     def __init__(self, store: RedisStore, now: int) -> None:

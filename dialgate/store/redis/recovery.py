@@ -15,8 +15,8 @@ from dialgate.store.redis.commands import Options, RedisCommands
 
 _AT_ONCE: Final = 512
 OLDER_COPY: Final = (
-    "Redis: this is an older copy of the store, which lacks attempts that this gate has counted. Restart the gate: it adds"
-    " them from its log"
+    "Redis: this is an older copy of the store, which lacks attempts that this gate has counted. The gate adds them from"
+    " its log"
 )
 
 
@@ -33,22 +33,28 @@ class RedisRecovery(RedisCommands):
         self._ceilings: dict[str, int] = {}
         self._overtaken = ""  # a log that another gate also writes
         self._committed: dict[str, int] = {}  # by log, the highest sequence that this gate has committed
+        self.is_older = False
 
     def _index_prefix(self, kind: str, log: str) -> bytes:
         """Return the key prefix of a log's index. `kind` is `a:` for attempts and `g:` for answers."""
         return self.key(kind, log.encode() + b":")
 
-    async def _refuse_if_older(self) -> None:
-        """Raise `StoreUnavailable` if the server lacks commits of this gate: it was restored from an older copy."""
+    async def _lacks_commits(self) -> bool:
+        """Return whether commits of this gate are missing because Redis was restored from an older copy."""
         logs = list(self._committed)
-        if logs:
-            tops = await self.run("HMGET", self._of_positions, *[f"{log} top" for log in logs])
-            if any(int(top or 0) < self._committed[log] for log, top in zip(logs, tops, strict=True)):
-                raise StoreUnavailable(OLDER_COPY)
+        if not logs:
+            return False
+        tops = await self.run("HMGET", self._of_positions, *[f"{log} top" for log in logs])
+        return any(int(top or 0) < self._committed[log] for log, top in zip(logs, tops, strict=True))
 
     async def _note(self, position: Position) -> None:
-        """Store the position of a log. Crash recovery starts there, so it must not pass attempts that are missing."""
-        await self._refuse_if_older()
+        """Store the position of a log, where crash recovery starts.
+
+        Raises `StoreUnavailable` if the server lacks commits of this gate. Otherwise recovery would skip their
+        attempts.
+        """
+        if await self._lacks_commits():
+            raise StoreUnavailable(OLDER_COPY)
         await self._run_replicated([("HSET", self._of_positions, position.log, position.seq)])
 
     async def _remove_decisions(self, log: str, seqs: Iterable[int]) -> None:
@@ -107,12 +113,12 @@ class RedisRecovery(RedisCommands):
             words += (len(seqs), *map(sequence_index.place, seqs))
         return self._script_call("swap", [*(key for key, _, _ in swaps), *names], words)
 
-    async def _drop(self, log: str, lowest: int, position: int) -> None:
-        """Remove a log's attempts and answers from sequence `lowest` on, then store its `position`."""
-        top = await self.run("HGET", self._of_positions, f"{log} top")
-        for start in range(lowest, int(top or 0) + 1, _AT_ONCE):
-            await self._remove_decisions(log, range(start, min(start + _AT_ONCE, int(top) + 1)))
-        await self._note(Position(log, position))
+    async def _drop(self, log: str, lowest: int) -> int:
+        """Remove a log's attempts and answers from sequence `lowest` on. Return the highest sequence ever stored."""
+        top = int(await self.run("HGET", self._of_positions, f"{log} top") or 0)
+        for start in range(lowest, top + 1, _AT_ONCE):
+            await self._remove_decisions(log, range(start, min(start + _AT_ONCE, top + 1)))
+        return top
 
     def _mark_commit_unknown(self, position: Position) -> None:
         """Remember that the outcome of a commit is unknown.
@@ -132,16 +138,20 @@ class RedisRecovery(RedisCommands):
                 self._refuse_unless_claimed(await self.run("GET", self._of_keys))
             for log, lowest in list(self._unknown_commits.items()):
                 await self._fence(log)
-                await self._drop(log, lowest, lowest - 1)
+                await self._drop(log, lowest)
+                await self._note(Position(log, lowest - 1))
                 del self._unknown_commits[log]
 
     async def _fence(self, log: str) -> None:
         """Raise the fence of a log, so that the server refuses earlier commits that arrive late."""
         key, field = self._of_positions, f"{log} fence"
-        self._refuse_if_overtaken(log, int(await self.run("HGET", key, field) or 0))
+        held = int(await self.run("HGET", key, field) or 0)
+        self._refuse_if_overtaken(log, held)
         if log in self._ceilings:
             self._ceilings[log] += 1
-        raised = int((await self._run_replicated([("HINCRBY", key, field, 1)]))[0])
+        # An older copy of the store may have a lower fence than a commit that is still to arrive.
+        step = 1 + max(self._fences.get(log, 0) - held, 0)
+        raised = int((await self._run_replicated([("HINCRBY", key, field, step)]))[0])
         self._refuse_if_overtaken(log, raised)
         self._fences[log] = raised
         self._ceilings.setdefault(log, raised)

@@ -93,20 +93,33 @@ class RedisResults(RedisAttempts):
         await self._fence(log)
         self._own.add(log)
         await self.note_durable(log, head)  # a restored log may end before the recorded sequence
-        await self._drop(log, head + 1, head)
+        top = await self._drop(log, head + 1)
         self._unknown_commits.pop(log, None)
+        committed = self._committed.pop(log, 0)  # an older copy of the store would refuse the commits
+        try:
+            await self._add_missing(log, attempts, answers)
+        except StoreUnavailable:
+            self._committed[log] = committed
+            raise
+        await self._run_replicated([("HSET", self._of_positions, log, head, f"{log} top", max(top, head))])
+        self._committed[log] = head
+
+    async def _add_missing(
+        self, log: str, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
+    ) -> None:
+        """Add attempts and answers that the store lacks.
+
+        The position of the log stays, so that crash recovery begins there again if it is interrupted.
+        """
+        position = Position(log, (await self.positions()).get(log, 0))
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
             batch = attempts[start : start + _AT_ONCE]
-            reading = await self.read([subject for subject, _ in batch])
+            reading = await self._read([subject for subject, _ in batch])
             counted = {attempt.decision for known in reading.known for attempt in known.attempts}
             missing = [
                 Reservation(subject, attempt, (subject,))
                 for subject, attempt in batch
                 if attempt.decision not in counted
             ]
-            if not await self.commit(
-                reading, missing, answers[start : start + _AT_ONCE], Position(log, head)
-            ):
-                raise StoreUnavailable(
-                    "Redis: too many concurrent updates for one number: start the gate again"
-                )
+            if not await self.commit(reading, missing, answers[start : start + _AT_ONCE], position):
+                raise StoreUnavailable("Redis: too many concurrent updates for one number during recovery")

@@ -12,7 +12,10 @@ _AT_ONCE: Final = 128  # names in one chunk, which expires with its newest name
 
 
 class Run(NamedTuple):
-    """The names of consecutive decisions. `begins` is their byte offset in the chunk."""
+    """The concatenated names for consecutive decisions in one chunk.
+
+    `chunk` is the key suffix of the chunk. `begins` is the byte offset of the first name in it.
+    """
 
     chunk: bytes
     begins: int
@@ -20,12 +23,12 @@ class Run(NamedTuple):
 
 
 def chunk(seq: int) -> bytes:
-    """Return the key suffix of the chunk that contains the name for this sequence."""
+    """Return the Redis key suffix of the chunk for the sequence `seq`."""
     return b"%d" % (seq // _AT_ONCE)
 
 
 def place(seq: int) -> int:
-    """Return the byte offset of a name in its chunk."""
+    """Return the byte offset in a chunk of the name for this sequence."""
     return seq % _AT_ONCE * BYTES
 
 

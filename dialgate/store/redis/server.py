@@ -85,7 +85,7 @@ class _BehindSentinel:
         except RedisError as error:
             # redis-py puts each Sentinel's connection arguments before the reason.
             reason = str(error).rpartition(" - ")[2]
-            raise RedisError(f"no Sentinel has a master for `{self._service}`: {reason}") from error
+            raise RedisError(f"no Sentinel reports a master for `{self._service}`: {reason}") from error
         return {"host": host, "port": int(port)}
 
     async def replicas(self) -> int:
@@ -200,8 +200,8 @@ class Server:
     async def ask(self, commands: list[tuple[Any, ...]], *, slack: float = 0) -> list[Any]:
         """Execute commands in one round trip, on one connection.
 
-        The server itself may wait for `slack` additional seconds. Raises `NoScriptError` and
-        `StoreUnavailable`. After the latter, the commands may or may not have been executed.
+        `slack` extends the timeout by this many seconds, for commands that wait on the server. Raises
+        `NoScriptError` and `StoreUnavailable`. After the latter, the commands may or may not have been executed.
         """
         if self._closed:
             raise StoreUnavailable("the store has been closed")

@@ -10,6 +10,7 @@ from dialgate.store.redis.campaign_counts import RedisCampaignCounts
 from dialgate.store.redis.commands import Options, texts
 from dialgate.store.redis.ledger import RedisLedger
 from dialgate.store.redis.membership import RedisMembership
+from dialgate.store.redis.recovery import OLDER_COPY
 from dialgate.store.redis.results import RedisResults
 
 LAYOUT: Final = b"2"
@@ -72,7 +73,7 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
     async def _refuse_another_layout(self) -> None:
         """Raise `StoreUnavailable` if the keys have another version's layout.
 
-        This version would find no subject in such a store, and could not remove its attempts.
+        With another layout, this version would not find the stored subjects and could not remove stored attempts.
         """
         layout = await self.run("GET", self.of_layout)
         if layout is None and not await self._is_early():
@@ -105,10 +106,15 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
         durable = self._durable  # as in `read`
         _, (seq, mark) = await self._run_replicated([self._ping(), ("MGET", self._of_ledger, self._of_keys)])
         self._refuse_unless_claimed(mark)
-        await self._refuse_if_older()
         newest = int(seq or 0)
-        refuse_if_short(newest, durable)
+        refuse_if_short(newest, durable)  # first, because a log does not have all entries of the ledger
+        self.is_older = self.is_older or await self._lacks_commits()
+        if self.is_older:
+            raise StoreUnavailable(OLDER_COPY)
         return newest
+
+    def accept_restored(self) -> None:
+        self.is_older = False
 
     async def maintain(self, before: Instant) -> None:
         await super().maintain(before)

@@ -163,7 +163,7 @@ def may_expire(value: bytes) -> bool:
 def old_decisions(value: bytes, before: Instant) -> list[str]:
     """Return the decisions whose attempts are older than `before`.
 
-    Abandoned calls after which no call was answered are omitted.
+    The newest abandoned call is omitted if no later call was answered.
     """
     counted = [attempt for attempt, _ in attempts(value)]
     silent = open_silence(counted)
