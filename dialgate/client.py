@@ -150,7 +150,9 @@ class Dialgate:
         try:
             status, response = await self._post(path, body)
         except (ClientError, OSError, ValueError) as error:
-            raise NotRecorded(f"cannot reach the gate: {type(error).__name__}; send it again") from error
+            raise NotRecorded(
+                f"cannot reach the gate: {type(error).__name__}; send the request again"
+            ) from error
         if status not in {_OK, 201}:
             raise NotRecorded(f"the gate answered {status}: {response.decode('utf-8', 'replace')[:500]}")
 

@@ -177,7 +177,7 @@ Expired = Annotated[
     bool,
     typer.Option(
         "--expired",
-        help="Import an expired answer. No call may use it, but the numbers it lists are blocked.",
+        help="Import an expired answer. It permits no calls, but the numbers that it lists are blocked.",
     ),
 ]
 Correct = Annotated[

@@ -53,7 +53,7 @@ def pull(
     ca_file: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Certificate authority to trust instead of the system's."
+            exists=True, dir_okay=False, help="File with CA certificates to trust instead of the system's."
         ),
     ] = None,
     every: Annotated[

@@ -28,7 +28,7 @@ def simulate(
 ) -> None:
     """Answer every package in a folder's outbox with simulated answers, for trying out the nightly job.
 
-    The answers say nothing about real people. Do not place calls based on them.
+    The answers are invented. Do not place calls based on them.
 
     Example: registry-sync simulate .data/rpo --fault partial
     """

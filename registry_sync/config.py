@@ -83,12 +83,12 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
 
     @property
     def used_layout(self) -> Layout | None:
-        """The configured or published layout, or None if the format has none."""
+        """The configured layout, or else the one in `LAYOUTS` for the format. None if there is neither."""
         return self.layout or LAYOUTS.get(self.format)
 
 
 class FullListRegistry(Strict, frozen=True, kw_only=True):
-    """A registry that publishes full lists. Each entry is for one registry."""
+    """A registry that publishes full lists. Each entry configures one registry."""
 
     registry: Part
     """Registry ID from the country's file."""

@@ -33,14 +33,14 @@ def day_of(since: Instant) -> date:
 
 
 def last_day_before(at: Instant) -> Instant:
-    """Return `since_day` for the last day that has begun in every time zone by `at`."""
+    """Return the latest result of `since_day` that is not after `at`."""
     return (at - _LATEST) // DAY * DAY + _LATEST
 
 
 async def read_consents(
     store: Ledger, keys: Keys, controller: str, wanted: Numbers
 ) -> tuple[Numbers, Instants]:
-    """Return the numbers in `wanted` with a consent given to this controller, and the time of each newest consent.
+    """Return the numbers in `wanted` with a consent for this controller, and the time of each number's newest consent.
 
     Both arrays are sorted by number. Like `consent_voiding`, this reads the whole ledger. Raises StoreUnavailable
     and KeysUnusable.
@@ -69,8 +69,8 @@ def find_unneeded(numbers: Numbers, consents: Instants, known: PublishedAnswers)
 def find_uncovered(numbers: Numbers, consents: Instants, known: PublishedAnswers) -> Mask:
     """Return a mask of the numbers whose answer does not cover their newest consent.
 
-    An answer covers a consent if it counts disconnections since the consent and found none. A *listed* number is
-    always in the mask, although it may need no query (`find_unneeded`).
+    An answer covers a consent if its query asked about disconnections since the consent or earlier, and there was
+    none. A disconnected number (`listed`) is always in the mask, although it may need no query (`find_unneeded`).
     """
     states, consultations = known.contents.states, known.contents.consultations
     since = _by_number(numbers, known, [consultations[state.consultation].asked_since for state in states])

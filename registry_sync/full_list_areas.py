@@ -68,7 +68,10 @@ class Patch(NamedTuple):
 
 
 class Update(NamedTuple):
-    """An area's new numbers, with the consultation record for their version."""
+    """A change to one area, with the consultation record for its new version.
+
+    `added` and `removed` are counts of numbers.
+    """
 
     prefix: str
     consultation: Consultation
@@ -92,8 +95,8 @@ class File(NamedTuple):
 def version_instant(day: date, zone: str = "") -> Instant:
     """Return the instant at which the day begins in `zone`.
 
-    Without a zone, return the earliest instant at which it can begin in the UK or the US. British summer time
-    is UTC+1.
+    Without a zone, return the earliest instant at which it can begin in the UK or the US. This is one hour before
+    midnight UTC, because British summer time is UTC+1.
     """
     if zone:
         return local_time.midnight(zone, day)
@@ -183,10 +186,10 @@ def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Ite
 
 
 def tag_days(contents: Contents, days: Days, zone: str) -> tuple[Contents, Tags]:
-    """Give a one-area list one state for each registration day. Return its contents and each number's tag.
+    """Split the state of a one-area list into one state for each registration day.
 
-    The tag is the index of the number's state. Raises Refused if there are more days than a 16-bit tag can
-    represent.
+    Return the new contents and each number's tag, which is the index of its state. Raises Refused if there are more
+    days than a 16-bit tag can represent.
     """
     distinct_days, tags = np.unique(days, return_inverse=True)
     if len(distinct_days) > MAX_STATES:

@@ -194,7 +194,7 @@ class Cycle:
         return path
 
     def _record_fault(self, name: str, mark: str, text: str) -> None:
-        """Record a fault with the file's mark, so that the file is fetched again only if it changes."""
+        """Record why a file is faulty. It is fetched again only if its `mark` changes (see `Source.list_files`)."""
         (self._folder / name).unlink(missing_ok=True)
         write_file(self._folder / (name + FAULT), f"{mark}\n{text}".encode())
 

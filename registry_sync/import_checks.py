@@ -1,7 +1,7 @@
-"""Checks on the operator's statements about an import: dates, receipt, controller.
+"""Checks of the dates, receipt and controller that the operator gives for an import.
 
-They detect statements that cannot be true, above all an old answer presented as a new one. An answer is valid
-for only 15 days from its consultation (DPR 26/2022 art. 8 c. 2). `formats` checks the contents of the files.
+Their main purpose is to detect an old answer that is imported as a new one. An answer is valid for only 15 days
+from its consultation (DPR 26/2022 art. 8 c. 2). `formats` checks the contents of the files.
 """
 
 from collections.abc import Iterable, Sequence
@@ -50,8 +50,8 @@ def already_imported(
 ) -> Consultation | None:
     """Return the earlier import of this consultation, or None.
 
-    Raises Refused if it was imported with a different date. With `same_answer`, the operator states that a
-    new query has its own receipt but got exactly the same answer as an earlier query.
+    Raises Refused if the same receipt or the same answer was imported with a different date. `same_answer` permits
+    a repeated answer: the operator states that a new query, with its own receipt, got exactly that answer.
     """
     for known in earlier:
         same_text = known.answer_sha256 == new.answer_sha256
@@ -78,8 +78,8 @@ def refuse_foreign(
 ) -> None:
     """Raise Refused if the consultation was made for another controller.
 
-    `others` pairs each consultation with its controller. Short answers can be identical by chance, so only
-    their receipts are compared.
+    `others` pairs each consultation with its controller. Short answers can be identical by chance, so for them only
+    the receipts are compared. `same_answer` extends this to longer answers.
     """
     for controller, known in others:
         whose = f"the consultation from {utc(known.submitted_at)} for controller {controller}"
@@ -96,11 +96,13 @@ def refuse_foreign(
 
 
 def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
-    """Return the index in `earlier` of the wrongly dated consultation that `new` corrects.
+    """Return the index in `earlier` of the consultation whose wrong date `new` corrects.
 
-    Raises Refused if `earlier` does not contain it, or if the answer was imported before its new date, because
-    such a date would only make it valid for longer. Also raises Refused if another consultation lies between
-    the two dates, because then the answers were merged in the wrong order.
+    Raises Refused in three cases:
+
+    - `earlier` does not contain this consultation;
+    - its answer was imported before the new date, which therefore cannot be right and would extend the validity;
+    - another consultation lies between the two dates, so the answers were merged in the wrong order.
     """
     same = [
         at
@@ -137,8 +139,8 @@ def answer_change_problem(turned: int, known: int, max_change: float, few: int =
     """
     if known >= few and turned * 100 > max_change * known:
         return (
-            f"{turned:,} of {known:,} numbers changed their answer, more than {max_change:g} %. Check that the statuses"
-            " are not inverted and the file is not another controller's"
+            f"the answers for {turned:,} of {known:,} numbers changed, more than {max_change:g} %. Check that"
+            " the statuses are not inverted, and that the file does not belong to another controller"
         )
     return ""
 

@@ -77,7 +77,7 @@ class Report(Struct, frozen=True, kw_only=True):
 def run(order: Order, progress: Progress, now: Instant) -> Report:
     """Import and publish one answer.
 
-    Raises Refused, FaultyFile, DamagedFile and OSError, after which nothing has been published.
+    Raises Refused, FaultyFile, DamagedFile and OSError. After an error, nothing has been published.
     """
     import_checks.refuse_impossible_times(order.submitted_at, order.answered_at, now)
     if not order.expired:

@@ -219,7 +219,7 @@ def _retention_at(data: Path, now: Instant) -> Instant:
     try:
         KeptInstants(data).refuse_jump(now)
     except ClockUnconfirmed as unconfirmed:
-        _log.warning("ended packages are kept", problem=str(unconfirmed))
+        _log.warning("package retention skipped", problem=str(unconfirmed))
         return 0
     return now
 
@@ -244,7 +244,7 @@ def import_answer(order: manual_import.Order, progress: Progress) -> manual_impo
 
 
 def approve(folder: Path, name: str, actor: str) -> Hold:
-    """Approve a hold now. Raises Refused and OSError."""
+    """Approve a hold. Raises Refused and OSError."""
     return release_holds.approve(folder, name, actor, now())
 
 

@@ -287,8 +287,8 @@ class Cycle:
     def _accept(self, replies: list[Reply], old: PublishedAnswers) -> list[Reply]:
         """Return the replies that may be published, and those that are already published.
 
-        If a reply changes many answers, two people must release it first. A reply in which few numbers had an
-        answer before is exempt. There is no exemption if all replies together change too many answers.
+        If a reply changes too many earlier answers, two people must release it first. A reply is exempt if fewer than
+        `import_checks.FEW` of its numbers had an earlier answer, unless all replies together change too many answers.
         """
         counts = [answer_merge.count_changes(old, reply.answered) for reply in replies]
         known = sum(count.known for count in counts)

@@ -6,7 +6,8 @@ Each registry and controller has a folder `<registry>.<controller>/` with one fo
     <id>/numbers.zip    the request: `numbers.txt`, zipped
     <id>/receipt.txt, <id>/answer.*   the registry's reply
 
-One rename creates a package's folder with its contents. Its states are `prepared`, `uploaded`, `submitted`.
+A package's folder is renamed into place when its contents are complete. A package is `prepared`, then `uploaded`,
+then `submitted`.
 `uploaded` is recorded before the package is handed over, with the instant at which the answer's validity
 begins. After a crash in this state, the next run asks the source whether the package was handed over. The final
 states are `answered`, `refused` and `expired` (no answer arrived in time). A later answer to an expired package
@@ -119,7 +120,7 @@ class PackageStore:
     def has_numbers(self, package: Package) -> bool:
         """Return whether the package's numbers are still stored.
 
-        `tidy` deletes them some time after its end.
+        `tidy` deletes the numbers some time after the package has ended.
         """
         return (self.folder(package) / REQUEST).exists()
 
@@ -158,7 +159,9 @@ def _read(path: Path) -> Package:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Package)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"{path} is unreadable ({error}). Restore the file, or move its folder away") from error
+        raise Refused(
+            f"{path} is unreadable ({error}). Restore the file, or move its folder elsewhere"
+        ) from error
 
 
 def _zip(content: bytes) -> bytes:

@@ -21,10 +21,12 @@ _NONE = Entry(registry="", controller="", mode="answers", file="", sha256="", nu
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """The differences between two publications for one registry and controller.
+    """The effect of replacing one publication with another, for one registry and controller.
 
-    `added` counts the numbers that only the newer publication contains, and `removed` those that only the older one
-    contains. `freed` counts the numbers that were listed before and no longer are.
+    In a rollback the new publication is the earlier one. `before` and `after` count all numbers in the old and the new
+    publication. `added` counts the numbers that only the new one contains, and `removed` those that only the old one
+    contains. `freed` counts the numbers that are no longer listed: in a full list the `removed` ones, in a set of
+    answers the `newly_clear` ones.
     """
 
     registry: str
@@ -148,8 +150,8 @@ def find_manifest(folder: Path, version: str) -> Manifest:
 def roll_back(target: PublishTarget, version: str, now: Instant) -> tuple[Manifest, list[Difference]]:
     """Publish an earlier version again. The caller must hold `publication.lock_folder`.
 
-    An older answer must not permit a call that a newer answer forbids. Therefore two people must release a rollback
-    after which listed numbers could be called. Raises Refused, DamagedFile and OSError.
+    If the rollback would permit calls to numbers that are now listed, two people must release it first.
+    Raises Refused, DamagedFile and OSError.
     """
     present, earlier = publication.current_manifest(target.folder), find_manifest(target.folder, version)
     changes = differences(target.folder, present, earlier)

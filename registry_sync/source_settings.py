@@ -82,7 +82,7 @@ class HttpsSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="http
     token_env: str = ""
     """Environment variable with the bearer token."""
     ca_file: str = ""
-    """Certificate authority to trust instead of the system's."""
+    """File with CA certificates to trust instead of the system's."""
     patience: Patience = Patience()
     """Timeouts and retries."""
 

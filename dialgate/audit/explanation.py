@@ -146,7 +146,10 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
 
 
 def none_found(language: Language, *, dated: bool = False) -> str:
-    """Return the sentence for a search that found no decision. `dated` means that it was limited to certain dates."""
+    """Return the sentence for a search that found no decision.
+
+    `dated` means that the search was limited to certain dates.
+    """
     phrases = texts.of(language).phrases
     return phrases.none_dated if dated else phrases.none
 

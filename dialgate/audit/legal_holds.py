@@ -123,7 +123,7 @@ class Holds:
     def keep(self, records_of: Callable[[str], Sequence[str]], then: Callable[[], None]) -> int:
         """Store the ids that `records_of` returns for each number under hold, then call `then`.
 
-        The ids are on disk before that call. Returns how many ids are new.
+        The ids are on disk before `then` is called. Returns the number of new ids.
         """
         with self._lock():
             before = self.all()

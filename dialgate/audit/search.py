@@ -107,7 +107,10 @@ def _search_number(chains: Chains, query: Query, hashes: Collection[bytes], with
 
 
 class Results:
-    """The strictest reported result for each call in `log`, from entry `first` on. Each entry takes one byte."""
+    """The reported result of each call in `log`, from entry `first` on. Each log entry takes one byte of memory.
+
+    If several results were reported for a call, the one that is highest in `RESULT_RANK` counts.
+    """
 
     def __init__(self, outcomes: Iterator[OutcomeRecord], log: str, first: int) -> None:
         self._first = first

@@ -27,7 +27,10 @@ class Inquire(Protocol):
 
 
 class DecisionSearch:
-    """A search for decisions in the logs of this gate and its peers. Methods raise the same errors as `own`."""
+    """A search for decisions in the logs of this gate and its peers.
+
+    `own` searches this gate's logs. All methods raise the same errors as `own`.
+    """
 
     def __init__(self, own: Inquire, peers: Peers) -> None:
         self._own, self._peers = own, peers

@@ -82,8 +82,8 @@ def presence(config: Config, log: str) -> Presence:
 async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
     """Raise `StoreUnavailable` if another running gate has the same node or log name.
 
-    Two such gates would mistake each other's decisions for their own and undo the attempts. A killed gate is
-    still a member, so this waits for two heartbeats to see whether the other gate is alive.
+    Two such gates would mistake each other's decisions for their own, and delete each other's attempts from the
+    store. A killed gate is still a member, so this waits for two heartbeats to see whether the other gate is alive.
     """
     if not isinstance(store, Shared):
         return
@@ -117,7 +117,7 @@ def _describe(own: Presence, twin: Presence) -> str:
 
 
 class Roster:
-    """One gate's view of the gates on its store. A gate that does not share its store leads every task."""
+    """One gate's view of the gates that share its store. A gate with its own store leads every task."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store if isinstance(store, Shared) else None

@@ -36,14 +36,14 @@ class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisio
 
 
 class FindDecision(Question[list[FoundDecision]], frozen=True, tag="decision"):
-    """A request for one decision. The answer is an empty list if the asked gate does not have it."""
+    """A request for one decision. The answer is an empty list if the receiving gate does not have it."""
 
     id: str
     sees: Visibility
 
 
 class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
-    """A request for the outcomes of these decisions that were reported to the asked gate.
+    """A request for the outcomes of these decisions that were reported to the receiving gate.
 
     A different gate may have made the decisions.
     """
@@ -54,14 +54,14 @@ class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
 class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
     """A request for a decision's controller and called number (E.164).
 
-    The answer is an empty list if the asked gate did not make the decision.
+    The answer is an empty list if the receiving gate did not make the decision.
     """
 
     decision: str
 
 
 class FindPersonalData(Question[Share], frozen=True, tag="person"):
-    """A request for data that only the asked gate holds about a number (E.164), for one controller."""
+    """A request for data that only the receiving gate holds about a number (E.164), for one controller."""
 
     controller: str
     number: str
@@ -101,7 +101,7 @@ class ReadListFile(Question[bytes], frozen=True, tag="list"):
 
 
 class RemoveFromLists(Question[list[str]], frozen=True, tag="erase"):
-    """A request to remove a number (E.164) from the asked gate's call lists, unless it is on hold.
+    """A request to remove a number (E.164) from the receiving gate's call lists, unless it is on hold.
 
     The answer names the lists that contained it.
     """

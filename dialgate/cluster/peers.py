@@ -54,7 +54,7 @@ class _NoAnswer(Exception):
 
 
 class Peers:
-    """The client for questions to the other gates on the store.
+    """A client for requests to the other gates that share the store.
 
     Call `close` at the end. `patience` is the number of seconds to wait for an answer.
     """
@@ -136,7 +136,7 @@ class Peers:
         return (await self._ask(node, url, question, self.patience)).answers.get(node)
 
     async def _without_url(self, urls: Mapping[str, str]) -> dict[str, str]:
-        """Return advice for each gate that has a log on this store but no URL."""
+        """Return advice for each gate that is known to the store but has no URL in `peers`."""
         if not isinstance(self._store, Shared):
             return {}
         try:

@@ -35,7 +35,7 @@ class SharedHolds:
         return await _run_in_thread(self._holds.under)
 
     async def change(self, change: PlaceHold | LiftHold) -> bool:
-        """Place or lift a hold on this gate. Return whether the hold changed."""
+        """Place or lift a hold in this gate's own records. Return whether anything changed."""
         return await _run_in_thread(
             lambda: self._place(change) if isinstance(change, PlaceHold) else self._lift(change)
         )
@@ -48,9 +48,7 @@ class SharedHolds:
         if self._holds.find(change.number) is not None:
             return False
         if any(hold.lifted_at >= change.at for hold in self._holds.all()):
-            raise HoldRefused(
-                "this request is older than the last hold that was lifted here. Place the hold again"
-            )
+            raise HoldRefused("a hold was lifted here after this request was made. Request the hold again")
         self._holds.add(change.number, at=change.at, by=change.by, reason=change.reason)
         return True
 
@@ -64,7 +62,7 @@ class SharedHolds:
         if hold is None:
             return False
         if hold.at > change.at:
-            raise HoldRefused("this request is older than the hold. Lift the hold again")
+            raise HoldRefused("the hold was placed here after this request was made. Request the lift again")
         self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
         return True
 

@@ -87,13 +87,14 @@ def _unknown_sector(line: Line, config: Config) -> Iterator[str]:
             section.sectors for name in SECTIONS for section in getattr(law, name)
         ):
             yield (
-                f"the country file of {country} does not list the sector {sector!r}, so all its sector rules apply to these calls; if"
-                " none of them concerns this sector, add it to `sectors` there"
+                f"the country file of {country} does not list the sector {sector!r}, so all sector rules of"
+                f" {country} apply to these calls; if none of these rules concerns this sector, add the"
+                " sector to `sectors` in that file"
             )
 
 
 def _given_up(line: Line, law: Law, now: Instant) -> Iterator[str]:
-    """Yield a warning for each caller ID that the controller gives up too soon.
+    """Yield a warning for each caller ID that stops taking return calls too soon.
 
     The law requires that calls back to a caller ID are answered for some time after each call.
     """
@@ -120,7 +121,10 @@ def _draft_warnings(config: Config) -> Iterator[str]:
     for country, law in config.laws.items():
         if law.draft:
             missing = f". It does not express: {'; '.join(law.missing)}" if law.missing else ""
-            yield f"{law.name} ({country}): calls are decided under a draft, because `accept_drafts` names it{missing}"
+            yield (
+                f"{law.name} ({country}): calls are decided under a draft country file, because"
+                f" `accept_drafts` lists it{missing}"
+            )
     for name, line in config.lines.items():
         if line.dial_region in config.drafts:
             yield (
@@ -143,8 +147,8 @@ def _extended_terms(config: Config, now: Instant) -> Iterator[str]:
     for term in settings.retention:
         if term not in decision_retention.terms([term], config.laws, now):
             yield (
-                f"retention: the law of {term.country} requires a longer period for its decisions than configured, which applies instead; "
-                f"raise `allowed_months` and `refused_months`"
+                f"retention: the law of {term.country} requires a longer period for its decisions than configured. The "
+                f"longer period applies; raise `allowed_months` and `refused_months`"
             )
 
 
@@ -152,11 +156,11 @@ def _lacks(config: Config, controller: str, contact: str) -> Iterator[str]:
     if not _scopes(config, controller):
         yield f"no client may check calls for it; add it to the `controllers` of a client in {config.path.name}"
     if not contact:
-        yield "it has no `contact`; access reports must say how to reach it (GDPR art. 13(1)(a))"
+        yield "it has no `contact`; access reports must say how to reach the controller (GDPR art. 13(1)(a))"
 
 
 def closes(law: Law, line: Line, now: Instant) -> bool:
-    """Return whether the campaign's hours forbid calls at some time."""
+    """Return whether there are times at which the campaign's hours forbid calls."""
     return not all(map(_never_closes, binding(law, line, now).hours))
 
 

@@ -60,7 +60,11 @@ def content(folder: Path, digest: str) -> bytes:
 
 
 class ConfigFile(Struct, frozen=True):
-    """A file in a configuration. `entry` is the hash of its entry in the list, or "" if the list has the older form."""
+    """A file in a configuration. `digest` is the hash of its content.
+
+    `entry` is the hash of the line `<name> <digest>`. It is "" if the archived list contains the lines themselves, as
+    in evidence up to version 1.
+    """
 
     entry: str
     name: str

@@ -197,13 +197,13 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
     for key in ("held_caller_ids", "directory_caller_ids", "caller_id_ends", "ingress_proofs"):
         for raw in getattr(campaign, key):
             if raw not in campaign.caller_ids:
-                yield f"{key}: {raw!r} is not in `caller_ids`; write it exactly as there"
+                yield f"{key}: {raw!r} is not in `caller_ids`; write it exactly as in that list"
 
 
 def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
     """Yield a message for each problem with a campaign.
 
-    Its sector must be one of the `sectors` of any country in `laws`, because a campaign may call abroad.
+    Its sector must be one of the `sectors` of at least one law, because a campaign may call abroad.
     """
     for key in ("trunk_country", "dial_region"):
         value = getattr(campaign, key)

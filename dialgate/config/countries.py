@@ -1,4 +1,4 @@
-"""The checks of countries/*.yaml, and of country codes in other files."""
+"""The checks for countries/*.yaml, and for country codes in other files."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,8 +21,8 @@ _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA"
 def convert_law(data: Any) -> tuple[Law | None, list[str]]:
     """Convert a parsed country file. Return the law, or None and every fault in the file.
 
-    If one key has the wrong type, the others are still checked. If that key is `sectors`, `traits` or `regions`, only
-    the types of the others are checked, because sections refer to it.
+    If one key has the wrong type, the others are still checked. Sections refer to `sectors`, `traits` and `regions`, so
+    if one of these three is wrong, only the types of the other keys are checked.
     """
     data = modernise(data)
     read, faults = yaml_file.convert(data, Law)

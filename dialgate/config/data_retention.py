@@ -1,4 +1,4 @@
-"""The storage period for each kind of data, which the operator sets."""
+"""The settings for how long each kind of data is stored. A law can require a longer period."""
 
 from collections.abc import Collection
 from typing import Annotated, Final, TypeAlias

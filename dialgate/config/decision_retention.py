@@ -64,7 +64,10 @@ def months(terms: Iterable[Retention], country: str, *, allowed: bool) -> int:
 
 
 def over_from(month: str, count: int) -> str:
-    """Return the month (`YYYY-MM`) that follows a retention period of `count` whole months after `month`."""
+    """Return the first month after retention ends, as `YYYY-MM`.
+
+    Records from `month` are kept for `count` whole months after it.
+    """
     year, number = map(int, month.split("-"))
     later = year * 12 + number + count  # months since year 0
     return f"{later // 12:04}-{later % 12 + 1:02}"

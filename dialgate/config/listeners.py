@@ -161,13 +161,13 @@ def sip_faults(sip: Sip | None, sources: Mapping[str, Sequence[str]]) -> Iterato
     for trunk in sip.trunks if sip else ():
         place = f"sip: trunk of {trunk.client}"
         if not sources.get(trunk.client):
-            yield f"{place}: no client with this name has `sources`, which identify SIP clients"
+            yield f"{place}: no client with this name has `sources`; add them, because they identify SIP clients"
         if sip and [other.client for other in sip.trunks].count(trunk.client) > 1:
-            yield f"{place}: is defined twice; keep one"
+            yield f"{place} is defined twice; keep one"
         if not trunk.contacts:
             yield f"{place}: contacts is empty; add the destinations for its calls"
         for contact in trunk.contacts:
             if not _CONTACT.fullmatch(contact):
                 yield f"{place}: contact {contact!r} is not of the form sip:{{number}}@trunk.example:5060;transport=udp"
         if trunk.call_info and not _LINK.fullmatch(trunk.call_info):
-            yield f"{place}: call_info is not an https address"
+            yield f"{place}: call_info is not an https URL"

@@ -65,7 +65,7 @@ def faults(shipping: Shipping | None, store_urls: tuple[str, str]) -> Iterator[s
     if shipping.to and not shipping.to.startswith(S3) and "://" in shipping.to:
         yield f"shipping: {shipping.to!r} is neither a folder nor s3://bucket/prefix"
     if "@" in urlsplit(shipping.endpoint).netloc or "@" in urlsplit(shipping.to).netloc:
-        yield "shipping: put credentials into `credentials_file` or into the environment, not into an address"
+        yield "shipping: put credentials into `credentials_file` or into the environment, not into `to` or `endpoint`"
     if stream is None:
         return
     if bool(stream.url) == bool(stream.url_file):

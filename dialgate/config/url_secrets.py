@@ -1,4 +1,4 @@
-"""The check for passwords in the URLs of a configuration, whose files are archived for years."""
+"""A check that configured URLs contain no passwords. Configuration files are archived for years."""
 
 import re
 from collections.abc import Iterator, Mapping

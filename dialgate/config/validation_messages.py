@@ -72,9 +72,9 @@ _KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*
 
 
 def plain(text: str, noun: str = "field") -> str:
-    """Translate a msgspec error text, without its path.
+    """Translate a msgspec error into plain English. `text` is the error without its path.
 
-    `noun` is what a member of an object is called: "field" or "key".
+    `noun` is the word for a member of an object: "field" or "key".
     """
     if found := _KEY.fullmatch(text):
         return f"{'unknown' if 'unknown' in found[1] else 'missing'} {noun} `{found[2]}`"
@@ -122,7 +122,7 @@ def _members(kind: Any) -> Iterator[Any]:
 
 
 def _inner(kind: Any, name: str) -> Iterator[Any]:
-    """Yield the types of the field `name` or, if it is empty, of the array's items."""
+    """Yield the possible types of the field `name`, or of the array's items if `name` is empty."""
     if isinstance(kind, type) and issubclass(kind, Struct):
         shape = kind.__struct_config__
         if name and name == shape.tag_field:

@@ -29,10 +29,10 @@ def _proxied_clients(config: Config) -> Iterator[str]:
         if client.scopes and beyond and any(network.overlaps(proxy) for proxy in proxies):
             scopes = ", ".join(client.scopes)
             yield (
-                f"client {client.name}: source {network} covers this host or a trusted proxy. If a reverse proxy there adds"
-                " no X-Forwarded-For or Forwarded header, every request through it has the client's scopes"
-                f" ({scopes}). Configure the proxy to add the header and add the proxy to listen.trusted_proxies (such requests"
-                " then need a key), or give the client a key, or use only addresses of other hosts"
+                f"client {client.name}: source {network} covers this host or a trusted proxy. If a reverse proxy"
+                " there adds no X-Forwarded-For or Forwarded header, all its requests get the client's scopes"
+                f" ({scopes}). Configure the proxy to add the header, and list the proxy in listen.trusted_proxies"
+                " (its requests then need a key). Or give the client a key, or use only addresses of other hosts"
             )
 
 
@@ -47,7 +47,7 @@ def _unpacked_log() -> Iterator[str]:
 def _listening_network(config: Config) -> Iterator[Network]:
     """Yield the gate's listening address, unless it is a wildcard or a host name.
 
-    A proxy on the same host that connects to this address uses the same address as its source.
+    If a proxy on the same host connects to this address, its connections have the same source address.
     """
     with suppress(ValueError):  # a host name
         address = ipaddress.ip_address(config.settings.listen.host)

@@ -51,7 +51,7 @@ class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """The profile of a dialer."""
+    """The webhook profile of a dialer: where to find each field in its requests, and what to reply."""
 
     id: str
     about: str  # how to configure the dialer

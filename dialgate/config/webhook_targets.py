@@ -58,7 +58,7 @@ def fault_of(webhook: Webhook) -> str:
     """
     parts = urlsplit(webhook.url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
-        return "url is invalid; write https://HOST/PATH without a user"
+        return "url is invalid; write https://HOST/PATH without a user name"
     if parts.scheme == "http" and parts.hostname not in _LOCAL:
         return "url must be https: called numbers are sent there"
     if (webhook.kind == "webhook") == bool(webhook.user):
@@ -70,7 +70,7 @@ def secret_of(text: str, kind: str = "webhook") -> bytes:
     """Return the secret in the text of a `secret_file`. Raises `ValueError`."""
     if kind != "webhook":
         if not text.strip():
-            raise ValueError("the secret must be the user's password")
+            raise ValueError("the secret is empty; write the user's password to the file")
         return text.strip().encode()
     try:
         secret = base64.b64decode(text.strip().removeprefix(_PREFIX), validate=True)

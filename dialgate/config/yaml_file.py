@@ -38,9 +38,9 @@ StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]
 
 
 def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
-    """Return the data, the bytes and the problems of a file.
+    """Read a YAML file. Return its data, its raw bytes and a list of problems.
 
-    The bytes are None if the file is unreadable or not YAML.
+    Data and bytes are None if the file is unreadable or not YAML.
     """
     try:
         raw = path.read_bytes()

@@ -1,6 +1,6 @@
-"""The search for an abandoned ("silent") call after which no call was answered.
+"""The search for an abandoned ("silent") call that was not followed by an answered call.
 
-The frequency rules deny calls because of it. The stores keep such an attempt longer than others.
+The frequency rules deny further calls to such a number. The stores keep this attempt longer than others.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The standing of a campaign under a country's limits on abandoned calls."""
+"""A campaign's abandoned calls, compared with the limits in a country's law."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -12,7 +12,7 @@ from dialgate.core.rules import pacing
 
 
 class Standing(NamedTuple):
-    """A campaign's standing under one section."""
+    """A campaign's abandoned calls, compared with the limit in one section of the law."""
 
     section: Ratio
     abandoned: int

@@ -1,7 +1,7 @@
 """The decision on a call, as a pure function of facts and law.
 
-A call is denied if one rule denies it or fails. Replay recomputes old records and compares them word for word, so never
-change the texts of rules.
+A call is denied if any rule denies it or raises an error. Replay recomputes old records and compares them word for
+word, so never change the texts of rules.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def decide(facts: Facts, law: Law) -> Decision:
 def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
     """Return the instant until which the same facts give the same decision, or 0 if that is unknown.
 
-    If recommendations apply, it is unknown, because no outcome says when a warning ends. A denial lasts for a known
+    If recommendations apply, it is unknown, because the end of a warning is not recorded. A denial lasts for a known
     time only if its reasons do not depend on the time, nothing is recorded about the person, and at most one registry
     applies. With several registries, another denial may replace this one when an answer expires.
     """

@@ -2,7 +2,8 @@
 
 A decision's name, `LOG-SEQ`, would show how many decisions the gate makes for all controllers. So clients get 32
 letters that hold log, sequence and owner, encrypted with AES. All nodes have the key. Decryption yields the owner, so
-another controller's id is rejected without a look-up. Clients may also send names.
+another controller's id is rejected without a look-up. Requests may also contain
+the name itself.
 """
 
 import re
@@ -26,7 +27,10 @@ def owner_of(controller: str, client: str) -> str:
 
 
 class DecisionIds:
-    """A converter between decision names and decision ids. `key` is 32 bytes long. Not thread-safe."""
+    """A converter between decision names (`LOG-SEQ`) and the decision ids that clients see. Not thread-safe.
+
+    `key` is 32 bytes long.
+    """
 
     def __init__(self, key: bytes) -> None:
         # ECB reveals repeated blocks, but every value here is unique.
@@ -35,7 +39,7 @@ class DecisionIds:
         self._owners: dict[str, bytes] = {}
 
     def outside(self, decisions: Iterable[tuple[str, str]]) -> list[str]:
-        """Return the ids for decisions. Each decision is a pair (name, owner)."""
+        """Return the ids that clients see for decisions. Each decision is given as a pair (name, owner)."""
         blocks = [self._block(name, owner) for name, owner in decisions]
         text = self._encrypt(b"".join(blocks)).hex().translate(_OUT)
         return [text[at : at + 2 * _BLOCK] for at in range(0, len(text), 2 * _BLOCK)]

@@ -63,7 +63,7 @@ def _has_ground(facts: Facts) -> bool:
 def combine(outcome: Outcome, lifted: tuple[Pass | Skip, ...]) -> Outcome:
     """Combine a rule's outcome with the exemptions that lifted some of its sections.
 
-    Return the pass that ends first.
+    Return the pass that ends first or, if there is no pass, the first exemption.
     """
     passes = [passed for passed in (*lifted, outcome) if type(passed) is Pass]
     return min(passes, key=lambda passed: passed.until or math.inf, default=lifted[0])

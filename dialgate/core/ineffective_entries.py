@@ -1,6 +1,6 @@
-"""A check that some call can rely on a new consent, contract or call request.
+"""A check for new consents, contracts and call requests that no call can rely on.
 
-If none can, the client that records the entry gets a warning at once, instead of denials later.
+The client that records such an entry gets a warning at once, instead of denials later.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,7 +27,7 @@ _BECAUSE: Final[dict[IneffectiveReason, str]] = {
 
 
 class Offer(Protocol):
-    """The properties of a campaign that this check uses."""
+    """The properties of a campaign that decide whether its calls can rely on an entry."""
 
     @property
     def purpose(self) -> str: ...

@@ -150,7 +150,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
     @property
     def stated_kinds(self) -> frozenset[Kind]:
-        """Return the kinds of number that count as directory entries only if their row says so.
+        """Return the kinds of number that count as directory entries only if their row in the call list says so.
 
         Includes sections not in force.
         """
@@ -262,7 +262,7 @@ def parse_law(data: Any) -> Law:
         for problem in _faults_of_term(name, section)
     ]
     if not law.diallable or not law.legal_basis:
-        problems.append("a law needs at least one section in `diallable` and in `legal_basis`")
+        problems.append("a law needs at least one section in each of `diallable` and `legal_basis`")
     if problems:
         raise LawError(*problems)
     return law
@@ -333,11 +333,11 @@ def _faults_of_kind(name: str, section: Section) -> Iterator[str]:
         if section.counting != "rolling" and not section.per.endswith("d"):
             yield f"{name}: `counting: {section.counting}` needs a period in days, such as 30d"
         if section.until_answered and section.events != "abandoned":
-            yield f"{name}: `until_answered` needs `events: abandoned`; remove it"
+            yield f"{name}: `until_answered` needs `events: abandoned`; change `events` or remove `until_answered`"
     if isinstance(section, CallerIds):
         names = {class_.name for class_ in section.classes}
         for required in section.required:
             if required not in names:
                 yield f"{name}: required class {required!r} is not in the section's `classes`; correct it or add it there"
     if isinstance(section, Relation) and section.since != "contract_end" and section.lasts is None:
-        yield f"{name}: a relation since {section.since} needs a `for` period; add it"
+        yield f"{name}: `since: {section.since}` needs a `for` period; add it"

@@ -50,7 +50,7 @@ def _adherents(section: dict[str, Any]) -> None:
 
 
 def _days(old: str, new: str) -> Callable[[dict[str, Any]], None]:
-    """Return a function that replaces the key `old`, a number of days, by the key `new`, a period.
+    """Return a function that replaces the key `old`, a number of days, with the key `new`, a period.
 
     For `tail`, 0 means no period.
     """
@@ -70,7 +70,7 @@ def _registry(registry: dict[str, Any]) -> None:
 
 
 def _registry_exemptions(registry: dict[str, Any]) -> None:
-    """Convert the switches of a registry to `unless`."""
+    """Convert a registry's old keys (`NAME_exempts`, and `consent`) to `unless`."""
     if "unless" in registry:
         return
     unless = [
@@ -142,7 +142,7 @@ def _hours(hours: dict[str, Any]) -> None:
 
 
 def _requests(requests: dict[str, Any]) -> None:
-    """Add the `day_set` of a period in working days. Older files had only one day set."""
+    """Add `day_set: holidays` if `max_age` is in working days. Older files had only one day set."""
     if str(requests.get("max_age")).endswith("wd"):
         requests.setdefault("day_set", "holidays")
 

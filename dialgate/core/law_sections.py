@@ -114,7 +114,7 @@ class Section(Dated, frozen=True, kw_only=True):
         )
 
     def surely_binds(self, scope: Scope) -> bool:
-        """Return whether the section certainly applies to a call for which `binds` is true."""
+        """Return whether the section applies whatever the call's unknown properties are. `binds` must be true."""
         return (
             self.starts.toordinal() - EPOCH <= scope.first
             and (self.ends is None or scope.last <= self.ends.toordinal() - EPOCH)
@@ -203,9 +203,9 @@ class Contracts(Section, frozen=True, kw_only=True):
 
 
 class Relation(Section, frozen=True, kw_only=True):
-    """A relation with the called person, to which the legal basis and the exemption `relation` refer.
+    """A business relationship with the called person that the legal basis and the exemption `relation` accept.
 
-    It has no effect on a call that may be outside its scope.
+    The section has no effect on a call that may be outside its scope.
     """
 
     id: str

@@ -136,7 +136,7 @@ class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wr
 
 
 class NumberConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="number_confirmed"):
-    """A correction that ends the effect of a `NumberWrong`."""
+    """A correction that cancels a `NumberWrong` report."""
 
     of: int  # sequence of the report
     # `error`: the report was a mistake; `confirmed`: the person showed that the number is theirs

@@ -41,7 +41,7 @@ def request(facts: Facts, law: Binding) -> CallRequest | None:
 
 
 def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
-    """Yield the unused call requests for this call's goods that are valid now."""
+    """Yield the call requests for the campaign's goods that are valid at the time of the call and not yet used."""
     wrong = holder.changed_at(facts)
     for call_request in facts.known.requests:
         if (
@@ -108,7 +108,7 @@ def _concerned(facts: Facts, tails: Sequence[str | None]) -> Iterator[Contract]:
 
 
 def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) -> bool:
-    """Return whether a contract is in force or, if `tails` is given, ended within each of these periods."""
+    """Return whether a contract is in force, or ended so recently that none of the periods `tails` is over."""
     if deal.starts > facts.today:
         return False
     if deal.ends is None or facts.today <= deal.ends:
@@ -135,7 +135,7 @@ def _is_concluded_after(deal: Contract, at: Instant, facts: Facts) -> bool:
 
 
 def find_change_of_holder(facts: Facts) -> Finding | None:
-    """Return why a contract or call request has no effect because another person may hold the number now."""
+    """Return the event that ended a contract or call request because another person may hold the number, or None."""
     known, changed = facts.known, holder.changed_at(facts)
     closed = len(list(contracts(facts))) < len(known.contracts) or any(
         not asked.proved or asked.requested_at <= changed for asked in known.requests
@@ -148,15 +148,15 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
 def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
     """Return whether the contract includes a consent to marketing that no revocation has withdrawn.
 
-    The consent stays withdrawn when a new consent lifts the revocation. A contract that is recorded after the
-    revocation, and begins on a later day, includes a new consent.
+    If a new consent lifts the revocation, the contract's consent still stays withdrawn. A contract that is recorded
+    after the revocation, and begins on a later day, includes a new consent.
     """
     stopped = _stopped_at(facts)
     return deal.marketing and (stopped < 0 or _is_concluded_after(deal, stopped, facts))
 
 
 def _day(at: Instant, facts: Facts) -> int:
-    """Return the latest possible local day of `at`, whose UTC offset may have been an hour larger than today's."""
+    """Return the latest local day on which `at` can fall. The UTC offset may have been an hour larger then."""
     return max((place.local(at + HOUR)[0] for place in facts.places), default=at // DAY + 1)
 
 
@@ -202,7 +202,7 @@ def _was_given(given: Consent, facts: Facts) -> bool:
 
 
 def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None:
-    """Return the defect in how a consent was ceded to this controller, or None (L. 5/2018 art. 1 c. 5 to 8)."""
+    """Return the defect in the transfer of a consent to this controller, or None (L. 5/2018 art. 1 c. 5 to 8)."""
     origin = given.origin
     if origin is None:
         return None
@@ -216,7 +216,7 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
 def _stopped_at(facts: Facts) -> Instant:
     """Return when the last revocation for this campaign was made, or -1.
 
-    A lifted revocation counts too, because earlier consents stay withdrawn, unless it was entered by mistake.
+    A revocation entered by mistake does not count. Other lifted ones do, because earlier consents stay withdrawn.
     """
     stops = (revocation.at for revocation in _revocations(facts) if revocation.lifted != "error")
     return max(stops, default=-1)
@@ -230,9 +230,9 @@ def _revocations(facts: Facts) -> Iterator[Revocation]:
 
 
 def _has_objected(facts: Facts, law: Binding) -> bool:
-    """Return whether the person has objected to calls without consent.
+    """Return whether the person has objected to calls that are not based on consent.
 
-    A revocation that a new consent lifted counts, and so may a withdrawal. Revocations in force deny every call.
+    A revocation that a new consent lifted counts, and a withdrawn consent if the law sets `withdrawal_objects`.
     """
     known = facts.known
     if not (known.revocations or known.consents):  # for most people nothing is recorded
@@ -266,7 +266,7 @@ def ends_at(given: Consent, law: Binding) -> Instant:
 
 
 def age_limit(given: Consent, law: Binding) -> Consents | None:
-    """Return the section whose maximum age ends the consent first, if any."""
+    """Return the section whose maximum age the consent reaches first, if any."""
     limits = (section for section in law.consents if _max_ages(given, section))
     return min(limits, key=lambda section: _too_old_at(given, section), default=None)
 
@@ -304,7 +304,7 @@ def _separate(law: Binding, use: Literal["profiling", "third_party"]) -> bool:
 
 
 def relation(facts: Facts, law: Binding) -> Relation | None:
-    """Return a relation with the called person that covers this call, if any."""
+    """Return the first of the law's `relations` that covers this call, or None."""
     known = facts.known
     if not law.relations or not (known.contracts or known.requests) or _has_objected(facts, law):
         return None
@@ -357,7 +357,7 @@ def _lasts(section: Relation, day: date | None, facts: Facts) -> bool:
 
 
 def _first_day(at: Instant, facts: Facts) -> date:
-    """Return the earliest possible local day of `at`, whose UTC offset may have been an hour smaller than today's."""
+    """Return the earliest local day on which `at` can fall. The UTC offset may have been an hour smaller then."""
     days = [place.local(at - HOUR)[0] for place in facts.places]
     return date.fromordinal(EPOCH + min(days, default=at // DAY - 1))
 
@@ -383,8 +383,8 @@ def directory(facts: Facts, law: Binding) -> Listing | None:
 def broken_chain(origin: Origin, facts: Facts, law: Binding) -> str:
     """Return the defect in a chain of cessions, or "". Data that was never ceded has no defect.
 
-    L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers ceded before. Art. 1 c. 8: people are informed of every
-    cession.
+    L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers that were ceded earlier. Art. 1 c. 8: the data subjects
+    must be informed of every cession.
     """
     if not origin.transfers:
         return ""

@@ -1,4 +1,4 @@
-"""The local time and day sets in a place, as plain numbers for rules and records.
+"""Local times and sets of days, such as public holidays, as plain values for rules and records.
 
 Only this module uses the time-zone database and the holiday library. Their versions are written to the decision log.
 """

@@ -1,7 +1,7 @@
-"""The places and time zones where the called person may be, from the number and from the addresses on file.
+"""The places and time zones where the called person may be, derived from the number and the addresses on file.
 
-People keep their number when they move, and use mobile numbers anywhere. So an address that differs from the number's
-area adds a place. Only an address in that area narrows the choice.
+People keep their number when they move, and use mobile numbers anywhere. So an address outside the number's area adds
+a place, and only an address inside the area narrows the choice.
 """
 
 import re
@@ -22,7 +22,7 @@ _LISTED = frozenset(
 
 
 class Addresses(Struct, frozen=True):
-    """The places that call lists, consents, contracts and call requests declare."""
+    """The places given for a number in call lists, consents, contracts and call requests."""
 
     places: frozenset[str]
     doubted: bool  # a wrong number was reported

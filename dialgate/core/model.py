@@ -77,7 +77,7 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     day_sets: dict[str, tuple[date, ...]] = {}  # the days in each of the law's day sets
 
     def is_in(self, day_set: str, day: date) -> bool:
-        """Return whether a day, in the weeks around the call, belongs to a day set."""
+        """Return whether a day belongs to a day set. The day must be in the weeks around the call."""
         return day in self.day_sets.get(day_set, self.holidays)
 
     def local(self, at: Instant) -> tuple[int, int]:
@@ -127,7 +127,7 @@ class DayCount(Struct, frozen=True, array_like=True):
 
 
 class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A campaign. The defaults are the strictest properties, because they apply to unknown campaigns."""
+    """A campaign. The defaults are the strictest values, because they apply to unknown campaigns."""
 
     id: str
     known: bool = True  # False if the client has no such campaign

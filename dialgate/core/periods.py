@@ -1,8 +1,8 @@
 """Periods in laws, such as `72h`, `30d`, `P18M`, `P1Y` and `5wd`.
 
 `h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are calendar months and years: they end on the same day of
-the month, at the same time in UTC. If the clocks may have changed, they end an hour earlier, so that they are never too
-long. `wd` are working days.
+the month, at the same time in UTC. Unless they are whole years, they end an hour earlier, so that a switch to or from
+summer time never makes them too long. `wd` are working days.
 """
 
 import calendar
@@ -76,7 +76,10 @@ def end(period: str, at: Instant) -> Instant:
 
 
 def last_day(period: str, day: date) -> date:
-    """Return the last day of a period that begins on the day after `day`. It must be in days, months or years."""
+    """Return the last day of a period that begins on the day after `day`.
+
+    The period must be in days, months or years.
+    """
     span = parse(period)
     if span.months:
         return _later(day, span.months)

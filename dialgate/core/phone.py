@@ -65,7 +65,7 @@ _SAN_MARINO = "+390549"
 
 
 def _by_key(table: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """Invert a table of `phone_areas`, so that its keys are the prefixes or subdivisions."""
+    """Invert a table from `phone_areas`. The result maps a prefix or subdivision to its time zones or subdivisions."""
     return {key: tuple(values.split()) for values, keys in table.items() for key in keys.split()}
 
 
@@ -137,14 +137,14 @@ def _agcom(raw: str, home: str) -> CallerId | None:
         return None
     # A short `39084…` may also be a mobile with the prefix 390.
     if match[0].startswith("39") and _in_country(match[0], home):
-        raise NotANumber("can be read as one of AGCOM's numbers and as a mobile")
+        raise NotANumber("is either a number with the prefix 0843 or 0844, or a mobile number")
     return CallerId(number="+39" + match["national"], form="number", region="IT")
 
 
 def _ordinary(raw: str, home: str) -> CallerId:
     parsed = parse(raw, home)
     if not parsed.e164.startswith("+"):
-        raise NotANumber("is a short code, which has no separators")
+        raise NotANumber("is a short code; write it without separators")
     return CallerId(number=parsed.e164, form="number", kind=parsed.kind, region=parsed.region)
 
 

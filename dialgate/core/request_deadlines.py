@@ -20,7 +20,7 @@ MONTHS, EXTENDED = 1, 3
 
 
 class RequestReceived(Struct, frozen=True, kw_only=True, tag="asked"):
-    """A received request."""
+    """The arrival of a data-subject request."""
 
     kind: Kind
     received_at: Instant

@@ -77,7 +77,7 @@ def unavailable(text: str) -> Answer:
 
 
 def refusal(code: str, text: str = "") -> Answer:
-    """Return a denial without a decision."""
+    """Return a denial for a call on which the gate made no decision."""
     return Answer(decision="deny", reasons=[Reason(code, "gate", "", text)], reason_class=classify([code]))
 
 

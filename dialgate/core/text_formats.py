@@ -22,6 +22,6 @@ PlaceCode: TypeAlias = Annotated[
     str,
     Meta(
         max_length=128,
-        description="The person's state or province, as an ISO 3166-2 code, such as US-FL. Its law binds the calls.",
+        description="The person's state or province, as an ISO 3166-2 code, such as US-FL. Its law applies to the calls.",
     ),
 ]

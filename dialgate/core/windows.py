@@ -44,7 +44,7 @@ def _names(key: str) -> Iterator[str]:
         yield from WEEKDAYS[begin : end + 1]
         if begin > end:
             raise ValueError(
-                f"{key!r} ends before it begins, because the week begins on `mon`; write sat-sun or two keys"
+                f"{key!r} ends before it begins, because the week begins on `mon`; split it into two keys"
             )
     else:
         raise ValueError(f"{key!r} is not a day; write mon, mon-fri, holiday or pre_holiday")

@@ -48,7 +48,7 @@ _LogName = Annotated[str, Meta(pattern=r"^([0-9a-f]{8})?$")]
 
 
 class KeysUnusable(Unavailable):
-    """A key file cannot be used. The message says what to do."""
+    """Raised if a key file cannot be used. The message says what to do."""
 
     component = "keys"
 
@@ -83,7 +83,7 @@ class Envelope:
         return nonce + self._cipher.encrypt(nonce, content, about)
 
     def open(self, box: bytes, about: bytes) -> bytes:
-        """Return the content of a message from `close`. Raises `KeysUnusable`."""
+        """Decrypt a message that `close` encrypted. Raises `KeysUnusable`."""
         try:
             return self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], about)
         except (InvalidTag, ValueError) as error:

@@ -102,7 +102,10 @@ def pem(public: bytes) -> bytes:
 
 
 def renew(path: Path, now: Instant) -> Signer:
-    """Create a new key that signs from now on, and destroy the old private half. Raises `KeysUnusable`."""
+    """Create a new signing key and destroy the old private key. Raises `KeysUnusable`.
+
+    The old public key is kept.
+    """
     with locked(path):
         old = [_KeyPair(pair.public, b"", pair.made_at) for pair in _read(path).keys]
         file = _SigningFile(format=1, keys=[*old, _new(now)])

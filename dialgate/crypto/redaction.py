@@ -1,4 +1,4 @@
-"""The search for telephone numbers in free text, and their removal.
+"""Functions that find and remove telephone numbers in free text.
 
 The digits of a number may be separated by spaces, dots, dashes, slashes, brackets, plus signs or zero-width characters,
 and may be from other scripts. All of these count as one run of digits. Only this module defines these rules.
@@ -32,7 +32,10 @@ def blanked(text: str, mark: str = "#", fewest: int = _FEWEST) -> str:
 
 
 def without(text: str, number: str) -> str:
-    """Blank all numbers in a text that contains `number`. Return other texts unchanged, so that ids stay the same."""
+    """Replace all numbers in a text with `#` if the text contains `number`.
+
+    Otherwise return the text unchanged, so that ids without the number stay the same.
+    """
     tail = number[-TAIL:]
     if not tail or not _holds(text, tail):
         return text

@@ -239,7 +239,7 @@ class Checkpointer:
 
     def _read_segment(self, path: Path, first: int, durable: int) -> None:
         if first > self._span.end + 1:
-            raise LogDamaged(path, 0, f"entry {self._span.end + 1} is missing before it")
+            raise LogDamaged(path, 0, f"entry {self._span.end + 1} is missing before this segment")
         with path.open("rb") as file:
             if path != self._place[0]:
                 self._place = path, self._begin(path, file, first)

@@ -52,7 +52,7 @@ class Chain:
         return self._stored[-1].checkpoint.log if self._stored else ""
 
     def prove(self, together: Iterable[tuple[int, ...]], stamped: Collection[str] = ()) -> Proofs:
-        """Prove groups of entries, each group by a single checkpoint. Raises `NoEvidence`.
+        """Return inclusion proofs for groups of entries, with one checkpoint for each group. Raises `NoEvidence`.
 
         Each group in `together` is an ascending tuple of sequences. `stamped` holds the line hashes of checkpoints with a
         time stamp; these are preferred.
@@ -93,9 +93,10 @@ class Chain:
         return next((place for place in near if entries[place].line_hash in stamped), first)
 
     def _paths(self, place: int, seqs: Sequence[int], index: int) -> Iterator[Proved]:
-        """Yield the proofs that checkpoint number `place` covers the entries `seqs`. Each proof contains `index`.
+        """Yield a proof for each entry in `seqs` that the checkpoint `self._stored[place]` covers it.
 
-        Reading starts after the last checkpoint before these entries. Its peaks represent all earlier entries.
+        Each proof contains `index`, the checkpoint's index in the evidence bundle. Reading starts after the last
+        checkpoint before these entries, because that checkpoint's tree peaks represent all earlier entries.
         """
         checkpoint = self._stored[place].checkpoint
         before = bisect_left(self._sizes, seqs[0]) - 1

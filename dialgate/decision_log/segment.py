@@ -98,7 +98,7 @@ def stored_hash(line: bytes) -> str | None:
 def last_stored_hash(damaged: bytes) -> bytes | None:
     """Return the last hash in a damaged line, or None.
 
-    The line may consist of two lines that lost the line break between them.
+    The damage may be a missing line break, which joins two lines.
     """
     hashes = _HASH.findall(damaged)
     return unhexlify(hashes[-1]) if hashes else None
@@ -151,7 +151,7 @@ def last_line(path: Path) -> tuple[int, bytes, bytes]:
 def truncate(path: Path, size: int) -> None:
     with path.open("r+b") as file:
         if os.fstat(file.fileno()).st_size < size:
-            raise LogDamaged(path, size, "the file is shorter than what was synced to it")
+            raise LogDamaged(path, size, "the file is shorter than its synced length")
         file.truncate(size)
         os.fsync(file.fileno())
 

@@ -243,7 +243,7 @@ class _Scanner:
 def _diagnose(head: bytes, due: int, line: bytes, after: Iterator[bytes]) -> tuple[Kind, str, int]:
     """Return the kind of fault, the message, and the position of the first modified byte in the line.
 
-    A record at its correct position was edited. Otherwise records are missing or out of order.
+    If the record is at its correct position, it was edited. Otherwise, records are missing or out of order.
     """
     number = _seq_of(line)
     following = [_seq_of(line_) for line_ in after]

@@ -40,7 +40,7 @@ class Syncing(Protocol):
         """
 
     def done(self) -> list[SyncResult]:
-        """Return the results of finished syncs, in the order in which they were begun.
+        """Return the results of finished syncs, in the order in which the syncs began.
 
         Syncs never overlap, because the kernel reports a disk error to only one of two concurrent syncs.
         """

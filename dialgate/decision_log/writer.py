@@ -315,7 +315,7 @@ class DecisionLog:
 def _inspect(path: Path, first: int, log: str) -> tuple[Header, _End]:
     """Return the header of the last segment and the end of its valid lines.
 
-    Only a torn last line may follow that end.
+    After the valid lines, there may only be a torn last line.
     """
     lines = lines_of(path)
     _, line = next(lines)

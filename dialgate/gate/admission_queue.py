@@ -23,7 +23,7 @@ _MIN_SIZE: Final = 16  # minimum number of calls that a batch takes, if that man
 
 
 class AnswerFuture(Protocol):
-    """A future for an answer, used only in the event loop's thread. Its result is set only if it is not done yet."""
+    """A future for an answer, used only in the event loop's thread. Call `set_result` only if `done` returns False."""
 
     def done(self) -> bool: ...
 
@@ -100,7 +100,7 @@ class AdmissionQueue:
         return self.most if self._crowded else min(self.most, max(least, calls // 2))
 
     async def _gather_all(self) -> None:
-        """Wait until no call arrives during one turn of the event loop, or a full batch is queued."""
+        """Wait until no call arrives during one iteration of the event loop, or a full batch is queued."""
         previous = 0
         while previous < self._count < self.most:
             previous = self._count

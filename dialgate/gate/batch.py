@@ -1,4 +1,4 @@
-"""The decisions for a batch, made from questions and stored state, without I/O or a clock."""
+"""Decisions on the calls in a batch, made from facts and stored state. No I/O, and no access to the clock."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -43,8 +43,8 @@ class _AnswerTemplate(Struct, frozen=True):
 class Verdict(Struct, frozen=True):
     """A decision, valid until `until` for every call with the same facts.
 
-    `digest` identifies the grounds in the log. A denial is the same for every call, so its answer is made in advance as
-    `denial`. The cache key consists of object ids; `references` keeps these objects alive, so that no id is reused.
+    `digest` identifies the grounds in the log. A denial is the same for every call, so `denial` holds a ready-made
+    answer. The cache key consists of object ids; `references` keeps these objects alive, so that no id is reused.
     """
 
     references: tuple[object, ...]
@@ -60,7 +60,8 @@ class Batch:
 
     The log numbers its records from `first`. `answers`, `codes` and `campaigns` follow the order of the calls. A code
     is the first reason code of a denial, "" for an allow, or `REPEATED` for an answer given before. `campaigns` holds
-    metric labels: `other` if the campaign belongs to another client, whose requests its owner must not see.
+    metric labels. The label is `other` if the client may not use the campaign, because the campaign's owner must not
+    see other clients' requests.
 
     Facts do not contain the number, so most calls have equal facts. They share one decision, cached in `verdicts`, and
     one record of its grounds in the log. `grounds` and `log_grounds` map digests to the sequences of these records:

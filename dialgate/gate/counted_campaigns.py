@@ -1,7 +1,8 @@
 """The campaigns with their call counts, for limits such as the share of abandoned calls.
 
-Upkeep reads the counts from the store once a second. The counts are part of the facts, and calls with equal facts
-share one record of them in the log. To keep it shared, counts that change no decision are used only after ten minutes.
+Upkeep reads the counts from the store once a second. The counts are part of the facts. The log stores equal facts only
+once, so each use of new counts needs a new record. To save records, decisions use new counts at once only if they can
+change the outcome, and otherwise after ten minutes.
 """
 
 from collections import defaultdict
@@ -23,7 +24,7 @@ _RENEWED: Final = 10 * MINUTE
 
 
 class StoredCounts:
-    """The stored counts for all campaigns, and the newest lift of each campaign's pause.
+    """The stored counts for all campaigns, and the most recent lift of each campaign's pause.
 
     `changed` names the campaigns with new counts that decisions do not use yet.
     """
@@ -36,7 +37,7 @@ class StoredCounts:
         self._lifts_version = -1
 
     async def read(self, store: CampaignCounts) -> None:
-        """Read the counts and lifts that changed since the last read. Raises `StoreUnavailable`."""
+        """Read the counts and lifted pauses that changed since the last read. Raises `StoreUnavailable`."""
         counts, version = await store.counts(self._version)
         lifts_version = await store.lifts_version()  # before the lifts, so that none is missed
         lifts = self.lifts
@@ -64,7 +65,8 @@ class StoredCounts:
 class CountedCampaigns:
     """The campaigns in one configuration, with their counts.
 
-    `lines` holds the counts that decisions use, `campaigns` the newest ones.
+    `campaigns` holds the newest counts. `lines` holds the counts that decisions use, which may be some minutes older if
+    the newest ones would not change a decision.
     """
 
     def __init__(self, config: Config, stored: StoredCounts | None = None) -> None:
@@ -78,14 +80,14 @@ class CountedCampaigns:
         self._updated: Instant = 0
 
     def configured(self, config: Config) -> "CountedCampaigns":
-        """Return the campaigns in another configuration, with the same counts."""
+        """Return the counted campaigns for another configuration. Both objects share the stored counts."""
         fresh = CountedCampaigns(config, self.stored)
         self.stored.changed.update(self.stored.names)
         fresh.update(self._updated)
         return fresh
 
     def update(self, now: Instant) -> None:
-        """Use the newest counts of each campaign whose decisions may change."""
+        """Start using the newest counts of each campaign if they may change a decision, or after ten minutes."""
         self._updated = now
         for name in tuple(self.stored.changed):
             line = self._config.lines.get(name)
@@ -108,7 +110,7 @@ class CountedCampaigns:
         return True
 
     def _counted(self, campaign: Campaign, zone: str, now: Instant) -> Campaign:
-        """Return the campaign with its counts for the longest period of any limit."""
+        """Return the campaign with its counts for the longest period that any limit uses."""
         since = local_time.day_in(zone, now - self._longest * DAY)
         lift = self.stored.lifts.get(campaign.id)
         counts = by_day(self.stored.hours(campaign.id, now).values(), lift, zone)
@@ -116,9 +118,10 @@ class CountedCampaigns:
         return structs.replace(campaign, counts=recent, lifted_at=lift.at if lift else 0)
 
     def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
-        """Return all data that can change a decision: the newest lift, and the day from which each limit allows calls.
+        """Return the values through which the counts can change a decision.
 
-        The called person's local date may be a day before or after `today`, so the day is computed for three dates.
+        They are the time at which a pause was last lifted, and for each limit the first day on which it allows calls.
+        The called person's local date may be a day before or after `today`, so that day is computed for three dates.
         """
         days = [today + timedelta(days=shift) for shift in (-1, 0, 1)]
         clear = (

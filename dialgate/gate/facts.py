@@ -51,8 +51,8 @@ _log = structlog.get_logger(__name__)
 class Question(Struct, frozen=True, gc=False):
     """A call with its number parsed and its campaign looked up.
 
-    `spoken` is stored encrypted in the log: the E.164 number, and the received text if it differs. `subjects` holds the
-    number's two keys in the ledger: one for this controller, one for entries that bind every controller.
+    `spoken` is the text that the log stores encrypted: the E.164 number, followed by the received text if it differs.
+    `subjects` holds the number's two keys in the ledger: one for this controller, one for all controllers.
     """
 
     call: Call
@@ -122,9 +122,9 @@ Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
 
 
 class Gatherer:
-    """The lookup of the facts for calls.
+    """A component that looks up the facts for calls.
 
-    Its sources are replaced, never modified, so a batch in flight keeps those it started with.
+    Its sources are replaced, never modified. A batch in progress therefore keeps the sources that it started with.
     """
 
     def __init__(self, config: Config, keys: Keys) -> None:
@@ -155,7 +155,7 @@ class Gatherer:
         return fresh
 
     def prepare(self, at: Instant) -> None:
-        """Compute the local days that contain `at` in advance, so that no call waits for it."""
+        """Precompute the local day of `at` in each country, so that no call has to wait for this."""
         for law in self.config.laws.values():
             self._day(law.zone, law, at)
 

@@ -4,7 +4,7 @@ Read `Gate` from top to bottom to follow a call. `ask` adds it to the queue, and
 queue and replies. `_decide_batch` reads the store, decides, commits, writes the log and syncs it. If any step fails,
 every call of the batch is denied.
 
-A batch usually needs one store read, one commit and one log sync. A shared store may skip the read of numbers that are
+A batch usually needs one store read, one commit and one log sync. A shared store may skip reading numbers that are
 probably new to it. If another gate has changed the state of a number since the read, the gate reads and decides again,
 at most `_COMMIT_TRIES` times.
 """
@@ -118,7 +118,7 @@ class Gate:
             batch.add_done_callback(self._batches.discard)
 
     def _end_preparing(self, requests: list[CallRequest]) -> None:
-        """Allow the next batch to start, because `requests` has begun its commit or is done."""
+        """Let the next batch start. Called when the batch of `requests` begins to commit, or is done."""
         if self._preparing is requests:
             self._preparing = None
         self._start_batch()

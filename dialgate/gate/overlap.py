@@ -1,7 +1,8 @@
 """Detection of readings that may lack the writes of the previous batch.
 
 A batch may read the store while the previous one commits, so its reading may or may not include those writes. It is
-usable only if the two batches share no number and no question. The commit itself detects writes by other gates.
+usable only if the two batches have no called number and no request in common. The commit itself detects writes by
+other gates.
 """
 
 from typing import NamedTuple
@@ -41,7 +42,8 @@ class Overlap:
     def may_use(self, mark: Mark, query: BatchQuery, next_seq: int) -> bool:
         """Return whether data read for `query` since `mark` may be used at log sequence `next_seq`.
 
-        At most one batch may have been recorded since `mark`, and it must share no number or question with `query`.
+        At most one batch may have been recorded since `mark`, and it must have no called number
+        and no request in common with `query`.
         """
         before = mark.batch
         if before is not self._committing or before is not self._recorded:

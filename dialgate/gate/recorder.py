@@ -73,10 +73,10 @@ class LogRecorder:
         self._threads = ThreadPool("recorder", 2)  # `about` reads the log for each reported stop
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
-        """Return the log sequences of the grounds in the newest segment, by digest.
+        """Return the sequences of the grounds entries in the newest log segment, by digest.
 
-        A full segment is closed first. Each segment repeats the grounds that it needs, so it can usually be read on its
-        own. Raises `LogUnavailable`.
+        If that segment is full, a new one is begun first. Each segment repeats the grounds of its decisions, so it can
+        usually be read on its own. Raises `LogUnavailable`.
         """
         if self.log.is_full(now):
             self._drain()

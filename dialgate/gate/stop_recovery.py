@@ -2,8 +2,8 @@
 
 The ledger can be older than the log after a restore from backup. Two kinds of log entries prove a stop: an outcome
 `opt_out` or `wrong_number`, and a decision whose facts contain a stop. A lost stop allows an unlawful call, while a
-duplicate has no effect. So each stop is added, with two exceptions: the ledger already holds this stop, lifted or not, or
-another stop that has at least the same effect.
+duplicate has no effect. So each stop is added, unless the ledger already holds the same stop (lifted or not) or another
+stop with at least the same effect.
 """
 
 from collections.abc import Iterable, Iterator
@@ -44,7 +44,7 @@ class Stop(Struct, frozen=True, kw_only=True):
 
 
 class KnownStops:
-    """The stops found in the facts of decisions. A stop that a later decision shows as lifted is removed."""
+    """The stops, such as opt-outs, found in the facts of decisions. Stops lifted in a later decision are left out."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -86,9 +86,9 @@ class RecoveryStore(Attempts, Ledger, Protocol):
 async def enter_opt_outs(
     data: Path, store: RecoveryStore, keys: Keys, outcomes: Iterable[OutcomeRecord], now: Instant
 ) -> tuple[int, list[OutcomeRecord]]:
-    """Add the stops of `opt_out` and `wrong_number` outcomes to the ledger.
+    """Add the missing stops for `opt_out` and `wrong_number` outcomes to the ledger.
 
-    Return how many stops the ledger lacked, and the outcomes whose called number is unknown on this node. Raises
+    Return the number of stops added, and the outcomes whose called number is unknown on this node. Raises
     `LogDamaged`, `StoreUnavailable`.
     """
     chains, entered, unentered = Chains(data), 0, list[OutcomeRecord]()
@@ -104,7 +104,8 @@ async def enter_opt_outs(
                 stop = await _by_attempt(data, store, outcome)
         except KeyRetired:
             _log.error(
-                "a stop cannot be entered: the keys for its month are retired", decision=outcome.decision
+                "a stop cannot be added to the ledger: the keys for its month are retired",
+                decision=outcome.decision,
             )
             continue
         if stop is None:
@@ -128,8 +129,8 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
     """Return the stop for a call that another node's gate allowed. Its subject is read from the attempt in the store.
 
-    Return None if the store lacks the attempt. Also return None if the ledger lacks the stop and its controller cannot
-    be determined.
+    Return None if the store lacks the attempt. Also return None if the ledger lacks the stop and the campaign's
+    controller cannot be determined.
     """
     row = await store.attempt(outcome.decision)
     if row is None:

@@ -32,7 +32,10 @@ class StopRetries:
         store: stop_recovery.RecoveryStore,
         find_call: Callable[[str], Awaitable[tuple[str, str] | None]],
     ) -> None:
-        """Start with no stops. `find_call` asks the other gates for a decision's controller and called number."""
+        """Start with no stops to retry.
+
+        `find_call` asks the other gates for a decision's controller and called number.
+        """
         self._data, self._keys, self._store, self._find_call = data, keys, store, find_call
         self._unentered: list[OutcomeRecord] = []
         self._task: asyncio.Task[None] | None = None
@@ -47,15 +50,16 @@ class StopRetries:
         if not self._unentered:
             return ""
         return (
-            f"{len(self._unentered)} stops in the log are missing from the ledger, and no running gate has the records for their"
-            f" calls. The first belongs to decision {self._unentered[0].decision}. Start the gate that allowed it, or enter the"
-            " stops with `dialgate revoke` and restart this gate"
+            f"{len(self._unentered)} stops (opt-outs or wrong-number reports) in the log are missing from the ledger,"
+            " and no running gate has the decisions on their calls. The first stop is about decision"
+            f" {self._unentered[0].decision}. Start the gate that made this decision, or enter the stops with"
+            " `dialgate revoke` and restart this gate"
         )
 
     def refuse_if_unentered(self) -> None:
         """Raise `StopsUnentered` while a stop is missing from the ledger.
 
-        Its number is unknown, so it may forbid any call.
+        The stop's number is unknown, so any call could be to that number.
         """
         if self._unentered:
             raise StopsUnentered(self.problem)

@@ -55,7 +55,7 @@ class UpkeepLate(Unavailable):
 class Pulse:
     """The age of the last complete round of upkeep.
 
-    The age is 0 until `start` is called. So a gate without `App.run`'s periodic loop is never late.
+    The age is 0 until `start` is called, so a gate without `App.run`'s periodic loop is never reported as late.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -189,7 +189,7 @@ class Upkeep:
         await self._covering.run(patience, now)
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> bool:
-        """Run a step and report its problem. Return False if the step raised an error."""
+        """Run a step and report the problem that it returns, if any. Return False if the step raised an error."""
         try:
             self.report(component, await step())
         except _FAULTS as error:
@@ -204,8 +204,8 @@ class Upkeep:
     def start_noting(self) -> None:
         """Schedule a task that writes the last durable log sequence to the shared store, where other gates read it.
 
-        Each commit also writes this sequence. The task starts after `NOTE_SECONDS`, because a commit usually comes
-        first.
+        Each commit also writes this sequence. The task is delayed by `NOTE_SECONDS`, because a commit usually makes it
+        unnecessary.
         """
         if self._shared is not None and self._noting_timer is None:
             loop = asyncio.get_running_loop()

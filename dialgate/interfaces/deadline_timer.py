@@ -38,7 +38,7 @@ class DeadlineTimer:
     def add(self, call: Late, seconds: float) -> int:
         """Add a call that expires in `seconds`, and return its slot for `drop`.
 
-        Subtract the recent delay in the event loop, which estimates how long the call has already waited.
+        The recent delay in the event loop is subtracted, as an estimate of how long the call has already waited.
         """
         slot = int((self._clock() + seconds - self.behind) / self._turn)
         self._slots.setdefault(slot, set()).add(call)

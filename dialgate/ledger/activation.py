@@ -43,6 +43,6 @@ class Activation:
                 f"The list or proof is recorded, but this gate does not use it yet ({error}). The gate retries every second."
             ) from error
         if not confirmed:
-            return "recorded, but not yet in use in every gate on this node. Until then, these gates deny the calls"
+            return "recorded, but some gates on this node do not use it yet and deny the calls that need it"
         shared = self._access.config.settings.store is not None
         return "now on this node, on other nodes within 1 second" if shared else "now"

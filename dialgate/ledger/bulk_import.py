@@ -251,8 +251,8 @@ def _cell_format(field: Field) -> str:
 async def write(store: Ledger, imported: ImportedRows, done: Callable[[int], None]) -> int:
     """Write the new entries and return their count. Raises `StoreUnavailable`.
 
-    Call `done` with the number of rows in a part once the part is durable. After an error, the parts that
-    were already written remain.
+    Entries are written in parts. `done` is called with the number of rows in each part once that part is durable.
+    After an error, the parts already written remain.
     """
     return await bulk_writes.write(store, _new(store, imported), done)
 

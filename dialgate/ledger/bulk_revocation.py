@@ -142,8 +142,8 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
 async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
     """Return the subjects for which this channel already has a revocation in force with at least this scope.
 
-    Revocations from other channels do not count. If one of them is lifted as a mistake, the revocation from this
-    channel must remain.
+    Revocations from other channels do not count. If one of them is lifted because it was an error, the revocation
+    from this channel must remain.
     """
     entered = list(await store.subjects_with_entries(subjects))
     states = (await store.read(entered)).known if entered else []

@@ -1,6 +1,6 @@
-"""Bulk writes to the ledger, in parts that each take effect once they are on disk.
+"""Bulk writes to the ledger, divided into parts. Each part takes effect once it is on disk.
 
-They run in a separate process, because preparing a part would block a gate's event loop for 0.1 s.
+Bulk writes run in a separate process, because preparing a part would block a gate's event loop for 0.1 s.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ async def write(
     A part is a list of entries and the number of rows that it covers. Call `done` with that number once the
     part is durable. After an error, the parts that were already written remain.
 
-    The next part is prepared while one is being written. A number may therefore occur in both parts only if a
-    repeated entry is harmless.
+    Later parts are prepared while earlier ones are being written. A number may therefore occur in several parts
+    only if a repeated entry is harmless.
     """
     written = 0
     writing: deque[tuple[asyncio.Task[list[int]], int]] = deque()

@@ -127,9 +127,9 @@ class Outcomes:
     async def _revoke(
         self, client: Client, controller: str, number: str, subject: bytes, proof: str
     ) -> Receipt:
-        """Record a revocation of the called number.
+        """Record a revocation for the called number.
 
-        If only its `subject` is known, subscribers receive no notice.
+        If `number` is empty, only its hash `subject` is known, and subscribers receive no notice.
         """
         if number:
             stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
@@ -166,7 +166,7 @@ class Outcomes:
         raise _no_record(decision)
 
     async def called_here(self, decision: str) -> tuple[str, str] | None:
-        """Return the controller and number of a call that this gate decided, or None."""
+        """Return the controller and number of the call if this gate made the decision, or None otherwise."""
         return await self._recorder.about(decision) if self._recorder is not None else None
 
 

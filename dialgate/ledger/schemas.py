@@ -87,7 +87,7 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """The ground for lifting a revocation. For the `everyone` scope, set `controller` to the new consent's controller."""
+    """A request to lift a revocation. For the `everyone` scope, set `controller` to the new consent's controller."""
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -277,14 +277,14 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
 
 
 class ProofReceipt(Struct, frozen=True, omit_defaults=True):
-    """The receipt for a proof. `in_force` says when each node starts to use it, `note` why no call can use it yet."""
+    """The receipt for a proof: when each node starts to use it, and a `note` if no call can use it yet."""
 
     in_force: str
     note: str = ""
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` counts numbers already revoked by this `channel` with at least this scope."""
+    """The result of an import. `known` counts the numbers that this channel had already revoked to this scope."""
 
     rows: int
     revoked: int

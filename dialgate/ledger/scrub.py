@@ -1,8 +1,8 @@
 """Scrubbing of a list, which shows the decision that each number would get if it were called now.
 
 Nothing is reserved or recorded, so each call still needs a check. All rows are decided for the same time,
-with the campaign's first caller ID. A denial that ends without a new entry is reported as `later`. Facts are
-gathered as for a call, and rows with equal facts share one decision.
+with the campaign's first caller ID. A denial is reported as `later` if it will end by itself, without a new ledger
+entry. Facts are gathered as for a call, and rows with equal facts share one decision.
 """
 
 from collections.abc import Iterator, Sequence
@@ -145,7 +145,7 @@ class Judge:
         return _verdict_of(decide(self._facts(question, known), law))
 
     def _default(self, question: Question) -> _CachedVerdict:
-        """Return the verdict for a number without ledger entries and attempts."""
+        """Return the verdict for a number that has no ledger entries or attempts."""
         file_facts = self._gatherer.files(question)
         key = (question.number.problem or id(question.number), question.zones, id(file_facts))
         judged = self._judged.get(key)

@@ -1,7 +1,7 @@
-"""Conversion of a file with one number per row to a call list's number set.
+"""A converter that turns a file with one number per row into the number set of a call list.
 
-`tabular` finds the column with the number. An optional column `basis` contains the legal basis of each row,
-and an optional column `place` the subdivision in which the person lives.
+`tabular` finds the column with the number. Two columns are optional: `basis` contains the legal basis of each
+row, and `place` the subdivision in which the person lives.
 """
 
 import hashlib
@@ -39,12 +39,12 @@ class RowProblem(Struct, frozen=True):
 
 
 class Tally(Struct):
-    """The row counts of a loaded call list.
+    """The row counts of a loaded call list, and the meaning of its tags.
 
-    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. The list's tags are indexes into `bases`,
-    `stated` and `places`. An item of `stated` is true if its rows specify the basis `directory` explicitly. `places`
-    contains the declared place, or "". `unstated` counts the accepted numbers that are not directory entries, because
-    the law requires an explicit `directory` and their rows have none.
+    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. A number's tag is its index in `bases`,
+    `stated` and `places`. `stated` is true if the row specifies the basis `directory` explicitly. `places` contains
+    the declared place, or "". `unstated` counts the accepted numbers that do not count as directory entries: the law
+    requires their rows to specify `directory`, but they do not.
     """
 
     rows: int = 0
@@ -135,7 +135,7 @@ def _refuse_late_header(line: int, cells: list[str], header: tuple[str, ...]) ->
     if at >= 0 and tuple(map(str.strip, cells)) != header:
         raise CallListUnreadable(
             f"Line {line} looks like the header, because it contains the column name {cells[at].strip()}. Remove all rows above it, "
-            "and give the column with the telephone numbers the name `number`."
+            "and rename the column with the telephone numbers to `number`."
         )
 
 
@@ -147,7 +147,10 @@ def _refuse(tally: Tally, problem: RowProblem, note: Callable[[RowProblem], None
 
 
 def _write(path: Path, tag_of: dict[int, int]) -> list[int]:
-    """Write the number set. Its tags are indexes into the returned list of the tags in `tag_of`."""
+    """Write the numbers in `tag_of` to a number set, and return their distinct tags.
+
+    The set stores each number's tag as an index into the returned list. If all tags are equal, it stores none.
+    """
     numbers = np.fromiter(tag_of.keys(), np.uint64, len(tag_of))
     used, tags = np.unique(np.fromiter(tag_of.values(), np.uint16, len(tag_of)), return_inverse=True)
     order = np.argsort(numbers)
@@ -170,9 +173,9 @@ def _read(raw: str, own: str, basis: Basis, home: str) -> tuple[int, int, Kind]:
 
 
 def _place(own: str, earlier: Collection[str]) -> str:
-    """Return the place in a row, or "". Raises `ValueError`.
+    """Return the state or province named in a row, or "" if the cell is empty. Raises `ValueError`.
 
-    `earlier` contains the places in the rows before it.
+    `own` is the cell. `earlier` contains the places named in earlier rows.
     """
     place = own.strip().upper()
     if place and (problem := location.problem_of(place)):
@@ -189,7 +192,7 @@ def number_of(raw: str, home: str) -> str:
 
 def _parse(raw: str, home: str) -> phone.Parsed:
     if raw.startswith("="):
-        raise ValueError("is a formula; save the list with its values")
+        raise ValueError("is a formula; save the list with values instead of formulas")
     return phone.parse(raw.strip(), home)
 
 

@@ -8,7 +8,7 @@ at a multiple of 8 bytes and is padded with zeros.
                  sha256 of metadata, sha256 of body, sha256 of the header so far
     metadata     any bytes
     body         containers  u16[words]
-                 super-blocks u64[S], rising: number // 2,560,000
+                 super-blocks u64[S], ascending: number // 2,560,000
                  directory   u32[256 S + 1]: offset in words of the container of each block of 10,000 numbers
                  ranks       u32[256 S + 1], in a tagged set: count of numbers before each block
                  tags        u16[numbers], in a tagged set: in the order of the numbers
@@ -387,7 +387,7 @@ def _read_header(path: str, head: bytes, size: int) -> _Header:
     if sha256(head[:-32]).digest() != header.sha256:
         raise DamagedFile(path, "header checksum differs")
     if size < header.length:
-        raise DamagedFile(path, f"truncated: {size:,} bytes of {header.length:,}")
+        raise DamagedFile(path, f"truncated: {size:,} of {header.length:,} bytes")
     if size > header.length:
         raise DamagedFile(path, f"{size - header.length:,} bytes too long")
     return header

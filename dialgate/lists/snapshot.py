@@ -83,7 +83,10 @@ class State(Struct, frozen=True, kw_only=True):
 
 
 class Contents(Struct, frozen=True, kw_only=True):
-    """The metadata of a number set. Every state belongs to at least one number. A consultation may be unused."""
+    """The metadata of a number set.
+
+    Each state is the state of at least one number. There may be consultations to which no state refers.
+    """
 
     registry: str
     controller: str
@@ -253,7 +256,7 @@ class Snapshot:
 
 
 class _OpenFile:
-    """A number set and its possible answers, which are created once and not for each call."""
+    """An open number set, with its possible answers. They are created once, because each call needs one."""
 
     def __init__(self, path: Path, numbers: NumberSet, version: str) -> None:
         self.path = path

@@ -215,9 +215,9 @@ def _check_parts(file: BinaryIO) -> None:
 
 
 def _most(name: str) -> int:
-    """Return the maximum unpacked size of a part.
+    """Return the maximum unpacked size of a part, based on its name.
 
-    Pictures are never read. A misleading name does no harm, because memory is limited too.
+    Pictures may be large, because they are never read. If a name is misleading, the limit on memory still applies.
     """
     if name.endswith("sharedStrings.xml"):
         return _MOST_SHARED

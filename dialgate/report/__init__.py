@@ -1,6 +1,6 @@
 """Daily and monthly reports on a controller's calls, made from the decision log, the ledger and registry receipts.
 
-A report contains no called number. Campaigns, caller IDs and clients in it are the controller's own.
+A report contains no called number. It names only the controller's own campaigns, caller IDs and clients.
 """
 
 from dialgate.report.figures import Period, Progress, RecordWithResult, Report, day, gather, month

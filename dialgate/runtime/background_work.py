@@ -20,7 +20,7 @@ class BackgroundWork(Generic[P]):
         self._task: asyncio.Task[None] | None = None
 
     async def run(self, patience: float | None, *args: P.args, **options: P.kwargs) -> None:
-        """Start the work and wait at most `patience` seconds until it ends.
+        """Start the work and wait up to `patience` seconds for it to end. None means no limit.
 
         If the previous run has not ended, do nothing.
         """

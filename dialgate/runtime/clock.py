@@ -43,8 +43,8 @@ class Clock:
         return self.latest
 
     def at_least(self) -> Instant:
-        """Return the time for events that must be accepted even after the clock stepped back.
+        """Return the current time, or the latest time so far if the clock has stepped back.
 
-        Revocations and call outcomes are such events.
+        For events that must be accepted even then: revocations and call outcomes.
         """
         return max(self._read(), self.latest)

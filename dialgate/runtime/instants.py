@@ -1,4 +1,4 @@
-"""Detection of clock jumps, with the last time at which a gate used the data folder.
+"""Detection of clock jumps, based on a stored time: when a gate last used the data folder.
 
 Without the stored time, a clock set back while a gate is stopped would make an expired registry answer valid
 again. A clock set forward would let retention destroy data too early. The data folder contains two files:

@@ -37,7 +37,7 @@ class Shipper:
     def __init__(self, config: Config, clock: Callable[[], Instant], *, compare_all: bool = False) -> None:
         """Open the targets. Raises `Refused` and `OSError`.
 
-        With `compare_all`, everything at the target is compared, not only new segments.
+        With `compare_all`, all segments are compared with the copies at the target, not only new ones.
         """
         shipping = config.settings.shipping
         if shipping is None:

@@ -1,6 +1,6 @@
 """Targets for closed segments: a folder or an object storage bucket.
 
-Files are written whole and never replaced.
+Files are written atomically and never replaced.
 """
 
 import configparser

@@ -24,8 +24,8 @@ class Reservation(Struct, frozen=True, gc=False):
 class Position(Struct, frozen=True):
     """The position of a decision log at a commit, where crash recovery starts.
 
-    `seq` is the last sequence in the commit, and `first` is the first one; 0 means `seq + 1`. `durable` is the last
-    entry of the log that was on disk when the commit began.
+    `first` and `seq` are the first and last sequences in the commit. If the commit is empty, `first` may be 0, which
+    means `seq + 1`. `durable` is the last entry of the log that was on disk when the commit began.
     """
 
     log: str
@@ -53,9 +53,9 @@ class Attempts(SubjectStates, Protocol):
     ) -> bool:
         """Count the attempts, remember the answers and store the position, atomically.
 
-        Return False and write nothing if a watched subject has changed since `reading`, which must contain
-        all watched subjects, or if anything in an assumed reading is wrong. Reservations in the same commit
-        do not make each other stale, because the batch has already taken them into account.
+        Return False and write nothing if a watched subject has changed since `reading`, or if `reading` comes
+        from `assume` and anything in it is wrong. `reading` must contain all watched subjects. Reservations in
+        the same commit do not make each other stale, because the batch has already taken them into account.
 
         Committing the same attempt twice counts it once. A later attempt with the same decision id replaces
         an earlier one that was never recorded. Of two answers with the same key, the one with the later `at`

@@ -1,4 +1,4 @@
-"""Hourly counts of call results for each campaign, and the pauses that officers lifted."""
+"""Hourly counts of call results for each campaign, and the records of lifted pauses."""
 
 from collections.abc import Iterable
 from datetime import date

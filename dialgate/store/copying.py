@@ -33,7 +33,7 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 
 class CountedAttempt(Struct, frozen=True):
-    """An attempt with its subject and the time of its result, or 0."""
+    """An attempt with its subject. `result_at` is the time of its result, or 0 if there is none."""
 
     subject: bytes
     attempt: Attempt
@@ -60,7 +60,7 @@ class CopyRefused(Unavailable):
 
 
 class CopyEnd(Protocol):
-    """A store as source or target of a copy."""
+    """A store that is the source or target of a copy."""
 
     async def newest(self) -> int:
         """Return the newest sequence that the ledger has ever assigned."""

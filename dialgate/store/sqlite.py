@@ -458,7 +458,7 @@ class SqliteStore:
         self._required = max(self._required, seq)
 
     def keep_attempts(self, span: Instant) -> None:
-        """Do nothing: only `drop_attempts` deletes attempts."""
+        """Do nothing, because attempts are kept until `drop_attempts` deletes them."""
 
     async def maintain(self, before: Instant) -> None:
         await self._flush_if_few()

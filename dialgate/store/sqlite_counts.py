@@ -55,7 +55,7 @@ def drop_counts(db: sqlite3.Connection, before: int) -> int:
 
 
 def lifts_version(db: sqlite3.Connection) -> int:
-    """Return the number of lifts, which are never removed."""
+    """Return the number of lifted pauses. They are never removed, so this number serves as a version."""
     number: int
     (number,) = db.execute("SELECT count(*) FROM pause_lift").fetchone()
     return number

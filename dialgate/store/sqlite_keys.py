@@ -24,7 +24,7 @@ _CHUNK = 500  # keys added before the filling thread releases the interpreter
 
 
 class StoredKeys:
-    """A filter for the keys in the store. Until it is filled, and after a fault, it excludes no key."""
+    """A filter that rules out keys not in the store. Until it is filled, and after a fault, it rules out none."""
 
     def __init__(self, path: Path) -> None:
         self._connection = Connection(path, wait=WAIT, synchronous="NORMAL")

@@ -224,9 +224,10 @@ class SubjectStore:
         drop: bool,
         stays: Callable[[str, bytes], bool],
     ) -> dict[str, int]:
-        """Count the rows older than each of the three times, and delete them if `drop` is set.
+        """Count the expired rows of each kind, and delete them if `drop` is set.
 
-        `stays` returns True if the restricted entries of a controller and subject must be kept.
+        `lookups`, `requests` and `restricted` are times: older rows of that kind have expired. `stays` returns True if
+        the restricted entries of a controller and subject must be kept.
         """
         kinds = {
             "lookups": ("seq", _OLD_LOOKUPS, lookups),

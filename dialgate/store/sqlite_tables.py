@@ -169,7 +169,7 @@ def run_migrations(
         version, known = pragma(db, "user_version"), len(scripts)
         if version and pragma(db, "application_id") != application:
             raise StoreUnavailable(
-                f"the file of {name} is another program's database: move it, or use another data folder"
+                f"the database file of {name} belongs to another program: move it, or use another data folder"
             )
         if version > known:
             raise StoreUnavailable(

@@ -1,4 +1,4 @@
-"""The rights of the called person (GDPR 12 to 22).
+"""The rights of the called person (GDPR 12 to 22), with their deadlines.
 
-They are access, portability, rectification and erasure, with their deadlines. Storage limitation is here too.
+The rights are access, portability, rectification and erasure. This package also implements storage limitation.
 """

@@ -58,7 +58,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         """Erase the data about a number (GDPR 17), except data that must be kept as proof.
 
         A suppression entry takes effect first. Then the ledger entries that permit calls are erased. Entries that a
-        gate needs as proof, or has under a legal hold, are kept. Finally the number is removed from call lists.
+        gate needs as proof, or that are under a legal hold, are kept. Finally the number is removed from call lists.
 
         Repeat the erasure if it was interrupted or a gate did not respond. Until every gate has responded, nothing
         that may be evidence is destroyed, and the request stays open.

@@ -129,7 +129,7 @@ class Deadlines:
     async def cases_of(self, subject: bytes) -> list[CaseInfo]:
         """Return all requests about a number.
 
-        Record the look-up first, because free texts may contain unencrypted numbers.
+        The caller must record the look-up first, because free-text fields may contain unencrypted numbers.
         """
         cases = _cases(await self._file.cases(subject))
         return [self._info(Masker(self._keys, case.controller).shown(case)) for case in cases]
@@ -137,7 +137,7 @@ class Deadlines:
     async def count(self, metrics: Metrics, now: Instant) -> None:
         """Set the metrics for open requests.
 
-        If no request is open, report the time left as for a request received now.
+        If no request is open, the metric for the time left is set as if a request had just been received.
         """
         cases = _cases(await self._file.open_cases())
         for kind in request_deadlines.KINDS:

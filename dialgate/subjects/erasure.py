@@ -123,9 +123,9 @@ def describe_entries(
 def describe_postponed(
     entries: Iterable[Entry], lists: Iterable[str], name_of: Callable[[Entry], str], missing: Iterable[str]
 ) -> list[Erased]:
-    """Describe an erasure that destroyed nothing.
+    """Describe the entries and call lists that are kept until the `missing` gates respond.
 
-    The `missing` gates may need an entry as evidence.
+    One of these gates may need an entry as evidence.
     """
     why, law = _POSTPONED.format(nodes=", ".join(sorted(missing))), _PROOF[1]
     items = [

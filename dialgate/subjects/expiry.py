@@ -26,7 +26,10 @@ _KINDS = {"consent": "consents", "contract": "contracts", "request": "call_reque
 
 
 class Removal(Struct, frozen=True, kw_only=True):
-    """The number of items of one kind whose use ended before `before`."""
+    """The number of items of one kind whose retention period is over.
+
+    An item is counted if it ended, or was last used, before the time in `before`.
+    """
 
     kind: str
     count: int

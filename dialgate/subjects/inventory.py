@@ -89,9 +89,9 @@ def on_lists(person: Person, records: list[CallList]) -> list[OnList]:
 
 
 def tag(path: Path, number: str) -> int:
-    """Return the number's tag in a list file, or -1.
+    """Return the number's tag in a list file.
 
-    It is -1 if the number is not in the file, or if the file is missing or damaged.
+    Return -1 if the number is not in the file, or if the file is missing or damaged.
     """
     try:
         numbers = NumberSet.open(path)

@@ -44,7 +44,7 @@ class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RectificationRequest(Request, frozen=True, kw_only=True):
-    """The rectification that a data subject requested.
+    """A request to rectify an entry, as the data subject asked.
 
     `of` is the sequence of the wrong consent, contract or call request. `fields` contains the correct values
     by field name, as in the history.
@@ -56,7 +56,7 @@ class RectificationRequest(Request, frozen=True, kw_only=True):
 
 
 class ErasureRequest(Request, frozen=True, kw_only=True):
-    """The erasure that a data subject requested."""
+    """A request to erase a number's data, as the data subject asked."""
 
     request: Annotated[Id, about("The id of the data subject's request.")]
 

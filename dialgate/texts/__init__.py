@@ -1,4 +1,4 @@
-"""The sentences for called persons, operators and officers, in one file per language.
+"""The sentences written for called persons, operators and officers, in one file per language.
 
 Decisions store codes and the English texts of rules and laws, so a sentence here can be reworded at any time.
 A test checks that each `<language>.yaml` has a sentence for each code, rule and result, and that both
@@ -58,7 +58,7 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
 class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     """All sentences in one language.
 
-    `laws` translates stored laws, and `findings` the stored texts of rules. In the text of a rule, a
+    `laws` translates the legal sources cited in decisions, and `findings` the texts of rules. In the text of a rule, a
     placeholder `{name}` matches any text or, if `terms` has that name, only the words listed there.
     """
 
@@ -75,7 +75,7 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     terms: dict[str, dict[str, str]] = {}
 
     def law(self, stored: str) -> str:
-        """Return the translation of a stored law, or the law unchanged if it has none."""
+        """Return the translation of a legal source cited in a decision, or the source itself if there is none."""
         return self.laws.get(stored, stored)
 
 
@@ -86,10 +86,11 @@ def of(language: Language) -> Texts:
 
 
 def finding(language: Language, stored: str, code: str = "") -> str:
-    """Return the finding of a rule in a language.
+    """Translate a rule's finding.
 
     `stored` is the text in the decision, and `code` the reason code of a denial. A text from an older version may match
-    no pattern. Then the result is the sentence for `code` or, without a code or in English, `stored` itself.
+    no pattern. Then the sentence for `code` is returned, or the text itself if there is no code or the language is
+    English.
     """
     text = _translate(language, stored)
     if text is None:

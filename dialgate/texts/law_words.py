@@ -39,7 +39,7 @@ class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @cache
 def of(language: Language) -> LawWords | None:
-    """Return the law words for a language, or None for English."""
+    """Return the translated terms for law sections, or None for English."""
     if language == "en":
         return None
     raw = resources.files(__package__).joinpath(f"law.{language}.yaml").read_bytes()

@@ -1,1 +1,1 @@
-"""Programs around the gate: demonstration, backup, conformance kit, stand-alone verifier and benchmarks."""
+"""Tools for use with the gate: demonstration, backup, conformance kit, stand-alone verifier and benchmarks."""

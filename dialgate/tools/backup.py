@@ -1,7 +1,7 @@
 """A backup of a gate's data folder, made while the gate runs.
 
-The files are copied in the following order. The copy then misses as few revocations and calls as possible. It
-also contains every key that its files need.
+The files are copied in the order below. In this order, the copy misses as few revocations and calls as possible, and
+contains every key that its files need.
 
     1. the log, which is most of the data; checkpoints before the segments that they sign;
     2. the databases, so that the ledger is as recent as possible;

@@ -103,7 +103,7 @@ class Draft(Struct):
                 yield question, place
 
     def lines(self) -> list[Line]:
-        """Return the campaigns as the gate reads them, or none if an answer is invalid."""
+        """Return the campaigns as the gate would load them, or an empty list if an answer is invalid."""
         read, _ = yaml_file.convert(yaml.safe_load(_controller_text(self)), ControllerFile)
         return list(build_lines([read], [])[0].values()) if read else []
 
@@ -259,7 +259,10 @@ def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
 
 
 def _make_boxes(draft: Draft, folder: Path) -> None:
-    """Create the folders for a registry's files, unless the data folder belongs to a service."""
+    """Create the outbox and inbox of each registry.
+
+    An absolute data folder belongs to a service, so nothing is created there.
+    """
     data = Path(draft.get("data"))
     boxes = [] if data.is_absolute() else [folder / data / rule.id for rule in _registries(draft)]
     for box in (part for name in boxes for part in (name / "outbox", name / "inbox")):
@@ -351,7 +354,7 @@ def _law_text(draft: Draft) -> str:
 
 
 def _with_own_values(text: str, draft: Draft, key: str) -> str:
-    """Return a dialer's file with the gate's address, the key and the first campaign."""
+    """Fill in the gate's address, the key and the first campaign in a dialer's configuration file."""
     url = urlsplit(url_of(draft))
     values = {
         "http://127.0.0.1:8080": url.geturl(),

@@ -91,7 +91,7 @@ def _status_problems(layout: Layout) -> Iterator[str]:
     if layout.status is None and (layout.clear or layout.listed or layout.unknown):
         yield "clear, listed and unknown are values in the `status` column; set `status`"
     if layout.status is not None and not layout.clear:
-        yield "clear is empty; name the values of `status` that mean clear, because every other value means listed"
+        yield "`clear` is empty; list the values of `status` that mean clear. Every other value means listed"
     values = Counter([*layout.clear, *layout.listed, *layout.unknown])
     yield from (
         f"{value!r} has two meanings; list it only once, under clear, listed or unknown"
@@ -104,7 +104,7 @@ def _date_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
     if queried and layout.date is not None and layout.date not in layout.request:
         yield f"date must be one of the columns in `request`, not {layout.date!r}"
     if not queried and layout.unknown:
-        yield "unknown is an answer to a query, but this registry publishes full lists; remove it"
+        yield "`unknown` is only for answers to queries, but this registry publishes full lists; remove it"
     try:
         read = datetime.strptime(_SOME_DAY.strftime(layout.date_format), layout.date_format)  # noqa: DTZ007 - a date only
     except ValueError:
@@ -115,8 +115,8 @@ def _date_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
 
 def _request_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
     if layout.request and not queried:
-        yield "request is the header of a query, but this registry publishes full lists; remove it"
+        yield "`request` is the header of a query, but this registry publishes full lists; remove it"
     if layout.request and layout.number not in layout.request:
         yield f"request must contain the number column, {layout.number!r}"
     if layout.request and layout.separator == "none":
-        yield "request is for files with several columns; set `separator` to one of , ; | tab"
+        yield "`request` needs a file with several columns; set `separator` to one of , ; | tab"

@@ -88,9 +88,9 @@ class Table:
         return mask
 
     def request_text(self, numbers: Numbers, since: date | None = None, /) -> bytes:
-        """Return a query about E.164 numbers.
+        """Return the text of a query about E.164 numbers.
 
-        `since` is the first day of the period in which a disconnection counts.
+        The query asks which numbers were disconnected on or after `since`, if it is given.
         """
         names, layout = self._layout.request, self._layout
         day = since.strftime(layout.date_format) if since else ""

@@ -1,4 +1,4 @@
-"""Reading of number files, plain or zipped, and the error for faulty files.
+"""Functions that read plain or zipped number files, and the error for faulty files.
 
 A file is accepted as a whole or not at all. Error messages name the line, counted from 1, but never a phone
 number.
@@ -38,7 +38,10 @@ def size(path: Path) -> int:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a file's text, and yield it with its declared length. Raises FaultyFile and OSError."""
+    """Open a text file, or the only file in a zip. Yield it with its declared length.
+
+    Raises FaultyFile and OSError.
+    """
     if path.suffix.lower() != ".zip":
         length = path.stat().st_size
         if length > MAX_BYTES:

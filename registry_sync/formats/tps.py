@@ -67,7 +67,7 @@ def _parse(chunk: bytes, name: str, before: int, *, spaced: bool) -> Numbers:
     if bad.any():
         layout = "with spaces" if spaced else "without spaces"
         at = before + int(np.argmax(bad)) + 1
-        raise FaultyFile(f"{name}, line {at:,}: not a British number in the layout {layout}")
+        raise FaultyFile(f"{name}, line {at:,}: not a valid British number (layout {layout})")
     country = np.where(count == MAX_DIGITS, COUNTRY * 10**MAX_DIGITS, COUNTRY * 10**MIN_DIGITS)
     international: Numbers = numbers + country.astype(np.uint64)
     return international

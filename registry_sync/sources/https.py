@@ -1,7 +1,7 @@
 """An exchange folder over HTTPS, at `url`.
 
     GET  index.json       {"files": ["NAME", …]}: the available files
-    GET  NAME             a file; its ETag, if any, is its mark
+    GET  NAME             a file; its ETag, if any, shows whether it changed
     PUT  outbox/NAME      hands over a package, with `If-None-Match: *`; status 412 means that the package already
                           exists, so a retry after a crash never submits it twice
 
@@ -67,7 +67,7 @@ class Https:
         """Do nothing, because the single PUT in `hand_over` is atomic."""
 
     async def is_staged(self, name: str) -> bool:  # noqa: ARG002 - the same for every name
-        """Return True, because handing over a file twice has no effect."""
+        """Return True. Handing over a file again has no effect, so this is safe after a crash."""
         return True
 
     async def hand_over(self, name: str, file: Path) -> None:

@@ -108,7 +108,7 @@ class Sftp:
         if isinstance(error, asyncssh.HostKeyNotVerifiable):
             return f"{server}: the server's key differs from host_key. Ask the registry before you change host_key"
         if isinstance(error, asyncssh.PermissionDenied):
-            return f"{server}: the server refused this user and credential"
+            return f"{server}: the server rejected the user name or the credential"
         return f"{server}: {error}"
 
 

@@ -135,7 +135,7 @@ def test_a_sector_that_a_country_with_rules_about_sectors_does_not_know_is_repor
     )
     (text,) = [text for text in warned(folder) if "sector" in text]
     assert text.startswith(
-        "campaign acme-fibre: the country file of IT does not list the sector 'pensions', so all its sector rules"
+        "campaign acme-fibre: the country file of IT does not list the sector 'pensions', so all sector rules of IT"
     )
 
 

@@ -82,9 +82,9 @@ SECOND: dict[str, Any] = {
     "ends": "2026-11-23",
 }
 TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
-    (acme("campaigns", 0, "held_caller_ids", to=["+390844000000"]), ("campaign acme-fibre: held_caller_ids: '+390844000000' is not in `caller_ids`; write it exactly as there",)),
-    (acme("campaigns", 0, "caller_id_ends", to={"+390844000000": "2027-01-31"}), ("campaign acme-fibre: caller_id_ends: '+390844000000' is not in `caller_ids`; write it exactly as there",)),
-    (acme("campaigns", 0, "ingress_proofs", to={"+390844000000": "letter-1"}), ("campaign acme-fibre: ingress_proofs: '+390844000000' is not in `caller_ids`; write it exactly as there",)),
+    (acme("campaigns", 0, "held_caller_ids", to=["+390844000000"]), ("campaign acme-fibre: held_caller_ids: '+390844000000' is not in `caller_ids`; write it exactly as in that list",)),
+    (acme("campaigns", 0, "caller_id_ends", to={"+390844000000": "2027-01-31"}), ("campaign acme-fibre: caller_id_ends: '+390844000000' is not in `caller_ids`; write it exactly as in that list",)),
+    (acme("campaigns", 0, "ingress_proofs", to={"+390844000000": "letter-1"}), ("campaign acme-fibre: ingress_proofs: '+390844000000' is not in `caller_ids`; write it exactly as in that list",)),
     (acme("adheres_to", to=["codice"]), ("controllers/acme.yaml: adheres to 'codice', which is not among the `traits` of any country",)),
     (acme(*FIRST, "sector", to="electricty"), (f"campaign acme-fibre: sector 'electricty' is not one of the sectors of {SECTORS}",)),
     (acme(*FIRST, "trunk_country", to="it"),

@@ -92,7 +92,7 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ("limits.1.per", "5wd", "`$.limits[1].per`"),
         ("limits.1.per", "72h", "limits: `counting: whole_days` needs a period in days, such as 30d"),
         ("limits.1.events", "silent", "`$.limits[1].events`"),
-        ("limits.1.events", "refused", "limits: `until_answered` needs `events: abandoned`; remove it"),
+        ("limits.1.events", "refused", "limits: `until_answered` needs `events: abandoned`; change `events`"),
         ("limits.0.among", "everybody", "`$.limits[0].among`"),
         ("limits.0.counting", "monthly", "`$.limits[0].counting`"),
         ("hours.0.ring_seconds", -1, "`$.hours[0].ring_seconds`"),
@@ -210,7 +210,7 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         (
             "relations",
             [{"source": "s", "from": date(2020, 1, 1), "id": "r", "since": "purchase"}],
-            "relations: a relation since purchase needs a `for` period; add it",
+            "relations: `since: purchase` needs a `for` period; add it",
         ),
         (
             "caller_ids.0.required",
@@ -226,8 +226,8 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ("lists.0.cited_for", ["age"], "lists: no denial for 'age' cites a section of this list"),
         ("limits.1.cited_for", ["age"], "limits: no denial for 'age' cites a section of this list"),
         ("consents.0.cited_for", ["age"], "consents: a section cited for 'age' needs `max_age`"),
-        ("diallable", [], "in `diallable`"),
-        ("legal_basis", [], "in `legal_basis`"),
+        ("diallable", [], "each of `diallable`"),
+        ("legal_basis", [], "and `legal_basis`"),
     ],
 )
 def test_an_invalid_value_is_refused_with_its_path(path: str, value: object, where: str) -> None:

@@ -472,7 +472,7 @@ def test_a_log_that_lost_synced_bytes_does_not_recover(tmp_path: Path) -> None:
     os.truncate(tmp_path / ONE, 300)
     with pytest.raises(LogUnavailable):
         log.sync()
-    with pytest.raises(LogDamaged, match="shorter than what was synced"):
+    with pytest.raises(LogDamaged, match="shorter than its synced length"):
         log.recover(NOW)
     refuses(log)
     log.close()

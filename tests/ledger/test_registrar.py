@@ -216,7 +216,7 @@ async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_pa
         with pytest.raises(Refused, match=r"^Use one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
             await registrar.list_exports.judge(client, "zeta-0")
         nobody = Client(name="none", controllers=(), scopes=("lists",))
-        with pytest.raises(Refused, match=r"^Use one of your controllers: none exists\.$"):
+        with pytest.raises(Refused, match=r"^Use one of your controllers: none available\.$"):
             await registrar.call_lists.load_list(
                 nobody, msgspec.convert(UPLOAD, ListRequest), of_lines(["1"])
             )
@@ -405,7 +405,7 @@ async def test_skipped_rows_are_reported_with_their_lines(registrar: Registrar) 
     report = await registrar.call_lists.load_list(DIALER, ask, rows, note=reported.append)
     assert [item.line for item in reported] == [3, 4, 5]
     assert [item.problem for item in reported[1:]] == [
-        "is already on the list", "is a formula; save the list with its values",
+        "is already on the list", "is a formula; save the list with values instead of formulas",
     ]  # fmt: skip
     assert (report.accepted, report.duplicates, report.refused) == (1, 1, 2)
     assert report.layout is not None

@@ -188,9 +188,9 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "length field": (lambda data: flipped(data, 16), "header checksum differs"),
     "last byte of header": (lambda data: flipped(data, HEADER.size - 1), "header checksum differs"),
     "meta": (lambda data: flipped(data, HEADER.size), "metadata checksum differs"),
-    "meta cut": (lambda data: data[: HEADER.size + 1], f"truncated: 137 bytes of {SIZE:,}"),
-    "body cut": (lambda data: data[:1_234], f"truncated: 1,234 bytes of {SIZE:,}"),
-    "last byte cut": (lambda data: data[:-1], f"truncated: {SIZE - 1:,} bytes of {SIZE:,}"),
+    "meta cut": (lambda data: data[: HEADER.size + 1], f"truncated: 137 of {SIZE:,} bytes"),
+    "body cut": (lambda data: data[:1_234], f"truncated: 1,234 of {SIZE:,} bytes"),
+    "last byte cut": (lambda data: data[:-1], f"truncated: {SIZE - 1:,} of {SIZE:,} bytes"),
     "grown": (lambda data: data + b"\0", "1 bytes too long"),
 }
 

@@ -484,7 +484,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "values without a column": ({"layout": {"country": "BE", "clear": ["0"]}}, "set `status`"),
     "listed alone": (
         {"layout": {"country": "BE", "status": 2, "listed": ["1"]}},
-        "clear is empty; name the values",
+        "`clear` is empty; list the values",
     ),
     "two meanings": (
         {"layout": {"country": "BE", "status": 2, "listed": ["1"], "clear": ["1"]}},
@@ -494,7 +494,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"layout": {"country": "BE", "date": 2, "date_format": "%d/%m"}},
         "must contain the year, the month and the day",
     ),
-    "a query": ({"layout": {"country": "BE", "request": ["1"]}}, "request is the header of a query"),
+    "a query": ({"layout": {"country": "BE", "request": ["1"]}}, "`request` is the header of a query"),
     "coverage": ({"coverage": ["33"]}, "coverage '33' must begin with 32, the country code of BE"),
     "several areas": (
         {"coverage": ["324", "322"]},

@@ -1208,7 +1208,7 @@ async def test_a_damaged_file_is_reported_and_the_store_works_once_it_is_repaire
     ("sql", "refusal"),
     [
         (f"PRAGMA user_version={len(MIGRATIONS) + 1}", "install a newer dialgate"),
-        ("PRAGMA application_id=1", "another program's database"),
+        ("PRAGMA application_id=1", "belongs to another program"),
     ],
 )
 async def test_a_newer_or_foreign_file_is_refused(tmp_path: Path, sql: str, refusal: str) -> None:

@@ -133,7 +133,7 @@ def test_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
     shown = run(config, "breach", "--key", "cli:dpo", *span)
     assert CLEAR not in shown
     # A removed key may have had any scope, so "0 numbers" would be wrong.
-    assert "so its scopes are unknown" in shown
+    assert "unknown, because the client" in shown
     assert "every number: an intruder could read" in run(config, "breach", "--node", "gate", *span)
     run(config, "breach", *span, code=2)
     run(config, "breach", "--key", "cli", "--from", "yesterday", "--to", "2099-01-01T00:00:00Z", code=2)

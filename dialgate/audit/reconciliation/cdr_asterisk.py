@@ -100,8 +100,8 @@ def masked(name: str) -> str:
 def _answer_retries(table: pa.Table) -> pa.Table:
     """Mark RetryDial's rows as answered.
 
-    RetryDial calls the same person again, which is a new call. If the first row were unanswered, the next row would
-    count as another attempt at the first call on another trunk.
+    When RetryDial calls a person again, that is a new call. If the first row were unanswered, the next row would be
+    treated as the same call, tried again on another trunk.
     """
     retried = pc.equal(table.column("lastapp"), "RetryDial")
     at = table.column_names.index("disposition")
@@ -142,7 +142,7 @@ def _unconnected(table: pa.Table, trunks: Trunks) -> Any:
 
 
 def _at_trunk(argument: str, trunks: Trunks) -> list[str]:
-    """Return the destinations in Dial's argument that are at a trunk."""
+    """Return the destinations in the argument of `Dial()` that use a trunk."""
     return [dest for dest in argument.partition(",")[0].split("&") if trunks.has(_endpoint(dest))]
 
 
@@ -179,7 +179,7 @@ class _Use(NamedTuple):
 def _originated(
     table: pa.Table, outgoing: Any, dialled_here: Any, called_here: Any, trunks: Trunks
 ) -> list[int]:
-    """Return the rows for calls that were originated through a trunk. They are neither dialled nor incoming."""
+    """Return the rows for calls that were placed through a trunk with Originate: not with Dial, and not incoming."""
     undialled = pc.and_(dialled_here, pc.invert(outgoing))
     named = [table.column("channel").filter(called_here), table.column("dstchannel").filter(undialled)]
     suspects = pc.unique(

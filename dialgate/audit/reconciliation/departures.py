@@ -51,7 +51,7 @@ class Departures:
         return (file.decision[at] or "") if file.decision else ""
 
     def _legs(self) -> NDArray[np.bool_]:
-        """Return a mask of the rows that retry an unanswered call, for example because a trunk was down."""
+        """Return a mask of the rows for retries of an unanswered call, for example after a trunk failed."""
         legs = np.zeros(len(self.at), np.bool_)
         for file, start in zip(self._files, self._starts.tolist(), strict=False):
             with_call = np.flatnonzero(file.call >= 0)

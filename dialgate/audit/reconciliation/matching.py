@@ -239,10 +239,7 @@ class _Reconciliation:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Read the grounds record `seq`.
-
-        Return the caller ID's index, the expiry under the law and the longest validity (ms).
-        """
+        """Return a call's caller ID (index), the allow's expiry under the law, and the longest validity (ms)."""
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         key = (node.data, basis.config)
@@ -281,7 +278,7 @@ class _Matcher:
         self._times, self._shown = rows.at.tolist(), rows.caller.tolist()
 
     def match_all(self, of_call: Longs, of_decision: Longs) -> tuple[int, list[_Fault]]:
-        """Return how many calls a decision allowed, and the findings for all other calls."""
+        """Return the number of calls that were allowed by a decision, and the findings for all other calls."""
         rows = self._rows
         unreadable = ((of_call < 0) | (rows.at == UNREADABLE)) & ~rows.skipped
         originated = rows.originated.tolist()

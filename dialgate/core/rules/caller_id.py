@@ -2,9 +2,10 @@
 
 L. 5/2018 art. 2 c. 1 and D.P.R. 26/2022 art. 9: the caller ID is presented. It either has a prefix reserved for the
 purpose (0844 commercial, 0843 statistics), or is a line on which the caller can be reached. AGCOM 156/18/CIR: reached
-means answered. AGCOM 21/26/CIR (2026-04-14): short customer-care codes are permitted. AGCOM 106/25/CONS: Italian
-numbers are blocked where they enter from abroad, fixed from 2025-08-19, mobile from 2025-11-19. D.Lgs. 206/2005 art. 51
-c. 8-ter: energy sellers call from a number that identifies them alone.
+means answered. AGCOM 21/26/CIR (2026-04-14): short customer-care codes are permitted. AGCOM 106/25/CONS: calls
+that enter Italy from abroad with an Italian caller ID are blocked, since 2025-08-19 for fixed numbers and since
+2025-11-19 for mobile numbers. D.Lgs. 206/2005 art. 51 c. 8-ter: energy sellers call from a number that identifies them
+alone.
 """
 
 from dialgate.core import periods
@@ -60,9 +61,9 @@ def caller_id_class(facts: Facts, law: Binding) -> Outcome:
 
 
 def _unmet(section: CallerIds, class_: CallerIdClass | None, facts: Facts, law: Binding) -> Deny | None:
-    """Return a denial if the caller ID is not what the section requires.
+    """Return a denial if the caller ID does not meet the section's requirements.
 
-    `caller_id_shown` denies withheld caller IDs.
+    Withheld and invalid caller IDs are skipped, because the rule `caller_id_shown` denies them.
     """
     shown = facts.caller_id
     if shown.form not in {"number", "short"}:

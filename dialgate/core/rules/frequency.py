@@ -57,7 +57,7 @@ def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
 def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
     """Return whether an attempt counts toward the limit.
 
-    A call without a reported result counts as answered. A call about unknown goods counts as about the same goods.
+    A call without a reported result counts as answered. If the goods of either call are unknown, they count as equal.
     """
     if limit.among == "campaign" and attempt.campaign != facts.campaign.id:
         return False
@@ -78,10 +78,11 @@ def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
 
 
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
-    """Return the end of a period of `days` local days that starts with the day of `at`, in the place where it ends last.
+    """Return the end of a period of `days` local days, in the place where it ends last.
 
-    The facts may lack the UTC offset at `at`, which may have been an hour larger than today's. A call in the last hour
-    of a day is therefore counted on the next day, so that the period is never too short.
+    The period begins with the day of `at`. The facts may lack the UTC offset that was in force at `at`. It may have
+    been an hour larger than the offset now, so a call in the last hour of a day is counted on the next day. The period
+    may therefore be a day too long, but never too short.
     """
     return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (UTC_PLACE,))
 
@@ -97,7 +98,7 @@ def _days(period: str) -> int:
 
 
 def _in_words(period: str) -> str:
-    """Return a period in words. Days are always plural, as in old records."""
+    """Return a period in words. One day is written as `1 days`, because recorded decisions contain this text."""
     return f"{_days(period)} days" if period.endswith("d") else periods.in_words(period)
 
 

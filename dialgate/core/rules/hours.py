@@ -58,7 +58,7 @@ def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
 def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
     """Return the first instant, from `at` on, at which every section is open in every place.
 
-    Return 0 if there is none within two weeks, because facts hold the day sets of two weeks only.
+    Return 0 if there is none within two weeks, because facts contain the day sets for only two weeks.
     """
     pairs = [(section, place) for section in law.hours for place in facts.places]
     horizon = at + _HORIZON_DAYS * DAY
@@ -71,7 +71,10 @@ def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
 
 
 def _opening(section: Hours, place: Place, at: Instant) -> Instant:
-    """Return the first instant, from `at` on, at which one section is open in one place."""
+    """Return the first instant at or after `at` when one section permits calls in one place.
+
+    Return the end of the two-week horizon if there is none.
+    """
     if _open_until(section, place, at):
         return at
     opens = next_window(section.windows, section.day_set, place, at, _HORIZON_DAYS)

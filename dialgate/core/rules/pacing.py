@@ -44,7 +44,7 @@ def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) ->
 
 
 def first_day_above(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
-    """Return the day since which the campaign has been above the limit without interruption.
+    """Return the day on which the campaign last went above the limit.
 
     The campaign must be above the limit `today`. Results count on the day of the call, not on the day of the report.
     """
@@ -58,7 +58,7 @@ def first_day_above(section: Ratio, counts: Iterable[DayCount], today: date) -> 
 
 
 def used(section: Ratio, abandoned: int, compared: int) -> float:
-    """Return the used share of the limit, where 1 is all of it. Above 1, the campaign is paused."""
+    """Return the fraction of the limit that is used. Above 1, the campaign is paused."""
     allowed = section.above * max(compared, section.out_of)
     if not allowed:
         return 2.0 if abandoned else 0.0

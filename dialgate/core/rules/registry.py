@@ -88,14 +88,17 @@ def _check_age(registry: Registry, answer: RegistryAnswer, facts: Facts, ends: I
 
 
 def _clear(registry: Registry, answer: RegistryAnswer, facts: Facts, barred_from: Instant = 0) -> Outcome:
-    """Pass until the answer expires or calls are barred. Deny if the answer has expired."""
+    """Pass until the answer expires, or until `barred_from` if that is earlier. Deny if the answer has expired."""
     expires = _expiry(registry, answer, facts)
     ends = min(expires, barred_from or expires)
     return _check_age(registry, answer, facts, expires) or Pass(f"clear:{answer.consultation}", ends)
 
 
 def _connected_since(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome:
-    """Pass if the registry answered that the number was not disconnected since the consent (47 CFR 64.1200(m))."""
+    """Pass if the registry answered that the number has not been disconnected since the consent.
+
+    47 CFR 64.1200(m).
+    """
     if legal_basis.consent(facts, law) is None:
         return Skip("no consent to confirm")
     newest = max(consent.collected_at for consent in legal_basis.consents(facts, law))
@@ -153,9 +156,9 @@ class _Bars(NamedTuple):
     ring: Instant
 
     def until(self, at: Instant) -> Instant:
-        """Return when the open windows end, or 0 if none is open.
+        """Return the latest end of the windows that bar a call made at `at`, or 0 if none bars it.
 
-        A window counts if it is open at `at` or when the telephone rings.
+        A window bars the call if it is open at `at` or when the telephone rings.
         """
         return max(
             end_of_window(windows, self.day_set, place, moment)
@@ -165,7 +168,7 @@ class _Bars(NamedTuple):
         )
 
     def next(self, at: Instant) -> Instant:
-        """Return the first instant at which a call would ring in a later window, or 0 if none begins within a week."""
+        """Return when the next window begins, minus the ringing time, or 0 if none begins within a week."""
         begins = (
             next_window(windows, self.day_set, place, at, _DAYS_A_WEEK)
             for windows in self.windows
@@ -187,7 +190,10 @@ def _bars(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding
 
 @lru_cache(1024)
 def _windows(block: Block, *, has_holidays: bool) -> Windows:
-    """Return the windows in which a block bars calls. Without a day set, any day may be a holiday."""
+    """Return the windows in which a block bars calls.
+
+    If the registry has no day set, its holidays are unknown. A block on holidays then applies every day.
+    """
     is_any_day = not block.days or ("holiday" in block.days and not has_holidays)
     days = ("mon-sun",) if is_any_day else block.days
     return parse_days(dict.fromkeys(days, block.bands or ("00:00-24:00",)))
@@ -204,7 +210,10 @@ def _outside_blocks(registry: Registry, answer: RegistryAnswer, facts: Facts, la
 
 
 def _unbarred_from(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Instant:
-    """Return the first instant at which the listing does not bar the call, or 0 if the answer expires before it."""
+    """Return the first instant from `facts.at` on at which the listing does not bar the call.
+
+    Return 0 if there is none within `_HORIZON` and before the answer expires, or if the number's time zone is unknown.
+    """
     bars = _bars(registry, answer, facts, law)
     expires = _expiry(registry, answer, facts)
     at = facts.at

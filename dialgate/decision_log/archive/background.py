@@ -13,7 +13,7 @@ _INTERVAL_AFTER_FAILURE = 10 * MINUTE
 
 
 class Background:
-    """A launcher of packing processes that runs at most one at a time.
+    """A launcher for packing processes. At most one runs at a time.
 
     The process logs its own failures to the gate's stderr. A failure does not stop the gate, because the log is complete even
     if its segments are not packed. Without the extra `archive` no segment is packed.

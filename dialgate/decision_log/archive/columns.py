@@ -80,7 +80,8 @@ _decode_type = msgspec.json.Decoder(_Entry).decode
 class ToColumns:
     """A converter of one segment's entries to columns.
 
-    A decision may refer to grounds in another segment. `elsewhere` returns the body of these grounds by sequence.
+    A decision may refer to grounds in another segment. `elsewhere` returns the body of such grounds,
+    given their sequence.
     """
 
     def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:

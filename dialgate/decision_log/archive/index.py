@@ -253,7 +253,7 @@ def merge(indexes_: Sequence[Index]) -> None:
 
 
 def _merged(parts: Sequence[Items], shifts: Sequence[np.uint32], low: int, high: int) -> Iterator[Items]:
-    """Yield the items of all parts with keys from `low` up to `high`, sorted, in chunks that fit in memory."""
+    """Yield the items of all parts with `low <= key < high`, sorted by key, in chunks that fit in memory."""
     cuts = [_between(part[0], low, high) for part in parts]
     if sum(slice_.stop - slice_.start for slice_ in cuts) > _MAX_IN_MEMORY and high - low > 1:
         middle = (low + high) // 2

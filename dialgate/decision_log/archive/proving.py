@@ -76,7 +76,7 @@ def _is_intact(index_: Index) -> bool:
 
 
 class _Task(Struct):
-    """The check that the indexes contain every entry of one packed segment.
+    """A check that the indexes contain every entry of one packed segment.
 
     `damaged` holds the indexes known to be damaged.
     """

@@ -101,8 +101,8 @@ class Segments:
     def lines(self, first: int = 1, after: Line | None = None) -> Iterator[Line]:
         """Yield the entries from `first` on, without headers. Hashes are not checked; `verify` checks them.
 
-        A line that is still being written is not yielded. If `after` is the entry before `first`, reading starts right behind
-        it. Raises `LogDamaged`.
+        A line that is still being written is not yielded. If `after` is the entry before `first`, reading starts right
+        after it. Raises `LogDamaged`.
         """
         paths = segments(self._folder)
         begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
@@ -183,7 +183,7 @@ class Segments:
             before = first
 
     def outcomes(self, first: int) -> Iterator[Line]:
-        """Yield the outcomes, oldest first, from the segment that holds entry `first` on.
+        """Yield the outcomes, oldest first, starting with the segment that holds entry `first`.
 
         `Line.seq` is 0. Raises `LogDamaged`.
         """

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 hold_app = typer.Typer(
     no_args_is_help=True,
-    help="Manage legal holds. `log retire` keeps decisions linked to numbers under a hold.",
+    help="Manage legal holds. `log retire` does not anonymise decisions about numbers under a hold.",
 )
 log_app.add_typer(hold_app, name="hold")
 

@@ -32,9 +32,9 @@ def backup(
     """Copy the data folder of a running or stopped gate, and verify the copied log.
 
     The copy contains the keys: protect it like the original, and destroy it when a month is retired or a number is
-    erased. To restore, stop the original gate permanently, set `data` to the copy and start the gate. When it starts,
-    it records the revocations in the copied log. Record later ones by hand: those with a `seq` above the last ledger
-    entry, which this command shows.
+    erased. To restore, stop the original gate permanently, set `data` to the copy and start the gate. It then adds any
+    revocations in the copied log that are missing from the ledger. Record later revocations by hand: those with a `seq`
+    above the last ledger entry, which this command shows.
 
     dialgate backup /mnt/elsewhere/2026-11-24
     """

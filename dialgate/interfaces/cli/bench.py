@@ -19,7 +19,7 @@ Countries = Annotated[
         exists=True,
         file_okay=False,
         show_default="the files that come with dialgate",
-        help="Folder with the country files to measure with.",
+        help="Folder with the country files for the benchmark.",
     ),
 ]
 

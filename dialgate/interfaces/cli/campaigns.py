@@ -11,7 +11,7 @@ from dialgate.ledger.campaigns import CampaignInfo, PauseLiftRequest
 from dialgate.runtime.terminal import show_json, show_table
 
 app = typer.Typer()
-campaign_app = typer.Typer(no_args_is_help=True, help="Show campaigns that abandon calls, and lift a pause.")
+campaign_app = typer.Typer(no_args_is_help=True, help="Show the limits on abandoned calls, and lift pauses.")
 app.add_typer(campaign_app, name="campaign")
 
 
@@ -38,7 +38,7 @@ def campaign_lift(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Lift the pause of a campaign. Calls made until now no longer count. The ground and the actor are recorded.
+    """Lift the pause of a campaign. Calls made so far no longer count. The ground and the actor are recorded.
 
     A gate on this node applies the change before the command ends. Other nodes follow within a second.
 

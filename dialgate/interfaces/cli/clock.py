@@ -38,8 +38,8 @@ def clock_confirm(
 ) -> None:
     """Confirm that the system clock is right after a jump of more than a day, so that retention continues.
 
-    If no gate ran for more than a day, the next start also counts as a jump. If the clock was fast and has been corrected,
-    confirm the jump and restart the gate. The confirmation is recorded in `clock.ndjson` in the data folder.
+    If the gate was off for more than a day, the next start also counts as a jump. If the clock was fast and has been
+    corrected, confirm the jump and restart the gate. The confirmation is recorded in `clock.ndjson` in the data folder.
 
     dialgate clock confirm --by anna --reason 'the gate was off for a week'
     """

@@ -51,7 +51,7 @@ _CallerId: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NUMBER",
-        help=f"For {_OWN}: caller ID that your dialer shows. Default: any. - reads it from standard input.",
+        help=f"For {_OWN}: caller ID that your dialer shows; - reads it from standard input. Default: any.",
         callback=number_given,
     ),
 ]
@@ -79,15 +79,15 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
 ) -> None:
     """Simulate a misbehaving gate for a dialer, and report for each case whether a call got through.
 
-    The dialer must also obey an allow. The simulated gate allows a call only if the request contains its numbers. An
-    emulator runs the configuration file in deploy/, or your own file. With `own`, your real dialer is tested. Without
-    --trunk, exit code 0 of COMMAND means that the call was placed.
+    In the case `allow`, the call must get through. The simulated gate denies a request whose numbers are not those of
+    the test call. An emulated dialer runs the configuration file in deploy/, or your own file. With `own`, your real
+    dialer is tested. Without --trunk, exit code 0 of COMMAND then means that the call was placed.
 
     An Asterisk file is also searched for a second Dial to the trunk, in any context.
 
-    Exit 0: no call got through in any case. In the case `drip`, the call may also be held, because Asterisk cannot end it. 1:
-    a call got through, called another number or was held in another case, an allow was not obeyed, or the file has another Dial
-    to the trunk.
+    Exit 0: no call got through, except in the case `allow`. The call in the case `drip` may hang, because Asterisk
+    cannot end it. 1: a call got through in another case or went to another number, a call hung in a case other than
+    `drip`, the call in the case `allow` did not get through, or the file has another Dial to the trunk.
 
     dialgate conformance asterisk
 

@@ -30,7 +30,7 @@ def _init(
         bool,
         typer.Option("--force", help="If the folder has files, move them to a folder beside it."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, even on a terminal.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not prompt, even on a terminal.")] = False,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:

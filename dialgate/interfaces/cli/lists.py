@@ -62,7 +62,7 @@ def _transfer(text: str) -> Transfer:
             "--transfer",
             parser=_transfer,
             metavar="BY>TO@DATE[+told]",
-            help="A transfer of the list. +told: the data subjects were informed. Repeat for each transfer, oldest first.",
+            help="A transfer of the list. Add +told if data subjects were informed. Repeat for each transfer, oldest first.",
         ),
     ],
 )

@@ -74,7 +74,7 @@ async def _members(config: Config, forget: str) -> Members:
         if not isinstance(store, Shared):
             raise Failure(
                 "store.embedded",
-                "The store is embedded, so there are no other nodes. Set `store` to share one.",
+                "The store is embedded, so there are no other nodes. To use a shared store, set `store`.",
                 status=MISUSE,
             )
         if forget:

@@ -62,7 +62,7 @@ _Shown: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NUMBER",
-        help="Caller ID for the probe calls. Default: the called number. - reads it from standard input.",
+        help="Caller ID for the probe calls; - reads it from standard input. Default: the called number.",
         callback=number_given,
     ),
 ]
@@ -86,7 +86,7 @@ _Numbers: TypeAlias = Annotated[
 _TrunkAt: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="HOST[:PORT]", envvar="DIALGATE_PROBE_TRUNK", help="SIP trunk for the calls, which use UDP."
+        metavar="HOST[:PORT]", envvar="DIALGATE_PROBE_TRUNK", help="SIP trunk to call through, over UDP."
     ),
 ]
 _Local: TypeAlias = Annotated[

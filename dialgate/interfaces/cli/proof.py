@@ -231,7 +231,7 @@ def log_checkpoint(
         Path | None, typer.Option(dir_okay=False, help="Write the checkpoint to this file.")
     ] = None,
     new_key: Annotated[
-        bool, typer.Option("--new-key", help="Sign with a new key from now on; a running gate does so too.")
+        bool, typer.Option("--new-key", help="Sign with a new key from now on, in a running gate too.")
     ] = False,
     worker: Worker = None,
     config: ConfigPath = DEFAULT_CONFIG,

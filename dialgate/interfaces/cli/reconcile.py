@@ -231,7 +231,7 @@ def _nodes(data: Path) -> list[Node]:
     if not path.is_file() or not (data / "log").is_dir():  # opening missing keys would create them
         raise Failure(
             "log.unreadable",
-            f"{data} contains no decision log with its keys. Check --config and --also, or start the gate once",
+            f"{data} must contain the folder `log` and the file `keys.json`. Check --config and --also, or start the gate once",
         )
     return Node.all(data)
 
@@ -259,7 +259,7 @@ def _write_metrics(report: Report, textfile: Path) -> None:
     )
     calls = Gauge(
         "dialgate_reconcile_calls",
-        "Placed calls, by whether they had an allow.",
+        "Placed calls, by whether the gate had allowed them.",
         ["allowed"],
         registry=registry,
     )

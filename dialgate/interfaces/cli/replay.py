@@ -1,4 +1,4 @@
-"""`dialgate log replay`: repetition of recorded decisions under the law of that day, or under a draft."""
+"""`dialgate log replay`: re-evaluation of recorded decisions, under the law in force at the time or under a draft."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

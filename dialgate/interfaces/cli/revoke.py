@@ -70,7 +70,7 @@ def revoke_add(
     ] = None,
     ground: Annotated[
         Literal["error", "new_consent"] | None,
-        typer.Option(help="With --lift: recorded in error, or the data subject consented again."),
+        typer.Option(help="With --lift: `error` (recorded in error) or `new_consent` (consented again)."),
     ] = None,
     reason: Annotated[str, typer.Option(help="With --lift: why the revocation is lifted.")] = "",
     consent: Annotated[str, typer.Option(help="With --ground new_consent: ID of the new consent.")] = "",

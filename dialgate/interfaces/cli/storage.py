@@ -54,7 +54,7 @@ def breach(
     ],
     until: Annotated[str, typer.Option("--to", metavar="TIME", help="End of the breach (exclusive).")],
     key: Annotated[str, typer.Option(help="Name of the client whose key was stolen.")] = "",
-    node: Annotated[str, typer.Option(help="Name of the node that was broken into.")] = "",
+    node: Annotated[str, typer.Option(help="Name of the compromised node.")] = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -90,7 +90,7 @@ def _reach(exposure: Exposure) -> str:
         return "every number: an intruder could read the node's files"
     if exposure.known:
         return f"{exposure.could_look_up:,} numbers at most"
-    return "unknown: the client is no longer configured, so its scopes are unknown"
+    return "unknown, because the client is no longer configured"
 
 
 def _show_exposure(exposure: Exposure, *, as_json: bool) -> None:

@@ -21,7 +21,7 @@ app.add_typer(store_app, name="store")
 _Url = Annotated[
     str,
     typer.Argument(
-        help="sqlite:///PATH, or a URL like that in the setting `store`. Add `?name=…` for a key prefix other than dialgate."
+        help="sqlite:///PATH, or a Redis URL as in the setting `store`. Add `?name=…` for a key prefix other than dialgate."
     ),
 ]
 

@@ -284,7 +284,7 @@ def subject_rectify(
     of: Annotated[int, typer.Option(metavar="SEQ", help="`seq` of the ledger entry to correct.")],
     fields: Annotated[
         list[str],
-        typer.Option("--set", metavar="NAME=JSON", help="Field with its correct value. May be repeated."),
+        typer.Option("--set", metavar="NAME=JSON", help="Field and its corrected value. May be repeated."),
     ],
     controller: ControllerId = "",
     proof: Proof = "",

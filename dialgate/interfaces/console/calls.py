@@ -35,7 +35,7 @@ async def simulate(visit: Visit) -> web.StreamResponse:
 
 
 async def _simulate(visit: Visit, fields: dict[str, str]) -> responses.Simulation:
-    """Simulate the call in the form like `POST /v1/simulate`, and record the simulation as a look-up."""
+    """Simulate the call that the form describes, and record a look-up, as `POST /v1/simulate` does."""
     values = {name: fields.get(name, "") for name in ("to", "from", "campaign")}
     if fields.get("call_type"):
         values["call_type"] = fields["call_type"]

@@ -1,9 +1,9 @@
 """The data for the live board: one sample of the gate per second, and one encoded message per set of controllers.
 
 All boards for the same controllers get the same message, and the boards add no work to the call path. A sample compares
-two copies of the counters and reads the last few calls of the newest batches. If there are more decisions in a second, the
-board shows only some of them. If there are several workers, each samples itself. The worker that serves a board fetches the
-seconds of the other workers and shows the totals, one second late.
+two copies of the counters and reads the last few calls of the newest batches. If a second has more decisions than that,
+the board shows only some of them. If there are several workers, each samples itself. The worker that serves a board
+fetches the seconds of the other workers and shows the totals, one second late.
 """
 
 import asyncio
@@ -70,7 +70,8 @@ class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "
 class Share(Struct, frozen=True):
     """The data that one worker sends to another.
 
-    `rows` groups decisions by the controllers that a board must cover to show them.
+    `rows` holds the newest decisions, keyed by controllers. A board shows a decision only if it covers all
+    controllers in the key.
     """
 
     seconds: list[Second]
@@ -229,9 +230,9 @@ class Live:
                     self._add_row(request, answer, code, rfc3339(at))
 
     def _add_row(self, request: CallRequest, answer: Answer, code: str, at: str) -> None:
-        """Add a row.
+        """Add a row to the boards of the campaign's controller.
 
-        If the campaign does not belong to the client, only boards that cover all of the client's controllers show the row.
+        If the campaign does not belong to the client, only boards for all of the client's controllers show the row.
         """
         line = self._app.config.line_of(request.call.campaign, request.client)
         owner = owner_of(line.controller.id if line else "", request.client.name)
@@ -251,7 +252,7 @@ class Live:
     # ---- several workers ---------------------------------------------------------------------------------------------
 
     def share(self, since: str) -> bytes:
-        """Return the encoded `Share` with the seconds after the instant `since`."""
+        """Return this worker's encoded `Share`. Its `seconds` contain only those after the instant `since`."""
         seconds = [second for second in self._seconds if second.at > int(since)]
         rows = {view: list(rows) for view, rows in self._rows.items()}
         return _pack(Share(seconds, rows, self._app.gate.readiness()))

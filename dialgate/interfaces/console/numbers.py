@@ -177,7 +177,7 @@ def _is_local(visit: Visit, record: Record) -> bool:
 
 
 def _sees_whole_gate(visit: Visit) -> bool:
-    """Return whether the client has all controllers.
+    """Return whether the client has access to all controllers.
 
     Only then may it see evidence, which contains the whole configuration.
     """

@@ -129,7 +129,7 @@ async def _close_boards(site: web.Application) -> None:
 
 
 def find_visit(request: web.Request) -> Visit | None:
-    """Return the visit of a request, or None if the request has no valid session."""
+    """Return the request with its session and client, or None if it has no valid session."""
     name, app = request.cookies.get(COOKIE, ""), request.app[CONSOLE_APP]
     session_and_client = request.app[SESSIONS].find(name, app.config) if name else None
     if session_and_client is None:

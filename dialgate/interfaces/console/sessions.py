@@ -48,7 +48,7 @@ _decoder: Final = msgspec.json.Decoder(Session)
 
 
 class Throttled(Exception):
-    """The error for too many wrong keys from one address, with the seconds to wait before the next attempt."""
+    """Raised after too many wrong keys from one address. `seconds` is the time to wait before the next attempt."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"too many wrong keys; wait {seconds} seconds")

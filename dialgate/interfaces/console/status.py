@@ -1,4 +1,7 @@
-"""The controllers' registry consultations, caller IDs, open requests and paused campaigns. They contain no called number."""
+"""The status of controllers: their registry consultations, caller IDs, open requests and paused campaigns.
+
+The status contains no called numbers.
+"""
 
 from collections.abc import Iterable, Iterator
 

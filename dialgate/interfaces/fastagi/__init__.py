@@ -1,1 +1,4 @@
-"""The FastAGI server for Asterisk, and the recall line."""
+"""The FastAGI server for Asterisk.
+
+It checks calls, and serves the recall line for people who call back a caller ID.
+"""

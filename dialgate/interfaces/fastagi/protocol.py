@@ -108,7 +108,10 @@ class Listener:
 
 
 def _check(head: bytes) -> None:
-    """Raise `NotAgi` if the bytes so far cannot begin an environment, so that other programs are disconnected early."""
+    """Raise `NotAgi` if the bytes received so far cannot be the start of an AGI environment, or are too many.
+
+    Clients other than Asterisk are thus disconnected early.
+    """
     if not (head.startswith(_BEGINS) or _BEGINS.startswith(head)):
         raise NotAgi("the client did not send an AGI environment. Only Asterisk may connect to this port")
     if len(head) > MOST_BYTES:
@@ -148,8 +151,8 @@ def set_variable(name: str, value: str) -> Command:
 def set_variables(values: Iterable[tuple[str, str]]) -> Command:
     """Return the command that sets two or more variables in order. Raises `ValueError`.
 
-    It uses the dialplan function ARRAY(). Several commands cannot be sent ahead: Asterisk waits for data on its socket, so it
-    does not notice a line that is already in the buffer of stdio until more data arrives (`run_agi` in res_agi.c).
+    It uses the dialplan function ARRAY(), because commands cannot be pipelined: Asterisk waits for data on its socket,
+    and ignores a line that is already in its stdio buffer until more data arrives (`run_agi` in res_agi.c).
     """
     names, texts = zip(*values, strict=True)
     listed = b",".join([_exact(_NAME, name) for name in names])

@@ -65,7 +65,7 @@ _NAMES: Final = {"check": ("to", "from", "campaign", "call_type", "call_id"),
 
 
 class CallEnded(Exception):
-    """The error for a call that has ended, or for an Asterisk that accepts no more commands."""
+    """Raised if the call has ended, or if Asterisk accepts no more commands."""
 
 
 class FastAgi:
@@ -155,7 +155,11 @@ class FastAgi:
 
 
 class CallConnection(asyncio.Protocol):
-    """The connection for one call. It sends `deny`, then the answer after Asterisk's reply, and closes."""
+    """The connection for one call.
+
+    For a check, it first sends `deny`. When the gate has decided and Asterisk has replied, it sends the answer.
+    It closes after the next reply.
+    """
 
     def __init__(self, server: FastAgi) -> None:
         self._server = server
@@ -259,7 +263,11 @@ class CallConnection(asyncio.Protocol):
         return set_variables([*_variables(answer, vicidial=self._vicidial), ("DG_DECISION", decision)])
 
     def late(self) -> None:
-        """End the call at its deadline. Without a decision, the reason is the timeout."""
+        """Close the connection at the call's deadline.
+
+        If the gate has not decided yet, set the reason `gate.unavailable` first. This is possible only if Asterisk has
+        replied to `deny`.
+        """
         if self._answer is not None and not self._answer.done():
             if not self._awaits_reply:
                 self._say(self._final_command(refusal("gate.unavailable")))

@@ -22,9 +22,9 @@ def _form(
     sometimes: Iterable[str],
     **types: Any,
 ) -> type[Struct]:
-    """Return a type with some fields of `Answer`.
+    """Return a struct type with some of the fields of `Answer`.
 
-    Every such answer has the fields `always` and may have the fields `sometimes`. `types` narrows the types of some fields.
+    `always` names the required fields, and `sometimes` the optional ones. `types` holds narrower types for some fields.
     """
     fields = _TYPES | types
     return defstruct(

@@ -71,7 +71,7 @@ CAMPAIGN_ENDPOINTS: Final = (
         name="liftPause",
         group=_GROUP,
         about=(
-            "Lift the pause of a campaign that abandoned too many calls. Calls made until now no longer count. The ground and the actor"
+            "Lift the pause of a campaign that abandoned too many calls. Calls made so far no longer count. The ground and the actor"
             " are recorded. The lift applies on this node before the response is sent; `in_force` says when it applies on other nodes."
         ),
         serve=lift_pause,

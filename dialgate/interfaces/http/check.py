@@ -53,8 +53,8 @@ class CheckRequest(
 class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
     """A call to be checked, optionally with a permit.
 
-    If `permit` is true and the call is allowed, the answer contains a permit. A Kamailio in front of the trunk accepts it
-    once, within seconds.
+    If `permit` is true and the call is allowed, the answer contains a permit. A Kamailio proxy in front of the trunk
+    accepts each permit only once, and only for a few seconds.
     """
 
     permit: bool = False
@@ -164,7 +164,7 @@ def call(check_request: CheckRequest, client: Client, interface: str) -> Call:
 
 
 async def check_text(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Respond with text. It has no line break, because a dialplan compares the whole body with `allow`."""
+    """Respond in plain text, without a line break, because a dialplan compares the whole body with `allow`."""
     answer = await _decide(await _from_parameters(request, app.config), app, client, "http.txt")
     permit = {"Dialgate-Permit": answer.permit} if answer.permit else {}
     return _plain(request, as_text(answer), answer, _TEXT | permit)
@@ -240,7 +240,7 @@ def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
         raise Fault(
             400,
             "request.invalid",
-            "A parameter is repeated. Send each once, so that the checked call is clear.",
+            "A parameter is repeated. Send each parameter only once.",
         )
     return convert(fields, SingleRequest)
 

@@ -174,7 +174,7 @@ class _Fields(list[tuple[bytes, bytes]]):
 
 
 def _read_head(head: bytes) -> tuple[bytes, int] | None:
-    """Return the key and the body length, or None if the lane does not support the request.
+    """Return the key and the body length, or None if the fast path does not support the request.
 
     `head` holds the bytes from the request line to the empty line. Headers that span several lines and line breaks other than
     CR LF are not supported, because parsers disagree about them.

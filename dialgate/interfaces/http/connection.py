@@ -66,7 +66,7 @@ class Handler(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the response to malformed HTTP or to an unexpected error in the gate."""
         if request.writer.output_size > 0:
-            raise ConnectionError("the response was sent in part, so no error can be sent")
+            raise ConnectionError("part of the response was already sent, so no error can be sent")
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("request failed", exc_info=exc)
             answer = response(
@@ -113,8 +113,8 @@ def connection_of(request: web.BaseRequest) -> "Connection":
 class Shared(Struct, frozen=True):
     """The state that all connections to a server share.
 
-    `opened` holds the open connections. `closing` is set when each connection must close after its next response. `open_lane`
-    is None if aiohttp serves all requests.
+    `opened` holds the open connections. `closing` is set when each connection must close after its next response.
+    `open_lane` opens the fast path (`Lane`) for a connection, or is None if aiohttp serves all requests.
     """
 
     server: web.Server

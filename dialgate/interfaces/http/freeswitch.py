@@ -110,7 +110,7 @@ async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
         raise Fault(
             400,
             "request.invalid",
-            "A parameter is repeated. Send each once, so that the checked call is clear.",
+            "A parameter is repeated. Send each parameter only once.",
         )
     body = await http_body.whole(request, app.config.settings.limits)
     form = http_body.parameters(body.decode("ascii", "replace"), _MOST) if body else []

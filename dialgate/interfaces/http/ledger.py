@@ -57,7 +57,9 @@ class Lists(Struct, frozen=True):
 class ListUpload(ListRequest, frozen=True, kw_only=True):
     """A call list with its numbers."""
 
-    numbers: Annotated[tuple[str, ...], Meta(description="Rows with one number each, as in a file.")]
+    numbers: Annotated[
+        tuple[str, ...], Meta(description="The rows of a call list, as in a file: one number in each.")
+    ]
 
 
 def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 201) -> Serve:

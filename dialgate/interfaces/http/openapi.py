@@ -234,10 +234,10 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _response_media(name: str) -> str:
-    """Return the name under which a response lists a media type.
+    """Return the name of a media type in a response: a form also states its charset.
 
-    openapi-python-client cannot parse a form in a response. Its users can configure another parser by this name, so it must
-    differ from the name in requests.
+    openapi-python-client cannot parse a form in a response. Its configuration selects another parser by media type,
+    which must not apply to forms in requests.
     """
     return f"{FORM}; charset=utf-8" if name == FORM else name
 

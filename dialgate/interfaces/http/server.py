@@ -69,9 +69,10 @@ class Runner:
         self._certificate = certificate
 
     async def drain(self) -> None:
-        """Stop accepting connections. Close each open connection after its next response, and idle connections soon.
+        """Stop accepting connections. Close each open connection after its next response.
 
-        Other processes listen on the same port, so no client is refused.
+        After one second, idle connections are closed too. Other processes listen on the same port, so no client is
+        refused.
         """
         self._stop_listening()
         self._closing.set()

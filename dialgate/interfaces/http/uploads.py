@@ -1,7 +1,7 @@
-"""Uploads of call lists, which are received within quotas and read by a few separate processes.
+"""Uploads of call lists. Quotas limit what each client sends, and a few separate processes read the files.
 
-They are stored in the spool, a folder of unnamed files. It can be on a different disk from the decision log. The limits keep
-clients from filling the disk that holds the decision log, whether with large uploads or with slow ones.
+An upload is stored as an unnamed temporary file in the spool folder, which can be on a different disk from the decision
+log. The limits keep clients from filling the decision log's disk, whether with large uploads or with slow ones.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ Gone: TypeAlias = Callable[[], bool]
 class Pace(Struct, frozen=True):
     """The time limits for an upload, in seconds.
 
-    `grace` limits the time between two chunks, and `total` the time for the whole upload. `bytes_per_second` applies after
-    `grace`.
+    `grace` limits the time between two chunks, and `total` the time for the whole upload. `bytes_per_second` is the
+    minimum average rate after the first `grace` seconds.
     """
 
     grace: float

@@ -1,6 +1,7 @@
-"""The check for a dialer that has its own format (`POST /v1/webhooks/{profile}`), described in config/webhooks/.
+"""The check endpoint for dialers with their own request format (`POST /v1/webhooks/{profile}`).
 
-An invalid request also gets a denial in the dialer's format, because the dialer may ignore the status.
+A profile in config/webhooks/ describes the format. An invalid request also gets a denial in the dialer's format,
+because the dialer may ignore the status.
 """
 
 from typing import Any, Final
@@ -63,7 +64,7 @@ def _require_unique(pairs: list[tuple[str, str]], profile: Profile) -> dict[str,
         raise Fault(
             400,
             "request.invalid",
-            "A parameter is repeated. Send each once, so that the checked call is clear.",
+            "A parameter is repeated. Send each parameter only once.",
         )
     return dict(pairs)
 

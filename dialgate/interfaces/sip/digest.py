@@ -34,7 +34,7 @@ def authorization(
     """Return the value of Authorization, or Proxy-Authorization, for the strongest challenge. Raises `NoDigest`."""
     supported = [parameters for text in challenges if _is_supported(parameters := parse_challenge(text))]
     if not supported:
-        raise NoDigest("no Digest challenge with SHA-256 or MD5 and `auth`")
+        raise NoDigest("a Digest challenge with SHA-256 or MD5 and `qop=auth` is required")
     strongest = min(supported, key=lambda parameters: list(_HASHES).index(_hash_name(parameters)))
     return _credentials_header(strongest, credentials, method, uri, cnonce)
 

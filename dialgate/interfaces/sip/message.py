@@ -159,7 +159,10 @@ def read_head(raw: bytes) -> Head:
 
 
 def read_request(datagram: bytes) -> tuple[Head, bytes]:
-    """Read a whole request without the bytes after its body (section 18.3). Raises `NotSip`, `BadRequest`."""
+    """Parse a datagram into the head and body of a request. Raises `NotSip`, `BadRequest`.
+
+    Bytes after the body are ignored (section 18.3).
+    """
     raw, _, body = datagram.partition(b"\r\n\r\n")
     head = read_head(raw)
     length = len(body) if head.length is None else head.length
@@ -246,7 +249,7 @@ def _find_fault(head: Head) -> str:
     headers = head.headers
     for name in _REQUIRED_ONCE:
         if len(headers.get(name, ())) != 1 or not headers[name][0]:
-            return f"Exactly one {name} is needed"
+            return f"Exactly one {name} header is required"
     for name in _ONCE_AT_MOST:
         if len(headers.get(name, ())) > 1:
             return f"More than one {name}"
@@ -388,7 +391,7 @@ class Stream:
             return None
         head = self._head = self._head or read_head(self._buffer[:end])
         if head.length is None:
-            raise BadRequest(head, "Content-Length is needed over TCP")
+            raise BadRequest(head, "Content-Length is required over TCP")
         begin, after = end + 4, end + 4 + head.length
         if len(self._buffer) < after:
             return None

@@ -82,7 +82,7 @@ class _Request(Struct, frozen=True):
 
 
 class SipServer:
-    """The SIP server. `start` opens the sockets; `close` waits for checks in progress and closes them."""
+    """The SIP server. `start` opens the sockets. `close` waits for checks in progress, then closes the sockets."""
 
     def __init__(self, app: App, timers: Timers | None = None) -> None:
         listen = app.config.settings.sip
@@ -184,7 +184,10 @@ class SipServer:
                 self.reply(head, origin, 405, "Method Not Allowed", (_ALLOW,))
 
     def reply(self, head: Head, origin: Origin, status: int, phrase: str, fields: Fields = ()) -> None:
-        """Send a response without a transaction, because it depends only on the request."""
+        """Send a stateless response (RFC 3261 section 8.2.7). An ACK gets none.
+
+        No transaction is needed, because a retransmitted request gets the same response.
+        """
         if head.method != "ACK":
             origin.send(self._make_reply(head, origin).encode(status, phrase, fields), head)
 

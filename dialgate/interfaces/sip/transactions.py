@@ -1,8 +1,8 @@
 """INVITE server transactions (RFC 3261 section 17.2.1), which give a retransmitted request the same response.
 
 A transaction is `proceeding` until its final response, then `completed` until the ACK, then `confirmed` while further ACKs
-may arrive. Other requests need no transaction, because equal requests have equal responses. A transaction is kept for at most
-64 times T1. The number of transactions is limited.
+may arrive. Other requests need no transaction, because identical requests get identical responses. A transaction is
+kept for at most 64 times T1. The number of transactions is limited.
 """
 
 import heapq
@@ -59,7 +59,7 @@ class Transaction:
 
 
 class Transactions:
-    """The current transactions, at most `most` of them."""
+    """The current transactions. Their number is limited to `most`."""
 
     def __init__(self, timers: Timers, most: int) -> None:
         self.timers, self._most = timers, most

@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class NotReady(Exception):
-    """The error for a new worker that has ended, or is not ready in time."""
+    """Raised if a new worker exits or is not ready in time."""
 
 
 class _Worker(Struct):
@@ -38,7 +38,7 @@ class _Worker(Struct):
 
 
 class _Slot:
-    """A socket on each port, and the worker that uses them."""
+    """A worker and its sockets, one for each port."""
 
     def __init__(self, doors: dict[str, list[socket.socket]]) -> None:
         self.doors = doors
@@ -101,7 +101,10 @@ class Workers:
         held_signals.release()
 
     def _hang_up(self) -> None:
-        """Forward SIGHUP to each ready worker. A starting worker gets it later, because the signal could end it now."""
+        """Forward SIGHUP to each ready worker.
+
+        A starting worker gets it once it is ready. Until then, the signal could kill it.
+        """
         self._hangups += 1
         for slot in self._slots:
             if slot.worker is not None:

@@ -39,7 +39,7 @@ _families: Final = msgspec.msgpack.Decoder(list[_Family])
 
 
 class Siblings:
-    """The other workers of the node, and this worker's responses to their requests. Create it with `open`."""
+    """A connection to the other workers of the node. It also answers their requests. Create it with `open`."""
 
     def __init__(
         self, folder: int, worker: int, registry: CollectorRegistry, refresh: Callable[[], Awaitable[None]]

@@ -35,7 +35,7 @@ def run(countries: Path, batch: int, calls: int) -> Iterator[Figure]:
         bodies = world.bodies(iter(benched.numbers), min(calls, _BASELINE_CALLS))
         baseline = empty_handler(benched.key, bodies)
     if allowed < _MIN_ALLOWED * calls:
-        raise BenchError(f"only {allowed} of {calls} calls were allowed, so the figures would mean nothing")
+        raise BenchError(f"only {allowed} of {calls} calls were allowed, so the results would be meaningless")
     rate = calls / seconds
     yield Figure("batch.decisions", round(rate), "1/s", round(baseline), round(rate / baseline, 2))
     yield Figure("batch.processor", round(processor / calls * 1e6, 2), "us")

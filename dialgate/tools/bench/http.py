@@ -112,7 +112,7 @@ def _figures(rounds: list[Round]) -> Iterator[Figure]:
     loads = [turns.ours.load for turns in rounds]
     allowed = sum(load.allowed for load in loads) / sum(load.requests for load in loads)
     if allowed < _MIN_ALLOWED:
-        raise BenchError(f"only {allowed:.0%} of the calls were allowed, so the figures would mean nothing")
+        raise BenchError(f"only {allowed:.0%} of the calls were allowed, so the results would be meaningless")
     yield _compared("http.requests", "1/s", rounds, _rate)
     yield _compared("http.p50", "us", rounds, lambda turn: turn.load.p50)
     yield _compared("http.p99", "us", rounds, lambda turn: turn.load.p99)

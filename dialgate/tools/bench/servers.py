@@ -56,7 +56,7 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 
 @contextmanager
 def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
-    """Run `dialgate serve`. `door` is the field of the log event "ready" whose URL contains the port."""
+    """Run `dialgate serve`. `door` names the field of the log event "ready" that holds the URL with the port."""
     words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:

@@ -110,7 +110,7 @@ async def _asterisk(text: str, context: str) -> Departure:
 async def _vicidial(text: str, context: str) -> Departure:
     """Place a call as VICIdial does.
 
-    The number has the trunk's digit as a prefix, and the caller's name is VICIdial's call code.
+    The extension is VICIdial's dial prefix (9) followed by the number. The caller name is VICIdial's call code.
     """
     variables = {**_leftovers(), "CAMPCUST": CAMPAIGN.upper(), "CAMPDTO": "60"}
     channel = Channel(
@@ -223,9 +223,9 @@ class ConfiguredDialer(Struct, frozen=True):
         if departure.problem:
             raise DialerFault(departure.problem, departure.how)
         if departure.how and TO.removeprefix("+") not in departure.how:
-            raise DialerFault("another number was dialled", departure.how)
+            raise DialerFault("a different number was dialled", departure.how)
         if departure.how and departure.shown != CALLER:
-            raise DialerFault(f"another caller ID was shown: {departure.shown}", departure.how)
+            raise DialerFault(f"the call showed a different caller ID: {departure.shown}", departure.how)
         return departure.how
 
     async def place_redirected(self, port: int) -> None:
@@ -348,7 +348,7 @@ class RealDialer(Struct, frozen=True):
             if self.caller_id and not any(same_number(shown, self.caller_id) for shown in invite.shown):
                 raise DialerFault("the trunk got a caller ID that differs from the checked one", "INVITE")
             if invite.hidden:
-                raise DialerFault("the trunk got a call whose caller ID is withheld", "INVITE")
+                raise DialerFault("the trunk got a call with a withheld caller ID", "INVITE")
         return "INVITE" if invites else ""
 
     async def _watch_trunk(self, port: int, trunk: type[_Trunk]) -> list[_TrunkInvite]:

@@ -237,7 +237,7 @@ def _closing(text: str, begin: int) -> int:
         depth += (text[at] == opening) - (text[at] == closing)
         if not depth:
             return at
-    raise Unknown(f"a bracket that is not closed: {text}")
+    raise Unknown(f"unclosed bracket: {text}")
 
 
 def _context(
@@ -262,7 +262,7 @@ def _context(
 
 
 async def run(text: str, context: str, channel: Channel) -> Run:
-    """Place a call with a dialplan and return the run. Raises `Unknown`."""
+    """Run a dialplan for one call, and return the finished run. Raises `Unknown`."""
     extensions = _context(read(text), context, channel.extension)
     result = Run(channel, extensions)
     await result.run()
@@ -270,7 +270,7 @@ async def run(text: str, context: str, channel: Channel) -> Run:
 
 
 async def call(text: str, context: str, channel: Channel) -> str:
-    """Place a call with a dialplan. Return the dial string, or "" if it was not placed.
+    """Run a dialplan for one call. Return the dial string, or "" if no call was placed.
 
     Raises `Unknown`.
     """

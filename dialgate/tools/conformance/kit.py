@@ -96,7 +96,10 @@ def cases_for(dialer: Dialer) -> tuple[Case, ...]:
 
 
 async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> AsyncIterator[Finding]:
-    """Run the cases with the dialer's gate on `port`, or on a free port if it is 0."""
+    """Run the cases with the dialer and yield the result of each.
+
+    The test gate listens on `port`, or on a free port if it is 0.
+    """
     for case in cases:
         yield await _run_case(dialer, case, port)
 

@@ -54,7 +54,7 @@ class _Exit(Exception):
 
 
 class OpenSips:
-    """A running OpenSIPS with one script. Its workers share rest_client's list of connecting hosts."""
+    """An emulated OpenSIPS with one script. Its workers share the list of hosts to which rest_client is connecting."""
 
     def __init__(self, script: str) -> None:
         self._routes, self._parameters = read(script)

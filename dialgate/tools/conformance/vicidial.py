@@ -1,4 +1,4 @@
-"""The status that VICIdial (SVN 3884) gives to a lead whose call did not leave."""
+"""The status that VICIdial (SVN 3884) gives to a lead whose call could not be connected."""
 
 import re
 from typing import Final

@@ -1,6 +1,7 @@
 """The simulated dialers: calls of every kind with their outcomes, revocations, and repeated calls.
 
-They start with a few calls of each kind, so that every reason appears early. Then they are mixed as on a working day.
+A few calls of each kind are placed first, so that every reason appears early. After that, the kinds are mixed as on a
+working day.
 """
 
 import asyncio
@@ -219,7 +220,7 @@ class _Traffic:
             self._again.append((to, kind))
 
     def _result(self) -> Result:
-        """Return a random result. One silent call per 80 answered ones keeps the rate below the limit."""
+        """Return a random result. With one abandoned call per 80 answered ones, campaigns stay below their limit."""
         outcomes: tuple[Result, ...] = (
             "answered",
             "no_answer",
