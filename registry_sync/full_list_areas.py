@@ -273,7 +273,7 @@ def read_update(
     old: NumberSet | None,
     read_full: Callable[[Area, File, Path], FileContents],
 ) -> Update:
-    """Read the files in a chain and return the area's update. Raises FaultyFile and OSError."""
+    """Read a chain of files, and return what they change in the area. Raises FaultyFile and OSError."""
     if files[0][0].since is not None:
         contents = _read_changes(area, files, lambda numbers: _contains(numbers, old))
     else:

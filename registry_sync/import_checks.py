@@ -25,7 +25,7 @@ def refuse_impossible_times(submitted_at: Instant, answered_at: Instant, now: In
     for what, at in (("consulted", submitted_at), ("answered", answered_at)):
         if at > now:
             raise Refused(
-                f"{what} at {utc(at)} is in the future; now it is {utc(now)}. Check the date and this machine's clock."
+                f"{what} at {utc(at)} is in the future; the time is now {utc(now)}. Check the date and this machine's clock."
             )
     if 0 < answered_at < submitted_at:
         raise Refused(

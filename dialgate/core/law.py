@@ -323,7 +323,7 @@ def _faults_of_days(name: str, section: Hours | Registry | Requests, law: Law) -
             yield f"{name}: `holiday` and `pre_holiday` need a `day_set`; name one, such as `holidays`"
     elif isinstance(section, Requests) and section.max_age.endswith("wd"):
         if not law.working_days:
-            yield f"{name}: `{section.max_age}` needs the country's `working_days`; add them, such as [mon, tue, wed, thu, fri]"
+            yield f"{name}: `{section.max_age}` needs the country's `working_days`; add that key, for example [mon, tue, wed, thu, fri]"
         if not section.day_set:
             yield f"{name}: `{section.max_age}` needs a `day_set`; add it"
 

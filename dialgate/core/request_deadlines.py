@@ -46,7 +46,7 @@ class Answered(Struct, frozen=True, kw_only=True, tag="answered"):
 
 
 class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
-    """A refusal. The data subject was informed of the reason, the authority and the courts (GDPR 12(4))."""
+    """A refusal. The data subject was told why, and about the authority and the courts (GDPR art. 12(4))."""
 
     reason: str
     actor: str

@@ -5,7 +5,7 @@
     {"format":1,"keys":[{"public":"<32 bytes, base64>","private":"<32 bytes, base64>","made_at":<ms>}]}
 
 The last key is the newest and is used to sign. When a new key is created, the private halves of older keys are
-destroyed and left empty. The public halves are kept as long as their signatures. A key's name is the first 16
+replaced by empty strings. A public half is kept as long as any signature made with its key. A key's name is the first 16
 hexadecimal digits of the SHA-256 of its public half. All keys are Ed25519 (RFC 8032). Any change needs a new `format`.
 """
 

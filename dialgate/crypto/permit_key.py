@@ -4,7 +4,7 @@
 
     {"format":1,"private":"<32 bytes, base64>","made_at":<ms>}
 
-`private` is the secret number of an ECDSA key on P-256. Gates that share a Kamailio need copies of the same file. Any
+`private` is the private key of an ECDSA key pair on P-256. Gates that share a Kamailio need copies of the same file. Any
 change needs a new `format`. To renew the key, remove the file, restart the gate, and distribute the new public key. No
 overlap is needed, because permits are valid for seconds.
 """

@@ -1,7 +1,7 @@
 """Functions that find and remove telephone numbers in free text.
 
 The digits of a number may be separated by spaces, dots, dashes, slashes, brackets, plus signs or zero-width characters,
-and may be from other scripts. All of these count as one run of digits. Only this module defines these rules.
+and may be from other scripts. Digits that are separated in this way still count as one number. No other module defines these rules.
 """
 
 import re

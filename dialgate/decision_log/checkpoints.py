@@ -11,10 +11,10 @@ r"""Signed checkpoints of the log, in a file next to its segments. Decisions do 
 of the complete subtrees, largest first; the root can be computed from them. `size` increases from line to line.
 
 A checkpoint covers only entries that are on disk. So if a log has fewer entries than its last checkpoint covers, it was
-truncated. The last entry of each closed segment has a checkpoint. Further checkpoints are made at an interval.
+truncated. The last entry of each closed segment has a checkpoint. Further ones are written at regular intervals.
 
 A copy of closed segments may hold `0000000000000001.checkpoints` files instead, one per segment. Concatenated, they are the
-beginning of the original file. The format changes only by appended fields; any other change is a new `format`. An unfinished
+beginning of the original file. New fields may be appended; any other change needs a new `format`. An unfinished
 last line after a crash is removed, because no reader has relied on it.
 """
 

@@ -283,7 +283,7 @@ def _seq_of(line: bytes) -> int | None:
 def _broken_byte(head: bytes, line: bytes) -> int:
     """Return the position of the first byte that differs from a valid line with the same body.
 
-    If only the body can have been modified, return the position of its first byte.
+    If the rest of the line is intact, return the position of the first byte of the body.
     """
     own = sha256(head + line[BODY]).hexdigest().encode()
     frame = b'{"hash":"%b","entry":' % own

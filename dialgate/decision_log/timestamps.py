@@ -6,8 +6,8 @@ They prove that a checkpoint existed at a time, even to readers who do not trust
 
     {"size":<entries>,"checkpoint":"<SHA-256 of the checkpoint's line>","at":<ms>,"response":"<TimeStampResp in DER, base64>"}
 
-The stamped data is the checkpoint's line, including its line break. `openssl ts -verify` accepts a response. The format
-changes only by appended fields. An unfinished last line after a crash is removed. A copy of closed segments may hold
+The stamped data is the checkpoint's line, including its line break. `openssl ts -verify` accepts a response. New fields
+may be appended. An unfinished last line after a crash is removed. A copy of closed segments may hold
 each line in its own file instead, `0000000000000042.timestamp`, where 42 is the checkpoint's size.
 """
 

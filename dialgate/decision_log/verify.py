@@ -95,7 +95,7 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
 class _Selection(Struct):
     """The segments to scan.
 
-    `begins` and `ends` are true if they include the first and the last segment of the log.
+    `begins` is true if the log's first segment is among them, `ends` if the last one is.
     """
 
     segments: list[tuple[int, Path]]

@@ -43,7 +43,7 @@ class _End(NamedTuple):
 
 
 class LogPosition(NamedTuple):
-    """The position up to which a sync writes: number of recoveries so far, end of the log, file descriptor."""
+    """The end of the log for a sync. `recoveries` counts the recoveries so far; `fd` is the open segment."""
 
     recoveries: int
     end: _End

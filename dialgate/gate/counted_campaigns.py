@@ -24,7 +24,7 @@ _RENEWED: Final = 10 * MINUTE
 
 
 class StoredCounts:
-    """The stored counts for all campaigns, and the most recent lift of each campaign's pause.
+    """The stored counts for all campaigns, and when the pause of each campaign was last lifted.
 
     `changed` names the campaigns with new counts that decisions do not use yet.
     """

@@ -23,7 +23,7 @@ _FEWEST = 7  # shorter runs of digits may be ports, sizes or line numbers
 
 
 class LogMisset(ValueError):
-    """The error for an invalid DIALGATE_LOG in the environment. The message says how to write it."""
+    """Raised if the environment variable DIALGATE_LOG is invalid. The message shows valid values."""
 
 
 def blanked(text: str) -> str:

@@ -34,7 +34,7 @@ class Person(NamedTuple):
 def records(person: Person) -> list[Record]:
     """Return the controller's decisions about the number, newest first.
 
-    A decision about an unknown campaign is included if the client that requested it calls for no other
+    A decision about an unknown campaign is included if the client that made the request calls on behalf of no other
     controller.
     """
     controllers_of = {client.name: client.controllers for client in person.config.settings.clients}

@@ -142,7 +142,7 @@ class Subjects:
                 await self.lookups.record(client, self.config.settings, owner, e164, what, purpose)
 
     async def record_disclosure(self, client: Client, numbers: Iterable[str], purpose: str) -> None:
-        """Record that evidence about these numbers is disclosed.
+        """Record that evidence about these numbers is being disclosed.
 
         The per-client look-up limit does not apply.
         """

@@ -44,9 +44,9 @@ class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RectificationRequest(Request, frozen=True, kw_only=True):
-    """A request to rectify an entry, as the data subject asked.
+    """A request to correct an entry, made by the data subject.
 
-    `of` is the sequence of the wrong consent, contract or call request. `fields` contains the correct values
+    `of` is the sequence of the incorrect consent, contract or call request. `fields` contains the correct values
     by field name, as in the history.
     """
 

@@ -153,7 +153,7 @@ def _country_of_locale(draft: Draft, _: int) -> str:
 
 
 def _no_sector(draft: Draft, place: int) -> str | None:
-    """Return "" as the default sector, or None for a sale or advertising, which must have a sector."""
+    """Return the default sector: none (""), except for the purposes that need one, which have no default (None)."""
     return None if draft.get("purpose", place) in {"sale", "advertising"} else ""
 
 

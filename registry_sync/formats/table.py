@@ -197,7 +197,7 @@ class _Reader:
         self._days: dict[str, int] = {}
 
     def read(self, chunk: bytes) -> list[_Row]:
-        """Return the rows in whole lines. Raises _Fault."""
+        """Return the rows of the lines that are complete so far. Raises _Fault."""
         rows = []
         for cells in self._cells(chunk):
             if self._columns is None:

@@ -94,4 +94,4 @@ async def retry(
         # Jitter spreads the retries of clients that failed together.
         await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - not used for security
         wait *= 2
-    raise AssertionError("there is at least one attempt")
+    raise AssertionError("no attempt was made")

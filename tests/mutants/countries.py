@@ -13,7 +13,7 @@ import time
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -589,8 +589,8 @@ class Run(NamedTuple):
     survived: list[Change]
 
 
-def run(names: Iterable[str]) -> Run:
-    """Try every change of these country files.
+def run(names: Iterable[str], judged: Collection[Mutant] = ()) -> Run:
+    """Try every change of these country files, except those in `judged`.
 
     The gate denies all calls under a draft until an operator accepts it. Therefore only those mutants of a draft count that allow
     a call of its case book, under any purpose and call type, that the file denies.
@@ -604,7 +604,9 @@ def run(names: Iterable[str]) -> Run:
         if failed:
             raise RuntimeError(f"fails without a mutant: {failed}")
         made = list(changes(f"config/countries/{country.lower()}.yaml", data))
-        unnoticed = [change for change in made if not notice.notices(change.data)]
+        unnoticed = [
+            change for change in made if change.mutant not in judged and not notice.notices(change.data)
+        ]
         if data.get("draft"):
             probes = Probes(country)
             unnoticed = [change for change in unnoticed if probes.is_looser(change.data)]

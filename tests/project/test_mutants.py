@@ -31,14 +31,13 @@ class Counter:
 
 @pytest.mark.timeout(300)
 def test_every_mutant_of_a_country_file_is_killed_or_has_a_judgement() -> None:
-    """Drafts take too long for CI; `make mutants` tries them too."""
-    tried, survived = countries.run(countries.countries(drafts=False))
+    """`make mutants` also tries drafts, and those with a judgement, because these take the longest."""
     known = survivors.listed(survivors.read())
-    names, found = [change.mutant for change in tried], [change.mutant for change in survived]
-    unlisted, outdated = survivors.compare(names, found, known)
+    tried, survived = countries.run(countries.countries(drafts=False), judged=known)
+    names = {change.mutant for change in tried}
     assert len(names) > 1_000
-    assert unlisted == [], "write a case, or a judgement: see `make mutants`"
-    assert outdated == [], "no longer survives: remove it from tests/mutants/survivors.yaml"
+    assert survived == [], "write a case, or a judgement: see `make mutants`"
+    assert {mutant for mutant in known if mutant.file == "config/countries/it.yaml"} <= names
 
 
 def test_a_loosened_section_is_noticed_and_the_unchanged_file_is_not() -> None:

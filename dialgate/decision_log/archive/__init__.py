@@ -31,7 +31,7 @@ An index only speeds up searches and is not part of the log. It can be rebuilt f
 index the segments are searched directly. Indexes are merged as their number grows, and an index within the range of
 another is obsolete. Segments packed by an earlier version have a `….numbers.npy` each, listed in `….sha256`.
 
-The format changes only by appended columns. Any other change is a new `dialgate.format`, and readers refuse an unknown one.
+New columns may be appended. Any other change needs a new `dialgate.format`, and readers refuse an unknown one.
 The Parquet file is published last, after every line was rebuilt from it and compared with the segment. `….new` is an
 unfinished file. `.archiving` is empty; the packing process holds a lock on it.
 """

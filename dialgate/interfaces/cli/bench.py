@@ -83,7 +83,7 @@ def bench_decide(*, countries: Countries = SHIPPED, as_json: AsJson = False) -> 
 @bench_app.command("numberset")
 def bench_numberset(
     *,
-    numbers: Annotated[int, typer.Option(min=1000, help="Numbers in the file.")] = 30_000_000,
+    numbers: Annotated[int, typer.Option(min=1000, help="How many numbers the file contains.")] = 30_000_000,
     as_json: AsJson = False,
 ) -> None:
     """Measure a memory-mapped file of numbers: its size, look-ups and opening time, and the memory of a second reader.

@@ -74,6 +74,6 @@ def _end(text: str) -> CopyEnd:
     except ValueError as error:
         raise Failure(
             "store.invalid",
-            f"not the URL of a store: {error}. Write sqlite:///PATH or redis://HOST:PORT/0",
+            f"not a valid store URL: {error}. Use sqlite:///PATH or redis://HOST:PORT/0",
             status=MISUSE,
         ) from None

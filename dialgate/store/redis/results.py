@@ -109,7 +109,7 @@ class RedisResults(RedisAttempts):
     ) -> None:
         """Add attempts and answers that the store lacks.
 
-        The position of the log stays, so that crash recovery begins there again if it is interrupted.
+        The log's position is not advanced, so that an interrupted recovery starts again from there.
         """
         position = Position(log, (await self.positions()).get(log, 0))
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):

@@ -240,7 +240,7 @@ class ConfiguredDialer(Struct, frozen=True):
             async with asyncio.timeout(_MOST_SECONDS):
                 return await self.kind.run(text, self.context)
         except TimeoutError:
-            raise CallHanging("the call hangs: neither placed nor ended") from None
+            raise CallHanging("the call is stuck: it was neither placed nor ended") from None
 
 
 class PythonClient(Struct, frozen=True):
