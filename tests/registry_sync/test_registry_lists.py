@@ -319,8 +319,8 @@ BAD_BRITISH = {
     "LF alone": (uk_lines(*TIGHT).replace("\r\n", "\n"), "line 1: the line is not 12 characters and CRLF"),
     "no leading 0": (uk_lines("1234567890  "), "line 1: not a valid British number (layout without spaces)"),
     "the other layout": (uk_lines(f"{'0208':5}{'1234567':>7}"), "line 1: not a valid British number (layout"),
-    "a letter": (uk_lines("0123456789O "), "line 1: not a British number"),
-    "too short": (uk_lines("012345678   "), "line 1: not a British number"),
+    "a letter": (uk_lines("0123456789O "), "line 1: not a valid British number"),
+    "too short": (uk_lines("012345678   "), "line 1: not a valid British number"),
     "empty": ("", "the file is empty"),
 }
 
