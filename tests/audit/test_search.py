@@ -217,7 +217,7 @@ BASES = [
             "requested_at": "2026-11-20T10:00:00+01:00",
             "expires_at": "2026-12-20T10:00:00+01:00",
         },
-        "The legal basis was the request form-7 of 20 November 2026 to be called.",
+        "The legal basis was call request form-7, made on 20 November 2026.",
     ),
 ]
 
