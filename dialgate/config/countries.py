@@ -28,7 +28,7 @@ def convert_law(data: Any) -> tuple[Law | None, list[str]]:
     read, faults = yaml_file.convert(data, Law)
     rest = data if read is not None else yaml_file.remainder(data, Law)
     country = data.get("country") if isinstance(data, dict) else None
-    if isinstance(country, str) and not _COUNTRY.fullmatch(country):
+    if isinstance(country, str) and (country in _MISTAKEN or not _COUNTRY.fullmatch(country)):
         faults.append(f"country {explain_country(country)}")
     if read is not None or not any(fault.startswith(("sectors", "traits", "regions")) for fault in faults):
         try:

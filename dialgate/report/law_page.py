@@ -121,6 +121,8 @@ _ENGLISH: Final = LawWords(
     },
 )
 _COMMON: Final = frozenset(Section.__struct_fields__)
+# Fields with names that are written in configurations, so they are shown unchanged.
+_NAMES: Final = frozenset({"id", "name", "day_set"})
 _NOT_SCOPE: Final = frozenset({"source", "starts", "ends", "severity", "cited_for"})
 
 
@@ -306,10 +308,11 @@ def _texts(
         if item == field.default:
             continue
         name = words.keys.get(field.name, field.encode_name.replace("_", " "))
+        text = item if field.name in _NAMES else _text(item, words)
         if field.name in templates:
-            yield templates[field.name].format(_text(item, words))
+            yield templates[field.name].format(text)
         else:
-            yield name if item is True else f"{name}: {_text(item, words)}"
+            yield name if item is True else f"{name}: {text}"
 
 
 def _text(value: Any, words: LawWords) -> str:

@@ -156,6 +156,7 @@ ALONE: list[tuple[Change, list[str]]] = [
     (acme(*FIRST, "trunk_country", to="XX"),
      ["campaign acme-fibre: trunk_country 'XX' is not a country code; write two capital letters (ISO 3166), for example IT"]),
     (italy("country", to="it"), ["countries/it.yaml: country 'it' is not a country code; write IT"]),
+    (italy("country", to="UK"), ["countries/it.yaml: country 'UK' is not a country code; write GB"]),
     (italy("hours", 0, "severity", to="law"),
      ["countries/it.yaml: hours[0].severity: 'law' is not allowed; write one of statute, self_regulation, recommendation, operator, gate"]),
     (gate("fastagi", to={"port": "x"}), ["dialgate.yaml: fastagi.port: must be a whole number, not text"]),

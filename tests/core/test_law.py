@@ -200,7 +200,7 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         (
             "requests.0.max_age",
             "5wd",
-            "requests: `5wd` needs the country's `working_days`; add them, such as",
+            "requests: `5wd` needs the country's `working_days`; add that key, for example",
         ),
         (
             "requests",
