@@ -183,12 +183,15 @@ def _converse(draft: Draft) -> None:
 
 
 def _ask(draft: Draft, question: Question, place: int) -> None:
-    """Ask one question. Reject an answer that makes the configuration invalid, and show the problems."""
+    """Ask one question. Reject an answer that makes the configuration invalid, and show the first problem."""
     given = draft.answers.get(question.name, [])[place:]
     default = given[0] if given else question.default_of(draft, place)
     hint = ", ".join(question.choices(draft)) or (question.example and f"for example {question.example}")
     text = _label(draft, question, place) + (f" ({hint})" if hint else "")
-    reply = typer.prompt(text, default, show_default=bool(default), err=True).strip()
+    reply = typer.prompt(text, default or "", show_default=bool(default), err=True).strip()
+    if not reply and default is None:
+        _tell("  This question needs an answer.")
+        return
     before = draft.answers
     draft.answers = draft.with_answer(question.name, place, reply)
     try:
@@ -198,8 +201,8 @@ def _ask(draft: Draft, question: Question, place: int) -> None:
         draft.answers = before
         if question.name == "tls-key":
             del before["tls-certificate"]  # ask again for both
-        for problem in error.problems:
-            _tell(f"  {problem}")
+        # Further problems are mostly consequences. The file names the problem's place, but is not written yet.
+        _tell(f"  {error.problems[0].partition('.yaml: ')[2] or error.problems[0]}")
 
 
 def _label(draft: Draft, question: Question, place: int) -> str:

@@ -299,11 +299,13 @@ async def test_on_a_terminal_each_answer_is_checked_and_can_be_changed(tmp_path:
     done = init(tmp_path, "expected", officer="dpo@zeta.example", dialer="asterisk")
     assert done.code == 0, done
     caller_ids = iter(["0123", "+390844654321"])
-    typed = {"Name": "Zeta Servizi S.r.l.", "Contact": "privacy@zeta.example", "Country": "IT", "Campaign ID": "zeta-insurance",
+    typed = {"Contact": "privacy@zeta.example", "Country": "IT", "Campaign ID": "zeta-insurance",
              "Sector": "insurance", "Dialer": "asterisk"}  # fmt: skip
     words = program("init", str(tmp_path / "config"), "--purpose", "debt")
     async with on_a_terminal(words, ROOT) as terminal:
         talk = Conversation(terminal)
+        await talk.reply("")
+        assert "This question needs an answer." in await talk.reply("Zeta Servizi S.r.l.")
         answers = by_beginning(typed)
         summary = await talk.summary(
             lambda prompt: next(caller_ids) if ": Caller IDs" in prompt else answers(prompt)
@@ -313,6 +315,9 @@ async def test_on_a_terminal_each_answer_is_checked_and_can_be_changed(tmp_path:
         assert "Purpose" not in asked  # an option answered it
         assert "zeta-insurance: Purpose: debt" in summary
         assert "purpose: 'sail' is not allowed; write one of sale, " in await talk.change(".*Purpose", "sail")
+        rejected = await talk.change("Controller ID", "ZETA")
+        assert "  id: must be 1 to 64 lower-case letters" in rejected
+        assert "no such controller" not in rejected  # a consequence of the same answer
         assert "zeta-insurance: Purpose: sale" in await talk.change(".*Purpose", "sale")
         await talk.change("Data protection officer", "dpo@zeta.example")
         assert not (tmp_path / "config").exists()
