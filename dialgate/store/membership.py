@@ -49,11 +49,14 @@ class Members(Struct, frozen=True):
 class Shared(Protocol):
     """Additional methods of a store that several gates share.
 
-    `ping` sets `is_older` if the store lacks commits of this gate, because it was restored from an older copy. The store
-    refuses reads from then on until `accept_restored`.
+    `ping` sets `is_older` if the store lacks commits of this gate, because it was restored from an older copy. From then
+    on until `accept_restored`, the store refuses reads and commits.
     """
 
     is_older: bool
+
+    def refuse_if_older(self) -> None:
+        """Raise `StoreUnavailable` if `is_older`."""
 
     def accept_restored(self) -> None:
         """Accept the store again, after `settle` has added what it lacked."""

@@ -31,11 +31,17 @@ from dialgate.decision_log import verify
 from dialgate.gate.upkeep import NOTE_SECONDS
 from dialgate.interfaces.cli import main
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import ConsentRequest, ListRequest, RevocationRequest, WithdrawalRequest
+from dialgate.ledger.schemas import (
+    ConsentRequest,
+    ListRequest,
+    OutcomeRequest,
+    RevocationRequest,
+    WithdrawalRequest,
+)
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.store import Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests.store.test_store import ANNA, NOTHING, attempt, read_unknown, revoked
+from tests.store.test_store import ANNA, BRUNO, NOTHING, attempt, read_unknown, revoked
 from tests.support import redis_servers, world
 from tests.support.ports import free_port
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand
@@ -475,6 +481,11 @@ async def codes(app: App, count: int) -> list[str]:
     return [answer.reasons[0].code if answer.reasons else "allow" for answer in answers]
 
 
+async def opt_out(app: App, decision: str) -> None:
+    request = OutcomeRequest(decision_id=decision, outcome="opt_out")
+    await app.registrar.outcomes.result(app.config.settings.clients[0], request)
+
+
 @pytest.mark.parametrize("lost", ["before a commit", "before the reply to a commit"])
 @pytest.mark.parametrize("restarted", [True, False])
 async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
@@ -486,14 +497,19 @@ async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
     app = await gate_on_own_server(tmp_path, seconds)
     assert await codes(app, 1) == ["allow"]
     await copy_to_second_database(tmp_path)
-    assert await codes(app, 3) == ["allow"] * 3
+    assert await codes(app, 2) == ["allow"] * 2
+    lost_call = (await ask(app)).decision_id
     ask_server(tmp_path, "SWAPDB", "0", "1")
+    with pytest.raises(StoreUnavailable, match="older copy"):
+        await opt_out(app, lost_call)
     if lost == "before the reply to a commit":
         app._store._mark_commit_unknown(Position(app.gate._gatherer.keys.log, app.status().records + 1))  # type: ignore[attr-defined]
     assert await codes(app, 3) == ["gate.unavailable"] * 3
     await app.tick()
     assert "older copy" in app.gate.readiness()["store"]
     assert await codes(app, 1) == ["gate.unavailable"]  # another gate may not have added its attempts yet
+    with pytest.raises(StoreUnavailable, match="older copy"):
+        await opt_out(app, lost_call)
     if restarted:
         await app.close()
         app = await App.open(app.config, registry=CollectorRegistry(), clock=Hand())
@@ -503,8 +519,28 @@ async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
         await app.tick()
     assert "store" not in app.gate.readiness()
     assert await codes(app, 3) == ["allow", "frequency.exceeded", "frequency.exceeded"]
+    await opt_out(app, lost_call)
+    assert await codes(app, 1) == ["revocation.revoked"]
     await app.close()
     redis_servers.ended(process)
+
+
+async def test_a_reading_of_an_older_copy_is_not_committed_before_all_gates_have_added_their_attempts(
+    own_store: RedisStore, tmp_path: Path
+) -> None:
+    reservation = Reservation(ANNA, attempt("log-1"), (ANNA,))
+    reading = await own_store.read([ANNA])
+    assert await own_store.commit(reading, [reservation], [], Position("log", 1))
+    ask_server(tmp_path, "SWAPDB", "0", "1")
+    reading = await own_store.read([BRUNO])
+    with pytest.raises(StoreUnavailable, match="older copy"):
+        await own_store.ping()
+    await own_store.settle("log", 1, [(ANNA, attempt("log-1"))], [])
+    of_bruno = Reservation(BRUNO, attempt("log-2"), (BRUNO,))
+    with pytest.raises(StoreUnavailable, match="older copy"):
+        await own_store.commit(reading, [of_bruno], [], Position("log", 2))
+    own_store.accept_restored()
+    assert await own_store.commit(reading, [of_bruno], [], Position("log", 2))
 
 
 async def test_attempts_are_added_again_if_that_was_interrupted(tmp_path: Path) -> None:

@@ -48,8 +48,7 @@ class RedisAttempts(RedisRecovery):
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
-        if self.is_older:
-            raise StoreUnavailable(OLDER_COPY)
+        self.refuse_if_older()
         if self._unknown_commits:
             await self._undo_unknown_commits()
         return await self._read(subjects, keys, since)
@@ -178,6 +177,16 @@ class RedisAttempts(RedisRecovery):
         return log in self._own or seq_of(decision) <= durable_logs.get(log, 0)
 
     async def commit(
+        self,
+        reading: Reading,
+        reservations: Sequence[Reservation],
+        remembered: Sequence[Remembered],
+        position: Position,
+    ) -> bool:
+        self.refuse_if_older()  # the reading may be from before the check
+        return await self._commit(reading, reservations, remembered, position)
+
+    async def _commit(
         self,
         reading: Reading,
         reservations: Sequence[Reservation],

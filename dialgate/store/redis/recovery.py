@@ -39,6 +39,10 @@ class RedisRecovery(RedisCommands):
         """Return the key prefix of a log's index. `kind` is `a:` for attempts and `g:` for answers."""
         return self.key(kind, log.encode() + b":")
 
+    def refuse_if_older(self) -> None:
+        if self.is_older:
+            raise StoreUnavailable(OLDER_COPY)
+
     async def _lacks_commits(self) -> bool:
         """Return whether commits of this gate are missing because Redis was restored from an older copy."""
         logs = list(self._committed)

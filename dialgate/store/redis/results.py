@@ -11,6 +11,7 @@ from dialgate.store.redis.answers import by_log, log_of, seq_of
 from dialgate.store.redis.attempts import RedisAttempts
 from dialgate.store.redis.campaign_counts import CHANGES_KEPT
 from dialgate.store.redis.commands import encoded
+from dialgate.store.redis.recovery import OLDER_COPY
 
 _AT_ONCE: Final = 512
 _ANSWERED: Final = encoded(sorted(ANSWERED))
@@ -18,6 +19,14 @@ _ANSWERED: Final = encoded(sorted(ANSWERED))
 
 class RedisResults(RedisAttempts):
     async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
+        found = await self._find_attempt(decision)
+        if (
+            found is None and not self.is_older and await self._lacks_commits()
+        ):  # recovery reads an older copy too
+            raise StoreUnavailable(OLDER_COPY)
+        return found
+
+    async def _find_attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
         log, seq = log_of(decision), seq_of(decision)
         begins = sequence_index.place(seq)
         subject = await self.run(
@@ -121,5 +130,5 @@ class RedisResults(RedisAttempts):
                 for subject, attempt in batch
                 if attempt.decision not in counted
             ]
-            if not await self.commit(reading, missing, answers[start : start + _AT_ONCE], position):
+            if not await self._commit(reading, missing, answers[start : start + _AT_ONCE], position):
                 raise StoreUnavailable("Redis: too many concurrent updates for one number during recovery")

@@ -10,7 +10,6 @@ from dialgate.store.redis.campaign_counts import RedisCampaignCounts
 from dialgate.store.redis.commands import Options, texts
 from dialgate.store.redis.ledger import RedisLedger
 from dialgate.store.redis.membership import RedisMembership
-from dialgate.store.redis.recovery import OLDER_COPY
 from dialgate.store.redis.results import RedisResults
 
 LAYOUT: Final = b"2"
@@ -109,8 +108,7 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
         newest = int(seq or 0)
         refuse_if_short(newest, durable)  # first, because a log does not have all entries of the ledger
         self.is_older = self.is_older or await self._lacks_commits()
-        if self.is_older:
-            raise StoreUnavailable(OLDER_COPY)
+        self.refuse_if_older()
         return newest
 
     def accept_restored(self) -> None:
