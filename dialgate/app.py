@@ -22,11 +22,11 @@ from dialgate.config import content_store
 from dialgate.config.configuration import Config
 from dialgate.core import local_time
 from dialgate.core.faults import Unavailable
-from dialgate.core.model import HOUR, SECOND, Instant
+from dialgate.core.model import HOUR, SECOND, Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import Checkpointer, DecisionLog, chains
-from dialgate.gate.crash_recovery import settle
+from dialgate.gate.crash_recovery import apply, settle
 from dialgate.gate.gate import Gate
 from dialgate.gate.recorder import LogRecorder
 from dialgate.gate.stop_retries import StopRetries
@@ -41,8 +41,9 @@ from dialgate.subjects.rights import Subjects
 
 # Seconds between upkeep rounds: a new list or proof must be in use within a second, including the round itself.
 _PERIOD = 0.75
-# Seconds in which the other gates also find that a shared store is an older copy, and add their attempts to it.
-_OTHERS_RECOVER = 3.0
+# Seconds in which the other gates also find that a shared store is an older copy, and usually add their attempts to it;
+# and the most that this gate waits for those that run but have not added theirs.
+_OTHERS_RECOVER, _SLOW_RECOVER = 3.0, 60.0
 # Timeout, in seconds, for a request that asks another gate for a decision's called number.
 _FIND_CALL_TIMEOUT = 2.0
 _log = structlog.get_logger(__name__)
@@ -75,6 +76,8 @@ class App:
         self._store, self._log, self._upkeep, self._clock = store, log, upkeep, clock
         self._keys = keys
         self._recovered_at: float | None = None
+        self._unapplied: list[OutcomeRecord] = []
+        self._recovering = BackgroundWork(self._recover, (Unavailable,))
         self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics, clock.steady)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
         self.registrar.revocations.steady = clock.steady
@@ -142,6 +145,9 @@ class App:
             app = cls(config, keys, store, log, upkeep, Clock(clock, instants.latest(), steady))
             app.reload(config)
             app._stops.add(settled.unentered)
+            app._unapplied = settled.unapplied
+            if isinstance(store, Shared) and settled.is_older:
+                store.is_older, app._recovered_at = True, steady()
             undo.pop_all()
         await app.tick(patience=None)
         return app
@@ -183,8 +189,10 @@ class App:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(now, patience)
-        if isinstance(self._store, Shared) and self._store.is_older:
-            await self._recover(self._store, now)
+        if isinstance(self._store, Shared):
+            await self._recovering.run(patience, self._store, now)
+            if self._recovering.problem:
+                self._upkeep.failed("store", self._recovering.problem)
         self._stops.look(now)
         self._upkeep.report("ledger", self._stops.problem)
         presence = structs.replace(self._presence, at=now, laws=self.config.law_hash)
@@ -196,24 +204,28 @@ class App:
             await self._upkeep.stamp(self._stamper, now)
 
     async def _recover(self, store: Shared, now: Instant) -> None:
-        """Add the attempts in this gate's log to an older copy of the store, and accept it some seconds later.
+        """Add the attempts and results in this gate's log to an older copy of the store, and accept it some seconds later.
 
         Until then this gate allows no call, because the other gates' attempts may still be missing.
         """
-        if self._recovered_at is None:
-            try:
-                async with self._recorder.turn:
-                    head, span = self._log.next_seq - 1, _answer_span(self.config)
-                    recovered = await settle(
-                        self.config.data, self._upkeep.chain, self._keys, self._store, head, span, now
-                    )
-            except Unavailable as fault:
-                self._upkeep.failed("store", str(fault))
-                return
+        if store.is_older and (self._recovered_at is None or self._keys.log in store.lacking):
+            self._recovered_at = None  # if this fails, the store must not be accepted
+            async with self._recorder.turn:
+                await self._recorder.sync()  # other gates may repeat the answers that recovery adds
+                head, span = self._log.next_seq - 1, _answer_span(self.config)
+                data, chain = self.config.data, self._upkeep.chain
+                recovered = await settle(data, chain, self._keys, self._store, head, span, now)
             self._stops.add(recovered.unentered)
+            self._unapplied += recovered.unapplied
             self._recovered_at = self._clock.steady()
             _log.warning("the store was an older copy; attempts that it lacked have been added from the log")
-        elif self._clock.steady() - self._recovered_at >= _OTHERS_RECOVER:
+        if self._unapplied:
+            self._unapplied = await apply(self._store, self._unapplied)
+        if self._recovered_at is None:
+            return
+        waited = self._clock.steady() - self._recovered_at
+        others = any(self.roster.runs(log, now) for log in store.lacking)
+        if waited >= (_SLOW_RECOVER if others else _OTHERS_RECOVER):
             self._recovered_at = None
             store.accept_restored()
 
@@ -244,6 +256,7 @@ class App:
         self.registrar.close_threads()
         await self.subjects.peers.close()
         await self._list_replication.close()
+        await self._recovering.close()
         await self._stops.close()
         await self._observing.close()
         await self.subjects.close()

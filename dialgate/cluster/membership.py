@@ -126,6 +126,7 @@ class Roster:
         self._reported = 0  # replicas in excess of the `replicas` setting
         self._own: Presence | None = None
         self.problems: dict[str, str] = {}
+        self._seen_at: dict[str, Instant] = {}  # by log, also from before an older copy of the store
 
     async def tick(self, own: Presence, config: Config) -> None:
         """Record this gate as a member and check the others.
@@ -143,8 +144,14 @@ class Roster:
         except StoreUnavailable:
             return
         self.problems = problems(members, now)
+        for gate in members.present:
+            self._seen_at[gate.log] = max(gate.at, self._seen_at.get(gate.log, 0))
         self._metrics.nodes.set(sum(now - gate.at < SILENT for gate in members.present))
         self._metrics.nodes_outdated.set(sum(text.startswith("on ") for text in self.problems.values()))
+
+    def runs(self, log: str, now: Instant) -> bool:
+        """Return whether the gate that writes `log` was seen a short time before `now`."""
+        return now - self._seen_at.get(log, 0) < SILENT
 
     def _report_replicas(self, unasked: int) -> None:
         self._metrics.replicas_unasked.set(unasked)

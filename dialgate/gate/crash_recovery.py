@@ -10,6 +10,7 @@ position.
 """
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
@@ -31,11 +32,16 @@ class RecoveryResult(Struct, frozen=True):
     """The result of a recovery.
 
     `latest` is the time of the newest record, or 0 for an empty log. `unentered` holds the reported opt-outs and wrong
-    numbers that cannot be added to the ledger, because this node does not know the called number.
+    numbers that cannot be added to the ledger, because this node does not know the called number. `unapplied` holds the
+    results of other gates' calls whose attempts are not in the store, for example because those gates have not added them
+    yet. `is_older` says that the store lacked attempts in the log: a gate commits an attempt before it is logged, so the
+    store is an older copy.
     """
 
     latest: Instant
     unentered: list[OutcomeRecord]
+    unapplied: list[OutcomeRecord]
+    is_older: bool
 
 
 async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
@@ -49,9 +55,7 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
 ) -> RecoveryResult:
     """Bring the store up to date with the log in `folder`, whose newest record has sequence `head`.
 
-    `answer_span` is the maximum time for which an allow is valid, in milliseconds.
-
-    Raises `StoreUnavailable`, `LogDamaged`.
+    `answer_span` is the maximum time for which an allow is valid, in milliseconds. Raises `StoreUnavailable`, `LogDamaged`.
     """
     position = (await store.positions()).get(keys.log, 0)
     attempts: list[tuple[bytes, Attempt]] = []
@@ -84,14 +88,28 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
             "entries that forbid calls were missing from the ledger and have been added from the log",
             stops=entered + more,
         )
-    await store.settle(keys.log, head, attempts, answers)
-    for result in results:
-        attempt = await store.attempt(result.decision)
-        if attempt is not None and RESULT_RANK[result.result] >= RESULT_RANK[attempt[1].result]:
-            await store.result(result.decision, result.result, result.at)
+    unapplied: list[OutcomeRecord] = []
+
+    async def complete() -> None:
+        unapplied.extend(await apply(store, results))
+
+    is_older = await store.settle(keys.log, head, attempts, answers, complete)
     # The last entries may be grounds whose decisions were never recorded.
     newest = next((entry for seq in range(head, 0, -1) if (entry := reader.find(seq))), None)
-    return RecoveryResult(newest.at if newest else 0, unentered)
+    unapplied = [result for result in unapplied if not result.decision.startswith(f"{keys.log}-")]
+    return RecoveryResult(newest.at if newest else 0, unentered, unapplied, is_older)
+
+
+async def apply(store: RecoveryStore, results: Iterable[OutcomeRecord]) -> list[OutcomeRecord]:
+    """Add results that the store lacks. Return those whose attempts it lacks too. Raises `StoreUnavailable`."""
+    unapplied: list[OutcomeRecord] = []
+    for result in results:
+        attempt = await store.attempt(result.decision, recovering=True)
+        if attempt is None:
+            unapplied.append(result)
+        elif RESULT_RANK[result.result] >= RESULT_RANK[attempt[1].result]:
+            await store.result(result.decision, result.result, result.at)
+    return unapplied
 
 
 def _attempt(record: Record, keys: Keys, month: MonthKeys) -> tuple[bytes, Attempt]:

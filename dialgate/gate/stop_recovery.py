@@ -132,7 +132,7 @@ async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) 
     Return None if the store lacks the attempt. Also return None if the ledger lacks the stop and the campaign's
     controller cannot be determined.
     """
-    row = await store.attempt(outcome.decision)
+    row = await store.attempt(outcome.decision, recovering=True)
     if row is None:
         return None
     subject, attempt = row

@@ -23,7 +23,6 @@ from dialgate.ledger.revocations import Revocations
 from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest, Receipt, RevocationRequest
 from dialgate.ledger.wrong_numbers import WrongNumbers
 from dialgate.runtime.thread_pool import ThreadPool
-from dialgate.store import Shared
 
 _IN_LEDGER = frozenset({"opt_out", "wrong_number"})  # results that write a ledger entry
 _log = structlog.get_logger(__name__)
@@ -63,12 +62,9 @@ class Outcomes:
         `opt_out` also writes a revocation for the controller. `wrong_number` also ends the effect of earlier
         consents, contracts and call requests. Both take effect at once.
         """
-        store = self._access.store
-        if isinstance(store, Shared):
-            store.refuse_if_older()  # it may lack the attempt
         public_id = ask.decision_id
         ask = structs.replace(ask, decision_id=self._access.ids.inside(client, public_id))
-        row = await store.attempt(ask.decision_id) if ask.decision_id else None
+        row = await self._access.store.attempt(ask.decision_id) if ask.decision_id else None
         if row is None:
             if ask.decision_id:
                 # Do the same reads as for another client's allow: the response time must not reveal whether the allow exists.
@@ -91,7 +87,7 @@ class Outcomes:
         elif ask.outcome == "wrong_number":
             wrong = await self._wrong_numbers.report(client, owner, number, subject, ask.decision_id)
         if stricter:
-            await store.result(ask.decision_id, ask.outcome, self._access.clock())
+            await self._access.store.result(ask.decision_id, ask.outcome, self._access.clock())
         await self._recorder.result(ask.decision_id, ask.outcome, client.name)
         self._access.metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)

@@ -1,6 +1,6 @@
 """Counted attempts and remembered answers. Both are read and written for every call."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -23,6 +23,9 @@ class Reservation(Struct, frozen=True, gc=False):
 
 class Position(Struct, frozen=True):
     """The position of a decision log at a commit, where crash recovery starts.
+
+    A store may keep the position before the commit instead. If the commit is never recorded, other decisions get its ids,
+    and recovery must not take these for decisions that the store holds.
 
     `first` and `seq` are the first and last sequences in the commit. If the commit is empty, `first` may be 0, which
     means `seq + 1`. `durable` is the last entry of the log that was on disk when the commit began.
@@ -73,16 +76,24 @@ class Attempts(SubjectStates, Protocol):
         """Return each decision log's sequence at its newest commit."""
 
     async def settle(
-        self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
-    ) -> None:
+        self,
+        log: str,
+        head: int,
+        attempts: Sequence[tuple[bytes, Attempt]],
+        answers: Sequence[Remembered],
+        complete: Callable[[], Awaitable[None]] | None = None,
+    ) -> bool:
         """Make the store agree with `log` after a crash. Idempotent; keeps recorded results.
 
-        Drop the log's attempts and answers after `head`, restore missing ones, and store `head` as the position. A
-        decision id has the form LOG-SEQ.
+        Drop the log's attempts and answers after `head`, restore missing ones, call `complete`, and then store `head`
+        as the position. A decision id has the form LOG-SEQ. Return whether a shared store lacked attempts.
         """
 
-    async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
-        """Return the subject and the attempt for a decision, or None."""
+    async def attempt(self, decision: str, *, recovering: bool = False) -> tuple[bytes, Attempt] | None:
+        """Return the subject and the attempt for a decision, or None.
+
+        Raises `StoreUnavailable` if the store is an older copy, which may lack the attempt, unless `recovering`.
+        """
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         """Record the result of an allowed call. Return False if its attempt is not in the store.

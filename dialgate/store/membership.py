@@ -49,14 +49,13 @@ class Members(Struct, frozen=True):
 class Shared(Protocol):
     """Additional methods of a store that several gates share.
 
-    `ping` sets `is_older` if the store lacks commits of this gate, because it was restored from an older copy. From then
-    on until `accept_restored`, the store refuses reads and commits.
+    `ping` sets `is_older` if the store lacks commits or results that it had before, because it was restored from an older
+    copy. The store refuses reads and commits from then on until `accept_restored`. Meanwhile, each `ping` sets `lacking` to
+    the logs whose attempts have not been added yet.
     """
 
     is_older: bool
-
-    def refuse_if_older(self) -> None:
-        """Raise `StoreUnavailable` if `is_older`."""
+    lacking: frozenset[str]
 
     def accept_restored(self) -> None:
         """Accept the store again, after `settle` has added what it lacked."""

@@ -16,7 +16,7 @@ A process that uses this store must not open the file by other means: closing it
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -317,7 +317,9 @@ class SqliteStore:
             lambda db: [tables.entry_of(row) for row in db.execute(tables.ENTRY + where, values)]
         )
 
-    async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
+    async def attempt(
+        self, decision: str, *, recovering: bool = False  # noqa: ARG002 - no older copy appears under a running gate
+    ) -> tuple[bytes, Attempt] | None:  # fmt: skip
         for buffer in reversed(self._buffers):
             if (counted := buffer.attempt(decision)) is not None:
                 return counted
@@ -409,8 +411,13 @@ class SqliteStore:
         await self._write(step)
 
     async def settle(
-        self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
-    ) -> None:
+        self,
+        log: str,
+        head: int,
+        attempts: Sequence[tuple[bytes, Attempt]],
+        answers: Sequence[Remembered],
+        complete: Callable[[], Awaitable[None]] | None = None,
+    ) -> bool:
         await self._flush()
         self._stored.add([subject for subject, _ in attempts])
         self._stored.add([answer.key for answer in answers])
@@ -419,9 +426,12 @@ class SqliteStore:
             tables.drop_beyond(db, log, head)
             tables.count_attempts(db, attempts)
             tables.remember(db, answers)
-            db.execute(tables.NOTE, (log, head))
 
         await self._write(step)
+        if complete is not None:
+            await complete()
+        await self._write(lambda db: db.execute(tables.NOTE, (log, head)))
+        return False
 
     # ---- erasure and retention ------------------------------------------------------------------------------------------
 

@@ -10,11 +10,10 @@ from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnav
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import by_log, decision_of, log_of, recalled, seq_of, stored
 from dialgate.store.redis.commands import Options, pairs
-from dialgate.store.redis.recovery import OLDER_COPY, RedisRecovery
+from dialgate.store.redis.recovery import OLDER_COPY, RedisRecovery, top_of
 
 _NONE: Final = (0, b"")
 _ID_IN_USE: Final = [-1]
-_FENCED: Final = -2
 _IS_OLDER: Final = [-4]
 _RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
 
@@ -48,7 +47,8 @@ class RedisAttempts(RedisRecovery):
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
-        self.refuse_if_older()
+        if self.is_older:
+            raise StoreUnavailable(OLDER_COPY)
         if self._unknown_commits:
             await self._undo_unknown_commits()
         return await self._read(subjects, keys, since)
@@ -183,8 +183,10 @@ class RedisAttempts(RedisRecovery):
         remembered: Sequence[Remembered],
         position: Position,
     ) -> bool:
-        self.refuse_if_older()  # the reading may be from before the check
-        return await self._commit(reading, reservations, remembered, position)
+        if self.is_older:  # also if `reading` is from before this was noticed
+            raise StoreUnavailable(OLDER_COPY)
+        committed = self._seen.get(top_of(position.log), 0)
+        return await self._commit(reading, reservations, remembered, position, committed)
 
     async def _commit(
         self,
@@ -192,10 +194,12 @@ class RedisAttempts(RedisRecovery):
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
         position: Position,
+        committed: int = 0,
     ) -> bool:
+        """Commit unless the store lacks the log's sequence `committed`."""
         seen = reading if isinstance(reading, Seen) else _UNREAD
         self._own.add(position.log)
-        command = self._commit_command(seen, reservations, remembered, position)
+        command = self._commit_command(seen, reservations, remembered, position, committed)
         try:
             outcome = await self._run_commit(position.log, command)
             while outcome == _ID_IN_USE:  # a decision that was never recorded uses the id
@@ -212,17 +216,10 @@ class RedisAttempts(RedisRecovery):
         if outcome:
             self._reads_of_unknown = 0
             return False
-        self._committed[position.log] = max(self._committed.get(position.log, 0), position.seq)
+        self._saw(top_of(position.log), position.seq)
         if self._replicas:
             self._durable = max(self._durable, seen.seq)
         return True
-
-    async def _run_commit(self, log: str, command: tuple[Any, ...]) -> list[int]:
-        outcome: list[int] = (await self._run_replicated([command]))[0]
-        if outcome[:1] == [_FENCED]:
-            self._refuse_if_overtaken(log, outcome[1])
-            raise StoreUnavailable("Redis: a commit arrived too late and was refused")
-        return outcome
 
     def _commit_command(
         self,
@@ -230,6 +227,7 @@ class RedisAttempts(RedisRecovery):
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
         position: Position,
+        committed: int,
     ) -> tuple[Any, ...]:
         log, values = position.log, seen.values
         lines = _lines(values, reservations)
@@ -258,8 +256,8 @@ class RedisAttempts(RedisRecovery):
             self._of_recorded,
         ]
         words = [
-            log, position.seq, highest, min(counted)[0] if counted else "",
-            self._fences.get(log, ""), position.durable, self._committed.get(log, 0), self.attempts_kept, self.remembers,
+            log, position.first - 1 if position.first else position.seq, highest, min(counted)[0] if counted else "",
+            self._fences.get(log, ""), position.durable, committed, self.attempts_kept, self.remembers,
             len(lines), len(compared), len(attempts), len(answers), len(known),
             *[word for at, value in known for word in (at, value, int(at < len(lines) and subject_codec.may_expire(value)))],
             *lines.values(),
@@ -272,7 +270,7 @@ class RedisAttempts(RedisRecovery):
         try:
             for log, seqs in by_log(decisions).items():
                 await self._remove_decisions(log, seqs)
-            await self._note(position)
+            await self._note(position, self._seen.get(top_of(position.log), 0))
         except StoreUnavailable:
             self._mark_commit_unknown(position)
             raise

@@ -11,13 +11,27 @@ from typing import Any, Final
 from dialgate.store import Position, StoreUnavailable
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import recalled
-from dialgate.store.redis.commands import Options, RedisCommands
+from dialgate.store.redis.commands import Options, RedisCommands, pairs
 
 _AT_ONCE: Final = 512
-OLDER_COPY: Final = (
-    "Redis: this is an older copy of the store, which lacks attempts that this gate has counted. The gate adds them from"
-    " its log"
-)
+OLDER_COPY: Final = "Redis: this is an older copy of the store, which lacks attempts or results. Each gate adds those in its log"
+TOP, RESULTS, FENCE = b" top", b" results", b" fence"
+_FENCED: Final = -2
+
+
+def top_of(log: str) -> bytes:
+    """Return the field of the highest sequence of a log that the store ever held."""
+    return log.encode() + TOP
+
+
+def is_counter(field: bytes) -> bool:
+    """Return whether a field of the hash of positions only grows."""
+    return field.endswith((TOP, RESULTS, FENCE))
+
+
+def lost_counters(before: Mapping[bytes, int], positions: Mapping[bytes, bytes]) -> set[bytes]:
+    """Return the counters in the hash of positions that are lower than `before`, which was taken before the read."""
+    return {field for field, count in before.items() if int(positions.get(field, 0)) < count}
 
 
 class RedisRecovery(RedisCommands):
@@ -32,34 +46,38 @@ class RedisRecovery(RedisCommands):
         # By log, the highest fence that this gate can have set. A higher one was set by another gate.
         self._ceilings: dict[str, int] = {}
         self._overtaken = ""  # a log that another gate also writes
-        self._committed: dict[str, int] = {}  # by log, the highest sequence that this gate has committed
+        # The highest value of each counter in the hash of positions that this gate has read or written. The counters are
+        # the highest sequence of each log (`LOG top`), the number of results of its attempts (`LOG results`), and its fence.
+        self._seen: dict[bytes, int] = {}
         self.is_older = False
+        self.lacking: frozenset[str] = frozenset()
 
     def _index_prefix(self, kind: str, log: str) -> bytes:
         """Return the key prefix of a log's index. `kind` is `a:` for attempts and `g:` for answers."""
         return self.key(kind, log.encode() + b":")
 
-    def refuse_if_older(self) -> None:
-        if self.is_older:
-            raise StoreUnavailable(OLDER_COPY)
+    def _saw(self, field: bytes, count: int) -> None:
+        self._seen[field] = max(count, self._seen.get(field, 0))
 
-    async def _lacks_commits(self) -> bool:
-        """Return whether commits of this gate are missing because Redis was restored from an older copy."""
-        logs = list(self._committed)
-        if not logs:
-            return False
-        tops = await self.run("HMGET", self._of_positions, *[f"{log} top" for log in logs])
-        return any(int(top or 0) < self._committed[log] for log, top in zip(logs, tops, strict=True))
-
-    async def _note(self, position: Position) -> None:
+    async def _note(self, position: Position, committed: int) -> None:
         """Store the position of a log, where crash recovery starts.
 
-        Raises `StoreUnavailable` if the server lacks commits of this gate. Otherwise recovery would skip their
-        attempts.
+        Raises `StoreUnavailable` if the server lacks the log's sequence `committed` or its newest fence, because it is an
+        older copy. Otherwise recovery would skip the attempts that it lacks.
         """
-        if await self._lacks_commits():
+        log, seq = position.log, position.seq
+        fence, none = self._fences.get(log, ""), [0] * 5
+        words = [log, seq, seq, "", fence, 0, committed, self.attempts_kept, self.remembers, *none]
+        command = self._script_call("commit", [self._of_positions, self._of_recorded], words)
+        if await self._run_commit(log, command):
             raise StoreUnavailable(OLDER_COPY)
-        await self._run_replicated([("HSET", self._of_positions, position.log, position.seq)])
+
+    async def _run_commit(self, log: str, command: tuple[Any, ...]) -> list[int]:
+        outcome: list[int] = (await self._run_replicated([command]))[0]
+        if outcome[:1] == [_FENCED]:
+            self._refuse_if_overtaken(log, outcome[1])
+            raise StoreUnavailable("Redis: a commit arrived too late and was refused")
+        return outcome
 
     async def _remove_decisions(self, log: str, seqs: Iterable[int]) -> None:
         for chunk, some in sequence_index.chunks(seqs).items():
@@ -139,11 +157,17 @@ class RedisRecovery(RedisCommands):
         """
         async with self._settling:
             if self._unknown_commits:  # only the server that received the commit can be corrected
-                self._refuse_unless_claimed(await self.run("GET", self._of_keys))
+                before = self._seen.copy()
+                reads = [("GET", self._of_keys), ("HGETALL", self._of_positions)]
+                mark, positions = await self.together(reads)
+                self._refuse_unless_claimed(mark)
+                if lost_counters(before, pairs(positions)):
+                    self.is_older = True
+                    raise StoreUnavailable(OLDER_COPY)
             for log, lowest in list(self._unknown_commits.items()):
                 await self._fence(log)
                 await self._drop(log, lowest)
-                await self._note(Position(log, lowest - 1))
+                await self._note(Position(log, lowest - 1), self._seen.get(top_of(log), 0))
                 del self._unknown_commits[log]
 
     async def _fence(self, log: str) -> None:
@@ -158,6 +182,7 @@ class RedisRecovery(RedisCommands):
         raised = int((await self._run_replicated([("HINCRBY", key, field, step)]))[0])
         self._refuse_if_overtaken(log, raised)
         self._fences[log] = raised
+        self._saw(log.encode() + FENCE, raised)
         self._ceilings.setdefault(log, raised)
 
     def _refuse_if_overtaken(self, log: str, fence: int) -> None:

@@ -1,6 +1,6 @@
 """Results of attempts, deletion of old attempts, and crash recovery. No call waits for these operations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from dialgate.core.abandonment import ANSWERED
@@ -10,28 +10,21 @@ from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import by_log, log_of, seq_of
 from dialgate.store.redis.attempts import RedisAttempts
 from dialgate.store.redis.campaign_counts import CHANGES_KEPT
-from dialgate.store.redis.commands import encoded
-from dialgate.store.redis.recovery import OLDER_COPY
+from dialgate.store.redis.commands import encoded, pairs
+from dialgate.store.redis.recovery import OLDER_COPY, RESULTS, lost_counters, top_of
 
 _AT_ONCE: Final = 512
 _ANSWERED: Final = encoded(sorted(ANSWERED))
 
 
 class RedisResults(RedisAttempts):
-    async def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
-        found = await self._find_attempt(decision)
-        if (
-            found is None and not self.is_older and await self._lacks_commits()
-        ):  # recovery reads an older copy too
-            raise StoreUnavailable(OLDER_COPY)
-        return found
-
-    async def _find_attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
+    async def attempt(self, decision: str, *, recovering: bool = False) -> tuple[bytes, Attempt] | None:
         log, seq = log_of(decision), seq_of(decision)
-        begins = sequence_index.place(seq)
-        subject = await self.run(
-            "GETRANGE", self.of_attempt(log, seq), begins, begins + sequence_index.BYTES - 1
-        )
+        begins, before = sequence_index.place(seq), self._seen.copy()
+        place = ("GETRANGE", self.of_attempt(log, seq), begins, begins + sequence_index.BYTES - 1)
+        subject, positions = await self.together([place, ("HGETALL", self._of_positions)])
+        if not recovering and (self.is_older or lost_counters(before, pairs(positions))):
+            raise StoreUnavailable(OLDER_COPY)
         if not subject.strip(b"\0"):
             return None
         (value,) = await self._values([subject])
@@ -93,34 +86,42 @@ class RedisResults(RedisAttempts):
             _ANSWERED,
             CHANGES_KEPT,
         ]
-        keys = [self.of_attempt(log, seq), self.of_counts, self.of_changes]
-        return bool(await self.script("result", keys, values, durably=True))
+        field = log.encode() + RESULTS
+        keys = [self.of_attempt(log, seq), self.of_counts, self.of_changes, self._of_positions]
+        results = int(await self.script("result", keys, [*values, field], durably=True))
+        if results:
+            self._saw(field, results)
+        return results > 0
 
     async def settle(
-        self, log: str, head: int, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
-    ) -> None:
-        await self._fence(log)
-        self._own.add(log)
-        await self.note_durable(log, head)  # a restored log may end before the recorded sequence
-        top = await self._drop(log, head + 1)
-        self._unknown_commits.pop(log, None)
-        committed = self._committed.pop(log, 0)  # an older copy of the store would refuse the commits
-        try:
-            await self._add_missing(log, attempts, answers)
-        except StoreUnavailable:
-            self._committed[log] = committed
-            raise
-        await self._run_replicated([("HSET", self._of_positions, log, head, f"{log} top", max(top, head))])
-        self._committed[log] = head
+        self,
+        log: str,
+        head: int,
+        attempts: Sequence[tuple[bytes, Attempt]],
+        answers: Sequence[Remembered],
+        complete: Callable[[], Awaitable[None]] | None = None,
+    ) -> bool:
+        async with self._settling:  # an undo of unknown commits would store the log's position too early
+            await self._fence(log)
+            self._own.add(log)
+            await self.note_durable(log, head)  # a restored log may end before the recorded sequence
+            top = await self._drop(log, head + 1)
+            self._unknown_commits.pop(log, None)
+            were_missing = await self._add_missing(log, attempts, answers)
+            if complete is not None:
+                await complete()
+            await self._note(Position(log, head), committed=0)
+            self._seen[top_of(log)] = max(top, head)
+        return were_missing
 
     async def _add_missing(
         self, log: str, attempts: Sequence[tuple[bytes, Attempt]], answers: Sequence[Remembered]
-    ) -> None:
-        """Add attempts and answers that the store lacks.
+    ) -> bool:
+        """Add attempts and answers that the store lacks. Return whether attempts were missing.
 
         The log's position is not advanced, so that an interrupted recovery starts again from there.
         """
-        position = Position(log, (await self.positions()).get(log, 0))
+        position, were_missing = Position(log, (await self.positions()).get(log, 0)), False
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
             batch = attempts[start : start + _AT_ONCE]
             reading = await self._read([subject for subject, _ in batch])
@@ -132,3 +133,5 @@ class RedisResults(RedisAttempts):
             ]
             if not await self._commit(reading, missing, answers[start : start + _AT_ONCE], position):
                 raise StoreUnavailable("Redis: too many concurrent updates for one number during recovery")
+            were_missing |= bool(missing)
+        return were_missing

@@ -7,9 +7,10 @@ from dialgate.store import StoreUnavailable, refuse_if_short
 from dialgate.store.campaign_counts import oldest_hour
 from dialgate.store.redis.call_lists import RedisCallLists
 from dialgate.store.redis.campaign_counts import RedisCampaignCounts
-from dialgate.store.redis.commands import Options, texts
+from dialgate.store.redis.commands import Options, pairs, texts
 from dialgate.store.redis.ledger import RedisLedger
 from dialgate.store.redis.membership import RedisMembership
+from dialgate.store.redis.recovery import FENCE, OLDER_COPY, TOP, is_counter, lost_counters
 from dialgate.store.redis.results import RedisResults
 
 LAYOUT: Final = b"2"
@@ -103,15 +104,26 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
         """
         self._refuse_if_log_is_shared()
         durable = self._durable  # as in `read`
-        _, (seq, mark) = await self._run_replicated([self._ping(), ("MGET", self._of_ledger, self._of_keys)])
+        before = self._seen.copy()
+        reads = [("MGET", self._of_ledger, self._of_keys), ("HGETALL", self._of_positions)]
+        # The first write shows that this is the master. After the last one, the replicas have everything that was read.
+        _, (seq, mark), flat, _ = await self._run_replicated([self._ping(), *reads, self._ping()])
         self._refuse_unless_claimed(mark)
         newest = int(seq or 0)
         refuse_if_short(newest, durable)  # first, because a log does not have all entries of the ledger
-        self.is_older = self.is_older or await self._lacks_commits()
-        self.refuse_if_older()
+        positions = pairs(flat)
+        lost = lost_counters(before, positions)
+        self.lacking = frozenset(field[: -len(TOP)].decode() for field in lost if field.endswith(TOP))
+        self.is_older = self.is_older or bool(lost)
+        if self.is_older:
+            raise StoreUnavailable(OLDER_COPY)
+        for field in filter(is_counter, positions):
+            self._saw(field, int(positions[field]))
         return newest
 
     def accept_restored(self) -> None:
+        own = {log.encode() + kind for log in self._own for kind in (TOP, FENCE)}
+        self._seen = {field: count for field, count in self._seen.items() if field in own}
         self.is_older = False
 
     async def maintain(self, before: Instant) -> None:

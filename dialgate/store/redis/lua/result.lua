@@ -1,7 +1,8 @@
--- Record the result of an allowed call, and update the count of its campaign. Return 0 if no such attempt is counted.
--- KEYS: the index chunk with the name of the attempt's subject; the hash of counts; the hash of changes.
+-- Record the result of an allowed call, and update the count of its campaign. Return how many results the attempts of its log have had,
+-- or 0 if no such attempt is counted.
+-- KEYS: the index chunk with the name of the attempt's subject; the hash of counts; the hash of changes; the hash of positions.
 -- ARGV: the offset in the chunk, the prefix of a subject's key, the start of the attempt's line, the start of the lines of its results,
--- the line of the new result, the results that count as answered, in JSON, and the number of changes to keep.
+-- the line of the new result, the results that count as answered, in JSON, the number of changes to keep, and the field of the log's results.
 local call = redis.call
 local subject = call('GETRANGE', KEYS[1], ARGV[1], ARGV[1] + 15)
 local key = ARGV[2] .. subject
@@ -36,4 +37,4 @@ if more ~= 0 or silent ~= 0 then
     call('HSET', KEYS[3], version, field)
     call('HDEL', KEYS[3], version - ARGV[7])
 end
-return 1
+return call('HINCRBY', KEYS[4], ARGV[8], 1)

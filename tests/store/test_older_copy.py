@@ -1,0 +1,310 @@
+"""Gates that find an older copy of their shared store: none allows a call before the lost attempts are back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from dialgate.app import App
+from dialgate.cluster.membership import SILENT
+from dialgate.config import loader
+from dialgate.core.model import DAY, OutcomeRecord
+from dialgate.ledger.schemas import OutcomeRequest
+from dialgate.store import Position, Reservation, StoreUnavailable
+from dialgate.store.redis import RedisStore
+from tests.store.test_shared_store import ask, ask_server, at, codes, load_numbers, share
+from tests.store.test_store import ANNA, BRUNO, attempt
+from tests.support import redis_servers, world
+from tests.support.world import CLEAR, NOW, Hand
+
+OTHER = "+390612345677"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Path]:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    yield tmp_path
+    redis_servers.ended(process)
+
+
+async def opened(server: Path, node: str, seconds: Hand, clock: Hand | None = None) -> App:
+    config = loader.load(server / node / "dialgate.yaml")
+    return await App.open(config, registry=CollectorRegistry(), clock=clock or Hand(), steady=seconds)
+
+
+async def gate(server: Path, node: str, seconds: Hand, first: str = "", clock: Hand | None = None) -> App:
+    """Open a new gate. `first`: a gate whose keys and lists it shares."""
+    folder = server / node
+    folder.mkdir()
+    world.write_folder(folder, store={"url": at(server)}, node=node)
+    world.publish_answers(folder / "data", {CLEAR: False, OTHER: False}, NOW - DAY)
+    if first:
+        share(server / first, folder)
+    app = await opened(server, node, seconds, clock)
+    if not first:
+        await load_numbers(app, [CLEAR, OTHER])
+    await app.tick()
+    return app
+
+
+async def back_up(server: Path, *databases: int) -> None:
+    for database in databases or (1,):
+        async with Redis(unix_socket_path=str(server / "socket")) as client:
+            for key in await client.keys():
+                await client.execute_command("COPY", key, key, "DB", database, "REPLACE")  # type: ignore[no-untyped-call]
+
+
+def restore(server: Path, database: int = 1) -> None:
+    ask_server(server, "SWAPDB", "0", str(database))
+
+
+async def recover(seconds: Hand, *apps: App) -> None:
+    """Let the gates recover, and wait for each other."""
+    for _ in range(3):
+        for app in apps:
+            await app.tick()
+        seconds.at += 3
+    assert ["store" in app.gate.readiness() for app in apps] == [False] * len(apps)
+
+
+async def report(app: App, decision: str, result: Literal["abandoned", "opt_out"]) -> None:
+    request = OutcomeRequest(decision_id=decision, outcome=result)
+    await app.registrar.outcomes.result(app.config.settings.clients[0], request)
+
+
+async def test_a_copy_that_lacks_only_a_result_is_found(server: Path) -> None:
+    app = await gate(server, "one", seconds := Hand(0))
+    allowed = await ask(app)
+    await back_up(server)
+    await report(app, allowed.decision_id, "abandoned")
+    assert await codes(app, 1) == ["frequency.rest"]
+    restore(server)
+    await app.tick()
+    assert await codes(app, 1) == ["gate.unavailable"]
+    await recover(seconds, app)
+    assert await codes(app, 1) == ["frequency.rest"]
+    await app.close()
+
+
+async def test_results_are_added_again_if_that_was_interrupted(server: Path) -> None:
+    app = await gate(server, "one", seconds := Hand(0))
+    await back_up(server)
+    for number in (CLEAR, OTHER):
+        await report(app, (await ask(app, to=number)).decision_id, "abandoned")
+    restore(server)
+    ask_server(server, "ACL", "SETUSER", redis_servers.USER, "-waitaof")  # the first result is not confirmed
+    await app.tick()
+    assert "NOPERM" in app.gate.readiness()["store"]
+    ask_server(server, "ACL", "SETUSER", redis_servers.USER, "+waitaof")
+    await recover(seconds, app)
+    for number in (CLEAR, OTHER):
+        assert [reason.code for reason in (await ask(app, to=number)).reasons] == ["frequency.rest"]
+    await app.close()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_result_waits_for_the_gate_that_adds_its_attempt(server: Path, *, restarted: bool) -> None:
+    one = await gate(server, "one", seconds := Hand(0))
+    two = await gate(server, "two", seconds, "one")
+    await back_up(server)
+    await report(two, (await ask(one)).decision_id, "abandoned")
+    restore(server)
+    if restarted:
+        await two.close()
+        two = await opened(server, "two", seconds)
+    await two.tick()
+    await recover(seconds, one, two)
+    assert await codes(one, 1) == ["frequency.rest"]
+    await one.close()
+    await two.close()
+
+
+async def test_a_result_of_a_lost_attempt_is_not_refused_as_unknown(server: Path) -> None:
+    """Its client would not report it again."""
+    app = await gate(server, "one", seconds := Hand(0))
+    await back_up(server)
+    allowed = await ask(app)
+    restore(server)
+    with pytest.raises(StoreUnavailable, match="older copy"):
+        await report(app, allowed.decision_id, "opt_out")
+    await recover(seconds, app)
+    await report(app, allowed.decision_id, "opt_out")
+    assert await codes(app, 1) == ["revocation.revoked"]
+    await app.close()
+
+
+async def test_a_gate_that_lost_nothing_finds_what_another_lost(server: Path) -> None:
+    one = await gate(server, "one", seconds := Hand(0))
+    two = await gate(server, "two", seconds, "one")
+    await back_up(server)
+    assert await codes(one, 5) == ["allow"] * 5
+    await two.tick()
+    restore(server)
+    await two.tick()
+    assert await codes(two, 1) == ["gate.unavailable"]
+    await recover(seconds, one, two)
+    assert await codes(two, 1) == ["frequency.exceeded"]
+    await one.close()
+    await two.close()
+
+
+@pytest.mark.parametrize("then", ["it adds its attempts", "it is silent", "it takes too long"])
+async def test_a_gate_waits_for_a_running_one_to_add_its_attempts(server: Path, then: str) -> None:
+    one = await gate(server, "one", seconds := Hand(0))
+    two = await gate(server, "two", seconds, "one", clock := Hand())
+    await back_up(server)
+    assert await codes(one, 5) == ["allow"] * 5
+    await two.tick()
+    restore(server)
+    for _ in range(5):
+        await two.tick()
+        seconds.at += 3
+    assert await codes(two, 1) == ["gate.unavailable"]
+    if then == "it adds its attempts":
+        await one.tick()
+    elif then == "it is silent":
+        clock.at += SILENT
+    else:
+        seconds.at += 60
+    await two.tick()
+    await two.tick()
+    await two.tick()
+    expected = "frequency.exceeded" if then == "it adds its attempts" else "allow"
+    assert await codes(two, 1) == [expected]
+    await one.close()
+    await two.close()
+
+
+async def test_a_gate_that_starts_on_an_older_copy_waits_for_the_others(server: Path) -> None:
+    one = await gate(server, "one", seconds := Hand(0))
+    two = await gate(server, "two", seconds, "one")
+    await back_up(server)
+    assert [*await codes(one, 4), *await codes(two, 1)] == ["allow"] * 5
+    restore(server)
+    await two.close()
+    two = await opened(server, "two", seconds)
+    assert await codes(two, 1) == ["gate.unavailable"]
+    await recover(seconds, one, two)
+    assert await codes(two, 1) == ["frequency.exceeded"]
+    await one.close()
+    await two.close()
+
+
+async def test_a_reading_from_an_older_copy_is_not_committed_after_recovery(server: Path) -> None:
+    """The subject may lack attempts that another gate has not added yet."""
+    store = RedisStore(at(server))
+    await store.settle("log", 0, [], [])
+    await back_up(server)
+    lost = attempt("log-1")
+    reading = await store.read([BRUNO])
+    assert await store.commit(reading, [Reservation(BRUNO, lost, (BRUNO,))], [], Position("log", 1))
+    restore(server)
+    reading = await store.read([ANNA])
+    with pytest.raises(StoreUnavailable, match="older copy"):
+        await store.ping()
+    await store.settle("log", 1, [(BRUNO, lost)], [])
+    reservations = [Reservation(ANNA, attempt("log-2"), (ANNA,))]
+    with pytest.raises(StoreUnavailable, match="older copy"):
+        await store.commit(reading, reservations, [], Position("log", 2))
+    store.accept_restored()
+    assert await store.commit(reading, reservations, [], Position("log", 2))
+    await store.close()
+
+
+async def test_an_older_copy_appears_again_while_the_gate_waits(server: Path) -> None:
+    app = await gate(server, "one", seconds := Hand(0))
+    await back_up(server, 1, 2)
+    assert await codes(app, 5) == ["allow"] * 5
+    restore(server)
+    await app.tick()
+    seconds.at += 2
+    restore(server, 2)
+    await app.tick()
+    seconds.at += 2
+    await app.tick()
+    assert await codes(app, 1) == ["gate.unavailable"]
+    await recover(seconds, app)
+    assert await codes(app, 1) == ["frequency.exceeded"]
+    await app.close()
+
+
+async def test_an_older_copy_appears_during_recovery(server: Path) -> None:
+    """The new position would hide that the attempts were added to another copy."""
+    store = RedisStore(at(server))
+    await store.settle("log", 0, [], [])
+    await back_up(server, 1, 2)
+    restore(server)
+    lost = [(ANNA, attempt("log-1"))]
+
+    async def complete() -> None:
+        restore(server, 2)
+
+    with pytest.raises(StoreUnavailable, match="too late"):
+        await store.settle("log", 1, lost, [], complete)
+    assert await store.positions() == {"log": 0}
+    await store.settle("log", 1, lost, [])
+    assert len((await store.read([ANNA])).known[0].attempts) == 1
+    await store.close()
+
+
+async def test_recovery_notes_only_records_that_are_on_disk(server: Path) -> None:
+    """Another gate would repeat an answer whose record could still be lost."""
+    app = await gate(server, "one", Hand(0))
+    await back_up(server)
+    await ask(app)
+    restore(server)
+    record = OutcomeRecord(seq=3, at=NOW, time="", decision="other-1", result="answered", client="")
+    assert app.status().records == record.seq - 1
+    app._recorder.write([msgspec.json.encode(record)], {})
+    assert app._log.durable < record.seq
+    await app.tick()
+    log = app.gate._gatherer.keys.log
+    assert int(ask_server(server, "HGET", "{dialgate}:recorded", log)) == app._log.durable == record.seq
+    await app.close()
+
+
+async def test_the_newer_copy_returns_with_a_commit_that_was_never_recorded(server: Path) -> None:
+    """Meanwhile, the log has used the commit's id for another call."""
+    app = await gate(server, "one", seconds := Hand(0))
+    store = app._store
+    assert isinstance(store, RedisStore)
+    await back_up(server)
+    assert await codes(app, 1) == ["allow"]
+    log, last = app.gate._gatherer.keys.log, app.status().records
+    unknown = Position(log, last + 2, last + 1)
+    reservation, seen = Reservation(ANNA, attempt(f"{log}-{last + 1}"), (ANNA,)), store._seen.copy()
+    assert await store.commit(await store.read([ANNA]), [reservation], [], unknown)
+    store._seen = seen  # as if the reply had been lost
+    store._mark_commit_unknown(unknown)
+    restore(server)
+    await recover(seconds, app)
+    assert (await ask(app, to=OTHER)).decision_id == reservation.attempt.decision
+    restore(server)
+    await recover(seconds, app)
+    assert [(await ask(app, to=OTHER)).decision for _ in range(5)] == ["allow"] * 4 + ["deny"]
+    assert (await store.read([ANNA])).known[0].attempts == ()
+    await app.close()
+
+
+async def test_a_copy_holds_a_commit_that_was_never_recorded(server: Path) -> None:
+    """It was made before the gate undid the commit. Then the log used the commit's id for another call."""
+    app = await gate(server, "one", seconds := Hand(0))
+    store = app._store
+    assert isinstance(store, RedisStore)
+    assert await codes(app, 1) == ["allow"]
+    log, last = app.gate._gatherer.keys.log, app.status().records
+    reservation, seen = Reservation(ANNA, attempt(f"{log}-{last + 2}"), (ANNA,)), store._seen.copy()
+    unknown = Position(log, last + 2, last + 1)
+    assert await store.commit(await store.read([ANNA]), [reservation], [], unknown)
+    store._seen = seen  # as if the reply had been lost
+    store._mark_commit_unknown(unknown)
+    await back_up(server)
+    assert (await ask(app)).decision_id == reservation.attempt.decision
+    restore(server)
+    await recover(seconds, app)
+    assert await codes(app, 4) == ["allow"] * 3 + ["frequency.exceeded"]
+    await app.close()
