@@ -32,6 +32,7 @@ from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import CallList, Shared, Store
+from dialgate.store.call_lists import refuse_lost_changes
 from dialgate.store.watermark import LedgerWatermark
 
 COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "store", "upkeep")
@@ -302,6 +303,7 @@ class Upkeep:
         Only one read may run at a time, because otherwise an older result could replace a newer one.
         """
         records, proofs = await self._store.lists(), await self._store.proofs()
+        refuse_lost_changes((self._records, self.gatherer.proofs.values()), (records, proofs))
         await self.gatherer.counted.stored.read(self._store)  # shared with the gatherer after a reload
         self._records = records
         self.gatherer.drop_lists(records)

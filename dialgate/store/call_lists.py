@@ -1,10 +1,12 @@
 """Call lists, and proofs that a caller ID can be called back."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from msgspec import Struct
 
 from dialgate.core.model import Basis, Instant, Origin
+from dialgate.store.faults import StoreUnavailable
 
 
 class CallList(Struct, frozen=True, kw_only=True):
@@ -73,3 +75,26 @@ class CallLists(Protocol):
         """Return the newest proof for each pair of controller and caller ID."""
 
     async def put_proof(self, proof: CallerIdProof) -> None: ...
+
+
+def refuse_lost_changes(
+    before: tuple[Iterable[CallList], Iterable[CallerIdProof]],
+    now: tuple[Iterable[CallList], Iterable[CallerIdProof]],
+) -> None:
+    """Raise `StoreUnavailable` if lists lack a retirement, or proofs a failed call back, that they had before.
+
+    The store is then an older copy, which could permit calls again. No log contains these changes.
+    """
+    retired = {(known.controller, known.id) for known in before[0] if known.retired_at}
+    failed = {(proof.controller, proof.caller_id): proof.at for proof in before[1] if not proof.answered}
+    lost = [
+        f"the call list {known.id} of {known.controller} is no longer retired; retire it again"
+        for known in now[0]
+        if (known.controller, known.id) in retired and not known.retired_at
+    ] + [
+        f"the last call back to {proof.caller_id} is missing; record it again for {proof.controller}"
+        for proof in now[1]
+        if proof.at < failed.get((proof.controller, proof.caller_id), proof.at)
+    ]
+    if lost:
+        raise StoreUnavailable(f"the store is an older copy: {'; '.join(lost)}")

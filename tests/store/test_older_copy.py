@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 import pytest
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
@@ -14,12 +15,12 @@ from dialgate.cluster.membership import SILENT
 from dialgate.config import loader
 from dialgate.core.model import DAY, OutcomeRecord
 from dialgate.ledger.schemas import OutcomeRequest
-from dialgate.store import Position, Reservation, StoreUnavailable
+from dialgate.store import CallerIdProof, Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests.store.test_shared_store import ask, ask_server, at, codes, load_numbers, share
 from tests.store.test_store import ANNA, BRUNO, attempt
 from tests.support import redis_servers, world
-from tests.support.world import CLEAR, NOW, Hand
+from tests.support.world import CALLER, CLEAR, NOW, Hand
 
 OTHER = "+390612345677"
 
@@ -307,4 +308,30 @@ async def test_a_copy_holds_a_commit_that_was_never_recorded(server: Path) -> No
     restore(server)
     await recover(seconds, app)
     assert await codes(app, 4) == ["allow"] * 3 + ["frequency.exceeded"]
+    await app.close()
+
+
+async def test_a_copy_that_lacks_a_retirement_or_a_failed_call_back_is_not_used(server: Path) -> None:
+    """No log contains these, so they must be entered again."""
+    app = await gate(server, "rome", Hand(0))
+    client = app.config.settings.clients[0]
+    (loaded,) = await app._store.lists()
+    proof = CallerIdProof(controller="acme", caller_id=CALLER, at=NOW - DAY, kind="test_call")
+    await app._store.put_proof(proof)
+    await app.tick()
+    assert await codes(app, 1) == ["allow"]
+    await back_up(server)
+    await app.registrar.call_lists.retire_list(client, loaded.id)
+    await app._store.put_proof(structs.replace(proof, at=NOW, answered=False))
+    await app.tick()
+    restore(server)
+    await app.tick()
+    problem = app.gate.readiness()["store"]
+    assert f"the call list {loaded.id} of acme is no longer retired; retire it again" in problem
+    assert f"the last call back to {CALLER} is missing; record it again for acme" in problem
+    assert await codes(app, 1) != ["allow"]
+    await app._store.put_proof(structs.replace(proof, at=NOW, answered=False))
+    await app.registrar.call_lists.retire_list(client, loaded.id)
+    await app.tick()
+    assert "store" not in app.gate.readiness()
     await app.close()

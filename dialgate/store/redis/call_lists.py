@@ -61,7 +61,7 @@ class RedisCallLists(RedisCommands):
                 return
             if body is not None and (
                 _proof.decode(body).at > proof.at
-                or await self.script("retire", [key], [field, body, encoded(proof)])
+                or await self.script("retire", [key], [field, body, encoded(proof)], durably=True)
             ):
                 return
 
