@@ -112,7 +112,7 @@ class _Traffic:
     def __init__(self, demo: Demo, seen: DemoFigures, gate: Dialgate, http: ClientSession) -> None:
         self._demo, self._seen, self._gate, self._http = demo, seen, gate, http
         self._random = random.Random(2)  # noqa: S311 - made-up calls
-        self._answered = count(1)
+        self._answered, self._with_consent = count(1), count()
         self._again: deque[tuple[str, Kind]] = deque()  # numbers to call again after an opt-out or a bad call
 
     # ---- ledger entries before the first call ------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class _Traffic:
             await self._report_outcome(to, kind, verdict)
 
     async def _report_outcome(self, to: str, kind: Kind, verdict: Verdict) -> None:
-        result = self._result()
+        result = self._result(kind)
         self._seen.outcomes[result] += 1
         with suppress(NotRecorded):
             await self._gate.outcome(verdict.decision_id, result)
@@ -219,8 +219,10 @@ class _Traffic:
         if result in {"opt_out", "abandoned", "wrong_number"}:
             self._again.append((to, kind))
 
-    def _result(self) -> Result:
+    def _result(self, kind: Kind) -> Result:
         """Return a random result. With one abandoned call per 80 answered ones, campaigns stay below their limit."""
+        if kind.campaign == "acme-mobile" and not next(self._with_consent):
+            return "wrong_number"  # with a later call it shows `consent.wrong_number`, which random results may never show
         outcomes: tuple[Result, ...] = (
             "answered",
             "no_answer",
