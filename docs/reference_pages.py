@@ -440,6 +440,10 @@ def leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, command
 
 
+def _with_required(name: str, *, required: bool) -> str:
+    return f"{name} (required)" if required else name
+
+
 COMMANDS = dict(leaf for name, app in PROGRAMS.items() for leaf in leaves(get_command(app), name))
 
 
@@ -448,16 +452,18 @@ def commands() -> str:
     for name, command in COMMANDS.items():
         rows = [
             (
-                ", ".join(map(code, parameter.opts))
-                if parameter.opts[0].startswith("-")
-                else code(parameter.name.upper()),
-                "required" if parameter.required else "",
+                _with_required(
+                    ", ".join(map(code, parameter.opts))
+                    if parameter.opts[0].startswith("-")
+                    else code(parameter.name.upper()),
+                    required=parameter.required,
+                ),
                 " ".join((getattr(parameter, "help", "") or "").split()),
             )
             for parameter in command.params
             if not getattr(parameter, "hidden", False) and parameter.name != "help"
         ]
-        options = table(("option", "", "meaning"), rows) if rows else ""
+        options = table(("option", "meaning"), rows) if rows else ""
         pages.append(f"## `{name}`\n\n{_help(name, command.help or '')}\n\n{options}".rstrip())
     return """
 This page has the text of `--help`. Exit status 0 means yes or done, 1 means no or refused, and 2 means a usage error. Use `--json` for output that a
@@ -524,20 +530,23 @@ def _endpoint(endpoint: Endpoint, path: str, operation: Mapping[str, Any], schem
     parts = [f"### `{endpoint.method} {path}`", endpoint.about, f"Operation: {code(endpoint.name)}.{scope}"]
     if endpoint.parameters:
         rows = (
-            (code(parameter["name"]), "required" if parameter["required"] else "", parameter["description"])
+            (
+                _with_required(code(parameter["name"]), required=parameter["required"]),
+                parameter["description"],
+            )
             for parameter in operation["parameters"]
         )
-        parts.append(table(("parameter", "", "meaning"), rows))
+        parts.append(table(("parameter", "meaning"), rows))
     contents: dict[str, Any] = operation.get("requestBody", {}).get("content", {})
     schema: dict[str, Any] = next(iter(contents.values()))["schema"] if contents else {}
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
     if schema.get("properties"):
         rows = (
-            (code(name), _shape(field), "required" if name in schema.get("required", ()) else "")
+            (_with_required(code(name), required=name in schema.get("required", ())), _shape(field))
             for name, field in schema["properties"].items()
         )
-        parts.append(table(("field", "values", ""), rows))
+        parts.append(table(("field", "values"), rows))
     for title, example in (
         ("Request", endpoint.ask_example),
         *((f"Request as `{media.name}`", _as_text(media)) for media in endpoint.also_asks),
