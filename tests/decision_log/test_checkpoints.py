@@ -398,6 +398,8 @@ def cut_off(folder: Path) -> set[str]:
     os.truncate(path, size)
     if path.name == SEGMENTS[-1]:
         return {"cut_end"}
+    if size == len(lines[0]):
+        return {"missing_segment"}
     return {"cut_segment"} if path.read_bytes().endswith(b"\n") else {"edited_record"}
 
 
