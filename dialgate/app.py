@@ -26,7 +26,7 @@ from dialgate.core.model import HOUR, SECOND, Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import Checkpointer, DecisionLog, chains
-from dialgate.gate.crash_recovery import apply, settle
+from dialgate.gate.crash_recovery import apply_results, settle
 from dialgate.gate.gate import Gate
 from dialgate.gate.recorder import LogRecorder
 from dialgate.gate.stop_retries import StopRetries
@@ -220,7 +220,7 @@ class App:
             self._recovered_at = self._clock.steady()
             _log.warning("the store was an older copy; attempts that it lacked have been added from the log")
         if self._unapplied:
-            self._unapplied = await apply(self._store, self._unapplied)
+            self._unapplied = await apply_results(self._store, self._unapplied)
         if self._recovered_at is None:
             return
         waited = self._clock.steady() - self._recovered_at

@@ -91,7 +91,7 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
     unapplied: list[OutcomeRecord] = []
 
     async def complete() -> None:
-        unapplied.extend(await apply(store, results))
+        unapplied.extend(await apply_results(store, results))
 
     is_older = await store.settle(keys.log, head, attempts, answers, complete)
     # The last entries may be grounds whose decisions were never recorded.
@@ -100,7 +100,7 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
     return RecoveryResult(newest.at if newest else 0, unentered, unapplied, is_older)
 
 
-async def apply(store: RecoveryStore, results: Iterable[OutcomeRecord]) -> list[OutcomeRecord]:
+async def apply_results(store: RecoveryStore, results: Iterable[OutcomeRecord]) -> list[OutcomeRecord]:
     """Add results that the store lacks. Return those whose attempts it lacks too. Raises `StoreUnavailable`."""
     unapplied: list[OutcomeRecord] = []
     for result in results:

@@ -44,7 +44,7 @@ def test_each_change_of_law_has_a_case() -> None:
 
 @pytest.mark.parametrize("kind", [name for name in SECTIONS if LAW_DATA.get(name) and name != "legal_basis"])
 def test_without_its_sections_a_case_fails(kind: str) -> None:
-    """Except of `lists` and others without an effect of their own."""
+    """`legal_basis` is left out, because a law needs one."""
     law = parse_law({**LAW_DATA, kind: LAW_DATA[kind] if kind == "diallable" else []})
     if kind == "diallable":
         law = parse_law({**LAW_DATA, kind: [{**LAW_DATA[kind][0], "allows": ["fixed", "premium"]}]})

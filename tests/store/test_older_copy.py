@@ -2,22 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import pytest
 from msgspec import structs
 from prometheus_client import CollectorRegistry
-from redis.asyncio import Redis
 
 from dialgate.app import App
 from dialgate.cluster.membership import SILENT
 from dialgate.config import loader
 from dialgate.core.model import DAY, OutcomeRecord
-from dialgate.ledger.schemas import OutcomeRequest
 from dialgate.store import CallerIdProof, Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests.store.test_shared_store import ask, ask_server, at, codes, load_numbers, share
+from tests.store.test_shared_store import ask, ask_server, at, back_up, codes, load_numbers, report, share
 from tests.store.test_store import ANNA, BRUNO, attempt
 from tests.support import redis_servers, world
 from tests.support.world import CALLER, CLEAR, NOW, Hand
@@ -52,13 +49,6 @@ async def gate(server: Path, node: str, seconds: Hand, first: str = "", clock: H
     return app
 
 
-async def back_up(server: Path, *databases: int) -> None:
-    for database in databases or (1,):
-        async with Redis(unix_socket_path=str(server / "socket")) as client:
-            for key in await client.keys():
-                await client.execute_command("COPY", key, key, "DB", database, "REPLACE")  # type: ignore[no-untyped-call]
-
-
 def restore(server: Path, database: int = 1) -> None:
     ask_server(server, "SWAPDB", "0", str(database))
 
@@ -70,11 +60,6 @@ async def recover(seconds: Hand, *apps: App) -> None:
             await app.tick()
         seconds.at += 3
     assert ["store" in app.gate.readiness() for app in apps] == [False] * len(apps)
-
-
-async def report(app: App, decision: str, result: Literal["abandoned", "opt_out"]) -> None:
-    request = OutcomeRequest(decision_id=decision, outcome=result)
-    await app.registrar.outcomes.result(app.config.settings.clients[0], request)
 
 
 async def test_a_copy_that_lacks_only_a_result_is_found(server: Path) -> None:

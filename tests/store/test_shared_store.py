@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -41,7 +41,7 @@ from dialgate.ledger.schemas import (
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.store import Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests.store.test_store import ANNA, BRUNO, NOTHING, attempt, read_unknown, revoked
+from tests.store.test_store import ANNA, NOTHING, attempt, read_unknown, revoked
 from tests.support import redis_servers, world
 from tests.support.ports import free_port
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand
@@ -473,10 +473,12 @@ async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
     redis_servers.ended(process)
 
 
-async def copy_to_second_database(folder: Path) -> None:
+async def back_up(folder: Path, *databases: int) -> None:
+    """Copy the server's data to other databases, which SWAPDB can restore under running gates."""
     async with Redis(unix_socket_path=str(folder / "socket")) as server:
-        for key in await server.keys():
-            await server.execute_command("COPY", key, key, "DB", 1, "REPLACE")  # type: ignore[no-untyped-call]
+        for database in databases or (1,):
+            for key in await server.keys():
+                await server.execute_command("COPY", key, key, "DB", database, "REPLACE")  # type: ignore[no-untyped-call]
 
 
 async def codes(app: App, count: int) -> list[str]:
@@ -484,8 +486,8 @@ async def codes(app: App, count: int) -> list[str]:
     return [answer.reasons[0].code if answer.reasons else "allow" for answer in answers]
 
 
-async def opt_out(app: App, decision: str) -> None:
-    request = OutcomeRequest(decision_id=decision, outcome="opt_out")
+async def report(app: App, decision: str, result: Literal["abandoned", "opt_out"]) -> None:
+    request = OutcomeRequest(decision_id=decision, outcome=result)
     await app.registrar.outcomes.result(app.config.settings.clients[0], request)
 
 
@@ -499,12 +501,12 @@ async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
     seconds = Hand(0)
     app = await gate_on_own_server(tmp_path, seconds)
     assert await codes(app, 1) == ["allow"]
-    await copy_to_second_database(tmp_path)
+    await back_up(tmp_path)
     assert await codes(app, 2) == ["allow"] * 2
     lost_call = (await ask(app)).decision_id
     ask_server(tmp_path, "SWAPDB", "0", "1")
     with pytest.raises(StoreUnavailable, match="older copy"):
-        await opt_out(app, lost_call)
+        await report(app, lost_call, "opt_out")
     if lost == "before the reply to a commit":
         app._store._mark_commit_unknown(Position(app.gate._gatherer.keys.log, app.status().records + 1))  # type: ignore[attr-defined]
     assert await codes(app, 3) == ["gate.unavailable"] * 3
@@ -512,7 +514,7 @@ async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
     assert "older copy" in app.gate.readiness()["store"]
     assert await codes(app, 1) == ["gate.unavailable"]  # another gate may not have added its attempts yet
     with pytest.raises(StoreUnavailable, match="older copy"):
-        await opt_out(app, lost_call)
+        await report(app, lost_call, "opt_out")
     if restarted:
         await app.close()
         app = await App.open(app.config, registry=CollectorRegistry(), clock=Hand())
@@ -522,28 +524,10 @@ async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
         await app.tick()
     assert "store" not in app.gate.readiness()
     assert await codes(app, 3) == ["allow", "frequency.exceeded", "frequency.exceeded"]
-    await opt_out(app, lost_call)
+    await report(app, lost_call, "opt_out")
     assert await codes(app, 1) == ["revocation.revoked"]
     await app.close()
     redis_servers.ended(process)
-
-
-async def test_a_reading_of_an_older_copy_is_not_committed_before_all_gates_have_added_their_attempts(
-    own_store: RedisStore, tmp_path: Path
-) -> None:
-    reservation = Reservation(ANNA, attempt("log-1"), (ANNA,))
-    reading = await own_store.read([ANNA])
-    assert await own_store.commit(reading, [reservation], [], Position("log", 1))
-    ask_server(tmp_path, "SWAPDB", "0", "1")
-    reading = await own_store.read([BRUNO])
-    with pytest.raises(StoreUnavailable, match="older copy"):
-        await own_store.ping()
-    await own_store.settle("log", 1, [(ANNA, attempt("log-1"))], [])
-    of_bruno = Reservation(BRUNO, attempt("log-2"), (BRUNO,))
-    with pytest.raises(StoreUnavailable, match="older copy"):
-        await own_store.commit(reading, [of_bruno], [], Position("log", 2))
-    own_store.accept_restored()
-    assert await own_store.commit(reading, [of_bruno], [], Position("log", 2))
 
 
 async def test_attempts_are_added_again_if_that_was_interrupted(tmp_path: Path) -> None:
@@ -569,7 +553,7 @@ async def test_an_older_copy_that_also_lacks_a_stop_is_not_accepted(tmp_path: Pa
     seconds = Hand(0)
     app = await gate_on_own_server(tmp_path, seconds)
     assert await codes(app, 1) == ["allow"]
-    await copy_to_second_database(tmp_path)
+    await back_up(tmp_path)
     assert await codes(app, 1) == ["allow"]
     client = app.config.settings.clients[0]
     await app.registrar.revocations.revoke(client, RevocationRequest(number=LISTED, scope="controller"))

@@ -47,8 +47,7 @@ class RedisAttempts(RedisRecovery):
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
-        if self.is_older:
-            raise StoreUnavailable(OLDER_COPY)
+        self._refuse_if_older()
         if self._unknown_commits:
             await self._undo_unknown_commits()
         return await self._read(subjects, keys, since)
@@ -183,8 +182,7 @@ class RedisAttempts(RedisRecovery):
         remembered: Sequence[Remembered],
         position: Position,
     ) -> bool:
-        if self.is_older:  # also if `reading` is from before this was noticed
-            raise StoreUnavailable(OLDER_COPY)
+        self._refuse_if_older()  # `reading` may be from before this was noticed
         committed = self._seen.get(top_of(position.log), 0)
         return await self._commit(reading, reservations, remembered, position, committed)
 

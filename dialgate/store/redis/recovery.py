@@ -56,6 +56,10 @@ class RedisRecovery(RedisCommands):
         """Return the key prefix of a log's index. `kind` is `a:` for attempts and `g:` for answers."""
         return self.key(kind, log.encode() + b":")
 
+    def _refuse_if_older(self) -> None:
+        if self.is_older:
+            raise StoreUnavailable(OLDER_COPY)
+
     def _saw(self, field: bytes, count: int) -> None:
         self._seen[field] = max(count, self._seen.get(field, 0))
 
@@ -137,7 +141,7 @@ class RedisRecovery(RedisCommands):
 
     async def _drop(self, log: str, lowest: int) -> int:
         """Remove a log's attempts and answers from sequence `lowest` on. Return the highest sequence ever stored."""
-        top = int(await self.run("HGET", self._of_positions, f"{log} top") or 0)
+        top = int(await self.run("HGET", self._of_positions, top_of(log)) or 0)
         for start in range(lowest, top + 1, _AT_ONCE):
             await self._remove_decisions(log, range(start, min(start + _AT_ONCE, top + 1)))
         return top
@@ -172,7 +176,7 @@ class RedisRecovery(RedisCommands):
 
     async def _fence(self, log: str) -> None:
         """Raise the fence of a log, so that the server refuses earlier commits that arrive late."""
-        key, field = self._of_positions, f"{log} fence"
+        key, field = self._of_positions, log.encode() + FENCE
         held = int(await self.run("HGET", key, field) or 0)
         self._refuse_if_overtaken(log, held)
         if log in self._ceilings:
@@ -182,7 +186,7 @@ class RedisRecovery(RedisCommands):
         raised = int((await self._run_replicated([("HINCRBY", key, field, step)]))[0])
         self._refuse_if_overtaken(log, raised)
         self._fences[log] = raised
-        self._saw(log.encode() + FENCE, raised)
+        self._saw(field, raised)
         self._ceilings.setdefault(log, raised)
 
     def _refuse_if_overtaken(self, log: str, fence: int) -> None:

@@ -10,7 +10,7 @@ from dialgate.store.redis.campaign_counts import RedisCampaignCounts
 from dialgate.store.redis.commands import Options, pairs, texts
 from dialgate.store.redis.ledger import RedisLedger
 from dialgate.store.redis.membership import RedisMembership
-from dialgate.store.redis.recovery import FENCE, OLDER_COPY, TOP, is_counter, lost_counters
+from dialgate.store.redis.recovery import FENCE, TOP, is_counter, lost_counters
 from dialgate.store.redis.results import RedisResults
 
 LAYOUT: Final = b"2"
@@ -115,8 +115,7 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
         lost = lost_counters(before, positions)
         self.lacking = frozenset(field[: -len(TOP)].decode() for field in lost if field.endswith(TOP))
         self.is_older = self.is_older or bool(lost)
-        if self.is_older:
-            raise StoreUnavailable(OLDER_COPY)
+        self._refuse_if_older()
         for field in filter(is_counter, positions):
             self._saw(field, int(positions[field]))
         return newest
