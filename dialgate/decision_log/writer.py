@@ -66,7 +66,7 @@ class DecisionLog:
         segment_span: Instant,
     ) -> None:
         self._folder, self._lock = folder, lock
-        self._log, self._gate = log, gate
+        self.name, self._gate = log, gate
         self._segment_bytes, self._segment_span = segment_bytes, segment_span
         # Lock order: `_chain` (appending, recovery), then `_file` (syncing or replacing the segment).
         # So a write never waits for a sync, unless it begins a segment.
@@ -226,7 +226,7 @@ class DecisionLog:
             self._begin(_End(0, 1, ZERO), (), now)
             return
         self._first, self._path = paths[-1]
-        header, end = _inspect(self._path, self._first, self._log)
+        header, end = _inspect(self._path, self._first, self.name)
         self._previous = bytes.fromhex(header.previous)
         if end.size < self._path.stat().st_size:
             _keep_torn(self._path, end.size)
@@ -250,7 +250,7 @@ class DecisionLog:
         previous = end.head if end.seq > self._first else self._previous
         header = Header(
             format=FORMAT,
-            log=self._log,
+            log=self.name,
             first=end.seq,
             previous=previous.hex(),
             opened_at=now,

@@ -178,7 +178,7 @@ class Gate:
         # fails, the records and their attempts are kept, and recovery completes the log.
         await self._recorder.sync()
         if batch.remembered and self._preparing is None:
-            self._upkeep.start_noting()  # otherwise the next commit stores the last durable sequence
+            self._upkeep.durable_note.schedule()  # otherwise the next commit stores the last durable sequence
         self._count(requests, batch)
         return batch.public_answers()
 

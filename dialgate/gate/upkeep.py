@@ -5,7 +5,6 @@ complete round is too old. Slow work, such as the verification of a large snapsh
 reported and makes the gate not ready.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from dialgate.core.model import HOUR, MINUTE, SECOND, Instant
 from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.decision_log.archive import Background
 from dialgate.decision_log.timestamps import NoTimestamp, Stamper
+from dialgate.gate.durable_note import DurableNote
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.health_metrics import HealthMetrics
 from dialgate.lists.number_set import DamagedFile
@@ -31,14 +31,13 @@ from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.runtime.thread_pool import ThreadPool
-from dialgate.store import CallList, Shared, Store
+from dialgate.store import CallList, Store
 from dialgate.store.call_lists import refuse_lost_changes
 from dialgate.store.watermark import LedgerWatermark
 
 COMPONENTS = ("clock", "config", "gate", "keys", "ledger", "log", "snapshot", "store", "upkeep")
 # Seconds for which a round waits for background work, which is usually done by then.
 PATIENCE: Final = 0.5
-NOTE_SECONDS: Final = 0.01
 # one for each task: recover, open lists, verify a snapshot, checkpoint, stamp, pack, note
 _THREADS: Final = 7
 _LATE: Final = (
@@ -117,10 +116,7 @@ class Upkeep:
         self._opening = BackgroundWork(self._open_again, _FAULTS)
         self._verifying = BackgroundWork(self._replace, _FAULTS)
         self._tidying = BackgroundWork(self._tidy, _FAULTS)
-        self._shared = store if isinstance(store, Shared) else None
-        self._noted = 0  # the last durable sequence of the log that other gates know
-        self._noting = BackgroundWork(self._note_durable, _FAULTS)
-        self._noting_timer: asyncio.TimerHandle | None = None
+        self.durable_note = DurableNote(store, log)
         self._keeping_clock = BackgroundWork(self._keep_instant, _FAULTS)
         self._covering = BackgroundWork(self._checkpoint, _FAULTS)
         self._stamping = BackgroundWork(self._stamp, (NoTimestamp, *_FAULTS))
@@ -181,7 +177,7 @@ class Upkeep:
         await self._try("log", lambda: self._recover_log(now))
         await self._keeping_clock.run(patience, now)
         self.report("clock", self._keeping_clock.problem)
-        await self._noting.run(patience)
+        await self.durable_note.write(patience)
         await self._tidying.run(patience, now)
         if is_read:
             self.report("store", self._store_problem)
@@ -200,26 +196,7 @@ class Upkeep:
 
     @property
     def _store_problem(self) -> str:
-        return self._opening.problem or self._noting.problem or self._tidying.problem
-
-    def start_noting(self) -> None:
-        """Schedule a task that writes the last durable log sequence to the shared store, where other gates read it.
-
-        Each commit also writes this sequence. The task is delayed by `NOTE_SECONDS`, because a commit usually makes it
-        unnecessary.
-        """
-        if self._shared is not None and self._noting_timer is None:
-            loop = asyncio.get_running_loop()
-            self._noting_timer = loop.call_later(NOTE_SECONDS, self._note_now)
-
-    def _note_now(self) -> None:
-        self._noting_timer = None
-        self._noting.start()
-
-    async def _note_durable(self) -> None:
-        while self._shared is not None and (durable := self._log.durable) > self._noted:
-            await self._shared.note_durable(self.gatherer.keys.log, durable)
-            self._noted = durable
+        return self._opening.problem or self.durable_note.problem or self._tidying.problem
 
     async def _keep_instant(self, now: Instant) -> None:
         await self._threads.run(self._instants.advance, now)
@@ -260,11 +237,8 @@ class Upkeep:
 
     async def rest(self) -> None:
         """Wait for all background work to end. Close the store only afterwards."""
-        if self._noting_timer is not None:
-            self._noting_timer.cancel()
-        await self._noting.run(None)
         for part in (
-            self._noting,
+            self.durable_note,
             self._tidying,
             self._opening,
             self._verifying,

@@ -28,7 +28,7 @@ from dialgate.core.model import DAY, HOUR, Call, Result
 from dialgate.core.responses import Answer
 from dialgate.crypto.keys import KeysUnusable
 from dialgate.decision_log import verify
-from dialgate.gate.upkeep import NOTE_SECONDS
+from dialgate.gate.durable_note import NOTE_SECONDS
 from dialgate.interfaces.cli import main
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import (

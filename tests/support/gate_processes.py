@@ -122,9 +122,9 @@ class _Child:
 
         Return whether this succeeded.
         """
-        upkeep = self._app._upkeep
-        await upkeep._noting.run(None)
-        return not upkeep._noting.problem
+        note = self._app._upkeep.durable_note
+        await note.write(None)
+        return not note.problem
 
     async def redirect_log(self, path: str) -> None:
         """Redirect writes of the open segment to a device that refuses or discards them."""

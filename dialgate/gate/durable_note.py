@@ -1,0 +1,61 @@
+"""Notes in the shared store of how much of this gate's log is on disk.
+
+Another gate repeats an answer of this gate only if it is on disk (`Attempts.note_durable`).
+"""
+
+import asyncio
+from typing import Final
+
+from dialgate.decision_log import DecisionLog
+from dialgate.runtime.background_work import BackgroundWork
+from dialgate.store import Shared, Store, StoreUnavailable
+
+NOTE_SECONDS: Final = 0.01
+
+
+class DurableNote:
+    """The last durable sequence of a log, as written to the shared store. With another store this does nothing."""
+
+    def __init__(self, store: Store, log: DecisionLog) -> None:
+        self._store, self._log = store if isinstance(store, Shared) else None, log
+        self._written = 0
+        self._work = BackgroundWork(self._write, (StoreUnavailable,))
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # on the event loop's clock
+
+    @property
+    def problem(self) -> str:
+        return self._work.problem
+
+    def schedule(self) -> None:
+        """Write the sequence once this has not been called for `NOTE_SECONDS`.
+
+        Call it after each batch that another commit does not follow at once. Each commit writes the sequence too.
+        """
+        self._due = self._loop.time() + NOTE_SECONDS
+        if self._timer is None and self._store is not None:
+            self._timer = self._loop.call_at(self._due, self._write_if_due)
+
+    def _write_if_due(self) -> None:
+        self._timer = None
+        if self._loop.time() < self._due:
+            self._timer = self._loop.call_at(self._due, self._write_if_due)
+        elif self._work.start() is None:  # the previous write has not ended, and may be of an older sequence
+            self.schedule()
+
+    async def write(self, patience: float | None) -> None:
+        """Write the sequence now, and wait up to `patience` seconds (None: without limit)."""
+        await self._work.run(patience)
+
+    async def _write(self) -> None:
+        if self._store is not None and (durable := self._log.durable) > self._written:
+            await self._store.note_durable(self._log.name, durable)
+            self._written = durable
+
+    async def close(self) -> None:
+        """Write the sequence for the last time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._work.run(None)
+        await self._work.close()
