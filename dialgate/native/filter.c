@@ -1,7 +1,9 @@
-/* The bits of a key filter (store/key_filter.py): two for each key, in a field whose length is a power of two. */
+/* The bits of a key filter (store/key_filter.py): four for each key, in a field whose length is a power of two. */
 
 #include "primitives.h"
 #include <stdint.h>
+
+enum { BITS = 4 };
 
 typedef struct {
     Py_buffer field;
@@ -39,6 +41,19 @@ static Py_hash_t hash_at(const Probe *probe, Py_ssize_t place)
     return PyObject_Hash(PySequence_Fast_GET_ITEM(probe->keys, place));
 }
 
+/* The place of a key's next bit. Its low half is the place, its high half the distance to the next one. */
+static uint64_t next_bit(uint64_t hash) { return (hash & ~(uint64_t)UINT32_MAX) | (uint32_t)(hash + (hash >> 32 | 1)); }
+
+static uint8_t *byte_of(const Probe *probe, uint64_t bit) { return probe->bytes + ((uint32_t)bit >> 3 & probe->mask); }
+
+static int has_all(const Probe *probe, uint64_t bit)
+{
+    for (int number = 0; number < BITS; number++, bit = next_bit(bit))
+        if (!(*byte_of(probe, bit) >> (bit & 7) & 1))
+            return 0;
+    return 1;
+}
+
 PyObject *add_keys(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Probe probe;
@@ -49,9 +64,9 @@ PyObject *add_keys(PyObject *Py_UNUSED(module), PyObject *args)
         Py_hash_t hashed = hash_at(&probe, place);
         if (hashed == -1)
             break;
-        uint64_t bits = (uint64_t)hashed;
-        probe.bytes[bits >> 3 & probe.mask] |= (uint8_t)(1 << (bits & 7));
-        probe.bytes[bits >> 35 & probe.mask] |= (uint8_t)(1 << (bits >> 32 & 7));
+        uint64_t bit = (uint64_t)hashed;
+        for (int number = 0; number < BITS; number++, bit = next_bit(bit))
+            *byte_of(&probe, bit) |= (uint8_t)(1 << (bit & 7));
     }
     close_probe(&probe);
     return place < count ? NULL : Py_NewRef(Py_None);
@@ -66,9 +81,7 @@ PyObject *select_keys(PyObject *Py_UNUSED(module), PyObject *args)
     Py_ssize_t count = selected == NULL ? 0 : PySequence_Fast_GET_SIZE(probe.keys);
     for (Py_ssize_t place = 0; place < count; place++) {
         Py_hash_t hashed = hash_at(&probe, place);
-        uint64_t bits = (uint64_t)hashed;
-        if (hashed != -1 && !(probe.bytes[bits >> 3 & probe.mask] >> (bits & 7) & 1 &&
-                              probe.bytes[bits >> 35 & probe.mask] >> (bits >> 32 & 7) & 1))
+        if (hashed != -1 && !has_all(&probe, (uint64_t)hashed))
             continue;
         if (hashed == -1 || PyList_Append(selected, PySequence_Fast_GET_ITEM(probe.keys, place)) < 0) {
             Py_CLEAR(selected);

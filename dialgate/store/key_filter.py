@@ -12,8 +12,8 @@ _MAX_BITS = 1 << 32  # 512 MiB
 class KeyFilter:
     """A Bloom filter that recognises most absent keys without a database query.
 
-    A key that was added is never reported absent. With two bits per key and up to `keys` keys, about one in
-    250 absent keys is reported as possibly present. A filter cannot be saved, because Python's hash differs
+    A key that was added is never reported absent. With four bits per key and up to `keys` keys, about one in
+    5,000 absent keys is reported as possibly present. A filter cannot be saved, because Python's hash differs
     between processes.
     """
 

@@ -161,8 +161,10 @@ class SqliteStore:
             with tables.transaction(db, "BEGIN"):
                 version = tables.pragma(db, "data_version")
                 known = self._all_known(db, subjects)
-                answers = tables.answers_of(db, self._stored.select(keys))
-            self._add_buffered_answers(answers, keys)
+                possible = self._stored.select(keys)
+                answers = tables.answers_of(db, possible)
+            for buffer in self._buffers:
+                answers |= {key: buffer.answers[key] for key in possible if key in buffer.answers}
             current = [answers.get(key) for key in keys]
             reading = Reading(
                 subjects=subjects,
@@ -180,11 +182,6 @@ class SqliteStore:
         if self._nothing.seq != seq:
             self._nothing = Known(seq=seq)
         return self._nothing
-
-    def _add_buffered_answers(self, answers: dict[bytes, Remembered], keys: Sequence[bytes]) -> None:
-        for buffer in self._buffers:
-            for key in buffer.answers.keys() & set(keys) if buffer.answers else ():
-                answers[key] = buffer.answers[key]
 
     def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Reading | None:  # noqa: ARG002 - a read is as fast
         return None
@@ -230,9 +227,9 @@ class SqliteStore:
         seq = tables.newest(db)
         refuse_if_short(seq, self._required)
         self._stored.catch_up(db, seq)
-        known = dict.fromkeys(subjects, self._nothing_at(seq))
-        known.update(tables.known_of(db, self._stored.select(subjects), seq))
-        return self._add_buffered(known)
+        nothing, possible = self._nothing_at(seq), self._stored.select(subjects)
+        known = dict.fromkeys(possible, nothing) | tables.known_of(db, possible, seq)
+        return dict.fromkeys(subjects, nothing) | self._add_buffered(known)
 
     def _add_buffered(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
         """Add attempts from the buffers, which the database may not contain yet."""
