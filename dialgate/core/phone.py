@@ -338,9 +338,10 @@ def _fast(raw: str) -> Parsed | None:
     """Parse `+39` and digits, with the same result as `_slow`. Return None for other input or an invalid number."""
     plan = _PLANS.get(len(raw))
     match = plan.match(raw) if plan else None
-    if match is None or match.lastgroup not in _ANSWERS:
+    answer = _ANSWERS.get(match.lastgroup) if match else None
+    if answer is None:
         return None
-    kind, region, local = _ANSWERS[match.lastgroup]
+    kind, region, local = answer
     if raw.startswith(_SAN_MARINO):
         return Parsed(raw, kind, "SM", _SAN_MARINO_ZONES)
     if not local:

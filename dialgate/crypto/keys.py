@@ -38,6 +38,7 @@ from dialgate.core.model import SECOND, Instant
 from dialgate.runtime.atomic_write import write_file
 
 _NONCE_BYTES = 12
+_NONCES = 1 << 8 * _NONCE_BYTES
 _KEY_BYTES = 32
 _PSEUDONYM_BYTES = 16
 
@@ -123,7 +124,7 @@ def nonces() -> Iterator[bytes]:
     800-38D, 8.3).
     """
     for value in count(secrets.randbits(8 * _NONCE_BYTES)):
-        yield (value % (1 << 8 * _NONCE_BYTES)).to_bytes(_NONCE_BYTES, "big")
+        yield (value % _NONCES).to_bytes(_NONCE_BYTES)
 
 
 class KeyedHash:
@@ -138,13 +139,6 @@ class KeyedHash:
         keyed = self._keyed.copy()  # takes a quarter of the time of a new keyed hash
         keyed.update(content)
         return keyed.digest()
-
-    def masked(self, value: bytes, content: bytes) -> bytes:
-        """Return `value` XOR the hash of `content`. Both have `size` bytes. Applied twice, this returns `value`."""
-        mask = self.digest(content)
-        if len(value) != len(mask):
-            raise ValueError(f"the value must be as long as the hash: {len(mask)} bytes")
-        return (int.from_bytes(value) ^ int.from_bytes(mask)).to_bytes(len(mask))
 
 
 class MonthKeys(Sealer):
@@ -164,7 +158,10 @@ class MonthKeys(Sealer):
         Without the mask, anyone with the ledger's key could test guesses against the recorded requests, even after the
         month is retired.
         """
-        return self._keyed.masked(value, b"mask of " + decision.encode())
+        if len(value) != _PSEUDONYM_BYTES:
+            raise ValueError(f"the value must have {_PSEUDONYM_BYTES} bytes")
+        mask = self._keyed.digest(b"mask of " + decision.encode())
+        return (int.from_bytes(value) ^ int.from_bytes(mask)).to_bytes(_PSEUDONYM_BYTES)
 
 
 class Keys:
@@ -220,7 +217,11 @@ class Keys:
 
         Use the controller `?` for the hash of a dialer's request (`Decided.question`).
         """
-        return (self._controllers.get(controller) or self._derive(controller)).digest(content)
+        return self.keyed(controller).digest(content)
+
+    def keyed(self, controller: str) -> KeyedHash:
+        """Return the hash function of `named` for one controller."""
+        return self._controllers.get(controller) or self._derive(controller)
 
     def hashes(self, number: str) -> dict[str, bytes]:
         """Return the number's pseudonym in each month that is not retired, to find its decisions (GDPR art. 15)."""

@@ -55,13 +55,19 @@ class Verdict(Struct, frozen=True):
     denial: _AnswerTemplate | None = None
 
 
+class _UsedVerdict(Struct, frozen=True):
+    """A verdict in one batch, with the log sequence of its grounds. Keeping it alive prevents the reuse of its id."""
+
+    verdict: Verdict
+    template: _AnswerTemplate
+    grounds: int
+
+
 class Batch:
     """Calls decided at one instant. Later calls see the attempts of earlier ones.
 
-    The log numbers its records from `first`. `answers`, `codes` and `campaigns` follow the order of the calls. A code
-    is the first reason code of a denial, "" for an allow, or `REPEATED` for an answer given before. `campaigns` holds
-    metric labels. The label is `other` if the client may not use the campaign, because the campaign's owner must not
-    see other clients' requests.
+    The log numbers its records from `first`. `answers` and `codes` follow the order of the calls. A code is the first
+    reason code of a denial, "" for an allow, or `REPEATED` for an answer given before.
 
     Facts do not contain the number, so most calls have equal facts. They share one decision, cached in `verdicts`, and
     one record of its grounds in the log. `grounds` and `log_grounds` map digests to the sequences of these records:
@@ -70,19 +76,17 @@ class Batch:
 
     def __init__(
         self,
-        gatherer: Gatherer,
-        now: Instant,
+        query: BatchQuery,
         first: int,
         nonces: Iterator[bytes],
         log_grounds: Mapping[bytes, int],
         verdicts: dict[tuple[object, ...], Verdict],
     ) -> None:
+        gatherer, now = query.gatherer, query.now
         self.now = now
         self.answers: list[Answer] = []
         self.codes: list[str] = []
-        self.campaigns: list[str] = []
-        self._shared = gatherer.config.shared
-        self._owners: list[str] = []  # of each answer, for its public id
+        self._questions = query.questions
         self.bodies: list[bytes] = []
         self.names: list[str] = []
         self.reservations: list[Reservation] = []
@@ -99,7 +103,7 @@ class Batch:
         self._attempts: dict[bytes, list[Attempt]] = {}
         self._answers_by_key: dict[bytes, Answer] = {}
         self._verdicts = verdicts
-        self._templates: dict[int, tuple[Verdict, _AnswerTemplate]] = {}
+        self._used: dict[int, _UsedVerdict] = {}  # by the verdict's object id
 
     @property
     def position(self) -> Position:
@@ -110,17 +114,27 @@ class Batch:
     def before(self) -> Position:
         return Position(self._log, self._first - 1)
 
+    @property
+    def campaigns(self) -> list[str]:
+        """The metric label of each call's campaign, or `other` if the client may not use the campaign.
+
+        The owner of a campaign must not see other clients' requests.
+        """
+        lines = (question.line.campaign for question in self._questions)
+        return [campaign.id if campaign.known else "other" for campaign in lines]
+
     def public_answers(self) -> Sequence[Answer]:
         """Return the answers as clients receive them.
 
         If controllers share a gate, decision ids are encrypted, because consecutive ids show how many calls the others
         make.
         """
-        if not self._shared:
+        if not self._gatherer.config.shared:
             return self.answers
         names = [answer.decision_id for answer in self.answers]
+        owners = [owner_of(question.line.controller.id, question.call.client) for question in self._questions]
         keys = self._gatherer.keys
-        ids = keys.ids.outside(zip(names, self._owners, strict=True))
+        ids = keys.ids.outside(zip(names, owners, strict=True))
         return [
             structs.replace(answer, decision_id=id_, reasons=keys.entries.worded(answer.reasons))
             for answer, id_ in zip(self.answers, ids, strict=True)
@@ -143,26 +157,20 @@ class Batch:
         and a new decision would allow the call too. So a revocation in the meantime takes effect. Otherwise the request
         is a new call.
         """
-        campaign = question.line.campaign
-        self.campaigns.append(campaign.id if campaign.known else "other")
-        self._owners.append(owner_of(question.line.controller.id, question.call.client))
-        earlier = self._earlier(question, remembered)
+        presentation = self._gatherer.presentation(question)
+        earlier = self._answers_by_key.get(question.key)
+        if earlier is None and remembered is not None:
+            earlier = decode_answer(
+                remembered.answer, remembered.decision, question.e164, presentation.number
+            )
         if earlier is not None and earlier.decision == "allow" and self._is_over(earlier, known):
             earlier = None
         if earlier is not None and earlier.decision == "deny":
             return self._repeat(earlier)
-        presentation = self._gatherer.presentation(question)
         verdict = self._judge(question, presentation.fact, self._merge_known(question, known, earlier))
         if earlier is not None and verdict.grounds.decision.allow:
             return self._repeat(earlier)
         return self._conclude(question, presentation, verdict)
-
-    def _earlier(self, question: Question, remembered: Remembered | None) -> Answer | None:
-        answer = self._answers_by_key.get(question.key)
-        if answer is not None or remembered is None:
-            return answer
-        presentation = self._gatherer.presentation(question)
-        return decode_answer(remembered.answer, remembered.decision, question.e164, presentation.number)
 
     def _is_over(self, earlier: Answer, known: Sequence[Known]) -> bool:
         return earlier.valid_until <= self._time or any(
@@ -223,38 +231,32 @@ class Batch:
         denial = None if decision.allow else _make_template(decision, facts, self._most)
         return Verdict(references, facts, grounds, digest, until, denial)
 
-    def _grounds_seq(self, verdict: Verdict) -> int:
-        """Return the log sequence of the verdict's grounds. Grounds that the log lacks are added to this batch."""
+    def _use(self, verdict: Verdict) -> _UsedVerdict:
+        """Return what every call with this verdict needs. Grounds that the log lacks are added to this batch."""
+        template = verdict.denial or _make_template(verdict.grounds.decision, verdict.facts, self._most)
         seq = self._log_grounds.get(verdict.digest) or self.grounds.get(verdict.digest)
         if seq is None:
             seq = self.grounds[verdict.digest] = self._first + len(self.bodies)
             self.bodies.append(_encode(structs.replace(verdict.grounds, seq=seq)))
-        return seq
-
-    def _template(self, verdict: Verdict) -> _AnswerTemplate:
-        if verdict.denial is not None:
-            return verdict.denial
-        entry = self._templates.get(id(verdict))
-        if entry is None:
-            template = _make_template(verdict.grounds.decision, verdict.facts, self._most)
-            # Keep the verdict alive, so that its id is not reused.
-            entry = self._templates[id(verdict)] = (verdict, template)
-        return entry[1]
+        used = self._used[id(verdict)] = _UsedVerdict(verdict, template, seq)
+        return used
 
     def _repeat(self, earlier: Answer) -> None:
         self.answers.append(earlier)
         self.codes.append(REPEATED)
 
     def _conclude(self, question: Question, presentation: Presentation, verdict: Verdict) -> None:
-        template = self._template(verdict)
-        grounds = self._grounds_seq(verdict)
+        used = self._used.get(id(verdict)) or self._use(verdict)
+        template = used.template
         seq = self._first + len(self.bodies)
         name = f"{self._log}-{seq}"
         answer = structs.replace(
             template.answer, decision_id=name, to=question.e164, from_=presentation.number
         )
         decision = verdict.grounds.decision
-        self.bodies.append(_encode(self._record(question, presentation, grounds, decision.allow, name, seq)))
+        self.bodies.append(
+            _encode(self._record(question, presentation, used.grounds, decision.allow, name, seq))
+        )
         self.names.append(name)
         self.answers.append(answer)
         self.codes.append(template.code)
@@ -301,11 +303,11 @@ def decide_all(
     verdicts: dict[tuple[object, ...], Verdict],
 ) -> Batch:
     """Decide the calls of `query` in order, from the state in `reading`. For the other arguments, see `Batch`."""
-    batch = Batch(query.gatherer, query.now, first, nonces, log_grounds, verdicts)
+    batch = Batch(query, first, nonces, log_grounds, verdicts)
     known, answers = iter(reading.known), iter(reading.answers)
     for question in query.questions:
-        earlier = next(answers) if question.key else None
-        batch.add(question, tuple([next(known) for _ in question.subjects]), earlier)
+        states = (next(known), next(known)) if question.subjects else ()
+        batch.add(question, states, next(answers) if question.key else None)
     return batch
 
 

@@ -18,7 +18,11 @@ class BindingLaws:
             for region in law.covered
             if law.barred_prefixes
         }
-        self._drafts = {region for law in config.drafts.values() for region in law.covered}
+        self._problems = {
+            region: f"the law of {region} on file is a draft, which the configuration does not accept"
+            for law in config.drafts.values()
+            for region in law.covered
+        }
 
     def country_of(self, region: str, home: str) -> str:
         """Return the country whose law decides a call to a number in `region`.
@@ -31,11 +35,10 @@ class BindingLaws:
     def number(self, number: Parsed) -> Number:
         barred = self._barred.get(number.region)
         prefix = next((prefix for prefix in barred if number.e164.startswith(prefix)), "") if barred else ""
-        is_draft = number.region in self._drafts
-        return _number(number.kind, number.region, number.places, prefix, is_draft=is_draft)
+        problem = self._problems.get(number.region, "")
+        return _number(number.kind, number.region, problem, number.places, prefix)
 
 
 @cache
-def _number(kind: Kind, region: str, places: tuple[str, ...], prefix: str, *, is_draft: bool) -> Number:
-    problem = f"the law of {region} on file is a draft, which the configuration does not accept"
-    return Number(kind=kind, region=region, problem=problem if is_draft else "", places=places, prefix=prefix)
+def _number(kind: Kind, region: str, problem: str, places: tuple[str, ...], prefix: str) -> Number:
+    return Number(kind=kind, region=region, problem=problem, places=places, prefix=prefix)

@@ -117,8 +117,7 @@ class _LocalDay(NamedTuple):
     place: Place
 
 
-# By controller and id.
-Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]
+Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]  # by controller and id
 
 
 class Gatherer:
@@ -139,6 +138,8 @@ class Gatherer:
         self.counted = CountedCampaigns(config)
         self._days: dict[tuple[str, str], _LocalDay] = {}  # by time zone and country of the law
         self._laws = BindingLaws(config)
+        self._hashes = {name: keys.keyed(name) for name in config.controllers}
+        self._hash_for_all, self._hash_of_requests = keys.keyed("*"), keys.keyed("?")
         self._registries = {
             country: tuple(dict.fromkeys(registry.id for registry in law.registries))
             for country, law in config.laws.items()
@@ -184,9 +185,8 @@ class Gatherer:
                 left_out[record.id] = result
             else:
                 lists[key] = result
-        for name, problem in (
-            left_out.items() - self._left_out.items()
-        ):  # this runs every second: log a problem once
+        new = left_out.items() - self._left_out.items()
+        for name, problem in new:  # once each, although this runs every second
             _log.error("call list skipped", list=name, problem=problem)
         self._left_out = left_out
         return lists
@@ -244,7 +244,7 @@ class Gatherer:
 
     def _subjects(self, line: Line, e164: str) -> tuple[bytes, ...]:
         number = e164.encode()
-        return self.keys.named(line.controller.id, number), self.keys.named("*", number)
+        return self._hashes[line.controller.id].digest(number), self._hash_for_all.digest(number)
 
     def _substitute_campaign(self, call: Call, client: Client) -> Line:
         """Return a placeholder for a campaign that the client may not use, in the country of the client's controller."""
@@ -278,7 +278,7 @@ class Gatherer:
         if not call.call_id:
             return b""
         parts = (call.client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")
-        return self.keys.named("?", "\0".join(parts).encode("utf-8", "backslashreplace"))
+        return self._hash_of_requests.digest("\0".join(parts).encode("utf-8", "backslashreplace"))
 
     # ---- its facts ---------------------------------------------------------------------------------------------------
 

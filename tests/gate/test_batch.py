@@ -370,11 +370,11 @@ def test_each_call_of_a_batch_gets_the_answer_that_it_gets_alone(gatherer: Gathe
         judged.update(
             {(seed, n): Verdict((), nothing, nothing, b"", 0) for n in range(REMEMBERED - len(judged) - 9)}
         )
-        together = Batch(gatherer, now, 1, nonces(), {}, judged)
+        together = Batch(BatchQuery(gatherer, now, now, []), 1, nonces(), {}, judged)
         alone = []
         for question, known in questions(gatherer, client, seed):
             reserved = together._attempts.get(question.subjects[0], []) if question.subjects else []
-            one = Batch(gatherer, now, 1, nonces(), {}, {})
+            one = Batch(BatchQuery(gatherer, now, now, []), 1, nonces(), {}, {})
             if reserved:
                 one._attempts[question.subjects[0]] = list(reserved)
             one.add(question, known, None)
@@ -404,7 +404,7 @@ def test_a_cached_denial_ends_when_a_future_call_request_begins(gatherer: Gather
     judged: dict[tuple[object, ...], Verdict] = {}
 
     def decided(at: int) -> str:
-        batch = Batch(gatherer, at, 1, nonces(), {}, judged)
+        batch = Batch(BatchQuery(gatherer, at, at, []), 1, nonces(), {}, judged)
         batch.add(question, known, None)
         return batch.answers[0].decision
 
@@ -421,7 +421,7 @@ def test_equal_facts_are_decided_once_while_the_decision_holds(gatherer: Gathere
         question = gatherer.read(call(to), client)
         made = []
         for at in (NOW, NOW, NOW + 1):
-            batch = Batch(gatherer, at, 1, nonces(), {}, verdicts)
+            batch = Batch(BatchQuery(gatherer, at, at, []), 1, nonces(), {}, verdicts)
             batch.add(question, [known, Known()], None)
             made.append(list(verdicts.values())[-1])
         assert (made[1] is made[0], made[2] is made[0]) == (True, held)

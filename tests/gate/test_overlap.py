@@ -25,8 +25,9 @@ class Calls:
         return BatchQuery(self._gatherer, NOW, NOW, [self._gatherer.read(call, self._client)])
 
     def batch(self, to: str, call_id: str = "", first: int = FIRST) -> Batch:
-        batch = Batch(self._gatherer, NOW, first, nonces(), {}, {})
-        for question in self.inquiry(to, call_id).questions:
+        query = self.inquiry(to, call_id)
+        batch = Batch(query, first, nonces(), {}, {})
+        for question in query.questions:
             batch.add(question, (), None)
         return batch
 

@@ -229,21 +229,20 @@ class RedisAttempts(RedisRecovery):
     ) -> tuple[Any, ...]:
         log, values = position.log, seen.values
         lines = _lines(values, reservations)
-        subjects = [reservation.subject for reservation in reservations]
-        watches = [reservation.watch for reservation in reservations]
-        watched = dict.fromkeys(chain(lines, subjects, *watches, values if seen.assumed else ()))
-        compared = {self._of_subject + subject: values[subject] for subject in watched}
+        # An assumption about any number in the batch may be wrong. Otherwise only the state of allowed numbers matters.
+        watched = values if seen.assumed else chain.from_iterable([each.watch for each in reservations])
+        subjects = [*dict.fromkeys(chain(lines, watched))]
+        compared = [self._of_subject + subject for subject in subjects]
+        known = [(at, values[subject]) for at, subject in enumerate(subjects) if values[subject]]
         if seen.assumed:
-            compared |= {self._of_ledger: seen.end, self._of_keys: self._mark or b""}
-            compared |= dict.fromkeys([self._of_answer + key for key in seen.keys], b"")
-        counted = [
-            (seq_of(reservation.attempt.decision), reservation.subject) for reservation in reservations
-        ]
+            fixed = enumerate((self._mark or b"", seen.end), len(compared))
+            known += [(at, value) for at, value in fixed if value]
+            compared += self._of_keys, self._of_ledger, *[self._of_answer + key for key in seen.keys]
+        counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
         answered = [(seq_of(answer.decision), answer.key) for answer in remembered]
         attempts, answers = sequence_index.runs(counted), sequence_index.runs(answered)
         lasting = _newest_by_key(remembered)
         highest = max(max(counted, default=_NONE)[0], max(answered, default=_NONE)[0], position.seq)
-        known = [(at, value) for at, value in enumerate(compared.values()) if value]
         attempt_names, answer_names = self._index_prefix("a:", log), self._index_prefix("g:", log)
         keys = [
             self._of_positions,
