@@ -1,6 +1,6 @@
 """Notes in the shared store of how much of this gate's log is on disk.
 
-Another gate repeats an answer of this gate only if it is on disk (`Attempts.note_durable`).
+Another gate repeats an answer of this gate only if the answer's log entry is on disk (`Attempts.note_durable`).
 """
 
 import asyncio
@@ -11,10 +11,15 @@ from dialgate.runtime.background_work import BackgroundWork
 from dialgate.store import Shared, Store, StoreUnavailable
 
 NOTE_SECONDS: Final = 0.01
+# uvloop's clock and timers have a resolution of 1 ms. A shorter wait would end at once, again and again.
+_TICK: Final = 0.001
 
 
 class DurableNote:
-    """The last durable sequence of a log, as written to the shared store. With another store this does nothing."""
+    """The last durable sequence of a log, as written to a shared store.
+
+    If the store is not shared, nothing is written.
+    """
 
     def __init__(self, store: Store, log: DecisionLog) -> None:
         self._store, self._log = store if isinstance(store, Shared) else None, log
@@ -29,9 +34,10 @@ class DurableNote:
         return self._work.problem
 
     def schedule(self) -> None:
-        """Write the sequence once this has not been called for `NOTE_SECONDS`.
+        """Schedule a write of the sequence, `NOTE_SECONDS` after the last call of this method.
 
-        Call it after each batch that another commit does not follow at once. Each commit writes the sequence too.
+        Call this after each batch with an answer that may be repeated. Each commit writes the sequence too, so under
+        load there is no other write.
         """
         self._due = self._loop.time() + NOTE_SECONDS
         if self._timer is None and self._store is not None:
@@ -39,13 +45,13 @@ class DurableNote:
 
     def _write_if_due(self) -> None:
         self._timer = None
-        if self._loop.time() < self._due:
+        if self._due - self._loop.time() > _TICK:
             self._timer = self._loop.call_at(self._due, self._write_if_due)
         elif self._work.start() is None:  # the previous write has not ended, and may be of an older sequence
             self.schedule()
 
     async def write(self, patience: float | None) -> None:
-        """Write the sequence now, and wait up to `patience` seconds (None: without limit)."""
+        """Write the sequence, unless a write is in progress, and wait up to `patience` seconds. None means no limit."""
         await self._work.run(patience)
 
     async def _write(self) -> None:
@@ -53,9 +59,10 @@ class DurableNote:
             await self._store.note_durable(self._log.name, durable)
             self._written = durable
 
-    async def close(self) -> None:
-        """Write the sequence for the last time."""
+    async def flush(self) -> None:
+        """Write the last sequence, after any write in progress, which may be of an earlier one."""
         if self._timer is not None:
             self._timer.cancel()
-        await self._work.run(None)
+            self._timer = None
         await self._work.close()
+        await self._work.run(None)

@@ -177,8 +177,8 @@ class Gate:
         # Sync even if this batch wrote nothing: the record of a repeated answer may not be on the disk yet. If the sync
         # fails, the records and their attempts are kept, and recovery completes the log.
         await self._recorder.sync()
-        if batch.remembered and self._preparing is None:
-            self._upkeep.durable_note.schedule()  # otherwise the next commit stores the last durable sequence
+        if batch.remembered:
+            self._upkeep.durable_note.schedule()
         self._count(requests, batch)
         return batch.public_answers()
 

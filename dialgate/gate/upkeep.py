@@ -237,8 +237,8 @@ class Upkeep:
 
     async def rest(self) -> None:
         """Wait for all background work to end. Close the store only afterwards."""
+        await self.durable_note.flush()
         for part in (
-            self.durable_note,
             self._tidying,
             self._opening,
             self._verifying,
@@ -339,7 +339,7 @@ class Upkeep:
 
 
 def stamper_of(config: Config, chain: Path) -> Stamper | None:
-    """Return the client for the configured time-stamp authority, if any. Raises `ConfigError`."""
+    """Return the client for the configured time-stamp authority, or None without one. Raises `ConfigError`."""
     settings, roots = config.settings, config.folder / config.settings.timestamp_roots
     interval = int(settings.timestamp_seconds * SECOND)
     try:

@@ -29,7 +29,8 @@ class BackgroundWork(Generic[P]):
             return
         done, _ = await asyncio.wait([task], timeout=patience)
         if done:
-            self._task = None
+            if self._task is task:  # otherwise `start` has begun another run in the meantime
+                self._task = None
             task.result()
 
     def start(self, *args: P.args, **options: P.kwargs) -> asyncio.Task[None] | None:

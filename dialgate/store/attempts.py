@@ -12,8 +12,8 @@ from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 class Reservation(Struct, frozen=True, gc=False):
     """An attempt to count for `subject`, unless a subject in `watch` has changed since the caller read it.
 
-    `watch` contains the subjects on whose state the decision depends: the controller's subject for this number, and the
-    subject that all controllers share.
+    `watch` contains the subjects on whose state the decision depends: `subject`, which is the controller's subject for
+    this number, and the subject that all controllers share.
     """
 
     subject: bytes
@@ -24,8 +24,8 @@ class Reservation(Struct, frozen=True, gc=False):
 class Position(Struct, frozen=True):
     """The position of a decision log at a commit, where crash recovery starts.
 
-    A store may keep the position before the commit instead. If the commit is never recorded, other decisions get its ids,
-    and recovery must not take these for decisions that the store holds.
+    A store may keep the position before the commit instead. If the log never records the commit, other decisions reuse
+    its ids. Recovery must then not assume that the store already contains those decisions.
 
     `first` and `seq` are the first and last sequences in the commit. If the commit is empty, `first` may be 0, which
     means `seq + 1`. `durable` is the last entry of the log that was on disk when the commit began.
@@ -43,8 +43,8 @@ class Attempts(SubjectStates, Protocol):
     def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Reading | None:
         """Return a reading as if no subject were known and no answer remembered, without asking the store.
 
-        `commit` compares everything in it with the store. Return None if that would fail too often, or if a
-        read is cheap.
+        `commit` compares the whole reading with the store. Return None if such commits would fail too often, or
+        if a read is cheap.
         """
 
     async def commit(
@@ -90,9 +90,10 @@ class Attempts(SubjectStates, Protocol):
         """
 
     async def attempt(self, decision: str, *, recovering: bool = False) -> tuple[bytes, Attempt] | None:
-        """Return the subject and the attempt for a decision, or None.
+        """Return the subject and the attempt for a decision, or None if the store has no such attempt.
 
-        Raises `StoreUnavailable` if the store is an older copy, which may lack the attempt, unless `recovering`.
+        Raises `StoreUnavailable` if the store is an older copy, because the attempt may be missing from it. With
+        `recovering`, an older copy is accepted.
         """
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:

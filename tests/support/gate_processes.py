@@ -123,7 +123,7 @@ class _Child:
         Return whether this succeeded.
         """
         note = self._app._upkeep.durable_note
-        await note.write(None)
+        await note.flush()
         return not note.problem
 
     async def redirect_log(self, path: str) -> None:

@@ -1,0 +1,128 @@
+"""How much of a log is on disk reaches the shared store once, shortly after the last batch."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import uvloop
+from msgspec import Struct
+
+from dialgate.decision_log import DecisionLog
+from dialgate.gate.durable_note import NOTE_SECONDS, DurableNote
+from dialgate.store.redis import RedisStore
+from tests.store.test_shared_store import ask_server, at
+from tests.support import redis_servers
+
+LOG, NAME = "9f2c01ab", "notes"
+
+
+class Notes(Struct):
+    """A note of a log in a store on a Redis server of its own."""
+
+    server: Path
+    log: DecisionLog
+    note: DurableNote
+
+    def sync_entries(self, count: int) -> None:
+        self.log.write([b'{"type":"outcome"}'] * count)
+        self.log.sync()
+
+    def written(self) -> int:
+        return int(ask_server(self.server, "HGET", f"{{{NAME}}}:recorded", LOG) or 0)
+
+    def writes(self) -> int:
+        """Return how often the server has received a note."""
+        statistics = ask_server(self.server, "INFO", "commandstats")
+        calls = [line for line in statistics.splitlines() if line.startswith("cmdstat_hset:")]
+        return int(calls[0].partition("calls=")[2].partition(",")[0]) if calls else 0
+
+    async def is_written(self, sequence: int) -> bool:
+        for _ in range(500):
+            if self.written() == sequence:
+                return True
+            await asyncio.sleep(NOTE_SECONDS)
+        return False
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Path]:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    yield tmp_path
+    redis_servers.ended(process)
+
+
+@pytest.fixture
+async def notes(server: Path) -> AsyncIterator[Notes]:
+    store = RedisStore(at(server), name=NAME, patience=5)
+    with closing(DecisionLog.open(server / "log", log=LOG, now=0, gate={})) as log:
+        note = DurableNote(store, log)
+        yield Notes(server, log, note)
+        await note.flush()
+        await store.close()
+
+
+async def test_it_is_written_once_after_the_last_of_several_batches(notes: Notes) -> None:
+    for _ in range(20):
+        notes.sync_entries(1)
+        notes.note.schedule()
+        await asyncio.sleep(NOTE_SECONDS / 10)
+    assert await notes.is_written(20)
+    assert notes.writes() <= 2, "two if the machine halted between two batches"
+
+
+async def test_a_batch_before_the_timer_fires_is_written(notes: Notes) -> None:
+    notes.sync_entries(1)
+    notes.note.schedule()
+    await asyncio.sleep(NOTE_SECONDS / 2)
+    notes.sync_entries(1)
+    notes.note.schedule()
+    assert await notes.is_written(2)
+
+
+async def test_it_is_not_written_again_without_a_new_entry(notes: Notes) -> None:
+    notes.sync_entries(3)
+    for _ in range(3):
+        await notes.note.write(None)
+    assert (notes.written(), notes.writes()) == (3, 1)
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+async def test_a_batch_during_a_write_is_written_after_it(notes: Notes, *, flushed: bool) -> None:
+    notes.sync_entries(1)
+    ask_server(notes.server, "CLIENT", "PAUSE", "300", "WRITE")
+    first = asyncio.create_task(notes.note.write(None))
+    for _ in range(5):  # until the write is on its way
+        await asyncio.sleep(0)
+    notes.sync_entries(1)
+    notes.note.schedule()
+    if flushed:
+        await notes.note.flush()
+        assert notes.written() == 2
+    assert await notes.is_written(2)
+    await first
+
+
+def test_the_timer_does_not_fire_again_and_again_on_a_coarse_clock(server: Path) -> None:
+    """The clock of uvloop has whole milliseconds, so a timer may fire when `time` is still before its instant."""
+    fired = 0
+
+    class Counted(DurableNote):
+        def _write_if_due(self) -> None:
+            nonlocal fired
+            fired += 1
+            super()._write_if_due()
+
+    async def schedule_often(log: DecisionLog) -> None:
+        store = RedisStore(at(server), name=NAME, patience=5)
+        note = Counted(store, log)
+        for _ in range(60):
+            note.schedule()
+            await asyncio.sleep(2 * NOTE_SECONDS)
+        await note.flush()
+        await store.close()
+
+    with closing(DecisionLog.open(server / "log", log=LOG, now=0, gate={})) as log:
+        uvloop.run(schedule_often(log))
+    assert 60 <= fired <= 90
