@@ -204,9 +204,10 @@ class App:
             await self._upkeep.stamp(self._stamper, now)
 
     async def _recover(self, store: Shared, now: Instant) -> None:
-        """Add the attempts and results in this gate's log to an older copy of the store, and accept it some seconds later.
+        """Add the attempts and results in this gate's log to a store that was restored from an older copy.
 
-        Until then this gate allows no call, because the other gates' attempts may still be missing.
+        The store is accepted some seconds later. Until then, this gate allows no call, because the other gates'
+        attempts may still be missing.
         """
         if store.is_older and (self._recovered_at is None or self._keys.log in store.lacking):
             self._recovered_at = None  # if this fails, the store must not be accepted
@@ -251,7 +252,7 @@ class App:
                 continue
 
     async def close(self) -> None:
-        """Close everything after the last response."""
+        """Close every part. Call this after the last response."""
         await self.gate.close()
         self.registrar.close_threads()
         await self.subjects.peers.close()

@@ -70,7 +70,7 @@ def _known_classes(module: ast.Module) -> set[str]:
 
 
 def _calls(scope: ast.AST) -> Iterator[ast.Call]:
-    """Yield the calls in a scope, without those in functions and classes within it."""
+    """Yield the calls in a scope, except those in nested functions and classes."""
     for child in ast.iter_child_nodes(scope):
         if isinstance(child, ast.Call):
             yield child
@@ -98,7 +98,7 @@ def _of_call(name: str, call: ast.Call, scope: ast.AST) -> Iterator[ErrorMessage
 
 
 def _texts(node: ast.expr, scope: ast.AST) -> list[str]:
-    """Return the texts that an expression can have; none if they are not in the source."""
+    """Return the texts that an expression can have, or an empty list if they are not in the source."""
     match node:
         case ast.Constant(value=str(text)):
             return [text]

@@ -191,7 +191,7 @@ The request fields with a fixed set of allowed values. A message about such a fi
 
 
 def allowed_values() -> Iterator[tuple[Endpoint, str, tuple[str, ...]]]:
-    """Yield the fields of JSON requests with a list of allowed values, by endpoint."""
+    """Yield each field of a JSON request that has a list of allowed values: endpoint, name and values."""
     for endpoint in http_application.EVERY:
         if isinstance(endpoint.ask, type) and issubclass(endpoint.ask, Struct):
             for field in msgspec.structs.fields(endpoint.ask):
@@ -256,7 +256,10 @@ def about(kind: type[Struct]) -> str:
 
 
 def default(field: Any) -> str:
-    """Return a field's default as the page shows it: `required`, `none` for an absent or empty value, nothing for a section."""
+    """Return a field's default as the page shows it.
+
+    It is `required` for a field without a default, `none` for an empty default, and empty for a section.
+    """
     if field.required:
         return "required"
     value = field.default if field.default is not NODEFAULT else field.default_factory()
@@ -380,7 +383,7 @@ Every other key is a list of sections, described below. Sections of `records` ha
 
 
 def exposed() -> dict[str, tuple[str, list[str], str]]:
-    """Return kind, labels and text of each metric by its name, as Prometheus sees them."""
+    """Return the type, labels and text of each metric, by its name in Prometheus."""
     ends = {"counter": "_total", "info": "_info"}
     return {
         f"{metric.name}{ends.get(metric.type, '')}": (
@@ -564,7 +567,7 @@ def _endpoint(endpoint: Endpoint, path: str, operation: Mapping[str, Any], schem
 
 
 def _as_text(media: Media) -> str | None:
-    """Return the example of a body in another format, as transmitted."""
+    """Return the example of a body that is not JSON, as it is transmitted."""
     return urlencode(media.example) if isinstance(media.example, dict) else media.example
 
 

@@ -1,4 +1,4 @@
-"""Alarms for a registry that answers queries, about its packages and consultations.
+"""Alarms about the packages and consultations of a registry that answers queries.
 
 All functions are pure.
 """

@@ -1,11 +1,11 @@
 """Merging of a registry's new answers for one controller into its published answers.
 
 For each number the newest consultation wins, not the last import. If two consultations have the same time, *listed*
-wins. When a newer answer is *clear*, the number keeps the time of its last *listed* answer, because earlier
-consents are void (L. 5/2018 art. 1 c. 5).
+wins. When a newer answer is *clear*, the number keeps the time of its last *listed* answer, because consents from
+before that time are void (L. 5/2018 art. 1 c. 5).
 
 A state is an answer that many numbers share. A cell is a pair of an old state and a new state; either may be
-absent. The merge computes each number's cell. There are few cells, so each result is computed only once, and
+absent. The merge computes each number's cell. There are few cells, so the result is computed once per cell, and
 the millions of numbers are only counted and copied.
 """
 
@@ -76,7 +76,11 @@ class _NewStates(NamedTuple):
 
 
 class ChangeCounts(NamedTuple):
-    """The number of answers that existed before a consultation, and how many of them it changed."""
+    """Counts for one consultation.
+
+    `known` counts the consultation's numbers that had an answer before. `newly_listed` and `newly_clear` count those
+    whose answer changes.
+    """
 
     known: int
     newly_listed: int

@@ -41,7 +41,7 @@ def _controller(text: str) -> str:
 def _folder_of(path: Path, controller: str) -> Path:
     """Return the configured gate's snapshot folder.
 
-    Raises BadParameter if the gate does not have the controller.
+    Raises BadParameter if the configuration is not usable or does not contain the controller.
     """
     try:
         config = load_gate(path)
@@ -78,7 +78,11 @@ class _AnswerTerms(NamedTuple):
 
 
 def _answer_terms(path: Path, registry: str, controller: str, since: date | None) -> _AnswerTerms:
-    """Return the format of a registry's files, and what its answers mean. Raises BadParameter."""
+    """Return the format of a registry's files, the validity of its answers, and `since`.
+
+    `since` is the time from which a disconnection counts, or 0 if the registry is not asked about disconnections.
+    Raises BadParameter.
+    """
     if registry == "rpo":
         _require_day(since, is_asked=False)
         return _AnswerTerms(rpo, rpo.VALIDITY, since=0)

@@ -58,7 +58,7 @@ def roll_back(
     snapshots: Snapshots = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish an earlier version again. If numbers that are listed now would become callable, two people must release it.
+    """Publish an earlier version again. Two people must release a rollback that would permit calls to listed numbers.
 
     A second rollback undoes the first. To go further back, use --to.
 

@@ -241,7 +241,7 @@ def find_registries(path: Path) -> Path:
 
 
 def load_gate(path: Path) -> Config:
-    """Read the gate's configuration from dialgate.yaml, or find dialgate.yaml through registries.yaml.
+    """Load the gate's configuration from a dialgate.yaml, or from the one that a registries.yaml names.
 
     Raises ConfigError.
     """

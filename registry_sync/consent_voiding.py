@@ -1,7 +1,7 @@
 """Ledger entries for consents that an enrolment voids (L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7 c. 6 and 7).
 
-Gates already learn from the snapshot that the consent is void. The ledger entry adds this fact to the data
-subject's history, and remains after the snapshot is gone. Writing is idempotent: a number that already has
+Gates do not need the entry: with the snapshot they already treat the consent as void. The entry adds this fact
+to the data subject's history, and remains after the snapshot is gone. Writing is idempotent: a number that already has
 the entry gets no second one.
 """
 
@@ -22,7 +22,7 @@ BATCH: Final = 10_000  # entries
 async def find_consent_holders(store: Ledger, keys: Keys, controller: str, listed: Numbers) -> Numbers:
     """Return the numbers in `listed` for which the ledger contains a consent given to this controller.
 
-    Both arrays are sorted. The whole ledger is read instead of looking up each number, because a registry
+    `listed` and the result are sorted. The whole ledger is read instead of looking up each number, because a registry
     lists millions of numbers and few of them have a consent. Raises StoreUnavailable and KeysUnusable.
     """
     holders: set[int] = set()

@@ -95,7 +95,7 @@ class File(NamedTuple):
 def version_instant(day: date, zone: str = "") -> Instant:
     """Return the instant at which the day begins in `zone`.
 
-    Without a zone, return the earliest instant at which it can begin in the UK or the US. This is one hour before
+    Without a zone, return the earliest instant at which the day can begin in the UK or the US. This is one hour before
     midnight UTC, because British summer time is UTC+1.
     """
     if zone:
@@ -233,7 +233,7 @@ def slice_between(numbers: Numbers, begin: int, end: int) -> Numbers:
 
 
 def _patch_range(begin: int, end: int, old: NumberSet | None, patch: Patch) -> Iterator[Numbers]:
-    """Yield the patched numbers in a range, in sorted chunks, one for each chunk of the old set."""
+    """Patch the old numbers in a range, and yield the new numbers in sorted chunks."""
     at = begin
     for run in old.spans(begin, end) if old is not None else ():
         if len(run):

@@ -36,7 +36,7 @@ def refuse_impossible_times(submitted_at: Instant, answered_at: Instant, now: In
 def refuse_expired(valid_until: Instant, now: Instant) -> None:
     """Raise Refused if the answer has expired.
 
-    `--expired` skips this check, because listed numbers must still be blocked.
+    The option `--expired` skips this check, because even an expired answer still blocks the numbers that it lists.
     """
     if valid_until <= now:
         raise Refused(
@@ -79,7 +79,7 @@ def refuse_foreign(
     """Raise Refused if the consultation was made for another controller.
 
     `others` pairs each consultation with its controller. Short answers can be identical by chance, so for them only
-    the receipts are compared. `same_answer` extends this to longer answers.
+    the receipts are compared. With `same_answer`, only the receipts are compared for longer answers too.
     """
     for controller, known in others:
         whose = f"the consultation from {utc(known.submitted_at)} for controller {controller}"
@@ -146,9 +146,9 @@ def answer_change_problem(turned: int, known: int, max_change: float, few: int =
 
 
 def list_size_problem(added: int, removed: int, before: int, max_added: float, max_removed: float) -> str:
-    """Return why two people must release a full list, or "" if they need not.
+    """Return why two people must release an update of a full list, or "" if they need not.
 
-    `max_added` and `max_removed` are percentages of `before`, the size of the published list.
+    `max_added` and `max_removed` are percentages of `before`, the count of numbers before the update.
     """
     for what, count, limit in (("removed", removed, max_removed), ("added", added, max_added)):
         if before >= FEW and count * 100 > limit * before:

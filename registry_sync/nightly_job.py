@@ -84,7 +84,7 @@ def publish_target(plan: Plan) -> PublishTarget:
 async def run(
     plan: Plan, progress: Progress, *, dry: bool = False, clock: Callable[[], Instant] = now
 ) -> Run:
-    """Run each registry in turn. If one fails, raise an alarm and continue with the others.
+    """Run the job for each registry in turn. If it fails for one, raise an alarm and continue with the others.
 
     With `dry`, nothing is submitted, stored or published. Raises Refused if another run or import is in
     progress, and DamagedFile, Unavailable and OSError.

@@ -6,12 +6,12 @@ Each registry and controller has a folder `<registry>.<controller>/` with one fo
     <id>/numbers.zip    the request: `numbers.txt`, zipped
     <id>/receipt.txt, <id>/answer.*   the registry's reply
 
-A package's folder is renamed into place when its contents are complete. A package is `prepared`, then `uploaded`,
-then `submitted`.
-`uploaded` is recorded before the package is handed over, with the instant at which the answer's validity
-begins. After a crash in this state, the next run asks the source whether the package was handed over. The final
-states are `answered`, `refused` and `expired` (no answer arrived in time). A later answer to an expired package
-is still accepted.
+A package's folder is renamed into place when its contents are complete.
+
+A package is `prepared`, then `uploaded`, then `submitted`. The state `uploaded` is recorded before the package is
+handed over, with the instant at which the answer's validity begins. After a crash in this state, the next run asks
+the source whether the package was handed over. The final states are `answered`, `refused` and `expired` (no answer
+arrived in time). A later answer to an expired package is still accepted.
 """
 
 import io

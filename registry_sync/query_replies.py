@@ -46,7 +46,7 @@ class ReplyCollector:
         self._settings, self._packages, self._clock, self._alarm = settings, packages, clock, alarm
 
     async def collect(self, source: Source) -> list[Reply]:
-        """Return the verified replies in the source. Record refusals and faults in their packages."""
+        """Return the verified replies in the source. Record refusals and faults in the packages' records."""
         marks = await source.list_files()
         replies = []
         for package in self._packages.all():
@@ -110,9 +110,9 @@ class ReplyCollector:
         return path
 
     async def _read_first_valid(self, package: Package, names: list[str], source: Source) -> Reply:
-        """Return the valid answer with the highest file name. Corrected answers have higher names.
+        """Return the valid answer whose file name sorts last, because the names of corrected answers sort later.
 
-        If no answer is valid, raises FaultyFile with the fault in the newest answer.
+        Raises FaultyFile if no answer is valid, with the first fault found.
         """
         fault: FaultyFile | None = None
         for name in sorted(names, reverse=True):

@@ -30,7 +30,7 @@ class Patience(Strict, frozen=True, kw_only=True):
 class FolderSource(Strict, frozen=True, kw_only=True, tag_field="kind", tag="folder"):
     """A local folder (`kind: folder`).
 
-    Another program or a person exchanges its files with the registry.
+    Another program or a person exchanges the files in it with the registry.
     """
 
     inbox: str

@@ -96,7 +96,7 @@ _TALLY = pytest.StashKey[Tally]()
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Replay every decision that the tests' gates recorded. Fail the run if one differs.
 
-    With pytest-xdist only the controller replays. The folders of its workers are below its own.
+    With pytest-xdist only the controller replays. Its folder contains those of the workers.
     """
     if hasattr(session.config, "workerinput"):
         return

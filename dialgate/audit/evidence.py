@@ -6,21 +6,22 @@ r"""The evidence bundle: a one-line file with everything needed to check decisio
 body as stored, so no byte can be changed or added. The body is a JSON object:
 
     log, made_at        the log's name, and when the bundle was made
-    decisions           for each decision: id, sequence, sequence of its grounds, and the called number in clear text (null
-                        if its month's keys are destroyed); the registry answers and consents that its facts
-                        name, with receipt, artefact and hash, if still stored; the sequences of the entries that
-                        report the outcome of the call
+    decisions           for each decision: id, sequence, sequence of its grounds, and the called number in clear text
+                        (null if the request did not contain it and the month's keys are destroyed); the registry
+                        consultations and consents that the facts name, with receipt, artefact and hash, if still
+                        stored; the sequences of the entries that report the outcome of the call
     asked               for a request about numbers: each number with the ids of its decisions
-    entries             decisions and grounds as stored in the log, each with the index of its checkpoint and the Merkle path
-                        to that checkpoint's root (RFC 6962, 2.1.1)
+    entries             decisions, grounds and outcome reports as stored in the log, each with the index of its
+                        checkpoint and the Merkle path to that checkpoint's root (RFC 6962, 2.1.1)
     checkpoints, keys   checkpoints as stored in the log, and the public keys that signed them, by name
     kept                texts by their SHA-256: the law and the configuration's file list (`dialgate.config.content_store`) that
                         the grounds name. The configuration's files are left out, except the law and the controller's own file
-    manifest            the manifest of the registry answers, if the decisions were made with the answers that are still in use.
-                        Files for other controllers are left out; the manifest then has no signature
-    covered             the last entry covered by a checkpoint; outcomes reported later are not in the bundle
+    manifest            the manifest of the registry answers, if a decision was made with the answers that are still in
+                        use. Files for other controllers are left out. If there are such files, the manifest has no
+                        signature
+    covered             the last entry covered by a checkpoint; outcome reports after this entry are not in the bundle
     elsewhere           outcomes reported to the gate's other logs, with each log's name, entries and checkpoints, as above
-    since, until        for a request about numbers: the period that the decisions are from (since <= time < until), if requested
+    since, until        for a request about numbers: the requested period of the decisions (since <= time < until)
     stamps              RFC 3161 time stamps (DER, base64), each with the index of its checkpoint. A stamp covers the
                         checkpoint's line, including the line break
 
@@ -135,7 +136,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 class KnownDecision(Struct, frozen=True):
     """A decision, with its called number if the request contained it.
 
-    The number cannot be read from the record if its month's keys are destroyed.
+    Once the keys for the month are destroyed, the number cannot be read from the record.
     """
 
     record: Record
@@ -239,9 +240,9 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """Return the log's name, and proofs of its outcome reports about these calls.
+    """Return the name of the log in `chain`, and proofs of the outcome reports about these calls in it.
 
-    Return None if the log has no such report.
+    Return None if that log has no such report.
     """
     seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None
@@ -351,7 +352,7 @@ def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
 def _kept_texts(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
     """Yield the laws and configurations that the records name, each with its digest.
 
-    Files for other controllers are omitted. Raises `NoEvidence` if one is missing.
+    Files for other controllers are omitted. Raises `NoEvidence` if archived content is missing or modified.
     """
     laws = {record.law for record in records}
     try:

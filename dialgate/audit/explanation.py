@@ -39,8 +39,8 @@ class Check(Struct, frozen=True):
 class Consulted(Struct, frozen=True, kw_only=True):
     """A registry's answer to one consultation.
 
-    `receipt` is empty if the consultation is no longer published. If `blocks` is not empty, the listing bars only these
-    calls. `listed_since` is when the person was listed, if the registry says so.
+    `receipt` is empty if the consultation is no longer published. If `blocks` is not empty, the listing bars only the
+    calls described there. `listed_since` is when the person was listed, if the registry says so.
     """
 
     registry: str
@@ -74,9 +74,9 @@ class Became(Struct, frozen=True):
 class Account(Struct, frozen=True, kw_only=True):
     """One decision, explained in words and as data.
 
-    `words` are sentences for the called person. `zones` and `places` are the time zones and subdivisions in which they
-    may have been. `missing` names the gates that could not be asked for the call's outcome, each with the reason. In a
-    list of decisions it is empty, because the gates are named once for the whole list.
+    `words` are sentences for the called person. `zones` and `places` are the time zones and subdivisions in which the
+    person may have been. `missing` names the gates that could not be asked for the call's outcome, each with the
+    reason. In a list of decisions, `missing` is empty, because the gates are named once for the whole list.
     """
 
     decision_id: str

@@ -1,4 +1,4 @@
-"""Key retirement, which destroys a month's keys after the retention term and so makes its decisions anonymous.
+"""Key retirement, which destroys a month's keys after the retention term and so makes the month's decisions anonymous.
 
 The log and its hash chain stay unchanged. GDPR art. 5(1)(e), 17(3)(e) and 18: decisions may be kept for legal claims,
 but linked to a person only as long as a claim is possible.

@@ -1,4 +1,4 @@
-"""Legal holds, which keep decisions linked to a number after their month's keys are destroyed.
+"""Legal holds, which keep decisions linked to a number after the keys for the decisions' month are destroyed.
 
 The holds are a JSON object in a file with mode 0600, which is always replaced as a whole:
 
@@ -151,7 +151,7 @@ class Holds:
 
 
 def _refuse_number_in(number: str, *texts: str) -> None:
-    """Raise `HoldRefused` if one of the texts contains the number. The texts are stored unencrypted."""
+    """Raise `HoldRefused` if a text contains the last six digits of the number. Texts are stored unencrypted."""
     for text in texts:
         if number[-_DIGITS_GIVEN_AWAY:] in "".join(character for character in text if character.isdigit()):
             raise HoldRefused("the reason or the name contains the number. Use the case ID instead.")

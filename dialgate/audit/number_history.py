@@ -80,7 +80,7 @@ class Inquiry:
     def about(
         self, number: str, sees: Visibility, *, before: Position | None = None, most: int | None = None
     ) -> list[FoundDecision]:
-        """Return up to `most` decisions about a number (E.164) that are older than `before`, newest first.
+        """Return up to `most` decisions about a number (E.164) from before the position `before`, newest first.
 
         The result includes decisions from retired months that are under a legal hold. Raises `KeysUnusable`,
         `LogDamaged`, `HoldRefused`.
@@ -121,12 +121,12 @@ class Inquiry:
     def outcomes(self, decisions: Collection[str]) -> list[OutcomeRecord]:
         """Return the outcome reports about these decisions from this node's logs.
 
-        Other gates may have decided the calls. Raises `LogDamaged`.
+        The decisions may have been made by other gates. Raises `LogDamaged`.
         """
         return list(Chains(self._data).reports(decisions))
 
     def retired(self) -> list[str]:
-        """Return the months (`YYYY-MM`) that have decisions but no longer any keys."""
+        """Return the months (`YYYY-MM`) that have decisions but whose keys are destroyed."""
         readers, live = Chains(self._data).readers.values(), self._keys.hashes("").keys()
         firsts = [first[1].at for reader in readers if (first := next(reader.entries(), None))]
         if not firsts or not live:

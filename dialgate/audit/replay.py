@@ -1,7 +1,8 @@
 """Replay of decisions on their recorded facts, under the law in force at the time or under a draft law.
 
-Under the law in force at the time, every decision must come out as recorded. A draft law sees only the recorded
-facts, including the holidays. If it requires a registry that was not consulted at the time, the call is denied.
+Under the law in force at the time, every decision must come out as recorded. A draft law is applied only to
+the recorded facts, including the holidays. If the draft requires a registry that was not consulted at the time, the
+call is denied.
 """
 
 from collections import Counter
@@ -92,7 +93,7 @@ def in_effect(before: Decision, after: Decision) -> tuple[Change, ...]:
 
 
 def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _Compare) -> Replay:
-    """Decide the recorded facts again with `law_of`, and compare the decisions with the recorded ones.
+    """Decide each record's facts again under the law from `law_of`, and compare the decision with the recorded one.
 
     Memory use does not grow with the log. Raises the same errors as `law_of`.
     """

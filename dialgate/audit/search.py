@@ -56,7 +56,7 @@ class Hit(Struct, frozen=True, kw_only=True):
 def search(chains: Chains, query: Query, within: Span) -> Iterator[Hit]:
     """Yield the matching decisions from all chains, oldest first, or newest first for a search by number.
 
-    Memory use is one byte for each log entry in the span.
+    Memory use is one byte for each log entry in `within`.
     """
     if query.hashes is not None:
         return _search_number(chains, query, query.hashes, within)

@@ -57,7 +57,7 @@ class DecisionSearch:
         return complete, unasked
 
     async def position(self, name: str, sees: Visibility) -> tuple[Position | None, Missing]:
-        """Return a decision's position in the search results, or None if it is not found."""
+        """Return a decision's position in the order of search results, or None if the decision is not found."""
         found, missing = await self._one(name, sees)
         return (position(found.record) if found is not None else None), missing
 

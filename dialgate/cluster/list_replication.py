@@ -47,8 +47,8 @@ def _read_part(folder: Path, question: ReadListFile) -> bytes:
 class ListReplication:
     """A background task that copies missing list files from other gates.
 
-    `part` is the number of bytes per request. `grace` is the number of seconds for which a leftover file is kept,
-    because its list may be recorded soon.
+    `part` is the number of bytes per request. A leftover file is kept for `grace` seconds, because the list that uses
+    it may not be recorded yet.
     """
 
     def __init__(self, data: Path, store: CallLists, peers: Peers, changed: asyncio.Event) -> None:

@@ -1,7 +1,7 @@
 """The gates that share a store, their configurations and versions, and the leader of each exclusive task.
 
-A node is outdated if another live node has a configuration or version that was first seen later. The comparison leaves
-out settings that differ between nodes (name, folders, ports, log).
+A node is outdated if another live node has a configuration or version that was first seen later than the node's own.
+The comparison of configurations leaves out settings that differ between nodes (name, folders, ports, log).
 """
 
 import asyncio

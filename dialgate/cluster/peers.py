@@ -1,9 +1,9 @@
 """Requests from one gate to the others on its store: POST to `/peer`, with encrypted request and response bodies.
 
-The cipher is AES-256-GCM with a key derived from the gates' common `keys.json` (`Keys.peers`). Only the gate named in a
-request can decrypt it, and a response can be decrypted only together with its request. So an attacker without that file
-can neither read nor forge messages, even over plain HTTP. A request is valid for five minutes, which limits replay.
-Reasons for not using HTTPS: docs/decisions/0012-seal-requests-between-gates.md.
+The cipher is AES-256-GCM with a key derived from the gates' common `keys.json` (`Keys.peers`). An attacker without
+that file can neither read nor forge messages, even over plain HTTP. A request is bound to the name of the gate that it
+is for, and a response is bound to the request that it answers. A request is valid for five minutes, which limits
+replay. Reasons for not using HTTPS: docs/decisions/0012-seal-requests-between-gates.md.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ class Peers:
         return {node: url for node, url in self._config().settings.peers.items() if node != self._node}
 
     async def close(self) -> None:
-        """Cancel the requests in flight. Their gates are reported as missing."""
+        """Cancel the requests in flight. The gates that have not answered are reported as missing."""
         self._closed = True
         now = asyncio.get_running_loop().time()
         for deadline in self._deadlines:
@@ -136,7 +136,7 @@ class Peers:
         return (await self._ask(node, url, question, self.patience)).answers.get(node)
 
     async def _without_url(self, urls: Mapping[str, str]) -> dict[str, str]:
-        """Return advice for each gate that is known to the store but has no URL in `peers`."""
+        """Return advice for each gate that is recorded in the store but has no URL in `peers`."""
         if not isinstance(self._store, Shared):
             return {}
         try:

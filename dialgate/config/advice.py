@@ -1,4 +1,4 @@
-"""Warnings about gaps in a valid configuration, which `dialgate config check` prints.
+"""The warnings of `dialgate config check` about gaps in a valid configuration.
 
 A gate starts despite these gaps.
 """

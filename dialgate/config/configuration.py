@@ -68,7 +68,7 @@ class Config(Struct, frozen=True, kw_only=True):
     def sectors_of(self, country: str) -> tuple[str, ...]:
         """Return the sectors that contracts with a controller in `country` may name.
 
-        These are the sectors of all country files. If the file of `country` lists no sectors, there are none.
+        These are the sectors of all country files. If the file of `country` lists no sectors, the result is empty.
         """
         if not self.laws[country].sectors:
             return ()

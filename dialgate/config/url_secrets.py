@@ -1,4 +1,4 @@
-"""A check that configured URLs contain no passwords. Configuration files are archived for years."""
+"""A check that configured URLs contain no passwords, because configuration files are archived for years."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _SECRET = re.compile(
 
 
 def faults(settings: Struct) -> Iterator[str]:
-    """Yield a message for each URL that contains a password, without the password."""
+    """Yield a message for each URL that contains a password. The message does not contain the password."""
     yield from _faults("", msgspec.to_builtins(settings, builtin_types=(bytes,)))
 
 

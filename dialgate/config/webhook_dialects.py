@@ -43,7 +43,7 @@ class WebhookError(Exception):
 
 
 class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A reply to a dialer. With `form`, its `body` is sent as a form, and all values in it are text."""
+    """A reply to a dialer. If `form` is true, `body` is sent as a form, and all values in `body` are text."""
 
     body: Any
     status: int = 200

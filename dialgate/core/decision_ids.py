@@ -2,8 +2,7 @@
 
 A decision's name, `LOG-SEQ`, would show how many decisions the gate makes for all controllers. So clients get 32
 letters that hold log, sequence and owner, encrypted with AES. All nodes have the key. Decryption yields the owner, so
-another controller's id is rejected without a look-up. Requests may also contain
-the name itself.
+another controller's id is rejected without a look-up. Requests may also contain the decision's name instead of the id.
 """
 
 import re

@@ -38,7 +38,7 @@ class Offer(Protocol):
 
 
 def find_reason(event: Event, offers: Sequence[Offer], now: Instant) -> IneffectiveReason:
-    """Return why no call can rely on an entry, or "" if one can. `offers` are all campaigns of its controller."""
+    """Return why no call can rely on an entry, or "" if one can. `offers` are all campaigns of the entry's controller."""
     match event:
         case ConsentGiven():
             return _reason_for_consent(event, offers, now)

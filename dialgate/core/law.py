@@ -150,15 +150,15 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
     @property
     def stated_kinds(self) -> frozenset[Kind]:
-        """Return the kinds of number that count as directory entries only if their row in the call list says so.
+        """Return the kinds of number that count as directory entries only if a number's row in the call list says so.
 
-        Includes sections not in force.
+        The result includes kinds from sections that are not in force.
         """
         return frozenset(kind for section in self.directories for kind in section.stated_kinds)
 
     @cached_property
     def barred_prefixes(self) -> tuple[str, ...]:
-        """Return the `not_prefixes` from all sections, the longest first. Includes sections not in force."""
+        """Return the `not_prefixes` from all sections, including those not in force, the longest first."""
         prefixes = {prefix for section in self.diallable for prefix in section.not_prefixes}
         return tuple(sorted(prefixes, key=len, reverse=True))
 

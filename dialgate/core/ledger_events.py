@@ -192,9 +192,11 @@ class Entry(Draft, frozen=True, kw_only=True):
 def fold(entries: Iterable[Entry]) -> Known:
     """Return the state of one number, computed from its entries, oldest first. Attempts are not included.
 
-    Entries may be late or repeated, because a nightly export sends every consent again. If a withdrawn or voided consent
-    is entered again, it stays withdrawn or voided, and an ended contract stays ended. Only a consent collected later, or
-    a contract begun later, counts as new. An entry about an unknown item is ignored.
+    Entries may be late or repeated, because a nightly export sends every consent again. If a withdrawn or voided
+    consent is entered again, it stays withdrawn or voided, unless it was collected after the withdrawal or voiding. If
+    an ended contract is entered again, it stays ended, unless it starts after its recorded last day. A confirmation,
+    withdrawal or contract end also has effect if it is entered before its consent or contract. Other entries about
+    unknown items are ignored.
     """
     history = list(entries)
     if not history:
@@ -273,9 +275,10 @@ def _consent(event: ConsentGiven, withdrawn_at: Instant) -> Consent:
 
 
 def _confirm(consent: Consent, at: Instant) -> Consent:
-    """Return the consent as confirmed at `at`.
+    """Return the consent with `at` as the time of its confirmation.
 
-    A consent collected later is unchanged, because it needs a new confirmation.
+    A consent without double opt-in is returned unchanged. So is a consent collected after `at`, because it needs a new
+    confirmation.
     """
     if not consent.double_opt_in or at < consent.collected_at:
         return consent

@@ -156,7 +156,7 @@ def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
 
 
 def _day(at: Instant, facts: Facts) -> int:
-    """Return the latest local day on which `at` can fall. The UTC offset may have been an hour larger then."""
+    """Return the latest local day on which `at` can fall. The UTC offset at `at` may be an hour larger than now."""
     return max((place.local(at + HOUR)[0] for place in facts.places), default=at // DAY + 1)
 
 
@@ -216,7 +216,7 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
 def _stopped_at(facts: Facts) -> Instant:
     """Return when the last revocation for this campaign was made, or -1.
 
-    A revocation entered by mistake does not count. Other lifted ones do, because earlier consents stay withdrawn.
+    A revocation entered by mistake does not count. Other lifted revocations do: earlier consents stay withdrawn.
     """
     stops = (revocation.at for revocation in _revocations(facts) if revocation.lifted != "error")
     return max(stops, default=-1)
@@ -232,7 +232,7 @@ def _revocations(facts: Facts) -> Iterator[Revocation]:
 def _has_objected(facts: Facts, law: Binding) -> bool:
     """Return whether the person has objected to calls that are not based on consent.
 
-    A revocation that a new consent lifted counts, and a withdrawn consent if the law sets `withdrawal_objects`.
+    A revocation counts if a new consent lifted it. A withdrawn consent counts if the law sets `withdrawal_objects`.
     """
     known = facts.known
     if not (known.revocations or known.consents):  # for most people nothing is recorded
@@ -357,7 +357,7 @@ def _lasts(section: Relation, day: date | None, facts: Facts) -> bool:
 
 
 def _first_day(at: Instant, facts: Facts) -> date:
-    """Return the earliest local day on which `at` can fall. The UTC offset may have been an hour smaller then."""
+    """Return the earliest local day on which `at` can fall. The UTC offset at `at` may be an hour smaller than now."""
     days = [place.local(at - HOUR)[0] for place in facts.places]
     return date.fromordinal(EPOCH + min(days, default=at // DAY - 1))
 

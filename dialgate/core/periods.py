@@ -1,8 +1,8 @@
 """Periods in laws, such as `72h`, `30d`, `P18M`, `P1Y` and `5wd`.
 
 `h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are calendar months and years: they end on the same day of
-the month, at the same time in UTC. Unless they are whole years, they end an hour earlier, so that a switch to or from
-summer time never makes them too long. `wd` are working days.
+the month, at the same time in UTC. A period of months that are not whole years ends an hour earlier, so that a switch
+to or from summer time never makes it too long. `wd` are working days.
 """
 
 import calendar

@@ -8,9 +8,9 @@ The class tells a dialer what to do after a denial:
 | `call` | Do not make this call now. Another caller ID, a later time, a newer registry answer or an import may permit it. |
 | `gate` | The gate made no decision. Retry in a few seconds. |
 
-A dialer permanently drops a lead that is denied with the class `number`. In case of doubt,
-a code therefore has the class `call`. If the number cannot be parsed or the campaign is unknown, the denial also has
-the class `call`, because the number was not checked.
+A dialer permanently drops a lead that is denied with the class `number`. In case of doubt, a code therefore has the
+class `call`. If the number cannot be parsed or the campaign is unknown, the denial also has the class `call`, because
+the number was not checked.
 """
 
 from collections.abc import Iterable

@@ -28,7 +28,7 @@ def binding(records: Iterable[Records], kind: KeptKind, day: date) -> list[Recor
 
 
 def days(records: Iterable[Records], kind: KeptKind, day: date) -> int:
-    """Return for how many days the law of `day` requires records of a kind to be kept, or 0."""
+    """Return for how many days the law in force on `day` requires records of a kind to be kept, or 0."""
     return max((periods.most_days(section.keep) for section in binding(records, kind, day)), default=0)
 
 

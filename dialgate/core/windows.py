@@ -64,7 +64,7 @@ def parse_window(text: str) -> Window:
 
 
 def name_of_day(windows: Windows, day_set: str, place: Place, day: int) -> DayName:
-    """Return which key of `windows` applies on a local day. `day` is counted from 1970-01-01."""
+    """Return the key of `windows` that applies on a local day. `day` is the number of days since 1970-01-01."""
     today = date.fromordinal(EPOCH + day)
     weekday = WEEKDAYS[today.weekday()]
     if "holiday" in windows and place.is_in(day_set, today):
@@ -79,7 +79,7 @@ def end_of_window(
 ) -> Instant:
     """Return the end of the window that is open at `at`, or 0 if none is.
 
-    Each window closes `ring_seconds` early, so that it is still open when the telephone rings.
+    Each window is treated as closing `ring_seconds` early, so that the telephone still rings within the window.
     """
     day, second = place.local(at)
     for first, last in windows[name_of_day(windows, day_set, place, day)]:

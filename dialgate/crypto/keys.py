@@ -1,14 +1,14 @@
 """The keys that hide called numbers from readers of the log: one set per month, destroyed when the month is retired.
 
-The key file is one JSON object, with mode 0600, which is always replaced as a whole:
+The key file contains one JSON object. It has mode 0600 and is always replaced as a whole:
 
     {"format":1,"log":"9f2c01ab","subject":"<32 bytes, base64>",
      "months":{"2026-11":{"hash":"<32 bytes, base64>","cipher":"<32 bytes, base64>"}}}
 
 `log` is the name of the decision log. `subject` is the key for the ledger's pseudonyms. It is never rotated, because a
 revocation must outlive every month. A month (UTC) has one key for pseudonyms in the log and one for encrypted numbers.
-Removing a month retires it: its records remain and still verify, but are anonymous (crypto-shredding; GDPR art. 5(1)(e)
-and 17).
+Removing a month retires it: its records remain and can still be verified, but are anonymous (crypto-shredding; GDPR
+art. 5(1)(e) and 17).
 
 A node that shares its ledger starts from a copy of another node's file without `log` and `months`. Each worker of a
 node has its own log, named after `log` and the worker's number (`log_name`). Any change needs a new `format`, which
@@ -142,7 +142,7 @@ class KeyedHash:
 
 
 class MonthKeys(Sealer):
-    """The two keys for a month. `pseudonym` identifies a number without revealing it, `seal` encrypts it."""
+    """The two keys for a month. `pseudonym` identifies a number without revealing it, and `seal` encrypts it."""
 
     def __init__(self, file: _MonthFile) -> None:
         super().__init__(file.cipher)
@@ -153,7 +153,7 @@ class MonthKeys(Sealer):
         return self._keyed.digest(number.encode())
 
     def masked(self, value: bytes, decision: str) -> bytes:
-        """Mask `value` (16 bytes) for this decision, by XOR. Applied twice, this returns `value`.
+        """Mask `value` (16 bytes) for this decision, by XOR. Masking the result again returns `value`.
 
         Without the mask, anyone with the ledger's key could test guesses against the recorded requests, even after the
         month is retired.
@@ -286,7 +286,7 @@ def _new_month() -> _MonthFile:
 
 
 def _month_of(at: Instant) -> tuple[str, Instant, Instant]:
-    """Return the UTC month that contains `at` as `YYYY-MM`, its first instant, and the first instant after it."""
+    """Return the UTC month that contains `at` as `YYYY-MM`, its first instant, and that of the next month."""
     day = datetime.fromtimestamp(at // SECOND, UTC)
     first = datetime(day.year, day.month, 1, tzinfo=UTC)
     after = datetime(day.year + day.month // 12, day.month % 12 + 1, 1, tzinfo=UTC)

@@ -1,12 +1,13 @@
 """The key that signs a log's checkpoints, stored with the other keys and separate from the log.
 
-`signing.json` is one JSON object, with mode 0600, which is always replaced as a whole:
+`signing.json` contains one JSON object. It has mode 0600 and is always replaced as a whole:
 
     {"format":1,"keys":[{"public":"<32 bytes, base64>","private":"<32 bytes, base64>","made_at":<ms>}]}
 
 The last key is the newest and is used to sign. When a new key is created, the private halves of older keys are
-replaced by empty strings. A public half is kept as long as any signature made with its key. A key's name is the first 16
-hexadecimal digits of the SHA-256 of its public half. All keys are Ed25519 (RFC 8032). Any change needs a new `format`.
+replaced by empty strings. Their public halves are kept, to verify the signatures made with these keys. A key's name is
+the first 16 hexadecimal digits of the SHA-256 of its public half. All keys are Ed25519 (RFC 8032). Any change needs a
+new `format`.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ The number is replaced before a text is stored, so that it never reaches the dis
     [hidden:<16 hex digits>]   a keyed hash, in ids and other texts that are compared: the same for the same number
     [sealed:<base64url>]       its ciphertext under the ledger's key, in texts that must be shown unchanged
 
-The meaning of both forms never changes. A new form needs a different word.
+The meaning of both forms never changes. A new form needs a word other than `hidden` and `sealed`.
 """
 
 import re

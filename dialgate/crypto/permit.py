@@ -1,6 +1,6 @@
 """Permits, which are signed proofs of an allow, valid only for the few seconds in which the call is placed.
 
-A permit is a JSON Web Token (RFC 7519), signed with ES256 (RFC 7518) because Kamailio's modules can verify that:
+A permit is a JSON Web Token (RFC 7519), signed with ES256 (RFC 7518), which Kamailio's modules can verify:
 
     {"alg":"ES256"} . {"jti":"1f0c9a3e-1","to":"+390612345678","from":"+390844123456","iat":1795510800,"exp":1795510810}
 
@@ -28,7 +28,7 @@ _HEADER: Final = b'{"alg":"ES256"}'
 
 
 class PermitRefused(Exception):
-    """The permit is invalid. The message says why and contains no number."""
+    """The error for an invalid permit. The message gives the reason and contains no number."""
 
 
 class Permit(

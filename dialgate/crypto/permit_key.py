@@ -1,6 +1,6 @@
 """The key that signs permits, stored with the other keys and used only for permits.
 
-`permit.json` is one JSON object, with mode 0600, which is always replaced as a whole:
+`permit.json` contains one JSON object. It has mode 0600 and is always replaced as a whole:
 
     {"format":1,"private":"<32 bytes, base64>","made_at":<ms>}
 

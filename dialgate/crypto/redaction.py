@@ -1,7 +1,7 @@
 """Functions that find and remove telephone numbers in free text.
 
-The digits of a number may be separated by spaces, dots, dashes, slashes, brackets, plus signs or zero-width characters,
-and may be from other scripts. Digits that are separated in this way still count as one number. No other module defines these rules.
+The digits of one number may be separated by spaces, dots, dashes, slashes, brackets, plus signs or zero-width
+characters, and may be from other scripts. Only this module defines these rules.
 """
 
 import re
@@ -46,9 +46,9 @@ def without(text: str, number: str) -> str:
 
 
 def without_raw(text: str, raw: str) -> str:
-    """Do the same as `without` for a number that cannot be parsed.
+    """Replace numbers as `without` does, if the called number `raw` cannot be parsed.
 
-    The text contains the number if it contains any seven consecutive digits of `raw`.
+    The text counts as containing the number if it contains any seven consecutive digits of `raw`.
     """
     own, digits = digits_of(raw), digits_of(text)
     if not any(own[at : at + TAIL] in digits for at in range(len(own) - TAIL + 1)):

@@ -192,7 +192,7 @@ class Checkpointer:
     ) -> "Checkpointer":
         """Open the checkpoints of a log whose last entry on disk is `durable`.
 
-        Raises `LogDamaged` if the last checkpoint covers more entries, because the log was then truncated.
+        Raises `LogDamaged` if the last checkpoint covers entries after `durable`: the log was then truncated.
         """
         checkpointer = cls(folder, log, signer, interval)
         if checkpointer.size > durable:

@@ -93,7 +93,7 @@ class Chain:
         return next((place for place in near if entries[place].line_hash in stamped), first)
 
     def _paths(self, place: int, seqs: Sequence[int], index: int) -> Iterator[Proved]:
-        """Yield a proof for each entry in `seqs` that the checkpoint `self._stored[place]` covers it.
+        """Yield, for each entry in `seqs`, a proof that the checkpoint `self._stored[place]` covers the entry.
 
         Each proof contains `index`, the checkpoint's index in the evidence bundle. Reading starts after the last
         checkpoint before these entries, because that checkpoint's tree peaks represent all earlier entries.

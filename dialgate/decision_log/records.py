@@ -23,8 +23,9 @@ decode: Callable[[bytes], Entry] = msgspec.json.Decoder(Entry).decode
 class Record(Struct, frozen=True, kw_only=True):
     """A decision together with its grounds. For every record, `decide(facts, law) == decision` holds.
 
-    The facts contain the caller ID unencrypted if it is assigned to the controller. `caller_sealed` contains any other
-    caller ID, encrypted. `grounds` is the sequence number of the log entry that contains the grounds.
+    The facts contain the caller ID unencrypted if it is assigned to the campaign or is a short code. `caller_sealed`
+    contains any other caller ID, encrypted. `grounds` is the sequence number of the log entry that contains the
+    grounds.
     """
 
     seq: int

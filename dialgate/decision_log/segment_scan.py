@@ -134,7 +134,7 @@ class _Scanner:
         return result
 
     def _scan_lines(self) -> None:
-        """Read all lines. Valid lines are processed in batches for speed, all others one by one."""
+        """Read all lines in batches, for speed. Process a batch with an invalid line one line at a time."""
         result, lines = self._result, iter(self._open(self._result.path))
         for offset, line in islice(lines, 1):
             self._header(line)

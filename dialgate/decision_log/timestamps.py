@@ -1,6 +1,6 @@
 """Time stamps for checkpoints, from an external authority (RFC 3161).
 
-They prove that a checkpoint existed at a time, even to readers who do not trust the operator.
+They prove that a checkpoint existed at a certain time, even to readers who do not trust the operator.
 
 `timestamps.ndjson` in the log folder, mode 0600, one line per time stamp:
 

@@ -72,7 +72,7 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
     - `keys`: public keys by name (`crypto.log_signing`); without them no signature is checked
     - `against`: the line of a checkpoint, kept elsewhere, that must still be in the log
     - `open_segment`: yields the offset and bytes of each line of a segment
-    - `listed`: the segments, instead of a listing of the folder
+    - `listed`: the segments of the log; without it the folder is listed
 
     The archive passes `open_segment` and `listed`. Both must be picklable, because several processes may scan.
     """
@@ -166,7 +166,7 @@ def results(tasks: Sequence[Callable[[], _Result]], size: int) -> Iterator[_Resu
 def _checkpoints(
     folder: Path, keys: Mapping[str, bytes] | None
 ) -> tuple[list[StoredCheckpoint], list[Fault]]:
-    """Return the checkpoints before the first invalid one, and its fault."""
+    """Return the checkpoints before the first invalid one, and the fault of the invalid one, if any."""
     valid: list[StoredCheckpoint] = []
     previous = ZERO.hex()
     for offset, line in checkpoint_lines(folder):

@@ -43,7 +43,7 @@ class _End(NamedTuple):
 
 
 class LogPosition(NamedTuple):
-    """The end of the log for a sync. `recoveries` counts the recoveries so far; `fd` is the open segment."""
+    """The end of the log when a sync begins. `recoveries` counts the recoveries so far; `fd` is the open segment."""
 
     recoveries: int
     end: _End
@@ -93,9 +93,9 @@ class DecisionLog:
     ) -> "DecisionLog":
         """Open the log and continue where it ends. Raises `LogUnavailable`, `LogDamaged`.
 
-        A segment is full after `segment_bytes` or, unless it is 0, `segment_span` ms after it began. A
-        different `gate` begins a new segment. An unfinished last line is moved to a separate file;
-        any other fault in the last segment raises `LogDamaged`.
+        A segment is full at `segment_bytes`, or `segment_span` ms after it began (0: no time limit). If `gate` differs
+        from that in the last header, a new segment begins. An unfinished last line is moved to a separate file; any
+        other fault in the last segment raises `LogDamaged`.
         """
         with ExitStack() as undo:
             try:
@@ -134,10 +134,11 @@ class DecisionLog:
                 raise self._break(error) from error
 
     def turn_over(self, now: Instant) -> int:
-        """Begin a new segment if the newest is full. Return the first sequence of the newest segment.
+        """Begin a new segment if the newest is full and has no pending sync.
 
-        A segment is closed only after `end_sync` has received the result of each of its syncs. The kernel reports a disk
-        error only once: a sync after a failed one succeeds, and the segment would wrongly count as complete.
+        Return the first sequence of the newest segment. Before a segment is closed, `end_sync` must have received the
+        result of each of its syncs. Otherwise a damaged segment could count as complete, because the kernel reports a
+        disk error only once and a later sync succeeds.
         """
         if self.is_full(now) and not self._syncs.get(self._fd):
             self._refuse_if_broken()
@@ -243,7 +244,7 @@ class DecisionLog:
         return old and self._end.seq > self._first
 
     def _begin(self, end: _End, bodies: Sequence[bytes], now: Instant) -> None:
-        """Begin a new segment after `end`, with `bodies` as its first entries. It is durable on return.
+        """Begin a new segment after `end`, with `bodies` as its first entries. The segment is durable on return.
 
         Replaces a segment that holds only its header, because both would have the same name.
         """

@@ -112,7 +112,7 @@ def reply(
 ) -> None:
     """Set each call's answer.
 
-    Pass `observe` the call's interface, its seconds from arrival to `end`, and its decision id.
+    For each call, `observe` receives the interface, the seconds from arrival to `end`, and the decision id.
     """
     is_complete = False
     try:

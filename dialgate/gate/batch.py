@@ -56,7 +56,7 @@ class Verdict(Struct, frozen=True):
 
 
 class _UsedVerdict(Struct, frozen=True):
-    """A verdict in one batch, with the log sequence of its grounds. Keeping it alive prevents the reuse of its id."""
+    """A verdict in one batch, with the log sequence of its grounds. Holding `verdict` prevents the reuse of its id."""
 
     verdict: Verdict
     template: _AnswerTemplate
@@ -64,14 +64,14 @@ class _UsedVerdict(Struct, frozen=True):
 
 
 class Batch:
-    """Calls decided at one instant. Later calls see the attempts of earlier ones.
+    """Calls decided at one instant. The attempts of earlier calls count for later ones.
 
     The log numbers its records from `first`. `answers` and `codes` follow the order of the calls. A code is the first
     reason code of a denial, "" for an allow, or `REPEATED` for an answer given before.
 
     Facts do not contain the number, so most calls have equal facts. They share one decision, cached in `verdicts`, and
-    one record of its grounds in the log. `grounds` and `log_grounds` map digests to the sequences of these records:
-    those in this batch, and those already in the log.
+    one record of its grounds in the log. `grounds` maps digests to the sequences of the records in this batch, and
+    `log_grounds` does the same for records already in the log.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ class Batch:
     def public_answers(self) -> Sequence[Answer]:
         """Return the answers as clients receive them.
 
-        If controllers share a gate, decision ids are encrypted, because consecutive ids show how many calls the others
-        make.
+        If controllers share a gate, decision ids are encrypted. Otherwise consecutive ids would show a controller how
+        many calls the others make.
         """
         if not self._gatherer.config.shared:
             return self.answers
@@ -232,7 +232,7 @@ class Batch:
         return Verdict(references, facts, grounds, digest, until, denial)
 
     def _use(self, verdict: Verdict) -> _UsedVerdict:
-        """Return what every call with this verdict needs. Grounds that the log lacks are added to this batch."""
+        """Return the verdict with its answer template. Grounds that the log lacks are added to this batch."""
         template = verdict.denial or _make_template(verdict.grounds.decision, verdict.facts, self._most)
         seq = self._log_grounds.get(verdict.digest) or self.grounds.get(verdict.digest)
         if seq is None:

@@ -1,8 +1,8 @@
 """The campaigns with their call counts, for limits such as the share of abandoned calls.
 
 Upkeep reads the counts from the store once a second. The counts are part of the facts. The log stores equal facts only
-once, so each use of new counts needs a new record. To save records, decisions use new counts at once only if they can
-change the outcome, and otherwise after ten minutes.
+once, so each use of new counts needs a new record. To save records, new counts are used at once only if they can change
+a decision, and otherwise after ten minutes.
 """
 
 from collections import defaultdict
@@ -121,7 +121,8 @@ class CountedCampaigns:
         """Return the values through which the counts can change a decision.
 
         They are the time at which a pause was last lifted, and for each limit the first day on which it allows calls.
-        The called person's local date may be a day before or after `today`, so that day is computed for three dates.
+        The called person's local date may be a day before or after `today`, so the first day is computed for each of
+        these three dates.
         """
         days = [today + timedelta(days=shift) for shift in (-1, 0, 1)]
         clear = (

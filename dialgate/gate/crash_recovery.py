@@ -4,9 +4,9 @@ A batch reserves its attempts before it is recorded, so a crash can leave attemp
 them, and adds attempts and answers that only the log holds. It also adds stops (entries that forbid calls) that
 the log proves but the ledger lacks, for example after the store was restored from a backup (see `stop_recovery`).
 
-Recovery reads the log only after the position that the store holds. The store writes that position together with the
-ledger, and an outcome is logged after its stop is in the ledger. So a missing stop is always logged after that
-position.
+Recovery reads only the log entries after the position that the store holds. The store writes that position together
+with the ledger, and an outcome is logged after its stop is in the ledger. So the log entry of a missing stop always
+follows that position.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ class RecoveryResult(Struct, frozen=True):
     `latest` is the time of the newest record, or 0 for an empty log. `unentered` holds the reported opt-outs and wrong
     numbers that cannot be added to the ledger, because this node does not know the called number. `unapplied` holds the
     results of other gates' calls whose attempts are not in the store, for example because those gates have not added them
-    yet. `is_older` says that the store lacked attempts in the log: a gate commits an attempt before it is logged, so the
-    store is an older copy.
+    yet. `is_older` is true if the log held attempts that the store lacked. A gate commits an attempt before it logs it,
+    so the store is then an older copy.
     """
 
     latest: Instant
@@ -101,7 +101,7 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
 
 
 async def apply_results(store: RecoveryStore, results: Iterable[OutcomeRecord]) -> list[OutcomeRecord]:
-    """Add results that the store lacks. Return those whose attempts it lacks too. Raises `StoreUnavailable`."""
+    """Add results that the store lacks. Return those whose attempts are not in the store. Raises `StoreUnavailable`."""
     unapplied: list[OutcomeRecord] = []
     for result in results:
         attempt = await store.attempt(result.decision, recovering=True)

@@ -1,9 +1,9 @@
 """Limits on connections, so that the log and the store always have a free file descriptor.
 
 Anyone who can reach a port can open connections and send nothing. A connection belongs to a *stranger* until a
-request on it is admitted by a key, a session or a source address. Strangers may use half of the connections. If they
-use them all, a new connection closes one of theirs: the oldest idle one, or the oldest if none is idle. Known clients
-are therefore still served, however many strangers connect.
+request on it is admitted by a key, a session or a source address. Strangers may use half of the connections. If that
+half is in use, or no connection is free, a stranger is disconnected for each new connection: the oldest idle one, or
+the oldest if none is idle. Known clients are therefore still served, however many strangers connect.
 """
 
 import os

@@ -42,8 +42,8 @@ class CampaignLimit(Struct, frozen=True, kw_only=True):
 
     `compared` is the number of calls with which the `abandoned` calls are compared. `used` is the share of the
     limit that is used up. `since` is the beginning of the day on which the campaign exceeded the limit.
-    `not_before` is the time at which the pause ends if no further results are reported. Both are empty while the
-    campaign is within the limit.
+    `not_before` is the time at which the pause ends if no further results are reported. `since` and `not_before`
+    are empty while the campaign is within the limit.
     """
 
     country: str

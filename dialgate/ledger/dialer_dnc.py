@@ -18,8 +18,8 @@ def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
     """Return the form fields to post.
 
     A form keeps the number and the password out of the URL. `campaign` is empty if the revocation is for all
-    campaigns. If the settings do not map the campaign to one of the dialer's, the number is blocked for all
-    campaigns. It is safer to stop too many calls than too few.
+    campaigns. If the settings do not map the campaign to a dialer campaign, the number is blocked for all
+    campaigns, because it is safer to stop too many calls than too few.
     """
     settings, password = hook.settings, hook.secret.decode()
     digits = number.removeprefix("+").removeprefix(settings.cut)

@@ -18,7 +18,7 @@ class ListExports:
     async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
         """Return an open `Judge` for a campaign, and the country for numbers without a country code.
 
-        Calls are judged as if made at `at`, or now if it is 0. Close the judge after use. Raises `Refused`
+        Calls are judged as if made at `at`, or now if `at` is 0. Close the judge after use. Raises `Refused`
         and `Unavailable`.
         """
         line = self._access.line(client, campaign)

@@ -1,6 +1,6 @@
 """Call results, as reported by dialers.
 
-An opt-out also writes a revocation, and a wrong number also writes a wrong-number report.
+For an opt-out, a revocation is also written; for a wrong number, a wrong-number report.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class Recorder(Protocol):
         """Record a call's result durably. Raises `LogUnavailable`."""
 
     async def about(self, decision: str) -> tuple[str, str] | None:
-        """Return the controller and the E.164 number of a call, or None if it is not in this log."""
+        """Return the controller and the E.164 number of a call, or None if the call is not in this log."""
 
 
 async def _no_peers(_: str) -> None:

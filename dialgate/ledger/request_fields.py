@@ -1,6 +1,6 @@
-"""The fields in ledger requests, read from their structs.
+"""The fields of the structs for ledger requests.
 
-Command options and the columns of import files are generated from them.
+Command options and the columns of import files are generated from these fields.
 """
 
 from typing import Any, Literal, TypeAlias
@@ -17,7 +17,7 @@ Shape: TypeAlias = Literal[
 class Field(Struct, frozen=True, kw_only=True):
     """A field in a request.
 
-    If its shape is `structure`, it can be sent only over HTTP and is neither an option nor a column.
+    A field with the shape `structure` can be sent only over HTTP. It has no command option and no column.
     """
 
     name: str
@@ -68,7 +68,7 @@ def _read(request: type[Struct], field: inspect.Field) -> Field:
 
 
 def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, Any]]:
-    """Strip a type of metadata and `None`. Return it with its JSON schema and its extra metadata."""
+    """Return a type without metadata and `None`, then the JSON schema and the extra data from the metadata."""
     schema: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     while isinstance(kind, inspect.Metadata | inspect.UnionType):

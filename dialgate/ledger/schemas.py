@@ -80,7 +80,7 @@ class RevocationsRequest(Request, frozen=True, kw_only=True):
 
 
 class EntriesRequest(Request, frozen=True, kw_only=True):
-    """The consents, contracts or call requests in a file. A `proof` in a row overrides this `proof`."""
+    """The consents, contracts or call requests in a file. A `proof` in a row overrides the `proof` of the request."""
 
     kind: Annotated[Literal["consent", "contract", "call_request"], about("The kind of entry in the rows.")]
     skip_bad: _SkipBad = False
@@ -266,7 +266,7 @@ class ListRequest(Request, frozen=True, kw_only=True):
 
 
 class Receipt(Struct, frozen=True, omit_defaults=True):
-    """The acknowledgement of ledger entry `seq`, which applies to every decision made after `at`.
+    """The acknowledgement of ledger entry `seq`. The entry applies to every decision made after `at`.
 
     If the entry is a legal basis that no call can use yet, `note` says why. Otherwise `note` is absent.
     """
@@ -284,7 +284,7 @@ class ProofReceipt(Struct, frozen=True, omit_defaults=True):
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` counts the numbers that this channel had already revoked to this scope."""
+    """The result of an import. `known` counts the numbers already revoked through this channel, to this scope or more."""
 
     rows: int
     revoked: int
@@ -296,7 +296,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` counts the rows that were already in the ledger. They are unchanged."""
+    """The result of an import. `known` counts the rows whose entry was already in the ledger, which is unchanged."""
 
     rows: int
     recorded: int
@@ -379,7 +379,7 @@ class ListReport(Struct, frozen=True, kw_only=True):
     """The result of loading a list. `in_force` says when each node starts to use it.
 
     `unstated` counts accepted numbers to which the list permits no calls, because their rows do not state the
-    `directory` basis. Mobile numbers, for example, must state it.
+    `directory` basis. The rows of mobile numbers, for example, must state it.
     """
 
     info: ListInfo = field(name="list")

@@ -122,9 +122,9 @@ class Judge:
         ]
 
     async def _known(self, subjects: list[bytes]) -> dict[bytes, Known]:
-        """Read the states, sorted as in the store's index.
+        """Read the states of subjects in the order of the store's index.
 
-        In list order, every read would load another index page.
+        In the order of the list, every read would load another index page.
         """
         subjects.sort()
         known: dict[bytes, Known] = {}

@@ -41,10 +41,10 @@ class RowProblem(Struct, frozen=True):
 class Tally(Struct):
     """The row counts of a loaded call list, and the meaning of its tags.
 
-    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. A number's tag is its index in `bases`,
+    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. A number's tag is an index into `bases`,
     `stated` and `places`. `stated` is true if the row specifies the basis `directory` explicitly. `places` contains
-    the declared place, or "". `unstated` counts the accepted numbers that do not count as directory entries: the law
-    requires their rows to specify `directory`, but they do not.
+    the declared place, or "". `unstated` counts the numbers that have `directory` only as the default basis although
+    the law requires their rows to specify it. These numbers do not count as directory entries.
     """
 
     rows: int = 0
@@ -76,13 +76,12 @@ def build(
 ) -> Tally:
     """Write the number set to `path` and return the counts. Raises `tabular.Unreadable`.
 
-    `basis` applies to rows without their own. Numbers of `stated_kinds` are directory entries only if their
-    own row says so. Call `note` with each rejected row. If a number occurs twice, the first row counts. A
-    number with two different places is rejected, because using only one of them could hide the stricter law
-    of the other.
+    `basis` applies to rows that specify no basis. Numbers of `stated_kinds` are directory entries only if
+    their row specifies `directory`. Call `note` with each rejected row. If a number occurs twice, the first
+    row counts. A number with two different places is rejected, because the law of one place may be stricter.
 
-    Tags are indexes into the tally's `bases`. A list with a single basis and place has no tags, which makes
-    it smaller and faster.
+    Tags are indexes into the tally's `bases`, `stated` and `places`. If all numbers would have the same tag,
+    the set has no tags, which makes it smaller and faster.
     """
     tally = Tally()
     numbers: dict[int, int] = {}

@@ -61,7 +61,7 @@ class Source(Protocol):
 
 
 class InProcess:
-    """A source file. Its list is built in a thread, and `note` is called with each rejected row."""
+    """A source whose list is built in a thread of this process. Calls `note` with each rejected row."""
 
     def __init__(
         self,

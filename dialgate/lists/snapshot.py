@@ -14,8 +14,8 @@ controllers. Both modes have the same file format; the metadata of the number se
                 tag is the index of its `State`. A number that is not in the set was not submitted: unknown.
     full_list   all listed numbers of the registry. Another number is clear if `coverage`, a list of E.164 prefixes in
                 digits, covers it; otherwise it is uncovered. `covered_by` has the index of the consultation for each
-                prefix; without it, the newest consultation applies to all prefixes. If a set has no tags, all its numbers
-                are *listed*, by the consultation for their prefix.
+                prefix; without it, the newest consultation applies to all prefixes. In a set without tags, all numbers
+                are *listed*, according to the consultation for their prefix.
 
 `signature` is the Ed25519 signature of `signed_text` in hexadecimal, if the publisher has a key.
 
@@ -70,9 +70,9 @@ class Consultation(Struct, frozen=True, kw_only=True):
 class State(Struct, frozen=True, kw_only=True):
     """An answer that many numbers share. `consultation` is an index into `Contents.consultations`.
 
-    `listed_at` is the time of the newest consultation that answered *listed*. It is kept if a newer one
-    answers *clear*, because earlier consents stay void (L. 5/2018 art. 1 c. 5). `blocks` and `since` are as in
-    `RegistryAnswer`.
+    `listed_at` is the time of the newest consultation that answered *listed*. It is kept even if a later
+    consultation answers *clear*, because earlier consents stay void (L. 5/2018 art. 1 c. 5). `blocks` and `since`
+    are as in `RegistryAnswer`.
     """
 
     answer: Literal["listed", "clear"]
@@ -256,7 +256,7 @@ class Snapshot:
 
 
 class _OpenFile:
-    """An open number set, with its possible answers. They are created once, because each call needs one."""
+    """An open number set and its possible answers, which are created in advance because each call needs one."""
 
     def __init__(self, path: Path, numbers: NumberSet, version: str) -> None:
         self.path = path

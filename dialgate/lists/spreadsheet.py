@@ -1,8 +1,8 @@
 """The rows of the first sheet of an XLSX file, read by a separate process.
 
-A small XLSX can unpack to any size: 60 MB of styles took 5.3 GB. The size of each part is therefore checked before it
-is unpacked, and no part may declare a DOCTYPE. A separate process reads the rest under limits on memory and processor
-time. If it fails, the user gets an error message.
+A small XLSX can unpack to any size, and 60 MB of styles took 5.3 GB of memory to read. A separate process therefore
+reads the file under limits on memory and processor time. It checks the size of each part before unpacking, and rejects
+parts with a DOCTYPE. If the process fails, the user gets an error message.
 
 The process, `python -m dialgate.lists.spreadsheet`, reads standard input and writes frames to standard
 output: four bytes of length, followed by MessagePack.

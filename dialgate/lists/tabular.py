@@ -54,7 +54,7 @@ class Unreadable(ValueError):
 
 
 class Hints(Struct, frozen=True, kw_only=True):
-    """A person's corrections of the detected layout.
+    """A person's corrections to the detected layout.
 
     `column` is the name or the position (from 1) of the number column.
     """

@@ -44,8 +44,8 @@ class _Waits:
 class Calls(Collector):
     """The metrics of decided calls. A single thread updates them, one batch at a time.
 
-    The counters of prometheus_client would take more time than the rules. The newest decision for each counter and
-    bucket is its exemplar (OpenMetrics), so that a dashboard can link to the record.
+    Updating prometheus_client counters would take longer than evaluating the rules. The newest decision for each
+    counter and bucket is its exemplar (OpenMetrics), so that a dashboard can link to the record.
     """
 
     BOUNDS = _LATENCIES

@@ -336,7 +336,7 @@ def period(line: LawLine) -> str:
 
 
 def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the heading and the sentences of each list of notes that is not empty."""
+    """Yield each non-empty group of notes as a heading and its sentences."""
     if page.draft:
         yield "Draft: not expressed yet", page.missing
     elif page.missing:

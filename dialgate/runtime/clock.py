@@ -23,8 +23,8 @@ class ClockSteppedBack(Unavailable):
 class Clock:
     """A clock that never goes back.
 
-    Steps of up to a second are hidden; larger ones raise `ClockSteppedBack`. `steady` is the monotonic clock
-    for durations, in seconds.
+    Backward steps of up to a second are hidden; larger ones raise `ClockSteppedBack`. `steady` is the monotonic
+    clock for durations, in seconds.
     """
 
     def __init__(
@@ -45,6 +45,6 @@ class Clock:
     def at_least(self) -> Instant:
         """Return the current time, or the latest time so far if the clock has stepped back.
 
-        For events that must be accepted even then: revocations and call outcomes.
+        Use this for revocations and call outcomes, which must be accepted even after a backward step.
         """
         return max(self._read(), self.latest)

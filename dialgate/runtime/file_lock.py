@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def hold_lock(path: Path, refusal: Exception | None = None) -> Iterator[int]:
-    """Hold the lock until the block ends. See `acquire_lock`."""
+    """Lock a file until the block ends. See `acquire_lock`."""
     fd = acquire_lock(path, refusal)
     try:
         yield fd
@@ -20,7 +20,7 @@ def hold_lock(path: Path, refusal: Exception | None = None) -> Iterator[int]:
 def acquire_lock(path: Path, refusal: Exception | None = None) -> int:
     """Lock a file and return its descriptor. Closing it releases the lock.
 
-    While another process holds the lock, raise `refusal`, or wait if it is None. A missing file is created
+    If another process holds the lock, raise `refusal`, or wait if `refusal` is None. A missing file is created
     with mode 0600. Raises `OSError`.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -27,8 +27,8 @@ class WorkerLost(Unavailable):
 def spread(work: Callable[[T], R], items: Iterable[T], here: int = _HERE) -> Iterator[R]:
     """Yield `work(item)` for each item, in order. Raises `WorkerLost` and any exception of `work`.
 
-    `work` is pickled once per process, and so are every item and every result. With only one core, or with at
-    most `here` items, no other process is started.
+    `work` is pickled once per process, and each item and each result once. With only one core, or with at most
+    `here` items, no other process is started.
     """
     rest = iter(items)
     cores = len(os.sched_getaffinity(0))

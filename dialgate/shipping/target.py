@@ -93,7 +93,7 @@ def _up_to(folder: Path, root: Path) -> Iterator[Path]:
 class Objects:
     """An S3-compatible bucket as target.
 
-    Each file is one conditional request (If-None-Match), which the server rejects if the object exists.
+    Each file is sent in one conditional request (If-None-Match), which the server rejects if the object exists.
     """
 
     def __init__(self, shipping: Shipping, config: Path) -> None:

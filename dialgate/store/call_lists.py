@@ -81,9 +81,9 @@ def refuse_lost_changes(
     before: tuple[Iterable[CallList], Iterable[CallerIdProof]],
     now: tuple[Iterable[CallList], Iterable[CallerIdProof]],
 ) -> None:
-    """Raise `StoreUnavailable` if lists lack a retirement, or proofs a failed call back, that they had before.
+    """Raise `StoreUnavailable` if `now` lacks a list's retirement or a failed call back that is in `before`.
 
-    The store is then an older copy, which could permit calls again. No log contains these changes.
+    The store is then an older copy, which could permit calls again. No log contains the lost changes.
     """
     retired = {(known.controller, known.id) for known in before[0] if known.retired_at}
     failed = {(proof.controller, proof.caller_id): proof.at for proof in before[1] if not proof.answered}

@@ -48,8 +48,8 @@ class CampaignCounts(Protocol):
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
         """Return the counts that changed after version `after`, and the newest version.
 
-        Each count covers its whole hour, so reading it twice has no effect. Counts are kept for
-        `COUNTS_KEPT`.
+        Each count is the total for its hour, so it replaces an earlier count for the same hour. Counts are kept
+        for `COUNTS_KEPT`.
         """
 
     async def lifts_version(self) -> int:

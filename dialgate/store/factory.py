@@ -44,7 +44,7 @@ async def open_store(config: Config, keys: Keys | None = None, *, patience: floa
 
 
 async def _refuse_lost(store: Ledger, data: Path) -> None:
-    """Raise `StoreUnavailable` if the ledger is shorter than before. The missing entries may be revocations."""
+    """Raise `StoreUnavailable` if the ledger ends before its watermark. The missing entries may be revocations."""
     known = LedgerWatermark(data).read()
     store.require_seq(known)
     if known:

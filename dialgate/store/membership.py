@@ -76,7 +76,7 @@ class Shared(Protocol):
         """Remove a decommissioned gate permanently."""
 
     async def claim(self, mark: str) -> bool:
-        """Claim an unclaimed store for the keys with fingerprint `mark`. Return whether these keys own it."""
+        """Claim an unclaimed store for the keys with fingerprint `mark`. Return whether it belongs to these keys."""
 
     async def lead(self, task: str, node: str, span: Instant) -> bool:
         """Acquire or extend the lease on `task` for `span` ms. Return whether `node` holds the lease."""
@@ -84,5 +84,5 @@ class Shared(Protocol):
     async def surplus_replicas(self) -> int:
         """Return how many replicas there are beyond the number in the setting `replicas`.
 
-        Only replicas that can become master count. After this call, each write waits for all of them.
+        Only replicas that can become master count. After this call, each write also waits for the surplus replicas.
         """

@@ -1,9 +1,9 @@
 """The embedded store: one SQLite file with a write-ahead log, on a local disk.
 
 The *near* connection serves `read` and `commit` on the event loop's thread, because switching to another
-thread would cost more than the query. It never waits for a lock. The *ledger* connection writes in one thread
-and the *far* connection reads in another, so that revocations do not wait for reads. Acknowledged writes are
-on disk.
+thread would cost more than the query. If the file is locked, it retries instead of blocking that thread. The
+*ledger* connection writes in one thread and the *far* connection reads in another, so that revocations do not
+wait for reads. Acknowledged writes are on disk.
 
 Attempts and remembered answers are collected in memory (`write_buffer`). A separate connection writes
 thousands of them at a time, in a thread of lower priority. After a crash, `settle` restores them from the

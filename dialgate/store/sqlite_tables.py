@@ -347,7 +347,7 @@ def attempts_before(db: sqlite3.Connection, before: Instant) -> int:
 def drop_attempts(db: sqlite3.Connection, before: Instant) -> int:
     """Delete a batch of old attempts and return how many were deleted.
 
-    Abandoned calls are deleted first, while the answered call that followed them is still stored.
+    Abandoned calls are deleted first, because one is deleted only while a later answered or abandoned call is stored.
     """
     for kind in _DROPPED:
         old = f"SELECT decision FROM attempt AS old WHERE at < ? AND {kind} LIMIT ?"  # noqa: S608 - constants
@@ -368,8 +368,8 @@ def entry_of(row: Sequence[Any]) -> Entry:
 def restart_log(db: sqlite3.Connection) -> None:
     """Restart a long write-ahead log, which SQLite never does by itself under steady load.
 
-    The second step blocks writers. To keep it short, the first step copies pages while writers continue. The file keeps
-    its size, because overwriting is a third faster than extending it.
+    The restart blocks writers. To keep it short, a passive checkpoint first copies pages while writers continue. The
+    file keeps its size, because overwriting is a third faster than extending it.
     """
     _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     if pages >= LONG_LOG:

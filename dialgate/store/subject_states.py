@@ -45,6 +45,6 @@ class SubjectStates(Protocol):
         Answers before `since` are not returned. The state of an unknown subject is `Known()` with the current
         sequence.
 
-        An answer recorded by another process is returned only once it is on disk in that process's log, because
-        recording it may still fail. The read waits briefly for such an answer.
+        An answer from another process is returned only once it is on disk in that process's log, because writing it
+        there may still fail. The read waits briefly for such an answer.
         """

@@ -1,8 +1,8 @@
 """A buffer of attempts and answers that are in the decision log but not yet in the database.
 
-Each call adds one attempt and one answer under random keys, which would cost the database several page writes
-per call. The buffer collects them and writes them together in the background. A crash loses nothing: `settle`
-restores them from the log.
+Each call adds one attempt and one answer under random keys. Writing them for each call separately would cost
+several page writes per call. The buffer therefore collects them, and they are written together in the
+background. After a crash, `settle` restores them from the log.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,7 +49,7 @@ class WriteBuffer:
     def drop(self, decisions: Iterable[str]) -> set[str]:
         """Remove the attempts and answers for these decisions.
 
-        Return the decisions whose attempts were removed.
+        Return the decisions for which an attempt or an answer was removed.
         """
         dropped = set(decisions)
         removed = dropped & self.subjects.keys()

@@ -1,8 +1,8 @@
 """The breach report: the personal data exposed by a stolen key or a compromised node.
 
 It provides the content for the notices to the authority within 72 hours (GDPR 33) and to the data subjects
-(GDPR 34). It covers one period, and only the gate's responses. An intruder on the node could also read its
-files: all of `data` is then exposed.
+(GDPR 34). It covers one period, and only the gate's responses. An intruder on the node could also read the
+node's files. In that case the whole `data` folder is exposed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,9 +23,9 @@ _READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """A period, and either the client or the node to report on. The other name is empty.
+    """A period, and the client or the node to report on.
 
-    The period includes `start` but not `end`.
+    The period includes `start` but not `end`. Either `client` or `node` is empty.
     """
 
     start: Instant
@@ -47,8 +47,8 @@ class Exposure(Struct, frozen=True, kw_only=True):
     """The personal data exposed in a period.
 
     `numbers` contains the E.164 numbers about which the gate returned data. `unreadable` counts the numbers
-    that cannot be read any more because their month's keys are destroyed. `could_look_up` is how many numbers
-    the key could have looked up in this period, or 0 if it was not allowed to.
+    that cannot be read any more because their month's keys are destroyed. `could_look_up` is the maximum
+    number of look-ups that the limit allowed the client in this period, or 0 if its scopes allow no look-ups.
     """
 
     client: str

@@ -29,7 +29,7 @@ class Deadlines:
         self._nonces = nonces()
 
     async def ask(self, client: Client, controller: str, number: str, ask: CaseRequest) -> CaseInfo:
-        """Open a request about a number (E.164). Its deadline counts from `received_at`."""
+        """Open a request about a number (E.164). The deadline counts from `received_at`."""
         ask = Masker(self._keys, controller).masked(ask, number)
         now = self._clock()
         received = now if ask.received_at is None else instant(ask.received_at)
@@ -105,7 +105,7 @@ class Deadlines:
     async def find_open(self, name: str, kind: str, subject: bytes) -> CaseEvent:
         """Return the open request of this kind for this number. Raises `Refused` if there is none.
 
-        Every action needs a request, because the request records how the data subject was identified.
+        An erasure or rectification needs a request, because the request records how the data subject was identified.
         """
         events = await self._file.case(name)
         case = next(iter(_cases(events)), None)
@@ -129,7 +129,7 @@ class Deadlines:
     async def cases_of(self, subject: bytes) -> list[CaseInfo]:
         """Return all requests about a number.
 
-        The caller must record the look-up first, because free-text fields may contain unencrypted numbers.
+        The caller must record the look-up first, because sealed numbers in free-text fields are decrypted.
         """
         cases = _cases(await self._file.cases(subject))
         return [self._info(Masker(self._keys, case.controller).shown(case)) for case in cases]

@@ -3,8 +3,8 @@
 - Entries that permit calls are erased. An entry on which an allowed call was based is restricted instead: it is stored
   but not used, until the call can no longer lead to a legal claim.
 - Entries that forbid calls are kept.
-- The decision log is not changed. It contains the number only as a keyed hash and as ciphertext, and the month's
-  keys are destroyed at the end of the retention period.
+- The decision log is not changed. It contains the number only as a keyed hash and as ciphertext, and the keys for
+  each month are destroyed at the end of the retention period.
 """
 
 import secrets
@@ -69,7 +69,7 @@ def last_used(records: Iterable[Record], attempts: Iterable[Attempt]) -> dict[st
 def split_entries(
     entries: Iterable[Entry], used: dict[str, Instant], now: Instant, days: int, *, is_held: bool
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
-    """Split the entries into those to erase and those to restrict.
+    """Split the entries that permit calls into those to erase and those to restrict.
 
     Each restricted entry is returned with the time until which it is kept. Under a legal hold (`is_held`) no
     entry is erased.
@@ -189,10 +189,11 @@ def describe_files(
 
 
 def copy_without(record: CallList, folder: Path, number: str) -> CallList | None:
-    """Write a copy of the list without this number and return its record.
+    """Write a copy of the list without this number, and return the copy's record.
 
     Return None if the number is not on the list. This reads and writes the whole file, and the copy is
-    durable on return. Replace the record next, then delete the old file. Raises `DamagedFile` and `OSError`.
+    durable on return. The caller must then replace the list's record, and after that delete the old file.
+    Raises `DamagedFile` and `OSError`.
     """
     digits = int(number.removeprefix("+"))
     if call_list.sha256_of(folder / record.file) != record.sha256:

@@ -34,8 +34,8 @@ class Person(NamedTuple):
 def records(person: Person) -> list[Record]:
     """Return the controller's decisions about the number, newest first.
 
-    A decision about an unknown campaign is included if the client that made the request calls on behalf of no other
-    controller.
+    A decision about an unknown campaign has no controller. It is included if this is the only controller of the
+    client that made the request.
     """
     controllers_of = {client.name: client.controllers for client in person.config.settings.clients}
     own = (person.controller,)

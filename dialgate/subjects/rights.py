@@ -154,7 +154,7 @@ class Subjects:
         return Person(self.config, controller, e164, tuple(self._keys.hashes(e164).values()))
 
     async def record_simulation(self, client: Client, campaign: str, number: str) -> None:
-        """Record a simulation, because it shows data about a number and is not in the decision log.
+        """Record a simulation as a look-up, because it shows data about a number and is not in the decision log.
 
         A simulation with an invalid number or another client's campaign shows no data, so it is not recorded.
         """
@@ -166,7 +166,7 @@ class Subjects:
                 await self.lookups.record(client, settings, owner, e164, "simulation", f"campaign {campaign}")
 
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
-        """Return the access report (GDPR 15) from all gates on the store.
+        """Return the access report (GDPR 15) with the data from all gates that share the store.
 
         It includes the decisions that can still be linked to the number.
         """

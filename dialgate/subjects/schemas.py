@@ -34,8 +34,8 @@ class CaseRequest(Request, frozen=True, kw_only=True):
 class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One step in a data subject's request.
 
-    `answered` and `refused` close it, and `extended` adds two months. `reason` is the text sent to the data
-    subject.
+    `answered` and `refused` close the request, and `extended` adds two months to its deadline. `reason` is the
+    text sent to the data subject.
     """
 
     outcome: Literal["answered", "refused", "extended"]
@@ -69,7 +69,7 @@ class Report(Struct, frozen=True, kw_only=True):
     """The access report (GDPR 15): all data that the gates have about a number, for one controller.
 
     - `restricted` contains ledger entries that are no longer used and are kept only for legal claims.
-    - `days_of_storage` gives, for each kind of data, for how many days it is stored after its use ended.
+    - `days_of_storage` is the retention period of each kind of data, in days after its use ended.
     - `missing` names the gates that could not be asked, with the reason. Data that only they have is not in the report.
     - `controller_contact` and `officer` come from the controller's file.
     - `zone` is the time zone in the controller's country, in which the page shows times.
@@ -113,8 +113,8 @@ class Portable(Struct, frozen=True, kw_only=True):
 class Erased(Struct, frozen=True, kw_only=True):
     """One item in an erasure, with what was done to it.
 
-    A restricted item is not used for calls and is kept until `until`. If `until` is empty, it is kept as long as other
-    items of this kind.
+    A restricted item is not used for calls, and is kept until the time in `until`. If `until` is empty, the item is
+    kept as long as other items of its kind.
     """
 
     what: str

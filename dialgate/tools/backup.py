@@ -11,7 +11,7 @@ contains every key that its files need.
 
 A gate that starts on the copy recovers as it does after a crash: it counts the attempts and enters the
 revocations that are in the log but not in the store. A revocation made after step 2 is lost unless it is in a
-log. `ledger_end` returns the last ledger entry that was copied.
+log. `ledger_end` returns the sequence of the last ledger entry that was copied.
 
 A copy contains the keys, so it gives access to the same personal data as the original. When a month is
 retired or a number is erased, remove the same data from the copy (GDPR art. 5(1)(e), 17).
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 
 class BackupFailed(Exception):
-    """Raised for an incomplete copy, which must not be used. The message says what to do."""
+    """Raised for a failed backup. An incomplete copy must not be used. The message says what to do."""
 
 
 def back_up(data: Path, out: Path, progress: Progress) -> int:

@@ -60,7 +60,7 @@ class Draft(Struct):
     answers: dict[str, list[str]] = {}
 
     def get(self, name: str, place: int = 0) -> str:
-        """Return an answer, or else its default or example. `place` is the index of the campaign."""
+        """Return an answer, or else the question's default or example. `place` is the index of the campaign."""
         given, question = self.answers.get(name, []), _BY_NAME[name]
         if place < len(given):
             return given[place]
@@ -77,7 +77,7 @@ class Draft(Struct):
         return self.laws.get(self.get("country")) or next(iter(self.laws.values()))
 
     def with_answer(self, name: str, place: int, text: str) -> dict[str, list[str]]:
-        """Return all answers, after setting this one. New campaigns copy the answers from existing ones."""
+        """Return a copy of all answers with this one set. New campaigns copy the answers from existing ones."""
         answers = {key: list(values) for key, values in self.answers.items()}
         if name == "country" and name in answers:  # sector and code depend on the law
             answers = {key: values for key, values in answers.items() if key not in {"sector", "code"}}
@@ -153,7 +153,7 @@ def _country_of_locale(draft: Draft, _: int) -> str:
 
 
 def _no_sector(draft: Draft, place: int) -> str | None:
-    """Return the default sector: none (""), except for the purposes that need one, which have no default (None)."""
+    """Return the default sector: "" (no sector), or None (no default) if the purpose needs a sector."""
     return None if draft.get("purpose", place) in {"sale", "advertising"} else ""
 
 

@@ -8,7 +8,7 @@ The file may also be a `.zip` that contains only this `.txt`. All lines end in C
 days may have one digit.
 
 The names of full files are documented. For change files, the sources describe two different layouts, and this
-module reads one of them. Compare it with a real file before you rely on it.
+module reads one of them. Compare this layout with a real change file before you rely on the module.
 """
 
 import re

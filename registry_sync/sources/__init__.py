@@ -20,7 +20,7 @@ PART = ".part"
 
 
 class SourceFailed(Exception):
-    """Raised if a source cannot be read or written. If it is `transient`, a retry may succeed."""
+    """Raised if a source cannot be read or written. If `transient` is true, a retry may succeed."""
 
     def __init__(self, text: str, *, transient: bool) -> None:
         super().__init__(text)

@@ -1,6 +1,6 @@
 """A local or mounted folder as a source.
 
-Another program or a person exchanges its files with the registry.
+Another program or a person exchanges the files in it with the registry.
 """
 
 import asyncio

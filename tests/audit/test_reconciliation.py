@@ -32,7 +32,7 @@ LINE = "+390612340000"
 
 
 class Row(Struct):
-    """A call that left, `after` seconds from NOW."""
+    """A row of a switch's file: a call placed `after` seconds after NOW."""
 
     called: str
     after: float = 1
@@ -126,7 +126,7 @@ async def test_call_on_a_second_trunk_is_one_call(gate: World, tmp_path: Path) -
 
 
 async def test_matching_is_maximal_and_uses_each_allow_once(gate: World, tmp_path: Path) -> None:
-    """Compare with the largest matching, found by brute force."""
+    """The number of matches equals that of the largest matching, found by brute force."""
     data = gate.app.config.data
     number = OTHERS[0]
     decision_ids = [await check_number(gate, number, after=at) for at in (0, 300, 600, 900)]
@@ -426,7 +426,7 @@ async def test_command_shows_numbers_only_with_a_purpose(gate: World, tmp_path: 
 
 
 async def test_wrong_time_zone_is_detected(gate: World, tmp_path: Path) -> None:
-    """With usegmtime=yes the file is in UTC. Read as Rome's local time, every call is an hour early."""
+    """With usegmtime=yes, times in the file are in UTC. Read as Rome's time, they would be an hour early."""
     for number in OTHERS[:5]:
         await check_number(gate, number)
     path = tmp_path / "Master.csv"

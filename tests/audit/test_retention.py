@@ -131,7 +131,7 @@ def test_invalid_term_is_refused(tmp_path: Path, retention: list[dict[str, Any]]
 
 
 def test_month_is_kept_for_the_longest_term_of_its_decisions(config: Config, keys: Keys) -> None:
-    """January has allowed calls (60 months); February a denied one (24) and one of a country without a term (120)."""
+    """January: allowed calls (60 months). February: a denied call (24) and one of a country without a term (120)."""
     found = months(config, keys, NOW)
     assert found == [
         Month(month="2020-01", allowed=2, refused=1, over_from="2025-02", over=True),

@@ -76,7 +76,7 @@ def _resting(gate: Server, seconds: int) -> float:
 
 
 def _round(port: int, key: str, turn: Callable[[], Turn], *, first: bool) -> Round:
-    """Measure with and without consoles, in alternating order: a gate slows down as its log and store grow."""
+    """Measure with and without consoles. The order alternates, because a gate slows down as its log and store grow."""
     if first:
         with _watching(port, key):
             watched = turn()

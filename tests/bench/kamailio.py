@@ -21,8 +21,9 @@ _PLACES: Final = {"key": r"(?<=Bearer ).*?(?=\", )"}
 class Site(Struct, frozen=True, kw_only=True):
     """The values of a site.
 
-    `sip` is the HOST:PORT to listen on. `trunks` are HOST:PORT, the preferred one first. `values` holds further definitions
-    by name: upper case in local.cfg, where an empty value only enables the definition, lower case in dialers.cfg.
+    `sip` is the HOST:PORT to listen on. `trunks` are HOST:PORT, the preferred one first. `values` holds further
+    definitions by name. Upper-case names are in local.cfg, where an empty value only enables the definition. Lower-case
+    names are in dialers.cfg.
     """
 
     sip: str
@@ -36,7 +37,7 @@ class Site(Struct, frozen=True, kw_only=True):
 
 
 def configure(shipped: Path, folder: Path, site: Site) -> Path:
-    """Copy the shipped files with the values of a site. Raises `BenchError` if a value has no place in them."""
+    """Copy the shipped files with the values of a site. Raises `BenchError` if the files have no place for a value."""
     folder.mkdir(exist_ok=True)
     for name in FILES:
         shutil.copy(shipped / name, folder)
@@ -76,7 +77,7 @@ def _set(text: str, name: str, place: str, value: str) -> str:
 
 
 def words(config: Path) -> list[str]:
-    """Return the command for Kamailio in the foreground; it writes its files next to the configuration."""
+    """Return the command that runs Kamailio in the foreground, with its runtime files next to the configuration."""
     runtime = config.parent / "run"
     runtime.mkdir(exist_ok=True)
     options = ["-DD", "-E", "-m", "512", "-M", "8", "-Y", str(runtime), "-w", str(runtime)]

@@ -1,7 +1,8 @@
 """The cost of a long ledger: to import it with the operator's commands, to start with it, and to check calls.
 
-Checks are compared with the same gate before the import. A million rows are also scrubbed, on one core, as on a machine with other
-work. On Redis only the revocations and their memory are measured. The default needs 10 GB of disk and a quarter of an hour.
+Checks are compared with the same gate before the import. A call list of a million rows is also scrubbed, on one core,
+as if the other cores were busy. On Redis only the revocations and their memory are measured. By default the benchmark
+needs 10 GB of disk and a quarter of an hour.
 """
 
 import os
@@ -131,7 +132,7 @@ def _import(made: world.World, group: list[str], file: Path, rows: Iterator[str]
 
 
 def _ratios_with_ledger(made: world.World, calls: Iterator[int], requests: int) -> Iterator[float]:
-    """Yield the ratio right after the start, and again once the background work of the start has ended."""
+    """Yield the ratio to an empty handler right after the start, and again after the background work of the start."""
     with servers.bare(http.EMPTY) as theirs, servers.gate(made.config) as ours:
 
         def ratio(rounds: int) -> float:

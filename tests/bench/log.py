@@ -1,7 +1,8 @@
 """The cost of years of decisions: to store and verify them, and to search them for one number.
 
-The log is written and archived with the product's own code, in full and at a tenth of the size. Figures per decision include its
-outcome and its grounds. Three calls in ten are to a number called before and have separate grounds.
+The product's own code writes and archives two logs: one of the full size and one of a tenth of it. Figures per
+decision include the outcome and the grounds. Three calls in ten are to a number called before, so they do not share
+their grounds with other calls.
 """
 
 import os

@@ -54,8 +54,8 @@ def run(
 ) -> Iterator[Figure]:
     """Measure a list of `numbers` with `changes` a day, then `answers` from 20 consultations.
 
-    A list of 250 million numbers has 160,000 blocks. `changes` is capped at a tenth of the list. Each consultation repeats
-    a tenth of the previous one.
+    A list of 250 million numbers has 160,000 blocks of 10,000 possible numbers. `changes` is capped at a tenth of the
+    list. Each consultation repeats a tenth of the previous one.
     """
     with tempfile.TemporaryDirectory() as folder:
         yield from _list(Path(folder), countries, numbers, min(changes, numbers // 10))
@@ -96,7 +96,7 @@ def _list(folder: Path, countries: Path, numbers: int, changes: int) -> Iterator
 def _beside_a_gate(folder: Path, made: world.World) -> Iterator[Figure]:
     """Measure a gate under constant load while the job runs and until the new snapshot is in use.
 
-    Its decisions must not change.
+    The gate's decisions must not change.
     """
     bodies = world.bodies(iter(made.numbers), len(made.numbers))
     with servers.gate(made.config) as gate, ThreadPoolExecutor(1) as pool:

@@ -123,7 +123,7 @@ async def _bound(
 
 
 async def _enrol(data: Path) -> float:
-    """Publish an enrolment in a thread. Return the time of publication, because publishing is not the gate's work."""
+    """Publish an enrolment in a thread. Return the time after publication, so that publishing is not measured."""
     answers = {_ENROLLED: True}
     await asyncio.to_thread(publish_answers, data, answers, wall_clock() - 3 * HOUR)
     return time.perf_counter()

@@ -207,7 +207,7 @@ async def test_gate_that_could_not_be_queried_is_reported(
 
 
 async def test_gate_that_was_shut_down_is_missing(gates: list[World]) -> None:
-    """Only this gate has its log, and it may be started again."""
+    """The gate is reported as missing because no other gate has its log, and it may be started again."""
     rome, milan = gates
     remove_peer(milan, "rome")
     rome.app.roster._due = 0
@@ -490,7 +490,7 @@ async def test_opt_out_may_be_reported_to_any_gate(gates: list[World]) -> None:
 
 
 async def test_opt_out_binds_even_if_the_deciding_gate_is_missing(gates: list[World]) -> None:
-    """The store has the number as keyed hash only, so the stream of revocations cannot include it."""
+    """The store has only a keyed hash of the number, so the stream of revocations omits this revocation."""
     rome, milan = gates
     name = await call(rome)
     set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")

@@ -123,7 +123,7 @@ def test_a_retention_period_that_the_law_extends_is_reported(folder: Path) -> No
 
 
 def test_a_sector_that_a_country_with_rules_about_sectors_does_not_know_is_reported(folder: Path) -> None:
-    """Germany has no rule about a sector, so its file needs no word for it."""
+    """Germany has no rule about sectors, so its country file need not list the sector."""
     change(folder, "dialgate.yaml", accept_drafts=["DE", "GB"])
     for name in ("de", "gb"):
         shutil.copy(CONFIG / f"countries/{name}.yaml", folder / "countries")

@@ -429,7 +429,7 @@ def test_an_empty_folder_and_a_missing_file_are_named(folder: Folder) -> None:
     ],
 )
 def test_unusual_but_valid_settings_are_accepted(folder: Folder, change: Change) -> None:
-    """They are a missing dial region, a code of conduct, a one-day campaign without an offer, and networks of a client."""
+    """Cases: a missing dial region, a code of conduct, a one-day campaign without an offer, networks of a client."""
     folder.change(*change)
     loader.load(folder.write())
 
@@ -458,7 +458,7 @@ def test_a_sector_must_be_in_the_list_of_one_country(folder: Folder) -> None:
 
 
 def test_a_caller_id_of_two_controllers_is_shared(folder: Folder) -> None:
-    """The campaign is for energy, which the law bans. Different formats are the same number."""
+    """The two controllers write the number in different formats."""
     other = copy.deepcopy(folder.files["controllers/acme.yaml"]) | {"id": "zeta"}
     other["campaigns"][0] |= {"id": "zeta-fibre", "caller_ids": ["0844 123456", "+390844123457"]}
     folder.files["controllers/zeta.yaml"] = other

@@ -22,9 +22,9 @@ def test_each_change_of_law_has_a_case_in_the_seconds_before_and_after(country: 
 
 
 def missing_cases(law: Law, facts_of_cases: list[Facts]) -> list[tuple[str, str, set[bool]]]:
-    """Return each change that lacks a case: its day, the section's source and the sides that have one.
+    """Return each change without a case on both sides: its day, the section's source, and the sides that have a case.
 
-    Before the first section no call is allowed, so one section stands for all that begin with it.
+    Before the first section no call is allowed. So all sections that begin with it count as one change.
     """
     sections = [section for name in SECTIONS for section in getattr(law, name)]
     first = min(section.starts for section in sections)
@@ -50,16 +50,17 @@ def _on_day(scope: Scope, day: date) -> Scope:
 
 
 def _changes(section: Section) -> Iterator[tuple[date, bool]]:
-    """Yield the first day of a section and the first day after it, with whether it is the latter."""
+    """Yield the first day of a section with False, and the day after its last one, if any, with True."""
     yield section.starts, False
     if section.ends is not None:
         yield section.ends + timedelta(days=1), True
 
 
 def _sides(facts: Facts, law: Law, day: date, *, is_end: bool) -> Iterator[bool]:
-    """Yield whether a call is in the second after a change, if it is in that or the second before.
+    """Yield True for a call in the second after a change, False for one in the second before, and else nothing.
 
-    A section is in force from the day in the country's zone or where the person is, until both days have ended.
+    Midnight differs between the country's zone and the places where the person may be. A section begins at the earliest
+    midnight and ends at the latest.
     """
     midnights = [midnight(zone, day) for zone in (law.zone, *(place.zone for place in facts.places))]
     change = max(midnights) if is_end else min(midnights)

@@ -1,4 +1,4 @@
-"""The state of a consent in a look-up: whether calls of the campaigns could rely on it."""
+"""The state of a consent in a look-up: whether a campaign's calls could rely on it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every case of the countries' case books through `decide`, and through a record and back."""
+"""Every case of the countries' books: `decide` gives the expected decision, and its record replays to the same one."""
 
 import msgspec
 import pytest

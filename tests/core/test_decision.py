@@ -195,7 +195,7 @@ def test_not_before_is_given_only_if_time_ends_every_denial(facts: dict[str, Any
 
 
 def test_a_law_without_a_kind_of_section_that_came_later_has_no_outcome_for_it() -> None:
-    """Records from before such sections replay unchanged."""
+    """Records from before that kind existed replay unchanged."""
     assert "ratio_kept" in decide(base(), IT).outcomes
     assert "ratio_kept" not in decide(base(), with_law(ratios=[])).outcomes
 
@@ -532,7 +532,7 @@ def test_a_denial_by_time_ends_at_not_before_and_not_a_second_earlier(
 @PROPERTY
 @given(ANY, st.integers(0, 999))
 def test_an_allow_holds_until_valid_until(facts: Facts, permille: int) -> None:
-    """Within `valid_until`, with everything else unchanged, the decision is still allow, to the last millisecond."""
+    """If nothing else changes, the decision is still an allow until the last millisecond before `valid_until`."""
     decision = decide(facts, IT)
     event("allow" if decision.allow else "deny")
     if not decision.allow:
@@ -593,7 +593,7 @@ def test_silent_calls_and_call_requests_are_always_considered(law: Law) -> None:
 @PROPERTY
 @given(st.one_of(ANY, ANY.map(lambda facts: replace(facts, known=Known(seq=7)))), st.integers(0, 999))
 def test_a_lasting_decision_is_identical_until_its_end(facts: Facts, permille: int) -> None:
-    """The promise holds for equal facts, at every instant before `lasts_until`."""
+    """With equal facts, the decision is the same at every instant before `lasts_until`."""
     decision = decide(facts, IT)
     end = lasts_until(facts, IT, decision)
     event(f"{'allow' if decision.allow else 'deny'} that {'lasts' if end else 'does not'}")
@@ -648,7 +648,7 @@ LISTED = [{"registry": "rpo", "answer": "listed", "consulted_at": "-4d", "listed
 
 @pytest.mark.parametrize("basis", ["request", "consent"])
 def test_a_denial_does_not_last_if_a_future_entry_may_allow_the_call(basis: str) -> None:
-    """The reason itself does not depend on the time. If nothing is recorded about the person, the denial lasts."""
+    """The reason does not depend on the time, so the denial lasts if nothing is recorded about the person."""
     facts = base(registries=LISTED, controller={"consent_after_listing": True})
     begins = facts.at + MINUTE
     known = {

@@ -154,7 +154,7 @@ _SCOPE = ("id", "purposes", "call_types", "sectors", "callees", "traits", "profi
 def unmet(text: str) -> list[str]:
     """Return each section that ends without a successor of the same scope on the following day.
 
-    A comment with the reason on the line of `until` exempts a section.
+    A section is exempt if a comment on its `until` line gives the reason.
     """
     data = yaml.safe_load(text)
     explained = set(re.findall(r"until: (\d{4}-\d\d-\d\d)\s*#\s*\S", text))

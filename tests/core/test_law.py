@@ -1,4 +1,4 @@
-"""Tests of laws: a law is loaded completely or not at all, and its sections apply to their calls and days."""
+"""Tests of laws: a law is loaded completely or not at all, and each section applies only to its calls and days."""
 
 import copy
 from datetime import date, timedelta
@@ -32,7 +32,7 @@ def of(kind: Kind, *places: str) -> Number:
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """Return Italy's law with one key set or added: `hours.0.weekday`."""
+    """Return Italy's law with the key at a path, such as `hours.0.weekday`, set or added."""
     data = copy.deepcopy(law_data("IT"))
     *parents, last = path.split(".")
     at: Any = data
@@ -384,7 +384,7 @@ def test_a_section_binds_only_the_calls_that_it_names(
 def test_a_wider_basis_applies_only_to_calls_that_are_surely_in_its_scope(
     scope: dict[str, Any], sure: dict[str, Any], unsure: dict[str, Any]
 ) -> None:
-    """A property that is not known never opens a call that it would not open if it were known."""
+    """If a property of the call is unknown, the stricter section applies too, so the gap never allows a call."""
     common = {"source": "s", "from": date(2020, 1, 1)}
     wide, narrow = {**common, **scope, "accepts": ["directory"]}, {**common, "accepts": ["consent"]}
     law = parse_law({**changed("legal_basis", [wide, narrow]), "regions": REGIONS})
@@ -450,7 +450,6 @@ _SCOPES = st.fixed_dictionaries(
 
 @given(st.lists(_SCOPES, min_size=1, max_size=8))
 def test_a_cached_binding_equals_a_newly_selected_one(scopes: list[dict[str, Any]]) -> None:
-    """A cached binding equals a newly selected one."""
     for scope in scopes:
         assert IT.binding(facts(**scope)) == IT._select(Scope.of(facts(**scope), IT.sectors))
 

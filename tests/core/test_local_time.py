@@ -1,4 +1,4 @@
-"""The source of the time zones, and the place that decisions and records use in their stead."""
+"""The source of the time zones, and the `Place` that decisions and records use instead of a time zone."""
 
 import zoneinfo
 from datetime import UTC, date, datetime

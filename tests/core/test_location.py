@@ -1,4 +1,4 @@
-"""Where the called person may be, given the number's area and the addresses on file."""
+"""The places where the called person may be, given the number's area and the addresses on file."""
 
 from datetime import date
 

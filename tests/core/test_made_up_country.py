@@ -35,7 +35,7 @@ def test_the_cases_are_decided_as_the_page_says() -> None:
 
 
 def test_each_change_of_law_has_a_case() -> None:
-    """The page demands this of its reader."""
+    """The page tells its readers to write such cases."""
     assert (
         missing_cases(LAW, [casebook.build_facts(case.facts, case.at, LAW) for case in CASES if not case.law])
         == []
@@ -44,7 +44,7 @@ def test_each_change_of_law_has_a_case() -> None:
 
 @pytest.mark.parametrize("kind", [name for name in SECTIONS if LAW_DATA.get(name) and name != "legal_basis"])
 def test_without_its_sections_a_case_fails(kind: str) -> None:
-    """`legal_basis` is left out, because a law needs one."""
+    """`legal_basis` is not among the cases, because a law without such a section is invalid."""
     law = parse_law({**LAW_DATA, kind: LAW_DATA[kind] if kind == "diallable" else []})
     if kind == "diallable":
         law = parse_law({**LAW_DATA, kind: [{**LAW_DATA[kind][0], "allows": ["fixed", "premium"]}]})

@@ -1,4 +1,4 @@
-"""Promise: a country file in older keys means the same as in the current ones.
+"""Promise: a country file with older keys means the same as with the current ones.
 
 `before/it.yaml` is Italy's file before its keys were generalised. It is never changed, except for a change of law.
 """
@@ -25,7 +25,7 @@ def test_the_older_file_is_the_same_law() -> None:
 
 
 def plain_law(law: Law) -> dict[str, Any]:
-    """Return a law's data with the windows of each day instead of the days that the file names."""
+    """Return a law's data with the windows of each weekday instead of the `days` as written in the file."""
     return msgspec.structs.asdict(law) | {
         "hours": [
             msgspec.structs.asdict(section)

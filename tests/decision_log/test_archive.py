@@ -152,7 +152,7 @@ def test_any_entry_is_rebuilt(
 
 
 def test_a_large_segment_is_rebuilt_and_small(tmp_path: Path, keys: Keys) -> None:
-    """Cross the ends of row groups and of stored hashes."""
+    """The segment is longer than a row group, and than the distance between two stored hashes."""
     draw = random.Random(1)
     decisions = [
         SampleDecision(f"+3906{draw.randrange(10**8):08}", NOW + at * 7, call_id=f"{NOW // 1000}.{at}")

@@ -1,4 +1,4 @@
-"""A search by number reads few files however long the log, and a wrong index is detected and rebuilt."""
+"""A search by number reads few files however long the log is, and a wrong index is detected and rebuilt."""
 
 import os
 import random
@@ -147,7 +147,7 @@ def test_equal_four_byte_prefixes_are_distinguished(folder: Path, keys: Keys) ->
 def test_a_crash_between_any_two_steps_of_a_merge_loses_no_result(
     folder: Path, keys: Keys, tmp_path: Path
 ) -> None:
-    """The merged index is unfinished, or complete with all or some of the others still there."""
+    """After the crash the merged index is unfinished, or it is complete and some of the merged ones still exist."""
     before = everything(folder, keys)
     pack_all(folder)
     for path in folder.glob("*.npy"):

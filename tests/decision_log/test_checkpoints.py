@@ -58,7 +58,7 @@ def append(log: DecisionLog, number: int, text: str = "") -> None:
 
 
 def checkpointer(folder: Path, log: DecisionLog, interval: int = 10**15) -> Checkpointer:
-    """Open the checkpoints with the key next to the folder, and by default an interval that never ends."""
+    """Open the checkpoints with the key next to the folder. By default the interval does not end during a test."""
     signing = folder.parent / "signing.json"
     return Checkpointer.open(
         folder, log=LOG, signer=lambda now: Signer.open(signing, now), interval=interval, durable=log.durable
@@ -315,7 +315,7 @@ def test_a_signing_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_segment_without_entries_contradicts_no_checkpoint(tmp_path: Path) -> None:
-    """A new version of the gate begins such a segment before the first call."""
+    """A new version of the gate begins a new segment, which is empty until the first call."""
     folder = tmp_path / "log"
     with closing(opened(folder)) as log:
         append(log, 4)
@@ -512,7 +512,7 @@ def test_an_unknown_key_is_named(folder: Path) -> None:
 
 
 def broken_bytes(folder: Path) -> Iterator[tuple[int, int]]:
-    """For each byte outside the bodies of a line, return where it was changed and where the fault was reported."""
+    """Change each byte before a line's body in turn. Yield its position and that of the reported fault."""
     path = folder / SEGMENTS[1]
     data = path.read_bytes()
     start = len(lines_of(path)[0]) + len(lines_of(path)[1])

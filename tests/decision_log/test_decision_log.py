@@ -1,4 +1,4 @@
-"""Entries are durable once `sync` has returned, and any other content is detected. Without a log, no call is allowed."""
+"""Entries are durable once `sync` has returned; lost or torn ones are detected. Without a log, no call is allowed."""
 
 import asyncio
 import errno
@@ -210,7 +210,7 @@ def state(log: DecisionLog, folder: Path) -> tuple[int, bytes, int]:
 
 
 def write_until_refused(log: DecisionLog, folder: Path) -> tuple[LogUnavailable, tuple[int, bytes, int]]:
-    """Return the error, and the state of the log before the refused group."""
+    """Write groups until the log refuses one. Return the error, and the state of the log before that group."""
     while True:
         before = state(log, folder)
         try:
@@ -286,7 +286,7 @@ def break_descriptor(log: DecisionLog, device: str) -> None:
 
 
 def test_recovery_after_a_failed_sync_rewrites_unsynced_entries(tmp_path: Path) -> None:
-    """Unsynced entries are written to a new segment, so a late `sync` of them is correct."""
+    """Unsynced entries are written again to a new segment, so the next `sync` makes them durable."""
     with closing(opened(tmp_path)) as log:
         append(log, 3)
         log.sync()
@@ -314,7 +314,7 @@ def results(under_way: ThreadSyncing, count: int) -> list[SyncResult]:
 
 
 def test_a_segment_does_not_end_during_a_sync(tmp_path: Path) -> None:
-    """The kernel reports a disk error only once, to the sync in progress and not to one of the new segment."""
+    """The kernel reports a disk error only once: to the sync in progress, and not to a sync of the new segment."""
     with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path, segment_bytes=1)) as log:
         append(log, 2)
         whole = os.dup(log._fd)
@@ -501,7 +501,7 @@ async def test_concurrent_syncs_cover_all_earlier_writes(tmp_path: Path) -> None
 
 
 def test_a_new_version_of_the_gate_begins_a_new_segment(tmp_path: Path) -> None:
-    """The versions in a header are then true for all its entries. An empty segment is replaced."""
+    """The versions in a header apply to all entries of its segment. An empty segment is replaced."""
     for version, number in (("0.1", 0), ("0.2", 2), ("0.2", 1), ("0.3", 1)):
         with closing(opened(tmp_path, version=version)) as log:
             append(log, number)

@@ -41,7 +41,7 @@ def faults(report: Report) -> list[tuple[str, int, int]]:
 
 
 def test_the_stored_format_can_be_checked_with_json_and_sha256(tmp_path: Path) -> None:
-    """Read the format of the module's docstring without using the module."""
+    """Read the format as the docstring of `dialgate.decision_log` describes it, without using that package."""
     head, first = bytes(32), 1
     for path in three_segments(tmp_path):
         assert path.name == f"{first:016}.ndjson"

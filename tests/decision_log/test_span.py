@@ -1,4 +1,4 @@
-"""A part of the log by time contains all entries of that time, for any segments, packed or not."""
+"""A part of the log selected by time contains all entries of that time, for any segments, packed or not."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ def collect_results(syncing: Syncing, count: int) -> list[SyncResult]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_sync_is_reported_once(way: Callable[[], Syncing], tmp_path: Path) -> None:
-    """Results are in order, even for many syncs of several files, and no sync uses a descriptor."""
+    """Results are in order, even for many syncs of several files, and no sync opens another file descriptor."""
     syncing = way()
     assert syncing.done() == []
     files = [os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("log", "another")]

@@ -1,6 +1,6 @@
-"""The alert rules of `deploy/prometheus`: valid, tested with and without their fault, in the runbook, on existing metrics.
+"""The alert rules of `deploy/prometheus`: they are valid, use existing metrics and have an entry in the runbook.
 
-A real Prometheus also fires alerts on real faults of a real gate.
+Each is tested with and without its fault. A real Prometheus also fires alerts on real faults of a real gate.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Every alert fires on the real fault of a real gate, and no other alert fires with it.
 
-These tests evaluate real scrapes over chosen time; in `test_alerts.py` a running Prometheus evaluates the rules.
+These tests evaluate real scrapes at chosen times; in `test_alerts.py` a running Prometheus evaluates the rules.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ MANY = [f"+3906123{at:05}" for at in range(40_000, 40_200)]
 
 
 class Watch(Struct):
-    """A gate with its scraped metrics. Each scrape advances its clock."""
+    """A gate with its scraped metrics. `pass_` advances the clock before each scrape."""
 
     made: World
     scrapes: Scrapes
@@ -243,7 +243,7 @@ def stalling_disk() -> Iterator[Path]:
 
 
 class Stopwatch:
-    """A manual monotonic clock. `read` is released at each reading."""
+    """A manual monotonic clock. Each reading releases the semaphore `read`."""
 
     def __init__(self) -> None:
         self.at = 1.0
@@ -255,7 +255,7 @@ class Stopwatch:
 
 
 async def stalled(disk: Path, steady: Stopwatch, readings: int, meanwhile: Awaitable[Any]) -> None:
-    """Freeze the disk until the gate has read the clock `readings` times, and advance it by 1.3 s before the thaw.
+    """Await `meanwhile` on a frozen disk. After `readings` clock readings, add 1.3 s to the clock and thaw the disk.
 
     A thread thaws the disk, because a write to a frozen disk blocks the event loop.
     """
@@ -275,7 +275,7 @@ async def stalled(disk: Path, steady: Stopwatch, readings: int, meanwhile: Await
 
 @fires("DialgateLogSlow", "DialgateRevocationSlow", "DialgateSlow")
 async def test_log_revocations_and_checks_are_slow_on_a_stalled_disk(stalling_disk: Path) -> None:
-    """The clock is read on arrival of a check, at the start of its batch and after the write; once for a revocation."""
+    """A check reads the clock on arrival, at the start of its batch and after the write. A revocation reads it once."""
     steady = Stopwatch()
     async with world.running(stalling_disk / "gate", steady=steady) as made, watching(made) as watch:
         for number in MANY[:2]:

@@ -33,7 +33,7 @@ TIMERS = ("reconcile", "backup", "report", "checkpoint")
 
 
 def timer_command(name: str) -> list[str]:
-    """Return the unit's command, without the shell around it that only names the day."""
+    """Return the unit's command, without its variables and the shell around it, which only computes the date."""
     line = unit(f"dialgate-{name}.service")["Service"]["ExecStart"]
     matches = re.search(r"/opt/dialgate/bin/dialgate [^']*", line)
     assert matches
@@ -186,7 +186,10 @@ def system_calls(group: str) -> set[str]:
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 @pytest.mark.parametrize("name", SERVICES)
 def test_unit_permits_the_system_calls_of_the_programs(name: str) -> None:
-    """The log's sync, the limits and priorities of child processes, and shared memory need them. Later lines remove names."""
+    """The log's sync, the limits and priorities of child processes, and shared memory need these calls.
+
+    A line with `~` removes calls that earlier lines permit.
+    """
     lines = [
         line.partition("=")[2]
         for line in (DEPLOY / "systemd" / name).read_text("utf-8").splitlines()

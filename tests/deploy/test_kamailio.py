@@ -399,7 +399,7 @@ async def test_torture_messages_neither_crash_kamailio_nor_reach_a_trunk_uncheck
 
 
 def upstream(sip: Sip, invite: Message, cseq: int, method: str) -> Request:
-    """Send a request of the called side, as the trunk would."""
+    """Send a request from the called side, as the trunk would."""
     host, port = sip.trunk.address
     contact = re.search("<(.*)>", invite.get("Contact"))
     assert contact

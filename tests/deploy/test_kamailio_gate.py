@@ -35,7 +35,7 @@ _ids = count(1)
 
 
 def respond(response: Any, status: str = "200 OK") -> Play:
-    """Return the same response to every check; an allow has a new id each time."""
+    """Return a `Play` that sends the same response to every check, but with a new id for each allow."""
     text = response if isinstance(response, str) else json.dumps(response)
 
     async def play(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

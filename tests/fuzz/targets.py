@@ -137,12 +137,12 @@ def talk(data: bytes) -> list[bytes]:
 
 
 def form(data: bytes) -> CheckRequest | None:
-    """Check that a form gives a request, or an error that repeats no number."""
+    """Check that a form is parsed into a request, or causes an error that repeats no number."""
     return _request_from(lambda: http_check.from_pairs(body.parameters(data.decode("ascii", "replace"))))
 
 
 def authzen(data: bytes) -> CheckRequest | None:
-    """Check the same for an AuthZEN request, and that the called number occurs in the data."""
+    """Check the same as `form` for an AuthZEN request, and that the called number occurs in the data."""
     request = _request_from(lambda: http_authzen.question(data))
     if request is not None and request.to.isascii() and request.to.isalnum() and b"\\" not in data:
         assert request.to.encode() in data
@@ -191,7 +191,7 @@ WORDS: Final = (
 def shaped(name: str, data: bytes) -> bytes:
     """Turn fuzzer input into raw bytes, a sequence of words, or a modified seed.
 
-    Coverage guidance does not help with decoders written in C, so words and seeds lead past them.
+    Coverage guidance does not help with decoders written in C. Words and seeds help the input to get past them.
     """
     kind, rest = data[:1], data[1:]
     if kind < b"\x55":

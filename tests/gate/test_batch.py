@@ -60,7 +60,7 @@ def gatherer(tmp_path_factory: pytest.TempPathFactory) -> Gatherer:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Gatherer:
-    """A gatherer for two controllers. The client is only the first one's."""
+    """Return a gatherer for two controllers. The client belongs only to the first."""
     return world.open_gatherer(tmp_path_factory.mktemp("shared"), add_controller)
 
 
@@ -93,7 +93,7 @@ def decide_calls(  # noqa: PLR0913 - all but the calls have defaults
     log_grounds: Mapping[bytes, int] | None = None,
     verdicts: dict[tuple[object, ...], Verdict] | None = None,
 ) -> Batch:
-    """Decide calls of which the store holds `known` for their numbers and controller."""
+    """Decide calls. `known` is what the store holds about their numbers for the controller."""
     query = query_of(gatherer, calls, at)
     states = [known or Known(), Known(seq=known.seq if known else 0)] * (len(query.subjects) // 2)
     reading = Reading(query.subjects, states, answers or [None] * len(query.keys))
@@ -334,7 +334,7 @@ def test_grounds_before_the_first_snapshot_name_none(tmp_path: Path) -> None:
 
 
 def questions(gatherer: Gatherer, client: Client, seed: int) -> Iterator[tuple[Question, list[Known]]]:
-    """Return a call for a seed. An odd seed differs from the even one before it only in the ledger state."""
+    """Yield 200 random calls, each with its ledger states. With an odd seed, only the ledger states differ."""
     draw = random.Random(seed)
     shared = Known()
     numbers, campaigns = (NUMBERS, CAMPAIGNS) if seed % 2 == 0 else (NUMBERS[:1], CAMPAIGNS[:1])
@@ -394,7 +394,7 @@ def test_each_call_of_a_batch_gets_the_answer_that_it_gets_alone(gatherer: Gathe
 
 
 def test_a_cached_denial_ends_when_a_future_call_request_begins(gatherer: Gatherer) -> None:
-    """Use the same objects as before, because verdicts are cached by identity."""
+    """All instants use the same objects, because verdicts are cached by identity."""
     client = gatherer.config.settings.clients[0]
     question = gatherer.read(Call(to=LISTED, from_=CALLER, campaign="acme-fibre", client=client.name), client)
     begins = NOW + MINUTE
@@ -414,7 +414,7 @@ def test_a_cached_denial_ends_when_a_future_call_request_begins(gatherer: Gather
 
 
 def test_equal_facts_are_decided_once_while_the_decision_holds(gatherer: Gatherer) -> None:
-    """It is unknown how long the denial of a person with recorded attempts holds. It is decided once per instant."""
+    """It is unknown how long a denial holds if attempts are recorded, so such a call is decided once per instant."""
     client = gatherer.config.settings.clients[0]
     verdicts: dict[tuple[object, ...], Verdict] = {}
     for to, known, held in ((CLEAR, Known(), True), (LISTED, Known(), True), (CLEAR, KNOWN[3], False)):

@@ -52,7 +52,10 @@ CASES = [case for case in all_cases() if case.about not in ELSEWHERE]
 
 
 def expected(prepared: PreparedCase) -> Facts:
-    """Return the case's facts without a ledger state if the number is invalid or the campaign unknown."""
+    """Return the facts that the gate should gather for a case.
+
+    They have no ledger state, lists or registry answers if the number is invalid or the campaign unknown.
+    """
     facts, law = prepared.facts, case_law(prepared.case)
     said = {answer.registry: answer for answer in facts.registries}
     names = dict.fromkeys(registry.id for registry in law.registries)
@@ -83,7 +86,7 @@ def expected(prepared: PreparedCase) -> Facts:
 
 
 def unnamed(facts: Facts) -> Facts:
-    """Return the facts without sequences and ids of consultations and decisions, in the order of the store."""
+    """Return the facts in the order of the store, without sequences, consultation ids and decision ids."""
     known, shown = facts.known, facts.caller_id
     return structs.replace(
         facts,
@@ -145,7 +148,7 @@ PREPARED = [prepare(place, case) for place, case in enumerate(CASES)]
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GateResult]:
-    """Return the answer and record of every case, by its sentence."""
+    """Return the answer and record of every case, by the sentence that names the case."""
 
     async def all_of_them() -> dict[str, GateResult]:
         found: dict[str, GateResult] = {}

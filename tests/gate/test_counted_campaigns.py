@@ -1,4 +1,4 @@
-"""The counts of campaigns that decisions use: the newest if they may change a decision, else those of the last ten minutes."""
+"""Counts of campaigns: decisions use new counts at once if they can change a decision, otherwise after ten minutes."""
 
 import sqlite3
 from contextlib import closing
@@ -43,7 +43,7 @@ async def read(counted: CountedCampaigns, folder: Path, *written: HourCount | Pa
 
 
 def count(answered: int = 0, abandoned: int = 0, days: int = 0, name: str = NAME) -> HourCount:
-    """Return the count of one hour, so many days from `NOW`."""
+    """Return the count of one hour, `days` days from `NOW`."""
     return HourCount(NOW // HOUR + days * 24, name, answered, abandoned)
 
 
@@ -83,7 +83,7 @@ async def test_counts_that_change_no_decision_are_used_after_ten_minutes(
 async def test_counts_are_used_at_once_if_they_matter_yesterday_today_or_tomorrow(
     counted: CountedCampaigns, tmp_path: Path, shift: int
 ) -> None:
-    """Only on the day `shift` the fourth abandoned call is within the 30 days, and 200 answered ones are not."""
+    """Only on the day `shift` do the 30 days include all four abandoned calls but not the 200 answered ones."""
     first = shift - 30
     await read(
         counted,

@@ -100,7 +100,8 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
 def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None:
     """Publish the registry answers of a case. A full list replaces that of the case before.
 
-    `lists` holds what was last published of each full list, because a book has hundreds of cases with the same lists.
+    `lists` holds the last published content of each full list. Hundreds of cases have the same lists, which are not
+    published again.
     """
     folder, modes = config.data / "snapshots", {law.id: law.mode for law in case_law(case.case).registries}
     for answer in case.facts.registries:
@@ -119,7 +120,7 @@ def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None
 
 
 def _with_parts(merged: answer_merge.MergedAnswers, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
-    """Add what the listing bars, and since when. A file holds the answers of one case."""
+    """Add to each listed state which calls it bars, and since when. A file holds the answers of one case."""
     states = tuple(
         structs.replace(state, blocks=answer.blocks, since=answer.since)
         if state.answer == "listed"
@@ -201,7 +202,7 @@ async def load_lists(app: App, case: PreparedCase) -> None:
 
 
 async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[str, Any]]:
-    """Let one gate decide the calls of a group. Returns the id of each case with the response."""
+    """Let one gate decide the calls of a group. Returns the name of each case with the response."""
     config = write_config(folder, group)
     config.data.mkdir()
     await fill_store(config, group)
@@ -238,7 +239,7 @@ def name_of(case: Case) -> str:
 def groups(cases: list[PreparedCase]) -> list[list[PreparedCase]]:
     """Group the cases by law and published lists, in order of time because a gate's clock never goes back.
 
-    A full list is published for every number, so a case of a list that was never loaded needs a gate of its own.
+    A published full list has an answer for every number. So a case whose list was never loaded needs another gate.
     """
     together: defaultdict[bytes, list[PreparedCase]] = defaultdict(list)
     for case in cases:
@@ -268,12 +269,18 @@ def test_each_case_is_decided_over_http_as_by_the_rules(country: str, tmp_path: 
 
 
 def _is_a_call(case: Case) -> bool:
-    """Return whether the facts of a case are those of a real number. The books left out vary facts for each section of a law."""
+    """Return whether the facts of a case are those of a real number.
+
+    The excluded books vary the facts for each section of a law.
+    """
     return "/shared/" not in case.file and not case.file.endswith("/scopes")
 
 
 def _kind(case: Case) -> tuple[object, ...]:
-    """Return what two cases share if HTTP adds nothing to the second: the decision with its sources, and the files it rests on."""
+    """Return the kind of a case: the decision with its sources, the bases of the lists, and the registry answers.
+
+    One case of each kind is enough over HTTP.
+    """
     facts = facts_of(case)
     decision = decide(facts, case_law(case))
     return (

@@ -46,7 +46,10 @@ Body = dict[str, Any]
 
 
 def is_reported_on(body: Body) -> bool:
-    """Return whether to report the outcome of a call, which ends its question. The other half is repeated."""
+    """Return whether to report the outcome of a call: true for half of the calls.
+
+    An outcome ends the question, so only questions without one are repeated.
+    """
     return body["call_id"].startswith("c") and int(body["call_id"][1:]) % 2 == 0
 
 
@@ -61,7 +64,7 @@ class Witness:
         self._ids, self._unstopped, self._allowed = count(), count(FIRST_STOPPED), list[str]()
 
     def question(self) -> Body:
-        """Return a new call id, or sometimes an answered one, because dialers retry."""
+        """Return a new question, or sometimes an answered one, because dialers retry."""
         if self.responses and random.random() < 0.05:
             again = random.choice(list(self.responses.values())[-50:])[0]
             if not is_reported_on(again):
@@ -182,7 +185,7 @@ async def loaded_and_killed(gate: RunningGate, witness: Witness) -> None:
 def power_lost(witness: Witness, log: Log, first: int) -> None:
     """Cut off a part of the unsynced end of the log, which `kill -9` leaves but a power cut may lose.
 
-    No client got a response about it, and no checkpoint covers it.
+    No client got a response about that part, and no checkpoint covers it.
     """
     reply = {answer["decision_id"] for _, answer in list(witness.responses.values())[first:]}
     floor = log.seq

@@ -18,6 +18,13 @@ from tests.support import redis_servers
 LOG, NAME = "9f2c01ab", "notes"
 
 
+async def elapse(seconds: float) -> None:
+    """Let the timers of the event loop run for some time. The note has no clock of its own."""
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, over.set)
+    await over.wait()
+
+
 class Notes(Struct):
     """A note of a log in a store on a Redis server of its own."""
 
@@ -42,7 +49,7 @@ class Notes(Struct):
         for _ in range(500):
             if self.written() == sequence:
                 return True
-            await asyncio.sleep(NOTE_SECONDS)
+            await elapse(NOTE_SECONDS)
         return False
 
 
@@ -67,7 +74,7 @@ async def test_it_is_written_once_after_the_last_of_several_batches(notes: Notes
     for _ in range(20):
         notes.sync_entries(1)
         notes.note.schedule()
-        await asyncio.sleep(NOTE_SECONDS / 10)
+        await elapse(NOTE_SECONDS / 10)
     assert await notes.is_written(20)
     assert notes.writes() <= 2, "two if the machine halted between two batches"
 
@@ -75,7 +82,7 @@ async def test_it_is_written_once_after_the_last_of_several_batches(notes: Notes
 async def test_a_batch_before_the_timer_fires_is_written(notes: Notes) -> None:
     notes.sync_entries(1)
     notes.note.schedule()
-    await asyncio.sleep(NOTE_SECONDS / 2)
+    await elapse(NOTE_SECONDS / 2)
     notes.sync_entries(1)
     notes.note.schedule()
     assert await notes.is_written(2)
@@ -119,7 +126,7 @@ def test_the_timer_does_not_fire_again_and_again_on_a_coarse_clock(server: Path)
         note = Counted(store, log)
         for _ in range(60):
             note.schedule()
-            await asyncio.sleep(2 * NOTE_SECONDS)
+            await elapse(2 * NOTE_SECONDS)
         await note.flush()
         await store.close()
 

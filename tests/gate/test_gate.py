@@ -174,7 +174,7 @@ async def test_all_calls_that_wait_for_a_stalled_disk_are_answered(running: Worl
 
 
 async def test_a_sync_without_a_write_is_not_timed_from_a_write_long_ago(running: World) -> None:
-    """A repeated answer waits for the disk too. The idle time before must not count as slow."""
+    """A repeated answer waits for a sync too. The idle time before it must not count as a slow sync."""
     await running.app._recorder.sync()
     took = running.sample("dialgate_log_sync_seconds_sum")
     assert took is not None
@@ -420,7 +420,7 @@ async def test_a_simulation_records_nothing(running: World) -> None:
 
 
 async def test_a_simulation_has_the_reasons_of_the_check(running: World) -> None:
-    """The store is not read for a call without a number. A gate of one controller names the entry by its sequence."""
+    """For a call without a number, the store is not read. With one controller, reasons name entries by sequence."""
     gate, client = running.app.gate, client_of(running)
     await running.app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR))
     for number in (CLEAR, "no number"):
@@ -547,7 +547,7 @@ async def test_a_call_whose_record_was_not_written_is_denied_even_if_the_log_rec
 async def test_a_log_folder_that_cannot_be_written_is_a_deny_and_recovers(
     small_disk: Path, tmp_path: Path
 ) -> None:
-    """It takes effect when the next segment starts: the open file can still be written."""
+    """The fault takes effect when the next segment starts, because the open file can still be written."""
     folder = tmp_path / "config"
     folder.mkdir()
     async with world.running(folder, data=str(small_disk / "data"), log_segment_mb=1) as running:

@@ -136,7 +136,7 @@ async def test_a_caller_id_proof_binds_before_it_is_acknowledged(tmp_path: Path)
 
 
 async def test_an_unanswered_call_back_ends_an_earlier_proof(tmp_path: Path) -> None:
-    """The cases include a gate that starts later, and an older proof that arrives last. Another caller ID keeps its proof."""
+    """An older proof that arrives last changes nothing, even for later gates. Another caller ID keeps its proof."""
     async with running(tmp_path) as made:
         made.app.reload(with_caller_id(tmp_path, PROVED, ALSO_PROVED))
         await send(made, "/v1/lists", LIST)
@@ -152,7 +152,7 @@ async def test_an_unanswered_call_back_ends_an_earlier_proof(tmp_path: Path) -> 
 
 
 async def test_a_running_gate_uses_a_replaced_list(tmp_path: Path) -> None:
-    """A number was removed from it. Nothing else is recorded about the person, so the reason is `list.unknown`."""
+    """A number was removed from the list. Nothing else is recorded about the person, hence `list.unknown`."""
     async with running(tmp_path) as made:
         await load_list(made)
         publish_answers(made.app.config.data, {CLEAR: False, OTHER: False}, NOW - HOUR)

@@ -1,4 +1,4 @@
-"""A campaign that abandons too many calls is paused on every node until its days are over or an officer lifts the pause."""
+"""A campaign that abandons too many calls is paused on all nodes until its period ends or an officer lifts the pause."""
 
 import asyncio
 import json
@@ -327,7 +327,7 @@ async def test_lifts_are_read_only_when_there_is_a_new_one(tmp_path: Path) -> No
 
 
 async def test_counts_apply_at_once_where_the_day_is_not_over(tmp_path: Path) -> None:
-    """Half an hour after midnight in Rome, a day counts in the United States that no longer counts in Italy."""
+    """Half an hour after midnight in Rome, the United States still count a day that Italy no longer counts."""
     path = world.write_folder(tmp_path, accept_drafts=["US"])
     shutil.copy(world.CONFIG / "countries/us.yaml", tmp_path / "countries")
     counted = CountedCampaigns(loader.load(path))

@@ -1,11 +1,11 @@
-"""Property tests of the pipeline: no fault may allow a call too many, or separate an attempt from its record.
+"""Property tests of the pipeline: no fault may allow too many calls, or separate an attempt from its record.
 
 Hypothesis generates histories of calls, revocations, results and faults: stale readings, broken commits, failed writes and syncs of
-the log, kills. Each is played to real gates. Then everything is repaired, and responses, records and attempts are compared. Two
+the log, kills. Each is played on real gates. Then everything is repaired, and responses, records and attempts are compared. Two
 gates share a Redis, or one gate shares its SQLite file with a process that enters revocations.
 
-A history uses separate numbers and call ids, so the gates serve all histories. DIALGATE_HISTORIES plays that many random ones;
-without it the histories are the same in each run.
+A history uses separate numbers and call ids, so the gates serve all histories. DIALGATE_HISTORIES sets the number
+of random histories; without it the histories are the same in each run.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ class CutOff(Struct, frozen=True):
 
 
 class LogFails(Struct, frozen=True):
-    """Let the log refuse writes, lose them, or have room for so many bytes; then repair it, or kill the gate."""
+    """Let the log refuse writes, lose them, or accept only `how` bytes; then repair it, or kill the gate."""
 
     gate: int
     how: str | int
@@ -162,9 +162,10 @@ on_sqlite = st.lists(st.one_of(*often * 2, *[stops] * 4, *seldom), min_size=3, m
 class Question(Struct):
     """A call id with its content.
 
-    `most`: the maximum number of its decisions. It is one at first. It grows with each event that ends the last
-    decision, and with each request to a gate that cannot know whether another gate has recorded its answer. `asking`:
-    requests in flight, by gate. `unproved`: gates that may have decided it without confirming the record.
+    `most`: the maximum number of decisions about the question. It is one at first. It grows with each event that ends
+    the last decision, and with each request to a gate that cannot know whether another gate has recorded an answer.
+    `asking`: requests in flight, by gate. `unproved`: gates that may have decided the question without confirming the
+    record.
     """
 
     number: str
@@ -384,7 +385,7 @@ class History:
     # ---- its end -----------------------------------------------------------------------------------------------------
 
     async def end(self) -> None:
-        """Repair everything, call each number until it is denied, and compare."""
+        """Repair everything, call each number until it is denied, and compare answers, records and attempts."""
         for place, node in enumerate(self.house.nodes):
             if node.proxy is not None:
                 node.proxy.heal()
@@ -396,7 +397,7 @@ class History:
         self.compare()
 
     async def served(self, gate: int, number: str) -> None:
-        """Call until there is a decision."""
+        """Call the number until there is a decision."""
         for _ in range(TRIES):
             await self.ask(gate, ((self.numbers.index(number), "", True),))
             if self.asked[-1].answer.id:
@@ -528,7 +529,7 @@ def test_a_gate_on_sqlite_keeps_every_promise_through_any_history(tmp_path: Path
 
 
 async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_gate(tmp_path: Path) -> None:
-    """The gate that decided removes it at its next read. Until then another gate finds it in the store."""
+    """The deciding gate removes the answer from the store at its next read. Until then another gate finds it there."""
     async with two_gates_on_redis(tmp_path) as house:
         one, two = house.nodes
         assert one.proxy is not None

@@ -1,4 +1,4 @@
-"""Tests of restored backups: stops that the log proves are in force again, each once, on any older ledger."""
+"""Tests of restored backups: revocations proved by the log are in force again, each once, on any older ledger."""
 
 import asyncio
 import json
@@ -224,7 +224,7 @@ async def opened(path: Path, worker: int = 1, seconds: Hand | None = None) -> Ap
 
 
 async def wait_for_others(app: App, seconds: Hand) -> None:
-    """Wait for as long as a gate on an older copy gives the others to add their attempts."""
+    """Let the time pass in which a gate on an older copy waits for other gates to add their attempts."""
     seconds.at += 3
     for _ in range(2):
         await app.tick()

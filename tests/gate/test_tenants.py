@@ -79,7 +79,7 @@ class Party:
         self.requests += [response["id"]] if "identified" in response else []
 
     def plain(self, text: str) -> str:
-        """Return an answer without the ids of the gate."""
+        """Return an answer with the gate's ids replaced by fixed words."""
         entries = re.compile(r"(?:'seq': |\bentry |'of': )(\d+)")
         assert all(int(found) >= 2**52 for found in entries.findall(text)), "it counts what others do"
         text = entries.sub("N", text)
@@ -164,7 +164,7 @@ def write_controllers(folder: Path) -> Path:
 
 
 async def lived(folder: Path, sequence: list[Step], *, alone: bool) -> list[Answer]:
-    """Return the answers to the second controller."""
+    """Send the sequence, without the first controller if `alone`. Return the answers to the second controller."""
     others = write_controllers(folder / "owners")
     clients = [
         {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS

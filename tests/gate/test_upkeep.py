@@ -50,7 +50,7 @@ class Stopwatch:
 
 
 async def asked(made: World) -> tuple[str, str]:
-    """Return the answer to a check, and its first reason."""
+    """Return the decision of a check, and its first reason."""
     async with made.client.post("/v1/check", json=CALL) as answer:
         response = await answer.json()
     return response["decision"], response["reasons"][0]["code"] if response.get("reasons") else ""

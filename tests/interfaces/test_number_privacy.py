@@ -87,7 +87,7 @@ def stored(data: Path) -> dict[str, str]:
 
 
 class Running(Struct, frozen=True):
-    """A running gate. `lines`: its output so far, or all of it once it has ended."""
+    """A running gate. `lines`: its output so far, or all output once the gate has ended."""
 
     ready: dict[str, str]
     lines: list[bytes]

@@ -80,7 +80,7 @@ WRITTEN = [
 async def test_only_a_number_that_was_read_becomes_do_not_call(
     tmp_path: Path, to: str, campaign: str, dial_region: str, expected: str
 ) -> None:
-    """A misread number, of an unknown campaign or one without a dial region, must not become do-not-call."""
+    """A number may be misread if its campaign is unknown or has no dial region, so it must not become do-not-call."""
     async with pbx.opened(tmp_path) as asterisk:
         dial_in(asterisk, dial_region)
         asked = {"to": to, "from": CALLER, "campaign": campaign}
@@ -112,7 +112,7 @@ def dial_in(asterisk: Pbx, region: str) -> None:
 async def test_a_lead_of_an_unknown_campaign_stays_callable(
     asterisk: Pbx, campaign: str, status: str
 ) -> None:
-    """With the shipped carrier entry. An enrolled number becomes do-not-call if the campaign is known."""
+    """With the shipped carrier entry, an enrolled number becomes do-not-call only if the campaign is known."""
     channel = asterisk.channel(f"9{LISTED.removeprefix('+')}", caller_name="V7152252280000844707")
     channel.variables |= {"CAMPCUST": campaign, "CAMPDTO": "60"}
     entry = (ROOT / "deploy/vicidial/carrier-entry.conf").read_text("utf-8")

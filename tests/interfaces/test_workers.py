@@ -55,14 +55,13 @@ async def until(what: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def in_use(gate: RunningGate) -> bool:
-    """Return whether both workers use the list, which each opens in its next round of upkeep."""
+    """Return whether both workers use the list. Each opens it in its next round of upkeep."""
     said = await asyncio.gather(*(ask_anew(gate, CALL, "/v1/simulate") for _ in range(24)))
     return all(line["decision"] == "allow" for line in said)
 
 
 async def series(gate: RunningGate, name: str) -> dict[str, float]:
-    """Return the sum of a metric by worker."""
-    """By the operations listener, which either worker may answer."""
+    """Return the sum of a metric by worker. Either worker may answer at the operations listener."""
     async with gate.client.get(f"{gate.ready['operations']}/metrics") as answer:
         lines = (await answer.text()).splitlines()
     found: dict[str, float] = {}
@@ -97,7 +96,7 @@ def alive(pid: int) -> bool:
 
 
 async def names(gate: RunningGate, many: int) -> set[str]:
-    """Return the logs of the decisions."""
+    """Check `many` calls, and return the names of the logs that record the decisions."""
     answers = await asyncio.gather(*(ask_anew(gate, {**CALL, "to": LISTED}) for _ in range(many)))
     return {answer["decision_id"].partition("-")[0] for answer in answers}
 
@@ -288,7 +287,7 @@ async def test_idle_workers_are_replaced_too(node: RunningGate) -> None:
 
 
 async def test_a_worker_does_not_start_with_another_store(node: RunningGate, tmp_path: Path) -> None:
-    """Entries at one worker would not apply at the others."""
+    """Otherwise entries at one worker would not apply at the others."""
     before = children(node)
     file = tmp_path / "dialgate.yaml"
     response = yaml.safe_load(file.read_text())
@@ -303,7 +302,7 @@ async def keep_asking(
     ask: Callable[[], dict[str, str]],
     hear: Callable[[dict[str, Any], dict[str, Any]], None],
 ) -> None:
-    """Send checks on a kept connection, as dialers do. Raise any other response than an answer."""
+    """Send checks on a kept connection, as dialers do. Raise `AssertionError` if a response is not a 200."""
     async with ClientSession(
         gate.client._base_url, timeout=ClientTimeout(total=10), headers={"Authorization": f"Bearer {KEY}"}
     ) as client:
@@ -315,7 +314,7 @@ async def keep_asking(
 
 
 async def said(gate: RunningGate, event: str) -> None:
-    """Wait for a log line. Raise the output so far if the process ends, or takes longer than a busy machine needs."""
+    """Wait for a log line. Fail with the output so far if the process ends or is too slow even for a busy machine."""
     assert gate.process.stderr is not None
     heard: list[str] = []
     with suppress(TimeoutError):

@@ -445,7 +445,7 @@ async def test_the_declared_place_is_part_of_the_entry(
 async def test_mobiles_without_directory_in_their_row_are_counted(
     registrar: Registrar,
 ) -> None:
-    """A list loaded by an earlier version has no record of such rows, so it permits no calls to mobiles."""
+    """A list from an earlier version does not record which rows state a basis, so it permits no calls to mobiles."""
     ask = msgspec.convert({name: value for name, value in LIST.items() if name != "numbers"}, ListRequest)
     rows = ["number,basis", f"{CLEAR},", "+393331234567,", "+393331234568,directory"]
     report = await registrar.call_lists.load_list(registrar.config.settings.clients[0], ask, of_lines(rows))
@@ -461,7 +461,7 @@ async def test_mobiles_without_directory_in_their_row_are_counted(
 
 @pytest.fixture
 async def abroad(registrar: Registrar) -> Registrar:
-    """A controller in Italy whose second campaign calls France, where its dialer writes numbers without a country code."""
+    """Add a campaign that calls France from Italy. Its dialer writes French numbers without a country code."""
     path = registrar.config.folder / "controllers/acme.yaml"
     written = yaml.safe_load(path.read_text())
     french = written["campaigns"][0] | {"id": "acme-france", "dial_region": "FR"}

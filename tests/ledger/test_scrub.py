@@ -1,4 +1,4 @@
-"""A scrubbed file has the verdicts that calls would get. Nothing is reserved, and every export is recorded."""
+"""Tests of scrubbing: verdicts equal those of calls, no attempt is reserved, and every export is recorded."""
 
 import csv
 import json
@@ -118,7 +118,7 @@ MANY_ENTRIES = """
 
 
 async def revoke_all(gate: World, numbers: list[str]) -> None:
-    """Revoke the numbers, in turn for the controller and for everyone."""
+    """Revoke the numbers, alternately for the controller and for everyone."""
     for number, scope in zip(numbers, cycle(("controller", "everyone")), strict=False):
         stop = convert({"number": number, "scope": scope}, RevocationRequest)
         await gate.app.registrar.revocations.revoke(WHOLE, stop)
@@ -144,7 +144,7 @@ async def test_verdicts_are_for_the_requested_instant(tmp_path: Path, at: int, w
 
 
 async def test_numbers_of_a_paused_campaign_are_not_allowed(running: World, tmp_path: Path) -> None:
-    """After four silent calls the gate denies all calls of the campaign, so an export may not allow them either."""
+    """After four silent calls the gate denies all calls of the campaign, so an export must not allow them either."""
     decisions = []
     for call_id in "abcd":
         async with running.client.post("/v1/check", json=CALL | {"call_id": call_id}) as answer:

@@ -1,4 +1,4 @@
-"""Wrong-number reports end the effect of earlier entries at once, on every gate, until the number is confirmed."""
+"""Wrong-number reports suspend the effect of earlier entries at once, on every gate, until the number is confirmed."""
 
 import asyncio
 from collections.abc import AsyncIterator

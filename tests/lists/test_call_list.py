@@ -20,7 +20,7 @@ NUMBER = re.compile(r"\d{7}|\d[\d ./-]{7}\d")
 
 
 def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
-    """Build a list from a file that is opened as in the command and the server."""
+    """Write `text` to a file, open it as the command and the server do, and build a call list from it."""
     file = path / "list.csv"
     file.write_text(text, "utf-8", newline="")
     with file.open("rb") as opened:
@@ -126,7 +126,7 @@ def test_a_later_row_of_a_number_states_its_place(tmp_path: Path) -> None:
     ],
 )
 def test_a_header_in_another_row_is_not_skipped(tmp_path: Path, text: str) -> None:
-    """Otherwise a row whose basis is a consent becomes an entry of the directory, which permits a call."""
+    """If the header were skipped, every basis would be lost, and a consent would permit calls as a directory entry."""
     with pytest.raises(
         call_list.CallListUnreadable,
         match=r"^Line \d looks like the header, because it contains the column name (basis|base giuridica|place)\.",
@@ -193,7 +193,7 @@ def test_an_invalid_file_is_refused_and_nothing_is_written(tmp_path: Path, text:
 
 
 def test_a_line_end_within_a_row_does_not_split_the_row() -> None:
-    """Rows as JSON strings instead of lines."""
+    """The rows come from a JSON array, so a row may contain a line end."""
     for row in ("0612345678\n0298765432", "0612345678\r0298765432"):
         with pytest.raises(tabular.Unreadable, match="is not CSV"):
             tabular.of_lines([row])
@@ -209,7 +209,7 @@ _CELL = st.one_of(
 def test_no_message_contains_a_number_and_the_counts_add_up(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
 ) -> None:
-    """For any rows: accepted, duplicates and refused add up to all rows, and no text contains a cell."""
+    """For any rows: accepted, duplicate and refused rows add up to all rows, and no message contains a number."""
     path = tmp_path_factory.mktemp("list")
     texts: list[str] = []
     try:

@@ -31,7 +31,7 @@ def array(numbers: set[int] | range) -> NDArray[np.uint64]:
 
 
 def tags_of(numbers: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """Return a tag for a number; neighbours have different tags."""
+    """Return a tag for each number; neighbouring numbers have different tags."""
     return (numbers * np.uint64(7) % np.uint64(65_521)).astype(np.uint16)
 
 
@@ -89,7 +89,7 @@ def test_holds_exactly_what_was_written_with_its_tags(
 def test_both_kinds_of_block_contain_all_their_numbers(
     tmp_path: Path, count: int, from_the_end: bool
 ) -> None:
-    """The kind of container changes at 645 numbers. All 10,000 places are looked up, including edges of the 512-bit groups."""
+    """A block becomes dense at 645 numbers. All 10,000 numbers are looked up, including edges of the 512-bit groups."""
     lows = range(BLOCK - count, BLOCK) if from_the_end else range(count)
     numbers = array({MOBILE + low for low in lows})
     write(tmp_path / "set", [numbers], meta=b"", tags=tags_of(numbers))
@@ -257,7 +257,7 @@ def test_a_set_stays_readable_when_its_file_is_replaced_but_not_when_it_is_close
 
 @pytest.mark.parametrize(("begin", "end"), [(0, LIMIT), (0, 0), (20_000, 2_580_000), (2_560_000, 5_120_000)])
 def test_a_range_of_a_set_can_be_read_and_counted(tmp_path: Path, begin: int, end: int) -> None:
-    """Sparse and dense blocks, in one span and in several."""
+    """The set has sparse and dense blocks, and a range may extend over several spans."""
     random = np.random.default_rng(7)
     everybody = np.unique(
         np.concatenate(

@@ -1,4 +1,4 @@
-"""Tests of the snapshot: it returns exactly the answers of a registry to a controller."""
+"""Tests of the snapshot: it returns exactly the answers that a registry gave to a controller."""
 
 import struct
 from collections.abc import Callable
@@ -324,7 +324,7 @@ BY_AREA = msgspec.structs.replace(FULL, covered_by=(0, 1))
 
 
 def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path) -> None:
-    """Refreshing one area does not make another one younger. The parts contain the oldest version."""
+    """A new version of one area leaves the age of others unchanged. `parts` reports the oldest and newest version."""
     announce(tmp_path, add(tmp_path, BY_AREA, [441300000001, 442000000001]))
     snapshot = Snapshot.open(tmp_path)
     found = [snapshot.answer("tps", "", number) for number in (441300000001, 441300000002, 442000000002)]
@@ -403,7 +403,7 @@ def _exchanged_set(folder: Path) -> tuple[Entry, ...]:
 
 
 def _exchanged_name(folder: Path) -> tuple[Entry, ...]:
-    """Copy the same set to another name."""
+    """Copy a set to another file name, and list it under that name."""
     rpo, tps = read_manifest(folder).files
     (folder / "copy.numbers").write_bytes((folder / rpo.file).read_bytes())
     return replace(rpo, file="copy.numbers"), tps
@@ -416,7 +416,7 @@ def _exchanged_set_and_name(folder: Path) -> tuple[Entry, ...]:
 
 
 def _other_controller(folder: Path) -> tuple[Entry, ...]:
-    """Replace a set by one of another controller."""
+    """Add a set of another controller."""
     rpo, tps = read_manifest(folder).files
     entry = add(folder, replace(ANSWERS, controller="beta"), [CLEAR], [1])
     return rpo, entry, tps
@@ -438,7 +438,7 @@ def _other_order(folder: Path) -> tuple[Entry, ...]:
 def test_files_exchanged_under_the_old_signature_are_not_opened(
     folder: Path, exchange: Callable[[Path], tuple[Entry, ...]]
 ) -> None:
-    """The promise holds even if checksums and manifest match, as an attacker with write access to the folder would make them."""
+    """Checksums and manifest match, as an attacker with write access to the folder could forge both."""
     key = Ed25519PrivateKey.generate()
     public = sign(folder, key)
     assert Snapshot.open(folder, public).answer("rpo", "acme", LISTED).answer == "listed"

@@ -92,7 +92,7 @@ def workbook(rows: list[list[Any]]) -> bytes:
 
 
 def test_a_spreadsheet_is_read_like_any_list() -> None:
-    """Numbers may be stored as numbers or as text. A formula is read as text."""
+    """Telephone numbers may be stored as numbers or as text. A formula is read as text."""
     book = workbook(
         [["Nome", "Telefono"], ["Niccolò", "0612345678"], [], ["Zoë", 3331234567], ["x", '=A1&"1"']]
     )
@@ -119,14 +119,14 @@ def changed(part: str, change: Callable[[bytes], bytes]) -> bytes:
 
 
 def bomb() -> bytes:
-    """Return a workbook with 64 MiB of blanks in one cell. Compressed, it has some tens of KiB."""
+    """Return a workbook whose sheet has a comment with 64 MiB of blanks. It compresses to some tens of KiB."""
     return changed(
         "sheet1.xml", lambda body: body.replace(b"</row>", b"<!--" + b" " * (1 << 26) + b"--></row>", 1)
     )
 
 
 def lying(claimed: int) -> bytes:
-    """Return a zip bomb whose size in the central directory, which readers use, is too small."""
+    """Return a zip bomb that states an unpacked size of `claimed` bytes in the central directory, which readers use."""
     raw = bytearray(bomb())
     at = raw.rindex(b"PK\x01\x02", 0, raw.rindex(b"sheet1.xml"))
     raw[at + 24 : at + 28] = claimed.to_bytes(4, "little")
@@ -250,7 +250,7 @@ except tabular.Unreadable as error:
 def test_the_content_of_a_file_does_not_affect_memory_use(
     tmp_path: Path, made: Callable[[], bytes], expected: str
 ) -> None:
-    """The reading process may use at most 128 MiB of additional memory."""
+    """The process may use at most 128 MiB more than after its imports."""
     file = tmp_path / "list"
     file.write_bytes(made())
     begun = subprocess.run(
@@ -266,7 +266,7 @@ def test_the_content_of_a_file_does_not_affect_memory_use(
 
 @pytest.mark.parametrize(("memory", "seconds"), [(32 << 20, 600), (1 << 40, 1)], ids=["32 MB", "1 second"])
 def test_only_the_reading_process_reaches_the_limits(memory: int, seconds: int) -> None:
-    """The file is rejected with a message, and memory does not grow."""
+    """The file is rejected with a message, and this process grows by less than 16 MiB."""
     book = texts(500_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(spreadsheet.Refused, match="too much memory or time"):

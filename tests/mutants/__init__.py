@@ -1,4 +1,4 @@
-"""Mutation tests: a test must notice every small change to the code that decides and to the country files.
+"""Mutation tests: a test must notice every small change to the decision code and to the country files.
 
 `countries` changes country files and decides the cases and tables again in the same process. `operators` changes Python source.
 `runner` runs the tests that execute a changed line, each mutant in a forked process. `survivors` compares the mutants that no test

@@ -92,7 +92,7 @@ def _edits(data: dict[str, Any]) -> Iterator[tuple[str, _Path, _Edit]]:
 
 
 def place(name: str, section: dict[str, Any]) -> str:
-    """Name a section by its kind, first day, source and places, which later versions of the file keep."""
+    """Name a section by its kind, first day, source and places, because later versions of the file keep these."""
     places = ", ".join(section.get("places", ()))
     return f"{name} from {section['from']}, {section['source']}{f' ({places})' if places else ''}"
 
@@ -116,7 +116,7 @@ def _section_class(name: str) -> type[Section]:
 def _of_keys(kind: type[Struct], values: dict[str, Any], data: dict[str, Any]) -> Iterator[_Edit]:
     """Yield the changes of each key, including omitted keys with a default.
 
-    For a section that is only cited, keys with a default are skipped, because it cannot allow a call.
+    If a section is only cited, its omitted keys are skipped, because such a section cannot allow a call.
     """
     is_rule = "cited_for" not in values or bool(set(values) - _COMMON)
     for field in msgspec.structs.fields(kind):
@@ -286,8 +286,8 @@ def _edited(data: Any, path: _Path, value: Any) -> Any:
 class Example(NamedTuple):
     """Facts of a case, or of one combination of a table.
 
-    `usual` is the law under which the decision satisfies `is_as_wanted`, and `before` that decision. `own` holds the changes of the case
-    to the country file.
+    `usual` is the law under which the decision satisfies `is_as_wanted`; `before` is that decision. `own` holds the
+    changes that the case makes to the country file.
     """
 
     about: str
@@ -348,7 +348,7 @@ class Notice:
     def _same_outcomes(self, law: Law) -> Callable[[Example], bool]:
         """Return a function that tests whether the rules that read changed sections have the same outcome as before.
 
-        If so, the whole decision is the same. This takes a third of the time of a decision.
+        If they have, the whole decision is the same. The test takes a third of the time of a decision.
         """
         names = {name for name in SECTIONS if getattr(law, name) != getattr(self._usual, name)}
         rules = [(name, rule) for name, rule in RULES if self._read[name] & names]
@@ -397,7 +397,7 @@ _Any = TypeVar("_Any")
 
 
 def _concerned(alike: dict[Scope, list[_Any]], usual: Law, law: Law) -> Iterator[list[_Any]]:
-    """Yield the groups of one scope to which other sections apply than before."""
+    """Yield the groups to which `law` applies other sections than `usual`. Each group shares one scope."""
     differences = [_difference(getattr(law, name), getattr(usual, name)) for name in SECTIONS]
     moved = (law.zone, law.day_sets) != (usual.zone, usual.day_sets)
     for scope, several in alike.items():
@@ -408,7 +408,7 @@ def _concerned(alike: dict[Scope, list[_Any]], usual: Law, law: Law) -> Iterator
 def _difference(
     new: Sequence[Section], old: Sequence[Section]
 ) -> tuple[Sequence[Section], Sequence[Section]]:
-    """Return both lists without the sections with which both begin and end."""
+    """Return both lists without their common beginning and end."""
     while new and old and new[0] == old[0]:
         new, old = new[1:], old[1:]
     while new and old and new[-1] == old[-1]:
@@ -455,7 +455,7 @@ def _is_as_wanted(want: Wanted, decision: Decision) -> bool:
 
 
 def _placed(facts: Facts, usual: Law, law: Law) -> Facts:
-    """Return the facts with day and places recomputed if `law` has another zone or other day sets."""
+    """Return the facts, with day and places recomputed if `law` and `usual` differ in their zone or day sets."""
     if (law.zone, law.day_sets) == (usual.zone, usual.day_sets):
         return facts
     places = tuple(local_time.place(place.zone, law.day_sets, facts.at) for place in facts.places)
@@ -592,8 +592,8 @@ class Run(NamedTuple):
 def run(names: Iterable[str], judged: Collection[Mutant] = ()) -> Run:
     """Try every change of these country files, except those in `judged`.
 
-    The gate denies all calls under a draft until an operator accepts it. Therefore only those mutants of a draft count that allow
-    a call of its case book, under any purpose and call type, that the file denies.
+    The gate denies all calls under a draft until an operator accepts it. Therefore a mutant of a draft counts only if
+    it allows a call of the case book that the draft denies. The calls are tried under every purpose and call type.
     """
     tried: list[Change] = []
     survived: list[Change] = []
@@ -616,7 +616,7 @@ def run(names: Iterable[str], judged: Collection[Mutant] = ()) -> Run:
 
 
 def countries(*, drafts: bool) -> list[str]:
-    """Return the countries with a file that is finished, or with any file."""
+    """Return the countries with a finished file; with `drafts`, also those with a draft."""
     names = sorted(path.stem.upper() for path in casebook.COUNTRIES.glob("*.yaml"))
     return [name for name in names if drafts or not casebook.law_data(name).get("draft")]
 

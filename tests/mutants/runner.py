@@ -53,7 +53,7 @@ _KEPT = {"law_data"}
 class Outcome(NamedTuple):
     """The result for a mutant.
 
-    `by` is the test that failed, or the reason why none ran or ended. `tests` are those that execute the changed lines of a survivor.
+    `by` is the test that failed, or the reason why no test ran or ended. `tests` are those that execute the changed lines of a survivor.
     """
 
     status: int
@@ -162,8 +162,8 @@ def preload() -> None:
 def _in_child(work: Callable[[int], int], seconds: float) -> Outcome:
     """Run `work` in a forked process with its own folder and process group, and kill all processes that it leaves.
 
-    It times out if it neither ends nor begins another step within `seconds`. To begin a step it writes the timeout of that step to the
-    descriptor that `work` receives (`begin_step`).
+    The process times out if it neither ends nor begins a step within `seconds`. `work` receives a descriptor, to which
+    `begin_step` writes the timeout of the new step.
     """
     folder, begun = tempfile.mkdtemp(prefix="mutant-"), time.monotonic()
     steps, step = os.pipe()
@@ -291,7 +291,7 @@ class _Forking:
         return KILLED if self._run(session, items, step) else SURVIVED
 
     def _run(self, session: pytest.Session, items: list[pytest.Item], step: int) -> str:
-        """Return the first test that fails."""
+        """Run the tests until one fails. Return its name, or an empty string."""
         session.config._tmp_path_factory._basetemp = Path(tempfile.mkdtemp(prefix="tests-"))  # type: ignore[attr-defined]
         for item, following in zip(items, [*items[1:], None], strict=True):
             begin_step(step, max(self._patience, self._patience / 4 * self._seconds[item.nodeid]))

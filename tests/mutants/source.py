@@ -202,7 +202,8 @@ def run(
 ) -> Iterator[Mutant]:
     """Yield the survivors.
 
-    Changes that need a new import and unlisted survivors are tried in a copy of the repository, unless `most_seconds` is limited.
+    Changes that need a new import are tried in a copy of the repository. Unlisted survivors are tried there again,
+    unless `most_seconds` is limited.
     """
     tests, processes = ([f"tests/{name}.py" for name in names] for names in (group.tests, group.processes))
     again = [(change, tests + processes) for change in changes if change.needs_import]

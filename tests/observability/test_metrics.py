@@ -1,4 +1,4 @@
-"""Tests of the metrics of a real gate, read as Prometheus does."""
+"""Tests of the metrics of a real gate, parsed as Prometheus parses them."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ async def check(client: ClientSession, **changes: str) -> dict[str, Any]:
 
 
 async def scraped(world: World) -> list[Sample]:
-    """Parse with the library's strict OpenMetrics parser."""
+    """Return the gate's metrics, parsed with the strict OpenMetrics parser of `prometheus_client`."""
     async with world.client.get("/metrics", headers=OPEN) as answer:
         text = await answer.text()
     families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call] # it has no types

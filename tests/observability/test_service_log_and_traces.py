@@ -32,7 +32,7 @@ STRANGE = ["+390612349912", "06 1234 9913", "+39 333 1234567 ext. 5", "tel:+3933
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Restore the process's logging."""
+    """Restore the logging of the process after each test."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield

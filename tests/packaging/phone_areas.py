@@ -1,8 +1,8 @@
 """Generation of `dialgate/core/phone_areas.py` from `phonenumbers`: `python -m tests.packaging.phone_areas`, or `make lock`.
 
-`phonenumberslite` is `phonenumbers` without its 40 MB of place names and its map of time zones. The table holds what decisions need of
-them, corrected by `area_facts.yaml`. Under +1 and +55 it has one row for each area code: longer prefixes are those of
-exchanges, which a ported or mobile number does not keep to.
+`phonenumberslite` is `phonenumbers` without its 40 MB of place names and its map of time zones. The table holds the
+part of these that decisions need, corrected by `area_facts.yaml`. Under +1 and +55 it has one row for each area code.
+Longer prefixes belong to exchanges, and a ported or mobile number need not be in the area of its exchange.
 """
 
 import json

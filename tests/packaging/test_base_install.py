@@ -1,4 +1,7 @@
-"""Wheel and sdist build, and the base wheel works in a new environment. `make package` runs this; it needs the package index."""
+"""Tests that the wheel and the sdist can be built, and that the base wheel works in a new environment.
+
+`make package` runs them; they need the package index.
+"""
 
 import asyncio
 import os

@@ -86,7 +86,7 @@ def test_pages_with_commands_are_found() -> None:
 def test_settings_shown_on_a_page_are_valid(page: str) -> None:
     """A YAML block is part of dialgate.yaml, registries.yaml, a controller file or a country file.
 
-    `tests/core/test_made_up_country.py` decides the cases of a case book, which begins with `numbers`.
+    A block with `numbers` is a case book and is skipped: `tests/core/test_made_up_country.py` decides its cases.
     """
     for block in blocks(PAGES[page], "yaml"):
         shown = yaml.safe_load(block)

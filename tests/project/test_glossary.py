@@ -15,7 +15,7 @@ MODULES = [path for package in ("dialgate", "registry_sync") for path in (ROOT /
 
 
 def rows(page: str) -> list[list[str]]:
-    """Return the cells of every row of a page's tables, without heads."""
+    """Return the cells of every row of a page's tables, without the header rows."""
     lines = [
         line
         for line in page.splitlines()

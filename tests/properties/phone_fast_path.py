@@ -1,11 +1,11 @@
 """Comparison of the fast path of `dialgate.core.phone` with the slow path, including refusals.
 
 Half of the numbers cover every five-digit prefix at every length from 4 to 15 digits. The numbering plan of
-Italy does not depend on more digits, so 2,400,000 numbers are a proof for the installed metadata. The other
+Italy does not depend on later digits, so 2,400,000 numbers are a proof for the installed metadata. The other
 half are one small change away from a valid number.
 
-The slow path is `_exactly`: it is complete for a plus sign and digits except for the refusal texts, which
-cost four times as much. `tests/core/test_phone.py` compares the whole.
+The slow path here is `_exactly`. For a plus sign and digits it lacks only the refusal texts, which cost four
+times as much. `tests/core/test_phone.py` compares the complete paths.
 """
 
 import random

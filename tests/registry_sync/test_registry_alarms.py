@@ -1,4 +1,4 @@
-"""The alarm `expiring`: a number has no valid answer, and no query that will give one in time.
+"""Tests of the alarm `expiring`: a number has no valid answer, and no query under way or due will give one in time.
 
 The clock is manual; the registry is simulated, on real files.
 """
@@ -20,8 +20,9 @@ FIRST, LATER = NUMBERS[:200], NUMBERS[200:]
 class Case(NamedTuple):
     """A registry, and the alarms that its next run must raise.
 
-    A list is submitted, and `answered` at once unless the registry has a `fault`. Then a `second` list is loaded, if true. The job
-    runs again `after` milliseconds. `expiring_numbers` is the number in the text of the alarm `expiring`.
+    A list is submitted. If `answered`, the registry responds at once, with its `fault` if any, and the job runs again.
+    If `second`, another list is loaded. The last run is `after` milliseconds after the first. `expiring_numbers` is the
+    number in the text of the alarm `expiring`.
     """
 
     after: int

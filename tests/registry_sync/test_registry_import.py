@@ -34,7 +34,7 @@ PROGRAM = (sys.executable, "-m", "registry_sync.cli")
 
 
 class Operator:
-    """The operator's folder of files, and the command, which runs in this process or in its own."""
+    """The operator's folder of files, and the command, which runs in this process or in a new one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,7 +77,7 @@ class Operator:
         return status, json.loads(out or "{}")
 
     def import_answers(self, answers: str, at: str, *more: str) -> Result:
-        """Import `answers` as the answer to a request with exactly their numbers."""
+        """Import `answers` as the answer to a request for exactly the same numbers."""
         numbers = "".join(line.split(",")[0] + "\r\n" for line in answers.split())
         request = self.write("request.txt", numbers)
         return self.run(self.command(request, self.write("answer.txt", answers), at, *more))
@@ -428,7 +428,7 @@ def test_correct_changes_only_the_date(operator: Operator) -> None:
 
 
 def test_correction_does_not_prolong_an_answer(operator: Operator) -> None:
-    """A consultation is not later than the first import of its answer, even if its date was corrected since."""
+    """No correction can date a consultation after the first import of its answer, even after earlier corrections."""
     order = manual_import.Order(
         registry="rpo",
         controller="acme",
@@ -454,7 +454,7 @@ def test_correction_does_not_prolong_an_answer(operator: Operator) -> None:
 
 
 def test_date_is_not_corrected_past_another_consultation(operator: Operator) -> None:
-    """The consultation between the two dates was merged in the wrong order."""
+    """With the new date, the consultation between the two dates would have been merged in the wrong order."""
     operator.import_answers(lines(MOBILE + ",1"), EARLY, "--receipt", "first")
     operator.import_answers(lines(MOBILE + ",0"), LATE, "--receipt", "second")
     before = operator.published_files()

@@ -54,7 +54,7 @@ DNCM: dict[str, Any] = {
 
 
 class Office:
-    """A controller in one country, with its gate's configuration, the nightly job's, and the registry's files."""
+    """A controller in one country: the configurations of its gate and of the nightly job, and the registry's files."""
 
     def __init__(self, folder: Path, country: str, **registries: Any) -> None:
         self.folder = folder
@@ -134,7 +134,7 @@ def belgium(tmp_path: Path) -> Office:
 
 
 def test_list_of_today_decides_calls_through_the_real_command(belgium: Office) -> None:
-    """The command reads a file with a date for each number. The gate denies by it, and stops when the version expires."""
+    """The command reads a file with a date for each number. The gate applies the list until its version expires."""
     belgium.put(f"dncm_{TODAY:%Y%m%d}.txt", "0470/12.34.56\t01/02/2019", "025123450\t15/07/2021")
     command = [*PROGRAM, "run", "--once", "--json", "--registries", str(belgium.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -147,7 +147,7 @@ def test_list_of_today_decides_calls_through_the_real_command(belgium: Office) -
 
 
 async def test_list_holds_the_day_of_each_registration(belgium: Office) -> None:
-    """Of two lines of a number the later day counts. A later version replaces all days."""
+    """If a number has two lines, the later day counts. A later version of the list replaces all days."""
     belgium.put(
         f"dncm_{TODAY:%Y%m%d}.txt",
         "0470123456\t03/02/2019",
@@ -277,7 +277,7 @@ NATIONAL = DNCM | {"registry": "us_dnc", "format": "us_dnc", "coverage": ["1303"
 
 
 async def test_state_list_stands_beside_the_national_one(tmp_path: Path) -> None:
-    """Each file has one area, and a status for each number."""
+    """Each file of the state list covers one area and has a status for each number."""
     del NATIONAL["layout"]
     office = Office(tmp_path, "US", listed=[NATIONAL, STATE])
     office.put(f"{TODAY:%Y-%m-%d}_303_ab.txt", "303,5550100")
@@ -380,7 +380,7 @@ def test_answer_is_imported_by_hand_with_the_layout_of_its_registry(tmp_path: Pa
 
 
 async def test_enrolment_voids_no_consent_where_the_law_says_nothing_of_it(tmp_path: Path) -> None:
-    """In Australia a consent outweighs the register, so the person's history must not call it void."""
+    """In Australia a consent outweighs the register, so an enrolment must not void it in the person's history."""
     office = Office(tmp_path, "AU", asked=[WASHED])
     assert config.load(office.path).voiding == frozenset()
 

@@ -1,4 +1,4 @@
-"""The transports folder, SFTP and HTTPS, on real servers, with their failures."""
+"""Tests of the transports (folder, SFTP and HTTPS) and their failures, on real servers."""
 
 import asyncio
 import ssl
@@ -23,7 +23,7 @@ QUICK = {"timeout_seconds": 5, "attempts": 3, "retry_seconds": 0.001}
 
 
 def make_certificate(folder: Path) -> ssl.SSLContext:
-    """Create a certificate of a new authority, in `ca.pem`, and return a server context with it."""
+    """Create a self-signed certificate in `ca.pem`, and return a server context that uses it."""
     write_key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""An atomic write replaces a file completely, private to its owner, or leaves it unchanged."""
+"""Tests of atomic writes: a file is replaced completely or left unchanged, and the new file is private to its owner."""
 
 import subprocess
 import sys

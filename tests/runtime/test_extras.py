@@ -1,4 +1,4 @@
-"""The table of extras is that of the project. tests/packaging installs a base environment without them."""
+"""The table of extras matches pyproject.toml. tests/packaging installs a base environment without extras."""
 
 import tomllib
 

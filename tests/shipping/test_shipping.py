@@ -1,4 +1,4 @@
-"""Closed segments are copied to a target, complete, verifiable from the copy, and never replaced."""
+"""Tests of copies of closed segments at a target: they are complete, can be verified alone, and are never replaced."""
 
 import asyncio
 import json

@@ -51,7 +51,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def shipper_url() -> str:
-    """Return a URL with the rights of docs/how-to/ship-decisions.md. Consumers use the default user."""
+    """Return a URL for a user with the rights in docs/how-to/ship-decisions.md. Consumers use the default user."""
     return as_shipper(redis_servers.alone())
 
 

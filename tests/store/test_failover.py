@@ -1,7 +1,7 @@
-"""The master is killed repeatedly under load. No call is allowed after an acknowledged stop, and never a sixth one.
+"""The master is killed repeatedly under load. No number is allowed a call after an acknowledged stop, or a sixth call.
 
-Requests and responses are recorded with their times and checked against two invariants. These are enough,
-because decisions share only limits and stops, and both are broken only by a wrong allow.
+Requests and responses are recorded with their times and checked against these two invariants. No others are
+needed: decisions share only limits and stops, and only a wrong allow can break either.
 
 A violation ends the run with `Violation`. If a new master exists and the gates do not serve, it ends with
 `NotServed`. A round in which the test's servers failed is repeated; if more than one in twenty fail, the run
@@ -107,7 +107,10 @@ def test_the_checker_finds_exactly_the_violations(asked: list[Check], faults: in
 
 
 class Site(Struct):
-    """Two gates on one store, with everything asked of them. The first always assumes that numbers are unknown."""
+    """Two gates on one store, with the checks and stops sent to them.
+
+    The first gate always assumes that numbers are unknown.
+    """
 
     gates: list[App]
     asked: list[Check] = []
@@ -145,7 +148,7 @@ class Site(Struct):
 
 @contextmanager
 def invariants_checked(place: Site) -> Iterator[None]:
-    """Raise `Violation` at the end, whatever else failed."""
+    """Raise `Violation` at the end of the block if an invariant is broken, even if the block failed."""
     try:
         yield
     finally:
@@ -211,7 +214,7 @@ async def load(place: Site, numbers: list[str]) -> AsyncIterator[list[asyncio.Ta
 
 
 async def round_of(place: Site, numbers: list[str], fail: Callable[[], Awaitable[None]]) -> float:
-    """Kill and replace the master under load. Return the seconds until the gates allow an uncalled number."""
+    """Kill and replace the master under load. Return the seconds until the gates allow a new number."""
     fresh, *others = numbers
     async with load(place, others) as stops:
         begun = time.monotonic()
@@ -253,7 +256,10 @@ async def master_of(pair: list[Node]) -> Node:
 
 
 async def kill_master(servers: Servers, pair: list[Node]) -> None:
-    """Kill the master until the other is master, then restart it as a replica. Raise `Spoiled` on failure."""
+    """Kill the master, wait until the other node is master, and restart the killed one as its replica.
+
+    Raises `Spoiled` on failure.
+    """
     master = await master_of(pair)
     (heir,) = (node for node in pair if node is not master)
     await asyncio.to_thread(master.kill)
@@ -269,8 +275,8 @@ async def kill_master(servers: Servers, pair: list[Node]) -> None:
 async def restore_servers(servers: Servers, pair: list[Node]) -> None:
     """Restart servers left dead by a spoiled round in their former role.
 
-    Returns when a kill is meaningful: the replica knows the master and that it was replaced. Raises
-    `Spoiled`.
+    Returns once all servers agree on the master and its replica, so that the next kill can lead to a failover.
+    Raises `Spoiled` on failure.
     """
     async with servers_must("all know the master and its replica", SETTLED_SECONDS):
         for dead in (node for node in pair if node.process is None):
@@ -329,7 +335,7 @@ def allows(folder: Path) -> list[str]:
 class Careless(RedisStore):
     """A store with a planted fault: it commits against the current state instead of the state that was read.
 
-    `met`: set when all have read.
+    `met`: the barrier at which the gates wait until all have read.
     """
 
     met: asyncio.Barrier

@@ -46,7 +46,7 @@ class Line(Struct):
         return [attempt.decision for attempt in known.attempts]
 
     async def read(self) -> None:
-        """Read as soon as the store is readable, which resolves doubtful commits."""
+        """Read until the store answers. A successful read resolves doubtful commits."""
         async with asyncio.timeout(RECOVERY):
             while True:
                 try:
@@ -61,7 +61,7 @@ class Line(Struct):
         return [entry.id for _, entry in entries if isinstance(entry, Record) and entry.decision.allow]
 
     async def served(self, call_id: str = "", to: str = CLEAR) -> Answer:
-        """Return the first decision after the fault, soon."""
+        """Check until a decision is recorded, and return it."""
         async with asyncio.timeout(RECOVERY):
             while True:
                 answer = await ask(self.app, call_id, to)
@@ -136,7 +136,7 @@ async def test_a_doubtful_commit_is_settled_before_the_next_commit(line: Line) -
 
 
 async def test_attempts_after_a_doubtful_commit_survive_a_power_failure(line: Line) -> None:
-    """The log continues where the doubtful batch began, even if that begins with a denial."""
+    """The log continues where the doubtful batch began, even if the batch begins with a denial."""
     assert (await line.served()).decision == "allow"
     line.proxy.fail("lost", COMMIT)
     answers = await asyncio.gather(ask(line.app, to=UNLISTED), ask(line.app), ask(line.app, "a", UNLISTED))
@@ -147,7 +147,7 @@ async def test_attempts_after_a_doubtful_commit_survive_a_power_failure(line: Li
 
 
 async def test_a_read_during_a_failing_commit_is_not_used(line: Line) -> None:
-    """The second half is read during the commit of the first, so it finds answers that are never recorded."""
+    """The second half is read while the first half is committed, so it finds answers that are never recorded."""
     line.proxy.fail("lost", COMMIT)
     answers = await asyncio.gather(*(ask(line.app, f"q{number % 12}") for number in range(24)))
     assert {(answer.decision, answer.decision_id) for answer in answers} == {("deny", "")}
@@ -158,7 +158,7 @@ async def test_a_read_during_a_failing_commit_is_not_used(line: Line) -> None:
 
 
 async def test_an_assumption_from_before_a_failed_commit_is_not_used(line: Line) -> None:
-    """The next batch reuses the log sequences of the failed one, so that must be undone first."""
+    """The next batch reuses the log sequences of the failed commit, so the commit must be undone first."""
     await line.served(to=UNLISTED)  # the server has the script from here on
     line.proxy.fail("broken", COMMIT)
     first = asyncio.create_task(ask(line.app, "a", UNLISTED))
@@ -188,7 +188,7 @@ async def test_a_read_that_overtakes_a_commit_sees_its_writes(line: Line, before
 
 
 async def test_a_late_commit_counts_nothing(line: Line) -> None:
-    """Its sender gave up, and may have reused its ids, while nothing else changed for the number."""
+    """The gate gave the commit up and may have reused its IDs. No other change for the number shows that it is late."""
     line.proxy.fail("held", COMMIT)
     assert (await ask(line.app, "a")).decision_id == ""
     line.proxy.fault = ""

@@ -54,7 +54,7 @@ def restore(server: Path, database: int = 1) -> None:
 
 
 async def recover(seconds: Hand, *apps: App) -> None:
-    """Let the gates recover, and wait for each other."""
+    """Run upkeep rounds until all gates have recovered, including the time that they wait for each other."""
     for _ in range(3):
         for app in apps:
             await app.tick()
@@ -110,7 +110,7 @@ async def test_a_result_waits_for_the_gate_that_adds_its_attempt(server: Path, *
 
 
 async def test_a_result_of_a_lost_attempt_is_not_refused_as_unknown(server: Path) -> None:
-    """Its client would not report it again."""
+    """The client would not report a refused result again."""
     app = await gate(server, "one", seconds := Hand(0))
     await back_up(server)
     allowed = await ask(app)
@@ -219,7 +219,7 @@ async def test_an_older_copy_appears_again_while_the_gate_waits(server: Path) ->
 
 
 async def test_an_older_copy_appears_during_recovery(server: Path) -> None:
-    """The new position would hide that the attempts were added to another copy."""
+    """Otherwise the new position would hide that the attempts were added to another copy."""
     store = RedisStore(at(server))
     await store.settle("log", 0, [], [])
     await back_up(server, 1, 2)
@@ -238,7 +238,7 @@ async def test_an_older_copy_appears_during_recovery(server: Path) -> None:
 
 
 async def test_recovery_notes_only_records_that_are_on_disk(server: Path) -> None:
-    """Another gate would repeat an answer whose record could still be lost."""
+    """Otherwise another gate would repeat an answer whose record could still be lost."""
     app = await gate(server, "one", Hand(0))
     await back_up(server)
     await ask(app)
@@ -277,7 +277,7 @@ async def test_the_newer_copy_returns_with_a_commit_that_was_never_recorded(serv
 
 
 async def test_a_copy_holds_a_commit_that_was_never_recorded(server: Path) -> None:
-    """It was made before the gate undid the commit. Then the log used the commit's id for another call."""
+    """The copy was made before the gate undid the commit. Then the log used the commit's id for another call."""
     app = await gate(server, "one", seconds := Hand(0))
     store = app._store
     assert isinstance(store, RedisStore)

@@ -69,7 +69,7 @@ def share(first: Path, folder: Path) -> None:
 
 
 async def gate_on(folder: Path, name: str, first: Path | None = None, **changes: Any) -> App:
-    """Write the folder of a gate. `first`: the folder of a gate whose keys this one shares."""
+    """Write the folder of a gate, and open the gate. `first`: the folder of a gate with the keys and lists to share."""
     store = {"url": redis_servers.alone(), "name": name, "patience": 5}
     file = world.write_folder(folder, store=store, node=folder.name, **changes)
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
@@ -118,7 +118,7 @@ async def test_a_limit_of_five_holds_over_two_gates(gates: list[App], assuming: 
 
 
 async def test_other_gates_soon_know_that_an_answer_is_on_disk(gates: list[App], tmp_path: Path) -> None:
-    """Without waiting for the next upkeep round, which here nothing starts."""
+    """They need not wait for the next upkeep round: no round runs in this test."""
     answer, gatherer = await ask(gates[0], "a"), gates[0].gate._gatherer
     client = gatherer.config.settings.clients[0]
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", call_id="a", client=client.name)
@@ -172,7 +172,10 @@ async def test_a_retry_at_another_gate_gets_the_same_decision(gates: list[App], 
 
 
 async def test_the_durable_position_of_a_log_is_not_stored_after_every_batch(gates: list[App]) -> None:
-    """Each commit stores it as well. The bound holds on a machine of any speed; one write may be scheduled before."""
+    """Each commit stores the position too, which is not counted. Other writes are at least `NOTE_SECONDS` apart.
+
+    The bound holds on a machine of any speed. It includes one write that may be scheduled before the first check.
+    """
     name = gates[0].config.settings.store.name if gates[0].config.settings.store else ""
     socket = redis_servers.alone().rpartition("@")[2]
     async with Redis(unix_socket_path=socket) as client, client.monitor() as monitor:
@@ -203,7 +206,7 @@ def one_processor() -> Iterator[None]:
 async def test_all_requests_are_batched_when_workers_outnumber_processors(
     tmp_path: Path, workers: int, together: bool
 ) -> None:
-    """Requests arrive in several turns of the event loop. Otherwise at most half of them are batched."""
+    """With one worker, a batch takes at most half of the requests. They arrive in several turns of the event loop."""
     app = await gate_on(tmp_path, tmp_path.name, workers=workers)
     checks = []
     for turn in range(3):
@@ -248,7 +251,7 @@ async def test_a_gate_with_other_keys_is_refused_and_creates_no_log(tmp_path: Pa
 
 @pytest.mark.parametrize("shared", [True, False])
 async def test_an_unclaimed_ledger_sealed_by_other_keys_is_refused(tmp_path: Path, *, shared: bool) -> None:
-    """The ledger may be a copy or come from a version without claims, or its `keys.json` was lost."""
+    """The ledger may be a copy or come from a version without claims, or the gate's `keys.json` was lost."""
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5} if shared else None
     file = world.write_folder(tmp_path, store=store)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
@@ -384,7 +387,7 @@ async def own_store(tmp_path: Path) -> AsyncIterator[RedisStore]:
 async def test_a_commit_is_refused_by_a_server_emptied_since_the_read(
     own_store: RedisStore, tmp_path: Path
 ) -> None:
-    """The ledger may be empty too, so that its length does not reveal it."""
+    """The ledger may have been empty before, so its length does not show that the server was emptied."""
     assert await own_store.claim("ours")
     await own_store.settle("log", 0, (), ())
     reading = await own_store.read([ANNA])
@@ -401,7 +404,7 @@ async def test_a_commit_is_refused_by_a_server_emptied_since_the_read(
 async def test_an_assumed_reading_is_not_committed_to_an_emptied_server(
     own_store: RedisStore, tmp_path: Path
 ) -> None:
-    """The ledger may be empty before and after, so that its length does not reveal it."""
+    """The ledger may have been empty before, so its length does not show that the server was emptied."""
     assert await own_store.claim("ours")
     await read_unknown(own_store)
     reading = own_store.assume([ANNA])
@@ -415,7 +418,7 @@ async def test_an_assumed_reading_is_not_committed_to_an_emptied_server(
 
 
 async def test_an_assumed_reading_is_true_on_the_copy_of_an_empty_ledger(tmp_path: Path) -> None:
-    """There the ledger's sequence is stored as 0."""
+    """In such a copy the ledger's sequence is stored as 0."""
     store = RedisStore(redis_servers.alone(), name=tmp_path.name)
     await store.script("whole", [store.key("seq"), store.key("copying")], [0])
     await read_unknown(store)
@@ -496,7 +499,7 @@ async def report(app: App, decision: str, result: Literal["abandoned", "opt_out"
 async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
     tmp_path: Path, lost: str, *, restarted: bool
 ) -> None:
-    """The ledger is the same, so only the attempts tell the copy from the newest store."""
+    """The copy has the same ledger, so it differs from the newest store only in its attempts."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     seconds = Hand(0)
     app = await gate_on_own_server(tmp_path, seconds)
@@ -816,7 +819,7 @@ async def test_a_stop_acknowledged_during_a_read_is_not_reported_as_lost(tmp_pat
 
 
 async def test_nothing_is_read_from_a_replica(tmp_path: Path) -> None:
-    """Connections made while it was the master are not used either."""
+    """Connections made while the replica was the master are not used either."""
     port = free_port()
     master = redis_servers.start(tmp_path / "m", port=str(port))
     other = redis_servers.start(tmp_path / "o", unixsocket=str(tmp_path / "o" / "socket"))
@@ -858,7 +861,7 @@ async def test_an_existing_entry_is_acknowledged_again_only_once_durable(tmp_pat
 
 
 async def test_removed_and_added_replicas_are_noticed_at_run_time(tmp_path: Path) -> None:
-    """A missing replica closes the gate before a call is refused; an additional one is waited for too."""
+    """A missing replica makes the gate unready before a call is refused. Writes wait for an additional replica too."""
     watched = redis_servers.sentinels(1, info_period=100)
     file = world.write_folder(tmp_path, store={"url": watched.url(), "patience": 0.5, "replicas": 1})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)

@@ -89,7 +89,7 @@ async def test_a_filled_filter_answers_for_absent_numbers_without_a_lookup(tmp_p
 
 @pytest.mark.parametrize("count", [1, CATCH_UP, CATCH_UP + 1])
 async def test_a_revocation_by_another_process_is_read_at_once(tmp_path: Path, count: int) -> None:
-    """The first read after an import too long to add on the path of a call finds it too."""
+    """The other process may append more entries than can be added to the filter during a call."""
     gate, command = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await command.append(drafts(random_keys(3)))
     await fill(gate)
@@ -205,7 +205,7 @@ async def test_calls_are_read_and_committed_while_another_process_writes(tmp_pat
 
 
 async def test_a_commit_on_an_older_reading_is_compared_with_the_state(tmp_path: Path) -> None:
-    """Attempts in memory do not change the version of the file, so only the newest reading needs no comparison."""
+    """Attempts in memory do not change the version of the file, so every reading except the newest is compared."""
     store, (subject,) = SqliteStore.open(tmp_path / "store.db"), random_keys(1)
     await fill(store)
     first, second = [await store.read([subject]) for _ in range(2)]

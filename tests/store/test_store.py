@@ -139,7 +139,7 @@ def attempt(decision: str, at: int = 10) -> Attempt:
 
 
 def named(question: bytes) -> bytes:
-    """Return a key as long as that of a request."""
+    """Return a key with the length of a request's key."""
     return question.ljust(16, b"-")
 
 
@@ -190,7 +190,7 @@ async def shell(*command: str | Path) -> None:
 
 
 def run_elsewhere(engine: Engine, code: str) -> str:
-    """Run the code in another process, to its end."""
+    """Run the code in another process, and return its output."""
     with python(f"import asyncio\n{engine.elsewhere}{code}") as process:
         out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -265,7 +265,7 @@ async def test_an_answer_is_returned_only_from_the_requested_instant_on(store: S
 async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
     store: Store, other: Store
 ) -> None:
-    """Until then its gate may fail to record it. A gate removes unrecorded answers from its own log."""
+    """Until then its record may be lost. Only the gate of that log may repeat it: that gate removes unrecorded answers."""
     assert isinstance(store, Shared)
     keys, visible = [b"k1", b"k2", b"k3"], []
 
@@ -416,7 +416,7 @@ async def the_request_answered(store: Store, _: Engine) -> None:
 
 
 async def the_request_answered_long_ago(store: Store, engine: Engine) -> None:
-    """Answer before the instant from which answers are repeated, which a commit does not look at."""
+    """Answer the request so early that the answer is no longer repeated. A commit does not check its age."""
     await the_request_answered(store, engine)
     await store.maintain(11)
 
@@ -442,7 +442,7 @@ async def test_an_assumed_reading_is_committed_only_if_all_of_it_is_true(
     happens: Callable[[Store, Engine], Awaitable[None]],
     allowed: bool,
 ) -> None:
-    """That includes the subjects of denied calls, which no reservation watches."""
+    """All of it includes the subjects of denied calls, which have no reservation."""
     await read_unknown(store)
     reading = store.assume([CARLA, ANNA, EVERYONE], [named(b"asked")])
     if not engine.shared:
@@ -511,7 +511,7 @@ async def test_an_attempt_is_counted_once(store: Store) -> None:
 
 
 async def test_a_reused_decision_id_counts_the_later_attempt(store: Store) -> None:
-    """The first was never recorded, or its id would not be reused. Neither may hide the other."""
+    """An ID is reused only if the first attempt was never recorded. Neither attempt may hide the other."""
     await reserve(store, ANNA, "log-1")
     await store.result("log-1", "busy", 99)
     await reserve(store, BRUNO, "log-1")
@@ -553,7 +553,7 @@ async def test_a_release_removes_attempts_and_answers(store: Store) -> None:
 
 @pytest.mark.parametrize("written", [False, True], ids=["not written down yet", "written down"])
 async def test_a_release_restores_the_position_for_later_starts(engine: Engine, written: bool) -> None:
-    """Otherwise a start would look for records that do not exist. A later commit continues from it."""
+    """Otherwise a start would look for records that do not exist. Later commits continue from the restored one."""
     store = engine.open()
     others = {"other": 9} if engine.shared else {}  # the log of another process
     for log, seq in others.items():
@@ -615,7 +615,7 @@ async def test_a_removal_appends_atomically_and_makes_readings_stale(store: Stor
 
 
 async def test_subjects_with_entries_are_found_among_many(store: Store) -> None:
-    """More subjects than fit in one query. Attempts and removed entries do not count."""
+    """There are more subjects than fit in one query. Attempts and removed entries do not count."""
     many = [place.to_bytes(16, "big") for place in range(1, 1_501)]
     await store.append([revoked(subject) for subject in many[::3]])
     await reserve(store, ANNA, "log-1")
@@ -968,7 +968,7 @@ async def test_a_full_buffer_is_written(tmp_path: Path) -> None:
 async def test_a_half_written_buffer_is_settled_with_the_log_after_a_crash(
     tmp_path: Path,
 ) -> None:
-    """A buffer is written in parts, and its position with the last. Attempts that the log lost are removed."""
+    """A buffer is written in parts, and its position with the last part. Attempts that the log lost are removed."""
     await SqliteStore.open(tmp_path / "store.db").close()
     subjects = [bytes([n]) * 16 for n in range(256)]
     attempts = [
@@ -1031,7 +1031,7 @@ async def test_a_store_of_format_3_is_migrated_with_the_counts_of_its_results(tm
 
 
 async def test_commits_wait_when_the_disk_cannot_keep_up(tmp_path: Path) -> None:
-    """Memory holds a fixed number of full buffers. Only the commit after that writes the oldest one first."""
+    """Memory holds a fixed number of full buffers. A commit beyond that number writes the oldest buffer first."""
     store = SqliteStore.open(tmp_path / "store.db")
     with closing(
         sqlite3.connect(tmp_path / "store.db")
@@ -1049,7 +1049,7 @@ async def test_commits_wait_when_the_disk_cannot_keep_up(tmp_path: Path) -> None
 
 
 async def test_another_process_can_write_during_heavy_writing(tmp_path: Path) -> None:
-    """A stop does not wait until a gate has nothing more to write, which under load would be never."""
+    """A stop does not wait until a gate has nothing more to write, because under load that never happens."""
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     gatherings = 6
     for number in range(gatherings):
@@ -1074,7 +1074,7 @@ async def test_maintenance_does_not_flush_a_buffer_that_fills_quickly(tmp_path: 
 
 
 async def test_the_newest_commit_is_released_without_waiting(tmp_path: Path) -> None:
-    """Otherwise, after a buffer was full, the attempt would count until the database was read."""
+    """Otherwise, after a buffer was full, the released attempt would count until the database was read."""
     store = SqliteStore.open(tmp_path / "store.db")
     await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS)], HERE)
     await reserve(store, ANNA, "log-1")
@@ -1222,7 +1222,7 @@ async def test_a_newer_or_foreign_file_is_refused(tmp_path: Path, sql: str, refu
 
 
 async def test_an_event_of_a_newer_version_makes_the_store_unavailable(tmp_path: Path) -> None:
-    """The event may be a revocation, so nothing is allowed."""
+    """The event may be a revocation, so no call to its subject is allowed. Other subjects can be read."""
     path = tmp_path / "store.db"
     store = SqliteStore.open(path)
     await store.append([revoked(ANNA)])

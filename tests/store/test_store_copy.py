@@ -119,11 +119,11 @@ async def test_a_copy_to_a_shared_store_and_back_is_identical(filled: Path, urls
 
 
 class Broken(Exception):
-    """Raised where the copy is interrupted."""
+    """The error that interrupts a copy."""
 
 
 class InterruptedEnd:
-    """An end that interrupts the copy at a kind of row."""
+    """A target that interrupts the copy when it receives the first rows of one kind."""
 
     def __init__(self, end: CopyEnd, at: Kind) -> None:
         self._end, self._at = end, at
@@ -163,7 +163,7 @@ async def test_a_store_in_use_is_refused_as_target(filled: Path, urls: dict[str,
 
 
 async def test_a_claim_of_the_empty_target_is_removed(filled: Path, urls: dict[str, str]) -> None:
-    """A gate started there by mistake, with its own keys, would otherwise keep out the keys of the source."""
+    """A gate with other keys may have been started there by mistake. Its claim would exclude the keys of the source."""
     shared = RedisStore(urls["redis"], name=filled.name, patience=5)
     assert await shared.claim("made by mistake")
     await copied(urls, "sqlite", "redis", filled.name)
@@ -181,7 +181,7 @@ async def test_a_file_that_cannot_be_created_is_refused_as_target(filled: Path, 
 async def test_a_source_whose_gate_was_killed_is_refused_until_settled(
     filled: Path, urls: dict[str, str]
 ) -> None:
-    """Its attempts may be newer than its log, which only a gate with that log can tell."""
+    """The attempts in the store may be newer than the log. Only a gate with that log can find out."""
     with closing(sqlite3.connect(filled / "store.db")) as db, db:
         db.execute("UPDATE position SET reached = seq + 1")
     with pytest.raises(CopyRefused, match="Start and stop the gate once"):
@@ -189,7 +189,7 @@ async def test_a_source_whose_gate_was_killed_is_refused_until_settled(
 
 
 class ConcurrentWrites(InterruptedEnd):
-    """An end whose store is written to during the copy."""
+    """A target that writes to the source store during the copy."""
 
     async def write(self, kind: Kind, rows: Sequence[Row]) -> None:
         await self._end.write(kind, rows)

@@ -4,7 +4,7 @@ Two handles use one store. On SQLite only the first counts attempts, like a gate
 revocations. Anything may happen between a reading and its commit. A handle is closed, or abandoned as by a
 kill and then settled with its log.
 
-`DIALGATE_HISTORIES` runs that many random histories; without it they are the same in each run.
+`DIALGATE_HISTORIES` sets the number of random histories; without it, each run has the same histories.
 """
 
 import asyncio

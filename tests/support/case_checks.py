@@ -1,4 +1,4 @@
-"""Checks of a case: the decision is as the case demands, and follows from its record again."""
+"""Checks of a case: the decision is as the case demands, and a replay of its record gives it again."""
 
 import msgspec
 
@@ -43,7 +43,7 @@ def differences(want: Wanted, decision: Decision) -> list[str]:
 
 
 def _instant(text: str | None) -> int | None:
-    """Convert a wanted instant to milliseconds. An empty text is 0, as in a decision without that instant."""
+    """Convert an expected instant to milliseconds. An empty string becomes 0, as in a decision without that instant."""
     return instant(text) if text else None if text is None else 0
 
 

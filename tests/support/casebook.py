@@ -1,4 +1,4 @@
-"""The decision cases in `tests/cases/*.yaml`. Each has a sentence, the facts of a call and the wanted decision.
+"""The decision cases in `tests/cases/*.yaml`. Each has a sentence, the facts of a call and the expected decision.
 
 A case starts from `BASE`, an allowed call, and lists only the facts that differ. Instants are written in RFC 3339 or as
 days before the call (`-4d`). `zones` lists the time zones where the called person may be. `law` changes the country file
@@ -106,7 +106,7 @@ def load_yaml(path: Path) -> Any:
 
 
 def plain(value: Any, zone: tzinfo | None = UTC) -> Any:
-    """Convert the dates and instants that YAML has parsed back to text. An instant without an offset is in `zone`."""
+    """Convert dates and instants, which YAML has parsed, back to text. An instant without an offset is in `zone`."""
     if isinstance(value, dict):
         return {key: plain(item, zone) for key, item in value.items()}
     if isinstance(value, list):

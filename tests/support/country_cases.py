@@ -1,9 +1,9 @@
 """The case books for countries, in `tests/cases/<country>/*.yaml`. Like `tests/cases/*.yaml`, they describe decisions as data.
 
-A country's `base.yaml` holds `numbers`, telephone numbers by name, and `base`, an allowed call. Each case lists only what
-differs from that call. A small book may hold its `cases` in base.yaml too. As in a gate, the facts about the called number
-and the caller ID are derived from `to` and `from`. A file in `tests/cases/shared` holds `cases` that apply to all of its
-`countries`.
+A country's `base.yaml` holds telephone numbers by name (`numbers`) and an allowed call (`base`). Each case lists only
+what differs from that call. A small book may hold its `cases` in base.yaml too. As in a gate, the facts about the called
+number and the caller ID are derived from `to` and `from`. A file in `tests/cases/shared` holds `cases` that apply to all
+of its `countries`.
 
 - `place`: where the called person is, as an IANA time zone or a region such as `US-CA`. `zones` in base.yaml gives the time
   zone of a region. If `numbers` has an entry named after the place, that number is called. If the region of the number is
@@ -13,7 +13,7 @@ and the caller ID are derived from `to` and `from`. A file in `tests/cases/share
 - `each`: lists of values by fact, such as `campaign.purpose: [sale, advertising]`. The case is repeated for every
   combination of the values. `each` may also be a list of such mappings, whose combinations are made separately.
 - `want`: `allow`, or the reason codes of the denial, or a mapping like those in `tests/cases/*.yaml`.
-- `pending`: what the vocabulary lacks for this case. A test fails once the case is decided as wanted; then remove
+- `pending`: what the vocabulary lacks for this case. A test fails once the decision is as in `want`; then remove
   `pending`.
 """
 

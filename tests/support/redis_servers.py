@@ -271,8 +271,8 @@ def sentinels(replicas: int, down_after: int = 1000, info_period: int = 10_000) 
 
     `down_after`: silence after which a node counts as down. `info_period`: interval between queries for the replicas.
 
-    The ping period must be shorter than `down_after`, which is its default. A Sentinel first pings a new master after one
-    period, and would otherwise replace a healthy one. Five ping periods must exceed a second: a Sentinel queries the
+    The ping period equals `down_after` by default, but must be shorter: a Sentinel first pings a new master after one
+    period, and would otherwise replace a healthy master. Five ping periods must exceed a second: a Sentinel queries the
     replicas of a failed master once a second, and does not promote a replica whose last reply is older.
     """
     master = node()

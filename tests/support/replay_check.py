@@ -1,4 +1,4 @@
-"""Replay of the decisions that test gates recorded. It runs at the end of a test run, under the stored law."""
+"""Replay of the decisions that test gates recorded. It runs at the end of a test run and applies the stored law."""
 
 from pathlib import Path
 

@@ -91,7 +91,7 @@ def store(name: str) -> S3Store:
 
 
 def fetched(name: str, to: Path) -> Path:
-    """Download a bucket like `aws s3 sync`."""
+    """Download a bucket, as `aws s3 sync` does."""
     own = store(name)
     for listing in obstore.list(own):
         for item in listing:

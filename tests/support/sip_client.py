@@ -72,8 +72,8 @@ class Sbc(asyncio.DatagramProtocol):
 def invite(sent_by: str, **changes: str) -> bytes:
     """Build a request.
 
-    `changes` may set `uri`, `method`, `body`, `more` header lines, and headers by name with `_` for `-`. An empty text
-    removes a header.
+    `changes` may set `uri`, `method`, `body`, `more` header lines, and headers by name with `_` for `-`. An empty
+    string removes a header.
     """
     at = next(_branches)
     uri = changes.pop("uri", f"sip:{CLEAR}@gate.example;user=phone")

@@ -2,8 +2,8 @@
 
 A decision matches a call if it allowed this number and caller ID before the call left, had not expired, and matches no
 other call. If several decisions fit, the one that expires first is used, because this matches as many calls as
-possible. The log holds no numbers, so they are compared by the month's keyed hash. `skew` is the allowed difference
-between the clocks of the trunk and the gate.
+possible. The log contains only a keyed hash of each number, so the calls' numbers are hashed with the month's keys.
+`skew` is the allowed difference between the clocks of the trunk and the gate.
 """
 
 from collections import Counter
@@ -239,7 +239,7 @@ class _Reconciliation:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Return a call's caller ID (index), the allow's expiry under the law, and the longest validity (ms)."""
+        """Read a grounds record. Return the caller ID (index), when the allow ends, and its longest validity (ms)."""
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         key = (node.data, basis.config)

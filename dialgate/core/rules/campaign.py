@@ -2,8 +2,8 @@
 
 D.Lgs. 206/2005 (Codice del consumo) art. 51 c. 8-bis, in force from 2026-06-19: commercial solicitation of consumers by
 telephone to conclude contracts for electricity or gas is forbidden. Exceptions: (a) the consumer asked that professional
-directly, through its own interfaces; (b) an own customer gave specific consent. The burden of proof lies with the
-professional.
+directly, through the professional's own interfaces; (b) a customer of the professional gave specific consent. The
+burden of proof lies with the professional.
 """
 
 from dialgate.core.law import Binding

@@ -56,7 +56,7 @@ def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
 
 
 def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
-    """Return the first instant, from `at` on, at which every section is open in every place.
+    """Return the first instant, from `at` on, at which every section permits calls in every place.
 
     Return 0 if there is none within two weeks, because facts contain the day sets for only two weeks.
     """

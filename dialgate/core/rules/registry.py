@@ -3,8 +3,8 @@
 D.P.R. 26/2022 art. 8 c. 2: the controller consults the registry monthly and before every campaign, and a consultation
 is valid for 15 days. The registry publishes no list: it answers each controller about submitted numbers, and only an
 unexpired *not enrolled* permits the call. L. 5/2018 art. 1 c. 5 exempts contracts in force or ended at most 30 days
-ago. Art. 1 c. 6: a consent given after enrolment is valid. The answer has no date of enrolment, so only a consent
-collected after a consultation that answered *enrolled* is proved to be later.
+ago. Art. 1 c. 6: a consent given after enrolment is valid. The answer has no date of enrolment, so a consent is proved
+to be later than the enrolment only if it was collected after a consultation that answered *enrolled*.
 """
 
 import math
@@ -65,8 +65,8 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
 def _expiry(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Instant:
     """Return when an answer expires.
 
-    With `counting: earlier`, 15 days end after 15 times 24 hours or at the same local time 15 days later, whichever is
-    earlier.
+    With `counting: earlier`, an answer that is valid for 15 days expires after 15 times 24 hours, or at the same local
+    time 15 days later, whichever is earlier.
     """
     ends = periods.end(registry.validity, answer.consulted_at)
     if registry.counting == "earlier":

@@ -21,15 +21,15 @@ The metadata contains `dialgate.format` (1), `dialgate.header` (the body of the 
 the hash of the header, of every 1,024th entry and of the last). All other hashes are computed when the segment is read, so a
 modification is detected at the next stored hash.
 
-An index is an array. Row 0 holds four bytes of a key (big-endian), ascending; row 1 holds the sequence of an entry minus the
-first sequence of the index. The key of a decision is its `number`. The key of a report is the SHA-256 of the decision id. The
-array is followed by a CRC-32 (uint32, little-endian) of each of its 4,096-byte pages, which every read checks. The last 32
-bytes are the SHA-256 of the file name and all preceding bytes. Four bytes are not unique, so readers decode the entries and
-compare whole keys.
+An index is an array. Row 0 holds the first four bytes of each key (big-endian), in ascending order. Row 1 holds the
+sequence of each entry minus the first sequence of the index. The key of a decision is its `number`. The key of a report
+is the SHA-256 of the decision id. The array is followed by a CRC-32 (uint32, little-endian) of each of its 4,096-byte
+pages, which every read checks. The last 32 bytes are the SHA-256 of the file name and all preceding bytes. Four bytes
+are not unique, so readers decode the entries and compare whole keys.
 
 An index only speeds up searches and is not part of the log. It can be rebuilt from the segments. Without a readable
 index the segments are searched directly. Indexes are merged as their number grows, and an index within the range of
-another is obsolete. Segments packed by an earlier version have a `….numbers.npy` each, listed in `….sha256`.
+another is obsolete. Each segment packed by an earlier version has its own `….numbers.npy`, listed in `….sha256`.
 
 New columns may be appended. Any other change needs a new `dialgate.format`, and readers refuse an unknown one.
 The Parquet file is published last, after every line was rebuilt from it and compared with the segment. `….new` is an

@@ -90,7 +90,7 @@ class ToColumns:
         self._bases: dict[int, Basis] = {}
 
     def batch(self, first: int, bodies: Sequence[bytes]) -> pa.Table:
-        """Convert consecutive entries to columns. `first` is the sequence of the first of them."""
+        """Convert consecutive entries to columns. `first` is the sequence of the first entry."""
         rows = [self._row(seq, body) for seq, body in enumerate(bodies, first)]
         arrays = [
             pa.array(values, field.type)

@@ -242,7 +242,7 @@ def write(folder: Path, first: int, last: int, items: Items) -> None:
 
 
 def merge(indexes_: Sequence[Index]) -> None:
-    """Merge adjacent indexes into a new one and delete them. Raises `OSError`, `ValueError`."""
+    """Merge adjacent indexes into a new one and delete the old ones. Raises `OSError`, `ValueError`."""
     first, last = indexes_[0].first, indexes_[-1].last
     parts = [mapped(index) for index in indexes_]
     count = sum(part.shape[1] for part in parts)

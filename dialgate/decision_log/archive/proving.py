@@ -26,7 +26,7 @@ def verify(
     against: bytes = b"",
     progress: Progress | None = None,
 ) -> Report:
-    """Verify a log like `decision_log.verify`, including packed segments and their indexes.
+    """Verify a log as `decision_log.verify` does, and include packed segments and their indexes.
 
     A missing index is not a fault, because its segments can be searched directly.
     """

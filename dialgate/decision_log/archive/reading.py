@@ -115,7 +115,7 @@ class Segments:
                 yield from _entries(plain, path, start, first, newest=path == paths[-1][1], after=last)
 
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
-        """Return the newest segment that was begun before `at`, or the first segment if there is none.
+        """Return the newest segment that began before `at`, or the first segment if none did.
 
         The result is (sequence of its first entry, start time, first sequence of the next segment or 0). All entries before
         the returned segment are older than `at`.

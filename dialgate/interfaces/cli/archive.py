@@ -131,11 +131,11 @@ def log_retire(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Destroy the keys for months whose retention period is over (setting `retention`). Their records become anonymous.
+    """Destroy the keys for months whose retention period is over (setting `retention`).
 
-    The records stay and the chain stays valid, but they can never again be linked to a number. Decisions about numbers under
-    a legal hold stay linked. If gates share a store, the holds of all gates count. Backups of the key file are not destroyed.
-    Destroy them yourself.
+    The records of these months stay and the chain stays valid, but the records become anonymous: they can never again
+    be linked to a number. Only decisions about numbers under a legal hold stay linked. If gates share a store, the
+    holds of all gates count. Backups of the key file are not destroyed. Destroy them yourself.
 
     dialgate log retire --yes
     """

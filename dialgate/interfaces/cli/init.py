@@ -143,7 +143,7 @@ def _refuse_invalid(draft: Draft) -> list[str]:
 
 
 def _check(draft: Draft, *, with_tls: bool) -> list[str]:
-    """Check the draft like `dialgate config check`, and return the warnings. Raises `ConfigError`.
+    """Check the draft as `dialgate config check` does, and return the warnings. Raises `ConfigError`.
 
     Also warn about campaign ids that the dialer does not support.
     """

@@ -38,8 +38,8 @@ _LINES, _USED, _PENDING = "dialgate.lines", "dialgate.taken", "dialgate.pending"
 def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
     """Return the phone number in a parameter, or read it from standard input for `-`. A Typer callback.
 
-    Standard input keeps numbers out of `ps`, which shows arguments to every user of the machine. Unread lines are an error,
-    because ignoring them could lose a revocation.
+    Standard input keeps numbers out of `ps`, which shows arguments to every user of the machine. If lines remain
+    unread, the command fails, because ignoring them could lose a revocation.
     """
     if value == _STDIN:
         value = _next_line(ctx)
@@ -134,7 +134,7 @@ def unusable(path: Path, error: ConfigError, status: int = MISUSE) -> Failure:
 
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Report a failure as text or JSON, and exit with its code."""
+    """Report a failure in the block as text or JSON, and exit with its `status`."""
     try:
         yield
     except (Failure, MissingExtra, NotKept, Refused, Unavailable) as error:

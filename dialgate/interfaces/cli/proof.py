@@ -86,10 +86,10 @@ def log_verify(
     """Verify all workers' decision logs: every byte, the chain and the signed checkpoints. Count the records.
 
     Exit 1: a byte was changed, a record is missing or out of order, or a signature was made with an unknown key. Each fault is
-    reported with file, byte and record. A gate may be running. Use --against with a checkpoint that was stored
-    elsewhere (`log checkpoint` with --out): otherwise a truncation after the last checkpoint is not detected. Use --data
-    to verify a copy that `dialgate ship` made. No configuration is needed then, but name your keys with --key,
-    because an intruder with access to the copy could also replace the keys in it. Time stamps are verified if
+    reported with file, byte and record. This works while a gate is running. Use --against with a checkpoint that was
+    stored elsewhere (`log checkpoint` with --out): otherwise a truncation after the last checkpoint is not detected.
+    Use --data to verify a copy that `dialgate ship` made. No configuration is needed then, but name your keys with
+    --key, because an intruder with access to the copy could also replace the keys in it. Time stamps are verified if
     `timestamp_roots` or --root is set.
 
     dialgate log verify --against /mnt/elsewhere/checkpoint.json
@@ -168,7 +168,7 @@ def _roots(config: Config | None) -> Path | None:
 
 
 def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None) -> None:
-    """Add faults in time stamps to the report, which already contains faults in checkpoints."""
+    """Add faults in time stamps to the report. Faults in checkpoints are already in the report."""
     if roots is None:
         return
     try:
@@ -374,7 +374,7 @@ def _workers_of(config: Config, decision: str) -> list[int]:
 
 
 def _numbers(path: Path) -> list[str]:
-    """Read the numbers in a file. Raises `Failure` with the line number, not the content, of an invalid line."""
+    """Read the numbers in a file. Raises `Failure` for an invalid line, with its line number but not its content."""
     lines = path.read_text("utf-8").split("\n")
     for place, line in enumerate(lines, 1):
         if line.strip() and not _E164.fullmatch(line.strip()):

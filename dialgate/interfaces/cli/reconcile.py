@@ -183,7 +183,7 @@ def _trunks(names: list[str], incoming: list[str], format_: Format) -> Trunks:
 
 
 def _check_seen(calls: list[Calls], trunks: Trunks) -> None:
-    """Raise `CdrUnreadable` if no call used the trunk: a misspelt trunk name would hide every bypass."""
+    """Raise `CdrUnreadable` if no call used the trunk, because a misspelt trunk name would hide every bypass."""
     channels = _channels(calls)
     if trunks.names and not any(trunks.has(name) for name in channels):
         raise CdrUnreadable(
@@ -300,7 +300,7 @@ def _look_up_numbers(
 class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A finding for output.
 
-    `caller_id` is `other` if no controller owns the caller ID, because it may be a private person's number. `number` and
+    If no controller owns the caller ID, it may be a private person's number, so `caller_id` is `other`. `number` and
     `call_id` are set only with --show.
     """
 

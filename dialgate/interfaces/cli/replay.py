@@ -58,11 +58,11 @@ def log_replay(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Repeat each decision with its recorded facts and the law of its day, and compare the results byte by byte.
+    """Repeat each decision with its recorded facts and the law in force then, and compare the results byte by byte.
 
     With --law, show what a draft country file would change, by campaign and rule. The draft is applied to the recorded
-    facts. If the draft requires a registry that the law of that day did not require, that registry was not consulted, so the
-    draft denies the call.
+    facts. If the draft requires a registry that was not required then, it denies the call, because the registry was
+    not consulted.
 
     Exit 0: all results are equal. 1: some differ.
 

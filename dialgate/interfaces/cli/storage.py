@@ -84,7 +84,7 @@ def breach(
 def _reach(exposure: Exposure) -> str:
     """Return a text with the number of phone numbers that could have been looked up.
 
-    A breach notification must not understate it.
+    A breach notification must not understate this number.
     """
     if exposure.node:
         return "every number: an intruder could read the node's files"

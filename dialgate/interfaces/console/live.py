@@ -2,8 +2,8 @@
 
 All boards for the same controllers get the same message, and the boards add no work to the call path. A sample compares
 two copies of the counters and reads the last few calls of the newest batches. If a second has more decisions than that,
-the board shows only some of them. If there are several workers, each samples itself. The worker that serves a board
-fetches the seconds of the other workers and shows the totals, one second late.
+the board shows only some of them. If there are several workers, each one samples only its own calls. The worker that
+serves a board fetches the other workers' samples and shows the totals, one second late.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "
 class Share(Struct, frozen=True):
     """The data that one worker sends to another.
 
-    `rows` holds the newest decisions, keyed by controllers. A board shows a decision only if it covers all
+    `rows` holds the newest decisions, keyed by controllers. A board shows a decision only if the board covers all
     controllers in the key.
     """
 
@@ -252,7 +252,7 @@ class Live:
     # ---- several workers ---------------------------------------------------------------------------------------------
 
     def share(self, since: str) -> bytes:
-        """Return this worker's encoded `Share`. Its `seconds` contain only those after the instant `since`."""
+        """Return this worker's `Share`, encoded. It contains only the seconds after the instant `since`."""
         seconds = [second for second in self._seconds if second.at > int(since)]
         rows = {view: list(rows) for view, rows in self._rows.items()}
         return _pack(Share(seconds, rows, self._app.gate.readiness()))

@@ -168,7 +168,7 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
 
 
 def _is_local(visit: Visit, record: Record) -> bool:
-    """Return whether the record is in this gate's own log. Only the gate that decided can prove a decision."""
+    """Return whether the record is in this gate's own log. Only the gate that made a decision can prove it."""
     data = visit.app.config.data
     return chains.worker_of(data, Keys.open(data / "keys.json").log, record.id.rpartition("-")[0]) is not None
 

@@ -90,7 +90,7 @@ class Visit(Struct, frozen=True):
         return sorted(name for name, line in lines.items() if line.controller.id in self.client.controllers)
 
     def zone(self) -> str:
-        """Return the time zone for the pages: the one in the country of the client's first controller."""
+        """Return the time zone for the pages, from the country of the client's first controller. The default is UTC."""
         config = self.app.config
         for name in self.client.controllers:
             if owner := config.controllers.get(name):

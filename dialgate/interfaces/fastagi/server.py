@@ -7,12 +7,13 @@
     | `recall` | optional language (default: the channel's) | nothing; it talks to the caller, see recall.py |
 
 `DG_DECISION`: `allow` or `deny`. `DG_REASON`: the first reason code. `DG_CLASS`: its class (`number`, `call`, `gate`).
-`DG_DECISION_ID`: the decision ID. `DG_NOT_BEFORE`: when the denial ends, if it ends with time alone.
+`DG_DECISION_ID`: the decision ID. `DG_NOT_BEFORE`: the time at which the denial ends, or empty if it does not end by
+time alone.
 
-Asterisk treats a server that sends nothing as a success, and waits for a hanging server without limit. The server therefore
-sends `deny` first, while the gate decides. It then sends the answer in one command, which Asterisk executes completely or not
-at all, with the decision last. A check is denied shortly before its deadline if there is no answer, and immediately if
-earlier checks have waited long.
+If a server sends nothing, Asterisk treats this as a success, and waits for a hanging server without limit. This server
+therefore sends `deny` first, while the gate decides. It then sends the answer in one command, with the decision last.
+Asterisk executes the command completely or not at all. A check is denied shortly before its deadline if there is no
+answer, and immediately if earlier checks have waited long.
 """
 
 import asyncio

@@ -39,8 +39,8 @@ class CheckRequest(
 ):
     """A call to be checked. `to` is the number to dial, and `from` the caller ID to show.
 
-    A request that repeats the `call_id` and all other fields within a day counts once. `call_type` can only be stricter than
-    the campaign's.
+    If a request with a `call_id` is repeated unchanged within a day, it counts once. `call_type` can only be stricter
+    than the campaign's call type.
     """
 
     to: _Number

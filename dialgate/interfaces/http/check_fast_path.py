@@ -121,7 +121,7 @@ class Lane:
             self._take(self.unread)
 
     def _wait(self, data: bytes, *, plain: bool) -> None:
-        """Wait for the rest of a request. Hand the request over to aiohttp if it is long, or if `plain` is false."""
+        """Wait for the rest of a request. If it is long, or not `plain`, hand it over to aiohttp instead."""
         if plain and len(data) <= _MOST_BYTES:
             self.unread, self._watched = data, True
             self._watch(True)  # noqa: FBT003 - its only argument
@@ -176,8 +176,8 @@ class _Fields(list[tuple[bytes, bytes]]):
 def _read_head(head: bytes) -> tuple[bytes, int] | None:
     """Return the key and the body length, or None if the fast path does not support the request.
 
-    `head` holds the bytes from the request line to the empty line. Headers that span several lines and line breaks other than
-    CR LF are not supported, because parsers disagree about them.
+    `head` holds the bytes from the request line to the empty line. Headers that span several lines are not supported,
+    nor are line breaks other than CR LF, because parsers disagree about them.
     """
     fields = _Fields()
     try:

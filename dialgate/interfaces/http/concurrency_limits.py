@@ -15,7 +15,7 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, client: str) -> AsyncIterator[None]:
-        """Wait for a turn. Each client has at most one request in the queue, so it cannot crowd out other clients."""
+        """Wait for a turn. Each client has at most one request in the queue, so no client can crowd out the others."""
         async with self._own.setdefault(client, asyncio.Lock()), self._slots:
             yield
 

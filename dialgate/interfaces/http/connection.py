@@ -1,8 +1,8 @@
 """An HTTP connection: its timeouts, the fast path for checks, and the hand-over to aiohttp.
 
-aiohttp has no timeout for a request head, and quotes malformed requests in its responses. The transport therefore
-calls a `Connection` instead, which forwards bytes and events to an aiohttp request handler. aiohttp's request factory and
-access logger report when a request begins and ends.
+aiohttp has no timeout for a request head, and quotes malformed requests in its responses. The transport therefore calls
+a `Connection` instead of aiohttp's request handler. The `Connection` forwards bytes and events to such a handler.
+aiohttp's request factory and access logger report when a request begins and ends.
 """
 
 import asyncio

@@ -234,10 +234,10 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _response_media(name: str) -> str:
-    """Return the name of a media type in a response: a form also states its charset.
+    """Return the name of a media type in a response. For a form, the name includes the charset.
 
-    openapi-python-client cannot parse a form in a response. Its configuration selects another parser by media type,
-    which must not apply to forms in requests.
+    openapi-python-client cannot parse a form in a response, so its configuration selects another parser for this media
+    type. With the charset, the setting does not apply to forms in requests.
     """
     return f"{FORM}; charset=utf-8" if name == FORM else name
 

@@ -77,7 +77,8 @@ class Address(Struct, frozen=True):
 class Via(Struct, frozen=True):
     """The topmost Via header value.
 
-    `sent_by` is the host in lower case, with the port if there is one. `end` is its length within the header value.
+    `sent_by` is the host in lower case, with the port if there is one. `end` is the position
+    at which the value ends within its header.
     """
 
     transport: str
@@ -277,7 +278,7 @@ def _read_via(headers: Headers) -> Via:
 
 
 def _read_parameters(text: str, at: int) -> tuple[Parameters | None, int]:
-    """Return the parameters that begin at `at`, and their end. The parameters are None if one is repeated."""
+    """Return the parameters that begin at `at`, or None if one is repeated, and the position after them."""
     parameters: Parameters = {}
     while parameter := _PARAMETER.match(text, at):
         name = parameter[1].lower()

@@ -147,7 +147,7 @@ class OutgoingCall:
         return [self._request]
 
     def _persist(self, data: bytes, now: Ms) -> list[bytes]:
-        """Send `data` repeatedly until a response arrives or the transaction times out."""
+        """Return `data` to send now. `due` repeats it until a response arrives or the transaction times out."""
         self._request, self._pause = data, self._timers.t1
         self._resend, self._ends = now + self._pause, now + self._timers.lifetime
         self.wake = self._resend

@@ -28,7 +28,7 @@ class OtherScheme(BadUri):
 
 
 class Uri(Struct, frozen=True):
-    """A parsed URI. `user` is decoded once. `parameters` is unchanged, from the first `;` onwards."""
+    """A parsed URI. `user` is decoded once. `parameters` is the unchanged text from the first `;` onwards."""
 
     scheme: str
     user: str

@@ -2,7 +2,7 @@
 
 By default SIGHUP, SIGUSR1 and SIGUSR2 end a process, and a gate takes seconds to start. The signals are blocked before the
 slow imports. The kernel delivers them once the event loop has its handlers. This module imports almost nothing, so that it
-runs first.
+can run before the slow imports.
 """
 
 import signal

@@ -6,12 +6,13 @@ that must be atomic is one script in `lua/`.
 All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where one script can use them all:
 
     {dialgate}:seq                 the ledger's newest sequence
-    {dialgate}:o:N                 the subjects of its entries in order, 16 bytes each; zeros for removed entries
+    {dialgate}:o:N                 the subjects of ledger entries in order, 16 bytes each; zeros for removed entries
     {dialgate}:s:<16 bytes>        the state of a subject, as lines (`subject_codec`)
-    {dialgate}:a:LOG:N             by decision, in order, the subject whose attempt was counted (`sequence_index`)
+    {dialgate}:a:LOG:N             the subjects of counted attempts, in order of decision (`sequence_index`)
     {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
-    {dialgate}:g:LOG:N             by decision, in order, the key of the remembered answer
-    {dialgate}:positions           a hash from LOG to its position, from `LOG top` to the highest sequence ever written, and from
+    {dialgate}:g:LOG:N             the keys of remembered answers, in order of decision
+    {dialgate}:positions           a hash from LOG to its position, from `LOG top` to the highest sequence ever
+                                   written, from `LOG results` to the number of results of its attempts, and from
                                    `LOG fence` to a number that only grows; a commit with a lower fence is refused
     {dialgate}:recorded            a hash from LOG to the sequence up to which its entries are on disk
     {dialgate}:lists               a hash from controller and id to a call list
@@ -28,10 +29,10 @@ All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where 
     {dialgate}:seen                a hash from configuration, version or node to the time when it was first seen
     {dialgate}:lead:TASK           the node that leads TASK
 
-A batch is read by one MGET. A commit sends the values that were read, and writes only if they are unchanged; an unknown
-subject has an empty value. Bodies are JSON of the structs of `dialgate.core.model` and `dialgate.store`, where a new
-field goes last, with a default. No key or value contains an unencrypted number. A ledger entry is acknowledged once it
-is on the disk of the master and of as many replicas as the settings require (WAITAOF).
+One MGET reads all values for a batch. A commit sends the values that were read, and writes only if they are unchanged;
+an unknown subject has an empty value. Bodies are structs from `dialgate.core.model` and `dialgate.store`, as JSON. New
+fields go last in these structs, with a default. No key or value contains an unencrypted number. A ledger entry is
+acknowledged once it is on the disk of the master and of as many replicas as the settings require (WAITAOF).
 """
 
 from dialgate.store.redis.store import RedisStore

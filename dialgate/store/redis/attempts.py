@@ -170,7 +170,7 @@ class RedisAttempts(RedisRecovery):
     def _is_recorded(self, decision: str, durable_logs: Mapping[str, int]) -> bool:
         """Return whether a remembered decision is in its log.
 
-        It always is if the log belongs to this process, because unrecorded answers were removed before this read.
+        Return True for a log of this process, because unrecorded answers were removed from the store before this read.
         """
         log = log_of(decision)
         return log in self._own or seq_of(decision) <= durable_logs.get(log, 0)

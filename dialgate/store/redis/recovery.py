@@ -20,7 +20,7 @@ _FENCED: Final = -2
 
 
 def top_of(log: str) -> bytes:
-    """Return the field of the highest sequence of a log that the store ever held."""
+    """Return the name of the hash field for the highest sequence of a log ever written to the store."""
     return log.encode() + TOP
 
 
@@ -30,7 +30,7 @@ def is_counter(field: bytes) -> bool:
 
 
 def lost_counters(before: Mapping[bytes, int], positions: Mapping[bytes, bytes]) -> set[bytes]:
-    """Return the counters in the hash of positions that are lower than `before`, which was taken before the read."""
+    """Return the counters in `positions` that are lower than in `before`, a copy made before `positions` was read."""
     return {field for field, count in before.items() if int(positions.get(field, 0)) < count}
 
 
@@ -66,8 +66,8 @@ class RedisRecovery(RedisCommands):
     async def _note(self, position: Position, committed: int) -> None:
         """Store the position of a log, where crash recovery starts.
 
-        Raises `StoreUnavailable` if the server lacks the log's sequence `committed` or its newest fence, because it is an
-        older copy. Otherwise recovery would skip the attempts that it lacks.
+        Raises `StoreUnavailable` if the server is an older copy, without the log's sequence `committed` or its newest
+        fence. Otherwise recovery would skip the attempts that the server lacks.
         """
         log, seq = position.log, position.seq
         fence, none = self._fences.get(log, ""), [0] * 5

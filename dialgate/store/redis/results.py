@@ -119,7 +119,7 @@ class RedisResults(RedisAttempts):
     ) -> bool:
         """Add attempts and answers that the store lacks. Return whether attempts were missing.
 
-        The log's position is not advanced, so that an interrupted recovery starts again from there.
+        The log's position is not advanced, so that an interrupted recovery starts again from the same position.
         """
         position, were_missing = Position(log, (await self.positions()).get(log, 0)), False
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):

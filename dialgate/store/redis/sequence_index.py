@@ -28,7 +28,7 @@ def chunk(seq: int) -> bytes:
 
 
 def place(seq: int) -> int:
-    """Return the byte offset in a chunk of the name for this sequence."""
+    """Return the byte offset of a sequence's name in its chunk."""
     return seq % _AT_ONCE * BYTES
 
 

@@ -69,7 +69,7 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 
 class Run:
-    """A run for one channel in one context.
+    """One run of a dialplan, for one channel in one context.
 
     `placed` is the dial string, and `shown` the caller ID that the trunk received. `forwards` is true if
     Dial() follows a redirect (302) that the trunk's driver passes to Asterisk's core

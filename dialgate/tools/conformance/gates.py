@@ -1,7 +1,8 @@
 """Faulty gates: FastAGI and HTTP servers on one port, whose behaviour depends on the test case.
 
 The format of an HTTP response depends on the request path, so a dialer under test needs no special
-configuration. Like a real gate, each faulty gate compares the numbers in a request with the call's (`mismatch`).
+configuration. Like a real gate, each faulty gate compares the numbers in a request with those of the call
+(`mismatch`).
 """
 
 import asyncio
@@ -248,8 +249,8 @@ async def frozen(port: int = 0) -> AsyncIterator[int]:
 async def listening(serve: Serve, port: int = 0) -> AsyncIterator[int]:
     """Listen on a local port and run `serve` for each connection. Open connections are aborted at the end.
 
-    asyncio's own server (3.11) loses some connections when it is closed: those that are accepted but not yet
-    served.
+    asyncio's own server is not used: in Python 3.11 a server that is closed loses the connections that it has
+    accepted but not yet served.
     """
     accepted: list[socket.socket] = []
     serving: list[asyncio.Task[None]] = []

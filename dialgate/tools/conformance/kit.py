@@ -88,7 +88,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 def cases_for(dialer: Dialer) -> tuple[Case, ...]:
     """Return the cases for this dialer.
 
-    They are `CASES`, `MOVED` if it has a trunk, and `ANOTHER_WAY` if it has a dialplan.
+    They are `CASES`, `MOVED` if the dialer has a trunk, and `ANOTHER_WAY` if it has a dialplan.
     """
     moved = (MOVED,) if isinstance(dialer, HasTrunk) and dialer.has_trunk else ()
     another = (ANOTHER_WAY,) if isinstance(dialer, HasDialplan) and dialer.has_dialplan else ()

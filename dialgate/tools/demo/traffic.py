@@ -220,7 +220,10 @@ class _Traffic:
             self._again.append((to, kind))
 
     def _result(self, kind: Kind) -> Result:
-        """Return a random result. With one abandoned call per 80 answered ones, campaigns stay below their limit."""
+        """Return a random result.
+
+        Only one in 80 answered calls becomes an abandoned call, so that campaigns stay below the limit for these.
+        """
         if kind.campaign == "acme-mobile" and not next(self._with_consent):
             return "wrong_number"  # with a later call it shows `consent.wrong_number`, which random results may never show
         outcomes: tuple[Result, ...] = (

@@ -300,7 +300,7 @@ def _load(folder: Path, config: Path, call_list: _List) -> None:
 
 
 def _consult_registry(folder: Path, config: Path, numbers: dict[str, list[str]], now: Instant) -> None:
-    """Import registry answers for two groups that are on no call list, then run the nightly job for the others."""
+    """Import registry answers for the groups `expired` and `unlisted`, then run the nightly job for the call lists."""
     _import_answers(folder, config, numbers["expired"], now - 20 * DAY, "--expired")
     _import_answers(folder, config, numbers["unlisted"], now - HOUR)
     (folder / "tps").mkdir()

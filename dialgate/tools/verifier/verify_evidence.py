@@ -113,7 +113,7 @@ def checkpoints(evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def entries(evidence: dict[str, Any], signed: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the log entries with their sequences, each after a check against its checkpoint."""
+    """Check each log entry against its checkpoint, and yield its sequence and the entry."""
     for stored in evidence["entries"]:
         body, seq, checkpoint = stored["body"].encode(), stored["seq"], signed[stored["checkpoint"]]
         path = [bytes.fromhex(step) for step in stored["path"]]

@@ -94,7 +94,7 @@ async def test_why_shows_only_the_given_dates(asked: Asked) -> None:
 
 
 async def test_a_look_up_by_why_is_recorded(asked: Asked) -> None:
-    """By command and over HTTP, because the data subject may ask who looked."""
+    """Look-ups by command and over HTTP are recorded, because the data subject may ask who looked."""
     await asyncio.to_thread(asked.run, "why", CLEAR, *WHY)
     query = {"number": CLEAR, "purpose": "a letter"}
     async with asked.gate.client.get("/v1/decisions", params=query) as answer:

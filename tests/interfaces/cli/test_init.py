@@ -57,7 +57,7 @@ def invoke(folder: Path, *words: str) -> Done:
 
 
 def written(folder: Path) -> dict[str, str]:
-    """Return the text of each file in a folder, without the key's hash, which differs."""
+    """Return the text of each file in a folder, without the key's hash, which differs in each run."""
     texts = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
     return {name: re.sub("[0-9a-f]{64}", "HASH", text) for name, text in texts.items()}
 
@@ -79,7 +79,7 @@ class Conversation:
         return shown
 
     async def summary(self, answers: Callable[[str], str]) -> str:
-        """Answer all questions with what `answers` returns for each. Return the summary."""
+        """Answer each question with the result of `answers`. Return the summary."""
         while True:
             (prompt,) = (await self.terminal.until(r"([^\n]*): \Z")).groups()
             if prompt.startswith("Write this?"):
@@ -87,7 +87,7 @@ class Conversation:
             await self.reply(answers(prompt))
 
     async def change(self, label: str, text: str) -> str:
-        """Change the answer with this label. Return the new summary with what precedes it."""
+        """Change the answer with this label. Return the new summary with the text before it."""
         (number,) = re.findall(rf"(\d+)  {label}[^\n]*: ", self.terminal.shown)
         await self.reply(number)
         await self.reply(text)
@@ -95,7 +95,7 @@ class Conversation:
 
 
 def by_beginning(answers: dict[str, str]) -> Callable[[str], str]:
-    """Return a function that answers a question by the beginning of its text, and others with Enter."""
+    """Return a function that answers questions by the beginning of their text, and all others with Enter."""
     return lambda prompt: next(
         (
             text

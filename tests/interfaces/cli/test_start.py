@@ -1,6 +1,6 @@
 """Signals during the start of a gate, and reloads.
 
-Only SIGTERM ends a starting gate, and cleanly. A reload is done after the start, and also loads a renewed certificate.
+SIGTERM ends a starting gate cleanly. A reload waits until the gate has started, and also loads a renewed certificate.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class Start:
             await self.hears(moment)
 
     def _is_held(self) -> bool:
-        """Return whether the process blocks the signals. Between fork and exec all signals are blocked, SIGINT too."""
+        """Return whether the gate blocks SIGHUP but not SIGINT. Between fork and exec, all signals are blocked."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
         blocked = [bool(int(mask, 16) >> (number - 1) & 1) for number in (signal.SIGHUP, signal.SIGINT)]

@@ -182,7 +182,7 @@ async def test_a_kept_connection_that_was_closed_is_no_denial() -> None:
     )
 )
 def test_no_damaged_answer_reads_as_an_allow(damage: dict[str, Any]) -> None:
-    """Any field is replaced by any value, except for fields that do not matter."""
+    """A wrong value in any field prevents an allow, except in `decision_id` and `from`."""
     body = json.dumps({**TRUE, **damage}).encode()
     verdict = client(1)._verdict(200, body, CLEAR)
     assert not verdict.allow or set(damage) <= {"decision_id", "from"}

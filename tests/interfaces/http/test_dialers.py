@@ -42,7 +42,7 @@ async def post(made: World, path: str, status: int = 200, **given: Any) -> Any:
 
 
 async def broken(made: World) -> None:
-    """Make the log unwritable from now on."""
+    """Close the store, so that no further call can be decided."""
     await made.app._store.close()
 
 
@@ -173,7 +173,7 @@ async def xml(made: World, method: str, url: str, **given: Any) -> ET.Element:
 
 
 def work(document: ET.Element) -> tuple[str, str]:
-    """Return the work of a mod_httapi document, and the decision that it sets."""
+    """Return the action in the `work` element of a mod_httapi document, and the decision that the document sets."""
     (done,) = list(document.find("work") or [])
     return done.tag, document.findtext("variables/dg_decision") or ""
 
@@ -278,7 +278,7 @@ async def test_the_status_for_head_distinguishes_allow_and_deny(
 
 
 def test_an_idle_connection_is_kept_longer_than_dialers_keep_it() -> None:
-    """OpenSIPS met servers that close after 250 ms, and failed calls every day (OpenSIPS issue 3544)."""
+    """With servers that close connections after 250 ms, OpenSIPS failed calls every day (OpenSIPS issue 3544)."""
     assert Limits().idle_seconds >= 75
 
 
@@ -301,7 +301,7 @@ def to_listed(given: Fields) -> Fields:
 
 @pytest.mark.parametrize("name", PROFILES)
 async def test_every_profile_reports_the_decision(running: World, name: str) -> None:
-    """Only an allow is reported as an allow, unlike a denial, a malformed request or an undecided call."""
+    """Only an allow is reported as an allow. A denial, a malformed request and an undecided call are not."""
     given, allows = PROFILES[name]
     path = f"/v1/webhooks/{name}"
     assert allows(await post(running, path, **given))

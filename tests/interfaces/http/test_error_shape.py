@@ -178,7 +178,7 @@ _SENT = st.builds(
 
 @hypothesis.given(st.dictionaries(st.one_of(_SENT, st.sampled_from([*CALL, "call_type"])), _SENT, max_size=6))
 async def test_no_error_repeats_a_number_that_was_sent(sent: dict[str, str]) -> None:
-    """The number may be a value, a key, or part of a text that looks like a message of msgspec."""
+    """The number may be a value, a key, or part of a text that looks like a msgspec error message."""
     decoder = msgspec.json.Decoder(SimulateRequest)
     try:
         decode(decoder, msgspec.json.encode(sent))

@@ -30,7 +30,7 @@ async def two(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_a_single_check_is_decided_before_the_rest_of_a_batch(two: World) -> None:
-    """The decision log has the order."""
+    """The sequence numbers in the decision log show the order."""
     calls = [{**CALL, "to": f"+39064{number:07}"} for number in range(5_000)]
     batch = asyncio.create_task(post(two.client, "/v1/checks", {"calls": calls}))
     for _ in range(100_000):

@@ -1,4 +1,7 @@
-"""Clients generated from /openapi.json: without warnings, and they work with a gate. The commands and programs are those of the how-to page."""
+"""Clients generated from /openapi.json: they are generated without warnings and work with a gate.
+
+The commands and programs are those of the how-to page.
+"""
 
 import asyncio
 import os

@@ -125,7 +125,7 @@ DIALPLANS: list[tuple[str, str, dict[str, Any]]] = [
 async def test_a_dialplan_may_ask_by_query_or_form(
     running: World, method: str, query: str, body: dict[str, Any]
 ) -> None:
-    """The body of the text is `allow` without a line end. The form has the number to dial."""
+    """The text response is `allow` without a line end. The form response contains the number to dial."""
     async with running.client.request(method, f"/v1/check.txt?{query}", **body) as answer:
         assert (answer.status, await answer.read()) == (200, b"allow")
     async with running.client.request(method, f"/v1/check.form?{query}", **body) as answer:
@@ -249,7 +249,7 @@ async def test_a_stream_is_answered_while_it_is_sent(running: World) -> None:
 
 
 async def test_a_long_stream_is_answered_completely(running: World) -> None:
-    """It has more calls than are in progress at once, and is answered in order."""
+    """The stream has more calls than can be in progress at once, and is answered in order."""
     numbers = [f"+3906{at:07}" for at in range(1000)]
     body = b"\n".join(msgspec.json.encode({**CALL, "to": number}) for number in numbers)
     headers = {"Content-Type": "application/x-ndjson"}
@@ -440,7 +440,7 @@ async def test_a_client_is_known_by_its_address_unless_it_came_through_a_proxy(t
 
 
 async def test_every_path_under_v1_needs_a_key_and_its_scope(running: World) -> None:
-    """The test covers every endpoint of the table. FreeSWITCH gets a hang-up with a 200 instead."""
+    """The test covers every endpoint of the table. FreeSWITCH gets a 200 with a hang-up instead of an error."""
     async with ClientSession(f"http://127.0.0.1:{running.port}") as stranger:
         for endpoint in ENDPOINTS:
             path = openapi.plain(endpoint.path).format(seq=1, id="x", profile="x", number="1")

@@ -80,7 +80,7 @@ async def test_the_operations_listener_needs_no_key(gate: World) -> None:
 
 @contextmanager
 def in_use(port: int) -> Iterator[None]:
-    """Use a port that stays in use. A gate of another test may hold the default port for some seconds only."""
+    """Occupy a port during the `with` block. A gate of another test may hold it, but only for some seconds."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         deadline = time.monotonic() + 60

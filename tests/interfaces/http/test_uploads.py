@@ -152,7 +152,7 @@ async def test_an_ended_or_cancelled_process_leaves_no_files(tmp_path: Path, how
 
 
 async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp_path: Path) -> None:
-    """No time is measured: each is in force while all uploads are still in progress."""
+    """No time is measured: each change is in force while at least one upload is still in progress."""
     async with running(tmp_path, uploads={"processes": 1, "client_at_once": 8}) as made:
         await load_list(made)
         async with made.client.post("/v1/check", json=CALL) as answer:
@@ -298,7 +298,7 @@ def test_the_pace_of_an_upload(elapsed: float, received: int, left: float) -> No
 
 
 async def test_a_slow_upload_is_ended(tmp_path: Path) -> None:
-    """Each byte arrives in time, but the upload is too slow."""
+    """Each byte arrives in time, but the upload as a whole is too slow."""
     limits = {"read_seconds": 0.5}
     async with running(tmp_path, limits=limits) as made:
 

@@ -119,7 +119,7 @@ NUMBERS = [
 
 
 def elsewhere(text: str, at: int) -> str:
-    """Return the same request about another number, because calls to a number are limited."""
+    """Return the same request for another number, because calls to one number are limited."""
     return text.replace(LOCAL, MANY[at].removeprefix("+39"))
 
 
